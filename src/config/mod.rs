@@ -14,6 +14,7 @@ mod load;
 mod model;
 mod preset;
 mod read;
+mod share;
 mod shelly;
 mod tree;
 mod values;
@@ -28,6 +29,7 @@ pub use model::{
 };
 pub use preset::{Given, Preset, PRESETS};
 pub use read::known_keys;
+pub use share::shared;
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
 
 /// The largest configuration that is read, in bytes. Ten times what a board with a thousand metrics needs is still

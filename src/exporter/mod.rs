@@ -7,6 +7,7 @@ mod gzip;
 mod listening;
 mod multirate;
 mod process;
+mod record;
 mod routes;
 mod self_metrics;
 mod supervisor;
@@ -15,6 +16,7 @@ mod udp_agent;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
+pub use record::record;
 pub use supervisor::{run, Configuration, Options};
 
 use crate::config::Config;

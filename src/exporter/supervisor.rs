@@ -10,9 +10,11 @@ use super::listening::Listening;
 use super::udp_agent::UdpAgent;
 use super::{routes, Exporter};
 use crate::config::{self, Config, Given, Loaded, Preset};
+use crate::exposition::Format;
 use crate::metrics::Policy;
+use crate::sources::tape::Tapes;
 use crate::sources::{
-    chosen, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
+    chosen, source_name, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
 };
 use crate::sys::clock::BootTime;
 use crate::sys::listen_fds::listen_fds;
@@ -30,6 +32,8 @@ const FAREWELL: Duration = Duration::from_millis(700);
 pub struct Options {
     /// Where the board's files are.
     pub roots: Roots,
+    /// By way of which they are read.
+    pub tapes: Tapes,
     /// Where the configuration comes from.
     pub configuration: Configuration,
     /// Overrides the address of the metrics port.
@@ -74,7 +78,7 @@ pub fn run(options: Options, signals: Signals) -> Result<(), String> {
 }
 
 /// Turns signals into events, in a thread of its own.
-fn forward(signals: Signals, events: Sender<Event>) -> Result<(), String> {
+pub(super) fn forward(signals: Signals, events: Sender<Event>) -> Result<(), String> {
     std::thread::Builder::new()
         .name("signals".to_string())
         .stack_size(64 * 1024)
@@ -93,7 +97,7 @@ fn forward(signals: Signals, events: Sender<Event>) -> Result<(), String> {
         .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
-fn load(configuration: &Configuration) -> Result<Config, String> {
+pub(super) fn load(configuration: &Configuration) -> Result<Config, String> {
     let Loaded {
         config,
         warnings,
@@ -114,7 +118,7 @@ fn load(configuration: &Configuration) -> Result<Config, String> {
     Ok(config)
 }
 
-struct Supervisor {
+pub(super) struct Supervisor {
     options: Options,
     exporter: Arc<Exporter>,
     metrics: Listening,
@@ -125,7 +129,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(options: Options, events: &Sender<Event>) -> Supervisor {
+    pub(super) fn new(options: Options, events: &Sender<Event>) -> Supervisor {
         let exporter = Arc::new(Exporter::new());
         Supervisor {
             options,
@@ -159,13 +163,30 @@ impl Supervisor {
             }
             // So that it sees the clock being set, whether or not anybody asks for stamps.
             self.exporter.clock.offset();
-            let now = BootTime::now();
-            for running in lock::read(&self.exporter.sources).iter() {
-                running.watch(now);
-            }
+            self.watch();
             self.metrics.retry();
             self.management.retry();
         }
+    }
+
+    /// Sees after sources that hang.
+    pub(super) fn watch(&self) {
+        let now = BootTime::now();
+        for running in lock::read(&self.exporter.sources).iter() {
+            running.watch(now);
+        }
+    }
+
+    /// Ends all sources, and says which there were.
+    pub(super) fn end_sources(&self) -> Vec<String> {
+        let sources = lock::read(&self.exporter.sources);
+        end(&sources);
+        sources.iter().map(|s| s.name().to_string()).collect()
+    }
+
+    /// All that is exported.
+    pub(super) fn scrape(&self, format: Format) -> String {
+        String::from_utf8_lossy(&self.exporter.scrape(format)).into_owned()
     }
 
     /// Loads the configuration again. A bad one changes nothing.
@@ -230,14 +251,15 @@ impl Supervisor {
     }
 
     /// Starts and stops sources so that those run that the configuration asks for. What has not changed runs on.
-    fn apply(&mut self, mut config: Config) {
+    pub(super) fn apply(&mut self, mut config: Config) {
         let policy = config.metrics.clone().map_or(Policy::All, Policy::Listed);
         self.exporter.registry.set_policy(policy);
         self.exporter.present(&config);
         for name in unknown(&config) {
             log::warn!("`sources` names {name}, which is no source: see --help");
         }
-        let mut board = Board::look(self.options.roots.clone());
+        let tapes = &self.options.tapes;
+        let mut board = Board::look_by(self.options.roots.clone(), tapes.of_board());
         if config.device_type == "auto" {
             config.device_type = board.device_type().to_string();
         }
@@ -291,6 +313,9 @@ impl Supervisor {
             });
         }
         *lock::write(&self.exporter.sources) = new;
+        for name in self.options.tapes.unused() {
+            log::warn!("{name} was recorded, and is not found in the recording's files");
+        }
         for ended in &old {
             log::info!("{}: ended", ended.name());
             self.exporter.registry.remove_group(&ended.context().group);
@@ -308,6 +333,7 @@ impl Supervisor {
         let registry = &self.exporter.registry;
         // Its place among all meters, whichever of them run now: a reload may start others.
         let rank = METERS.iter().position(|m| m.name == meter.name);
+        let tape = self.options.tapes.of(&source_name(meter, &device));
         Context {
             board: Arc::clone(board),
             config: Arc::clone(config),
@@ -317,7 +343,7 @@ impl Supervisor {
                 meter.name,
                 self.labels.clone(),
             ),
-            health: Arc::new(Health::default()),
+            health: Arc::new(Health::on(tape)),
             stop: Arc::default(),
             interval: meter.pace.interval(config.interval),
         }

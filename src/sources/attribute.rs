@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::health::Health;
+use super::tape::{files, Answer, Failure};
 
+const LEFT_ALONE: &str = "hangs and is left alone";
 /// Longer than any number sysfs prints, shorter than any of its longer files (a page).
 const NUMBER_BYTES: usize = 64;
 /// The longest text of a sysfs attribute is a page.
@@ -28,6 +30,8 @@ pub struct Attribute {
     /// Its place in the health's list of what is being read.
     item: u32,
     file: Option<File>,
+    /// The same where there is a tape: so that without one there is nothing more to look at on the way to a value.
+    by_tape: Option<File>,
     reopen_at: Option<Instant>,
     failing: bool,
     hint: &'static str,
@@ -50,6 +54,7 @@ impl Attribute {
             path,
             health: Arc::clone(health),
             file: None,
+            by_tape: None,
             reopen_at: None,
             failing: false,
             hint: "",
@@ -78,7 +83,7 @@ impl Attribute {
     pub fn read_as<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
         let mut buffer = [0; NUMBER_BYTES];
         if self.file.is_none() && !self.is_open_now() {
-            return None;
+            return self.read_by_tape(what, parse);
         }
         match self.take(&mut buffer, parse) {
             Ok(value) => {
@@ -99,6 +104,9 @@ impl Attribute {
     #[inline]
     pub fn try_read(&mut self) -> Result<Option<i64>, Error> {
         let mut buffer = [0; NUMBER_BYTES];
+        if !self.health.tape().is_off() {
+            return self.try_read_by_tape("a number", parse_number);
+        }
         if self.file.is_none() {
             self.file = self.open()?;
         }
@@ -126,6 +134,68 @@ impl Attribute {
         }
     }
 
+    /// As [`Attribute::read_as`], by way of a tape, if there is one.
+    #[cold]
+    fn read_by_tape<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        if self.health.tape().is_off() {
+            return None;
+        }
+        match self.try_read_by_tape(what, parse) {
+            Ok(value) => {
+                if self.failing && value.is_some() {
+                    self.recovered();
+                }
+                value
+            }
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn try_read_by_tape<T>(
+        &mut self,
+        what: &str,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let health = Arc::clone(&self.health);
+        let path = self.path.clone();
+        let answer = files::content(health.tape(), &path, || self.read_for_tape());
+        let mut buffer = [0; NUMBER_BYTES];
+        let trouble = match answer {
+            Ok(content) => {
+                let n = content.len().min(NUMBER_BYTES);
+                buffer[..n].copy_from_slice(&content[..n]);
+                match parse(&buffer[..n]) {
+                    Some(value) => return Ok(Some(value)),
+                    None => Trouble::NoValue(n),
+                }
+            }
+            Err(failure) if failure.words == LEFT_ALONE => return Ok(None),
+            Err(failure) => Trouble::NoRead(failure.io()),
+        };
+        Err(self.explain(trouble, what, &buffer))
+    }
+
+    /// Reads the file's first bytes, and keeps it open.
+    fn read_for_tape(&mut self) -> Answer {
+        if self.health.is_excluded(&self.path) {
+            return Err(Failure::new(LEFT_ALONE));
+        }
+        self.health.reading(self.item);
+        let file = match self.by_tape.take() {
+            Some(file) => file,
+            None => open_regular(&self.path).map_err(|error| Failure::from(&error))?,
+        };
+        let mut buffer = [0; NUMBER_BYTES];
+        let n = file.read_at(&mut buffer, 0);
+        let n = n.map_err(|error| Failure::from(&error))?;
+        self.by_tape = Some(file);
+        Ok(buffer[..n].to_vec())
+    }
+
     #[cold]
     fn explain(&mut self, trouble: Trouble, what: &str, buffer: &[u8; NUMBER_BYTES]) -> Error {
         match trouble {
@@ -147,6 +217,9 @@ impl Attribute {
 
     #[cold]
     fn is_open_now(&mut self) -> bool {
+        if !self.health.tape().is_off() {
+            return false;
+        }
         match self.open() {
             Ok(file) => self.file = file,
             Err(error) => self.failed(&error),
@@ -211,11 +284,21 @@ pub(super) fn open_regular(path: &Path) -> Result<File, Error> {
 
 /// Reads a short text attribute (a name, a label) without the white space around it. Non-UTF-8 becomes U+FFFD.
 pub fn read_text(health: &Arc<Health>, path: &Path) -> Result<String, Error> {
+    let tape = health.tape();
+    if tape.is_off() {
+        let text = read_page(health, path)?;
+        return Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned());
+    }
+    let read = || read_page(health, path).map_err(|error| Failure::from(&error));
+    match files::content(tape, path, read) {
+        Ok(text) => Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned()),
+        Err(failure) => Err(Error::cannot("read", path, &failure.io())),
+    }
+}
+
+fn read_page(health: &Arc<Health>, path: &Path) -> Result<Vec<u8>, Error> {
     if health.is_excluded(path) {
-        return Err(Error::new(format!(
-            "{} hangs and is left alone",
-            path.display()
-        )));
+        return Err(Error::new(format!("{} {LEFT_ALONE}", path.display())));
     }
     health.reading(health.item(path));
     let file = open_regular(path)?;
@@ -231,7 +314,7 @@ pub fn read_text(health: &Arc<Health>, path: &Path) -> Result<String, Error> {
         }
     }
     buffer.truncate(filled);
-    Ok(String::from_utf8_lossy(buffer.trim_ascii()).into_owned())
+    Ok(buffer)
 }
 
 /// A decimal integer as the kernel prints it: an optional sign, digits, white space around. `None` for anything else,

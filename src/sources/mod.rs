@@ -19,6 +19,7 @@ pub mod rpi;
 mod runner;
 pub mod shelly;
 mod sysfs;
+pub mod tape;
 pub mod tegrastats;
 #[cfg(test)]
 mod testing;
@@ -165,6 +166,14 @@ pub trait Source: Send {
     /// device's counters. It is left alone for as long as one that is.
     fn lasts(&self) -> bool {
         false
+    }
+}
+
+/// What a source is called: the meter, and which of its devices it reads.
+pub fn source_name(meter: &Meter, device: &Device) -> String {
+    match device.name.as_str() {
+        "" => meter.name.to_string(),
+        device => format!("{} {device}", meter.name),
     }
 }
 
