@@ -5,13 +5,11 @@
 
 mod support;
 
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use support::{exporter, on_board, Exporter, TempDir, PATIENCE};
+use support::{exporter, on_board, with_registers, Exporter, TempDir, PATIENCE};
 
 /// Boards are polled so often that none takes long, and seldom enough that a busy machine keeps up.
 const INTERVAL: &str = "interval: 0.2\n";
@@ -119,39 +117,6 @@ fn normalised(text: &str) -> String {
         }
     }
     out
-}
-
-/// The board's tree; a copy of it with MSR device files, if it has any.
-fn with_registers(board: &Path, temp: &TempDir) -> PathBuf {
-    let Ok(registers) = std::fs::read_to_string(board.join("msr.txt")) else {
-        return board.to_path_buf();
-    };
-    let tree = temp.path().join("board");
-    let copied = Command::new("cp").arg("-a").arg(board).arg(&tree).status();
-    assert!(copied.unwrap().success());
-    for line in registers.lines().filter(|line| !line.starts_with('#')) {
-        let mut words = line.split_whitespace();
-        let Some(cpu) = words.next() else { continue };
-        let mut number = || {
-            let word = words.next().unwrap().trim_start_matches("0x");
-            u64::from_str_radix(word, 16).unwrap()
-        };
-        let (register, value) = (number(), number());
-        let path = tree.join("dev/cpu").join(cpu).join("msr");
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // Each register has eight bytes of its own, in a file with holes. (The device takes the register's number for
-        // the place; in a file, the next register would then begin within this one.)
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(false)
-            .write(true)
-            .truncate(false)
-            .open(path);
-        file.unwrap()
-            .write_all_at(&value.to_le_bytes(), register * 8)
-            .unwrap();
-    }
-    tree
 }
 
 /// The lines that only one of them has.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::health::Health;
+use super::number::parse_number;
 use super::tape::{files, Answer, Failure};
 
 const LEFT_ALONE: &str = "hangs and is left alone";
@@ -317,137 +318,6 @@ fn read_page(health: &Arc<Health>, path: &Path) -> Result<Vec<u8>, Error> {
     Ok(buffer)
 }
 
-/// A decimal integer as the kernel prints it: an optional sign, digits, white space around. `None` for anything else,
-/// and for what does not fit in 64 bits with a sign.
-#[inline]
-pub fn parse_number(text: &[u8]) -> Option<i64> {
-    let digits = match text {
-        [digits @ .., b'\n'] => digits,
-        digits => digits,
-    };
-    // Up to 18 digits fit whatever they are.
-    if digits.is_empty() || digits.len() > 18 {
-        return parse_any_number(text);
-    }
-    let mut value: i64 = 0;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return parse_any_number(text);
-        }
-        value = value * 10 + i64::from(digit);
-    }
-    Some(value)
-}
-
-/// The same, for what is not just digits.
-fn parse_any_number(text: &[u8]) -> Option<i64> {
-    let text = text.trim_ascii();
-    let (negative, digits) = match text.split_first()? {
-        (b'-', rest) => (true, rest),
-        (b'+', rest) => (false, rest),
-        _ => (false, text),
-    };
-    if digits.is_empty() {
-        return None;
-    }
-    let mut value: i64 = 0;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        // Built up below zero, where there is room for the smallest number.
-        value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
-    }
-    if negative {
-        Some(value)
-    } else {
-        value.checked_neg()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_as_the_kernel_prints_them() {
-        for (text, value) in [
-            (&b"12345\n"[..], Some(12345)),
-            (b"0", Some(0)),
-            (b"-256000\n", Some(-256_000)),
-            (b" +7 ", Some(7)),
-            (b"999999999999999999\n", Some(999_999_999_999_999_999)),
-            (b"1000000000000000000\n", Some(1_000_000_000_000_000_000)),
-            (b"5\n\n", Some(5)),
-            (b"9223372036854775807", Some(i64::MAX)),
-            (b"-9223372036854775808", Some(i64::MIN)),
-            (b"9223372036854775808", None),
-            (b"", None),
-            (b"\n", None),
-            (b"-", None),
-            (b"12 34", None),
-            (b"0x40", None),
-            (b"1.5", None),
-            (b"N/A\n", None),
-            (b"\xff\xfe", None),
-        ] {
-            assert_eq!(
-                parse_number(text),
-                value,
-                "{:?}",
-                String::from_utf8_lossy(text)
-            );
-        }
-    }
-
-    #[test]
-    fn a_value_that_vanishes_comes_back() {
-        let dir = tempdir();
-        let path = dir.join("power1_input");
-        std::fs::write(&path, "1500000\n").unwrap();
-        let health = Arc::new(Health::default());
-        let mut attribute = Attribute::new(&health, &path);
-        assert_eq!(attribute.read(), Some(1_500_000));
-        std::fs::write(&path, "garbage").unwrap();
-        assert_eq!(attribute.read(), None);
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(attribute.read(), None);
-        assert_eq!(health.errors(), 2);
-        std::fs::write(&path, "2500000\n").unwrap();
-        assert_eq!(attribute.read(), Some(2_500_000));
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn a_file_that_is_left_alone_has_not_recovered() {
-        let health = Arc::new(Health::default());
-        let mut attribute = Attribute::new(&health, "/nonexistent/in1_input");
-        assert_eq!(attribute.read(), None);
-        assert_eq!(attribute.read(), None);
-        assert!(attribute.failing, "it was not even tried");
-        assert_eq!(health.errors(), 1);
-    }
-
-    #[test]
-    fn a_fifo_is_refused_instead_of_waited_for() {
-        let dir = tempdir();
-        let path = dir.join("in1_input");
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let health = Arc::new(Health::default());
-        assert_eq!(Attribute::new(&health, &path).read(), None);
-        let error = read_text(&health, &path).unwrap_err();
-        assert!(error.to_string().ends_with("in1_input is not a file"));
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    fn tempdir() -> PathBuf {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static N: AtomicU32 = AtomicU32::new(0);
-        let n = N.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("attribute-{}-{n}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        dir
-    }
-}
+#[path = "attribute_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ mod hwmon;
 pub mod ina260;
 mod ina3221;
 mod jetson;
+mod number;
 pub mod nvidia;
 mod pipe;
 mod power_supply;
@@ -30,10 +31,11 @@ pub mod udp;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use attribute::{parse_number, read_text, Attribute};
+pub use attribute::{read_text, Attribute};
 pub use board::{Board, Claims, Roots};
 pub use error::{reason, Error};
 pub use health::{Health, Tally};
+pub use number::parse_number;
 pub use runner::Running;
 pub use ticker::Ticker;
 

@@ -14,6 +14,7 @@ mod domain;
 mod msr;
 mod powercap;
 mod processor;
+mod registers;
 mod topology;
 
 #[cfg(test)]

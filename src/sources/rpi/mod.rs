@@ -17,11 +17,11 @@ mod mailbox;
 mod taped;
 pub mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flags::Flags;
-use mailbox::{gencmd, Mailbox};
+use mailbox::{gencmd, Mailbox, Vcio};
 
 use super::sysfs::{entries, read_name};
 use super::tape::files;
@@ -40,7 +40,11 @@ pub(super) const METER: Meter = Meter {
     devices: None,
     probe,
     claims: None,
-    open,
+    open: |context| {
+        open(context, |health, path| {
+            Ok(Box::new(Vcio::open(health, path)?))
+        })
+    },
 };
 
 const HINT: &str = "add the user to the group video, or run as root";
@@ -86,7 +90,10 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
     Ok(found.join(", "))
 }
 
-fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
+/// How a mailbox is opened.
+type Open = fn(&Arc<Health>, &Path) -> Result<Box<dyn Mailbox>, Error>;
+
+fn open(context: &Context, mailbox_at: Open) -> Result<Box<dyn Source>, Error> {
     let Context { board, health, .. } = context;
     let mut mailbox = None;
     let mut refused = None;
@@ -95,7 +102,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         .iter()
         .filter(|path| files::exists(tape, path))
     {
-        match taped::open(health, path) {
+        match taped::open(health, path, mailbox_at) {
             Ok(opened) => {
                 health.complain(path, None);
                 mailbox = Some(opened);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::mailbox::{Mailbox, Vcio};
+use super::mailbox::Mailbox;
 use crate::sources::tape::{files, word, Answer, Failure, Tape};
 use crate::sources::{Error, Health};
 
@@ -17,38 +17,30 @@ pub(super) struct Taped {
     asked: Option<Box<dyn Mailbox>>,
 }
 
-/// Opens the device at `path`, by way of the tape if there is one.
-pub(super) fn open(health: &Arc<Health>, path: &Path) -> Result<Box<dyn Mailbox>, Error> {
+/// The mailbox that `open` finds at `path`, by way of the tape if there is one.
+pub(super) fn open(
+    health: &Arc<Health>,
+    path: &Path,
+    open: super::Open,
+) -> Result<Box<dyn Mailbox>, Error> {
     let tape = health.tape();
-    let open = || Vcio::open(health, path).map(|vcio| Box::new(vcio) as Box<dyn Mailbox>);
-    match tape.is_off() {
-        true => open(),
-        false => Ok(Box::new(Taped::open(tape, path, open)?)),
+    if tape.is_off() {
+        return open(health, path);
     }
-}
-
-impl Taped {
-    /// The mailbox that `open` finds at `path`; or the one that was recorded there.
-    pub(super) fn open(
-        tape: &Tape,
-        path: &Path,
-        open: impl FnOnce() -> Result<Box<dyn Mailbox>, Error>,
-    ) -> Result<Taped, Error> {
-        let name = || word(path.file_name().unwrap_or_default());
-        let key = files::key(tape, path).unwrap_or_else(name);
-        let mut asked = None;
-        let opened = tape.ask(&format!("open {key}"), || {
-            asked = Some(open().map_err(|error| Failure::from(&error))?);
-            Ok(b"good".to_vec())
-        });
-        opened.map_err(|failure| Error::cannot("open", path, &failure.io()))?;
-        Ok(Taped {
-            tape: tape.clone(),
-            path: path.into(),
-            key,
-            asked,
-        })
-    }
+    let name = || word(path.file_name().unwrap_or_default());
+    let key = files::key(tape, path).unwrap_or_else(name);
+    let mut asked = None;
+    let opened = tape.ask(&format!("open {key}"), || {
+        asked = Some(open(health, path).map_err(|error| Failure::from(&error))?);
+        Ok(b"good".to_vec())
+    });
+    opened.map_err(|failure| Error::cannot("open", path, &failure.io()))?;
+    Ok(Box::new(Taped {
+        tape: tape.clone(),
+        path: path.into(),
+        key,
+        asked,
+    }))
 }
 
 impl Mailbox for Taped {

@@ -6,13 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::mirror::KEEP;
-use super::{Answer, Failure, Playing, Reel, Tape, Writing};
+use super::{Answer, Failure, Playing, Recording, Reel, Tape, Writing};
 
 /// A path, and how it is looked at.
 enum Way<'a> {
     Live,
     Recorded(&'a Writing, String),
-    Played(&'a Playing, String),
+    Played(&'a Recording, &'a Playing, String),
 }
 
 fn way<'a>(tape: &'a Tape, path: &Path) -> Way<'a> {
@@ -24,7 +24,7 @@ fn way<'a>(tape: &'a Tape, path: &Path) -> Way<'a> {
         }
         Some(Reel::Playing(recording, playing)) => {
             let key = recording.places().key(path);
-            key.map(|key| Way::Played(playing, key))
+            key.map(|key| Way::Played(recording, playing, key))
         }
     };
     way.unwrap_or(Way::Live)
@@ -34,7 +34,7 @@ fn way<'a>(tape: &'a Tape, path: &Path) -> Way<'a> {
 pub(in crate::sources) fn key(tape: &Tape, path: &Path) -> Option<String> {
     match way(tape, path) {
         Way::Live => None,
-        Way::Recorded(_, key) | Way::Played(_, key) => Some(key),
+        Way::Recorded(_, key) | Way::Played(_, _, key) => Some(key),
     }
 }
 
@@ -86,7 +86,7 @@ fn check(
             writing.check(&format!("{verb} {key}"), &answer);
             outcome
         }
-        Way::Played(playing, key) => match playing.answer(&format!("{verb} {key}")) {
+        Way::Played(_, playing, key) => match playing.answer(&format!("{verb} {key}")) {
             Some(answer) => answer.map(|_| ()).map_err(|failure| failure.io()),
             // As far as it was: a device's copy is a file, and none to be opened.
             None => fs::metadata(path).map(|_| ()),
@@ -96,8 +96,30 @@ fn check(
 
 /// What `path` is without links.
 pub(in crate::sources) fn resolve(tape: &Tape, path: &Path) -> io::Result<PathBuf> {
-    look(tape, path)?;
-    path.canonicalize()
+    match way(tape, path) {
+        Way::Live => path.canonicalize(),
+        Way::Recorded(writing, key) => {
+            let found = path.canonicalize();
+            let answer = match &found {
+                Ok(free) => {
+                    writing.mirror(path, None);
+                    let name = writing.places().name(free);
+                    name.ok_or_else(|| Failure::new("it leads out of its root"))
+                }
+                Err(error) => Err(Failure::from(error)),
+            };
+            writing.fact(&format!("resolve {key}"), super::Kind::Asked, &answer);
+            found
+        }
+        Way::Played(recording, playing, key) => match playing.answer(&format!("resolve {key}")) {
+            Some(Ok(name)) => recording
+                .places()
+                .path(&name)
+                .ok_or_else(|| io::ErrorKind::InvalidData.into()),
+            Some(Err(failure)) => Err(failure.io()),
+            None => path.canonicalize(),
+        },
+    }
 }
 
 /// Whether `path` is a link.
@@ -133,7 +155,7 @@ pub(in crate::sources) fn list(tape: &Tape, dir: &Path, most: usize) -> io::Resu
             writing.fact(&format!("list {key}"), super::Kind::Asked, &answer);
             found
         }
-        Way::Played(playing, key) => match playing.answer(&format!("list {key}")) {
+        Way::Played(_, playing, key) => match playing.answer(&format!("list {key}")) {
             Some(Ok(names)) => Ok(String::from_utf8_lossy(&names)
                 .split('/')
                 .filter(|name| !matches!(*name, "" | "." | ".."))
@@ -165,6 +187,6 @@ pub(in crate::sources) fn content(
             writing.fact(&key, super::Kind::Asked, &answer);
             answer
         }
-        Way::Played(playing, key) => playing.answer(&key).unwrap_or_else(read),
+        Way::Played(_, playing, key) => playing.answer(&key).unwrap_or_else(read),
     }
 }

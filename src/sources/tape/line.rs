@@ -3,7 +3,7 @@
 //! ```text
 //! 1.000000000 poll                                        what the source does: open, poll, rescan, discard, end
 //! 1.000052183 sys/class/hwmon/hwmon0/in1_input = 5012\n   a question and its answer
-//! 1.000061442 dev/cpu/0/msr 0x639 ! 5 input/output error  a question that failed: error number or -, and words
+//! 1.000061442 dev/cpu/0/msr 0x639 ! 5 i/O error           a question that failed: error number or -, and words
 //! 1.250000000 udp > DATA_REQUEST                          something that was sent,
 //! 1.250481216 udp < 192.168.1.7:5000 \x08\x01             something that came by itself;
 //! 2.000000000 tegrastats <! - ended with exit status 1    >! and <! are their failures

@@ -6,11 +6,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use super::layout::{plain, BYTES_IN_ALL, CONFIG, LOGS, MANIFEST, MANIFEST_HEAD, TREES};
 use super::log::{Log, MOST_LINES};
 use super::mirror::stays_inside;
 use super::play::{Playing, Schedule};
-use super::record::{BYTES_IN_ALL, CONFIG, LOGS, MANIFEST, MANIFEST_HEAD};
-use super::{Places, Reel, Tape, BOARD, TREES};
+use super::{Places, Reel, Tape, BOARD};
 use crate::config::{self, Config};
 use crate::sources::{reason, Roots};
 use crate::sys::lock;
@@ -93,9 +93,10 @@ impl Recording {
 
     /// The tape of this source. It has nothing on it if there is no log.
     pub(super) fn tape(self: &Arc<Self>, name: &str) -> Tape {
+        let name = plain(name);
         let mut tapes = lock::lock(&self.tapes);
-        let tape = tapes.entry(name.to_string()).or_insert_with(|| {
-            let log = self.logs.get(name).cloned().unwrap_or_else(|| {
+        let tape = tapes.entry(name.clone()).or_insert_with(|| {
+            let log = self.logs.get(&name).cloned().unwrap_or_else(|| {
                 if name != BOARD {
                     log::warn!("{} has no log of {name}", self.dir.display());
                 }

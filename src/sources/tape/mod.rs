@@ -20,6 +20,7 @@
 //! ```
 
 pub(super) mod files;
+mod layout;
 mod line;
 mod load;
 mod log;
@@ -29,7 +30,7 @@ mod record;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 pub use line::{parse as parse_line, Act, Answer, Failure, Kind, Line};
@@ -38,6 +39,7 @@ pub use log::{Log, Wrong};
 pub use play::{Next, Playing};
 pub use record::Recorder;
 
+use self::layout::TREES;
 use self::record::Writing;
 use super::Roots;
 use crate::sys::clock::BootTime;
@@ -208,9 +210,6 @@ struct Places {
     roots: [[PathBuf; 2]; 3],
 }
 
-/// Their names.
-const TREES: [&str; 3] = ["sys", "proc", "dev"];
-
 impl Places {
     fn new(roots: &Roots) -> Places {
         let both = |root: &PathBuf| {
@@ -230,15 +229,69 @@ impl Places {
         })
     }
 
-    /// The question for a path.
-    fn key(&self, path: &Path) -> Option<String> {
+    /// What a path is called in a recording: `sys/class/hwmon`.
+    fn name(&self, path: &Path) -> Option<Vec<u8>> {
         let (tree, below) = self.place(path)?;
         let path = Path::new(TREES.get(tree)?).join(below);
-        Some(word(path.as_os_str()))
+        Some(path.into_os_string().into_encoded_bytes())
+    }
+
+    /// The same in a question.
+    fn key(&self, path: &Path) -> Option<String> {
+        self.name(path).map(line::word)
+    }
+
+    /// The path that is called so. `None`: it would lead out of its tree.
+    fn path(&self, name: &[u8]) -> Option<PathBuf> {
+        let name = Path::new(OsStr::from_bytes(name));
+        let mut steps = name.components();
+        let tree = steps.next()?;
+        let tree = TREES.iter().position(|name| tree.as_os_str() == *name)?;
+        let [_, root] = self.roots.get(tree)?;
+        let mut path = root.clone();
+        for step in steps {
+            match step {
+                Component::Normal(step) => path.push(step),
+                _ => return None,
+            }
+        }
+        Some(path)
     }
 }
 
 /// A word of a question: any text, without anything that means something in a log.
 pub fn word(text: impl AsRef<OsStr>) -> String {
     line::word(text.as_ref().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::testing::Tree;
+
+    #[test]
+    fn paths_have_names_and_no_name_leads_out() {
+        let tree = Tree::new(&[("sys/a", "")]);
+        let places = Places::new(&tree.roots());
+        let name = |path: &str| places.key(&tree.path(path));
+        assert_eq!(name("sys/class/a b").as_deref(), Some("sys/class/a\\x20b"));
+        assert_eq!(name("dev").as_deref(), Some("dev/"));
+        assert_eq!(name("elsewhere"), None);
+        assert_eq!(places.key(Path::new("/etc/passwd")), None);
+        let sys = tree.path("sys").canonicalize().unwrap();
+        let path = |name: &str| places.path(name.as_bytes());
+        assert_eq!(path("sys/class/a b"), Some(sys.join("class/a b")));
+        for name in [
+            "",
+            "/",
+            "/etc",
+            "etc/passwd",
+            "sys/../x",
+            "sys/a/../../..",
+            "..",
+            ".",
+        ] {
+            assert_eq!(path(name), None, "{name}");
+        }
+    }
 }

@@ -2,34 +2,24 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::layout::{manifest, plain, Limits, CONFIG, LIMITS, LOGS, MANIFEST, METRICS, TREES};
 use super::line::{self, Act, Answer, Kind, Line};
-use super::log::{HEAD, MOST_LINES};
+use super::log::HEAD;
 use super::mirror::Mirror;
-use super::{Places, Tape, TREES};
+use super::{Places, Tape};
 use crate::sources::{reason, Roots};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// At so many bytes a recording is ended.
-pub(super) const MOST_BYTES: u64 = 64 << 20;
-/// What follows until it has ended is not recorded beyond this.
-pub(super) const BYTES_IN_ALL: u64 = MOST_BYTES + (16 << 20);
-/// At so many lines.
-const LINES: u64 = MOST_LINES as u64 / 8 * 7;
+/// So much is kept until it is written.
+const CHUNK: usize = 64 * 1024;
 /// What a file, a folder or a link is counted for.
 const ENTRY: u64 = 256;
-
-/// The files of a recording.
-pub(super) const MANIFEST: &str = "recording.txt";
-pub(super) const MANIFEST_HEAD: &str = "edge-metrics-exporter recording 1";
-pub(super) const CONFIG: &str = "config.yaml";
-pub(super) const METRICS: &str = "metrics.prom";
-pub(super) const LOGS: &str = "logs";
 
 /// A recording that is being made.
 #[derive(Debug)]
@@ -41,6 +31,7 @@ pub struct Recorder {
     tapes: Mutex<HashMap<String, Tape>>,
     bytes: AtomicU64,
     lines: AtomicU64,
+    limits: Limits,
     closed: AtomicBool,
     trouble: Mutex<Option<String>>,
 }
@@ -49,6 +40,15 @@ impl Recorder {
     /// Begins a recording of the board with these roots in `dir`, which is made, or is an empty folder. `config` is what
     /// it will be replayed with. An error names what was in the way.
     pub fn begin(dir: &Path, roots: &Roots, config: &str) -> Result<Arc<Recorder>, String> {
+        Recorder::within(LIMITS, dir, roots, config)
+    }
+
+    fn within(
+        limits: Limits,
+        dir: &Path,
+        roots: &Roots,
+        config: &str,
+    ) -> Result<Arc<Recorder>, String> {
         let cannot = |what: &str, path: &Path, error: io::Error| {
             format!("cannot {what} {}: {}", path.display(), reason(&error))
         };
@@ -81,6 +81,7 @@ impl Recorder {
             tapes: Mutex::default(),
             bytes: AtomicU64::new(config.len() as u64),
             lines: AtomicU64::new(0),
+            limits,
             closed: AtomicBool::new(false),
             trouble: Mutex::default(),
         }))
@@ -88,36 +89,15 @@ impl Recorder {
 
     /// The tape of this source, made at the first time.
     pub(super) fn tape(self: &Arc<Self>, name: &str) -> Tape {
+        let name = plain(name);
         let mut tapes = lock::lock(&self.tapes);
-        if let Some(tape) = tapes.get(name) {
+        if let Some(tape) = tapes.get(&name) {
             return tape.clone();
         }
-        let name: String = name.chars().filter(|c| !c.is_control()).collect();
-        let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || c == '.' {
-                c
-            } else {
-                '-'
-            }
-        };
-        let file: String = name.chars().take(64).map(plain).collect();
-        // Two devices' names may differ in what no file's name should have.
-        let number = tapes.len();
-        let opened =
-            File::create_new(self.dir.join(LOGS).join(format!("{file}.log"))).or_else(|_| {
-                File::create_new(self.dir.join(LOGS).join(format!("{file}-{number}.log")))
-            });
-        let out = match opened {
-            Ok(file) => Some(BufWriter::new(file)),
-            Err(error) => {
-                self.fail(&format!("cannot create a log: {}", reason(&error)));
-                None
-            }
-        };
         let writing = Writing {
             recorder: Arc::clone(self),
             state: Mutex::new(State {
-                out,
+                out: self.create_log(&name, tapes.len()),
                 last: HashMap::new(),
                 text: format!("{HEAD}{name}\n"),
             }),
@@ -127,6 +107,26 @@ impl Recorder {
         tape
     }
 
+    /// The file for a source's log; `None` if it cannot be had, or all has ended.
+    fn create_log(&self, name: &str, number: usize) -> Option<File> {
+        let plain = |c: char| match c {
+            c if c.is_ascii_alphanumeric() => c,
+            '_' | '.' => c,
+            _ => '-',
+        };
+        let file: String = name.chars().take(64).map(plain).collect();
+        let create = |file: String| File::create_new(self.dir.join(LOGS).join(file));
+        if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        // Two devices' names may differ in what no file's name should have.
+        let created =
+            create(format!("{file}.log")).or_else(|_| create(format!("{file}-{number}.log")));
+        created
+            .map_err(|error| self.fail(&format!("cannot create a log: {}", reason(&error))))
+            .ok()
+    }
+
     /// Why it is to end early: it is as large as it may be, or cannot be written.
     pub fn trouble(&self) -> Option<String> {
         let (bytes, lines) = (
@@ -134,7 +134,7 @@ impl Recorder {
             self.lines.load(Ordering::Relaxed),
         );
         let full = || {
-            (bytes > MOST_BYTES || lines > LINES).then(|| {
+            (bytes > self.limits.bytes || lines > self.limits.lines).then(|| {
                 format!(
                     "{} is as large as a recording may be ({} MiB in {lines} lines)",
                     self.dir.display(),
@@ -157,7 +157,7 @@ impl Recorder {
     /// Whether so much more may be written. It is written in any case until all have been told to end, but not without end.
     fn spend(&self, bytes: u64) -> bool {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        before + bytes <= BYTES_IN_ALL && !self.closed.load(Ordering::Acquire)
+        before + bytes <= self.limits.bytes_in_all && !self.closed.load(Ordering::Acquire)
     }
 
     fn since(&self, at: BootTime) -> u64 {
@@ -211,31 +211,9 @@ impl Recorder {
         }
         write(METRICS, metrics)?;
         // The last thing: what has it, is whole.
-        write(
-            MANIFEST,
-            &format!(
-                "{MANIFEST_HEAD}\n\n\
-                 made by     edge-metrics-exporter {} record\n\
-                 shown by    edge-metrics-exporter --replay .\n\
-                 seconds     {}\n\n\
-                 {ABOUT}",
-                env!("CARGO_PKG_VERSION"),
-                line::time(length),
-            ),
-        )
+        write(MANIFEST, &manifest(length))
     }
 }
-
-const ABOUT: &str = "\
-config.yaml    the settings of the sources, without passwords
-logs/          what each source asked and was answered, in the order of time
-sys proc dev   the files that were looked at, with the content that was read first
-metrics.prom   what was exported at the end
-
-Passwords and logins are not in here. What the sources read is: the host's name, the board's model,
-addresses of devices that were asked, and what Shelly devices say of themselves, which includes MAC
-addresses and the name of their wireless network. All of it is plain text: look before you send it.
-";
 
 /// A source's log that is being written.
 #[derive(Debug)]
@@ -247,7 +225,7 @@ pub(super) struct Writing {
 #[derive(Debug)]
 struct State {
     /// `None`: it cannot be written.
-    out: Option<BufWriter<File>>,
+    out: Option<File>,
     /// The last answer to each question.
     last: HashMap<String, Answer>,
     /// Lines that are not written yet.
@@ -314,34 +292,46 @@ impl Writing {
         self.put(&mut lock::lock(&self.state), at, &line);
     }
 
+    /// Adds a line, and writes what there is when the next thing begins.
     fn put(&self, state: &mut State, at: BootTime, line: &Line) {
-        let State { out, text, .. } = state;
-        let head = text.len();
-        line::write(text, self.recorder.since(at), line);
-        if !self.recorder.spend((text.len() - head) as u64) {
-            text.truncate(head);
+        let is_answer = matches!(
+            line,
+            Line::Fact {
+                kind: Kind::Asked,
+                ..
+            }
+        );
+        let head = state.text.len();
+        line::write(&mut state.text, self.recorder.since(at), line);
+        if !self.recorder.spend((state.text.len() - head) as u64) {
+            state.text.truncate(head);
         }
         self.recorder.lines.fetch_add(1, Ordering::Relaxed);
-        if let Some(file) = out {
-            if let Err(error) = file.write_all(text.as_bytes()) {
+        if !is_answer || state.text.len() > CHUNK {
+            self.write(state);
+        }
+    }
+
+    fn write(&self, state: &mut State) {
+        if let Some(file) = &mut state.out {
+            if let Err(error) = file.write_all(state.text.as_bytes()) {
                 self.recorder
                     .fail(&format!("cannot write a log: {}", reason(&error)));
-                *out = None;
+                state.out = None;
             }
         }
-        text.clear();
+        state.text.clear();
     }
 
     fn end(&self, at: u64) {
         let mut state = lock::lock(&self.state);
-        let State { out, text, .. } = &mut *state;
-        line::write(text, at, &Line::End);
+        line::write(&mut state.text, at, &Line::End);
+        self.write(&mut state);
         // Nothing comes after the end.
-        let Some(mut file) = out.take() else { return };
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.flush());
-        if let Err(error) = written {
-            self.recorder
-                .fail(&format!("cannot write a log: {}", reason(&error)));
-        }
+        state.out = None;
     }
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;
