@@ -157,6 +157,13 @@ pub(super) fn write(out: &mut String, at: u64, line: &Line) {
     out.push('\n');
 }
 
+/// A line, with its end.
+pub fn render(at: u64, line: &Line) -> String {
+    let mut out = String::new();
+    write(&mut out, at, line);
+    out
+}
+
 /// Reads a line without its end; an error says what is wrong with it.
 pub fn parse(line: &[u8]) -> Result<(u64, Line), String> {
     if line.len() > MOST_LINE {

@@ -5,12 +5,6 @@ fn fact(key: &str, kind: Kind, answer: Answer) -> Line {
     Line::Fact { key, kind, answer }
 }
 
-fn written(at: u64, line: &Line) -> String {
-    let mut out = String::new();
-    write(&mut out, at, line);
-    out
-}
-
 #[test]
 fn lines_are_written_as_they_are_read() {
     let failed = |errno, words: &str| {
@@ -69,10 +63,10 @@ fn lines_are_written_as_they_are_read() {
             fact("nothing", Kind::Asked, Ok(Vec::new())),
         ),
     ] {
-        assert_eq!(written(0, &line), text);
+        assert_eq!(render(0, &line), text);
         assert_eq!(parse(text.trim_end_matches('\n').as_bytes()), Ok((0, line)));
     }
-    assert_eq!(written(61_000_000_002, &Line::End), "61.000000002 end\n");
+    assert_eq!(render(61_000_000_002, &Line::End), "61.000000002 end\n");
 }
 
 #[test]
@@ -131,7 +125,7 @@ fn a_word_means_nothing_but_itself() {
     ] {
         assert_eq!(word(text), word_of_it);
         let line = fact(&format!("q {}", word(text)), Kind::Asked, Ok(b"x".to_vec()));
-        let text = written(0, &line);
+        let text = render(0, &line);
         assert_eq!(parse(text.trim_end().as_bytes()), Ok((0, line)));
     }
 }

@@ -25,6 +25,13 @@ impl fmt::Display for Wrong {
     }
 }
 
+impl Log {
+    /// How many acts it has, and how many things that were sent or came.
+    pub fn size(&self) -> (usize, usize) {
+        (self.steps.len(), self.items.len())
+    }
+}
+
 /// All that one source did and learned.
 #[derive(Debug, Default)]
 pub struct Log {

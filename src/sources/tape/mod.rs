@@ -33,7 +33,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-pub use line::{parse as parse_line, Act, Answer, Failure, Kind, Line};
+pub use line::{parse as parse_line, render as render_line, Act, Answer, Failure, Kind, Line};
 pub use load::Recording;
 pub use log::{Log, Wrong};
 pub use play::{Next, Playing};

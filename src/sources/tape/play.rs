@@ -123,13 +123,19 @@ impl Playing {
         }
     }
 
+    /// A log by itself, all of it in the past.
+    pub fn at_once(log: Log) -> Playing {
+        let schedule = Schedule::new(true, log.end);
+        Playing::new(Arc::new(log), schedule)
+    }
+
     /// What the source takes for now.
     pub(super) fn now(&self) -> BootTime {
         self.schedule.moment(lock::lock(&self.state).now)
     }
 
     /// The answer to a question: the next one of this step, else the last one that there was. `None`: it was not asked.
-    pub(super) fn answer(&self, key: &str) -> Option<Answer> {
+    pub fn answer(&self, key: &str) -> Option<Answer> {
         let mut state = lock::lock(&self.state);
         let key = *state.log.keys.get(key)?;
         if let Some(fact) = state.coming.get_mut(&key).and_then(VecDeque::pop_front) {
@@ -140,7 +146,7 @@ impl Playing {
     }
 
     /// Whether the step under way has an answer to a question that begins so and was not asked yet.
-    pub(super) fn has_more(&self, begin: &str) -> bool {
+    pub fn has_more(&self, begin: &str) -> bool {
         let state = lock::lock(&self.state);
         let is_of = |key: &str| key.strip_prefix(begin).is_some_and(|r| r.starts_with(' '));
         let is_coming = |key: &u32| state.coming.get(key).is_some_and(|f| !f.is_empty());
@@ -210,7 +216,7 @@ impl Playing {
 
     /// Waits for what comes next: `Ready` when it is there, `Time` when it was not waited for any longer, `Stop` when it
     /// is time to stop, or nothing more will come.
-    pub(super) fn wait(&self, stop: &Stop) -> Woken {
+    pub fn wait(&self, stop: &Stop) -> Woken {
         let (came, at) = {
             let state = lock::lock(&self.state);
             match state.front() {
@@ -232,7 +238,7 @@ impl Playing {
     }
 
     /// What came, if that is next and of this kind; and when.
-    pub(super) fn take(&self, key: &str) -> Option<(BootTime, Answer)> {
+    pub fn take(&self, key: &str) -> Option<(BootTime, Answer)> {
         let mut state = lock::lock(&self.state);
         let key = *state.log.keys.get(key)?;
         let (at, answer) = match state.front()? {
@@ -245,7 +251,7 @@ impl Playing {
     }
 
     /// How sending ended, which is next; what came before it and was not taken is passed over.
-    pub(super) fn sent(&self) -> Answer {
+    pub fn sent(&self) -> Answer {
         let mut state = lock::lock(&self.state);
         loop {
             let outcome = match state.front() {
