@@ -50,8 +50,14 @@ fn check(config: &Config) {
         assert!(metrics.len() <= MAX_METRICS);
         assert!(metrics.keys().all(|name| valid_metric_name(name)));
     }
-    let addresses = &config.ina260.i2c_addresses;
-    assert!(addresses.iter().all(|a| (0x40..=0x4f).contains(a)));
+    let chips = &config.ina260.chips;
+    for (i, chip) in chips.iter().enumerate() {
+        assert!((0x40..=0x4f).contains(&chip.address));
+        for other in &chips[..i] {
+            assert_ne!((chip.bus, chip.address), (other.bus, other.address));
+            assert_ne!(chip.rail(), other.rail());
+        }
+    }
 }
 
 fn place(bytes: &[u8], diagnostic: &Diagnostic) {
