@@ -50,8 +50,8 @@ fn check(config: &Config) {
         assert!(metrics.len() <= MAX_METRICS);
         assert!(metrics.keys().all(|name| valid_metric_name(name)));
     }
-    let addresses = &config.ina260.i2c_addresses;
-    assert!(addresses.iter().all(|a| (0x40..=0x4f).contains(a)));
+    let chips = &config.ina260.chips;
+    assert!(chips.iter().all(|chip| (0x40..=0x4f).contains(&chip.address)));
 }
 
 fn place(bytes: &[u8], diagnostic: &Diagnostic) {

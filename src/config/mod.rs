@@ -9,6 +9,7 @@
 
 mod check;
 mod diagnose;
+mod file;
 mod ina260;
 mod load;
 mod model;
@@ -21,6 +22,7 @@ mod values;
 pub mod lines;
 
 pub use diagnose::{Diagnostic, Origin};
+pub use file::{set_metrics, update, Unsaved, Update};
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{
     Config, History, Ina260, Ina260Chip, Jetson, Multirate, Nvidia, Plug, Rapl, RaplInterface,
