@@ -109,6 +109,11 @@ impl Registry {
         *current = policy;
     }
 
+    /// Another number whenever series or groups have come or gone.
+    pub fn version(&self) -> u64 {
+        self.families.version.load(Ordering::Acquire)
+    }
+
     /// The families that `metrics:` can switch, with whether they are exported, by name.
     pub fn switchable(&self) -> Vec<(String, bool)> {
         let mut names: Vec<_> = lock::read(&self.families.by_name)
@@ -142,7 +147,7 @@ impl Registry {
     }
 
     fn plan(&self) -> Arc<Plan> {
-        let version = self.families.version.load(Ordering::Acquire);
+        let version = self.version();
         let mut plan = lock::lock(&self.plan);
         if plan.version != version {
             *plan = Arc::new(Plan::new(version, &lock::read(&self.groups)));

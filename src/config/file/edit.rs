@@ -66,6 +66,13 @@ pub fn set_metrics(source: &str, changes: &BTreeMap<String, bool>) -> Result<Str
     Err(refusal.unwrap_or_else(|| job.by_hand(None)))
 }
 
+/// Whether a text selects metrics at all. One that cannot be read does not.
+pub fn selects_metrics(source: &str) -> bool {
+    let body = source.strip_prefix('\u{feff}').unwrap_or(source);
+    let root = tree::build(body).ok();
+    root.is_some_and(|root| [METRICS, OLD].iter().any(|key| entry(&root, key).is_some()))
+}
+
 /// How an edit can go about it.
 enum Way {
     Set,

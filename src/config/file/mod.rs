@@ -12,5 +12,5 @@ mod old_list;
 mod save;
 mod text;
 
-pub use edit::set_metrics;
+pub use edit::{selects_metrics, set_metrics};
 pub use save::{update, Unsaved, Update};
