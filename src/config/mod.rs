@@ -5,10 +5,12 @@
 //! value of `values`, and `check` looks at what one key alone does not show. What a step finds is a [`Diagnostic`]
 //! with the line and column it is about: an error ends the reading, a warning does not.
 //!
-//! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it.
+//! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it, and
+//! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
 mod check;
 mod diagnose;
+mod file;
 mod ina260;
 mod load;
 mod model;
@@ -16,12 +18,16 @@ mod preset;
 mod read;
 mod secret;
 mod shelly;
+mod show;
+mod store;
 mod tree;
 mod values;
+mod watch;
 
 pub mod lines;
 
 pub use diagnose::{Diagnostic, Origin};
+pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{
     Config, History, Ina260, Ina260Chip, Jetson, Multirate, Nvidia, Plug, Rapl, RaplInterface,
@@ -30,7 +36,10 @@ pub use model::{
 pub use preset::{Given, Preset, PRESETS};
 pub use read::known_keys;
 pub use secret::Secret;
+pub use show::to_json;
+pub use store::{Change, Configuration, NotSet, Proposal, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
+pub use watch::Watch;
 
 /// The largest configuration that is read, in bytes. Ten times what a board with a thousand metrics needs is still
 /// less; YAML's cost grows faster than its size.

@@ -50,6 +50,10 @@ pub struct Config {
     /// Metric families by name: true is exported, false and unlisted are not. `None` (no `metrics:` key) exports
     /// all that is found; an empty map exports nothing but the exporter's own metrics.
     pub metrics: Option<BTreeMap<String, bool>>,
+    /// Whether the file is loaded again when it changes.
+    pub watch: bool,
+    /// Who may change settings by the management API.
+    pub management: Management,
     /// The last samples, for those who want every one of them.
     pub history: History,
     /// How they are scraped.
@@ -92,6 +96,8 @@ impl Default for Config {
             landing: None,
             sources: None,
             metrics: None,
+            watch: false,
+            management: Management::default(),
             history: History::default(),
             multirate: Multirate::default(),
             jetson: Jetson::default(),
@@ -119,6 +125,15 @@ pub enum Switch {
     On,
     /// No.
     Off,
+}
+
+/// `management:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Management {
+    /// Whether settings may be changed from other machines.
+    pub allow_remote: bool,
+    /// Names by which browsers may reach the management API, besides the board's own and its addresses.
+    pub hosts: Vec<String>,
 }
 
 /// `history:`.

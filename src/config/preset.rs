@@ -138,6 +138,7 @@ impl Preset {
             config,
             warnings,
             origin,
+            text: text.into_bytes(),
         })
     }
 

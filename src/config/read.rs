@@ -88,6 +88,12 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
     config.metrics = top.take_even_empty("metrics", values::metrics)?;
     let enabled_metrics = top.take_even_empty("enabled_metrics", values::metric_names)?;
 
+    top.set("watch", values::flag, &mut config.watch)?;
+    top.section("management", |management| {
+        let config = &mut config.management;
+        management.set("allow_remote", values::flag, &mut config.allow_remote)?;
+        management.set("hosts", values::hosts, &mut config.hosts)
+    })?;
     top.section("history", |history| {
         history.set("seconds", values::keep, &mut config.history.keep)?;
         history.set("bytes", values::bytes, &mut config.history.bytes)?;

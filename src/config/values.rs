@@ -364,6 +364,14 @@ pub(super) fn rails(node: &Node) -> Outcome<Vec<String>> {
     })
 }
 
+/// Names of hosts.
+pub(super) fn hosts(node: &Node) -> Outcome<Vec<String>> {
+    let wanted = "a list of host names, such as [edge-01.example.com]";
+    list(node, wanted, MAX_ITEMS, |item| {
+        host(item).map(|name| name.to_lowercase())
+    })
+}
+
 /// Names of sources.
 pub(super) fn sources(node: &Node) -> Outcome<Vec<String>> {
     let wanted = "a list of names of sources, such as [hwmon, thermal]";

@@ -2,10 +2,15 @@
 
 mod consumers;
 mod delivery_metrics;
+mod event;
 #[cfg(feature = "gzip")]
 mod gzip;
+mod health;
+mod housekeeping;
 mod listening;
+mod management;
 mod multirate;
+mod ports;
 mod process;
 mod routes;
 mod self_metrics;
@@ -15,9 +20,10 @@ mod udp_agent;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
-pub use supervisor::{run, Configuration, Options};
+pub use crate::config::Configuration;
+pub use supervisor::{run, Options};
 
-use crate::config::Config;
+use crate::config::{Config, Store};
 use crate::exposition::{render, Format};
 use crate::metrics::{Policy, Registry, Snapshot, WallClock};
 use crate::sources::Running;
@@ -30,7 +36,10 @@ use self_metrics::SelfMetrics;
 struct Exporter {
     registry: Registry,
     sources: RwLock<Vec<Arc<Running>>>,
-    config_is_good: AtomicBool,
+    /// The configuration in force, through which all changes go.
+    store: Arc<Store>,
+    identity: RwLock<Identity>,
+    started_at: BootTime,
     /// The exporter's own metrics, if they are wanted.
     self_metrics: RwLock<Option<SelfMetrics>>,
     /// What `GET /` answers instead of the page.
@@ -47,13 +56,22 @@ struct Exporter {
     multirate_on_metrics: AtomicBool,
 }
 
+/// What the board is called, and what it is.
+#[derive(Debug, Clone, Default)]
+struct Identity {
+    device_type: String,
+    hostname: String,
+}
+
 impl Exporter {
-    fn new() -> Exporter {
+    fn new(store: Arc<Store>) -> Exporter {
         Exporter {
+            store,
+            identity: RwLock::default(),
+            started_at: BootTime::now(),
             self_metrics: RwLock::default(),
             registry: Registry::new(Policy::All),
             sources: RwLock::default(),
-            config_is_good: AtomicBool::new(true),
             landing: RwLock::default(),
             #[cfg(feature = "gzip")]
             packer: gzip::Packer::default(),
@@ -95,5 +113,16 @@ impl Exporter {
             own.refresh(now, self);
         }
         self.registry.snapshot(now)
+    }
+}
+
+#[cfg(test)]
+impl Exporter {
+    /// One that has the defaults and no board.
+    fn idle() -> Exporter {
+        let nothing = Configuration::Fixed(Box::default());
+        Exporter::new(Arc::new(
+            Store::open(nothing, |p| p.answer(Ok(()))).unwrap(),
+        ))
     }
 }

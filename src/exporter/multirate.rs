@@ -230,7 +230,7 @@ mod tests {
     fn exporter(start: i64) -> Exporter {
         let exporter = Exporter {
             clock: clock(start),
-            ..Exporter::new()
+            ..Exporter::idle()
         };
         let group = exporter.registry.add_group(0, "rapl", vec![]);
         group.history().limit(Duration::from_secs(60), 1000);

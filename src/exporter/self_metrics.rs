@@ -1,7 +1,6 @@
 //! What the exporter says of itself and of its sources.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::delivery_metrics::DeliveryMetrics;
@@ -26,6 +25,7 @@ struct State {
     readings: Readings,
     build_info: SeriesId,
     reloaded: SeriesId,
+    saved: SeriesId,
     process: Process,
     delivery: DeliveryMetrics,
     /// By the source's name and its device's.
@@ -56,6 +56,10 @@ impl SelfMetrics {
             "exporter_config_last_reload_successful",
             "Whether the last attempt to load the configuration succeeded: 1 or 0.",
         );
+        let saved = Desc::gauge(
+            "exporter_config_saved",
+            "Whether all settings in force are in the configuration file, as far as they were changed since: 1 or 0.",
+        );
         let state = State {
             readings: Readings::default(),
             build_info: group.series(
@@ -66,6 +70,7 @@ impl SelfMetrics {
                 ],
             ),
             reloaded: group.series(&reloaded.own(), &[]),
+            saved: group.series(&saved.own(), &[]),
             process: Process::new(&group),
             delivery: DeliveryMetrics::new(registry),
             sources: HashMap::new(),
@@ -87,7 +92,7 @@ impl SelfMetrics {
     /// Brings all of it up to date.
     pub(super) fn refresh(&self, now: BootTime, exporter: &Exporter) {
         let sources = lock::read(&exporter.sources);
-        let config_is_good = exporter.config_is_good.load(Ordering::Relaxed);
+        let config = exporter.store.status();
         let mut state = lock::lock(&self.state);
         let State {
             readings,
@@ -115,9 +120,14 @@ impl SelfMetrics {
             }
         }
         process.set(readings);
-        let (build_info, reloaded) = (state.build_info, state.reloaded);
+        let (build_info, reloaded, saved) = (state.build_info, state.reloaded, state.saved);
         state.readings.set(build_info, 1.0);
-        state.readings.set(reloaded, f64::from(config_is_good));
+        state
+            .readings
+            .set(reloaded, f64::from(config.refusal.is_none()));
+        state
+            .readings
+            .set(saved, f64::from(config.unsaved.is_none()));
         self.group.publish(self.generation, &state.readings);
         drop(sources);
         state.delivery.refresh(now, exporter);

@@ -9,7 +9,7 @@ use tiny_http::{HTTPVersion, Method};
 
 use super::date::imf_fixdate;
 use super::head::{parse_head, Head, HeadError};
-use super::limits::{Limits, CHUNK};
+use super::limits::{Form, Limits, CHUNK};
 use super::request::Request;
 use super::response::Response;
 use super::seats::Guest;
@@ -167,7 +167,10 @@ impl<S: Stream> Connection<'_, S> {
 
     /// Says why and hangs up.
     fn refuse(&mut self, why: HeadError) {
-        let answer = Response::text(why.status, format!("{}\n", why.reason));
+        let answer = match self.limits.refusals {
+            Form::Text => Response::text(why.status, format!("{}\n", why.reason)),
+            Form::Json => Response::error(why.status, why.title(), why.reason),
+        };
         // What was refused may have been anything, so it is answered as if it was a GET.
         let answered = self.answer(answer, &Method::Get, &HTTPVersion(1, 1), false);
         if answered.is_ok() {

@@ -1,7 +1,26 @@
-//! The `Date` header's format (RFC 9110, 5.6.7), for any number of seconds.
+//! Dates for headers (RFC 9110, 5.6.7) and for programs (RFC 3339), for any number of seconds.
 
 /// The last second of the year 9999, the last that the format can say.
 const LAST: i64 = 253_402_300_799;
+
+/// `1994-11-06T08:49:37Z` (RFC 3339), from seconds since 1970, of the same range.
+pub fn rfc3339(seconds: i64) -> String {
+    let Civil {
+        year,
+        month,
+        day,
+        second,
+        ..
+    } = Civil::new(seconds);
+    format!(
+        "{year:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+        month + 1,
+        day + 1,
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, from seconds since 1970; moments outside 1970 to 9999 become the nearest inside.
 pub(super) fn imf_fixdate(seconds: i64) -> String {
@@ -9,20 +28,13 @@ pub(super) fn imf_fixdate(seconds: i64) -> String {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];
-    let seconds = seconds.clamp(0, LAST) as u64;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let mut year = 1970;
-    let mut day = days;
-    // At most 8029 rounds, and once a second: plainer than the closed form.
-    while day >= year_days(year) {
-        day -= year_days(year);
-        year += 1;
-    }
-    let mut month = 0;
-    while day >= month_days(year, month) {
-        day -= month_days(year, month);
-        month += 1;
-    }
+    let Civil {
+        year,
+        month,
+        day,
+        days,
+        second,
+    } = Civil::new(seconds);
     format!(
         "{}, {:02} {} {year} {:02}:{:02}:{:02} GMT",
         WEEKDAYS[(days % 7) as usize],
@@ -32,6 +44,43 @@ pub(super) fn imf_fixdate(seconds: i64) -> String {
         second / 60 % 60,
         second % 60
     )
+}
+
+/// A moment by the calendar; month and day from 0.
+struct Civil {
+    year: u64,
+    month: usize,
+    day: u64,
+    /// Days since 1970.
+    days: u64,
+    /// Seconds since midnight.
+    second: u64,
+}
+
+impl Civil {
+    fn new(seconds: i64) -> Civil {
+        let seconds = seconds.clamp(0, LAST) as u64;
+        let (days, second) = (seconds / 86_400, seconds % 86_400);
+        let mut year = 1970;
+        let mut day = days;
+        // At most 8029 rounds, and once a second: plainer than the closed form.
+        while day >= year_days(year) {
+            day -= year_days(year);
+            year += 1;
+        }
+        let mut month = 0;
+        while day >= month_days(year, month) {
+            day -= month_days(year, month);
+            month += 1;
+        }
+        Civil {
+            year,
+            month,
+            day,
+            days,
+            second,
+        }
+    }
 }
 
 fn leap(year: u64) -> bool {
@@ -49,7 +98,14 @@ fn month_days(year: u64, month: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::imf_fixdate;
+    use super::{imf_fixdate, rfc3339};
+
+    #[test]
+    fn stamps_for_programs() {
+        assert_eq!(rfc3339(784_111_777), "1994-11-06T08:49:37Z");
+        assert_eq!(rfc3339(-1), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(i64::MAX), "9999-12-31T23:59:59Z");
+    }
 
     #[test]
     fn dates_of_every_kind() {

@@ -13,6 +13,7 @@
 //!
 //! The other way round, [`client`] asks other servers.
 
+mod access;
 mod address;
 pub mod client;
 mod connection;
@@ -20,15 +21,19 @@ mod date;
 mod head;
 mod limits;
 mod listener;
+mod rate;
 mod request;
 mod response;
 mod seats;
 mod stream;
 
+pub use access::{foreign_page, is_local};
 pub use address::{bind, BindError};
+pub use date::rfc3339;
 pub use head::{parse_head, Head, HeadError};
-pub use limits::Limits;
+pub use limits::{Form, Limits};
 pub use listener::Server;
+pub use rate::Rate;
 pub use request::Request;
 pub use response::Response;
 pub use tiny_http::{HTTPVersion, Header, Method, StatusCode};

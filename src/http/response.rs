@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde_json::{json, Value};
 use tiny_http::{HTTPVersion, Header, StatusCode};
 
 use super::head::is_token;
@@ -50,6 +51,16 @@ impl Response {
     /// An answer of plain text in UTF-8.
     pub fn text(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Response::new(status, "text/plain; charset=utf-8", body)
+    }
+
+    /// An answer of JSON, indented by two, as the programs that this one replaces wrote it.
+    pub fn json(status: u16, value: &Value) -> Self {
+        Response::new(status, "application/json", format!("{value:#}"))
+    }
+
+    /// An error for programs and people: what it is, and what about it.
+    pub fn error(status: u16, error: &str, message: &str) -> Self {
+        Response::json(status, &json!({"error": error, "message": message}))
     }
 
     /// Adds a header. Control characters in the value are left out and non-ASCII ones become `?`, so that no value can

@@ -179,7 +179,8 @@ impl Group {
         }
     }
 
-    pub(super) fn is_settled(&self) -> bool {
+    /// Whether it is known by now what this source has: it was read, or it could not be.
+    pub fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
     }
 

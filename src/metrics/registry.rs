@@ -77,6 +77,11 @@ impl Registry {
         self.families.set_policy(policy);
     }
 
+    /// Another number whenever series or groups have come or gone.
+    pub fn version(&self) -> u64 {
+        self.families.version()
+    }
+
     /// The families that `metrics:` can switch, with whether they are exported, by name.
     pub fn switchable(&self) -> Vec<(String, bool)> {
         self.families.switchable()
@@ -104,7 +109,7 @@ impl Registry {
     }
 
     fn plan(&self) -> Arc<Plan> {
-        let version = self.families.version();
+        let version = self.version();
         let mut plan = lock::lock(&self.plan);
         if plan.version != version {
             *plan = Arc::new(Plan::new(version, &lock::read(&self.groups)));
