@@ -9,6 +9,7 @@
 
 mod check;
 mod diagnose;
+mod document;
 mod ina260;
 mod load;
 mod model;
@@ -21,6 +22,8 @@ mod values;
 pub mod lines;
 
 pub use diagnose::{Diagnostic, Origin};
+pub use document::{Document, Refused};
+pub(crate) use load::read as read_file;
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{
     Config, History, Ina260, Ina260Chip, Jetson, Multirate, Nvidia, Plug, Rapl, RaplInterface,
@@ -45,8 +48,13 @@ pub fn parse(text: &str) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
 
 /// As [`parse`], from bytes that may not be text at all.
 pub fn parse_bytes(bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+    parse(text_of(bytes)?)
+}
+
+/// The text that these bytes are, without a byte order mark.
+fn text_of(bytes: &[u8]) -> Result<&str, Diagnostic> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => parse(text),
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => Err(diagnose::not_utf8(bytes, error.valid_up_to())),
     }
 }

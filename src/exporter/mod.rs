@@ -6,7 +6,7 @@ mod delivery_metrics;
 mod gzip;
 mod listening;
 mod multirate;
-mod process;
+pub(crate) mod process;
 mod routes;
 mod self_metrics;
 mod supervisor;

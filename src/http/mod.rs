@@ -23,6 +23,7 @@ mod seats;
 mod stream;
 
 pub use address::{bind, BindError};
+pub use date::rfc3339;
 pub use head::{parse_head, Head, HeadError};
 pub use limits::Limits;
 pub use listener::Server;
