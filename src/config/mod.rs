@@ -15,6 +15,7 @@ mod load;
 mod model;
 mod preset;
 mod read;
+mod secret;
 mod shelly;
 mod tree;
 mod values;
@@ -27,10 +28,11 @@ pub(crate) use load::read as read_file;
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{
     Config, History, Ina260, Ina260Chip, Jetson, Multirate, Nvidia, Plug, Rapl, RaplInterface,
-    RaplUnit, Rpi, Secret, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
+    RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
 };
 pub use preset::{Given, Preset, PRESETS};
 pub use read::known_keys;
+pub use secret::Secret;
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
 
 /// The largest configuration that is read, in bytes. Ten times what a board with a thousand metrics needs is still

@@ -1,9 +1,10 @@
 //! The configuration and its defaults, as plain data.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::secret::Secret;
 
 /// Every `device_type` there is. `auto` reads whatever the board has; the others say what board it is, for the
 /// `device_type` label and for the sources that ask.
@@ -281,28 +282,6 @@ impl Plug {
     /// What it is called in labels.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.host)
-    }
-}
-
-/// A password. It is not shown, whoever prints what it is part of.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(String);
-
-impl Secret {
-    /// This text, kept.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(not shown)")
     }
 }
 

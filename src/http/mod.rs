@@ -10,8 +10,11 @@
 //! * `stream` is a byte stream with a deadline, so that TLS can be put between socket and connection.
 //!
 //! Every bound and deadline is in [`Limits`].
+//!
+//! The other way round, [`client`] asks other servers.
 
 mod address;
+pub mod client;
 mod connection;
 mod date;
 mod head;
