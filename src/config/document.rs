@@ -18,7 +18,7 @@ pub struct Document {
 
 /// Why a document is no configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct Rejection {
     /// The key it is about, dotted: `udp.port`, `shelly.devices.0.host`. `None`: no key alone.
     pub key: Option<String>,
     /// Where that stands in the text, if it was read from one that has lines.
@@ -29,9 +29,9 @@ pub struct Refused {
     pub message: String,
 }
 
-impl From<Diagnostic> for Refused {
-    fn from(diagnostic: Diagnostic) -> Refused {
-        Refused {
+impl From<Diagnostic> for Rejection {
+    fn from(diagnostic: Diagnostic) -> Rejection {
+        Rejection {
             key: None,
             line: diagnostic.line,
             column: diagnostic.column,
@@ -63,21 +63,21 @@ impl Document {
     }
 
     /// The configuration that it is, with warnings; or why it is none. The same code as for a file.
-    pub fn read(&self) -> Result<(Config, Vec<Diagnostic>), Refused> {
+    pub fn read(&self) -> Result<(Config, Vec<Diagnostic>), Rejection> {
         let root = Node::Map(self.entries.clone());
-        let reading = read::read(&root).map_err(|problem| Refused {
+        let reading = read::read(&root).map_err(|problem| Rejection {
             key: Some(problem.dotted()).filter(|key| !key.is_empty()),
             line: None,
             column: None,
             message: problem.message().to_string(),
         })?;
         // There is no text with places.
-        check::check("", reading).map_err(Refused::from)
+        check::check("", reading).map_err(Rejection::from)
     }
 
     /// As `read`, of the YAML text that this is, so that the places are in it.
-    pub fn read_yaml(text: &[u8]) -> Result<(Config, Vec<Diagnostic>), Refused> {
-        parse_bytes(text).map_err(Refused::from)
+    pub fn read_yaml(text: &[u8]) -> Result<(Config, Vec<Diagnostic>), Rejection> {
+        parse_bytes(text).map_err(Rejection::from)
     }
 
     /// As YAML text, from which the same document is read again; an error where there is no such text, or where it would

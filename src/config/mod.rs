@@ -23,7 +23,7 @@ mod values;
 pub mod lines;
 
 pub use diagnose::{Diagnostic, Origin};
-pub use document::{Document, Refused};
+pub use document::{Document, Rejection};
 pub(crate) use load::read as read_file;
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{

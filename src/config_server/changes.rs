@@ -13,7 +13,7 @@ use super::device_id::DeviceId;
 use super::etag::{Conditions, Tags, Verdict};
 use super::store::{Failure, Stored};
 use super::{access, Central};
-use crate::config::{Document, Refused};
+use crate::config::{Document, Rejection};
 use crate::http::{Method, Request, Response};
 
 /// How often a change is tried anew when others change the same device at the same moment.
@@ -232,7 +232,7 @@ fn read_body(request: &Request, id: &DeviceId) -> Result<Body, Response> {
         } else {
             "Invalid JSON"
         };
-        refused(what, id, Refused::from(diagnostic))
+        refused(what, id, Rejection::from(diagnostic))
     })?;
     if document.has("device_id") && document.text("device_id") != Some(id.as_str()) {
         let message = "`device_id` is another one than in the path";
@@ -284,7 +284,7 @@ fn written(document: &Document, warnings: Vec<String>, id: &DeviceId) -> Result<
         Err(diagnostic) => Err(refused(
             "Invalid configuration",
             id,
-            Refused::from(diagnostic),
+            Rejection::from(diagnostic),
         )),
     }
 }
@@ -310,7 +310,7 @@ fn check(document: &Document, yaml: Option<&str>, id: &DeviceId) -> Result<Vec<S
             // Again from the text, for the place in it.
             let placed = yaml.and_then(|yaml| Document::read_yaml(yaml.as_bytes()).err());
             let why = match placed {
-                Some(placed) => Refused {
+                Some(placed) => Rejection {
                     key: why.key,
                     ..placed
                 },
@@ -321,7 +321,7 @@ fn check(document: &Document, yaml: Option<&str>, id: &DeviceId) -> Result<Vec<S
     }
 }
 
-fn refused(what: &str, id: &DeviceId, why: Refused) -> Response {
+fn refused(what: &str, id: &DeviceId, why: Rejection) -> Response {
     let mut body = json!({"error": what, "device_id": id.as_str(), "message": why.message});
     let number = |number: Option<usize>| number.map(Value::from);
     for (name, value) in [

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::device_id::DeviceId;
 use super::fleet::{Fleet, State};
 use super::store::{Failure, Store, Stored};
-use crate::config::{Config, Document, Refused};
+use crate::config::{Config, Document, Rejection};
 
 /// The key by which a device is registered with an address. It is the server's, and no part of the configuration.
 pub(super) const ADDRESS: &str = "ip_address";
@@ -38,7 +38,7 @@ pub(super) fn take_apart(stored: &Stored) -> Result<Kept, String> {
         }),
         // Again from the text, for the place in it.
         Err(refused) => Err(Document::read_yaml(&stored.text).err().unwrap_or(refused)).map_err(
-            |Refused {
+            |Rejection {
                  line,
                  column,
                  message,

@@ -4,28 +4,34 @@
 //! compares the key's `mod_revision`: of two servers that change one state, one succeeds.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::call::Caller;
 use super::device_id::DeviceId;
 use super::etcd_json as words;
 use super::store::{Failure, Store, Stored, MAX_DEVICES};
+use crate::http::client::{check_url, Client, Limits, Settings};
 
 const PORT: u16 = 2379;
 const DEFAULT_PREFIX: &str = "edge-metrics-exporter";
-/// For one question to etcd, all its members tried.
+/// For one question, if there is one member to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For one member, where there are others: one that is switched off does not answer at all.
+/// For each of several: one that is switched off does not answer at all.
 const PATIENCE_OF_ONE: Duration = Duration::from_millis(1500);
 /// So many keys are asked for at once; a configuration has at most 64 KiB, a third more in base64.
 const PAGE: usize = 100;
 const MAX_ANSWER: u64 = 16 << 20;
 const MAX_MEMBERS: usize = 9;
 
+/// One of the cluster.
+struct Member {
+    base: String,
+    client: Client,
+}
+
 pub(super) struct Etcd {
-    members: Vec<Caller>,
+    members: Vec<Member>,
     /// The member that answered last.
     current: AtomicUsize,
     prefix: String,
@@ -47,8 +53,17 @@ impl Etcd {
         if !prefix.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(wrong("a prefix of plain characters is wanted"));
         }
+        let hosts_named: Vec<&str> = hosts.split(',').collect();
+        let timeout = match hosts_named.len() {
+            1 => PATIENCE,
+            _ => PATIENCE_OF_ONE,
+        };
+        let limits = Limits {
+            timeout,
+            body: MAX_ANSWER,
+        };
         let mut members = Vec::new();
-        for host in hosts.split(',') {
+        for host in hosts_named {
             let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
             if host.is_empty() || !host.chars().all(plain) {
                 return Err(wrong("hosts are wanted"));
@@ -60,7 +75,12 @@ impl Etcd {
                 true => format!("http://{host}"),
                 false => format!("http://{host}:{PORT}"),
             };
-            members.push(Caller::new(&base).map_err(|why| wrong(&why))?);
+            check_url(&base).map_err(wrong)?;
+            let client = Client::new(Settings::default(), limits);
+            members.push(Member {
+                base,
+                client: client.map_err(|e| wrong(&e.to_string()))?,
+            });
         }
         if members.len() > MAX_MEMBERS {
             return Err(wrong("fewer hosts are wanted"));
@@ -89,7 +109,7 @@ impl Etcd {
         read: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<T, Failure> {
         let body = question.to_string();
-        let deadline = Instant::now() + PATIENCE;
+        let json = [("Content-Type", "application/json")];
         let first = self.current.load(Ordering::Relaxed);
         let mut why = String::new();
         for turn in 0..self.members.len() {
@@ -97,25 +117,18 @@ impl Etcd {
             let Some(member) = self.members.get(place) else {
                 break;
             };
-            let mut left = deadline.saturating_duration_since(Instant::now());
-            if self.members.len() > 1 {
-                left = left.min(PATIENCE_OF_ONE);
-            }
-            match member.post(path, body.as_bytes(), MAX_ANSWER, left) {
-                Ok((200, answer)) => {
+            let url = format!("{}{path}", member.base);
+            match member.client.post(&url, &json, body.as_bytes()) {
+                Ok(answer) if answer.status == 200 && answer.whole => {
                     self.current.store(place, Ordering::Relaxed);
-                    return read(&answer).map_err(|e| {
-                        Failure::Away(format!(
-                            "{}{path}: not an answer of etcd: {e}",
-                            member.base()
-                        ))
-                    });
+                    return read(&answer.body)
+                        .map_err(|e| Failure::Away(format!("{url}: not an answer of etcd: {e}")));
                 }
-                Ok((status, answer)) => {
-                    let said = words::parse_error(&answer);
-                    why = format!("{}{path}: status {status}: {said}", member.base());
+                Ok(answer) => {
+                    let said = words::parse_error(&answer.body);
+                    why = format!("{url}: status {}: {said}", answer.status);
                 }
-                Err(error) => why = error,
+                Err(error) => why = error.to_string(),
             }
         }
         Err(Failure::Away(format!(
@@ -228,7 +241,11 @@ mod tests {
             ),
         ] {
             let etcd = Etcd::new(place).unwrap_or_else(|e| panic!("{e}"));
-            let found: Vec<_> = etcd.members.iter().map(Caller::base).collect();
+            let found: Vec<_> = etcd
+                .members
+                .iter()
+                .map(|member| member.base.as_str())
+                .collect();
             assert_eq!(
                 (found.as_slice(), etcd.prefix.as_str()),
                 (members, prefix),

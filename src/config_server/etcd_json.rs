@@ -143,7 +143,9 @@ pub fn parse_error(answer: &[u8]) -> String {
 /// An answer of etcd has a header with its revision: anything else that answers at this address has not.
 fn object(answer: &[u8]) -> Result<Map<String, Value>, String> {
     match serde_json::from_slice(answer) {
-        Ok(Value::Object(object)) if object.get("header").is_some_and(Value::is_object) => Ok(object),
+        Ok(Value::Object(object)) if object.get("header").is_some_and(Value::is_object) => {
+            Ok(object)
+        }
         Ok(_) => Err("no object with a header".to_string()),
         Err(error) => Err(error.to_string()),
     }
@@ -211,6 +213,7 @@ mod tests {
             "[]",
             "1",
             "{",
+            "{}",
             r#"{"kvs":5}"#,
             r#"{"kvs":[5]}"#,
             r#"{"kvs":[{"key":"L2E="}]}"#,

@@ -7,7 +7,6 @@
 
 mod access;
 mod answers;
-mod call;
 mod changes;
 mod device;
 mod device_id;

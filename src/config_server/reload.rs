@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::call::Caller;
 use super::device::Device;
 use super::Central;
+use crate::http::client::{Client, Limits, Settings};
 use crate::sys::lock;
 
 /// For one board to answer.
@@ -34,15 +34,16 @@ pub(super) fn call(device: &Device) -> Result<(), String> {
     let port = device
         .reload_port()
         .ok_or("its management API is off, or its port is not known")?;
-    let caller = Caller::new(&format!("http://{}", device.authority(port)))?;
-    let (status, answer) = caller.post("/reload", b"", MAX_ANSWER, PATIENCE)?;
-    match status {
+    let limits = Limits {
+        timeout: PATIENCE,
+        body: MAX_ANSWER,
+    };
+    let client = Client::new(Settings::default(), limits).map_err(|e| e.to_string())?;
+    let url = format!("http://{}/reload", device.authority(port));
+    let answer = client.post(&url, &[], b"").map_err(|e| e.to_string())?;
+    match answer.status {
         200..=299 => Ok(()),
-        status => Err(format!(
-            "{}/reload: status {status}{}",
-            caller.base(),
-            said(&answer)
-        )),
+        status => Err(format!("{url}: status {status}{}", said(&answer.body))),
     }
 }
 
