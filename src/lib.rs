@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod config_server;
 pub mod demo;
 pub mod doctor;
 pub mod exporter;

@@ -10,6 +10,7 @@
 
 mod check;
 mod diagnose;
+mod document;
 mod file;
 mod ina260;
 mod load;
@@ -27,7 +28,9 @@ mod watch;
 pub mod lines;
 
 pub use diagnose::{Diagnostic, Origin};
+pub use document::{Document, Rejection};
 pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
+pub(crate) use load::read as read_file;
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{
     Config, History, Ina260, Ina260Chip, Jetson, Multirate, Nvidia, Plug, Rapl, RaplInterface,
@@ -56,8 +59,13 @@ pub fn parse(text: &str) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
 
 /// As [`parse`], from bytes that may not be text at all.
 pub fn parse_bytes(bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+    parse(text_of(bytes)?)
+}
+
+/// The text that these bytes are, without a byte order mark.
+fn text_of(bytes: &[u8]) -> Result<&str, Diagnostic> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => parse(text),
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => Err(diagnose::not_utf8(bytes, error.valid_up_to())),
     }
 }

@@ -37,6 +37,11 @@ impl Problem {
         self.path.join(".")
     }
 
+    /// What is wrong.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The error, at its place in `text`.
     pub(super) fn locate(self, text: &str) -> Diagnostic {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();

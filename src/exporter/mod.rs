@@ -11,7 +11,7 @@ mod listening;
 mod management;
 mod multirate;
 mod ports;
-mod process;
+pub(crate) mod process;
 mod routes;
 mod self_metrics;
 mod supervisor;
