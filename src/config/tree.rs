@@ -73,6 +73,18 @@ pub(super) fn build(text: &str) -> Result<Node, Diagnostic> {
     if let Some(error) = not_yaml(text) {
         return Err(error);
     }
+    // The parser takes in the whole document before it gives us any of it, at some 300 bytes a value.
+    let pairs = text.as_bytes().windows(2);
+    let marks = pairs.filter(|pair| match pair {
+        [b'-' | b'?' | b':', next] => next.is_ascii_whitespace(),
+        [first, _] => *first == b',',
+        _ => false,
+    });
+    if marks.count() > MAX_NODES {
+        return Err(Diagnostic::new(format!(
+            "more than {MAX_NODES} values: it is not read"
+        )));
+    }
     let budget = Budget::new();
     let seed = Grow {
         depth: 0,

@@ -221,13 +221,17 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
 
 /// A POST of JSON.
 pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
+    try_post(address, path, body).unwrap()
+}
+
+/// `None`: there was no answer.
+pub fn try_post(address: SocketAddr, path: &str, body: &str) -> Option<Answer> {
     let length = body.len().to_string();
     let headers = [
         ("Content-Type", "application/json"),
         ("Content-Length", &length),
     ];
-    let answer = try_send(address, "POST", path, &headers, body).unwrap();
-    answer.unwrap()
+    try_send(address, "POST", path, &headers, body).ok()?
 }
 
 fn try_request(

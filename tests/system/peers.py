@@ -16,7 +16,7 @@ import urllib.parse
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = ROOT / "target/release/edge-metrics-exporter"
+BINARY = pathlib.Path(os.environ.get("EXPORTER", ROOT / "target/release/edge-metrics-exporter"))
 PATIENCE = 30
 
 
@@ -69,14 +69,24 @@ def temporary():
 @contextlib.contextmanager
 def exporter(*arguments):
     """The release binary; gives the address of its metrics port, as host:port."""
+    with managed_exporter(*arguments) as (metrics, _):
+        yield metrics
+
+
+@contextlib.contextmanager
+def managed_exporter(*arguments):
+    """The same; gives the addresses of its metrics port and its management port."""
     with temporary() as directory, open(directory / "log", "w+") as log:
         command = [BINARY, "--web.listen-address", "127.0.0.1:0", "--web.management-address", "127.0.0.1:0"]
         with running([*command, *arguments], stderr=log):
-            pattern = r"metrics: listening on http://([0-9.:]+)/"
             text = lambda: (directory / "log").read_text()
-            address = wait_until("it listens", lambda: re.search(pattern, text()))[1]
+
+            def address(port):
+                pattern = rf"{port}: listening on http://([0-9.:]+)/"
+                return wait_until("it listens", lambda: re.search(pattern, text()))[1]
+
             try:
-                yield address
+                yield address("metrics"), address("management")
             except BaseException:
                 print(text())
                 raise
