@@ -158,6 +158,11 @@ fn what_is_no_configuration_is_refused_with_its_place() {
             "no IP address",
         ),
         (
+            "{\"device_type\":\"generic\",\"ip_address\":\"0.0.0.0\"}",
+            "invalid_ip_address",
+            "no IP address",
+        ),
+        (
             "{\"device_type\":\"generic\",\"device_id\":\"edge-02\"}",
             "Invalid configuration",
             "device_id",

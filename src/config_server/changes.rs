@@ -239,13 +239,20 @@ fn read_body(request: &Request, id: &DeviceId) -> Result<Body, Response> {
         return Err(error(400, "Invalid configuration", Some(id), message));
     }
     let had_id = document.remove("device_id");
-    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
     if document.has(ADDRESS) && !document.text(ADDRESS).is_some_and(is_address) {
-        let message = format!("`{ADDRESS}` is no IP address");
+        let message = format!("`{ADDRESS}` is no IP address of a device");
         return Err(error(400, "invalid_ip_address", Some(id), &message));
     }
     let yaml = (is_yaml && !had_id).then(|| String::from_utf8_lossy(&request.body).into_owned());
     Ok(Body { document, yaml })
+}
+
+/// Whether a device can be there.
+fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok_and(|address| match address {
+        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),
+        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast()),
+    })
 }
 
 /// What a whole configuration has kept. An address that the device was registered with stays unless another is given.
