@@ -9,6 +9,7 @@ use crate::config::{self, Config, Given, Preset, PRESETS};
 use crate::config_server;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, Configuration, Options};
+use crate::http::client::{shown, Client, Limits};
 use crate::sources::{chosen, reason, unknown, Board, Roots};
 use crate::sys::signals::Signals;
 use crate::{demo, logging};
@@ -336,6 +337,18 @@ fn check_config(file: Option<PathBuf>, roots: Roots) -> Result<(), String> {
             names.len()
         ),
     });
+    for entry in &config.remote_write {
+        let place = shown(&entry.url);
+        say(&format!("remote_write {}: {place}\n", entry.name));
+        let limits = Limits {
+            timeout: entry.timeout,
+            body: 0,
+        };
+        let client = Client::new(entry.client.clone(), limits);
+        if let Err(why) = client.and_then(|client| client.check(&entry.url)) {
+            say(&format!("remote_write {}: {why}\n", entry.name));
+        }
+    }
     let meters = chosen(&mut board, &config);
     if meters.is_empty() {
         say("sources: none on this board\n");

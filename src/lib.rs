@@ -16,5 +16,6 @@ pub mod exposition;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod remote_write;
 pub mod sources;
 pub mod sys;

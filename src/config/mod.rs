@@ -11,15 +11,19 @@
 mod check;
 mod diagnose;
 mod document;
+mod duration;
 mod file;
+mod http_client;
 mod ina260;
 mod load;
 mod model;
 mod preset;
 mod read;
+mod remote_write;
 mod secret;
 mod shelly;
 mod show;
+mod show_remote_write;
 mod store;
 mod tree;
 mod values;
@@ -38,6 +42,7 @@ pub use model::{
 };
 pub use preset::{Given, Preset, PRESETS};
 pub use read::known_keys;
+pub use remote_write::{Queue, RemoteWrite};
 pub use secret::Secret;
 pub use show::to_json;
 pub use store::{Change, Configuration, NotSet, Proposal, Refused, Status, Store};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::remote_write::RemoteWrite;
 use super::secret::Secret;
 
 /// Every `device_type` there is. `auto` reads whatever the board has; the others say what board it is, for the
@@ -80,6 +81,8 @@ pub struct Config {
     pub udp: Udp,
     /// The same for others: what this board measures, by UDP.
     pub udp_agent: UdpAgent,
+    /// Who is sent every sample; no two of one name.
+    pub remote_write: Vec<RemoteWrite>,
 }
 
 impl Default for Config {
@@ -111,6 +114,7 @@ impl Default for Config {
             ina260: Ina260::default(),
             udp: Udp::default(),
             udp_agent: UdpAgent::default(),
+            remote_write: Vec::new(),
         }
     }
 }

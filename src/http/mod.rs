@@ -29,7 +29,7 @@ mod stream;
 
 pub use access::{foreign_page, is_local};
 pub use address::{bind, BindError};
-pub use date::rfc3339;
+pub use date::{parse_date, rfc3339};
 pub use head::{parse_head, Head, HeadError};
 pub use limits::{Form, Limits};
 pub use listener::Server;

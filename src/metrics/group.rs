@@ -34,6 +34,8 @@ struct Writer {
     generation: u64,
     /// The running totals of the counters, by series.
     totals: Vec<f64>,
+    /// When each of them stood at 0 for the last time.
+    began: Vec<Option<BootTime>>,
 }
 
 /// The series of one source. They are published together, and read together.
@@ -70,6 +72,7 @@ impl Group {
             writer: Mutex::new(Writer {
                 generation: 0,
                 totals: Vec::new(),
+                began: Vec::new(),
             }),
             sequence: AtomicU64::new(0),
             read_at: AtomicU64::new(0),
@@ -136,8 +139,9 @@ impl Group {
             return false;
         }
         let table = lock::read(&self.table);
-        let totals = &mut writer.totals;
+        let Writer { totals, began, .. } = &mut *writer;
         totals.resize(table.values.len(), 0.0);
+        began.resize(table.values.len(), None);
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence + 1, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -153,6 +157,9 @@ impl Group {
             if let (Some(total), Some(value)) =
                 (totals.get_mut(id as usize), values.get(id as usize))
             {
+                if let Some(began) = began.get_mut(id as usize) {
+                    began.get_or_insert(readings.at);
+                }
                 // A total only grows: a negative or broken increase is none.
                 *total += if increase > 0.0 { increase } else { 0.0 };
                 value.store(total.to_bits(), Ordering::Relaxed);
@@ -169,6 +176,11 @@ impl Group {
             self.settle();
         }
         true
+    }
+
+    /// Since when the counter at this place counts. `None`: it is none, or the source itself keeps its total.
+    pub fn counts_since(&self, place: usize) -> Option<BootTime> {
+        *lock::lock(&self.writer).began.get(place)?
     }
 
     /// Says that it is known by now what this source has. Until then a total that a later source has is not shown:
@@ -211,7 +223,8 @@ impl Group {
         (!super::is_absent(value)).then_some(value)
     }
 
-    pub(super) fn all_series(&self) -> Vec<Arc<Series>> {
+    /// Its series, by their places in a row.
+    pub fn all_series(&self) -> Vec<Arc<Series>> {
         lock::read(&self.table).series.clone()
     }
 

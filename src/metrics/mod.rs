@@ -16,7 +16,7 @@ mod registry;
 mod series;
 mod wall;
 
-pub use delivery::{Batch, GroupRows, Progress};
+pub use delivery::{Batch, GroupRows, Progress, Room};
 pub use energy::{CounterUnwrap, Integrator, Rail};
 pub use family::{metric_name, Desc, Family, Kind, Policy};
 pub use group::{longest_silence, Group, MAX_SERIES_PER_GROUP};

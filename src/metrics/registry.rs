@@ -98,7 +98,7 @@ impl Registry {
     }
 
     /// All groups, in order.
-    pub(super) fn groups(&self) -> Vec<Arc<Group>> {
+    pub fn groups(&self) -> Vec<Arc<Group>> {
         let groups = lock::read(&self.groups);
         groups.iter().map(|(_, group)| Arc::clone(group)).collect()
     }

@@ -16,8 +16,9 @@ use crate::sys::lock;
 const STACK: usize = 512 * 1024;
 /// More addresses are not tried.
 pub(crate) const MAX_ADDRESSES: usize = 8;
-/// A look-up without any other limit may take so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Nobody waits longer for a look-up: unlike all else, it cannot be broken off from outside. Asked again, one goes on
+/// waiting where one was.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Looks names up, one at a time.
 #[derive(Debug, Default)]

@@ -173,27 +173,38 @@ impl Client {
     }
 }
 
+/// Whether this is the URL of a proxy that can be gone through. The error says what it is not, and nothing of what it is.
+pub fn check_proxy(url: &str) -> Result<(), &'static str> {
+    let proxy = Proxy::new(url).map_err(|_| "it is no URL of a proxy")?;
+    match proxy.uri().scheme_str() {
+        // Of any other kind, the HTTP client ends the process.
+        Some("http" | "https") => Ok(()),
+        _ => Err("it is no proxy for HTTP (there is no SOCKS here)"),
+    }
+}
+
 /// The proxy to go through.
 fn proxy(settings: &Settings) -> Result<Option<Proxy>, Error> {
     let proxy = match &settings.proxy_url {
-        Some(url) => Proxy::new(url.reveal())
-            .map(Some)
-            .map_err(|_| Error::new("`proxy_url` is no URL of a proxy"))?,
+        Some(url) => {
+            let refused = |why| Error::new(format!("`proxy_url` is refused: {why}"));
+            check_proxy(url.reveal()).map_err(refused)?;
+            Proxy::new(url.reveal()).ok()
+        }
         None if settings.proxy_from_environment => Proxy::try_from_env(),
         None => None,
     };
-    match proxy {
-        // Without this the HTTP client ends the process.
-        Some(proxy)
-            if !proxy
-                .uri()
-                .scheme_str()
-                .is_some_and(|s| s.starts_with("http")) =>
-        {
-            Err(Error::new("the proxy is none for HTTP").hint("there is no SOCKS here"))
+    let proxy = proxy.filter(|proxy| {
+        let http = proxy
+            .uri()
+            .scheme_str()
+            .is_some_and(|s| s.starts_with("http"));
+        if !http {
+            log::warn!("the environment's proxy is none for HTTP, and is not used");
         }
-        proxy => Ok(proxy),
-    }
+        http
+    });
+    Ok(proxy)
 }
 
 /// What is a URL that can be asked.
