@@ -1,26 +1,8 @@
-//! Dates for headers (RFC 9110, 5.6.7) and for programs (RFC 3339), for any number of seconds.
+//! The `Date` header's format (RFC 9110, 5.6.7), for any number of seconds.
 
-/// The last second of the year 9999, the last that the format can say.
-const LAST: i64 = 253_402_300_799;
+pub use crate::sys::calendar::rfc3339;
 
-/// `1994-11-06T08:49:37Z` (RFC 3339), from seconds since 1970, of the same range.
-pub fn rfc3339(seconds: i64) -> String {
-    let Civil {
-        year,
-        month,
-        day,
-        second,
-        ..
-    } = Civil::new(seconds);
-    format!(
-        "{year:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-        month + 1,
-        day + 1,
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
+use crate::sys::calendar::civil;
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, from seconds since 1970; moments outside 1970 to 9999 become the nearest inside.
 pub(super) fn imf_fixdate(seconds: i64) -> String {
@@ -28,72 +10,17 @@ pub(super) fn imf_fixdate(seconds: i64) -> String {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];
-    let Civil {
-        year,
-        month,
-        day,
-        days,
-        second,
-    } = Civil::new(seconds);
+    let at = civil(seconds);
     format!(
-        "{}, {:02} {} {year} {:02}:{:02}:{:02} GMT",
-        WEEKDAYS[(days % 7) as usize],
-        day + 1,
-        MONTHS[month],
-        second / 3600,
-        second / 60 % 60,
-        second % 60
+        "{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
+        WEEKDAYS[at.weekday as usize],
+        at.day,
+        MONTHS[at.month as usize - 1],
+        at.year,
+        at.hour,
+        at.minute,
+        at.second
     )
-}
-
-/// A moment by the calendar; month and day from 0.
-struct Civil {
-    year: u64,
-    month: usize,
-    day: u64,
-    /// Days since 1970.
-    days: u64,
-    /// Seconds since midnight.
-    second: u64,
-}
-
-impl Civil {
-    fn new(seconds: i64) -> Civil {
-        let seconds = seconds.clamp(0, LAST) as u64;
-        let (days, second) = (seconds / 86_400, seconds % 86_400);
-        let mut year = 1970;
-        let mut day = days;
-        // At most 8029 rounds, and once a second: plainer than the closed form.
-        while day >= year_days(year) {
-            day -= year_days(year);
-            year += 1;
-        }
-        let mut month = 0;
-        while day >= month_days(year, month) {
-            day -= month_days(year, month);
-            month += 1;
-        }
-        Civil {
-            year,
-            month,
-            day,
-            days,
-            second,
-        }
-    }
-}
-
-fn leap(year: u64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn year_days(year: u64) -> u64 {
-    365 + u64::from(leap(year))
-}
-
-fn month_days(year: u64, month: usize) -> u64 {
-    const DAYS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    DAYS[month] + u64::from(month == 1 && leap(year))
 }
 
 #[cfg(test)]

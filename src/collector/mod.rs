@@ -1,0 +1,2 @@
+//! The `collect` role.
+pub mod prometheus;
