@@ -18,6 +18,7 @@ mod model;
 mod preset;
 mod read;
 mod secret;
+mod settings;
 mod shelly;
 mod show;
 mod store;
@@ -39,6 +40,7 @@ pub use model::{
 pub use preset::{Given, Preset, PRESETS};
 pub use read::known_keys;
 pub use secret::Secret;
+pub use settings::Setting;
 pub use show::to_json;
 pub use store::{Change, Configuration, NotSet, Proposal, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
