@@ -9,6 +9,7 @@
 //! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
 mod check;
+mod collector;
 mod diagnose;
 mod document;
 mod file;
@@ -28,6 +29,7 @@ mod watch;
 
 pub mod lines;
 
+pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
 pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
