@@ -43,8 +43,10 @@ pub enum Heard {
     Nothing,
     /// The other side is alive.
     Life,
-    /// The other side has closed, or broken the rules: it is told so, and nothing more is said.
-    Farewell,
+    /// The other side closes: it is told the same, and nothing more is said.
+    Left,
+    /// The other side broke the rules: it is told so, and nothing more is said or listened to.
+    Nonsense,
 }
 
 impl WebSocket {
@@ -155,12 +157,12 @@ impl WebSocket {
                     let payload = code.map_or_else(Vec::new, |code| close_payload(code, ""));
                     self.frame(Kind::Close, &payload);
                     self.state = State::Closed;
-                    return Heard::Farewell;
+                    return Heard::Left;
                 }
                 Err(violation) => {
                     self.close(violation.code, violation.reason);
                     self.state = State::Deaf;
-                    return Heard::Farewell;
+                    return Heard::Nonsense;
                 }
             }
         }
@@ -206,7 +208,7 @@ mod tests {
         assert_eq!(ours.hear().unwrap(), Heard::Life);
         ours.say("row");
         theirs.write_all(b"\x88\x82\0\0\0\0\x03\xe8").unwrap();
-        assert_eq!(ours.hear().unwrap(), Heard::Farewell);
+        assert_eq!(ours.hear().unwrap(), Heard::Left);
         ours.say("too late");
         assert!(!ours.is_open() && !ours.is_over());
         assert!(ours.flush().unwrap() && ours.is_over());
@@ -223,7 +225,7 @@ mod tests {
             received: b"\x88\x80\0\0\0\0".to_vec(),
             ..ours
         };
-        assert_eq!(ours.hear().unwrap(), Heard::Farewell);
+        assert_eq!(ours.hear().unwrap(), Heard::Left);
         drop(theirs);
     }
 
@@ -231,7 +233,7 @@ mod tests {
     fn who_breaks_the_rules_is_told_and_not_listened_to() {
         let (mut ours, mut theirs) = pair();
         theirs.write_all(b"\x81\x01x").unwrap();
-        assert_eq!(ours.hear().unwrap(), Heard::Farewell);
+        assert_eq!(ours.hear().unwrap(), Heard::Nonsense);
         theirs.write_all(b"\x81\x01x").unwrap();
         assert_eq!(ours.hear().unwrap(), Heard::Life);
         assert!(ours.flush().unwrap() && !ours.is_over());
