@@ -103,6 +103,11 @@ impl Client {
         self.socket.unsent() > 0
     }
 
+    /// How its stream ended, if it did.
+    pub fn ending(&self) -> Option<End> {
+        self.ending.map(|(end, _)| end)
+    }
+
     /// Hears and says what there is. `Err`: it is to be dropped, for this reason.
     pub fn attend(&mut self, ready: Ready, manners: Manners, now: Instant) -> Result<(), End> {
         if ready.read {
@@ -110,6 +115,8 @@ impl Client {
         }
         if ready.write || !self.is_behind() {
             self.say(manners, now)?;
+        } else if let (true, Err(lost)) = (self.socket.is_open(), self.feed.check(self.place)) {
+            self.lose(lost, manners, now)?;
         }
         if self.socket.is_over() {
             return Err(self.ending.map_or(End::Left, |(end, _)| end));
@@ -178,14 +185,17 @@ impl Client {
             match said {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(Lost(rows)) => {
-                    let why = format!("too slow: {rows} rows are lost");
-                    let until = now + manners.patience;
-                    self.end(End::Slow, close::TRY_AGAIN_LATER, &why, until)?;
-                }
+                Err(lost) => self.lose(lost, manners, now)?,
             }
         }
         Ok(())
+    }
+
+    /// Ends the stream of a client that was too slow. It may take its time to read so.
+    fn lose(&mut self, Lost(rows): Lost, manners: Manners, now: Instant) -> Result<(), End> {
+        let why = format!("too slow: {rows} rows are lost");
+        let until = now + manners.patience;
+        self.end(End::Slow, close::TRY_AGAIN_LATER, &why, until)
     }
 
     /// Sends what it can; whether that is all. A client that takes something again is alive, even if it says nothing.

@@ -32,6 +32,13 @@ impl Kept {
     fn first(&self) -> u64 {
         self.published - self.rows.len() as u64
     }
+
+    fn check(&self, place: Place) -> Result<(), Lost> {
+        match self.first().checked_sub(place.0) {
+            Some(lost) if lost > 0 => Err(Lost(lost)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A place in a feed: the number of the next row.
@@ -99,6 +106,11 @@ impl Feed {
         Place(lock(&self.kept).published)
     }
 
+    /// Whether all rows after a place are still there.
+    pub fn check(&self, place: Place) -> Result<(), Lost> {
+        lock(&self.kept).check(place)
+    }
+
     /// Hands over the rows from a place on, which moves along, until `enough`. Whether there were any. Fails when some of
     /// them are gone.
     pub fn follow(
@@ -109,9 +121,7 @@ impl Feed {
         enough: usize,
     ) -> Result<bool, Lost> {
         let kept = lock(&self.kept);
-        if let Some(lost) = kept.first().checked_sub(place.0).filter(|&lost| lost > 0) {
-            return Err(Lost(lost));
-        }
+        kept.check(*place)?;
         let from = usize::try_from(place.0 - kept.first()).unwrap_or(usize::MAX);
         let mut bytes = 0;
         let before = *place;
@@ -184,7 +194,9 @@ mod tests {
         let mut slow = feed.end();
         feed.publish(rows(0..4));
         assert_eq!(follow(&feed, &mut slow, 1).unwrap(), ["0"]);
+        assert_eq!(feed.check(slow), Ok(()));
         feed.publish(rows(4..7));
+        assert_eq!(feed.check(slow), Err(Lost(2)));
         assert_eq!(follow(&feed, &mut slow, 1), Err(Lost(2)));
     }
 }

@@ -173,19 +173,16 @@ impl Shared {
                 stop_at = Some(now + GOODBYE);
                 for client in &mut clients {
                     // Whoever is gone already is found out below.
+                    if client.ending().is_none() {
+                        self.ended[End::Stopped as usize].fetch_add(1, Ordering::Relaxed);
+                    }
                     let _ = client.end(End::Stopped, close::GOING_AWAY, "", now + GOODBYE);
                 }
             }
             let mut readiness = ready.iter();
             clients.retain_mut(|client| {
                 let ready = readiness.next().copied().unwrap_or_default();
-                match client.attend(ready, self.manners, now) {
-                    Ok(()) => true,
-                    Err(end) => {
-                        self.ended[end as usize].fetch_add(1, Ordering::Relaxed);
-                        false
-                    }
-                }
+                self.attend(client, ready, now)
             });
             let newcomers = std::mem::take(&mut *lock(&self.newcomers));
             for mut client in newcomers {
@@ -194,17 +191,25 @@ impl Shared {
                     read: true,
                     write: true,
                 };
-                match client.attend(ready, self.manners, now) {
-                    Ok(()) => clients.push(client),
-                    Err(end) => {
-                        self.ended[end as usize].fetch_add(1, Ordering::Relaxed);
-                    }
+                if self.attend(&mut client, ready, now) {
+                    clients.push(client);
                 }
             }
             if stop_at.is_some_and(|at| clients.is_empty() || now >= at) {
                 return;
             }
         }
+    }
+
+    /// Whether the client stays. A stream has ended when that is decided, though the client may take a while to leave.
+    fn attend(&self, client: &mut Client, ready: Ready, now: Instant) -> bool {
+        let before = client.ending();
+        let stays = client.attend(ready, self.manners, now);
+        let after = client.ending().or(stays.err());
+        if let (None, Some(end)) = (before, after) {
+            self.ended[end as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        stays.is_ok()
     }
 
     /// Waits until somebody is ready, which `ready` then says of each, or until there is something to do.
