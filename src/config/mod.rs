@@ -9,6 +9,7 @@
 //! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
 mod check;
+mod collector;
 mod diagnose;
 mod document;
 mod duration;
@@ -21,6 +22,7 @@ mod preset;
 mod read;
 mod remote_write;
 mod secret;
+mod settings;
 mod shelly;
 mod show;
 mod show_remote_write;
@@ -31,6 +33,7 @@ mod watch;
 
 pub mod lines;
 
+pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
 pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
@@ -44,6 +47,7 @@ pub use preset::{Given, Preset, PRESETS};
 pub use read::known_keys;
 pub use remote_write::{Queue, RemoteWrite};
 pub use secret::Secret;
+pub use settings::Setting;
 pub use show::to_json;
 pub use store::{Change, Configuration, NotSet, Proposal, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
