@@ -9,9 +9,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use self::arguments::{parse, Arguments, Role};
+use crate::collector;
 use crate::config::{self, Config, Given};
+use crate::config_server;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, Configuration, Options};
+use crate::http::client::{shown, Client, Limits};
 use crate::sources::tape::{Recording, Tapes};
 use crate::sources::{chosen, reason, unknown, Board, Roots};
 use crate::sys::signals::Signals;
@@ -67,6 +70,28 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                 write.as_deref(),
             )
         }
+        Role::ConfigServer(options) => {
+            let signals = block_signals()?;
+            let listen_address = arguments.listen_address;
+            config_server::run(
+                config_server::Options {
+                    listen_address,
+                    ..options
+                },
+                &signals,
+            )
+        }
+        Role::Collect(options) => {
+            let signals = block_signals()?;
+            collector::run(
+                &collector::Options {
+                    config: arguments.config,
+                    listen_address: arguments.listen_address,
+                    ..options
+                },
+                &signals,
+            )
+        }
         Role::Run => {
             let signals = block_signals()?;
             let (configuration, roots, tapes) = match &arguments.replay {
@@ -96,16 +121,15 @@ fn perform(arguments: Arguments) -> Result<(), String> {
         }
         Role::Record { dir, longest } => {
             let signals = block_signals()?;
-            let file = find(named);
             let options = Options {
-                configuration: Configuration::File(file.clone()),
+                configuration: Configuration::File(find(named)),
                 listen_address: None,
                 management_address: None,
                 roots: arguments.roots,
                 tapes: Tapes::Off,
             };
             let dir = dir.unwrap_or_default();
-            let said = exporter::record(options, file.as_deref(), &dir, longest, signals)?;
+            let said = exporter::record(options, &dir, longest, signals)?;
             say(&said);
             Ok(())
         }
@@ -204,6 +228,28 @@ fn check_config(file: Option<PathBuf>, roots: Roots) -> Result<(), String> {
             names.len()
         ),
     });
+    let meters = chosen(&mut board, &config);
+    if meters.is_empty() {
+        say("sources: none on this board\n");
+    }
+    for name in unknown(&config) {
+        say(&format!("`sources` names {name}, which is no source\n"));
+    }
+    for (meter, reason) in meters {
+        say(&format!("source {}: {reason}\n", meter.name));
+    }
+    for entry in &config.remote_write {
+        let place = shown(&entry.url);
+        say(&format!("remote_write {}: {place}\n", entry.name));
+        let limits = Limits {
+            timeout: entry.timeout,
+            body: 0,
+        };
+        let client = Client::new(entry.client.clone(), limits);
+        if let Err(why) = client.and_then(|client| client.check(&entry.url)) {
+            say(&format!("remote_write {}: {why}\n", entry.name));
+        }
+    }
     let meters = chosen(&mut board, &config);
     if meters.is_empty() {
         say("sources: none on this board\n");

@@ -7,7 +7,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod cli;
+pub mod collector;
 pub mod config;
+pub mod config_server;
 pub mod demo;
 pub mod doctor;
 pub mod exporter;
@@ -15,5 +17,6 @@ pub mod exposition;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod remote_write;
 pub mod sources;
 pub mod sys;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::say;
+use crate::collector;
 use crate::config::{Given, Preset, PRESETS};
+use crate::config_server;
 use crate::sources::Roots;
 
 const HELP: &str = "\
@@ -13,6 +15,8 @@ Reads every power meter this board has and serves it to Prometheus.
 Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter demo [OPTIONS]
        edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
+       edge-metrics-exporter config-server [--store DIR|etcd://HOST:PORT/PREFIX] [OPTIONS]
+       edge-metrics-exporter collect [--prometheus.url URL] [--interval SECONDS] [--namespace NAME] [OPTIONS]
        edge-metrics-exporter record DIR [--for SECONDS] [OPTIONS]
        edge-metrics-exporter [run] --replay DIR [--replay.at-once] [OPTIONS]
 {usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
@@ -29,6 +33,13 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
                          With --replay.at-once that is at once. Of the recording's settings
                          those of sources count; --config names others
   check-config           says what would be run, or what is wrong with the file
+  config-server          holds the configurations of all boards, and lists them for Prometheus:
+                         http://localhost:8080/devices, /sd; --store says where they are kept
+                         (/var/lib/edge-metrics-exporter/devices); --management.allow-remote has
+                         changes taken from other machines too
+  collect                energy of nodes and pods out of Prometheus, as CSV and as a stream:
+                         http://localhost:8000/nodes, ws://localhost:8000/metrics; the flags count
+                         more than PROMETHEUSSERVER, UPDATE_INTERVAL and NAMESPACE
 {presets}
 Options:
   --config FILE                   the configuration; else $LOCAL_CONFIG_PATH, else ./config.yaml,
@@ -72,6 +83,8 @@ pub(super) enum Role {
         longest: Duration,
     },
     CheckConfig(Option<PathBuf>),
+    ConfigServer(config_server::Options),
+    Collect(collector::Options),
     Preset(&'static Preset, Given),
 }
 
@@ -141,6 +154,15 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 (Role::Doctor { write, .. }, _) => *write = Some(parser.value()?.into()),
                 _ => return Err(format!("--{option} goes with doctor").into()),
             },
+            Long(option @ ("store" | "management.allow-remote")) => {
+                match (&mut arguments.role, option) {
+                    (Role::ConfigServer(options), "store") => {
+                        options.store = Some(parser.value()?.string()?);
+                    }
+                    (Role::ConfigServer(options), _) => options.allow_remote = true,
+                    _ => return Err(format!("--{option} goes with config-server").into()),
+                }
+            }
             Value(word) if words == 0 => {
                 words += 1;
                 arguments.role = match word.to_str() {
@@ -155,6 +177,8 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                         longest: Duration::from_secs(60),
                     },
                     Some("check-config") => Role::CheckConfig(None),
+                    Some("config-server") => Role::ConfigServer(Default::default()),
+                    Some("collect") => Role::Collect(collector::Options::default()),
                     Some(name) => match Preset::named(name) {
                         Some(preset) => Role::Preset(preset, Given::default()),
                         None => return Err(Value(word).unexpected()),
@@ -179,6 +203,11 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 match &mut arguments.role {
                     Role::Preset(preset, given) if preset.has_flag(&flag) => {
                         given.flags.push((flag, parser.value()?.string()?));
+                    }
+                    Role::Collect(options)
+                        if collector::FLAGS.iter().any(|(known, _)| *known == flag) =>
+                    {
+                        options.flags.push((flag, parser.value()?.string()?));
                     }
                     _ => return Err(Long(&flag).unexpected()),
                 }

@@ -25,6 +25,20 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// The file, or none.
     pub origin: Origin,
+    /// What the file held.
+    pub text: Vec<u8>,
+}
+
+impl Loaded {
+    /// A configuration that nobody wrote.
+    pub(super) fn built_in(config: Config) -> Loaded {
+        Loaded {
+            config,
+            warnings: Vec::new(),
+            origin: Origin::Defaults,
+            text: Vec::new(),
+        }
+    }
 }
 
 /// Why a configuration file gave no configuration. `Display` is whole: the path, the place, and what would help.
@@ -135,10 +149,12 @@ pub fn load(path: &Path) -> Result<Loaded, Error> {
         config,
         warnings,
         origin: Origin::File(path.to_owned()),
+        text: bytes,
     })
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// The bytes of a configuration file, as [`load`] reads them; one more than [`MAX_SIZE`] where there are more.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read {
         path: path.to_owned(),
         source,

@@ -5,32 +5,55 @@
 //! value of `values`, and `check` looks at what one key alone does not show. What a step finds is a [`Diagnostic`]
 //! with the line and column it is about: an error ends the reading, a warning does not.
 //!
-//! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it.
+//! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it, and
+//! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
 mod check;
+mod collector;
 mod diagnose;
+mod document;
+mod duration;
+mod file;
+mod http_client;
 mod ina260;
 mod load;
 mod model;
 mod preset;
 mod read;
+mod remote_write;
+mod secret;
+mod settings;
 mod share;
 mod shelly;
+mod show;
+mod show_remote_write;
+mod store;
 mod tree;
 mod values;
+mod watch;
 
 pub mod lines;
 
+pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
 pub use diagnose::{Diagnostic, Origin};
+pub use document::{Document, Rejection};
+pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
+pub(crate) use load::read as read_file;
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{
     Config, History, Ina260, Ina260Chip, Jetson, Multirate, Nvidia, Plug, Rapl, RaplInterface,
-    RaplUnit, Rpi, Secret, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
+    RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
 };
 pub use preset::{Given, Preset, PRESETS};
 pub use read::known_keys;
+pub use remote_write::{Queue, RemoteWrite};
+pub use secret::Secret;
+pub use settings::Setting;
 pub use share::shared;
+pub use show::to_json;
+pub use store::{Change, Configuration, NotSet, Proposal, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
+pub use watch::Watch;
 
 /// The largest configuration that is read, in bytes. Ten times what a board with a thousand metrics needs is still
 /// less; YAML's cost grows faster than its size.
@@ -47,8 +70,13 @@ pub fn parse(text: &str) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
 
 /// As [`parse`], from bytes that may not be text at all.
 pub fn parse_bytes(bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+    parse(text_of(bytes)?)
+}
+
+/// The text that these bytes are, without a byte order mark.
+fn text_of(bytes: &[u8]) -> Result<&str, Diagnostic> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => parse(text),
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => Err(diagnose::not_utf8(bytes, error.valid_up_to())),
     }
 }

@@ -1,9 +1,11 @@
 //! The configuration and its defaults, as plain data.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::remote_write::RemoteWrite;
+use super::secret::Secret;
 
 /// Every `device_type` there is. `auto` reads whatever the board has; the others say what board it is, for the
 /// `device_type` label and for the sources that ask.
@@ -49,6 +51,10 @@ pub struct Config {
     /// Metric families by name: true is exported, false and unlisted are not. `None` (no `metrics:` key) exports
     /// all that is found; an empty map exports nothing but the exporter's own metrics.
     pub metrics: Option<BTreeMap<String, bool>>,
+    /// Whether the file is loaded again when it changes.
+    pub watch: bool,
+    /// Who may change settings by the management API.
+    pub management: Management,
     /// The last samples, for those who want every one of them.
     pub history: History,
     /// How they are scraped.
@@ -75,6 +81,8 @@ pub struct Config {
     pub udp: Udp,
     /// The same for others: what this board measures, by UDP.
     pub udp_agent: UdpAgent,
+    /// Who is sent every sample; no two of one name.
+    pub remote_write: Vec<RemoteWrite>,
 }
 
 impl Default for Config {
@@ -91,6 +99,8 @@ impl Default for Config {
             landing: None,
             sources: None,
             metrics: None,
+            watch: false,
+            management: Management::default(),
             history: History::default(),
             multirate: Multirate::default(),
             jetson: Jetson::default(),
@@ -104,6 +114,7 @@ impl Default for Config {
             ina260: Ina260::default(),
             udp: Udp::default(),
             udp_agent: UdpAgent::default(),
+            remote_write: Vec::new(),
         }
     }
 }
@@ -118,6 +129,15 @@ pub enum Switch {
     On,
     /// No.
     Off,
+}
+
+/// `management:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Management {
+    /// Whether settings may be changed from other machines.
+    pub allow_remote: bool,
+    /// Names by which browsers may reach the management API, besides the board's own and its addresses.
+    pub hosts: Vec<String>,
 }
 
 /// `history:`.
@@ -281,28 +301,6 @@ impl Plug {
     /// What it is called in labels.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.host)
-    }
-}
-
-/// A password. It is not shown, whoever prints what it is part of.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(String);
-
-impl Secret {
-    /// This text, kept.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(not shown)")
     }
 }
 

@@ -17,8 +17,16 @@ pub(super) struct Reading {
     pub(super) enabled_metrics: Option<Vec<String>>,
     /// Nobody wrote anything.
     pub(super) empty: bool,
+    pub(super) keys: Keys,
+}
+
+/// Which keys there are in a file, and which there could be.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
     /// Keys of the file that no one took: their path.
     pub(super) unknown: Vec<Vec<String>>,
+    /// Keys that are understood and have no effect: their path, and what there is to say.
+    pub(super) idle: Vec<(Vec<String>, String)>,
     /// Keys that were asked for, dotted, in the schema's order.
     pub(super) known: Vec<String>,
 }
@@ -37,6 +45,11 @@ impl Problem {
         self.path.join(".")
     }
 
+    /// What is wrong.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The error, at its place in `text`.
     pub(super) fn locate(self, text: &str) -> Diagnostic {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
@@ -48,29 +61,44 @@ impl Problem {
     }
 }
 
+/// The keys of a whole file.
+fn top(root: &Node) -> Result<&[(String, Node)], Problem> {
+    match root {
+        Node::Null => Ok(&[]),
+        Node::Map(entries) => Ok(entries),
+        _ => Err(Problem {
+            path: Vec::new(),
+            key: false,
+            message: format!(
+                "the file is {}: write settings, `key: value`, one a line",
+                root.found()
+            ),
+        }),
+    }
+}
+
+/// Takes another configuration than the exporter's out of a document: `schema` asks for its keys.
+pub(super) fn read_as<'n>(
+    root: &'n Node,
+    keys: &mut Keys,
+    schema: impl FnOnce(&mut Section<'n, '_>) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let mut section = Section::new(Vec::new(), top(root)?, keys);
+    schema(&mut section)?;
+    section.finish();
+    Ok(())
+}
+
 /// Takes the configuration out of the document.
 pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
-    let entries: &[(String, Node)] = match root {
-        Node::Null => &[],
-        Node::Map(entries) => entries,
-        _ => {
-            return Err(Problem {
-                path: Vec::new(),
-                key: false,
-                message: format!(
-                    "the file is {}: write settings, `key: value`, one a line",
-                    root.found()
-                ),
-            })
-        }
-    };
+    let entries = top(root)?;
     let mut reading = Reading {
         empty: entries.is_empty(),
         ..Reading::default()
     };
     let mut config = Config::default();
 
-    let mut top = Section::new(Vec::new(), entries, &mut reading);
+    let mut top = Section::new(Vec::new(), entries, &mut reading.keys);
     top.set("device_type", values::device_type, &mut config.device_type)?;
     top.set("interval", values::seconds, &mut config.interval)?;
     top.set("port", values::port_or_off, &mut config.port)?;
@@ -88,6 +116,12 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
     config.metrics = top.take_even_empty("metrics", values::metrics)?;
     let enabled_metrics = top.take_even_empty("enabled_metrics", values::metric_names)?;
 
+    top.set("watch", values::flag, &mut config.watch)?;
+    top.section("management", |management| {
+        let config = &mut config.management;
+        management.set("allow_remote", values::flag, &mut config.allow_remote)?;
+        management.set("hosts", values::hosts, &mut config.hosts)
+    })?;
     top.section("history", |history| {
         history.set("seconds", values::keep, &mut config.history.keep)?;
         history.set("bytes", values::bytes, &mut config.history.bytes)?;
@@ -195,6 +229,7 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
         agent.set("port", values::port, &mut config.port)?;
         agent.option("voltage", values::volts, &mut config.voltage)
     })?;
+    config.remote_write = super::remote_write::read(&mut top)?;
     top.finish();
 
     reading.config = config;
@@ -204,7 +239,7 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
 
 /// Every key there is, dotted (`jetson.sudo`), sections included, in the order of the template.
 pub fn known_keys() -> Vec<String> {
-    read(&Node::Null).map_or_else(|_| Vec::new(), |reading| reading.known)
+    read(&Node::Null).map_or_else(|_| Vec::new(), |reading| reading.keys.known)
 }
 
 /// One mapping of the file, or one that is not there.
@@ -213,16 +248,16 @@ pub(super) struct Section<'n, 'r> {
     path: Vec<String>,
     entries: &'n [(String, Node)],
     taken: Vec<&'static str>,
-    reading: &'r mut Reading,
+    keys: &'r mut Keys,
 }
 
 impl<'n, 'r> Section<'n, 'r> {
-    fn new(path: Vec<String>, entries: &'n [(String, Node)], reading: &'r mut Reading) -> Self {
+    fn new(path: Vec<String>, entries: &'n [(String, Node)], keys: &'r mut Keys) -> Self {
         Self {
             path,
             entries,
             taken: Vec::new(),
-            reading,
+            keys,
         }
     }
 
@@ -235,8 +270,8 @@ impl<'n, 'r> Section<'n, 'r> {
     fn node(&mut self, key: &'static str) -> Option<&'n Node> {
         self.taken.push(key);
         let known = dotted(&self.path(key));
-        if !self.reading.known.contains(&known) {
-            self.reading.known.push(known);
+        if !self.keys.known.contains(&known) {
+            self.keys.known.push(known);
         }
         let (_, node) = self.entries.iter().find(|(name, _)| name == key)?;
         Some(node)
@@ -304,8 +339,32 @@ impl<'n, 'r> Section<'n, 'r> {
         self.set(key, |node| kind(node).map(Some), target)
     }
 
+    /// A key of a program that this one follows, which has no effect here: if it is there, it is warned of.
+    pub(super) fn idle(&mut self, key: &'static str, why: &str) {
+        self.taken.push(key);
+        if self.entries.iter().any(|(name, _)| name == key) {
+            let path = self.path(key);
+            let message = format!("`{}` has no effect: {why}", dotted(&path));
+            self.keys.idle.push((path, message));
+        }
+    }
+
+    /// A key of a program that this one follows, without which the rest would do something else than is wanted: if it
+    /// is there, it is refused.
+    pub(super) fn unsupported(&mut self, key: &'static str, instead: &str) -> Result<(), Problem> {
+        if !self.entries.iter().any(|(name, _)| name == key) {
+            return Ok(());
+        }
+        let path = self.path(key);
+        Err(Problem {
+            message: format!("`{}` is not supported: {instead}", dotted(&path)),
+            path,
+            key: true,
+        })
+    }
+
     /// Reads the mapping under `key`. `inside` is called whether or not there is one.
-    fn section(
+    pub(super) fn section(
         &mut self,
         key: &'static str,
         inside: impl FnOnce(&mut Section<'n, '_>) -> Result<(), Problem>,
@@ -318,13 +377,14 @@ impl<'n, 'r> Section<'n, 'r> {
                     path: self.path(key),
                     key: false,
                     message: format!(
-                        "`{key}` is {}: write its settings below it, indented, `key: value`, one a line",
-                        node.found()
-                    ),
+                    "`{}` is {}: write its settings below it, indented, `key: value`, one a line",
+                    dotted(&self.path(key)),
+                    node.found()
+                ),
                 })
             }
         };
-        let mut section = Section::new(self.path(key), entries, self.reading);
+        let mut section = Section::new(self.path(key), entries, self.keys);
         inside(&mut section)?;
         section.finish();
         Ok(())
@@ -364,7 +424,7 @@ impl<'n, 'r> Section<'n, 'r> {
             }
         };
         if items.is_empty() {
-            let _ = inside(&mut Section::new(self.path(key), &[], self.reading));
+            let _ = inside(&mut Section::new(self.path(key), &[], self.keys));
         }
         items
             .into_iter()
@@ -378,7 +438,7 @@ impl<'n, 'r> Section<'n, 'r> {
                         path,
                     });
                 };
-                let mut section = Section::new(path, entries, self.reading);
+                let mut section = Section::new(path, entries, self.keys);
                 let read = inside(&mut section)?;
                 section.finish();
                 Ok(read)
@@ -399,7 +459,7 @@ impl<'n, 'r> Section<'n, 'r> {
     fn finish(self) {
         for (key, _) in self.entries {
             if !self.taken.contains(&key.as_str()) {
-                self.reading.unknown.push(self.path(key));
+                self.keys.unknown.push(self.path(key));
             }
         }
     }
@@ -478,12 +538,13 @@ mod tests {
             let node = key.rsplit('.').fold(Node::Null, |inner, name| {
                 Node::Map(vec![(name.to_owned(), inner)])
             });
-            // A plug needs a host besides.
+            // A plug needs a host besides, a receiver a URL.
             let Ok(reading) = read(&node) else {
-                assert!(key.starts_with("shelly.devices."), "{key}");
+                let lists = ["shelly.devices.", "remote_write."];
+                assert!(lists.iter().any(|list| key.starts_with(list)), "{key}");
                 continue;
             };
-            assert_eq!(reading.unknown, Vec::<Vec<String>>::new(), "{key}");
+            assert_eq!(reading.keys.unknown, Vec::<Vec<String>>::new(), "{key}");
         }
     }
 }

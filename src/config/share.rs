@@ -1,13 +1,10 @@
 //! The part of a configuration that says what is read and how: to be handed on with a recording, so without passwords,
 //! and to be taken from a stranger, so without anything that opens, sends or starts something.
 
-use std::fmt::Write;
-use std::path::Path;
+use serde_json::Value;
 
-use super::diagnose::Diagnostic;
-use super::load;
 use super::model::Config;
-use super::tree::{self, Node};
+use super::show::to_json;
 
 /// The keys of it.
 const KEYS: &[&str] = &[
@@ -32,86 +29,25 @@ const KEYS: &[&str] = &[
 /// Parts of keys, at any depth, whose values are nobody else's business.
 const SECRET: &[&str] = &["password", "username", "token", "secret"];
 
-/// The sources' part of a configuration file (`None`: the defaults), as text, for a board of this type.
-pub fn shared(file: Option<&Path>, device_type: &str) -> Result<String, String> {
-    let content = file
-        .map(load::read)
-        .transpose()
-        .map_err(|e| e.to_string())?;
-    let text = String::from_utf8_lossy(content.as_deref().unwrap_or_default());
-    share(&text, device_type).map_err(|e| e.to_string())
-}
-
-fn share(text: &str, device_type: &str) -> Result<String, Diagnostic> {
-    let mut out = String::from("# The settings of the sources, without passwords.\n");
-    let mut entries = match tree::build(text.strip_prefix('\u{feff}').unwrap_or(text))? {
-        Node::Map(entries) => entries,
-        _ => Vec::new(),
-    };
-    entries.retain(|(key, _)| KEYS.contains(&key.as_str()) && key != "device_type");
-    let known = Node::Text(device_type.to_string());
-    entries.insert(0, ("device_type".to_string(), known));
-    write_map(&mut out, &entries, 0);
-    Ok(out)
-}
-
-fn write_map(out: &mut String, entries: &[(String, Node)], depth: usize) {
-    let is_secret = |key: &str| SECRET.iter().any(|part| key.contains(part));
-    for (key, node) in entries.iter().filter(|(key, _)| !is_secret(key)) {
-        let _ = write!(out, "{:depth$}{}:", "", text(key), depth = 2 * depth);
-        write_node(out, node, depth);
+/// The sources' part of a configuration, as text that reads as it.
+pub fn shared(config: &Config) -> String {
+    let mut all = to_json(config);
+    if let Value::Object(entries) = &mut all {
+        entries.retain(|key, _| KEYS.contains(&key.as_str()));
     }
+    leave_out_secrets(&mut all);
+    format!("# The settings of the sources, without passwords.\n{all:#}\n")
 }
 
-/// The node, after its key or its dash.
-fn write_node(out: &mut String, node: &Node, depth: usize) {
-    let _ = match node {
-        Node::Null => writeln!(out),
-        Node::Bool(value) => writeln!(out, " {value}"),
-        Node::Int(value) => writeln!(out, " {value}"),
-        Node::Float(value) if value.is_nan() => writeln!(out, " .nan"),
-        Node::Float(value) if value.is_infinite() => {
-            writeln!(out, " {}", if *value > 0.0 { ".inf" } else { "-.inf" })
+fn leave_out_secrets(value: &mut Value) {
+    match value {
+        Value::Object(entries) => {
+            entries.retain(|key, _| !SECRET.iter().any(|part| key.contains(part)));
+            entries.values_mut().for_each(leave_out_secrets);
         }
-        Node::Float(value) => writeln!(out, " {value:?}"),
-        Node::Text(value) => writeln!(out, " {}", text(value)),
-        Node::List(items) if items.is_empty() => writeln!(out, " []"),
-        Node::Map(entries) if entries.is_empty() => writeln!(out, " {{}}"),
-        Node::List(items) => {
-            out.push('\n');
-            for item in items {
-                let _ = write!(out, "{:depth$}-", "", depth = 2 * depth + 2);
-                write_node(out, item, depth + 1);
-            }
-            Ok(())
-        }
-        Node::Map(entries) => {
-            out.push('\n');
-            write_map(out, entries, depth + 1);
-            Ok(())
-        }
-    };
-}
-
-/// Text that YAML takes for this text and nothing else.
-fn text(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphabetic() || c == '_';
-    // Words that YAML takes for something else have none of these.
-    if text.contains('_') && text.chars().all(is_plain) {
-        return text.to_string();
+        Value::Array(items) => items.iter_mut().for_each(leave_out_secrets),
+        _ => {}
     }
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            ' '..='~' => quoted.push(c),
-            c => {
-                let _ = write!(quoted, "\\U{:08x}", u32::from(c));
-            }
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 impl Config {
@@ -167,7 +103,7 @@ rapl:
 ";
         let (config, warnings) = parse(text).unwrap();
         assert_eq!(warnings.len(), 0);
-        let shared = share(text, "generic").unwrap();
+        let shared = shared(&config);
         let (again, warnings) = parse(&shared).unwrap();
         assert_eq!(warnings.len(), 0, "{shared}");
         assert_eq!(again, config, "{shared}");
@@ -186,12 +122,11 @@ shelly:
   username: somebody
   devices: [{host: other, password: s3cret, password_file: /etc/s3cret}]
 ";
-        let shared = share(text, "shelly").unwrap();
+        let shared = shared(&parse(text).unwrap().0);
         for hidden in ["s3cret", "somebody", "9999", "hidden", "udp_agent"] {
             assert!(!shared.contains(hidden), "{hidden}: {shared}");
         }
         let (config, _) = parse(&shared).unwrap();
-        assert_eq!(config.device_type, "shelly");
         let plugs: Vec<_> = config.shelly.plugs.iter().map(|p| p.name()).collect();
         assert_eq!(plugs, ["plug", "other"]);
     }

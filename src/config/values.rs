@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnose::{nearest, quoted};
-use super::model::{RaplInterface, RaplUnit, Secret, Switch, UdpMode, DEVICE_TYPES};
+use super::model::{RaplInterface, RaplUnit, Switch, UdpMode, DEVICE_TYPES};
+use super::secret::Secret;
 use super::tree::Node;
 
 /// The most names `metrics` or `enabled_metrics` may hold.
@@ -360,6 +361,14 @@ pub(super) fn rails(node: &Node) -> Outcome<Vec<String>> {
     let wanted = "a list of names of rails, such as [vin, vbus]";
     list(node, wanted, MAX_ITEMS, |item| {
         text(item, "the name of a rail").map(str::to_owned)
+    })
+}
+
+/// Names of hosts.
+pub(super) fn hosts(node: &Node) -> Outcome<Vec<String>> {
+    let wanted = "a list of host names, such as [edge-01.example.com]";
+    list(node, wanted, MAX_ITEMS, |item| {
+        host(item).map(|name| name.to_lowercase())
     })
 }
 

@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_consumer_that_is_forgotten_leaves_no_series() {
-        let exporter = Exporter::new();
+        let exporter = Exporter::idle();
         let mut metrics = DeliveryMetrics::new(&exporter.registry);
         for i in 0..1000u64 {
             let now = BootTime::now();

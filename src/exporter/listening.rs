@@ -13,18 +13,23 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(super) struct Listening {
     name: &'static str,
     handler: Arc<Handler>,
+    limits: Limits,
     address: String,
     server: Option<Server>,
+    /// Replaced, but perhaps still answering.
+    leaving: Vec<Server>,
     retry_at: Option<Instant>,
     /// The service manager keeps the socket (systemd's socket activation).
     handed_over: bool,
 }
 
 impl Listening {
-    pub(super) fn new(name: &'static str, handler: Arc<Handler>) -> Listening {
+    pub(super) fn new(name: &'static str, handler: Arc<Handler>, limits: Limits) -> Listening {
         Listening {
             name,
             handler,
+            limits,
+            leaving: Vec::new(),
             address: String::new(),
             server: None,
             retry_at: None,
@@ -35,42 +40,105 @@ impl Listening {
     /// Serves on a socket that was handed over, whatever the configuration says of addresses.
     pub(super) fn take(&mut self, socket: TcpListener) -> Result<(), String> {
         let server = self.serve(socket).map_err(|failure| failure.what)?;
-        self.replace(server);
+        self.replace(Some(server));
         self.handed_over = true;
         Ok(())
     }
 
-    /// Listens on `address`. The old address is given up only when the new one is had. An address that the board does
-    /// not have yet is tried again later; any other failure is an error.
-    pub(super) fn listen(&mut self, address: String) -> Result<(), String> {
+    /// Gets ready to listen on `address`, or on none, without giving anything up: the new address is had before the old
+    /// one goes. An address that the board does not have yet is tried again later; any other failure is an error, and
+    /// all is as it was.
+    pub(super) fn prepare(&mut self, address: Option<String>) -> Result<Step, String> {
+        let Some(address) = address else {
+            return Ok(Step::Close);
+        };
         if self.handed_over || address == self.address {
-            return Ok(());
+            return Ok(Step::Stay);
         }
         match self.open(&address) {
-            Ok(server) => {
-                self.retry_at = None;
-                self.replace(server);
-            }
+            Ok(server) => Ok(Step::Open(address, server)),
             Err(error) if error.may_pass && self.server.is_none() => {
                 log::warn!("{}: {}; trying again", self.name, error.what);
-                self.retry_at = Some(Instant::now() + RETRY);
+                Ok(Step::Wait(address))
             }
-            Err(error) => return Err(error.what),
+            Err(error) if error.in_use && self.has_port_of(&address) => self.move_over(address),
+            Err(error) => Err(error.what),
         }
-        self.address = address;
-        Ok(())
     }
 
-    /// Listens no longer, until it is told an address again.
-    pub(super) fn close(&mut self) {
-        if self.handed_over {
+    /// Does what was prepared. The old server takes nobody any more, but ends only when [`Self::retire`] says so.
+    pub(super) fn commit(&mut self, step: Step) {
+        match step {
+            Step::Stay => {}
+            Step::Close if self.handed_over => {}
+            Step::Close => {
+                self.address.clear();
+                if self.server.is_some() {
+                    log::info!("{}: closed", self.name);
+                }
+                self.retry_at = None;
+                self.replace(None);
+            }
+            Step::Open(address, server) => {
+                self.address = address;
+                self.retry_at = None;
+                self.replace(Some(server));
+            }
+            Step::Wait(address) => {
+                self.address = address;
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+
+    /// Takes back what was prepared.
+    pub(super) fn abandon(&mut self, step: Step) {
+        drop(step);
+        self.return_to_old();
+    }
+
+    /// Ends servers that were replaced, once they have answered.
+    pub(super) fn retire(&mut self) {
+        self.leaving.drain(..).for_each(Server::stop);
+    }
+
+    fn has_port_of(&self, address: &str) -> bool {
+        let port = address
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok());
+        let own = self
+            .server
+            .as_ref()
+            .map(|server| server.local_addr().port());
+        own.is_some() && own == port
+    }
+
+    /// The same port on other addresses can only be had when it has been given up on the old ones.
+    fn move_over(&mut self, address: String) -> Result<Step, String> {
+        if let Some(server) = &mut self.server {
+            server.close_door();
+        }
+        match self.open(&address) {
+            Ok(server) => Ok(Step::Open(address, server)),
+            Err(error) => {
+                self.return_to_old();
+                Err(error.what)
+            }
+        }
+    }
+
+    /// Listens on the old address again, if that was given up.
+    fn return_to_old(&mut self) {
+        if self.server.as_ref().is_none_or(Server::is_open) {
             return;
         }
-        self.address.clear();
-        self.retry_at = None;
-        if let Some(old) = self.server.take() {
-            log::info!("{}: closed", self.name);
-            old.stop();
+        match self.open(&self.address) {
+            Ok(server) => self.replace(Some(server)),
+            Err(error) => {
+                log::error!("{}: {}; trying again", self.name, error.what);
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
         }
     }
 
@@ -82,45 +150,64 @@ impl Listening {
         match self.open(&self.address) {
             Ok(server) => {
                 self.retry_at = None;
-                self.replace(server);
+                self.replace(Some(server));
+                self.retire();
             }
             Err(_) => self.retry_at = Some(Instant::now() + RETRY),
         }
     }
 
-    pub(super) fn stop(self) {
-        if let Some(server) = self.server {
-            server.stop();
-        }
+    pub(super) fn stop(mut self) {
+        self.replace(None);
+        self.retire();
     }
 
-    fn replace(&mut self, server: Server) {
-        log::info!("{}: listening on {}", self.name, url(server.local_addr()));
-        if let Some(old) = self.server.replace(server) {
-            old.stop();
+    fn replace(&mut self, server: Option<Server>) {
+        if let Some(server) = &server {
+            log::info!("{}: listening on {}", self.name, url(server.local_addr()));
+        }
+        if let Some(mut old) = std::mem::replace(&mut self.server, server) {
+            old.close_door();
+            self.leaving.push(old);
         }
     }
 
     fn open(&self, address: &str) -> Result<Server, Failure> {
         let socket = bind(address).map_err(|e| Failure {
             may_pass: e.may_come_up(),
+            in_use: e.is_in_use(),
             what: e.to_string(),
         })?;
         self.serve(socket)
     }
 
     fn serve(&self, socket: TcpListener) -> Result<Server, Failure> {
-        Server::start(socket, Arc::clone(&self.handler), Limits::default()).map_err(|e| Failure {
+        Server::start(socket, Arc::clone(&self.handler), self.limits.clone()).map_err(|e| Failure {
             may_pass: false,
+            in_use: false,
             what: format!("cannot serve {}: {e}", self.name),
         })
     }
+}
+
+/// What is to be done to listen as the configuration says.
+pub(super) enum Step {
+    /// Nothing.
+    Stay,
+    /// Listen no longer.
+    Close,
+    /// Listen here: it does already.
+    Open(String, Server),
+    /// Listen here as soon as the board has the address.
+    Wait(String),
 }
 
 struct Failure {
     what: String,
     /// The board does not have the address, but may have it soon.
     may_pass: bool,
+    /// Somebody has it.
+    in_use: bool,
 }
 
 /// What to type into a browser on this machine.

@@ -2,12 +2,19 @@
 
 mod consumers;
 mod delivery_metrics;
+mod event;
 #[cfg(feature = "gzip")]
 mod gzip;
+mod health;
+mod housekeeping;
 mod listening;
+mod management;
 mod multirate;
-mod process;
+mod ports;
+pub(crate) mod process;
 mod record;
+mod remote_write;
+mod remote_write_metrics;
 mod routes;
 mod self_metrics;
 mod supervisor;
@@ -15,13 +22,16 @@ mod udp_agent;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
+pub use crate::config::Configuration;
 pub use record::record;
-pub use supervisor::{run, Configuration, Options};
+pub use supervisor::{run, Options};
 
-use crate::config::Config;
+use crate::config::{Config, Store};
 use crate::exposition::{render, Format};
 use crate::metrics::{Policy, Registry, Snapshot, WallClock};
+use crate::remote_write::Stats;
 use crate::sources::Running;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -30,16 +40,19 @@ use self_metrics::SelfMetrics;
 
 /// What the listeners share with the supervisor.
 struct Exporter {
-    registry: Registry,
+    registry: Arc<Registry>,
     sources: RwLock<Vec<Arc<Running>>>,
-    config_is_good: AtomicBool,
+    /// The configuration in force, through which all changes go.
+    store: Arc<Store>,
+    identity: RwLock<Identity>,
+    started_at: BootTime,
     /// The exporter's own metrics, if they are wanted.
     self_metrics: RwLock<Option<SelfMetrics>>,
     /// What `GET /` answers instead of the page.
     landing: RwLock<Option<String>>,
     #[cfg(feature = "gzip")]
     packer: gzip::Packer,
-    clock: WallClock,
+    clock: Arc<WallClock>,
     /// Those who scrape every sample.
     consumers: Arc<Consumers>,
     /// Those who scrape `/metrics`, where that has what happened since their last scrape.
@@ -47,23 +60,35 @@ struct Exporter {
     window_statistics: AtomicBool,
     /// Whether `/metrics` has every sample, too.
     multirate_on_metrics: AtomicBool,
+    /// The senders of remote write, by name, and what they say of themselves.
+    senders: RwLock<Vec<(String, Arc<Stats>)>>,
+}
+
+/// What the board is called, and what it is.
+#[derive(Debug, Clone, Default)]
+struct Identity {
+    device_type: String,
+    hostname: String,
 }
 
 impl Exporter {
-    fn new() -> Exporter {
+    fn new(store: Arc<Store>) -> Exporter {
         Exporter {
+            store,
+            identity: RwLock::default(),
+            started_at: BootTime::now(),
             self_metrics: RwLock::default(),
-            registry: Registry::new(Policy::All),
+            registry: Arc::new(Registry::new(Policy::All)),
             sources: RwLock::default(),
-            config_is_good: AtomicBool::new(true),
             landing: RwLock::default(),
             #[cfg(feature = "gzip")]
             packer: gzip::Packer::default(),
-            clock: WallClock::default(),
+            clock: Arc::default(),
             consumers: Arc::default(),
             windows: Arc::default(),
             window_statistics: AtomicBool::new(false),
             multirate_on_metrics: AtomicBool::new(false),
+            senders: RwLock::default(),
         }
     }
 
@@ -84,6 +109,14 @@ impl Exporter {
         }
     }
 
+    /// Has the exporter's own metrics kept as what is measured is, as they are now.
+    fn keep_own(&self, keep: Duration, bytes: usize, now: BootTime) {
+        if let Some(own) = &*lock::read(&self.self_metrics) {
+            own.keep(keep, bytes);
+            own.refresh(now, self);
+        }
+    }
+
     /// All that is exported, as text. Reads no meter: a source that hangs does not delay it.
     fn scrape(&self, format: Format) -> Vec<u8> {
         let mut text = Vec::with_capacity(16 * 1024);
@@ -97,5 +130,16 @@ impl Exporter {
             own.refresh(now, self);
         }
         self.registry.snapshot(now)
+    }
+}
+
+#[cfg(test)]
+impl Exporter {
+    /// One that has the defaults and no board.
+    fn idle() -> Exporter {
+        let nothing = Configuration::Fixed(Box::default());
+        Exporter::new(Arc::new(
+            Store::open(nothing, |p| p.answer(Ok(()))).unwrap(),
+        ))
     }
 }

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::supervisor::{forward, load, Event, Options, Supervisor};
-use crate::config;
+use super::event::Event;
+use super::supervisor::{forward, Options, Supervisor};
+use crate::config::{self, Configuration, Store};
 use crate::exposition::Format;
 use crate::sources::tape::{Recorder, Tapes};
 use crate::sources::Board;
@@ -17,27 +19,31 @@ const STEP: Duration = Duration::from_millis(100);
 /// Records for so long, or until it is told to stop. What it says in the end is for people.
 pub fn record(
     options: Options,
-    file: Option<&Path>,
     dir: &Path,
     longest: Duration,
     signals: Signals,
 ) -> Result<String, String> {
-    let mut config = load(&options.configuration)?;
+    let loaded = Store::open(options.configuration.clone(), |p| p.answer(Ok(())))?;
+    let mut config = (*loaded.current()).clone();
     // What the board is called here, it is to be called elsewhere.
     if config.device_type == "auto" {
         let board = Board::look(options.roots.clone());
         config.device_type = board.device_type().to_string();
     }
-    // The exporter's own metrics are not the board's.
+    // Nothing is sent anywhere, and the exporter's own metrics are not the board's.
+    config = config.of_sources();
     config.self_metrics = false;
-    let shared = config::shared(file, &config.device_type)?;
-    let recorder = Recorder::begin(dir, &options.roots, &shared)?;
+    let recorder = Recorder::begin(dir, &options.roots, &config::shared(&config))?;
     let began = Instant::now();
-    let (events, inbox) = mpsc::channel();
+    let fixed = Configuration::Fixed(Box::new(config.clone()));
+    let store = Store::open(fixed, |p| p.answer(Ok(())))?;
     let tapes = Tapes::Record(recorder.clone());
-    let mut supervisor = Supervisor::new(Options { tapes, ..options }, &events);
+    let mut supervisor = Supervisor::new(Options { tapes, ..options }, Arc::new(store));
     supervisor.apply(config);
-    forward(signals, events)?;
+    let (events, inbox) = mpsc::channel();
+    // Nobody does them: a recording has one configuration.
+    let (errands, _errands) = mpsc::channel();
+    forward(signals, events, errands)?;
     let seconds = longest.as_secs_f64();
     log::info!(
         "recording to {} for {seconds} s, or until told to stop",
@@ -47,9 +53,8 @@ pub fn record(
     while began.elapsed() < longest && trouble.is_none() {
         let left = longest.saturating_sub(began.elapsed());
         match inbox.recv_timeout(left.min(STEP)) {
-            Ok(Event::Reload) => log::warn!("a recording has one configuration: not loaded again"),
             Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Event::Adopt(_)) | Err(RecvTimeoutError::Timeout) => {}
         }
         supervisor.watch();
         trouble = recorder.trouble();

@@ -1,11 +1,9 @@
-//! What the two listeners answer: the metrics port and the management port.
+//! What the metrics port answers.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
 use std::sync::Arc;
 
 use super::multirate::Delivery;
-use super::supervisor::Event;
 use super::Exporter;
 use crate::exposition::{accepts_gzip, negotiate, Format};
 use crate::http::{Handler, Method, Request, Response};
@@ -54,19 +52,6 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
             None => Response::new(200, HTML, landing_page()),
         }),
         _ => not_found("/metrics, /multirate and /"),
-    })
-}
-
-/// The management port.
-pub(super) fn management(events: Sender<Event>) -> Arc<Handler> {
-    Arc::new(move |request| match request.path.as_str() {
-        "/reload" if request.method == Method::Post => {
-            // Nobody receives any more when the process is about to end.
-            let _ = events.send(Event::Reload);
-            Response::new(200, TEXT, "Config reload triggered\n")
-        }
-        "/reload" => not_allowed(request, "POST"),
-        _ => not_found("POST /reload"),
     })
 }
 

@@ -1,11 +1,12 @@
 //! What the exporter says of itself and of its sources.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::delivery_metrics::DeliveryMetrics;
 use super::process::Process;
+use super::remote_write_metrics::RemoteWriteMetrics;
 use super::Exporter;
 use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
 use crate::sources::Running;
@@ -26,8 +27,10 @@ struct State {
     readings: Readings,
     build_info: SeriesId,
     reloaded: SeriesId,
+    saved: SeriesId,
     process: Process,
     delivery: DeliveryMetrics,
+    remote_write: RemoteWriteMetrics,
     /// By the source's name and its device's.
     sources: HashMap<(&'static str, String), OfSource>,
     /// The sources' own counts, by source, family and kind.
@@ -56,6 +59,10 @@ impl SelfMetrics {
             "exporter_config_last_reload_successful",
             "Whether the last attempt to load the configuration succeeded: 1 or 0.",
         );
+        let saved = Desc::gauge(
+            "exporter_config_saved",
+            "Whether all settings in force are in the configuration file, as far as they were changed since: 1 or 0.",
+        );
         let state = State {
             readings: Readings::default(),
             build_info: group.series(
@@ -66,8 +73,10 @@ impl SelfMetrics {
                 ],
             ),
             reloaded: group.series(&reloaded.own(), &[]),
+            saved: group.series(&saved.own(), &[]),
             process: Process::new(&group),
             delivery: DeliveryMetrics::new(registry),
+            remote_write: RemoteWriteMetrics::new(registry),
             sources: HashMap::new(),
             tallies: HashMap::new(),
         };
@@ -80,14 +89,29 @@ impl SelfMetrics {
 
     /// Takes its series out of the registry.
     pub(super) fn remove_from(self, registry: &Registry) {
-        registry.remove_group(&self.group);
-        registry.remove_group(lock::lock(&self.state).delivery.group());
+        self.groups()
+            .iter()
+            .for_each(|group| registry.remove_group(group));
+    }
+
+    /// Has their last values kept, in so many bytes.
+    pub(super) fn keep(&self, keep: Duration, bytes: usize) {
+        let groups = self.groups();
+        for group in &groups {
+            group.history().limit(keep, bytes / groups.len());
+        }
+    }
+
+    fn groups(&self) -> [Arc<Group>; 3] {
+        let state = lock::lock(&self.state);
+        let (delivery, remote_write) = (state.delivery.group(), state.remote_write.group());
+        [&self.group, delivery, remote_write].map(Arc::clone)
     }
 
     /// Brings all of it up to date.
     pub(super) fn refresh(&self, now: BootTime, exporter: &Exporter) {
         let sources = lock::read(&exporter.sources);
-        let config_is_good = exporter.config_is_good.load(Ordering::Relaxed);
+        let config = exporter.store.status();
         let mut state = lock::lock(&self.state);
         let State {
             readings,
@@ -115,12 +139,18 @@ impl SelfMetrics {
             }
         }
         process.set(readings);
-        let (build_info, reloaded) = (state.build_info, state.reloaded);
+        let (build_info, reloaded, saved) = (state.build_info, state.reloaded, state.saved);
         state.readings.set(build_info, 1.0);
-        state.readings.set(reloaded, f64::from(config_is_good));
+        state
+            .readings
+            .set(reloaded, f64::from(config.refusal.is_none()));
+        state
+            .readings
+            .set(saved, f64::from(config.unsaved.is_none()));
         self.group.publish(self.generation, &state.readings);
         drop(sources);
         state.delivery.refresh(now, exporter);
+        state.remote_write.refresh(now, exporter);
     }
 }
 

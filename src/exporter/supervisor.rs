@@ -1,15 +1,15 @@
 //! Starts, watches and stops everything that runs, and brings it in line with the configuration.
 
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::listening::Listening;
-use super::udp_agent::UdpAgent;
-use super::{routes, Exporter};
-use crate::config::{self, Config, Given, Loaded, Preset};
+use super::event::Event;
+use super::housekeeping::{self, Errand};
+use super::ports::Ports;
+use super::remote_write::{own_share, Place, Senders};
+use super::{Exporter, Identity};
+use crate::config::{Change, Config, Configuration, Proposal, Store};
 use crate::exposition::Format;
 use crate::metrics::Policy;
 use crate::sources::tape::Tapes;
@@ -17,7 +17,6 @@ use crate::sources::{
     chosen, source_name, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
 };
 use crate::sys::clock::BootTime;
-use crate::sys::listen_fds::listen_fds;
 use crate::sys::lock;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::Stop;
@@ -42,53 +41,46 @@ pub struct Options {
     pub management_address: Option<String>,
 }
 
-/// Where the configuration comes from.
-#[derive(Debug, Clone)]
-pub enum Configuration {
-    /// A file; `None`: there is none, and all is as the defaults say.
-    File(Option<PathBuf>),
-    /// Built in.
-    Fixed(Box<Config>),
-    /// Built in, with what the user said, and a file over it if there is one.
-    Preset(&'static Preset, Given, Option<PathBuf>),
-}
-
-/// What the supervisor is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    /// Load the configuration again.
-    Reload,
-    /// End.
-    Stop,
-}
-
 /// Runs the exporter until it is told to stop. An error is one that a person has to mend before it can run at all.
 pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     let (events, inbox) = mpsc::channel();
-    let config = load(&options.configuration)?;
-    let mut supervisor = Supervisor::new(options, &events);
+    let adopt = events.clone();
+    let store = Store::open(options.configuration.clone(), move |proposal| {
+        // Nobody receives any more when the process is about to end: whoever proposed it hears that.
+        let _ = adopt.send(Event::Adopt(proposal));
+    })?;
+    let store = Arc::new(store);
+    let config = store.current();
+    let mut supervisor = Supervisor::new(options, store);
     supervisor.exporter.present(&config);
-    supervisor.take_sockets()?;
-    supervisor.listen(&config)?;
-    supervisor.apply(config);
-    forward(signals, events)?;
+    supervisor.ports.take_sockets()?;
+    supervisor.ports.listen(&supervisor.exporter, &config)?;
+    supervisor.apply((*config).clone());
+    let errands = housekeeping::start(Arc::clone(&supervisor.exporter))?;
+    forward(signals, events, errands)?;
     supervisor.attend(&inbox);
+    // From here on nothing is adopted.
+    drop(inbox);
     supervisor.stop();
     Ok(())
 }
 
-/// Turns signals into events, in a thread of its own.
-pub(super) fn forward(signals: Signals, events: Sender<Event>) -> Result<(), String> {
+/// Turns signals into events and errands, in a thread of its own.
+pub(super) fn forward(
+    signals: Signals,
+    events: Sender<Event>,
+    errands: Sender<Errand>,
+) -> Result<(), String> {
     std::thread::Builder::new()
         .name("signals".to_string())
         .stack_size(64 * 1024)
         .spawn(move || {
             while let Ok(request) = signals.wait() {
-                let event = match request {
-                    Request::Stop => Event::Stop,
-                    Request::Reload => Event::Reload,
+                let heard = match request {
+                    Request::Stop => events.send(Event::Stop).is_ok(),
+                    Request::Reload => errands.send(Errand::Reload).is_ok(),
                 };
-                if events.send(event).is_err() {
+                if !heard {
                     return;
                 }
             }
@@ -97,75 +89,44 @@ pub(super) fn forward(signals: Signals, events: Sender<Event>) -> Result<(), Str
         .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
-pub(super) fn load(configuration: &Configuration) -> Result<Config, String> {
-    let Loaded {
-        config,
-        warnings,
-        origin,
-    } = match configuration {
-        Configuration::Fixed(config) => return Ok((**config).clone()),
-        Configuration::File(None) => {
-            log::info!("no configuration file: everything that this board has is exported");
-            return Ok(Config::default());
-        }
-        Configuration::File(Some(path)) => config::load(path).map_err(|e| e.to_string())?,
-        Configuration::Preset(preset, given, file) => preset.load(given, file.as_deref())?,
-    };
-    for warning in &warnings {
-        log::warn!("{}", warning.with(&origin));
-    }
-    log::info!("configuration: {origin}");
-    Ok(config)
-}
-
 pub(super) struct Supervisor {
     options: Options,
     exporter: Arc<Exporter>,
-    metrics: Listening,
-    management: Listening,
-    agent: Option<UdpAgent>,
+    ports: Ports,
+    senders: Senders,
     /// The labels that every series of a source carries.
     labels: Vec<(String, String)>,
 }
 
 impl Supervisor {
-    pub(super) fn new(options: Options, events: &Sender<Event>) -> Supervisor {
-        let exporter = Arc::new(Exporter::new());
+    pub(super) fn new(options: Options, store: Arc<Store>) -> Supervisor {
+        let exporter = Arc::new(Exporter::new(store));
+        let ports = Ports::new(
+            &exporter,
+            options.listen_address.clone(),
+            options.management_address.clone(),
+        );
         Supervisor {
             options,
-            metrics: Listening::new("metrics", routes::metrics(Arc::clone(&exporter))),
-            management: Listening::new("management", routes::management(events.clone())),
             exporter,
-            agent: None,
+            ports,
+            senders: Senders::default(),
             labels: Vec::new(),
         }
-    }
-
-    /// Takes the sockets that systemd hands over: by their names, else the first for metrics and the second for
-    /// management.
-    fn take_sockets(&mut self) -> Result<(), String> {
-        for (place, (name, socket)) in listen_fds().into_iter().enumerate() {
-            match (name.as_deref(), place) {
-                (Some("metrics"), _) | (_, 0) => self.metrics.take(socket)?,
-                (Some("management"), _) | (_, 1) => self.management.take(socket)?,
-                _ => log::warn!("a socket too many was handed over: closed"),
-            }
-        }
-        Ok(())
     }
 
     fn attend(&mut self, inbox: &Receiver<Event>) {
         loop {
             match inbox.recv_timeout(WATCH) {
-                Ok(Event::Reload) => self.reload(),
+                Ok(Event::Adopt(proposal)) => self.adopt(&proposal),
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             // So that it sees the clock being set, whether or not anybody asks for stamps.
             self.exporter.clock.offset();
             self.watch();
-            self.metrics.retry();
-            self.management.retry();
+            self.senders.attend(&self.exporter);
+            self.ports.retry();
         }
     }
 
@@ -189,71 +150,27 @@ impl Supervisor {
         String::from_utf8_lossy(&self.exporter.scrape(format)).into_owned()
     }
 
-    /// Loads the configuration again. A bad one changes nothing.
-    fn reload(&mut self) {
-        let outcome = load(&self.options.configuration).and_then(|config| {
-            self.listen(&config)?;
-            self.apply(config);
-            Ok(())
-        });
-        let good = outcome.is_ok();
-        self.exporter.config_is_good.store(good, Ordering::Relaxed);
-        match outcome {
-            Ok(()) => log::info!("configuration reloaded"),
-            Err(error) => log::error!("the configuration stays as it was: {error}"),
-        }
-    }
-
-    fn listen(&mut self, config: &Config) -> Result<(), String> {
-        let address = |port: u16| match &config.listen_address {
-            Some(host) => format!("{host}:{port}"),
-            None => format!(":{port}"),
+    /// Takes a configuration over as a whole, or not at all.
+    fn adopt(&mut self, proposal: &Proposal) {
+        let config = &proposal.config;
+        let outcome = match proposal.change {
+            Change::Selection => {
+                self.exporter.registry.set_policy(policy(config));
+                Ok(())
+            }
+            Change::Anything => self
+                .ports
+                .listen(&self.exporter, config)
+                .map(|()| self.apply((**config).clone())),
         };
-        let Options {
-            listen_address,
-            management_address,
-            ..
-        } = &self.options;
-        match listen_address.clone().or(config.port.map(address)) {
-            Some(address) => self.metrics.listen(address)?,
-            None => self.metrics.close(),
-        }
-        match management_address
-            .clone()
-            .or(config.reload_port.map(address))
-        {
-            Some(address) => self.management.listen(address)?,
-            None => self.management.close(),
-        }
-        if !self.agent.as_ref().is_some_and(|a| a.is_for(config)) {
-            let mut old = self.agent.take();
-            // The new one wants the old one's port; on another, the old one is given up only when the new one is had.
-            if let Some(old) = old.take_if(|old| old.has_port_of(config)) {
-                old.stop();
-            }
-            let new = config
-                .udp_agent
-                .enabled
-                .then(|| UdpAgent::start(&self.exporter, config))
-                .transpose();
-            match new {
-                Ok(new) => self.agent = new,
-                Err(error) => {
-                    self.agent = old;
-                    return Err(error);
-                }
-            }
-            if let Some(old) = old {
-                old.stop();
-            }
-        }
-        Ok(())
+        proposal.answer(outcome);
+        // It may have been asked for on a connection to one of them, where the answer is now on its way.
+        self.ports.retire();
     }
 
     /// Starts and stops sources so that those run that the configuration asks for. What has not changed runs on.
     pub(super) fn apply(&mut self, mut config: Config) {
-        let policy = config.metrics.clone().map_or(Policy::All, Policy::Listed);
-        self.exporter.registry.set_policy(policy);
+        self.exporter.registry.set_policy(policy(&config));
         self.exporter.present(&config);
         for name in unknown(&config) {
             log::warn!("`sources` names {name}, which is no source: see --help");
@@ -263,7 +180,11 @@ impl Supervisor {
         if config.device_type == "auto" {
             config.device_type = board.device_type().to_string();
         }
-        let hostname = config.hostname.as_ref().unwrap_or(&board.hostname);
+        let hostname = config.hostname.as_ref().unwrap_or(&board.hostname).clone();
+        *lock::write(&self.exporter.identity) = Identity {
+            device_type: config.device_type.clone(),
+            hostname: hostname.clone(),
+        };
         let mut labels = Vec::new();
         if config.labels {
             labels.push(("device_type".to_string(), config.device_type.clone()));
@@ -285,7 +206,7 @@ impl Supervisor {
             devices.map(move |device| (meter, device, reason.clone()))
         });
         let devices: Vec<_> = devices.collect();
-        let share = config.history.bytes / devices.len().max(1);
+        let share = (config.history.bytes - own_share(&config)) / devices.len().max(1);
         let mut old = lock::read(&self.exporter.sources).clone();
         let mut new = Vec::new();
         for (meter, device, reason) in devices {
@@ -321,6 +242,18 @@ impl Supervisor {
             self.exporter.registry.remove_group(&ended.context().group);
         }
         end(&old);
+        let place = Place {
+            hostname: &hostname,
+            port: self.metrics_port(&config),
+        };
+        self.senders.apply(&self.exporter, &config, &place);
+    }
+
+    /// The port of the metrics, where it is known beforehand.
+    fn metrics_port(&self, config: &Config) -> Option<u16> {
+        let given = self.options.listen_address.as_ref();
+        let given = given.and_then(|address| address.rsplit_once(':')?.1.parse().ok());
+        given.or(config.port).filter(|port| *port != 0)
     }
 
     fn context(
@@ -369,13 +302,15 @@ impl Supervisor {
 
     fn stop(self) {
         log::info!("stopping");
-        self.metrics.stop();
-        self.management.stop();
-        if let Some(agent) = self.agent {
-            agent.stop();
-        }
+        self.ports.stop();
         end(&lock::read(&self.exporter.sources));
+        self.senders.stop(&self.exporter);
     }
+}
+
+/// Which metrics are exported.
+fn policy(config: &Config) -> Policy {
+    config.metrics.clone().map_or(Policy::All, Policy::Listed)
 }
 
 /// Has the last samples of a source kept as the configuration says, in so many bytes.

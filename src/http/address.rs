@@ -50,6 +50,14 @@ impl BindError {
         matches!(self, BindError::NotUp { .. } | BindError::Unresolved { .. })
     }
 
+    /// Whether somebody else has it.
+    pub fn is_in_use(&self) -> bool {
+        let BindError::Refused { source, .. } = self else {
+            return false;
+        };
+        source.kind() == io::ErrorKind::AddrInUse
+    }
+
     fn new(address: &str, source: io::Error) -> Self {
         let address = address.to_owned();
         match source.raw_os_error().map(Errno::from_raw) {

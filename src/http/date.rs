@@ -1,55 +1,68 @@
-//! The `Date` header's format (RFC 9110, 5.6.7), for any number of seconds.
+//! The date of a header (RFC 9110, 5.6.7), for any number of seconds, and read in all three formats.
 
-/// The last second of the year 9999, the last that the format can say.
-const LAST: i64 = 253_402_300_799;
+use crate::sys::calendar::{civil, seconds_of, Civil};
+
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, from seconds since 1970; moments outside 1970 to 9999 become the nearest inside.
 pub(super) fn imf_fixdate(seconds: i64) -> String {
     const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let seconds = seconds.clamp(0, LAST) as u64;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let mut year = 1970;
-    let mut day = days;
-    // At most 8029 rounds, and once a second: plainer than the closed form.
-    while day >= year_days(year) {
-        day -= year_days(year);
-        year += 1;
-    }
-    let mut month = 0;
-    while day >= month_days(year, month) {
-        day -= month_days(year, month);
-        month += 1;
-    }
+    let at = civil(seconds);
     format!(
-        "{}, {:02} {} {year} {:02}:{:02}:{:02} GMT",
-        WEEKDAYS[(days % 7) as usize],
-        day + 1,
-        MONTHS[month],
-        second / 3600,
-        second / 60 % 60,
-        second % 60
+        "{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
+        WEEKDAYS[at.weekday as usize],
+        at.day,
+        MONTHS[at.month as usize - 1],
+        at.year,
+        at.hour,
+        at.minute,
+        at.second
     )
 }
 
-fn leap(year: u64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+/// Seconds since 1970 of a date in one of the three formats: `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94
+/// 08:49:37 GMT`, `Sun Nov  6 08:49:37 1994`. The day of the week is not looked at. `None`: it is none, or before 1970.
+pub fn parse_date(text: &str) -> Option<i64> {
+    let words: Vec<&str> = text
+        .split([' ', ',', '-'])
+        .filter(|word| !word.is_empty())
+        .take(7)
+        .collect();
+    let (day, month, year, time) = match words.as_slice() {
+        [_, day, month, year, time, "GMT"] => (day, month, year, time),
+        [_, month, day, time, year] => (day, month, year, time),
+        _ => return None,
+    };
+    let mut year = number(year)?;
+    if year < 100 {
+        year += if year < 70 { 2000 } else { 1900 };
+    }
+    let clock: Vec<u64> = time.split(':').map_while(number).take(4).collect();
+    let [hour, minute, second] = clock[..] else {
+        return None;
+    };
+    seconds_of(&Civil {
+        year,
+        month: MONTHS.iter().position(|name| name == month)? as u64 + 1,
+        day: number(day)?,
+        weekday: 0,
+        hour,
+        minute,
+        second,
+    })
 }
 
-fn year_days(year: u64) -> u64 {
-    365 + u64::from(leap(year))
-}
-
-fn month_days(year: u64, month: usize) -> u64 {
-    const DAYS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    DAYS[month] + u64::from(month == 1 && leap(year))
+/// Digits, and few of them.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::imf_fixdate;
+    use super::*;
 
     #[test]
     fn dates_of_every_kind() {
@@ -67,6 +80,51 @@ mod tests {
         ];
         for (seconds, text) in cases {
             assert_eq!(imf_fixdate(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for seconds in [
+            0,
+            784_111_777,
+            951_782_400,
+            2_147_483_648,
+            4_107_542_400,
+            253_402_300_799,
+        ] {
+            assert_eq!(parse_date(&imf_fixdate(seconds)), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn all_three_formats_are_read_and_nothing_else() {
+        for date in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(parse_date(date), Some(784_111_777), "{date}");
+        }
+        let leap_second = parse_date("Sat, 31 Dec 2016 23:59:60 GMT");
+        assert_eq!(leap_second, Some(1_483_228_800));
+        for date in [
+            "",
+            "0",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 00 Nov 1994 08:49:37 GMT",
+            "Sun, 31 Nov 1994 08:49:37 GMT",
+            "Sun, 29 Feb 2023 08:49:37 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sun, 06 Nov 1994 08:49:37:01 GMT",
+            "Sun, 06 Nov 1969 08:49:37 GMT",
+            "Sun, 06 Nov 19940 08:49:37 GMT",
+            "Sun, 06 nov 1994 08:49:37 GMT",
+            "Sun, +6 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(parse_date(date), None, "{date}");
         }
     }
 }

@@ -36,6 +36,16 @@ pub struct HeadError {
     pub reason: &'static str,
 }
 
+impl HeadError {
+    /// The status in words.
+    pub(super) fn title(&self) -> &'static str {
+        match self.status {
+            413 => "Request too large",
+            status => tiny_http::StatusCode(status).default_reason_phrase(),
+        }
+    }
+}
+
 impl std::fmt::Display for HeadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.status, self.reason)

@@ -35,6 +35,17 @@ pub struct Limits {
     pub linger_bytes: usize,
     /// Bytes of stack of a connection's thread. Only what is touched is memory.
     pub stack: usize,
+    /// How a request that no handler sees is told why.
+    pub refusals: Form,
+}
+
+/// What an error is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A line of text.
+    Text,
+    /// A JSON object with `error` and `message`.
+    Json,
 }
 
 impl Default for Limits {
@@ -53,6 +64,7 @@ impl Default for Limits {
             linger_time: Duration::from_millis(500),
             linger_bytes: 256 * 1024,
             stack: 128 * 1024 * STACK_FACTOR,
+            refusals: Form::Text,
         }
     }
 }

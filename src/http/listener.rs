@@ -73,17 +73,28 @@ impl Server {
 
     /// Closes the listening socket, then the connections: idle ones at once, the others once they have answered, at the
     /// latest after half a second. The port is free when this returns.
-    pub fn stop(mut self) {
-        self.shut();
+    pub fn stop(self) {
+        drop(self);
     }
 
-    fn shut(&mut self) {
+    /// Closes the listening socket alone: who is connected stays, until [`Self::stop`]. The port is free when this
+    /// returns.
+    pub fn close_door(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             self.stop.set();
             // It ends within a few milliseconds: it never blocks for long. If it panicked it has ended too.
             let _ = accepting.join();
-            self.seats.close(STOP_TIME);
         }
+    }
+
+    /// Whether it takes connections.
+    pub fn is_open(&self) -> bool {
+        self.accepting.is_some()
+    }
+
+    fn shut(&mut self) {
+        self.close_door();
+        self.seats.close(STOP_TIME);
     }
 }
 

@@ -7,28 +7,40 @@
 //! * `seats` holds the bounds: so many connections in all and per peer, and who has to go for a newcomer;
 //! * `connection` is one client: read a head, read a body, call the handler, write the answer, again;
 //! * [`parse_head`] is pure, and strict: what two readers could understand differently is refused;
-//! * `stream` is a byte stream with a deadline, so that TLS can be put between socket and connection.
+//! * `stream` is a byte stream with a deadline, so that TLS can be put between socket and connection;
+//! * [`Response::switching`] gives a connection away to another protocol; `websocket` is one.
 //!
 //! Every bound and deadline is in [`Limits`].
+//!
+//! The other way round, [`client`] asks other servers.
 
+mod access;
 mod address;
+pub mod client;
 mod connection;
 mod date;
 mod head;
 mod limits;
 mod listener;
+mod rate;
 mod request;
 mod response;
 mod seats;
 mod stream;
+mod upgraded;
+pub mod websocket;
 
+pub use access::{foreign_page, is_local};
 pub use address::{bind, BindError};
+pub use date::parse_date;
 pub use head::{parse_head, Head, HeadError};
-pub use limits::Limits;
+pub use limits::{Form, Limits};
 pub use listener::Server;
+pub use rate::Rate;
 pub use request::Request;
 pub use response::Response;
 pub use tiny_http::{HTTPVersion, Header, Method, StatusCode};
+pub use upgraded::{Duplex, Upgraded};
 
 /// What answers requests. It runs on the connection's thread, many at a time.
 pub type Handler = dyn Fn(&Request) -> Response + Send + Sync;

@@ -1,8 +1,10 @@
 //! The few things that talk to the kernel by hand, and the only place for `unsafe`.
 
+pub mod calendar;
 pub mod child;
 pub mod clock;
 pub mod datagram;
+pub mod file;
 pub mod listen_fds;
 pub mod lock;
 pub mod signals;

@@ -253,11 +253,36 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
     answer.unwrap()
 }
 
+/// A POST of JSON.
+pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
+    try_post(address, path, body).unwrap()
+}
+
+/// `None`: there was no answer.
+pub fn try_post(address: SocketAddr, path: &str, body: &str) -> Option<Answer> {
+    let length = body.len().to_string();
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", &length),
+    ];
+    try_send(address, "POST", path, &headers, body).ok()?
+}
+
 fn try_request(
     address: SocketAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
+) -> std::io::Result<Option<Answer>> {
+    try_send(address, method, path, headers, "")
+}
+
+fn try_send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
 ) -> std::io::Result<Option<Answer>> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -266,6 +291,7 @@ fn try_request(
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text.push_str("\r\n");
+    text.push_str(body);
     stream.write_all(text.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

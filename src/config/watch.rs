@@ -1,0 +1,97 @@
+//! Notices that the configuration file has changed.
+//!
+//! By looking, not by inotify: a look is one `stat` a second, and sees alike what is written in place, renamed over the
+//! file, swapped by a link (as Kubernetes does it), or on a network file system, and when whole directories vanish and
+//! come back.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// What tells one content of a file from another: device, inode, size, and when it was modified and its inode changed.
+type Stamp = [i64; 7];
+
+/// The file, as it was seen before.
+#[derive(Debug)]
+pub struct Watch {
+    path: PathBuf,
+    /// What was last reported; `Some(None)`: that there is no file.
+    reported: Option<Option<Stamp>>,
+    /// What was seen last.
+    seen: Option<Stamp>,
+}
+
+impl Watch {
+    /// Watches this path, through links. The first look that finds it at rest reports a change.
+    pub fn new(path: &Path) -> Watch {
+        Watch {
+            path: path.to_owned(),
+            reported: None,
+            seen: None,
+        }
+    }
+
+    /// Looks. True: it is another file than the one last reported, and the same that was seen by the look before, so
+    /// that nobody is still writing it.
+    pub fn has_changed(&mut self) -> bool {
+        let now = stamp(&self.path);
+        let at_rest = self.seen == now;
+        self.seen = now;
+        if !at_rest || self.reported == Some(now) {
+            return false;
+        }
+        self.reported = Some(now);
+        true
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = fs::metadata(path).ok()?;
+    Some([
+        file.dev() as i64,
+        file.ino() as i64,
+        file.size() as i64,
+        file.mtime(),
+        file.mtime_nsec(),
+        file.ctime(),
+        file.ctime_nsec(),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_change_a_file_is_seen_once() {
+        let dir = std::env::temp_dir().join(format!("eme-watch-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).unwrap();
+        let (real, link) = (dir.join("real"), dir.join("config.yaml"));
+        fs::write(&real, "a").unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        let mut watch = Watch::new(&link);
+        let mut settles = || {
+            let looks: Vec<_> = (0..4).map(|_| watch.has_changed()).collect();
+            (looks[0], looks[1..].iter().filter(|seen| **seen).count())
+        };
+        assert_eq!(settles(), (false, 1));
+        assert_eq!(settles(), (false, 0));
+        fs::write(&real, "in place").unwrap();
+        assert_eq!(settles(), (false, 1));
+        fs::write(dir.join("new"), "in place").unwrap();
+        fs::rename(dir.join("new"), &real).unwrap();
+        assert_eq!(settles(), (false, 1));
+        fs::write(dir.join("other"), "another").unwrap();
+        std::os::unix::fs::symlink("other", dir.join("new")).unwrap();
+        fs::rename(dir.join("new"), &link).unwrap();
+        assert_eq!(settles(), (false, 1));
+        let away = dir.with_extension("away");
+        fs::rename(&dir, &away).unwrap();
+        assert_eq!(settles(), (false, 1));
+        assert_eq!(settles(), (false, 0));
+        fs::rename(&away, &dir).unwrap();
+        assert_eq!(settles(), (false, 1));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,101 @@
+//! `GET /health`: how the exporter is, for programs.
+
+use std::sync::Arc;
+
+use serde_json::{json, Map, Value};
+
+use super::Exporter;
+use crate::config::{Origin, Status};
+use crate::sources::Running;
+use crate::sys::calendar::rfc3339;
+use crate::sys::clock::BootTime;
+use crate::sys::lock;
+
+impl Exporter {
+    /// The keys of seed 001's later versions, and what they left out: the configuration's state, and each source's.
+    pub(super) fn health(&self) -> Value {
+        let now = BootTime::now();
+        let sources = lock::read(&self.sources).clone();
+        let status = self.store.status();
+        let identity = lock::read(&self.identity).clone();
+        let metrics = self.metrics();
+        let errors = sources
+            .iter()
+            .filter_map(|s| s.context().health.last_error());
+        let read_at = sources.iter().filter_map(|s| s.context().group.read_at());
+        let last_collection = read_at.max().and_then(|at| {
+            let offset = self.clock.offset()?;
+            Some(rfc3339(offset.stamp_ms(at).div_euclid(1000)))
+        });
+        json!({
+            "status": overall(&sources, &status, now),
+            "device_id": identity.hostname,
+            "device_type": identity.device_type,
+            "uptime_seconds": now.seconds_since(self.started_at).round(),
+            "last_collection": last_collection,
+            "last_error": errors.chain(status.refusal.iter().map(|r| r.message.clone())).next(),
+            "metrics_count": metrics.len(),
+            "enabled_metrics": metrics.values().filter(|on| **on == Value::Bool(true)).count(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "config": configuration(&status),
+            "sources": sources.iter().map(|s| source(s, now)).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Every metric that can be switched, by name: whether it is exported.
+    pub(super) fn metrics(&self) -> Map<String, Value> {
+        let config = self.store.current();
+        let listed = config.metrics.iter().flatten();
+        let mut metrics: Vec<_> = listed.map(|(name, on)| (name.clone(), *on)).collect();
+        let found = self.registry.switchable().into_iter();
+        metrics.extend(found.filter(|(name, _)| {
+            let listed = config.metrics.as_ref();
+            listed.is_none_or(|listed| !listed.contains_key(name))
+        }));
+        metrics.sort();
+        let entries = metrics.into_iter();
+        entries.map(|(name, on)| (name, Value::Bool(on))).collect()
+    }
+}
+
+/// `starting` until every source has been tried; `healthy` when all are read and the configuration is as the user wants
+/// it; else `degraded`.
+fn overall(sources: &[Arc<Running>], status: &Status, now: BootTime) -> &'static str {
+    if sources.iter().any(|s| !s.context().group.is_settled()) {
+        return "starting";
+    }
+    let is_read = sources.iter().all(|s| s.context().group.is_fresh(now));
+    match is_read && status.refusal.is_none() && status.unsaved.is_none() {
+        true => "healthy",
+        false => "degraded",
+    }
+}
+
+fn configuration(status: &Status) -> Value {
+    let (source, path) = match &status.origin {
+        Origin::File(path) => ("file", Some(path.display().to_string())),
+        Origin::Preset(name) => ("preset", Some((*name).to_string())),
+        Origin::Defaults => ("defaults", None),
+    };
+    json!({
+        "source": source,
+        "path": path,
+        "loaded_at": rfc3339(status.loaded_at),
+        "saved": status.unsaved.is_none(),
+        "not_saved_because": status.unsaved,
+        "error": status.refusal.as_ref().map(|refusal| &refusal.message),
+        "error_at": status.refusal.as_ref().map(|refusal| rfc3339(refusal.at)),
+    })
+}
+
+fn source(running: &Running, now: BootTime) -> Value {
+    let context = running.context();
+    let device = Some(&context.device.name).filter(|name| !name.is_empty());
+    json!({
+        "source": running.meter().name,
+        "device": device,
+        "up": context.group.is_fresh(now),
+        "error": context.health.last_error(),
+        "complaints": context.health.complaints(),
+    })
+}

@@ -1,0 +1,135 @@
+//! The exporter's ports: all of them as the configuration says, or all of them as they were.
+
+use std::sync::Arc;
+
+use super::listening::Listening;
+use super::udp_agent::UdpAgent;
+use super::{management, routes, Exporter};
+use crate::config::Config;
+use crate::http::Limits;
+use crate::sys::listen_fds::listen_fds;
+
+/// What is listened on.
+pub(super) struct Ports {
+    metrics: Listening,
+    management: Listening,
+    agent: Option<UdpAgent>,
+    /// What the command line says, whatever the configuration does.
+    metrics_address: Option<String>,
+    management_address: Option<String>,
+}
+
+impl Ports {
+    pub(super) fn new(
+        exporter: &Arc<Exporter>,
+        metrics_address: Option<String>,
+        management_address: Option<String>,
+    ) -> Ports {
+        let metrics = routes::metrics(Arc::clone(exporter));
+        let management = management::routes(Arc::clone(exporter));
+        Ports {
+            metrics: Listening::new("metrics", metrics, Limits::default()),
+            management: Listening::new("management", management, management::limits()),
+            agent: None,
+            metrics_address,
+            management_address,
+        }
+    }
+
+    /// Takes the sockets that systemd hands over: by their names, else the first for metrics and the second for
+    /// management.
+    pub(super) fn take_sockets(&mut self) -> Result<(), String> {
+        for (place, (name, socket)) in listen_fds().into_iter().enumerate() {
+            match (name.as_deref(), place) {
+                (Some("metrics"), _) | (_, 0) => self.metrics.take(socket)?,
+                (Some("management"), _) | (_, 1) => self.management.take(socket)?,
+                _ => log::warn!("a socket too many was handed over: closed"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Listens where the configuration says, on all ports, or changes nothing.
+    pub(super) fn listen(
+        &mut self,
+        exporter: &Arc<Exporter>,
+        config: &Config,
+    ) -> Result<(), String> {
+        let address = |port: u16| match &config.listen_address {
+            Some(host) => format!("{host}:{port}"),
+            None => format!(":{port}"),
+        };
+        let metrics = self.metrics_address.clone();
+        let metrics = metrics.or(config.port.map(address));
+        let management = self.management_address.clone();
+        let management = management.or(config.reload_port.map(address));
+        let metrics = self.metrics.prepare(metrics)?;
+        let management = match self.management.prepare(management) {
+            Ok(step) => step,
+            Err(error) => {
+                self.metrics.abandon(metrics);
+                return Err(error);
+            }
+        };
+        if let Err(error) = self.answer_datagrams(exporter, config) {
+            self.metrics.abandon(metrics);
+            self.management.abandon(management);
+            return Err(error);
+        }
+        self.metrics.commit(metrics);
+        self.management.commit(management);
+        Ok(())
+    }
+
+    /// Starts or ends the UDP agent.
+    fn answer_datagrams(
+        &mut self,
+        exporter: &Arc<Exporter>,
+        config: &Config,
+    ) -> Result<(), String> {
+        if self.agent.as_ref().is_some_and(|a| a.is_for(config)) {
+            return Ok(());
+        }
+        let mut old = self.agent.take();
+        // The new one wants the old one's port; on another, the old one is given up only when the new one is had.
+        if let Some(old) = old.take_if(|old| old.has_port_of(config)) {
+            old.stop();
+        }
+        let new = config
+            .udp_agent
+            .enabled
+            .then(|| UdpAgent::start(exporter, config))
+            .transpose();
+        match new {
+            Ok(new) => self.agent = new,
+            Err(error) => {
+                self.agent = old;
+                return Err(error);
+            }
+        }
+        if let Some(old) = old {
+            old.stop();
+        }
+        Ok(())
+    }
+
+    /// Tries the addresses again that the board did not have.
+    pub(super) fn retry(&mut self) {
+        self.metrics.retry();
+        self.management.retry();
+    }
+
+    /// Ends the servers that were replaced, once they have answered.
+    pub(super) fn retire(&mut self) {
+        self.metrics.retire();
+        self.management.retire();
+    }
+
+    pub(super) fn stop(self) {
+        self.metrics.stop();
+        self.management.stop();
+        if let Some(agent) = self.agent {
+            agent.stop();
+        }
+    }
+}
