@@ -56,7 +56,8 @@ logs/          what each source asked and was answered, in the order of time
 sys proc dev   the files that were looked at, with the content that was read first
 metrics.prom   what was exported at the end
 
-Passwords and logins are not in here. What the sources read is: the host's name, the board's model,
-addresses of devices that were asked, and what Shelly devices say of themselves, which includes MAC
-addresses and the name of their wireless network. All of it is plain text: look before you send it.
+Passwords and logins are not in here. What the sources read is: the host's name, the board's model, what
+/proc/cpuinfo says (a Raspberry Pi's serial number too), addresses of devices that were asked, and what
+Shelly devices say of themselves, which includes MAC addresses and the name of their wireless network.
+All of it is plain text: look before you send it.
 ";
