@@ -9,12 +9,14 @@
 //! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
 mod check;
+mod configuration;
 mod diagnose;
 mod file;
 mod ina260;
 mod load;
 mod model;
 mod preset;
+mod proposal;
 mod read;
 mod shelly;
 mod show;
@@ -25,6 +27,7 @@ mod watch;
 
 pub mod lines;
 
+pub use configuration::Configuration;
 pub use diagnose::{Diagnostic, Origin};
 pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
@@ -33,9 +36,10 @@ pub use model::{
     RaplUnit, Rpi, Secret, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
 };
 pub use preset::{Given, Preset, PRESETS};
+pub use proposal::{Change, Proposal};
 pub use read::known_keys;
 pub use show::to_json;
-pub use store::{Change, Configuration, NotSet, Proposal, Refused, Status, Store};
+pub use store::{NotSet, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
 pub use watch::Watch;
 
