@@ -21,9 +21,11 @@ test: ## all tests that need only Rust and gcc
 	$(CARGO) test --locked
 	$(CARGO) test --locked --no-default-features
 
-lint: ## formatting, clippy, and cargo-deny where it is installed
+lint: ## formatting, clippy, the fuzz targets, and cargo-deny where it is installed
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target} $(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features -- -D warnings
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: not checked"; fi
 

@@ -64,11 +64,13 @@ install_zig() {
 }
 
 # RUSTC_BOOTSTRAP lets this stable compiler take -Z. Without link-self-contained=no it asks for musl's start files,
-# which the distribution does not ship, and zig does.
+# which the distribution does not ship, and zig does. The standard library is built without its backtraces: a panic ends the
+# process and says where, and half of the symbols of a stripped binary would be missing anyway.
 with_zig() {
     PATH="$PWD/$venv/bin:$PATH" RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-        RUSTFLAGS="${RUSTFLAGS:-} -C link-self-contained=no" CARGO_TARGET_DIR="$built/zig" \
-        cargo-zigbuild zigbuild --release --locked --target "$1" -Zbuild-std=std,panic_abort
+        RUSTFLAGS="${RUSTFLAGS:-} -C link-self-contained=no -C force-unwind-tables=no" CARGO_TARGET_DIR="$built/zig" \
+        cargo-zigbuild zigbuild --release --locked --target "$1" -Zbuild-std=std,panic_abort \
+        -Zbuild-std-features=optimize_for_size
 }
 
 choose() { # choose TRIPLE: rustup, cross or zig

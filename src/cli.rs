@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, Config, Given, Preset, PRESETS};
+use crate::config_server;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, Configuration, Options};
+use crate::http::client::{shown, Client, Limits};
 use crate::sources::{chosen, reason, unknown, Board, Roots};
 use crate::sys::signals::Signals;
 use crate::{demo, logging};
@@ -19,12 +21,17 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter demo [OPTIONS]
        edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
 {usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
+       edge-metrics-exporter config-server [--store DIR|etcd://HOST:PORT/PREFIX] [OPTIONS]
 
   run (the default)      meters to http://localhost:9100/metrics
   demo                   the same on a simulated board
   doctor                 what this board has, what can be read of it, and what would help;
                          --write makes a configuration to start from; fails if nothing can be read
   check-config           says what would be run, or what is wrong with the file
+  config-server          holds the configurations of all boards, and lists them for Prometheus:
+                         http://localhost:8080/devices, /sd; --store says where they are kept
+                         (/var/lib/edge-metrics-exporter/devices); --management.allow-remote has
+                         changes taken from other machines too
 {presets}
 Options:
   --config FILE                   the configuration; else $LOCAL_CONFIG_PATH, else ./config.yaml,
@@ -63,6 +70,7 @@ enum Role {
     Demo,
     Doctor { json: bool, write: Option<PathBuf> },
     CheckConfig(Option<PathBuf>),
+    ConfigServer(config_server::Options),
     Preset(&'static Preset, Given),
 }
 
@@ -146,6 +154,15 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lexopt::Error>
                 (Role::Doctor { write, .. }, _) => *write = Some(parser.value()?.into()),
                 _ => return Err(format!("--{option} goes with doctor").into()),
             },
+            Long(option @ ("store" | "management.allow-remote")) => {
+                match (&mut arguments.role, option) {
+                    (Role::ConfigServer(options), "store") => {
+                        options.store = Some(parser.value()?.string()?);
+                    }
+                    (Role::ConfigServer(options), _) => options.allow_remote = true,
+                    _ => return Err(format!("--{option} goes with config-server").into()),
+                }
+            }
             Value(word) if words == 0 => {
                 words += 1;
                 arguments.role = match word.to_str() {
@@ -156,6 +173,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lexopt::Error>
                         write: None,
                     },
                     Some("check-config") => Role::CheckConfig(None),
+                    Some("config-server") => Role::ConfigServer(Default::default()),
                     Some(name) => match Preset::named(name) {
                         Some(preset) => Role::Preset(preset, Given::default()),
                         None => return Err(Value(word).unexpected()),
@@ -200,6 +218,17 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                 &doctor::examine(arguments.roots, &config),
                 json,
                 write.as_deref(),
+            )
+        }
+        Role::ConfigServer(options) => {
+            let signals = block_signals()?;
+            let listen_address = arguments.listen_address;
+            config_server::run(
+                config_server::Options {
+                    listen_address,
+                    ..options
+                },
+                &signals,
             )
         }
         Role::Run => {
@@ -308,6 +337,18 @@ fn check_config(file: Option<PathBuf>, roots: Roots) -> Result<(), String> {
             names.len()
         ),
     });
+    for entry in &config.remote_write {
+        let place = shown(&entry.url);
+        say(&format!("remote_write {}: {place}\n", entry.name));
+        let limits = Limits {
+            timeout: entry.timeout,
+            body: 0,
+        };
+        let client = Client::new(entry.client.clone(), limits);
+        if let Err(why) = client.and_then(|client| client.check(&entry.url)) {
+            say(&format!("remote_write {}: {why}\n", entry.name));
+        }
+    }
     let meters = chosen(&mut board, &config);
     if meters.is_empty() {
         say("sources: none on this board\n");

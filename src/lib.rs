@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod config_server;
 pub mod demo;
 pub mod doctor;
 pub mod exporter;
@@ -15,5 +16,6 @@ pub mod exposition;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod remote_write;
 pub mod sources;
 pub mod sys;

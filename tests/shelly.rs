@@ -295,7 +295,7 @@ fn what_is_missing_is_said() {
         "the device asks for a password (set shelly.password_file",
         "the device calls its own challenges too old",
         "http://127.0.0.1:1/shelly: connection refused",
-        "cannot open /nonexistent: no such file or directory",
+        "cannot read /nonexistent: no such file or directory",
         "shelly lost: the ",
     ] {
         exporter.wait_for_log(said);

@@ -51,7 +51,13 @@ fn check(config: &Config) {
         assert!(metrics.keys().all(|name| valid_metric_name(name)));
     }
     let chips = &config.ina260.chips;
-    assert!(chips.iter().all(|chip| (0x40..=0x4f).contains(&chip.address)));
+    for (i, chip) in chips.iter().enumerate() {
+        assert!((0x40..=0x4f).contains(&chip.address));
+        for other in &chips[..i] {
+            assert_ne!((chip.bus, chip.address), (other.bus, other.address));
+            assert_ne!(chip.rail(), other.rail());
+        }
+    }
 }
 
 fn place(bytes: &[u8], diagnostic: &Diagnostic) {

@@ -17,7 +17,10 @@ fuzz_target!(|bytes: &[u8]| {
         password: "a \"password\"\\, ü",
     };
     let answer = challenge.answer(login, "/rpc/Shelly.GetStatus", 0x1f, "0123456789abcdef");
-    assert!(answer.bytes().all(|b| (b' '..=b'~').contains(&b)), "{answer}");
+    assert!(
+        answer.bytes().all(|b| (b' '..=b'~').contains(&b)),
+        "{answer}"
+    );
     assert!(answer.contains(", nc=0000001f, "), "{answer}");
     assert!(!answer.contains("a \\\"password"), "{answer}");
     let again = Challenge::parse(&answer).expect("an answer has all that a challenge has");

@@ -6,8 +6,14 @@ use edge_metrics_exporter::sources::nvidia::line::{parse, refused, Gpu, FIELDS, 
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    for fields in [&FIELDS[..], &FIELDS[..2], &["index", "count", "power.draw", "name"]] {
-        let Some(gpu) = parse(fields, text) else { continue };
+    for fields in [
+        &FIELDS[..],
+        &FIELDS[..2],
+        &["index", "count", "power.draw", "name"],
+    ] {
+        let Some(gpu) = parse(fields, text) else {
+            continue;
+        };
         assert!(gpu.index < gpu.count && gpu.count <= MOST_GPUS);
         assert!(gpu.unparsed <= fields.len() as u64);
         for value in [gpu.watts, gpu.celsius, gpu.load, gpu.memory_load] {
@@ -27,7 +33,8 @@ fuzz_target!(|text: &str| {
 
 fn again(gpu: &Gpu<'_>) {
     let absent = || "[N/A]".to_string();
-    let shown = |value: Option<f64>, unit: &str| value.map_or_else(absent, |v| format!("{v}{unit}"));
+    let shown =
+        |value: Option<f64>, unit: &str| value.map_or_else(absent, |v| format!("{v}{unit}"));
     let line = format!(
         "{}, {}, {}, {}, {}, {}, [N/A], [N/A], {}",
         gpu.index,

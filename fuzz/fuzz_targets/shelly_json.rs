@@ -24,10 +24,18 @@ fn check(channels: &[Channel]) {
     for (i, channel) in channels.iter().enumerate() {
         assert!(!channel.is_empty());
         let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b':' || b == b'/';
-        assert!(channel.name.len() <= 16 && channel.name.bytes().all(legal), "{channel:?}");
-        assert!(channels[..i].iter().all(|other| other.name != channel.name), "{channel:?} twice");
+        assert!(
+            channel.name.len() <= 16 && channel.name.bytes().all(legal),
+            "{channel:?}"
+        );
+        assert!(
+            channels[..i].iter().all(|other| other.name != channel.name),
+            "{channel:?} twice"
+        );
         let energies = [&channel.energy, &channel.returned];
-        let energies = energies.iter().flat_map(|e| e.minutes.into_iter().chain([e.total, e.minute_began]));
+        let energies = energies
+            .iter()
+            .flat_map(|e| e.minutes.into_iter().chain([e.total, e.minute_began]));
         let values = [
             channel.watts,
             channel.volts,

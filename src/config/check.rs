@@ -16,6 +16,7 @@ pub(super) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
         enabled_metrics,
         empty,
         unknown: unknown_keys,
+        idle,
         known,
     } = reading;
     let mut warnings = Vec::new();
@@ -48,6 +49,11 @@ pub(super) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
         warn(&[], format!("{more} more unknown keys"));
     }
 
+    for (path, message) in idle {
+        let keys: Vec<&str> = path.iter().map(String::as_str).collect();
+        warn(&keys, message);
+    }
+
     let none = config.metrics.as_ref().is_none_or(BTreeMap::is_empty);
     let converted = enabled_metrics.is_some() && none;
     if let Some(names) = enabled_metrics {
@@ -70,6 +76,11 @@ pub(super) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
         }
     }
 
+    let keeps = !config.history.keep.is_zero() && config.history.bytes > 0;
+    if !config.remote_write.is_empty() && !keeps {
+        let message = "`remote_write`: nothing is sent, because `history` keeps nothing";
+        warn(&["remote_write"], message.into());
+    }
     if config.device_type == "shelly" && config.shelly.plugs.is_empty() {
         let message =
             "`device_type: shelly`: there is no plug: write its address as `host` below `shelly:`";

@@ -153,7 +153,8 @@ pub fn load(path: &Path) -> Result<Loaded, Error> {
     })
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// The bytes of a configuration file, as [`load`] reads them; one more than [`MAX_SIZE`] where there are more.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read {
         path: path.to_owned(),
         source,

@@ -11,15 +11,21 @@
 mod check;
 mod configuration;
 mod diagnose;
+mod document;
+mod duration;
 mod file;
+mod http_client;
 mod ina260;
 mod load;
 mod model;
 mod preset;
 mod proposal;
 mod read;
+mod remote_write;
+mod secret;
 mod shelly;
 mod show;
+mod show_remote_write;
 mod store;
 mod tree;
 mod values;
@@ -29,15 +35,19 @@ pub mod lines;
 
 pub use configuration::Configuration;
 pub use diagnose::{Diagnostic, Origin};
+pub use document::{Document, Rejection};
 pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
+pub(crate) use load::read as read_file;
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{
     Config, History, Ina260, Ina260Chip, Jetson, Multirate, Nvidia, Plug, Rapl, RaplInterface,
-    RaplUnit, Rpi, Secret, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
+    RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
 };
 pub use preset::{Given, Preset, PRESETS};
 pub use proposal::{Change, Proposal};
 pub use read::known_keys;
+pub use remote_write::{Queue, RemoteWrite};
+pub use secret::Secret;
 pub use show::to_json;
 pub use store::{NotSet, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
@@ -58,8 +68,13 @@ pub fn parse(text: &str) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
 
 /// As [`parse`], from bytes that may not be text at all.
 pub fn parse_bytes(bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+    parse(text_of(bytes)?)
+}
+
+/// The text that these bytes are, without a byte order mark.
+fn text_of(bytes: &[u8]) -> Result<&str, Diagnostic> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => parse(text),
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => Err(diagnose::not_utf8(bytes, error.valid_up_to())),
     }
 }

@@ -1,9 +1,11 @@
 //! The configuration and its defaults, as plain data.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::remote_write::RemoteWrite;
+use super::secret::Secret;
 
 /// Every `device_type` there is. `auto` reads whatever the board has; the others say what board it is, for the
 /// `device_type` label and for the sources that ask.
@@ -79,6 +81,8 @@ pub struct Config {
     pub udp: Udp,
     /// The same for others: what this board measures, by UDP.
     pub udp_agent: UdpAgent,
+    /// Who is sent every sample; no two of one name.
+    pub remote_write: Vec<RemoteWrite>,
 }
 
 impl Default for Config {
@@ -110,6 +114,7 @@ impl Default for Config {
             ina260: Ina260::default(),
             udp: Udp::default(),
             udp_agent: UdpAgent::default(),
+            remote_write: Vec::new(),
         }
     }
 }
@@ -296,28 +301,6 @@ impl Plug {
     /// What it is called in labels.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.host)
-    }
-}
-
-/// A password. It is not shown, whoever prints what it is part of.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(String);
-
-impl Secret {
-    /// This text, kept.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(not shown)")
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Reading {
     pub(super) empty: bool,
     /// Keys of the file that no one took: their path.
     pub(super) unknown: Vec<Vec<String>>,
+    /// Keys that are understood and have no effect: their path, and what there is to say.
+    pub(super) idle: Vec<(Vec<String>, String)>,
     /// Keys that were asked for, dotted, in the schema's order.
     pub(super) known: Vec<String>,
 }
@@ -35,6 +37,11 @@ impl Problem {
     /// The key it is about, as the user knows it: `udp.port`.
     pub(super) fn dotted(&self) -> String {
         self.path.join(".")
+    }
+
+    /// What is wrong.
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     /// The error, at its place in `text`.
@@ -201,6 +208,7 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
         agent.set("port", values::port, &mut config.port)?;
         agent.option("voltage", values::volts, &mut config.voltage)
     })?;
+    config.remote_write = super::remote_write::read(&mut top)?;
     top.finish();
 
     reading.config = config;
@@ -310,8 +318,32 @@ impl<'n, 'r> Section<'n, 'r> {
         self.set(key, |node| kind(node).map(Some), target)
     }
 
+    /// A key of a program that this one follows, which has no effect here: if it is there, it is warned of.
+    pub(super) fn idle(&mut self, key: &'static str, why: &str) {
+        self.taken.push(key);
+        if self.entries.iter().any(|(name, _)| name == key) {
+            let path = self.path(key);
+            let message = format!("`{}` has no effect: {why}", dotted(&path));
+            self.reading.idle.push((path, message));
+        }
+    }
+
+    /// A key of a program that this one follows, without which the rest would do something else than is wanted: if it
+    /// is there, it is refused.
+    pub(super) fn unsupported(&mut self, key: &'static str, instead: &str) -> Result<(), Problem> {
+        if !self.entries.iter().any(|(name, _)| name == key) {
+            return Ok(());
+        }
+        let path = self.path(key);
+        Err(Problem {
+            message: format!("`{}` is not supported: {instead}", dotted(&path)),
+            path,
+            key: true,
+        })
+    }
+
     /// Reads the mapping under `key`. `inside` is called whether or not there is one.
-    fn section(
+    pub(super) fn section(
         &mut self,
         key: &'static str,
         inside: impl FnOnce(&mut Section<'n, '_>) -> Result<(), Problem>,
@@ -324,9 +356,10 @@ impl<'n, 'r> Section<'n, 'r> {
                     path: self.path(key),
                     key: false,
                     message: format!(
-                        "`{key}` is {}: write its settings below it, indented, `key: value`, one a line",
-                        node.found()
-                    ),
+                    "`{}` is {}: write its settings below it, indented, `key: value`, one a line",
+                    dotted(&self.path(key)),
+                    node.found()
+                ),
                 })
             }
         };
@@ -484,9 +517,10 @@ mod tests {
             let node = key.rsplit('.').fold(Node::Null, |inner, name| {
                 Node::Map(vec![(name.to_owned(), inner)])
             });
-            // A plug needs a host besides.
+            // A plug needs a host besides, a receiver a URL.
             let Ok(reading) = read(&node) else {
-                assert!(key.starts_with("shelly.devices."), "{key}");
+                let lists = ["shelly.devices.", "remote_write."];
+                assert!(lists.iter().any(|list| key.starts_with(list)), "{key}");
                 continue;
             };
             assert_eq!(reading.unknown, Vec::<Vec<String>>::new(), "{key}");

@@ -7,11 +7,13 @@ use serde_json::{json, Map, Value};
 
 use super::model::{
     Config, History, Ina260, Ina260Chip, Jetson, Management, Multirate, Nvidia, Plug, Rapl,
-    RaplInterface, RaplUnit, Rpi, Secret, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode,
+    RaplInterface, RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode,
 };
+use super::secret::Secret;
+use super::show_remote_write;
 
 /// What stands in the place of a secret.
-const HIDDEN: &str = "<secret>";
+pub(super) const HIDDEN: &str = "<secret>";
 
 /// All settings, the defaults included, in the order of the template. What has no default and is not set is left out.
 pub fn to_json(config: &Config) -> Value {
@@ -60,6 +62,7 @@ pub fn to_json(config: &Config) -> Value {
                 port: agent_port,
                 voltage: agent_voltage,
             },
+        remote_write,
     } = config;
     without_nulls(json!({
         "device_type": device_type,
@@ -93,6 +96,7 @@ pub fn to_json(config: &Config) -> Value {
         "ina260": ina260_json(ina260),
         "udp": udp_json(udp),
         "udp_agent": {"enabled": agent, "port": agent_port, "voltage": agent_voltage},
+        "remote_write": remote_write.iter().map(show_remote_write::to_json).collect::<Vec<_>>(),
     }))
 }
 
@@ -255,7 +259,7 @@ fn or_off(port: Option<u16>) -> Value {
 }
 
 /// A whole number, where it is one.
-fn seconds(duration: Duration) -> Value {
+pub(super) fn seconds(duration: Duration) -> Value {
     match duration.subsec_nanos() {
         0 => json!(duration.as_secs()),
         _ => json!(duration.as_secs_f64()),
@@ -295,6 +299,12 @@ mod tests {
             };
             for plug in &mut config.shelly.plugs {
                 plug.password = plug.password.take().map(|_| Secret::new(HIDDEN));
+            }
+            for entry in &mut config.remote_write {
+                *entry = show_remote_write::hide(entry);
+                // JSON has them in the order of their names.
+                entry.external_labels.sort();
+                entry.client.headers.sort_by(|a, b| a.0.cmp(&b.0));
             }
             let (again, warnings) = parse(&to_json(&config).to_string()).unwrap();
             assert_eq!(again, config, "{}", file.display());

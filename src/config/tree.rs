@@ -85,10 +85,7 @@ pub(super) fn build(text: &str) -> Result<Node, Diagnostic> {
             "more than {MAX_NODES} values: it is not read"
         )));
     }
-    let budget = Budget {
-        nodes: Cell::new(MAX_NODES),
-        text: Cell::new(MAX_TEXT),
-    };
+    let budget = Budget::new();
     let seed = Grow {
         depth: 0,
         budget: &budget,
@@ -98,6 +95,29 @@ pub(super) fn build(text: &str) -> Result<Node, Diagnostic> {
         .map_err(|error| explain(text, &error))
 }
 
+/// Parses one JSON text to the same tree, within the same limits.
+pub(super) fn build_json(bytes: &[u8]) -> Result<Node, Diagnostic> {
+    if bytes.len() > MAX_SIZE {
+        return Err(Diagnostic::new(format!(
+            "the configuration is larger than {MAX_SIZE} bytes: it is not read"
+        )));
+    }
+    let budget = Budget::new();
+    let seed = Grow {
+        depth: 0,
+        budget: &budget,
+    };
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let root = seed.deserialize(&mut parser);
+    root.and_then(|root| parser.end().map(|()| root))
+        .map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            let words = error.to_string();
+            let words = words.replacen(&format!(" at line {line} column {column}"), "", 1);
+            Diagnostic::at(line, column, one_line(&words))
+        })
+}
+
 /// What is left of the limits on one document.
 struct Budget {
     nodes: Cell<usize>,
@@ -105,6 +125,13 @@ struct Budget {
 }
 
 impl Budget {
+    fn new() -> Budget {
+        Budget {
+            nodes: Cell::new(MAX_NODES),
+            text: Cell::new(MAX_TEXT),
+        }
+    }
+
     fn spend<E: de::Error>(&self, text: usize) -> Result<(), E> {
         match (
             self.nodes.get().checked_sub(1),

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnose::{nearest, quoted};
-use super::model::{RaplInterface, RaplUnit, Secret, Switch, UdpMode, DEVICE_TYPES};
+use super::model::{RaplInterface, RaplUnit, Switch, UdpMode, DEVICE_TYPES};
+use super::secret::Secret;
 use super::tree::Node;
 
 /// The most names `metrics` or `enabled_metrics` may hold.

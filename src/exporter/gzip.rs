@@ -10,15 +10,18 @@ use crate::sys::lock;
 /// Magic number, deflate, no flags, no time, no word on the level, from Unix (RFC 1952, 2.3).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 
-/// Makes gzip of texts. Whoever comes while another is at it takes memory of its own, rather than wait for a thread that
+/// So many compressors are kept: two scrapers at once are usual, and more are so seldom that their memory is given back.
+const KEPT: usize = 2;
+
+/// Makes gzip of texts. Whoever comes while others are at it takes memory of its own, rather than wait for a thread that
 /// may not be running.
 #[derive(Default)]
-pub(super) struct Packer(Mutex<Option<Compress>>);
+pub(super) struct Packer(Mutex<Vec<Compress>>);
 
 impl Packer {
     /// The text compressed; `None` if it cannot be.
     pub(super) fn pack(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let kept = lock::lock(&self.0).take();
+        let kept = lock::lock(&self.0).pop();
         let mut compress = match kept {
             Some(mut compress) => {
                 compress.reset();
@@ -40,7 +43,11 @@ impl Packer {
                 _ => return None,
             }
         }
-        *lock::lock(&self.0) = Some(compress);
+        let mut kept = lock::lock(&self.0);
+        if kept.len() < KEPT {
+            kept.push(compress);
+        }
+        drop(kept);
         let mut crc = Crc::new();
         crc.update(text);
         packed.extend(crc.sum().to_le_bytes());

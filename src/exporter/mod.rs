@@ -11,7 +11,9 @@ mod listening;
 mod management;
 mod multirate;
 mod ports;
-mod process;
+pub(crate) mod process;
+mod remote_write;
+mod remote_write_metrics;
 mod routes;
 mod self_metrics;
 mod supervisor;
@@ -19,6 +21,7 @@ mod udp_agent;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 pub use crate::config::Configuration;
 pub use supervisor::{run, Options};
@@ -26,6 +29,7 @@ pub use supervisor::{run, Options};
 use crate::config::{Config, Store};
 use crate::exposition::{render, Format};
 use crate::metrics::{Policy, Registry, Snapshot, WallClock};
+use crate::remote_write::Stats;
 use crate::sources::Running;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -34,7 +38,7 @@ use self_metrics::SelfMetrics;
 
 /// What the listeners share with the supervisor.
 struct Exporter {
-    registry: Registry,
+    registry: Arc<Registry>,
     sources: RwLock<Vec<Arc<Running>>>,
     /// The configuration in force, through which all changes go.
     store: Arc<Store>,
@@ -46,7 +50,7 @@ struct Exporter {
     landing: RwLock<Option<String>>,
     #[cfg(feature = "gzip")]
     packer: gzip::Packer,
-    clock: WallClock,
+    clock: Arc<WallClock>,
     /// Those who scrape every sample.
     consumers: Arc<Consumers>,
     /// Those who scrape `/metrics`, where that has what happened since their last scrape.
@@ -54,6 +58,8 @@ struct Exporter {
     window_statistics: AtomicBool,
     /// Whether `/metrics` has every sample, too.
     multirate_on_metrics: AtomicBool,
+    /// The senders of remote write, by name, and what they say of themselves.
+    senders: RwLock<Vec<(String, Arc<Stats>)>>,
 }
 
 /// What the board is called, and what it is.
@@ -70,16 +76,17 @@ impl Exporter {
             identity: RwLock::default(),
             started_at: BootTime::now(),
             self_metrics: RwLock::default(),
-            registry: Registry::new(Policy::All),
+            registry: Arc::new(Registry::new(Policy::All)),
             sources: RwLock::default(),
             landing: RwLock::default(),
             #[cfg(feature = "gzip")]
             packer: gzip::Packer::default(),
-            clock: WallClock::default(),
+            clock: Arc::default(),
             consumers: Arc::default(),
             windows: Arc::default(),
             window_statistics: AtomicBool::new(false),
             multirate_on_metrics: AtomicBool::new(false),
+            senders: RwLock::default(),
         }
     }
 
@@ -97,6 +104,14 @@ impl Exporter {
             if let Some(gone) = current.take() {
                 gone.remove_from(&self.registry);
             }
+        }
+    }
+
+    /// Has the exporter's own metrics kept as what is measured is, as they are now.
+    fn keep_own(&self, keep: Duration, bytes: usize, now: BootTime) {
+        if let Some(own) = &*lock::read(&self.self_metrics) {
+            own.keep(keep, bytes);
+            own.refresh(now, self);
         }
     }
 

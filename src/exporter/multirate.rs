@@ -229,7 +229,7 @@ mod tests {
     /// An exporter with such a clock, and one row read.
     fn exporter(start: i64) -> Exporter {
         let exporter = Exporter {
-            clock: clock(start),
+            clock: Arc::new(clock(start)),
             ..Exporter::idle()
         };
         let group = exporter.registry.add_group(0, "rapl", vec![]);
@@ -258,7 +258,7 @@ mod tests {
         let (own, _) = text(wrong.own_and_every_sample(&asked, Format::Text));
         assert_eq!(own, "");
         let right = Exporter {
-            clock: clock(TODAY),
+            clock: Arc::new(clock(TODAY)),
             ..wrong
         };
         let (samples, done) = text(right.every_sample(&asked, Format::Text));

@@ -13,7 +13,7 @@ use crate::sys::clock::process_cpu_seconds;
 const FRESH: Duration = Duration::from_millis(100);
 
 /// The process's series, and what was last read for them.
-pub(super) struct Process {
+pub(crate) struct Process {
     cpu: SeriesId,
     resident: SeriesId,
     virtual_memory: SeriesId,
@@ -33,7 +33,7 @@ struct Usage {
 }
 
 impl Process {
-    pub(super) fn new(group: &Group) -> Process {
+    pub(crate) fn new(group: &Group) -> Process {
         let gauge = |name: &'static str, help: &'static str| {
             group.series(&Desc::gauge(name, help).own(), &[])
         };
@@ -65,7 +65,7 @@ impl Process {
         }
     }
 
-    pub(super) fn set(&mut self, out: &mut Readings) {
+    pub(crate) fn set(&mut self, out: &mut Readings) {
         out.set(self.cpu, process_cpu_seconds());
         if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
             out.set(self.max_fds, soft as f64);

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::delivery_metrics::DeliveryMetrics;
 use super::process::Process;
+use super::remote_write_metrics::RemoteWriteMetrics;
 use super::Exporter;
 use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
 use crate::sources::Running;
@@ -28,6 +30,7 @@ struct State {
     saved: SeriesId,
     process: Process,
     delivery: DeliveryMetrics,
+    remote_write: RemoteWriteMetrics,
     /// By the source's name and its device's.
     sources: HashMap<(&'static str, String), OfSource>,
     /// The sources' own counts, by source, family and kind.
@@ -73,6 +76,7 @@ impl SelfMetrics {
             saved: group.series(&saved.own(), &[]),
             process: Process::new(&group),
             delivery: DeliveryMetrics::new(registry),
+            remote_write: RemoteWriteMetrics::new(registry),
             sources: HashMap::new(),
             tallies: HashMap::new(),
         };
@@ -85,8 +89,23 @@ impl SelfMetrics {
 
     /// Takes its series out of the registry.
     pub(super) fn remove_from(self, registry: &Registry) {
-        registry.remove_group(&self.group);
-        registry.remove_group(lock::lock(&self.state).delivery.group());
+        self.groups()
+            .iter()
+            .for_each(|group| registry.remove_group(group));
+    }
+
+    /// Has their last values kept, in so many bytes.
+    pub(super) fn keep(&self, keep: Duration, bytes: usize) {
+        let groups = self.groups();
+        for group in &groups {
+            group.history().limit(keep, bytes / groups.len());
+        }
+    }
+
+    fn groups(&self) -> [Arc<Group>; 3] {
+        let state = lock::lock(&self.state);
+        let (delivery, remote_write) = (state.delivery.group(), state.remote_write.group());
+        [&self.group, delivery, remote_write].map(Arc::clone)
     }
 
     /// Brings all of it up to date.
@@ -131,6 +150,7 @@ impl SelfMetrics {
         self.group.publish(self.generation, &state.readings);
         drop(sources);
         state.delivery.refresh(now, exporter);
+        state.remote_write.refresh(now, exporter);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::event::Event;
 use super::housekeeping::{self, Errand};
 use super::ports::Ports;
+use super::remote_write::{own_share, Place, Senders};
 use super::{Exporter, Identity};
 use crate::config::{Change, Config, Configuration, Proposal, Store};
 use crate::metrics::Policy;
@@ -84,6 +85,7 @@ struct Supervisor {
     options: Options,
     exporter: Arc<Exporter>,
     ports: Ports,
+    senders: Senders,
     /// The labels that every series of a source carries.
     labels: Vec<(String, String)>,
 }
@@ -100,6 +102,7 @@ impl Supervisor {
             options,
             exporter,
             ports,
+            senders: Senders::default(),
             labels: Vec::new(),
         }
     }
@@ -117,6 +120,7 @@ impl Supervisor {
             for running in lock::read(&self.exporter.sources).iter() {
                 running.watch(now);
             }
+            self.senders.attend(&self.exporter);
             self.ports.retry();
         }
     }
@@ -150,7 +154,7 @@ impl Supervisor {
         if config.device_type == "auto" {
             config.device_type = board.device_type().to_string();
         }
-        let hostname = config.hostname.as_ref().unwrap_or(&board.hostname);
+        let hostname = config.hostname.as_ref().unwrap_or(&board.hostname).clone();
         *lock::write(&self.exporter.identity) = Identity {
             device_type: config.device_type.clone(),
             hostname: hostname.clone(),
@@ -176,7 +180,7 @@ impl Supervisor {
             devices.map(move |device| (meter, device, reason.clone()))
         });
         let devices: Vec<_> = devices.collect();
-        let share = config.history.bytes / devices.len().max(1);
+        let share = (config.history.bytes - own_share(&config)) / devices.len().max(1);
         let mut old = lock::read(&self.exporter.sources).clone();
         let mut new = Vec::new();
         for (meter, device, reason) in devices {
@@ -209,6 +213,18 @@ impl Supervisor {
             self.exporter.registry.remove_group(&ended.context().group);
         }
         end(&old);
+        let place = Place {
+            hostname: &hostname,
+            port: self.metrics_port(&config),
+        };
+        self.senders.apply(&self.exporter, &config, &place);
+    }
+
+    /// The port of the metrics, where it is known beforehand.
+    fn metrics_port(&self, config: &Config) -> Option<u16> {
+        let given = self.options.listen_address.as_ref();
+        let given = given.and_then(|address| address.rsplit_once(':')?.1.parse().ok());
+        given.or(config.port).filter(|port| *port != 0)
     }
 
     fn context(
@@ -258,6 +274,7 @@ impl Supervisor {
         log::info!("stopping");
         self.ports.stop();
         end(&lock::read(&self.exporter.sources));
+        self.senders.stop(&self.exporter);
     }
 }
 

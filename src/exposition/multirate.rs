@@ -5,9 +5,10 @@
 use super::{write_header, write_number, Format};
 use crate::metrics::{Batch, Layout};
 
-/// Appends the samples of the batch. In OpenMetrics the end mark is the caller's.
+/// Appends the samples of the batch, but not those of the exporter's own metrics. In OpenMetrics the end mark is the
+/// caller's.
 pub fn render_batch(batch: &Batch, layout: &Layout, format: Format, out: &mut Vec<u8>) {
-    for (family, all_series) in layout.families() {
+    for (family, all_series) in layout.families().filter(|(family, _)| !family.own) {
         let mut begun = false;
         for (group, place, series) in all_series {
             let Some(rows) = batch.of(group) else {

@@ -1,33 +1,19 @@
 //! OpenMetrics 1.0.0 (prometheus/OpenMetrics, specification/OpenMetrics.md).
 
 use super::{escaped, write_meta};
-use crate::metrics::{Family, Kind};
-
-/// The base units that our names end in; a family's unit must be the end of its name.
-const UNITS: &[&str] = &[
-    "watts", "joules", "volts", "amperes", "celsius", "seconds", "bytes",
-];
+use crate::metrics::Family;
 
 /// In help, backslash, line feed and quotation mark are escaped.
 const ESCAPES: [(char, &str); 3] = [('\\', "\\\\"), ('\n', "\\n"), ('"', "\\\"")];
 
 /// Appends the lines before a family's samples.
 pub(super) fn write_header(family: &Family, out: &mut Vec<u8>) {
-    // A counter's samples end in `_total`, its family does not.
-    let name = match family.kind {
-        Kind::Counter => family.name.strip_suffix("_total").unwrap_or(&family.name),
-        Kind::Gauge => &family.name,
-    };
+    let name = family.base_name();
     write_meta("HELP", name, &escaped(&family.help, &ESCAPES), out);
     write_meta("TYPE", name, family.kind.as_str(), out);
-    if let Some(unit) = unit(name) {
+    if let Some(unit) = family.unit() {
         write_meta("UNIT", name, unit, out);
     }
-}
-
-fn unit(name: &str) -> Option<&'static str> {
-    let (_, last) = name.rsplit_once('_')?;
-    UNITS.iter().copied().find(|unit| *unit == last)
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
-//! Dates for headers (RFC 9110, 5.6.7) and for programs (RFC 3339), for any number of seconds.
+//! Dates for headers (RFC 9110, 5.6.7), read in all three formats, and for programs (RFC 3339), for any number of seconds.
+
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 /// The last second of the year 9999, the last that the format can say.
 const LAST: i64 = 253_402_300_799;
@@ -25,9 +29,6 @@ pub fn rfc3339(seconds: i64) -> String {
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, from seconds since 1970; moments outside 1970 to 9999 become the nearest inside.
 pub(super) fn imf_fixdate(seconds: i64) -> String {
     const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
     let Civil {
         year,
         month,
@@ -83,6 +84,47 @@ impl Civil {
     }
 }
 
+/// Seconds since 1970 of a date in one of the three formats: `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94
+/// 08:49:37 GMT`, `Sun Nov  6 08:49:37 1994`. The day of the week is not looked at. `None`: it is none, or before 1970.
+pub fn parse_date(text: &str) -> Option<i64> {
+    let words: Vec<&str> = text
+        .split([' ', ',', '-'])
+        .filter(|word| !word.is_empty())
+        .take(7)
+        .collect();
+    let (day, month, year, time) = match words.as_slice() {
+        [_, day, month, year, time, "GMT"] => (day, month, year, time),
+        [_, month, day, time, year] => (day, month, year, time),
+        _ => return None,
+    };
+    let month = MONTHS.iter().position(|name| name == month)? as u64;
+    let mut year = number(year)?;
+    if year < 100 {
+        year += if year < 70 { 2000 } else { 1900 };
+    }
+    let day = number(day)?;
+    if !(1970..=9999).contains(&year) || day == 0 || day > month_days(year, month as usize) {
+        return None;
+    }
+    let clock: Vec<u64> = time.split(':').map_while(number).take(4).collect();
+    let [hour @ 0..=23, minute @ 0..=59, second @ 0..=60] = clock[..] else {
+        return None;
+    };
+    let days: u64 = (1970..year).map(year_days).sum::<u64>()
+        + (0..month)
+            .map(|m| month_days(year, m as usize))
+            .sum::<u64>()
+        + day
+        - 1;
+    i64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()
+}
+
+/// Digits, and few of them.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
 fn leap(year: u64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
@@ -98,7 +140,7 @@ fn month_days(year: u64, month: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{imf_fixdate, rfc3339};
+    use super::*;
 
     #[test]
     fn stamps_for_programs() {
@@ -123,6 +165,51 @@ mod tests {
         ];
         for (seconds, text) in cases {
             assert_eq!(imf_fixdate(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for seconds in [
+            0,
+            784_111_777,
+            951_782_400,
+            2_147_483_648,
+            4_107_542_400,
+            LAST,
+        ] {
+            assert_eq!(parse_date(&imf_fixdate(seconds)), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn all_three_formats_are_read_and_nothing_else() {
+        for date in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(parse_date(date), Some(784_111_777), "{date}");
+        }
+        let leap_second = parse_date("Sat, 31 Dec 2016 23:59:60 GMT");
+        assert_eq!(leap_second, Some(1_483_228_800));
+        for date in [
+            "",
+            "0",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 00 Nov 1994 08:49:37 GMT",
+            "Sun, 31 Nov 1994 08:49:37 GMT",
+            "Sun, 29 Feb 2023 08:49:37 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sun, 06 Nov 1994 08:49:37:01 GMT",
+            "Sun, 06 Nov 1969 08:49:37 GMT",
+            "Sun, 06 Nov 19940 08:49:37 GMT",
+            "Sun, 06 nov 1994 08:49:37 GMT",
+            "Sun, +6 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(parse_date(date), None, "{date}");
         }
     }
 }

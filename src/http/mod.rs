@@ -10,9 +10,12 @@
 //! * `stream` is a byte stream with a deadline, so that TLS can be put between socket and connection.
 //!
 //! Every bound and deadline is in [`Limits`].
+//!
+//! The other way round, [`client`] asks other servers.
 
 mod access;
 mod address;
+pub mod client;
 mod connection;
 mod date;
 mod head;
@@ -26,7 +29,7 @@ mod stream;
 
 pub use access::{foreign_page, is_local};
 pub use address::{bind, BindError};
-pub use date::rfc3339;
+pub use date::{parse_date, rfc3339};
 pub use head::{parse_head, Head, HeadError};
 pub use limits::{Form, Limits};
 pub use listener::Server;

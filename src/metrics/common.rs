@@ -1,7 +1,8 @@
 //! Families that several meters share. A value of the same kind has the same name, whatever it was read from.
 
 use super::family::Desc;
-use super::group::{Group, SeriesId};
+use super::group::Group;
+use super::series::SeriesId;
 
 /// `power_total_watts`: what the whole board draws, in watts. Register it only where the source knows a total: the
 /// first source that has it is the one that is shown.

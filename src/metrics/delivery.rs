@@ -4,13 +4,27 @@ use std::sync::{Arc, Weak};
 
 use super::group::Group;
 use super::history::{Cursor, Rows};
-use super::is_absent;
 use super::registry::Registry;
 use super::wall::{Offset, Stamp, Stamps};
+use super::{is_absent, ABSENT};
 use crate::sys::clock::BootTime;
 
 /// What a value and a stamp take as text, about, besides the series' name and labels.
 const VALUE_AND_STAMP: usize = 34;
+
+/// How much a delivery may hold, about. Of each group it has one row at least, or there would be no progress.
+#[derive(Debug, Clone, Copy)]
+pub enum Room {
+    /// Bytes of text.
+    Text(usize),
+    /// Samples in all, and rows of any one group.
+    Samples {
+        /// In all groups together.
+        in_all: usize,
+        /// Of each group.
+        rows: usize,
+    },
+}
 
 /// How far one consumer has come, in all groups. A copy of it goes with a delivery, and takes its place when that has
 /// succeeded: so what was not delivered is delivered the next time.
@@ -71,15 +85,35 @@ impl Progress {
         now: BootTime,
         bytes: usize,
     ) -> Batch {
-        let groups = registry.groups();
+        self.take_of(&registry.groups(), offset, now, Room::Text(bytes))
+    }
+
+    /// The same of these groups.
+    pub fn take_of(
+        &mut self,
+        groups: &[Arc<Group>],
+        offset: &Offset,
+        now: BootTime,
+        room: Room,
+    ) -> Batch {
         let mut batch = Batch::default();
         let mut reached = Vec::with_capacity(groups.len());
-        let mut left = bytes;
+        let (mut left, most_rows) = match room {
+            Room::Text(bytes) => (bytes, usize::MAX),
+            Room::Samples { in_all, rows } => (in_all, rows),
+        };
         for (i, group) in groups.iter().enumerate() {
+            let shown = group.all_series();
+            let shown = shown.iter().filter(|series| series.family.is_enabled());
+            let row: usize = match room {
+                Room::Text(_) => shown.map(|s| s.prefix.len() + VALUE_AND_STAMP).sum(),
+                Room::Samples { .. } => shown.count(),
+            };
             let share = left / (groups.len() - i);
-            let mut at = self.reached(group, &groups);
-            let used = at.take(group, offset, share, self, &mut batch);
-            left = left.saturating_sub(used);
+            let rows = (share / row.max(1)).clamp(1, most_rows);
+            let mut at = self.reached(group, groups);
+            let taken = at.take(group, offset, rows, self, &mut batch);
+            left = left.saturating_sub(taken * row);
             reached.push(at);
         }
         self.groups = reached;
@@ -87,16 +121,24 @@ impl Progress {
         batch
     }
 
+    /// How many rows of a group it has not had.
+    pub fn rows_left(&self, group: &Arc<Group>) -> u64 {
+        let known = self.groups.iter().find(|reached| reached.is(group));
+        let cursor = match known {
+            Some(known) => known.cursor,
+            None => group.history().cursor_since(self.since),
+        };
+        group.history().rows_after(&cursor)
+    }
+
     /// Where it is in one of the groups that there are.
     fn reached(&self, group: &Arc<Group>, groups: &[Arc<Group>]) -> Reached {
-        let is =
-            |reached: &Reached, group| std::ptr::eq(reached.group.as_ptr(), Arc::as_ptr(group));
-        if let Some(known) = self.groups.iter().find(|reached| is(reached, group)) {
+        if let Some(known) = self.groups.iter().find(|reached| reached.is(group)) {
             return known.clone();
         }
         // A source that was ended and began anew has the series that it had, and their stamps go on.
         let mut gone = self.groups.iter().filter(|reached| {
-            reached.source == group.source && !groups.iter().any(|group| is(reached, group))
+            reached.source == group.source && !groups.iter().any(|group| reached.is(group))
         });
         Reached {
             group: Arc::downgrade(group),
@@ -109,20 +151,19 @@ impl Progress {
 }
 
 impl Reached {
-    /// Adds the group's next rows to the batch, up to about so many bytes of text. Returns how many.
+    fn is(&self, group: &Arc<Group>) -> bool {
+        std::ptr::eq(self.group.as_ptr(), Arc::as_ptr(group))
+    }
+
+    /// Adds the group's next rows to the batch, that many at most. Returns how many.
     fn take(
         &mut self,
         group: &Arc<Group>,
         offset: &Offset,
-        bytes: usize,
+        most_rows: usize,
         total: &mut Progress,
         batch: &mut Batch,
     ) -> usize {
-        let shown = group.all_series();
-        let shown = shown.iter().filter(|series| series.family.is_enabled());
-        let row_bytes: usize = shown.map(|s| s.prefix.len() + VALUE_AND_STAMP).sum();
-        // One at least, or there would be no progress.
-        let most_rows = (bytes / row_bytes.max(1)).max(1);
         let mut of_group = GroupRows::default();
         let (mut rows, mut stamps) = (Rows::default(), Vec::new());
         loop {
@@ -162,11 +203,11 @@ impl Reached {
             let last = of_group.values.get(*begin..).unwrap_or_default().to_vec();
             of_group.before = std::mem::replace(&mut self.last_row, last);
         }
-        let used = of_group.rows.len() * row_bytes;
-        if used > 0 {
+        let taken = of_group.rows.len();
+        if taken > 0 {
             batch.groups.push((Arc::clone(group), of_group));
         }
-        used
+        taken
     }
 }
 
@@ -192,17 +233,21 @@ impl GroupRows {
     /// The values of the series at this place in the group: stamp in milliseconds since 1970, and value. What is absent
     /// is not among them.
     pub fn series(&self, place: usize) -> impl Iterator<Item = (i64, f64)> + '_ {
+        self.all_of(place).filter(|(_, value)| !is_absent(*value))
+    }
+
+    /// The same with what is absent among them.
+    pub fn all_of(&self, place: usize) -> impl Iterator<Item = (i64, f64)> + '_ {
         self.rows
             .iter()
             .enumerate()
-            .filter_map(move |(i, (stamp, begin))| {
+            .map(move |(i, (stamp, begin))| {
                 let end = self
                     .rows
                     .get(i + 1)
                     .map_or(self.values.len(), |(_, next)| *next);
-                let row = self.values.get(*begin..end)?;
-                let value = *row.get(place)?;
-                (!is_absent(value)).then_some((*stamp, value))
+                let row = self.values.get(*begin..end).unwrap_or_default();
+                (*stamp, row.get(place).copied().unwrap_or(ABSENT))
             })
     }
 }

@@ -1,7 +1,9 @@
 //! Energy: power integrated over real time, hardware counters unwrapped, and the pair of families every meter has.
 
 use super::family::Desc;
-use super::group::{Group, Readings, SeriesId};
+use super::group::Group;
+use super::readings::Readings;
+use super::series::SeriesId;
 use crate::sys::clock::BootTime;
 
 /// Watts into joules, by the trapezoidal rule over the time that really passed.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a family's values mean to Prometheus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A value that goes up and down.
     Gauge,
@@ -22,6 +22,11 @@ impl Kind {
         }
     }
 }
+
+/// The base units that our names end in.
+const UNITS: &[&str] = &[
+    "watts", "joules", "volts", "amperes", "celsius", "seconds", "bytes",
+];
 
 /// What a source says of a family when it registers it.
 #[derive(Debug, Clone)]
@@ -99,6 +104,20 @@ impl Family {
             own: desc.own,
             enabled: AtomicBool::new(desc.own || policy.shows(&desc.name)),
         }
+    }
+
+    /// The family's name in OpenMetrics: a counter's samples end in `_total`, it does not.
+    pub fn base_name(&self) -> &str {
+        match self.kind {
+            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
+            Kind::Gauge => &self.name,
+        }
+    }
+
+    /// Its unit, if it is a base unit: by OpenMetrics it is the end of the name.
+    pub fn unit(&self) -> Option<&'static str> {
+        let (_, last) = self.base_name().rsplit_once('_')?;
+        UNITS.iter().copied().find(|unit| *unit == last)
     }
 
     /// Whether it is exported.

@@ -28,8 +28,9 @@ struct Ring {
     words: VecDeque<u64>,
     /// Place of the first word, counted from the beginning of time.
     start: u64,
-    /// Samples that have been pushed out of the ring.
+    /// Samples that have been pushed out of the ring, and rows.
     gone: u64,
+    gone_rows: u64,
     rows: usize,
     keep: Duration,
     most_words: usize,
@@ -43,6 +44,8 @@ pub struct Cursor {
     place: u64,
     /// Samples before it.
     samples: u64,
+    /// Rows before it.
+    rows: u64,
 }
 
 /// Rows copied out of a history.
@@ -62,6 +65,7 @@ impl Default for History {
                 words: VecDeque::new(),
                 start: 0,
                 gone: 0,
+                gone_rows: 0,
                 rows: 0,
                 keep: Duration::ZERO,
                 most_words: 0,
@@ -164,6 +168,13 @@ impl History {
         from < to
     }
 
+    /// How many rows there are from `cursor` on.
+    pub fn rows_after(&self, cursor: &Cursor) -> u64 {
+        let ring = lock::lock(&self.ring);
+        let from = cursor.rows.max(ring.gone_rows);
+        (ring.gone_rows + ring.rows as u64).saturating_sub(from)
+    }
+
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         lock::lock(&self.ring).words.len() * size_of::<u64>()
@@ -175,6 +186,7 @@ impl Ring {
         Cursor {
             place: self.start,
             samples: self.gone,
+            rows: self.gone_rows,
         }
     }
 
@@ -216,6 +228,7 @@ impl Ring {
         self.words.drain(..HEAD + width);
         self.start += (HEAD + width) as u64;
         self.gone += present;
+        self.gone_rows += 1;
         self.rows -= 1;
         true
     }
@@ -226,6 +239,7 @@ impl Cursor {
         Cursor {
             place: self.place + (HEAD + width) as u64,
             samples: self.samples + present,
+            rows: self.rows + 1,
         }
     }
 }

@@ -7,18 +7,23 @@
 pub mod common;
 mod delivery;
 mod energy;
+mod families;
 mod family;
 mod group;
 mod history;
+mod readings;
 mod registry;
+mod series;
 mod wall;
 
-pub use delivery::{Batch, GroupRows, Progress};
+pub use delivery::{Batch, GroupRows, Progress, Room};
 pub use energy::{CounterUnwrap, Integrator, Rail};
 pub use family::{metric_name, Desc, Family, Kind, Policy};
-pub use group::{longest_silence, Group, Readings, Series, SeriesId, MAX_SERIES_PER_GROUP};
+pub use group::{longest_silence, Group, MAX_SERIES_PER_GROUP};
 pub use history::{Cursor, History, Rows};
+pub use readings::Readings;
 pub use registry::{Layout, Registry, Snapshot, SnapshotFamily};
+pub use series::{Series, SeriesId};
 pub use wall::{Offset, Stamp, Stamps, WallClock};
 
 /// A value that is not there: Prometheus's own staleness marker, a NaN with this payload (`StaleNaN` in

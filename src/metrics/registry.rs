@@ -1,43 +1,15 @@
 //! All groups and families, and the view of them that is rendered.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::family::{Desc, Family, Policy};
-use super::group::{Group, Series};
+use super::families::Families;
+use super::family::{Family, Policy};
+use super::group::Group;
 use super::is_absent;
+use super::series::Series;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
-
-/// The families by name, shared by all groups.
-#[derive(Default)]
-pub(super) struct Families {
-    by_name: RwLock<HashMap<String, Arc<Family>>>,
-    policy: Mutex<Policy>,
-    /// Grows with every series that is registered, so that a plan knows that it is old.
-    version: AtomicU64,
-}
-
-impl Families {
-    pub(super) fn intern(&self, desc: &Desc) -> Arc<Family> {
-        if let Some(family) = lock::read(&self.by_name).get(desc.name.as_ref()) {
-            return Arc::clone(family);
-        }
-        // The policy is held while the family is made, so that neither misses a change of the other.
-        let policy = lock::lock(&self.policy);
-        let mut by_name = lock::write(&self.by_name);
-        Arc::clone(
-            by_name
-                .entry(desc.name.to_string())
-                .or_insert_with(|| Arc::new(Family::new(desc, &policy))),
-        )
-    }
-
-    pub(super) fn changed(&self) {
-        self.version.fetch_add(1, Ordering::Release);
-    }
-}
 
 /// Everything that can be exported.
 #[derive(Default)]
@@ -102,27 +74,17 @@ impl Registry {
 
     /// Changes which families are exported; the next snapshot sees it.
     pub fn set_policy(&self, policy: Policy) {
-        let mut current = lock::lock(&self.families.policy);
-        for family in lock::read(&self.families.by_name).values() {
-            family.apply(&policy);
-        }
-        *current = policy;
+        self.families.set_policy(policy);
     }
 
     /// Another number whenever series or groups have come or gone.
     pub fn version(&self) -> u64 {
-        self.families.version.load(Ordering::Acquire)
+        self.families.version()
     }
 
     /// The families that `metrics:` can switch, with whether they are exported, by name.
     pub fn switchable(&self) -> Vec<(String, bool)> {
-        let mut names: Vec<_> = lock::read(&self.families.by_name)
-            .values()
-            .filter(|family| !family.own)
-            .map(|family| (family.name.clone(), family.is_enabled()))
-            .collect();
-        names.sort();
-        names
+        self.families.switchable()
     }
 
     /// The registry as it stands: each group as one poll left it, stale ones absent.
@@ -136,7 +98,7 @@ impl Registry {
     }
 
     /// All groups, in order.
-    pub(super) fn groups(&self) -> Vec<Arc<Group>> {
+    pub fn groups(&self) -> Vec<Arc<Group>> {
         let groups = lock::read(&self.groups);
         groups.iter().map(|(_, group)| Arc::clone(group)).collect()
     }

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod clock;
 pub mod datagram;
+pub mod file;
 pub mod listen_fds;
 pub mod lock;
 pub mod signals;

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -170,3 +171,77 @@ class LiveBoard:
     def __exit__(self, *_):
         self.stopped.set()
         self.thread.join()
+
+
+@contextlib.contextmanager
+def etcd():
+    """An etcd of one member; gives its address, as host:port, and its process."""
+    with temporary() as directory:
+        address, peers = f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+        command = [
+            "etcd",
+            f"--data-dir={directory / 'data'}",
+            f"--listen-client-urls=http://{address}",
+            f"--advertise-client-urls=http://{address}",
+            f"--listen-peer-urls={peers}",
+            f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=default={peers}",
+            "--logger=zap",
+            "--log-level=error",
+        ]
+        with open(directory / "log", "w+") as log, running(command, stderr=log) as process:
+            wait_until("etcd is up", lambda: "true" in get(f"http://{address}/health")[0])
+            yield address, process
+
+
+class ConfigServer:
+    """A config-server that can be killed and started again at the same address."""
+
+    def __init__(self, store, *arguments):
+        self.address = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.address}"
+        self.command = [str(BINARY), "config-server", "--store", str(store)]
+        self.command += ["--web.listen-address", self.address, *arguments]
+        self.process = None
+        self.log = tempfile.TemporaryFile("w+")
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stderr=self.log)
+        # A server whose store is away listens nevertheless.
+        wait_until("the config-server listens", self.listens)
+        return self
+
+    def listens(self):
+        assert self.process.poll() is None, "the config-server ended"
+        return self.ask("GET", "/")[0] == 404
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, method, path, body=None, headers=None):
+        """Status, JSON (or text) and headers; OSError if there is no answer."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=40) as answer:
+                status, text, head = answer.status, answer.read().decode(), answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                status, text, head = error.code, error.read().decode(), error.headers
+        with contextlib.suppress(ValueError):
+            return status, json.loads(text), head
+        return status, text, head
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(5)
+        if kind:
+            self.log.seek(0)
+            print(self.log.read())
+        self.log.close()

@@ -20,8 +20,6 @@ mod series;
 pub mod status;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::client::Client;
@@ -29,9 +27,8 @@ use self::identity::{Generation, Identity};
 use self::resolve::{Host, PATIENCE};
 use self::series::DeviceSeries;
 use self::status::Channel;
-use super::attribute::open_regular;
 use super::{Board, Context, Device, Error, Meter, Pace, Source};
-use crate::config::{Config, Plug};
+use crate::config::{Config, Plug, Secret};
 use crate::metrics::Readings;
 
 /// The meter.
@@ -48,9 +45,6 @@ pub(super) const METER: Meter = Meter {
     claims: None,
     open,
 };
-
-/// The longest password that is read from a file, with room for what follows its line.
-const PASSWORD_FILE: usize = 1024;
 
 fn devices(config: &Config) -> Vec<Device> {
     let plugs = config.shelly.plugs.iter().enumerate();
@@ -149,7 +143,10 @@ impl Shelly {
     fn connect(&mut self, deadline: Instant) -> Result<(Client, Identity), Error> {
         let password = match (&self.plug.password, &self.plug.password_file) {
             (Some(password), _) => Some(password.reveal().to_string()),
-            (None, Some(path)) => Some(read_password(path)?),
+            (None, Some(path)) => {
+                let password = Secret::read(path).map_err(Error::new)?;
+                Some(password.reveal().to_string())
+            }
             (None, None) => None,
         };
         let addresses = self.host.resolve(deadline).map_err(Error::new)?;
@@ -185,23 +182,4 @@ fn read(
     };
     let channels = parsed.map_err(|why| client.error(path, &why))?;
     Ok(((client, identity), channels))
-}
-
-/// The first line of the file.
-fn read_password(path: &Path) -> Result<String, Error> {
-    let file = open_regular(path)?;
-    let mut buffer = [0; PASSWORD_FILE];
-    let n = file
-        .read_at(&mut buffer, 0)
-        .map_err(|error| Error::cannot("read", path, &error))?;
-    let text = buffer.get(..n).unwrap_or_default();
-    let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    match std::str::from_utf8(line) {
-        Ok(password) if !password.is_empty() => Ok(password.to_string()),
-        _ => Err(Error::new(format!(
-            "{} does not hold a password in its first line",
-            path.display()
-        ))),
-    }
 }

@@ -1,25 +1,21 @@
-//! A host's addresses. The system's look-up of a name can take half a minute and cannot be interrupted, so it has a
-//! thread of its own, of which there is never more than one per plug; an address needs none.
+//! A plug's host, as people write it, and its addresses.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use crate::http::client::{LookUp, MAX_ADDRESSES};
+
 const HTTP: u16 = 80;
-/// glibc's look-up needs more than our sources do.
-const STACK: usize = 512 * 1024;
-/// More addresses are not tried.
-const MAX_ADDRESSES: usize = 8;
 
 /// A host as the user wrote it.
 #[derive(Debug)]
 pub(super) struct Host {
     name: String,
     port: u16,
-    pending: Option<Receiver<Vec<SocketAddr>>>,
+    look_up: LookUp,
 }
 
 impl Host {
@@ -41,7 +37,7 @@ impl Host {
         Host {
             name,
             port,
-            pending: None,
+            look_up: LookUp::default(),
         }
     }
 
@@ -58,45 +54,7 @@ impl Host {
 
     /// Its addresses, looked up until `deadline`.
     pub(super) fn resolve(&mut self, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
-        if let Ok(address) = self.name.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, self.port)]);
-        }
-        let answer = match self.pending.take() {
-            Some(answer) => answer,
-            None => self.look_up()?,
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        match answer.recv_timeout(left) {
-            Ok(found) if found.is_empty() => Err(format!("the name {} is not known", self.name)),
-            Ok(found) => Ok(found),
-            Err(RecvTimeoutError::Timeout) => {
-                self.pending = Some(answer);
-                Err(format!(
-                    "the look-up of the name {} takes too long",
-                    self.name
-                ))
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(format!("the look-up of the name {} broke off", self.name))
-            }
-        }
-    }
-
-    fn look_up(&self) -> Result<Receiver<Vec<SocketAddr>>, String> {
-        let (sender, answer) = mpsc::sync_channel(1);
-        let name = (self.name.clone(), self.port);
-        std::thread::Builder::new()
-            .name("look-up".to_string())
-            .stack_size(STACK)
-            .spawn(move || {
-                let found = name
-                    .to_socket_addrs()
-                    .map(|all| all.take(MAX_ADDRESSES).collect());
-                // Nobody waits any more when the plug was taken out of the configuration.
-                let _ = sender.send(found.unwrap_or_default());
-            })
-            .map_err(|error| format!("cannot start a thread for a look-up: {error}"))?;
-        Ok(answer)
+        self.look_up.addresses(&self.name, self.port, deadline)
     }
 }
 

@@ -1,0 +1,221 @@
+//! A configuration as a document: the keys and values that somebody wrote, whatever they mean. It is what travels between
+//! a board and the central server, as JSON, and lies in files, as YAML.
+
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+
+use super::check;
+use super::diagnose::Diagnostic;
+use super::model::Config;
+use super::read;
+use super::tree::{self, Node};
+use super::{parse_bytes, text_of, MAX_SIZE};
+
+/// Keys with values, in their order. Reading one is bounded as reading a configuration file is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Document {
+    entries: Vec<(String, Node)>,
+}
+
+/// Why a document is no configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The key it is about, dotted: `udp.port`, `shelly.devices.0.host`. `None`: no key alone.
+    pub key: Option<String>,
+    /// Where that stands in the text, if it was read from one that has lines.
+    pub line: Option<usize>,
+    /// Column in characters, from 1.
+    pub column: Option<usize>,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+impl From<Diagnostic> for Rejection {
+    fn from(diagnostic: Diagnostic) -> Rejection {
+        Rejection {
+            key: None,
+            line: diagnostic.line,
+            column: diagnostic.column,
+            message: diagnostic.message,
+        }
+    }
+}
+
+impl Document {
+    /// Reads YAML. No key is looked at yet.
+    pub fn from_yaml(bytes: &[u8]) -> Result<Document, Diagnostic> {
+        Document::of(tree::build(text_of(bytes)?)?)
+    }
+
+    /// Reads JSON (RFC 8259), as strictly: no key twice, not too deep, not too long.
+    pub fn from_json(bytes: &[u8]) -> Result<Document, Diagnostic> {
+        Document::of(tree::build_json(bytes)?)
+    }
+
+    fn of(root: Node) -> Result<Document, Diagnostic> {
+        match root {
+            Node::Null => Ok(Document::default()),
+            Node::Map(entries) => Ok(Document { entries }),
+            other => Err(Diagnostic::new(format!(
+                "the configuration is {}: settings are wanted, keys with values",
+                other.found()
+            ))),
+        }
+    }
+
+    /// The configuration that it is, with warnings; or why it is none. The same code as for a file.
+    pub fn read(&self) -> Result<(Config, Vec<Diagnostic>), Rejection> {
+        let root = Node::Map(self.entries.clone());
+        let reading = read::read(&root).map_err(|problem| Rejection {
+            key: Some(problem.dotted()).filter(|key| !key.is_empty()),
+            line: None,
+            column: None,
+            message: problem.message().to_string(),
+        })?;
+        // There is no text with places.
+        check::check("", reading).map_err(Rejection::from)
+    }
+
+    /// As `read`, of the YAML text that this is, so that the places are in it.
+    pub fn read_yaml(text: &[u8]) -> Result<(Config, Vec<Diagnostic>), Rejection> {
+        parse_bytes(text).map_err(Rejection::from)
+    }
+
+    /// As YAML text, from which the same document is read again; an error where there is no such text, or where it would
+    /// be longer than a configuration may be.
+    pub fn to_yaml(&self) -> Result<String, Diagnostic> {
+        let text = serde_yaml::to_string(self)
+            .map_err(|e| Diagnostic::new(format!("cannot be written as YAML: {e}")))?;
+        if text.len() > MAX_SIZE {
+            return Err(Diagnostic::new(format!(
+                "the configuration takes {} bytes as YAML: at most {MAX_SIZE} are read",
+                text.len()
+            )));
+        }
+        match Document::from_yaml(text.as_bytes()) {
+            Ok(again) if again == *self => Ok(text),
+            Ok(_) => Err(Diagnostic::new(
+                "the configuration has a value that YAML cannot hold".into(),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the key is there with a value.
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|node| *node != Node::Null)
+    }
+
+    /// The text under a key of the top; `None` if there is none, or something else.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self.get(key)? {
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&Node> {
+        let (_, node) = self.entries.iter().find(|(name, _)| name == key)?;
+        Some(node)
+    }
+
+    /// Puts a text under a key of the top: in its place if it has one, else first.
+    pub fn set_text(&mut self, key: &str, text: &str) {
+        let node = Node::Text(text.to_owned());
+        match self.entries.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = node,
+            None => self.entries.insert(0, (key.to_owned(), node)),
+        }
+    }
+
+    /// Takes a key of the top out. Whether it was there.
+    pub fn remove(&mut self, key: &str) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|(name, _)| name != key);
+        self.entries.len() < before
+    }
+
+    /// Changes what `patch` names and keeps the rest (JSON Merge Patch, RFC 7396): mappings are merged by key, `null` takes
+    /// a key away.
+    pub fn merge(&mut self, patch: &Document) {
+        merge(&mut self.entries, &patch.entries);
+    }
+}
+
+/// No deeper than a document is, which is bounded.
+fn merge(into: &mut Vec<(String, Node)>, patch: &[(String, Node)]) {
+    for (key, new) in patch {
+        let place = into.iter().position(|(name, _)| name == key);
+        match (new, place) {
+            (Node::Null, Some(at)) => {
+                into.remove(at);
+            }
+            (Node::Null, None) => {}
+            (Node::Map(inner), Some(at)) => {
+                if let Some((_, old)) = into.get_mut(at) {
+                    let mut merged = match std::mem::replace(old, Node::Null) {
+                        Node::Map(entries) => entries,
+                        _ => Vec::new(),
+                    };
+                    merge(&mut merged, inner);
+                    *old = Node::Map(merged);
+                }
+            }
+            (Node::Map(inner), None) => {
+                let mut merged = Vec::new();
+                merge(&mut merged, inner);
+                into.push((key.clone(), Node::Map(merged)));
+            }
+            (new, Some(at)) => {
+                if let Some((_, old)) = into.get_mut(at) {
+                    *old = new.clone();
+                }
+            }
+            (new, None) => into.push((key.clone(), new.clone())),
+        }
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_map(&self.entries, serializer)
+    }
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Node::Null => serializer.serialize_unit(),
+            Node::Bool(value) => serializer.serialize_bool(*value),
+            Node::Int(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+                (Ok(value), _) => serializer.serialize_i64(value),
+                (_, Ok(value)) => serializer.serialize_u64(value),
+                _ => serializer.serialize_i128(*value),
+            },
+            Node::Float(value) => serializer.serialize_f64(*value),
+            Node::Text(text) => serializer.serialize_str(text),
+            Node::List(items) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    list.serialize_element(item)?;
+                }
+                list.end()
+            }
+            Node::Map(entries) => serialize_map(entries, serializer),
+        }
+    }
+}
+
+fn serialize_map<S: Serializer>(
+    entries: &[(String, Node)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(entries.len()))?;
+    for (key, value) in entries {
+        map.serialize_entry(key, value)?;
+    }
+    map.end()
+}
+
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod tests;

@@ -1,0 +1,218 @@
+//! `remote_write:`, a list as in Prometheus, under its names
+//! (prometheus.io/docs/prometheus/latest/configuration, `remote_write`).
+
+use std::time::Duration;
+
+use super::diagnose::quoted;
+use super::read::{Problem, Section};
+use super::tree::Node;
+use super::values::{self, Outcome, Refusal};
+use super::{duration, http_client};
+use crate::http::client::{check_url, Settings};
+use crate::remote_write::{valid_label_name, Protocol};
+
+/// One receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteWrite {
+    /// What it is called in logs and metrics; by default its host and port.
+    pub name: String,
+    /// Where to send.
+    pub url: String,
+    /// How long a request may take.
+    pub timeout: Duration,
+    /// The message to begin with.
+    pub protocol: Protocol,
+    /// How it is asked.
+    pub client: Settings,
+    /// Labels that every series gets which does not have them.
+    pub external_labels: Vec<(String, String)>,
+    /// The label `job`; empty is none.
+    pub job: String,
+    /// The label `instance`; `None` is the board's name and the port of its metrics, empty is none.
+    pub instance: Option<String>,
+    /// How samples are gathered and sent again.
+    pub queue: Queue,
+}
+
+/// `queue_config:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Samples in one request, at most.
+    pub max_samples_per_send: usize,
+    /// Readings of each source in one request: so many are waited for, and no more are sent. `None`: as many as there
+    /// are.
+    pub readings_per_send: Option<usize>,
+    /// How long a sample waits for others, at most.
+    pub batch_send_deadline: Duration,
+    /// How long to wait before a request is sent again, at first.
+    pub min_backoff: Duration,
+    /// And after many times.
+    pub max_backoff: Duration,
+    /// Whether a request is sent again when there were too many (429).
+    pub retry_on_http_429: bool,
+    /// Samples that are older are not sent any more; zero: however old.
+    pub sample_age_limit: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            max_samples_per_send: 2000,
+            readings_per_send: None,
+            batch_send_deadline: Duration::from_secs(5),
+            min_backoff: Duration::from_millis(30),
+            max_backoff: Duration::from_secs(5),
+            retry_on_http_429: true,
+            sample_age_limit: Duration::ZERO,
+        }
+    }
+}
+
+/// Reads the list.
+pub(super) fn read(top: &mut Section<'_, '_>) -> Result<Vec<RemoteWrite>, Problem> {
+    let entries = top.sections("remote_write", entry)?;
+    for (i, entry) in entries.iter().enumerate() {
+        if entries.iter().take(i).any(|other| other.name == entry.name) {
+            let message = format!(
+                "two entries of `remote_write` are called {}: give them a `name` each, or remove one",
+                quoted(&entry.name)
+            );
+            return Err(top.refuse(Some("remote_write"), message));
+        }
+    }
+    Ok(entries)
+}
+
+fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
+    let (mut url, mut name) = (None, None);
+    let mut entry = RemoteWrite {
+        name: String::new(),
+        url: String::new(),
+        timeout: Duration::from_secs(30),
+        protocol: Protocol::default(),
+        client: Settings::default(),
+        external_labels: Vec::new(),
+        job: env!("CARGO_PKG_NAME").to_owned(),
+        instance: None,
+        queue: Queue::default(),
+    };
+    section.option("url", http_client::url, &mut url)?;
+    section.option("name", values::label, &mut name)?;
+    section.set("remote_timeout", duration::some, &mut entry.timeout)?;
+    section.set("protobuf_message", protocol, &mut entry.protocol)?;
+    section.set("job", label_value, &mut entry.job)?;
+    section.option("instance", label_value, &mut entry.instance)?;
+    section.set("external_labels", labels, &mut entry.external_labels)?;
+    http_client::read(section, &mut entry.client)?;
+    section.section("queue_config", |section| queue(section, &mut entry.queue))?;
+    for key in ["write_relabel_configs", "sigv4", "azuread", "google_iam"] {
+        let instead = match key {
+            "write_relabel_configs" => "choose with `metrics`, or relabel at the receiver",
+            _ => "put a token's file below `authorization`, or a proxy that signs in between",
+        };
+        section.unsupported(key, instead)?;
+    }
+    for key in ["send_exemplars", "send_native_histograms"] {
+        section.idle(key, "there are none");
+    }
+    section.idle("metadata_config", "metadata go with the samples, in 2.0");
+    section.idle("round_robin_dns", "the addresses are tried in their order");
+    let Some(url) = url else {
+        let message = "an item of `remote_write` has no `url`: write where to send, such as http://prometheus:9090/api/v1/write";
+        return Err(section.refuse(None, message.into()));
+    };
+    entry.name = name.unwrap_or_else(|| place(&url));
+    entry.url = url;
+    Ok(entry)
+}
+
+/// Host and port.
+fn place(url: &str) -> String {
+    let authority = check_url(url)
+        .ok()
+        .and_then(|url| url.into_parts().authority);
+    authority.map_or_else(String::new, |authority| authority.to_string())
+}
+
+fn queue(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), Problem> {
+    section.set(
+        "max_samples_per_send",
+        values::rows,
+        &mut queue.max_samples_per_send,
+    )?;
+    section.option(
+        "readings_per_send",
+        values::rows,
+        &mut queue.readings_per_send,
+    )?;
+    section.set(
+        "batch_send_deadline",
+        duration::some,
+        &mut queue.batch_send_deadline,
+    )?;
+    section.set("min_backoff", duration::some, &mut queue.min_backoff)?;
+    section.set("max_backoff", duration::some, &mut queue.max_backoff)?;
+    section.set(
+        "retry_on_http_429",
+        values::flag,
+        &mut queue.retry_on_http_429,
+    )?;
+    section.set(
+        "sample_age_limit",
+        duration::any,
+        &mut queue.sample_age_limit,
+    )?;
+    section.idle("capacity", "`history` says how much is kept");
+    for key in ["min_shards", "max_shards"] {
+        section.idle(
+            key,
+            "one request at a time keeps the samples in their order",
+        );
+    }
+    if queue.min_backoff > queue.max_backoff {
+        let message = "`queue_config.min_backoff` is longer than `max_backoff`";
+        return Err(section.refuse(Some("min_backoff"), message.into()));
+    }
+    Ok(())
+}
+
+fn protocol(node: &Node) -> Outcome<Protocol> {
+    match node {
+        Node::Text(text) if text == "prometheus.WriteRequest" => Ok(Protocol::V1),
+        Node::Text(text) if text == "io.prometheus.write.v2.Request" => Ok(Protocol::V2),
+        _ => values::refuse(
+            node,
+            "prometheus.WriteRequest or io.prometheus.write.v2.Request",
+        ),
+    }
+}
+
+/// The value of a label; empty is no label.
+fn label_value(node: &Node) -> Outcome<String> {
+    match node {
+        Node::Text(text) if text.is_empty() => Ok(String::new()),
+        _ => values::label(node),
+    }
+}
+
+fn labels(node: &Node) -> Outcome<Vec<(String, String)>> {
+    let Node::Map(entries) = node else {
+        return values::refuse(node, "names with values, `name: value`, one a line");
+    };
+    if entries.len() > values::MAX_ITEMS {
+        let message = format!("has more than {} names", values::MAX_ITEMS);
+        return Err(Refusal::new(message));
+    }
+    let label = |(name, value): &(String, Node)| {
+        if !valid_label_name(name) {
+            let message = format!("names {}, which is no label's name", quoted(name));
+            return Err(Refusal {
+                key: true,
+                ..Refusal::new(message).at(name)
+            });
+        }
+        let value = label_value(value).map_err(|refusal| refusal.at(name))?;
+        Ok((name.clone(), value))
+    };
+    entries.iter().map(label).collect()
+}

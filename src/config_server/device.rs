@@ -1,0 +1,238 @@
+//! One device of the fleet: its configuration, and what is known of the board.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use super::device_id::DeviceId;
+use super::fleet::{Fleet, State};
+use super::store::{Failure, Store, Stored};
+use crate::config::{Config, Document, Rejection};
+
+/// The key by which a device is registered with an address. It is the server's, and no part of the configuration.
+pub(super) const ADDRESS: &str = "ip_address";
+
+/// A configuration as it is kept, taken apart.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kept {
+    /// Without the server's own keys.
+    pub(super) document: Document,
+    pub(super) config: Config,
+    /// The address that the device was registered with.
+    pub(super) address: Option<IpAddr>,
+}
+
+/// Takes it apart. An error is for people: somebody edited the file.
+pub(super) fn take_apart(stored: &Stored) -> Result<Kept, String> {
+    let mut document = Document::from_yaml(&stored.text).map_err(|e| e.to_string())?;
+    let address = match document.text(ADDRESS).map(str::parse) {
+        Some(Ok(address)) => Some(address),
+        Some(Err(_)) => return Err(format!("`{ADDRESS}` is no IP address")),
+        None => None,
+    };
+    document.remove(ADDRESS);
+    match document.read() {
+        Ok((config, _)) => Ok(Kept {
+            document,
+            config,
+            address,
+        }),
+        // Again from the text, for the place in it.
+        Err(refused) => Err(Document::read_yaml(&stored.text).err().unwrap_or(refused)).map_err(
+            |Rejection {
+                 line,
+                 column,
+                 message,
+                 ..
+             }| match (line, column) {
+                (Some(line), Some(column)) => format!("line {line}, column {column}: {message}"),
+                _ => message,
+            },
+        ),
+    }
+}
+
+/// A device of the fleet.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) id: DeviceId,
+    /// What is kept of it; or why that is none.
+    pub(super) kept: Result<Kept, String>,
+    pub(super) state: State,
+}
+
+/// Where the host of a device is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HostFrom {
+    /// It was registered with this `ip_address`.
+    Registered,
+    /// It last asked from there.
+    Seen,
+    /// From nowhere: its id is the name of a host, as it is with edge-metrics-exporter.
+    Name,
+}
+
+impl HostFrom {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            HostFrom::Registered => "registered",
+            HostFrom::Seen => "seen",
+            HostFrom::Name => "name",
+        }
+    }
+}
+
+impl Device {
+    /// All devices of the store, by id.
+    pub(super) fn all(store: &dyn Store, fleet: &Fleet) -> Result<Vec<Device>, Failure> {
+        let listed = store.list()?;
+        let notes = store.notes()?;
+        let ids: HashSet<_> = listed.iter().map(|(id, _)| id.clone()).collect();
+        let mut states = fleet.states(&ids, notes);
+        let device = |(id, stored): (DeviceId, Result<Stored, Failure>)| Device {
+            kept: match stored {
+                Ok(stored) => take_apart(&stored),
+                Err(error) => Err(error.to_string()),
+            },
+            state: states.remove(&id).unwrap_or_default(),
+            id,
+        };
+        Ok(listed.into_iter().map(device).collect())
+    }
+
+    /// Where it is, and how that is known. What it was registered with goes before what was seen: behind a proxy or a NAT
+    /// only somebody who knows the network can say it.
+    pub(super) fn host(&self) -> (String, HostFrom) {
+        let registered = self.kept.as_ref().ok().and_then(|kept| kept.address);
+        let seen = self.state.seen.as_ref().map(|seen| seen.address);
+        match (registered, seen) {
+            (Some(address), _) => (address.to_string(), HostFrom::Registered),
+            (None, Some(address)) => (address.to_string(), HostFrom::Seen),
+            (None, None) => (self.id.to_string(), HostFrom::Name),
+        }
+    }
+
+    /// Its host and a port of it, as in a URL.
+    pub(super) fn authority(&self, port: u16) -> String {
+        let (host, _) = self.host();
+        match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        }
+    }
+
+    /// The port of its metrics: the one that it says, else the one of its configuration.
+    pub(super) fn port(&self) -> Option<u16> {
+        let said = self.state.seen.as_ref().and_then(|seen| seen.report.ports);
+        said.map_or_else(|| self.config()?.port, |ports| ports.metrics)
+            .filter(|port| *port != 0)
+    }
+
+    /// The port of its management.
+    pub(super) fn reload_port(&self) -> Option<u16> {
+        let said = self.state.seen.as_ref().and_then(|seen| seen.report.ports);
+        said.map_or_else(|| self.config()?.reload_port, |ports| ports.management)
+            .filter(|port| *port != 0)
+    }
+
+    fn config(&self) -> Option<&Config> {
+        self.kept.as_ref().ok().map(|kept| &kept.config)
+    }
+
+    /// What board it is.
+    pub(super) fn device_type(&self) -> &str {
+        self.config()
+            .map_or("unknown", |config| &config.device_type)
+    }
+
+    /// The `hostname` label of its metrics.
+    pub(super) fn hostname(&self) -> &str {
+        let own = self.config().and_then(|config| config.hostname.as_deref());
+        own.unwrap_or(self.id.as_str())
+    }
+
+    /// How it is, in the words of edge-metrics-server, and why.
+    pub(super) fn status(&self) -> (&'static str, Option<&str>) {
+        let State { seen, unreachable } = &self.state;
+        let refused = seen
+            .as_ref()
+            .and_then(|seen| seen.report.refused.as_deref());
+        match (&self.kept, unreachable, refused, seen) {
+            (Err(why), ..) => ("unhealthy", Some(why)),
+            (_, Some(why), ..) => ("unreachable", Some(why)),
+            (_, _, Some(why), _) => ("unhealthy", Some(why)),
+            (_, _, _, Some(_)) => ("healthy", None),
+            _ => ("unknown", None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fleet::Seen;
+    use super::super::report::{Ports, Report};
+    use super::*;
+
+    fn device(text: &str, seen: Option<Seen>) -> Device {
+        let stored = Stored {
+            text: text.into(),
+            revision: 0,
+        };
+        Device {
+            id: DeviceId::parse("edge-01").unwrap(),
+            kept: take_apart(&stored),
+            state: State {
+                seen,
+                unreachable: None,
+            },
+        }
+    }
+
+    fn seen(ports: Option<Ports>) -> Option<Seen> {
+        let report = Report {
+            version: "1".into(),
+            ports,
+            refused: None,
+        };
+        Some(Seen {
+            address: "fd00::7".parse().unwrap(),
+            report,
+            at: 1,
+        })
+    }
+
+    #[test]
+    fn where_a_device_is() {
+        let known = device("ip_address: 10.0.0.7\nport: 9200\n", seen(None));
+        assert_eq!(known.host(), ("10.0.0.7".into(), HostFrom::Registered));
+        assert_eq!(known.authority(1), "10.0.0.7:1");
+        assert_eq!(
+            (known.port(), known.reload_port()),
+            (Some(9200), Some(9101))
+        );
+        let ports = Ports {
+            metrics: Some(31000),
+            management: None,
+        };
+        let heard = device("port: 0\n", seen(Some(ports)));
+        assert_eq!(heard.host(), ("fd00::7".into(), HostFrom::Seen));
+        assert_eq!(heard.authority(1), "[fd00::7]:1");
+        assert_eq!((heard.port(), heard.reload_port()), (Some(31000), None));
+        let unheard = device("port: 0\nreload_port: off\n", None);
+        assert_eq!(unheard.host(), ("edge-01".into(), HostFrom::Name));
+        assert_eq!((unheard.port(), unheard.reload_port()), (None, None));
+    }
+
+    #[test]
+    fn how_a_device_is() {
+        assert_eq!(device("", None).status(), ("unknown", None));
+        assert_eq!(device("", seen(None)).status(), ("healthy", None));
+        let broken = device("ip_address: 10.0.0.7\ninterval: fast\n", seen(None));
+        let (status, why) = broken.status();
+        assert_eq!(status, "unhealthy");
+        assert!(why.unwrap().starts_with("line 2, column 11: "), "{why:?}");
+        let mut gone = device("", seen(None));
+        gone.state.unreachable = Some("connection refused".into());
+        assert_eq!(gone.status(), ("unreachable", Some("connection refused")));
+        assert!(device("ip_address: x\n", None).kept.is_err());
+    }
+}

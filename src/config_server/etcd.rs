@@ -1,0 +1,283 @@
+//! A store that is an etcd cluster, shared by several servers: its v3 API by the JSON gateway.
+//!
+//! A configuration is the value of `PREFIX/config/ID`, a note that of `PREFIX/note/ID`. A change is a transaction that
+//! compares the key's `mod_revision`: of two servers that change one state, one succeeds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::device_id::DeviceId;
+use super::etcd_json as words;
+use super::store::{Failure, Listing, Store, Stored, MAX_DEVICES};
+use crate::http::client::{check_url, Client, Limits, Settings};
+
+const PORT: u16 = 2379;
+const DEFAULT_PREFIX: &str = "edge-metrics-exporter";
+/// For one question, if there is one member to ask.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For each of several: one that is switched off does not answer at all.
+const PATIENCE_OF_ONE: Duration = Duration::from_millis(1500);
+/// So many keys are asked for at once; a configuration has at most 64 KiB, a third more in base64.
+const PAGE: usize = 100;
+const MAX_ANSWER: u64 = 16 << 20;
+const MAX_MEMBERS: usize = 9;
+
+/// One of the cluster.
+struct Member {
+    base: String,
+    client: Client,
+}
+
+pub(super) struct Etcd {
+    members: Vec<Member>,
+    /// The member that answered last.
+    current: AtomicUsize,
+    prefix: String,
+    place: String,
+}
+
+impl Etcd {
+    /// `host:port,host:port/prefix`, after `etcd://`. Nothing is asked yet: etcd may come up later than we do.
+    pub(super) fn new(place: &str) -> Result<Etcd, String> {
+        let wrong =
+            |why: &str| format!("--store etcd://{place}: {why}, such as etcd://host:2379/prefix");
+        let (hosts, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let prefix = prefix.trim_matches('/');
+        let prefix = if prefix.is_empty() {
+            DEFAULT_PREFIX
+        } else {
+            prefix
+        };
+        if !prefix.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(wrong("a prefix of plain characters is wanted"));
+        }
+        let hosts_named: Vec<&str> = hosts.split(',').collect();
+        let timeout = match hosts_named.len() {
+            1 => PATIENCE,
+            _ => PATIENCE_OF_ONE,
+        };
+        let limits = Limits {
+            timeout,
+            body: MAX_ANSWER,
+        };
+        let mut members = Vec::new();
+        for host in hosts_named {
+            let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+            if host.is_empty() || !host.chars().all(plain) {
+                return Err(wrong("hosts are wanted"));
+            }
+            let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
+                port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']'))
+            });
+            let base = match has_port {
+                true => format!("http://{host}"),
+                false => format!("http://{host}:{PORT}"),
+            };
+            check_url(&base).map_err(wrong)?;
+            let client = Client::new(Settings::default(), limits);
+            members.push(Member {
+                base,
+                client: client.map_err(|e| wrong(&e.to_string()))?,
+            });
+        }
+        if members.len() > MAX_MEMBERS {
+            return Err(wrong("fewer hosts are wanted"));
+        }
+        Ok(Etcd {
+            members,
+            current: AtomicUsize::new(0),
+            prefix: format!("/{prefix}"),
+            place: format!("etcd://{hosts}/{prefix}"),
+        })
+    }
+
+    fn key(&self, id: &DeviceId) -> String {
+        format!("{}/config/{id}", self.prefix)
+    }
+
+    fn note_key(&self, id: &DeviceId) -> String {
+        format!("{}/note/{id}", self.prefix)
+    }
+
+    /// Asks a member, and the next one if that does not answer.
+    fn ask<T>(
+        &self,
+        path: &str,
+        question: &Value,
+        read: impl Fn(&[u8]) -> Result<T, String>,
+    ) -> Result<T, Failure> {
+        let body = question.to_string();
+        let json = [("Content-Type", "application/json")];
+        let first = self.current.load(Ordering::Relaxed);
+        let mut why = String::new();
+        for turn in 0..self.members.len() {
+            let place = (first + turn) % self.members.len();
+            let Some(member) = self.members.get(place) else {
+                break;
+            };
+            let url = format!("{}{path}", member.base);
+            match member.client.post(&url, &json, body.as_bytes()) {
+                Ok(answer) if answer.status == 200 && answer.whole => {
+                    self.current.store(place, Ordering::Relaxed);
+                    return read(&answer.body)
+                        .map_err(|e| Failure::Away(format!("{url}: not an answer of etcd: {e}")));
+                }
+                Ok(answer) => {
+                    let said = words::parse_error(&answer.body);
+                    why = format!("{url}: status {}: {said}", answer.status);
+                }
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(Failure::Away(format!(
+            "the store {} does not answer: {why}",
+            self.place
+        )))
+    }
+
+    /// All pairs whose keys begin with `prefix`, by the rest of the key.
+    fn all(&self, prefix: &str) -> Result<Vec<(DeviceId, words::Pair)>, Failure> {
+        let mut all = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let question = words::range(prefix, after.as_deref(), PAGE);
+            let page = self.ask("/v3/kv/range", &question, words::parse_range)?;
+            after = page.pairs.last().map(|pair| pair.key.clone());
+            for pair in page.pairs {
+                let id = std::str::from_utf8(&pair.key).ok();
+                let id = id.and_then(|key| DeviceId::parse(key.strip_prefix(prefix)?).ok());
+                // What somebody else has put there is none of ours.
+                all.extend(id.map(|id| (id, pair)));
+            }
+            if !page.more || after.is_none() || all.len() > MAX_DEVICES {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+impl Store for Etcd {
+    fn get(&self, id: &DeviceId) -> Result<Option<Stored>, Failure> {
+        let question = words::get(&self.key(id));
+        let range = self.ask("/v3/kv/range", &question, words::parse_range)?;
+        Ok(range.pairs.into_iter().next().map(stored))
+    }
+
+    fn list(&self) -> Result<Listing, Failure> {
+        let all = self.all(&format!("{}/config/", self.prefix))?;
+        Ok(all
+            .into_iter()
+            .map(|(id, pair)| (id, Ok(stored(pair))))
+            .collect())
+    }
+
+    fn swap(
+        &self,
+        id: &DeviceId,
+        expected: Option<&Stored>,
+        text: Option<&str>,
+    ) -> Result<bool, Failure> {
+        if expected.is_none() && text.is_some() {
+            let question = words::count(&format!("{}/config/", self.prefix));
+            let range = self.ask("/v3/kv/range", &question, words::parse_range)?;
+            if range.count >= MAX_DEVICES as u64 {
+                return Err(Failure::Full);
+            }
+        }
+        let revision = expected.map_or(0, |stored| stored.revision);
+        let question = words::swap(&self.key(id), revision, text, &self.note_key(id));
+        self.ask("/v3/kv/txn", &question, words::parse_swap)
+    }
+
+    fn note(&self, id: &DeviceId, note: &str) -> Result<(), Failure> {
+        let question = words::put(&self.note_key(id), note);
+        self.ask("/v3/kv/put", &question, |_| Ok(()))
+    }
+
+    fn note_on(&self, id: &DeviceId) -> Result<Option<String>, Failure> {
+        let question = words::get(&self.note_key(id));
+        let range = self.ask("/v3/kv/range", &question, words::parse_range)?;
+        let pair = range.pairs.into_iter().next();
+        Ok(pair.and_then(|pair| String::from_utf8(pair.value).ok()))
+    }
+
+    fn notes(&self) -> Result<Vec<(DeviceId, String)>, Failure> {
+        let all = self.all(&format!("{}/note/", self.prefix))?;
+        let text = |(id, pair): (_, words::Pair)| Some((id, String::from_utf8(pair.value).ok()?));
+        Ok(all.into_iter().filter_map(text).collect())
+    }
+
+    fn describe(&self) -> String {
+        self.place.clone()
+    }
+}
+
+fn stored(pair: words::Pair) -> Stored {
+    Stored {
+        text: pair.value,
+        revision: pair.revision,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_etcd() {
+        for (place, members, prefix) in [
+            (
+                "localhost",
+                &["http://localhost:2379"][..],
+                "/edge-metrics-exporter",
+            ),
+            ("localhost:1/a/b/", &["http://localhost:1"], "/a/b"),
+            (
+                "[::1],10.0.0.1:23,c/",
+                &["http://[::1]:2379", "http://10.0.0.1:23", "http://c:2379"],
+                "/edge-metrics-exporter",
+            ),
+        ] {
+            let etcd = Etcd::new(place).unwrap_or_else(|e| panic!("{e}"));
+            let found: Vec<_> = etcd
+                .members
+                .iter()
+                .map(|member| member.base.as_str())
+                .collect();
+            assert_eq!(
+                (found.as_slice(), etcd.prefix.as_str()),
+                (members, prefix),
+                "{place}"
+            );
+        }
+        for bad in [
+            "",
+            "/prefix",
+            "a,,b/x",
+            "a b/x",
+            "user@host/x",
+            "a/ü",
+            "a/x y",
+        ] {
+            let error = Etcd::new(bad).err().unwrap_or_default();
+            assert!(error.contains("etcd://host:2379/prefix"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_etcd_that_is_not_there_is_said_to_be_away() {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = gone.local_addr().unwrap().to_string();
+        drop(gone);
+        let etcd = Etcd::new(&format!("{place},{place}/x")).unwrap();
+        let id = DeviceId::parse("edge-01").unwrap();
+        match etcd.get(&id) {
+            Err(Failure::Away(why)) => {
+                assert!(why.contains(&place) && why.contains("etcd://"), "{why}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

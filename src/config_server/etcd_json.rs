@@ -1,0 +1,239 @@
+//! What is said to etcd's JSON gateway, and what it answers: pure. (etcd's `rpc.proto` by grpc-gateway: keys and values in
+//! base64, 64-bit numbers as text, and fields that are empty or zero left out.)
+
+use base64::prelude::{Engine, BASE64_STANDARD};
+use serde_json::{json, Map, Value};
+
+/// A key with its value, as etcd holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The key; ours are text.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// etcd's count of changes when this was put: never 0, never the same for two states of a key.
+    pub revision: u64,
+}
+
+/// The answer to a range request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Range {
+    /// In the order of their keys.
+    pub pairs: Vec<Pair>,
+    /// Whether there are more than were asked for.
+    pub more: bool,
+    /// How many there are in all.
+    pub count: u64,
+}
+
+fn encoded(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+/// Asks for one key.
+pub(super) fn get(key: &str) -> Value {
+    json!({"key": encoded(key)})
+}
+
+/// Asks for the keys from `from` on (this one left out, if `after`) that begin with `prefix`, at most so many.
+pub(super) fn range(prefix: &str, after: Option<&[u8]>, limit: usize) -> Value {
+    let from = match after {
+        // The next key there can be.
+        Some(key) => [key, b"\0"].concat(),
+        None => prefix.as_bytes().to_vec(),
+    };
+    json!({"key": encoded(from), "range_end": encoded(end_of(prefix)), "limit": limit.to_string()})
+}
+
+/// Asks how many keys begin with `prefix`.
+pub(super) fn count(prefix: &str) -> Value {
+    json!({"key": encoded(prefix), "range_end": encoded(end_of(prefix)), "count_only": true})
+}
+
+/// The first key that no longer begins with `prefix`.
+fn end_of(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![0]
+}
+
+/// Puts a value, whatever is there.
+pub(super) fn put(key: &str, value: &str) -> Value {
+    json!({"key": encoded(key), "value": encoded(value)})
+}
+
+/// Puts or deletes, if the key's last change is still the one of this revision (0: it is not there).
+pub(super) fn swap(key: &str, revision: u64, value: Option<&str>, goes_along: &str) -> Value {
+    let success = match value {
+        Some(value) => json!([{"request_put": put(key, value)}]),
+        None => json!([
+            {"request_delete_range": {"key": encoded(key)}},
+            {"request_delete_range": {"key": encoded(goes_along)}},
+        ]),
+    };
+    json!({
+        "compare": [{
+            "key": encoded(key),
+            "target": "MOD",
+            "result": "EQUAL",
+            "mod_revision": revision.to_string(),
+        }],
+        "success": success,
+    })
+}
+
+/// Reads the answer to a range request.
+pub fn parse_range(answer: &[u8]) -> Result<Range, String> {
+    let answer = object(answer)?;
+    let mut pairs = Vec::new();
+    let found = match answer.get("kvs") {
+        None | Some(Value::Null) => &[],
+        Some(Value::Array(found)) => found.as_slice(),
+        Some(_) => return Err("`kvs` is no list".to_string()),
+    };
+    for pair in found {
+        let revision = number(pair.get("mod_revision"))?;
+        if revision == 0 {
+            return Err("a key without mod_revision".to_string());
+        }
+        pairs.push(Pair {
+            key: bytes(pair.get("key"))?,
+            value: bytes(pair.get("value"))?,
+            revision,
+        });
+    }
+    Ok(Range {
+        pairs,
+        more: answer.get("more") == Some(&Value::Bool(true)),
+        count: number(answer.get("count"))?,
+    })
+}
+
+/// Reads the answer to a swap: whether it was done.
+pub fn parse_swap(answer: &[u8]) -> Result<bool, String> {
+    match object(answer)?.get("succeeded") {
+        None | Some(Value::Bool(false)) => Ok(false),
+        Some(Value::Bool(true)) => Ok(true),
+        Some(_) => Err("`succeeded` is neither true nor false".to_string()),
+    }
+}
+
+/// What an answer with an error says, for people.
+pub fn parse_error(answer: &[u8]) -> String {
+    const SHOWN: usize = 200;
+    let words = match serde_json::from_slice::<Value>(answer) {
+        Ok(answer) => ["message", "error"]
+            .iter()
+            .find_map(|key| answer.get(*key)?.as_str().map(str::to_string)),
+        Err(_) => None,
+    };
+    let words = words.unwrap_or_else(|| String::from_utf8_lossy(answer).into_owned());
+    words
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(SHOWN)
+        .collect()
+}
+
+/// An answer of etcd has a header with its revision: anything else that answers at this address has not.
+fn object(answer: &[u8]) -> Result<Map<String, Value>, String> {
+    match serde_json::from_slice(answer) {
+        Ok(Value::Object(object)) if object.get("header").is_some_and(Value::is_object) => {
+            Ok(object)
+        }
+        Ok(_) => Err("no object with a header".to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn bytes(value: Option<&Value>) -> Result<Vec<u8>, String> {
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => BASE64_STANDARD
+            .decode(text)
+            .map_err(|e| format!("base64: {e}")),
+        Some(_) => Err("a key or value that is no text".to_string()),
+    }
+}
+
+fn number(value: Option<&Value>) -> Result<u64, String> {
+    match value {
+        None => Ok(0),
+        Some(Value::String(text)) => text.parse().map_err(|_| format!("the number {text:?}")),
+        Some(value) => value.as_u64().ok_or_else(|| format!("the number {value}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers of etcd 3.4.23.
+    #[test]
+    fn answers_are_read() {
+        let range = br#"{"header":{"cluster_id":"14841639068965178418","member_id":"10276657743932975437","revision":"3","raft_term":"2"},"kvs":[{"key":"L2EvYg==","create_revision":"2","mod_revision":"3","version":"2","value":"eDogMQo="},{"key":"L2EvYw==","mod_revision":"2"}],"more":true,"count":"5"}"#;
+        let range = parse_range(range).unwrap();
+        assert_eq!((range.more, range.count), (true, 5));
+        let pair = |key: &str, value: &str, revision| Pair {
+            key: key.into(),
+            value: value.into(),
+            revision,
+        };
+        assert_eq!(
+            range.pairs,
+            [pair("/a/b", "x: 1\n", 3), pair("/a/c", "", 2)]
+        );
+        assert_eq!(
+            parse_range(br#"{"header":{"revision":"3"}}"#),
+            Ok(Range::default())
+        );
+        assert_eq!(
+            parse_swap(br#"{"header":{"revision":"3"},"succeeded":true,"responses":[]}"#),
+            Ok(true)
+        );
+        assert_eq!(parse_swap(br#"{"header":{"revision":"3"}}"#), Ok(false));
+        assert_eq!(
+            parse_error(
+                br#"{"error":"etcdserver: no leader","message":"etcdserver: no leader","code":14}"#
+            ),
+            "etcdserver: no leader"
+        );
+        assert_eq!(parse_error(b"404 page\nnot found"), "404 pagenot found");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        for bad in [
+            "",
+            "[]",
+            "1",
+            "{",
+            "{}",
+            r#"{"kvs":5}"#,
+            r#"{"kvs":[5]}"#,
+            r#"{"kvs":[{"key":"L2E="}]}"#,
+            r#"{"kvs":[{"key":"!","mod_revision":"1"}]}"#,
+            r#"{"kvs":[{"key":5,"mod_revision":"1"}]}"#,
+            r#"{"kvs":[{"mod_revision":"-1"}]}"#,
+            r#"{"count":-1}"#,
+            r#"{"count":1.5}"#,
+        ] {
+            assert!(parse_range(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(parse_swap(br#"{"succeeded":"true"}"#).is_err());
+    }
+
+    #[test]
+    fn a_prefix_ends_where_the_next_begins() {
+        assert_eq!(end_of("/a/"), b"/a0");
+        assert_eq!(end_of("a\u{7f}"), b"a\x80");
+        assert_eq!(end_of(""), [0]);
+        assert_eq!(range("/a/", Some(b"/a/b"), 7)["key"], encoded("/a/b\0"));
+        assert_eq!(swap("k", 0, None, "n")["compare"][0]["mod_revision"], "0");
+    }
+}

@@ -1,0 +1,225 @@
+//! What is known of the boards besides their configurations: when they were last heard of, where they are, how they are.
+//!
+//! It is kept in memory, and as a note in the store: so that a server that restarts knows the fleet at once, and
+//! servers side by side know of the boards that asked another of them.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use serde_json::{json, Value};
+
+use super::device_id::DeviceId;
+use super::report::{Ports, Report};
+use super::store::Store;
+use crate::sys::clock::wall_seconds;
+use crate::sys::lock;
+
+/// A note is written again, though nothing but its time has changed, when it is so old, in seconds.
+const NOTE_AGE: i64 = 60;
+
+/// A board as it was last heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Whence it asked.
+    pub(super) address: IpAddr,
+    pub(super) report: Report,
+    /// In seconds since 1970.
+    pub(super) at: i64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    seen: Option<Seen>,
+    /// What the note in the store says of it, as far as we know.
+    noted: Option<Seen>,
+    /// Why it could not be called, if the last call failed.
+    unreachable: Option<String>,
+}
+
+/// Of every device, by its id.
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    known: Mutex<HashMap<DeviceId, Known>>,
+}
+
+/// What there is to say of one board.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) seen: Option<Seen>,
+    pub(super) unreachable: Option<String>,
+}
+
+impl From<&Known> for State {
+    fn from(known: &Known) -> State {
+        State {
+            seen: known.seen.clone(),
+            unreachable: known.unreachable.clone(),
+        }
+    }
+}
+
+impl State {
+    /// The same, with what the note says where nothing else is known.
+    pub(super) fn or_noted(mut self, note: Option<&str>) -> State {
+        self.seen = self.seen.or_else(|| read(note?));
+        self
+    }
+}
+
+impl Fleet {
+    /// A board has asked for its configuration, or sent it. `id` is one that the store has: so there are no more of them
+    /// than it keeps.
+    pub(super) fn heard_of(
+        &self,
+        id: &DeviceId,
+        address: IpAddr,
+        report: Report,
+        store: &dyn Store,
+    ) {
+        let seen = Seen {
+            address: address.to_canonical(),
+            report,
+            at: wall_seconds(),
+        };
+        let mut all = lock::lock(&self.known);
+        let known = all.entry(id.clone()).or_default();
+        known.unreachable = None;
+        known.seen = Some(seen.clone());
+        let stale = known.noted.as_ref().is_none_or(|noted| {
+            (noted.address, &noted.report) != (seen.address, &seen.report)
+                || seen.at.saturating_sub(noted.at).saturating_abs() >= NOTE_AGE
+        });
+        if !stale {
+            return;
+        }
+        known.noted = Some(seen.clone());
+        drop(all);
+        if let Err(error) = store.note(id, &write(&seen)) {
+            log::debug!("{id}: {error}");
+            // Once more the next time.
+            if let Some(known) = lock::lock(&self.known).get_mut(id) {
+                known.noted = None;
+            }
+        }
+    }
+
+    /// A board was called.
+    pub(super) fn called(&self, id: &DeviceId, outcome: &Result<(), String>) {
+        let mut all = lock::lock(&self.known);
+        all.entry(id.clone()).or_default().unreachable = outcome.as_ref().err().cloned();
+    }
+
+    /// What is known of one board.
+    pub(super) fn state(&self, id: &DeviceId) -> State {
+        lock::lock(&self.known)
+            .get(id)
+            .map(State::from)
+            .unwrap_or_default()
+    }
+
+    /// The device is no longer kept.
+    pub(super) fn forget(&self, id: &DeviceId) {
+        lock::lock(&self.known).remove(id);
+    }
+
+    /// What is known of these boards, which are all that the store has: by its notes where they are newer.
+    pub(super) fn states(
+        &self,
+        ids: &HashSet<DeviceId>,
+        notes: Vec<(DeviceId, String)>,
+    ) -> HashMap<DeviceId, State> {
+        let mut all = lock::lock(&self.known);
+        // Those that another server has deleted.
+        all.retain(|id, _| ids.contains(id));
+        let mut states: HashMap<_, _> = all
+            .iter()
+            .map(|(id, known)| (id.clone(), State::from(known)))
+            .collect();
+        drop(all);
+        for (id, note) in notes {
+            let Some(noted) = read(&note) else {
+                continue;
+            };
+            let state = states.entry(id).or_default();
+            if state.seen.as_ref().is_none_or(|seen| seen.at < noted.at) {
+                state.seen = Some(noted);
+            }
+        }
+        states
+    }
+}
+
+fn write(seen: &Seen) -> String {
+    let Report {
+        version,
+        ports,
+        refused,
+    } = &seen.report;
+    let mut note = json!({
+        "address": seen.address.to_string(),
+        "at": seen.at,
+        "version": version,
+        "refused": refused,
+    });
+    if let Some(Ports {
+        metrics,
+        management,
+    }) = ports
+    {
+        note["ports"] = json!([metrics, management]);
+    }
+    note.to_string()
+}
+
+/// `None` for what is no note of ours: it is only a note.
+fn read(note: &str) -> Option<Seen> {
+    let note: Value = serde_json::from_str(note).ok()?;
+    let text = |key: &str| note.get(key)?.as_str().map(str::to_string);
+    let port = |place: usize| u16::try_from(note.get("ports")?.get(place)?.as_u64()?).ok();
+    let ports = || Ports {
+        metrics: port(0),
+        management: port(1),
+    };
+    Some(Seen {
+        address: text("address")?.parse().ok()?,
+        at: note.get("at")?.as_i64()?,
+        report: Report {
+            version: text("version").unwrap_or_default(),
+            ports: note.get("ports").map(|_| ports()),
+            refused: text("refused"),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_says_what_was_seen() {
+        let seen = Seen {
+            address: "fd00::7".parse().unwrap(),
+            report: Report {
+                version: "0.1.0".into(),
+                ports: Some(Ports {
+                    metrics: None,
+                    management: Some(9101),
+                }),
+                refused: Some("\"no\"".into()),
+            },
+            at: 1_700_000_000,
+        };
+        assert_eq!(read(&write(&seen)), Some(seen));
+        for bad in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            r#"{"address":"x","at":1}"#,
+            r#"{"address":"::1"}"#,
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The `config-server` role: the central server that holds every board's configuration, and lists the fleet for
+//! Prometheus.
+//!
+//! `routes` answers requests, `changes` those that change something; `store` is where the configurations are, in a
+//! `directory` or in `etcd`; `fleet` remembers when which board was heard of, `device` puts both together, and `sd`
+//! makes Prometheus's targets of it; `reload` calls the boards. A board says what it is in a [`Report`].
+
+mod access;
+mod answers;
+mod changes;
+mod device;
+mod device_id;
+mod directory;
+mod etag;
+mod etcd;
+pub mod etcd_json;
+mod fleet;
+mod metrics;
+mod reload;
+mod report;
+mod routes;
+mod sd;
+mod store;
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+pub use device_id::DeviceId;
+pub use etag::{Conditions, Etag, Tags, Verdict};
+pub use report::{Ports, Report};
+
+use crate::http::{bind, Limits, Request, Server};
+use crate::sys::signals::{self, Signals};
+use device::{take_apart, Device};
+use fleet::Fleet;
+use metrics::Metrics;
+use store::{Failure, Store};
+
+/// Where the configurations are if nothing else is said.
+pub const DEFAULT_STORE: &str = "/var/lib/edge-metrics-exporter/devices";
+const DEFAULT_ADDRESS: &str = ":8080";
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A directory, or `etcd://host:port/prefix`; `None`: [`DEFAULT_STORE`].
+    pub store: Option<String>,
+    /// Where to listen; `None`: port 8080.
+    pub listen_address: Option<String>,
+    /// Whether others than this machine may change configurations.
+    pub allow_remote: bool,
+}
+
+/// What all requests share.
+struct Central {
+    store: Box<dyn Store>,
+    fleet: Fleet,
+    metrics: Metrics,
+    allow_remote: bool,
+    pace: reload::Pace,
+    background: reload::Background,
+    reloading_all: Mutex<()>,
+    /// Itself, for threads that outlast a request.
+    this: Weak<Central>,
+}
+
+/// Runs the server until it is told to stop.
+pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
+    let store = store::open(options.store.as_deref().unwrap_or(DEFAULT_STORE))?;
+    let central = Arc::new_cyclic(|this| Central {
+        store,
+        fleet: Fleet::default(),
+        metrics: Metrics::new(),
+        allow_remote: options.allow_remote,
+        pace: reload::Pace::default(),
+        background: reload::Background::default(),
+        reloading_all: Mutex::new(()),
+        this: this.clone(),
+    });
+    let address = options.listen_address.as_deref().unwrap_or(DEFAULT_ADDRESS);
+    let listener = bind(address).map_err(|e| e.to_string())?;
+    let limits = Limits {
+        // A fleet, each of whose boards asks now and then; and those of one place share an address.
+        connections: 512,
+        per_peer: 256,
+        // As long as it takes to call all boards.
+        answer_time: Duration::from_secs(30),
+        ..Limits::default()
+    };
+    let handler = routes::handler(Arc::clone(&central));
+    let server = Server::start(listener, handler, limits)
+        .map_err(|e| format!("cannot serve {address}: {e}"))?;
+    log::info!(
+        "config-server: configurations in {}",
+        central.store.describe()
+    );
+    let local = server.local_addr();
+    match local.ip().is_unspecified() {
+        true => log::info!(
+            "config-server: listening on http://localhost:{}/",
+            local.port()
+        ),
+        false => log::info!("config-server: listening on http://{local}/"),
+    }
+    while let Ok(signals::Request::Reload) = signals.wait() {
+        log::info!(
+            "config-server: nothing to load again: each configuration is read when it is asked for"
+        );
+    }
+    log::info!("stopping");
+    server.stop();
+    Ok(())
+}
+
+impl Central {
+    /// Asks the store, and notes how that went; logged when it changes.
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(&dyn Store) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let answer = question(self.store.as_ref());
+        let error = match &answer {
+            Err(error @ (Failure::Away(_) | Failure::Broken(_))) => Some(error),
+            _ => None,
+        };
+        if self.metrics.store_called(error.is_none()) {
+            match error {
+                Some(error) => log::error!("{error}"),
+                None => log::debug!("the store {} answers", self.store.describe()),
+            }
+        }
+        answer
+    }
+
+    /// What a board says of itself, if it is one that asks, and one that is listened to: what it says decides where the
+    /// board is looked for.
+    fn report(&self, request: &Request) -> Option<Report> {
+        let report = Report::read(|name| request.header(name))?;
+        access::may_change(request, self.allow_remote).ok()?;
+        Some(report)
+    }
+
+    /// One device; `None` if there is none of this name.
+    fn device(&self, id: &DeviceId) -> Result<Option<Device>, Failure> {
+        let Some(stored) = self.ask(|store| store.get(id))? else {
+            return Ok(None);
+        };
+        let state = match self.fleet.state(id) {
+            // Perhaps it asked another server.
+            state if state.seen.is_none() => {
+                let note = self.ask(|store| store.note_on(id))?;
+                state.or_noted(note.as_deref())
+            }
+            state => state,
+        };
+        Ok(Some(Device {
+            id: id.clone(),
+            kept: take_apart(&stored),
+            state,
+        }))
+    }
+
+    fn was_called(&self, id: &DeviceId, outcome: &Result<(), String>) {
+        self.metrics.reloaded(outcome.is_ok());
+        self.fleet.called(id, outcome);
+    }
+
+    /// Has a board told in a while that there is something new for it. False: it is not known where it is, or there is too
+    /// much to do.
+    fn reload_later(&self, id: &DeviceId) -> bool {
+        let Ok(Some(device)) = self.device(id) else {
+            return false;
+        };
+        if device.host().1 == device::HostFrom::Name || device.reload_port().is_none() {
+            return false;
+        }
+        let Some(this) = self.this.upgrade() else {
+            return false;
+        };
+        reload::Background::start(this, move |this| {
+            let outcome = reload::call(&device);
+            if let Err(why) = &outcome {
+                log::info!("{}: not reloaded: {why}", device.id);
+            }
+            this.was_called(&device.id, &outcome);
+        })
+    }
+}

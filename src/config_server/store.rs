@@ -1,0 +1,94 @@
+//! Where the configurations are kept: what a store can do, and which one is meant.
+
+use std::fmt;
+use std::path::Path;
+
+use super::device_id::DeviceId;
+use super::directory::Directory;
+use super::etag::Etag;
+use super::etcd::Etcd;
+
+/// The most devices that are kept.
+pub(super) const MAX_DEVICES: usize = 10_000;
+
+/// One configuration as it is kept: YAML, as somebody wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) text: Vec<u8>,
+    /// The store's own mark of this state; 0 where it has none.
+    pub(super) revision: u64,
+}
+
+impl Stored {
+    pub(super) fn etag(&self) -> Etag {
+        Etag::of(&self.text)
+    }
+}
+
+/// Why a store did not do what it was to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It cannot be reached at the moment, and may be again.
+    Away(String),
+    /// It refuses: the disk is full, a file is not ours, ….
+    Broken(String),
+    /// It keeps as many devices as it may.
+    Full,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Away(why) | Failure::Broken(why) => f.write_str(why),
+            Failure::Full => write!(
+                f,
+                "there are {MAX_DEVICES} devices: no more are kept (DELETE those that are gone)"
+            ),
+        }
+    }
+}
+
+/// All devices, by name; where one cannot be read, why.
+pub(super) type Listing = Vec<(DeviceId, Result<Stored, Failure>)>;
+
+/// A place for configurations, and for a note on each device, which may be lost without harm. Every call is bounded in
+/// time; many may be made at once, by several servers too if the store is shared.
+pub(super) trait Store: Send + Sync {
+    /// The configuration of a device.
+    fn get(&self, id: &DeviceId) -> Result<Option<Stored>, Failure>;
+
+    /// All of them.
+    fn list(&self) -> Result<Listing, Failure>;
+
+    /// Puts `text` (`None`: nothing) in the place of `expected` (`None`: of nothing). False: something else is there by
+    /// now, and nothing was changed. A device that goes takes its note with it.
+    fn swap(
+        &self,
+        id: &DeviceId,
+        expected: Option<&Stored>,
+        text: Option<&str>,
+    ) -> Result<bool, Failure>;
+
+    /// Keeps a note on a device.
+    fn note(&self, id: &DeviceId, note: &str) -> Result<(), Failure>;
+
+    /// The note on a device.
+    fn note_on(&self, id: &DeviceId) -> Result<Option<String>, Failure>;
+
+    /// All notes.
+    fn notes(&self) -> Result<Vec<(DeviceId, String)>, Failure>;
+
+    /// What and where it is, for people.
+    fn describe(&self) -> String;
+}
+
+/// The store that `--store` names: a directory, or `etcd://host:port,host:port/prefix`.
+pub(super) fn open(place: &str) -> Result<Box<dyn Store>, String> {
+    match place.split_once("://") {
+        Some(("etcd", rest)) => Ok(Box::new(Etcd::new(rest)?)),
+        Some((scheme, _)) => Err(format!(
+            "--store {place}: there is no store `{scheme}`: name a directory, or etcd://host:2379/prefix"
+        )),
+        None => Ok(Box::new(Directory::open(Path::new(place))?)),
+    }
+}

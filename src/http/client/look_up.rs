@@ -1,0 +1,135 @@
+//! A name's addresses. The system's look-up can take half a minute and cannot be interrupted, so it has a thread of its
+//! own, of which there is never more than one per client; an address needs none.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use ureq::http::uri::{Scheme, Uri};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+use crate::sys::lock;
+
+/// glibc's look-up needs more than our other threads do.
+const STACK: usize = 512 * 1024;
+/// More addresses are not tried.
+pub(crate) const MAX_ADDRESSES: usize = 8;
+/// Nobody waits longer for a look-up: unlike all else, it cannot be broken off from outside. Asked again, one goes on
+/// waiting where one was.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks names up, one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct LookUp {
+    /// The name that is being looked up, and where its addresses come out.
+    pending: Option<(String, u16, Receiver<Vec<SocketAddr>>)>,
+}
+
+impl LookUp {
+    /// The addresses of a name, or of an address in words, waited for until `deadline`. The error is for people.
+    pub(crate) fn addresses(
+        &mut self,
+        name: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, String> {
+        if let Ok(address) = name.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        // One that takes too long is waited for again the next time, rather than begun beside it.
+        let answer = match self.pending.take() {
+            Some((pending, at, answer)) if pending == name && at == port => answer,
+            Some(other) if still_runs(&other.2) => {
+                let message = format!("the look-up of the name {} takes too long", other.0);
+                self.pending = Some(other);
+                return Err(message);
+            }
+            _ => look_up(name, port)?,
+        };
+        match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(found) if found.is_empty() => Err(format!("the name {name} is not known")),
+            Ok(found) => Ok(found),
+            Err(RecvTimeoutError::Timeout) => {
+                self.pending = Some((name.to_string(), port, answer));
+                Err(format!("the look-up of the name {name} takes too long"))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(format!("the look-up of the name {name} broke off"))
+            }
+        }
+    }
+}
+
+fn still_runs(answer: &Receiver<Vec<SocketAddr>>) -> bool {
+    matches!(answer.try_recv(), Err(mpsc::TryRecvError::Empty))
+}
+
+fn look_up(name: &str, port: u16) -> Result<Receiver<Vec<SocketAddr>>, String> {
+    let (sender, answer) = mpsc::sync_channel(1);
+    let place = (name.to_string(), port);
+    std::thread::Builder::new()
+        .name("look-up".to_string())
+        .stack_size(STACK)
+        .spawn(move || {
+            let found = place
+                .to_socket_addrs()
+                .map(|all| all.take(MAX_ADDRESSES).collect());
+            // Nobody waits any more when the client is gone.
+            let _ = sender.send(found.unwrap_or_default());
+        })
+        .map_err(|error| format!("cannot start a thread for a look-up: {error}"))?;
+    Ok(answer)
+}
+
+/// Looks up what the HTTP client asks for.
+#[derive(Debug, Default)]
+pub(super) struct Names(Mutex<LookUp>);
+
+impl Resolver for Names {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let default = if uri.scheme() == Some(&Scheme::HTTPS) {
+            443
+        } else {
+            80
+        };
+        let port = uri.port_u16().unwrap_or(default);
+        let deadline = Instant::now() + (*timeout.after).min(PATIENCE);
+        let found = lock::lock(&self.0).addresses(host, port, deadline);
+        let found = found.map_err(|why| ureq::Error::Io(std::io::Error::other(why)))?;
+        let mut addresses = self.empty();
+        for address in found.into_iter().take(MAX_ADDRESSES) {
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_needs_no_look_up() {
+        let found = LookUp::default().addresses("::1", 8080, Instant::now());
+        assert_eq!(found, Ok(vec!["[::1]:8080".parse().unwrap()]));
+    }
+
+    #[test]
+    fn a_name_is_looked_up() {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let found = LookUp::default().addresses("localhost", 81, deadline);
+        assert!(found
+            .unwrap()
+            .iter()
+            .all(|address| address.ip().is_loopback() && address.port() == 81));
+    }
+}

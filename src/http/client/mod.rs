@@ -1,0 +1,251 @@
+//! Asks other servers by HTTP: one connection kept, every answer bounded in time and size, no proxy unless it is asked
+//! for. Logs in and trusts as [`Settings`] say, and shows no secret to anybody.
+
+mod error;
+mod login;
+mod look_up;
+mod settings;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::io::Read;
+use std::time::Duration;
+
+use ureq::http::uri::{Scheme, Uri};
+use ureq::http::HeaderMap;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
+use ureq::{Body, Proxy};
+
+pub use error::Error;
+pub(crate) use login::basic;
+pub(crate) use look_up::{LookUp, MAX_ADDRESSES};
+pub use settings::{Authorization, BasicAuth, Given, Settings, Tls};
+
+use crate::config::Secret;
+
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_REDIRECTS: u32 = 5;
+
+/// What an answer may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The whole of it, from the look-up of the name to the last byte.
+    pub timeout: Duration,
+    /// Bytes of the body that are read.
+    pub body: u64,
+}
+
+/// Asks servers, one of them at a time best.
+#[derive(Debug)]
+pub struct Client {
+    agent: ureq::Agent,
+    settings: Settings,
+    limits: Limits,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub struct Answer {
+    /// 100 to 999.
+    pub status: u16,
+    /// What stood in the body, up to the limit.
+    pub body: Vec<u8>,
+    /// Whether that is all of it.
+    pub whole: bool,
+    headers: HeaderMap,
+}
+
+impl Answer {
+    /// The first header of this name that is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl Client {
+    /// A client with these settings. Nothing is read or asked yet. The error is about the proxy.
+    pub fn new(settings: Settings, limits: Limits) -> Result<Client, Error> {
+        let proxy = proxy(&settings)?;
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(if settings.follow_redirects {
+                MAX_REDIRECTS
+            } else {
+                0
+            })
+            .max_redirects_will_error(false)
+            .proxy(proxy)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_response_header_size(MAX_HEAD)
+            .input_buffer_size(MAX_HEAD)
+            .user_agent(concat!("edge-metrics-exporter/", env!("CARGO_PKG_VERSION")))
+            .timeout_global(Some(limits.timeout))
+            .build();
+        let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+        #[cfg(feature = "tls")]
+        let connector = connector.chain(tls::TlsConnector::new(settings.tls.clone()));
+        Ok(Client {
+            agent: ureq::Agent::with_parts(config, connector, look_up::Names::default()),
+            settings,
+            limits,
+        })
+    }
+
+    /// Looks whether every file that the settings name can be read and used, for those who check a configuration.
+    pub fn check(&self, url: &str) -> Result<(), Error> {
+        let url = checked(url)?;
+        login::authorization(&self.settings).map_err(Error::new)?;
+        #[cfg(feature = "tls")]
+        if url.scheme() == Some(&Scheme::HTTPS) {
+            tls::check(&self.settings.tls).map_err(Error::new)?;
+        }
+        let _ = url;
+        Ok(())
+    }
+
+    /// Gets what is at `url`.
+    pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
+        let mut request = self.agent.get(checked(url)?);
+        for (name, value) in self.headers(url, headers)? {
+            request = request.header(name, value.reveal());
+        }
+        let answer = request.call();
+        self.answer(url, answer)
+    }
+
+    /// Asks for the head of what is at `url`, without logging in.
+    pub fn head(&self, url: &str) -> Result<Answer, Error> {
+        let answer = self.agent.head(checked(url)?).call();
+        self.answer(url, answer)
+    }
+
+    /// Posts `body` to `url`, and never to where that may redirect.
+    pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
+        let mut request = self.agent.post(checked(url)?);
+        for (name, value) in self.headers(url, headers)? {
+            request = request.header(name, value.reveal());
+        }
+        let answer = request.config().max_redirects(0).build().send(body);
+        self.answer(url, answer)
+    }
+
+    /// Breaks off what is being asked for, from another thread. Nothing can be asked for any more.
+    pub fn shut_down(&self) {
+        self.agent.clone().shutdown();
+    }
+
+    /// All headers of a request; those given count more than those of the settings.
+    fn headers(&self, url: &str, given: &[(&str, &str)]) -> Result<Vec<(String, Secret)>, Error> {
+        let login = login::authorization(&self.settings);
+        let login = login.map_err(|why| Error::new(format!("{}: {why}", shown(url))))?;
+        let login = login.map(|value| ("Authorization".to_string(), value));
+        let own = self.settings.headers.iter().cloned();
+        let mut all: Vec<(String, Secret)> = own.chain(login).collect();
+        for (name, value) in given {
+            all.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+            all.push((name.to_string(), Secret::new(*value)));
+        }
+        Ok(all)
+    }
+
+    fn answer(
+        &self,
+        url: &str,
+        answer: Result<ureq::http::Response<Body>, ureq::Error>,
+    ) -> Result<Answer, Error> {
+        let failed = |error| Error::of(shown(url), &error, self.limits.timeout);
+        let (head, body) = answer.map_err(failed)?.into_parts();
+        let most = self.limits.body;
+        let mut bytes = Vec::new();
+        body.into_reader()
+            .take(most.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| failed(error.into()))?;
+        let whole = bytes.len() as u64 <= most;
+        bytes.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        Ok(Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: bytes,
+            whole,
+        })
+    }
+}
+
+/// Whether this is the URL of a proxy that can be gone through. The error says what it is not, and nothing of what it is.
+pub fn check_proxy(url: &str) -> Result<(), &'static str> {
+    let proxy = Proxy::new(url).map_err(|_| "it is no URL of a proxy")?;
+    match proxy.uri().scheme_str() {
+        // Of any other kind, the HTTP client ends the process.
+        Some("http" | "https") => Ok(()),
+        _ => Err("it is no proxy for HTTP (there is no SOCKS here)"),
+    }
+}
+
+/// The proxy to go through.
+fn proxy(settings: &Settings) -> Result<Option<Proxy>, Error> {
+    let proxy = match &settings.proxy_url {
+        Some(url) => {
+            let refused = |why| Error::new(format!("`proxy_url` is refused: {why}"));
+            check_proxy(url.reveal()).map_err(refused)?;
+            Proxy::new(url.reveal()).ok()
+        }
+        None if settings.proxy_from_environment => Proxy::try_from_env(),
+        None => None,
+    };
+    let proxy = proxy.filter(|proxy| {
+        let http = proxy
+            .uri()
+            .scheme_str()
+            .is_some_and(|s| s.starts_with("http"));
+        if !http {
+            log::warn!("the environment's proxy is none for HTTP, and is not used");
+        }
+        http
+    });
+    Ok(proxy)
+}
+
+/// What is a URL that can be asked.
+fn checked(url: &str) -> Result<Uri, Error> {
+    let parsed = check_url(url).map_err(|why| Error::new(format!("{}: {why}", shown(url))))?;
+    if cfg!(not(feature = "tls")) && parsed.scheme() == Some(&Scheme::HTTPS) {
+        let error = ureq::Error::TlsRequired;
+        return Err(Error::of(shown(url), &error, Duration::ZERO));
+    }
+    Ok(parsed)
+}
+
+/// Whether a URL is one that can be asked: http or https, a host, no login in it. The error says what it is not.
+pub fn check_url(url: &str) -> Result<Uri, &'static str> {
+    let (scheme, _) = url.split_once("://").unwrap_or_default();
+    if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return Err("it does not begin with http:// or https://");
+    }
+    let parsed: Uri = url.parse().map_err(|_| "it is no URL")?;
+    let authority = parsed
+        .authority()
+        .map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err("it holds a user name or a password, which belong below `basic_auth`");
+    }
+    if parsed.host().is_none_or(str::is_empty) {
+        return Err("it has no host");
+    }
+    Ok(parsed)
+}
+
+/// A URL as it may be shown: without a login, and without a query, where people put tokens.
+pub fn shown(url: &str) -> &str {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let url = url.get(..end).unwrap_or_default();
+    match url.rfind('@') {
+        Some(at) => url.get(at + 1..).unwrap_or_default(),
+        None => url,
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,0 +1,94 @@
+//! How a server is asked, as plain data. The names are those of Prometheus's own configuration
+//! (prometheus.io/docs/prometheus/latest/configuration, `http_config` and `tls_config`).
+
+use std::path::PathBuf;
+
+use crate::config::Secret;
+
+/// How to log in, what to send along, whom to trust.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `basic_auth:`.
+    pub basic_auth: Option<BasicAuth>,
+    /// `authorization:`.
+    pub authorization: Option<Authorization>,
+    /// `headers:`, which go with every request. A value may be a secret.
+    pub headers: Vec<(String, Secret)>,
+    /// `tls_config:`.
+    pub tls: Tls,
+    /// `proxy_url:`, which may hold a password.
+    pub proxy_url: Option<Secret>,
+    /// `proxy_from_environment:`. Otherwise the variables `http_proxy` and the like count for nothing.
+    pub proxy_from_environment: bool,
+    /// `follow_redirects:`, of requests without a body. One with a body is never sent elsewhere.
+    pub follow_redirects: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            basic_auth: None,
+            authorization: None,
+            headers: Vec::new(),
+            tls: Tls::default(),
+            proxy_url: None,
+            proxy_from_environment: false,
+            follow_redirects: true,
+        }
+    }
+}
+
+/// `basic_auth:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BasicAuth {
+    /// Who.
+    pub username: String,
+    /// The password, or where it is.
+    pub password: Given,
+}
+
+/// `authorization:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorization {
+    /// The word before the credentials: `Bearer`.
+    pub kind: String,
+    /// The credentials, or where they are.
+    pub credentials: Given,
+}
+
+/// A secret, or the file whose first line it is. A file is read for each request, so that it may be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// Here.
+    Here(Secret),
+    /// There.
+    File(PathBuf),
+    /// Nowhere: an empty one.
+    None,
+}
+
+impl Given {
+    /// The secret. The error is for people.
+    pub(super) fn get(&self) -> Result<Secret, String> {
+        match self {
+            Given::Here(secret) => Ok(secret.clone()),
+            Given::File(path) => Secret::read(path),
+            Given::None => Ok(Secret::new("")),
+        }
+    }
+}
+
+/// `tls_config:`. All files are PEM; they are read again when they have changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The certificates that a server's has to be signed by; `None` is those that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate, with what it was signed by.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+    /// The name that the server's certificate has to have; `None` is the URL's.
+    pub server_name: Option<String>,
+    /// Takes any certificate whatever.
+    pub insecure_skip_verify: bool,
+}

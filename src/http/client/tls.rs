@@ -1,0 +1,346 @@
+//! TLS to a server, by rustls and ring. The connector is our own: it knows `server_name`, takes a changed certificate
+//! without a restart, reads the clock in a way that a wild one does not end the process (`sys/clock`), and says what
+//! would help.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, ClientConnection};
+use rustls::crypto::{self, CryptoProvider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
+use rustls::{
+    CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
+};
+use ureq::unversioned::transport::time::Instant;
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
+    TransportAdapter,
+};
+
+use super::settings::Tls;
+use crate::sources::reason;
+use crate::sys::clock::wall_seconds;
+use crate::sys::{file, lock};
+
+/// Where distributions keep the certificates that they trust, as Go's crypto/x509 looks for them.
+const SYSTEM: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// Debian's file has 220 KiB.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Puts TLS over a connection where the URL asks for it.
+#[derive(Debug)]
+pub(super) struct TlsConnector {
+    settings: Tls,
+    made: Mutex<Option<Made>>,
+}
+
+/// What was made of the files, and how they were then.
+#[derive(Debug)]
+struct Made {
+    files: Vec<(PathBuf, Option<SystemTime>)>,
+    config: Arc<ClientConfig>,
+}
+
+impl TlsConnector {
+    pub(super) fn new(settings: Tls) -> TlsConnector {
+        TlsConnector {
+            settings,
+            made: Mutex::default(),
+        }
+    }
+
+    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let files = files(&self.settings);
+        let mut made = lock::lock(&self.made);
+        if let Some(made) = made.as_ref().filter(|made| made.files == files) {
+            return Ok(Arc::clone(&made.config));
+        }
+        let config = Arc::new(configure(&self.settings)?);
+        *made = Some(Made {
+            files,
+            config: Arc::clone(&config),
+        });
+        Ok(config)
+    }
+
+    /// The name that the certificate has to have.
+    fn name(&self, details: &ConnectionDetails<'_>) -> Result<ServerName<'static>, String> {
+        let host = details.uri.host().unwrap_or_default();
+        let name = self.settings.server_name.as_deref().unwrap_or(host);
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        ServerName::try_from(bare.to_string())
+            .map_err(|_| format!("{name} is no name that a certificate can have"))
+    }
+}
+
+/// Whether all that the settings name can be read and used.
+pub(super) fn check(settings: &Tls) -> Result<(), String> {
+    configure(settings).map(|_| ())
+}
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, TlsTransport>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        let Some(inner) = chained else {
+            return Ok(None);
+        };
+        if !details.needs_tls() || inner.is_tls() {
+            return Ok(Some(Either::A(inner)));
+        }
+        let other = |why: String| ureq::Error::Io(std::io::Error::other(why));
+        let (config, name) = (
+            self.config().map_err(other)?,
+            self.name(details).map_err(other)?,
+        );
+        let mut connection = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
+        let clock = Arc::clone(&details.current_time);
+        let mut socket = TransportAdapter::new(inner.boxed(), clock);
+        socket.set_timeout(left(details));
+        connection.complete_io(&mut socket)?;
+        Ok(Some(Either::B(TlsTransport {
+            stream: StreamOwned::new(connection, socket),
+            buffers: LazyBuffers::new(
+                details.config.input_buffer_size(),
+                details.config.output_buffer_size(),
+            ),
+        })))
+    }
+}
+
+/// What is left of the time for connecting: some of it has gone since `details` were made.
+fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
+    let mut timeout = details.timeout;
+    if let (Instant::Exact(began), Instant::Exact(now)) = (details.now, (details.current_time)()) {
+        if !timeout.after.is_not_happening() {
+            let left = timeout
+                .after
+                .saturating_sub(now.saturating_duration_since(began));
+            timeout.after = left.into();
+        }
+    }
+    timeout
+}
+
+/// A connection with TLS over it.
+pub(super) struct TlsTransport {
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+    buffers: LazyBuffers,
+}
+
+impl fmt::Debug for TlsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsTransport")
+    }
+}
+
+impl Transport for TlsTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.stream.sock.set_timeout(timeout);
+        let output = self.buffers.output();
+        let output = output.get(..amount).unwrap_or_default();
+        Ok(self.stream.write_all(output)?)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.stream.sock.set_timeout(timeout);
+        let read = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(read);
+        Ok(read > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.sock.get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+/// The files that count, and when each was last changed.
+fn files(settings: &Tls) -> Vec<(PathBuf, Option<SystemTime>)> {
+    let Tls {
+        ca_file,
+        cert_file,
+        key_file,
+        ..
+    } = settings;
+    let named = [ca_file, cert_file, key_file].into_iter().flatten();
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    named.map(|path| (path.clone(), changed(path))).collect()
+}
+
+fn configure(settings: &Tls) -> Result<ClientConfig, String> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_details(Arc::clone(&provider), Arc::new(BoardClock))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = if settings.insecure_skip_verify {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TrustAnybody(provider)))
+    } else {
+        builder.with_root_certificates(roots(settings.ca_file.as_deref())?)
+    };
+    match (&settings.cert_file, &settings.key_file) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates(cert)?;
+            let private = PrivateKeyDer::from_pem_slice(&read(key)?)
+                .map_err(|_| format!("{} holds no private key in PEM", key.display()))?;
+            builder.with_client_auth_cert(chain, private).map_err(|e| {
+                let (cert, key) = (cert.display(), key.display());
+                format!("{cert} and {key} are no certificate and its key: {e}")
+            })
+        }
+        (None, None) => Ok(builder.with_no_client_auth()),
+        _ => Err("`tls_config` needs both `cert_file` and `key_file`, or neither".into()),
+    }
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let path = match (ca_file, named) {
+        (Some(path), _) => path.to_owned(),
+        (None, Some(path)) => path,
+        (None, None) => SYSTEM
+            .iter()
+            .map(PathBuf::from)
+            .find(|path| path.exists())
+            .ok_or("this system has no certificates to trust (install ca-certificates, or set tls_config.ca_file)")?,
+    };
+    let mut roots = RootCertStore::empty();
+    // A system's file may hold some that are too old to be understood.
+    let (added, _) = roots.add_parsable_certificates(certificates(&path)?);
+    match added {
+        0 => Err(format!(
+            "{} holds no certificate that can be used",
+            path.display()
+        )),
+        _ => Ok(roots),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let all = all.map_err(|_| format!("{} is no PEM file", path.display()))?;
+    match all.is_empty() {
+        true => Err(format!("{} holds no certificate in PEM", path.display())),
+        false => Ok(all),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    file::read(path, MAX_FILE)
+        .map_err(|error| format!("cannot read {}: {}", path.display(), reason(&error)))
+}
+
+/// The board's clock, with 64-bit seconds everywhere.
+#[derive(Debug)]
+struct BoardClock;
+
+impl TimeProvider for BoardClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(wall_seconds()).unwrap_or(0);
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+/// `insecure_skip_verify`: whoever it is, but the one who has the key.
+#[derive(Debug)]
+struct TrustAnybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustAnybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        crypto::verify_tls12_signature(message, cert, signed, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        crypto::verify_tls13_signature(message, cert, signed, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What went wrong, and what would help.
+pub(super) fn explain(error: &rustls::Error) -> (String, Option<String>) {
+    let hint = |hint: &str| Some(hint.to_string());
+    let rustls::Error::InvalidCertificate(refusal) = error else {
+        let asks = format!("{error:?}").contains("CertificateRequired");
+        let help = "it wants a certificate of ours: set tls_config.cert_file and key_file";
+        return (error.to_string(), asks.then(|| help.to_string()));
+    };
+    use CertificateError as Refusal;
+    match refusal {
+        Refusal::UnknownIssuer => (
+            "the server's certificate was signed by nobody who is trusted here".into(),
+            hint("set tls_config.ca_file to the certificate that it was signed by"),
+        ),
+        Refusal::NotValidForName | Refusal::NotValidForNameContext { .. } => (
+            format!("the server's certificate is for another name: {refusal}"),
+            hint("use that name in the URL, or as tls_config.server_name"),
+        ),
+        Refusal::Expired
+        | Refusal::ExpiredContext { .. }
+        | Refusal::NotValidYet
+        | Refusal::NotValidYetContext { .. } => (
+            format!("the server's certificate is not valid at this time: {refusal}"),
+            hint("is this board's clock right?"),
+        ),
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => (
+            "the server's certificate is a CA's, as plain `openssl req -x509` makes them".into(),
+            hint("make it with -addext basicConstraints=critical,CA:FALSE, or have a CA sign one that is not a CA's"),
+        ),
+        other => (format!("the server's certificate is refused: {other}"), None),
+    }
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

@@ -1,0 +1,61 @@
+//! The families by name, which all groups share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::family::{Desc, Family, Policy};
+use crate::sys::lock;
+
+/// The families by name, shared by all groups.
+#[derive(Default)]
+pub(super) struct Families {
+    by_name: RwLock<HashMap<String, Arc<Family>>>,
+    policy: Mutex<Policy>,
+    /// Grows with every series that is registered, so that a plan knows that it is old.
+    version: AtomicU64,
+}
+
+impl Families {
+    pub(super) fn intern(&self, desc: &Desc) -> Arc<Family> {
+        if let Some(family) = lock::read(&self.by_name).get(desc.name.as_ref()) {
+            return Arc::clone(family);
+        }
+        // The policy is held while the family is made, so that neither misses a change of the other.
+        let policy = lock::lock(&self.policy);
+        let mut by_name = lock::write(&self.by_name);
+        Arc::clone(
+            by_name
+                .entry(desc.name.to_string())
+                .or_insert_with(|| Arc::new(Family::new(desc, &policy))),
+        )
+    }
+
+    pub(super) fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Changes which families are exported; those that come later follow it too.
+    pub(super) fn set_policy(&self, policy: Policy) {
+        let mut current = lock::lock(&self.policy);
+        for family in lock::read(&self.by_name).values() {
+            family.apply(&policy);
+        }
+        *current = policy;
+    }
+
+    /// The families that `metrics:` can switch, with whether they are exported, by name.
+    pub(super) fn switchable(&self) -> Vec<(String, bool)> {
+        let mut names: Vec<_> = lock::read(&self.by_name)
+            .values()
+            .filter(|family| !family.own)
+            .map(|family| (family.name.clone(), family.is_enabled()))
+            .collect();
+        names.sort();
+        names
+    }
+}

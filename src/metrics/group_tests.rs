@@ -1,0 +1,133 @@
+//! Publishing, staleness, and consistency of a group's rows.
+
+use super::*;
+use crate::metrics::{Policy, Registry};
+
+fn group() -> Arc<Group> {
+    let labels = vec![
+        ("hostname".to_string(), "edge-01".to_string()),
+        ("device_type".to_string(), "x86".to_string()),
+    ];
+    Registry::new(Policy::All).add_group(0, "test", labels)
+}
+
+#[test]
+fn the_text_before_a_value_is_made_once_sorted_and_escaped() {
+    let group = group();
+    group.series(
+        &Desc::gauge("a", ""),
+        &[("rail", "back\\slash \"quote\"\nline")],
+    );
+    assert_eq!(
+        &*group.all_series()[0].prefix,
+        r#"a{device_type="x86",hostname="edge-01",rail="back\\slash \"quote\"\nline"} "#
+    );
+}
+
+#[test]
+fn the_same_series_is_registered_once() {
+    let group = group();
+    let a = group.series(&Desc::gauge("a", ""), &[]);
+    assert_eq!(a, group.series(&Desc::gauge("a", ""), &[]));
+    assert_ne!(a, group.series(&Desc::gauge("a", ""), &[("x", "y")]));
+}
+
+#[test]
+fn what_a_poll_did_not_read_is_absent_and_totals_stay() {
+    let group = group();
+    let gauge = group.series(&Desc::gauge("g", ""), &[]);
+    let counter = group.series(&Desc::counter("c_total", ""), &[]);
+    let generation = group.new_generation();
+    let mut out = Readings::new(5.0);
+    out.begin(BootTime(1));
+    out.set(gauge, 1.5);
+    out.add(counter, 2.0);
+    assert!(group.publish(generation, &out));
+    assert_eq!(group.value(gauge), Some(1.5));
+    out.begin(BootTime(2));
+    group.publish(generation, &out);
+    assert_eq!(group.value(gauge), None);
+    assert_eq!(group.value(counter), None);
+    out.begin(BootTime(3));
+    out.add(counter, -7.0);
+    out.set(gauge, f64::NAN);
+    group.publish(generation, &out);
+    assert_eq!(group.value(counter), Some(2.0));
+    assert_eq!(group.value(gauge), None);
+}
+
+#[test]
+fn a_run_that_was_replaced_can_no_longer_publish() {
+    let group = group();
+    let gauge = group.series(&Desc::gauge("g", ""), &[]);
+    let old = group.new_generation();
+    let new = group.new_generation();
+    let mut out = Readings::new(5.0);
+    out.begin(BootTime(1));
+    out.set(gauge, 1.0);
+    assert!(!group.publish(old, &out));
+    assert_eq!(group.value(gauge), None);
+    assert!(group.publish(new, &out));
+}
+
+#[test]
+fn a_row_grows_stale_after_three_polls_and_at_least_five_seconds() {
+    let group = group();
+    let generation = group.new_generation();
+    let second = 1_000_000_000;
+    group.set_interval(Duration::from_secs(1));
+    assert!(!group.is_fresh(BootTime(second)));
+    let mut out = Readings::new(5.0);
+    out.begin(BootTime(second));
+    group.publish(generation, &out);
+    assert!(group.is_fresh(BootTime(6 * second)));
+    assert!(!group.is_fresh(BootTime(6 * second + 1)));
+    group.set_interval(Duration::from_secs(10));
+    assert!(group.is_fresh(BootTime(31 * second)));
+    assert!(!group.is_fresh(BootTime(31 * second + 1)));
+}
+
+#[test]
+fn a_flood_of_names_is_bounded() {
+    let group = group();
+    let mut last = SeriesId(0);
+    for i in 0..MAX_SERIES_PER_GROUP + 2 {
+        last = group.series(&Desc::gauge(format!("g{i}"), ""), &[]);
+    }
+    assert_eq!(last, SeriesId::NONE);
+    let mut out = Readings::new(5.0);
+    out.begin(BootTime(1));
+    out.set(last, 1.0);
+    out.add(last, 1.0);
+    assert!(out.is_empty());
+    assert_eq!(group.all_series().len(), MAX_SERIES_PER_GROUP);
+}
+
+#[test]
+fn a_snapshot_never_mixes_two_polls() {
+    let group = group();
+    let ids: Vec<_> = (0..200)
+        .map(|i| group.series(&Desc::gauge(format!("g{i}"), ""), &[]))
+        .collect();
+    let generation = group.new_generation();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut out = Readings::new(5.0);
+            for round in 1..20_000u32 {
+                out.begin(BootTime(1));
+                for id in &ids {
+                    out.set(*id, f64::from(round));
+                }
+                group.publish(generation, &out);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut row = Vec::new();
+        while !done.load(Ordering::Relaxed) {
+            row.clear();
+            group.snapshot(BootTime(1), ids.len(), &mut row);
+            assert!(row.iter().all(|v| v.to_bits() == row[0].to_bits()));
+        }
+    });
+}

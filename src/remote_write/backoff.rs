@@ -1,0 +1,66 @@
+//! How long to wait before a request is sent again: ever longer, and not as long as everybody else.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+/// The waits of one request.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    next: Duration,
+    most: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new(least: Duration, most: Duration) -> Backoff {
+        Backoff { next: least, most }
+    }
+
+    /// The next wait: twice as long as the one before, less up to a quarter. What the receiver asks for is waited for at
+    /// least.
+    pub(super) fn wait(&mut self, asked: Option<Duration>) -> Duration {
+        let full = self.next.min(self.most);
+        self.next = full.saturating_mul(2).min(self.most);
+        let part = random() % 1024;
+        let jittered = full - full / 4096 * part as u32;
+        jittered.max(asked.unwrap_or_default())
+    }
+}
+
+/// The standard library's hash keys are the system's random numbers.
+fn random() -> u64 {
+    RandomState::new().hash_one(0u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_with_jitter() {
+        let second = Duration::from_secs(1);
+        let mut all = Vec::new();
+        for _ in 0..50 {
+            let mut backoff = Backoff::new(second, second * 10);
+            for full in [1, 2, 4, 8, 10, 10] {
+                let wait = backoff.wait(None);
+                assert!(
+                    wait <= second * full && wait >= second * full * 3 / 4,
+                    "{wait:?}"
+                );
+                all.push(wait);
+            }
+        }
+        all.sort();
+        all.dedup();
+        assert!(all.len() > 100, "no two boards come back at one moment");
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_more_gets_it() {
+        let mut backoff = Backoff::new(Duration::from_millis(30), Duration::from_secs(5));
+        let asked = Duration::from_secs(60);
+        assert_eq!(backoff.wait(Some(asked)), asked);
+        assert!(backoff.wait(Some(Duration::ZERO)) > Duration::from_millis(40));
+    }
+}

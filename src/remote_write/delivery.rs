@@ -1,0 +1,348 @@
+//! The work of a sender's thread: when to take a batch, how often to send it, when to give up, when to hold everything.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::agreement::{Agreement, Clocks};
+use super::backoff::Backoff;
+use super::feed::{Feed, Most, Pending, Run};
+use super::receiver::{Receiver, Reply};
+use super::report::Report;
+use super::response::Verdict;
+use super::sender::{Control, Ending};
+use super::split::{halves, pieces};
+use super::stats::Stats;
+use crate::config::RemoteWrite;
+use crate::metrics::{Offset, WallClock};
+use crate::sys::clock::BootTime;
+
+/// How often is looked what there is to send.
+const TICK: Duration = Duration::from_millis(250);
+/// How often is looked whether a doubtful clock was set.
+const HOLD: Duration = Duration::from_secs(1);
+/// How often a receiver whose clock differs is asked for it again.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// So many requests more may it cost to find the samples that a receiver refuses.
+const SEARCH: u32 = 128;
+
+/// What a thread works with.
+pub(super) struct Delivery {
+    entry: RemoteWrite,
+    receiver: Receiver,
+    feed: Box<dyn Feed>,
+    clock: Arc<WallClock>,
+    stats: Arc<Stats>,
+    control: Arc<Control>,
+    agreement: Agreement,
+    report: Report,
+    /// What is left of the batch that was taken.
+    in_hand: VecDeque<Vec<Run>>,
+    /// The last batch of which some was refused was not refused altogether: it is worth searching.
+    search_pays: bool,
+    /// Until then all is sent that is left; there is no more waiting.
+    farewell: Option<Instant>,
+}
+
+/// What became of a request in the end.
+enum Fate {
+    Stored,
+    /// Never to be sent again as it is; whether its parts may be.
+    Refused {
+        divisible: bool,
+        reason: String,
+    },
+}
+
+impl Delivery {
+    pub(super) fn new(
+        entry: RemoteWrite,
+        receiver: Receiver,
+        feed: Box<dyn Feed>,
+        clock: Arc<WallClock>,
+        stats: Arc<Stats>,
+        control: Arc<Control>,
+    ) -> Delivery {
+        Delivery {
+            report: Report::new(&entry.name),
+            entry,
+            receiver,
+            feed,
+            clock,
+            stats,
+            control,
+            agreement: Agreement::default(),
+            in_hand: VecDeque::new(),
+            search_pays: true,
+            farewell: None,
+        }
+    }
+
+    /// Works until it is told to end. Gives the feed back.
+    pub(super) fn run(mut self) -> Box<dyn Feed> {
+        let Err(ending) = self.work();
+        if let Ending::Finish(deadline) = ending {
+            self.farewell = Some(deadline);
+            self.feed.finish();
+            // Whatever comes in between is the end of it.
+            let _ = self.finish();
+            self.note();
+        }
+        self.feed
+    }
+
+    fn work(&mut self) -> Result<std::convert::Infallible, Ending> {
+        let mut last = Instant::now();
+        loop {
+            if let Some(ending) = self.control.ending() {
+                return Err(ending);
+            }
+            let pending = self.note();
+            let since = last.elapsed();
+            if self.is_due(pending, since) {
+                last = Instant::now();
+                if self.deliver_next()? {
+                    continue;
+                }
+            }
+            let deadline = self.entry.queue.batch_send_deadline;
+            let left = deadline.saturating_sub(last.elapsed());
+            self.control.wait(TICK.min(left))?;
+        }
+    }
+
+    /// Whether there is enough to send, or was nothing sent for long enough.
+    fn is_due(&self, pending: Pending, since: Duration) -> bool {
+        let queue = &self.entry.queue;
+        let enough = match queue.readings_per_send {
+            Some(readings) => pending.readings >= readings as u64,
+            None => pending.samples >= queue.max_samples_per_send as u64,
+        };
+        enough || since >= queue.batch_send_deadline
+    }
+
+    /// Everything that is left.
+    fn finish(&mut self) -> Result<(), Ending> {
+        // The last marks may not be sent before their time, which is a millisecond away.
+        for _ in 0..2 {
+            while self.deliver_next()? {}
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        Ok(())
+    }
+
+    /// Takes a batch and delivers it, or gives it up. `false`: there was none.
+    fn deliver_next(&mut self) -> Result<bool, Ending> {
+        let offset = self.trusted()?;
+        if self.in_hand.is_empty() {
+            let queue = &self.entry.queue;
+            let most = Most {
+                samples: queue.max_samples_per_send,
+                readings: queue.readings_per_send.unwrap_or(usize::MAX),
+            };
+            let Some(batch) = self.feed.next(&offset, BootTime::now(), most) else {
+                return Ok(false);
+            };
+            self.in_hand = pieces(&batch.runs, queue.max_samples_per_send).into();
+        }
+        while let Some(piece) = self.in_hand.front() {
+            let piece = self.of_age(piece, &offset);
+            self.send(&piece)?;
+            self.in_hand.pop_front();
+        }
+        self.feed.done();
+        self.note();
+        Ok(true)
+    }
+
+    /// The samples that are not too old to be sent.
+    fn of_age(&self, runs: &[Run], offset: &Offset) -> Vec<Run> {
+        let limit = self.entry.queue.sample_age_limit;
+        let oldest = match limit.is_zero() {
+            true => i64::MIN,
+            false => offset.now_ms() - limit.as_millis() as i64,
+        };
+        let mut too_old = 0;
+        let mut runs = runs.to_vec();
+        runs.retain_mut(|run| {
+            let begin = run.samples.partition_point(|(stamp, _)| *stamp < oldest);
+            too_old += run.samples.drain(..begin).count() as u64;
+            !run.samples.is_empty()
+        });
+        if too_old > 0 {
+            self.stats.lose("too_old", too_old);
+        }
+        runs
+    }
+
+    /// Sends some samples until the receiver has them, or has refused them for good.
+    fn send(&mut self, runs: &[Run]) -> Result<(), Ending> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let Fate::Refused { divisible, reason } = self.request(runs)? else {
+            return Ok(());
+        };
+        if !divisible || count(runs) == 1 {
+            self.stats.lose(&reason, count(runs));
+            return Ok(());
+        }
+        let sent = self.stats.numbers().sent;
+        let budget = if self.search_pays { SEARCH } else { 2 };
+        self.search(runs, budget, &reason)?;
+        self.search_pays = self.stats.numbers().sent > sent;
+        Ok(())
+    }
+
+    /// Sends the halves of what was refused, and theirs, so that a bad sample does not cost the good ones beside it. Takes
+    /// a number of requests that it may cost, and returns what is left of it.
+    fn search(&mut self, runs: &[Run], budget: u32, reason: &str) -> Result<u32, Ending> {
+        let Some((first, second)) = halves(runs).filter(|_| budget >= 2) else {
+            self.stats.lose(reason, count(runs));
+            return Ok(budget);
+        };
+        // The first half may use up most of it: so a single bad sample is found wherever it is.
+        let share = (budget - 2) - (budget - 2) / 4;
+        let left = self.search_in(&first, share)?;
+        self.search_in(&second, budget - 2 - share + left)
+    }
+
+    fn search_in(&mut self, half: &[Run], budget: u32) -> Result<u32, Ending> {
+        match self.request(half)? {
+            Fate::Stored => Ok(budget),
+            Fate::Refused { divisible, reason } => {
+                let budget = if divisible { budget } else { 0 };
+                self.search(half, budget, &reason)
+            }
+        }
+    }
+
+    /// Sends these samples in one request, and again, until the receiver has said yes or no.
+    fn request(&mut self, runs: &[Run]) -> Result<Fate, Ending> {
+        let queue = &self.entry.queue;
+        let mut backoff = Backoff::new(queue.min_backoff, queue.max_backoff);
+        let samples = count(runs);
+        loop {
+            self.trusted()?;
+            let reply = self.receiver.post(runs);
+            self.learn(reply.date.as_ref());
+            self.count(&reply);
+            match reply.verdict {
+                Verdict::Stored { unwritten } => {
+                    self.report.fine();
+                    self.stats.change(|numbers| {
+                        numbers.sent += samples - unwritten;
+                        let newest = runs.iter().filter_map(|r| Some(r.samples.last()?.0)).max();
+                        numbers.highest_ms = numbers.highest_ms.max(newest);
+                    });
+                    if unwritten > 0 {
+                        self.stats.lose("not_written", unwritten);
+                    }
+                    return Ok(Fate::Stored);
+                }
+                Verdict::NotUnderstood => self.report.falls_back(&reply.said),
+                Verdict::Refused { written } => {
+                    self.report.refused(reply.status, &reply.said);
+                    let reason = reply
+                        .status
+                        .map_or("too_large".into(), |s| format!("http_{s}"));
+                    if written > 0 {
+                        // It took what it could, and knows what it could not.
+                        self.stats.change(|numbers| numbers.sent += written);
+                        self.stats.lose(&reason, samples - written);
+                        return Ok(Fate::Stored);
+                    }
+                    let divisible = matches!(reply.status, None | Some(400 | 413 | 422));
+                    return Ok(Fate::Refused { divisible, reason });
+                }
+                Verdict::Later(asked) => {
+                    self.report.fails(&reply.said);
+                    self.pause(backoff.wait(asked))?;
+                    self.stats.change(|numbers| numbers.retries += 1);
+                }
+            }
+        }
+    }
+
+    fn count(&self, reply: &Reply) {
+        let outcome = match (reply.verdict, reply.status) {
+            (Verdict::Stored { .. }, _) => "stored",
+            (Verdict::NotUnderstood, _) => "not_understood",
+            (Verdict::Refused { .. }, _) => "refused",
+            (Verdict::Later(_), Some(_)) => "retried",
+            (Verdict::Later(_), None) => "failed",
+        };
+        self.stats.request(outcome, reply.bytes);
+    }
+
+    fn learn(&mut self, date: Option<&Option<String>>) {
+        if let (Some(date), Some(offset)) = (date, self.clock.offset()) {
+            self.agreement.learn(&offset, date.as_deref());
+        }
+    }
+
+    /// Waits until stamps may leave the board: the clock is not plainly wrong, and agrees with the receiver's.
+    fn trusted(&mut self) -> Result<Offset, Ending> {
+        let queue = &self.entry.queue;
+        let mut backoff = Backoff::new(queue.min_backoff, queue.max_backoff);
+        loop {
+            let Some(offset) = self.clock.offset() else {
+                self.hold(true);
+                self.pause(HOLD)?;
+                continue;
+            };
+            let ahead = self.agreement.ahead_ms(&offset);
+            self.stats.change(|numbers| numbers.skew_ms = ahead);
+            match self.agreement.clocks(&offset) {
+                Clocks::Agree => {
+                    self.hold(false);
+                    self.report.clocks_agree();
+                    return Ok(offset);
+                }
+                Clocks::Unknown => {}
+                Clocks::Differ(ahead) => {
+                    self.hold(true);
+                    self.report.clocks_differ(ahead);
+                    self.pause(ASK_AGAIN)?;
+                }
+            }
+            match self.receiver.ask_date() {
+                Ok(date) => self.learn(Some(&date)),
+                Err(why) => {
+                    self.report.fails(&why);
+                    self.pause(backoff.wait(None))?;
+                }
+            }
+        }
+    }
+
+    fn hold(&self, held: bool) {
+        self.stats.change(|numbers| numbers.held = held);
+    }
+
+    /// Waits, if there is still time to wait.
+    fn pause(&self, span: Duration) -> Result<(), Ending> {
+        match self.farewell {
+            Some(deadline) => Err(Ending::Finish(deadline)),
+            None => self.control.wait(span),
+        }
+    }
+
+    /// Says what waits, and what was lost.
+    fn note(&self) -> Pending {
+        let pending = self.feed.pending();
+        let in_hand: u64 = self.in_hand.iter().map(|piece| count(piece)).sum();
+        self.stats.set_losses(self.feed.losses());
+        self.stats
+            .change(|numbers| numbers.pending = pending.samples + in_hand);
+        pending
+    }
+}
+
+fn count(runs: &[Run]) -> u64 {
+    runs.iter().map(|run| run.samples.len() as u64).sum()
+}
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+//! The messages of both generations, as far as they are sent: prometheus.io/docs/specs/prw, remote_write_spec and
+//! remote_write_spec_2_0 (2.0-rc.4).
+
+/// `prometheus.WriteRequest`.
+pub mod v1 {
+    /// The whole of a request.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct WriteRequest {
+        /// Each series once.
+        #[prost(message, repeated, tag = "1")]
+        pub timeseries: Vec<TimeSeries>,
+    }
+
+    /// Some samples of a series.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct TimeSeries {
+        /// All of its labels, sorted by name.
+        #[prost(message, repeated, tag = "1")]
+        pub labels: Vec<Label>,
+        /// Oldest first.
+        #[prost(message, repeated, tag = "2")]
+        pub samples: Vec<Sample>,
+    }
+
+    /// A label.
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Label {
+        /// Its name.
+        #[prost(string, tag = "1")]
+        pub name: String,
+        /// Its value.
+        #[prost(string, tag = "2")]
+        pub value: String,
+    }
+
+    /// A sample.
+    #[derive(Clone, Copy, PartialEq, prost::Message)]
+    pub struct Sample {
+        /// Its value.
+        #[prost(double, tag = "1")]
+        pub value: f64,
+        /// Milliseconds since 1970.
+        #[prost(int64, tag = "2")]
+        pub timestamp: i64,
+    }
+}
+
+/// `io.prometheus.write.v2.Request`.
+pub mod v2 {
+    /// The whole of a request.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Request {
+        /// Every text once; the first is the empty one.
+        #[prost(string, repeated, tag = "4")]
+        pub symbols: Vec<String>,
+        /// Each series once.
+        #[prost(message, repeated, tag = "5")]
+        pub timeseries: Vec<TimeSeries>,
+    }
+
+    /// Some samples of a series.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct TimeSeries {
+        /// Name and value of each label in turn, as places in the symbols; sorted by name.
+        #[prost(uint32, repeated, tag = "1")]
+        pub labels_refs: Vec<u32>,
+        /// Oldest first.
+        #[prost(message, repeated, tag = "2")]
+        pub samples: Vec<Sample>,
+        /// What the series is.
+        #[prost(message, optional, tag = "5")]
+        pub metadata: Option<Metadata>,
+    }
+
+    /// A sample.
+    #[derive(Clone, Copy, PartialEq, prost::Message)]
+    pub struct Sample {
+        /// Its value.
+        #[prost(double, tag = "1")]
+        pub value: f64,
+        /// Milliseconds since 1970.
+        #[prost(int64, tag = "2")]
+        pub timestamp: i64,
+        /// Since when a counter counts, in milliseconds since 1970; 0: not known.
+        #[prost(int64, tag = "3")]
+        pub start_timestamp: i64,
+    }
+
+    /// What a series is.
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    pub struct Metadata {
+        /// Gauge or counter.
+        #[prost(enumeration = "MetricType", tag = "1")]
+        pub r#type: i32,
+        /// The help, as a place in the symbols.
+        #[prost(uint32, tag = "3")]
+        pub help_ref: u32,
+        /// The unit, as a place in the symbols.
+        #[prost(uint32, tag = "4")]
+        pub unit_ref: u32,
+    }
+
+    /// The types that there are here.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+    #[repr(i32)]
+    pub enum MetricType {
+        /// Not said.
+        Unspecified = 0,
+        /// A total that only grows.
+        Counter = 1,
+        /// A value that goes up and down.
+        Gauge = 2,
+    }
+}

@@ -1,0 +1,175 @@
+//! A receiver: asked in the message that it understands, and what it said.
+
+use std::sync::Arc;
+
+use super::encode::Protocol;
+use super::feed::Run;
+use super::response::{judge, Sent, Verdict};
+use crate::config::RemoteWrite;
+use crate::http::client::{shown, Answer, Client, Limits};
+use crate::sys::clock::wall_seconds;
+
+/// So much of what a receiver says is kept for the log.
+const MOST_SAID: usize = 2000;
+
+/// One receiver.
+pub(super) struct Receiver {
+    client: Arc<Client>,
+    url: String,
+    protocol: Protocol,
+    /// It has shown that it understands this message.
+    understood: bool,
+    retry_on_429: bool,
+}
+
+/// What it answered.
+pub(super) struct Reply {
+    pub(super) verdict: Verdict,
+    /// `None`: there was no answer.
+    pub(super) status: Option<u16>,
+    /// What went wrong, for people: the receiver's words as they are.
+    pub(super) said: String,
+    /// Its `Date`; the outer `None`: there was no answer.
+    pub(super) date: Option<Option<String>>,
+    /// Bytes of the request's body.
+    pub(super) bytes: u64,
+}
+
+impl Receiver {
+    /// The receiver of an entry, which was not asked yet. The error is about the proxy.
+    pub(super) fn new(entry: &RemoteWrite) -> Result<Receiver, String> {
+        let limits = Limits {
+            timeout: entry.timeout,
+            body: 64 * 1024,
+        };
+        let client = Client::new(entry.client.clone(), limits).map_err(|e| e.to_string())?;
+        Ok(Receiver {
+            client: Arc::new(client),
+            url: entry.url.clone(),
+            protocol: entry.protocol,
+            understood: false,
+            retry_on_429: entry.queue.retry_on_http_429,
+        })
+    }
+
+    /// For whoever has to break a request off.
+    pub(super) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client)
+    }
+
+    /// Sends the samples.
+    pub(super) fn post(&mut self, runs: &[Run]) -> Reply {
+        let Some(body) = self.protocol.encode(runs) else {
+            return Reply {
+                verdict: Verdict::Refused { written: 0 },
+                status: None,
+                said: "the samples are too many for one request".into(),
+                date: None,
+                bytes: 0,
+            };
+        };
+        let headers = [
+            ("Content-Encoding", "snappy"),
+            ("Content-Type", self.protocol.content_type()),
+            ("X-Prometheus-Remote-Write-Version", self.protocol.version()),
+        ];
+        let bytes = body.len() as u64;
+        let answer = match self.client.post(&self.url, &headers, &body) {
+            Ok(answer) => answer,
+            Err(error) => {
+                return Reply {
+                    verdict: Verdict::Later(None),
+                    status: None,
+                    said: error.to_string(),
+                    date: None,
+                    bytes,
+                }
+            }
+        };
+        let sent = Sent {
+            protocol: self.protocol,
+            understood: self.understood,
+            samples: runs.iter().map(|run| run.samples.len() as u64).sum(),
+            retry_on_429: self.retry_on_429,
+        };
+        let verdict = judge(
+            answer.status,
+            |name| answer.header(name),
+            sent,
+            wall_seconds(),
+        );
+        match verdict {
+            Verdict::Stored { .. } => self.understood = true,
+            Verdict::NotUnderstood => (self.protocol, self.understood) = (Protocol::V1, false),
+            Verdict::Refused { .. } | Verdict::Later(_) => {}
+        }
+        Reply {
+            verdict,
+            status: Some(answer.status),
+            said: self.said(&answer),
+            date: Some(date(&answer)),
+            bytes,
+        }
+    }
+
+    /// Asks what time it is there, by a request that stores nothing.
+    pub(super) fn ask_date(&self) -> Result<Option<String>, String> {
+        let answer = self.client.head(&root(&self.url));
+        answer
+            .map(|answer| date(&answer))
+            .map_err(|error| error.to_string())
+    }
+
+    fn said(&self, answer: &Answer) -> String {
+        let body = String::from_utf8_lossy(&answer.body);
+        let text: String = body
+            .trim()
+            .chars()
+            .take(MOST_SAID)
+            // Lines of their own would pass for lines of our log.
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let status = answer.status;
+        let moved = answer
+            .header("Location")
+            .filter(|_| (300..400).contains(&status));
+        match (moved, text.as_str()) {
+            (Some(to), _) => format!(
+                "{}: status {status}: it is at {}",
+                shown(&self.url),
+                shown(to)
+            ),
+            (None, "") => format!("{}: status {status}", shown(&self.url)),
+            (None, text) => format!("{}: status {status}: {text}", shown(&self.url)),
+        }
+    }
+}
+
+fn date(answer: &Answer) -> Option<String> {
+    answer.header("Date").map(str::to_string)
+}
+
+/// The same server's first page.
+fn root(url: &str) -> String {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let authority = url.get(begin..).unwrap_or_default();
+    let end = authority.find(['/', '?', '#']).unwrap_or(authority.len());
+    format!("{}/", url.get(..begin + end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_of_a_url() {
+        for (url, expected) in [
+            ("http://h:9090/api/v1/write?x=/y", "http://h:9090/"),
+            ("https://[::1]/", "https://[::1]/"),
+            ("http://h", "http://h/"),
+            ("http://h?x", "http://h/"),
+        ] {
+            assert_eq!(root(url), expected);
+        }
+    }
+}

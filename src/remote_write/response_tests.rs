@@ -1,0 +1,149 @@
+//! Tests of `response`.
+
+use super::*;
+
+/// Sun, 06 Nov 1994 08:49:37 GMT.
+const NOW: i64 = 784_111_777;
+const V1: Sent = Sent {
+    protocol: Protocol::V1,
+    understood: false,
+    samples: 5,
+    retry_on_429: true,
+};
+const V2: Sent = Sent {
+    protocol: Protocol::V2,
+    ..V1
+};
+const KNOWN: Sent = Sent {
+    understood: true,
+    ..V2
+};
+
+fn judged(sent: Sent, status: u16, headers: &[(&str, &'static str)]) -> Verdict {
+    let header = |name: &str| {
+        let found = headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| *value)
+    };
+    judge(status, header, sent, NOW)
+}
+
+const SAMPLES: &str = "X-Prometheus-Remote-Write-Samples-Written";
+const STORED: Verdict = Verdict::Stored { unwritten: 0 };
+const REFUSED: Verdict = Verdict::Refused { written: 0 };
+
+#[test]
+fn every_2xx_is_a_success_to_the_first_generation() {
+    for status in [200, 202, 204, 299] {
+        assert_eq!(judged(V1, status, &[]), STORED);
+    }
+    assert_eq!(
+        judged(V1, 204, &[(SAMPLES, "0")]),
+        STORED,
+        "1.0 has no such header"
+    );
+}
+
+#[test]
+fn a_2_0_receiver_says_how_much_it_wrote() {
+    assert_eq!(judged(V2, 204, &[(SAMPLES, "5")]), STORED);
+    assert_eq!(judged(V2, 204, &[(SAMPLES, "900")]), STORED);
+    let some = Verdict::Stored { unwritten: 3 };
+    assert_eq!(judged(V2, 204, &[(SAMPLES, "2")]), some);
+    for nonsense in ["", "-1", "x", "99999999999999999999999"] {
+        let none = Verdict::Stored { unwritten: 5 };
+        assert_eq!(judged(V2, 204, &[(SAMPLES, nonsense)]), none, "{nonsense}");
+    }
+    let exemplars = "X-Prometheus-Remote-Write-Exemplars-Written";
+    let none = Verdict::Stored { unwritten: 5 };
+    assert_eq!(judged(V2, 204, &[(exemplars, "0")]), none);
+    assert_eq!(
+        judged(V2, 400, &[(SAMPLES, "2")]),
+        Verdict::Refused { written: 2 }
+    );
+}
+
+#[test]
+fn a_1_x_receiver_is_found_out() {
+    assert_eq!(
+        judged(V2, 204, &[]),
+        Verdict::NotUnderstood,
+        "stored nothing"
+    );
+    assert_eq!(judged(V2, 415, &[]), Verdict::NotUnderstood);
+    assert_eq!(judged(V2, 400, &[]), Verdict::NotUnderstood);
+    assert_eq!(
+        judged(KNOWN, 415, &[]),
+        Verdict::NotUnderstood,
+        "it was replaced by another"
+    );
+    assert_eq!(judged(KNOWN, 400, &[]), REFUSED);
+    assert_eq!(judged(KNOWN, 204, &[]), Verdict::NotUnderstood);
+    assert_eq!(judged(V1, 415, &[]), REFUSED, "there is no other");
+    assert_eq!(judged(V2, 404, &[]), REFUSED);
+}
+
+#[test]
+fn what_is_refused_is_never_sent_again() {
+    for status in [400, 401, 403, 404, 408, 409, 413, 415, 422, 499] {
+        assert_eq!(
+            judged(V1, status, &[("Retry-After", "1")]),
+            REFUSED,
+            "{status}"
+        );
+    }
+    let strict = Sent {
+        retry_on_429: false,
+        ..V1
+    };
+    assert_eq!(judged(strict, 429, &[]), REFUSED);
+}
+
+#[test]
+fn what_may_pass_is_sent_later() {
+    for status in [429, 500, 501, 502, 503, 504, 599] {
+        assert_eq!(judged(V1, status, &[]), Verdict::Later(None), "{status}");
+        assert_eq!(judged(KNOWN, status, &[]), Verdict::Later(None), "{status}");
+    }
+    for status in [100, 199, 301, 307, 308, 600, 999] {
+        assert_eq!(
+            judged(V1, status, &[("Retry-After", "1")]),
+            Verdict::Later(None),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn a_receiver_says_when_to_come_again() {
+    let after = |value: &'static str| judged(V1, 503, &[("Retry-After", value)]);
+    let seconds = |n| Verdict::Later(Some(Duration::from_secs(n)));
+    assert_eq!(after("0"), seconds(0));
+    assert_eq!(after(" 120 "), seconds(120));
+    assert_eq!(after("86400"), seconds(300), "no longer than that");
+    assert_eq!(after("99999999999999999999999999"), seconds(300));
+    assert_eq!(after("Sun, 06 Nov 1994 08:50:07 GMT"), seconds(30));
+    assert_eq!(after("Sun Nov  6 08:50:07 1994"), seconds(30));
+    assert_eq!(
+        after("Sun, 06 Nov 1994 08:49:07 GMT"),
+        seconds(0),
+        "in the past"
+    );
+    assert_eq!(after("Fri, 31 Dec 9999 23:59:59 GMT"), seconds(300));
+    for nonsense in [
+        "",
+        "-1",
+        "1.5",
+        "soon",
+        "1 2",
+        "+3",
+        "Sun, 99 Nov 1994 08:50:07 GMT",
+    ] {
+        assert_eq!(after(nonsense), Verdict::Later(None), "{nonsense}");
+    }
+    // Its own clock counts, whatever ours says.
+    let date = [
+        ("Date", "Sat, 05 Nov 1994 08:49:37 GMT"),
+        ("Retry-After", "Sat, 05 Nov 1994 08:49:40 GMT"),
+    ];
+    assert_eq!(judged(V1, 503, &date), seconds(3));
+}
