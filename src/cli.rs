@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::collector;
 use crate::config::{self, Config, Given, Preset, PRESETS};
 use crate::config_server;
 use crate::doctor::{self, Report};
@@ -22,6 +23,7 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
 {usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
        edge-metrics-exporter config-server [--store DIR|etcd://HOST:PORT/PREFIX] [OPTIONS]
+       edge-metrics-exporter collect [--prometheus.url URL] [--interval SECONDS] [--namespace NAME] [OPTIONS]
 
   run (the default)      meters to http://localhost:9100/metrics
   demo                   the same on a simulated board
@@ -32,6 +34,9 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
                          http://localhost:8080/devices, /sd; --store says where they are kept
                          (/var/lib/edge-metrics-exporter/devices); --management.allow-remote has
                          changes taken from other machines too
+  collect                energy of nodes and pods out of Prometheus, as CSV and as a stream:
+                         http://localhost:8000/nodes, ws://localhost:8000/metrics; the flags count
+                         more than PROMETHEUSSERVER, UPDATE_INTERVAL and NAMESPACE
 {presets}
 Options:
   --config FILE                   the configuration; else $LOCAL_CONFIG_PATH, else ./config.yaml,
@@ -72,6 +77,7 @@ enum Role {
     CheckConfig(Option<PathBuf>),
     ConfigServer(config_server::Options),
     Preset(&'static Preset, Given),
+    Collect(collector::Options),
 }
 
 struct Arguments {
@@ -174,6 +180,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lexopt::Error>
                     },
                     Some("check-config") => Role::CheckConfig(None),
                     Some("config-server") => Role::ConfigServer(Default::default()),
+                    Some("collect") => Role::Collect(collector::Options::default()),
                     Some(name) => match Preset::named(name) {
                         Some(preset) => Role::Preset(preset, Given::default()),
                         None => return Err(Value(word).unexpected()),
@@ -193,6 +200,11 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lexopt::Error>
                 match &mut arguments.role {
                     Role::Preset(preset, given) if preset.has_flag(&flag) => {
                         given.flags.push((flag, parser.value()?.string()?));
+                    }
+                    Role::Collect(options)
+                        if collector::FLAGS.iter().any(|(known, _)| *known == flag) =>
+                    {
+                        options.flags.push((flag, parser.value()?.string()?));
                     }
                     _ => return Err(Long(&flag).unexpected()),
                 }
@@ -259,6 +271,17 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     roots: arguments.roots,
                 },
                 signals,
+            )
+        }
+        Role::Collect(options) => {
+            let signals = block_signals()?;
+            collector::run(
+                &collector::Options {
+                    config: arguments.config,
+                    listen_address: arguments.listen_address,
+                    ..options
+                },
+                &signals,
             )
         }
         Role::Demo => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::diagnose::Diagnostic;
 use super::model::Config;
-use super::read::{unknown, Reading};
+use super::read::{unknown, Keys, Reading};
 
 /// The most unknown keys that are named one by one.
 const MAX_NAMED: usize = 20;
@@ -15,11 +15,9 @@ pub(super) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
         mut config,
         enabled_metrics,
         empty,
-        unknown: unknown_keys,
-        idle,
-        known,
+        keys,
     } = reading;
-    let mut warnings = Vec::new();
+    let mut warnings = key_warnings(text, &keys);
     let mut warn = |path: &[&str], message: String| {
         warnings.push(Diagnostic::at_key(text, path, message));
     };
@@ -40,18 +38,6 @@ pub(super) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
     if empty {
         let message = "the file holds no settings: all have their defaults";
         warn(&[], message.into());
-    }
-    for path in unknown_keys.iter().take(MAX_NAMED) {
-        let keys: Vec<&str> = path.iter().map(String::as_str).collect();
-        warn(&keys, unknown(path, &known));
-    }
-    if let Some(more) = unknown_keys.len().checked_sub(MAX_NAMED).filter(|&n| n > 0) {
-        warn(&[], format!("{more} more unknown keys"));
-    }
-
-    for (path, message) in idle {
-        let keys: Vec<&str> = path.iter().map(String::as_str).collect();
-        warn(&keys, message);
     }
 
     let none = config.metrics.as_ref().is_none_or(BTreeMap::is_empty);
@@ -102,6 +88,24 @@ pub(super) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
         )
     });
     Ok((config, warnings))
+}
+
+/// A warning for each key that nobody knows, or that has no effect.
+pub(super) fn key_warnings(text: &str, keys: &Keys) -> Vec<Diagnostic> {
+    let warning = |path: &Vec<String>| {
+        let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+        Diagnostic::at_key(text, &steps, unknown(path, &keys.known))
+    };
+    let named = keys.unknown.iter().take(MAX_NAMED).map(warning);
+    let more = keys.unknown.len().checked_sub(MAX_NAMED);
+    let more = more
+        .filter(|&n| n > 0)
+        .map(|more| Diagnostic::at_key(text, &[], format!("{more} more unknown keys")));
+    let idle = keys.idle.iter().map(|(path, message)| {
+        let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+        Diagnostic::at_key(text, &steps, message.clone())
+    });
+    named.chain(more).chain(idle).collect()
 }
 
 /// Seed 001's old list becomes `metrics`, unless that has names itself, as in the original. Says what was done.

@@ -9,6 +9,7 @@
 //! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
 mod check;
+mod collector;
 mod configuration;
 mod diagnose;
 mod document;
@@ -23,6 +24,7 @@ mod proposal;
 mod read;
 mod remote_write;
 mod secret;
+mod settings;
 mod shelly;
 mod show;
 mod show_remote_write;
@@ -33,6 +35,7 @@ mod watch;
 
 pub mod lines;
 
+pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
 pub use configuration::Configuration;
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
@@ -48,6 +51,7 @@ pub use proposal::{Change, Proposal};
 pub use read::known_keys;
 pub use remote_write::{Queue, RemoteWrite};
 pub use secret::Secret;
+pub use settings::Setting;
 pub use show::to_json;
 pub use store::{NotSet, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};

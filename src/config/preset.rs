@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::diagnose::Origin;
 use super::load::{self, Loaded};
+use super::settings::{self, merge, Setting};
 use super::tree::{self, Node};
 use super::{check, read};
 
@@ -121,17 +122,9 @@ impl Preset {
         {
             return Err(head.missing);
         }
-        for setting in &settings {
-            let place = place(&mut root, setting.key.split('.'));
-            *place = scalar(&setting.value);
-        }
-        let reading = read::read(&root).map_err(|problem| {
-            let key = problem.dotted();
-            match settings.iter().rev().find(|setting| setting.key == key) {
-                Some(setting) => format!("{}: {}", setting.from, problem.locate("").message),
-                None => problem.locate(&text).with(&origin).to_string(),
-            }
-        })?;
+        settings::apply(&settings, &mut root);
+        let reading = read::read(&root)
+            .map_err(|problem| settings::explain(problem, &settings, &text, &origin))?;
         let (config, warnings) =
             check::check(&text, reading).map_err(|e| e.with(&origin).to_string())?;
         Ok(Loaded {
@@ -153,14 +146,6 @@ impl Preset {
         }
         Ok((head, root))
     }
-}
-
-/// A key set from outside.
-struct Setting {
-    /// By what: a flag, a variable, an argument.
-    from: String,
-    key: String,
-    value: String,
 }
 
 impl Head {
@@ -219,56 +204,6 @@ impl Head {
         }));
         settings.extend(named("--", &self.flags, &given.flags));
         settings
-    }
-}
-
-/// Lays `over` over `base`: mappings key by key, all else as a whole. What is empty changes nothing.
-fn merge(base: &mut Node, over: Node) {
-    match (base, over) {
-        (_, Node::Null) => {}
-        (Node::Map(base), Node::Map(over)) => {
-            for (key, node) in over {
-                match base.iter_mut().find(|(known, _)| *known == key) {
-                    Some((_, value)) => merge(value, node),
-                    None => base.push((key, node)),
-                }
-            }
-        }
-        (base, over) => *base = over,
-    }
-}
-
-/// The place of a key, made if it is not there.
-fn place<'n, 'k>(node: &'n mut Node, mut path: impl Iterator<Item = &'k str>) -> &'n mut Node {
-    let Some(key) = path.next() else {
-        return node;
-    };
-    if !matches!(node, Node::Map(_)) {
-        *node = Node::Map(Vec::new());
-    }
-    let Node::Map(entries) = node else {
-        return node;
-    };
-    let at = entries.iter().position(|(known, _)| known == key);
-    let at = at.unwrap_or_else(|| {
-        entries.push((key.to_owned(), Node::Null));
-        entries.len() - 1
-    });
-    place(&mut entries[at].1, path)
-}
-
-/// A value as the configuration would have it, had it been written there without quotes.
-fn scalar(text: &str) -> Node {
-    let number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
-    match text {
-        "true" => Node::Bool(true),
-        "false" => Node::Bool(false),
-        _ if !text.chars().all(number) => Node::Text(text.to_owned()),
-        _ => match (text.parse(), text.parse()) {
-            (Ok(whole), _) => Node::Int(whole),
-            (_, Ok(float)) => Node::Float(float),
-            _ => Node::Text(text.to_owned()),
-        },
     }
 }
 

@@ -20,7 +20,7 @@ fn every_preset_is_a_good_configuration() {
         let (head, root) = preset.parse().unwrap();
         let reading = read::read(&root).unwrap();
         assert_eq!(
-            reading.unknown,
+            reading.keys.unknown,
             Vec::<Vec<String>>::new(),
             "{}",
             preset.name
@@ -100,16 +100,6 @@ fn a_file_lies_over_the_preset_and_below_what_is_given() {
     assert!(config.udp.start_at_zero, "as the preset has it");
     assert_eq!(warnings[0].line, Some(3));
     assert!(wrong.contains(":1:11: "), "{wrong}");
-}
-
-#[test]
-fn values_are_what_they_would_be_in_the_file() {
-    assert_eq!(scalar("5000"), Node::Int(5000));
-    assert_eq!(scalar("0.1"), Node::Float(0.1));
-    assert_eq!(scalar("true"), Node::Bool(true));
-    for text in ["192.168.1.7", "inf", "nan", "1e3", "", "-", "http://x"] {
-        assert_eq!(scalar(text), Node::Text(text.into()), "{text}");
-    }
 }
 
 /// The original's own numbers.

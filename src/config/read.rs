@@ -17,6 +17,12 @@ pub(super) struct Reading {
     pub(super) enabled_metrics: Option<Vec<String>>,
     /// Nobody wrote anything.
     pub(super) empty: bool,
+    pub(super) keys: Keys,
+}
+
+/// Which keys there are in a file, and which there could be.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
     /// Keys of the file that no one took: their path.
     pub(super) unknown: Vec<Vec<String>>,
     /// Keys that are understood and have no effect: their path, and what there is to say.
@@ -55,29 +61,44 @@ impl Problem {
     }
 }
 
+/// The keys of a whole file.
+fn top(root: &Node) -> Result<&[(String, Node)], Problem> {
+    match root {
+        Node::Null => Ok(&[]),
+        Node::Map(entries) => Ok(entries),
+        _ => Err(Problem {
+            path: Vec::new(),
+            key: false,
+            message: format!(
+                "the file is {}: write settings, `key: value`, one a line",
+                root.found()
+            ),
+        }),
+    }
+}
+
+/// Takes another configuration than the exporter's out of a document: `schema` asks for its keys.
+pub(super) fn read_as<'n>(
+    root: &'n Node,
+    keys: &mut Keys,
+    schema: impl FnOnce(&mut Section<'n, '_>) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let mut section = Section::new(Vec::new(), top(root)?, keys);
+    schema(&mut section)?;
+    section.finish();
+    Ok(())
+}
+
 /// Takes the configuration out of the document.
 pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
-    let entries: &[(String, Node)] = match root {
-        Node::Null => &[],
-        Node::Map(entries) => entries,
-        _ => {
-            return Err(Problem {
-                path: Vec::new(),
-                key: false,
-                message: format!(
-                    "the file is {}: write settings, `key: value`, one a line",
-                    root.found()
-                ),
-            })
-        }
-    };
+    let entries = top(root)?;
     let mut reading = Reading {
         empty: entries.is_empty(),
         ..Reading::default()
     };
     let mut config = Config::default();
 
-    let mut top = Section::new(Vec::new(), entries, &mut reading);
+    let mut top = Section::new(Vec::new(), entries, &mut reading.keys);
     top.set("device_type", values::device_type, &mut config.device_type)?;
     top.set("interval", values::seconds, &mut config.interval)?;
     top.set("port", values::port_or_off, &mut config.port)?;
@@ -218,7 +239,7 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
 
 /// Every key there is, dotted (`jetson.sudo`), sections included, in the order of the template.
 pub fn known_keys() -> Vec<String> {
-    read(&Node::Null).map_or_else(|_| Vec::new(), |reading| reading.known)
+    read(&Node::Null).map_or_else(|_| Vec::new(), |reading| reading.keys.known)
 }
 
 /// One mapping of the file, or one that is not there.
@@ -227,16 +248,16 @@ pub(super) struct Section<'n, 'r> {
     path: Vec<String>,
     entries: &'n [(String, Node)],
     taken: Vec<&'static str>,
-    reading: &'r mut Reading,
+    keys: &'r mut Keys,
 }
 
 impl<'n, 'r> Section<'n, 'r> {
-    fn new(path: Vec<String>, entries: &'n [(String, Node)], reading: &'r mut Reading) -> Self {
+    fn new(path: Vec<String>, entries: &'n [(String, Node)], keys: &'r mut Keys) -> Self {
         Self {
             path,
             entries,
             taken: Vec::new(),
-            reading,
+            keys,
         }
     }
 
@@ -249,8 +270,8 @@ impl<'n, 'r> Section<'n, 'r> {
     fn node(&mut self, key: &'static str) -> Option<&'n Node> {
         self.taken.push(key);
         let known = dotted(&self.path(key));
-        if !self.reading.known.contains(&known) {
-            self.reading.known.push(known);
+        if !self.keys.known.contains(&known) {
+            self.keys.known.push(known);
         }
         let (_, node) = self.entries.iter().find(|(name, _)| name == key)?;
         Some(node)
@@ -324,7 +345,7 @@ impl<'n, 'r> Section<'n, 'r> {
         if self.entries.iter().any(|(name, _)| name == key) {
             let path = self.path(key);
             let message = format!("`{}` has no effect: {why}", dotted(&path));
-            self.reading.idle.push((path, message));
+            self.keys.idle.push((path, message));
         }
     }
 
@@ -363,7 +384,7 @@ impl<'n, 'r> Section<'n, 'r> {
                 })
             }
         };
-        let mut section = Section::new(self.path(key), entries, self.reading);
+        let mut section = Section::new(self.path(key), entries, self.keys);
         inside(&mut section)?;
         section.finish();
         Ok(())
@@ -403,7 +424,7 @@ impl<'n, 'r> Section<'n, 'r> {
             }
         };
         if items.is_empty() {
-            let _ = inside(&mut Section::new(self.path(key), &[], self.reading));
+            let _ = inside(&mut Section::new(self.path(key), &[], self.keys));
         }
         items
             .into_iter()
@@ -417,7 +438,7 @@ impl<'n, 'r> Section<'n, 'r> {
                         path,
                     });
                 };
-                let mut section = Section::new(path, entries, self.reading);
+                let mut section = Section::new(path, entries, self.keys);
                 let read = inside(&mut section)?;
                 section.finish();
                 Ok(read)
@@ -438,7 +459,7 @@ impl<'n, 'r> Section<'n, 'r> {
     fn finish(self) {
         for (key, _) in self.entries {
             if !self.taken.contains(&key.as_str()) {
-                self.reading.unknown.push(self.path(key));
+                self.keys.unknown.push(self.path(key));
             }
         }
     }
@@ -523,7 +544,7 @@ mod tests {
                 assert!(lists.iter().any(|list| key.starts_with(list)), "{key}");
                 continue;
             };
-            assert_eq!(reading.unknown, Vec::<Vec<String>>::new(), "{key}");
+            assert_eq!(reading.keys.unknown, Vec::<Vec<String>>::new(), "{key}");
         }
     }
 }

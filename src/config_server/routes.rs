@@ -13,7 +13,8 @@ use super::device_id::DeviceId;
 use super::etag::Verdict;
 use super::store::Stored;
 use super::{access, changes, reload, sd, Central};
-use crate::http::{rfc3339, Handler, Method, Request, Response};
+use crate::http::{Handler, Method, Request, Response};
+use crate::sys::calendar::rfc3339;
 
 /// Answers every request, and counts it.
 pub(super) fn handler(central: Arc<Central>) -> Arc<Handler> {

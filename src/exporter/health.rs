@@ -6,8 +6,8 @@ use serde_json::{json, Map, Value};
 
 use super::Exporter;
 use crate::config::{Origin, Status};
-use crate::http::rfc3339;
 use crate::sources::Running;
+use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 

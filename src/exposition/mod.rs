@@ -1,5 +1,6 @@
 //! Snapshots as text: what a scrape answers with. Pure: a snapshot and a format in, bytes out.
 
+pub mod csv;
 mod multirate;
 mod negotiate;
 mod number;

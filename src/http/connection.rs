@@ -11,9 +11,10 @@ use super::date::imf_fixdate;
 use super::head::{parse_head, Head, HeadError};
 use super::limits::{Form, Limits, CHUNK};
 use super::request::Request;
-use super::response::Response;
+use super::response::{Response, TakeOver};
 use super::seats::Guest;
 use super::stream::{write_both, Stream};
+use super::upgraded::Upgraded;
 use super::Handler;
 use crate::sys::clock::wall_seconds;
 
@@ -33,9 +34,18 @@ pub(super) fn serve<S: Stream>(
         written: Vec::new(),
         date: (i64::MIN, String::new()),
     };
-    let end = connection.requests(peer, guest, handler);
-    if let Err(End::Refused(why)) = end {
-        connection.refuse(why);
+    match connection.requests(peer, guest, handler) {
+        Ok(()) | Err(End::Gone) => {}
+        Err(End::Refused(why)) => connection.refuse(why),
+        Err(End::TakenOver(take_over)) => {
+            // Else the connection is lost, of which there is nobody to tell.
+            if let Ok(stream) = connection.stream.into_duplex() {
+                take_over(Upgraded {
+                    stream,
+                    received: connection.received,
+                });
+            }
+        }
     }
 }
 
@@ -45,6 +55,8 @@ enum End {
     Gone,
     /// The client is told why.
     Refused(HeadError),
+    /// It is HTTP's no longer.
+    TakenOver(TakeOver),
 }
 
 impl From<HeadError> for End {
@@ -88,9 +100,14 @@ impl<S: Stream> Connection<'_, S> {
             let answer = catch_unwind(AssertUnwindSafe(|| handler(&request)));
             // The panic's own message is on stderr by now.
             let broken = answer.is_err();
-            let answer = answer.unwrap_or_else(|_| Response::text(500, "this request met a bug\n"));
+            let mut answer =
+                answer.unwrap_or_else(|_| Response::text(500, "this request met a bug\n"));
             let kept = kept && !broken && !guest.is_closing();
+            let take_over = answer.take_over();
             self.answer(answer, &request.method, &request.version, kept)?;
+            if let Some(take_over) = take_over {
+                return Err(End::TakenOver(take_over));
+            }
             if !kept {
                 self.end_politely(guest);
                 return Ok(());

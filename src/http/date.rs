@@ -1,87 +1,25 @@
-//! Dates for headers (RFC 9110, 5.6.7), read in all three formats, and for programs (RFC 3339), for any number of seconds.
+//! The date of a header (RFC 9110, 5.6.7), for any number of seconds, and read in all three formats.
+
+use crate::sys::calendar::{civil, seconds_of, Civil};
 
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// The last second of the year 9999, the last that the format can say.
-const LAST: i64 = 253_402_300_799;
-
-/// `1994-11-06T08:49:37Z` (RFC 3339), from seconds since 1970, of the same range.
-pub fn rfc3339(seconds: i64) -> String {
-    let Civil {
-        year,
-        month,
-        day,
-        second,
-        ..
-    } = Civil::new(seconds);
-    format!(
-        "{year:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-        month + 1,
-        day + 1,
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, from seconds since 1970; moments outside 1970 to 9999 become the nearest inside.
 pub(super) fn imf_fixdate(seconds: i64) -> String {
     const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    let Civil {
-        year,
-        month,
-        day,
-        days,
-        second,
-    } = Civil::new(seconds);
+    let at = civil(seconds);
     format!(
-        "{}, {:02} {} {year} {:02}:{:02}:{:02} GMT",
-        WEEKDAYS[(days % 7) as usize],
-        day + 1,
-        MONTHS[month],
-        second / 3600,
-        second / 60 % 60,
-        second % 60
+        "{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
+        WEEKDAYS[at.weekday as usize],
+        at.day,
+        MONTHS[at.month as usize - 1],
+        at.year,
+        at.hour,
+        at.minute,
+        at.second
     )
-}
-
-/// A moment by the calendar; month and day from 0.
-struct Civil {
-    year: u64,
-    month: usize,
-    day: u64,
-    /// Days since 1970.
-    days: u64,
-    /// Seconds since midnight.
-    second: u64,
-}
-
-impl Civil {
-    fn new(seconds: i64) -> Civil {
-        let seconds = seconds.clamp(0, LAST) as u64;
-        let (days, second) = (seconds / 86_400, seconds % 86_400);
-        let mut year = 1970;
-        let mut day = days;
-        // At most 8029 rounds, and once a second: plainer than the closed form.
-        while day >= year_days(year) {
-            day -= year_days(year);
-            year += 1;
-        }
-        let mut month = 0;
-        while day >= month_days(year, month) {
-            day -= month_days(year, month);
-            month += 1;
-        }
-        Civil {
-            year,
-            month,
-            day,
-            days,
-            second,
-        }
-    }
 }
 
 /// Seconds since 1970 of a date in one of the three formats: `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94
@@ -97,26 +35,23 @@ pub fn parse_date(text: &str) -> Option<i64> {
         [_, month, day, time, year] => (day, month, year, time),
         _ => return None,
     };
-    let month = MONTHS.iter().position(|name| name == month)? as u64;
     let mut year = number(year)?;
     if year < 100 {
         year += if year < 70 { 2000 } else { 1900 };
     }
-    let day = number(day)?;
-    if !(1970..=9999).contains(&year) || day == 0 || day > month_days(year, month as usize) {
-        return None;
-    }
     let clock: Vec<u64> = time.split(':').map_while(number).take(4).collect();
-    let [hour @ 0..=23, minute @ 0..=59, second @ 0..=60] = clock[..] else {
+    let [hour, minute, second] = clock[..] else {
         return None;
     };
-    let days: u64 = (1970..year).map(year_days).sum::<u64>()
-        + (0..month)
-            .map(|m| month_days(year, m as usize))
-            .sum::<u64>()
-        + day
-        - 1;
-    i64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()
+    seconds_of(&Civil {
+        year,
+        month: MONTHS.iter().position(|name| name == month)? as u64 + 1,
+        day: number(day)?,
+        weekday: 0,
+        hour,
+        minute,
+        second,
+    })
 }
 
 /// Digits, and few of them.
@@ -125,29 +60,9 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-fn leap(year: u64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn year_days(year: u64) -> u64 {
-    365 + u64::from(leap(year))
-}
-
-fn month_days(year: u64, month: usize) -> u64 {
-    const DAYS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    DAYS[month] + u64::from(month == 1 && leap(year))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stamps_for_programs() {
-        assert_eq!(rfc3339(784_111_777), "1994-11-06T08:49:37Z");
-        assert_eq!(rfc3339(-1), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(i64::MAX), "9999-12-31T23:59:59Z");
-    }
 
     #[test]
     fn dates_of_every_kind() {
@@ -176,7 +91,7 @@ mod tests {
             951_782_400,
             2_147_483_648,
             4_107_542_400,
-            LAST,
+            253_402_300_799,
         ] {
             assert_eq!(parse_date(&imf_fixdate(seconds)), Some(seconds));
         }

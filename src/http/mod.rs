@@ -7,7 +7,8 @@
 //! * `seats` holds the bounds: so many connections in all and per peer, and who has to go for a newcomer;
 //! * `connection` is one client: read a head, read a body, call the handler, write the answer, again;
 //! * [`parse_head`] is pure, and strict: what two readers could understand differently is refused;
-//! * `stream` is a byte stream with a deadline, so that TLS can be put between socket and connection.
+//! * `stream` is a byte stream with a deadline, so that TLS can be put between socket and connection;
+//! * [`Response::switching`] gives a connection away to another protocol; `websocket` is one.
 //!
 //! Every bound and deadline is in [`Limits`].
 //!
@@ -26,10 +27,12 @@ mod request;
 mod response;
 mod seats;
 mod stream;
+mod upgraded;
+pub mod websocket;
 
 pub use access::{foreign_page, is_local};
 pub use address::{bind, BindError};
-pub use date::{parse_date, rfc3339};
+pub use date::parse_date;
 pub use head::{parse_head, Head, HeadError};
 pub use limits::{Form, Limits};
 pub use listener::Server;
@@ -37,6 +40,7 @@ pub use rate::Rate;
 pub use request::Request;
 pub use response::Response;
 pub use tiny_http::{HTTPVersion, Header, Method, StatusCode};
+pub use upgraded::{Duplex, Upgraded};
 
 /// What answers requests. It runs on the connection's thread, many at a time.
 pub type Handler = dyn Fn(&Request) -> Response + Send + Sync;

@@ -6,6 +6,7 @@ use serde_json::{json, Value};
 use tiny_http::{HTTPVersion, Header, StatusCode};
 
 use super::head::is_token;
+use super::upgraded::Upgraded;
 
 /// Who we are, in every answer: tiny_http would otherwise name itself.
 const SERVER: (&str, &str) = ("Server", "edge-metrics-exporter");
@@ -21,12 +22,14 @@ const OURS: [&str; 8] = [
     "Upgrade",
 ];
 
-/// An answer. (One that takes the stream over, as a WebSocket does, would be one more field here, and one more branch
-/// where `connection` has written the head.)
+/// An answer.
 pub struct Response {
     status: u16,
     headers: Vec<Header>,
     body: Vec<u8>,
+    /// The protocol that is switched to, or could be.
+    upgrade: Option<&'static str>,
+    take_over: Option<TakeOver>,
     done: Done,
 }
 
@@ -43,9 +46,35 @@ impl Response {
             status,
             headers: Vec::with_capacity(4),
             body: body.into(),
+            upgrade: None,
+            take_over: None,
             done: Done(None),
         };
         response.with_header("Content-Type", content_type)
+    }
+
+    /// 101: from here on the connection speaks another protocol, and is `take_over`'s. That is called on the connection's
+    /// thread once the answer has been written; what was connected counts no longer among the server's connections, and
+    /// is not ended with it.
+    pub fn switching(
+        protocol: &'static str,
+        take_over: impl FnOnce(Upgraded) + Send + 'static,
+    ) -> Self {
+        Response {
+            status: 101,
+            headers: Vec::with_capacity(4),
+            body: Vec::new(),
+            upgrade: Some(protocol),
+            take_over: Some(Box::new(take_over)),
+            done: Done(None),
+        }
+    }
+
+    /// Says that this protocol could be switched to: a 426 has to (RFC 9110, 15.5.22).
+    #[must_use]
+    pub fn offering(mut self, protocol: &'static str) -> Self {
+        self.upgrade = Some(protocol);
+        self
     }
 
     /// An answer of plain text in UTF-8.
@@ -112,7 +141,12 @@ impl Response {
 
     /// Whether this status comes with a body (RFC 9110, 6.4.1).
     pub(super) fn has_body(&self) -> bool {
-        !matches!(self.status, 204 | 304)
+        !matches!(self.status, 101 | 204 | 304)
+    }
+
+    /// What is to have the connection once this is written.
+    pub(super) fn take_over(&mut self) -> Option<TakeOver> {
+        self.take_over.take()
     }
 
     /// Writes the head to `out`. The headers are gone afterwards; what is left is the body.
@@ -140,19 +174,29 @@ impl Response {
         .with_chunked_threshold(usize::MAX);
         // A Vec takes everything.
         let _ = answer.raw_print(&mut *out, version.clone(), &[], true, None);
-        // tiny_http lets nobody say what becomes of the connection, so that is put in before the empty line; and it gives
+        // tiny_http lets nobody say what becomes of the connection, nor what it could, so that is put in before the empty line; and it gives
         // a length also to what must not have one (RFC 9110, 8.6).
         let no_length = b"Content-Length: 0\r\n\r\n";
         let cut = match self.status {
-            204 | 304 if out.ends_with(no_length) => no_length.len(),
+            101 | 204 | 304 if out.ends_with(no_length) => no_length.len(),
             _ => 2,
         };
         out.truncate(out.len().saturating_sub(cut));
-        out.extend_from_slice(match (keep_alive, *version >= (1, 1)) {
-            (false, _) => b"Connection: close\r\n\r\n",
-            (true, false) => b"Connection: keep-alive\r\n\r\n",
-            (true, true) => b"\r\n",
-        });
+        if let Some(protocol) = self.upgrade {
+            out.extend_from_slice(format!("Upgrade: {protocol}\r\n").as_bytes());
+        }
+        let kept = match (keep_alive, *version >= (1, 1)) {
+            _ if self.status == 101 => None,
+            (false, _) => Some("close"),
+            (true, false) => Some("keep-alive"),
+            (true, true) => None,
+        };
+        let upgrade = self.upgrade.map(|_| "Upgrade");
+        let options: Vec<_> = kept.into_iter().chain(upgrade).collect();
+        if !options.is_empty() {
+            out.extend_from_slice(format!("Connection: {}\r\n", options.join(", ")).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Tells whoever waits for it how it went.
@@ -172,6 +216,8 @@ impl fmt::Debug for Response {
 }
 
 type Callback = Box<dyn FnOnce(bool) + Send>;
+/// What a connection is given to when it is HTTP's no longer.
+pub(super) type TakeOver = Box<dyn FnOnce(Upgraded) + Send>;
 
 /// Calls back once: as told, or with `false` when it is dropped.
 struct Done(Option<Callback>);
@@ -250,6 +296,28 @@ mod tests {
         for status in [0, 100, 199, 600, u16::MAX] {
             assert_eq!(Response::text(status, "").status(), 500);
         }
+    }
+
+    #[test]
+    fn a_protocol_is_switched_to_or_offered() {
+        let switching = Response::switching("websocket", drop).with_header("X", "y");
+        assert_eq!(
+            head(switching, HTTPVersion(1, 1), true),
+            "HTTP/1.1 101 Switching Protocols\r\nX: y\r\nServer: edge-metrics-exporter\r\nDate: now\r\n\
+             Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+        );
+        let offering = || Response::text(426, "").offering("websocket");
+        let offered = head(offering(), HTTPVersion(1, 1), true);
+        assert!(offered.contains("\r\nUpgrade: websocket\r\n"), "{offered}");
+        assert!(
+            offered.ends_with("\r\nConnection: Upgrade\r\n\r\n"),
+            "{offered}"
+        );
+        let last = head(offering(), HTTPVersion(1, 1), false);
+        assert!(
+            last.ends_with("\r\nConnection: close, Upgrade\r\n\r\n"),
+            "{last}"
+        );
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::upgraded::{Duplex, Plain};
+
 /// What a connection needs of its transport.
 pub(super) trait Stream: Read + Write {
     /// From now on reads and writes fail with `TimedOut` once this moment has come.
@@ -16,6 +18,8 @@ pub(super) trait Stream: Read + Write {
     fn finish(&mut self);
     /// Throws away what is not sent yet, so that the kernel need not keep it for a client that does not take it.
     fn abandon(&mut self);
+    /// Itself, for another protocol. Fails when the kernel does not let it.
+    fn into_duplex(self) -> io::Result<Box<dyn Duplex>>;
 }
 
 /// A TCP connection. It blocks in the kernel, whose timeouts are set only when they are off by much: a scrape on a
@@ -121,6 +125,10 @@ impl Stream for Socket {
             l_linger: 0,
         };
         let _ = setsockopt(&self.socket, sockopt::Linger, &at_once);
+    }
+
+    fn into_duplex(self) -> io::Result<Box<dyn Duplex>> {
+        Ok(Box::new(Plain::new(self.socket)?))
     }
 }
 

@@ -94,6 +94,25 @@ def managed_exporter(*arguments):
 
 
 @contextlib.contextmanager
+def collector(*arguments, environment=None):
+    """The collector; gives its address, as host:port, and its process."""
+    with temporary() as directory, open(directory / "log", "w+") as log:
+        command = [BINARY, "collect", "--web.listen-address", "127.0.0.1:0", *arguments]
+        names = ("PROMETHEUSSERVER", "UPDATE_INTERVAL", "NAMESPACE", "KUBERNETES_SERVICE_HOST", "RUST_LOG")
+        variables = {name: value for name, value in os.environ.items() if name not in names}
+        variables.update(environment or {})
+        with running(command, stderr=log, stdin=subprocess.DEVNULL, env=variables) as process:
+            pattern = r"collect: listening on http://([0-9.:]+)/"
+            text = lambda: (directory / "log").read_text()
+            address = wait_until("it listens", lambda: re.search(pattern, text()))[1]
+            try:
+                yield address, process
+            except BaseException:
+                print(text())
+                raise
+
+
+@contextlib.contextmanager
 def prometheus(targets, interval="1s"):
     """A Prometheus that scrapes `targets`; gives its base URL."""
     with temporary() as directory:

@@ -26,7 +26,7 @@ pub(crate) fn basic(username: &str, password: &str) -> String {
 }
 
 /// RFC 4648, 4.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     let mut text = String::new();
     for three in bytes.chunks(3) {
         let byte = |i: usize| u32::from(three.get(i).copied().unwrap_or_default());

@@ -17,7 +17,7 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnecto
 use ureq::{Body, Proxy};
 
 pub use error::Error;
-pub(crate) use login::basic;
+pub(crate) use login::{base64, basic};
 pub(crate) use look_up::{LookUp, MAX_ADDRESSES};
 pub use settings::{Authorization, BasicAuth, Given, Settings, Tls};
 

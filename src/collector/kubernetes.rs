@@ -1,0 +1,224 @@
+//! Which pod a container is in, by the Kubernetes API, `GET /api/v1/namespaces/NAMESPACE/pods`
+//! (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>). It needs the right to list the
+//! namespace's pods, and nothing else.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::names::Names;
+use super::prometheus::{shown, MAX_LABEL};
+use crate::config;
+use crate::http::client::{Authorization, Client, Given, Limits, Settings, Tls};
+
+/// Pods of one answer. What a pod is said to be has some 10 kB, sometimes 50.
+const PAGE: usize = 250;
+/// The longest answer.
+const MAX_BODY: u64 = 32 * 1024 * 1024;
+/// Answers in all: 10,000 pods.
+const MAX_PAGES: usize = 40;
+
+/// The API.
+pub struct Kubernetes {
+    client: Client,
+    /// `…/pods`.
+    url: String,
+}
+
+impl Kubernetes {
+    /// The API as the configuration and the environment have it; `None` where it isn't to be asked. The error is for
+    /// people.
+    pub fn new(
+        config: &config::Kubernetes,
+        namespace: &str,
+        timeout: Duration,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Kubernetes>, String> {
+        let token = config.service_account.join("token");
+        let wanted = match config.enabled {
+            config::Switch::Off => false,
+            config::Switch::On => true,
+            config::Switch::Auto => token.exists(),
+        };
+        if !wanted {
+            return Ok(None);
+        }
+        let in_cluster = || {
+            let host = environment("KUBERNETES_SERVICE_HOST")?;
+            let port = environment("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".into());
+            let host = match host.contains(':') {
+                true => format!("[{host}]"),
+                false => host,
+            };
+            Some(format!("https://{host}:{port}"))
+        };
+        let Some(base) = config.url.clone().or_else(in_cluster) else {
+            return match config.enabled {
+                config::Switch::On => Err(
+                    "the Kubernetes API is to be asked, but neither `kubernetes.url` nor \
+                     KUBERNETES_SERVICE_HOST says where it is"
+                        .into(),
+                ),
+                _ => Ok(None),
+            };
+        };
+        let url = format!("{base}/api/v1/namespaces/{namespace}/pods");
+        let limits = Limits {
+            timeout,
+            body: MAX_BODY,
+        };
+        let client = Client::new(settings(&config.service_account), limits)
+            .and_then(|client| client.check(&url).map(|()| client));
+        match (client, config.enabled) {
+            (Ok(client), _) => Ok(Some(Kubernetes { client, url })),
+            (Err(error), config::Switch::On) => Err(error.to_string()),
+            (Err(error), _) => {
+                log::warn!("the Kubernetes API is not asked which pods containers are in: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Learns the containers of the namespace's pods. The error is for people.
+    pub fn learn(&self, names: &mut Names) -> Result<(), String> {
+        let mut next = String::new();
+        for _ in 0..MAX_PAGES {
+            let url = match next.as_str() {
+                "" => format!("{}?limit={PAGE}", self.url),
+                token => format!(
+                    "{}?limit={PAGE}&continue={}",
+                    self.url,
+                    super::ask::escaped(token)
+                ),
+            };
+            let accept = [("Accept", "application/json")];
+            let answer = self.client.get(&url, &accept).map_err(|e| e.to_string())?;
+            if answer.status != 200 {
+                return Err(self.refused(answer.status, &answer.body));
+            }
+            let page = match answer.whole {
+                true => read(&answer.body, names),
+                false => Err("the answer is too long"),
+            };
+            match page.map_err(|what| format!("{}: {what}", self.url))? {
+                Some(token) => next = token,
+                None => return Ok(()),
+            }
+        }
+        Err(format!("{}: more than {} pods", self.url, PAGE * MAX_PAGES))
+    }
+
+    fn refused(&self, status: u16, body: &[u8]) -> String {
+        let said = serde_json::from_slice::<Value>(body).ok();
+        let said = said.as_ref().and_then(|v| v.get("message")?.as_str());
+        let hint = match status {
+            401 | 403 => " (the service account needs a role that may list pods in this namespace: deploy/kubernetes/collector)",
+            _ => "",
+        };
+        format!(
+            "{}: status {status}: {}{hint}",
+            self.url,
+            shown(said.unwrap_or("no reason given"))
+        )
+    }
+}
+
+/// The service account's token, which is replaced from time to time, and the cluster's own authority.
+fn settings(service_account: &Path) -> Settings {
+    Settings {
+        authorization: Some(Authorization {
+            kind: "Bearer".into(),
+            credentials: Given::File(service_account.join("token")),
+        }),
+        tls: Tls {
+            ca_file: Some(service_account.join("ca.crt")).filter(|path| path.exists()),
+            ..Tls::default()
+        },
+        follow_redirects: false,
+        ..Settings::default()
+    }
+}
+
+/// Reads one list of pods. Gives the token of the next, if there is one.
+pub fn read(body: &[u8], names: &mut Names) -> Result<Option<String>, &'static str> {
+    let list: Value = serde_json::from_slice(body).map_err(|_| "the answer is not JSON")?;
+    let items = list.get("items").and_then(Value::as_array);
+    for pod in items.ok_or("the answer is no list of pods")? {
+        let text = |section: &str, key: &str| {
+            let text = pod.get(section)?.get(key)?.as_str()?;
+            Some(text).filter(|text| !text.is_empty() && text.len() <= MAX_LABEL)
+        };
+        let Some(name) = text("metadata", "name") else {
+            continue;
+        };
+        let node = text("spec", "nodeName");
+        let kinds = [
+            "containerStatuses",
+            "initContainerStatuses",
+            "ephemeralContainerStatuses",
+        ];
+        let containers = kinds
+            .iter()
+            .filter_map(|kind| pod.get("status")?.get(kind)?.as_array())
+            .flatten();
+        for container in containers {
+            let id = container.get("containerID").and_then(Value::as_str);
+            if let Some(id) = id.filter(|id| id.len() <= MAX_LABEL) {
+                names.learn_container(id, name, node);
+            }
+        }
+    }
+    let token = list
+        .get("metadata")
+        .and_then(|m| m.get("continue")?.as_str());
+    Ok(token.filter(|t| !t.is_empty()).map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collector::prometheus::Series;
+
+    fn pod(names: &Names, id: &str) -> Option<(String, Option<String>)> {
+        let series = Series {
+            labels: vec![("container_id", id.into())],
+            at: 0.0,
+            value: 0.0,
+        };
+        let (pod, _) = names.pod(&series)?;
+        Some((pod.name.into(), pod.node.map(Into::into)))
+    }
+
+    #[test]
+    fn containers_are_read_out_of_a_list_of_pods() {
+        let mut names = Names::default();
+        let list = br#"{"kind":"PodList","metadata":{"continue":"more"},"items":[
+            {"metadata":{"name":"web-0"},"spec":{"nodeName":"node-a"},"status":{
+                "containerStatuses":[{"containerID":"containerd://aa"},{"name":"waiting"},{"containerID":null}],
+                "initContainerStatuses":[{"containerID":"containerd://bb"}]}},
+            {"metadata":{"name":"pending"},"spec":{},"status":{}},
+            {"metadata":{"name":"db-0"},"spec":{},"status":{"containerStatuses":[{"containerID":"docker://cc"}]}},
+            7, null, {"metadata":7}, {"metadata":{"name":"x"},"status":{"containerStatuses":{}}}]}"#;
+        assert_eq!(read(list, &mut names), Ok(Some("more".into())));
+        let web = Some(("web-0".into(), Some("node-a".into())));
+        assert_eq!(pod(&names, "cri-containerd-aa"), web);
+        assert_eq!(pod(&names, "bb"), web);
+        assert_eq!(pod(&names, "cc"), Some(("db-0".into(), None)));
+        assert_eq!(read(br#"{"items":[]}"#, &mut names), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        for body in [
+            &b""[..],
+            b"<html>",
+            b"[]",
+            b"{}",
+            br#"{"items":null}"#,
+            &[b'['; 10_000],
+        ] {
+            assert!(read(body, &mut Names::default()).is_err());
+        }
+    }
+}

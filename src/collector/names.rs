@@ -1,0 +1,159 @@
+//! Who is who: which node an address or another name is, and which pod a container is in. Pure.
+//!
+//! node_exporter, the kubelet, Kepler and Scaphandre each say `instance` with a port of their own, by IP address or by
+//! name; and Scaphandre knows containers, where all others know pods.
+
+use std::collections::hash_map::Entry;
+use std::collections::HashMap;
+
+use super::prometheus::Series;
+use super::queries::{NODE_LABELS, POD_LABELS};
+
+/// The most names of each kind that are learned. A cluster of Kubernetes has at most 150,000 pods; one that has as many
+/// is not asked for each of them by a query that sums up.
+const MAX_NAMES: usize = 50_000;
+
+/// What is known of names.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Nodes by IP address or host name. `None`: by this one there are several.
+    nodes: HashMap<Box<str>, Option<Box<str>>>,
+    /// Pods by container.
+    containers: HashMap<Box<str>, Pod>,
+}
+
+/// A pod, and its node if that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// The pod's name.
+    pub name: Box<str>,
+    /// The node's name.
+    pub node: Option<Box<str>>,
+}
+
+impl Names {
+    /// Learns nodes from the answer to a query. What was learned from earlier answers counts more; where one answer gives
+    /// an address to two nodes, it is nobody's.
+    pub fn learn_nodes(&mut self, answer: &[Series]) {
+        let mut new: HashMap<&str, Option<&str>> = HashMap::new();
+        for series in answer {
+            let Some(node) = series.label("node").or(series.label("nodename")) else {
+                continue;
+            };
+            let addresses = [series.label("internal_ip"), series.label("pod_ip")];
+            let mut addresses: Vec<_> = addresses.into_iter().flatten().collect();
+            // Beside an address of its own, the instance is that of whoever says so.
+            let instance = series.label("instance").filter(|_| addresses.is_empty());
+            let host = instance.map(host);
+            addresses.extend(instance.into_iter().chain(host));
+            // An address that is a node's already says what this name means there.
+            let known = host.and_then(|host| self.nodes.get(host)).cloned();
+            if let Some(Some(known)) = &known {
+                self.insert(node, Some(known));
+                continue;
+            }
+            for address in addresses {
+                match new.entry(address) {
+                    Entry::Vacant(entry) => drop(entry.insert(Some(node))),
+                    Entry::Occupied(mut entry) if *entry.get() != Some(node) => {
+                        entry.insert(None);
+                    }
+                    Entry::Occupied(_) => {}
+                }
+            }
+        }
+        for (address, node) in new {
+            self.insert(address, node);
+        }
+    }
+
+    fn insert(&mut self, name: &str, node: Option<&str>) {
+        if self.nodes.len() < MAX_NAMES && !self.nodes.contains_key(name) {
+            self.nodes.insert(name.into(), node.map(Into::into));
+        }
+    }
+
+    /// Learns pods from the answer to a query. What was learned before counts more.
+    pub fn learn_containers(&mut self, answer: &[Series]) {
+        for series in answer {
+            if let (Some(id), Some(pod)) = (series.label("container_id"), series.label("pod")) {
+                self.learn_container(id, pod, series.label("node"));
+            }
+        }
+    }
+
+    /// Learns one container, by its id in whatever form.
+    pub fn learn_container(&mut self, id: &str, pod: &str, node: Option<&str>) {
+        let id = bare_id(id);
+        if !id.is_empty() && self.containers.len() < MAX_NAMES {
+            self.containers.entry(id.into()).or_insert_with(|| Pod {
+                name: pod.into(),
+                node: node.map(Into::into),
+            });
+        }
+    }
+
+    /// The name of a series' node.
+    pub fn node(&self, series: &Series) -> Option<Box<str>> {
+        for label in NODE_LABELS {
+            if let Some(name) = series.label(label) {
+                return Some(self.proper(name).unwrap_or(name).into());
+            }
+        }
+        let instance = series.label("instance")?;
+        let host = host(instance);
+        let name = self.proper(instance).or_else(|| self.proper(host));
+        // Where several are behind one address, its ports tell them apart.
+        let shared = matches!(self.nodes.get(host), Some(None));
+        Some(name.unwrap_or(if shared { instance } else { host }).into())
+    }
+
+    /// What a node with this name or address is called.
+    fn proper(&self, name: &str) -> Option<&str> {
+        self.nodes.get(name)?.as_deref()
+    }
+
+    /// A series' pod, and whether it is known by one of its containers only.
+    pub fn pod(&self, series: &Series) -> Option<(Pod, bool)> {
+        let node = self.node(series);
+        for label in POD_LABELS {
+            if let Some(name) = series.label(label) {
+                let name = name.into();
+                return Some((Pod { name, node }, false));
+            }
+        }
+        let id = bare_id(series.label("container_id")?);
+        let pod = self.containers.get(id)?;
+        let node = node.or_else(|| pod.node.clone());
+        Some((
+            Pod {
+                node,
+                ..pod.clone()
+            },
+            true,
+        ))
+    }
+}
+
+/// `10.0.0.7:9100` without its port. `[fe80::1]:80` is `fe80::1`.
+fn host(instance: &str) -> &str {
+    if let Some(rest) = instance.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    match instance.split_once(':') {
+        Some((host, port)) if !host.is_empty() && !port.contains(':') => host,
+        _ => instance,
+    }
+}
+
+/// A container's id as its runtime knows it: Kubernetes writes `containerd://` before it, and Scaphandre takes it from
+/// the name of a cgroup, `cri-containerd-….scope`.
+fn bare_id(id: &str) -> &str {
+    let id = id.rsplit("//").next().unwrap_or(id);
+    let id = id.strip_suffix(".scope").unwrap_or(id);
+    id.rsplit('-').next().unwrap_or(id)
+}
+
+#[cfg(test)]
+#[path = "names_tests.rs"]
+mod tests;

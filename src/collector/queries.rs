@@ -1,0 +1,220 @@
+//! What is asked of Prometheus: the columns of both tables, and the queries that fill them.
+//!
+//! The first query of a column is the original program's, with the labels that name a node added to what it sums by, so
+//! that rows can be joined by node; where that has no value for a row, the next is asked. `$namespace` stands for the
+//! namespace whose pods are observed.
+
+/// A column of measurements, and where its values come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// Its name in the header, and in the configuration.
+    pub name: &'static str,
+    /// PromQL, the first that has a value for a row counts.
+    pub queries: &'static [&'static str],
+}
+
+/// Nodes, in the order of their columns. The last is in the original's header alone.
+pub const NODES: &[Column] = &[
+    // Cores.
+    Column {
+        name: "cpu_usage",
+        queries: &[r#"sum by (node, instance) (rate(node_cpu_seconds_total{mode!="idle"}[1m]))"#],
+    },
+    // The part that is used, from 0 to 1.
+    Column {
+        name: "memory_usage",
+        queries: &[
+            "sum by (node, instance) (1 - (avg_over_time(node_memory_MemFree_bytes[1m]) \
+             + avg_over_time(node_memory_Cached_bytes[1m]) + avg_over_time(node_memory_Buffers_bytes[1m])) \
+             / avg_over_time(node_memory_MemTotal_bytes[1m]))",
+        ],
+    },
+    // MB/s, in and out.
+    Column {
+        name: "network_usage",
+        queries: &[
+            "sum by (node, instance) (rate(node_network_receive_bytes_total[1m]) \
+             + rate(node_network_transmit_bytes_total[1m])) / 1e6",
+        ],
+    },
+    // Watts: a plug's, else what this exporter measures on the board.
+    Column {
+        name: "wattage",
+        queries: &[
+            "tapo_total_wattage",
+            "max by (node, hostname, instance) (power_total_watts)",
+        ],
+    },
+    // Pods that work.
+    Column {
+        name: "num_processes",
+        queries: &["sum by (node, instance) (kubelet_working_pods)"],
+    },
+    // Watts: Kepler to 0.9 as the original added them up (core and uncore are parts of package), or without the domains
+    // that a processor does not have; Kepler from 0.10 on.
+    Column {
+        name: "kepler_wattage",
+        queries: &[
+            "sum by (node, instance) (irate(kepler_node_core_joules_total[60s])) \
+             + sum by (node, instance) (irate(kepler_node_uncore_joules_total[60s])) \
+             + sum by (node, instance) (irate(kepler_node_package_joules_total[60s])) \
+             + sum by (node, instance) (irate(kepler_node_dram_joules_total[60s]))",
+            "sum by (node, instance) (irate(kepler_node_package_joules_total[60s])) \
+             + sum by (node, instance) (irate(kepler_node_dram_joules_total[60s]))",
+            "sum by (node, instance) (irate(kepler_node_package_joules_total[60s]))",
+            r#"sum by (node, node_name, instance) (irate(kepler_node_cpu_joules_total{zone=~"package|dram"}[60s]))"#,
+            r#"sum by (node, node_name, instance) (kepler_node_cpu_watts{zone=~"package|dram"})"#,
+        ],
+    },
+    // Watts.
+    Column {
+        name: "scaph_wattage",
+        queries: &["sum by (node, instance) (scaph_host_power_microwatts / 1e6)"],
+    },
+    // Watts of processes in no container.
+    Column {
+        name: "wattage_auxilary",
+        queries: &[
+            r#"sum by (node, instance) (scaph_process_power_consumption_microwatts{container_id=""} > 0) / 1e6"#,
+        ],
+    },
+    // Degrees Celsius.
+    Column {
+        name: "temperature",
+        queries: &["max by (node, instance) (node_thermal_zone_temp)"],
+    },
+];
+
+/// Pods, in the order of their columns.
+pub const PODS: &[Column] = &[
+    // Cores.
+    Column {
+        name: "cpu_usage",
+        queries: &[
+            r#"sum by (pod, node, instance) (irate(container_cpu_usage_seconds_total{namespace="$namespace"}[1m]))"#,
+        ],
+    },
+    // MB.
+    Column {
+        name: "memory_usage",
+        queries: &[
+            r#"avg by (pod, node, instance) (container_memory_working_set_bytes{namespace="$namespace"} / 1e6)"#,
+        ],
+    },
+    // MB/s, in and out.
+    Column {
+        name: "network_usage",
+        queries: &[
+            r#"sum by (pod, node, instance) (rate(container_network_transmit_bytes_total{pod!="",namespace="$namespace"}[1m]) + rate(container_network_receive_bytes_total{pod!="",namespace="$namespace"}[1m])) / 1e6"#,
+        ],
+    },
+    // Watts.
+    Column {
+        name: "wattage_kepler",
+        queries: &[
+            r#"sum by (pod_name, node) (irate(kepler_container_package_joules_total{container_namespace="$namespace"}[1m])) + sum by (pod_name, node) (irate(kepler_container_core_joules_total{container_namespace="$namespace"}[1m])) + sum by (pod_name, node) (irate(kepler_container_dram_joules_total{container_namespace="$namespace"}[1m]))"#,
+            r#"sum by (pod_name, node) (irate(kepler_container_package_joules_total{container_namespace="$namespace"}[1m])) + sum by (pod_name, node) (irate(kepler_container_dram_joules_total{container_namespace="$namespace"}[1m]))"#,
+            r#"sum by (pod_name, node, node_name) (irate(kepler_pod_cpu_joules_total{pod_namespace="$namespace",zone=~"package|dram"}[1m]))"#,
+            r#"sum by (pod_name, node, node_name) (kepler_pod_cpu_watts{pod_namespace="$namespace",zone=~"package|dram",state!="terminated"})"#,
+        ],
+    },
+    // Watts: by the pods that Scaphandre names itself, else by container.
+    Column {
+        name: "wattage_scaph",
+        queries: &[
+            r#"sum by (kubernetes_pod_name, kubernetes_node_name, node) (scaph_process_power_consumption_microwatts{kubernetes_pod_namespace="$namespace"} / 1e6)"#,
+            r#"sum by (container_id, node, instance) (scaph_process_power_consumption_microwatts{container_id!=""} / 1e6)"#,
+        ],
+    },
+];
+
+/// Which node an address is: `internal_ip`, `pod_ip` or `instance` with `node` or `nodename`. What an earlier one says
+/// counts more.
+pub const NODE_NAMES: Column = Column {
+    name: "nodes",
+    queries: &[
+        "max by (internal_ip, node) (kube_node_info)",
+        "max by (pod_ip, node) (kube_pod_info)",
+        "max by (instance, nodename) (node_uname_info)",
+    ],
+};
+
+/// Which pod a container is in: `container_id` with `pod`.
+pub const CONTAINERS: Column = Column {
+    name: "containers",
+    queries: &[
+        r#"max by (container_id, pod, node) (kube_pod_container_info{namespace="$namespace"})"#,
+    ],
+};
+
+/// The labels that can name a series' node, the weightiest first.
+pub const NODE_LABELS: &[&str] = &[
+    "node_name",
+    "kubernetes_node_name",
+    "node",
+    "kubernetes_node",
+    "nodename",
+    "hostname",
+];
+
+/// The labels that can name a series' pod. `pod` is last: beside another it is the pod of the exporter itself.
+pub const POD_LABELS: &[&str] = &["pod_name", "kubernetes_pod_name", "pod"];
+
+/// Every label that is looked at.
+pub const LABELS: &[&str] = &[
+    "node_name",
+    "kubernetes_node_name",
+    "node",
+    "kubernetes_node",
+    "nodename",
+    "hostname",
+    "instance",
+    "pod_name",
+    "kubernetes_pod_name",
+    "pod",
+    "container_id",
+    "internal_ip",
+    "pod_ip",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_that_names_something_is_looked_at() {
+        for label in NODE_LABELS.iter().chain(POD_LABELS) {
+            assert!(LABELS.contains(label), "{label}");
+        }
+    }
+
+    /// The tables of the original's README.
+    #[test]
+    fn columns_are_in_the_originals_order() {
+        let names = |columns: &[Column]| columns.iter().map(|c| c.name).collect::<Vec<_>>();
+        assert_eq!(
+            names(NODES),
+            [
+                "cpu_usage",
+                "memory_usage",
+                "network_usage",
+                "wattage",
+                "num_processes",
+                "kepler_wattage",
+                "scaph_wattage",
+                "wattage_auxilary",
+                "temperature"
+            ]
+        );
+        assert_eq!(
+            names(PODS),
+            [
+                "cpu_usage",
+                "memory_usage",
+                "network_usage",
+                "wattage_kepler",
+                "wattage_scaph"
+            ]
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! What is answered on the collector's port.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::form::Form;
+use super::join::Kind;
+use super::rows::Feed;
+use super::self_metrics::SelfMetrics;
+use super::status::{Outcome, Status};
+use super::streams::Shared;
+use crate::exposition::negotiate;
+use crate::http::websocket::accept;
+use crate::http::{Handler, Method, Request, Response};
+use crate::sys::clock::BootTime;
+
+/// How many rows a download has that does not say.
+const SIZE: usize = 100;
+const CSV: &str = "text/csv; charset=utf-8";
+
+/// What the answers are made of.
+pub struct Desk {
+    /// By [`Kind::ALL`].
+    pub feeds: [Arc<Feed>; Kind::ALL.len()],
+    /// The streams.
+    pub streams: Arc<Shared>,
+    /// How the collecting goes.
+    pub status: Arc<Status>,
+    /// The collector's own metrics.
+    pub own: SelfMetrics,
+    /// What is collected, in words: Prometheus's URL, and the namespace.
+    pub about: [String; 2],
+}
+
+/// The handler.
+pub fn handler(desk: Desk) -> Arc<Handler> {
+    Arc::new(move |request| {
+        if !matches!(request.method, Method::Get | Method::Head) {
+            let body = format!("405: only GET and HEAD, not {}\n", request.method);
+            return Response::text(405, body).with_header("Allow", "GET, HEAD");
+        }
+        // The original took a slash at the end, too.
+        match request.path.trim_end_matches('/') {
+            "" => Response::text(200, desk.index(request)),
+            "/download" | "/nodes" => desk.download(request, Kind::Nodes),
+            "/pods" => desk.download(request, Kind::Pods),
+            "/metrics" | "/metrics/nodes" => desk.stream(request, Kind::Nodes),
+            "/metrics/pods" => desk.stream(request, Kind::Pods),
+            "/metrics/self" => {
+                let format = negotiate(request.header("Accept"));
+                let body = desk.own.render(&desk, format);
+                Response::new(200, format.content_type(), body).with_header("Vary", "Accept")
+            }
+            "/health" => Response::new(200, "application/json", desk.health()),
+            _ => Response::text(
+                404,
+                "404: there is only /download, /nodes, /pods, /metrics, /metrics/nodes, /metrics/pods, \
+                 /metrics/self, /health and / here\n",
+            ),
+        }
+    })
+}
+
+impl Desk {
+    fn download(&self, request: &Request, kind: Kind) -> Response {
+        let size = match request.query_values("size").last() {
+            None => SIZE,
+            Some(text) => match text.parse() {
+                Ok(size) => size,
+                Err(_) => {
+                    return Response::text(400, "400: size is to be a whole number: ?size=100\n")
+                }
+            },
+        };
+        match form(request) {
+            Ok(form) => Response::new(200, CSV, self.feeds[kind as usize].file(size, form))
+                .with_header("Content-Disposition", "attachment; filename=metrics.csv")
+                .with_header("Cache-Control", "no-store"),
+            Err(refusal) => refusal,
+        }
+    }
+
+    fn stream(&self, request: &Request, kind: Kind) -> Response {
+        let accepted = match accept(request) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return refusal.answer(&how_to_stream(request)),
+        };
+        let form = match form(request) {
+            Ok(form) => form,
+            Err(refusal) => return refusal,
+        };
+        let Some(ticket) = self.streams.admit(kind) else {
+            let body = format!("503: there are {} streams already\n", self.streams.most());
+            return Response::text(503, body).with_header("Retry-After", "10");
+        };
+        let (streams, feed) = (
+            Arc::clone(&self.streams),
+            Arc::clone(&self.feeds[kind as usize]),
+        );
+        Response::switching("websocket", move |upgraded| {
+            streams.take(upgraded, feed, form, ticket);
+        })
+        .with_header("Sec-WebSocket-Accept", &accepted)
+    }
+
+    fn index(&self, request: &Request) -> String {
+        let host = host(request);
+        let [url, namespace] = &self.about;
+        format!(
+            "edge-metrics-exporter {} collect: energy of nodes and pods out of Prometheus\n\n\
+             Collected from {url}, pods of the namespace {namespace}.\n\n\
+             /download, /nodes   the last {SIZE} rows of nodes, as CSV; ?size=N: the last N\n\
+             /pods               the same of pods\n\
+             /metrics/nodes, /metrics, /metrics/pods\n\
+             \x20                   a WebSocket: the header, then each new row, as one text message\n\
+             /health             how the collecting goes, as JSON\n\
+             /metrics/self       the collector's own metrics, for Prometheus\n\n\
+             With ?header=original, header, order and formats are those of the original program.\n\n\
+             curl http://{host}/nodes > nodes.csv\n\
+             websocat -n ws://{host}/metrics/pods > pods.csv\n",
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+
+    fn health(&self) -> Vec<u8> {
+        let report = self.status.report();
+        let status = match report.last {
+            None => "starting",
+            Some(Outcome::Complete) => "healthy",
+            Some(Outcome::Partial | Outcome::Failed) => "degraded",
+        };
+        let now = BootTime::now();
+        let columns = report
+            .subjects
+            .iter()
+            .filter_map(|((group, column), health)| {
+                let trouble = health.trouble.as_deref()?;
+                Some((format!("{group}.{column}"), json!(trouble)))
+            });
+        let [nodes, pods] = &self.feeds;
+        let mut body = json!({
+            "status": status,
+            "prometheus": self.about[0],
+            "namespace": self.about[1],
+            "last_error": report.trouble,
+            "failing": columns.collect::<serde_json::Map<_, _>>(),
+            "last_success_age_seconds": report.success.map(|at| now.seconds_since(at)),
+            "rows": { "nodes": nodes.counts().0, "pods": pods.counts().0 },
+            "streams": self.streams.clients().iter().sum::<usize>(),
+        })
+        .to_string();
+        body.push('\n');
+        body.into_bytes()
+    }
+}
+
+fn form(request: &Request) -> Result<Form, Response> {
+    match request.query_values("header").last().as_deref() {
+        None => Ok(Form::Ours),
+        Some("original") => Ok(Form::Original),
+        Some(_) => Err(Response::text(
+            400,
+            "400: there is ?header=original, and no header else\n",
+        )),
+    }
+}
+
+fn host(request: &Request) -> &str {
+    let host = request.header("Host").filter(|host| !host.is_empty());
+    host.unwrap_or("localhost:8000")
+}
+
+fn how_to_stream(request: &Request) -> String {
+    let (host, path) = (host(request), &request.path);
+    format!(
+        "426: this is a WebSocket: the header, then each new row, as one text message. For example\n\n    \
+         websocat -n ws://{host}{path} > rows.csv\n\n\
+         The last rows as a file are at /nodes and /pods, the collector's own metrics at /metrics/self.\n"
+    )
+}

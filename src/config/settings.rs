@@ -1,0 +1,103 @@
+//! Keys that are set from outside the file: by an argument, a flag, a variable of the environment.
+
+use super::diagnose::Origin;
+use super::read::Problem;
+use super::tree::Node;
+
+/// A key set from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// By what: a flag, a variable, an argument.
+    pub from: String,
+    /// The key, dotted.
+    pub key: String,
+    /// As it would stand in the file, without quotes.
+    pub value: String,
+}
+
+/// Sets the keys, the later ones over the earlier.
+pub(super) fn apply(settings: &[Setting], root: &mut Node) {
+    for setting in settings {
+        let place = place(root, setting.key.split('.'));
+        *place = scalar(&setting.value);
+    }
+}
+
+/// The error for a problem: about what set the key, if anything did, else about its place in the file.
+pub(super) fn explain(
+    problem: Problem,
+    settings: &[Setting],
+    text: &str,
+    origin: &Origin,
+) -> String {
+    let key = problem.dotted();
+    match settings.iter().rev().find(|setting| setting.key == key) {
+        Some(setting) => format!("{}: {}", setting.from, problem.locate("").message),
+        None => problem.locate(text).with(origin).to_string(),
+    }
+}
+
+/// Lays `over` over `base`: mappings key by key, all else as a whole. What is empty changes nothing.
+pub(super) fn merge(base: &mut Node, over: Node) {
+    match (base, over) {
+        (_, Node::Null) => {}
+        (Node::Map(base), Node::Map(over)) => {
+            for (key, node) in over {
+                match base.iter_mut().find(|(known, _)| *known == key) {
+                    Some((_, value)) => merge(value, node),
+                    None => base.push((key, node)),
+                }
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+/// The place of a key, made if it is not there.
+fn place<'n, 'k>(node: &'n mut Node, mut path: impl Iterator<Item = &'k str>) -> &'n mut Node {
+    let Some(key) = path.next() else {
+        return node;
+    };
+    if !matches!(node, Node::Map(_)) {
+        *node = Node::Map(Vec::new());
+    }
+    let Node::Map(entries) = node else {
+        return node;
+    };
+    let at = entries.iter().position(|(known, _)| known == key);
+    let at = at.unwrap_or_else(|| {
+        entries.push((key.to_owned(), Node::Null));
+        entries.len() - 1
+    });
+    place(&mut entries[at].1, path)
+}
+
+/// A value as the configuration would have it, had it been written there without quotes.
+fn scalar(text: &str) -> Node {
+    let number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
+    match text {
+        "true" => Node::Bool(true),
+        "false" => Node::Bool(false),
+        _ if !text.chars().all(number) => Node::Text(text.to_owned()),
+        _ => match (text.parse(), text.parse()) {
+            (Ok(whole), _) => Node::Int(whole),
+            (_, Ok(float)) => Node::Float(float),
+            _ => Node::Text(text.to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_what_they_would_be_in_the_file() {
+        assert_eq!(scalar("5000"), Node::Int(5000));
+        assert_eq!(scalar("0.1"), Node::Float(0.1));
+        assert_eq!(scalar("true"), Node::Bool(true));
+        for text in ["192.168.1.7", "inf", "nan", "1e3", "", "-", "http://x"] {
+            assert_eq!(scalar(text), Node::Text(text.into()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The collector with a Prometheus that does all that one does on a bad day: bounded, reported, recovered.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod collector_support;
+mod support;
+
+use collector_support::{Collector, Mode, Prometheus};
+use support::{get, request, wait_until};
+
+fn collector(prometheus: &Prometheus) -> Collector {
+    Collector::start(&format!(
+        "prometheus: {{url: '{}', timeout: 1}}\ninterval: 0.1\nkeep: {{nodes: 100000}}\nnamespace: ns\n",
+        prometheus.url()
+    ))
+}
+
+fn vector(series: &str) -> String {
+    format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#)
+}
+
+/// The values of the last row that begins so: what is behind the three fields that say who and when.
+fn last(collector: &Collector, path: &str, name: &str) -> Option<String> {
+    let rows = collector.rows(path);
+    let row = rows.iter().rev().find(|row| row.starts_with(name))?;
+    Some(row.splitn(4, ',').nth(3)?.to_owned())
+}
+
+#[test]
+fn rows_are_collected_at_once_and_join_by_node() {
+    let prometheus = Prometheus::start();
+    let config = format!(
+        "prometheus: {{url: '{}'}}\nnamespace: ns\n",
+        prometheus.url()
+    );
+    let collector = Collector::start(&config);
+    // The interval is 30 s: this is the first round.
+    let row = wait_until("there is a row", || last(&collector, "/nodes", "node-a,"));
+    assert_eq!(row, "1.5,,,,12,,,");
+    assert_eq!(
+        last(&collector, "/nodes", "10.0.0.2,").unwrap(),
+        "2.5,,,,,,,"
+    );
+    let pod = wait_until("there is a pod", || last(&collector, "/pods", "node-a,"));
+    assert_eq!(pod, "web-0,ns,0.25,,,,");
+    assert!(collector.rows("/nodes")[0].contains(",2025-11-21T09:23:20.500Z,"));
+    assert_eq!(collector.health()["status"], "healthy");
+    let head = request(collector.address, "HEAD", "/download", &[]);
+    assert_eq!(
+        head.header("Content-Disposition"),
+        Some("attachment; filename=metrics.csv")
+    );
+    assert_eq!(
+        request(collector.address, "POST", "/nodes", &[]).status,
+        405
+    );
+    for (path, status) in [
+        ("/nodes?size=1", 200),
+        ("/nodes?size=0", 200),
+        ("/nodes/", 200),
+        ("/nodes?size=-1", 400),
+        ("/nodes?size=99999999999999999999999", 400),
+        ("/pods?header=original", 200),
+        ("/pods?header=", 400),
+        ("/", 200),
+        ("/metrics", 426),
+        ("/metrics/self/", 200),
+        ("/nothing", 404),
+    ] {
+        assert_eq!(get(collector.address, path).status, status, "{path}");
+    }
+}
+
+/// A query that fails costs its column, not the row.
+#[test]
+fn one_bad_answer_costs_its_column_alone() {
+    let prometheus = Prometheus::start();
+    let collector = collector(&prometheus);
+    wait_until("there is a row", || last(&collector, "/nodes", "node-a,"));
+    let one = r#"{"metric":{"instance":"10.0.0.1:9100"},"value":[1763717000.5,"NaN"]}"#;
+    let many: Vec<String> = (0..100_000)
+        .map(|n| format!(r#"{{"metric":{{"instance":"n{n}:9100"}},"value":[1763717000.5,"1"]}}"#))
+        .collect();
+    let whole = vector(one);
+    let bad = [
+        ("html", "<html>Sign in</html>".to_owned(), "not JSON"),
+        (
+            "truncated",
+            whole[..whole.len() - 9].to_owned(),
+            "ends too early",
+        ),
+        (
+            "100,000 series",
+            vector(&many.join(",")),
+            "more than 20000 series",
+        ),
+        (
+            "17 MB",
+            vector(&format!(
+                r#"{{"metric":{{"x":"{}"}}}}"#,
+                "x".repeat(17_000_000)
+            )),
+            "longer than 16 MiB",
+        ),
+        (
+            "a range",
+            r#"{"status":"success","data":{"result":[{"metric":{},"values":[]}]}}"#.into(),
+            "over time",
+        ),
+        ("deep", "[".repeat(100_000), "not JSON"),
+        ("nothing", String::new(), "ends too early"),
+    ];
+    for (what, body, said) in bad {
+        prometheus.set(Mode::Cpu(body.into_bytes()));
+        wait_until(what, || {
+            let health = collector.health();
+            let trouble = health["failing"]["nodes.cpu_usage"].as_str()?;
+            (health["status"] == "degraded" && trouble.contains(said)).then_some(())
+        });
+        let row = || last(&collector, "/nodes", "node-a,");
+        wait_until("the rest is there", || {
+            (row()? == ",,,,12,,,").then_some(())
+        });
+        prometheus.set(Mode::Good);
+        wait_until("it is well again", || {
+            (row()? == "1.5,,,,12,,,").then_some(())
+        });
+    }
+    assert!(
+        collector.metric("collector_column_failures_total{column=\"cpu_usage\",group=\"nodes\"}")
+            >= 7.0
+    );
+    // NaN is no failure, and no value.
+    prometheus.set(Mode::Cpu(whole.into_bytes()));
+    wait_until("NaN is empty", || {
+        (last(&collector, "/nodes", "node-a,")? == ",,,,12,,,").then_some(())
+    });
+    wait_until("all is answered", || {
+        (collector.health()["status"] == "healthy").then_some(())
+    });
+    let log = collector.log();
+    assert!(
+        log.contains("warn: nodes.cpu_usage: http://127.0.0.1:"),
+        "{log}"
+    );
+    assert!(
+        log.contains("info: nodes.cpu_usage: is answered again"),
+        "{log}"
+    );
+    let resident = collector.status("VmHWM");
+    assert!(resident < 128 * 1024, "{resident} kB");
+}
+
+/// Nothing that was collected is lost, and it goes on where it can.
+#[test]
+fn a_prometheus_that_is_no_help_costs_nothing_but_its_time() {
+    let prometheus = Prometheus::start();
+    let collector = collector(&prometheus);
+    let count = || collector.rows("/nodes?size=100000").len();
+    wait_until("there are rows", || (count() > 4).then_some(()));
+    let bad_data = r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#;
+    for (mode, said) in [
+        (
+            Mode::All(400, "application/json", bad_data),
+            "status 400: Prometheus says bad_data: parse error",
+        ),
+        (
+            Mode::All(401, "text/plain", "no"),
+            "status 401 (text/plain)",
+        ),
+        (
+            Mode::All(503, "text/html", "<html>"),
+            "status 503 (text/html)",
+        ),
+        (Mode::All(302, "text/html", ""), "status"),
+        (
+            Mode::All(200, "text/html", "<html>Log in</html>"),
+            "is this a Prometheus",
+        ),
+        (
+            Mode::All(200, "application/json", "{}"),
+            "status is neither success nor error",
+        ),
+        (Mode::Silent, "no whole answer within 1 s"),
+        (Mode::Drip, "no whole answer within 1 s"),
+        (Mode::Cut, "http://127.0.0.1:"),
+    ] {
+        prometheus.set(mode.clone());
+        let trouble = wait_until("the trouble is told", || {
+            let health = collector.health();
+            let trouble = health["last_error"].as_str()?.to_owned();
+            trouble.contains(said).then_some(trouble)
+        });
+        assert!(trouble.contains("/api/v1/query: "), "{trouble}");
+        let before = count();
+        assert!(before > 4, "{mode:?}");
+        assert_eq!(collector.metric("collector_prometheus_up"), 0.0);
+        prometheus.set(Mode::Good);
+        wait_until("rows come again", || (count() > before).then_some(()));
+        wait_until("it is well", || {
+            (collector.health()["status"] == "healthy").then_some(())
+        });
+    }
+    let log = collector.log();
+    assert!(
+        log.matches("Prometheus answers again").count() >= 9,
+        "{log}"
+    );
+    // States are logged, not rounds.
+    assert!(log.lines().count() < 60, "{log}");
+}

@@ -1,0 +1,138 @@
+//! The collector's WebSockets, and how they end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod collector_support;
+mod support;
+
+use std::io::Write;
+
+use collector_support::{Collector, Prometheus, Stream};
+use support::wait_until;
+
+fn collector(prometheus: &Prometheus, more: &str) -> Collector {
+    Collector::start(&format!(
+        "prometheus: {{url: '{}'}}\ninterval: 0.2\n{more}",
+        prometheus.url()
+    ))
+}
+
+#[test]
+fn the_header_comes_first_and_then_every_row() {
+    let prometheus = Prometheus::start();
+    let collector = collector(&prometheus, "");
+    let mut ours = Stream::open(collector.address, "/metrics");
+    let mut original = Stream::open(collector.address, "/metrics/nodes/?header=original");
+    let mut pods = Stream::open(collector.address, "/metrics/pods");
+    assert!(ours
+        .text()
+        .starts_with("instance,collection_time,observation_time,cpu_usage,"));
+    assert!(original
+        .text()
+        .starts_with("instance,observation_time,collection_time,cpu_usage,"));
+    assert!(pods
+        .text()
+        .starts_with("instance,collection_time,observation_time,name,namespace,"));
+    let rows: Vec<String> = (0..6).map(|_| ours.text()).collect();
+    for pair in rows.chunks(2) {
+        assert!(
+            pair[0].starts_with("10.0.0.2,20") && pair[0].ends_with(",2.5,,,,,,,"),
+            "{pair:?}"
+        );
+        assert!(
+            pair[1].starts_with("node-a,20") && pair[1].ends_with(",1.5,,,,12,,,"),
+            "{pair:?}"
+        );
+    }
+    assert!(pods.text().ends_with(",web-0,default,0.25,,,,"));
+    let row = original.text();
+    assert!(row.starts_with("10.0.0.2,2025-11-21 09:23:20,20"), "{row}");
+    // Each is what the download has, too.
+    let download = collector.rows("/nodes?size=1000");
+    assert!(rows.iter().all(|row| download.contains(row)));
+    assert_eq!(collector.metric("collector_streams{kind=\"nodes\"}"), 2.0);
+    // A ping is answered, data is ignored, a goodbye is returned.
+    ours.socket
+        .write_all(b"\x82\x83\0\0\0\0abc\x89\x82\0\0\0\0hi")
+        .unwrap();
+    let pong = std::iter::from_fn(|| ours.frame()).find(|(opcode, _)| *opcode == 0xa);
+    assert_eq!(pong.unwrap().1, b"hi");
+    ours.socket.write_all(b"\x88\x82\0\0\0\0\x03\xe8").unwrap();
+    assert_eq!(ours.close(), (1000, String::new()));
+    assert!(ours.frame().is_none());
+    // One that vanishes is noticed.
+    drop(pods);
+    wait_until("both are gone", || {
+        let left = collector.metric("collector_streams_ended_total{reason=\"left\"}");
+        (left == 2.0).then_some(())
+    });
+    assert_eq!(collector.metric("collector_streams{kind=\"nodes\"}"), 1.0);
+    assert_eq!(collector.metric("collector_streams{kind=\"pods\"}"), 0.0);
+}
+
+#[test]
+fn who_breaks_the_rules_or_is_silent_is_told_so() {
+    let prometheus = Prometheus::start();
+    let collector = collector(&prometheus, "streams: {ping: 0.1, patience: 1}\n");
+    let mut rude = Stream::open(collector.address, "/metrics");
+    rude.socket.write_all(b"\x81\x03abc").unwrap();
+    assert_eq!(
+        rude.close(),
+        (1002, "a client's frame is not masked".into())
+    );
+    let mut long = Stream::open(collector.address, "/metrics");
+    long.socket
+        .write_all(b"\x82\xff\0\0\0\x01\0\0\0\0\0\0\0\0")
+        .unwrap();
+    assert_eq!(long.close().0, 1009);
+    let mut silent = Stream::open(collector.address, "/metrics/pods");
+    let (code, reason) = silent.close();
+    assert_eq!((code, reason.as_str()), (1008, "no sign of life for 1 s"));
+    let ended = |reason| {
+        collector.metric(&format!(
+            "collector_streams_ended_total{{reason=\"{reason}\"}}"
+        ))
+    };
+    assert_eq!((ended("rules"), ended("silent")), (2.0, 1.0));
+}
+
+#[test]
+fn what_opens_no_stream_is_told_why() {
+    let prometheus = Prometheus::start();
+    let collector = collector(&prometheus, "streams: {clients: 2}\n");
+    let ask = |path: &str, more: &str| Stream::ask(collector.address, path, more).1;
+    assert_eq!(ask("/metrics", "Origin: http://evil.example\r\n"), 403);
+    assert_eq!(
+        ask(
+            "/metrics",
+            &format!("Origin: http://{}\r\n", collector.address)
+        ),
+        101
+    );
+    assert_eq!(ask("/metrics?header=x", ""), 400);
+    assert_eq!(ask("/nodes", ""), 200);
+    assert_eq!(ask("/metrics", "Sec-WebSocket-Key: again==\r\n"), 400);
+    wait_until("the one is gone", || {
+        (collector.health()["streams"] == 0).then_some(())
+    });
+    let _two = [(); 2].map(|()| Stream::open(collector.address, "/metrics"));
+    let (_, status, head) = Stream::ask(collector.address, "/metrics/pods", "");
+    assert_eq!(status, 503);
+    assert!(head.contains("Retry-After: "), "{head}");
+    assert_eq!(collector.metric("collector_streams_refused_total"), 1.0);
+}
+
+#[test]
+fn who_listens_is_told_when_we_stop() {
+    let prometheus = Prometheus::start();
+    let mut collector = collector(&prometheus, "");
+    let mut streams = [(); 3].map(|()| Stream::open(collector.address, "/metrics"));
+    for stream in &mut streams {
+        stream.text();
+    }
+    collector.terminate();
+    for stream in &mut streams {
+        assert_eq!(stream.close().0, 1001);
+    }
+    let status = wait_until("it ends", || collector.child.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+}
