@@ -10,6 +10,7 @@
 
 mod check;
 mod collector;
+mod configuration;
 mod diagnose;
 mod document;
 mod duration;
@@ -19,6 +20,7 @@ mod ina260;
 mod load;
 mod model;
 mod preset;
+mod proposal;
 mod read;
 mod remote_write;
 mod secret;
@@ -34,6 +36,7 @@ mod watch;
 pub mod lines;
 
 pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
+pub use configuration::Configuration;
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
 pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
@@ -44,12 +47,13 @@ pub use model::{
     RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
 };
 pub use preset::{Given, Preset, PRESETS};
+pub use proposal::{Change, Proposal};
 pub use read::known_keys;
 pub use remote_write::{Queue, RemoteWrite};
 pub use secret::Secret;
 pub use settings::Setting;
 pub use show::to_json;
-pub use store::{Change, Configuration, NotSet, Proposal, Refused, Status, Store};
+pub use store::{NotSet, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
 pub use watch::Watch;
 

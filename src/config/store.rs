@@ -6,85 +6,18 @@
 //! refuses it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender};
+use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
+use super::configuration::Configuration;
 use super::diagnose::Origin;
 use super::file::{selects_metrics, set_metrics, update};
-use super::load::{self, Loaded};
+use super::load;
 use super::model::Config;
-use super::preset::{Given, Preset};
+use super::proposal::{Change, Proposal};
 use super::values::MAX_METRICS;
 use crate::sys::clock::wall_seconds;
 use crate::sys::lock;
-
-/// Where the configuration comes from.
-#[derive(Debug, Clone)]
-pub enum Configuration {
-    /// A file; `None`: there is none, and all is as the defaults say.
-    File(Option<PathBuf>),
-    /// Built in.
-    Fixed(Box<Config>),
-    /// Built in, with what the user said, and a file over it if there is one.
-    Preset(&'static Preset, Given, Option<PathBuf>),
-}
-
-impl Configuration {
-    /// The file that settings are written to.
-    pub fn file(&self) -> Option<&Path> {
-        match self {
-            Configuration::File(file) | Configuration::Preset(_, _, file) => file.as_deref(),
-            Configuration::Fixed(_) => None,
-        }
-    }
-
-    fn load(&self) -> Result<Loaded, String> {
-        let loaded = match self {
-            Configuration::Fixed(config) => Loaded::built_in((**config).clone()),
-            Configuration::File(None) => {
-                log::info!("no configuration file: everything that this board has is exported");
-                Loaded::built_in(Config::default())
-            }
-            Configuration::File(Some(path)) => load::load(path).map_err(|e| e.to_string())?,
-            Configuration::Preset(preset, given, file) => preset.load(given, file.as_deref())?,
-        };
-        for warning in &loaded.warnings {
-            log::warn!("{}", warning.with(&loaded.origin));
-        }
-        if loaded.origin != Origin::Defaults {
-            log::info!("configuration: {}", loaded.origin);
-        }
-        Ok(loaded)
-    }
-}
-
-/// How much of a configuration differs from the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Which metrics are exported, and nothing else.
-    Selection,
-    /// Anything; and the board is to be looked at anew.
-    Anything,
-}
-
-/// A new configuration, for the supervisor to take or refuse.
-#[derive(Debug)]
-pub struct Proposal {
-    /// All of it.
-    pub config: Arc<Config>,
-    /// What may differ from the one in force.
-    pub change: Change,
-    answer: SyncSender<Result<(), String>>,
-}
-
-impl Proposal {
-    /// Says that it is in force now, or why it is not, and nothing has changed.
-    pub fn answer(&self, outcome: Result<(), String>) {
-        // Whoever asked waits for it.
-        let _ = self.answer.send(outcome);
-    }
-}
 
 /// How the supervisor hears of proposals.
 type Propose = Box<dyn Fn(Proposal) + Send + Sync>;
@@ -398,12 +331,8 @@ impl Store {
 
     /// Has the supervisor take a configuration over.
     fn adopt(&self, config: &Arc<Config>, change: Change) -> Result<(), String> {
-        let (answer, outcome) = mpsc::sync_channel(1);
-        (self.propose)(Proposal {
-            config: Arc::clone(config),
-            change,
-            answer,
-        });
+        let (proposal, outcome) = Proposal::new(Arc::clone(config), change);
+        (self.propose)(proposal);
         outcome
             .recv()
             .unwrap_or_else(|_| Err("the exporter is about to stop".into()))
