@@ -12,6 +12,7 @@ mod management;
 mod multirate;
 mod ports;
 pub(crate) mod process;
+mod record;
 mod remote_write;
 mod remote_write_metrics;
 mod routes;
@@ -24,6 +25,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 pub use crate::config::Configuration;
+pub use record::record;
 pub use supervisor::{run, Options};
 
 use crate::config::{Config, Store};

@@ -10,9 +10,11 @@ use super::ports::Ports;
 use super::remote_write::{own_share, Place, Senders};
 use super::{Exporter, Identity};
 use crate::config::{Change, Config, Configuration, Proposal, Store};
+use crate::exposition::Format;
 use crate::metrics::Policy;
+use crate::sources::tape::Tapes;
 use crate::sources::{
-    chosen, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
+    chosen, source_name, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
 };
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -29,6 +31,8 @@ const FAREWELL: Duration = Duration::from_millis(700);
 pub struct Options {
     /// Where the board's files are.
     pub roots: Roots,
+    /// By way of which they are read.
+    pub tapes: Tapes,
     /// Where the configuration comes from.
     pub configuration: Configuration,
     /// Overrides the address of the metrics port.
@@ -62,7 +66,11 @@ pub fn run(options: Options, signals: Signals) -> Result<(), String> {
 }
 
 /// Turns signals into events and errands, in a thread of its own.
-fn forward(signals: Signals, events: Sender<Event>, errands: Sender<Errand>) -> Result<(), String> {
+pub(super) fn forward(
+    signals: Signals,
+    events: Sender<Event>,
+    errands: Sender<Errand>,
+) -> Result<(), String> {
     std::thread::Builder::new()
         .name("signals".to_string())
         .stack_size(64 * 1024)
@@ -81,7 +89,7 @@ fn forward(signals: Signals, events: Sender<Event>, errands: Sender<Errand>) -> 
         .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
-struct Supervisor {
+pub(super) struct Supervisor {
     options: Options,
     exporter: Arc<Exporter>,
     ports: Ports,
@@ -91,7 +99,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(options: Options, store: Arc<Store>) -> Supervisor {
+    pub(super) fn new(options: Options, store: Arc<Store>) -> Supervisor {
         let exporter = Arc::new(Exporter::new(store));
         let ports = Ports::new(
             &exporter,
@@ -116,13 +124,30 @@ impl Supervisor {
             }
             // So that it sees the clock being set, whether or not anybody asks for stamps.
             self.exporter.clock.offset();
-            let now = BootTime::now();
-            for running in lock::read(&self.exporter.sources).iter() {
-                running.watch(now);
-            }
+            self.watch();
             self.senders.attend(&self.exporter);
             self.ports.retry();
         }
+    }
+
+    /// Sees after sources that hang.
+    pub(super) fn watch(&self) {
+        let now = BootTime::now();
+        for running in lock::read(&self.exporter.sources).iter() {
+            running.watch(now);
+        }
+    }
+
+    /// Ends all sources, and says which there were.
+    pub(super) fn end_sources(&self) -> Vec<String> {
+        let sources = lock::read(&self.exporter.sources);
+        end(&sources);
+        sources.iter().map(|s| s.name().to_string()).collect()
+    }
+
+    /// All that is exported.
+    pub(super) fn scrape(&self, format: Format) -> String {
+        String::from_utf8_lossy(&self.exporter.scrape(format)).into_owned()
     }
 
     /// Takes a configuration over as a whole, or not at all.
@@ -144,13 +169,14 @@ impl Supervisor {
     }
 
     /// Starts and stops sources so that those run that the configuration asks for. What has not changed runs on.
-    fn apply(&mut self, mut config: Config) {
+    pub(super) fn apply(&mut self, mut config: Config) {
         self.exporter.registry.set_policy(policy(&config));
         self.exporter.present(&config);
         for name in unknown(&config) {
             log::warn!("`sources` names {name}, which is no source: see --help");
         }
-        let mut board = Board::look(self.options.roots.clone());
+        let tapes = &self.options.tapes;
+        let mut board = Board::look_by(self.options.roots.clone(), tapes.of_board());
         if config.device_type == "auto" {
             config.device_type = board.device_type().to_string();
         }
@@ -208,6 +234,9 @@ impl Supervisor {
             });
         }
         *lock::write(&self.exporter.sources) = new;
+        for name in self.options.tapes.unused() {
+            log::warn!("{name} was recorded, and is not found in the recording's files");
+        }
         for ended in &old {
             log::info!("{}: ended", ended.name());
             self.exporter.registry.remove_group(&ended.context().group);
@@ -237,6 +266,7 @@ impl Supervisor {
         let registry = &self.exporter.registry;
         // Its place among all meters, whichever of them run now: a reload may start others.
         let rank = METERS.iter().position(|m| m.name == meter.name);
+        let tape = self.options.tapes.of(&source_name(meter, &device));
         Context {
             board: Arc::clone(board),
             config: Arc::clone(config),
@@ -246,7 +276,7 @@ impl Supervisor {
                 meter.name,
                 self.labels.clone(),
             ),
-            health: Arc::new(Health::default()),
+            health: Arc::new(Health::on(tape)),
             stop: Arc::default(),
             interval: meter.pace.interval(config.interval),
         }

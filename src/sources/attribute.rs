@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::health::Health;
+use super::number::parse_number;
+use super::tape::{files, Answer, Failure};
 
+const LEFT_ALONE: &str = "hangs and is left alone";
 /// Longer than any number sysfs prints, shorter than any of its longer files (a page).
 const NUMBER_BYTES: usize = 64;
 /// The longest text of a sysfs attribute is a page.
@@ -28,6 +31,8 @@ pub struct Attribute {
     /// Its place in the health's list of what is being read.
     item: u32,
     file: Option<File>,
+    /// The same where there is a tape: so that without one there is nothing more to look at on the way to a value.
+    by_tape: Option<File>,
     reopen_at: Option<Instant>,
     failing: bool,
     hint: &'static str,
@@ -50,6 +55,7 @@ impl Attribute {
             path,
             health: Arc::clone(health),
             file: None,
+            by_tape: None,
             reopen_at: None,
             failing: false,
             hint: "",
@@ -78,7 +84,7 @@ impl Attribute {
     pub fn read_as<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
         let mut buffer = [0; NUMBER_BYTES];
         if self.file.is_none() && !self.is_open_now() {
-            return None;
+            return self.read_by_tape(what, parse);
         }
         match self.take(&mut buffer, parse) {
             Ok(value) => {
@@ -99,6 +105,9 @@ impl Attribute {
     #[inline]
     pub fn try_read(&mut self) -> Result<Option<i64>, Error> {
         let mut buffer = [0; NUMBER_BYTES];
+        if !self.health.tape().is_off() {
+            return self.try_read_by_tape("a number", parse_number);
+        }
         if self.file.is_none() {
             self.file = self.open()?;
         }
@@ -126,6 +135,68 @@ impl Attribute {
         }
     }
 
+    /// As [`Attribute::read_as`], by way of a tape, if there is one.
+    #[cold]
+    fn read_by_tape<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        if self.health.tape().is_off() {
+            return None;
+        }
+        match self.try_read_by_tape(what, parse) {
+            Ok(value) => {
+                if self.failing && value.is_some() {
+                    self.recovered();
+                }
+                value
+            }
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn try_read_by_tape<T>(
+        &mut self,
+        what: &str,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let health = Arc::clone(&self.health);
+        let path = self.path.clone();
+        let answer = files::content(health.tape(), &path, || self.read_for_tape());
+        let mut buffer = [0; NUMBER_BYTES];
+        let trouble = match answer {
+            Ok(content) => {
+                let n = content.len().min(NUMBER_BYTES);
+                buffer[..n].copy_from_slice(&content[..n]);
+                match parse(&buffer[..n]) {
+                    Some(value) => return Ok(Some(value)),
+                    None => Trouble::NoValue(n),
+                }
+            }
+            Err(failure) if failure.words == LEFT_ALONE => return Ok(None),
+            Err(failure) => Trouble::NoRead(failure.io()),
+        };
+        Err(self.explain(trouble, what, &buffer))
+    }
+
+    /// Reads the file's first bytes, and keeps it open.
+    fn read_for_tape(&mut self) -> Answer {
+        if self.health.is_excluded(&self.path) {
+            return Err(Failure::new(LEFT_ALONE));
+        }
+        self.health.reading(self.item);
+        let file = match self.by_tape.take() {
+            Some(file) => file,
+            None => open_regular(&self.path).map_err(|error| Failure::from(&error))?,
+        };
+        let mut buffer = [0; NUMBER_BYTES];
+        let n = file.read_at(&mut buffer, 0);
+        let n = n.map_err(|error| Failure::from(&error))?;
+        self.by_tape = Some(file);
+        Ok(buffer[..n].to_vec())
+    }
+
     #[cold]
     fn explain(&mut self, trouble: Trouble, what: &str, buffer: &[u8; NUMBER_BYTES]) -> Error {
         match trouble {
@@ -147,6 +218,9 @@ impl Attribute {
 
     #[cold]
     fn is_open_now(&mut self) -> bool {
+        if !self.health.tape().is_off() {
+            return false;
+        }
         match self.open() {
             Ok(file) => self.file = file,
             Err(error) => self.failed(&error),
@@ -211,11 +285,21 @@ pub(super) fn open_regular(path: &Path) -> Result<File, Error> {
 
 /// Reads a short text attribute (a name, a label) without the white space around it. Non-UTF-8 becomes U+FFFD.
 pub fn read_text(health: &Arc<Health>, path: &Path) -> Result<String, Error> {
+    let tape = health.tape();
+    if tape.is_off() {
+        let text = read_page(health, path)?;
+        return Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned());
+    }
+    let read = || read_page(health, path).map_err(|error| Failure::from(&error));
+    match files::content(tape, path, read) {
+        Ok(text) => Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned()),
+        Err(failure) => Err(Error::cannot("read", path, &failure.io())),
+    }
+}
+
+fn read_page(health: &Arc<Health>, path: &Path) -> Result<Vec<u8>, Error> {
     if health.is_excluded(path) {
-        return Err(Error::new(format!(
-            "{} hangs and is left alone",
-            path.display()
-        )));
+        return Err(Error::new(format!("{} {LEFT_ALONE}", path.display())));
     }
     health.reading(health.item(path));
     let file = open_regular(path)?;
@@ -231,140 +315,9 @@ pub fn read_text(health: &Arc<Health>, path: &Path) -> Result<String, Error> {
         }
     }
     buffer.truncate(filled);
-    Ok(String::from_utf8_lossy(buffer.trim_ascii()).into_owned())
-}
-
-/// A decimal integer as the kernel prints it: an optional sign, digits, white space around. `None` for anything else,
-/// and for what does not fit in 64 bits with a sign.
-#[inline]
-pub fn parse_number(text: &[u8]) -> Option<i64> {
-    let digits = match text {
-        [digits @ .., b'\n'] => digits,
-        digits => digits,
-    };
-    // Up to 18 digits fit whatever they are.
-    if digits.is_empty() || digits.len() > 18 {
-        return parse_any_number(text);
-    }
-    let mut value: i64 = 0;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return parse_any_number(text);
-        }
-        value = value * 10 + i64::from(digit);
-    }
-    Some(value)
-}
-
-/// The same, for what is not just digits.
-fn parse_any_number(text: &[u8]) -> Option<i64> {
-    let text = text.trim_ascii();
-    let (negative, digits) = match text.split_first()? {
-        (b'-', rest) => (true, rest),
-        (b'+', rest) => (false, rest),
-        _ => (false, text),
-    };
-    if digits.is_empty() {
-        return None;
-    }
-    let mut value: i64 = 0;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        // Built up below zero, where there is room for the smallest number.
-        value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
-    }
-    if negative {
-        Some(value)
-    } else {
-        value.checked_neg()
-    }
+    Ok(buffer)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_as_the_kernel_prints_them() {
-        for (text, value) in [
-            (&b"12345\n"[..], Some(12345)),
-            (b"0", Some(0)),
-            (b"-256000\n", Some(-256_000)),
-            (b" +7 ", Some(7)),
-            (b"999999999999999999\n", Some(999_999_999_999_999_999)),
-            (b"1000000000000000000\n", Some(1_000_000_000_000_000_000)),
-            (b"5\n\n", Some(5)),
-            (b"9223372036854775807", Some(i64::MAX)),
-            (b"-9223372036854775808", Some(i64::MIN)),
-            (b"9223372036854775808", None),
-            (b"", None),
-            (b"\n", None),
-            (b"-", None),
-            (b"12 34", None),
-            (b"0x40", None),
-            (b"1.5", None),
-            (b"N/A\n", None),
-            (b"\xff\xfe", None),
-        ] {
-            assert_eq!(
-                parse_number(text),
-                value,
-                "{:?}",
-                String::from_utf8_lossy(text)
-            );
-        }
-    }
-
-    #[test]
-    fn a_value_that_vanishes_comes_back() {
-        let dir = tempdir();
-        let path = dir.join("power1_input");
-        std::fs::write(&path, "1500000\n").unwrap();
-        let health = Arc::new(Health::default());
-        let mut attribute = Attribute::new(&health, &path);
-        assert_eq!(attribute.read(), Some(1_500_000));
-        std::fs::write(&path, "garbage").unwrap();
-        assert_eq!(attribute.read(), None);
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(attribute.read(), None);
-        assert_eq!(health.errors(), 2);
-        std::fs::write(&path, "2500000\n").unwrap();
-        assert_eq!(attribute.read(), Some(2_500_000));
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn a_file_that_is_left_alone_has_not_recovered() {
-        let health = Arc::new(Health::default());
-        let mut attribute = Attribute::new(&health, "/nonexistent/in1_input");
-        assert_eq!(attribute.read(), None);
-        assert_eq!(attribute.read(), None);
-        assert!(attribute.failing, "it was not even tried");
-        assert_eq!(health.errors(), 1);
-    }
-
-    #[test]
-    fn a_fifo_is_refused_instead_of_waited_for() {
-        let dir = tempdir();
-        let path = dir.join("in1_input");
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let health = Arc::new(Health::default());
-        assert_eq!(Attribute::new(&health, &path).read(), None);
-        let error = read_text(&health, &path).unwrap_err();
-        assert!(error.to_string().ends_with("in1_input is not a file"));
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    fn tempdir() -> PathBuf {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static N: AtomicU32 = AtomicU32::new(0);
-        let n = N.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("attribute-{}-{n}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        dir
-    }
-}
+#[path = "attribute_tests.rs"]
+mod tests;

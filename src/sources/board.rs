@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::attribute::read_text;
 use super::health::Health;
+use super::tape::Tape;
 
 /// Where the board's files are. Tests put a fixture's tree there (as node_exporter's `--path.sysfs`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Board {
     pub hostname: String,
     /// What the meters that were chosen so far read of it, and others leave out.
     pub claims: Claims,
+    /// By way of which it is looked at.
+    pub tape: Tape,
 }
 
 /// What a meter reads that a more general one would find as well.
@@ -60,7 +63,12 @@ impl Claims {
 impl Board {
     /// Looks at the board.
     pub fn look(roots: Roots) -> Board {
-        let health = Arc::new(Health::default());
+        Board::look_by(roots, Tape::default())
+    }
+
+    /// The same by way of a tape.
+    pub fn look_by(roots: Roots, tape: Tape) -> Board {
+        let health = Arc::new(Health::on(tape.clone()));
         let text = |path: PathBuf| {
             read_text(&health, &path)
                 .ok()
@@ -77,7 +85,13 @@ impl Board {
             model,
             hostname: hostname.unwrap_or_else(|| "localhost".to_string()),
             claims: Claims::default(),
+            tape,
         }
+    }
+
+    /// To look at it with, before there is a source.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::new(Health::on(self.tape.clone()))
     }
 
     /// The device type that goes with the model, for `device_type: auto`.
@@ -137,6 +151,7 @@ mod tests {
                 model: Some(model.to_string()),
                 hostname: String::new(),
                 claims: Claims::default(),
+                tape: Tape::default(),
             };
             assert_eq!(board.device_type(), device_type, "{model}");
         }

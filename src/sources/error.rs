@@ -52,6 +52,11 @@ impl Error {
         }
     }
 
+    /// The operating system's error number, where it was one.
+    pub fn errno(&self) -> Option<i32> {
+        self.errno
+    }
+
     /// See [`Error::rest`].
     pub fn resting(&self) -> Option<Duration> {
         self.rest

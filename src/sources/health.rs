@@ -1,4 +1,4 @@
-//! How a source fares, and what it is reading right now.
+//! How a source fares, what it is reading right now, and by way of which tape.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::tape::Tape;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -29,6 +30,7 @@ pub struct Health {
     /// Values that cannot be read just now, and why.
     complaints: Mutex<BTreeMap<PathBuf, String>>,
     tallies: Mutex<Vec<Arc<Tally>>>,
+    tape: Tape,
 }
 
 /// A count that only this kind of source has, by kind. It is shown beside the exporter's own, also while the source
@@ -82,6 +84,20 @@ impl Exclusion {
 }
 
 impl Health {
+    /// That of a source whose world passes by this tape.
+    pub fn on(tape: Tape) -> Health {
+        Health {
+            tape,
+            ..Health::default()
+        }
+    }
+
+    /// What the source's world passes by.
+    #[inline]
+    pub fn tape(&self) -> &Tape {
+        &self.tape
+    }
+
     /// The place of a path in the list of what can be read.
     pub fn item(&self, path: &Path) -> u32 {
         let mut items = lock::lock(&self.items);

@@ -28,7 +28,7 @@ pub(super) fn is_jetson(board: &Board, config: &Config) -> bool {
     let compatible = board.roots.procfs.join("device-tree/compatible");
     config.device_type.starts_with("jetson")
         || board.device_type().starts_with("jetson")
-        || read_text(&Default::default(), &compatible).is_ok_and(|s| s.contains("nvidia,tegra"))
+        || read_text(&board.health(), &compatible).is_ok_and(|s| s.contains("nvidia,tegra"))
 }
 
 /// The whole board's power, from its rails' and in their unit; `None` for a board whose rails are not known to add up to

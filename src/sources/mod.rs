@@ -10,6 +10,7 @@ mod hwmon;
 pub mod ina260;
 mod ina3221;
 mod jetson;
+mod number;
 pub mod nvidia;
 mod pipe;
 mod power_supply;
@@ -19,6 +20,7 @@ pub mod rpi;
 mod runner;
 pub mod shelly;
 mod sysfs;
+pub mod tape;
 pub mod tegrastats;
 #[cfg(test)]
 mod testing;
@@ -29,10 +31,11 @@ pub mod udp;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use attribute::{parse_number, read_text, Attribute};
+pub use attribute::{read_text, Attribute};
 pub use board::{Board, Claims, Roots};
 pub use error::{reason, Error};
 pub use health::{Health, Tally};
+pub use number::parse_number;
 pub use runner::Running;
 pub use ticker::Ticker;
 
@@ -165,6 +168,14 @@ pub trait Source: Send {
     /// device's counters. It is left alone for as long as one that is.
     fn lasts(&self) -> bool {
         false
+    }
+}
+
+/// What a source is called: the meter, and which of its devices it reads.
+pub fn source_name(meter: &Meter, device: &Device) -> String {
+    match device.name.as_str() {
+        "" => meter.name.to_string(),
+        device => format!("{} {device}", meter.name),
     }
 }
 

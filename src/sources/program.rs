@@ -1,9 +1,11 @@
 //! Where a program is that a meter runs.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::tape::{Failure, Tape};
 use super::Error;
 
 /// A program that a meter runs.
@@ -20,7 +22,22 @@ pub(super) struct Program {
 
 impl Program {
     /// Its path: as `configured` (a path, or a name to be looked for), or by its own name.
-    pub(super) fn find(&self, configured: Option<&Path>) -> Result<PathBuf, Error> {
+    pub(super) fn find(&self, tape: &Tape, configured: Option<&Path>) -> Result<PathBuf, Error> {
+        if tape.is_off() {
+            return self.look_for(configured);
+        }
+        let found = tape.ask(&format!("program {}", self.name), || {
+            let found = self.look_for(configured);
+            let found = found.map(|path| path.into_os_string().into_encoded_bytes());
+            found.map_err(|error| Failure::new(error.to_string()))
+        });
+        match found {
+            Ok(path) => Ok(PathBuf::from(OsString::from_vec(path))),
+            Err(failure) => Err(Error::new(failure.words)),
+        }
+    }
+
+    fn look_for(&self, configured: Option<&Path>) -> Result<PathBuf, Error> {
         let hint = format!("{} names it", self.setting);
         match configured {
             Some(path) if path.components().count() > 1 || path.is_absolute() => {
@@ -68,7 +85,7 @@ mod tests {
             setting: "jetson.tegrastats",
             hint: "is this a Jetson?",
         };
-        let find = |configured: &str| program.find(Some(Path::new(configured)));
+        let find = |configured: &str| program.look_for(Some(Path::new(configured)));
         assert_eq!(find("/bin/sh").unwrap(), Path::new("/bin/sh"));
         assert!(find("sh").unwrap().is_absolute());
         assert_eq!(
@@ -79,13 +96,13 @@ mod tests {
             find("nothing-at-all").unwrap_err().to_string(),
             "nothing-at-all was not found on PATH (jetson.tegrastats names it)"
         );
-        assert_eq!(program.find(None).unwrap(), Path::new("/bin/sh"));
+        assert_eq!(program.look_for(None).unwrap(), Path::new("/bin/sh"));
         let nowhere = Program {
             usual_place: "/nowhere",
             ..program
         };
         assert_eq!(
-            nowhere.find(None).unwrap_err().to_string(),
+            nowhere.look_for(None).unwrap_err().to_string(),
             "no-such-program was not found on PATH (is this a Jetson?)"
         );
         let relative = Some("relative:/nowhere".into());

@@ -1,12 +1,15 @@
 //! A thread per source: opens it, polls it at its pace, publishes, and begins again where it fails.
 
+mod replay;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::tape::Act;
 use super::ticker::Ticker;
-use super::{Context, Device, Error, Meter, Pace, Source};
+use super::{source_name, Context, Device, Error, Meter, Pace, Source};
 use crate::metrics::{longest_silence, Readings};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -50,10 +53,7 @@ impl Running {
     /// Starts the source's thread. It never fails: a thread that cannot be had is tried again by the watchdog.
     pub fn start(meter: &'static Meter, context: Context) -> Running {
         context.group.set_interval(context.interval);
-        let name = match context.device.name.as_str() {
-            "" => meter.name.to_string(),
-            device => format!("{} {device}", meter.name),
-        };
+        let name = source_name(meter, &context.device);
         let shared = Arc::new(Shared {
             meter,
             name,
@@ -159,15 +159,20 @@ impl Running {
 
 fn run(shared: &Shared, generation: u64) {
     let Context { health, stop, .. } = &shared.context;
+    if let Some(playing) = health.tape().playing() {
+        return replay::run(shared, generation, playing);
+    }
     let name = &shared.name;
     let mut backoff = REOPEN_FIRST;
     let mut kept = None;
     while shared.is_current(generation) {
-        let began = BootTime::now();
-        health.poll_begins(began);
+        health.poll_begins(BootTime::now());
         let opened = match kept.take() {
             Some(source) => Ok(source),
-            None => (shared.meter.open)(&shared.context),
+            None => {
+                health.tape().begins(Act::Open);
+                (shared.meter.open)(&shared.context)
+            }
         };
         if !shared.is_current(generation) {
             break;
@@ -199,6 +204,35 @@ fn run(shared: &Shared, generation: u64) {
     health.released(generation);
 }
 
+/// One poll, as if at `began`, whose readings are published; false if there are none. `None`: this run is to end, and what
+/// it read is not published.
+fn poll(
+    shared: &Shared,
+    generation: u64,
+    source: &mut dyn Source,
+    readings: &mut Readings,
+    began: BootTime,
+) -> Option<Result<bool, Error>> {
+    let Context { group, health, .. } = &shared.context;
+    readings.begin(began);
+    let polled = source.poll(readings);
+    if !shared.is_current(generation) {
+        return None;
+    }
+    // A source that waits for its device says when it came to an end of waiting.
+    health.poll_ended(readings.at, BootTime::now());
+    Some(polled.map(|()| {
+        if readings.is_empty() {
+            return false;
+        }
+        group.publish(generation, readings);
+        if health.set_error(None) {
+            log::info!("{}: reading", shared.name);
+        }
+        true
+    }))
+}
+
 /// Polls an open source until it is to be opened anew (why, is the error), or until this run is to end.
 fn poll_until_it_fails(
     shared: &Shared,
@@ -206,7 +240,6 @@ fn poll_until_it_fails(
     source: &mut dyn Source,
 ) -> Result<(), Error> {
     let Context {
-        group,
         health,
         stop,
         interval,
@@ -217,24 +250,19 @@ fn poll_until_it_fails(
     let mut rescan_at = Instant::now() + RESCAN;
     let mut failures = 0;
     loop {
-        let began = BootTime::now();
+        let began = match shared.meter.pace {
+            // It is the device's events that count, and they have a time of their own.
+            Pace::Device => BootTime::now(),
+            Pace::Interval | Pace::AtLeast(_) => health.tape().begins(Act::Poll),
+        };
         health.poll_begins(began);
-        readings.begin(began);
-        let polled = source.poll(&mut readings);
-        if !shared.is_current(generation) {
+        let Some(polled) = poll(shared, generation, source, &mut readings, began) else {
+            health.tape().discard(began);
             return Ok(());
-        }
-        // A source that waits for its device says when it came to an end of waiting.
-        health.poll_ended(readings.at, BootTime::now());
+        };
         match polled {
-            Ok(()) if readings.is_empty() => failures += 1,
-            Ok(()) => {
-                failures = 0;
-                group.publish(generation, &readings);
-                if health.set_error(None) {
-                    log::info!("{}: reading", shared.name);
-                }
-            }
+            Ok(false) => failures += 1,
+            Ok(true) => failures = 0,
             Err(error)
                 if failures + 1 >= FAILURES_BEFORE_REOPEN
                     || shared.meter.pace == Pace::Device
@@ -256,7 +284,7 @@ fn poll_until_it_fails(
         let now = Instant::now();
         if now >= rescan_at {
             rescan_at = now + RESCAN;
-            health.poll_begins(BootTime::now());
+            health.poll_begins(health.tape().begins(Act::Rescan));
             source.rescan();
             if !shared.is_current(generation) {
                 return Ok(());

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::tape::files;
 use super::{read_text, Attribute, Error, Health};
 use crate::metrics::{Readings, SeriesId};
 
@@ -20,11 +21,8 @@ pub(super) fn entries(health: &Arc<Health>, dir: &Path) -> Result<Vec<String>, E
         )));
     }
     health.reading(health.item(dir));
-    let mut names: Vec<_> = std::fs::read_dir(dir)
-        .map_err(|e| Error::cannot("list", dir, &e))?
-        .take(MAX_ENTRIES)
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
+    let mut names =
+        files::list(health.tape(), dir, MAX_ENTRIES).map_err(|e| Error::cannot("list", dir, &e))?;
     names.sort_by(|a, b| natural(a).cmp(&natural(b)));
     Ok(names)
 }

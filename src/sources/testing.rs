@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Board, Context, Device, Error, Health, Meter, Roots, Source};
+use super::tape::{Act, Recording, Tapes};
+use super::{Board, Context, Device, Error, Health, Meter, Roots, Running, Source};
 use crate::config::Config;
 use crate::metrics::{Group, Policy, Readings, Registry};
 use crate::sys::clock::BootTime;
@@ -87,6 +89,16 @@ impl Drop for Tree {
     }
 }
 
+/// What a meter exports at the end of the recording in `dir`, as the runner plays it.
+pub(crate) fn replayed(dir: &Path, meter: &'static Meter) -> Vec<String> {
+    let recording = Arc::new(Recording::open(dir, true).unwrap());
+    let (roots, config) = (recording.roots(), recording.config().clone());
+    let bench = Bench::on_tape(meter, roots, config, &Tapes::Play(recording));
+    let running = Running::start(meter, bench.context.clone());
+    running.join(Instant::now() + Duration::from_secs(60));
+    bench.lines()
+}
+
 /// A meter on a tree, with a registry of its own.
 pub(crate) struct Bench {
     /// What the meter works with.
@@ -101,17 +113,27 @@ pub(crate) struct Bench {
 impl Bench {
     /// The meter on this tree, not open yet. Silences over 5 s are not integrated, as at an interval of 1 s.
     pub(crate) fn new(meter: &'static Meter, tree: &Tree, config: Config) -> Bench {
+        Bench::on_tape(meter, tree.roots(), config, &Tapes::Off)
+    }
+
+    /// The same on these roots, and by way of a tape.
+    pub(crate) fn on_tape(
+        meter: &'static Meter,
+        roots: Roots,
+        config: Config,
+        tapes: &Tapes,
+    ) -> Bench {
         let registry = Registry::new(Policy::All);
         let group: Arc<Group> = registry.add_group(0, meter.name, vec![]);
         Bench {
             generation: group.new_generation(),
             context: Context {
-                board: Arc::new(Board::look(tree.roots())),
+                board: Arc::new(Board::look_by(roots, tapes.of_board())),
                 interval: config.interval,
                 config: Arc::new(config),
                 device: Device::default(),
                 group,
-                health: Arc::new(Health::default()),
+                health: Arc::new(Health::on(tapes.of(meter.name))),
                 stop: Arc::new(Stop::default()),
             },
             meter,
@@ -131,6 +153,7 @@ impl Bench {
     /// Opens the meter, anew if it is open.
     pub(crate) fn reopen(&mut self) -> Result<(), Error> {
         self.source = None;
+        self.context.health.tape().begins(Act::Open);
         self.source = Some((self.meter.open)(&self.context)?);
         Ok(())
     }
@@ -160,14 +183,32 @@ impl Bench {
         second: f64,
         poll: impl FnOnce(&mut Readings) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.readings.begin(BootTime((second * 1e9) as u64));
+        self.poll_at(BootTime((second * 1e9) as u64), poll)
+    }
+
+    fn poll_at(
+        &mut self,
+        at: BootTime,
+        poll: impl FnOnce(&mut Readings) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.readings.begin(at);
         poll(&mut self.readings)?;
         self.context.group.publish(self.generation, &self.readings);
         Ok(())
     }
 
+    /// Polls now, as the runner does, and publishes if that does not fail.
+    pub(crate) fn tick(&mut self) -> Result<(), Error> {
+        let began = self.context.health.tape().begins(Act::Poll);
+        let mut source = self.source.take().expect("the meter is open");
+        let polled = self.poll_at(began, |out| source.poll(out));
+        self.source = Some(source);
+        polled
+    }
+
     /// Looks for devices that came or went.
     pub(crate) fn rescan(&mut self) {
+        self.context.health.tape().begins(Act::Rescan);
         self.source.as_mut().expect("the meter is open").rescan();
     }
 

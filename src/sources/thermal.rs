@@ -51,7 +51,7 @@ fn none_in(class: &Path) -> Error {
 
 fn probe(board: &Board, _: &Config) -> Result<String, Error> {
     let class = class(board);
-    let found = find(&Arc::default(), &class)?;
+    let found = find(&board.health(), &class)?;
     if found.is_empty() {
         return Err(none_in(&class));
     }

@@ -20,7 +20,8 @@ impl Ticker {
         }
     }
 
-    /// The next moment that is not past by a whole interval, and how many were passed over to get there.
+    /// The next moment that is not past by a whole interval, and how many were passed over to get there. It is later than
+    /// `now` by a sixteenth of the interval or more, so that whoever is always late rests nevertheless.
     pub fn next(&mut self, now: Instant) -> (Instant, u64) {
         let interval = self.interval.as_nanos() as u64;
         let elapsed = now.saturating_duration_since(self.start).as_nanos() as u64;
@@ -28,7 +29,8 @@ impl Ticker {
         let missed = due.saturating_sub(self.ticks + 1);
         self.ticks += 1 + missed;
         let offset = Duration::from_nanos(interval.saturating_mul(self.ticks));
-        (self.start + offset, missed)
+        let next = self.start + offset;
+        (next.max(now + self.interval / 16), missed)
     }
 }
 
@@ -53,8 +55,32 @@ mod tests {
         let start = Instant::now();
         let mut ticker = Ticker::new(start, SECOND);
         let late = start + Duration::from_millis(4500);
-        // The tick of second 4 is under half a second late, and is still taken.
-        assert_eq!(ticker.next(late), (start + SECOND * 4, 3));
+        // The tick of second 4 is half a second late, and is still taken, after a rest.
+        assert_eq!(ticker.next(late), (late + SECOND / 16, 3));
         assert_eq!(ticker.next(late), (start + SECOND * 5, 0));
+    }
+
+    #[test]
+    fn whoever_is_always_late_rests_and_misses_nothing_while_being_in_time() {
+        let start = Instant::now();
+        let mut ticker = Ticker::new(start, SECOND);
+        let mut now = start;
+        let (mut rested, mut missed) = (Duration::ZERO, 0);
+        for _ in 0..100 {
+            now += SECOND * 5 / 4;
+            let (next, passed_over) = ticker.next(now);
+            assert!(next >= now + SECOND / 16, "a rest after every poll");
+            rested += next - now;
+            missed += passed_over;
+            now = next;
+        }
+        assert!(rested >= SECOND * 100 / 16);
+        assert!(missed > 0, "what did not fit is counted");
+        // Polls of up to fifteen sixteenths of the interval are at its moments.
+        let mut ticker = Ticker::new(start, SECOND);
+        for n in 0..100 {
+            let end = start + SECOND * n + SECOND * 15 / 16;
+            assert_eq!(ticker.next(end), (start + SECOND * (n + 1), 0));
+        }
     }
 }

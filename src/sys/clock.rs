@@ -1,5 +1,7 @@
 //! The two clocks, read with 64-bit seconds on every target.
 
+use std::time::Duration;
+
 use nix::time::{clock_gettime, ClockId};
 
 /// A moment on the boot-time clock: nanoseconds since the board started, suspend included. It never jumps.
@@ -19,6 +21,13 @@ impl BootTime {
     #[inline]
     pub fn seconds_since(self, earlier: BootTime) -> f64 {
         self.0.saturating_sub(earlier.0) as f64 / 1e9
+    }
+
+    /// How long it is since `earlier`: for ever, if that never was.
+    pub fn since(self, earlier: Option<BootTime>) -> Duration {
+        earlier.map_or(Duration::MAX, |earlier| {
+            Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use super::input::{inputs, Input};
 use super::layout::{rails, sensors};
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
 use crate::sources::sysfs::{entries, read_name, COLDEST};
+use crate::sources::tape::files;
 use crate::sources::{Attribute, Context, Health};
 
 /// What a chip is known by. As long as it stays the same, the chip does.
@@ -44,8 +45,8 @@ impl Identity {
 
 /// Looks at `hwmonN`. `None`: it has gone, or another meter reads the device.
 pub(super) fn identify(health: &Arc<Health>, hwmon: &Path) -> Option<Identity> {
-    let dir = hwmon.canonicalize().ok()?;
-    let device = dir.join("device").canonicalize().ok();
+    let dir = files::resolve(health.tape(), hwmon).ok()?;
+    let device = files::resolve(health.tape(), &dir.join("device")).ok();
     let class = device.as_deref().and_then(Path::parent);
     let class = class.and_then(Path::file_name);
     if class.is_some_and(|c| c == "power_supply" || c == "thermal") {
@@ -184,7 +185,7 @@ impl Chip {
     pub(super) fn open(context: &Context, identity: Identity, id: String) -> Option<Chip> {
         let Context { group, health, .. } = context;
         let (dir, mut inputs) = look(health, &identity)?;
-        let has = |name: &str| dir.join(name).exists();
+        let has = |name: &str| files::exists(health.tape(), &dir.join(name));
         for input in &mut inputs {
             let label = format!("{}_label", input.channel());
             if has(&label) {

@@ -70,7 +70,7 @@ fn none_in(board: &Board) -> Error {
 }
 
 fn probe(board: &Board, _: &Config) -> Result<String, Error> {
-    let health = Arc::default();
+    let health = board.health();
     let mut found = find(&health, board)?;
     found.retain(|identity| look(&health, identity).is_some());
     if found.is_empty() {

@@ -20,12 +20,15 @@ pub mod registers;
 mod seat;
 #[cfg(test)]
 mod simulated;
+mod taped;
 
 use std::time::{Duration, Instant};
 
 use bridge::{Buses, Linux};
 use seat::{Seat, Work};
+use taped::Taped;
 
+use super::tape::files;
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, Switch};
 use crate::metrics::{common, Readings, SeriesId};
@@ -42,7 +45,16 @@ pub(super) const METER: Meter = Meter {
     devices: None,
     probe,
     claims: None,
-    open: |context| open(context, Linux),
+    open: |context| match context.health.tape() {
+        tape if tape.is_off() => open(context, Linux),
+        tape => open(
+            context,
+            Taped {
+                buses: Linux,
+                tape: tape.clone(),
+            },
+        ),
+    },
 };
 
 /// Whoever gives an address wants it read, found or not.
@@ -66,7 +78,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     }
     for chip in chips {
         let device = board.roots.dev.join(format!("i2c-{}", chip.bus));
-        if let Err(error) = std::fs::metadata(&device) {
+        if let Err(error) = files::look(&board.tape, &device) {
             return Err(Error::cannot("find", &device, &error)
                 .hint("`modprobe i2c-dev`; on a Raspberry Pi `dtparam=i2c_arm=on` in config.txt"));
         }
@@ -199,7 +211,7 @@ impl<B: Buses> Source for Ina260<B> {
             deadline: Instant::now(),
         };
         for seat in seats {
-            seat.check(BootTime::now(), &work);
+            seat.check(context.health.tape().now(), &work);
             seat.report(&context.health, None);
         }
     }

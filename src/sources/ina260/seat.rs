@@ -6,6 +6,7 @@ use super::bridge::Buses;
 use super::chip::Chip;
 use super::fault::{Fault, Place};
 use super::registers::{Conversion, Flags, Reading};
+use super::taped;
 use crate::config::Ina260Chip;
 use crate::metrics::{common, Rail, Readings, SeriesId};
 use crate::sources::{Context, Error, Health};
@@ -237,13 +238,20 @@ impl<B: Buses> Seat<B> {
 
     fn read(&mut self, now: BootTime, work: &Work<'_, B>) -> Result<Option<Reading>, Fault> {
         let (item, time) = (self.item, self.conversion.time());
+        let tape = work.context.health.tape().clone();
+        let Place {
+            device, address, ..
+        } = &self.place;
+        let chip =
+            (!tape.is_off()).then(|| format!("{} {address:#04x}", taped::key(&tape, device)));
+        let said = || chip.as_ref().is_some_and(|chip| tape.has_more(chip));
         let here = self.have(work)?;
         work.context.health.reading(item);
         if !here.converting {
             here.chip.trigger()?;
             here.converting = true;
         }
-        let Some(flags) = here.converted(item, time, work)? else {
+        let Some(flags) = here.converted(item, time, work, said)? else {
             let since = *here.waiting.get_or_insert(now);
             let longest = time.as_secs_f64() * 3.0 + 1.0;
             return if now.seconds_since(since) > longest {
@@ -268,6 +276,7 @@ impl<B: embedded_hal::i2c::I2c<Error: super::bridge::Errno>> Here<B> {
         item: u32,
         time: Duration,
         work: &Work<'_, S>,
+        said: impl Fn() -> bool,
     ) -> Result<Option<Flags>, Fault> {
         let Context { health, stop, .. } = work.context;
         // Often enough to lose little, rarely enough to leave the bus free.
@@ -283,7 +292,10 @@ impl<B: embedded_hal::i2c::I2c<Error: super::bridge::Errno>> Here<B> {
                 return Ok(None);
             }
             health.reading(NOTHING);
-            stop.wait_until(next);
+            // What it is known to have said, since that is being played, is not waited for.
+            if !said() {
+                stop.wait_until(next);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The meter on simulated chips, through the real `open`, `poll` and `rescan`.
 
 mod faults;
+mod replay;
 
 use std::cell::RefCell;
 

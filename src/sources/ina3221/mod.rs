@@ -10,12 +10,11 @@ mod layout;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::unistd::{access, AccessFlags};
-
 use layout::{Channel, Chip};
 
 use super::jetson::{self, is_jetson, PowerRail};
 use super::sysfs::Gauge;
+use super::tape::files;
 use super::{Attribute, Board, Claims, Context, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, Switch};
 use crate::metrics::{common, Readings, SeriesId};
@@ -56,7 +55,7 @@ fn find(health: &Arc<Health>, board: &Board, config: &Config) -> Vec<Chip> {
 
 /// The chips' devices.
 pub(super) fn devices(board: &Board, config: &Config) -> Vec<PathBuf> {
-    let chips = find(&Arc::default(), board, config);
+    let chips = find(&board.health(), board, config);
     chips.into_iter().map(|chip| chip.device).collect()
 }
 
@@ -73,13 +72,13 @@ fn none_in(board: &Board) -> Error {
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
-    let chips = find(&Arc::default(), board, config);
+    let chips = find(&board.health(), board, config);
     if chips.is_empty() {
         return Err(none_in(board));
     }
     for channel in chips.iter().flat_map(|chip| &chip.channels) {
-        may_be_read(&channel.voltage)?;
-        may_be_read(&channel.current)?;
+        may_be_read(board, &channel.voltage)?;
+        may_be_read(board, &channel.current)?;
     }
     let shown = |chip: &Chip| {
         let address = chip.device.file_name().unwrap_or_default();
@@ -90,13 +89,13 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     Ok(format!("chips: {}", chips.join(", ")))
 }
 
-fn may_be_read(path: &Path) -> Result<(), Error> {
-    access(path, AccessFlags::R_OK)
-        .map_err(|errno| Error::cannot("read", path, &errno.into()).hint_if_denied(HINT))
+fn may_be_read(board: &Board, path: &Path) -> Result<(), Error> {
+    files::may_be_read(&board.tape, path)
+        .map_err(|error| Error::cannot("read", path, &error).hint_if_denied(HINT))
 }
 
 fn claims(board: &Board, config: &Config) -> Claims {
-    let chips = find(&Arc::default(), board, config);
+    let chips = find(&board.health(), board, config);
     Claims {
         rails: chips.iter().flat_map(rails).map(str::to_string).collect(),
         devices: chips.into_iter().map(|chip| chip.device).collect(),

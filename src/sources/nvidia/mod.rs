@@ -17,8 +17,9 @@ use line::{Gpu, FIELDS, MOST_GPUS};
 use series::GpuSeries;
 
 use super::jetson::is_jetson;
-use super::pipe::Pipe;
+use super::pipe::Printer;
 use super::program::Program;
+use super::tape::{files, Tape};
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::Config;
 use crate::metrics::Readings;
@@ -49,8 +50,8 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 /// Without NVIDIA's persistence daemon each GPU is started first, which takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn program(config: &Config) -> Result<PathBuf, Error> {
-    PROGRAM.find(config.nvidia.nvidia_smi.as_deref())
+fn program(tape: &Tape, config: &Config) -> Result<PathBuf, Error> {
+    PROGRAM.find(tape, config.nvidia.nvidia_smi.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -63,18 +64,19 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let roots = &board.roots;
     let driver = roots.procfs.join("driver/nvidia");
     let others = ["nvidiactl", "dxg"].map(|name| roots.dev.join(name));
-    if !driver.exists() && !others.iter().any(|path| path.exists()) {
+    let is_there = |path: &PathBuf| files::exists(&board.tape, path);
+    if !is_there(&driver) && !others.iter().any(is_there) {
         let driver = driver.display();
         return Err(Error::new(format!(
             "there is no {driver}: NVIDIA's driver is not loaded"
         )));
     }
-    program(config).map(|path| path.display().to_string())
+    program(&board.tape, config).map(|path| path.display().to_string())
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     Ok(Box::new(Nvidia {
-        program: program(&context.config)?,
+        program: program(context.health.tape(), &context.config)?,
         fields: FIELDS.to_vec(),
         pipe: None,
         held: None,
@@ -90,7 +92,7 @@ struct Nvidia {
     /// What is asked for.
     fields: Vec<&'static str>,
     /// Started at the first poll.
-    pipe: Option<Pipe>,
+    pipe: Option<Printer>,
     /// The first line of the next reading.
     held: Option<(BootTime, String)>,
     /// The last line that was none.
@@ -106,9 +108,12 @@ impl Nvidia {
         }
         let pipe = match &mut self.pipe {
             Some(pipe) => pipe,
-            None => self
-                .pipe
-                .insert(start(&self.program, &self.fields, self.context.interval)?),
+            None => self.pipe.insert(start(
+                self.context.health.tape(),
+                &self.program,
+                &self.fields,
+                self.context.interval,
+            )?),
         };
         let printed = match pipe.next_line(&self.context.stop) {
             Ok(Some(printed)) => printed,
@@ -153,7 +158,12 @@ impl Nvidia {
     }
 }
 
-fn start(program: &PathBuf, fields: &[&str], interval: Duration) -> Result<Pipe, Error> {
+fn start(
+    tape: &Tape,
+    program: &PathBuf,
+    fields: &[&str],
+    interval: Duration,
+) -> Result<Printer, Error> {
     let interval = interval.max(LEAST_INTERVAL);
     let mut command = Command::new(program);
     command
@@ -161,7 +171,8 @@ fn start(program: &PathBuf, fields: &[&str], interval: Duration) -> Result<Pipe,
         .arg("--format=csv,noheader")
         .arg(format!("--loop-ms={}", interval.as_millis()))
         .env("LC_ALL", "C");
-    Ok(Pipe::start(command, interval)?.of_several_lines(MOST_GPUS, PATIENCE))
+    let most = Some((MOST_GPUS, PATIENCE));
+    Printer::start(tape, PROGRAM.name, command, interval, most)
 }
 
 impl Source for Nvidia {

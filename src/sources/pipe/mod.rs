@@ -3,6 +3,9 @@
 
 mod group;
 mod lines;
+mod printer;
+
+pub(crate) use printer::Printer;
 
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
@@ -32,7 +35,7 @@ const FAREWELL: Duration = Duration::from_millis(200);
 const BREATH: Duration = Duration::from_millis(1);
 
 /// A running program. It ends, with its process group, when this is dropped.
-pub(crate) struct Pipe {
+struct Pipe {
     name: String,
     stdout: ChildStdout,
     stderr: ChildStderr,
@@ -63,7 +66,7 @@ pub(crate) struct Printed<'a> {
 
 impl Pipe {
     /// Starts `command`, which is to print a line every `interval`.
-    pub(crate) fn start(mut command: Command, interval: Duration) -> Result<Pipe, Error> {
+    fn start(mut command: Command, interval: Duration) -> Result<Pipe, Error> {
         let name = command_line(&command);
         command
             .stdin(Stdio::null())
@@ -94,7 +97,7 @@ impl Pipe {
 
     /// The same of a program that prints up to `most` lines every interval: so many are kept until they are asked for. The
     /// first may take `patience` longer than the others.
-    pub(crate) fn of_several_lines(self, most: u32, patience: Duration) -> Pipe {
+    fn of_several_lines(self, most: u32, patience: Duration) -> Pipe {
         Pipe {
             lines: Lines::new(most as usize),
             flow: Flow::new(self.last, self.interval / most.max(1)),
@@ -104,7 +107,7 @@ impl Pipe {
     }
 
     /// Waits for the next whole line; of those that are waiting, only the newest are kept. `None`: it is time to stop.
-    pub(crate) fn next_line(&mut self, stop: &Stop) -> Result<Option<Printed<'_>>, Error> {
+    fn next_line(&mut self, stop: &Stop) -> Result<Option<Printed<'_>>, Error> {
         if self.lines.has_next() {
             return Ok(Some(self.take()));
         }

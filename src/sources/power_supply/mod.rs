@@ -57,7 +57,7 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<Description>, Error> 
 }
 
 fn probe(board: &Board, _: &Config) -> Result<String, Error> {
-    let found = find(&Arc::default(), board)?;
+    let found = find(&board.health(), board)?;
     let names: Vec<_> = found.iter().map(Description::to_string).collect();
     Ok(format!("supplies: {}", names.join(", ")))
 }

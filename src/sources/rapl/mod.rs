@@ -14,6 +14,7 @@ mod domain;
 mod msr;
 mod powercap;
 mod processor;
+mod registers;
 mod topology;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 
 use domain::{Domain, Found, Kind};
 
+use super::tape::files;
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, RaplInterface};
 use crate::metrics::common::power_total;
@@ -41,7 +43,7 @@ pub(super) const METER: Meter = Meter {
 };
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
-    let health = std::sync::Arc::default();
+    let health = board.health();
     let by_powercap = || {
         let zones = powercap::zones(&health, &board.roots.sysfs);
         let rails: Vec<&str> = zones.iter().map(|zone| zone.rail.as_str()).collect();
@@ -65,7 +67,7 @@ fn no_zones(board: &Board) -> Error {
     let error = Error::new(format!("{} has no intel-rapl zones", class.display()));
     // The class directory still links to what is covered up (moby's advisory GHSA-jq35-85cj-fj4p).
     let control_type = class.join("intel-rapl");
-    match control_type.is_symlink() && !control_type.exists() {
+    match files::is_link(&control_type) && !files::exists(&board.tape, &control_type) {
         true => error.hint(
             "hidden, as container runtimes do: mount the host's /sys and set --path.sysfs to it",
         ),

@@ -3,16 +3,15 @@
 //! Needs the kernel module `msr`, and root or CAP_SYS_RAWIO. On AMD's processors every poll wakes every core, since
 //! each counts for itself.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::domain::{identify, Counter, Found, Kind};
 use super::processor::{Processor, Vendor};
+use super::registers::{device, Device, COUNTER_MASK, MISSING};
 use super::topology::{self, Package};
 use crate::metrics::CounterUnwrap;
+use crate::sources::tape::files;
 use crate::sources::{read_text, Board, Error, Health};
 use crate::sys::clock::BootTime;
 
@@ -30,88 +29,7 @@ const AMD_UNIT: u32 = 0xc001_0299;
 const AMD_CORE: u32 = 0xc001_029a;
 const AMD_PACKAGE: u32 = 0xc001_029b;
 
-/// The counters have 32 bits; above them there may be anything.
-const COUNTER_MASK: u64 = 0xffff_ffff;
 const RANGE: u64 = COUNTER_MASK + 1;
-
-const DENIED: &str = "needs root, or the capability CAP_SYS_RAWIO and the right to read this file";
-const MISSING: &str = "modprobe msr";
-
-/// One processor's registers.
-#[derive(Debug)]
-struct Device {
-    path: PathBuf,
-    file: File,
-    /// So many bytes lie between two registers: the device takes a register's number for the place in the file, and
-    /// hands out eight bytes there. A fixture's registers are in a regular file, where eight bytes need room for them.
-    stride: u64,
-    health: Arc<Health>,
-    /// Its place in the health's list of what is being read.
-    item: u32,
-}
-
-impl Device {
-    fn open(health: &Arc<Health>, dev: &Path, cpu: u32) -> Result<Device, Error> {
-        let path = device(dev, cpu);
-        if health.is_excluded(&path) {
-            let path = path.display();
-            return Err(Error::new(format!("{path} hangs and is left alone")));
-        }
-        let item = health.item(&path);
-        health.reading(item);
-        let cannot = |verb, error: &io::Error| {
-            let error = Error::cannot(verb, &path, error).hint_if_denied(DENIED);
-            match error.is_missing() {
-                true => error.hint(MISSING),
-                false => error,
-            }
-        };
-        let file = OpenOptions::new()
-            .read(true)
-            // A FIFO in its place would otherwise be waited on.
-            .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
-            .open(&path)
-            .map_err(|e| cannot("open", &e))?;
-        let kind = file
-            .metadata()
-            .map_err(|e| cannot("look at", &e))?
-            .file_type();
-        if !kind.is_char_device() && !kind.is_file() {
-            let path = path.display();
-            return Err(Error::new(format!("{path} is not a device")));
-        }
-        Ok(Device {
-            path,
-            file,
-            stride: if kind.is_file() { 8 } else { 1 },
-            health: Arc::clone(health),
-            item,
-        })
-    }
-
-    #[inline]
-    fn read(&self, register: u32) -> Result<u64, Error> {
-        self.health.reading(self.item);
-        let mut bytes = [0; 8];
-        let place = u64::from(register) * self.stride;
-        match self.file.read_exact_at(&mut bytes, place) {
-            Ok(()) => Ok(u64::from_le_bytes(bytes)),
-            Err(error) => {
-                let verb = format!("read register {register:#x} of");
-                Err(Error::cannot(&verb, &self.path, &error).hint_if_denied(DENIED))
-            }
-        }
-    }
-
-    /// Whether there is a counter: where there is none, reading fails or gives 0 for ever.
-    fn counts(&self, register: u32) -> bool {
-        self.read(register).is_ok_and(|n| n & COUNTER_MASK != 0)
-    }
-}
-
-fn device(dev: &Path, cpu: u32) -> PathBuf {
-    dev.join("cpu").join(cpu.to_string()).join("msr")
-}
 
 /// What to do with the outcome of reading a counter: log when it changes, count what fails.
 #[derive(Debug, Default)]
@@ -202,7 +120,7 @@ pub(super) fn probe(board: &Board, health: &Arc<Health>, asked_for: bool) -> Res
     }
     for lead in packages.iter().filter_map(|package| package.cores.first()) {
         let path = device(&board.roots.dev, *lead);
-        if !path.exists() {
+        if !files::exists(&board.tape, &path) {
             let path = path.display();
             return Err(Error::new(format!("{path} is not there")).hint(MISSING));
         }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::domain::{identify, Counter, Found, Kind};
+use crate::sources::tape::{files, Tape};
 use crate::sources::{parse_number, read_text, Attribute, Error, Health};
 
 /// The kernel nests two levels deep, below the directory of the control type.
@@ -82,7 +83,7 @@ impl Zone {
 
 /// All zones that count energy, each once, packages before what is in them.
 pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
-    let paths = walk(&sysfs.join("class/powercap"));
+    let paths = walk(health.tape(), &sysfs.join("class/powercap"));
     let names: BTreeMap<&ZoneId, String> = paths
         .iter()
         .filter_map(|(id, path)| Some((id, read_text(health, &path.join("name")).ok()?)))
@@ -93,7 +94,7 @@ pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
     for (id, path) in &paths {
         let Some(name) = names.get(id) else { continue };
         // A zone may only limit power, or only group others.
-        if !path.join("energy_uj").exists() {
+        if !files::exists(health.tape(), &path.join("energy_uj")) {
             continue;
         }
         let parent = id.parent().and_then(|id| names.get(&id));
@@ -116,21 +117,16 @@ pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
 }
 
 /// The directories of all zones in and under this one, by breadth, so that the shortest way to each is taken.
-fn walk(class: &Path) -> BTreeMap<ZoneId, PathBuf> {
+fn walk(tape: &Tape, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
     let mut found = BTreeMap::new();
     let mut level = vec![class.to_path_buf()];
     for _ in 0..DEEPEST {
         let mut next = Vec::new();
         for directory in &level {
-            let Ok(entries) = std::fs::read_dir(directory) else {
+            let Ok(mut names) = files::list(tape, directory, MOST_ENTRIES) else {
                 continue;
             };
-            let mut names: Vec<String> = entries
-                .take(MOST_ENTRIES)
-                .flatten()
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .filter(|name| name.starts_with("intel-rapl"))
-                .collect();
+            names.retain(|name| name.starts_with("intel-rapl"));
             names.sort();
             for name in names {
                 let path = directory.join(&name);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::sources::tape::files;
 use crate::sources::{read_text, Error, Health};
 
 /// The kernel's own limit (NR_CPUS).
@@ -41,18 +42,12 @@ pub(super) fn packages(
     by_die: bool,
 ) -> Result<Vec<Package>, Error> {
     let directory = cpus(sysfs);
-    let entries =
-        std::fs::read_dir(&directory).map_err(|e| Error::cannot("list", &directory, &e))?;
-    let mut numbers: Vec<u32> = entries
-        .flatten()
-        .filter_map(|entry| {
-            entry
-                .file_name()
-                .to_str()?
-                .strip_prefix("cpu")?
-                .parse()
-                .ok()
-        })
+    // There are a few other files beside them.
+    let names = files::list(health.tape(), &directory, 2 * MOST_CPUS)
+        .map_err(|e| Error::cannot("list", &directory, &e))?;
+    let mut numbers: Vec<u32> = names
+        .iter()
+        .filter_map(|name| name.strip_prefix("cpu")?.parse().ok())
         .take(MOST_CPUS)
         .collect();
     numbers.sort_unstable();

@@ -14,15 +14,17 @@
 
 mod flags;
 mod mailbox;
+mod taped;
 pub mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flags::Flags;
 use mailbox::{gencmd, Mailbox, Vcio};
 
 use super::sysfs::{entries, read_name};
+use super::tape::files;
 use super::{Attribute, Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::Config;
 use crate::metrics::{common, Rail, Readings, SeriesId};
@@ -38,7 +40,11 @@ pub(super) const METER: Meter = Meter {
     devices: None,
     probe,
     claims: None,
-    open,
+    open: |context| {
+        open(context, |health, path| {
+            Ok(Box::new(Vcio::open(health, path)?))
+        })
+    },
 };
 
 const HINT: &str = "add the user to the group video, or run as root";
@@ -67,11 +73,11 @@ fn alarm(health: &Arc<Health>, board: &Board) -> Option<PathBuf> {
 
 fn probe(board: &Board, _: &Config) -> Result<String, Error> {
     let flags = get_throttled(board);
-    let found = [Some(flags.clone()), alarm(&Arc::default(), board)];
+    let found = [Some(flags.clone()), alarm(&board.health(), board)];
     let found: Vec<_> = devices(board)
         .into_iter()
         .chain(found.into_iter().flatten())
-        .filter(|path| path.exists())
+        .filter(|path| files::exists(&board.tape, path))
         .map(|path| path.display().to_string())
         .collect();
     if found.is_empty() {
@@ -84,15 +90,22 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
     Ok(found.join(", "))
 }
 
-fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
+/// How a mailbox is opened.
+type Open = fn(&Arc<Health>, &Path) -> Result<Box<dyn Mailbox>, Error>;
+
+fn open(context: &Context, mailbox_at: Open) -> Result<Box<dyn Source>, Error> {
     let Context { board, health, .. } = context;
     let mut mailbox = None;
     let mut refused = None;
-    for path in devices(board).iter().filter(|path| path.exists()) {
-        match Vcio::open(health, path) {
-            Ok(vcio) => {
+    let tape = health.tape();
+    for path in devices(board)
+        .iter()
+        .filter(|path| files::exists(tape, path))
+    {
+        match taped::open(health, path, mailbox_at) {
+            Ok(opened) => {
                 health.complain(path, None);
-                mailbox = Some(Box::new(vcio) as Box<dyn Mailbox>);
+                mailbox = Some(opened);
                 break;
             }
             Err(error) => {
@@ -124,7 +137,7 @@ enum Way {
 /// The ways that there may be, the best first.
 fn ways_to_flags(context: &Context, has_mailbox: bool) -> Vec<Way> {
     let Context { board, health, .. } = context;
-    let file = Some(get_throttled(board)).filter(|path| path.exists());
+    let file = Some(get_throttled(board)).filter(|path| files::exists(health.tape(), path));
     let file = file.map(|path| Way::Sysfs(Attribute::new(health, path)));
     let alarm = alarm(health, board).map(|path| Way::Alarm(Attribute::new(health, path)));
     let mailbox = has_mailbox.then_some([Way::Command, Way::Tag]);

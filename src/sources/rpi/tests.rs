@@ -346,3 +346,5 @@ fn a_device_that_is_none_is_refused_but_files_go_on() {
     assert!(error.contains("cannot ask "), "{error}");
     assert!(error.contains("not a typewriter"), "{error}");
 }
+
+mod replay;

@@ -9,6 +9,7 @@
 //! * **The board's total** (`power_total_watts`, and seed 001's `power_voltage_volts` and `power_current_amps`) is the switch
 //!   `switch_id` of the first device, if `device_type` is `shelly` or `shelly.power_total` is set.
 
+mod answers;
 mod basic;
 mod client;
 pub mod digest;
@@ -22,11 +23,13 @@ pub mod status;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
+use self::answers::Answers;
 use self::client::Client;
 use self::identity::{Generation, Identity};
 use self::resolve::{Host, PATIENCE};
 use self::series::DeviceSeries;
 use self::status::Channel;
+use super::tape::Tape;
 use super::{Board, Context, Device, Error, Meter, Pace, Source};
 use crate::config::{Config, Plug, Secret};
 use crate::metrics::Readings;
@@ -95,6 +98,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         last: None,
         series: DeviceSeries::new(&context.group, name, switch_id),
         has_switch: true,
+        tape: context.health.tape().clone(),
     }))
 }
 
@@ -102,12 +106,13 @@ struct Shelly {
     plug: Plug,
     host: Host,
     /// The device that answers; gone after every failure, when it may be another.
-    connected: Option<(Client, Identity)>,
+    connected: Option<(Answers, Identity)>,
     /// Who answered last.
     last: Option<Identity>,
     series: DeviceSeries,
     /// Whether the configured switch was there when last looked.
     has_switch: bool,
+    tape: Tape,
 }
 
 impl Source for Shelly {
@@ -140,18 +145,23 @@ impl Source for Shelly {
 
 impl Shelly {
     /// Finds the device, and which it is. The password is read anew each time: it may have been mended.
-    fn connect(&mut self, deadline: Instant) -> Result<(Client, Identity), Error> {
-        let password = match (&self.plug.password, &self.plug.password_file) {
-            (Some(password), _) => Some(password.reveal().to_string()),
-            (None, Some(path)) => {
-                let password = Secret::read(path).map_err(Error::new)?;
-                Some(password.reveal().to_string())
-            }
-            (None, None) => None,
-        };
-        let addresses = self.host.resolve(deadline).map_err(Error::new)?;
-        let authority = self.host.authority();
-        let client = Client::new(&authority, addresses, &self.plug.username, password);
+    fn connect(&mut self, deadline: Instant) -> Result<(Answers, Identity), Error> {
+        let Shelly {
+            plug, host, tape, ..
+        } = self;
+        let mut client = Answers::of(tape, || {
+            let password = match (&plug.password, &plug.password_file) {
+                (Some(password), _) => Some(password.reveal().to_string()),
+                (None, Some(path)) => {
+                    let password = Secret::read(path).map_err(Error::new)?;
+                    Some(password.reveal().to_string())
+                }
+                (None, None) => None,
+            };
+            let addresses = host.resolve(deadline).map_err(Error::new)?;
+            let authority = host.authority();
+            Ok(Client::new(&authority, addresses, &plug.username, password))
+        })?;
         let body = client.get_open("/shelly", deadline)?;
         let identity = Identity::parse(&body).map_err(|why| client.error("/shelly", &why))?;
         if self.last.as_ref() != Some(&identity) {
@@ -171,9 +181,9 @@ impl Shelly {
 
 /// Asks for everything at once.
 fn read(
-    (mut client, identity): (Client, Identity),
+    (mut client, identity): (Answers, Identity),
     deadline: Instant,
-) -> Result<((Client, Identity), Vec<Channel>), Error> {
+) -> Result<((Answers, Identity), Vec<Channel>), Error> {
     let path = identity.status_path();
     let body = client.get(path, identity.generation, deadline)?;
     let parsed = match identity.generation {

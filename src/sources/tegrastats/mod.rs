@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::series::SeriesOfLine;
-use super::pipe::Pipe;
+use super::pipe::Printer;
 use super::program::Program;
+use super::tape::Tape;
 use super::{ina3221, Board, Claims, Context, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, Switch};
 use crate::metrics::Readings;
@@ -59,12 +60,12 @@ fn switch(config: &Config) -> Switch {
     }
 }
 
-fn program(config: &Config) -> Result<PathBuf, Error> {
-    PROGRAM.find(config.jetson.tegrastats.as_deref())
+fn program(tape: &Tape, config: &Config) -> Result<PathBuf, Error> {
+    PROGRAM.find(tape, config.jetson.tegrastats.as_deref())
 }
 
-fn probe(_board: &Board, config: &Config) -> Result<String, Error> {
-    program(config).map(|path| path.display().to_string())
+fn probe(board: &Board, config: &Config) -> Result<String, Error> {
+    program(&board.tape, config).map(|path| path.display().to_string())
 }
 
 /// It reads the same chips, by way of their driver.
@@ -76,7 +77,8 @@ fn claims(board: &Board, config: &Config) -> Claims {
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
-    let program = program(&context.config)?;
+    let tape = context.health.tape();
+    let program = program(tape, &context.config)?;
     let interval = context.interval.max(LEAST_INTERVAL);
     if interval > context.interval {
         log::info!(
@@ -97,7 +99,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         .args(["--interval", &milliseconds.to_string()])
         .env("LC_ALL", "C");
     Ok(Box::new(Tegrastats {
-        pipe: Pipe::start(command, interval)?,
+        printer: Printer::start(tape, PROGRAM.name, command, interval, None)?,
         series: SeriesOfLine::new(&context.group, &context.board.claims.rails),
         stop: Arc::clone(&context.stop),
         health: Arc::clone(&context.health),
@@ -105,7 +107,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 }
 
 struct Tegrastats {
-    pipe: Pipe,
+    printer: Printer,
     series: SeriesOfLine,
     stop: Arc<Stop>,
     health: Arc<Health>,
@@ -113,7 +115,7 @@ struct Tegrastats {
 
 impl Source for Tegrastats {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let Some(printed) = self.pipe.next_line(&self.stop)? else {
+        let Some(printed) = self.printer.next_line(&self.stop)? else {
             return Ok(());
         };
         out.at = printed.at;

@@ -172,5 +172,8 @@ fn the_configuration_names_the_program_and_switches_it() {
     assert_eq!(switch(&config), Switch::Off);
 
     config.jetson.tegrastats = Some("/bin/sh".into());
-    assert_eq!(program(&config).unwrap().to_str(), Some("/bin/sh"));
+    assert_eq!(
+        program(&Tape::default(), &config).unwrap().to_str(),
+        Some("/bin/sh")
+    );
 }

@@ -1,11 +1,13 @@
-//! The device's addresses, a socket to it, and what comes in there.
+//! The device's addresses, and whom a datagram is from.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 
-use super::message::{PowerMeasurement, Refused, MAX_DATAGRAM};
+use super::line::Line;
+use super::message::{PowerMeasurement, Refused};
+use crate::sources::tape::{word, Answer, Failure, Tape};
 use crate::sources::{reason, Error, Health, Tally};
+use crate::sys::clock::BootTime;
 
 /// The device that is asked: a name may have several addresses, which are tried in turn.
 pub(super) struct Device {
@@ -13,16 +15,18 @@ pub(super) struct Device {
     port: u16,
     addresses: Vec<SocketAddr>,
     current: usize,
+    tape: Tape,
 }
 
 impl Device {
     /// Looks the host up.
-    pub(super) fn new(host: &str, port: u16) -> Result<Device, Error> {
+    pub(super) fn new(tape: &Tape, host: &str, port: u16) -> Result<Device, Error> {
         let mut device = Device {
             host: host.trim_matches(['[', ']']).to_string(),
             port,
             addresses: Vec::new(),
             current: 0,
+            tape: tape.clone(),
         };
         device.addresses = device.look_up()?;
         Ok(device)
@@ -33,10 +37,17 @@ impl Device {
             Error::new(format!("cannot look up {}: {why}", self.host))
                 .hint("udp.host names the device; an IP address needs no looking up")
         };
-        let found = (self.host.as_str(), self.port).to_socket_addrs();
-        let addresses: Vec<_> = found
-            .map_err(|e| failed(&e.to_string()))?
-            .take(16)
+        let ask = || -> Answer {
+            let found = (self.host.as_str(), self.port).to_socket_addrs();
+            let found = found.map_err(|e| Failure::new(e.to_string()))?;
+            let found: Vec<_> = found.take(16).map(|a| a.to_string()).collect();
+            Ok(found.join(" ").into_bytes())
+        };
+        let found = self.tape.ask(&format!("address {}", word(&self.host)), ask);
+        let found = found.map_err(|failure| failed(&failure.words))?;
+        let addresses: Vec<SocketAddr> = String::from_utf8_lossy(&found)
+            .split(' ')
+            .filter_map(|address| address.parse().ok())
             .collect();
         if addresses.is_empty() {
             return Err(failed("it has no address"));
@@ -70,7 +81,7 @@ impl Device {
     }
 
     /// A socket of the address's family, on a port of its own.
-    pub(super) fn socket(&self) -> Result<UdpSocket, Error> {
+    fn socket(&self) -> Result<UdpSocket, Error> {
         let any: IpAddr = match self.address() {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -79,6 +90,14 @@ impl Device {
         socket
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
             .map_err(|e| Error::new(format!("cannot open a UDP socket: {}", reason(&e))))
+    }
+
+    /// The same, to speak with the device; of a recording, what was said.
+    pub(super) fn line(&self) -> Result<Line, Error> {
+        match self.tape.playing() {
+            None => Ok(Line::new(&self.tape, Some(self.socket()?))),
+            Some(_) => Ok(Line::new(&self.tape, None)),
+        }
     }
 }
 
@@ -90,28 +109,12 @@ pub(super) fn is_from(peer: SocketAddr, address: SocketAddr) -> bool {
 
 /// A datagram.
 pub(super) struct Heard {
+    /// When it was taken.
+    pub(super) at: BootTime,
     /// Who sent it.
     pub(super) peer: SocketAddr,
     /// What it says.
     pub(super) message: Result<PowerMeasurement, Refused>,
-}
-
-/// Takes the next datagram, if one is there.
-pub(super) fn hear(socket: &UdpSocket) -> Option<Heard> {
-    // One byte more than is allowed: it is only there when there is too much.
-    let mut buffer = [0; MAX_DATAGRAM + 1];
-    match socket.recv_from(&mut buffer) {
-        Ok((length, peer)) => Some(Heard {
-            peer,
-            message: PowerMeasurement::from_datagram(buffer.get(..length).unwrap_or(&buffer)),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-        Err(error) => {
-            // What the network says of an earlier datagram; the next read is about the next one.
-            log::debug!("udp: {}", reason(&error));
-            None
-        }
-    }
 }
 
 /// Counts of datagrams, by what became of them.

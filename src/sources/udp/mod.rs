@@ -4,6 +4,7 @@
 //! beside. Only what the device itself sends counts, whole and plausible; all else is counted by kind and changes
 //! nothing.
 
+mod line;
 mod link;
 pub mod message;
 mod request;
@@ -21,7 +22,6 @@ use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, UdpMode};
 use crate::metrics::common::{current_amperes, of_rail, power_total};
 use crate::metrics::{Desc, Rail, Readings, SeriesId};
-use crate::sys::clock::BootTime;
 
 /// The meter.
 pub const METER: Meter = Meter {
@@ -60,7 +60,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let udp = &context.config.udp;
     let series = Series::new(context);
     let device = || match &udp.host {
-        Some(host) => Device::new(host, udp.port),
+        Some(host) => Device::new(context.health.tape(), host, udp.port),
         None => Err(Error::new("udp.host names no device")),
     };
     let speaks = match udp.mode {
@@ -98,8 +98,8 @@ impl Source for Udp {
             Speaks::Asked(request) => request.next(&self.total)?,
             Speaks::Unasked(stream) => stream.next(&self.total)?,
         };
-        if let Some(message) = message {
-            out.at = BootTime::now();
+        if let Some((at, message)) = message {
+            out.at = at;
             self.total.take(&message);
             self.series.set(out, &message, &self.total);
         }

@@ -3,15 +3,16 @@
 //! One request, one answer. A request whose time is over gets a socket that the next one does not share, so that an
 //! answer that comes too late is known for what it is. While answers come in time, the socket stays the same.
 
-use std::net::UdpSocket;
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::link::{hear, is_from, Counts, Device, Heard};
+use super::line::Line;
+use super::link::{is_from, Counts, Device, Heard};
 use super::message::PowerMeasurement;
 use super::total::{Stale, Total};
 use crate::sources::{reason, Context, Error, Health};
+use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
 
 /// What the original exporter sends: these twelve bytes, without a NUL.
@@ -19,13 +20,13 @@ pub const REQUEST: &[u8] = b"DATA_REQUEST";
 
 pub(super) struct Request {
     device: Device,
-    socket: UdpSocket,
-    /// The socket of the request before, if that was not answered in time, and whom it was sent to.
-    unanswered: Option<(UdpSocket, std::net::SocketAddr)>,
+    line: Line,
+    /// The line of the request before, if that was not answered in time, and whom it was sent to.
+    unanswered: Option<(Line, SocketAddr)>,
     pause: Duration,
     timeout: Duration,
     ask_at: Instant,
-    heard_at: Option<Instant>,
+    heard_at: Option<BootTime>,
     counts: Counts,
     stop: Arc<Stop>,
     health: Arc<Health>,
@@ -38,7 +39,7 @@ impl Request {
         pause: Duration,
     ) -> Result<Request, Error> {
         Ok(Request {
-            socket: device.socket()?,
+            line: device.line()?,
             device,
             unanswered: None,
             pause,
@@ -53,37 +54,40 @@ impl Request {
 
     /// The next answer; `None` when it is time to stop. Waits for it as long as it takes: each time-out is counted, and
     /// the device asked again at once.
-    pub(super) fn next(&mut self, total: &Total) -> Result<Option<PowerMeasurement>, Error> {
+    pub(super) fn next(
+        &mut self,
+        total: &Total,
+    ) -> Result<Option<(BootTime, PowerMeasurement)>, Error> {
         loop {
             if self.wait_before_asking() == Woken::Stop {
                 return Ok(None);
             }
             let address = self.device.address();
-            if let Err(error) = self.socket.send_to(REQUEST, address) {
+            if let Err(error) = self.line.send_to(REQUEST, address) {
                 self.failed(format!("cannot send to {address}: {}", reason(&error)));
                 self.ask_at = Instant::now() + self.timeout;
                 self.device.next();
-                self.socket = self.device.socket()?;
+                self.line = self.device.line()?;
                 continue;
             }
             let deadline = Instant::now() + self.timeout;
             loop {
-                match self.stop.wait_readable(self.socket.as_fd(), deadline) {
+                match self.line.wait(&self.stop, deadline) {
                     Woken::Stop => return Ok(None),
                     Woken::Ready => {
-                        if let Some(answer) = hear(&self.socket).and_then(|h| self.answer(h, total))
-                        {
+                        let heard = self.line.hear();
+                        if let Some((at, answer)) = heard.and_then(|h| self.answer(h, total)) {
                             self.counts.add("accepted");
-                            self.heard_at = Some(Instant::now());
+                            self.heard_at = Some(at);
                             self.ask_at = Instant::now() + self.pause;
                             self.count_late();
-                            return Ok(Some(answer));
+                            return Ok(Some((at, answer)));
                         }
                     }
                     Woken::Time => {}
                 }
                 // Not only when nothing comes: what comes may be anything.
-                if Instant::now() >= deadline {
+                if self.line.is_over(deadline) {
                     break;
                 }
             }
@@ -92,7 +96,7 @@ impl Request {
     }
 
     /// The message, if this is the answer; else it is counted for what it is.
-    fn answer(&self, heard: Heard, total: &Total) -> Option<PowerMeasurement> {
+    fn answer(&self, heard: Heard, total: &Total) -> Option<(BootTime, PowerMeasurement)> {
         if !is_from(heard.peer, self.device.address()) {
             self.counts.add("foreign");
             return None;
@@ -104,30 +108,30 @@ impl Request {
                 return None;
             }
         };
-        let since_last = self.heard_at.map_or(Duration::MAX, |at| at.elapsed());
+        let since_last = heard.at.since(self.heard_at);
         match total.judge(&message, since_last) {
             Err(Stale::Reordered) => {
                 self.counts.add("reordered");
                 None
             }
             // A device that has nothing newer says the same again.
-            Ok(()) | Err(Stale::Duplicated) => Some(message),
+            Ok(()) | Err(Stale::Duplicated) => Some((heard.at, message)),
         }
     }
 
     /// Whatever comes now was not asked for.
     fn wait_before_asking(&self) -> Woken {
         loop {
-            match self.stop.wait_readable(self.socket.as_fd(), self.ask_at) {
+            match self.line.wait(&self.stop, self.ask_at) {
                 Woken::Stop => return Woken::Stop,
                 Woken::Ready => {
-                    if let Some(heard) = hear(&self.socket) {
+                    if let Some(heard) = self.line.hear() {
                         self.count(heard, self.device.address(), "duplicated");
                     }
                 }
                 Woken::Time => {}
             }
-            if Instant::now() >= self.ask_at {
+            if self.line.is_over(self.ask_at) {
                 return Woken::Time;
             }
         }
@@ -143,8 +147,9 @@ impl Request {
         ));
         self.count_late();
         self.device.next();
-        let fresh = self.device.socket()?;
-        self.unanswered = Some((std::mem::replace(&mut self.socket, fresh), address));
+        let fresh = self.device.line()?;
+        let old = std::mem::replace(&mut self.line, fresh);
+        self.unanswered = Some((old.retired(), address));
         Ok(())
     }
 
@@ -152,15 +157,15 @@ impl Request {
     fn count_late(&self) {
         /// Nobody sends more for one request; and a flood ends somewhere.
         const MOST: usize = 1000;
-        if let Some((socket, address)) = &self.unanswered {
-            for heard in std::iter::from_fn(|| hear(socket)).take(MOST) {
+        if let Some((line, address)) = &self.unanswered {
+            for heard in std::iter::from_fn(|| line.hear()).take(MOST) {
                 self.count(heard, *address, "late");
             }
         }
     }
 
     /// Counts a datagram that is no answer, as `kind` if it could be one.
-    fn count(&self, heard: Heard, asked: std::net::SocketAddr, kind: &'static str) {
+    fn count(&self, heard: Heard, asked: SocketAddr, kind: &'static str) {
         self.counts.add(match heard.message {
             _ if !is_from(heard.peer, asked) => "foreign",
             Err(refused) => refused.kind(),

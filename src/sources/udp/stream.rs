@@ -1,19 +1,20 @@
 //! A device that sends by itself: at once, or from when it has been told the channel.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::link::{hear, is_from, Counts, Device, Heard};
+use super::line::Line;
+use super::link::{is_from, Counts, Device, Heard};
 use super::message::PowerMeasurement;
 use super::total::{Stale, Total};
 use crate::sources::{reason, Context, Error, Health};
+use crate::sys::clock::BootTime;
 use crate::sys::datagram;
 use crate::sys::stop::{Stop, Woken};
 
 pub(super) struct Stream {
-    socket: UdpSocket,
+    line: Line,
     /// The only host that counts, if one was named.
     device: Option<Device>,
     /// What to send to the device to be sent to.
@@ -22,7 +23,7 @@ pub(super) struct Stream {
     speaker: Option<SocketAddr>,
     /// When it last sent something that counts, or was last given up.
     silent_since: Instant,
-    heard_at: Option<Instant>,
+    heard_at: Option<BootTime>,
     timeout: Duration,
     counts: Counts,
     stop: Arc<Stop>,
@@ -34,6 +35,12 @@ impl Stream {
     pub(super) fn listen(context: &Context) -> Result<Stream, Error> {
         let config = &context.config;
         let udp = &config.udp;
+        let tape = context.health.tape();
+        let device = udp.host.as_deref().map(|host| Device::new(tape, host, 0));
+        let device = device.transpose()?;
+        if tape.playing().is_some() {
+            return Stream::new(context, Line::new(tape, None), device, None);
+        }
         // `listen_address` holds an address: that was checked.
         let host = config.listen_address.as_ref().and_then(|a| a.parse().ok());
         let socket = datagram::bind(host, udp.port).map_err(|e| {
@@ -47,27 +54,26 @@ impl Stream {
         if let Ok(address) = socket.local_addr() {
             log::info!("udp: listening on {address}");
         }
-        let device = udp.host.as_deref().map(|host| Device::new(host, 0));
-        Stream::new(context, socket, device.transpose()?, None)
+        Stream::new(context, Line::new(tape, Some(socket)), device, None)
     }
 
     /// Subscribes to a channel of the device.
     pub(super) fn subscribe(context: &Context, device: Device) -> Result<Stream, Error> {
         let subscription = subscription(context.config.udp.channel);
-        let socket = device.socket()?;
-        let stream = Stream::new(context, socket, Some(device), Some(subscription))?;
+        let line = device.line()?;
+        let stream = Stream::new(context, line, Some(device), Some(subscription))?;
         stream.ask();
         Ok(stream)
     }
 
     fn new(
         context: &Context,
-        socket: UdpSocket,
+        line: Line,
         device: Option<Device>,
         subscription: Option<Vec<u8>>,
     ) -> Result<Stream, Error> {
         Ok(Stream {
-            socket,
+            line,
             device,
             subscription,
             speaker: None,
@@ -81,31 +87,35 @@ impl Stream {
     }
 
     /// The next message; `None` when it is time to stop.
-    pub(super) fn next(&mut self, total: &Total) -> Result<Option<PowerMeasurement>, Error> {
+    pub(super) fn next(
+        &mut self,
+        total: &Total,
+    ) -> Result<Option<(BootTime, PowerMeasurement)>, Error> {
         loop {
             let deadline = self.silent_since + self.timeout;
-            match self.stop.wait_readable(self.socket.as_fd(), deadline) {
+            match self.line.wait(&self.stop, deadline) {
                 Woken::Stop => return Ok(None),
                 Woken::Ready => {
-                    if let Some(message) = hear(&self.socket).and_then(|h| self.judge(h, total)) {
+                    let heard = self.line.hear();
+                    if let Some(message) = heard.and_then(|h| self.judge(h, total)) {
                         return Ok(Some(message));
                     }
                 }
                 Woken::Time => {}
             }
-            if Instant::now() >= deadline {
+            if self.line.is_over(deadline) {
                 self.silent()?;
             }
         }
     }
 
     /// The message, if it counts; else it is counted for what it is.
-    fn judge(&mut self, heard: Heard, total: &Total) -> Option<PowerMeasurement> {
+    fn judge(&mut self, heard: Heard, total: &Total) -> Option<(BootTime, PowerMeasurement)> {
         if !self.is_known(heard.peer) {
             self.counts.add("foreign");
             return None;
         }
-        let since_last = self.heard_at.map_or(Duration::MAX, |at| at.elapsed());
+        let since_last = heard.at.since(self.heard_at);
         let outcome = match &heard.message {
             Err(refused) => Err(refused.kind()),
             Ok(message) => match total.judge(message, since_last) {
@@ -118,8 +128,8 @@ impl Stream {
         let message = outcome.ok()?;
         self.speaker = Some(heard.peer);
         self.silent_since = Instant::now();
-        self.heard_at = Some(self.silent_since);
-        Some(message)
+        self.heard_at = Some(heard.at);
+        Some((heard.at, message))
     }
 
     /// Whether this is the device: the one that was asked, or the one that was heard, or one that may be it.
@@ -153,7 +163,7 @@ impl Stream {
             if self.subscription.is_some() {
                 self.counts.add("lost");
                 if family(device.address().ip()) != before {
-                    self.socket = device.socket()?;
+                    self.line = device.line()?;
                 }
                 self.ask();
             }
@@ -164,7 +174,7 @@ impl Stream {
     fn ask(&self) {
         if let (Some(subscription), Some(device)) = (&self.subscription, &self.device) {
             let address = device.address();
-            if let Err(error) = self.socket.send_to(subscription, address) {
+            if let Err(error) = self.line.send_to(subscription, address) {
                 log::debug!("udp: cannot send to {address}: {}", reason(&error));
             }
         }

@@ -1,0 +1,244 @@
+//! What the command line says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::say;
+use crate::collector;
+use crate::config::{Given, Preset, PRESETS};
+use crate::config_server;
+use crate::sources::Roots;
+
+const HELP: &str = "\
+Reads every power meter this board has and serves it to Prometheus.
+
+Usage: edge-metrics-exporter [run] [OPTIONS]
+       edge-metrics-exporter demo [OPTIONS]
+       edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
+       edge-metrics-exporter config-server [--store DIR|etcd://HOST:PORT/PREFIX] [OPTIONS]
+       edge-metrics-exporter collect [--prometheus.url URL] [--interval SECONDS] [--namespace NAME] [OPTIONS]
+       edge-metrics-exporter record DIR [--for SECONDS] [OPTIONS]
+       edge-metrics-exporter [run] --replay DIR [--replay.at-once] [OPTIONS]
+{usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
+
+  run (the default)      meters to http://localhost:9100/metrics
+  demo                   the same on a simulated board
+  doctor                 what this board has, what can be read of it, and what would help;
+                         --write makes a configuration to start from; fails if nothing can be read
+  record DIR             writes down all that the sources read, in plain files, for SECONDS (60), until it
+                         is told to stop, or up to 64 MiB; DIR is new or empty. No password is
+                         written; the host's name, the devices' addresses and what they say are
+  --replay DIR           reads from such a recording instead of from the board: the same values at the
+                         recorded pace. At its end it stands still, and shows what was said last.
+                         With --replay.at-once that is at once. Of the recording's settings
+                         those of sources count; --config names others
+  check-config           says what would be run, or what is wrong with the file
+  config-server          holds the configurations of all boards, and lists them for Prometheus:
+                         http://localhost:8080/devices, /sd; --store says where they are kept
+                         (/var/lib/edge-metrics-exporter/devices); --management.allow-remote has
+                         changes taken from other machines too
+  collect                energy of nodes and pods out of Prometheus, as CSV and as a stream:
+                         http://localhost:8000/nodes, ws://localhost:8000/metrics; the flags count
+                         more than PROMETHEUSSERVER, UPDATE_INTERVAL and NAMESPACE
+{presets}
+Options:
+  --config FILE                   the configuration; else $LOCAL_CONFIG_PATH, else ./config.yaml,
+                                  else /etc/edge-metrics-exporter/config.yaml, else the defaults
+                                  (to power-exporter and its like: what shall differ from theirs)
+  --web.listen-address ADDR       where to serve metrics (default: `port` of the configuration, :9100)
+  --web.management-address ADDR   where to serve the management API (default: `reload_port`, :9101)
+  --path.sysfs DIR                instead of /sys
+  --path.procfs DIR               instead of /proc
+  --path.dev DIR                  instead of /dev
+  --log.level LEVEL               error, warn, info, debug or trace (default: $RUST_LOG, else info)
+  -V, --version
+  -h, --help
+";
+
+/// The help, with the presets in it.
+fn help() -> String {
+    let (mut usage, mut presets) = (String::new(), String::new());
+    for preset in PRESETS {
+        let (summary, arguments) = preset.about();
+        usage.push_str(&format!(
+            "       edge-metrics-exporter {} {arguments} [OPTIONS]\n",
+            preset.name
+        ));
+        presets.push_str(&format!("  {:<22} {summary}\n", preset.name));
+    }
+    HELP.replace("{usage}", &usage)
+        .replace("{presets}", &presets)
+}
+
+/// Which role.
+pub(super) enum Role {
+    Run,
+    Demo,
+    Doctor {
+        json: bool,
+        write: Option<PathBuf>,
+    },
+    Record {
+        dir: Option<PathBuf>,
+        longest: Duration,
+    },
+    CheckConfig(Option<PathBuf>),
+    ConfigServer(config_server::Options),
+    Collect(collector::Options),
+    Preset(&'static Preset, Given),
+}
+
+/// All of it.
+pub(super) struct Arguments {
+    pub(super) role: Role,
+    pub(super) config: Option<PathBuf>,
+    pub(super) listen_address: Option<String>,
+    pub(super) management_address: Option<String>,
+    pub(super) roots: Roots,
+    pub(super) replay: Option<PathBuf>,
+    pub(super) at_once: bool,
+    pub(super) log_level: Option<String>,
+}
+
+/// `None`: what was asked for has been printed.
+pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut arguments = Arguments {
+        role: Role::Run,
+        config: None,
+        listen_address: None,
+        management_address: None,
+        roots: Roots::default(),
+        replay: None,
+        at_once: false,
+        log_level: None,
+    };
+    let mut words = 0;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("config") => arguments.config = Some(parser.value()?.into()),
+            Long("web.listen-address") => {
+                arguments.listen_address = Some(parser.value()?.string()?)
+            }
+            Long("web.management-address") => {
+                arguments.management_address = Some(parser.value()?.string()?);
+            }
+            Long("path.sysfs") => arguments.roots.sysfs = parser.value()?.into(),
+            Long("path.procfs") => arguments.roots.procfs = parser.value()?.into(),
+            Long("path.dev") => arguments.roots.dev = parser.value()?.into(),
+            Long("replay") => arguments.replay = Some(parser.value()?.into()),
+            Long("replay.at-once") => arguments.at_once = true,
+            Long("log.level") => arguments.log_level = Some(parser.value()?.string()?),
+            Long("version") | Short('V') => {
+                say(&format!(
+                    "edge-metrics-exporter {}\n",
+                    env!("CARGO_PKG_VERSION")
+                ));
+                return Ok(None);
+            }
+            Long("help") | Short('h') => {
+                say(&help());
+                return Ok(None);
+            }
+            Long("for") => match &mut arguments.role {
+                Role::Record { longest, .. } => {
+                    let value = parser.value()?.string()?;
+                    *longest = seconds(&value).ok_or_else(|| {
+                        format!("--for wants seconds, up to a day's, and not {value:?}")
+                    })?;
+                }
+                _ => return Err("--for goes with record".into()),
+            },
+            Long(option @ ("json" | "write")) => match (&mut arguments.role, option) {
+                (Role::Doctor { json, .. }, "json") => *json = true,
+                (Role::Doctor { write, .. }, _) => *write = Some(parser.value()?.into()),
+                _ => return Err(format!("--{option} goes with doctor").into()),
+            },
+            Long(option @ ("store" | "management.allow-remote")) => {
+                match (&mut arguments.role, option) {
+                    (Role::ConfigServer(options), "store") => {
+                        options.store = Some(parser.value()?.string()?);
+                    }
+                    (Role::ConfigServer(options), _) => options.allow_remote = true,
+                    _ => return Err(format!("--{option} goes with config-server").into()),
+                }
+            }
+            Value(word) if words == 0 => {
+                words += 1;
+                arguments.role = match word.to_str() {
+                    Some("run") => Role::Run,
+                    Some("demo") => Role::Demo,
+                    Some("doctor") => Role::Doctor {
+                        json: false,
+                        write: None,
+                    },
+                    Some("record") => Role::Record {
+                        dir: None,
+                        longest: Duration::from_secs(60),
+                    },
+                    Some("check-config") => Role::CheckConfig(None),
+                    Some("config-server") => Role::ConfigServer(Default::default()),
+                    Some("collect") => Role::Collect(collector::Options::default()),
+                    Some(name) => match Preset::named(name) {
+                        Some(preset) => Role::Preset(preset, Given::default()),
+                        None => return Err(Value(word).unexpected()),
+                    },
+                    None => return Err(Value(word).unexpected()),
+                };
+            }
+            Value(file) => match &mut arguments.role {
+                Role::CheckConfig(path @ None)
+                | Role::Record {
+                    dir: path @ None, ..
+                } => {
+                    *path = Some(file.into());
+                }
+                Role::Preset(preset, given) if given.arguments.len() < preset.arguments() => {
+                    given.arguments.push(file.string()?);
+                }
+                _ => return Err(Value(file).unexpected()),
+            },
+            Long(flag) => {
+                let flag = flag.to_string();
+                match &mut arguments.role {
+                    Role::Preset(preset, given) if preset.has_flag(&flag) => {
+                        given.flags.push((flag, parser.value()?.string()?));
+                    }
+                    Role::Collect(options)
+                        if collector::FLAGS.iter().any(|(known, _)| *known == flag) =>
+                    {
+                        options.flags.push((flag, parser.value()?.string()?));
+                    }
+                    _ => return Err(Long(&flag).unexpected()),
+                }
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    check(&arguments)?;
+    Ok(Some(arguments))
+}
+
+/// What goes with what.
+fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
+    if let Role::Record { dir: None, .. } = arguments.role {
+        return Err("record wants a folder to write to: record DIR".into());
+    }
+    match arguments.role {
+        Role::Run => {}
+        _ if arguments.replay.is_some() => return Err("--replay goes with run".into()),
+        _ => {}
+    }
+    if arguments.replay.is_none() && arguments.at_once {
+        return Err("--replay.at-once goes with --replay DIR".into());
+    }
+    if arguments.replay.is_some() && arguments.roots != Roots::default() {
+        return Err("--replay has files of its own: --path.… does not go with it".into());
+    }
+    Ok(())
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.parse().ok()?;
+    (seconds > 0.0 && seconds <= 86_400.0).then(|| Duration::from_secs_f64(seconds))
+}

@@ -1,0 +1,143 @@
+//! Buses by way of a tape: each transfer is a question, what was written to whom, and its answer what was read.
+
+use std::io;
+use std::path::Path;
+
+use embedded_hal::i2c::{Error, ErrorKind, ErrorType, I2c, Operation};
+
+use super::bridge::{Buses, Errno};
+use crate::sources::tape::{files, word, Answer, Failure, Tape};
+
+/// Buses whose transfers are recorded, or played.
+pub(super) struct Taped<B> {
+    pub(super) buses: B,
+    pub(super) tape: Tape,
+}
+
+/// One of them.
+pub(super) struct Bus<B> {
+    /// `None`: it is not there.
+    live: Option<B>,
+    tape: Tape,
+    key: String,
+}
+
+/// The beginning of the questions to a chip. All that is written and read follows.
+pub(super) fn key(tape: &Tape, path: &Path) -> String {
+    let name = || word(path.file_name().unwrap_or_default());
+    files::key(tape, path).unwrap_or_else(name)
+}
+
+impl<B: Buses> Buses for Taped<B> {
+    type Bus = Bus<B::Bus>;
+
+    fn open(&self, path: &Path) -> io::Result<Bus<B::Bus>> {
+        let mut live = None;
+        let key = key(&self.tape, path);
+        let opened = self.tape.ask(&format!("open {key}"), || {
+            live = Some(
+                self.buses
+                    .open(path)
+                    .map_err(|error| Failure::from(&error))?,
+            );
+            Ok(b"good".to_vec())
+        });
+        opened.map_err(|failure| failure.io())?;
+        let tape = self.tape.clone();
+        Ok(Bus { live, tape, key })
+    }
+
+    fn claim(&self, bus: &mut Bus<B::Bus>, address: u8) -> io::Result<()> {
+        let Bus { live, tape, key } = bus;
+        let claimed = tape.ask(&format!("claim {key} {address:#04x}"), || match live {
+            Some(live) => match self.buses.claim(live, address) {
+                Ok(()) => Ok(b"good".to_vec()),
+                Err(error) => Err(Failure::from(&error)),
+            },
+            None => Err(absent()),
+        });
+        claimed.map(|_| ()).map_err(|failure| failure.io())
+    }
+}
+
+fn absent() -> Failure {
+    Failure::new("it is not there")
+}
+
+/// What went wrong with a transfer.
+#[derive(Debug)]
+pub(super) struct Fault(Option<i32>);
+
+impl Error for Fault {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Other
+    }
+}
+
+impl Errno for Fault {
+    fn errno(&self) -> Option<i32> {
+        self.0
+    }
+}
+
+impl<B> ErrorType for Bus<B> {
+    type Error = Fault;
+}
+
+impl<B: I2c<Error: Errno>> I2c for Bus<B> {
+    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), Fault> {
+        let Bus { live, tape, key } = self;
+        let mut question = format!("{key} {address:#04x}");
+        for operation in operations.iter() {
+            match operation {
+                Operation::Write(bytes) => {
+                    question.push_str(" w");
+                    question.push_str(&hexadecimal(bytes));
+                }
+                Operation::Read(bytes) => question.push_str(&format!(" r{}", bytes.len())),
+            }
+        }
+        let answer = tape.ask(&question, || {
+            let Some(live) = live else {
+                return Err(absent());
+            };
+            match live.transaction(address, operations) {
+                Ok(()) => Ok(hexadecimal(&read(operations)).into_bytes()),
+                Err(error) => Err(Failure {
+                    errno: error.errno(),
+                    words: format!("{error:?}"),
+                }),
+            }
+        });
+        fill(operations, answer)
+    }
+}
+
+fn read(operations: &[Operation<'_>]) -> Vec<u8> {
+    let read = operations.iter().filter_map(|operation| match operation {
+        Operation::Read(bytes) => Some(&**bytes),
+        Operation::Write(_) => None,
+    });
+    read.flatten().copied().collect()
+}
+
+/// Puts what was read where it belongs.
+fn fill(operations: &mut [Operation<'_>], answer: Answer) -> Result<(), Fault> {
+    let answer = answer.map_err(|failure| Fault(failure.errno))?;
+    let mut digits = answer.iter().map(|digit| char::from(*digit).to_digit(16));
+    for operation in operations {
+        let Operation::Read(bytes) = operation else {
+            continue;
+        };
+        for byte in bytes.iter_mut() {
+            let two = digits.next().flatten().zip(digits.next().flatten());
+            let two = two.and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+            *byte = two.ok_or(Fault(Some(nix::libc::EIO)))?;
+        }
+    }
+    Ok(())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,110 @@
+//! Chips recorded at the buses' boundary, and replayed where there is no bus.
+
+use super::*;
+use crate::sources::ina260::taped::Taped;
+use crate::sources::tape::{Recorder, Tapes};
+use crate::sources::testing::replayed;
+
+/// The simulated chips, by way of the tape.
+static TAPED: Meter = Meter {
+    open: |context| {
+        let buses = RACK.with_borrow(Rack::clone);
+        let tape = context.health.tape().clone();
+        open(context, Taped { buses, tape })
+    },
+    ..METER
+};
+
+/// Records these polls, and compares what a replay exports. The log of it.
+fn same(rack: &Rack, yaml: &str, polls: impl FnOnce(&mut Bench)) -> String {
+    RACK.set(rack.clone());
+    let tree = Tree::new(&[("dev/i2c-1", ""), ("dev/i2c-3", "")]);
+    let dir = Tree::new(&[]);
+    let dir = dir.path("recording");
+    let recorder = Recorder::begin(&dir, &tree.roots(), yaml).unwrap();
+    let (config, _) = config::parse(yaml).unwrap();
+    let tapes = Tapes::Record(recorder.clone());
+    let mut bench = Bench::on_tape(&TAPED, tree.roots(), config, &tapes);
+    assert!(bench.probe().is_ok());
+    bench.reopen().unwrap();
+    polls(&mut bench);
+    recorder.finish("").unwrap();
+    let lines = bench.lines();
+    drop((bench, tree));
+    assert_eq!(replayed(&dir, &METER), lines);
+    assert!(!lines.is_empty());
+    std::fs::read_to_string(dir.join("logs/ina260.log")).unwrap()
+}
+
+#[test]
+fn readings_of_several_chips_replay_as_they_were() {
+    let rack = Rack::with(&[
+        (1, 0x40, Chip::new(5.1, 1.2)),
+        (3, 0x41, Chip::new(12.0, -0.5)),
+    ]);
+    let yaml = "ina260: {i2c_address: 0x40, chips: [{name: motor, i2c_bus: 3, i2c_address: 0x41}]}";
+    let log = same(&rack, yaml, |bench| {
+        for amperes in [1.2, 2.5, 2.5, 0.25] {
+            rack.wiring().chips.get_mut(&(1, 0x40)).unwrap().amperes = amperes;
+            bench.tick().unwrap();
+        }
+        bench.rescan();
+        bench.tick().unwrap();
+    });
+    // The registers of the data sheet: identity, then current, voltage and power.
+    for line in [
+        " open dev/i2c-1 = good\n",
+        " dev/i2c-1 0x40 wfe r2 = 5449\n",
+        " dev/i2c-1 0x40 wff r2 = 2270\n",
+        " dev/i2c-1 0x40 w01 r2 = 07d0\n",
+        " dev/i2c-3 0x41 w01 r2 = fe70\n",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+}
+
+#[test]
+fn a_conversion_that_is_waited_for_is_not_when_it_replays() {
+    let rack = Rack::with(&[(1, 0x40, Chip::new(5.0, 1.0))]);
+    let slow = |free: bool| {
+        let mut wiring = rack.wiring();
+        let chip = wiring.chips.get_mut(&(1, 0x40)).unwrap();
+        chip.runs_free = free;
+        chip.amperes += 0.5;
+    };
+    same(
+        &rack,
+        "ina260: {i2c_address: 0x40, averaging: 1}",
+        |bench| {
+            bench.tick().unwrap();
+            slow(false);
+            // No reading in time: the last one stands.
+            bench.tick().unwrap();
+            bench.tick().unwrap();
+            slow(true);
+            bench.tick().unwrap();
+        },
+    );
+}
+
+#[test]
+fn faults_replay_as_they_were() {
+    let rack = Rack::with(&[
+        (1, 0x40, Chip::new(5.0, 1.0)),
+        (1, 0x41, Chip::new(5.0, 2.0)),
+    ]);
+    let log = same(&rack, "ina260: {i2c_address: [0x40, 0x41]}", |bench| {
+        bench.tick().unwrap();
+        let fail = |errno| {
+            rack.wiring()
+                .failures
+                .entry((1, 0x41))
+                .or_default()
+                .push_back(errno)
+        };
+        fail(nix::libc::EREMOTEIO);
+        bench.tick().unwrap();
+        bench.tick().unwrap();
+    });
+    assert!(log.contains(" ! 121 "), "{log}");
+}

@@ -1,0 +1,103 @@
+//! A program's lines: those that it prints, or those that it printed when it was recorded.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Pipe, Printed};
+use crate::sources::tape::{Failure, Tape};
+use crate::sources::Error;
+use crate::sys::clock::BootTime;
+use crate::sys::stop::{Stop, Woken};
+
+/// A program that prints, or that did.
+pub(crate) struct Printer {
+    name: &'static str,
+    tape: Tape,
+    /// `None`: it does not run here.
+    pipe: Option<Pipe>,
+    /// The line that was played last.
+    played: Vec<u8>,
+}
+
+impl Printer {
+    /// Starts `command`, the program `name`, which is to print a line every `interval`; up to `most` of them, if that is
+    /// given, the first of which may take so much longer than the others.
+    pub(crate) fn start(
+        tape: &Tape,
+        name: &'static str,
+        command: Command,
+        interval: Duration,
+        most: Option<(u32, Duration)>,
+    ) -> Result<Printer, Error> {
+        let mut pipe = None;
+        let start = || {
+            let started = Pipe::start(command, interval)?;
+            pipe = Some(match most {
+                Some((most, patience)) => started.of_several_lines(most, patience),
+                None => started,
+            });
+            Ok(())
+        };
+        if tape.is_off() {
+            start()?;
+        } else {
+            let started = tape.ask(&format!("start {name}"), || match start() {
+                Ok(()) => Ok(b"good".to_vec()),
+                Err(error) => Err(Failure::new(error.to_string())),
+            });
+            started.map_err(|failure| Error::new(failure.words))?;
+        }
+        Ok(Printer {
+            name,
+            tape: tape.clone(),
+            pipe,
+            played: Vec::new(),
+        })
+    }
+
+    /// Waits for the next whole line; of those that are waiting, only the newest are kept. `None`: it is time to stop.
+    pub(crate) fn next_line(&mut self, stop: &Stop) -> Result<Option<Printed<'_>>, Error> {
+        if self.pipe.is_none() {
+            return self.play(stop);
+        }
+        let Printer {
+            name, tape, pipe, ..
+        } = self;
+        let Some(pipe) = pipe else {
+            return Ok(None);
+        };
+        let next = pipe.next_line(stop);
+        if !tape.is_off() {
+            match &next {
+                Ok(Some(printed)) => tape.came(name, printed.at, &Ok(printed.text.to_vec())),
+                Ok(None) => {}
+                Err(error) => {
+                    let failure = Failure::new(error.to_string());
+                    tape.came(name, BootTime::now(), &Err(failure));
+                }
+            }
+        }
+        next
+    }
+
+    fn play(&mut self, stop: &Stop) -> Result<Option<Printed<'_>>, Error> {
+        if self.tape.wait(stop) == Some(Woken::Stop) {
+            return Ok(None);
+        }
+        match self.tape.take(self.name) {
+            Some((at, Ok(line))) => {
+                self.played = line;
+                Ok(Some(Printed {
+                    at,
+                    text: &self.played,
+                    overlong: 0,
+                }))
+            }
+            Some((_, Err(failure))) => Err(Error::new(failure.words)),
+            None => Err(Error::new(format!(
+                "the recording has something else than a line of {}",
+                self.name
+            ))),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! One processor's registers, in the device `/dev/cpu/N/msr`.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::sources::tape::{files, Failure};
+use crate::sources::{Error, Health};
+
+pub(super) const MISSING: &str = "modprobe msr";
+const DENIED: &str = "needs root, or the capability CAP_SYS_RAWIO and the right to read this file";
+/// The counters have 32 bits; above them there may be anything.
+pub(super) const COUNTER_MASK: u64 = 0xffff_ffff;
+
+/// How a device is read that is not read directly.
+#[derive(Debug)]
+struct ByTape {
+    /// The question's beginning.
+    key: String,
+    /// `None`: it is not there, and another's answers are played.
+    file: Option<File>,
+}
+
+/// One processor's registers.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) path: PathBuf,
+    /// `None`: it is read by way of a tape.
+    file: Option<File>,
+    by_tape: Option<ByTape>,
+    /// So many bytes lie between two registers: the device takes a register's number for the place in the file, and
+    /// hands out eight bytes there. A fixture's registers are in a regular file, where eight bytes need room for them.
+    stride: u64,
+    pub(super) health: Arc<Health>,
+    /// Its place in the health's list of what is being read.
+    item: u32,
+}
+
+impl Device {
+    pub(super) fn open(health: &Arc<Health>, dev: &Path, cpu: u32) -> Result<Device, Error> {
+        let path = device(dev, cpu);
+        if health.is_excluded(&path) {
+            let path = path.display();
+            return Err(Error::new(format!("{path} hangs and is left alone")));
+        }
+        let item = health.item(&path);
+        health.reading(item);
+        let cannot = |verb, error: &io::Error| {
+            let error = Error::cannot(verb, &path, error).hint_if_denied(DENIED);
+            match error.is_missing() {
+                true => error.hint(MISSING),
+                false => error,
+            }
+        };
+        let tape = health.tape();
+        let by_tape = files::key(tape, &path);
+        let mut opened = None;
+        let mut kind = None;
+        let looked = files::open(tape, &path, || {
+            let file = OpenOptions::new()
+                .read(true)
+                // A FIFO in its place would otherwise be waited on.
+                .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+                .open(&path)?;
+            kind = Some(file.metadata()?.file_type());
+            opened = Some(file);
+            Ok(())
+        });
+        looked.map_err(|e| cannot("open", &e))?;
+        if kind.is_some_and(|kind| !kind.is_char_device() && !kind.is_file()) {
+            let path = path.display();
+            return Err(Error::new(format!("{path} is not a device")));
+        }
+        let (file, by_tape) = match by_tape {
+            None => (opened, None),
+            Some(key) => (None, Some(ByTape { key, file: opened })),
+        };
+        Ok(Device {
+            path,
+            file,
+            by_tape,
+            stride: if kind.is_some_and(|kind| kind.is_file()) {
+                8
+            } else {
+                1
+            },
+            health: Arc::clone(health),
+            item,
+        })
+    }
+
+    #[inline]
+    pub(super) fn read(&self, register: u32) -> Result<u64, Error> {
+        self.health.reading(self.item);
+        let read = match &self.file {
+            Some(file) => self.read_from(file, register),
+            None => self.read_by_tape(register),
+        };
+        read.map_err(|error| {
+            let verb = format!("read register {register:#x} of");
+            Error::cannot(&verb, &self.path, &error).hint_if_denied(DENIED)
+        })
+    }
+
+    #[inline]
+    fn read_from(&self, file: &File, register: u32) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, u64::from(register) * self.stride)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    #[cold]
+    fn read_by_tape(&self, register: u32) -> io::Result<u64> {
+        let Some(ByTape { key, file }) = &self.by_tape else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let key = format!("{key} {register:#x}");
+        let answer = self.health.tape().ask(&key, || match file {
+            Some(file) => match self.read_from(file, register) {
+                Ok(value) => Ok(format!("{value:#018x}").into_bytes()),
+                Err(error) => Err(Failure::from(&error)),
+            },
+            None => Err(Failure::new("it is not there")),
+        });
+        let text = answer.map_err(|failure| failure.io())?;
+        let digits = text.strip_prefix(b"0x").unwrap_or(&text);
+        let value = std::str::from_utf8(digits).ok();
+        value
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Whether there is a counter: where there is none, reading fails or gives 0 for ever.
+    pub(super) fn counts(&self, register: u32) -> bool {
+        self.read(register).is_ok_and(|n| n & COUNTER_MASK != 0)
+    }
+}
+
+/// Where it is.
+pub(super) fn device(dev: &Path, cpu: u32) -> PathBuf {
+    dev.join("cpu").join(cpu.to_string()).join("msr")
+}

@@ -1,0 +1,90 @@
+//! The mailbox by way of a tape: messages and answers as bytes, of which the zeros at the end go without saying.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::mailbox::Mailbox;
+use crate::sources::tape::{files, word, Answer, Failure, Tape};
+use crate::sources::{Error, Health};
+
+/// A mailbox whose messages are recorded, or played.
+pub(super) struct Taped {
+    tape: Tape,
+    path: Box<Path>,
+    /// The beginning of its questions.
+    key: String,
+    /// Where they are asked; `None`: nowhere.
+    asked: Option<Box<dyn Mailbox>>,
+}
+
+/// The mailbox that `open` finds at `path`, by way of the tape if there is one.
+pub(super) fn open(
+    health: &Arc<Health>,
+    path: &Path,
+    open: super::Open,
+) -> Result<Box<dyn Mailbox>, Error> {
+    let tape = health.tape();
+    if tape.is_off() {
+        return open(health, path);
+    }
+    let name = || word(path.file_name().unwrap_or_default());
+    let key = files::key(tape, path).unwrap_or_else(name);
+    let mut asked = None;
+    let opened = tape.ask(&format!("open {key}"), || {
+        asked = Some(open(health, path).map_err(|error| Failure::from(&error))?);
+        Ok(b"good".to_vec())
+    });
+    opened.map_err(|failure| Error::cannot("open", path, &failure.io()))?;
+    Ok(Box::new(Taped {
+        tape: tape.clone(),
+        path: path.into(),
+        key,
+        asked,
+    }))
+}
+
+impl Mailbox for Taped {
+    fn property(&mut self, message: &mut [u32]) -> Result<(), Error> {
+        let key = format!("{} {}", self.key, word_of(message));
+        let Taped { asked, path, .. } = self;
+        let answer = self.tape.ask(&key, || match asked {
+            Some(mailbox) => match mailbox.property(message) {
+                Ok(()) => Ok(bytes(message)),
+                Err(error) => Err(Failure::from(&error)),
+            },
+            None => Err(Failure::new("it is not there")),
+        });
+        take(message, answer).map_err(|failure| Error::cannot("ask", path, &failure.io()))
+    }
+}
+
+/// The message as a word: what is in it from its first tag on.
+fn word_of(message: &[u32]) -> String {
+    let tag = message.get(2).copied().unwrap_or_default();
+    let value = bytes(message.get(5..).unwrap_or_default());
+    let value = String::from_utf8_lossy(&value)
+        .trim_start_matches('\0')
+        .to_string();
+    format!("{tag:#010x} {}", word(value))
+}
+
+fn bytes(message: &[u32]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = message.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let end = bytes.iter().rposition(|byte| *byte != 0);
+    bytes.truncate(end.map_or(0, |end| end + 1));
+    bytes
+}
+
+fn take(message: &mut [u32], answer: Answer) -> Result<(), Failure> {
+    let answer = answer?;
+    message.fill(0);
+    for (word, four) in message.iter_mut().zip(answer.chunks(4)) {
+        let mut bytes = [0; 4];
+        bytes
+            .iter_mut()
+            .zip(four)
+            .for_each(|(to, from)| *to = *from);
+        *word = u32::from_le_bytes(bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The mailbox recorded at its boundary, and replayed where there is none.
+
+use std::cell::RefCell;
+
+use super::*;
+use crate::sources::tape::{Recorder, Tapes};
+use crate::sources::testing::replayed;
+use crate::sources::Meter;
+
+thread_local! {
+    /// The firmware of the test that runs in this thread.
+    static FIRMWARE: RefCell<Firmware> = RefCell::default();
+}
+
+/// The meter, but for what is behind its mailbox.
+static SIMULATED: Meter = Meter {
+    open: |context| {
+        open(context, |_, _| {
+            Ok(Box::new(FIRMWARE.with_borrow(Firmware::clone)))
+        })
+    },
+    ..METER
+};
+
+/// Records these polls on a tree of these files, and compares what a replay exports. The log of it.
+fn same(
+    says: Says,
+    files: &[(&str, &str)],
+    polls: impl FnOnce(&Firmware, &Tree, &mut Bench),
+) -> String {
+    let firmware = Firmware::new(says);
+    FIRMWARE.set(firmware.clone());
+    let tree = Tree::new(files);
+    let dir = Tree::new(&[]);
+    let dir = dir.path("recording");
+    let recorder = Recorder::begin(&dir, &tree.roots(), "rpi:\n").unwrap();
+    let tapes = Tapes::Record(Arc::clone(&recorder));
+    let mut bench = Bench::on_tape(&SIMULATED, tree.roots(), Config::default(), &tapes);
+    assert!(bench.probe().is_ok());
+    bench.reopen().unwrap();
+    polls(&firmware, &tree, &mut bench);
+    recorder.finish("").unwrap();
+    let lines = bench.lines();
+    drop((bench, tree));
+    assert_eq!(replayed(&dir, &METER), lines);
+    assert!(!lines.is_empty());
+    std::fs::read_to_string(dir.join("logs/rpi.log")).unwrap()
+}
+
+#[test]
+fn a_pmic_and_flags_by_commands_replay_as_they_were() {
+    let log = same(pi_5(), &[("dev/vcio", "")], |firmware, _, bench| {
+        bench.tick().unwrap();
+        let more = PI_5.replace("VDD_CORE_A current(7)=4.5", "VDD_CORE_A current(7)=2.5");
+        let commands = vec![
+            ("pmic_read_adc", more),
+            ("get_throttled", "throttled=0x50000\n".to_string()),
+        ];
+        firmware.change(|says| says.commands = Some(commands));
+        bench.tick().unwrap();
+        bench.tick().unwrap();
+        firmware.change(|says| says.errno = Some(nix::libc::ETIMEDOUT));
+        assert!(bench.tick().is_err());
+        firmware.change(|says| says.errno = None);
+        bench.tick().unwrap();
+    });
+    assert!(
+        log.contains(" dev/vcio 0x00030080 get_throttled = "),
+        "{log}"
+    );
+    assert!(log.contains("throttled=0x50000\\n"), "{log}");
+    assert!(
+        log.contains("0x00030080 get_throttled ! 110 connection timed out"),
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("EXT5V_V volt(24)=5.09").count(),
+        3,
+        "only what is new: {log}"
+    );
+}
+
+#[test]
+fn flags_by_their_tag_replay_as_they_were() {
+    let says = Says {
+        flags: Some(0x5_0005),
+        ..Says::default()
+    };
+    let log = same(says, &[("dev/vcio", "")], |firmware, _, bench| {
+        bench.tick().unwrap();
+        firmware.change(|says| says.flags = Some(0x5_0000));
+        bench.tick().unwrap();
+    });
+    assert!(log.contains(" dev/vcio 0x00030046 "), "{log}");
+}
+
+#[test]
+fn flags_from_sysfs_replay_as_they_were() {
+    let file = "sys/devices/platform/soc/soc:firmware/get_throttled";
+    let log = same(Says::default(), &[(file, "50005\n")], |_, tree, bench| {
+        bench.tick().unwrap();
+        tree.write(file, "0\n");
+        bench.tick().unwrap();
+    });
+    assert!(log.contains(&format!(" {file} = 50005\\n\n")), "{log}");
+    assert!(log.contains(&format!(" {file} = 0\\n\n")), "{log}");
+}

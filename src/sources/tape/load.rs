@@ -1,0 +1,224 @@
+//! A recording that somebody sent: looked at as what it is, a stranger's, before any of it is used.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::layout::{plain, BYTES_IN_ALL, CONFIG, LOGS, MANIFEST, MANIFEST_HEAD, TREES};
+use super::log::{Log, MOST_LINES};
+use super::mirror::stays_inside;
+use super::play::{Playing, Schedule};
+use super::{Places, Reel, Tape, BOARD};
+use crate::config::{self, Config};
+use crate::sources::{reason, Roots};
+use crate::sys::lock;
+
+/// So many files, folders and links at most are in its trees, and so deep.
+const MOST_ENTRIES: usize = 100_000;
+const DEEPEST: usize = 64;
+/// So many logs at most.
+const MOST_LOGS: usize = 256;
+
+/// A recording that is played.
+#[derive(Debug)]
+pub struct Recording {
+    dir: PathBuf,
+    places: Places,
+    config: Config,
+    schedule: Schedule,
+    logs: HashMap<String, Arc<Log>>,
+    tapes: Mutex<HashMap<String, Tape>>,
+}
+
+impl Recording {
+    /// Reads all of it. An error names the file, the line and what is wrong there.
+    pub fn open(dir: &Path, at_once: bool) -> Result<Recording, String> {
+        let manifest = dir.join(MANIFEST);
+        let head = read(&manifest, 64 * 1024).map_err(|error| {
+            format!(
+                "{error}: {} is no recording, or one that was cut off",
+                dir.display()
+            )
+        })?;
+        if head.split(|byte| *byte == b'\n').next() != Some(MANIFEST_HEAD.as_bytes()) {
+            let manifest = manifest.display();
+            return Err(format!(
+                "{manifest}:1: it does not begin with \"{MANIFEST_HEAD}\": another version made this, or another program"
+            ));
+        }
+        let mut entries = MOST_ENTRIES;
+        for tree in TREES {
+            check_tree(&dir.join(tree), &mut entries)?;
+        }
+        let config = dir.join(CONFIG);
+        // Not more of it than the configuration allows.
+        read(&config, config::MAX_SIZE as u64)?;
+        let config = config::load(&config).map_err(|error| error.to_string())?;
+        let logs = read_logs(&dir.join(LOGS))?;
+        let length = logs.values().map(|log| log.end).max().unwrap_or_default();
+        Ok(Recording {
+            places: Places::new(&roots(dir)),
+            dir: dir.to_path_buf(),
+            config: config.config.of_sources(),
+            schedule: Schedule::new(at_once, length),
+            logs,
+            tapes: Mutex::default(),
+        })
+    }
+
+    /// Where its copy of the board's files is.
+    pub fn roots(&self) -> Roots {
+        roots(&self.dir)
+    }
+
+    /// The settings of the sources that it was made with; everything else as the defaults say.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Those whose logs nobody asked for.
+    pub fn unused(&self) -> Vec<&str> {
+        let tapes = lock::lock(&self.tapes);
+        let mut names: Vec<&str> = self.logs.keys().map(String::as_str).collect();
+        names.retain(|name| *name != BOARD && !tapes.contains_key(*name));
+        names.sort_unstable();
+        names
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// The tape of this source. It has nothing on it if there is no log.
+    pub(super) fn tape(self: &Arc<Self>, name: &str) -> Tape {
+        let name = plain(name);
+        let mut tapes = lock::lock(&self.tapes);
+        let tape = tapes.entry(name.clone()).or_insert_with(|| {
+            let log = self.logs.get(&name).cloned().unwrap_or_else(|| {
+                if name != BOARD {
+                    log::warn!("{} has no log of {name}", self.dir.display());
+                }
+                Arc::default()
+            });
+            let playing = Playing::new(log, self.schedule);
+            Tape(Some(Arc::new(Reel::Playing(Arc::clone(self), playing))))
+        });
+        tape.clone()
+    }
+}
+
+fn roots(dir: &Path) -> Roots {
+    let [sysfs, procfs, dev] = TREES.map(|tree| dir.join(tree));
+    Roots { sysfs, procfs, dev }
+}
+
+fn cannot(verb: &str, path: &Path, error: &io::Error) -> String {
+    format!("cannot {verb} {}: {}", path.display(), reason(error))
+}
+
+/// The content of a file that is one, and not a link or a FIFO.
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let kind = path
+        .symlink_metadata()
+        .map_err(|e| cannot("read", path, &e))?;
+    if !kind.is_file() {
+        return Err(format!("{} is not a file", path.display()));
+    }
+    let mut content = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(most + 1).read_to_end(&mut content))
+        .map_err(|e| cannot("read", path, &e))?;
+    if content.len() as u64 > most {
+        return Err(format!("{} has more than {most} bytes", path.display()));
+    }
+    Ok(content)
+}
+
+fn read_logs(dir: &Path) -> Result<HashMap<String, Arc<Log>>, String> {
+    let is_folder = dir.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    if !is_folder {
+        return Err(format!("{} is not a folder", dir.display()));
+    }
+    let mut logs = HashMap::new();
+    let mut bytes = BYTES_IN_ALL;
+    let mut lines = MOST_LINES;
+    for entry in fs::read_dir(dir).map_err(|e| cannot("list", dir, &e))? {
+        let path = entry.map_err(|e| cannot("list", dir, &e))?.path();
+        if path.extension().is_none_or(|extension| extension != "log") {
+            continue;
+        }
+        if logs.len() >= MOST_LOGS {
+            return Err(format!("{} has more than {MOST_LOGS} logs", dir.display()));
+        }
+        let text = read(&path, bytes)?;
+        bytes -= text.len() as u64;
+        let in_it = text.iter().filter(|byte| **byte == b'\n').count();
+        lines = lines.checked_sub(in_it).ok_or_else(|| {
+            format!(
+                "the logs in {} have more than {MOST_LINES} lines",
+                dir.display()
+            )
+        })?;
+        let log = Log::parse(&text).map_err(|wrong| format!("{}:{wrong}", path.display()))?;
+        let name = log.name.clone();
+        if logs.insert(name.clone(), Arc::new(log)).is_some() {
+            return Err(format!(
+                "{}:1: there are two logs of {name}",
+                path.display()
+            ));
+        }
+    }
+    Ok(logs)
+}
+
+/// Sees that a tree holds nothing but files, folders, and links that stay in it.
+fn check_tree(root: &Path, entries: &mut usize) -> Result<(), String> {
+    match root.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => {}
+        // Not everything that carries files carries empty folders.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(_) => return Err(format!("{} is not a folder", root.display())),
+        Err(error) => return Err(cannot("read", root, &error)),
+    }
+    let inside = root.canonicalize().map_err(|e| cannot("read", root, &e))?;
+    let mut to_do = vec![(root.to_path_buf(), 0)];
+    while let Some((dir, depth)) = to_do.pop() {
+        for entry in fs::read_dir(&dir).map_err(|e| cannot("list", &dir, &e))? {
+            let entry = entry.map_err(|e| cannot("list", &dir, &e))?;
+            let path = entry.path();
+            let refuse = |why: &str| Err(format!("{}: {why}", path.display()));
+            *entries = match entries.checked_sub(1) {
+                Some(left) if depth < DEEPEST => left,
+                _ => return refuse("there are too many files, or too deep a folder"),
+            };
+            let kind = entry
+                .file_type()
+                .map_err(|e| cannot("look at", &path, &e))?;
+            if kind.is_dir() {
+                to_do.push((path, depth + 1));
+            } else if kind.is_symlink() {
+                match path.canonicalize() {
+                    Ok(target) if target.starts_with(&inside) => {}
+                    Ok(_) => return refuse("the link leads out of the recording"),
+                    // To a folder that was empty, and was not carried along.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        let target = fs::read_link(&path).map_err(|e| cannot("read", &path, &e))?;
+                        if !stays_inside(depth, &target) {
+                            return refuse("the link leads out of the recording");
+                        }
+                    }
+                    Err(error) => return Err(cannot("follow", &path, &error)),
+                }
+            } else if !kind.is_file() {
+                return refuse("it is neither a file nor a folder nor a link");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;
