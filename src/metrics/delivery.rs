@@ -122,7 +122,7 @@ impl Progress {
     }
 
     /// How many rows of a group it has not had.
-    pub fn rows_left(&self, group: &Arc<Group>) -> u64 {
+    pub fn rows_left(&self, group: &Group) -> u64 {
         let known = self.groups.iter().find(|reached| reached.is(group));
         let cursor = match known {
             Some(known) => known.cursor,
@@ -151,8 +151,8 @@ impl Progress {
 }
 
 impl Reached {
-    fn is(&self, group: &Arc<Group>) -> bool {
-        std::ptr::eq(self.group.as_ptr(), Arc::as_ptr(group))
+    fn is(&self, group: &Group) -> bool {
+        std::ptr::eq(self.group.as_ptr(), group)
     }
 
     /// Adds the group's next rows to the batch, that many at most. Returns how many.

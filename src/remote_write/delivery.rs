@@ -342,7 +342,3 @@ impl Delivery {
 fn count(runs: &[Run]) -> u64 {
     runs.iter().map(|run| run.samples.len() as u64).sum()
 }
-
-#[cfg(test)]
-#[path = "delivery_tests.rs"]
-mod tests;

@@ -152,7 +152,10 @@ impl MemoryFeed {
             }
         };
         given.seen = true;
-        given.goes_on |= group.is_fresh(now) || rows.is_some();
+        // A reading without any value is not kept: that the last one had none shows in the group alone.
+        given.goes_on |= rows.is_some()
+            || group.is_fresh(now) && group.has_value(place)
+            || self.progress.rows_left(group) > 0;
         let Some(rows) = rows else {
             return;
         };
