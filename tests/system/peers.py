@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ import urllib.parse
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = ROOT / "target/release/edge-metrics-exporter"
+BINARY = pathlib.Path(os.environ.get("EXPORTER", ROOT / "target/release/edge-metrics-exporter"))
 PATIENCE = 30
 
 
@@ -66,20 +67,50 @@ def temporary():
         shutil.rmtree(directory, ignore_errors=True)
 
 
+class Exporter:
+    """The release binary, which can be killed and started again; `address` is its metrics port's, as host:port."""
+
+    def __init__(self, directory, *arguments):
+        ports = ["--web.listen-address", "127.0.0.1:0", "--web.management-address", "127.0.0.1:0"]
+        self.command = [str(word) for word in (BINARY, *ports, *arguments)]
+        self.log = directory / "exporter.log"
+        self.log.touch()
+        self.process = self.address = None
+
+    def text(self):
+        return self.log.read_text()
+
+    def start(self):
+        said = len(self.text())
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(self.command, stderr=log)
+        pattern = r"metrics: listening on http://([0-9.:]+)/"
+        self.address = wait_until("it listens", lambda: re.search(pattern, self.text()[said:]))[1]
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process = None
+
+
 @contextlib.contextmanager
 def exporter(*arguments):
     """The release binary; gives the address of its metrics port, as host:port."""
-    with temporary() as directory, open(directory / "log", "w+") as log:
-        command = [BINARY, "--web.listen-address", "127.0.0.1:0", "--web.management-address", "127.0.0.1:0"]
-        with running([*command, *arguments], stderr=log):
-            pattern = r"metrics: listening on http://([0-9.:]+)/"
-            text = lambda: (directory / "log").read_text()
-            address = wait_until("it listens", lambda: re.search(pattern, text()))[1]
-            try:
-                yield address
-            except BaseException:
-                print(text())
-                raise
+    with temporary() as directory:
+        running = Exporter(directory, *arguments)
+        try:
+            running.start()
+            yield running.address
+        except BaseException:
+            print(running.text())
+            raise
+        finally:
+            running.stop()
 
 
 @contextlib.contextmanager
