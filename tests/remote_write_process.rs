@@ -1,5 +1,11 @@
 //! Remote write from outside: the real binary, a board of files, a receiver on loopback.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::type_complexity,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 #[path = "remote_write_support/mod.rs"]
 mod receiver;

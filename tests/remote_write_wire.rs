@@ -1,6 +1,12 @@
 //! What a receiver gets: the cases about the wire of the sender suites of prometheus/compliance (remotewrite/sender, of 2.0
 //! now and of 1.0 before), under their names. Those about histograms, summaries and exemplars are not here: there are none.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::type_complexity,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 #[path = "remote_write_support/mod.rs"]
 mod support;

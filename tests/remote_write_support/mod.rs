@@ -15,6 +15,9 @@ use edge_metrics_exporter::metrics::{Desc, Group, Policy, Readings, Registry, Wa
 use edge_metrics_exporter::remote_write::{Labels, MemoryFeed, Sender};
 use edge_metrics_exporter::sys::clock::BootTime;
 
+/// Name, labels and value of a series.
+pub type Given<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
 pub use decode::Message;
 
 /// Long enough for a busy machine.
@@ -282,7 +285,7 @@ impl Board {
         );
     }
 
-    pub fn publish_labelled(&mut self, values: &[(&str, &[(&str, &str)], f64)]) {
+    pub fn publish_labelled(&mut self, values: &[Given<'_>]) {
         let mut out = Readings::new(5.0);
         // No two readings in one millisecond.
         while BootTime::now().0 < self.at.0 + 1_100_000 {
