@@ -17,6 +17,8 @@ for place in amd64:x86_64 arm:armv7 arm64:aarch64; do
     if [ -e "$binary" ]; then
         install -D -m 0755 "$binary" "$context/${place%:*}/edge-metrics-exporter"
         install -D -m 0644 LICENSE "$context/${place%:*}/LICENSE"
+        # Whom to trust over https.
+        install -D -m 0644 /etc/ssl/certs/ca-certificates.crt "$context/${place%:*}/etc/ssl/certs/ca-certificates.crt"
         install -m 0644 dist/THIRD-PARTY.txt "$context/${place%:*}/THIRD-PARTY.txt"
     elif [[ ,$platforms, == *,linux/"${place%:*}"[,/]* ]]; then
         echo "$binary is not there: make dist TARGETS=${place#*:}" >&2
