@@ -30,6 +30,7 @@ pub use etag::{Conditions, Etag, Tags, Verdict};
 pub use report::{Ports, Report};
 
 use crate::http::{bind, Limits, Request, Server};
+use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
 use device::{take_apart, Device};
 use fleet::Fleet;
@@ -102,12 +103,18 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         ),
         false => log::info!("config-server: listening on http://{local}/"),
     }
+    let manager = Notifier::from_environment();
+    let summary = format!("configurations in {}", central.store.describe());
+    manager.ready(&summary);
     while let Ok(signals::Request::Reload) = signals.wait() {
+        manager.reloading();
         log::info!(
             "config-server: nothing to load again: each configuration is read when it is asked for"
         );
+        manager.ready(&summary);
     }
     log::info!("stopping");
+    manager.stopping();
     server.stop();
     Ok(())
 }

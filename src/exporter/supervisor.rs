@@ -58,6 +58,8 @@ pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     supervisor.apply((*config).clone());
     let errands = housekeeping::start(Arc::clone(&supervisor.exporter))?;
     forward(signals, events, errands)?;
+    let exporter = &supervisor.exporter;
+    exporter.manager.ready(&exporter.summary());
     supervisor.attend(&inbox);
     // From here on nothing is adopted.
     drop(inbox);
@@ -127,6 +129,7 @@ impl Supervisor {
             self.watch();
             self.senders.attend(&self.exporter);
             self.ports.retry();
+            self.exporter.manager.alive();
         }
     }
 
@@ -302,6 +305,7 @@ impl Supervisor {
 
     fn stop(self) {
         log::info!("stopping");
+        self.exporter.manager.stopping();
         self.ports.stop();
         end(&lock::read(&self.exporter.sources));
         self.senders.stop(&self.exporter);

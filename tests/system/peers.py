@@ -146,22 +146,24 @@ def collector(*arguments, environment=None):
 
 
 @contextlib.contextmanager
-def prometheus(targets, interval="1s"):
-    """A Prometheus that scrapes `targets`; gives its base URL."""
+def prometheus(targets, interval="1s", jobs=None, rules=(), address=None, flags=()):
+    """A Prometheus that scrapes `targets`, or has these jobs instead; gives its base URL."""
     with temporary() as directory:
         config = {
-            "global": {"scrape_interval": interval, "scrape_timeout": interval},
-            "scrape_configs": [{"job_name": "edge-power", "static_configs": [{"targets": targets}]}],
+            "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+            "rule_files": [str(file) for file in rules],
+            "scrape_configs": jobs or [{"job_name": "edge-power", "static_configs": [{"targets": targets}]}],
         }
         # JSON is YAML.
         (directory / "prometheus.yml").write_text(json.dumps(config))
-        address = f"127.0.0.1:{free_port()}"
+        address = address or f"127.0.0.1:{free_port()}"
         command = [
             "prometheus",
             f"--config.file={directory / 'prometheus.yml'}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address={address}",
             "--log.level=error",
+            *flags,
         ]
         with running(command):
             url = f"http://{address}"
