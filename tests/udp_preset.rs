@@ -252,25 +252,20 @@ fn an_agent_that_measures_nothing_answers_with_no_bytes() {
 #[test]
 fn the_agent_answers_so_often_and_no_more() {
     let board = board(100.0);
-    let (_agent, address) = agent(&board, &[]);
+    let (agent, address) = agent(&board, &["--log.level", "debug"]);
     let asker = Device::new();
     asker.0.set_nonblocking(true).unwrap();
-    let began = std::time::Instant::now();
-    let (mut asked, mut answers) = (0, 0);
-    while asked < 20_000 {
-        for _ in 0..20 {
+    let mut answers = 0;
+    // However slow the machine is. How much is too much, a test of the quota says.
+    wait_until("it is asked too often", || {
+        for _ in 0..1000 {
             asker.says(address, b"?");
-            asked += 1;
         }
         while asker.0.recv(&mut [0; 64]).is_ok() {
             answers += 1;
         }
-    }
-    let most = 100 * (began.elapsed().as_millis() / 100 + 2);
-    assert!(
-        (1..=most).contains(&answers),
-        "{answers}, and {most} at most"
-    );
+        (answers > 0 && agent.log().contains("asked too often")).then_some(())
+    });
     wait_until("it answers again", || {
         asker.says(address, b"?");
         std::thread::sleep(std::time::Duration::from_millis(5));

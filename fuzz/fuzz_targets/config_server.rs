@@ -1,7 +1,9 @@
 //! What strangers and etcd say to the config-server: the first byte chooses the reader, the rest is what is read.
 #![no_main]
 
-use edge_metrics_exporter::config_server::{etcd_json, Conditions, DeviceId, Etag, Report, Tags, Verdict};
+use edge_metrics_exporter::config_server::{
+    etcd_json, Conditions, DeviceId, Etag, Report, Tags, Verdict,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -57,7 +59,9 @@ fn tags(text: &str) {
             .map(|(weak, tag)| format!("{}{tag}", if *weak { "W/" } else { "" }))
             .collect();
         assert_eq!(Tags::parse(&again.join(", ")).as_ref(), Some(&tags));
-        assert!(list.iter().all(|(_, tag)| tag.len() >= 2 && tag.starts_with('"') && tag.ends_with('"')));
+        assert!(list
+            .iter()
+            .all(|(_, tag)| tag.len() >= 2 && tag.starts_with('"') && tag.ends_with('"')));
     }
     let conditions = Conditions {
         if_match: Some(tags),
@@ -74,11 +78,20 @@ fn report(text: &str) {
         .into_iter()
         .filter_map(|name| Some((name, lines.next()?)))
         .collect();
-    let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+    let find = |name: &str| {
+        headers
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| *value)
+    };
     let Some(report) = Report::read(find) else {
         return;
     };
     let said = report.headers();
-    let again = Report::read(|name| said.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str()));
+    let again = Report::read(|name| {
+        said.iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| value.as_str())
+    });
     assert_eq!(again, Some(report));
 }

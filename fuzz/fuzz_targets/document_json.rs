@@ -21,7 +21,10 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(Document::from_yaml(yaml.as_bytes()).as_ref(), Ok(&document));
             // The same by both ways to a configuration.
             let (ours, files) = (document.read(), parse(&yaml));
-            assert_eq!(ours.map(|(config, _)| config).ok(), files.map(|(config, _)| config).ok());
+            assert_eq!(
+                ours.map(|(config, _)| config).ok(),
+                files.map(|(config, _)| config).ok()
+            );
         }
         Err(error) => assert!(!error.message.is_empty()),
     }

@@ -44,7 +44,10 @@ fn accepted(
     // Comments that stand alone are all still there, in their order.
     let comments = |text: &str| -> Vec<String> {
         let lines = text.lines().map(str::trim);
-        lines.filter(|l| l.starts_with('#')).map(str::to_owned).collect()
+        lines
+            .filter(|l| l.starts_with('#'))
+            .map(str::to_owned)
+            .collect()
     };
     assert_eq!(comments(text), comments(after));
     // Asked again, there is nothing left to do.

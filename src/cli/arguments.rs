@@ -15,11 +15,11 @@ Reads every power meter this board has and serves it to Prometheus.
 Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter demo [OPTIONS]
        edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
-       edge-metrics-exporter config-server [--store DIR|etcd://HOST:PORT/PREFIX] [OPTIONS]
-       edge-metrics-exporter collect [--prometheus.url URL] [--interval SECONDS] [--namespace NAME] [OPTIONS]
        edge-metrics-exporter record DIR [--for SECONDS] [OPTIONS]
        edge-metrics-exporter [run] --replay DIR [--replay.at-once] [OPTIONS]
 {usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
+       edge-metrics-exporter config-server [--store DIR|etcd://HOST:PORT/PREFIX] [OPTIONS]
+       edge-metrics-exporter collect [--prometheus.url URL] [--interval SECONDS] [--namespace NAME] [OPTIONS]
 
   run (the default)      meters to http://localhost:9100/metrics
   demo                   the same on a simulated board

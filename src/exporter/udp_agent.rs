@@ -55,7 +55,7 @@ impl UdpAgent {
             volts: config.udp_agent.voltage,
             interval: config.interval,
             meter: Meter::new(BootTime::now(), config.interval),
-            quota: (Instant::now(), MOST_ANSWERS),
+            quota: Quota::new(Instant::now()),
         };
         let thread = std::thread::Builder::new()
             .name("udp-agent".to_string())
@@ -101,8 +101,7 @@ struct Agent {
     volts: Option<f64>,
     interval: Duration,
     meter: Meter,
-    /// Since when, and how many answers are left.
-    quota: (Instant, u32),
+    quota: Quota,
 }
 
 impl Agent {
@@ -130,17 +129,39 @@ impl Agent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => return log::debug!("udp-agent: {error}"),
         };
-        if self.quota.0.elapsed() >= PER {
-            self.quota = (Instant::now(), MOST_ANSWERS);
-        }
-        if self.quota.1 == 0 {
+        if !self.quota.allows(Instant::now()) {
             return log::debug!("udp-agent: asked too often");
         }
-        self.quota.1 -= 1;
         let datagram = self.meter.message.to_datagram();
         if let Err(error) = answer(&self.socket, &sender, &datagram) {
             log::debug!("udp-agent: {error}");
         }
+    }
+}
+
+/// How many answers are left, since when.
+#[derive(Debug)]
+struct Quota {
+    since: Instant,
+    left: u32,
+}
+
+impl Quota {
+    fn new(now: Instant) -> Quota {
+        Quota {
+            since: now,
+            left: MOST_ANSWERS,
+        }
+    }
+
+    /// Whether there is one more answer at this moment, which then is used.
+    fn allows(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= PER {
+            *self = Quota::new(now);
+        }
+        let allowed = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        allowed
     }
 }
 
@@ -264,6 +285,22 @@ mod tests {
         assert_eq!(current([other, (Some(10.0), &[0.0], &[])], None), None);
         assert_eq!(current([other, NONE], None), Some(99.0));
         assert_eq!(current([other, other], None), None, "which?");
+    }
+
+    #[test]
+    fn so_many_answers_are_given_in_so_long_and_no_more() {
+        let start = Instant::now();
+        let mut quota = Quota::new(start);
+        let mut given =
+            |at: Duration, asked: u32| (0..asked).filter(|_| quota.allows(start + at)).count();
+        let most = MOST_ANSWERS as usize;
+        assert_eq!(given(Duration::ZERO, 3), 3);
+        assert_eq!(given(PER / 2, 10 * MOST_ANSWERS), most - 3);
+        assert_eq!(given(PER - Duration::from_nanos(1), 10), 0);
+        assert_eq!(given(PER, 10 * MOST_ANSWERS), most);
+        // What was not asked for is not saved up.
+        assert_eq!(given(PER * 100, 10 * MOST_ANSWERS), most);
+        assert_eq!(given(PER * 100 + PER / 2, 1), 0);
     }
 
     #[test]

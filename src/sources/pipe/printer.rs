@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use super::lines::MOST_LINE;
 use super::{Pipe, Printed};
 use crate::sources::tape::{Failure, Tape};
 use crate::sources::Error;
@@ -85,6 +86,10 @@ impl Printer {
             return Ok(None);
         }
         match self.tape.take(self.name) {
+            Some((_, Ok(line))) if line.len() > MOST_LINE => Err(Error::new(format!(
+                "the recording has a line of {} that is too long to be one",
+                self.name
+            ))),
             Some((at, Ok(line))) => {
                 self.played = line;
                 Ok(Some(Printed {
