@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use super::http_client;
 use super::read::{Problem, Section};
-use super::values;
+use super::tree::Node;
+use super::values::{self, Outcome};
 use crate::http::client::{check_url, Settings};
 
 /// The longest time that the start may be delayed.
 const LONGEST: Duration = Duration::from_secs(60);
+/// The most servers side by side.
+const MAX_URLS: usize = 9;
 
 /// Where the central server is, and how it is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigServer {
-    /// Its URL, without `/config/…`; `None`: there is none.
-    pub url: Option<String>,
+    /// Its URLs, without `/config/…`: one or several that have the same. None: there is no server.
+    pub urls: Vec<String>,
     /// How long one question may take, and with it how long the start is delayed at most.
     pub timeout: Duration,
     /// How to log in, and whom to trust.
@@ -25,7 +28,7 @@ pub struct ConfigServer {
 impl Default for ConfigServer {
     fn default() -> Self {
         ConfigServer {
-            url: None,
+            urls: Vec::new(),
             timeout: Duration::from_secs(5),
             client: Settings::default(),
         }
@@ -36,7 +39,7 @@ pub(super) fn read(
     section: &mut Section<'_, '_>,
     server: &mut ConfigServer,
 ) -> Result<(), Problem> {
-    section.option("url", http_client::url, &mut server.url)?;
+    section.set("url", urls, &mut server.urls)?;
     section.set("timeout", values::seconds, &mut server.timeout)?;
     if server.timeout > LONGEST {
         let message =
@@ -46,6 +49,20 @@ pub(super) fn read(
     http_client::read(section, &mut server.client)
 }
 
+/// URLs, with commas between them.
+fn urls(node: &Node) -> Outcome<Vec<String>> {
+    let Node::Text(text) = node else {
+        return http_client::url(node).map(|url| vec![url]);
+    };
+    split(text)
+        .map(|url| http_client::url(&Node::Text(url.to_owned())))
+        .collect()
+}
+
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).take(MAX_URLS)
+}
+
 impl ConfigServer {
     /// The same, with what `CONFIG_SERVER_URL` and `CONFIG_TIMEOUT` (in seconds) say instead. The error is for people.
     pub fn with_environment(
@@ -53,9 +70,12 @@ impl ConfigServer {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<ConfigServer, String> {
         let variable = |name| variable(name).filter(|value| !value.trim().is_empty());
-        if let Some(url) = variable("CONFIG_SERVER_URL") {
-            check_url(url.trim()).map_err(|why| format!("CONFIG_SERVER_URL: {why}"))?;
-            self.url = Some(url.trim().to_owned());
+        if let Some(text) = variable("CONFIG_SERVER_URL") {
+            let checked = |url: &str| match check_url(url) {
+                Ok(_) => Ok(url.to_owned()),
+                Err(why) => Err(format!("CONFIG_SERVER_URL: {why}")),
+            };
+            self.urls = split(&text).map(checked).collect::<Result<_, _>>()?;
         }
         if let Some(text) = variable("CONFIG_TIMEOUT") {
             let seconds = text.trim().parse().ok().filter(|s: &f64| *s > 0.0);
@@ -75,7 +95,7 @@ mod tests {
     #[test]
     fn the_environment_goes_before_the_file() {
         let file = ConfigServer {
-            url: Some("http://file:8080".into()),
+            urls: vec!["http://file:8080".into()],
             ..ConfigServer::default()
         };
         let with = |pairs: &[(&str, &str)]| {
@@ -90,14 +110,15 @@ mod tests {
             Ok(file.clone())
         );
         let both = with(&[
-            ("CONFIG_SERVER_URL", "https://env/x/"),
+            ("CONFIG_SERVER_URL", "https://env/x/, http://other:8080"),
             ("CONFIG_TIMEOUT", "2.5"),
         ])
         .unwrap();
-        assert_eq!(both.url.as_deref(), Some("https://env/x/"));
+        assert_eq!(both.urls, ["https://env/x/", "http://other:8080"]);
         assert_eq!(both.timeout, Duration::from_millis(2500));
         for (name, value) in [
             ("CONFIG_SERVER_URL", "localhost:8080"),
+            ("CONFIG_SERVER_URL", "http://a,"),
             ("CONFIG_SERVER_URL", "http://me:secret@host"),
             ("CONFIG_TIMEOUT", "soon"),
             ("CONFIG_TIMEOUT", "0"),

@@ -82,12 +82,13 @@ pub(super) fn hide_client(client: &mut Settings) {
 /// `config_server:`.
 pub(super) fn central_json(server: &ConfigServer) -> Value {
     let ConfigServer {
-        url,
+        urls,
         timeout,
         client,
     } = server;
     let mut client = client.clone();
     hide_client(&mut client);
+    let url = Some(urls.join(",")).filter(|url| !url.is_empty());
     let mut value = json!({"url": url, "timeout": seconds(*timeout)});
     if let Value::Object(entries) = &mut value {
         entries.extend(client_json(&client));

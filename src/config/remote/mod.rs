@@ -3,30 +3,34 @@
 //! Who wins when both changed something: the server's configuration counts whole, but what was switched here and is not told
 //! yet goes before it, metric by metric. Telling is GET, merge, PUT with `If-Match`, again if somebody was quicker.
 
+mod exchange;
 mod pending;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
+pub(in crate::config) use exchange::Fetched;
 use pending::{Pending, Switches};
 
 use super::central::ConfigServer;
 use super::document::Document;
 use super::MAX_SIZE;
 use crate::config_server::{DeviceId, Ports, Report};
-use crate::http::client::{Answer, Client, Limits};
+use crate::http::client::{shown, Client, Limits};
 use crate::sys::lock;
 
 /// An answer is a configuration as JSON, with its spaces.
 const MAX_ANSWER: u64 = 4 * MAX_SIZE as u64;
-/// How often a change is told anew when others change the configuration at the same moment.
-const TRIES: usize = 8;
 
 /// The central server.
 pub struct Remote {
     client: Client,
-    url: String,
+    /// The board's configuration, on each of the servers.
+    urls: Vec<String>,
+    /// The server that answered last.
+    current: AtomicUsize,
     /// Held while the server is asked and what it says is taken over, so that no older answer comes after a newer one.
     turn: Mutex<()>,
     state: Mutex<State>,
@@ -58,15 +62,6 @@ struct Known {
     document: Document,
 }
 
-/// What the server says.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Fetched {
-    /// This is the board's configuration.
-    Config(Document),
-    /// It has none.
-    Unknown,
-}
-
 /// How it stands with the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -86,14 +81,15 @@ impl Remote {
         device: &str,
         file: Option<&Path>,
     ) -> Result<Option<Remote>, String> {
-        let Some(url) = &settings.url else {
+        if settings.urls.is_empty() {
             return Ok(None);
-        };
+        }
         let id = DeviceId::parse(device).map_err(|why| {
             format!("the board's name {device:?} is none that the central server can know: {why} (set `hostname`)")
         })?;
         let limits = Limits {
-            timeout: settings.timeout,
+            // All of them together within the time.
+            timeout: settings.timeout / u32::try_from(settings.urls.len()).unwrap_or(u32::MAX),
             body: MAX_ANSWER,
         };
         let client = Client::new(settings.client.clone(), limits).map_err(|e| e.to_string())?;
@@ -113,7 +109,12 @@ impl Remote {
         };
         Ok(Some(Remote {
             client,
-            url: format!("{}/config/{id}", url.trim_end_matches('/')),
+            urls: settings
+                .urls
+                .iter()
+                .map(|url| format!("{}/config/{id}", url.trim_end_matches('/')))
+                .collect(),
+            current: AtomicUsize::new(0),
             turn: Mutex::default(),
             state: Mutex::new(state),
             bell: OnceLock::new(),
@@ -123,7 +124,13 @@ impl Remote {
 
     /// Where the board's configuration is.
     pub fn url(&self) -> &str {
-        crate::http::client::shown(&self.url)
+        shown(self.whole_url())
+    }
+
+    /// With whatever the user wrote into it.
+    fn whole_url(&self) -> &str {
+        let current = self.current.load(Ordering::Relaxed) % self.urls.len().max(1);
+        self.urls.get(current).map_or("", String::as_str)
     }
 
     /// Has this called whenever there is something to do.
@@ -189,153 +196,6 @@ impl Remote {
         Some(document)
     }
 
-    /// Asks for the board's configuration. The error is for people.
-    pub(super) fn fetch(&self) -> Result<Fetched, String> {
-        let outcome = self.ask();
-        lock::lock(&self.state).answered = outcome.is_ok();
-        outcome
-    }
-
-    fn ask(&self) -> Result<Fetched, String> {
-        let (report, known) = {
-            let mut state = lock::lock(&self.state);
-            state.unreported = false;
-            (state.report.headers(), state.known.clone())
-        };
-        let mut headers: Vec<(&str, &str)> = vec![("Accept", "application/json"), CLOSE];
-        headers.extend(report.iter().map(|(name, value)| (*name, value.as_str())));
-        let tag = known.as_ref().and_then(|known| known.tag.as_deref());
-        headers.extend(tag.map(|tag| ("If-None-Match", tag)));
-        let answer = self.client.get(&self.url, &headers);
-        let answer = answer.inspect_err(|_| lock::lock(&self.state).unreported = true);
-        let answer = answer.map_err(|e| e.to_string())?;
-        let document = match (answer.status, known) {
-            (200, _) if answer.whole => Document::from_json(&answer.body)
-                .map_err(|e| format!("{}: not a configuration: {e}", self.url()))?,
-            (304, Some(known)) => known.document,
-            (404, _) => Document::default(),
-            _ => return Err(self.explain(&answer)),
-        };
-        let mut state = lock::lock(&self.state);
-        // As edge-metrics-exporter had it, an empty answer is none.
-        let unregistered = document == Document::default();
-        let was = std::mem::replace(&mut state.unregistered, unregistered);
-        if unregistered {
-            drop(state);
-            if !was {
-                self.ring();
-            }
-            return Ok(Fetched::Unknown);
-        }
-        if answer.status == 200 {
-            state.known = Some(Known {
-                tag: answer.header("ETag").map(str::to_owned),
-                document: document.clone(),
-            });
-        }
-        Ok(Fetched::Config(document))
-    }
-
-    fn explain(&self, answer: &Answer) -> String {
-        let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
-        let said = said.as_ref().and_then(|said| {
-            ["message", "error"]
-                .iter()
-                .find_map(|key| said.get(*key)?.as_str())
-        });
-        let said: String = said
-            .unwrap_or_default()
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(300)
-            .collect();
-        let colon = if said.is_empty() { "" } else { ": " };
-        format!("{}: status {}{colon}{said}", self.url(), answer.status)
-    }
-
-    /// Tells the server what was changed here; a server that does not know the board gets what it gave it last, else
-    /// `local`. `selection` is what the board exports. Gives what the server has then.
-    pub(super) fn tell(
-        &self,
-        local: impl Fn() -> Result<Document, String>,
-        selection: Option<&Switches>,
-    ) -> Result<Document, String> {
-        for _ in 0..TRIES {
-            let fetched = self.fetch()?;
-            let (told, known) = {
-                let state = lock::lock(&self.state);
-                (state.pending.clone(), state.known.clone())
-            };
-            let tag = known.as_ref().and_then(|known| known.tag.clone());
-            let (mut document, condition) = match (&fetched, known) {
-                (Fetched::Config(document), _) => {
-                    (document.clone(), tag.map(|tag| ("If-Match", tag)))
-                }
-                (Fetched::Unknown, known) => {
-                    let known = known.filter(|known| known.document.read().is_ok());
-                    let document = known.map_or_else(&local, |known| Ok(known.document))?;
-                    (document, Some(("If-None-Match", "*".to_string())))
-                }
-            };
-            document.read().map_err(|why| {
-                format!(
-                    "{}: nothing is told while it is wrong: {}",
-                    self.url(),
-                    why.message
-                )
-            })?;
-            told.merge_into(&mut document, selection);
-            if fetched == Fetched::Config(document.clone()) {
-                self.was_told(&told);
-                return Ok(document);
-            }
-            match self.put(&document, condition) {
-                Ok(Some(())) => {
-                    self.was_told(&told);
-                    return Ok(document);
-                }
-                // Somebody was quicker.
-                Ok(None) => {}
-                Err(why) => return Err(why),
-            }
-        }
-        Err(format!("{}: others change it all the time", self.url()))
-    }
-
-    /// `None`: the condition does not hold.
-    fn put(
-        &self,
-        document: &Document,
-        condition: Option<(&str, String)>,
-    ) -> Result<Option<()>, String> {
-        let body = serde_json::to_vec(document).map_err(|e| e.to_string())?;
-        let report = lock::lock(&self.state).report.headers();
-        let mut headers: Vec<(&str, &str)> = vec![("Content-Type", "application/json"), CLOSE];
-        headers.extend(report.iter().map(|(name, value)| (*name, value.as_str())));
-        headers.extend(
-            condition
-                .as_ref()
-                .map(|(name, value)| (*name, value.as_str())),
-        );
-        let answer = self
-            .client
-            .put(&self.url, &headers, &body)
-            .map_err(|e| e.to_string())?;
-        match answer.status {
-            200..=299 => {
-                let mut state = lock::lock(&self.state);
-                state.unregistered = false;
-                state.known = Some(Known {
-                    tag: answer.header("ETag").map(str::to_owned),
-                    document: document.clone(),
-                });
-                Ok(Some(()))
-            }
-            412 => Ok(None),
-            _ => Err(self.explain(&answer)),
-        }
-    }
-
     fn was_told(&self, told: &Pending) {
         let count = told.switched.len();
         if count > 0 {
@@ -361,9 +221,6 @@ impl Remote {
         }
     }
 }
-
-/// A question now and then is not worth a seat at the server's.
-const CLOSE: (&str, &str) = ("Connection", "close");
 
 /// How long to wait for the next question, if there is one each `every`: not all boards at once.
 pub fn jittered(every: Duration) -> Duration {
@@ -392,7 +249,7 @@ mod tests {
     #[test]
     fn a_board_needs_a_name_that_the_server_can_know() {
         let settings = ConfigServer {
-            url: Some("http://127.0.0.1:1/".into()),
+            urls: vec!["http://127.0.0.1:1/".into()],
             ..ConfigServer::default()
         };
         let remote = Remote::new(&settings, "edge-01", None).unwrap().unwrap();
