@@ -8,6 +8,7 @@
 //! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it, and
 //! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
+mod central;
 mod check;
 mod collector;
 mod configuration;
@@ -22,6 +23,7 @@ mod model;
 mod preset;
 mod proposal;
 mod read;
+mod remote;
 mod remote_write;
 mod secret;
 mod settings;
@@ -36,6 +38,7 @@ mod watch;
 
 pub mod lines;
 
+pub use central::ConfigServer;
 pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
 pub use configuration::Configuration;
 pub use diagnose::{Diagnostic, Origin};
@@ -50,6 +53,7 @@ pub use model::{
 pub use preset::{Given, Preset, PRESETS};
 pub use proposal::{Change, Proposal};
 pub use read::known_keys;
+pub use remote::{jittered, Remote, Standing};
 pub use remote_write::{Queue, RemoteWrite};
 pub use secret::Secret;
 pub use settings::Setting;

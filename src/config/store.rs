@@ -11,13 +11,17 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::configuration::Configuration;
 use super::diagnose::Origin;
+use super::document::Document;
 use super::file::{selects_metrics, set_metrics, update};
-use super::load;
+use super::load::{self, Loaded};
 use super::model::Config;
 use super::proposal::{Change, Proposal};
+use super::remote::Remote;
 use super::values::MAX_METRICS;
 use crate::sys::clock::wall_seconds;
 use crate::sys::lock;
+
+mod central;
 
 /// How the supervisor hears of proposals.
 type Propose = Box<dyn Fn(Proposal) + Send + Sync>;
@@ -25,6 +29,8 @@ type Propose = Box<dyn Fn(Proposal) + Send + Sync>;
 /// The configuration in force, and the way to another.
 pub struct Store {
     configuration: Configuration,
+    /// The central server, which goes before.
+    remote: Option<Remote>,
     propose: Propose,
     /// Held by whoever is making a change.
     turn: Mutex<()>,
@@ -39,6 +45,8 @@ struct State {
     loaded_at: i64,
     refusal: Option<Refused>,
     unsaved: Option<Unsaved>,
+    /// The central server's configuration that was last taken over, or refused.
+    followed: Option<Document>,
 }
 
 /// A configuration that was not taken over.
@@ -87,9 +95,27 @@ impl Store {
         configuration: Configuration,
         propose: impl Fn(Proposal) + Send + Sync + 'static,
     ) -> Result<Store, String> {
-        let loaded = configuration.load()?;
+        Store::open_with(configuration, None, propose)
+    }
+
+    /// Loads the configuration: from the central server if there is one, which is waited for no longer than its settings
+    /// say, else the local one. Later ones are given to `propose`.
+    pub fn open_with(
+        configuration: Configuration,
+        remote: Option<Remote>,
+        propose: impl Fn(Proposal) + Send + Sync + 'static,
+    ) -> Result<Store, String> {
+        let loaded = match &remote {
+            Some(remote) => central::first(remote, &configuration)?,
+            None => configuration.load()?,
+        };
+        let followed = match loaded.origin {
+            Origin::Server(_) => remote.as_ref().and_then(|remote| remote.last(None)),
+            _ => None,
+        };
         Ok(Store {
             configuration,
+            remote,
             propose: Box::new(propose),
             turn: Mutex::default(),
             state: RwLock::new(State {
@@ -99,6 +125,7 @@ impl Store {
                 loaded_at: wall_seconds(),
                 refusal: None,
                 unsaved: None,
+                followed,
             }),
         })
     }
@@ -127,8 +154,16 @@ impl Store {
     /// Loads the configuration again. A bad one changes nothing: the error says what is wrong with it. Settings that
     /// could not be saved end with it.
     pub fn reload(&self) -> Result<(), String> {
+        if let Some(remote) = &self.remote {
+            return self.reload_from(remote);
+        }
         let _turn = lock::lock(&self.turn);
-        let outcome = self.configuration.load().and_then(|loaded| {
+        self.take_over(self.configuration.load())
+    }
+
+    /// Takes over what was loaded, or takes note of why it could not be.
+    fn take_over(&self, loaded: Result<Loaded, String>) -> Result<(), String> {
+        let outcome = loaded.and_then(|loaded| {
             let config = Arc::new(loaded.config);
             self.adopt(&config, Change::Anything)?;
             let mut state = lock::write(&self.state);
@@ -200,16 +235,19 @@ impl Store {
         if !unknown.is_empty() {
             return Err(NotSet::Unknown(unknown));
         }
-        self.select(&current, known, changes)
+        self.select(&current, known, changes, false)
     }
 
     /// Takes note of metrics that were found, as false, where the configuration selects.
     pub fn note_found(&self, known: &[(String, bool)]) {
         let _turn = lock::lock(&self.turn);
         let current = self.current();
-        let (Some(metrics), Some(_)) = (&current.metrics, self.file()) else {
+        let Some(metrics) = &current.metrics else {
             return;
         };
+        if self.file().is_none() && self.remote.is_none() {
+            return;
+        }
         let room = MAX_METRICS.saturating_sub(metrics.len());
         let new: Vec<_> = known
             .iter()
@@ -234,7 +272,7 @@ impl Store {
             "found, and added to `metrics` as false: {}",
             names.join(", ")
         );
-        if let Err(error) = self.select(&current, known, &new) {
+        if let Err(error) = self.select(&current, known, &new, true) {
             log::warn!("they could not be added: {error:?}");
         }
     }
@@ -253,6 +291,7 @@ impl Store {
         current: &Config,
         known: &[(String, bool)],
         changes: &BTreeMap<String, bool>,
+        found: bool,
     ) -> Result<Option<String>, NotSet> {
         let selected = current.metrics.clone();
         let mut metrics = selected.unwrap_or_else(|| known.iter().cloned().collect());
@@ -276,6 +315,9 @@ impl Store {
                 .map_err(NotSet::Failed)?;
             lock::write(&self.state).config = config;
         }
+        if let Some(remote) = &self.remote {
+            remote.changed(changes, found);
+        }
         Ok(unsaved)
     }
 
@@ -294,6 +336,8 @@ impl Store {
         // A file over a preset adds to what that selects.
         let is_whole = matches!(self.configuration, Configuration::File(_));
         let saved = match self.file() {
+            // The server has it in a moment.
+            None if self.remote.is_some() => return None,
             None => Err("there is no configuration file: start with --config FILE".to_string()),
             Some(path) => update(path, |text| match all {
                 Some(all) if is_whole && !selects_metrics(text) => set_metrics(text, all),

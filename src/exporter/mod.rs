@@ -1,5 +1,6 @@
 //! The `run` role: meters to Prometheus.
 
+mod central;
 mod consumers;
 mod delivery_metrics;
 mod event;

@@ -4,7 +4,7 @@
 //! them into messages of either generation ([`Protocol`]), asks, and does what the answer means ([`judge`]).
 
 mod agreement;
-mod backoff;
+pub(crate) mod backoff;
 mod delivery;
 mod encode;
 mod feed;

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use ureq::http::uri::{Scheme, Uri};
 use ureq::http::{HeaderMap, Response};
+use ureq::typestate::WithBody;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
-use ureq::{Body, Proxy};
+use ureq::{Body, Proxy, RequestBuilder};
 
 pub use error::Error;
 pub(crate) use login::{base64, basic};
@@ -122,7 +123,7 @@ impl Client {
 
     /// Posts `body` to `url`, and never to where that may redirect.
     pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
-        let answer = self.send(url, headers, body)?;
+        let answer = self.send(self.agent.post(checked(url)?), url, headers, body)?;
         self.answer(url, answer)
     }
 
@@ -133,19 +134,25 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer, Error> {
-        let answer = self.send(url, headers, body)?;
+        let answer = self.send(self.agent.post(checked(url)?), url, headers, body)?;
         let failed = |error| Error::of(shown(url), &error, self.limits.timeout);
         let (answer, _) = self.read(answer.map_err(failed)?);
         Ok(answer)
     }
 
+    /// Puts `body` to `url`, and never to where that may redirect.
+    pub fn put(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
+        let answer = self.send(self.agent.put(checked(url)?), url, headers, body)?;
+        self.answer(url, answer)
+    }
+
     fn send(
         &self,
+        mut request: RequestBuilder<WithBody>,
         url: &str,
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Result<Response<Body>, ureq::Error>, Error> {
-        let mut request = self.agent.post(checked(url)?);
         for (name, value) in self.headers(url, headers)? {
             request = request.header(name, value.reveal());
         }
