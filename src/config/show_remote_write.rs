@@ -23,6 +23,7 @@ pub(super) fn to_json(entry: &RemoteWrite) -> Value {
         job,
         instance,
         queue,
+        disk,
     } = hide(entry);
     let mut value = json!({
         "name": name,
@@ -39,6 +40,11 @@ pub(super) fn to_json(entry: &RemoteWrite) -> Value {
     });
     if let Value::Object(entries) = &mut value {
         entries.extend(client_json(&client));
+        if let Some(disk) = disk {
+            entries.insert("queue_directory".into(), json!(disk.directory));
+            entries.insert("queue_bytes".into(), json!(disk.bytes));
+            entries.insert("sync_interval".into(), seconds(disk.sync_interval).into());
+        }
     }
     value
 }

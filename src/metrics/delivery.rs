@@ -123,12 +123,20 @@ impl Progress {
 
     /// How many rows of a group it has not had.
     pub fn rows_left(&self, group: &Group) -> u64 {
+        group.history().rows_after(&self.cursor(group))
+    }
+
+    /// When the first of them was read.
+    pub fn next_at(&self, group: &Group) -> Option<BootTime> {
+        group.history().next_at(&self.cursor(group))
+    }
+
+    fn cursor(&self, group: &Group) -> Cursor {
         let known = self.groups.iter().find(|reached| reached.is(group));
-        let cursor = match known {
+        match known {
             Some(known) => known.cursor,
             None => group.history().cursor_since(self.since),
-        };
-        group.history().rows_after(&cursor)
+        }
     }
 
     /// Where it is in one of the groups that there are.

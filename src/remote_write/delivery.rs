@@ -333,8 +333,11 @@ impl Delivery {
         let pending = self.feed.pending();
         let in_hand: u64 = self.in_hand.iter().map(|piece| count(piece)).sum();
         self.stats.set_losses(self.feed.losses());
-        self.stats
-            .change(|numbers| numbers.pending = pending.samples + in_hand);
+        let on_disk = self.feed.on_disk();
+        self.stats.change(|numbers| {
+            numbers.pending = pending.samples + in_hand;
+            numbers.on_disk = on_disk;
+        });
         pending
     }
 }

@@ -116,6 +116,15 @@ impl MemoryFeed {
         batch
     }
 
+    /// When the oldest reading was read that has not been given.
+    pub fn oldest(&self) -> Option<BootTime> {
+        let current = self.registry.groups();
+        let retired = self.retired(&current);
+        let groups = retired.iter().chain(&current);
+        let next = groups.filter_map(|group| self.progress.next_at(group));
+        next.min()
+    }
+
     /// The groups that are no more, but may hold something.
     fn retired(&self, current: &[Arc<Group>]) -> Vec<Arc<Group>> {
         let gone = |group: &&Arc<Group>| !current.iter().any(|g| Arc::ptr_eq(g, group));

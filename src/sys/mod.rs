@@ -1,5 +1,6 @@
 //! The few things that talk to the kernel by hand, and the only place for `unsafe`.
 
+pub mod boot_id;
 pub mod calendar;
 pub mod child;
 pub mod clock;
