@@ -322,6 +322,8 @@ impl Delivery {
 
     /// Waits, if there is still time to wait.
     fn pause(&self, span: Duration) -> Result<(), Ending> {
+        // While nothing can be sent, what waits grows.
+        self.note();
         match self.farewell {
             Some(deadline) => Err(Ending::Finish(deadline)),
             None => self.control.wait(span),

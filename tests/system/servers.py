@@ -2,6 +2,7 @@
 
 import bisect
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -17,10 +18,10 @@ OURS = ("job", "instance")
 
 
 class Rapl:
-    """A RAPL package with its cores, whose counters a process of its own moves every millisecond."""
+    """A RAPL package with its cores, whose counters a process of its own moves at every tick."""
 
-    def __init__(self, directory, config=""):
-        self.directory = directory
+    def __init__(self, directory, config="", tick=TICK):
+        self.directory, self.tick = directory, tick
         zone = directory / "sys/devices/virtual/powercap/intel-rapl/intel-rapl:0"
         for path, name in ((zone, "package-0"), (zone / "intel-rapl:0:0", "core")):
             path.mkdir(parents=True, exist_ok=True)
@@ -35,27 +36,28 @@ class Rapl:
         (directory / "proc/sys/kernel").mkdir(parents=True)
         (directory / "proc/sys/kernel/hostname").write_text("edge-01\n")
         (directory / "dev").mkdir()
-        (directory / "config.yaml").write_text(f"device_type: x86\ninterval: 0.001\n{config}")
+        (directory / "config.yaml").write_text(f"device_type: x86\ninterval: {tick}\n{config}")
         self.files = [zone / "energy_uj", zone / "intel-rapl:0:0/energy_uj"]
 
-    def arguments(self):
+    def roots(self):
         roots = (("sysfs", "sys"), ("procfs", "proc"), ("dev", "dev"))
-        return [f"--config={self.directory / 'config.yaml'}"] + [
-            f"--path.{flag}={self.directory / place}" for flag, place in roots
-        ]
+        return [f"--path.{flag}={self.directory / place}" for flag, place in roots]
 
-    def tick(self):
+    def arguments(self):
+        return [f"--config={self.directory / 'config.yaml'}", *self.roots()]
+
+    def move(self):
         files = [os.open(path, os.O_WRONLY) for path in self.files]
-        begin, tick = time.monotonic(), 0
+        begin, ticks = time.monotonic(), 0
         while True:
-            tick += 1
+            ticks += 1
             # In place and of equal length: a reader never sees half of a number.
             for file, microjoules in zip(files, (PACKAGE, CORE)):
-                os.pwrite(file, f"{tick * microjoules:>20}\n".encode(), 0)
-            time.sleep(max(0, begin + (tick + 1) * TICK - time.monotonic()))
+                os.pwrite(file, f"{ticks * microjoules:>20}\n".encode(), 0)
+            time.sleep(max(0, begin + (ticks + 1) * self.tick - time.monotonic()))
 
     def __enter__(self):
-        self.process = multiprocessing.Process(target=self.tick, daemon=True)
+        self.process = multiprocessing.Process(target=self.move, daemon=True)
         self.process.start()
         return self
 
@@ -84,6 +86,14 @@ class Server:
             self.process.send_signal(how)
             self.process.wait(20)
             self.process = None
+
+    def kill(self):
+        self.stop(signal.SIGKILL)
+
+    @staticmethod
+    def equal(found, expected):
+        """Whether what was stored is what was sent."""
+        return found == expected
 
     def counter(self, name):
         text, _ = get(f"{self.url}/metrics")
@@ -124,12 +134,26 @@ class Prometheus(Server):
 class VictoriaMetrics(Server):
     ready = "/health"
 
+    def kill(self):
+        """As near as one comes to that: it has no log of what it took last, and loses that itself."""
+        self.stop(signal.SIGTERM)
+
+    @staticmethod
+    def equal(found, expected):
+        """It keeps floats as decimals, those of a block with one exponent."""
+        largest = max((abs(value) for _, value in expected), default=0)
+        return len(found) == len(expected) and all(
+            a[0] == b[0] and math.isclose(a[1], b[1], rel_tol=1e-12, abs_tol=1e-12 * largest)
+            for a, b in zip(found, expected)
+        )
+
     def command(self):
         return [
             "victoria-metrics",
             f"-storageDataPath={self.directory / 'data'}",
             f"-httpListenAddr={self.address}",
             "-search.latencyOffset=0s",
+            "-retentionPeriod=10y",
         ]
 
     def samples(self, name, begin, end):
@@ -166,7 +190,7 @@ def own(target, pattern):
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(pattern)}
 
 
-def compare(server, every, begin, end, nearly=lambda found, expected: found == expected):
+def compare(server, every, begin, end):
     """Count and values equal, series by series, within a window that both cover."""
     total = 0
     for name, all_series in every.items():
@@ -176,11 +200,13 @@ def compare(server, every, begin, end, nearly=lambda found, expected: found == e
             last = bisect.bisect_right(truth, (end * 1000, float("inf")))
             expected = truth[first:last]
             found = [pair for pair in stored.get(labels, []) if begin * 1000 < pair[0] <= end * 1000]
-            missing, extra = set(expected) - set(found), set(found) - set(expected)
-            assert nearly(found, expected), (
-                f"{server.name}: {name}{dict(labels)}: {len(found)} found of {len(expected)}; "
-                f"missing {sorted(missing)[:5]}, extra {sorted(extra)[:5]}"
-            )
+            if not server.equal(found, expected):
+                pairs = (expected, found), (found, expected)
+                missing, extra = (sorted(dict(these).keys() - dict(those).keys()) for these, those in pairs)
+                raise AssertionError(
+                    f"{server.name}: {name}{dict(labels)}: {len(found)} found of {len(expected)}; {len(missing)} missing "
+                    f"{missing[:3]} … {missing[-1:]}, {len(extra)} extra {extra[:3]} … {extra[-1:]}"
+                )
             total += len(found)
     return total
 
