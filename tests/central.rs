@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config_server_support;
-#[allow(dead_code)]
 mod support;
 
 use std::net::{SocketAddr, TcpListener};

@@ -97,26 +97,31 @@ impl Progress {
         room: Room,
     ) -> Batch {
         let mut batch = Batch::default();
-        let mut reached = Vec::with_capacity(groups.len());
         let (mut left, most_rows) = match room {
             Room::Text(bytes) => (bytes, usize::MAX),
             Room::Samples { in_all, rows } => (in_all, rows),
         };
-        for (i, group) in groups.iter().enumerate() {
+        let wants = groups.iter().map(|group| {
+            let at = self.reached(group, groups);
             let shown = group.all_series();
             let shown = shown.iter().filter(|series| series.family.is_enabled());
             let row: usize = match room {
                 Room::Text(_) => shown.map(|s| s.prefix.len() + VALUE_AND_STAMP).sum(),
                 Room::Samples { .. } => shown.count(),
             };
+            let rows = group.history().rows_after(&at.cursor);
+            (rows.saturating_mul(row as u64), row, group, at)
+        });
+        let mut wants: Vec<_> = wants.collect();
+        // Each gets an equal share, and those that want more, too, what the others leave of theirs.
+        wants.sort_by_key(|(want, ..)| *want);
+        for (i, (_, row, group, at)) in wants.iter_mut().enumerate() {
             let share = left / (groups.len() - i);
-            let rows = (share / row.max(1)).clamp(1, most_rows);
-            let mut at = self.reached(group, groups);
+            let rows = (share / (*row).max(1)).clamp(1, most_rows);
             let taken = at.take(group, offset, rows, self, &mut batch);
-            left = left.saturating_sub(taken * row);
-            reached.push(at);
+            left = left.saturating_sub(taken * *row);
         }
-        self.groups = reached;
+        self.groups = wants.into_iter().map(|(.., at)| at).collect();
         self.since = now;
         batch
     }

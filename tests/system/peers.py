@@ -69,29 +69,27 @@ def temporary():
 
 
 class Exporter:
-    """The release binary, which can be killed and started again; `address` is its metrics port's, as host:port, and
-    `management` its management port's."""
+    """The release binary, which can be killed and started again; `metrics` is the address of its metrics port."""
 
     def __init__(self, directory, *arguments):
         ports = ["--web.listen-address", "127.0.0.1:0", "--web.management-address", "127.0.0.1:0"]
         self.command = [str(word) for word in (BINARY, *ports, *arguments)]
         self.log = directory / "exporter.log"
-        self.log.touch()
-        self.process = self.address = self.management = None
+        self.said, self.process, self.metrics = 0, None, None
 
     def text(self):
-        return self.log.read_text()
+        """What it has said, in all its lives."""
+        return self.log.read_text() if self.log.exists() else ""
 
     def start(self):
-        said = len(self.text())
+        self.said = len(self.text())
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(self.command, stderr=log)
+        self.metrics = self.listening("metrics")
 
-        def address(port):
-            pattern = rf"{port}: listening on http://([0-9.:]+)/"
-            return wait_until("it listens", lambda: re.search(pattern, self.text()[said:]))[1]
-
-        self.address, self.management = address("metrics"), address("management")
+    def listening(self, port):
+        pattern = rf"{port}: listening on http://([0-9.:]+)/"
+        return wait_until("it listens", lambda: re.search(pattern, self.text()[self.said :]))[1]
 
     def stop(self, how=signal.SIGTERM):
         if self.process:
@@ -115,15 +113,15 @@ def exporter(*arguments):
 def managed_exporter(*arguments):
     """The same; gives the addresses of its metrics port and its management port."""
     with temporary() as directory:
-        running = Exporter(directory, *arguments)
+        exporter = Exporter(directory, *arguments)
         try:
-            running.start()
-            yield running.address, running.management
+            exporter.start()
+            yield exporter.metrics, exporter.listening("management")
         except BaseException:
-            print(running.text())
+            print(exporter.text())
             raise
         finally:
-            running.stop()
+            exporter.stop()
 
 
 @contextlib.contextmanager

@@ -6,8 +6,7 @@ import os
 import time
 
 from peers import Exporter, query, temporary, wait_until
-from rapl import CORE, PACKAGE, Rapl
-from stores import Prometheus
+from servers import CORE, PACKAGE, Prometheus, Rapl
 
 # As in the original's .env and prometheus/entrypoint.sh.
 SIMPLE, MULTIRATE = "pyjoules-metrics-client-simple:9091", "pyjoules-metrics-client-multirate:9092"
@@ -33,19 +32,21 @@ def client(stack, directory, board, preset, **environment):
     os.environ.update(environment)
     stack.callback(exporter.stop)
     exporter.start()
-    return exporter.address
+    return exporter.metrics
 
 
 def main():
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(temporary())
         os.environ["LOCAL_CONFIG_PATH"] = ""
-        board = stack.enter_context(Rapl(directory, 0.005))
+        board = stack.enter_context(Rapl(directory, tick=0.005))
         scraped = {"SCRAPE_INTERVAL_SECONDS": "0.1", "MAX_QUEUE_LEN": "1000"}
         simple = client(stack, directory, board, "pyjoules-simple", **scraped)
         multirate = client(stack, directory, board, "pyjoules-multirate", **scraped)
         jobs = [job("pyjoules_simple", SIMPLE, simple), job("pyjoules_multirate", MULTIRATE, multirate)]
-        store = Prometheus(directory, "prometheus", jobs)
+        intervals = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+        config = {"global": intervals, "scrape_configs": jobs}
+        store = Prometheus(directory, "prometheus", config, "--web.enable-remote-write-receiver")
         stack.callback(store.stop)
         store.start()
         written = {"REMOTE_WRITE_URL": f"{store.url}/api/v1/write", "SAMPLING_PERIOD_S": "0.2", "BATCH_SIZE": "5"}
