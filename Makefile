@@ -4,9 +4,11 @@ CARGO   ?= cargo
 PREFIX  ?= /usr/local
 DESTDIR ?=
 TARGETS ?= x86_64 armv7 aarch64
+VARIANTS ?= full small
+INIT    ?=
 BIN     := target/release/edge-metrics-exporter
 
-.PHONY: help run build test system-test bench fuzz dist install uninstall update-boards lint
+.PHONY: help run build test system-test bench fuzz dist deb dockerimage install uninstall update-boards lint
 
 help: ## what can be done here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -42,12 +44,16 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly
 	fuzz/run
 
 dist: ## static binaries in dist/, for TARGETS (x86_64 armv7 aarch64); INSTALL=yes on a Debian without them
-	INSTALL=$(INSTALL) scripts/dist.sh $(TARGETS)
+	INSTALL=$(INSTALL) VARIANTS="$(VARIANTS)" scripts/dist.sh $(TARGETS)
 
-install: build ## install the binary and the configuration's template (DESTDIR, PREFIX)
-	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/edge-metrics-exporter
-	install -D -m 0644 config.yaml.template $(DESTDIR)$(PREFIX)/share/edge-metrics-exporter/config.yaml.template
+deb: ## Debian packages in dist/, of the binaries that are there
+	scripts/deb.sh $(TARGETS)
 
-uninstall: ## take both away again
-	rm -f $(DESTDIR)$(PREFIX)/bin/edge-metrics-exporter
-	rm -rf $(DESTDIR)$(PREFIX)/share/edge-metrics-exporter
+dockerimage: ## a container image for three platforms, of the binaries in dist/ (docker buildx; IMAGE, PUSH=yes)
+	deploy/docker/image.sh
+
+install: build ## install it with its man page and service (DESTDIR, PREFIX, INIT=systemd, openrc, sysvinit or none)
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) INIT=$(INIT) scripts/place.sh install $(BIN)
+
+uninstall: ## take all of that away again, but the configuration
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) INIT=$(INIT) scripts/place.sh uninstall

@@ -23,7 +23,7 @@ use edge_metrics_exporter::sys::stop::Stop;
 const VALUES: usize = 20;
 /// The meters, and the ways of reading their files.
 const READERS: [&str; 3] = ["hwmon", "rapl", "thermal"];
-const WAYS: [&str; 4] = [":bare", ":pread", ":std", ""];
+const WAYS: [&str; 5] = [":bare", ":pread", ":std", "", ":kept"];
 
 fn main() {
     let arguments: Vec<_> = std::env::args()
@@ -68,12 +68,18 @@ fn compare(tree: &Path) {
     }
 }
 
-/// One poll of a variant, ready to be repeated. `NAME` is a meter as it is; `NAME:pread` only reads the files that it
-/// reads; `NAME:bare` makes numbers of them too, with our own parser, and `NAME:std` with the standard library's.
+/// One poll of a variant, ready to be repeated. `NAME` is a meter as it is, and `NAME:kept` one whose samples are kept for
+/// those who want every one of them; `NAME:pread` only reads the files that it reads; `NAME:bare` makes numbers of them
+/// too, with our own parser, and `NAME:std` with the standard library's.
 fn prepare(variant: &str, tree: &Path) -> Option<Box<dyn FnMut()>> {
     let (meter, way) = variant.split_once(':').unwrap_or((variant, ""));
-    if way.is_empty() {
+    if way.is_empty() || way == "kept" {
         let context = context(tree);
+        if way == "kept" {
+            // The defaults of `history:`. The ring is full after some thousand polls, and gives way from then on.
+            let keep = Config::default().history;
+            context.group.history().limit(keep.keep, keep.bytes);
+        }
         let meter = METERS.iter().find(|m| m.name == meter)?;
         let source = (meter.open)(&context).unwrap_or_else(|e| panic!("{e}"));
         return Some(repeat(context, source));

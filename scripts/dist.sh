@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Builds static binaries into dist/: scripts/dist.sh [x86_64] [armv7] [aarch64], all three without arguments.
+# Builds static binaries into dist/: scripts/dist.sh [x86_64] [armv7] [aarch64] [arm] [i686] [riscv64]; the first three without
+# arguments. Each as it is, and with "-small" behind its name without TLS (VARIANTS="full small"), with checksums and the
+# licences of what is in them. Two builds of one revision by one toolchain are the same, byte for byte.
 #
 # For each, with the first of these that is there:
 #   1. the target of the rustup toolchain (rustup target add TRIPLE);
@@ -19,12 +21,33 @@ triple() {
     x86_64) echo x86_64-unknown-linux-musl ;;
     armv7) echo armv7-unknown-linux-musleabihf ;;
     aarch64) echo aarch64-unknown-linux-musl ;;
+    arm) echo arm-unknown-linux-musleabihf ;; # ARMv6 with hard floats: the first Raspberry Pis, and the Zero
+    i686) echo i686-unknown-linux-musl ;;
+    riscv64) echo riscv64gc-unknown-linux-musl ;;
     *)
-        echo "unknown target $1: x86_64, armv7 or aarch64" >&2
+        echo "unknown target $1: x86_64, armv7, aarch64, arm, i686 or riscv64" >&2
         return 1
         ;;
     esac
 }
+
+features() {
+    case $1 in
+    full) ;;
+    small) echo --no-default-features --features gzip ;;
+    *)
+        echo "unknown variant $1: full or small" >&2
+        return 1
+        ;;
+    esac
+}
+
+# Where things are on the machine that builds is nobody's business, and would make every build another.
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$PWD=/src --remap-path-prefix=$cargo_home=/cargo"
+export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo"
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+export SOURCE_DATE_EPOCH
 
 has() { command -v "$1" >/dev/null; }
 
@@ -32,20 +55,21 @@ has_rustup_target() {
     has rustup && rustup target list --installed 2>/dev/null | grep -qx "$1"
 }
 
-with_rustup() { # needs no C compiler for the foreign ones: rustc brings musl's start files, and a linker
-    local linker="CARGO_TARGET_$(tr a-z- A-Z_ <<<"$1")_LINKER"
+with_rustup() { # with_rustup TRIPLE OPTION...; needs no C compiler for the foreign ones: rustc brings musl's start files, and a linker
+    local linker
+    linker="CARGO_TARGET_$(tr a-z- A-Z_ <<<"$1")_LINKER"
     case $1 in
     "$(uname -m)"-*) ;;
     *) [ -n "${!linker:-}" ] || export "$linker=rust-lld" ;;
     esac
-    cargo build --release --locked --target "$1" --target-dir "$built/rustup"
+    cargo build --release --locked --target "$@" --target-dir "$built/rustup"
 }
 
 with_cross() {
     if [ -e cross.toml ]; then
         export CROSS_CONFIG=$PWD/cross.toml
     fi
-    cross build --release --locked --target "$1" --target-dir "$built/cross"
+    cross build --release --locked --target "$@" --target-dir "$built/cross"
 }
 
 has_zig() {
@@ -67,10 +91,19 @@ install_zig() {
 # which the distribution does not ship, and zig does. The standard library is built without its backtraces: a panic ends the
 # process and says where, and half of the symbols of a stripped binary would be missing anyway.
 with_zig() {
+    local sysroot
+    sysroot=$(/usr/bin/rustc --print sysroot)
     PATH="$PWD/$venv/bin:$PATH" RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-        RUSTFLAGS="${RUSTFLAGS:-} -C link-self-contained=no -C force-unwind-tables=no" CARGO_TARGET_DIR="$built/zig" \
-        cargo-zigbuild zigbuild --release --locked --target "$1" -Zbuild-std=std,panic_abort \
+        RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$sysroot=/rust -C link-self-contained=no -C force-unwind-tables=no" \
+        CARGO_TARGET_DIR="$built/zig" cargo-zigbuild zigbuild --release --locked --target "$@" -Zbuild-std=std,panic_abort \
         -Zbuild-std-features=optimize_for_size
+}
+
+file_name() { # file_name ARCH VARIANT
+    case $2 in
+    full) echo "$name-$1" ;;
+    *) echo "$name-$1-$2" ;;
+    esac
 }
 
 choose() { # choose TRIPLE: rustup, cross or zig
@@ -100,17 +133,29 @@ for arch in "$@"; do
         fi
         install_zig
     fi
-    echo "== $triple, with $with"
-    "with_$with" "$triple"
-    install -m 0755 "$built/$with/$triple/release/$name" "dist/$name-$arch"
+    for variant in ${VARIANTS:-full}; do
+        echo "== $triple, $variant, with $with"
+        read -ra options <<<"$(features "$variant")"
+        "with_$with" "$triple" "${options[@]}"
+        install -m 0755 "$built/$with/$triple/release/$name" "dist/$(file_name "$arch" "$variant")"
+    done
 done
 
 # A binary that asks for an interpreter or a library is not static, whatever its build said.
 for arch in "$@"; do
-    binary=dist/$name-$arch
-    if has readelf && readelf -lW "$binary" | grep -Eq '^ *INTERP'; then
-        echo "$binary is not static" >&2
-        exit 1
-    fi
-    echo "$binary: $(stat -c %s "$binary") bytes"
+    for variant in ${VARIANTS:-full}; do
+        binary=dist/$(file_name "$arch" "$variant")
+        if has readelf && readelf -lW "$binary" | grep -Eq '^ *INTERP'; then
+            echo "$binary is not static" >&2
+            exit 1
+        fi
+        echo "$binary: $(stat -c %s "$binary") bytes"
+    done
 done
+
+if has python3; then
+    scripts/third-party.py >dist/THIRD-PARTY.txt
+fi
+cd dist
+files=$(find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort)
+echo "$files" | xargs sha256sum >SHA256SUMS

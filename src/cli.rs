@@ -114,6 +114,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     listen_address: arguments.listen_address,
                     management_address: arguments.management_address,
                     roots,
+                    asks_server: matches!(tapes, Tapes::Off),
                     tapes,
                 },
                 signals,
@@ -127,6 +128,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                 management_address: None,
                 roots: arguments.roots,
                 tapes: Tapes::Off,
+                asks_server: false,
             };
             let dir = dir.unwrap_or_default();
             let said = exporter::record(options, &dir, longest, signals)?;
@@ -147,6 +149,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     management_address: arguments.management_address,
                     roots: arguments.roots,
                     tapes: Tapes::Off,
+                    asks_server: false,
                 },
                 signals,
             )
@@ -161,6 +164,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     management_address: arguments.management_address,
                     roots: board.roots(),
                     tapes: Tapes::Off,
+                    asks_server: false,
                 },
                 signals,
             )

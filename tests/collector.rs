@@ -7,9 +7,9 @@ mod support;
 use collector_support::{Collector, Mode, Prometheus};
 use support::{get, request, wait_until};
 
-fn collector(prometheus: &Prometheus) -> Collector {
+fn collector(prometheus: &Prometheus, timeout: u32) -> Collector {
     Collector::start(&format!(
-        "prometheus: {{url: '{}', timeout: 1}}\ninterval: 0.1\nkeep: {{nodes: 100000}}\nnamespace: ns\n",
+        "prometheus: {{url: '{}', timeout: {timeout}}}\ninterval: 0.1\nkeep: {{nodes: 100000}}\nnamespace: ns\n",
         prometheus.url()
     ))
 }
@@ -74,7 +74,7 @@ fn rows_are_collected_at_once_and_join_by_node() {
 #[test]
 fn one_bad_answer_costs_its_column_alone() {
     let prometheus = Prometheus::start();
-    let collector = collector(&prometheus);
+    let collector = collector(&prometheus, 10);
     wait_until("there is a row", || last(&collector, "/nodes", "node-a,"));
     let one = r#"{"metric":{"instance":"10.0.0.1:9100"},"value":[1763717000.5,"NaN"]}"#;
     let many: Vec<String> = (0..100_000)
@@ -154,7 +154,7 @@ fn one_bad_answer_costs_its_column_alone() {
 #[test]
 fn a_prometheus_that_is_no_help_costs_nothing_but_its_time() {
     let prometheus = Prometheus::start();
-    let collector = collector(&prometheus);
+    let collector = collector(&prometheus, 1);
     let count = || collector.rows("/nodes?size=100000").len();
     wait_until("there are rows", || (count() > 4).then_some(()));
     let bad_data = r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#;
@@ -200,11 +200,25 @@ fn a_prometheus_that_is_no_help_costs_nothing_but_its_time() {
             (collector.health()["status"] == "healthy").then_some(())
         });
     }
+    assert!(collector.log().matches("Prometheus answers again").count() >= 9);
+}
+
+#[test]
+fn states_are_logged_and_not_rounds() {
+    let prometheus = Prometheus::start();
+    prometheus.set(Mode::All(401, "text/plain", "no"));
+    let collector = collector(&prometheus, 10);
+    wait_until("it failed often", || {
+        let failed = collector.metric("collector_rounds_total{outcome=\"failed\"}");
+        (failed > 5.0).then_some(())
+    });
+    prometheus.set(Mode::Cpu(b"{}".to_vec()));
+    wait_until("a column failed often", || {
+        let series = "collector_column_failures_total{column=\"cpu_usage\",group=\"nodes\"}";
+        let text = get(collector.address, "/metrics/self").text();
+        (support::value(&text, series)? > 5.0).then_some(())
+    });
     let log = collector.log();
-    assert!(
-        log.matches("Prometheus answers again").count() >= 9,
-        "{log}"
-    );
-    // States are logged, not rounds.
-    assert!(log.lines().count() < 60, "{log}");
+    assert_eq!(log.matches("status 401 (text/plain)").count(), 1, "{log}");
+    assert_eq!(log.matches("warn: nodes.cpu_usage: ").count(), 1, "{log}");
 }

@@ -72,7 +72,7 @@ fn the_header_comes_first_and_then_every_row() {
 #[test]
 fn who_breaks_the_rules_or_is_silent_is_told_so() {
     let prometheus = Prometheus::start();
-    let collector = collector(&prometheus, "streams: {ping: 0.1, patience: 1}\n");
+    let collector = collector(&prometheus, "streams: {ping: 0.1, patience: 3}\n");
     let mut rude = Stream::open(collector.address, "/metrics");
     rude.socket.write_all(b"\x81\x03abc").unwrap();
     assert_eq!(
@@ -86,7 +86,7 @@ fn who_breaks_the_rules_or_is_silent_is_told_so() {
     assert_eq!(long.close().0, 1009);
     let mut silent = Stream::open(collector.address, "/metrics/pods");
     let (code, reason) = silent.close();
-    assert_eq!((code, reason.as_str()), (1008, "no sign of life for 1 s"));
+    assert_eq!((code, reason.as_str()), (1008, "no sign of life for 3 s"));
     let ended = |reason| {
         collector.metric(&format!(
             "collector_streams_ended_total{{reason=\"{reason}\"}}"

@@ -54,6 +54,8 @@ fn settings(config: &Config) -> BTreeMap<&'static str, String> {
         udp,
         udp_agent,
         remote_write,
+        config_server,
+        config_poll,
     } = config;
     BTreeMap::from([
         ("device_type", show(device_type)),
@@ -83,6 +85,8 @@ fn settings(config: &Config) -> BTreeMap<&'static str, String> {
         ("udp", show(udp)),
         ("udp_agent", show(udp_agent)),
         ("remote_write", show(remote_write)),
+        ("config_server", show(config_server)),
+        ("config_poll", show(config_poll)),
     ])
 }
 
@@ -172,6 +176,11 @@ fn the_template_shows_every_key_and_no_other() {
         .collect();
     assert!(unknown.is_empty(), "{unknown:?}");
     for key in config::known_keys() {
+        // How a server is asked is shown once.
+        let key = match key.strip_prefix("config_server.") {
+            Some(rest) if !["url", "timeout"].contains(&rest) => format!("remote_write.{rest}"),
+            _ => key,
+        };
         let path: Vec<&str> = key.split('.').collect();
         // Or of one of the first items, where there is a list of mappings: some keys exclude each other.
         let shown = |item: &'static str| {

@@ -1,84 +1,16 @@
 //! The management API of the running exporter, and what it makes of the configuration file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod management_support;
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::{exporter, get, on_board, post, request, wait_until, Answer, Exporter, TempDir};
-
-const LABELS: &str = "{device_type=\"generic\",hostname=\"edge-01\"";
-const TEMPERATURE: &str = "temperature_celsius{device_type=\"generic\",hostname=\"edge-01\",sensor=\"cpu\",source=\"thermal\"}";
-const ENERGY: &str = "energy_joules_total{device_type=\"generic\",hostname=\"edge-01\",rail=\"usb\",source=\"power_supply\"}";
-
-/// A board with a supply and a thermal zone, and a configuration.
-struct Board {
-    dir: TempDir,
-    exporter: Exporter,
-}
-
-impl Board {
-    fn start(config: &str) -> Board {
-        let dir = TempDir::new();
-        dir.write("proc/sys/kernel/hostname", "edge-01\n");
-        for (file, content) in [
-            ("type", "USB\n"),
-            ("online", "1\n"),
-            ("voltage_now", "5000000\n"),
-            ("current_now", "2000000\n"),
-        ] {
-            dir.write(&format!("sys/class/power_supply/usb/{file}"), content);
-        }
-        dir.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
-        dir.write("sys/class/thermal/thermal_zone0/temp", "41500\n");
-        let config = dir.write("etc/config.yaml", config);
-        let mut command = exporter();
-        on_board(&mut command, dir.path());
-        let exporter = Exporter::start(command.arg("--config").arg(config));
-        let board = Board { dir, exporter };
-        wait_until("all sources are read", || {
-            (board.health()["status"] == "healthy").then_some(())
-        });
-        board
-    }
-
-    fn get(&self, path: &str) -> Answer {
-        get(self.exporter.management, path)
-    }
-
-    fn health(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.get("/health").body).unwrap()
-    }
-
-    fn enable(&self, body: &str) -> serde_json::Value {
-        let answer = post(self.exporter.management, "/metrics/enable", body);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        serde_json::from_slice(&answer.body).unwrap()
-    }
-
-    fn reload(&self) -> Answer {
-        request(self.exporter.management, "POST", "/reload", &[])
-    }
-
-    fn write(&self, config: &str) {
-        self.dir.write("etc/config.yaml", config);
-    }
-
-    fn text(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("etc/config.yaml")).unwrap()
-    }
-
-    fn value(&self, series: &str) -> Option<f64> {
-        self.exporter.value(series)
-    }
-
-    fn waits_for_text(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
-        wait_until(what, || Some(self.text()).filter(|text| is_so(text)))
-    }
-}
+use management_support::{Board, LABELS, TEMPERATURE};
+use support::{on_board, post, wait_until, Exporter, TempDir};
 
 #[test]
 fn a_change_shows_in_the_very_next_scrape_and_in_the_file() {
@@ -227,153 +159,6 @@ fn a_file_that_the_exporter_may_not_write() {
 }
 
 #[test]
-fn a_bad_file_is_refused_in_the_answer_in_health_and_in_a_metric() {
-    let board = Board::start("device_type: generic\n");
-    board.write("device_type: generic\ninterval: fast\n");
-    let answer = board.reload();
-    assert_eq!(answer.status, 422, "{}", answer.text());
-    assert!(
-        answer.text().contains("config.yaml:2:11"),
-        "{}",
-        answer.text()
-    );
-    let health = board.health();
-    assert_eq!(health["status"], "degraded");
-    let error = health["config"]["error"].as_str().unwrap();
-    assert!(error.contains("config.yaml:2:11"), "{error}");
-    assert_eq!(
-        board.value("exporter_config_last_reload_successful"),
-        Some(0.0)
-    );
-    assert_eq!(board.value(TEMPERATURE), Some(41.5));
-    // One of whose ports one cannot be had is refused as a whole.
-    let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    board.write(&format!(
-        "device_type: generic\nmetrics: {{}}\nudp_agent: {{enabled: true, port: {port}}}\n"
-    ));
-    let answer = board.reload();
-    assert_eq!(answer.status, 422, "{}", answer.text());
-    assert!(answer.text().contains("UDP port"), "{}", answer.text());
-    assert_eq!(board.value(TEMPERATURE), Some(41.5));
-    board.write("device_type: generic\n");
-    let answer = board.reload();
-    assert_eq!(
-        (answer.status, &*answer.text()),
-        (200, "Config reload triggered\n")
-    );
-    assert_eq!(
-        board.value("exporter_config_last_reload_successful"),
-        Some(1.0)
-    );
-    assert_eq!(board.health()["status"], "healthy");
-}
-
-#[test]
-fn a_watched_file_is_loaded_when_it_changes() {
-    let mut board = Board::start("device_type: generic\nwatch: true\ninterval: 0.05\n");
-    wait_until("some energy", || {
-        board.value(ENERGY).filter(|joules| *joules > 1.0)
-    });
-    board.write(
-        "device_type: generic\nwatch: true\ninterval: 0.05\nmetrics: {energy_joules_total: true}\n",
-    );
-    wait_until("the temperature is gone", || {
-        board.value(TEMPERATURE).is_none().then_some(())
-    });
-    assert!(board.value(ENERGY).unwrap() > 1.0);
-    // Renamed over, as editors do it; and a bad one.
-    board.dir.write("etc/new", "watch: true\nport: [\n");
-    let etc = board.dir.path().join("etc");
-    std::fs::rename(etc.join("new"), etc.join("config.yaml")).unwrap();
-    board
-        .exporter
-        .wait_for_log("the configuration stays as it was");
-    wait_until("it is reported", || {
-        board.health()["config"]["error"].is_string().then_some(())
-    });
-    // The whole directory goes, and comes back.
-    std::fs::rename(&etc, board.dir.path().join("away")).unwrap();
-    wait_until("it is missed", || {
-        let health = board.health();
-        let error = health["config"]["error"].as_str()?;
-        error.contains("cannot read").then_some(())
-    });
-    board
-        .dir
-        .write("etc/config.yaml", "device_type: generic\nwatch: true\n");
-    wait_until("it is found again", || board.value(TEMPERATURE));
-    assert_eq!(board.health()["config"]["error"], serde_json::Value::Null);
-}
-
-#[test]
-fn an_unwatched_file_is_not() {
-    let board = Board::start("device_type: generic\n");
-    board.write("device_type: generic\nmetrics: {}\n");
-    std::thread::sleep(Duration::from_millis(3000));
-    assert_eq!(board.value(TEMPERATURE), Some(41.5));
-}
-
-#[test]
-fn the_port_on_which_a_reload_was_asked_for_may_move() {
-    let board = TempDir::new();
-    let config = |host: &str, port: u16| {
-        let text = format!("listen_address: {host}\nport: off\nreload_port: {port}\n");
-        board.write("config.yaml", &text)
-    };
-    let port = || {
-        std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
-    };
-    let (first, second) = (port(), port());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
-    command.arg("--config").arg(config("127.0.0.1", first));
-    command.args(["--path.sysfs", "/nonexistent"]);
-    let child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-    let child = KillOnDrop(child);
-    let at = |ip: [u8; 4], port: u16| std::net::SocketAddr::from((ip, port));
-    let there = |address| std::net::TcpStream::connect(address).is_ok();
-    wait_until("it listens", || {
-        there(at([127, 0, 0, 1], first)).then_some(())
-    });
-    config("127.0.0.1", second);
-    let answer = request(at([127, 0, 0, 1], first), "POST", "/reload", &[]);
-    assert_eq!(
-        (answer.status, &*answer.text()),
-        (200, "Config reload triggered\n")
-    );
-    assert!(there(at([127, 0, 0, 1], second)) && !there(at([127, 0, 0, 1], first)));
-    // The same port on more addresses, or on others, can only be had when the old one was given up.
-    config("0.0.0.0", second);
-    let answer = request(at([127, 0, 0, 1], second), "POST", "/reload", &[]);
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert!(there(at([127, 0, 0, 2], second)));
-    config("127.0.0.2", second);
-    let answer = request(at([127, 0, 0, 1], second), "POST", "/reload", &[]);
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert!(there(at([127, 0, 0, 2], second)) && !there(at([127, 0, 0, 1], second)));
-    // To one that another has, it cannot go: it stays, and says so.
-    let taken = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
-    config("127.0.0.2", taken.local_addr().unwrap().port());
-    let answer = request(at([127, 0, 0, 2], second), "POST", "/reload", &[]);
-    assert_eq!(answer.status, 422, "{}", answer.text());
-    assert_eq!(get(at([127, 0, 0, 2], second), "/health").status, 200);
-    drop(child);
-}
-
-struct KillOnDrop(std::process::Child);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
 fn clients_that_change_settings_at_once_lose_none() {
     let board = Board::start("device_type: generic\n");
     let names: Vec<_> = {
@@ -444,29 +229,4 @@ fn the_configuration_in_force_is_shown() {
     board.enable("{\"temperature_celsius\": false}");
     let config: serde_json::Value = serde_json::from_slice(&board.get("/config").body).unwrap();
     assert_eq!(config["metrics"]["temperature_celsius"], false);
-}
-
-#[test]
-fn it_ends_promptly_whoever_is_asking() {
-    let board = Board::start("device_type: generic\n");
-    let address = board.exporter.management;
-    let busy: Vec<_> = (0..4)
-        .map(|_| {
-            std::thread::spawn(move || {
-                let end = Instant::now() + Duration::from_secs(2);
-                while Instant::now() < end && std::net::TcpStream::connect(address).is_ok() {
-                    let _ = std::panic::catch_unwind(|| request(address, "POST", "/reload", &[]));
-                }
-            })
-        })
-        .collect();
-    std::thread::sleep(Duration::from_millis(200));
-    let Board { dir, exporter } = board;
-    let (status, _, log) = exporter.stop();
-    assert!(status.success(), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
-    for thread in busy {
-        thread.join().unwrap();
-    }
-    drop(dir);
 }

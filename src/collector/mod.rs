@@ -114,7 +114,8 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         )?,
         queries: config.queries.clone(),
         namespace: namespace.clone(),
-        longest: config.interval.max(config.timeout),
+        // One query that hangs, or two, are to leave time for the others.
+        longest: config.interval.max(config.timeout * 3),
     };
     let feeds = [
         Arc::new(Feed::new(Kind::Nodes, config.keep_nodes)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::check::key_warnings;
 use super::diagnose::Origin;
+use super::http_client;
 use super::load;
 use super::model::Switch;
 use super::read::{read_as, Keys, Problem, Section};
@@ -12,7 +13,7 @@ use super::settings::{self, Setting};
 use super::tree::{self, Node};
 use super::values::{self, refuse, Outcome, Refusal};
 use crate::collector::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
-use crate::http::client::{check_url, Settings};
+use crate::http::client::Settings;
 
 /// The longest query, in bytes: URLs of more than 8 KiB are refused by many servers, and a query grows in one.
 const MAX_QUERY: usize = 2048;
@@ -171,11 +172,12 @@ fn read(root: &Node) -> Result<(Collector, Keys), Problem> {
             streams,
             kubernetes,
             queries,
-            http: _,
+            http,
         } = &mut config;
         top.section("prometheus", |prometheus| {
             prometheus.set("url", base_url, url)?;
-            prometheus.set("timeout", values::seconds, timeout)
+            prometheus.set("timeout", values::seconds, timeout)?;
+            http_client::read(prometheus, http)
         })?;
         top.set("interval", values::seconds, interval)?;
         top.option("namespace", namespace_name, namespace)?;
@@ -222,14 +224,10 @@ fn columns(
 
 /// A URL that paths can be put behind.
 fn base_url(node: &Node) -> Outcome<String> {
-    let wanted = "a URL such as http://prometheus:9090";
-    let text = values::text(node, wanted)?;
-    if text.contains(['?', '#']) {
-        return refuse(node, &format!("{wanted}, without a query"));
-    }
-    match check_url(text) {
-        Ok(_) => Ok(text.trim_end_matches('/').to_owned()),
-        Err(why) => Err(Refusal::new(format!("is no URL that can be asked: {why}"))),
+    let url = http_client::url(node)?;
+    match url.contains(['?', '#']) {
+        true => Err(Refusal::new("is refused: it has a query".into())),
+        false => Ok(url.trim_end_matches('/').to_owned()),
     }
 }
 

@@ -52,19 +52,34 @@ fn queries_are_replaced_one_by_one() {
 }
 
 #[test]
+fn prometheus_is_asked_as_it_wants_to_be() {
+    let config = parse(
+        "prometheus:\n  url: http://p/prometheus/\n  authorization: {credentials_file: /token}\n  \
+         tls_config: {ca_file: /ca.pem}\n  follow_redirects: false\n",
+    )
+    .unwrap();
+    assert_eq!(config.url, "http://p/prometheus");
+    assert!(config.http.authorization.is_some() && !config.http.follow_redirects);
+    assert_eq!(
+        config.http.tls.ca_file.as_deref(),
+        Some(Path::new("/ca.pem"))
+    );
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     for (text, start) in [
         (
             "prometheus: {url: 'prometheus:9090'}",
-            "line 1, column 19: `prometheus.url` is no URL",
+            "line 1, column 19: `prometheus.url` is refused",
         ),
         (
             "prometheus:\n  url: 'http://a:b@c'",
-            "line 2, column 8: `prometheus.url` is no URL",
+            "line 2, column 8: `prometheus.url` is refused",
         ),
         (
             "prometheus: {url: 'http://c/?x=1'}",
-            "line 1, column 19: `prometheus.url` is the text",
+            "line 1, column 19: `prometheus.url` is refused: it has a query",
         ),
         (
             "prometheus: http://c",

@@ -25,6 +25,8 @@ pub enum Origin {
     Preset(&'static str),
     /// No file at all: the defaults.
     Defaults,
+    /// The central server, at this URL.
+    Server(String),
 }
 
 impl Diagnostic {
@@ -101,6 +103,7 @@ impl fmt::Display for Origin {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Preset(name) => f.write_str(name),
             Self::Defaults => f.write_str("defaults"),
+            Self::Server(url) => f.write_str(url),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A configuration as a document: the keys and values that somebody wrote, whatever they mean. It is what travels between
 //! a board and the central server, as JSON, and lies in files, as YAML.
 
+use std::collections::BTreeMap;
+
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::check;
@@ -132,6 +134,39 @@ impl Document {
         let before = self.entries.len();
         self.entries.retain(|(name, _)| name != key);
         self.entries.len() < before
+    }
+
+    /// Puts a selection in the place of any other, the old form of it too.
+    pub fn set_metrics(&mut self, metrics: &BTreeMap<String, bool>) {
+        self.remove("enabled_metrics");
+        let node = Node::Map(
+            metrics
+                .iter()
+                .map(|(name, on)| (name.clone(), Node::Bool(*on)))
+                .collect(),
+        );
+        match self.entries.iter_mut().find(|(name, _)| name == "metrics") {
+            Some((_, old)) => *old = node,
+            None => self.entries.push(("metrics".to_owned(), node)),
+        }
+    }
+
+    /// Whether there is a password or the like in it.
+    pub fn has_secret(&self) -> bool {
+        const SECRETS: [&str; 4] = ["password", "credentials", "headers", "proxy_url"];
+        fn within(entries: &[(String, Node)]) -> bool {
+            entries.iter().any(|(key, node)| {
+                (SECRETS.contains(&key.as_str()) && *node != Node::Null) || below(node)
+            })
+        }
+        fn below(node: &Node) -> bool {
+            match node {
+                Node::Map(entries) => within(entries),
+                Node::List(items) => items.iter().any(below),
+                _ => false,
+            }
+        }
+        within(&self.entries)
     }
 
     /// Changes what `patch` names and keeps the rest (JSON Merge Patch, RFC 7396): mappings are merged by key, `null` takes

@@ -8,8 +8,10 @@
 //! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it, and
 //! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
+mod central;
 mod check;
 mod collector;
+mod configuration;
 mod diagnose;
 mod document;
 mod duration;
@@ -19,7 +21,9 @@ mod ina260;
 mod load;
 mod model;
 mod preset;
+mod proposal;
 mod read;
+mod remote;
 mod remote_write;
 mod secret;
 mod settings;
@@ -34,7 +38,9 @@ mod watch;
 
 pub mod lines;
 
+pub use central::ConfigServer;
 pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
+pub use configuration::Configuration;
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
 pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
@@ -45,13 +51,15 @@ pub use model::{
     RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
 };
 pub use preset::{Given, Preset, PRESETS};
+pub use proposal::{Change, Proposal};
 pub use read::known_keys;
+pub use remote::{jittered, Remote, Standing};
 pub use remote_write::{Queue, RemoteWrite};
 pub use secret::Secret;
 pub use settings::Setting;
 pub use share::shared;
 pub use show::to_json;
-pub use store::{Change, Configuration, NotSet, Proposal, Refused, Status, Store};
+pub use store::{NotSet, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
 pub use watch::Watch;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::central::ConfigServer;
 use super::remote_write::RemoteWrite;
 use super::secret::Secret;
 
@@ -83,6 +84,10 @@ pub struct Config {
     pub udp_agent: UdpAgent,
     /// Who is sent every sample; no two of one name.
     pub remote_write: Vec<RemoteWrite>,
+    /// The central server, and how it is asked. Of the local configuration alone, when the exporter starts.
+    pub config_server: ConfigServer,
+    /// How often the central server is asked for a change; `None` is at start and reload only.
+    pub config_poll: Option<Duration>,
 }
 
 impl Default for Config {
@@ -115,6 +120,8 @@ impl Default for Config {
             udp: Udp::default(),
             udp_agent: UdpAgent::default(),
             remote_write: Vec::new(),
+            config_server: ConfigServer::default(),
+            config_poll: None,
         }
     }
 }

@@ -30,6 +30,10 @@ pub const PRESETS: &[Preset] = &[
         name: "pyjoules-multirate",
         text: include_str!("presets/pyjoules-multirate.yaml"),
     },
+    Preset {
+        name: "pyjoules-remote-write",
+        text: include_str!("presets/pyjoules-remote-write.yaml"),
+    },
 ];
 
 /// A built-in configuration.

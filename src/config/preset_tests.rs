@@ -33,7 +33,9 @@ fn every_preset_is_a_good_configuration() {
             .chain(&head.environment)
             .map(|(_, key)| key);
         for key in keys.chain(&head.arguments).chain(&head.required) {
-            assert!(known.contains(key), "{}: {key}", preset.name);
+            let names = key.split('.').filter(|step| step.parse::<usize>().is_err());
+            let name = names.collect::<Vec<_>>().join(".");
+            assert!(known.contains(&name), "{}: {key}", preset.name);
         }
         assert!(!head.summary.is_empty() && head.required.is_empty() == head.missing.is_empty());
     }
@@ -144,4 +146,42 @@ fn the_pyjoules_clients_are_as_their_originals_were() {
         assert_eq!(config.history.rows, Some(rows));
         assert!(config.multirate.on_metrics);
     }
+}
+
+/// The original's own numbers, and where its variables reach: into a list.
+#[test]
+fn the_pyjoules_remote_write_client_is_as_its_original_was() {
+    let given = Given {
+        environment: pairs(&[
+            ("REMOTE_WRITE_URL", "http://prometheus:9090/api/v1/write"),
+            ("SAMPLING_PERIOD_S", "4"),
+            ("BATCH_SIZE", "5"),
+        ]),
+        ..Given::default()
+    };
+    let local = "http://localhost:9090/api/v1/write";
+    let there = "http://prometheus:9090/api/v1/write";
+    for (given, url, milliseconds, readings) in
+        [(Given::default(), local, 100, 100), (given, there, 4000, 5)]
+    {
+        let config = load("pyjoules-remote-write", &given).unwrap().config;
+        assert_eq!(config.interval.as_millis(), milliseconds);
+        assert_eq!((config.port, config.reload_port), (None, None));
+        let [entry] = &config.remote_write[..] else {
+            panic!("{config:?}");
+        };
+        assert_eq!((&*entry.url, entry.timeout.as_secs()), (url, 5));
+        assert_eq!(entry.queue.readings_per_send, Some(readings));
+        assert_eq!((&*entry.job, entry.instance.as_deref()), ("", Some("")));
+        assert_eq!(entry.protocol, crate::remote_write::Protocol::V1);
+    }
+    let wrong = Given {
+        environment: pairs(&[("BATCH_SIZE", "0")]),
+        ..Given::default()
+    };
+    let wrong = load("pyjoules-remote-write", &wrong).unwrap_err();
+    assert!(
+        wrong.starts_with("BATCH_SIZE: `remote_write.queue_config.readings"),
+        "{wrong}"
+    );
 }

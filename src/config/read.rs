@@ -230,6 +230,10 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
         agent.option("voltage", values::volts, &mut config.voltage)
     })?;
     config.remote_write = super::remote_write::read(&mut top)?;
+    top.section("config_server", |section| {
+        super::central::read(section, &mut config.config_server)
+    })?;
+    top.option("config_poll", values::seconds, &mut config.config_poll)?;
     top.finish();
 
     reading.config = config;

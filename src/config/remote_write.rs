@@ -9,7 +9,7 @@ use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
 use super::{duration, http_client};
 use crate::http::client::{check_url, Settings};
-use crate::remote_write::{valid_label_name, Protocol};
+use crate::remote_write::{queue, valid_label_name, Protocol};
 
 /// One receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct RemoteWrite {
     pub instance: Option<String>,
     /// How samples are gathered and sent again.
     pub queue: Queue,
+    /// Where what was not sent is kept; `None`: in memory only.
+    pub disk: Option<queue::Settings>,
 }
 
 /// `queue_config:`.
@@ -79,6 +81,14 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Result<Vec<RemoteWrite>, Proble
             );
             return Err(top.refuse(Some("remote_write"), message));
         }
+        let directory = |of: &RemoteWrite| of.disk.as_ref().map(|disk| disk.directory.clone());
+        let same = |other: &RemoteWrite| {
+            directory(entry).is_some() && directory(other) == directory(entry)
+        };
+        if entries.iter().take(i).any(same) {
+            let message = "two entries of `remote_write` have the same `queue_directory`: each needs one of its own";
+            return Err(top.refuse(Some("remote_write"), message.into()));
+        }
     }
     Ok(entries)
 }
@@ -95,6 +105,7 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
         job: env!("CARGO_PKG_NAME").to_owned(),
         instance: None,
         queue: Queue::default(),
+        disk: None,
     };
     section.option("url", http_client::url, &mut url)?;
     section.option("name", values::label, &mut name)?;
@@ -104,7 +115,10 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
     section.option("instance", label_value, &mut entry.instance)?;
     section.set("external_labels", labels, &mut entry.external_labels)?;
     http_client::read(section, &mut entry.client)?;
-    section.section("queue_config", |section| queue(section, &mut entry.queue))?;
+    section.section("queue_config", |section| {
+        queue_config(section, &mut entry.queue)
+    })?;
+    entry.disk = disk(section)?;
     for key in ["write_relabel_configs", "sigv4", "azuread", "google_iam"] {
         let instead = match key {
             "write_relabel_configs" => "choose with `metrics`, or relabel at the receiver",
@@ -134,7 +148,7 @@ fn place(url: &str) -> String {
     authority.map_or_else(String::new, |authority| authority.to_string())
 }
 
-fn queue(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), Problem> {
+fn queue_config(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), Problem> {
     section.set(
         "max_samples_per_send",
         values::rows,
@@ -174,6 +188,42 @@ fn queue(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), Problem
         return Err(section.refuse(Some("min_backoff"), message.into()));
     }
     Ok(())
+}
+
+/// The queue on disk, if it has a place.
+fn disk(section: &mut Section<'_, '_>) -> Result<Option<queue::Settings>, Problem> {
+    let mut directory = None;
+    section.option("queue_directory", values::path, &mut directory)?;
+    let Some(directory) = directory else {
+        for key in ["queue_bytes", "sync_interval"] {
+            section.idle(key, "there is no `queue_directory`, the queue is in memory");
+        }
+        return Ok(None);
+    };
+    let mut settings = queue::Settings {
+        directory,
+        bytes: 64 << 20,
+        sync_interval: Duration::from_secs(10),
+    };
+    section.set("queue_bytes", queue_bytes, &mut settings.bytes)?;
+    section.set("sync_interval", duration::some, &mut settings.sync_interval)?;
+    Ok(Some(settings))
+}
+
+fn queue_bytes(node: &Node) -> Outcome<u64> {
+    const LEAST: u64 = 1 << 20;
+    const MOST: u64 = 1 << 40;
+    let number = match node {
+        Node::Int(value) => u64::try_from(*value).ok(),
+        _ => None,
+    };
+    match number.filter(|bytes| (LEAST..=MOST).contains(bytes)) {
+        Some(bytes) => Ok(bytes),
+        None => values::refuse(
+            node,
+            &format!("a whole number of bytes from {LEAST} to {MOST}"),
+        ),
+    }
 }
 
 fn protocol(node: &Node) -> Outcome<Protocol> {

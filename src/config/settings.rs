@@ -53,23 +53,31 @@ pub(super) fn merge(base: &mut Node, over: Node) {
     }
 }
 
-/// The place of a key, made if it is not there.
+/// The place of a key, made if it is not there. A number is an item of a list, of those that there are.
 fn place<'n, 'k>(node: &'n mut Node, mut path: impl Iterator<Item = &'k str>) -> &'n mut Node {
     let Some(key) = path.next() else {
         return node;
     };
-    if !matches!(node, Node::Map(_)) {
+    let item = match &*node {
+        Node::List(items) => key.parse().ok().filter(|at: &usize| *at < items.len()),
+        _ => None,
+    };
+    if item.is_none() && !matches!(node, Node::Map(_)) {
         *node = Node::Map(Vec::new());
     }
-    let Node::Map(entries) = node else {
-        return node;
+    let next = match (node, item) {
+        (Node::List(items), Some(at)) => &mut items[at],
+        (Node::Map(entries), _) => {
+            let at = entries.iter().position(|(known, _)| known == key);
+            let at = at.unwrap_or_else(|| {
+                entries.push((key.to_owned(), Node::Null));
+                entries.len() - 1
+            });
+            &mut entries[at].1
+        }
+        (other, _) => return other,
     };
-    let at = entries.iter().position(|(known, _)| known == key);
-    let at = at.unwrap_or_else(|| {
-        entries.push((key.to_owned(), Node::Null));
-        entries.len() - 1
-    });
-    place(&mut entries[at].1, path)
+    place(next, path)
 }
 
 /// A value as the configuration would have it, had it been written there without quotes.

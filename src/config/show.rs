@@ -63,6 +63,8 @@ pub fn to_json(config: &Config) -> Value {
                 voltage: agent_voltage,
             },
         remote_write,
+        config_server,
+        config_poll,
     } = config;
     without_nulls(json!({
         "device_type": device_type,
@@ -97,6 +99,8 @@ pub fn to_json(config: &Config) -> Value {
         "udp": udp_json(udp),
         "udp_agent": {"enabled": agent, "port": agent_port, "voltage": agent_voltage},
         "remote_write": remote_write.iter().map(show_remote_write::to_json).collect::<Vec<_>>(),
+        "config_server": show_remote_write::central_json(config_server),
+        "config_poll": config_poll.map(seconds),
     }))
 }
 
@@ -300,6 +304,7 @@ mod tests {
             for plug in &mut config.shelly.plugs {
                 plug.password = plug.password.take().map(|_| Secret::new(HIDDEN));
             }
+            show_remote_write::hide_client(&mut config.config_server.client);
             for entry in &mut config.remote_write {
                 *entry = show_remote_write::hide(entry);
                 // JSON has them in the order of their names.
@@ -331,6 +336,7 @@ mod tests {
                 "sources",
                 "metrics",
                 "enabled_metrics",
+                "config_poll",
             ];
             assert!(shown.get(top).is_some() || optional.contains(&top), "{key}");
         }

@@ -1,7 +1,8 @@
-//! `remote_write:` as JSON, as `show` has the rest: what can be written to a file as it is, but for the secrets.
+//! `remote_write:` and `config_server:` as JSON, as `show` has the rest: what can be written to a file as it is, but for the secrets.
 
 use serde_json::{json, Map, Value};
 
+use super::central::ConfigServer;
 use super::remote_write::{Queue, RemoteWrite};
 use super::secret::Secret;
 use super::show::{seconds, HIDDEN};
@@ -23,6 +24,7 @@ pub(super) fn to_json(entry: &RemoteWrite) -> Value {
         job,
         instance,
         queue,
+        disk,
     } = hide(entry);
     let mut value = json!({
         "name": name,
@@ -39,6 +41,11 @@ pub(super) fn to_json(entry: &RemoteWrite) -> Value {
     });
     if let Value::Object(entries) = &mut value {
         entries.extend(client_json(&client));
+        if let Some(disk) = disk {
+            entries.insert("queue_directory".into(), json!(disk.directory));
+            entries.insert("queue_bytes".into(), json!(disk.bytes));
+            entries.insert("sync_interval".into(), seconds(disk.sync_interval));
+        }
     }
     value
 }
@@ -50,7 +57,12 @@ pub(super) fn hide(entry: &RemoteWrite) -> RemoteWrite {
     if bare.len() < entry.url.len() {
         entry.url = format!("{bare}?{HIDDEN}").replace(['<', '>'], "");
     }
-    let client = &mut entry.client;
+    hide_client(&mut entry.client);
+    entry
+}
+
+/// Takes the secrets out.
+pub(super) fn hide_client(client: &mut Settings) {
     for (_, value) in &mut client.headers {
         *value = Secret::new(HIDDEN);
     }
@@ -65,7 +77,23 @@ pub(super) fn hide(entry: &RemoteWrite) -> RemoteWrite {
     if let Some(url) = &mut client.proxy_url {
         *url = Secret::new(HIDDEN_URL);
     }
-    entry
+}
+
+/// `config_server:`.
+pub(super) fn central_json(server: &ConfigServer) -> Value {
+    let ConfigServer {
+        urls,
+        timeout,
+        client,
+    } = server;
+    let mut client = client.clone();
+    hide_client(&mut client);
+    let url = Some(urls.join(",")).filter(|url| !url.is_empty());
+    let mut value = json!({"url": url, "timeout": seconds(*timeout)});
+    if let Value::Object(entries) = &mut value {
+        entries.extend(client_json(&client));
+    }
+    value
 }
 
 fn client_json(client: &Settings) -> Map<String, Value> {

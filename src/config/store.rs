@@ -6,85 +6,22 @@
 //! refuses it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender};
+use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
+use super::configuration::Configuration;
 use super::diagnose::Origin;
+use super::document::Document;
 use super::file::{selects_metrics, set_metrics, update};
 use super::load::{self, Loaded};
 use super::model::Config;
-use super::preset::{Given, Preset};
+use super::proposal::{Change, Proposal};
+use super::remote::Remote;
 use super::values::MAX_METRICS;
 use crate::sys::clock::wall_seconds;
 use crate::sys::lock;
 
-/// Where the configuration comes from.
-#[derive(Debug, Clone)]
-pub enum Configuration {
-    /// A file; `None`: there is none, and all is as the defaults say.
-    File(Option<PathBuf>),
-    /// Built in.
-    Fixed(Box<Config>),
-    /// Built in, with what the user said, and a file over it if there is one.
-    Preset(&'static Preset, Given, Option<PathBuf>),
-}
-
-impl Configuration {
-    /// The file that settings are written to.
-    pub fn file(&self) -> Option<&Path> {
-        match self {
-            Configuration::File(file) | Configuration::Preset(_, _, file) => file.as_deref(),
-            Configuration::Fixed(_) => None,
-        }
-    }
-
-    fn load(&self) -> Result<Loaded, String> {
-        let loaded = match self {
-            Configuration::Fixed(config) => Loaded::built_in((**config).clone()),
-            Configuration::File(None) => {
-                log::info!("no configuration file: everything that this board has is exported");
-                Loaded::built_in(Config::default())
-            }
-            Configuration::File(Some(path)) => load::load(path).map_err(|e| e.to_string())?,
-            Configuration::Preset(preset, given, file) => preset.load(given, file.as_deref())?,
-        };
-        for warning in &loaded.warnings {
-            log::warn!("{}", warning.with(&loaded.origin));
-        }
-        if loaded.origin != Origin::Defaults {
-            log::info!("configuration: {}", loaded.origin);
-        }
-        Ok(loaded)
-    }
-}
-
-/// How much of a configuration differs from the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Which metrics are exported, and nothing else.
-    Selection,
-    /// Anything; and the board is to be looked at anew.
-    Anything,
-}
-
-/// A new configuration, for the supervisor to take or refuse.
-#[derive(Debug)]
-pub struct Proposal {
-    /// All of it.
-    pub config: Arc<Config>,
-    /// What may differ from the one in force.
-    pub change: Change,
-    answer: SyncSender<Result<(), String>>,
-}
-
-impl Proposal {
-    /// Says that it is in force now, or why it is not, and nothing has changed.
-    pub fn answer(&self, outcome: Result<(), String>) {
-        // Whoever asked waits for it.
-        let _ = self.answer.send(outcome);
-    }
-}
+mod central;
 
 /// How the supervisor hears of proposals.
 type Propose = Box<dyn Fn(Proposal) + Send + Sync>;
@@ -92,6 +29,8 @@ type Propose = Box<dyn Fn(Proposal) + Send + Sync>;
 /// The configuration in force, and the way to another.
 pub struct Store {
     configuration: Configuration,
+    /// The central server, which goes before.
+    remote: Option<Remote>,
     propose: Propose,
     /// Held by whoever is making a change.
     turn: Mutex<()>,
@@ -106,6 +45,8 @@ struct State {
     loaded_at: i64,
     refusal: Option<Refused>,
     unsaved: Option<Unsaved>,
+    /// The central server's configuration that was last taken over, or refused.
+    followed: Option<Document>,
 }
 
 /// A configuration that was not taken over.
@@ -154,9 +95,27 @@ impl Store {
         configuration: Configuration,
         propose: impl Fn(Proposal) + Send + Sync + 'static,
     ) -> Result<Store, String> {
-        let loaded = configuration.load()?;
+        Store::open_with(configuration, None, propose)
+    }
+
+    /// Loads the configuration: from the central server if there is one, which is waited for no longer than its settings
+    /// say, else the local one. Later ones are given to `propose`.
+    pub fn open_with(
+        configuration: Configuration,
+        remote: Option<Remote>,
+        propose: impl Fn(Proposal) + Send + Sync + 'static,
+    ) -> Result<Store, String> {
+        let loaded = match &remote {
+            Some(remote) => central::first(remote, &configuration)?,
+            None => configuration.load()?,
+        };
+        let followed = match loaded.origin {
+            Origin::Server(_) => remote.as_ref().and_then(|remote| remote.last(None)),
+            _ => None,
+        };
         Ok(Store {
             configuration,
+            remote,
             propose: Box::new(propose),
             turn: Mutex::default(),
             state: RwLock::new(State {
@@ -166,6 +125,7 @@ impl Store {
                 loaded_at: wall_seconds(),
                 refusal: None,
                 unsaved: None,
+                followed,
             }),
         })
     }
@@ -194,8 +154,16 @@ impl Store {
     /// Loads the configuration again. A bad one changes nothing: the error says what is wrong with it. Settings that
     /// could not be saved end with it.
     pub fn reload(&self) -> Result<(), String> {
+        if let Some(remote) = &self.remote {
+            return self.reload_from(remote);
+        }
         let _turn = lock::lock(&self.turn);
-        let outcome = self.configuration.load().and_then(|loaded| {
+        self.take_over(self.configuration.load())
+    }
+
+    /// Takes over what was loaded, or takes note of why it could not be.
+    fn take_over(&self, loaded: Result<Loaded, String>) -> Result<(), String> {
+        let outcome = loaded.and_then(|loaded| {
             let config = Arc::new(loaded.config);
             self.adopt(&config, Change::Anything)?;
             let mut state = lock::write(&self.state);
@@ -267,16 +235,19 @@ impl Store {
         if !unknown.is_empty() {
             return Err(NotSet::Unknown(unknown));
         }
-        self.select(&current, known, changes)
+        self.select(&current, known, changes, false)
     }
 
     /// Takes note of metrics that were found, as false, where the configuration selects.
     pub fn note_found(&self, known: &[(String, bool)]) {
         let _turn = lock::lock(&self.turn);
         let current = self.current();
-        let (Some(metrics), Some(_)) = (&current.metrics, self.file()) else {
+        let Some(metrics) = &current.metrics else {
             return;
         };
+        if self.file().is_none() && self.remote.is_none() {
+            return;
+        }
         let room = MAX_METRICS.saturating_sub(metrics.len());
         let new: Vec<_> = known
             .iter()
@@ -301,7 +272,7 @@ impl Store {
             "found, and added to `metrics` as false: {}",
             names.join(", ")
         );
-        if let Err(error) = self.select(&current, known, &new) {
+        if let Err(error) = self.select(&current, known, &new, true) {
             log::warn!("they could not be added: {error:?}");
         }
     }
@@ -320,6 +291,7 @@ impl Store {
         current: &Config,
         known: &[(String, bool)],
         changes: &BTreeMap<String, bool>,
+        found: bool,
     ) -> Result<Option<String>, NotSet> {
         let selected = current.metrics.clone();
         let mut metrics = selected.unwrap_or_else(|| known.iter().cloned().collect());
@@ -343,6 +315,9 @@ impl Store {
                 .map_err(NotSet::Failed)?;
             lock::write(&self.state).config = config;
         }
+        if let Some(remote) = &self.remote {
+            remote.changed(changes, found);
+        }
         Ok(unsaved)
     }
 
@@ -361,6 +336,8 @@ impl Store {
         // A file over a preset adds to what that selects.
         let is_whole = matches!(self.configuration, Configuration::File(_));
         let saved = match self.file() {
+            // The server has it in a moment.
+            None if self.remote.is_some() => return None,
             None => Err("there is no configuration file: start with --config FILE".to_string()),
             Some(path) => update(path, |text| match all {
                 Some(all) if is_whole && !selects_metrics(text) => set_metrics(text, all),
@@ -398,12 +375,8 @@ impl Store {
 
     /// Has the supervisor take a configuration over.
     fn adopt(&self, config: &Arc<Config>, change: Change) -> Result<(), String> {
-        let (answer, outcome) = mpsc::sync_channel(1);
-        (self.propose)(Proposal {
-            config: Arc::clone(config),
-            change,
-            answer,
-        });
+        let (proposal, outcome) = Proposal::new(Arc::clone(config), change);
+        (self.propose)(proposal);
         outcome
             .recv()
             .unwrap_or_else(|_| Err("the exporter is about to stop".into()))

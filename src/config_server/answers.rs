@@ -1,16 +1,11 @@
 //! Answers in JSON, in the forms of edge-metrics-server.
 
-use serde_json::{json, Value};
+use serde_json::json;
 
 use super::device_id::DeviceId;
 use super::etag::Etag;
 use super::store::Failure;
 use crate::http::{Request, Response};
-
-/// An answer of JSON, with an end of line for those who read it in a terminal.
-pub(super) fn json(status: u16, body: &Value) -> Response {
-    Response::new(status, "application/json", format!("{body}\n"))
-}
 
 /// An error: `{"error": …, "message": …}`, with the device's id if it is about one.
 pub(super) fn error(status: u16, error: &str, id: Option<&DeviceId>, message: &str) -> Response {
@@ -18,13 +13,13 @@ pub(super) fn error(status: u16, error: &str, id: Option<&DeviceId>, message: &s
     if let Some(id) = id {
         body["device_id"] = id.as_str().into();
     }
-    json(status, &body)
+    Response::json(status, &body)
 }
 
 /// There is no such device. `hint`: what to do instead, if there is something.
 pub(super) fn unknown_device(id: &DeviceId, hint: &str) -> Response {
     match hint {
-        "" => json(
+        "" => Response::json(
             404,
             &json!({"error": "Device not found", "device_id": id.as_str()}),
         ),
@@ -63,7 +58,7 @@ pub(super) fn not_allowed(request: &Request, allowed: &str) -> Response {
     error(405, "Method not allowed", None, &message).with_header("Allow", allowed)
 }
 
-/// Too many requests of this kind.
-pub(super) fn too_many(message: &str) -> Response {
-    error(429, "Too many requests", None, message).with_header("Retry-After", "5")
+/// Too many requests of this kind: the next may come after so many seconds.
+pub(super) fn too_many(message: &str, seconds: u64) -> Response {
+    error(429, "Too many requests", None, message).with_header("Retry-After", &seconds.to_string())
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde_json::{json, Value};
 
-use super::answers::{error, failure, json, precondition_failed, unknown_device};
+use super::answers::{error, failure, precondition_failed, unknown_device};
 use super::device::{take_apart, ADDRESS};
 use super::device_id::DeviceId;
 use super::etag::{Conditions, Tags, Verdict};
@@ -124,7 +124,7 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
         } else {
             200
         };
-        return Ok(json(status, &answer).with_header("ETag", &new.etag().to_string()));
+        return Ok(Response::json(status, &answer).with_header("ETag", &new.etag().to_string()));
     }
     let busy = "others change this device all the time: try again";
     Err(error(503, "Busy", Some(id), busy).with_header("Retry-After", "1"))
@@ -153,7 +153,7 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
         if swapped.map_err(|e| unsaved(&e))? {
             central.fleet.forget(id);
             log::info!("{id}: deleted");
-            return Ok(json(
+            return Ok(Response::json(
                 200,
                 &json!({"status": "deleted", "device_id": id.as_str()}),
             ));
@@ -168,8 +168,10 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
 }
 
 fn allowed(central: &Central, request: &Request, id: &DeviceId) -> Result<(), Response> {
-    access::may_change(request, central.allow_remote)
-        .map_err(|refusal| error(refusal.status, "Forbidden", Some(id), &refusal.message))
+    match access::refusal_of_change(request, central.allow_remote) {
+        Some(why) => Err(error(403, "Forbidden", Some(id), &why)),
+        None => Ok(()),
+    }
 }
 
 /// The failure of a change: whether it was made may not be known.
@@ -340,5 +342,5 @@ fn refused(what: &str, id: &DeviceId, why: Rejection) -> Response {
             body[name] = value;
         }
     }
-    json(400, &body)
+    Response::json(400, &body)
 }

@@ -23,13 +23,13 @@ mod sd;
 mod store;
 
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 pub use device_id::DeviceId;
 pub use etag::{Conditions, Etag, Tags, Verdict};
 pub use report::{Ports, Report};
 
-use crate::http::{bind, Limits, Request, Server};
+use crate::http::{bind, Form, Limits, Rate, Request, Server};
+use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
 use device::{take_apart, Device};
 use fleet::Fleet;
@@ -57,7 +57,8 @@ struct Central {
     fleet: Fleet,
     metrics: Metrics,
     allow_remote: bool,
-    pace: reload::Pace,
+    /// How often boards are made to reload by those who may not change anything.
+    pace: Rate,
     background: reload::Background,
     reloading_all: Mutex<()>,
     /// Itself, for threads that outlast a request.
@@ -72,7 +73,7 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         fleet: Fleet::default(),
         metrics: Metrics::new(),
         allow_remote: options.allow_remote,
-        pace: reload::Pace::default(),
+        pace: Rate::new(reload::PACE.0, reload::PACE.1),
         background: reload::Background::default(),
         reloading_all: Mutex::new(()),
         this: this.clone(),
@@ -83,8 +84,7 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         // A fleet, each of whose boards asks now and then; and those of one place share an address.
         connections: 512,
         per_peer: 256,
-        // As long as it takes to call all boards.
-        answer_time: Duration::from_secs(30),
+        refusals: Form::Json,
         ..Limits::default()
     };
     let handler = routes::handler(Arc::clone(&central));
@@ -102,12 +102,18 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         ),
         false => log::info!("config-server: listening on http://{local}/"),
     }
+    let manager = Notifier::from_environment();
+    let summary = format!("configurations in {}", central.store.describe());
+    manager.ready(&summary);
     while let Ok(signals::Request::Reload) = signals.wait() {
+        manager.reloading();
         log::info!(
             "config-server: nothing to load again: each configuration is read when it is asked for"
         );
+        manager.ready(&summary);
     }
     log::info!("stopping");
+    manager.stopping();
     server.stop();
     Ok(())
 }
@@ -136,8 +142,8 @@ impl Central {
     /// board is looked for.
     fn report(&self, request: &Request) -> Option<Report> {
         let report = Report::read(|name| request.header(name))?;
-        access::may_change(request, self.allow_remote).ok()?;
-        Some(report)
+        let refused = access::refusal_of_change(request, self.allow_remote);
+        refused.is_none().then_some(report)
     }
 
     /// One device; `None` if there is none of this name.

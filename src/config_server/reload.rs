@@ -1,7 +1,7 @@
 //! Telling boards to load their configuration again: `POST /reload` on their management port.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{mpsc, Arc, Mutex};
+use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::device::Device;
 use super::Central;
 use crate::http::client::{Client, Limits, Settings};
-use crate::sys::lock;
 
 /// For one board to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,9 +24,8 @@ const STACK: usize = if cfg!(debug_assertions) {
 } else {
     512 << 10
 };
-/// So many single reloads may be asked for at once, and then so many a second, by those who may not change anything.
-const BURST: f64 = 20.0;
-const PER_SECOND: f64 = 1.0;
+/// Reloads by those who may not change anything: so many at once, and one a second in the long run.
+pub(super) const PACE: (u32, Duration) = (20, Duration::from_secs(1));
 
 /// Calls one board.
 pub(super) fn call(device: &Device) -> Result<(), String> {
@@ -137,39 +135,9 @@ impl Background {
     }
 }
 
-/// Limits how often boards are made to reload by those who may not change anything.
-#[derive(Debug)]
-pub(super) struct Pace(Mutex<(f64, Instant)>);
-
-impl Default for Pace {
-    fn default() -> Self {
-        Pace(Mutex::new((BURST, Instant::now())))
-    }
-}
-
-impl Pace {
-    /// Whether one more is fine.
-    pub(super) fn take(&self) -> bool {
-        let mut pace = lock::lock(&self.0);
-        let (left, at) = *pace;
-        let now = Instant::now();
-        let left = (left + now.duration_since(at).as_secs_f64() * PER_SECOND).min(BURST);
-        let fine = left >= 1.0;
-        *pace = (if fine { left - 1.0 } else { left }, now);
-        fine
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_pace_allows_a_burst() {
-        let pace = Pace::default();
-        let taken = (0..1000).filter(|_| pace.take()).count();
-        assert!((20..1000).contains(&taken), "{taken}");
-    }
 
     #[test]
     fn what_a_board_says_is_told() {

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{json, Value};
 
-use super::answers::{
-    error, failure, json, not_allowed, precondition_failed, too_many, unknown_device,
-};
+use super::answers::{error, failure, not_allowed, precondition_failed, too_many, unknown_device};
 use super::device::{take_apart, Device};
 use super::device_id::DeviceId;
 use super::etag::Verdict;
@@ -115,8 +114,8 @@ fn get(central: &Central, request: &Request, id: &DeviceId) -> Response {
         Verdict::Changed => return precondition_failed(id, tag),
         Verdict::Same => Response::new(304, "application/json", ""),
         Verdict::Go => match take_apart(&stored) {
-            Ok(kept) => match serde_json::to_string(&kept.document) {
-                Ok(text) => Response::new(200, "application/json", text + "\n"),
+            Ok(kept) => match serde_json::to_string_pretty(&kept.document) {
+                Ok(text) => Response::new(200, "application/json", text),
                 Err(e) => return error(500, "Invalid configuration", Some(id), &e.to_string()),
             },
             Err(why) => return error(500, "Invalid configuration", Some(id), &why),
@@ -141,9 +140,9 @@ fn health(central: &Central) -> Response {
             body["status"] = "unhealthy".into();
             body["error"] = "Store unavailable".into();
             body["message"] = error.to_string().into();
-            json(503, &body)
+            Response::json(503, &body)
         }
-        _ => json(200, &body),
+        _ => Response::json(200, &body),
     }
 }
 
@@ -157,7 +156,7 @@ fn fleet(central: &Central) -> Result<Vec<Device>, Response> {
 
 fn service_discovery(central: &Central) -> Response {
     match fleet(central) {
-        Ok(devices) => json(200, &sd::targets(&devices)),
+        Ok(devices) => Response::json(200, &sd::targets(&devices)),
         Err(refusal) => refusal,
     }
 }
@@ -200,7 +199,7 @@ fn devices(central: &Central) -> Response {
         "unhealthy": count("unhealthy") + count("unreachable"),
         "unknown": count("unknown"),
     });
-    json(200, &body)
+    Response::json(200, &body)
 }
 
 fn reload_one(central: &Central, request: &Request, id: &DeviceId) -> Response {
@@ -215,11 +214,11 @@ fn reload_one(central: &Central, request: &Request, id: &DeviceId) -> Response {
     let outcome = reload::call(&device);
     central.was_called(id, &outcome);
     match outcome {
-        Ok(()) => json(
+        Ok(()) => Response::json(
             200,
             &json!({"status": "reloaded", "device_id": id.as_str()}),
         ),
-        Err(why) => json(
+        Err(why) => Response::json(
             503,
             &json!({"status": "failed", "device_id": id.as_str(), "error": why}),
         ),
@@ -232,7 +231,7 @@ fn reload_all(central: &Central, request: &Request) -> Response {
     }
     // One at a time: a second one would only call the same boards again.
     let Ok(_alone) = central.reloading_all.try_lock() else {
-        return too_many("all boards are being told to reload already");
+        return too_many("all boards are being told to reload already", 5);
     };
     let devices = match fleet(central) {
         Ok(devices) => devices,
@@ -253,7 +252,7 @@ fn reload_all(central: &Central, request: &Request) -> Response {
         });
     }
     let total = results.len();
-    json(
+    Response::json(
         200,
         &json!({"results": results, "total": total, "success": success, "failed": total - success}),
     )
@@ -261,10 +260,14 @@ fn reload_all(central: &Central, request: &Request) -> Response {
 
 /// Everybody may have boards load again what they are meant to have, within measure; a page from elsewhere may not.
 fn may_reload(central: &Central, request: &Request) -> Result<(), Response> {
-    access::same_origin(request)
-        .map_err(|refusal| error(refusal.status, "Forbidden", None, &refusal.message))?;
-    if access::may_change(request, central.allow_remote).is_ok() || central.pace.take() {
+    if let Some(why) = access::refusal_of_page(request) {
+        return Err(error(403, "Forbidden", None, &why));
+    }
+    if access::refusal_of_change(request, central.allow_remote).is_none() {
         return Ok(());
     }
-    Err(too_many("boards are told to reload too often"))
+    central
+        .pace
+        .take(Instant::now())
+        .map_err(|wait| too_many("boards are told to reload too often", wait.as_secs() + 1))
 }

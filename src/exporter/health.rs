@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{json, Map, Value};
 
 use super::Exporter;
-use crate::config::{Origin, Status};
+use crate::config::{Origin, Remote, Status};
 use crate::sources::Running;
 use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
@@ -38,6 +38,7 @@ impl Exporter {
             "enabled_metrics": metrics.values().filter(|on| **on == Value::Bool(true)).count(),
             "version": env!("CARGO_PKG_VERSION"),
             "config": configuration(&status),
+            "config_server": self.store.remote().map(server),
             "sources": sources.iter().map(|s| source(s, now)).collect::<Vec<_>>(),
         })
     }
@@ -76,6 +77,7 @@ fn configuration(status: &Status) -> Value {
         Origin::File(path) => ("file", Some(path.display().to_string())),
         Origin::Preset(name) => ("preset", Some((*name).to_string())),
         Origin::Defaults => ("defaults", None),
+        Origin::Server(url) => ("server", Some(url.clone())),
     };
     json!({
         "source": source,
@@ -85,6 +87,15 @@ fn configuration(status: &Status) -> Value {
         "not_saved_because": status.unsaved,
         "error": status.refusal.as_ref().map(|refusal| &refusal.message),
         "error_at": status.refusal.as_ref().map(|refusal| rfc3339(refusal.at)),
+    })
+}
+
+fn server(remote: &Remote) -> Value {
+    let standing = remote.standing();
+    json!({
+        "url": remote.url(),
+        "answered": standing.answered,
+        "unsent": standing.unsent,
     })
 }
 

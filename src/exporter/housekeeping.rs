@@ -71,8 +71,7 @@ impl Housekeeping {
         let mut next = Instant::now() + ROUND;
         loop {
             match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                // It is in the log, in /health and in a metric.
-                Ok(Errand::Reload) => drop(self.exporter.store.reload()),
+                Ok(Errand::Reload) => self.reload(),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     next = Instant::now() + ROUND;
@@ -80,6 +79,18 @@ impl Housekeeping {
                 }
             }
         }
+    }
+
+    /// What came of it is in the log, in /health and in a metric, besides.
+    fn reload(&self) {
+        let Exporter { manager, store, .. } = &*self.exporter;
+        manager.reloading();
+        let outcome = store.reload();
+        let summary = self.exporter.summary();
+        manager.ready(&match outcome {
+            Ok(()) => summary,
+            Err(error) => format!("{summary}; the configuration stays as it was: {error}"),
+        });
     }
 
     fn round(&mut self) {

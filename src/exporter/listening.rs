@@ -97,6 +97,12 @@ impl Listening {
         self.return_to_old();
     }
 
+    /// The port that is listened on.
+    pub(super) fn port(&self) -> Option<u16> {
+        let server = self.server.as_ref()?;
+        Some(server.local_addr().port())
+    }
+
     /// Ends servers that were replaced, once they have answered.
     pub(super) fn retire(&mut self) {
         self.leaving.drain(..).for_each(Server::stop);

@@ -1,5 +1,6 @@
 //! The `run` role: meters to Prometheus.
 
+mod central;
 mod consumers;
 mod delivery_metrics;
 mod event;
@@ -35,6 +36,7 @@ use crate::remote_write::Stats;
 use crate::sources::Running;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
+use crate::sys::notify::Notifier;
 use consumers::Consumers;
 use self_metrics::SelfMetrics;
 
@@ -46,6 +48,8 @@ struct Exporter {
     store: Arc<Store>,
     identity: RwLock<Identity>,
     started_at: BootTime,
+    /// The service manager that started us, if one did.
+    manager: Notifier,
     /// The exporter's own metrics, if they are wanted.
     self_metrics: RwLock<Option<SelfMetrics>>,
     /// What `GET /` answers instead of the page.
@@ -77,6 +81,7 @@ impl Exporter {
             store,
             identity: RwLock::default(),
             started_at: BootTime::now(),
+            manager: Notifier::from_environment(),
             self_metrics: RwLock::default(),
             registry: Arc::new(Registry::new(Policy::All)),
             sources: RwLock::default(),
@@ -114,6 +119,16 @@ impl Exporter {
         if let Some(own) = &*lock::read(&self.self_metrics) {
             own.keep(keep, bytes);
             own.refresh(now, self);
+        }
+    }
+
+    /// What it does, in a line.
+    fn summary(&self) -> String {
+        let sources = lock::read(&self.sources);
+        let names: Vec<_> = sources.iter().map(|running| running.name()).collect();
+        match names.as_slice() {
+            [] => "nothing to read on this board".to_string(),
+            names => format!("reads {}", names.join(", ")),
         }
     }
 

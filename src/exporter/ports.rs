@@ -6,6 +6,7 @@ use super::listening::Listening;
 use super::udp_agent::UdpAgent;
 use super::{management, routes, Exporter};
 use crate::config::Config;
+use crate::config_server;
 use crate::http::Limits;
 use crate::sys::listen_fds::listen_fds;
 
@@ -111,6 +112,14 @@ impl Ports {
             old.stop();
         }
         Ok(())
+    }
+
+    /// Where the board listens, by number.
+    pub(super) fn numbers(&self) -> config_server::Ports {
+        config_server::Ports {
+            metrics: self.metrics.port(),
+            management: self.management.port(),
+        }
     }
 
     /// Tries the addresses again that the board did not have.

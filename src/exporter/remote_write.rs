@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Exporter;
 use crate::config::{Config, RemoteWrite};
-use crate::metrics::Registry;
-use crate::remote_write::{Feed, Labels, MemoryFeed, Sender};
+use crate::remote_write::{Feed, Labels, MemoryFeed, QueueFeed, Sender};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -54,7 +53,9 @@ impl Senders {
                 Some(before) if before.entry() == entry => Ok(before),
                 Some(before) => {
                     log::info!("remote write {}: started anew", entry.name);
-                    let feed = before.hand_over();
+                    let same_place = before.entry().disk == entry.disk;
+                    // A queue in another place begins anew; what the old one has not sent is on its own disk.
+                    let feed = before.hand_over().filter(|_| same_place);
                     start(exporter, entry, feed, &labels, since)
                 }
                 None => {
@@ -130,12 +131,25 @@ fn start(
     labels: &Labels,
     since: BootTime,
 ) -> Result<Sender, String> {
-    let feed = feed.unwrap_or_else(|| memory(&exporter.registry, labels, since));
+    let feed = feed.unwrap_or_else(|| new_feed(exporter, entry, labels, since));
     Sender::start(entry.clone(), feed, Arc::clone(&exporter.clock))
 }
 
-fn memory(registry: &Arc<Registry>, labels: &Labels, since: BootTime) -> Box<dyn Feed> {
-    Box::new(MemoryFeed::new(Arc::clone(registry), labels.clone(), since))
+fn new_feed(
+    exporter: &Exporter,
+    entry: &RemoteWrite,
+    labels: &Labels,
+    since: BootTime,
+) -> Box<dyn Feed> {
+    let registry = Arc::clone(&exporter.registry);
+    let memory = MemoryFeed::new(registry, labels.clone(), since);
+    match &entry.disk {
+        Some(disk) => {
+            let clock = Arc::clone(&exporter.clock);
+            Box::new(QueueFeed::new(memory, disk.clone(), clock))
+        }
+        None => Box::new(memory),
+    }
 }
 
 /// What every series gets: the external labels count more than `job` and `instance`.

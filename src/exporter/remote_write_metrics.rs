@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Exporter;
 use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
+use crate::remote_write::queue::Figures;
 use crate::remote_write::Numbers;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -64,8 +65,55 @@ impl RemoteWriteMetrics {
             let numbers = stats.numbers();
             of.set(&numbers, wall_ms, &mut self.readings);
             self.set_counts(&name, &numbers);
+            if let Some(figures) = &numbers.on_disk {
+                self.set_on_disk(&name, figures);
+            }
         }
         self.group.publish(self.generation, &self.readings);
+    }
+
+    fn set_on_disk(&mut self, name: &str, figures: &Figures) {
+        let labels = [("remote_name", name)];
+        let group = &self.group;
+        let counter = |name: &'static str, help: &'static str| {
+            group.series(&Desc::counter(name, help).own(), &labels)
+        };
+        let gauge = |name: &'static str, help: &'static str| {
+            group.series(&Desc::gauge(name, help).own(), &labels)
+        };
+        let all = [
+            (
+                counter(
+                    "exporter_remote_write_queue_written_bytes_total",
+                    "Bytes that were written to the queue on disk.",
+                ),
+                figures.written_bytes as f64,
+            ),
+            (
+                counter(
+                    "exporter_remote_write_queue_damaged_records_total",
+                    "Records of the queue on disk that could not be read.",
+                ),
+                figures.damaged_records as f64,
+            ),
+            (
+                gauge(
+                    "exporter_remote_write_queue_bytes",
+                    "Bytes of the queue on disk.",
+                ),
+                figures.bytes as f64,
+            ),
+            (
+                gauge(
+                    "exporter_remote_write_queue_ok",
+                    "1, or 0 while the queue goes on in memory because its disk cannot be written.",
+                ),
+                f64::from(figures.ok),
+            ),
+        ];
+        for (id, value) in all {
+            self.readings.set(id, value);
+        }
     }
 
     fn set_counts(&mut self, name: &str, numbers: &Numbers) {

@@ -28,6 +28,8 @@ struct State {
     build_info: SeriesId,
     reloaded: SeriesId,
     saved: SeriesId,
+    /// Whether the central server answers, and how much it has not been told; if there is one.
+    central: Option<[SeriesId; 2]>,
     process: Process,
     delivery: DeliveryMetrics,
     remote_write: RemoteWriteMetrics,
@@ -74,6 +76,7 @@ impl SelfMetrics {
             ),
             reloaded: group.series(&reloaded.own(), &[]),
             saved: group.series(&saved.own(), &[]),
+            central: None,
             process: Process::new(&group),
             delivery: DeliveryMetrics::new(registry),
             remote_write: RemoteWriteMetrics::new(registry),
@@ -139,6 +142,12 @@ impl SelfMetrics {
             }
         }
         process.set(readings);
+        if let Some(remote) = exporter.store.remote() {
+            let standing = remote.standing();
+            let [up, unsent] = *state.central.get_or_insert_with(|| self.central());
+            state.readings.set(up, f64::from(standing.answered));
+            state.readings.set(unsent, standing.unsent as f64);
+        }
         let (build_info, reloaded, saved) = (state.build_info, state.reloaded, state.saved);
         state.readings.set(build_info, 1.0);
         state
@@ -151,6 +160,22 @@ impl SelfMetrics {
         drop(sources);
         state.delivery.refresh(now, exporter);
         state.remote_write.refresh(now, exporter);
+    }
+}
+
+impl SelfMetrics {
+    fn central(&self) -> [SeriesId; 2] {
+        [
+            (
+                "exporter_config_server_up",
+                "Whether the central config server answered the last question: 1 or 0.",
+            ),
+            (
+                "exporter_config_server_unsent",
+                "Metrics whose state the central config server has not been told yet.",
+            ),
+        ]
+        .map(|(name, help)| self.group.series(&Desc::gauge(name, help).own(), &[]))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::central;
 use super::event::Event;
 use super::housekeeping::{self, Errand};
 use super::ports::Ports;
@@ -39,13 +40,19 @@ pub struct Options {
     pub listen_address: Option<String>,
     /// Overrides the address of the management port.
     pub management_address: Option<String>,
+    /// Whether a central server may have the board's configuration.
+    pub asks_server: bool,
 }
 
 /// Runs the exporter until it is told to stop. An error is one that a person has to mend before it can run at all.
 pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     let (events, inbox) = mpsc::channel();
     let adopt = events.clone();
-    let store = Store::open(options.configuration.clone(), move |proposal| {
+    let remote = match options.asks_server {
+        true => central::remote(&options.configuration, &options.roots)?,
+        false => None,
+    };
+    let store = Store::open_with(options.configuration.clone(), remote, move |proposal| {
         // Nobody receives any more when the process is about to end: whoever proposed it hears that.
         let _ = adopt.send(Event::Adopt(proposal));
     })?;
@@ -56,8 +63,12 @@ pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     supervisor.ports.take_sockets()?;
     supervisor.ports.listen(&supervisor.exporter, &config)?;
     supervisor.apply((*config).clone());
+    supervisor.say_ports();
     let errands = housekeeping::start(Arc::clone(&supervisor.exporter))?;
+    central::start(&supervisor.exporter)?;
     forward(signals, events, errands)?;
+    let exporter = &supervisor.exporter;
+    exporter.manager.ready(&exporter.summary());
     supervisor.attend(&inbox);
     // From here on nothing is adopted.
     drop(inbox);
@@ -127,6 +138,15 @@ impl Supervisor {
             self.watch();
             self.senders.attend(&self.exporter);
             self.ports.retry();
+            self.exporter.manager.alive();
+            self.say_ports();
+        }
+    }
+
+    /// Has the central server know where the board listens.
+    fn say_ports(&self) {
+        if let Some(remote) = self.exporter.store.remote() {
+            remote.listens_at(self.ports.numbers());
         }
     }
 
@@ -302,6 +322,7 @@ impl Supervisor {
 
     fn stop(self) {
         log::info!("stopping");
+        self.exporter.manager.stopping();
         self.ports.stop();
         end(&lock::read(&self.exporter.sources));
         self.senders.stop(&self.exporter);

@@ -97,38 +97,51 @@ impl Progress {
         room: Room,
     ) -> Batch {
         let mut batch = Batch::default();
-        let mut reached = Vec::with_capacity(groups.len());
         let (mut left, most_rows) = match room {
             Room::Text(bytes) => (bytes, usize::MAX),
             Room::Samples { in_all, rows } => (in_all, rows),
         };
-        for (i, group) in groups.iter().enumerate() {
+        let wants = groups.iter().map(|group| {
+            let at = self.reached(group, groups);
             let shown = group.all_series();
             let shown = shown.iter().filter(|series| series.family.is_enabled());
             let row: usize = match room {
                 Room::Text(_) => shown.map(|s| s.prefix.len() + VALUE_AND_STAMP).sum(),
                 Room::Samples { .. } => shown.count(),
             };
+            let rows = group.history().rows_after(&at.cursor);
+            (rows.saturating_mul(row as u64), row, group, at)
+        });
+        let mut wants: Vec<_> = wants.collect();
+        // Each gets an equal share, and those that want more, too, what the others leave of theirs.
+        wants.sort_by_key(|(want, ..)| *want);
+        for (i, (_, row, group, at)) in wants.iter_mut().enumerate() {
             let share = left / (groups.len() - i);
-            let rows = (share / row.max(1)).clamp(1, most_rows);
-            let mut at = self.reached(group, groups);
+            let rows = (share / (*row).max(1)).clamp(1, most_rows);
             let taken = at.take(group, offset, rows, self, &mut batch);
-            left = left.saturating_sub(taken * row);
-            reached.push(at);
+            left = left.saturating_sub(taken * *row);
         }
-        self.groups = reached;
+        self.groups = wants.into_iter().map(|(.., at)| at).collect();
         self.since = now;
         batch
     }
 
     /// How many rows of a group it has not had.
-    pub fn rows_left(&self, group: &Arc<Group>) -> u64 {
+    pub fn rows_left(&self, group: &Group) -> u64 {
+        group.history().rows_after(&self.cursor(group))
+    }
+
+    /// When the first of them was read.
+    pub fn next_at(&self, group: &Group) -> Option<BootTime> {
+        group.history().next_at(&self.cursor(group))
+    }
+
+    fn cursor(&self, group: &Group) -> Cursor {
         let known = self.groups.iter().find(|reached| reached.is(group));
-        let cursor = match known {
+        match known {
             Some(known) => known.cursor,
             None => group.history().cursor_since(self.since),
-        };
-        group.history().rows_after(&cursor)
+        }
     }
 
     /// Where it is in one of the groups that there are.
@@ -151,8 +164,8 @@ impl Progress {
 }
 
 impl Reached {
-    fn is(&self, group: &Arc<Group>) -> bool {
-        std::ptr::eq(self.group.as_ptr(), Arc::as_ptr(group))
+    fn is(&self, group: &Group) -> bool {
+        std::ptr::eq(self.group.as_ptr(), group)
     }
 
     /// Adds the group's next rows to the batch, that many at most. Returns how many.

@@ -148,3 +148,32 @@ fn what_was_pushed_out_is_counted() {
     assert_eq!(bench.take(&mut progress, 10_000).len(), 10);
     assert_eq!(progress.dropped, 10, "five rows of two values");
 }
+
+#[test]
+fn what_a_group_leaves_of_its_share_goes_to_those_that_want_more() {
+    let bench = bench();
+    let busy = bench.registry.add_group(1, "busy", vec![]);
+    busy.history().limit(Duration::from_secs(3600), 1 << 20);
+    let idle = bench.registry.add_group(2, "idle", vec![]);
+    idle.series(&Desc::gauge("c", ""), &[]);
+    bench.rows(3, 1000);
+    let id = busy.series(&Desc::gauge("d", ""), &[]);
+    let generation = busy.new_generation();
+    let mut out = Readings::new(5.0);
+    for i in 0..100 {
+        out.begin(BootTime(1 + i * 10_000_000));
+        out.set(id, 1.0);
+        busy.publish(generation, &out);
+    }
+    let room = Room::Samples {
+        in_all: 60,
+        rows: usize::MAX,
+    };
+    let mut progress = Progress::new(BootTime(0));
+    let offset = bench.clock.offset().unwrap();
+    let batch = progress.take_of(&bench.registry.groups(), &offset, bench.at(), room);
+    let rows = |group: &Group| batch.of(group).map_or(0, |rows| rows.series(0).count());
+    // Three rows of two series; and one series fills what is left.
+    assert_eq!((rows(&bench.group), rows(&busy)), (3, 54));
+    assert_eq!(progress.rows_left(&busy), 46);
+}

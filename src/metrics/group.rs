@@ -168,10 +168,12 @@ impl Group {
         self.read_at.store(readings.at.0, Ordering::Relaxed);
         self.sequence.store(sequence + 2, Ordering::Release);
         let row = table.values.iter();
-        self.history.push(
-            readings.at,
-            row.map(|value| f64::from_bits(value.load(Ordering::Relaxed))),
-        );
+        let row = row.map(|value| f64::from_bits(value.load(Ordering::Relaxed)));
+        // What nobody gets to see is not kept.
+        let mut all = table.series.iter().zip(row.clone());
+        if all.any(|(series, value)| series.family.is_enabled() && !super::is_absent(value)) {
+            self.history.push(readings.at, row);
+        }
         if !self.is_settled() {
             self.settle();
         }
@@ -214,6 +216,13 @@ impl Group {
         self.read_at().is_some_and(|at| {
             now.0.saturating_sub(at.0) <= self.stale_after.load(Ordering::Relaxed)
         })
+    }
+
+    /// Whether the series at this place had a value when the group was last published.
+    pub fn has_value(&self, place: usize) -> bool {
+        let table = lock::read(&self.table);
+        let value = table.values.get(place);
+        value.is_some_and(|value| value.load(Ordering::Relaxed) != ABSENT_BITS)
     }
 
     /// The value that was last published for a series.

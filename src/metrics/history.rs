@@ -168,6 +168,18 @@ impl History {
         from < to
     }
 
+    /// When the first row from `cursor` on was read.
+    pub fn next_at(&self, cursor: &Cursor) -> Option<BootTime> {
+        let ring = lock::lock(&self.ring);
+        let oldest = ring.oldest();
+        let cursor = if cursor.place < oldest.place {
+            oldest
+        } else {
+            *cursor
+        };
+        ring.head(cursor).map(|(at, _, _)| at)
+    }
+
     /// How many rows there are from `cursor` on.
     pub fn rows_after(&self, cursor: &Cursor) -> u64 {
         let ring = lock::lock(&self.ring);

@@ -116,6 +116,20 @@ impl Offset {
         }
     }
 
+    /// The part of it that is less than a millisecond: with it stamps are milliseconds since the board started, on the
+    /// same grid as those with all of it.
+    pub fn below_a_millisecond(&self) -> Offset {
+        Offset {
+            nanos: self.nanos.rem_euclid(MILLISECOND),
+            now_ms: i64::MAX,
+        }
+    }
+
+    /// Wall clock less boot time, in nanoseconds.
+    pub fn nanos(&self) -> i64 {
+        self.nanos
+    }
+
     /// A moment of boot time as milliseconds since 1970.
     pub fn stamp_ms(&self, at: BootTime) -> i64 {
         let at = i64::try_from(at.0).unwrap_or(i64::MAX);

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 /// The waits of one request.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
     most: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(least: Duration, most: Duration) -> Backoff {
+    pub(crate) fn new(least: Duration, most: Duration) -> Backoff {
         Backoff { next: least, most }
     }
 
     /// The next wait: twice as long as the one before, less up to a quarter. What the receiver asks for is waited for at
     /// least.
-    pub(super) fn wait(&mut self, asked: Option<Duration>) -> Duration {
+    pub(crate) fn wait(&mut self, asked: Option<Duration>) -> Duration {
         let full = self.next.min(self.most);
         self.next = full.saturating_mul(2).min(self.most);
         let part = random() % 1024;

@@ -322,6 +322,8 @@ impl Delivery {
 
     /// Waits, if there is still time to wait.
     fn pause(&self, span: Duration) -> Result<(), Ending> {
+        // While nothing can be sent, what waits grows.
+        self.note();
         match self.farewell {
             Some(deadline) => Err(Ending::Finish(deadline)),
             None => self.control.wait(span),
@@ -333,8 +335,11 @@ impl Delivery {
         let pending = self.feed.pending();
         let in_hand: u64 = self.in_hand.iter().map(|piece| count(piece)).sum();
         self.stats.set_losses(self.feed.losses());
-        self.stats
-            .change(|numbers| numbers.pending = pending.samples + in_hand);
+        let on_disk = self.feed.on_disk();
+        self.stats.change(|numbers| {
+            numbers.pending = pending.samples + in_hand;
+            numbers.on_disk = on_disk;
+        });
         pending
     }
 }
@@ -342,7 +347,3 @@ impl Delivery {
 fn count(runs: &[Run]) -> u64 {
     runs.iter().map(|run| run.samples.len() as u64).sum()
 }
-
-#[cfg(test)]
-#[path = "delivery_tests.rs"]
-mod tests;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::queue::Figures;
 use crate::metrics::{Kind, Offset};
 use crate::sys::clock::BootTime;
 
@@ -92,6 +93,11 @@ pub trait Feed: Send {
 
     /// What was lost.
     fn losses(&self) -> Losses;
+
+    /// How the queue on disk stands, if there is one.
+    fn on_disk(&self) -> Option<Figures> {
+        None
+    }
 
     /// Nothing will be read any more: what follows the last readings are the marks that all series have ended.
     fn finish(&mut self);

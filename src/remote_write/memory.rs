@@ -116,6 +116,15 @@ impl MemoryFeed {
         batch
     }
 
+    /// When the oldest reading was read that has not been given.
+    pub fn oldest(&self) -> Option<BootTime> {
+        let current = self.registry.groups();
+        let retired = self.retired(&current);
+        let groups = retired.iter().chain(&current);
+        let next = groups.filter_map(|group| self.progress.next_at(group));
+        next.min()
+    }
+
     /// The groups that are no more, but may hold something.
     fn retired(&self, current: &[Arc<Group>]) -> Vec<Arc<Group>> {
         let gone = |group: &&Arc<Group>| !current.iter().any(|g| Arc::ptr_eq(g, group));
@@ -152,7 +161,10 @@ impl MemoryFeed {
             }
         };
         given.seen = true;
-        given.goes_on |= group.is_fresh(now) || rows.is_some();
+        // A reading without any value is not kept: that the last one had none shows in the group alone.
+        given.goes_on |= rows.is_some()
+            || group.is_fresh(now) && group.has_value(place)
+            || self.progress.rows_left(group) > 0;
         let Some(rows) = rows else {
             return;
         };

@@ -360,3 +360,24 @@ fn sources_that_come_and_go_take_no_memory_without_end() {
         feed.groups.len()
     );
 }
+
+#[test]
+fn a_source_that_reads_nothing_any_more_ends() {
+    let bench = bench();
+    let rapl = bench.source(0, "rapl");
+    let mut feed = bench.feed();
+    bench.row(&rapl, 1000, Some(1.0), None);
+    bench.give(&mut feed, ALL);
+    bench.row(&rapl, 2000, None, None);
+    same(
+        &bench.give(&mut feed, ALL),
+        &[("power_watts", &[(1001, MARK)])],
+    );
+    bench.row(&rapl, 3000, None, None);
+    same(&bench.give(&mut feed, ALL), &[]);
+    bench.row(&rapl, 4000, Some(4.0), None);
+    same(
+        &bench.give(&mut feed, ALL),
+        &[("power_watts", &[(4000, 4.0)])],
+    );
+}

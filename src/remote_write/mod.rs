@@ -4,13 +4,14 @@
 //! them into messages of either generation ([`Protocol`]), asks, and does what the answer means ([`judge`]).
 
 mod agreement;
-mod backoff;
+pub(crate) mod backoff;
 mod delivery;
 mod encode;
 mod feed;
 mod labels;
 mod memory;
 pub mod messages;
+pub mod queue;
 mod receiver;
 mod report;
 mod response;
@@ -22,6 +23,7 @@ pub use encode::Protocol;
 pub use feed::{Batch, Feed, Identity, Losses, Most, Pending, Run};
 pub use labels::{valid_label_name, Labels};
 pub use memory::MemoryFeed;
+pub use queue::QueueFeed;
 pub use response::{judge, Sent, Verdict};
 pub use sender::Sender;
 pub use stats::{Numbers, Stats};

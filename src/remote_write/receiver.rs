@@ -74,7 +74,7 @@ impl Receiver {
             ("X-Prometheus-Remote-Write-Version", self.protocol.version()),
         ];
         let bytes = body.len() as u64;
-        let answer = match self.client.post(&self.url, &headers, &body) {
+        let answer = match self.client.post_for_status(&self.url, &headers, &body) {
             Ok(answer) => answer,
             Err(error) => {
                 return Reply {

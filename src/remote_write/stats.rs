@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::feed::Losses;
+use super::queue::Figures;
 use crate::sys::lock;
 
 /// The numbers of one sender, shared with whoever shows them.
@@ -29,6 +30,8 @@ pub struct Numbers {
     pub held: bool,
     /// Requests by what became of them.
     pub requests: BTreeMap<&'static str, u64>,
+    /// How the queue on disk stands, if there is one.
+    pub on_disk: Option<Figures>,
     /// Samples that were not sent, or not taken, by reason.
     pub dropped: BTreeMap<String, u64>,
 }

@@ -1,4 +1,4 @@
-//! The two clocks, read with 64-bit seconds on every target.
+//! The clocks, read with 64-bit seconds on every target.
 
 use std::time::Duration;
 
@@ -89,6 +89,14 @@ fn wall_clock() -> Option<(i64, i64)> {
     let failed = unsafe { __clock_gettime64(nix::libc::CLOCK_REALTIME, &mut now) };
     let word = usize::from(cfg!(target_endian = "big"));
     (failed == 0).then_some((now.seconds, i64::from(now.nanoseconds[word])))
+}
+
+/// Microseconds of CLOCK_MONOTONIC, in which service managers reckon; like the boot-time clock, but it stands still while the
+/// board sleeps.
+pub fn monotonic_micros() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
+        t.tv_sec() as u64 * 1_000_000 + t.tv_nsec() as u64 / 1_000
+    })
 }
 
 /// Processor time that this process has used, in seconds; NaN where the kernel does not say.

@@ -1,5 +1,6 @@
 //! The few things that talk to the kernel by hand, and the only place for `unsafe`.
 
+pub mod boot_id;
 pub mod calendar;
 pub mod child;
 pub mod clock;
@@ -7,6 +8,7 @@ pub mod datagram;
 pub mod file;
 pub mod listen_fds;
 pub mod lock;
+pub mod notify;
 pub mod signals;
 pub mod stop;
 pub mod vcio;

@@ -11,7 +11,7 @@ use edge_metrics_exporter::http::{bind, Limits, Request, Response, Server};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 
 /// Longer than anything here takes, on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tests in one process share descriptors and threads, and these tests count them: one at a time.
 static ALONE: Mutex<()> = Mutex::new(());

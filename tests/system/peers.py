@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -67,6 +68,40 @@ def temporary():
         shutil.rmtree(directory, ignore_errors=True)
 
 
+class Exporter:
+    """The release binary, which can be killed and started again; `metrics` is the address of its metrics port."""
+
+    def __init__(self, directory, *arguments):
+        ports = ["--web.listen-address", "127.0.0.1:0", "--web.management-address", "127.0.0.1:0"]
+        self.command = [str(word) for word in (BINARY, *ports, *arguments)]
+        self.log = directory / "exporter.log"
+        self.said, self.process, self.metrics = 0, None, None
+
+    def text(self):
+        """What it has said, in all its lives."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    def start(self):
+        self.said = len(self.text())
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(self.command, stderr=log)
+        self.metrics = self.listening("metrics")
+
+    def listening(self, port):
+        pattern = rf"{port}: listening on http://([0-9.:]+)/"
+        return wait_until("it listens", lambda: re.search(pattern, self.text()[self.said :]))[1]
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process = None
+
+
 @contextlib.contextmanager
 def exporter(*arguments):
     """The release binary; gives the address of its metrics port, as host:port."""
@@ -77,20 +112,16 @@ def exporter(*arguments):
 @contextlib.contextmanager
 def managed_exporter(*arguments):
     """The same; gives the addresses of its metrics port and its management port."""
-    with temporary() as directory, open(directory / "log", "w+") as log:
-        command = [BINARY, "--web.listen-address", "127.0.0.1:0", "--web.management-address", "127.0.0.1:0"]
-        with running([*command, *arguments], stderr=log):
-            text = lambda: (directory / "log").read_text()
-
-            def address(port):
-                pattern = rf"{port}: listening on http://([0-9.:]+)/"
-                return wait_until("it listens", lambda: re.search(pattern, text()))[1]
-
-            try:
-                yield address("metrics"), address("management")
-            except BaseException:
-                print(text())
-                raise
+    with temporary() as directory:
+        exporter = Exporter(directory, *arguments)
+        try:
+            exporter.start()
+            yield exporter.metrics, exporter.listening("management")
+        except BaseException:
+            print(exporter.text())
+            raise
+        finally:
+            exporter.stop()
 
 
 @contextlib.contextmanager
@@ -113,22 +144,24 @@ def collector(*arguments, environment=None):
 
 
 @contextlib.contextmanager
-def prometheus(targets, interval="1s"):
-    """A Prometheus that scrapes `targets`; gives its base URL."""
+def prometheus(targets, interval="1s", jobs=None, rules=(), address=None, flags=()):
+    """A Prometheus that scrapes `targets`, or has these jobs instead; gives its base URL."""
     with temporary() as directory:
         config = {
-            "global": {"scrape_interval": interval, "scrape_timeout": interval},
-            "scrape_configs": [{"job_name": "edge-power", "static_configs": [{"targets": targets}]}],
+            "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+            "rule_files": [str(file) for file in rules],
+            "scrape_configs": jobs or [{"job_name": "edge-power", "static_configs": [{"targets": targets}]}],
         }
         # JSON is YAML.
         (directory / "prometheus.yml").write_text(json.dumps(config))
-        address = f"127.0.0.1:{free_port()}"
+        address = address or f"127.0.0.1:{free_port()}"
         command = [
             "prometheus",
             f"--config.file={directory / 'prometheus.yml'}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address={address}",
             "--log.level=error",
+            *flags,
         ]
         with running(command):
             url = f"http://{address}"

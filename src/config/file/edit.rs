@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::document::{entry, Document, METRICS, OLD};
 use super::flow;
 use super::old_list;
 use super::text::{key as written_key, splice, Splice, Text};
 use super::{block, text};
 use crate::config::diagnose::Diagnostic;
-use crate::config::tree::{self, Node};
+use crate::config::tree::Node;
 use crate::config::{lines, values, MAX_SIZE};
-
-const METRICS: &str = "metrics";
-const OLD: &str = "enabled_metrics";
 
 /// The text with these names below `metrics:`, true or false, and all else as it was: values are changed where they
 /// stand, new names are added behind the others, and the key is added where there is none. The old `enabled_metrics`
@@ -66,66 +64,12 @@ pub fn set_metrics(source: &str, changes: &BTreeMap<String, bool>) -> Result<Str
     Err(refusal.unwrap_or_else(|| job.by_hand(None)))
 }
 
-/// Whether a text selects metrics at all. One that cannot be read does not.
-pub fn selects_metrics(source: &str) -> bool {
-    let body = source.strip_prefix('\u{feff}').unwrap_or(source);
-    let root = tree::build(body).ok();
-    root.is_some_and(|root| [METRICS, OLD].iter().any(|key| entry(&root, key).is_some()))
-}
-
 /// How an edit can go about it.
 enum Way {
     Set,
     Convert,
     Append,
     Prepend,
-}
-
-/// What there is to know of a text.
-struct Document {
-    root: Node,
-    /// `metrics`, or the names of `enabled_metrics` where they count.
-    metrics: BTreeMap<String, bool>,
-    /// The names come from `enabled_metrics`.
-    is_old: bool,
-}
-
-impl Document {
-    fn read(text: &str) -> Result<Document, Diagnostic> {
-        let root = tree::build(text)?;
-        if !matches!(root, Node::Null | Node::Map(_)) {
-            let message = format!("the file is {}, which holds no settings", root.found());
-            return Err(Diagnostic::at_value(text, &[], message));
-        }
-        let refused = |key, refusal: values::Refusal| {
-            Diagnostic::at_key(text, &[key], format!("`{key}` {}", refusal.message))
-        };
-        let mut metrics = match entry(&root, METRICS) {
-            Some(node) => values::metrics(node).map_err(|refusal| refused(METRICS, refusal))?,
-            None => BTreeMap::new(),
-        };
-        let mut is_old = false;
-        if let Some(node) = entry(&root, OLD) {
-            let names = values::metric_names(node).map_err(|refusal| refused(OLD, refusal))?;
-            if metrics.is_empty() {
-                is_old = true;
-                metrics = names.into_iter().map(|name| (name, true)).collect();
-            }
-        }
-        Ok(Document {
-            root,
-            metrics,
-            is_old,
-        })
-    }
-}
-
-fn entry<'n>(root: &'n Node, key: &str) -> Option<&'n Node> {
-    let Node::Map(entries) = root else {
-        return None;
-    };
-    let (_, node) = entries.iter().find(|(name, _)| name == key)?;
-    Some(node)
 }
 
 struct Job<'a> {
@@ -312,7 +256,7 @@ impl Job<'_> {
         let has_old = entry(&after.root, OLD);
         let is_right = after.metrics == *self.wanted
             && !after.is_old
-            && rest(&after.root).eq_by_value(&rest(&self.before.root))
+            && after.says_the_same_otherwise(self.before)
             && (has_old.is_none() && self.before.is_old
                 || has_old == entry(&self.before.root, OLD));
         match is_right {
@@ -370,28 +314,6 @@ fn below(indent: usize, changes: &BTreeMap<String, bool>) -> Vec<String> {
     let indent = " ".repeat(indent + 2);
     let lines = entries(changes, None).into_iter();
     lines.map(|entry| format!("{indent}{entry}")).collect()
-}
-
-/// All but the metrics.
-struct Rest<'n>(Vec<&'n (String, Node)>);
-
-fn rest(root: &Node) -> Rest<'_> {
-    match root {
-        Node::Map(entries) => Rest(
-            entries
-                .iter()
-                .filter(|(key, _)| key != METRICS && key != OLD)
-                .collect(),
-        ),
-        _ => Rest(Vec::new()),
-    }
-}
-
-impl Rest<'_> {
-    /// Debug's text tells numbers apart as well as `==` does, and has `.nan` equal to itself.
-    fn eq_by_value(&self, other: &Rest<'_>) -> bool {
-        self.0 == other.0 || format!("{:?}", self.0) == format!("{:?}", other.0)
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@
 //! edit by hand. `text`, `block` and `flow` know how YAML is laid out, [`update`] reads and replaces the file.
 
 mod block;
+mod document;
 mod edit;
 mod flow;
 mod old_list;
 mod save;
 mod text;
 
-pub use edit::{selects_metrics, set_metrics};
+pub use document::selects_metrics;
+pub use edit::set_metrics;
 pub use save::{update, Unsaved, Update};

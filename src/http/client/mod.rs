@@ -12,9 +12,10 @@ use std::io::Read;
 use std::time::Duration;
 
 use ureq::http::uri::{Scheme, Uri};
-use ureq::http::HeaderMap;
+use ureq::http::{HeaderMap, Response};
+use ureq::typestate::WithBody;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
-use ureq::{Body, Proxy};
+use ureq::{Body, Proxy, RequestBuilder};
 
 pub use error::Error;
 pub(crate) use login::{base64, basic};
@@ -122,12 +123,40 @@ impl Client {
 
     /// Posts `body` to `url`, and never to where that may redirect.
     pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
-        let mut request = self.agent.post(checked(url)?);
+        let answer = self.send(self.agent.post(checked(url)?), url, headers, body)?;
+        self.answer(url, answer)
+    }
+
+    /// The same for whoever goes by the status: an answer whose body breaks off is one all the same, and not whole.
+    pub fn post_for_status(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, Error> {
+        let answer = self.send(self.agent.post(checked(url)?), url, headers, body)?;
+        let failed = |error| Error::of(shown(url), &error, self.limits.timeout);
+        let (answer, _) = self.read(answer.map_err(failed)?);
+        Ok(answer)
+    }
+
+    /// Puts `body` to `url`, and never to where that may redirect.
+    pub fn put(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
+        let answer = self.send(self.agent.put(checked(url)?), url, headers, body)?;
+        self.answer(url, answer)
+    }
+
+    fn send(
+        &self,
+        mut request: RequestBuilder<WithBody>,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Result<Response<Body>, ureq::Error>, Error> {
         for (name, value) in self.headers(url, headers)? {
             request = request.header(name, value.reveal());
         }
-        let answer = request.config().max_redirects(0).build().send(body);
-        self.answer(url, answer)
+        Ok(request.config().max_redirects(0).build().send(body))
     }
 
     /// Breaks off what is being asked for, from another thread. Nothing can be asked for any more.
@@ -152,24 +181,33 @@ impl Client {
     fn answer(
         &self,
         url: &str,
-        answer: Result<ureq::http::Response<Body>, ureq::Error>,
+        answer: Result<Response<Body>, ureq::Error>,
     ) -> Result<Answer, Error> {
         let failed = |error| Error::of(shown(url), &error, self.limits.timeout);
-        let (head, body) = answer.map_err(failed)?.into_parts();
+        match self.read(answer.map_err(failed)?) {
+            (answer, None) => Ok(answer),
+            (_, Some(error)) => Err(failed(error)),
+        }
+    }
+
+    /// The answer as far as it came, and why it came no further.
+    fn read(&self, answer: Response<Body>) -> (Answer, Option<ureq::Error>) {
+        let (head, body) = answer.into_parts();
         let most = self.limits.body;
         let mut bytes = Vec::new();
-        body.into_reader()
+        let read = body
+            .into_reader()
             .take(most.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| failed(error.into()))?;
-        let whole = bytes.len() as u64 <= most;
+            .read_to_end(&mut bytes);
+        let whole = read.is_ok() && bytes.len() as u64 <= most;
         bytes.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-        Ok(Answer {
+        let answer = Answer {
             status: head.status.as_u16(),
             headers: head.headers,
             body: bytes,
             whole,
-        })
+        };
+        (answer, read.err().map(ureq::Error::from))
     }
 }
 

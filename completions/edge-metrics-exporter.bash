@@ -1,0 +1,35 @@
+# bash completion for edge-metrics-exporter. The words come from its own --help, so that they are never out of date.
+
+_edge_metrics_exporter() {
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} help words
+    COMPREPLY=()
+    case $previous in
+    --log.level)
+        mapfile -t COMPREPLY < <(compgen -W "error warn info debug trace" -- "$current")
+        return
+        ;;
+    --path.*)
+        mapfile -t COMPREPLY < <(compgen -d -- "$current")
+        return
+        ;;
+    --*)
+        # Whether it takes a value, the help says with a word in capitals behind it.
+        if "${COMP_WORDS[0]}" --help 2>/dev/null | grep -Eq -- "$previous [A-Z]"; then
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            return
+        fi
+        ;;
+    check-config)
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+        return
+        ;;
+    esac
+    help=$("${COMP_WORDS[0]}" --help 2>/dev/null) || return
+    case $current in
+    -*) words=$(grep -Eo -- '--[a-z][a-z.-]+' <<<"$help") ;;
+    *) [ "$COMP_CWORD" -eq 1 ] && words=$(sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p' <<<"$help") ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "${words:-}" -- "$current" | sort -u)
+}
+
+complete -o filenames -F _edge_metrics_exporter edge-metrics-exporter

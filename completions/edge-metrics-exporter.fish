@@ -1,0 +1,14 @@
+# fish completion for edge-metrics-exporter. The words come from its own --help, so that they are never out of date.
+
+function __edge_metrics_exporter_roles
+    edge-metrics-exporter --help 2>/dev/null | string replace -rf '^  ([a-z][a-z-]*) +(.*)$' '$1\t$2'
+end
+
+function __edge_metrics_exporter_options
+    edge-metrics-exporter --help 2>/dev/null | string match -ra -- '--[a-z][a-z.-]+' | sort -u
+end
+
+complete -c edge-metrics-exporter -n __fish_use_subcommand -f -a '(__edge_metrics_exporter_roles)'
+complete -c edge-metrics-exporter -n 'string match -q -- "-*" (commandline -ct)' -f -a '(__edge_metrics_exporter_options)'
+complete -c edge-metrics-exporter -l log.level -x -a 'error warn info debug trace'
+complete -c edge-metrics-exporter -l config -r -F

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Makes the container image of the binaries in dist/, for three platforms: make dockerimage. Needs docker with buildx.
+#   IMAGE      edge-metrics-exporter; with a registry in front of it to push it there
+#   PLATFORMS  linux/amd64,linux/arm/v7,linux/arm64
+#   PUSH=yes   pushes it; LOAD=yes gives this machine's platform to its docker; without either: dist/image.oci.tar
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+image=${IMAGE:-edge-metrics-exporter}
+platforms=${PLATFORMS:-linux/amd64,linux/arm/v7,linux/arm64}
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+context=target/image
+
+rm -rf "$context"
+for place in amd64:x86_64 arm:armv7 arm64:aarch64; do
+    binary=dist/edge-metrics-exporter-${place#*:}
+    if [ -e "$binary" ]; then
+        install -D -m 0755 "$binary" "$context/${place%:*}/edge-metrics-exporter"
+        install -D -m 0644 LICENSE "$context/${place%:*}/LICENSE"
+        # Whom to trust over https.
+        install -D -m 0644 /etc/ssl/certs/ca-certificates.crt "$context/${place%:*}/etc/ssl/certs/ca-certificates.crt"
+        install -m 0644 dist/THIRD-PARTY.txt "$context/${place%:*}/THIRD-PARTY.txt"
+    elif [[ ,$platforms, == *,linux/"${place%:*}"[,/]* ]]; then
+        echo "$binary is not there: make dist TARGETS=${place#*:}" >&2
+        exit 1
+    fi
+done
+if [ "${1:-}" = --context ]; then # for tests, and for those who build by other means
+    echo "$context"
+    exit
+fi
+
+if [ "${PUSH:-no}" = yes ]; then
+    output=(--push)
+elif [ "${LOAD:-no}" = yes ]; then
+    output=(--load)
+else
+    output=(--output "type=oci,dest=dist/image.oci.tar")
+fi
+docker buildx build --file deploy/docker/Dockerfile --platform "$platforms" \
+    --tag "$image:$version" --tag "$image:latest" "${output[@]}" "$context"

@@ -1,0 +1,86 @@
+//! Any bytes as the answer of a Prometheus, and of the Kubernetes API: few series, with labels that were asked for; rows
+//! of as many fields as the header has, whose numbers read back.
+#![no_main]
+
+use edge_metrics_exporter::collector::form::{header, line, Form};
+use edge_metrics_exporter::collector::join::{Kind, Table};
+use edge_metrics_exporter::collector::names::Names;
+use edge_metrics_exporter::collector::prometheus::{parse, refusal, Series, MAX_LABEL, MAX_SERIES};
+use edge_metrics_exporter::collector::queries::{LABELS, NODES, PODS};
+use edge_metrics_exporter::collector::kubernetes;
+use libfuzzer_sys::fuzz_target;
+
+const MOST: usize = 8;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut names = Names::default();
+    let _ = kubernetes::read(bytes, &mut names);
+    match parse(bytes, LABELS) {
+        Ok(series) => {
+            assert!(refusal(bytes).is_none());
+            check(&series);
+            names.learn_nodes(&series);
+            names.learn_containers(&series);
+            join(&series, &names);
+        }
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.is_empty() && text.chars().count() < 500 && !text.contains('\n'), "{text}");
+        }
+    }
+});
+
+fn check(series: &[Series]) {
+    assert!(series.len() <= MAX_SERIES);
+    for one in series {
+        assert!(one.at.is_finite());
+        for (at, (name, value)) in one.labels.iter().enumerate() {
+            assert!(LABELS.contains(name) && !value.is_empty() && value.len() <= MAX_LABEL);
+            assert!(one.labels[..at].iter().all(|(other, _)| other != name));
+        }
+    }
+}
+
+fn join(series: &[Series], names: &Names) {
+    for (kind, columns) in [(Kind::Nodes, NODES.len()), (Kind::Pods, PODS.len())] {
+        let mut table = Table::new(kind, columns, MOST);
+        for column in 0..columns {
+            table.fill(column, series, names);
+        }
+        let rows: Vec<_> = table.into_rows().collect();
+        assert!(rows.len() <= MOST);
+        for row in rows {
+            assert!(!row.name.is_empty() && row.values.iter().flatten().all(|v| v.is_finite()));
+            for form in Form::ALL {
+                let line = line(kind, form, &row, "ns", 0);
+                let fields = fields(&line);
+                assert_eq!(fields.len(), header(kind, form).split(',').count(), "{line}");
+                assert!(fields.contains(&row.name.to_string()) || kind == Kind::Nodes);
+                if kind == Kind::Nodes && form == Form::Ours {
+                    let back: Option<f64> = fields[3].parse().ok();
+                    assert_eq!(back.map(f64::to_bits), row.values[0].map(f64::to_bits), "{line}");
+                }
+            }
+        }
+    }
+}
+
+/// The fields of one row (RFC 4180).
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                fields.last_mut().unwrap().push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            c => fields.last_mut().unwrap().push(c),
+        }
+    }
+    assert!(!quoted, "{line}");
+    fields
+}

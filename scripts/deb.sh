@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Makes Debian packages in dist/, of the static binaries there: scripts/deb.sh [x86_64] [armv7] [aarch64]. By dpkg-deb alone:
+# the binary needs no library, and so the package no dependencies to be computed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+name=edge-metrics-exporter
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+# The same files at the same times give the same package.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
+
+debian_architecture() {
+    case $1 in
+    x86_64) echo amd64 ;;
+    armv7) echo armhf ;;
+    aarch64) echo arm64 ;;
+    i686) echo i386 ;;
+    riscv64) echo riscv64 ;;
+    *)
+        echo "Debian has no architecture for $1" >&2
+        return 1
+        ;;
+    esac
+}
+
+[ $# -gt 0 ] || set -- x86_64 armv7 aarch64
+root=$(mktemp -d)
+chmod 0755 "$root" # what its own entry in the package says of /
+umask 022
+trap 'rm -rf "$root"' EXIT
+for arch in "$@"; do
+    architecture=$(debian_architecture "$arch")
+    rm -rf "${root:?}"/*
+    DESTDIR=$root PREFIX=/usr INIT=systemd ZSHDIR=share/zsh/vendor-completions \
+        scripts/place.sh install "dist/$name-$arch"
+    # For those who chose another init on Debian.
+    install -D -m 0755 sysvinit/$name "$root/etc/init.d/$name"
+
+    doc=$root/usr/share/doc/$name
+    { cat LICENSE && echo && cat "$doc/THIRD-PARTY.txt"; } >"$doc/copyright"
+    rm "$doc/LICENSE" "$doc/THIRD-PARTY.txt"
+    cp CHANGELOG.md "$doc/changelog"
+    gzip -9n "$doc/changelog" "$root/usr/share/man/man1/$name.1"
+
+    mkdir -p "$root/DEBIAN"
+    for script in postinst prerm postrm; do
+        install -m 0755 "debian/$script" "$root/DEBIAN/$script"
+    done
+    echo "/etc/default/$name" >"$root/DEBIAN/conffiles"
+    size=$(find "$root" -path "$root/DEBIAN" -prune -o -type f -printf '%s\n' | awk '{ kib += int(($1 + 1023) / 1024) } END { print kib }')
+    sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@SIZE@/$size/" debian/control >"$root/DEBIAN/control"
+    (cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' md5sum >DEBIAN/md5sums)
+    find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+
+    package=dist/${name}_${version}_$architecture.deb
+    dpkg-deb --build --root-owner-group -Zxz "$root" "$package" >/dev/null
+    echo "$package: $(stat -c %s "$package") bytes"
+done
+cd dist
+files=$(find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort)
+echo "$files" | xargs sha256sum >SHA256SUMS

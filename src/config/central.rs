@@ -1,0 +1,137 @@
+//! `config_server:`, the central server that a board asks for its configuration, and the environment variables of
+//! edge-metrics-exporter that say the same.
+
+use std::time::Duration;
+
+use super::http_client;
+use super::read::{Problem, Section};
+use super::tree::Node;
+use super::values::{self, Outcome};
+use crate::http::client::{check_url, Settings};
+
+/// The longest time that the start may be delayed.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The most servers side by side.
+const MAX_URLS: usize = 9;
+
+/// Where the central server is, and how it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigServer {
+    /// Its URLs, without `/config/…`: one or several that have the same. None: there is no server.
+    pub urls: Vec<String>,
+    /// How long one question may take, and with it how long the start is delayed at most.
+    pub timeout: Duration,
+    /// How to log in, and whom to trust.
+    pub client: Settings,
+}
+
+impl Default for ConfigServer {
+    fn default() -> Self {
+        ConfigServer {
+            urls: Vec::new(),
+            timeout: Duration::from_secs(5),
+            client: Settings::default(),
+        }
+    }
+}
+
+pub(super) fn read(
+    section: &mut Section<'_, '_>,
+    server: &mut ConfigServer,
+) -> Result<(), Problem> {
+    section.set("url", urls, &mut server.urls)?;
+    section.set("timeout", values::seconds, &mut server.timeout)?;
+    if server.timeout > LONGEST {
+        let message =
+            "`config_server.timeout` is over a minute, by which the start might be delayed";
+        return Err(section.refuse(Some("timeout"), message.into()));
+    }
+    http_client::read(section, &mut server.client)
+}
+
+/// URLs, with commas between them.
+fn urls(node: &Node) -> Outcome<Vec<String>> {
+    let Node::Text(text) = node else {
+        return http_client::url(node).map(|url| vec![url]);
+    };
+    split(text)
+        .map(|url| http_client::url(&Node::Text(url.to_owned())))
+        .collect()
+}
+
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).take(MAX_URLS)
+}
+
+impl ConfigServer {
+    /// The same, with what `CONFIG_SERVER_URL` and `CONFIG_TIMEOUT` (in seconds) say instead. The error is for people.
+    pub fn with_environment(
+        mut self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<ConfigServer, String> {
+        let variable = |name| variable(name).filter(|value| !value.trim().is_empty());
+        if let Some(text) = variable("CONFIG_SERVER_URL") {
+            let checked = |url: &str| match check_url(url) {
+                Ok(_) => Ok(url.to_owned()),
+                Err(why) => Err(format!("CONFIG_SERVER_URL: {why}")),
+            };
+            self.urls = split(&text).map(checked).collect::<Result<_, _>>()?;
+        }
+        if let Some(text) = variable("CONFIG_TIMEOUT") {
+            let seconds = text.trim().parse().ok().filter(|s: &f64| *s > 0.0);
+            let timeout = seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
+            self.timeout = timeout.filter(|t| !t.is_zero() && *t <= LONGEST).ok_or_else(|| {
+                format!("CONFIG_TIMEOUT={text}: seconds are wanted, more than 0 and up to 60, such as 5")
+            })?;
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let file = ConfigServer {
+            urls: vec!["http://file:8080".into()],
+            ..ConfigServer::default()
+        };
+        let with = |pairs: &[(&str, &str)]| {
+            file.clone().with_environment(|name| {
+                let found = pairs.iter().find(|(n, _)| *n == name);
+                found.map(|(_, value)| value.to_string())
+            })
+        };
+        assert_eq!(with(&[]), Ok(file.clone()));
+        assert_eq!(
+            with(&[("CONFIG_SERVER_URL", ""), ("CONFIG_TIMEOUT", " ")]),
+            Ok(file.clone())
+        );
+        let both = with(&[
+            ("CONFIG_SERVER_URL", "https://env/x/, http://other:8080"),
+            ("CONFIG_TIMEOUT", "2.5"),
+        ])
+        .unwrap();
+        assert_eq!(both.urls, ["https://env/x/", "http://other:8080"]);
+        assert_eq!(both.timeout, Duration::from_millis(2500));
+        for (name, value) in [
+            ("CONFIG_SERVER_URL", "localhost:8080"),
+            ("CONFIG_SERVER_URL", "http://a,"),
+            ("CONFIG_SERVER_URL", "http://me:secret@host"),
+            ("CONFIG_TIMEOUT", "soon"),
+            ("CONFIG_TIMEOUT", "0"),
+            ("CONFIG_TIMEOUT", "-1"),
+            ("CONFIG_TIMEOUT", "61"),
+            ("CONFIG_TIMEOUT", "inf"),
+            ("CONFIG_TIMEOUT", "nan"),
+        ] {
+            let error = with(&[(name, value)]).unwrap_err();
+            assert!(
+                error.starts_with(name) && !error.contains("secret"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What is said between board and server: GET, merge, PUT.
+
+use std::sync::atomic::Ordering;
+
+use super::pending::Switches;
+use super::{Known, Remote};
+use crate::config::document::Document;
+use crate::http::client::Answer;
+use crate::sys::lock;
+
+/// How often a change is told anew when others change the configuration at the same moment.
+const TRIES: usize = 8;
+/// A question now and then is not worth a seat at the server's.
+const CLOSE: (&str, &str) = ("Connection", "close");
+
+/// What the server says.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::config) enum Fetched {
+    /// This is the board's configuration.
+    Config(Document),
+    /// It has none.
+    Unknown,
+}
+
+impl Remote {
+    /// Asks for the board's configuration. The error is for people.
+    pub(in crate::config) fn fetch(&self) -> Result<Fetched, String> {
+        let outcome = self.ask();
+        lock::lock(&self.state).answered = outcome.is_ok();
+        outcome
+    }
+
+    fn ask(&self) -> Result<Fetched, String> {
+        let (report, known) = {
+            let mut state = lock::lock(&self.state);
+            state.unreported = false;
+            (state.report.headers(), state.known.clone())
+        };
+        let mut headers: Vec<(&str, &str)> = vec![("Accept", "application/json"), CLOSE];
+        headers.extend(report.iter().map(|(name, value)| (*name, value.as_str())));
+        let tag = known.as_ref().and_then(|known| known.tag.as_deref());
+        headers.extend(tag.map(|tag| ("If-None-Match", tag)));
+        let answer = self.get(&headers);
+        let answer = answer.inspect_err(|_| lock::lock(&self.state).unreported = true)?;
+        let document = match (answer.status, known) {
+            (200, _) if answer.whole => Document::from_json(&answer.body)
+                .map_err(|e| format!("{}: not a configuration: {e}", self.url()))?,
+            (304, Some(known)) => known.document,
+            (404, _) => Document::default(),
+            _ => return Err(self.explain(&answer)),
+        };
+        let mut state = lock::lock(&self.state);
+        // As edge-metrics-exporter had it, an empty answer is none.
+        let unregistered = document == Document::default();
+        let was = std::mem::replace(&mut state.unregistered, unregistered);
+        if unregistered {
+            drop(state);
+            if !was {
+                self.ring();
+            }
+            return Ok(Fetched::Unknown);
+        }
+        if answer.status == 200 {
+            state.known = Some(Known {
+                tag: answer.header("ETag").map(str::to_owned),
+                document: document.clone(),
+            });
+        }
+        Ok(Fetched::Config(document))
+    }
+
+    /// Asks the server that answered last, and the next one if it does not.
+    fn get(&self, headers: &[(&str, &str)]) -> Result<Answer, String> {
+        let mut outcome = Err(String::new());
+        for _ in &self.urls {
+            outcome = match self.client.get(self.whole_url(), headers) {
+                Ok(answer) if !matches!(answer.status, 502..=504) => return Ok(answer),
+                Ok(answer) => Err(self.explain(&answer)),
+                Err(error) => Err(error.to_string()),
+            };
+            self.current.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    fn explain(&self, answer: &Answer) -> String {
+        let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
+        let said = said.as_ref().and_then(|said| {
+            ["message", "error"]
+                .iter()
+                .find_map(|key| said.get(*key)?.as_str())
+        });
+        let said: String = said
+            .unwrap_or_default()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(300)
+            .collect();
+        let colon = if said.is_empty() { "" } else { ": " };
+        format!("{}: status {}{colon}{said}", self.url(), answer.status)
+    }
+
+    /// Tells the server what was changed here; a server that does not know the board gets what it gave it last, else
+    /// `local`. `selection` is what the board exports. Gives what the server has then.
+    pub(in crate::config) fn tell(
+        &self,
+        local: impl Fn() -> Result<Document, String>,
+        selection: Option<&Switches>,
+    ) -> Result<Document, String> {
+        for _ in 0..TRIES {
+            let fetched = self.fetch()?;
+            let (told, known) = {
+                let state = lock::lock(&self.state);
+                (state.pending.clone(), state.known.clone())
+            };
+            let tag = known.as_ref().and_then(|known| known.tag.clone());
+            let (mut document, condition) = match (&fetched, known) {
+                (Fetched::Config(document), _) => {
+                    (document.clone(), tag.map(|tag| ("If-Match", tag)))
+                }
+                (Fetched::Unknown, known) => {
+                    let known = known.filter(|known| known.document.read().is_ok());
+                    let document = known.map_or_else(&local, |known| Ok(known.document))?;
+                    (document, Some(("If-None-Match", "*".to_string())))
+                }
+            };
+            document.read().map_err(|why| {
+                format!(
+                    "{}: nothing is told while it is wrong: {}",
+                    self.url(),
+                    why.message
+                )
+            })?;
+            told.merge_into(&mut document, selection);
+            if fetched == Fetched::Config(document.clone()) {
+                self.was_told(&told);
+                return Ok(document);
+            }
+            match self.put(&document, condition) {
+                Ok(Some(())) => {
+                    self.was_told(&told);
+                    return Ok(document);
+                }
+                // Somebody was quicker.
+                Ok(None) => {}
+                Err(why) => return Err(why),
+            }
+        }
+        Err(format!("{}: others change it all the time", self.url()))
+    }
+
+    /// `None`: the condition does not hold.
+    fn put(
+        &self,
+        document: &Document,
+        condition: Option<(&str, String)>,
+    ) -> Result<Option<()>, String> {
+        let body = serde_json::to_vec(document).map_err(|e| e.to_string())?;
+        let report = lock::lock(&self.state).report.headers();
+        let mut headers: Vec<(&str, &str)> = vec![("Content-Type", "application/json"), CLOSE];
+        headers.extend(report.iter().map(|(name, value)| (*name, value.as_str())));
+        headers.extend(
+            condition
+                .as_ref()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
+        let answer = self
+            .client
+            .put(self.whole_url(), &headers, &body)
+            .map_err(|e| e.to_string())?;
+        match answer.status {
+            200..=299 => {
+                let mut state = lock::lock(&self.state);
+                state.unregistered = false;
+                state.known = Some(Known {
+                    tag: answer.header("ETag").map(str::to_owned),
+                    document: document.clone(),
+                });
+                Ok(Some(()))
+            }
+            412 => Ok(None),
+            _ => Err(self.explain(&answer)),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The queue's directory: whose it is, which segments are in it, and how files in it are opened. There may be anything in
+//! it: what is not a plain file, or has no name of ours, is left alone.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+
+/// No segment is larger, or it is not read beyond this.
+pub(super) const MOST_BYTES: u64 = 4 << 20;
+/// Nobody looks at more entries than this.
+const MOST_ENTRIES: usize = 100_000;
+const SUFFIX: &str = ".segment";
+
+/// A directory that is this process's alone, as long as this lives.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Directory {
+    /// Takes a directory, which is made if it is not there. The error says what would help.
+    pub(super) fn take(path: &Path) -> Result<Directory, String> {
+        let cannot = |what: &str, e: io::Error| {
+            let help = match e.raw_os_error() {
+                Some(nix::libc::EACCES | nix::libc::EPERM) => {
+                    ": the user whom the exporter runs as has to be allowed to write there"
+                }
+                Some(nix::libc::EROFS) => ": its file system is mounted read-only",
+                _ => "",
+            };
+            format!("cannot {what} {}: {e}{help}", path.display())
+        };
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o750).create(path);
+        made.map_err(|e| cannot("make the directory", e))?;
+        let file = open(
+            &path.join("lock"),
+            OpenOptions::new().write(true).create(true),
+        );
+        let file = file.map_err(|e| cannot("open the lock in", e))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Directory {
+                path: path.to_path_buf(),
+                _lock: lock,
+            }),
+            Err((_, nix::Error::EAGAIN)) => Err(format!(
+                "{} is another process's queue: give each exporter, and each remote_write, a directory of its own",
+                path.display()
+            )),
+            Err((_, e)) => Err(cannot("lock", e.into())),
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Numbers and sizes of the segments, in order.
+    pub(super) fn segments(&self) -> io::Result<Vec<(u32, u64)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.path)?.take(MOST_ENTRIES).flatten() {
+            let name = entry.file_name();
+            let Some(number) = name.to_str().and_then(number) else {
+                continue;
+            };
+            // Of the entry itself, not of what it may link to.
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_file() => found.push((number, metadata.size())),
+                _ => {}
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Makes a segment's file.
+    pub(super) fn create(&self, number: u32) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        open(
+            &self.segment(number),
+            options.read(true).write(true).create_new(true),
+        )
+    }
+
+    /// Reads a segment from a place on, as far as it goes.
+    pub(super) fn read(&self, number: u32, from: u64, out: &mut Vec<u8>) -> io::Result<()> {
+        use std::io::Seek;
+        let mut file = open(&self.segment(number), OpenOptions::new().read(true))?;
+        file.seek(io::SeekFrom::Start(from))?;
+        let most = MOST_BYTES.saturating_sub(from);
+        file.take(most).read_to_end(out).map(|_| ())
+    }
+
+    /// Takes a segment away.
+    pub(super) fn remove(&self, number: u32) -> io::Result<()> {
+        fs::remove_file(self.segment(number))
+    }
+
+    /// The file that says how far the queue has been sent; `None`: it cannot be written, and is only read.
+    pub(super) fn sent(&self) -> io::Result<File> {
+        let path = self.path.join("sent");
+        let mut options = OpenOptions::new();
+        open(&path, options.read(true).write(true).create(true))
+    }
+
+    /// Has the disk have the names of the files.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn segment(&self, number: u32) -> PathBuf {
+        self.path.join(format!("{number:010}{SUFFIX}"))
+    }
+}
+
+/// Opens a plain file: it follows no link, and waits for nobody at a pipe.
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = O_NOFOLLOW | O_NONBLOCK;
+    let file = options.custom_flags(flags).mode(0o640).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a plain file"));
+    }
+    Ok(file)
+}
+
+/// The number of a segment by its name. The highest ones are left out, so that there is always a next.
+fn number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    let all_digits = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
+    let number = all_digits.then(|| digits.parse::<u32>().ok())??;
+    (number < u32::MAX / 2).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Place;
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_directory_is_one_queues_alone() {
+        let place = Place::new();
+        let path = place.path.join("a/b");
+        let first = Directory::take(&path).unwrap();
+        let error = Directory::take(&path).unwrap_err();
+        assert!(error.contains("another process's queue"), "{error}");
+        drop(first);
+        Directory::take(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_segment_is_left_alone() {
+        let place = Place::new();
+        let directory = Directory::take(&place.path).unwrap();
+        let file = |name: &str| fs::write(place.path.join(name), "x").unwrap();
+        file("0000000007.segment");
+        file("0000000007.segment.old");
+        file("7.segment");
+        file("+000000007.segment");
+        file("4294967295.segment");
+        fs::create_dir(place.path.join("0000000008.segment")).unwrap();
+        symlink("0000000007.segment", place.path.join("0000000009.segment")).unwrap();
+        nix::unistd::mkfifo(
+            &place.path.join("0000000010.segment"),
+            nix::sys::stat::Mode::S_IRWXU,
+        )
+        .unwrap();
+        assert_eq!(directory.segments().unwrap(), [(7, 1)]);
+        let mut out = Vec::new();
+        for number in 8..=10 {
+            assert!(directory.read(number, 0, &mut out).is_err(), "{number}");
+            assert!(directory.create(number).is_err(), "{number}");
+        }
+        directory.read(7, 0, &mut out).unwrap();
+        assert_eq!(out, b"x");
+    }
+
+    #[test]
+    fn a_place_where_no_directory_can_be_is_said() {
+        let place = Place::new();
+        fs::write(place.path.join("file"), "").unwrap();
+        let error = Directory::take(&place.path.join("file/queue")).unwrap_err();
+        assert!(error.contains("cannot make the directory"), "{error}");
+        fs::create_dir_all(place.path.join("queue/lock")).unwrap();
+        let error = Directory::take(&place.path.join("queue")).unwrap_err();
+        assert!(error.contains("cannot open the lock"), "{error}");
+    }
+}

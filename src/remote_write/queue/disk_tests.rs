@@ -1,0 +1,291 @@
+use super::super::testing::{assert_same, block, series, Place, Random};
+use super::*;
+use std::fs::OpenOptions;
+
+const BOOT: BootId = [1; 16];
+const MIB: u64 = 1 << 20;
+
+fn blocks(seed: u64, count: usize) -> Vec<Block> {
+    let mut random = Random::new(seed);
+    let sources = [series("rapl", 3), series("hwmon", 2)];
+    let one = |i: usize| block(&mut random, &sources[i % 2], 10, 1000);
+    (0..count).map(one).collect()
+}
+
+fn open(place: &Place, most_bytes: u64) -> Disk {
+    Disk::open(&place.path, most_bytes, BOOT).unwrap()
+}
+
+fn samples(blocks: &[Block]) -> u64 {
+    blocks.iter().map(|block| block.samples() as u64).sum()
+}
+
+/// Sends everything, and returns it.
+fn drain(disk: &mut Disk, most_samples: usize) -> Vec<Block> {
+    let mut all = Vec::new();
+    loop {
+        let taken = disk.take(most_samples);
+        let Some(last) = taken.last() else {
+            return all;
+        };
+        let end = last.end;
+        let sent = taken.iter().map(|t| t.block.samples() as u64).sum();
+        all.extend(taken.into_iter().map(|taken| taken.block));
+        disk.sent(end, sent);
+    }
+}
+
+fn assert_all_same(back: &[Block], blocks: &[Block]) {
+    assert_eq!(back.len(), blocks.len());
+    back.iter()
+        .zip(blocks)
+        .for_each(|(back, block)| assert_same(back, block));
+}
+
+fn files(place: &Place) -> Vec<String> {
+    let entries = std::fs::read_dir(&place.path).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_goes_in_comes_out_once_in_order_and_leaves_nothing() {
+    let place = Place::new();
+    let mut disk = open(&place, MIB);
+    let all = blocks(1, 400);
+    for some in all.chunks(7) {
+        disk.append(some).unwrap();
+    }
+    assert_eq!(disk.samples(), samples(&all));
+    let on_disk: u64 = files(&place)
+        .iter()
+        .filter(|name| name.ends_with(".segment"))
+        .map(|name| std::fs::metadata(place.path.join(name)).unwrap().len())
+        .sum();
+    assert_eq!(on_disk, disk.bytes());
+    assert_eq!(disk.written(), disk.bytes());
+    // The same until it is said to be sent.
+    let first = disk.take(50);
+    assert_eq!(first.len(), disk.take(50).len());
+    assert_all_same(&drain(&mut disk, 50), &all);
+    assert!(disk.is_empty() && disk.samples() == 0 && disk.bytes() == 0);
+    assert_eq!(files(&place), ["lock", "sent"]);
+    assert_eq!(disk.lost(), Lost::default());
+    // And again.
+    disk.append(&all[..9]).unwrap();
+    assert_all_same(&drain(&mut disk, 1), &all[..9]);
+}
+
+#[test]
+fn what_is_added_while_it_is_read_comes_out_too() {
+    let place = Place::new();
+    let mut disk = open(&place, MIB);
+    let all = blocks(2, 300);
+    let mut back = Vec::new();
+    for (i, block) in all.iter().enumerate() {
+        disk.append(std::slice::from_ref(block)).unwrap();
+        if i % 3 == 0 {
+            let mut taken = disk.take(1);
+            let taken = taken.pop().unwrap();
+            disk.sent(taken.end, taken.block.samples() as u64);
+            back.push(taken.block);
+        }
+    }
+    back.extend(drain(&mut disk, 1000));
+    assert_all_same(&back, &all);
+}
+
+#[test]
+fn a_process_that_was_killed_goes_on_where_it_was() {
+    let place = Place::new();
+    let all = blocks(3, 300);
+    let mut back = Vec::new();
+    for (round, some) in all.chunks(30).enumerate() {
+        let mut disk = open(&place, MIB);
+        disk.append(some).unwrap();
+        if round % 2 == 0 {
+            disk.sync().unwrap();
+        }
+        for _ in 0..20 {
+            let taken = disk.take(1).pop().unwrap();
+            disk.sent(taken.end, taken.block.samples() as u64);
+            back.push(taken.block);
+        }
+        // It is not told to end: what the kernel has been given stays.
+    }
+    let mut disk = open(&place, MIB);
+    assert_eq!(disk.samples(), samples(&all[back.len()..]));
+    back.extend(drain(&mut disk, 1000));
+    assert_all_same(&back, &all);
+}
+
+#[test]
+fn the_oldest_gives_way_at_the_limit_and_is_counted() {
+    let place = Place::new();
+    let mut disk = open(&place, 64 * 1024);
+    let all = blocks(4, 600);
+    for block in &all {
+        disk.append(std::slice::from_ref(block)).unwrap();
+        assert!(disk.bytes() <= 64 * 1024);
+        assert_eq!(
+            disk.samples() + disk.lost().full,
+            samples(&all[..]).min(disk.samples() + disk.lost().full)
+        );
+    }
+    let lost = disk.lost().full;
+    assert!(lost > 0);
+    assert_eq!(disk.samples() + lost, samples(&all));
+    // Less than a sixteenth gives way at a time.
+    assert!(disk.bytes() > 56 * 1024, "{}", disk.bytes());
+    let back = drain(&mut disk, 100);
+    assert_eq!(samples(&back) + lost, samples(&all));
+    assert_all_same(&back, &all[all.len() - back.len()..]);
+}
+
+#[test]
+fn a_limit_that_was_lowered_holds_from_the_start() {
+    let place = Place::new();
+    let mut disk = open(&place, MIB);
+    disk.append(&blocks(5, 1200)).unwrap();
+    let (had, bytes) = (disk.samples(), disk.bytes());
+    assert!(bytes > 100_000);
+    drop(disk);
+    let disk = open(&place, 80_000);
+    assert!((1..=80_000).contains(&disk.bytes()));
+    assert_eq!(disk.samples() + disk.lost().full, had);
+}
+
+#[test]
+fn there_are_never_too_many_files() {
+    let place = Place::new();
+    let one = blocks(6, 1);
+    for _ in 0..MOST_SEGMENTS + 20 {
+        open(&place, MIB).append(&one).unwrap();
+    }
+    assert!(files(&place).len() <= MOST_SEGMENTS + 2);
+    let mut disk = open(&place, MIB);
+    assert!(drain(&mut disk, 1).len() >= MOST_SEGMENTS - 2);
+}
+
+#[test]
+fn damaged_segments_cost_what_is_damaged_and_nothing_waits() {
+    let place = Place::new();
+    let mut random = Random::new(7);
+    for round in 0..60 {
+        let mut disk = open(&place, MIB);
+        let all = blocks(round, 60);
+        disk.append(&all).unwrap();
+        drop(disk);
+        let name = files(&place)
+            .into_iter()
+            .find(|name| name.ends_with(".segment"))
+            .unwrap();
+        let path = place.path.join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        match round % 3 {
+            0 => bytes.truncate(random.below(bytes.len() as u64) as usize),
+            1 => {
+                let at = random.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << random.below(8);
+            }
+            _ => {
+                let at = random.below(bytes.len() as u64) as usize;
+                bytes.splice(at..at, (0..random.below(200)).map(|_| random.next() as u8));
+            }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let mut disk = open(&place, MIB);
+        // What is added now is not touched by it.
+        let more = blocks(round + 1000, 5);
+        disk.append(&more).unwrap();
+        let back = drain(&mut disk, 100);
+        assert_all_same(&back[back.len() - 5..], &more);
+        let lost = samples(&all) + samples(&more) - samples(&back);
+        assert!(disk.lost().damaged <= lost);
+        assert!(disk.is_empty() && disk.samples() == 0);
+    }
+}
+
+#[test]
+fn rubbish_in_the_directory_is_passed_over() {
+    let place = Place::new();
+    std::fs::write(place.path.join("0000000003.segment"), vec![0xe9; 300_000]).unwrap();
+    std::fs::write(place.path.join("0000000004.segment"), "").unwrap();
+    std::fs::create_dir(place.path.join("0000000005.segment")).unwrap();
+    std::fs::write(place.path.join("sent"), "?").unwrap();
+    let mut disk = open(&place, MIB);
+    assert_eq!(disk.samples(), 0);
+    let all = blocks(8, 5);
+    disk.append(&all).unwrap();
+    assert_all_same(&drain(&mut disk, 100), &all);
+    assert!(disk.lost().damaged_records > 0);
+}
+
+#[test]
+fn a_segment_that_vanishes_is_passed_over_and_counted() {
+    let place = Place::new();
+    let all = blocks(9, 40);
+    open(&place, MIB).append(&all[..20]).unwrap();
+    let mut disk = open(&place, MIB);
+    disk.append(&all[20..]).unwrap();
+    drop(std::mem::take(&mut disk.loaded));
+    std::fs::remove_file(place.path.join("0000000001.segment")).unwrap();
+    assert_all_same(&drain(&mut disk, 100), &all[20..]);
+    assert_eq!(disk.lost().damaged, samples(&all[..20]));
+}
+
+#[test]
+fn a_disk_that_takes_no_more_keeps_what_it_has_and_takes_more_later() {
+    let place = Place::new();
+    let mut disk = open(&place, MIB);
+    let all = blocks(10, 40);
+    disk.append(&all[..20]).unwrap();
+    // What a full disk does to a write: not one byte of it, in a file that is there and in one that is not.
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    disk.active.as_mut().unwrap().file = full;
+    let error = disk.append(&all[20..]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    let moved = place.path.with_extension("moved");
+    std::fs::rename(&place.path, &moved).unwrap();
+    assert!(disk.append(&all[20..]).is_err());
+    std::fs::rename(&moved, &place.path).unwrap();
+    disk.append(&all[20..]).unwrap();
+    assert_all_same(&drain(&mut disk, 100), &all);
+    assert_eq!(disk.lost(), Lost::default());
+}
+
+#[test]
+fn what_each_boot_knew_last_of_the_clock_is_known_to_the_next() {
+    let place = Place::new();
+    let mut all = blocks(11, 3);
+    for (block, (nanos, right)) in all.iter_mut().zip([(5, true), (7, true), (1, false)]) {
+        (block.clock.nanos, block.clock.right) = (nanos, right);
+    }
+    let mut disk = open(&place, MIB);
+    disk.append(&all).unwrap();
+    assert_eq!(disk.clock(&BOOT), Some(7));
+    drop(disk);
+    let mut disk = Disk::open(&place.path, MIB, [2; 16]).unwrap();
+    all[0].clock.right = false;
+    disk.append(&all[..1]).unwrap();
+    assert_eq!(disk.clock(&BOOT), Some(7));
+    assert_eq!(disk.clock(&[2; 16]), None);
+    let boots: Vec<_> = disk.take(1000).iter().map(|taken| taken.boot).collect();
+    assert_eq!(boots, [BOOT; 3]);
+}
+
+#[test]
+fn a_place_in_a_segment_that_gave_way_is_no_longer_one() {
+    let place = Place::new();
+    let mut disk = open(&place, 64 * 1024);
+    disk.append(&blocks(12, 10)).unwrap();
+    let taken = disk.take(1).pop().unwrap();
+    disk.append(&blocks(13, 600)).unwrap();
+    let (samples, sent) = (disk.samples(), disk.sent);
+    assert!(sent > taken.end);
+    disk.sent(taken.end, taken.block.samples() as u64);
+    assert_eq!((disk.samples(), disk.sent), (samples, sent));
+}

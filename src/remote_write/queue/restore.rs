@@ -1,0 +1,134 @@
+//! Blocks to batches: what the queue gives, with the stamps that are right as far as is known now.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use super::block::Block;
+use crate::metrics::ABSENT;
+use crate::remote_write::{Batch, Identity, Run};
+
+/// A clock that was set back a little shifts stamps by no more than this, to keep them ascending.
+const MOST_SHIFT_MS: i64 = 10;
+/// More series than any board has. Beyond them it is forgotten what the last stamps were.
+const MOST_SERIES: usize = 100_000;
+
+/// What has left, as far as the next batches must not go back behind it.
+#[derive(Debug, Default)]
+pub(super) struct Restore {
+    /// The last stamp of each series, by the hash of its labels.
+    last: HashMap<u64, i64>,
+    /// Samples that were left out because they would not have been later than what has left.
+    pub(super) set_back: u64,
+}
+
+impl Restore {
+    /// The samples of some blocks, each with how many milliseconds are to be added to its stamps.
+    pub(super) fn batch(&mut self, blocks: &[(&Block, i64)]) -> Batch {
+        if self.last.len() > MOST_SERIES {
+            self.last.clear();
+        }
+        let mut batch = Batch::default();
+        let mut places: HashMap<Arc<Identity>, usize> = HashMap::new();
+        for (block, shift) in blocks {
+            for (series, column) in block.series.iter().zip(&block.columns) {
+                let samples = self.samples(&series.identity, block, column, *shift);
+                let Some((first, _)) = samples.first() else {
+                    continue;
+                };
+                if let Some(place) = places.get(&series.identity) {
+                    if let Some(run) = batch.runs.get_mut(*place) {
+                        run.samples.extend(samples);
+                    }
+                    continue;
+                }
+                places.insert(Arc::clone(&series.identity), batch.runs.len());
+                let to_wall = block.clock.ms().saturating_add(*shift);
+                let start = series.start.map(|start| start.saturating_add(to_wall));
+                batch.runs.push(Run {
+                    series: Arc::clone(&series.identity),
+                    start: start.map(|start| start.min(*first)),
+                    samples,
+                });
+            }
+        }
+        batch
+    }
+
+    fn samples(
+        &mut self,
+        identity: &Identity,
+        block: &Block,
+        column: &[Option<f64>],
+        shift: i64,
+    ) -> Vec<(i64, u64)> {
+        let mut hasher = DefaultHasher::new();
+        identity.labels.hash(&mut hasher);
+        let last = self.last.entry(hasher.finish()).or_insert(i64::MIN);
+        let mut samples = Vec::new();
+        for (stamp, value) in block.stamps.iter().zip(column) {
+            let Some(value) = value else {
+                continue;
+            };
+            let own = stamp.saturating_add(shift);
+            if own <= *last && last.saturating_sub(own) >= MOST_SHIFT_MS {
+                // A mark that comes too late marks nothing any more.
+                self.set_back += u64::from(value.to_bits() != ABSENT.to_bits());
+                continue;
+            }
+            *last = own.max(last.saturating_add(1));
+            samples.push((*last, value.to_bits()));
+        }
+        samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::block::ClockOffset;
+    use super::super::testing::series;
+    use super::*;
+
+    fn block(stamps: &[i64]) -> Block {
+        Block {
+            clock: ClockOffset {
+                nanos: 5_000_000,
+                right: true,
+            },
+            series: series("rapl", 2),
+            stamps: stamps.to_vec(),
+            columns: vec![vec![Some(1.0); stamps.len()]; 2],
+        }
+    }
+
+    fn stamps(batch: &Batch) -> Vec<i64> {
+        batch.runs.first().map_or(vec![], |run| {
+            run.samples.iter().map(|(stamp, _)| *stamp).collect()
+        })
+    }
+
+    #[test]
+    fn blocks_of_one_series_make_one_run() {
+        let (one, two) = (block(&[20_000, 20_001]), block(&[20_100]));
+        let batch = Restore::default().batch(&[(&one, 7), (&two, 7)]);
+        assert_eq!(batch.runs.len(), 2);
+        assert_eq!(stamps(&batch), [20_007, 20_008, 20_107]);
+        // Since 12.345 s after boot, which was at 5 ms.
+        assert_eq!(batch.runs[1].start, Some(12_345 + 5 + 7));
+    }
+
+    #[test]
+    fn no_series_goes_back() {
+        let mut restore = Restore::default();
+        restore.batch(&[(&block(&[1000, 2000]), 0)]);
+        let batch = restore.batch(&[(&block(&[1500, 1992, 3000]), 0)]);
+        // Eight milliseconds are shifted, half a second is not.
+        assert_eq!(stamps(&batch), [2001, 3000]);
+        assert_eq!(restore.set_back, 2);
+        let mut mark = block(&[1500]);
+        mark.columns = vec![vec![Some(ABSENT)]; 2];
+        assert!(restore.batch(&[(&mark, 0)]).is_empty());
+        assert_eq!(restore.set_back, 2);
+    }
+}

@@ -1,0 +1,217 @@
+//! A segment: a header, blocks, and before them which series they have. Each is read without the others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::block::{Base, Block, ClockOffset};
+use super::bytes::Reader;
+use super::record::{self, Item, Kind, Records};
+use super::series::{self, Series, MOST_SERIES, MOST_TEXT};
+
+/// Of how these files are written. Another one is not read.
+pub(super) const VERSION: u8 = 1;
+
+/// Which of its lives a machine was in: the kernel's `boot_id`.
+pub type BootId = [u8; 16];
+
+/// What is true of a whole segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// In which boot it was written. The moments in it are of that.
+    pub boot: BootId,
+    /// What its blocks are written beside.
+    pub base: Base,
+}
+
+impl Header {
+    fn take(bytes: &[u8]) -> Option<Header> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.byte()?;
+        let header = Header {
+            boot: reader.array()?,
+            base: Base {
+                offset: i64::from_le_bytes(reader.array()?),
+                stamp_ms: i64::from_le_bytes(reader.array()?),
+            },
+        };
+        (version == VERSION && reader.rest.is_empty()).then_some(header)
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        record::put(out, Kind::Header, 0, |out| {
+            out.push(VERSION);
+            out.extend(self.boot);
+            out.extend(self.base.offset.to_le_bytes());
+            out.extend(self.base.stamp_ms.to_le_bytes());
+        });
+    }
+}
+
+/// Writes what is in a segment, into bytes.
+#[derive(Debug)]
+pub struct Writer {
+    header: Header,
+    numbers: HashMap<Arc<Series>, u32>,
+    /// How many numbers have been given.
+    given: u32,
+    /// Bytes of the text of all series.
+    text: usize,
+}
+
+impl Writer {
+    /// Begins a segment whose first block will be about this one.
+    pub fn begin(boot: BootId, first: &Block, out: &mut Vec<u8>) -> Writer {
+        let header = Header {
+            boot,
+            base: Base {
+                offset: first.clock.nanos,
+                stamp_ms: first.stamps.first().copied().unwrap_or_default(),
+            },
+        };
+        // Twice: without it nothing of the segment can be read.
+        header.put(out);
+        header.put(out);
+        Writer {
+            header,
+            numbers: HashMap::new(),
+            given: 0,
+            text: 0,
+        }
+    }
+
+    /// Appends a block, and before it the series that no block before had. False: it is too large for this segment, which
+    /// is to be given up, and perhaps for any.
+    pub fn put(&mut self, block: &Block, out: &mut Vec<u8>) -> bool {
+        let begin = out.len();
+        let done = self.put_series(block, out) && self.put_block(block, out);
+        if !done {
+            out.truncate(begin);
+        }
+        done
+    }
+
+    fn put_series(&mut self, block: &Block, out: &mut Vec<u8>) -> bool {
+        let new = block
+            .series
+            .iter()
+            .filter(|series| !self.numbers.contains_key(*series));
+        let new: Vec<_> = new.cloned().collect();
+        self.text += new.iter().map(|series| series.text()).sum::<usize>();
+        if self.text > MOST_TEXT || block.series.len() > MOST_SERIES {
+            return false;
+        }
+        let first = self.given;
+        self.given += new.len() as u32;
+        for (number, series) in (first..).zip(&new) {
+            self.numbers.insert(Arc::clone(series), number);
+        }
+        new.is_empty() || record::put(out, Kind::Series, 0, |out| series::put(out, first, &new))
+    }
+
+    fn put_block(&self, block: &Block, out: &mut Vec<u8>) -> bool {
+        let numbers = block
+            .series
+            .iter()
+            .map(|series| self.numbers.get(series).copied());
+        let Some(numbers) = numbers.collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        record::put(out, Kind::Block, block.samples(), |out| {
+            block.put(out, &numbers, &self.header.base);
+        })
+    }
+}
+
+/// What has been read of a segment so far.
+#[derive(Debug, Default)]
+pub struct Replay {
+    header: Option<Header>,
+    series: HashMap<u32, Arc<Series>>,
+    text: usize,
+}
+
+/// A block as it stands in a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    bytes: &'a [u8],
+    /// Samples in it.
+    pub samples: usize,
+}
+
+/// What [`Replay::next`] finds.
+#[derive(Debug, Clone, Copy)]
+pub enum Found<'a> {
+    /// A block.
+    Block(Stored<'a>),
+    /// Something that cannot be read, with so many samples as far as is known.
+    Damaged(usize),
+}
+
+impl Replay {
+    /// The segment's header, as soon as it has been read.
+    pub fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
+    /// The next block among records.
+    pub fn next<'a>(&mut self, records: &mut Records<'a>) -> Option<Found<'a>> {
+        for item in records {
+            let (kind, samples, bytes) = match item {
+                Item::Record {
+                    kind,
+                    samples,
+                    held,
+                } => (kind, samples, held),
+                Item::Damaged { samples } => return Some(Found::Damaged(samples)),
+            };
+            let good = match kind {
+                Kind::Block => return Some(Found::Block(Stored { bytes, samples })),
+                // The first one counts: it is what the blocks before a second one were written beside.
+                Kind::Header if self.header.is_some() => true,
+                Kind::Header => {
+                    self.header = Header::take(bytes);
+                    self.header.is_some()
+                }
+                Kind::Series => self.learn(bytes),
+            };
+            if !good {
+                return Some(Found::Damaged(0));
+            }
+        }
+        None
+    }
+
+    fn learn(&mut self, bytes: &[u8]) -> bool {
+        let Some((first, all)) = series::take(bytes, MOST_TEXT - self.text) else {
+            return false;
+        };
+        for (number, series) in (first..).zip(all) {
+            // A number is used once: one that comes again is of what has been read before.
+            self.series.entry(number).or_insert_with(|| {
+                self.text = (self.text + series.text()).min(MOST_TEXT);
+                Arc::new(series)
+            });
+        }
+        true
+    }
+
+    /// The block itself. `None`: it says what cannot be, or one of its series is lost.
+    pub fn block(&self, stored: &Stored<'_>) -> Option<Block> {
+        let base = &self.header?.base;
+        let block = Block::take(stored.bytes, base, |number| {
+            self.series.get(&number).cloned()
+        })?;
+        (block.samples() == stored.samples).then_some(block)
+    }
+
+    /// What it says of the wall clock.
+    pub fn clock(&self, stored: &Stored<'_>) -> Option<ClockOffset> {
+        Block::clock_of(stored.bytes, &self.header?.base)
+    }
+}
+
+#[cfg(test)]
+#[path = "segment_tests.rs"]
+mod tests;
+#[cfg(test)]
+pub(super) use tests::in_another_boot;

@@ -1,0 +1,412 @@
+use super::super::testing::Place;
+use super::*;
+use crate::metrics::{is_absent, Desc, Group, Policy, Readings, Registry, SeriesId, WallClock};
+use crate::remote_write::Labels;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// 2026-11-21T00:00:00Z, in nanoseconds.
+const TODAY: i64 = 1_795_219_200_000_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// A board with one source of two series, whose clocks are ours.
+struct Board {
+    place: Place,
+    registry: Arc<Registry>,
+    group: Arc<Group>,
+    ids: Vec<SeriesId>,
+    generation: u64,
+    now: Arc<AtomicU64>,
+    /// Wall clock less boot time.
+    offset: Arc<AtomicI64>,
+    clock: WallClock,
+    read: u64,
+}
+
+impl Board {
+    fn new() -> Board {
+        let registry = Arc::new(Registry::new(Policy::All));
+        let group = registry.add_group(0, "rapl", vec![]);
+        group.history().limit(Duration::from_secs(3600), 1 << 20);
+        let ids = ["a", "b"].map(|name| group.series(&Desc::gauge(name, ""), &[]));
+        let now = Arc::new(AtomicU64::new(1000 * SECOND));
+        let offset = Arc::new(AtomicI64::new(TODAY));
+        let (of_now, of_offset) = (Arc::clone(&now), Arc::clone(&offset));
+        let clock = WallClock::new(move || {
+            let boot = of_now.load(Ordering::Relaxed);
+            (
+                BootTime(boot),
+                boot as i64 + of_offset.load(Ordering::Relaxed),
+            )
+        });
+        Board {
+            place: Place::new(),
+            generation: group.new_generation(),
+            ids: ids.into(),
+            registry,
+            group,
+            now,
+            offset,
+            clock,
+            read: 0,
+        }
+    }
+
+    fn now(&self) -> BootTime {
+        BootTime(self.now.load(Ordering::Relaxed))
+    }
+
+    /// Reads the meter so often, once a second.
+    fn seconds(&mut self, count: u64) {
+        let mut out = Readings::new(5.0);
+        for _ in 0..count {
+            self.now.fetch_add(SECOND, Ordering::Relaxed);
+            out.begin(self.now());
+            self.read += 1;
+            out.set(self.ids[0], self.read as f64);
+            out.set(self.ids[1], -(self.read as f64));
+            self.group.publish(self.generation, &out);
+        }
+    }
+
+    fn state(&self) -> State {
+        let memory = MemoryFeed::new(Arc::clone(&self.registry), Labels::default(), self.now());
+        let settings = Settings {
+            directory: self.place.path.join("queue"),
+            bytes: 1 << 20,
+            sync_interval: Duration::from_secs(10),
+        };
+        State::new(memory, settings, self.now())
+    }
+
+    fn next(&self, state: &mut State) -> Option<Arc<Batch>> {
+        let most = Most {
+            samples: 50,
+            readings: usize::MAX,
+        };
+        state.next(&self.clock.offset()?, self.now(), most)
+    }
+
+    /// Delivers everything; the values and stamps of the first series.
+    fn deliver(&self, state: &mut State) -> Vec<(i64, f64)> {
+        let mut all = Vec::new();
+        while let Some(batch) = self.next(state) {
+            assert_eq!(self.next(state), Some(Arc::clone(&batch)));
+            let run = batch.runs.iter().find(|run| run.series.labels[0].1 == "a");
+            let samples = run.into_iter().flat_map(|run| run.samples.iter());
+            all.extend(samples.map(|(stamp, bits)| (*stamp, f64::from_bits(*bits))));
+            state.done();
+        }
+        all
+    }
+
+    fn flush(&self, state: &mut State) {
+        state.flush(self.clock.offset().as_ref(), self.now(), false);
+    }
+
+    fn segments(&self) -> usize {
+        let entries = std::fs::read_dir(self.place.path.join("queue")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".segment")).count()
+    }
+
+    /// What the first series had: a value a second, with stamps by the clock as it is now.
+    fn expected(&self, values: std::ops::RangeInclusive<u64>) -> Vec<(i64, f64)> {
+        let offset = self.offset.load(Ordering::Relaxed);
+        let stamp = |n: u64| ((1000 + n) * SECOND) as i64 + offset;
+        values.map(|n| (stamp(n) / 1_000_000, n as f64)).collect()
+    }
+}
+
+fn lost(state: &State) -> Vec<(&'static str, u64)> {
+    let mut losses = state.losses();
+    losses.retain(|(_, samples)| *samples > 0);
+    losses
+}
+
+#[test]
+fn a_receiver_that_is_well_costs_no_write() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    let mut all = Vec::new();
+    for _ in 0..100 {
+        board.seconds(5);
+        board.flush(&mut state);
+        all.extend(board.deliver(&mut state));
+    }
+    assert_eq!(all, board.expected(1..=500));
+    assert_eq!(board.segments(), 0);
+    assert_eq!(state.figures().written_bytes, 0);
+    state.flush(board.clock.offset().as_ref(), board.now(), true);
+    assert_eq!(state.figures().written_bytes, 0);
+}
+
+#[test]
+fn what_is_not_sent_in_time_is_written_and_outlasts_the_process() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    board.seconds(3);
+    assert_eq!(board.deliver(&mut state), board.expected(1..=3));
+    // The receiver goes away; then the process is killed, at any moment.
+    let mut writes = 0;
+    for _ in 0..50 {
+        board.seconds(1);
+        let before = state.figures().written_bytes;
+        board.flush(&mut state);
+        writes += u64::from(state.figures().written_bytes > before);
+    }
+    // One write in about eight seconds.
+    assert!((5..=8).contains(&writes), "{writes}");
+    let killed_at = board.read;
+    std::mem::forget(state);
+    std::fs::rename(board.place.path.join("queue"), board.place.path.join("old")).unwrap();
+    let copied = board.place.path.join("queue");
+    std::fs::create_dir(&copied).unwrap();
+    for entry in std::fs::read_dir(board.place.path.join("old")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copied.join(path.file_name().unwrap())).unwrap();
+    }
+    // The next one has what was not written in another process's memory: nothing.
+    board.group.history().limit(Duration::ZERO, 0);
+    let mut state = board.state();
+    let all = board.deliver(&mut state);
+    let last = all.len() as u64 + 3;
+    assert_eq!(all, board.expected(4..=last));
+    assert!(killed_at - last <= 10, "{last} of {killed_at}");
+    assert_eq!(board.segments(), 0);
+    assert_eq!(lost(&state), []);
+}
+
+#[test]
+fn order_holds_from_disk_to_memory_while_more_is_read() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    let mut all = Vec::new();
+    board.seconds(100);
+    board.flush(&mut state);
+    assert_eq!(board.segments(), 1);
+    while all.len() < 400 {
+        board.seconds(3);
+        board.flush(&mut state);
+        if let Some(batch) = board.next(&mut state) {
+            let samples = batch.runs[0].samples.iter();
+            all.extend(samples.map(|(stamp, bits)| (*stamp, f64::from_bits(*bits))));
+            // What is on its way is written meanwhile, if it takes long.
+            board.seconds(9);
+            board.flush(&mut state);
+            state.done();
+        }
+    }
+    all.extend(board.deliver(&mut state));
+    assert_eq!(all, board.expected(1..=board.read));
+    assert_eq!(state.pending(), Pending::default());
+    assert_eq!(board.segments(), 0);
+}
+
+#[test]
+fn what_is_on_its_way_when_it_is_written_is_sent_once() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    board.seconds(9);
+    let batch = board.next(&mut state).unwrap();
+    assert_eq!(batch.len(), 18);
+    board.flush(&mut state);
+    assert_eq!(board.segments(), 1);
+    assert_eq!(state.pending().samples, 0);
+    state.done();
+    assert_eq!(board.segments(), 0);
+    board.seconds(9);
+    assert_eq!(board.deliver(&mut state), board.expected(10..=18));
+}
+
+#[test]
+fn what_was_read_before_the_clock_was_set_comes_out_right_after_a_restart_too() {
+    let mut board = Board::new();
+    board.offset.store(-500 * SECOND as i64, Ordering::Relaxed);
+    let mut state = board.state();
+    board.seconds(20);
+    assert!(board.next(&mut state).is_none());
+    board.flush(&mut state);
+    assert_eq!(board.segments(), 1);
+    drop(state);
+    board.group.history().limit(Duration::ZERO, 0);
+    let mut state = board.state();
+    assert!(board.next(&mut state).is_none());
+    board.offset.store(TODAY + 123_456_789, Ordering::Relaxed);
+    assert_eq!(board.deliver(&mut state), board.expected(1..=20));
+    assert_eq!(lost(&state), []);
+}
+
+#[test]
+fn a_clock_that_is_set_before_anything_has_left_moves_all_of_it() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    for step in [0, 3_600_000_000_000, -7_200_000_000_000, 250_000] {
+        board.offset.fetch_add(step, Ordering::Relaxed);
+        board.seconds(20);
+        board.flush(&mut state);
+        board.seconds(2);
+    }
+    // A quarter of a millisecond is no change.
+    board.offset.fetch_sub(250_000, Ordering::Relaxed);
+    assert_eq!(board.deliver(&mut state), board.expected(1..=88));
+    assert_eq!(lost(&state), []);
+}
+
+#[test]
+fn after_a_step_back_no_series_goes_back_and_what_is_left_out_is_counted() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    board.seconds(20);
+    board.deliver(&mut state);
+    board.offset.fetch_sub(5_500_000_000, Ordering::Relaxed);
+    board.seconds(20);
+    board.flush(&mut state);
+    assert_eq!(board.deliver(&mut state), board.expected(26..=40));
+    assert_eq!(lost(&state), [("clock_set_back", 10)]);
+}
+
+/// Has what is on disk come from another boot, whose name is not this one's.
+fn reboot(board: &Board) {
+    for entry in std::fs::read_dir(board.place.path.join("queue")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "segment")
+        {
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, super::super::segment::in_another_boot(&bytes)).unwrap();
+        }
+    }
+    board.now.store(30 * SECOND, Ordering::Relaxed);
+    board.group.history().limit(Duration::ZERO, 0);
+}
+
+#[test]
+fn samples_of_an_earlier_boot_have_the_clock_that_it_had_last() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    // First an hour late, then right.
+    board.offset.fetch_sub(3_600_000_000_000, Ordering::Relaxed);
+    board.seconds(20);
+    board.flush(&mut state);
+    board.offset.fetch_add(3_600_000_000_000, Ordering::Relaxed);
+    board.seconds(20);
+    board.flush(&mut state);
+    drop(state);
+    let expected = board.expected(1..=40);
+    reboot(&board);
+    board
+        .offset
+        .fetch_add(5000 * SECOND as i64, Ordering::Relaxed);
+    let mut state = board.state();
+    assert_eq!(board.deliver(&mut state), expected);
+    assert_eq!(lost(&state), []);
+}
+
+#[test]
+fn samples_of_an_earlier_boot_whose_clock_was_never_right_are_counted_and_left() {
+    let mut board = Board::new();
+    board.offset.store(0, Ordering::Relaxed);
+    let mut state = board.state();
+    board.seconds(20);
+    board.flush(&mut state);
+    drop(state);
+    reboot(&board);
+    board.offset.store(TODAY, Ordering::Relaxed);
+    let mut state = board.state();
+    assert_eq!(board.deliver(&mut state), []);
+    assert_eq!(lost(&state), [("clock_never_set", 40)]);
+    assert_eq!(board.segments(), 0);
+}
+
+#[test]
+fn an_earlier_boot_that_seems_to_be_of_the_future_waits_for_the_clock_but_not_for_ever() {
+    for in_time in [true, false] {
+        let mut board = Board::new();
+        let mut state = board.state();
+        board.seconds(20);
+        board.flush(&mut state);
+        drop(state);
+        let expected = board.expected(1..=20);
+        reboot(&board);
+        // Without a battery the clock stands where it was saved last, until NTP sets it.
+        board
+            .offset
+            .fetch_sub(1000 * SECOND as i64, Ordering::Relaxed);
+        let mut state = board.state();
+        assert!(board.next(&mut state).is_none());
+        if in_time {
+            board
+                .offset
+                .fetch_add(3000 * SECOND as i64, Ordering::Relaxed);
+            assert_eq!(board.deliver(&mut state), expected);
+        } else {
+            board.now.fetch_add(601 * SECOND, Ordering::Relaxed);
+            assert_eq!(board.deliver(&mut state), []);
+            assert_eq!(lost(&state), [("clock_never_set", 40)]);
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_leaves_the_queue_in_memory_until_it_can() {
+    let mut board = Board::new();
+    let path = board.place.path.join("queue");
+    std::fs::write(&path, "in the way").unwrap();
+    let mut state = board.state();
+    board.seconds(20);
+    board.flush(&mut state);
+    assert!(!state.figures().ok);
+    assert_eq!(board.deliver(&mut state), board.expected(1..=20));
+    std::fs::remove_file(&path).unwrap();
+    board.seconds(40);
+    board.flush(&mut state);
+    assert!(state.figures().ok && board.segments() == 1);
+    // It goes away while it is used, with all that is in it.
+    std::fs::remove_dir_all(&path).unwrap();
+    state.disk.as_mut().unwrap().sent(
+        Position {
+            segment: 7,
+            offset: 0,
+        },
+        0,
+    );
+    board.seconds(40);
+    board.flush(&mut state);
+    assert!(!state.figures().ok);
+    assert_eq!(board.deliver(&mut state), board.expected(61..=100));
+}
+
+#[test]
+fn what_was_on_disk_at_the_start_is_given_block_by_block() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    for _ in 0..5 {
+        board.seconds(10);
+        board.flush(&mut state);
+    }
+    drop(state);
+    board.group.history().limit(Duration::ZERO, 0);
+    let mut state = board.state();
+    for _ in 0..5 {
+        assert_eq!(board.next(&mut state).unwrap().len(), 20);
+        state.done();
+    }
+    assert!(board.next(&mut state).is_none());
+}
+
+#[test]
+fn at_the_end_what_was_not_sent_is_written_with_the_marks_that_it_ends() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    board.seconds(3);
+    state.finish();
+    state.flush(board.clock.offset().as_ref(), board.now(), true);
+    drop(state);
+    board.group.history().limit(Duration::ZERO, 0);
+    board.now.fetch_add(SECOND, Ordering::Relaxed);
+    let mut state = board.state();
+    let all = board.deliver(&mut state);
+    assert_eq!(all[..3], board.expected(1..=3));
+    assert!(all.len() == 4 && all[3].0 == all[2].0 + 1 && is_absent(all[3].1));
+}

@@ -1,0 +1,522 @@
+//! A board and its central server, both real: whose configuration counts when, and how a change goes either way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod config_server_support;
+mod support;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use config_server_support::{command, Central};
+use edge_metrics_exporter::http::{bind, Limits, Method, Request, Response, Server};
+use serde_json::{json, Value};
+use support::{exporter, get, on_board, post, wait_until, Exporter, TempDir};
+
+/// The board's metrics that these tests switch.
+const POWER: &str = "power_watts";
+const VOLTS: &str = "voltage_volts";
+
+/// A board that is called edge-07.
+struct Board {
+    dir: TempDir,
+    file: PathBuf,
+    url: String,
+}
+
+impl Board {
+    fn new(config: &str, url: &str) -> Board {
+        let dir = TempDir::new();
+        let file = dir.write("config.yaml", &format!("hostname: edge-07\n{config}"));
+        Board {
+            dir,
+            file,
+            url: url.to_string(),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = exporter();
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/orange_pi_axp");
+        on_board(&mut command, &fixture);
+        command
+            .arg("--config")
+            .arg(&self.file)
+            .env("CONFIG_SERVER_URL", &self.url)
+            .env("CONFIG_TIMEOUT", "1");
+        command
+    }
+
+    fn start(&self) -> Exporter {
+        Exporter::start(&mut self.command())
+    }
+
+    /// What was changed and is not told yet.
+    fn unsent(&self) -> PathBuf {
+        self.dir.path().join(".config.yaml.unsent")
+    }
+}
+
+fn health(exporter: &Exporter) -> Value {
+    serde_json::from_slice(&get(exporter.management, "/health").body).unwrap()
+}
+
+fn in_force(exporter: &Exporter) -> Value {
+    serde_json::from_slice(&get(exporter.management, "/config").body).unwrap()
+}
+
+/// Has the configuration loaded again, as often as that may be.
+fn reload(exporter: &Exporter) -> support::Answer {
+    wait_until("a reload is due", || {
+        let answer = post(exporter.management, "/reload", "");
+        (answer.status != 429).then_some(answer)
+    })
+}
+
+fn switch(exporter: &Exporter, name: &str, on: bool) {
+    wait_until("the metric is known", || {
+        let answer = post(
+            exporter.management,
+            "/metrics/enable",
+            &json!({name: on}).to_string(),
+        );
+        assert!([200, 400].contains(&answer.status), "{}", answer.text());
+        (answer.status == 200).then_some(())
+    });
+}
+
+fn url(central: &Central) -> String {
+    format!("http://{}", central.address)
+}
+
+/// A server at the address that another one had.
+fn again(dir: &Path, address: SocketAddr) -> Central {
+    let mut command = command(dir.to_str().unwrap());
+    command.args(["--web.listen-address", &address.to_string()]);
+    Central::of(&mut command)
+}
+
+/// An address where nobody listens, and later somebody will.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+const SERVERS: &str =
+    r#"{"device_type":"orange_pi","interval":0.2,"metrics":{"power_watts":true}}"#;
+
+#[test]
+fn the_servers_configuration_counts() {
+    let dir = TempDir::new();
+    let central = Central::start(dir.path());
+    central.send("PUT", "/config/edge-07", SERVERS);
+    let board = Board::new("interval: 9\n", &url(&central));
+    let mut exporter = board.start();
+    exporter.wait_for_log("configuration: http://");
+    assert_eq!(in_force(&exporter)["interval"], 0.2);
+    let config = &health(&exporter)["config"];
+    assert_eq!(config["source"], "server", "{config}");
+    assert!(config["path"]
+        .as_str()
+        .unwrap()
+        .ends_with("/config/edge-07"));
+    // The file is as its owner wrote it, but for the metrics that were found.
+    let file = std::fs::read_to_string(&board.file).unwrap();
+    assert!(
+        file.starts_with("hostname: edge-07\ninterval: 9\n"),
+        "{file}"
+    );
+    // The server knows where the board is, and that it took what it was given.
+    let device = wait_until("the board has said where it is", || {
+        let device = central.device("edge-07");
+        (device["port"] == exporter.metrics.port()).then_some(device)
+    });
+    assert_eq!(device["reload_port"], exporter.management.port());
+    assert_eq!(device["status"], "healthy");
+    let target = format!("127.0.0.1:{}", exporter.metrics.port());
+    assert_eq!(central.json("/sd")[0]["targets"][0], target);
+    assert_eq!(exporter.value("exporter_config_server_up"), Some(1.0));
+    // A change there is told to the board at once, and what it does not touch runs on.
+    let threads = exporter.status("Threads");
+    let put = central.send("PATCH", "/config/edge-07", r#"{"interval":0.4}"#);
+    assert_eq!(config_server_support::body(&put)["reload_triggered"], true);
+    wait_until("the change is in force", || {
+        (in_force(&exporter)["interval"] == 0.4).then_some(())
+    });
+    assert!(exporter.status("Threads") <= threads + 2);
+}
+
+#[test]
+fn a_board_that_polls_finds_changes_by_itself() {
+    let dir = TempDir::new();
+    let central = Central::start(dir.path());
+    // Its management is off: it cannot be told.
+    let config = json!({"device_type": "orange_pi", "config_poll": 0.1, "interval": 1});
+    central.send("PUT", "/config/edge-07", &config.to_string());
+    let board = Board::new("", &url(&central));
+    let exporter = board.start();
+    // What somebody edits in the store tells nobody.
+    for interval in [2, 3] {
+        let config = format!("device_type: orange_pi\nconfig_poll: 0.1\ninterval: {interval}\n");
+        std::fs::write(dir.path().join("edge-07.yaml"), config).unwrap();
+        wait_until("the change is in force", || {
+            (in_force(&exporter)["interval"] == interval).then_some(())
+        });
+    }
+    wait_until("most answers are that nothing has changed", || {
+        let metrics = central.get("/metrics").text();
+        let unchanged =
+            "config_server_requests_total{method=\"GET\",route=\"/config/{device_id}\",status=\"304\"}";
+        (support::value(&metrics, unchanged)? >= 5.0).then_some(())
+    });
+}
+
+#[test]
+fn without_a_server_the_file_counts_until_it_is_there() {
+    let address = free_address();
+    let board = Board::new("interval: 9\n", &format!("http://{address}"));
+    let mut exporter = board.start();
+    exporter.wait_for_log("fallback: the local configuration is in force");
+    assert_eq!(in_force(&exporter)["interval"], 9);
+    assert_eq!(health(&exporter)["config"]["source"], "file");
+    assert_eq!(exporter.value("exporter_config_server_up"), Some(0.0));
+    // A reload is not refused because of it.
+    assert_eq!(reload(&exporter).status, 200);
+    let dir = TempDir::new();
+    dir.write("edge-07.yaml", "device_type: orange_pi\ninterval: 0.3\n");
+    let _central = again(dir.path(), address);
+    wait_until("the server's configuration is in force", || {
+        (in_force(&exporter)["interval"] == 0.3).then_some(())
+    });
+    exporter.wait_for_log("the central server answers again");
+    assert_eq!(health(&exporter)["config_server"]["answered"], true);
+    // The server gone, a reload keeps what it said last.
+    drop(_central);
+    assert_eq!(reload(&exporter).status, 200);
+    exporter.wait_for_log("fallback: what is in force stays so");
+    assert_eq!(in_force(&exporter)["interval"], 0.3);
+}
+
+#[test]
+fn a_server_that_hangs_delays_the_start_and_no_more() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let board = Board::new(
+        "interval: 9\n",
+        &format!("http://{}", silent.local_addr().unwrap()),
+    );
+    let mut exporter = board.start();
+    exporter.wait_for_log("no whole answer within 1 s");
+    exporter.wait_for_log("fallback");
+    assert_eq!(in_force(&exporter)["interval"], 9);
+}
+
+#[test]
+fn a_board_that_the_server_does_not_know_registers_itself() {
+    let dir = TempDir::new();
+    let central = Central::start(dir.path());
+    let board = Board::new(
+        "# mine\ninterval: 9\nina260: {i2c_bus: 0x1}\n",
+        &url(&central),
+    );
+    let mut exporter = board.start();
+    exporter.wait_for_log("fallback");
+    wait_until("the board is registered", || {
+        (central.get("/config/edge-07").status == 200).then_some(())
+    });
+    let config = central.json("/config/edge-07");
+    assert_eq!(
+        (&config["interval"], &config["hostname"]),
+        (&json!(9), &json!("edge-07"))
+    );
+    assert!(config["device_type"].is_string(), "{config}");
+    wait_until("it is found", || {
+        let target = format!("127.0.0.1:{}", exporter.metrics.port());
+        (central.json("/sd")[0]["targets"][0] == target).then_some(())
+    });
+    // A server that lost everything is given it again.
+    central.send("PATCH", "/config/edge-07", r#"{"interval":0.5}"#);
+    wait_until("the change is in force", || {
+        (in_force(&exporter)["interval"] == 0.5).then_some(())
+    });
+    central.send("DELETE", "/config/edge-07", "");
+    assert_eq!(reload(&exporter).status, 200);
+    wait_until("the board is registered again", || {
+        (central.get("/config/edge-07").status == 200).then_some(())
+    });
+    assert_eq!(central.json("/config/edge-07")["interval"], 0.5);
+    assert_eq!(in_force(&exporter)["interval"], 0.5);
+
+    // A password is not for everybody who reads the server.
+    let secret = Board::new(
+        "shelly: {host: 127.0.0.1, password: hunter2}\n",
+        &url(&central),
+    );
+    std::fs::write(
+        &secret.file,
+        "hostname: edge-08\nshelly: {host: \"127.0.0.1:9\", password: hunter2}\n",
+    )
+    .unwrap();
+    let mut exporter = secret.start();
+    exporter.wait_for_log("does not register itself");
+    assert_eq!(central.get("/config/edge-08").status, 404);
+    assert!(!exporter.log().contains("hunter2"));
+}
+
+#[test]
+fn what_is_switched_on_the_board_arrives_and_overwrites_nothing() {
+    let dir = TempDir::new();
+    let central = Central::start(dir.path());
+    central.send("PUT", "/config/edge-07", SERVERS);
+    let board = Board::new("metrics: {}\n", &url(&central));
+    let exporter = board.start();
+    let metric = |name: &str| central.json("/config/edge-07")["metrics"][name].clone();
+    switch(&exporter, VOLTS, true);
+    wait_until("the switch arrives", || {
+        (metric(VOLTS) == true).then_some(())
+    });
+    assert_eq!(
+        (metric(POWER), &central.json("/config/edge-07")["interval"]),
+        (json!(true), &json!(0.2))
+    );
+    assert!(exporter.scrape().contains("\nvoltage_volts{"));
+    // In the file too, for the time when the server is away.
+    let file = std::fs::read_to_string(&board.file).unwrap();
+    assert!(file.contains("voltage_volts: true"), "{file}");
+
+    // Both change something: the server all but the metrics that are switched here.
+    let held = std::fs::read_to_string(dir.path().join("edge-07.yaml")).unwrap();
+    let edited = held
+        .replace("interval: 0.2", "interval: 0.7")
+        .replace("power_watts: true", "power_watts: false");
+    std::fs::write(dir.path().join("edge-07.yaml"), edited).unwrap();
+    switch(&exporter, VOLTS, false);
+    wait_until("the switch arrives", || {
+        (metric(VOLTS) == false).then_some(())
+    });
+    assert_eq!(
+        (metric(POWER), &central.json("/config/edge-07")["interval"]),
+        (json!(false), &json!(0.7))
+    );
+    wait_until("the board follows", || {
+        let config = in_force(&exporter);
+        (config["interval"] == 0.7 && config["metrics"][POWER] == false).then_some(())
+    });
+    assert_eq!(health(&exporter)["config_server"]["unsent"], 0);
+    assert!(!board.unsent().exists());
+}
+
+#[test]
+fn what_is_switched_while_the_server_is_away_outlasts_a_restart() {
+    let dir = TempDir::new();
+    let central = Central::start(dir.path());
+    central.send("PUT", "/config/edge-07", SERVERS);
+    let board = Board::new("", &url(&central));
+    let mut exporter = board.start();
+    exporter.wait_for_log("configuration: http://");
+    let address = central.address;
+    central.kill();
+    switch(&exporter, VOLTS, true);
+    switch(&exporter, POWER, true);
+    switch(&exporter, POWER, false);
+    wait_until("it is kept", || {
+        let unsent = std::fs::read_to_string(board.unsent()).ok()?;
+        (unsent.contains("\"power_watts\":false") && unsent.contains("\"voltage_volts\":true"))
+            .then_some(())
+    });
+    assert!(exporter.value("exporter_config_server_unsent") >= Some(2.0));
+    drop(exporter);
+    let mut exporter = board.start();
+    exporter.wait_for_log("fallback");
+    let central = again(dir.path(), address);
+    wait_until("the switches arrive", || {
+        let metrics = &central.json("/config/edge-07")["metrics"];
+        (metrics[VOLTS] == true && metrics[POWER] == false).then_some(())
+    });
+    wait_until("nothing is left to tell", || {
+        (!board.unsent().exists()).then_some(())
+    });
+    wait_until("they are in force", || {
+        let metrics = &in_force(&exporter)["metrics"];
+        (metrics[VOLTS] == true && metrics[POWER] == false).then_some(())
+    });
+}
+
+/// A central server that answers what it is told to.
+struct Stub {
+    server: Server,
+    asked: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Stub {
+    fn new(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Stub {
+        let asked: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let notes = Arc::clone(&asked);
+        let handler = move |request: &Request| {
+            notes.lock().unwrap().push(request.clone());
+            answer(request)
+        };
+        let listener = bind("127.0.0.1:0").unwrap();
+        let server = Server::start(listener, Arc::new(handler), Limits::default()).unwrap();
+        Stub { server, asked }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/base/", self.server.local_addr())
+    }
+
+    fn heard(&self, what: &str, wanted: impl Fn(&Request) -> bool) -> Request {
+        wait_until(what, || {
+            self.asked
+                .lock()
+                .unwrap()
+                .iter()
+                .find(|r| wanted(r))
+                .cloned()
+        })
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_and_the_last_good_one_kept() {
+    let answer = Arc::new(Mutex::new(SERVERS.to_string()));
+    let shared = Arc::clone(&answer);
+    let stub = Stub::new(move |request| match request.method {
+        Method::Get => Response::new(200, "application/json", shared.lock().unwrap().clone()),
+        _ => Response::text(403, "no"),
+    });
+    let board = Board::new("interval: 9\n", &stub.url());
+    let mut exporter = board.start();
+    exporter.wait_for_log("configuration: http://");
+    assert_eq!(in_force(&exporter)["interval"], 0.2);
+    let asked = stub.heard("the first question", |r| r.path == "/base/config/edge-07");
+    assert!(asked.header("Exporter-Version").is_some());
+    for (wrong, words) in [
+        (
+            r#"{"device_type":"orange_pi","interval":"fast"}"#,
+            "interval",
+        ),
+        (r#"{"device_type":"toaster"}"#, "toaster"),
+        (r#"{"port":7,"reload_port":7}"#, "two"),
+    ] {
+        *answer.lock().unwrap() = wrong.to_string();
+        let reload = reload(&exporter);
+        assert_eq!(reload.status, 422, "{}", reload.text());
+        assert!(reload.text().contains(words), "{}", reload.text());
+        assert_eq!(in_force(&exporter)["interval"], 0.2);
+        let health = health(&exporter);
+        assert!(
+            health["config"]["error"].as_str().unwrap().contains(words),
+            "{health}"
+        );
+        // The server hears of it.
+        stub.heard("why it was refused", |r| {
+            r.header("Exporter-Refused")
+                .is_some_and(|why| why.contains(words))
+        });
+    }
+    // What is no answer at all changes nothing either, and neither does an empty one.
+    for nonsense in ["<html>", "[1]", "{", "{}", "null"] {
+        *answer.lock().unwrap() = nonsense.to_string();
+        reload(&exporter);
+        assert_eq!(in_force(&exporter)["interval"], 0.2, "{nonsense}");
+        *answer.lock().unwrap() = SERVERS.to_string();
+        assert_eq!(reload(&exporter).status, 200);
+        assert_eq!(in_force(&exporter)["interval"], 0.2);
+    }
+}
+
+#[test]
+fn a_wrong_configuration_at_the_start_is_not_the_end() {
+    let stub = Stub::new(|_| Response::new(200, "application/json", r#"{"interval":"fast"}"#));
+    let board = Board::new("interval: 9\n", &stub.url());
+    let mut exporter = board.start();
+    exporter.wait_for_log("the central server's configuration is refused");
+    exporter.wait_for_log("fallback");
+    assert_eq!(in_force(&exporter)["interval"], 9);
+    stub.heard("why it was refused", |r| {
+        r.header("Exporter-Refused").is_some()
+    });
+    // Nothing to start with at all ends it, and says both reasons.
+    std::fs::write(&board.file, "interval: slow\n").unwrap();
+    let output = board.command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("no configuration: ") && said.contains("slow") && said.contains("fast"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_token_from_a_file_is_sent_and_never_shown() {
+    let stub = Stub::new(|request| match request.header("Authorization") {
+        Some("Bearer s3cret") => Response::new(200, "application/json", SERVERS),
+        _ => Response::error(401, "Unauthorized", "who are you?"),
+    });
+    let board = Board::new("", "");
+    let token = board.dir.write("token", "s3cret\n");
+    let config = format!(
+        "hostname: edge-07\nconfig_server:\n  url: {}\n  authorization: {{credentials_file: {}}}\n",
+        stub.url(),
+        token.display()
+    );
+    std::fs::write(&board.file, config).unwrap();
+    let mut exporter = board.start();
+    exporter.wait_for_log("configuration: http://");
+    std::fs::write(&token, "wrong\n").unwrap();
+    assert_eq!(reload(&exporter).status, 200);
+    exporter.wait_for_log("status 401: who are you?");
+    assert_eq!(in_force(&exporter)["interval"], 0.2);
+    assert!(!exporter.log().contains("s3cret"), "{}", exporter.log());
+}
+
+#[test]
+fn a_server_that_takes_no_changes_is_complained_of_once() {
+    let stub = Stub::new(|request| match request.method {
+        Method::Get => Response::new(200, "application/json", SERVERS).with_header("ETag", "\"1\""),
+        _ => Response::error(403, "Forbidden", "not from there"),
+    });
+    let board = Board::new("", &stub.url());
+    let mut exporter = board.start();
+    exporter.wait_for_log("configuration: http://");
+    switch(&exporter, VOLTS, true);
+    let put = stub.heard("the switch is told", |r| r.method == Method::Put);
+    assert_eq!(put.header("If-Match"), Some("\"1\""));
+    assert!(String::from_utf8_lossy(&put.body).contains("\"voltage_volts\":true"));
+    exporter.wait_for_log("status 403: not from there");
+    let puts = || {
+        stub.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|r| r.method == Method::Put)
+            .count()
+    };
+    wait_until("it is told again", || (puts() >= 2).then_some(()));
+    assert_eq!(
+        exporter.log().matches("not from there").count(),
+        1,
+        "{}",
+        exporter.log()
+    );
+    // It holds here nevertheless, also after a reload.
+    assert_eq!(reload(&exporter).status, 200);
+    assert_eq!(in_force(&exporter)["metrics"][VOLTS], true);
+}
+
+#[test]
+fn wrong_settings_of_the_environment_are_said() {
+    let board = Board::new("", "localhost:8080");
+    let output = board.command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("CONFIG_SERVER_URL"), "{said}");
+    let board = Board::new("", "http://127.0.0.1:1");
+    std::fs::write(&board.file, "hostname: a name\n").unwrap();
+    let output = board.command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("set `hostname`"), "{said}");
+}

@@ -1,0 +1,332 @@
+//! `docs/metrics.md` is what the exporter really exports: of the fixture boards, of Shelly plugs, of a device by UDP, of RAPL under
+//! the pyJoules names, and of itself. `UPDATE_EXPECT=1 cargo test --test metrics_doc` writes it anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod shelly_support;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use shelly_support::{fixture, Auth, Plug};
+use support::{exporter, get, on_board, wait_until, Exporter, TempDir};
+
+/// Names that differ in a number or a rail are one row: the beginning, the end, and how the row is called.
+const ALIKE: &[(&str, &str, &str)] = &[
+    (
+        "jetson_cpu_core",
+        "_usage_percent",
+        "jetson_cpu_core{N}_usage_percent",
+    ),
+    (
+        "jetson_cpu_core",
+        "_freq_mhz",
+        "jetson_cpu_core{N}_freq_mhz",
+    ),
+    ("jetson_cpu_core", "_status", "jetson_cpu_core{N}_status"),
+    ("jetson_gpu_freq", "_mhz", "jetson_gpu_freq{N}_mhz"),
+    (
+        "jetson_power_",
+        "_avg_watts",
+        "jetson_power_{rail}_avg_watts",
+    ),
+    ("jetson_power_", "_watts", "jetson_power_{rail}_watts"),
+    ("jetson_temp_", "_celsius", "jetson_temp_{zone}_celsius"),
+    (
+        "shelly_energy_minute_",
+        "_mwh",
+        "shelly_energy_minute_{N}_mwh",
+    ),
+    (
+        "shelly_energy_returned_minute_",
+        "_mwh",
+        "shelly_energy_returned_minute_{N}_mwh",
+    ),
+];
+
+/// The sections: what their names begin with, and what is said of them. A name is in the first that fits.
+const SECTIONS: &[(&str, &[&str], &str)] = &[
+    (
+        "NVIDIA Jetson",
+        &["jetson_"],
+        "By tegrastats or INA3221, under the names of the Python edge-metrics-exporter.",
+    ),
+    ("Raspberry Pi", &["rpi_"], "What the firmware says."),
+    ("NVIDIA GPUs", &["nvidia_", "gpu_"], "By nvidia-smi."),
+    ("Shelly", &["shelly_", "power_voltage_volts", "power_current_amps"], "By HTTP, of plugs, switches and energy meters."),
+    (
+        "A device by UDP",
+        &["powerexporter_"],
+        "Under the names of prometheus-power-exporter.",
+    ),
+    (
+        "RAPL as pyJoules",
+        &["pyjoules_"],
+        "With the presets of those names; `rapl: {metric: ...}` gives them any other.",
+    ),
+    (
+        "The exporter itself",
+        &["exporter_", "process_"],
+        "Off with `self_metrics: false`.",
+    ),
+    (
+        "Every kind of board",
+        &[""],
+        "The same names, whatever was measured. With the labels `device_type` and `hostname`, as are those of the other boards.",
+    ),
+];
+
+#[derive(Default)]
+struct Family {
+    kind: String,
+    help: String,
+    labels: BTreeSet<String>,
+    sources: BTreeSet<String>,
+}
+
+#[derive(Default)]
+struct Found(BTreeMap<String, Family>);
+
+impl Found {
+    /// Takes what a scrape says.
+    fn take(&mut self, text: &str) {
+        for line in text.lines() {
+            if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' '))
+            {
+                self.family(name).help = help_of(name, help);
+            } else if let Some((name, kind)) =
+                line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' '))
+            {
+                self.family(name).kind = kind.to_string();
+            } else if let Some((name, rest)) = line.split_once('{') {
+                let labels = rest.rsplit_once('}').unwrap().0;
+                let family = self.family(name);
+                for (label, value) in pairs(labels) {
+                    if label == "source" {
+                        family.sources.insert(value);
+                    }
+                    if !matches!(label.as_str(), "device_type" | "hostname") {
+                        family.labels.insert(label);
+                    }
+                }
+            }
+        }
+    }
+
+    fn family(&mut self, name: &str) -> &mut Family {
+        let row = alike(name).map_or(name, |(row, _)| row);
+        self.0.entry(row.to_string()).or_default()
+    }
+}
+
+/// The row of names like this one, and what is its own in it.
+fn alike(name: &str) -> Option<(&'static str, &str)> {
+    ALIKE.iter().find_map(|(begin, end, row)| {
+        let own = name.strip_prefix(begin)?.strip_suffix(end)?;
+        (!own.is_empty()).then_some((*row, own))
+    })
+}
+
+/// A help that holds for the whole row: `{N}` for the number, `{rail}` for the rail.
+fn help_of(name: &str, help: &str) -> String {
+    let Some((row, own)) = alike(name) else {
+        return help.to_string();
+    };
+    let place = &row[row.find('{').unwrap()..=row.find('}').unwrap()];
+    match help.to_lowercase().rfind(own) {
+        Some(at) => format!("{}{place}{}", &help[..at], &help[at + own.len()..]),
+        None => help.to_string(),
+    }
+}
+
+/// The labels of a line, none of whose values here has a quote or a comma in it.
+fn pairs(labels: &str) -> Vec<(String, String)> {
+    let pair = |label: &str| {
+        let (name, value) = label.split_once("=\"")?;
+        Some((name.to_string(), value.trim_end_matches('"').to_string()))
+    };
+    labels.split("\",").filter_map(pair).collect()
+}
+
+fn boards() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards");
+    let mut boards: Vec<_> = std::fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    boards.sort();
+    boards
+}
+
+/// Takes whatever is pushed to it, for as long as the test runs.
+fn receiver() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = BufReader::new(connection.unwrap());
+            let mut length = 0;
+            let mut line = String::new();
+            while connection.read_line(&mut line).is_ok_and(|n| n > 2) {
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let _ = connection.read_exact(&mut vec![0; length]);
+            let now = httpdate();
+            let answer =
+                format!("HTTP/1.1 204 No Content\r\nDate: {now}\r\nConnection: close\r\n\r\n");
+            let _ = connection.get_mut().write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+/// Now, as HTTP writes it.
+fn httpdate() -> String {
+    let date = Command::new("date")
+        .args(["-u", "+%a, %d %b %Y %H:%M:%S GMT"])
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap();
+    String::from_utf8(date.stdout).unwrap().trim().to_string()
+}
+
+/// What is exported that no board's fixture tree has: plugs, a device by UDP, remote write, statistics of a window.
+fn of_the_network(found: &mut Found) {
+    let temp = TempDir::new();
+    let gen1 = Plug::start(
+        &fixture("gen1_plug_s.shelly"),
+        &fixture("gen1_plug_s.status"),
+        Auth::None,
+    );
+    let gen2 = Plug::start(
+        &fixture("gen2_plus_plug_s.shelly"),
+        &fixture("gen2_pro_4pm.status"),
+        Auth::None,
+    );
+    let meter = Plug::start(
+        &fixture("gen2_plus_plug_s.shelly"),
+        &fixture("gen2_pro_3em.status"),
+        Auth::None,
+    );
+    let config = format!(
+        "device_type: shelly\ninterval: 0.2\nhistory: {{window_statistics: true}}\n\
+         shelly:\n  devices:\n  - host: \"{}\"\n    name: a\n  - host: \"{}\"\n    name: b\n  - host: \"{}\"\n    name: c\n\
+         udp: {{host: 127.0.0.1, port: 9, voltage: 5, start_at_zero: true}}\n\
+         remote_write:\n  - url: http://{}/\n    name: main\n    queue_config: {{batch_send_deadline: 100ms}}\n",
+        gen1.address, gen2.address, meter.address, receiver()
+    );
+    let config = temp.write("config.yaml", &config);
+    let mut command = exporter();
+    on_board(&mut command, temp.path());
+    let exporter = Exporter::start(command.arg("--config").arg(config));
+    get(exporter.metrics, "/multirate?consumer=a");
+    wait_until("all of it is there", || {
+        let text = exporter.scrape();
+        let all = [
+            "shelly_power_total_watts{",
+            "power_watts_max{",
+            "energy_window_joules{",
+            "exporter_remote_write_requests_total{",
+            "exporter_remote_write_lag_seconds{",
+            "exporter_remote_write_clock_skew_seconds{",
+            "device=\"a\"",
+            "device=\"b\"",
+            "device=\"c\"",
+        ];
+        all.iter()
+            .all(|word| text.contains(word))
+            .then(|| found.take(&text))
+    });
+}
+
+fn of_preset(found: &mut Found, preset: &str, last: &str) {
+    let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/lattepanda");
+    let mut command = exporter();
+    on_board(&mut command, &board);
+    let exporter = Exporter::start(command.arg(preset));
+    wait_until("it has measured", || {
+        let text = exporter.scrape();
+        text.contains(last).then(|| found.take(&text))
+    });
+}
+
+fn document(mut families: BTreeMap<String, Family>) -> String {
+    let mut sections = Vec::new();
+    for (title, begins, about) in SECTIONS {
+        let (rows, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = families
+            .into_iter()
+            .partition(|(name, _)| begins.iter().any(|begin| name.starts_with(begin)));
+        families = rest;
+        sections.push((title, about, rows));
+    }
+    // What all boards have comes first.
+    sections.rotate_right(1);
+    let mut text = "# Metrics\n\nMade by `UPDATE_EXPECT=1 cargo test --test metrics_doc` out of what is really exported; a test \
+                    compares it. A value that could not be read is not there.\n"
+        .to_string();
+    for (title, about, rows) in sections {
+        if rows.is_empty() {
+            continue;
+        }
+        write!(text, "\n## {title}\n\n{about}\n\n| metric | labels | type | meaning |\n| --- | --- | --- | --- |\n").unwrap();
+        for (name, family) in rows {
+            let labels: Vec<_> = family.labels.iter().map(|l| format!("`{l}`")).collect();
+            let sources: Vec<_> = family.sources.into_iter().collect();
+            let of = match sources.as_slice() {
+                [] => String::new(),
+                sources => format!(" ({})", sources.join(", ")),
+            };
+            let help = family.help.replace('|', "\\|");
+            writeln!(
+                text,
+                "| `{name}` | {} | {} | {help}{of} |",
+                labels.join(" "),
+                family.kind
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn the_metrics_are_those_of_the_document() {
+    let mut found = Found::default();
+    for board in boards() {
+        found.take(&std::fs::read_to_string(board.join("expected.prom")).unwrap());
+    }
+    of_the_network(&mut found);
+    of_preset(
+        &mut found,
+        "pyjoules-simple",
+        "pyjoules_simple_measurement_duration_seconds",
+    );
+    of_preset(
+        &mut found,
+        "pyjoules-multirate",
+        "pyjoules_multirate_measurement_duration_seconds",
+    );
+    let text = document(found.0);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    let new: Vec<_> = text
+        .lines()
+        .filter(|l| !expected.lines().any(|e| e == *l))
+        .collect();
+    assert!(
+        text == expected,
+        "docs/metrics.md is out of date (UPDATE_EXPECT=1 cargo test --test metrics_doc); new in it:\n{}",
+        new.join("\n")
+    );
+}

@@ -1,0 +1,638 @@
+//! How a sender behaves: the cases about retries, negotiation and errors of the sender suites of prometheus/compliance
+//! (remotewrite/sender, of 2.0 now and of 1.0 before), under their names, and what they leave out.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "remote_write_support/mod.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_metrics_exporter::metrics::WallClock;
+use edge_metrics_exporter::sys::clock::{both, BootTime};
+use support::{answer, status, wait_until, written, Answer, Board, Receiver, Request};
+
+const SECOND: &str = "    protobuf_message: io.prometheus.write.v2.Request\n";
+
+fn stamps(request: &Request, name: &str) -> Vec<i64> {
+    let message = request.message();
+    let series = message.series.iter().filter(|s| s.name() == name);
+    series
+        .flat_map(|s| s.samples.iter().map(|s| s.stamp))
+        .collect()
+}
+
+/// A receiver that answers so at first, and then takes everything.
+fn at_first(first: Answer) -> Receiver {
+    Receiver::new(move |n, _| if n == 0 { first.clone() } else { written(1000) })
+}
+
+mod retries {
+    use super::*;
+
+    /// The same samples come again, and with them nothing is lost.
+    fn is_sent_again(first: Answer) {
+        let receiver = at_first(first);
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("now", 1.0)]);
+        let requests = receiver.wait_for(2);
+        assert_eq!(requests[0].body, requests[1].body);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        let numbers = board.numbers();
+        assert_eq!((numbers.retries, numbers.requests["stored"]), (1, 1));
+        assert!(numbers.dropped.values().all(|n| *n == 0), "{numbers:?}");
+    }
+
+    /// What was refused does not come again, and what follows does.
+    fn is_not_sent_again(first: Answer, reason: &str) {
+        let receiver = at_first(first);
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("now", 1.0)]);
+        let refused = stamps(&receiver.wait_for(1)[0], "now");
+        board.publish(&[("now", 2.0)]);
+        let requests = receiver.wait_for(2);
+        assert!(!stamps(&requests[1], "now").contains(&refused[0]));
+        wait_until("it is counted", || {
+            (board.dropped(reason) == 1).then_some(())
+        });
+        assert_eq!(board.numbers().retries, 0);
+    }
+
+    /// `Retries500` of the first suite too.
+    #[test]
+    fn retry_on_500() {
+        is_sent_again(status(500));
+    }
+
+    #[test]
+    fn retry_on_502() {
+        is_sent_again(status(502));
+    }
+
+    #[test]
+    fn retry_on_503() {
+        is_sent_again(answer(503, "Retry-After: 0\r\n", "busy"));
+    }
+
+    #[test]
+    fn retry_on_504() {
+        is_sent_again(status(504));
+    }
+
+    #[test]
+    fn may_retry_on_429() {
+        is_sent_again(status(429));
+    }
+
+    /// `Retries400` of the first suite too.
+    #[test]
+    fn no_retry_on_400() {
+        is_not_sent_again(
+            answer(400, "Retry-After: 1\r\n", "out of order"),
+            "http_400",
+        );
+    }
+
+    #[test]
+    fn no_retry_on_401() {
+        is_not_sent_again(status(401), "http_401");
+    }
+
+    #[test]
+    fn no_retry_on_404() {
+        is_not_sent_again(status(404), "http_404");
+    }
+
+    #[test]
+    fn no_retry_on_413() {
+        is_not_sent_again(status(413), "http_413");
+    }
+
+    #[test]
+    fn no_retry_on_429_if_so_configured() {
+        let receiver = at_first(status(429));
+        let queue = "    queue_config: {retry_on_http_429: false, batch_send_deadline: 20ms}\n";
+        let mut board = Board::new(&receiver, queue);
+        board.publish(&[("now", 1.0)]);
+        wait_until("it is dropped", || {
+            (board.dropped("http_429") == 1).then_some(())
+        });
+    }
+
+    #[test]
+    fn a_receiver_is_waited_for_as_it_asks() {
+        let receiver = at_first(answer(503, "Retry-After: 1\r\n", ""));
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("now", 1.0)]);
+        let requests = receiver.wait_for(2);
+        assert!(requests[1].at - requests[0].at >= Duration::from_secs(1));
+    }
+}
+
+mod backoff {
+    use super::*;
+
+    /// `exponential_backoff_on_retries`, `backoff_required`, `backoff_max_delay`, `backoff_with_jitter`: no wait is
+    /// shorter than three quarters of what it is to be. (How long they are at most is tested where they are made.)
+    #[test]
+    fn backoff_required() {
+        let receiver = Receiver::new(|n, _| status(if n < 6 { 500 } else { 204 }));
+        let queue = "    queue_config: {batch_send_deadline: 20ms, min_backoff: 20ms, max_backoff: 160ms}\n";
+        let mut board = Board::new(&receiver, queue);
+        board.publish(&[("x", 1.0)]);
+        let requests = receiver.wait_for(7);
+        let waits = requests.windows(2).map(|w| (w[1].at - w[0].at).as_millis());
+        for (wait, least) in waits.zip([15, 30, 60, 120, 120, 120]) {
+            assert!(wait >= least, "{wait} ms instead of {least} ms");
+        }
+        assert!(requests.iter().all(|r| r.body == requests[0].body));
+    }
+}
+
+mod fallback {
+    use super::*;
+
+    fn versions(requests: &[Request]) -> Vec<bool> {
+        requests.iter().map(Request::is_second).collect()
+    }
+
+    /// A receiver of the first generation, which answers 2.0 so.
+    fn first_generation(answer: Answer) -> Receiver {
+        Receiver::new(move |_, request| match request.is_second() {
+            true => answer.clone(),
+            false => status(204),
+        })
+    }
+
+    /// `retry_with_different_version`, `fallback_header_changes`, `accept_success_after_fallback`,
+    /// `persistent_fallback_choice`.
+    fn falls_back_for_good(answer: Answer) {
+        let receiver = first_generation(answer);
+        let mut board = Board::new(&receiver, SECOND);
+        for i in 0..3 {
+            board.publish(&[("x", f64::from(i))]);
+            receiver.wait_for(i as usize + 2);
+        }
+        let requests = receiver.wait_for(4);
+        assert_eq!(versions(&requests), [true, false, false, false]);
+        assert_eq!(requests[0].message().of("x").samples.len(), 1);
+        assert_eq!(
+            stamps(&requests[0], "x"),
+            stamps(&requests[1], "x"),
+            "nothing is lost"
+        );
+        let types: BTreeSet<_> = requests
+            .iter()
+            .map(|r| r.header("Content-Type").unwrap())
+            .collect();
+        assert_eq!(types.len(), 2);
+        wait_until("all is sent", || (board.numbers().sent == 3).then_some(()));
+        assert_eq!(board.numbers().retries, 0);
+    }
+
+    #[test]
+    fn fallback_on_415_unsupported_media_type() {
+        falls_back_for_good(status(415));
+    }
+
+    /// As Prometheus 2.x answers what it cannot decode.
+    #[test]
+    fn fallback_on_400_of_a_1_x_receiver() {
+        falls_back_for_good(answer(400, "", "snappy: corrupt input"));
+    }
+
+    /// As Prometheus 2.42 answers: it reads an empty message, and stores nothing.
+    #[test]
+    fn fallback_on_204_that_stored_nothing() {
+        falls_back_for_good(status(204));
+    }
+
+    #[test]
+    fn no_fallback_on_2xx() {
+        let receiver = Receiver::willing();
+        let mut board = Board::new(&receiver, SECOND);
+        for i in 0..3 {
+            board.publish(&[("x", f64::from(i))]);
+            receiver.wait_for(i as usize + 1);
+        }
+        assert_eq!(versions(&receiver.requests()), [true, true, true]);
+    }
+
+    /// `TestContentTypeNegotiation`, `rw1_version_header`, `rw1_content_type`: who is told 1.0 is never asked for 2.0.
+    #[test]
+    fn rw1_version_header() {
+        let receiver = at_first(status(500));
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        assert_eq!(versions(&receiver.wait_for(2)), [false, false]);
+    }
+
+    #[test]
+    fn no_fallback_when_2_0_is_spoken_and_samples_are_bad() {
+        let receiver = Receiver::new(|n, _| match n {
+            1 => answer(
+                400,
+                "X-Prometheus-Remote-Write-Samples-Written: 0\r\n",
+                "bad",
+            ),
+            _ => written(1),
+        });
+        let mut board = Board::new(&receiver, SECOND);
+        for i in 0..3 {
+            board.publish(&[("x", f64::from(i))]);
+            receiver.wait_for(i as usize + 1);
+        }
+        assert_eq!(versions(&receiver.wait_for(3)), [true, true, true]);
+        assert_eq!(board.dropped("http_400"), 1);
+    }
+}
+
+mod response {
+    use super::*;
+
+    fn is_a_success(answer: Answer) {
+        let receiver = Receiver::new(move |_, _| answer.clone());
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        board.publish(&[("x", 2.0)]);
+        wait_until("so is the next", || {
+            (board.numbers().sent == 2).then_some(())
+        });
+        assert_eq!(receiver.requests().len(), 2);
+    }
+
+    #[test]
+    fn handle_204_no_content() {
+        is_a_success(status(204));
+    }
+
+    /// `ignore_response_body_on_success`, `handle_empty_response`.
+    #[test]
+    fn handle_200_ok() {
+        is_a_success(answer(200, "", "error: out of order, retry, 500"));
+    }
+
+    #[test]
+    fn process_written_count_headers() {
+        let receiver = Receiver::new(|_, _| written(2));
+        let mut board = Board::new(&receiver, SECOND);
+        board.publish(&[("x", 1.0), ("y", 1.0), ("z", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 2).then_some(()));
+        assert_eq!(board.dropped("not_written"), 1);
+    }
+
+    /// What was written is not sent again.
+    #[test]
+    fn handle_partial_write_response() {
+        let written = "X-Prometheus-Remote-Write-Samples-Written: 2\r\n";
+        let receiver = Receiver::new(|_, _| answer(400, written, "1 of 3 is bad"));
+        let mut board = Board::new(&receiver, SECOND);
+        board.publish(&[("x", 1.0), ("y", 1.0), ("z", 1.0)]);
+        wait_until("it is counted", || {
+            (board.dropped("http_400") == 1).then_some(())
+        });
+        assert_eq!((board.numbers().sent, receiver.requests().len()), (2, 1));
+    }
+
+    /// `handle_missing_written_headers` too: then nothing was written.
+    #[test]
+    fn handle_large_error_body() {
+        let body = "detailed error information; ".repeat(40_000);
+        let receiver = Receiver::new(move |_, _| answer(400, "", &body));
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is counted", || {
+            (board.dropped("http_400") == 1).then_some(())
+        });
+        board.publish(&[("x", 1.0)]);
+        wait_until("it goes on", || {
+            (board.dropped("http_400") == 2).then_some(())
+        });
+    }
+}
+
+mod errors {
+    use super::*;
+
+    fn is_survived(first: &'static str) {
+        let receiver = at_first(Answer(first.to_string()));
+        let mut board = Board::new(&receiver, "    remote_timeout: 300ms\n");
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        assert_eq!(board.numbers().requests["failed"], 1);
+    }
+
+    #[test]
+    fn handle_connection_refused() {
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let url = format!("http://{address}/api/v1/write");
+        let mut board = Board::with_clock(&url, "", WallClock::default());
+        board.publish(&[("x", 1.0)]);
+        let held = wait_until("it waits", || {
+            let numbers = board.numbers();
+            (numbers.pending == 1).then_some(numbers)
+        });
+        assert_eq!(held.sent, 0);
+    }
+
+    #[test]
+    fn dns_resolution_failure() {
+        let url = "http://no-such-receiver.invalid/api/v1/write";
+        let mut board = Board::with_clock(url, "", WallClock::default());
+        board.publish(&[("x", 1.0)]);
+        wait_until("it waits", || (board.numbers().pending == 1).then_some(()));
+    }
+
+    #[test]
+    fn invalid_url_scheme() {
+        let text = "remote_write:\n  - url: ftp://h/\n";
+        assert!(edge_metrics_exporter::config::parse(text).is_err());
+    }
+
+    /// The connection is closed without an answer: `handle_partial_write`, `sender_continues_after_errors`.
+    #[test]
+    fn handle_partial_write() {
+        is_survived("");
+    }
+
+    #[test]
+    fn handle_timeout() {
+        is_survived("HTTP/1.1 204 No Content\r\n");
+    }
+
+    /// It has said that it has them: to send them again would store them twice.
+    #[test]
+    fn a_success_whose_body_breaks_off_is_one() {
+        let receiver = at_first(Answer(
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx".into(),
+        ));
+        let mut board = Board::new(&receiver, "    remote_timeout: 300ms\n");
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        assert_eq!(receiver.requests().len(), 1);
+    }
+
+    #[test]
+    fn handle_malformed_response() {
+        is_survived("NONSENSE\r\n\r\n");
+    }
+
+    #[test]
+    fn handle_invalid_status_code() {
+        let receiver = at_first(status(999));
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+    }
+}
+
+mod bad_samples {
+    use super::*;
+
+    /// A receiver that refuses every request that has one of these stamps of a series, as Prometheus 2.42 does.
+    fn picky(bad: impl Fn(&str, usize, f64) -> bool + Send + 'static) -> Receiver {
+        Receiver::new(move |_, request| {
+            let message = request.message();
+            let refused = message.series.iter().any(|series| {
+                let mut samples = series.samples.iter().enumerate();
+                samples.any(|(i, sample)| bad(series.name(), i, sample.value()))
+            });
+            status(if refused { 400 } else { 204 })
+        })
+    }
+
+    fn hundred_readings_of_ten() -> Board {
+        let mut board = Board::silent();
+        let names: Vec<String> = (0..10).map(|i| format!("metric_{i}")).collect();
+        for reading in 0..100 {
+            let values: Vec<_> = names
+                .iter()
+                .map(|n| (n.as_str(), f64::from(reading)))
+                .collect();
+            board.publish(&values);
+        }
+        board
+    }
+
+    #[test]
+    fn one_bad_sample_costs_no_other() {
+        let receiver = picky(|name, _, value| name == "metric_7" && value == 33.0);
+        let mut board = hundred_readings_of_ten();
+        board.send_to(&receiver.url(), "", WallClock::default());
+        wait_until("the rest is sent", || {
+            (board.numbers().sent == 999).then_some(())
+        });
+        assert_eq!(board.dropped("http_400"), 1);
+        assert!(
+            receiver.requests().len() < 40,
+            "{}",
+            receiver.requests().len()
+        );
+    }
+
+    #[test]
+    fn one_bad_series_costs_no_other() {
+        let receiver = picky(|name, _, _| name == "metric_3");
+        let mut board = hundred_readings_of_ten();
+        board.send_to(&receiver.url(), "", WallClock::default());
+        wait_until("the rest is sent", || {
+            (board.numbers().sent == 900).then_some(())
+        });
+        wait_until("the bad is dropped", || {
+            (board.dropped("http_400") == 100).then_some(())
+        });
+    }
+
+    /// The search has an end, and the next time it is shorter.
+    #[test]
+    fn a_receiver_that_refuses_everything_is_not_swamped() {
+        let receiver = Receiver::new(|_, _| status(400));
+        let mut board = hundred_readings_of_ten();
+        board.send_to(&receiver.url(), "", WallClock::default());
+        wait_until("all is dropped", || {
+            (board.dropped("http_400") == 1000).then_some(())
+        });
+        let first = receiver.requests().len();
+        assert!(first <= 129, "{first}");
+        for _ in 0..3 {
+            board.publish(&[("metric_1", 1.0), ("metric_2", 1.0), ("metric_3", 1.0)]);
+        }
+        wait_until("they are dropped too", || {
+            (board.dropped("http_400") >= 1009).then_some(())
+        });
+        assert!(receiver.requests().len() - first <= 3 * 3 + 10);
+    }
+
+    #[test]
+    fn what_is_too_old_is_not_sent() {
+        let receiver = Receiver::willing();
+        let mut board = Board::silent();
+        board.publish(&[("x", 1.0)]);
+        std::thread::sleep(Duration::from_millis(400));
+        board.publish(&[("x", 2.0)]);
+        let queue = "    queue_config: {sample_age_limit: 300ms, batch_send_deadline: 20ms}\n";
+        board.send_to(&receiver.url(), queue, WallClock::default());
+        wait_until("the young one is sent", || {
+            (board.numbers().sent == 1).then_some(())
+        });
+        assert_eq!(board.dropped("too_old"), 1);
+        assert_eq!(receiver.samples("x")[0].1, 2.0);
+    }
+}
+
+mod clocks {
+    use super::*;
+
+    /// A clock that is so many seconds wrong.
+    fn clock() -> (WallClock, Arc<AtomicI64>) {
+        let wrong = Arc::new(AtomicI64::new(0));
+        let of_clock = Arc::clone(&wrong);
+        let clock = WallClock::new(move || {
+            let (boot, wall): (BootTime, i64) = both();
+            (
+                boot,
+                wall + of_clock.load(Ordering::Relaxed) * 1_000_000_000,
+            )
+        });
+        (clock, wrong)
+    }
+
+    fn date(seconds: i64) -> String {
+        // Any receiver's clock: the seconds of ours.
+        let wall = edge_metrics_exporter::sys::clock::wall_seconds() + seconds;
+        let day = wall / 86_400;
+        let (mut year, mut rest) = (1970, day);
+        let leap = |year: i64| year % 4 == 0;
+        while rest >= 365 + i64::from(leap(year)) {
+            rest -= 365 + i64::from(leap(year));
+            year += 1;
+        }
+        let lengths = [
+            31,
+            28 + i64::from(leap(year)),
+            31,
+            30,
+            31,
+            30,
+            31,
+            31,
+            30,
+            31,
+            30,
+            31,
+        ];
+        let mut month = 0;
+        while rest >= lengths[month] {
+            rest -= lengths[month];
+            month += 1;
+        }
+        let names = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let (hour, minute, second) = (wall / 3600 % 24, wall / 60 % 60, wall % 60);
+        format!(
+            "Xxx, {:02} {} {year} {hour:02}:{minute:02}:{second:02} GMT",
+            rest + 1,
+            names[month]
+        )
+    }
+
+    #[test]
+    fn nothing_leaves_while_the_clock_is_plainly_wrong() {
+        let receiver = Receiver::willing();
+        let (clock, wrong) = clock();
+        wrong.store(-50 * 365 * 86_400, Ordering::Relaxed);
+        let mut board = Board::with_clock(&receiver.url(), "", clock);
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is held", || board.numbers().held.then_some(()));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(receiver.requests().is_empty());
+        wrong.store(0, Ordering::Relaxed);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        let now = edge_metrics_exporter::sys::clock::wall_nanos() / 1_000_000;
+        let stamp = receiver.samples("x")[0].0;
+        assert!(
+            (now - 60_000..=now).contains(&stamp),
+            "stamped late, and right"
+        );
+    }
+
+    #[test]
+    fn nothing_leaves_while_the_receivers_clock_differs() {
+        let receiver = Receiver::willing();
+        receiver.set_date(&date(0));
+        let (clock, wrong) = clock();
+        wrong.store(7200, Ordering::Relaxed);
+        let mut board = Board::with_clock(&receiver.url(), "", clock);
+        board.publish(&[("x", 1.0)]);
+        let skew = wait_until("it is held", || {
+            let numbers = board.numbers();
+            numbers.held.then_some(numbers.skew_ms).flatten()
+        });
+        assert!((7_190_000..7_210_000).contains(&skew), "{skew}");
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(receiver.requests().is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_is_found_out_before_anything_leaves() {
+        let receiver = Receiver::new(|_, _| answer(204, &format!("Date: {}\r\n", date(0)), ""));
+        receiver.set_date(&date(0));
+        let (clock, wrong) = clock();
+        let mut board = Board::with_clock(&receiver.url(), "", clock);
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        wrong.store(3600, Ordering::Relaxed);
+        board.publish(&[("x", 2.0)]);
+        wait_until("it is held", || board.numbers().held.then_some(()));
+        let now = edge_metrics_exporter::sys::clock::wall_nanos() / 1_000_000;
+        assert!(receiver.samples("x").iter().all(|(stamp, _)| *stamp <= now));
+    }
+}
+
+mod handing_over {
+    use super::*;
+
+    /// A sender with other settings goes on where the one before was, whatever it was doing.
+    #[test]
+    fn nothing_is_lost_between_two_senders() {
+        let code = Arc::new(AtomicU16::new(503));
+        let of_receiver = Arc::clone(&code);
+        let receiver = Receiver::new(move |_, _| status(of_receiver.load(Ordering::Relaxed)));
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        receiver.wait_for(2);
+        let sender = board.sender.take().unwrap();
+        let entry = sender.entry().clone();
+        let feed = sender.hand_over().unwrap();
+        board.publish(&[("x", 2.0)]);
+        code.store(204, Ordering::Relaxed);
+        let clock = Arc::new(WallClock::default());
+        let next = edge_metrics_exporter::remote_write::Sender::start(entry, feed, clock);
+        board.sender = Some(next.unwrap());
+        wait_until("both are sent", || {
+            (board.numbers().sent == 2).then_some(())
+        });
+    }
+
+    /// The end does not wait for a receiver that never answers.
+    #[test]
+    fn a_silent_receiver_does_not_hold_up_the_end() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        let mut board = Board::with_clock(&url, "", WallClock::default());
+        board.publish(&[("x", 1.0)]);
+        let (_connection, _) = silent.accept().unwrap();
+        let sender = board.sender.take().unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_millis(300);
+        sender.finish(deadline);
+        sender.join(deadline);
+    }
+}

@@ -1,0 +1,311 @@
+//! Remote write from outside: the real binary, a board of files, a receiver on loopback.
+#![allow(
+    clippy::type_complexity,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+#[path = "remote_write_support/mod.rs"]
+mod receiver;
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use receiver::{written, Receiver, Request};
+use support::{exporter, on_board, request, wait_until, Exporter, TempDir};
+
+const ZONE: &str = "sys/class/thermal/thermal_zone0";
+
+fn board(config: &str) -> (TempDir, Command) {
+    let board = TempDir::new();
+    board.write("proc/sys/kernel/hostname", "edge-01\n");
+    board.write(&format!("{ZONE}/type"), "cpu\n");
+    board.write(&format!("{ZONE}/temp"), "41500\n");
+    let path = board.write("config.yaml", config);
+    let mut command = exporter();
+    on_board(&mut command, board.path());
+    command.arg("--config").arg(path);
+    (board, command)
+}
+
+fn config(entries: &[(&str, &Receiver)]) -> String {
+    let mut text = String::from("device_type: generic\ninterval: 0.02\nremote_write:\n");
+    for (name, receiver) in entries {
+        text.push_str(&format!(
+            "  - url: {}\n    name: {name}\n    queue_config: {{batch_send_deadline: 50ms}}\n",
+            receiver.url()
+        ));
+    }
+    text
+}
+
+const TEMPERATURE: &str = "temperature_celsius";
+
+fn of(name: &str, exporter: &Exporter, metric: &str) -> Option<f64> {
+    exporter.value(&format!(
+        "exporter_remote_write_{metric}{{remote_name=\"{name}\"}}"
+    ))
+}
+
+#[test]
+fn samples_arrive_and_the_numbers_are_shown() {
+    let receiver = Receiver::willing();
+    let (_board, mut command) = board(&config(&[("main", &receiver)]));
+    let exporter = Exporter::start(&mut command);
+    let samples = wait_until("some samples", || {
+        let samples = receiver.samples(TEMPERATURE);
+        (samples.len() > 20).then_some(samples)
+    });
+    assert!(samples.iter().all(|(_, value)| *value == 41.5));
+    assert!(samples.windows(2).all(|w| w[0].0 < w[1].0));
+    let message = receiver.requests()[0].message();
+    let series = message.of(TEMPERATURE);
+    assert_eq!(series.label("job"), Some("edge-metrics-exporter"));
+    // A port that the kernel chooses is not known before.
+    assert_eq!(series.label("instance"), Some("edge-01"));
+    assert_eq!(series.label("device_type"), Some("generic"));
+    let sent = of("main", &exporter, "samples_sent_total").unwrap();
+    assert!(sent > 20.0, "{sent}");
+    for zero in ["retries_total", "held"] {
+        assert_eq!(of("main", &exporter, zero), Some(0.0), "{zero}");
+    }
+    for metric in ["bytes_sent_total", "highest_sent_timestamp_seconds"] {
+        assert!(of("main", &exporter, metric).unwrap() > 0.0, "{metric}");
+    }
+    let labelled = |metric: &str, label: &str| {
+        let series = format!("exporter_remote_write_{metric}{{{label},remote_name=\"main\"}}");
+        exporter.value(&series).unwrap()
+    };
+    assert!(labelled("requests_total", "outcome=\"stored\"") > 0.0);
+    let lost = labelled("samples_dropped_total", "reason=\"history_overrun\"");
+    assert_eq!(lost, 0.0);
+}
+
+/// `Up` and `Invalid` of the first suite: whether a source is read is told as `exporter_source_up`.
+#[test]
+fn up_and_invalid() {
+    for (content, up) in [("41500\n", 1.0), ("this is no temperature\n", 0.0)] {
+        let receiver = Receiver::willing();
+        let (board, mut command) = board(&config(&[("main", &receiver)]));
+        board.write(&format!("{ZONE}/temp"), content);
+        let exporter = Exporter::start(&mut command);
+        // What the exporter says of itself is sent from time to time, and at the end.
+        let series = "exporter_source_up{source=\"thermal\"}";
+        wait_until("it was read, or not", || {
+            (exporter.value(series) == Some(up)).then_some(())
+        });
+        exporter.stop();
+        let values: Vec<f64> = receiver
+            .samples("exporter_source_up")
+            .iter()
+            .map(|s| s.1)
+            .collect();
+        assert!(values.contains(&up), "{values:?}");
+        assert_eq!(receiver.samples(TEMPERATURE).is_empty(), up == 0.0);
+    }
+}
+
+#[test]
+fn the_end_sends_what_is_left_and_the_marks() {
+    let receiver = Receiver::willing();
+    let text = config(&[("main", &receiver)]).replace("50ms", "1h");
+    let (_board, mut command) = board(&text);
+    let exporter = Exporter::start(&mut command);
+    wait_until("something waits", || {
+        of("main", &exporter, "samples_pending").filter(|pending| *pending > 10.0)
+    });
+    assert!(receiver.requests().is_empty());
+    let (status, _, log) = exporter.stop();
+    assert!(status.success(), "{log}");
+    let samples = receiver.samples(TEMPERATURE);
+    assert!(samples.len() > 10, "{samples:?}");
+    let (marks, values): (Vec<(i64, f64)>, Vec<(i64, f64)>) =
+        samples.iter().partition(|(_, value)| value.is_nan());
+    assert_eq!(marks.len(), 1);
+    assert_eq!(marks[0].1.to_bits(), 0x7ff0_0000_0000_0002);
+    assert_eq!(marks[0].0, values.last().unwrap().0 + 1);
+}
+
+#[test]
+fn a_reload_starts_ends_and_keeps() {
+    let (kept, ended, begun) = (
+        Receiver::willing(),
+        Receiver::willing(),
+        Receiver::willing(),
+    );
+    let (board, mut command) = board(&config(&[("kept", &kept), ("ended", &ended)]));
+    let mut exporter = Exporter::start(&mut command);
+    let busy = |receiver: &Receiver| (receiver.samples(TEMPERATURE).len() > 5).then_some(());
+    wait_until("both get samples", || busy(&kept).and(busy(&ended)));
+    board.write(
+        "config.yaml",
+        &config(&[("kept", &kept), ("begun", &begun)]),
+    );
+    exporter.signal(Signal::SIGHUP);
+    wait_until("the new one gets samples", || busy(&begun));
+    exporter.wait_for_log("remote write ended: ended");
+    wait_until("the old one's series end", || {
+        let samples = ended.samples(TEMPERATURE);
+        samples
+            .last()
+            .is_some_and(|(_, value)| value.is_nan())
+            .then_some(())
+    });
+    assert!(!exporter.log().contains("remote write kept: started anew"));
+    assert_eq!(of("ended", &exporter, "samples_sent_total"), None);
+    assert!(of("begun", &exporter, "samples_sent_total").is_some());
+    // Nobody got anything twice, or the wrong way round.
+    let count = kept.samples(TEMPERATURE).len();
+    wait_until("more", || {
+        (kept.samples(TEMPERATURE).len() > count + 5).then_some(())
+    });
+    let samples = kept.samples(TEMPERATURE);
+    assert!(samples.windows(2).all(|w| w[0].0 < w[1].0));
+    assert!(samples.iter().all(|(_, value)| !value.is_nan()));
+}
+
+/// Another setting is another sender, which goes on where the first was.
+#[test]
+fn a_changed_entry_goes_on_where_it_was() {
+    let receiver = Receiver::willing();
+    let (board, mut command) = board(&config(&[("main", &receiver)]));
+    let mut exporter = Exporter::start(&mut command);
+    wait_until("samples", || {
+        (receiver.samples(TEMPERATURE).len() > 5).then_some(())
+    });
+    let text = config(&[("main", &receiver)]);
+    let second = text + "    protobuf_message: io.prometheus.write.v2.Request\n";
+    board.write("config.yaml", &second);
+    exporter.signal(Signal::SIGHUP);
+    exporter.wait_for_log("remote write main: started anew");
+    wait_until("it speaks the other", || {
+        receiver
+            .requests()
+            .iter()
+            .filter(|r| r.is_second())
+            .nth(2)
+            .map(|_| ())
+    });
+    // Every reading that was kept has arrived, once.
+    let minute = ("X-Prometheus-Scrape-Timeout-Seconds", "60");
+    let kept = request(exporter.metrics, "GET", "/multirate", &[minute]).text();
+    let kept = kept.lines().filter(|line| line.starts_with(TEMPERATURE));
+    let kept: Vec<i64> = kept
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+        .collect();
+    wait_until("the last of them has arrived", || {
+        let last = receiver.samples(TEMPERATURE).last()?.0;
+        (last >= *kept.last()?).then_some(())
+    });
+    let arrived = receiver
+        .samples(TEMPERATURE)
+        .into_iter()
+        .map(|(stamp, _)| stamp);
+    let arrived: Vec<i64> = arrived
+        .take_while(|stamp| stamp <= kept.last().unwrap())
+        .collect();
+    assert_eq!(arrived, kept);
+}
+
+#[test]
+fn no_secret_is_in_the_log() {
+    let receiver = Receiver::new(|n, request: &Request| match n {
+        0 => receiver::answer(401, "", "who are you?"),
+        _ if request.header("Authorization").is_some() => written(100_000),
+        _ => receiver::status(403),
+    });
+    let text = format!(
+        "device_type: generic\ninterval: 0.02\nremote_write:\n  - url: {}?token=hunter2\n    name: main\n    \
+         headers: {{X-Key: hunter2}}\n    basic_auth: {{username: me, password: hunter2}}\n    \
+         queue_config: {{batch_send_deadline: 50ms}}\n",
+        receiver.url()
+    );
+    let (_board, mut command) = board(&text);
+    let mut exporter = Exporter::start(command.arg("--log.level=trace"));
+    let line = exporter.wait_for_log("samples are refused");
+    assert!(
+        line.contains("status 401: who are you?"),
+        "the receiver's words: {line}"
+    );
+    wait_until("it goes on", || {
+        (receiver.requests().len() > 3).then_some(())
+    });
+    let log = exporter.log();
+    assert!(
+        !log.contains("hunter2") && !log.contains("aHVudGVy"),
+        "{log}"
+    );
+    assert_eq!(log.matches("samples are refused").count(), 1);
+    assert_eq!(receiver.requests()[1].header("X-Key"), Some("hunter2"));
+}
+
+mod pyjoules {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    const RAPL: &str = "sys/class/powercap/intel-rapl:0";
+
+    /// In place and of equal length: a reader never sees half of a number.
+    fn count(board: &Path, microjoules: u64) {
+        let path = board.join(RAPL).join("energy_uj");
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.write_all_at(format!("{microjoules:>20}\n").as_bytes(), 0)
+            .unwrap();
+    }
+
+    /// The original's request, letter for letter but for its user agent.
+    #[test]
+    fn remote_write_is_on_the_wire_as_its_originals_was() {
+        let receiver = Receiver::new(|_, _| receiver::status(204));
+        let board = TempDir::new();
+        board.write(&format!("{RAPL}/name"), "package-0\n");
+        board.write(&format!("{RAPL}/max_energy_range_uj"), "1000000\n");
+        board.write(&format!("{RAPL}/energy_uj"), &format!("{:>20}\n", 999_000));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+        on_board(&mut command, board.path());
+        command
+            .arg("pyjoules-remote-write")
+            .env("REMOTE_WRITE_URL", receiver.url())
+            .env("SAMPLING_PERIOD_S", "0.05")
+            .env("BATCH_SIZE", "5")
+            .env_remove("RUST_LOG");
+        let mut child = command.spawn().unwrap();
+        // The counter wraps on the way.
+        for i in 0..40u64 {
+            count(board.path(), (999_000 + i * 250) % 1_000_001);
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let requests = receiver.wait_for(3);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for request in &requests {
+            assert_eq!(request.header("Content-Encoding"), Some("snappy"));
+            let kind = request.header("Content-Type");
+            assert_eq!(kind, Some("application/x-protobuf"));
+            let version = request.header("X-Prometheus-Remote-Write-Version");
+            assert_eq!(version, Some("0.1.0"));
+            let message = request.message();
+            let [series] = &message.series[..] else {
+                panic!("{message:?}");
+            };
+            let label = |name: &str, value: &str| (name.to_string(), value.to_string());
+            let labels = [
+                label("__name__", "pyjoules_remote_write_energy_uj"),
+                label("component", "package_0"),
+            ];
+            assert_eq!(series.labels, labels);
+            let count = series.samples.len();
+            assert_eq!(count, 5, "a batch has as many as it says");
+        }
+        let samples = receiver.samples("pyjoules_remote_write_energy_uj");
+        let values: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
+        assert!(values.iter().all(|value| *value >= 0.0), "{values:?}");
+        assert!(values.iter().sum::<f64>() > 2000.0, "over the wrap");
+        assert!(values.iter().sum::<f64>() < 10_000.0, "{values:?}");
+    }
+}

@@ -1,0 +1,609 @@
+//! What a receiver gets: the cases about the wire of the sender suites of prometheus/compliance (remotewrite/sender, of 2.0
+//! now and of 1.0 before), under their names. Those about histograms, summaries and exemplars are not here: there are none.
+#![allow(
+    clippy::type_complexity,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+#[path = "remote_write_support/mod.rs"]
+mod support;
+
+use edge_metrics_exporter::metrics::{Policy, ABSENT};
+use support::{wait_until, Board, Message, Receiver, Request};
+
+const SECOND: &str = "    protobuf_message: io.prometheus.write.v2.Request\n";
+
+/// What is sent of one reading.
+fn sent(settings: &str, values: &[(&str, f64)]) -> Request {
+    let labelled: Vec<_> = values.iter().map(|(n, v)| (*n, &[][..], *v)).collect();
+    sent_labelled(settings, &labelled)
+}
+
+fn sent_labelled(settings: &str, values: &[(&str, &[(&str, &str)], f64)]) -> Request {
+    let receiver = Receiver::willing();
+    let mut board = Board::new(&receiver, settings);
+    board.publish_labelled(values);
+    receiver.wait_for(1).remove(0)
+}
+
+fn message(settings: &str, values: &[(&str, f64)]) -> Message {
+    sent(settings, values).message()
+}
+
+/// The value of the only sample, in both generations.
+fn value(value: f64) -> u64 {
+    let bits: Vec<u64> = ["", SECOND]
+        .map(|settings| {
+            message(settings, &[("test_metric", value)])
+                .of("test_metric")
+                .samples[0]
+                .bits
+        })
+        .into();
+    assert_eq!(bits[0], bits[1]);
+    bits[0]
+}
+
+mod protocol {
+    use super::*;
+
+    fn header(settings: &str, name: &str) -> String {
+        sent(settings, &[("x", 1.0)])
+            .header(name)
+            .unwrap()
+            .to_string()
+    }
+
+    #[test]
+    fn content_type_protobuf() {
+        assert_eq!(header("", "Content-Type"), "application/x-protobuf");
+    }
+
+    #[test]
+    fn content_type_with_proto_param() {
+        let expected = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+        assert_eq!(header(SECOND, "Content-Type"), expected);
+    }
+
+    #[test]
+    fn content_encoding_snappy() {
+        assert_eq!(header("", "Content-Encoding"), "snappy");
+        assert_eq!(header(SECOND, "Content-Encoding"), "snappy");
+    }
+
+    #[test]
+    fn version_header_present() {
+        assert_eq!(header("", "X-Prometheus-Remote-Write-Version"), "0.1.0");
+    }
+
+    #[test]
+    fn version_header_value() {
+        assert_eq!(header(SECOND, "X-Prometheus-Remote-Write-Version"), "2.0.0");
+    }
+
+    #[test]
+    fn user_agent_present() {
+        let expected = concat!("edge-metrics-exporter/", env!("CARGO_PKG_VERSION"));
+        assert_eq!(header("", "User-Agent"), expected);
+    }
+
+    /// The framed format begins with a chunk that says so.
+    #[test]
+    fn snappy_block_format() {
+        let body = sent("", &[("x", 1.0)]).body;
+        assert!(!body.starts_with(&[0xff, 0x06, 0x00, 0x00]));
+        assert!(snap::raw::Decoder::new().decompress_vec(&body).is_ok());
+    }
+
+    #[test]
+    fn protobuf_parseable() {
+        assert_eq!(message("", &[("x", 1.0)]).series.len(), 1);
+        let second = message(SECOND, &[("x", 1.0)]);
+        assert!(!second.symbols.is_empty() && second.series.len() == 1);
+    }
+
+    #[test]
+    fn http_method() {
+        let request = sent("", &[("x", 1.0)]);
+        assert_eq!(
+            (&*request.method, &*request.path),
+            ("POST", "/api/v1/write")
+        );
+    }
+
+    /// `Headers` of the first suite; a user's own go along, and none of the reserved ones can be set.
+    #[test]
+    fn headers() {
+        let request = sent("    headers: {X-Scope-OrgID: edge}\n", &[("x", 1.0)]);
+        for (name, value) in [
+            ("Content-Encoding", "snappy"),
+            ("Content-Type", "application/x-protobuf"),
+            ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+            ("X-Scope-OrgID", "edge"),
+        ] {
+            assert_eq!(request.header(name), Some(value));
+        }
+        for name in [
+            "Content-Encoding",
+            "content-type",
+            "X-Prometheus-Remote-Write-Version",
+            "User-Agent",
+        ] {
+            let text = format!("remote_write:\n  - url: http://h/\n    headers: {{{name}: x}}\n");
+            assert!(
+                edge_metrics_exporter::config::parse(&text).is_err(),
+                "{name}"
+            );
+        }
+    }
+}
+
+mod samples {
+    use super::*;
+
+    #[test]
+    fn float_value_encoding() {
+        assert_eq!(value(123.45), 123.45f64.to_bits());
+    }
+
+    #[test]
+    fn integer_value_encoding() {
+        assert_eq!(value(42.0), 42f64.to_bits());
+    }
+
+    #[test]
+    fn zero_value_encoding() {
+        assert_eq!(value(0.0), 0);
+    }
+
+    #[test]
+    fn negative_value_encoding() {
+        assert_eq!(value(-15.5), (-15.5f64).to_bits());
+    }
+
+    #[test]
+    fn positive_infinity_encoding() {
+        assert_eq!(value(f64::INFINITY), f64::INFINITY.to_bits());
+    }
+
+    #[test]
+    fn negative_infinity_encoding() {
+        assert_eq!(value(f64::NEG_INFINITY), f64::NEG_INFINITY.to_bits());
+    }
+
+    /// A NaN says that nothing was measured; what is sent of that is the mark, if there was something before.
+    #[test]
+    fn nan_encoding() {
+        let receiver = Receiver::willing();
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0), ("y", f64::NAN)]);
+        board.publish(&[("x", f64::NAN), ("y", f64::NAN)]);
+        let samples = wait_until("two samples", || {
+            let samples = receiver.samples("x");
+            (samples.len() == 2).then_some(samples)
+        });
+        assert_eq!(samples[1].1.to_bits(), ABSENT.to_bits());
+        assert_eq!(receiver.samples("y"), []);
+    }
+
+    #[test]
+    fn large_float_values() {
+        assert_eq!(value(1.7e308), 1.7e308f64.to_bits());
+    }
+
+    #[test]
+    fn small_float_values() {
+        assert_eq!(value(1e-308), 1e-308f64.to_bits());
+        assert_eq!(value(5e-324), 1, "subnormal");
+    }
+
+    #[test]
+    fn scientific_notation() {
+        assert_eq!(value(1.23e-4), 1.23e-4f64.to_bits());
+    }
+
+    #[test]
+    fn precision_preservation() {
+        assert_eq!(value(0.1 + 0.2), (0.1f64 + 0.2).to_bits());
+    }
+
+    #[test]
+    fn multiple_samples_same_series() {
+        let receiver = Receiver::willing();
+        let mut board = Board::silent();
+        for i in 0..5 {
+            board.publish(&[("x", f64::from(i))]);
+        }
+        board.send_to(&receiver.url(), "", Default::default());
+        let message = receiver.wait_for(1)[0].message();
+        let values: Vec<_> = message.of("x").samples.iter().map(|s| s.value()).collect();
+        assert_eq!(values, [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(message.series.len(), 1, "each series once");
+    }
+
+    /// `JobLabel` and `InstanceLabel` of the first suite.
+    #[test]
+    fn job_instance_labels_present() {
+        let message = message("", &[("x", 1.0)]);
+        let series = message.of("x");
+        assert_eq!(series.label("job"), Some("edge-metrics-exporter"));
+        assert_eq!(series.label("instance"), Some("edge-01:9100"));
+    }
+
+    /// `Counter` and `Gauge` of the first suite.
+    #[test]
+    fn counter_and_gauge() {
+        let message = message("", &[("now", 7.5), ("counter_total", 3.0)]);
+        assert_eq!(message.of("now").samples[0].value(), 7.5);
+        assert_eq!(message.of("counter_total").samples[0].value(), 3.0);
+    }
+}
+
+mod timestamps {
+    use super::*;
+
+    fn now_ms() -> i64 {
+        edge_metrics_exporter::sys::clock::wall_nanos() / 1_000_000
+    }
+
+    /// `timestamp_milliseconds_format`, `timestamp_recent`, `timestamp_precision`, `timestamp_future_values`, and
+    /// `Timestamp` of the first suite.
+    #[test]
+    fn timestamp_int64_milliseconds() {
+        for settings in ["", SECOND] {
+            let before = now_ms();
+            let message = message(settings, &[("x", 1.0)]);
+            let stamp = message.of("x").samples[0].stamp;
+            // The offset between the clocks is known to half a millisecond.
+            assert!((before - 1..=now_ms()).contains(&stamp), "{before} {stamp}");
+        }
+    }
+
+    /// `SampleOrdering` too, and `Ordering` of the first suite.
+    #[test]
+    fn timestamp_ordering_within_series() {
+        let receiver = Receiver::new(|n, _| {
+            std::thread::sleep(std::time::Duration::from_millis((n % 7) as u64 * 3));
+            support::written(1000)
+        });
+        let mut board = Board::new(&receiver, "");
+        for i in 0..200 {
+            board.publish(&[("x", f64::from(i))]);
+        }
+        let samples = wait_until("all samples", || {
+            let samples = receiver.samples("x");
+            (samples.len() >= 200).then_some(samples)
+        });
+        assert!(samples.windows(2).all(|w| w[0].0 < w[1].0), "{samples:?}");
+        let expected: Vec<_> = (0..200).map(f64::from).collect();
+        assert_eq!(samples.iter().map(|s| s.1).collect::<Vec<_>>(), expected);
+    }
+
+    /// `start_timestamp_before_sample_timestamp` too.
+    #[test]
+    fn start_timestamp_for_counters() {
+        let receiver = Receiver::willing();
+        let mut board = Board::new(&receiver, SECOND);
+        board.publish(&[("x_total", 0.0)]);
+        let first = receiver.wait_for(1)[0].message().of("x_total").samples[0];
+        assert_eq!(first.start, first.stamp, "it stood at 0 then");
+        board.publish(&[("x_total", 5.0)]);
+        let second = receiver.wait_for(2)[1].message().of("x_total").samples[0];
+        assert_eq!(second.start, first.start);
+        assert!(second.start < second.stamp);
+    }
+
+    #[test]
+    fn start_timestamp_zero_handling() {
+        let message = message(SECOND, &[("x", 1.0)]);
+        assert_eq!(message.of("x").samples[0].start, 0, "a gauge has none");
+    }
+
+    /// The decoder knows no such field in 1.0, and panics at one.
+    #[test]
+    fn rw1_no_start_timestamp() {
+        assert_eq!(
+            message("", &[("x_total", 1.0)]).of("x_total").samples.len(),
+            1
+        );
+    }
+}
+
+mod labels {
+    use super::*;
+
+    fn labels(settings: &str, own: &[(&str, &str)]) -> Vec<(String, String)> {
+        let message = sent_labelled(settings, &[("x", own, 1.0)]).message();
+        message.of("x").labels.clone()
+    }
+
+    fn get(labels: &[(String, String)], name: &str) -> Option<String> {
+        labels
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.clone())
+    }
+
+    /// `SortedLabels` of the first suite, and `no_duplicate_label_names`, `RepeatedLabels`, `label_names_not_empty`.
+    #[test]
+    fn label_lexicographic_ordering() {
+        for settings in ["", SECOND] {
+            let names: Vec<_> = labels(settings, &[("b", "2"), ("a", "1"), ("Z", "3"), ("_", "4")])
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect();
+            assert_eq!(
+                names,
+                ["Z", "_", "__name__", "a", "b", "hostname", "instance", "job"]
+            );
+        }
+    }
+
+    /// `NameLabel` of the first suite; `metric_name_format_valid` and `metric_name_with_colons`.
+    #[test]
+    fn metric_name_label_present() {
+        let name = "valid_metric_name:subsystem";
+        let message = message("", &[(name, 42.0)]);
+        assert_eq!(message.of(name).label("__name__"), Some(name));
+    }
+
+    /// `EmptyLabels` of the first suite; the second says that values must not be empty either.
+    #[test]
+    fn empty_labels() {
+        let labels = labels(
+            "    external_labels: {site: \"\"}\n",
+            &[("a", ""), ("b", "1")],
+        );
+        assert_eq!((get(&labels, "a"), get(&labels, "site")), (None, None));
+        assert_eq!(get(&labels, "b").as_deref(), Some("1"));
+    }
+
+    /// Labels that a source gives count more than ours.
+    #[test]
+    fn honor_labels() {
+        let own = [("job", "its own"), ("instance", "elsewhere")];
+        let labels = labels("    external_labels: {job: third}\n", &own);
+        assert_eq!(get(&labels, "job").as_deref(), Some("its own"));
+        assert_eq!(get(&labels, "instance").as_deref(), Some("elsewhere"));
+    }
+
+    /// What has an illegal name is not sent, and costs nothing else: `label_name_format_valid`, `reserved_label_prefix`.
+    #[test]
+    fn reserved_label_prefix() {
+        let receiver = Receiver::willing();
+        let mut board = Board::new(&receiver, "");
+        board.publish_labelled(&[
+            ("x", &[("__meta", "1")], 1.0),
+            ("y", &[("a-b", "1")], 1.0),
+            ("z", &[], 1.0),
+        ]);
+        let message = receiver.wait_for(1)[0].message();
+        assert_eq!(message.series.len(), 1, "{message:?}");
+        assert_eq!(message.series[0].name(), "z");
+        wait_until("they are counted", || {
+            (board.dropped("illegal_labels") == 2).then_some(())
+        });
+    }
+
+    /// `unicode_in_labels`, `special_chars_in_label_values`, `very_long_label_names`, `very_long_label_values`,
+    /// `huge_label_values`, `many_labels_per_series`, `label_values_may_be_empty`.
+    #[test]
+    fn unicode_in_label_values() {
+        let long = "v".repeat(10_000);
+        let name = "n".repeat(200);
+        let many: Vec<(String, String)> = (0..50)
+            .map(|i| (format!("l{i:02}"), i.to_string()))
+            .collect();
+        let mut own = vec![
+            ("u", "héllo 世界 🚀"),
+            ("s", "a\"b\\c\nd\te"),
+            ("l", &*long),
+            (&*name, "1"),
+        ];
+        own.extend(many.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+        for settings in ["", SECOND] {
+            let labels = labels(settings, &own);
+            for (name, value) in &own {
+                assert_eq!(get(&labels, name).as_deref(), Some(*value));
+            }
+        }
+    }
+}
+
+mod symbols {
+    use super::*;
+
+    fn mixed() -> Message {
+        let zone = |n: &'static str| [("zone", n)];
+        let (a, b) = (zone("a"), zone("b"));
+        let values: [(&str, &[(&str, &str)], f64); 4] = [
+            ("power_watts", &a, 1.0),
+            ("power_watts", &b, 2.0),
+            ("energy_joules_total", &a, 3.0),
+            ("plain", &[], 4.0),
+        ];
+        sent_labelled(SECOND, &values).message()
+    }
+
+    #[test]
+    fn empty_string_at_index_zero() {
+        assert_eq!(mixed().symbols[0], "");
+    }
+
+    /// `efficient_symbol_reuse` and `string_deduplication`.
+    #[test]
+    fn string_deduplication() {
+        let symbols = mixed().symbols;
+        let mut once = symbols.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), symbols.len(), "{symbols:?}");
+    }
+
+    /// `labels_refs_valid_indices`, `labels_refs_even_length`; the decoder panics at one that is not.
+    #[test]
+    fn labels_refs_even_length() {
+        let message = mixed();
+        assert_eq!(message.series.len(), 4);
+        for series in &message.series {
+            assert!(!series.refs.is_empty() && series.refs.len() % 2 == 0);
+            assert!(series
+                .refs
+                .iter()
+                .all(|at| (*at as usize) < message.symbols.len()));
+        }
+    }
+
+    #[test]
+    fn rw1_symbol_table_not_used() {
+        assert!(message("", &[("x", 1.0)]).symbols.is_empty());
+    }
+}
+
+mod metadata {
+    use super::*;
+
+    const COUNTER: u64 = 1;
+    const GAUGE: u64 = 2;
+
+    fn metadata(name: &str) -> (u64, String, String) {
+        let message = message(SECOND, &[(name, 1.0)]);
+        let (kind, help, unit) = message.of(name).metadata.unwrap();
+        let symbol = |at: u64| message.symbols[at as usize].clone();
+        (kind, symbol(help), symbol(unit))
+    }
+
+    #[test]
+    fn metadata_type_counter() {
+        assert_eq!(metadata("http_requests_total").0, COUNTER);
+    }
+
+    #[test]
+    fn metadata_type_gauge() {
+        assert_eq!(metadata("temperature").0, GAUGE);
+    }
+
+    /// `metadata_help_with_newlines`, `metadata_help_with_special_chars`, `metadata_help_refs_valid`: it is not escaped.
+    #[test]
+    fn metadata_help_text() {
+        assert_eq!(
+            metadata("x_total").1,
+            "Help of x_total, \"quoted\" and\nbroken."
+        );
+    }
+
+    /// `metadata_empty_help_allowed`: what there is no unit of refers to the empty text.
+    #[test]
+    fn metadata_unit() {
+        assert_eq!(metadata("energy_joules_total").2, "joules");
+        assert_eq!(metadata("ratio").2, "");
+    }
+
+    /// `samples_with_metadata`, `mixed_labels_and_metadata`.
+    #[test]
+    fn metadata_consistent_across_series() {
+        let values: [(&str, &[(&str, &str)], f64); 2] = [
+            ("power_watts", &[("zone", "a")], 1.0),
+            ("power_watts", &[("zone", "b")], 1.0),
+        ];
+        let message = sent_labelled(SECOND, &values).message();
+        assert_eq!(message.series[0].metadata, message.series[1].metadata);
+    }
+
+    /// 1.0 has none: the decoder panics at any field beside the series.
+    #[test]
+    fn rw1_metadata_handling() {
+        assert_eq!(message("", &[("x_total", 1.0)]).series.len(), 1);
+    }
+}
+
+mod staleness {
+    use super::*;
+
+    /// `Staleness` of the first suite, and `stale_marker`: a series that is no longer exported ends.
+    #[test]
+    fn stale_marker() {
+        for settings in ["", SECOND] {
+            let receiver = Receiver::willing();
+            let mut board = Board::new(&receiver, settings);
+            board.publish(&[("stale", 1.0), ("other", 1.0)]);
+            receiver.wait_for(1);
+            board
+                .registry
+                .set_policy(Policy::Listed([("other".to_string(), true)].into()));
+            let samples = wait_until("the mark", || {
+                let samples = receiver.samples("stale");
+                (samples.len() == 2).then_some(samples)
+            });
+            assert_eq!(samples[1].1.to_bits(), 0x7ff0_0000_0000_0002);
+            assert_eq!(samples[1].0, samples[0].0 + 1);
+            assert_eq!(receiver.samples("other").len(), 1);
+        }
+    }
+
+    #[test]
+    fn all_series_end_with_the_process() {
+        let receiver = Receiver::willing();
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0), ("y_total", 1.0)]);
+        board.finish();
+        for name in ["x", "y_total"] {
+            let samples = receiver.samples(name);
+            assert_eq!(samples.len(), 2, "{samples:?}");
+            assert_eq!(samples[1].1.to_bits(), ABSENT.to_bits());
+        }
+    }
+}
+
+mod batching {
+    use super::*;
+
+    /// `multiple_series_per_request`, `many_timeseries`, `high_cardinality`, `handles_varying_cardinality`,
+    /// `metadata_batching`, `real_world_scenario`: one request has all series of a reading.
+    #[test]
+    fn multiple_series_per_request() {
+        let names: Vec<String> = (0..100).map(|i| format!("metric_{i}")).collect();
+        let values: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+        for settings in ["", SECOND] {
+            assert_eq!(message(settings, &values).series.len(), 100);
+        }
+    }
+
+    #[test]
+    fn batch_size_reasonable() {
+        let receiver = Receiver::willing();
+        let mut board = Board::silent();
+        let names: Vec<String> = (0..7).map(|i| format!("metric_{i}")).collect();
+        let values: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+        for _ in 0..10 {
+            board.publish(&values);
+        }
+        let queue = "    queue_config: {max_samples_per_send: 5, batch_send_deadline: 20ms}\n";
+        board.send_to(&receiver.url(), queue, Default::default());
+        let requests = receiver.wait_for(14);
+        let count = |request: &Request| {
+            let series = request.message().series;
+            series.iter().map(|s| s.samples.len()).sum::<usize>()
+        };
+        let counts: Vec<_> = requests.iter().map(count).collect();
+        assert!(
+            counts.iter().all(|count| (1..=5).contains(count)),
+            "{counts:?}"
+        );
+        wait_until("all is sent", || (board.numbers().sent == 70).then_some(()));
+    }
+
+    /// Nothing is sent of nothing.
+    #[test]
+    fn empty_scrape() {
+        let receiver = Receiver::willing();
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", f64::NAN)]);
+        board.publish(&[("y", 1.0)]);
+        let message = receiver.wait_for(1)[0].message();
+        assert_eq!(message.series.len(), 1);
+    }
+}

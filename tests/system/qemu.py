@@ -1,0 +1,100 @@
+"""Boards and machines in QEMU: Debian's kernels, an initramfs, and what they print on their serial console."""
+
+import pathlib
+import re
+import stat
+import subprocess
+import time
+
+from peers import ROOT
+
+FETCH_SECONDS = 300
+BOOT_SECONDS = 170
+
+
+def fetched(architecture, flavour, *places):
+    """Paths in Debian's packages of a kernel and of a static busybox; they are fetched once."""
+    directory = ROOT / f"target/qemu/{flavour}"
+
+    def find():
+        return [next(iter(sorted((directory / "root").glob(place))), None) for place in places]
+
+    if not all(find()):
+        command = [ROOT / "tests/system/qemu_fetch", architecture, flavour, directory]
+        subprocess.run(command, check=True, timeout=FETCH_SECONDS)
+    found = find()
+    assert all(found), f"the packages lack something: {dict(zip(places, found))}"
+    return found
+
+
+def debian_root():
+    """A small Debian with systemd and OpenRC, packed; it is made once."""
+    packed = ROOT / "target/qemu/debian-root.tar"
+    if not packed.exists():
+        packed.parent.mkdir(parents=True, exist_ok=True)
+        packages = "systemd,udev,dbus,openrc,busybox-static,init-system-helpers,passwd"
+        without = [f"--dpkgopt=path-exclude=/usr/share/{place}/*" for place in ("doc", "man", "locale")]
+        unfinished = packed.with_suffix(".part.tar")
+        command = ["mmdebstrap", "--quiet", "--variant=essential", f"--include={packages}", *without]
+        subprocess.run([*command, "bookworm", unfinished], check=True, timeout=FETCH_SECONDS)
+        unfinished.rename(packed)
+    return packed
+
+
+def tree(directory, place):
+    """The files and links under a directory, as `cpio` wants them, below `place`."""
+    files = {}
+    for path in sorted(directory.rglob("*")):
+        name = f"{place}/{path.relative_to(directory)}"
+        if path.is_symlink():
+            files[name] = (bytes(path.readlink()), stat.S_IFLNK | 0o777)
+        elif path.is_file():
+            files[name] = (path, 0o644)
+    return files
+
+
+def cpio(files, directories):
+    """An archive in the "new ASCII" format (Linux, Documentation/driver-api/early-userspace/buffer-format.rst). `files`: by
+    their names a path, or bytes, and a mode."""
+    archive = bytearray()
+
+    def entry(name, mode, content):
+        encoded = name.encode() + b"\0"
+        # inode, mode, owner, group, links, time, size, 4 × device, length of the name, checksum
+        numbers = [0, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(encoded), 0]
+        archive.extend(b"070701" + b"".join(b"%08X" % number for number in numbers) + encoded)
+        archive.extend(b"\0" * (-len(archive) % 4) + content)
+        archive.extend(b"\0" * (-len(archive) % 4))
+
+    parents = {str(parent) for name in files for parent in pathlib.PurePath(name).parents} - {"."}
+    for directory in sorted(parents | set(directories)):
+        entry(directory, stat.S_IFDIR | 0o755, b"")
+    for name, (source, mode) in files.items():
+        content = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+        entry(name, mode if stat.S_IFMT(mode) else stat.S_IFREG | mode, content)
+    entry("TRAILER!!!", 0, b"")
+    return bytes(archive)
+
+
+def boot(command, kernel, initramfs, console, *more, seconds=BOOT_SECONDS):
+    """Runs a machine until it switches itself off; gives what it printed: text by section ("=== name")."""
+    command = [*command, "-kernel", kernel, "-initrd", initramfs]
+    command += ["-append", f"console={console} panic=-1 quiet loglevel=1", *more]
+    command += ["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]
+    command += ["-audiodev", "none,id=none"]
+    began = time.monotonic()
+    try:
+        printed = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=True
+        ).stdout
+    except subprocess.TimeoutExpired as late:
+        print((late.stdout or b"").decode(errors="replace"))
+        raise
+    print(f"it ran for {time.monotonic() - began:.1f} s")
+    printed = printed.decode(errors="replace").replace("\r", "")
+    parts = re.split(r"^=== (.*)\n", printed, flags=re.MULTILINE)[1:]
+    sections = dict(zip(parts[::2], parts[1::2]))
+    if "end" not in sections:
+        print(printed)
+        raise AssertionError("it did not come to its end")
+    return sections

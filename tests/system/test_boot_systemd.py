@@ -1,0 +1,81 @@
+"""A Debian with systemd as PID 1 in QEMU, on which the .deb is installed: it becomes active by notify, is well confined,
+reloads, comes back when it is killed or stands still, and goes without a trace."""
+
+from peers import ROOT, temporary
+from qemu import boot, cpio, debian_root, fetched, tree
+
+GUEST = ROOT / "tests/system/qemu_debian"
+SECONDS = 400
+DROP_IN = b"""[Service]
+Environment="OPTIONS=--path.sysfs=/board/sys --path.procfs=/board/proc"
+"""
+TEST = b"""[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+ExecStart=/boot-test
+"""
+SYSTEMD = "extra/etc/systemd/system"
+
+
+def check(sections):
+    def says(section, *words):
+        for word in words:
+            assert word in sections[section], f"{section}: no {word!r} in {sections[section]}"
+
+    says("install", "enabled\n")
+    says("active", "Type=notify\n", "ActiveState=active\n", "NRestarts=0\n", "StatusText=reads ")
+    says("active", "power_total_watts{", "CapEff:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n")
+    assert "Uid:\t0" not in sections["active"], sections["active"]
+    says("active", "drwxr-x--- ", "-rw-r----- 1 edge-metrics edge-metrics")
+    says("security", "OK", "exit status 0\n")
+    says("reload", 'hostname="renamed"', "ActiveState=active\n", "StatusText=reads ")
+    says("bad reload", "the configuration stays as it was: ", "ActiveState=active\n", 'hostname="renamed"')
+    says("saved", '"status": "success"', "temperature_celsius: false")
+    assert sections["saved"].splitlines()[-1] == "0", sections["saved"]
+    says("kill", "ActiveState=active\n", "NRestarts=1\n")
+    says("watchdog", "ActiveState=active\n", "NRestarts=2\n", "Watchdog timeout")
+    says("others", "Id=edge-metrics-config-server.service\nActiveState=active\n")
+    says("others", "Id=edge-metrics-collector.service\nActiveState=active\n")
+    says("remove", "inactive\n")
+    left = [line for line in sections["remove"].splitlines() if line.startswith("/")]
+    configuration = ["/etc/default/edge-metrics-exporter", "/etc/edge-metrics-exporter"]
+    # The configuration, the drop-in of this test, and what the config server was told to keep.
+    allowed = ("/etc/systemd/system/edge-metrics-exporter.service.d", "/var/lib/private", "/var/lib/edge-metrics-config-server")
+    assert [path for path in left if not path.startswith(allowed)] == configuration, left
+    assert "in vain" not in "".join(sections.values()), sections
+
+
+def main():
+    (package,) = (ROOT / "dist").glob("edge-metrics-exporter_*_amd64.deb")
+    kernel, busybox = fetched("amd64", "cloud-amd64", "boot/vmlinuz-*-cloud-amd64", "bin/busybox")
+    files = tree(ROOT / "tests/boards/orange_pi_axp", "extra/board") | {
+        "init": (GUEST / "init", 0o755),
+        "init-of-root": (b"/lib/systemd/systemd", 0o644),
+        "bin/busybox": (busybox, 0o755),
+        "base.tar": (debian_root(), 0o644),
+        "extra/package.deb": (package, 0o644),
+        "extra/boot-test": (GUEST / "systemd-test", 0o755),
+        "extra/etc/machine-id": (b"0123456789abcdef0123456789abcdef\n", 0o644),
+        f"{SYSTEMD}/edge-metrics-exporter.service.d/board.conf": (DROP_IN, 0o644),
+        f"{SYSTEMD}/boot-test.service": (TEST, 0o644),
+        f"{SYSTEMD}/multi-user.target.wants/boot-test.service": (TEST, 0o644),
+    }
+    with temporary() as directory:
+        initramfs = directory / "initramfs"
+        initramfs.write_bytes(cpio(files, ["dev", "root"]))
+        machine = ["qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-m", "1200"]
+        sections = boot(machine, kernel, initramfs, "ttyS0", seconds=SECONDS)
+    try:
+        check(sections)
+    except (AssertionError, KeyError):
+        print(sections.get("log"))
+        raise
+    print(sections["security"].splitlines()[0])
+
+
+main()
