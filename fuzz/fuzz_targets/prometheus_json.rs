@@ -4,10 +4,10 @@
 
 use edge_metrics_exporter::collector::form::{header, line, Form};
 use edge_metrics_exporter::collector::join::{Kind, Table};
+use edge_metrics_exporter::collector::kubernetes;
 use edge_metrics_exporter::collector::names::Names;
 use edge_metrics_exporter::collector::prometheus::{parse, refusal, Series, MAX_LABEL, MAX_SERIES};
 use edge_metrics_exporter::collector::queries::{LABELS, NODES, PODS};
-use edge_metrics_exporter::collector::kubernetes;
 use libfuzzer_sys::fuzz_target;
 
 const MOST: usize = 8;
@@ -25,7 +25,10 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Err(error) => {
             let text = error.to_string();
-            assert!(!text.is_empty() && text.chars().count() < 500 && !text.contains('\n'), "{text}");
+            assert!(
+                !text.is_empty() && text.chars().count() < 500 && !text.contains('\n'),
+                "{text}"
+            );
         }
     }
 });
@@ -54,11 +57,19 @@ fn join(series: &[Series], names: &Names) {
             for form in Form::ALL {
                 let line = line(kind, form, &row, "ns", 0);
                 let fields = fields(&line);
-                assert_eq!(fields.len(), header(kind, form).split(',').count(), "{line}");
+                assert_eq!(
+                    fields.len(),
+                    header(kind, form).split(',').count(),
+                    "{line}"
+                );
                 assert!(fields.contains(&row.name.to_string()) || kind == Kind::Nodes);
                 if kind == Kind::Nodes && form == Form::Ours {
                     let back: Option<f64> = fields[3].parse().ok();
-                    assert_eq!(back.map(f64::to_bits), row.values[0].map(f64::to_bits), "{line}");
+                    assert_eq!(
+                        back.map(f64::to_bits),
+                        row.values[0].map(f64::to_bits),
+                        "{line}"
+                    );
                 }
             }
         }

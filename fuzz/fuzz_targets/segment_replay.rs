@@ -19,7 +19,8 @@ fuzz_target!(|bytes: &[u8]| {
 fn records(mut bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     while let [kind, s0, s1, l0, l1, rest @ ..] = bytes {
-        let (held, rest) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes([*l0, *l1]))));
+        let (held, rest) =
+            rest.split_at(rest.len().min(usize::from(u16::from_le_bytes([*l0, *l1]))));
         let kind = [Kind::Header, Kind::Series, Kind::Block][usize::from(kind % 3)];
         let samples = usize::from(u16::from_le_bytes([*s0, *s1]));
         record::put(&mut out, kind, samples, |out| out.extend(held));
@@ -41,7 +42,9 @@ fn check(bytes: &[u8]) {
     let (back, damaged) = read(&again);
     assert_eq!((back.len(), damaged), (blocks.len(), 0));
     for (back, block) in back.iter().zip(&blocks) {
-        assert!(back.series == block.series && back.stamps == block.stamps && back.clock == block.clock);
+        assert!(
+            back.series == block.series && back.stamps == block.stamps && back.clock == block.clock
+        );
         assert_eq!(bits(back), bits(block));
     }
 }
@@ -66,7 +69,10 @@ fn read(bytes: &[u8]) -> (Vec<Block>, usize) {
         assert!(!block.series.is_empty() && block.series.len() <= MOST_SERIES);
         assert!(block.stamps.len() * block.series.len() <= MOST_SAMPLES);
         assert!(block.stamps.windows(2).all(|two| two[0] < two[1]));
-        assert!(block.columns.iter().all(|column| column.len() == block.stamps.len()));
+        assert!(block
+            .columns
+            .iter()
+            .all(|column| column.len() == block.stamps.len()));
         series += block.series.len();
         blocks.push(block);
         // Enough of them for one input.

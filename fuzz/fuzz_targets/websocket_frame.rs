@@ -25,7 +25,9 @@ fn read<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> (Vec<Event>, Option<Viola
                         assert!(payload.len() <= 125);
                     }
                     if let Event::Close(Some(code)) = &event {
-                        assert!((1000..5000).contains(code) && ![1004, 1005, 1006, 1015].contains(code));
+                        assert!(
+                            (1000..5000).contains(code) && ![1004, 1005, 1006, 1015].contains(code)
+                        );
                     }
                     events.push(event);
                 }
