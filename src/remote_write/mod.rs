@@ -22,6 +22,6 @@ pub use encode::Protocol;
 pub use feed::{Batch, Feed, Identity, Losses, Most, Pending, Run};
 pub use labels::{valid_label_name, Labels};
 pub use memory::MemoryFeed;
-pub use response::{judge, Sent, Verdict};
+pub use response::{judge, words, Sent, Verdict};
 pub use sender::Sender;
 pub use stats::{Numbers, Stats};
