@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use crate::config::{is_namespace, Collector, Setting};
 use crate::http::{bind, Limits, Server};
 use crate::sys::file;
+use crate::sys::notify::Notifier;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::{Stop, Woken};
 use join::Kind;
@@ -159,9 +160,15 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
             );
         })
         .map_err(|e| format!("cannot start a thread: {e}"))?;
+    let manager = Notifier::from_environment();
+    let summary = format!("collects from {}", crate::http::client::shown(&config.url));
+    manager.ready(&summary);
     while let Ok(Request::Reload) = signals.wait() {
+        manager.reloading();
         log::info!("SIGHUP: the collector takes a new configuration only when it is started again");
+        manager.ready(&summary);
     }
+    manager.stopping();
     stop.set();
     server.stop();
     drop(streams);

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 from peers import ROOT, temporary
-from qemu import boot, cpio, debian_root, fetched, tree
+from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, tree
 
 GUEST = ROOT / "tests/system/qemu_debian"
 SECONDS = 300
@@ -44,8 +44,7 @@ def main():
         }
         initramfs = directory / "initramfs"
         initramfs.write_bytes(cpio(files, ["dev", "root"]))
-        machine = ["qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-m", "1200"]
-        sections = boot(machine, kernel, initramfs, "ttyS0", seconds=SECONDS)
+        sections = boot(PC, kernel, initramfs, "ttyS0", kernel_options=PC_KERNEL_OPTIONS, seconds=SECONDS)
     check(sections)
 
 

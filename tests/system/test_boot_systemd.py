@@ -2,7 +2,7 @@
 reloads, comes back when it is killed or stands still, and goes without a trace."""
 
 from peers import ROOT, temporary
-from qemu import boot, cpio, debian_root, fetched, tree
+from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, link, tree
 
 GUEST = ROOT / "tests/system/qemu_debian"
 SECONDS = 400
@@ -63,13 +63,14 @@ def main():
         "extra/etc/machine-id": (b"0123456789abcdef0123456789abcdef\n", 0o644),
         f"{SYSTEMD}/edge-metrics-exporter.service.d/board.conf": (DROP_IN, 0o644),
         f"{SYSTEMD}/boot-test.service": (TEST, 0o644),
-        f"{SYSTEMD}/multi-user.target.wants/boot-test.service": (TEST, 0o644),
+        f"{SYSTEMD}/multi-user.target.wants/boot-test.service": link("../boot-test.service"),
+        # The console is the test's.
+        f"{SYSTEMD}/serial-getty@ttyS0.service": link("/dev/null"),
     }
     with temporary() as directory:
         initramfs = directory / "initramfs"
         initramfs.write_bytes(cpio(files, ["dev", "root"]))
-        machine = ["qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-m", "1200"]
-        sections = boot(machine, kernel, initramfs, "ttyS0", seconds=SECONDS)
+        sections = boot(PC, kernel, initramfs, "ttyS0", kernel_options=PC_KERNEL_OPTIONS, seconds=SECONDS)
     try:
         check(sections)
     except (AssertionError, KeyError):

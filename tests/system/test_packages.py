@@ -1,0 +1,215 @@
+"""What ships beside the binary: scripts, units, completions, the man page, recipes, packages and manifests."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import yaml
+from peers import BINARY, ROOT, free_port, get, running, temporary, wait_until
+
+NAME = "edge-metrics-exporter"
+VENV = pathlib.Path(os.environ.get("VIRTUAL_ENV", ROOT / "target/system-test-venv"))
+
+
+def run(*command, **options):
+    """What a command prints. That it fails is an error, with what it said."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT, **options)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def scripts_are_sound():
+    tracked = [pathlib.Path(line) for line in run("git", "ls-files").splitlines() if (ROOT / line).is_file()]
+    scripts = []
+    for file in tracked:
+        with open(ROOT / file, "rb") as content:
+            first = content.readline(100)
+        if re.match(rb"#!.*\b(ba|da)?sh\b", first) or file.match("completions/*.bash"):
+            scripts.append(file)
+    for script in scripts:
+        shell = "bash" if b"bash" in (ROOT / script).read_bytes()[:40] else "sh"
+        run(shell, "-n", script)
+    # busybox is checked as dash, which it is close to.
+    run("shellcheck", "--severity=warning", "--exclude=SC2187", *scripts)
+    # Those of OpenRC: functions and variables are openrc-run's.
+    openrc = ["openrc/edge-metrics-exporter.initd", "openrc/edge-metrics-exporter.confd"]
+    run("shellcheck", "--shell=sh", "--exclude=SC2034,SC2154", *openrc)
+    assert len(scripts) > 10, scripts
+    print(f"{len(scripts)} scripts")
+
+
+def units_are_sound():
+    with temporary() as directory:
+        for unit in sorted((ROOT / "systemd").glob("*.service")):
+            # What is verified has to be there.
+            text = unit.read_text().replace(f"/usr/bin/{NAME}", str(BINARY))
+            (directory / unit.name).write_text(text)
+            said = run("systemd-analyze", "verify", "--man=no", directory / unit.name)
+            assert not said, said
+            score = run("systemd-analyze", "security", "--offline=yes", "--threshold=25", directory / unit.name)
+            print(score.splitlines()[-1].replace("→ ", ""))
+
+
+def the_man_page_knows_everything():
+    run("mandoc", "-Tlint", "-Wwarning", f"man/{NAME}.1")
+    page = run("mandoc", "-Tascii", f"man/{NAME}.1")
+    page = re.sub(r".\x08", "", page)
+    words = options() | roles()
+    unknown = {word for word in words if not re.search(rf"(?<![\w-]){re.escape(word)}\b", page)}
+    assert not unknown, f"man/{NAME}.1 does not mention {unknown}"
+    print(f"the man page has all {len(words)} roles and options")
+
+
+def options():
+    return set(re.findall(r"--[a-z][a-z.-]+[a-z]", run(BINARY, "--help")))
+
+
+def roles():
+    return set(re.findall(r"^  ([a-z][a-z-]*) ", run(BINARY, "--help"), flags=re.MULTILINE))
+
+
+def completions_complete():
+    """In each shell, as far as it is installed: the roles, and the options."""
+    environment = os.environ | {"PATH": f"{BINARY.parent}:{os.environ['PATH']}"}
+    file = ROOT / f"completions/{NAME}.bash"
+
+    def bash(*words):
+        script = f'. "{file}"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _edge_metrics_exporter; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        return set(run("bash", "-c", script, "bash", NAME, *words, env=environment).split())
+
+    assert bash("") == roles(), bash("")
+    assert bash("pyjoules-s") == {"pyjoules-simple"}
+    assert bash("run", "--") >= options() - {"--"}, options() - bash("run", "--")
+    assert bash("--log.level", "de") == {"debug"}
+    shells = ["bash"]
+    if shutil.which("fish"):
+        file = ROOT / f"completions/{NAME}.fish"
+        said = run("fish", "-c", f'source {file}; complete -C "{NAME} pyjoules-"; complete -C "{NAME} run --web"', env=environment)
+        assert "pyjoules-multirate\t" in said and "--web.listen-address" in said, said
+        shells.append("fish")
+    if shutil.which("zsh"):
+        run("zsh", "-n", ROOT / f"completions/_{NAME}")
+        shells.append("zsh (syntax)")
+    print(f"completions: {', '.join(shells)}")
+
+
+def recipes_are_sound():
+    print(run("yocto/check", env=os.environ | {"OELINT": str(VENV / "bin/oelint-adv")}).splitlines()[-1])
+    print(run("buildroot/check").strip())
+
+
+def manifests_ask_for_no_more_than_they_need():
+    for folder in sorted(path.parent for path in (ROOT / "deploy/kubernetes").glob("*/kustomization.yaml")):
+        objects = list(yaml.safe_load_all(run("kubectl", "kustomize", folder)))
+        pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] in ("DaemonSet", "Deployment")]
+        assert pods, objects
+        for pod in pods:
+            for container in pod["containers"]:
+                security = container["securityContext"]
+                assert security["readOnlyRootFilesystem"] is True, container
+                if folder.name.endswith("-i2c"):
+                    assert pod["nodeSelector"], "a privileged pod on every node"
+                    continue
+                assert security["capabilities"] == {"drop": ["ALL"]}, container
+                assert security["allowPrivilegeEscalation"] is False, container
+                assert "memory" in container["resources"]["limits"], container
+            mounts = [mount for container in pod["containers"] for mount in container.get("volumeMounts", [])]
+            hosts = {volume["name"] for volume in pod.get("volumes", []) if "hostPath" in volume}
+            for mount in mounts:
+                assert mount["name"] not in hosts or mount.get("readOnly") or folder.name.endswith("-i2c"), mount
+        print(f"{folder.name}: {', '.join(o['kind'] for o in objects)}")
+
+
+def stacks_are_sound():
+    folder = ROOT / "deploy/docker"
+    settings = dict(re.findall(r"^(\w+)=(.*)$", (folder / ".env").read_text(), flags=re.MULTILINE))
+    assert not [name for name in settings if "PASSWORD" in name], "a password in .env"
+    for file in sorted(folder.glob("compose*.yaml")):
+        text = file.read_text()
+        stack = yaml.safe_load(text)
+        for name, rest in re.findall(r"\$\{(\w+)([^}]*)\}", text):
+            assert name in settings or rest.startswith((":-", ":?")), f"{file.name}: nobody says what {name} is"
+        for service, what in stack["services"].items():
+            assert not what.get("privileged"), service
+            for volume in what.get("volumes", []):
+                source = volume.split(":")[0]
+                assert not source.startswith(".") or (folder / source).exists(), f"{file.name}: {source} is not there"
+        environment = os.environ | {"GRAFANA_ADMIN_PASSWORD": "of this test"}
+        if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
+            run("docker", "compose", "--project-directory", folder, "-f", file, "config", "--quiet", env=environment)
+        print(f"{file.name}: {', '.join(stack['services'])}")
+
+
+def the_stacks_prometheus_starts():
+    folder = ROOT / "deploy/docker/prometheus"
+    with temporary() as directory:
+        environment = os.environ | {
+            "PROMETHEUS": shutil.which("prometheus"),
+            "PROMETHEUS_CONFIG": str(directory / "prometheus.yml"),
+            "PROMETHEUS_DATA": str(directory / "data"),
+            "PROMETHEUS_RULES": str(ROOT / "deploy/prometheus"),
+            "PROMETHEUS_SCRAPE_INTERVAL": "3",
+            "PROMETHEUS_EVALUATE_INTERVAL": "7",
+            "CLIENT_SIMPLE_EXPORTER_PORT": "9191",
+        }
+        address = f"127.0.0.1:{free_port()}"
+        command = ["sh", folder / "entrypoint.sh", f"--web.listen-address={address}", "--log.level=error"]
+        with running(command, env=environment):
+            wait_until("it is ready", lambda: get(f"http://{address}/-/ready"))
+            config = yaml.safe_load(yaml.safe_load(get(f"http://{address}/api/v1/status/config")[0])["data"]["yaml"])
+            groups = yaml.safe_load(get(f"http://{address}/api/v1/rules")[0])["data"]["groups"]
+    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    assert jobs["pyjoules_simple"] == ["pyjoules-metrics-client-simple:9191"], jobs
+    assert jobs["pyjoules_multirate"] == ["pyjoules-metrics-client-multirate:9092"], jobs
+    assert config["global"]["scrape_interval"] == "3s" and config["global"]["evaluation_interval"] == "7s", config["global"]
+    assert len(groups) == 2, groups
+
+
+def placed_and_taken_away():
+    """`make install` and `make uninstall`, for each init: what is left is what the user may have changed."""
+    for init, settings in [
+        ("systemd", {f"etc/default/{NAME}"}),
+        ("openrc", {f"etc/conf.d/{NAME}"}),
+        ("sysvinit", {f"etc/default/{NAME}"}),
+        ("none", set()),
+    ]:
+        with temporary() as directory:
+            environment = os.environ | {"DESTDIR": str(directory), "INIT": init, "PREFIX": "/opt/power"}
+            run("scripts/place.sh", "install", BINARY, env=environment)
+            files = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+            assert f"opt/power/bin/{NAME}" in files and settings <= files, files
+            for file in files - {f"opt/power/bin/{NAME}"}:
+                text = (directory / file).read_text()
+                assert f"/usr/bin/{NAME}" not in text, f"{file} looks for the binary elsewhere"
+            for file in settings:
+                (directory / file).write_text("changed\n")
+            run("scripts/place.sh", "install", BINARY, env=environment)
+            assert all((directory / file).read_text() == "changed\n" for file in settings)
+            run("scripts/place.sh", "uninstall", env=environment)
+            left = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+            assert left == settings, left
+    print("installed and taken away for systemd, OpenRC, System V and none")
+
+
+def versions_agree():
+    version = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), flags=re.MULTILINE)[1]
+    for file in ("deploy/kubernetes/exporter/kustomization.yaml", "buildroot/package/edge-metrics-exporter/Config.in"):
+        assert version in (ROOT / file).read_text(), f"{file} has another version than {version}"
+
+
+def main():
+    versions_agree()
+    scripts_are_sound()
+    units_are_sound()
+    the_man_page_knows_everything()
+    completions_complete()
+    recipes_are_sound()
+    manifests_ask_for_no_more_than_they_need()
+    stacks_are_sound()
+    the_stacks_prometheus_starts()
+    placed_and_taken_away()
+
+
+main()
