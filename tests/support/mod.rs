@@ -25,9 +25,10 @@ pub struct Exporter {
     log: Arc<Mutex<String>>,
 }
 
-/// The binary, with free ports, not yet started.
+/// The binary, with free ports, not yet started: Cargo's, or what `EXPORTER` names (another machine's, under an emulator).
 pub fn exporter() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+    let ours = env!("CARGO_BIN_EXE_edge-metrics-exporter");
+    let mut command = Command::new(std::env::var_os("EXPORTER").unwrap_or(ours.into()));
     command
         .args(["--web.listen-address", "127.0.0.1:0"])
         .args(["--web.management-address", "127.0.0.1:0"])

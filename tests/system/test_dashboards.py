@@ -14,6 +14,8 @@ import peers
 PROMETHEUS = ROOT / "deploy/prometheus"
 DASHBOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
 RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
+# Prometheus has to scrape everything twice, and four exporters to be up.
+peers.PATIENCE = 120
 # What the pyJoules dashboard's one visible series is called, to the letter.
 PYJOULES = {
     "__name__": "pyjoules_simple_energy_watts",

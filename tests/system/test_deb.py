@@ -1,0 +1,98 @@
+"""The Debian packages in a chroot: installing, upgrading, removing and purging leaves what it should, and nothing else."""
+
+import hashlib
+import pathlib
+import re
+import subprocess
+
+from peers import ROOT, temporary
+from qemu import debian_root
+
+NAME = "edge-metrics-exporter"
+CONFIG = f"etc/{NAME}/config.yaml"
+# What dpkg and its like keep for themselves.
+BOOKS = re.compile(r"var/(lib/dpkg|lib/systemd/deb-systemd-helper|lib/insserv|log|cache)(/|$)|etc/(passwd|group|g?shadow|sub[ug]id)-?$")
+
+
+def run(*command, **options):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def listing(root):
+    paths = {str(path.relative_to(root)) for path in root.rglob("*")}
+    return {path for path in paths if not BOOKS.match(path)}
+
+
+def users(root):
+    return {line.split(":")[0] for line in (root / "etc/passwd").read_text().splitlines()}
+
+
+def life(package, root):
+    run("tar", "-xf", debian_root(), "-C", root)
+    before = listing(root)
+    users_before = users(root)
+    dpkg = lambda *words: run("chroot", root, "dpkg", *words, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"})
+
+    run("cp", package, root / "package.deb")
+    dpkg("-i", "/package.deb")
+    (root / "package.deb").unlink()
+    assert users(root) - users_before == {"edge-metrics"}
+    for group in ("i2c", "video"):
+        assert re.search(rf"^{group}:.*edge-metrics", (root / "etc/group").read_text(), flags=re.MULTILINE), group
+    owner = run("chroot", root, "stat", "-c", "%U:%G %a", f"/{CONFIG}", f"/etc/{NAME}", f"/var/lib/{NAME}").split("\n")
+    assert owner[:3] == ["edge-metrics:edge-metrics 640", "edge-metrics:edge-metrics 750", "edge-metrics:edge-metrics 750"], owner
+    assert (root / CONFIG).read_text() == (ROOT / "config.yaml.template").read_text()
+    said = run("chroot", root, f"/usr/bin/{NAME}", "check-config", f"/{CONFIG}")
+    assert "good" in said, said
+
+    (root / CONFIG).write_text("hostname: mine\n")
+    (root / f"etc/default/{NAME}").write_text("OPTIONS=--log.level=debug\n")
+    newer = root.parent / "newer"
+    run("dpkg-deb", "-R", package, newer)
+    control = newer / "DEBIAN/control"
+    control.write_text(re.sub(r"^(Version: .*)$", r"\1+1", control.read_text(), flags=re.MULTILINE))
+    run("dpkg-deb", "--build", "--root-owner-group", newer, root / "newer.deb")
+    dpkg("-i", "/newer.deb")
+    (root / "newer.deb").unlink()
+    assert "+1" in dpkg("-s", NAME)
+    assert (root / CONFIG).read_text() == "hostname: mine\n", "an upgrade took the configuration"
+    assert (root / f"etc/default/{NAME}").read_text() == "OPTIONS=--log.level=debug\n"
+
+    dpkg("-r", NAME)
+    left = listing(root) - before
+    assert left == {f"etc/{NAME}", CONFIG, f"etc/default/{NAME}"}, left
+    assert before <= listing(root), before - listing(root)
+
+    dpkg("-P", NAME)
+    assert listing(root) == before, listing(root) ^ before
+    assert users(root) == users_before
+    print("installed, upgraded, removed, purged")
+
+
+def digests(packages):
+    return {package.name: hashlib.sha256(package.read_bytes()).hexdigest() for package in packages}
+
+
+def main():
+    arches = ["x86_64", "armv7", "aarch64"]
+    run("scripts/deb.sh", *arches, cwd=ROOT)
+    packages = sorted((ROOT / "dist").glob(f"{NAME}_*.deb"))
+    first = digests(packages)
+    run("scripts/deb.sh", *arches, cwd=ROOT)
+    assert digests(packages) == first, "the same binaries gave another package"
+    architectures = {run("dpkg-deb", "-f", package, "Architecture").strip() for package in packages}
+    assert architectures == {"amd64", "armhf", "arm64"}, architectures
+    for package in packages:
+        said = run("dpkg-deb", "-c", package)
+        assert f" ./usr/bin/{NAME}\n" in said and "/copyright\n" in said, said
+        assert not re.search(r"^\S+ (?!root/root)", said, flags=re.MULTILINE), "files that are not root's"
+    (amd64,) = [package for package in packages if package.name.endswith("_amd64.deb")]
+    with temporary() as directory:
+        root = pathlib.Path(directory) / "root"
+        root.mkdir()
+        life(amd64, root)
+
+
+main()
