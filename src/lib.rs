@@ -2,8 +2,9 @@
 //!
 //! The way through the house: a *meter* is read by a thread of its own ([`sources`]), which publishes what one poll
 //! read to its group in the registry ([`metrics`]); a scrape takes a snapshot of all groups and writes it as text
-//! ([`exposition`]), which our own listener delivers ([`http`]). A scrape never touches a meter. What the user wrote
-//! ([`config`]) goes through one supervisor ([`exporter`]), which starts and stops all of it.
+//! ([`exposition`]), which our own listener delivers ([`http`]). A scrape never touches a meter. Whoever wants every sample
+//! gets the rows that a group keeps, by a scrape or sent ([`remote_write`]). What the user wrote ([`config`]) goes through
+//! one supervisor ([`exporter`]), which starts and stops all of it.
 //! The role `collect` has a room of its own ([`collector`]): what comes out of Prometheus again, as CSV and as streams.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

@@ -24,6 +24,6 @@ pub use feed::{Batch, Feed, Identity, Losses, Most, Pending, Run};
 pub use labels::{valid_label_name, Labels};
 pub use memory::MemoryFeed;
 pub use queue::QueueFeed;
-pub use response::{judge, Sent, Verdict};
+pub use response::{judge, words, Sent, Verdict};
 pub use sender::Sender;
 pub use stats::{Numbers, Stats};

@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use super::encode::Protocol;
 use super::feed::Run;
-use super::response::{judge, Sent, Verdict};
+use super::response::{judge, words, Sent, Verdict};
 use crate::config::RemoteWrite;
 use crate::http::client::{shown, Answer, Client, Limits};
 use crate::sys::clock::wall_seconds;
-
-/// So much of what a receiver says is kept for the log.
-const MOST_SAID: usize = 2000;
 
 /// One receiver.
 pub(super) struct Receiver {
@@ -121,14 +118,7 @@ impl Receiver {
     }
 
     fn said(&self, answer: &Answer) -> String {
-        let body = String::from_utf8_lossy(&answer.body);
-        let text: String = body
-            .trim()
-            .chars()
-            .take(MOST_SAID)
-            // Lines of their own would pass for lines of our log.
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let text = words(&answer.body);
         let status = answer.status;
         let moved = answer
             .header("Location")

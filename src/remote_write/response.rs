@@ -7,6 +7,8 @@ use crate::http::parse_date;
 
 /// No receiver makes us wait any longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// So much of what a receiver says is kept for the log.
+const MOST_SAID: usize = 2000;
 /// What a 2.0 receiver says of each kind of data: how much of it was written.
 const WRITTEN: [&str; 3] = [
     "X-Prometheus-Remote-Write-Samples-Written",
@@ -73,6 +75,15 @@ pub fn judge<'h>(
         // A redirect, or what is no answer at all: somebody has to mend something, and may.
         _ => Verdict::Later(None),
     }
+}
+
+/// What a receiver says of an error, as it is but for what would pass for other lines of our log.
+pub fn words(body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(body);
+    let chars = body.trim().chars().take(MOST_SAID);
+    chars
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// One of the headers that count what was written.

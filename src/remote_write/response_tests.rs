@@ -147,3 +147,15 @@ fn a_receiver_says_when_to_come_again() {
     ];
     assert_eq!(judged(V1, 503, &date), seconds(3));
 }
+
+/// `log_error_messages_verbatim` of the compliance suite.
+#[test]
+fn what_it_says_is_kept_as_it_is_on_one_line() {
+    let said = "Error: Invalid label name '__invalid__' \"é\"";
+    assert_eq!(words(said.as_bytes()), said);
+    assert_eq!(
+        words(b"  two\nlines\r\x1b[31m\xff\n"),
+        "two lines  [31m\u{fffd}"
+    );
+    assert_eq!(words(&[b'x'; 100_000]).len(), 2000);
+}
