@@ -13,6 +13,7 @@ use std::time::Duration;
 use access_support::tls_client::{client, connect, exchange, BOTH};
 use access_support::{basic, clients, pem, tls, users, with_web_config, PASSWORD};
 use edge_metrics_exporter::http::{bind, AccessFiles, Gate, Limits, Response, Server};
+use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::version::{TLS12, TLS13};
 use support::{exporter, get, try_get, wait_until, Exporter, TempDir, PATIENCE};
@@ -224,20 +225,23 @@ fn certificates_are_replaced_while_it_runs() {
     });
 }
 
+fn gate(web: std::path::PathBuf) -> Arc<Gate> {
+    let files = AccessFiles {
+        web_config: Some(web),
+        tokens: None,
+    };
+    Gate::new(&files).unwrap()
+}
+
 /// A server in this process, whose deadlines need no patience.
 fn server(dir: &TempDir, limits: Limits) -> Server {
     let web = dir.write("web.yml", &tls("server", &[]));
-    let gate = Gate::new(&AccessFiles {
-        web_config: Some(web),
-        tokens: None,
-    });
-    let gate = gate.unwrap();
     let listener = bind("127.0.0.1:0").unwrap();
     let handler = |request: &edge_metrics_exporter::http::Request| match request.body.len() {
         0 => Response::text(200, vec![b'x'; 5 << 20]),
         n => Response::text(200, format!("{n} bytes")),
     };
-    Server::behind(gate, listener, Arc::new(handler), limits).unwrap()
+    Server::behind(gate(web), listener, Arc::new(handler), limits).unwrap()
 }
 
 #[test]
@@ -255,6 +259,55 @@ fn large_answers_and_bodies_go_through_whole() {
     );
     let answer = exchange(server.local_addr(), ca, &post).unwrap();
     assert!(answer.ends_with("65536 bytes"), "{answer}");
+    server.stop();
+}
+
+/// The bytes of a connection that was given away: none missing, none twice, though the kernel takes them in pieces.
+#[test]
+fn what_follows_http_goes_through_whole() {
+    const LENGTH: usize = 3 << 20;
+    let pattern = |at: usize| (at % 251) as u8;
+    let dir = TempDir::new();
+    let web = dir.write("web.yml", &tls("server", &[]));
+    let listener = bind("127.0.0.1:0").unwrap();
+    let flood = move |_: &edge_metrics_exporter::http::Request| {
+        Response::switching("flood", move |mut upgraded| {
+            let (mut sent, mut blocked) = (0, 0);
+            while sent < LENGTH {
+                let next: Vec<_> = (sent..LENGTH.min(sent + 100_000)).map(pattern).collect();
+                match upgraded.stream.write(&next) {
+                    Ok(n) => sent += n,
+                    Err(e) => {
+                        assert_eq!(e.kind(), std::io::ErrorKind::WouldBlock);
+                        blocked += 1;
+                        let mut fds = [PollFd::new(upgraded.stream.as_fd(), PollFlags::POLLOUT)];
+                        poll(&mut fds, 20_000_u16).unwrap();
+                    }
+                }
+            }
+            assert!(blocked > 0);
+        })
+    };
+    let limits = Limits::default();
+    let server = Server::behind(gate(web), listener, Arc::new(flood), limits).unwrap();
+    let mut stream = connect(server.local_addr(), client("ca", None, BOTH));
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let mut body = Vec::new();
+    stream.read_to_end(&mut body).unwrap();
+    assert_eq!(body.len(), LENGTH);
+    assert!(body
+        .iter()
+        .enumerate()
+        .all(|(at, byte)| *byte == pattern(at)));
     server.stop();
 }
 
