@@ -46,15 +46,11 @@ pub(super) fn serve<S: Stream>(
     }
 }
 
-/// Tells a client, which has not been read from, why there is no connection with it; `None`: it knows.
+/// Tells a client, in the clear, why there is no connection with it; `None`: it knows. The headers that are configured
+/// are for those who come in.
 #[cfg(feature = "tls")]
-pub(super) fn turn_back<S: Stream>(
-    stream: S,
-    policy: Arc<Policy>,
-    why: Option<HeadError>,
-    limits: &Limits,
-) {
-    let mut connection = Connection::new(stream, policy, limits);
+pub(super) fn turn_back<S: Stream>(stream: S, why: Option<HeadError>, limits: &Limits) {
+    let mut connection = Connection::new(stream, Arc::new(Policy::open()), limits);
     match why {
         Some(why) => connection.refuse(why),
         None => connection.linger(),

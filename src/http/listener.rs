@@ -235,7 +235,7 @@ fn receive(
                         None
                     }
                 };
-                turn_back(refused.socket, policy, why, limits);
+                turn_back(refused.socket, why, limits);
             }
         }
         return;

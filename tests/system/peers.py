@@ -88,7 +88,7 @@ class Exporter:
             self.process = subprocess.Popen(self.command, stderr=log)
 
         def address(port):
-            pattern = rf"{port}: listening on http://([0-9.:]+)/"
+            pattern = rf"{port}: listening on https?://([0-9.:]+)/"
             return wait_until("it listens", lambda: re.search(pattern, self.text()[said:]))[1]
 
         self.address, self.management = address("metrics"), address("management")

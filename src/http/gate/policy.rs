@@ -36,7 +36,7 @@ pub(super) struct Loaded {
 
 impl Policy {
     /// Everybody may, by plain HTTP.
-    pub(super) fn open() -> Policy {
+    pub(in crate::http) fn open() -> Policy {
         Policy {
             users: Users::new(Default::default()),
             tokens: Tokens::default(),
