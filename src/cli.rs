@@ -15,6 +15,7 @@ use crate::config_server;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, Configuration, Options};
 use crate::http::client::{shown, Client, Limits};
+use crate::http::{AccessFiles, Gate};
 use crate::sources::tape::{Recording, Tapes};
 use crate::sources::{chosen, reason, unknown, Board, Roots};
 use crate::sys::signals::Signals;
@@ -58,7 +59,10 @@ fn perform(arguments: Arguments) -> Result<(), String> {
     let from_environment = std::env::var_os("LOCAL_CONFIG_PATH");
     let find = |named: Option<&Path>| config::find(named, from_environment.as_deref());
     match arguments.role {
-        Role::CheckConfig(file) => check_config(find(file.as_deref().or(named)), arguments.roots),
+        Role::CheckConfig(file) => {
+            let file = find(file.as_deref().or(named));
+            check_config(file, arguments.access, arguments.roots)
+        }
         Role::Doctor { json, write } => {
             let config = match find(named) {
                 Some(path) => config::load(&path).map_err(|e| e.to_string())?.config,
@@ -76,6 +80,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
             config_server::run(
                 config_server::Options {
                     listen_address,
+                    access: arguments.access,
                     ..options
                 },
                 &signals,
@@ -87,6 +92,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                 &collector::Options {
                     config: arguments.config,
                     listen_address: arguments.listen_address,
+                    access: arguments.access,
                     ..options
                 },
                 &signals,
@@ -113,6 +119,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     configuration,
                     listen_address: arguments.listen_address,
                     management_address: arguments.management_address,
+                    access: arguments.access,
                     roots,
                     asks_server: matches!(tapes, Tapes::Off),
                     tapes,
@@ -126,6 +133,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                 configuration: Configuration::File(find(named)),
                 listen_address: None,
                 management_address: None,
+                access: AccessFiles::default(),
                 roots: arguments.roots,
                 tapes: Tapes::Off,
                 asks_server: false,
@@ -147,6 +155,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     configuration: Configuration::Preset(preset, given, arguments.config),
                     listen_address: arguments.listen_address,
                     management_address: arguments.management_address,
+                    access: arguments.access,
                     roots: arguments.roots,
                     tapes: Tapes::Off,
                     asks_server: false,
@@ -162,6 +171,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     configuration: Configuration::Fixed(Box::new(board.config())),
                     listen_address: arguments.listen_address,
                     management_address: arguments.management_address,
+                    access: arguments.access,
                     roots: board.roots(),
                     tapes: Tapes::Off,
                     asks_server: false,
@@ -195,7 +205,7 @@ fn doctor(report: &Report, json: bool, write: Option<&Path>) -> Result<(), Strin
 }
 
 /// Says what would be run, or what is wrong.
-fn check_config(file: Option<PathBuf>, roots: Roots) -> Result<(), String> {
+fn check_config(file: Option<PathBuf>, access: AccessFiles, roots: Roots) -> Result<(), String> {
     let mut config = Config::default();
     match &file {
         None => say("no configuration file: the defaults\n"),
@@ -207,6 +217,16 @@ fn check_config(file: Option<PathBuf>, roots: Roots) -> Result<(), String> {
             say(&format!("{}: good\n", path.display()));
             config = loaded.config;
         }
+    }
+    let access = AccessFiles {
+        tokens: access.tokens.or(config.management.token_file.clone()),
+        ..access
+    };
+    for warning in Gate::check(&access)? {
+        say(&format!("{warning}\n"));
+    }
+    for path in [access.web_config, access.tokens].iter().flatten() {
+        say(&format!("{}: good\n", path.display()));
     }
     let mut board = Board::look(roots);
     let asked = config.device_type.clone();

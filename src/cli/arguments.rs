@@ -7,6 +7,7 @@ use super::say;
 use crate::collector;
 use crate::config::{Given, Preset, PRESETS};
 use crate::config_server;
+use crate::http::AccessFiles;
 use crate::sources::Roots;
 
 const HELP: &str = "\
@@ -47,6 +48,10 @@ Options:
                                   (to power-exporter and its like: what shall differ from theirs)
   --web.listen-address ADDR       where to serve metrics (default: `port` of the configuration, :9100)
   --web.management-address ADDR   where to serve the management API (default: `reload_port`, :9101)
+  --web.config.file FILE          who may connect: TLS, passwords, headers, in the form of Prometheus's
+                                  exporter-toolkit; read again when it changes
+  --management.token-file FILE    tokens of programs that may change settings, one a line
+                                  (default: `management.token_file` of the configuration)
   --path.sysfs DIR                instead of /sys
   --path.procfs DIR               instead of /proc
   --path.dev DIR                  instead of /dev
@@ -94,6 +99,7 @@ pub(super) struct Arguments {
     pub(super) config: Option<PathBuf>,
     pub(super) listen_address: Option<String>,
     pub(super) management_address: Option<String>,
+    pub(super) access: AccessFiles,
     pub(super) roots: Roots,
     pub(super) replay: Option<PathBuf>,
     pub(super) at_once: bool,
@@ -108,6 +114,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
         config: None,
         listen_address: None,
         management_address: None,
+        access: AccessFiles::default(),
         roots: Roots::default(),
         replay: None,
         at_once: false,
@@ -122,6 +129,10 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
             }
             Long("web.management-address") => {
                 arguments.management_address = Some(parser.value()?.string()?);
+            }
+            Long("web.config.file") => arguments.access.web_config = Some(parser.value()?.into()),
+            Long("management.token-file") => {
+                arguments.access.tokens = Some(parser.value()?.into());
             }
             Long("path.sysfs") => arguments.roots.sysfs = parser.value()?.into(),
             Long("path.procfs") => arguments.roots.procfs = parser.value()?.into(),

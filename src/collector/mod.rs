@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{is_namespace, Collector, Setting};
-use crate::http::{bind, Limits, Server};
+use crate::http::{bind, AccessFiles, Gate, Limits, Server};
 use crate::sys::file;
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{Request, Signals};
@@ -65,6 +65,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Overrides port and address.
     pub listen_address: Option<String>,
+    /// Who may connect, and whose tokens are taken.
+    pub access: AccessFiles,
     /// Flags of [`FLAGS`] with their values.
     pub flags: Vec<(String, String)>,
 }
@@ -128,6 +130,7 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
     let server = serve(
         &config,
         options.listen_address.as_deref(),
+        Gate::new(&options.access)?,
         Desk {
             feeds: feeds.clone(),
             streams: streams.shared(),
@@ -202,7 +205,12 @@ fn rounds(
     }
 }
 
-fn serve(config: &Collector, address: Option<&str>, desk: Desk) -> Result<Server, String> {
+fn serve(
+    config: &Collector,
+    address: Option<&str>,
+    gate: Arc<Gate>,
+    desk: Desk,
+) -> Result<Server, String> {
     let address = match (address, &config.listen_address) {
         (Some(address), _) => address.to_owned(),
         (None, Some(host)) if host.contains(':') => format!("[{host}]:{}", config.port),
@@ -215,13 +223,9 @@ fn serve(config: &Collector, address: Option<&str>, desk: Desk) -> Result<Server
         per_peer: CONNECTIONS,
         ..Limits::default()
     };
-    let server = Server::start(listener, routes::handler(desk), limits)
+    let server = Server::behind(Arc::clone(&gate), listener, routes::handler(desk), limits)
         .map_err(|e| format!("cannot serve: {e}"))?;
-    let at = server.local_addr();
-    match at.ip().is_unspecified() {
-        true => log::info!("collect: listening on http://localhost:{}/", at.port()),
-        false => log::info!("collect: listening on http://{at}/"),
-    }
+    log::info!("collect: listening on {}", gate.url(server.local_addr()));
     Ok(server)
 }
 

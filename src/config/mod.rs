@@ -35,6 +35,8 @@ mod store;
 mod tree;
 mod values;
 mod watch;
+mod web;
+mod web_tls;
 
 pub mod lines;
 
@@ -47,8 +49,8 @@ pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
 pub(crate) use load::read as read_file;
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{
-    Config, History, Ina260, Ina260Chip, Jetson, Multirate, Nvidia, Plug, Rapl, RaplInterface,
-    RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
+    Config, History, Ina260, Ina260Chip, Jetson, Management, Multirate, Nvidia, Plug, Rapl,
+    RaplInterface, RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
 };
 pub use preset::{Given, Preset, PRESETS};
 pub use proposal::{Change, Proposal};
@@ -62,6 +64,9 @@ pub use show::to_json;
 pub use store::{NotSet, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
 pub use watch::Watch;
+pub use web::{ClientAuth, Pem, ServerTls, Versions, Web};
+#[cfg(all(test, feature = "tls"))]
+pub(crate) use web::{CIPHER_SUITES, CURVES};
 
 /// The largest configuration that is read, in bytes. Ten times what a board with a thousand metrics needs is still
 /// less; YAML's cost grows faster than its size.

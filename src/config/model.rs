@@ -145,6 +145,8 @@ pub struct Management {
     pub allow_remote: bool,
     /// Names by which browsers may reach the management API, besides the board's own and its addresses.
     pub hosts: Vec<String>,
+    /// The tokens by which programs show that they may; `None`: there are none.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `history:`.

@@ -120,7 +120,8 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
     top.section("management", |management| {
         let config = &mut config.management;
         management.set("allow_remote", values::flag, &mut config.allow_remote)?;
-        management.set("hosts", values::hosts, &mut config.hosts)
+        management.set("hosts", values::hosts, &mut config.hosts)?;
+        management.option("token_file", values::path, &mut config.token_file)
     })?;
     top.section("history", |history| {
         history.set("seconds", values::keep, &mut config.history.keep)?;
@@ -450,6 +451,11 @@ impl<'n, 'r> Section<'n, 'r> {
             .collect()
     }
 
+    /// Whether nobody wrote anything in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.iter().all(|(_, node)| *node == Node::Null)
+    }
+
     /// Something wrong with the value under `key`, or with the section itself.
     pub(super) fn refuse(&self, key: Option<&str>, message: String) -> Problem {
         Problem {
@@ -457,6 +463,20 @@ impl<'n, 'r> Section<'n, 'r> {
             key: false,
             message,
         }
+    }
+
+    /// Refuses what nobody asked for, where it would otherwise be warned of: nothing else may be in this section.
+    pub(super) fn refuse_others(&self) -> Result<(), Problem> {
+        let mut keys = self.entries.iter().map(|(key, _)| key.as_str());
+        let Some(key) = keys.find(|key| !self.taken.contains(key)) else {
+            return Ok(());
+        };
+        let path = self.path(key);
+        Err(Problem {
+            message: unknown(&path, &self.keys.known).replace(": it has no effect", ""),
+            path,
+            key: true,
+        })
     }
 
     /// Notes what nobody asked for.

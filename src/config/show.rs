@@ -31,10 +31,12 @@ pub fn to_json(config: &Config) -> Value {
         sources,
         metrics,
         watch,
-        management: Management {
-            allow_remote,
-            hosts,
-        },
+        management:
+            Management {
+                allow_remote,
+                hosts,
+                token_file,
+            },
         history:
             History {
                 keep,
@@ -79,7 +81,7 @@ pub fn to_json(config: &Config) -> Value {
         "sources": sources,
         "metrics": metrics,
         "watch": watch,
-        "management": {"allow_remote": allow_remote, "hosts": hosts},
+        "management": {"allow_remote": allow_remote, "hosts": hosts, "token_file": token_file},
         "history": {
             "seconds": seconds(*keep),
             "bytes": bytes,

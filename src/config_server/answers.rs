@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
+use super::access::Refusal;
 use super::device_id::DeviceId;
 use super::etag::Etag;
 use super::store::Failure;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, BEARER};
 
 /// An error: `{"error": …, "message": …}`, with the device's id if it is about one.
 pub(super) fn error(status: u16, error: &str, id: Option<&DeviceId>, message: &str) -> Response {
@@ -56,6 +57,16 @@ pub(super) fn failure(failure: &Failure) -> Response {
 pub(super) fn not_allowed(request: &Request, allowed: &str) -> Response {
     let message = format!("{} takes {allowed}, not {}", request.path, request.method);
     error(405, "Method not allowed", None, &message).with_header("Allow", allowed)
+}
+
+/// Somebody may not do this, for this reason.
+pub(super) fn refused_access(refusal: Refusal, id: Option<&DeviceId>) -> Response {
+    match refusal {
+        Refusal::Unknown(why) => {
+            error(401, "Unauthorized", id, &why).with_header(BEARER.0, BEARER.1)
+        }
+        Refusal::Forbidden(why) => error(403, "Forbidden", id, &why),
+    }
 }
 
 /// Too many requests of this kind: the next may come after so many seconds.

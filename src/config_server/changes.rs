@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde_json::{json, Value};
 
-use super::answers::{error, failure, precondition_failed, unknown_device};
+use super::answers::{error, failure, precondition_failed, refused_access, unknown_device};
 use super::device::{take_apart, ADDRESS};
 use super::device_id::DeviceId;
 use super::etag::{Conditions, Tags, Verdict};
@@ -169,7 +169,7 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
 
 fn allowed(central: &Central, request: &Request, id: &DeviceId) -> Result<(), Response> {
     match access::refusal_of_change(request, central.allow_remote) {
-        Some(why) => Err(error(403, "Forbidden", Some(id), &why)),
+        Some(refusal) => Err(refused_access(refusal, Some(id))),
         None => Ok(()),
     }
 }

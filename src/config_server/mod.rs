@@ -28,7 +28,7 @@ pub use device_id::DeviceId;
 pub use etag::{Conditions, Etag, Tags, Verdict};
 pub use report::{Ports, Report};
 
-use crate::http::{bind, Form, Limits, Rate, Request, Server};
+use crate::http::{bind, AccessFiles, Form, Gate, Limits, Rate, Request, Server};
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
 use device::{take_apart, Device};
@@ -49,6 +49,8 @@ pub struct Options {
     pub listen_address: Option<String>,
     /// Whether others than this machine may change configurations.
     pub allow_remote: bool,
+    /// Who may connect, and whose tokens are taken.
+    pub access: AccessFiles,
 }
 
 /// What all requests share.
@@ -88,20 +90,17 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         ..Limits::default()
     };
     let handler = routes::handler(Arc::clone(&central));
-    let server = Server::start(listener, handler, limits)
+    let gate = Gate::new(&options.access)?;
+    let server = Server::behind(Arc::clone(&gate), listener, handler, limits)
         .map_err(|e| format!("cannot serve {address}: {e}"))?;
     log::info!(
         "config-server: configurations in {}",
         central.store.describe()
     );
-    let local = server.local_addr();
-    match local.ip().is_unspecified() {
-        true => log::info!(
-            "config-server: listening on http://localhost:{}/",
-            local.port()
-        ),
-        false => log::info!("config-server: listening on http://{local}/"),
-    }
+    log::info!(
+        "config-server: listening on {}",
+        gate.url(server.local_addr())
+    );
     let manager = Notifier::from_environment();
     let summary = format!("configurations in {}", central.store.describe());
     manager.ready(&summary);

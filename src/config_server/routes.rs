@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use serde_json::{json, Value};
 
-use super::answers::{error, failure, not_allowed, precondition_failed, too_many, unknown_device};
+use super::answers::{
+    error, failure, not_allowed, precondition_failed, refused_access, too_many, unknown_device,
+};
 use super::device::{take_apart, Device};
 use super::device_id::DeviceId;
 use super::etag::Verdict;
@@ -260,8 +262,8 @@ fn reload_all(central: &Central, request: &Request) -> Response {
 
 /// Everybody may have boards load again what they are meant to have, within measure; a page from elsewhere may not.
 fn may_reload(central: &Central, request: &Request) -> Result<(), Response> {
-    if let Some(why) = access::refusal_of_page(request) {
-        return Err(error(403, "Forbidden", None, &why));
+    if let Some(refusal) = access::refusal_of_page(request) {
+        return Err(refused_access(refusal, None));
     }
     if access::refusal_of_change(request, central.allow_remote).is_none() {
         return Ok(());

@@ -1,10 +1,10 @@
 //! One of the exporter's ports: bound, rebound when its address changes, retried while its interface is not up.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::{bind, Handler, Limits, Server};
+use crate::http::{bind, Gate, Handler, Limits, Server};
 
 /// How long to wait before trying an address again that the board does not have yet.
 const RETRY: Duration = Duration::from_secs(2);
@@ -12,6 +12,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// A port, listened on or not.
 pub(super) struct Listening {
     name: &'static str,
+    gate: Arc<Gate>,
     handler: Arc<Handler>,
     limits: Limits,
     address: String,
@@ -24,9 +25,15 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    pub(super) fn new(name: &'static str, handler: Arc<Handler>, limits: Limits) -> Listening {
+    pub(super) fn new(
+        name: &'static str,
+        gate: Arc<Gate>,
+        handler: Arc<Handler>,
+        limits: Limits,
+    ) -> Listening {
         Listening {
             name,
+            gate,
             handler,
             limits,
             leaving: Vec::new(),
@@ -170,7 +177,8 @@ impl Listening {
 
     fn replace(&mut self, server: Option<Server>) {
         if let Some(server) = &server {
-            log::info!("{}: listening on {}", self.name, url(server.local_addr()));
+            let url = self.gate.url(server.local_addr());
+            log::info!("{}: listening on {url}", self.name);
         }
         if let Some(mut old) = std::mem::replace(&mut self.server, server) {
             old.close_door();
@@ -188,7 +196,8 @@ impl Listening {
     }
 
     fn serve(&self, socket: TcpListener) -> Result<Server, Failure> {
-        Server::start(socket, Arc::clone(&self.handler), self.limits.clone()).map_err(|e| Failure {
+        let (gate, handler) = (Arc::clone(&self.gate), Arc::clone(&self.handler));
+        Server::behind(gate, socket, handler, self.limits.clone()).map_err(|e| Failure {
             may_pass: false,
             in_use: false,
             what: format!("cannot serve {}: {e}", self.name),
@@ -214,13 +223,4 @@ struct Failure {
     may_pass: bool,
     /// Somebody has it.
     in_use: bool,
-}
-
-/// What to type into a browser on this machine.
-fn url(address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        format!("http://localhost:{}/", address.port())
-    } else {
-        format!("http://{address}/")
-    }
 }

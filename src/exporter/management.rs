@@ -1,8 +1,8 @@
 //! The management API: what the management port answers, and whom.
 //!
 //! Reading is open. Loading the configuration again is open too, but not more often than it costs nothing. What changes a
-//! setting is for this machine's own, unless the configuration says otherwise; and none of it is for the pages that
-//! somebody reads elsewhere.
+//! setting is for those who show that they may (`http::gate`), and where nobody can, for this machine's own, unless the
+//! configuration says otherwise; and none of it is for the pages that somebody reads elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use serde_json::{json, Map, Value};
 
 use super::Exporter;
 use crate::config::{to_json, NotSet, MAX_METRICS};
-use crate::http::{foreign_page, is_local, Form, Handler, Limits, Method, Rate, Request, Response};
+use crate::http::{
+    foreign_page, Form, Handler, Limits, Method, Rate, Request, Response, Standing, BEARER,
+};
 use crate::sys::lock;
 
 /// Bytes of a request's body, as in seed 001.
@@ -87,15 +89,25 @@ fn not_allowed(request: &Request, allowed: &str) -> Response {
 
 /// The refusal for those who may not change settings.
 fn from_elsewhere(exporter: &Exporter, request: &Request) -> Option<Response> {
-    let is_allowed = exporter.store.current().management.allow_remote || is_local(request);
-    (!is_allowed).then(|| {
-        Response::error(
+    let allow_remote = exporter.store.current().management.allow_remote;
+    match Standing::of(request, allow_remote) {
+        Standing::Allowed => None,
+        Standing::Unknown => Some(
+            Response::error(
+                401,
+                "Unauthorized",
+                "settings may be changed by those who show a token (Authorization: Bearer ...) or a certificate",
+            )
+            .with_header(BEARER.0, BEARER.1),
+        ),
+        Standing::Elsewhere => Some(Response::error(
             403,
             "Forbidden",
-            "settings may be changed from this machine alone: `management: {allow_remote: true}` in the configuration \
-             lets others do so too",
-        )
-    })
+            "settings may be changed from this machine alone: tokens (`management: {token_file: ...}` in the \
+             configuration) or users (--web.config.file) let others do so too, and `management: {allow_remote: true}` \
+             everybody",
+        )),
+    }
 }
 
 fn list(exporter: &Exporter) -> Value {

@@ -73,6 +73,7 @@ impl Call {
                 .collect(),
             body: self.body,
             peer: self.peer.parse().unwrap(),
+            login: Default::default(),
         })
     }
 }

@@ -205,6 +205,7 @@ mod tests {
             headers: header.parse().into_iter().collect(),
             body: Vec::new(),
             peer: peer.parse().unwrap(),
+            login: Default::default(),
         }
     }
 

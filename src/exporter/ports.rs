@@ -7,7 +7,7 @@ use super::udp_agent::UdpAgent;
 use super::{management, routes, Exporter};
 use crate::config::Config;
 use crate::config_server;
-use crate::http::Limits;
+use crate::http::{Gate, Limits};
 use crate::sys::listen_fds::listen_fds;
 
 /// What is listened on.
@@ -23,14 +23,20 @@ pub(super) struct Ports {
 impl Ports {
     pub(super) fn new(
         exporter: &Arc<Exporter>,
+        gate: &Arc<Gate>,
         metrics_address: Option<String>,
         management_address: Option<String>,
     ) -> Ports {
         let metrics = routes::metrics(Arc::clone(exporter));
         let management = management::routes(Arc::clone(exporter));
         Ports {
-            metrics: Listening::new("metrics", metrics, Limits::default()),
-            management: Listening::new("management", management, management::limits()),
+            metrics: Listening::new("metrics", Arc::clone(gate), metrics, Limits::default()),
+            management: Listening::new(
+                "management",
+                Arc::clone(gate),
+                management,
+                management::limits(),
+            ),
             agent: None,
             metrics_address,
             management_address,

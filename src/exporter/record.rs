@@ -9,6 +9,7 @@ use super::event::Event;
 use super::supervisor::{forward, Options, Supervisor};
 use crate::config::{self, Configuration, Store};
 use crate::exposition::Format;
+use crate::http::Gate;
 use crate::sources::tape::{Recorder, Tapes};
 use crate::sources::Board;
 use crate::sys::signals::Signals;
@@ -38,7 +39,8 @@ pub fn record(
     let fixed = Configuration::Fixed(Box::new(config.clone()));
     let store = Store::open(fixed, |p| p.answer(Ok(())))?;
     let tapes = Tapes::Record(recorder.clone());
-    let mut supervisor = Supervisor::new(Options { tapes, ..options }, Arc::new(store));
+    let mut supervisor =
+        Supervisor::new(Options { tapes, ..options }, Gate::open(), Arc::new(store));
     supervisor.apply(config);
     let (events, inbox) = mpsc::channel();
     // Nobody does them: a recording has one configuration.

@@ -1,5 +1,6 @@
 //! Starts, watches and stops everything that runs, and brings it in line with the configuration.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use super::remote_write::{own_share, Place, Senders};
 use super::{Exporter, Identity};
 use crate::config::{Change, Config, Configuration, Proposal, Store};
 use crate::exposition::Format;
+use crate::http::{AccessFiles, Gate};
 use crate::metrics::Policy;
 use crate::sources::tape::Tapes;
 use crate::sources::{
@@ -40,6 +42,8 @@ pub struct Options {
     pub listen_address: Option<String>,
     /// Overrides the address of the management port.
     pub management_address: Option<String>,
+    /// Who may use both. Its tokens override those of the configuration.
+    pub access: AccessFiles,
     /// Whether a central server may have the board's configuration.
     pub asks_server: bool,
 }
@@ -58,7 +62,9 @@ pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     })?;
     let store = Arc::new(store);
     let config = store.current();
-    let mut supervisor = Supervisor::new(options, store);
+    let gate = Gate::new(&options.access)?;
+    let mut supervisor = Supervisor::new(options, gate, store);
+    supervisor.set_tokens(&config)?;
     supervisor.exporter.present(&config);
     supervisor.ports.take_sockets()?;
     supervisor.ports.listen(&supervisor.exporter, &config)?;
@@ -102,6 +108,7 @@ pub(super) fn forward(
 
 pub(super) struct Supervisor {
     options: Options,
+    gate: Arc<Gate>,
     exporter: Arc<Exporter>,
     ports: Ports,
     senders: Senders,
@@ -110,15 +117,17 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(options: Options, store: Arc<Store>) -> Supervisor {
+    pub(super) fn new(options: Options, gate: Arc<Gate>, store: Arc<Store>) -> Supervisor {
         let exporter = Arc::new(Exporter::new(store));
         let ports = Ports::new(
             &exporter,
+            &gate,
             options.listen_address.clone(),
             options.management_address.clone(),
         );
         Supervisor {
             options,
+            gate,
             exporter,
             ports,
             senders: Senders::default(),
@@ -178,14 +187,30 @@ impl Supervisor {
                 self.exporter.registry.set_policy(policy(config));
                 Ok(())
             }
-            Change::Anything => self
-                .ports
-                .listen(&self.exporter, config)
-                .map(|()| self.apply((**config).clone())),
+            Change::Anything => self.listen(config).map(|()| self.apply((**config).clone())),
         };
         proposal.answer(outcome);
         // It may have been asked for on a connection to one of them, where the answer is now on its way.
         self.ports.retire();
+    }
+
+    /// Has the ports and who may use them as the configuration says, or changes nothing.
+    fn listen(&mut self, config: &Config) -> Result<(), String> {
+        self.set_tokens(config)?;
+        let outcome = self.ports.listen(&self.exporter, config);
+        if outcome.is_err() {
+            let old = self.exporter.store.current();
+            if let Err(why) = self.set_tokens(&old) {
+                log::error!("{why}");
+            }
+        }
+        outcome
+    }
+
+    fn set_tokens(&self, config: &Config) -> Result<(), String> {
+        let named = self.options.access.tokens.as_ref();
+        let file = named.or(config.management.token_file.as_ref());
+        self.gate.set_tokens(file.map(PathBuf::as_path))
     }
 
     /// Starts and stops sources so that those run that the configuration asks for. What has not changed runs on.

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use super::Request;
+use super::{Login, Request};
 
 /// Headers that proxies add. What comes through one comes from who knows where.
 const PROXIED: [&str; 5] = [
@@ -34,6 +34,33 @@ pub fn is_local(request: &Request) -> bool {
     request.peer.ip().to_canonical().is_loopback()
         && PROXIED.iter().all(|name| request.header(name).is_none())
 }
+
+/// Whether a request may change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Allowed,
+    /// It may not: there are those who may, and it has not shown that it comes from one of them.
+    Unknown,
+    /// It may not: nobody is known here, and it comes from another machine.
+    Elsewhere,
+}
+
+impl Standing {
+    /// Of this request. Where users, tokens or clients' certificates are known, whoever shows one may change something, from
+    /// anywhere, and nobody else; where none are, this machine's own may, and others if that is allowed.
+    pub fn of(request: &Request, allow_remote: bool) -> Standing {
+        match request.login {
+            Login::Known => Standing::Allowed,
+            Login::Missing => Standing::Unknown,
+            Login::Nobody if allow_remote || is_local(request) => Standing::Allowed,
+            Login::Nobody => Standing::Elsewhere,
+        }
+    }
+}
+
+/// How to become known (RFC 6750, 3), where reading is for everybody.
+pub const BEARER: (&str, &str) = ("WWW-Authenticate", "Bearer realm=\"edge-metrics-exporter\"");
 
 /// Why this request comes from a page that is not ours; `None`: from one of ours, or from no page at all. `names` are what
 /// this machine is called.
@@ -110,6 +137,7 @@ mod tests {
                 .collect(),
             body: Vec::new(),
             peer: format!("{peer}:1").parse().unwrap(),
+            login: Default::default(),
         }
     }
 
@@ -123,6 +151,55 @@ mod tests {
         }
         for name in PROXIED {
             assert!(!is_local(&request("127.0.0.1", &[(name, "x")])), "{name}");
+        }
+    }
+
+    #[test]
+    fn who_is_known_may_change_things_else_this_machine() {
+        for (peer, login, alone, with_others) in [
+            (
+                "127.0.0.1",
+                Login::Nobody,
+                Standing::Allowed,
+                Standing::Allowed,
+            ),
+            (
+                "192.0.2.1",
+                Login::Nobody,
+                Standing::Elsewhere,
+                Standing::Allowed,
+            ),
+            (
+                "127.0.0.1",
+                Login::Missing,
+                Standing::Unknown,
+                Standing::Unknown,
+            ),
+            (
+                "192.0.2.1",
+                Login::Missing,
+                Standing::Unknown,
+                Standing::Unknown,
+            ),
+            (
+                "127.0.0.1",
+                Login::Known,
+                Standing::Allowed,
+                Standing::Allowed,
+            ),
+            (
+                "192.0.2.1",
+                Login::Known,
+                Standing::Allowed,
+                Standing::Allowed,
+            ),
+        ] {
+            let request = Request {
+                login,
+                ..request(peer, &[])
+            };
+            assert_eq!(Standing::of(&request, false), alone, "{request:?}");
+            assert_eq!(Standing::of(&request, true), with_others, "{request:?}");
         }
     }
 

@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tiny_http::{HTTPVersion, Method};
 
 use super::date::imf_fixdate;
+use super::gate::{Gate, Policy, Refusal};
 use super::head::{parse_head, Head, HeadError};
 use super::limits::{Form, Limits, CHUNK};
 use super::request::Request;
@@ -22,19 +24,14 @@ use crate::sys::clock::wall_seconds;
 /// tell: a client's faults are not logged, or anybody could fill the log.
 pub(super) fn serve<S: Stream>(
     stream: S,
-    peer: SocketAddr,
+    caller: Caller,
     guest: &Guest,
+    gate: &Gate,
     handler: &Handler,
     limits: &Limits,
 ) {
-    let mut connection = Connection {
-        stream,
-        limits,
-        received: Vec::new(),
-        written: Vec::new(),
-        date: (i64::MIN, String::new()),
-    };
-    match connection.requests(peer, guest, handler) {
+    let mut connection = Connection::new(stream, Arc::clone(&caller.policy), limits);
+    match connection.requests(&caller, guest, gate, handler) {
         Ok(()) | Err(End::Gone) => {}
         Err(End::Refused(why)) => connection.refuse(why),
         Err(End::TakenOver(take_over)) => {
@@ -47,6 +44,26 @@ pub(super) fn serve<S: Stream>(
             }
         }
     }
+}
+
+/// Tells a client, in the clear, why there is no connection with it; `None`: it knows. The headers that are configured
+/// are for those who come in.
+#[cfg(feature = "tls")]
+pub(super) fn turn_back<S: Stream>(stream: S, why: Option<HeadError>, limits: &Limits) {
+    let mut connection = Connection::new(stream, Arc::new(Policy::open()), limits);
+    match why {
+        Some(why) => connection.refuse(why),
+        None => connection.linger(),
+    }
+}
+
+/// Who is at the other end.
+pub(super) struct Caller {
+    pub(super) peer: SocketAddr,
+    /// Whether a verified certificate was shown.
+    pub(super) certified: bool,
+    /// What was in force when the connection was accepted.
+    pub(super) policy: Arc<Policy>,
 }
 
 /// Why a connection ends.
@@ -80,13 +97,59 @@ struct Connection<'a, S> {
     written: Vec<u8>,
     /// The Date header, and the second it is for.
     date: (i64, String),
+    /// What is in force.
+    policy: Arc<Policy>,
 }
 
-impl<S: Stream> Connection<'_, S> {
-    fn requests(&mut self, peer: SocketAddr, guest: &Guest, handler: &Handler) -> Result<(), End> {
+impl<'a, S: Stream> Connection<'a, S> {
+    fn new(stream: S, policy: Arc<Policy>, limits: &'a Limits) -> Self {
+        Connection {
+            stream,
+            limits,
+            received: Vec::new(),
+            written: Vec::new(),
+            date: (i64::MIN, String::new()),
+            policy,
+        }
+    }
+
+    fn requests(
+        &mut self,
+        caller: &Caller,
+        guest: &Guest,
+        gate: &Gate,
+        handler: &Handler,
+    ) -> Result<(), End> {
         let mut first_byte_by = self.limits.head_time;
         loop {
             let head = self.head(first_byte_by)?;
+            // Looking at a password may take a while, and cannot be broken off.
+            if !guest.begin() {
+                return Ok(());
+            }
+            self.policy = gate.policy();
+            // Who connected by other rules connects anew.
+            let kept = head.keep_alive && self.policy.connects_as(&caller.policy);
+            let login = match gate.admit(&self.policy, &head, caller.peer, caller.certified) {
+                Ok(login) => login,
+                Err(refusal) => {
+                    // A body that belongs to it is not read.
+                    let kept = kept && head.body_length == 0 && !guest.is_closing();
+                    let answer = self.told(refusal);
+                    self.answer(answer, &head.method, &head.version, kept)?;
+                    if !kept {
+                        if guest.rest() {
+                            self.linger();
+                        }
+                        return Ok(());
+                    }
+                    if !guest.rest() {
+                        return Ok(());
+                    }
+                    first_byte_by = self.limits.idle_time;
+                    continue;
+                }
+            };
             // Whoever is in the middle of a body is not the first to make room for others.
             if head.body_length > 0 && !guest.rest() {
                 return Ok(());
@@ -95,8 +158,7 @@ impl<S: Stream> Connection<'_, S> {
             if !guest.begin() {
                 return Ok(());
             }
-            let kept = head.keep_alive;
-            let request = Request::new(head, body, peer);
+            let request = Request::new(head, body, caller.peer, login);
             let answer = catch_unwind(AssertUnwindSafe(|| handler(&request)));
             // The panic's own message is on stderr by now.
             let broken = answer.is_err();
@@ -169,6 +231,11 @@ impl<S: Stream> Connection<'_, S> {
         if self.date.0 != now {
             self.date = (now, imf_fixdate(now));
         }
+        for (name, value) in &self.policy.headers {
+            if answer.header(name).is_none() {
+                answer = answer.with_header(name, value);
+            }
+        }
         self.written.clear();
         answer.print_head(&mut self.written, version, kept, &self.date.1);
         let with_body = *method != Method::Head && answer.has_body();
@@ -184,14 +251,30 @@ impl<S: Stream> Connection<'_, S> {
 
     /// Says why and hangs up.
     fn refuse(&mut self, why: HeadError) {
-        let answer = match self.limits.refusals {
-            Form::Text => Response::text(why.status, format!("{}\n", why.reason)),
-            Form::Json => Response::error(why.status, why.title(), why.reason),
-        };
+        let answer = self.words(why);
         // What was refused may have been anything, so it is answered as if it was a GET.
         let answered = self.answer(answer, &Method::Get, &HTTPVersion(1, 1), false);
         if answered.is_ok() {
             self.linger();
+        }
+    }
+
+    /// A refusal as an answer.
+    fn told(&self, refusal: Refusal) -> Response {
+        let mut answer = self.words(refusal.why);
+        if let Some(challenge) = refusal.challenge {
+            answer = answer.with_header("WWW-Authenticate", challenge);
+        }
+        if let Some(seconds) = refusal.retry_after {
+            answer = answer.with_header("Retry-After", &seconds.to_string());
+        }
+        answer
+    }
+
+    fn words(&self, why: HeadError) -> Response {
+        match self.limits.refusals {
+            Form::Text => Response::text(why.status, format!("{}\n", why.reason)),
+            Form::Json => Response::error(why.status, why.title(), why.reason),
         }
     }
 

@@ -11,13 +11,18 @@ use nix::errno::Errno;
 use nix::sys::resource::{getrlimit, Resource};
 use tiny_http::HTTPVersion;
 
-use super::connection::serve;
+use super::connection::{serve, Caller};
 use super::date::imf_fixdate;
+use super::gate::Gate;
 use super::limits::{Limits, ACCEPT_PAUSE, CHUNK, COMPLAINT_PAUSE, STOP_TIME};
 use super::response::Response;
-use super::seats::Seats;
+use super::seats::{Guest, Seats};
 use super::stream::Socket;
+#[cfg(feature = "tls")]
+use super::tls::{Failure, TlsStream};
 use super::Handler;
+#[cfg(feature = "tls")]
+use super::{connection::turn_back, head::HeadError};
 use crate::sys::clock::wall_seconds;
 use crate::sys::stop::{Stop, Woken};
 
@@ -36,6 +41,16 @@ impl Server {
         handler: Arc<Handler>,
         limits: Limits,
     ) -> io::Result<Server> {
+        Server::behind(Gate::open(), listener, handler, limits)
+    }
+
+    /// The same for those alone whom this gate lets in.
+    pub fn behind(
+        gate: Arc<Gate>,
+        listener: TcpListener,
+        handler: Arc<Handler>,
+        limits: Limits,
+    ) -> io::Result<Server> {
         let address = listener.local_addr()?;
         // So that accepting never blocks for a client that has gone again after it was announced.
         listener.set_nonblocking(true)?;
@@ -44,6 +59,7 @@ impl Server {
         let seats = Arc::new(Seats::new(most, limits.per_peer));
         let door = Door {
             listener,
+            gate,
             handler,
             limits: Arc::new(limits),
             stop: Arc::clone(&stop),
@@ -113,6 +129,7 @@ fn descriptors() -> usize {
 /// What the accepting thread holds.
 struct Door {
     listener: TcpListener,
+    gate: Arc<Gate>,
     handler: Arc<Handler>,
     limits: Arc<Limits>,
     stop: Arc<Stop>,
@@ -166,6 +183,7 @@ impl Door {
             return;
         };
         let (handler, limits) = (Arc::clone(&self.handler), Arc::clone(&self.limits));
+        let gate = Arc::clone(&self.gate);
         let theirs = Arc::clone(&socket);
         let thread = thread::Builder::new()
             .name("http".into())
@@ -173,13 +191,56 @@ impl Door {
             .spawn(move || {
                 // Without it, the second of two requests on a connection waits for the acknowledgment of the first (44 ms).
                 let _ = theirs.set_nodelay(true);
-                serve(Socket::new(theirs), peer, &guest, &*handler, &limits);
+                receive(Socket::new(theirs), peer, &guest, &gate, &*handler, &limits);
             });
         if let Err(error) = thread {
             log::debug!("no thread for a connection: {error}");
             turn_away(&socket);
         }
     }
+}
+
+/// Serves a client that has just been accepted, by TLS if that is what is spoken here.
+fn receive(
+    socket: Socket,
+    peer: SocketAddr,
+    guest: &Guest,
+    gate: &Gate,
+    handler: &Handler,
+    limits: &Limits,
+) {
+    let policy = gate.policy();
+    let caller = |policy, certified| Caller {
+        peer,
+        certified,
+        policy,
+    };
+    #[cfg(feature = "tls")]
+    if let Some(config) = &policy.tls {
+        let deadline = Instant::now() + limits.head_time;
+        match TlsStream::accept(socket, Arc::clone(config), deadline) {
+            Ok(stream) => {
+                let certified = policy.verifies_clients() && stream.has_certificate();
+                let caller = caller(policy, certified);
+                serve(stream, caller, guest, gate, handler, limits);
+            }
+            Err(refused) => {
+                let why = match refused.why {
+                    Failure::NotTls => Some(HeadError {
+                        status: 400,
+                        reason: "this port speaks https: write https:// in the URL",
+                    }),
+                    Failure::Handshake(error) => {
+                        log::debug!("{peer}: no TLS: {error}");
+                        None
+                    }
+                };
+                turn_back(refused.socket, why, limits);
+            }
+        }
+        return;
+    }
+    serve(socket, caller(policy, false), guest, gate, handler, limits);
 }
 
 /// 503, without ever waiting.

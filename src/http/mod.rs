@@ -7,7 +7,8 @@
 //! * `seats` holds the bounds: so many connections in all and per peer, and who has to go for a newcomer;
 //! * `connection` is one client: read a head, read a body, call the handler, write the answer, again;
 //! * [`parse_head`] is pure, and strict: what two readers could understand differently is refused;
-//! * `stream` is a byte stream with a deadline, so that TLS can be put between socket and connection;
+//! * `stream` is a byte stream with a deadline: a socket, or with `tls` between socket and connection;
+//! * [`gate`] decides who may come in;
 //! * [`Response::switching`] gives a connection away to another protocol; `websocket` is one.
 //!
 //! Every bound and deadline is in [`Limits`].
@@ -19,6 +20,7 @@ mod address;
 pub mod client;
 mod connection;
 mod date;
+pub mod gate;
 mod head;
 mod limits;
 mod listener;
@@ -27,17 +29,20 @@ mod request;
 mod response;
 mod seats;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod upgraded;
 pub mod websocket;
 
-pub use access::{foreign_page, is_local};
+pub use access::{foreign_page, is_local, Standing, BEARER};
 pub use address::{bind, BindError};
 pub use date::parse_date;
+pub use gate::{AccessFiles, BcryptHash, Gate};
 pub use head::{parse_head, Head, HeadError};
 pub use limits::{Form, Limits};
 pub use listener::Server;
 pub use rate::Rate;
-pub use request::Request;
+pub use request::{Login, Request};
 pub use response::Response;
 pub use tiny_http::{HTTPVersion, Header, Method, StatusCode};
 pub use upgraded::{Duplex, Upgraded};

@@ -23,10 +23,24 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Who asks.
     pub peer: SocketAddr,
+    /// Whether that has been shown.
+    pub login: Login,
+}
+
+/// Whether a request comes from somebody who is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Login {
+    /// Nobody is: there are no users, no tokens, and clients' certificates are not verified.
+    #[default]
+    Nobody,
+    /// Somebody is, but who this is was not shown. (Where there are users, no such request comes as far as a handler.)
+    Missing,
+    /// It does: by a password, a token or a certificate.
+    Known,
 }
 
 impl Request {
-    pub(super) fn new(head: Head, body: Vec<u8>, peer: SocketAddr) -> Self {
+    pub(super) fn new(head: Head, body: Vec<u8>, peer: SocketAddr, login: Login) -> Self {
         Request {
             method: head.method,
             path: head.path,
@@ -35,7 +49,13 @@ impl Request {
             headers: head.headers,
             body,
             peer,
+            login,
         }
+    }
+
+    /// Whether it comes from somebody who is known here, and has shown that.
+    pub fn is_authenticated(&self) -> bool {
+        self.login == Login::Known
     }
 
     /// The value of the first header of this name, in whatever case.
@@ -105,6 +125,7 @@ mod tests {
             ],
             body: Vec::new(),
             peer: ([127, 0, 0, 1], 1).into(),
+            login: Login::default(),
         }
     }
 

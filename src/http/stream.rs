@@ -1,4 +1,4 @@
-//! A byte stream with a deadline: a socket now, TLS over a socket one day.
+//! A byte stream with a deadline: a socket, or TLS over one.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -38,6 +38,21 @@ impl Socket {
             deadline: Instant::now(),
             read_timeout: None,
             write_timeout: None,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// The next byte, which stays where it is.
+    #[cfg(feature = "tls")]
+    pub(super) fn peek(&mut self) -> io::Result<u8> {
+        let mut byte = [0];
+        match self.retry(Self::arm_read, |socket| socket.peek(&mut byte))? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(byte[0]),
         }
     }
 

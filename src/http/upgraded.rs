@@ -6,8 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 /// A byte stream in both directions that never blocks: what cannot be done now fails with `WouldBlock`, and its
-/// descriptor says when it can.
-pub trait Duplex: Read + Write + AsFd + Send {}
+/// descriptor says when it can. Bytes that could not be written have to be offered again first.
+pub trait Duplex: Read + Write + AsFd + Send {
+    /// Whether there is something to be read of which the descriptor does not know.
+    fn holds_back(&mut self) -> bool {
+        false
+    }
+}
 
 /// What is handed over.
 pub struct Upgraded {

@@ -8,7 +8,8 @@
 )]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -126,9 +127,8 @@ impl Exporter {
 
     /// The address that it last said to listen on.
     pub fn address(&mut self, name: &str) -> SocketAddr {
-        let mark = format!("{name}: listening on http://");
-        let line = self.wait_for_log(&mark);
-        let (_, address) = line.rsplit_once(&mark).unwrap();
+        let line = self.wait_for_log(&format!("{name}: listening on http"));
+        let (_, address) = line.rsplit_once("://").unwrap();
         address.trim_end_matches('/').parse().unwrap()
     }
 
@@ -278,6 +278,22 @@ fn try_request(
     try_send(address, method, path, headers, "")
 }
 
+/// A scrape with a login, from this address of loopback's many; `None` if there was no answer.
+pub fn request_from(from: Ipv4Addr, address: SocketAddr, login: &str) -> Option<Answer> {
+    use nix::sys::socket::{bind, connect, socket, AddressFamily, SockFlag, SockType, SockaddrIn};
+    let SocketAddr::V4(to) = address else {
+        panic!("{address}")
+    };
+    let (family, kind) = (AddressFamily::Inet, SockType::Stream);
+    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let from = SockaddrIn::from(SocketAddrV4::new(from, 0));
+    bind(fd.as_raw_fd(), &from).unwrap();
+    connect(fd.as_raw_fd(), &SockaddrIn::from(to)).ok()?;
+    let headers = [("Authorization", login)];
+    let stream = TcpStream::from(fd);
+    send_on(stream, address, "GET", "/metrics", &headers, "").ok()?
+}
+
 fn try_send(
     address: SocketAddr,
     method: &str,
@@ -285,7 +301,18 @@ fn try_send(
     headers: &[(&str, &str)],
     body: &str,
 ) -> std::io::Result<Option<Answer>> {
-    let mut stream = TcpStream::connect(address)?;
+    let stream = TcpStream::connect(address)?;
+    send_on(stream, address, method, path, headers, body)
+}
+
+fn send_on(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> std::io::Result<Option<Answer>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {

@@ -88,7 +88,7 @@ class Exporter:
         self.metrics = self.listening("metrics")
 
     def listening(self, port):
-        pattern = rf"{port}: listening on http://([0-9.:]+)/"
+        pattern = rf"{port}: listening on https?://([0-9.:]+)/"
         return wait_until("it listens", lambda: re.search(pattern, self.text()[self.said :]))[1]
 
     def stop(self, how=signal.SIGTERM):

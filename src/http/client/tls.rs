@@ -6,14 +6,12 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ClientConnection};
 use rustls::crypto::{self, CryptoProvider};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::time_provider::TimeProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
 };
@@ -24,9 +22,8 @@ use ureq::unversioned::transport::{
 };
 
 use super::settings::Tls;
-use crate::sources::reason;
-use crate::sys::clock::wall_seconds;
-use crate::sys::{file, lock};
+use crate::http::tls::{pem, BoardClock};
+use crate::sys::lock;
 
 /// Where distributions keep the certificates that they trust, as Go's crypto/x509 looks for them.
 const SYSTEM: [&str; 6] = [
@@ -37,8 +34,6 @@ const SYSTEM: [&str; 6] = [
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
-/// Debian's file has 220 KiB.
-const MAX_FILE: u64 = 4 << 20;
 
 /// Puts TLS over a connection where the URL asks for it.
 #[derive(Debug)]
@@ -207,8 +202,7 @@ fn configure(settings: &Tls) -> Result<ClientConfig, String> {
     match (&settings.cert_file, &settings.key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates(cert)?;
-            let private = PrivateKeyDer::from_pem_slice(&read(key)?)
-                .map_err(|_| format!("{} holds no private key in PEM", key.display()))?;
+            let private = pem::private_key(&pem::read(key)?, &key.display().to_string())?;
             builder.with_client_auth_cert(chain, private).map_err(|e| {
                 let (cert, key) = (cert.display(), key.display());
                 format!("{cert} and {key} are no certificate and its key: {e}")
@@ -243,28 +237,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    let all = all.map_err(|_| format!("{} is no PEM file", path.display()))?;
-    match all.is_empty() {
-        true => Err(format!("{} holds no certificate in PEM", path.display())),
-        false => Ok(all),
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    file::read(path, MAX_FILE)
-        .map_err(|error| format!("cannot read {}: {}", path.display(), reason(&error)))
-}
-
-/// The board's clock, with 64-bit seconds everywhere.
-#[derive(Debug)]
-struct BoardClock;
-
-impl TimeProvider for BoardClock {
-    fn current_time(&self) -> Option<UnixTime> {
-        let seconds = u64::try_from(wall_seconds()).unwrap_or(0);
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
-    }
+    pem::certificates(&pem::read(path)?, &path.display().to_string())
 }
 
 /// `insecure_skip_verify`: whoever it is, but the one who has the key.

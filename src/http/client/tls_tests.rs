@@ -1,14 +1,17 @@
 //! Tests of `tls`: a real TLS server on loopback, with certificates of `tests/tls`.
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection};
 
 use super::super::{Client, Limits, Settings};
 use super::*;
 
-fn pem(name: &str) -> PathBuf {
+fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/tls")
         .join(name)
@@ -22,14 +25,14 @@ fn server(certificate: &str, asks: bool) -> SocketAddr {
         .unwrap();
     let builder = match asks {
         true => {
-            let roots = Arc::new(roots(Some(&pem("ca.pem"))).unwrap());
+            let roots = Arc::new(roots(Some(&file("ca.pem"))).unwrap());
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
             builder.with_client_cert_verifier(verifier.build().unwrap())
         }
         false => builder.with_no_client_auth(),
     };
-    let key = PrivateKeyDer::from_pem_file(pem(&format!("{certificate}.key"))).unwrap();
-    let chain = certificates(&pem(&format!("{certificate}.pem"))).unwrap();
+    let key = PrivateKeyDer::from_pem_file(file(&format!("{certificate}.key"))).unwrap();
+    let chain = certificates(&file(&format!("{certificate}.pem"))).unwrap();
     let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -67,7 +70,7 @@ fn ask(url: String, tls: Tls) -> Result<u16, String> {
 
 fn trusting() -> Tls {
     Tls {
-        ca_file: Some(pem("ca.pem")),
+        ca_file: Some(file("ca.pem")),
         ..Tls::default()
     }
 }
@@ -96,7 +99,7 @@ fn a_server_that_our_ca_signed_is_trusted_under_its_names() {
 fn others_are_refused_with_what_would_help() {
     let address = server("server", false);
     let other = Tls {
-        ca_file: Some(pem("self.pem")),
+        ca_file: Some(file("self.pem")),
         ..Tls::default()
     };
     let refused = ask(format!("https://{address}/"), other).unwrap_err();
@@ -111,7 +114,7 @@ fn others_are_refused_with_what_would_help() {
     let refused = ask(
         format!("https://{address}/"),
         Tls {
-            ca_file: Some(pem("self.pem")),
+            ca_file: Some(file("self.pem")),
             ..Tls::default()
         },
     );
@@ -126,8 +129,8 @@ fn others_are_refused_with_what_would_help() {
 fn a_client_shows_its_certificate_where_it_is_asked_for() {
     let address = server("server", true);
     let ours = Tls {
-        cert_file: Some(pem("client.pem")),
-        key_file: Some(pem("client.key")),
+        cert_file: Some(file("client.pem")),
+        key_file: Some(file("client.key")),
         ..trusting()
     };
     assert_eq!(ask(format!("https://{address}/"), ours), Ok(204));
@@ -139,9 +142,9 @@ fn a_client_shows_its_certificate_where_it_is_asked_for() {
 fn files_that_cannot_be_used_are_named() {
     let check = |tls: Tls| super::check(&tls).unwrap_err();
     let tls = |ca: Option<&str>, cert: Option<&str>, key: Option<&str>| Tls {
-        ca_file: ca.map(pem),
-        cert_file: cert.map(pem),
-        key_file: key.map(pem),
+        ca_file: ca.map(file),
+        cert_file: cert.map(file),
+        key_file: key.map(file),
         ..Tls::default()
     };
     for (settings, part) in [
@@ -169,7 +172,7 @@ fn files_that_cannot_be_used_are_named() {
 fn a_certificate_that_was_replaced_counts_at_the_next_connection() {
     let address = server("server", false);
     let path = std::env::temp_dir().join(format!("eme-ca-{}.pem", std::process::id()));
-    std::fs::copy(pem("self.pem"), &path).unwrap();
+    std::fs::copy(file("self.pem"), &path).unwrap();
     let settings = Settings {
         tls: Tls {
             ca_file: Some(path.clone()),
@@ -184,7 +187,7 @@ fn a_certificate_that_was_replaced_counts_at_the_next_connection() {
     let client = Client::new(settings, limits).unwrap();
     let url = format!("https://{address}/");
     assert!(client.get(&url, &[]).is_err());
-    std::fs::copy(pem("ca.pem"), &path).unwrap();
+    std::fs::copy(file("ca.pem"), &path).unwrap();
     let later = SystemTime::now() + Duration::from_secs(10);
     std::fs::File::options()
         .write(true)

@@ -139,7 +139,13 @@ impl WebSocket {
             };
             bytes = chunk.get(..n).unwrap_or_default();
         }
-        Ok(self.understand(bytes))
+        let mut heard = self.understand(bytes);
+        // Of what the stream has taken in already nobody would tell us again.
+        while heard == Heard::Life && self.stream.holds_back() {
+            let n = self.stream.read(&mut chunk)?;
+            heard = self.understand(chunk.get(..n).unwrap_or_default());
+        }
+        Ok(heard)
     }
 
     fn understand(&mut self, mut bytes: &[u8]) -> Heard {

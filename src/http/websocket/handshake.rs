@@ -121,6 +121,7 @@ mod tests {
             headers,
             body: Vec::new(),
             peer: ([127, 0, 0, 1], 1).into(),
+            login: Default::default(),
         }
     }
 

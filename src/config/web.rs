@@ -1,0 +1,292 @@
+//! The web configuration: who may connect, and how. The file's form is that of Prometheus's exporter-toolkit
+//! (github.com/prometheus/exporter-toolkit, docs/web-configuration.md), so that one file serves all exporters of a board.
+//!
+//! It is strict where the configuration is lenient: an unknown key is an error, because what was meant by it may be what
+//! keeps others out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::diagnose::{quoted, Diagnostic, Origin};
+use super::read::{read_as, Keys, Problem, Section};
+use super::secret::Secret;
+use super::tree::{self, Node};
+use super::values::{self, refuse, Outcome, Refusal};
+use super::{load, text_of};
+use crate::http::BcryptHash;
+use crate::sources::reason;
+
+/// The most names that `basic_auth_users` may hold.
+const MAX_USERS: usize = 256;
+/// From this cost on, looking at a password takes a small board seconds.
+const SLOW_COST: u32 = 14;
+/// The headers that exporter-toolkit lets be set, with the values that it lets them have; none named: any.
+const HEADERS: [(&str, &[&str]); 5] = [
+    ("Content-Security-Policy", &[]),
+    ("Strict-Transport-Security", &[]),
+    ("X-Content-Type-Options", &["nosniff"]),
+    ("X-Frame-Options", &["deny", "sameorigin"]),
+    ("X-XSS-Protection", &[]),
+];
+/// What rustls speaks, by Go's names. Those of TLS 1.3 are always on, as with Go.
+pub(crate) const CIPHER_SUITES: [&str; 9] = [
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+];
+/// The same of elliptic curves.
+pub(crate) const CURVES: [&str; 3] = ["X25519", "CurveP256", "CurveP384"];
+
+/// A web configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Web {
+    /// `tls_server_config:`; `None` is plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// Headers of every answer.
+    pub headers: Vec<(&'static str, String)>,
+    /// `basic_auth_users:`; none: nobody has to log in.
+    pub users: BTreeMap<String, BcryptHash>,
+}
+
+/// `tls_server_config:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The server's certificate, with what it was signed by.
+    pub cert: Pem,
+    /// Its private key.
+    pub key: Pem,
+    /// Whether clients have to show a certificate.
+    pub client_auth: ClientAuth,
+    /// What that has to be signed by.
+    pub client_ca: Option<Pem>,
+    /// Subject alternative names, one of which it has to have; empty: whatever it has.
+    pub client_allowed_sans: Vec<String>,
+    /// The versions that are spoken.
+    pub versions: Versions,
+    /// By Go's names, the most preferred first; `None`: all that there are.
+    pub cipher_suites: Option<Vec<&'static str>>,
+    /// Whether our order of them counts, or the client's.
+    pub prefer_server_cipher_suites: bool,
+    /// By Go's names, the most preferred first; `None`: all that there are.
+    pub curves: Option<Vec<&'static str>>,
+}
+
+/// A PEM file, or its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// There.
+    File(PathBuf),
+    /// Here.
+    Here(Secret),
+}
+
+/// `client_auth_type:`, by Go's names (pkg.go.dev/crypto/tls, ClientAuthType).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// `NoClientCert`.
+    #[default]
+    No,
+    /// `RequestClientCert`: any certificate or none.
+    Request,
+    /// `RequireAnyClientCert`: any certificate, whoever signed it.
+    RequireAny,
+    /// `VerifyClientCertIfGiven`.
+    VerifyIfGiven,
+    /// `RequireAndVerifyClientCert`.
+    RequireAndVerify,
+}
+
+impl ClientAuth {
+    /// Whether a certificate that is shown says who it is.
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
+    }
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// 1.2.
+    pub tls12: bool,
+    /// 1.3.
+    pub tls13: bool,
+}
+
+impl Web {
+    /// Reads a file, and gives what there is to warn of. Paths in it are relative to where it lies. The error is for
+    /// people.
+    pub fn load(path: &Path) -> Result<(Web, Vec<String>), String> {
+        let origin = Origin::File(path.to_owned());
+        let bytes = load::read(path).map_err(|error| match error {
+            load::Error::Read { source, .. } => format!(
+                "cannot read the web configuration {}: {}",
+                path.display(),
+                reason(&source)
+            ),
+            other => other.to_string(),
+        })?;
+        let (web, warnings) =
+            Web::parse_bytes(&bytes).map_err(|error| error.with(&origin).to_string())?;
+        let warnings = warnings.iter().map(|w| w.with(&origin).to_string());
+        let directory = path.parent().unwrap_or(Path::new(""));
+        Ok((web.in_directory(directory), warnings.collect()))
+    }
+
+    fn parse_bytes(bytes: &[u8]) -> Result<(Web, Vec<Diagnostic>), Diagnostic> {
+        Web::parse(text_of(bytes)?)
+    }
+
+    /// Reads YAML text: as it stands there, with warnings, or the first error. Pure and total.
+    pub fn parse(text: &str) -> Result<(Web, Vec<Diagnostic>), Diagnostic> {
+        let root = tree::build(text)?;
+        let mut keys = Keys::default();
+        let mut web = Web::default();
+        read_as(&root, &mut keys, |top| read(top, &mut web))
+            .map_err(|problem| problem.locate(text))?;
+        let slow = web.users.iter().filter(|(_, h)| h.cost() >= SLOW_COST);
+        let warnings = slow.map(|(name, hash)| {
+            let cost = hash.cost();
+            let message = format!(
+                "a bcrypt cost of {cost} takes a small board seconds or minutes: 10 is usual"
+            );
+            Diagnostic::at_value(text, &["basic_auth_users", name], message)
+        });
+        let warnings = warnings.collect();
+        Ok((web, warnings))
+    }
+
+    /// All files that are named.
+    pub fn files(&self) -> Vec<&Path> {
+        let Some(tls) = &self.tls else {
+            return Vec::new();
+        };
+        let named = [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()];
+        let files = named.into_iter().flatten().filter_map(|pem| match pem {
+            Pem::File(path) => Some(path.as_path()),
+            Pem::Here(_) => None,
+        });
+        files.collect()
+    }
+
+    fn in_directory(mut self, directory: &Path) -> Web {
+        if let Some(tls) = &mut self.tls {
+            let named = [
+                Some(&mut tls.cert),
+                Some(&mut tls.key),
+                tls.client_ca.as_mut(),
+            ];
+            for pem in named.into_iter().flatten() {
+                if let Pem::File(path) = pem {
+                    *path = directory.join(&path);
+                }
+            }
+        }
+        self
+    }
+}
+
+fn read(top: &mut Section<'_, '_>, web: &mut Web) -> Result<(), Problem> {
+    top.section("tls_server_config", |tls| {
+        web.tls = super::web_tls::read(tls)?;
+        Ok(())
+    })?;
+    top.section("http_server_config", |http| {
+        // HTTP/2 is for those who choose among both: TLS tells a client that there is only HTTP/1.1 here.
+        http.set("http2", values::flag, &mut false)?;
+        http.set("headers", headers, &mut web.headers)?;
+        http.refuse_others()
+    })?;
+    top.set("basic_auth_users", users, &mut web.users)?;
+    top.unsupported(
+        "rate_limit",
+        "wrong passwords are limited anyway, and so are connections; leave it out",
+    )?;
+    top.refuse_others()
+}
+
+fn headers(node: &Node) -> Outcome<Vec<(&'static str, String)>> {
+    let Node::Map(entries) = node else {
+        return refuse(
+            node,
+            "headers below it, indented, `Name: value`, one a line",
+        );
+    };
+    let known = |name: &str| HEADERS.iter().find(|(header, _)| *header == name);
+    let mut headers = Vec::new();
+    for (name, value) in entries {
+        let Some((header, allowed)) = known(name) else {
+            let names = HEADERS.map(|(name, _)| name).join(", ");
+            return Err(Refusal {
+                key: true,
+                ..Refusal::new(format!(
+                    "names {}, which cannot be set: only {names} can",
+                    quoted(name)
+                ))
+            }
+            .at(name));
+        };
+        let text = match value {
+            Node::Null => continue,
+            Node::Int(number) => number.to_string(),
+            Node::Text(text) if text.is_empty() => continue,
+            Node::Text(text) if text.bytes().all(|b| (b' '..=b'~').contains(&b)) => text.clone(),
+            other => {
+                return refuse(other, "a header's value, in one line of ASCII")
+                    .map_err(|r| r.at(name))
+            }
+        };
+        if !allowed.is_empty() && !allowed.contains(&text.as_str()) {
+            let wanted = allowed.join(" or ");
+            return refuse(value, &wanted).map_err(|refusal| refusal.at(name));
+        }
+        headers.push((*header, text));
+    }
+    Ok(headers)
+}
+
+/// What stands in the place of a hash is not shown: it may be the password.
+fn users(node: &Node) -> Outcome<BTreeMap<String, BcryptHash>> {
+    let Node::Map(entries) = node else {
+        return Err(Refusal::new(
+            "is no mapping: write users below it, indented, `name: hash`, one a line".into(),
+        ));
+    };
+    if entries.len() > MAX_USERS {
+        let found = entries.len();
+        let message = format!("has {found} users: at most {MAX_USERS} are allowed");
+        return Err(Refusal::new(message));
+    }
+    let mut users = BTreeMap::new();
+    for (name, value) in entries {
+        if name.contains(':') || name.chars().any(char::is_control) {
+            let message = format!(
+                "names {}, with which nobody can log in: no colon, please",
+                quoted(name)
+            );
+            return Err(Refusal {
+                key: true,
+                ..Refusal::new(message).at(name)
+            });
+        }
+        let hash = match value {
+            Node::Text(text) => BcryptHash::parse(text),
+            _ => None,
+        };
+        let hash = hash.ok_or_else(|| {
+            let message = "is no bcrypt hash: `htpasswd -nBC 10 \"\" | tr -d ':\\n'` asks for a password and makes one";
+            Refusal::new(message.into()).at(name)
+        })?;
+        users.insert(name.clone(), hash);
+    }
+    Ok(users)
+}
+
+#[cfg(test)]
+#[path = "web_tests.rs"]
+mod tests;

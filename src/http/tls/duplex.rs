@@ -1,0 +1,93 @@
+//! TLS over a socket that never blocks, for the protocols that follow HTTP.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustls::ServerConnection;
+
+use super::TlsStream;
+use crate::http::Duplex;
+
+/// A connection that HTTP has given away.
+pub(super) struct TlsDuplex {
+    stream: TlsStream,
+    /// Bytes that were encrypted, but are not said to be written, since not all of them are out: they come again.
+    encrypted: usize,
+}
+
+impl TlsDuplex {
+    pub(super) fn new(stream: TlsStream) -> io::Result<TlsDuplex> {
+        stream.tcp().set_nonblocking(true)?;
+        Ok(TlsDuplex {
+            stream,
+            encrypted: 0,
+        })
+    }
+
+    fn parts(&mut self) -> (&mut ServerConnection, &TcpStream) {
+        self.stream.parts()
+    }
+
+    /// Sends what is encrypted; `WouldBlock` if it is not all taken.
+    fn send(&mut self) -> io::Result<()> {
+        let (connection, mut socket) = self.parts();
+        while connection.wants_write() {
+            connection.write_tls(&mut socket)?;
+        }
+        Ok(())
+    }
+}
+
+impl Read for TlsDuplex {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let (connection, mut socket) = self.parts();
+            match connection.reader().read(into) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            if connection.read_tls(&mut socket)? == 0 {
+                return Ok(0);
+            }
+            let understood = connection.process_new_packets();
+            // What has to be answered, or why nothing more is said. What is not taken now goes with what is written next.
+            let _ = self.send();
+            understood.map_err(io::Error::other)?;
+        }
+    }
+}
+
+impl Write for TlsDuplex {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send()?;
+        if self.encrypted == 0 {
+            let (connection, _) = self.parts();
+            self.encrypted = connection.writer().write(bytes)?;
+            self.send()?;
+        }
+        let written = self.encrypted.min(bytes.len());
+        self.encrypted -= written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()
+    }
+}
+
+impl AsFd for TlsDuplex {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.tcp().as_fd()
+    }
+}
+
+impl Duplex for TlsDuplex {
+    fn holds_back(&mut self) -> bool {
+        let (connection, _) = self.parts();
+        match connection.process_new_packets() {
+            Ok(state) => state.plaintext_bytes_to_read() > 0,
+            Err(_) => false,
+        }
+    }
+}
