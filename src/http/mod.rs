@@ -10,7 +10,7 @@
 //! * `stream` is a byte stream with a deadline, so that TLS can be put between socket and connection;
 //! * [`Response::switching`] gives a connection away to another protocol; `websocket` is one.
 //!
-//! Every bound and deadline is in [`Limits`].
+//! Every bound and deadline is in [`Limits`]. What people see in a browser is in [`page`].
 //!
 //! The other way round, [`client`] asks other servers.
 
@@ -22,6 +22,7 @@ mod date;
 mod head;
 mod limits;
 mod listener;
+pub mod page;
 mod rate;
 mod request;
 mod response;
