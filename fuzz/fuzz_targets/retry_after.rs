@@ -18,16 +18,25 @@ fuzz_target!(|bytes: &[u8]| {
     let end = rest.windows(2).position(|pair| pair == b"\n\n");
     let (head, body) = rest.split_at(end.unwrap_or(rest.len()));
     let head = String::from_utf8_lossy(head);
-    let headers: Vec<(&str, &str)> = head.lines().filter_map(|line| line.split_once(": ")).collect();
+    let headers: Vec<(&str, &str)> = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .collect();
     let header = |name: &str| {
-        let found = headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let found = headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| *value)
     };
     for (_, value) in &headers {
         assert!(parse_date(value).is_none_or(|seconds| (0..=LAST).contains(&seconds)));
     }
     let sent = Sent {
-        protocol: if flags & 1 == 0 { Protocol::V1 } else { Protocol::V2 },
+        protocol: if flags & 1 == 0 {
+            Protocol::V1
+        } else {
+            Protocol::V2
+        },
         understood: flags & 2 != 0,
         retry_on_429: flags & 4 != 0,
         samples: u64::from(flags >> 3) * 1000,
