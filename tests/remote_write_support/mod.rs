@@ -220,6 +220,21 @@ pub fn wait_until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+pub const SECOND: &str = "    protobuf_message: io.prometheus.write.v2.Request\n";
+
+/// What is sent of one reading.
+pub fn sent(settings: &str, values: &[(&str, f64)]) -> Request {
+    let labelled: Vec<_> = values.iter().map(|(n, v)| (*n, &[][..], *v)).collect();
+    sent_labelled(settings, &labelled)
+}
+
+pub fn sent_labelled(settings: &str, values: &[(&str, &[(&str, &str)], f64)]) -> Request {
+    let receiver = Receiver::willing();
+    let mut board = Board::new(&receiver, settings);
+    board.publish_labelled(values);
+    receiver.wait_for(1).remove(0)
+}
+
 /// A board with one source that publishes what it is told, and a sender to a receiver.
 pub struct Board {
     pub registry: Arc<Registry>,

@@ -1,0 +1,259 @@
+//! What a sender takes care of besides: that a bad sample costs no good one, that no stamp of a wrong clock leaves, that nothing
+//! is lost between two senders.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "remote_write_support/mod.rs"]
+mod support;
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_metrics_exporter::metrics::WallClock;
+use edge_metrics_exporter::sys::clock::{both, BootTime};
+use support::{answer, status, wait_until, Board, Receiver};
+
+mod bad_samples {
+    use super::*;
+
+    /// A receiver that refuses every request that has one of these stamps of a series, as Prometheus 2.42 does.
+    fn picky(bad: impl Fn(&str, usize, f64) -> bool + Send + 'static) -> Receiver {
+        Receiver::new(move |_, request| {
+            let message = request.message();
+            let refused = message.series.iter().any(|series| {
+                let mut samples = series.samples.iter().enumerate();
+                samples.any(|(i, sample)| bad(series.name(), i, sample.value()))
+            });
+            status(if refused { 400 } else { 204 })
+        })
+    }
+
+    fn hundred_readings_of_ten() -> Board {
+        let mut board = Board::silent();
+        let names: Vec<String> = (0..10).map(|i| format!("metric_{i}")).collect();
+        for reading in 0..100 {
+            let values: Vec<_> = names
+                .iter()
+                .map(|n| (n.as_str(), f64::from(reading)))
+                .collect();
+            board.publish(&values);
+        }
+        board
+    }
+
+    #[test]
+    fn one_bad_sample_costs_no_other() {
+        let receiver = picky(|name, _, value| name == "metric_7" && value == 33.0);
+        let mut board = hundred_readings_of_ten();
+        board.send_to(&receiver.url(), "", WallClock::default());
+        wait_until("the rest is sent", || {
+            (board.numbers().sent == 999).then_some(())
+        });
+        assert_eq!(board.dropped("http_400"), 1);
+        assert!(
+            receiver.requests().len() < 40,
+            "{}",
+            receiver.requests().len()
+        );
+    }
+
+    #[test]
+    fn one_bad_series_costs_no_other() {
+        let receiver = picky(|name, _, _| name == "metric_3");
+        let mut board = hundred_readings_of_ten();
+        board.send_to(&receiver.url(), "", WallClock::default());
+        wait_until("the rest is sent", || {
+            (board.numbers().sent == 900).then_some(())
+        });
+        wait_until("the bad is dropped", || {
+            (board.dropped("http_400") == 100).then_some(())
+        });
+    }
+
+    /// The search has an end, and the next time it is shorter.
+    #[test]
+    fn a_receiver_that_refuses_everything_is_not_swamped() {
+        let receiver = Receiver::new(|_, _| status(400));
+        let mut board = hundred_readings_of_ten();
+        board.send_to(&receiver.url(), "", WallClock::default());
+        wait_until("all is dropped", || {
+            (board.dropped("http_400") == 1000).then_some(())
+        });
+        let first = receiver.requests().len();
+        assert!(first <= 129, "{first}");
+        for _ in 0..3 {
+            board.publish(&[("metric_1", 1.0), ("metric_2", 1.0), ("metric_3", 1.0)]);
+        }
+        wait_until("they are dropped too", || {
+            (board.dropped("http_400") >= 1009).then_some(())
+        });
+        assert!(receiver.requests().len() - first <= 3 * 3 + 10);
+    }
+
+    #[test]
+    fn what_is_too_old_is_not_sent() {
+        let receiver = Receiver::willing();
+        let mut board = Board::silent();
+        board.publish(&[("x", 1.0)]);
+        std::thread::sleep(Duration::from_millis(400));
+        board.publish(&[("x", 2.0)]);
+        let queue = "    queue_config: {sample_age_limit: 300ms, batch_send_deadline: 20ms}\n";
+        board.send_to(&receiver.url(), queue, WallClock::default());
+        wait_until("the young one is sent", || {
+            (board.numbers().sent == 1).then_some(())
+        });
+        assert_eq!(board.dropped("too_old"), 1);
+        assert_eq!(receiver.samples("x")[0].1, 2.0);
+    }
+}
+
+mod clocks {
+    use super::*;
+
+    /// A clock that is so many seconds wrong.
+    fn clock() -> (WallClock, Arc<AtomicI64>) {
+        let wrong = Arc::new(AtomicI64::new(0));
+        let of_clock = Arc::clone(&wrong);
+        let clock = WallClock::new(move || {
+            let (boot, wall): (BootTime, i64) = both();
+            (
+                boot,
+                wall + of_clock.load(Ordering::Relaxed) * 1_000_000_000,
+            )
+        });
+        (clock, wrong)
+    }
+
+    fn date(seconds: i64) -> String {
+        // Any receiver's clock: the seconds of ours.
+        let wall = edge_metrics_exporter::sys::clock::wall_seconds() + seconds;
+        let day = wall / 86_400;
+        let (mut year, mut rest) = (1970, day);
+        let leap = |year: i64| year % 4 == 0;
+        while rest >= 365 + i64::from(leap(year)) {
+            rest -= 365 + i64::from(leap(year));
+            year += 1;
+        }
+        let lengths = [
+            31,
+            28 + i64::from(leap(year)),
+            31,
+            30,
+            31,
+            30,
+            31,
+            31,
+            30,
+            31,
+            30,
+            31,
+        ];
+        let mut month = 0;
+        while rest >= lengths[month] {
+            rest -= lengths[month];
+            month += 1;
+        }
+        let names = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let (hour, minute, second) = (wall / 3600 % 24, wall / 60 % 60, wall % 60);
+        format!(
+            "Xxx, {:02} {} {year} {hour:02}:{minute:02}:{second:02} GMT",
+            rest + 1,
+            names[month]
+        )
+    }
+
+    #[test]
+    fn nothing_leaves_while_the_clock_is_plainly_wrong() {
+        let receiver = Receiver::willing();
+        let (clock, wrong) = clock();
+        wrong.store(-50 * 365 * 86_400, Ordering::Relaxed);
+        let mut board = Board::with_clock(&receiver.url(), "", clock);
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is held", || board.numbers().held.then_some(()));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(receiver.requests().is_empty());
+        wrong.store(0, Ordering::Relaxed);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        let now = edge_metrics_exporter::sys::clock::wall_nanos() / 1_000_000;
+        let stamp = receiver.samples("x")[0].0;
+        assert!(
+            (now - 60_000..=now).contains(&stamp),
+            "stamped late, and right"
+        );
+    }
+
+    #[test]
+    fn nothing_leaves_while_the_receivers_clock_differs() {
+        let receiver = Receiver::willing();
+        receiver.set_date(&date(0));
+        let (clock, wrong) = clock();
+        wrong.store(7200, Ordering::Relaxed);
+        let mut board = Board::with_clock(&receiver.url(), "", clock);
+        board.publish(&[("x", 1.0)]);
+        let skew = wait_until("it is held", || {
+            let numbers = board.numbers();
+            numbers.held.then_some(numbers.skew_ms).flatten()
+        });
+        assert!((7_190_000..7_210_000).contains(&skew), "{skew}");
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(receiver.requests().is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_is_found_out_before_anything_leaves() {
+        let receiver = Receiver::new(|_, _| answer(204, &format!("Date: {}\r\n", date(0)), ""));
+        receiver.set_date(&date(0));
+        let (clock, wrong) = clock();
+        let mut board = Board::with_clock(&receiver.url(), "", clock);
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        wrong.store(3600, Ordering::Relaxed);
+        board.publish(&[("x", 2.0)]);
+        wait_until("it is held", || board.numbers().held.then_some(()));
+        let now = edge_metrics_exporter::sys::clock::wall_nanos() / 1_000_000;
+        assert!(receiver.samples("x").iter().all(|(stamp, _)| *stamp <= now));
+    }
+}
+
+mod handing_over {
+    use super::*;
+
+    /// A sender with other settings goes on where the one before was, whatever it was doing.
+    #[test]
+    fn nothing_is_lost_between_two_senders() {
+        let code = Arc::new(AtomicU16::new(503));
+        let of_receiver = Arc::clone(&code);
+        let receiver = Receiver::new(move |_, _| status(of_receiver.load(Ordering::Relaxed)));
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        receiver.wait_for(2);
+        let sender = board.sender.take().unwrap();
+        let entry = sender.entry().clone();
+        let feed = sender.hand_over().unwrap();
+        board.publish(&[("x", 2.0)]);
+        code.store(204, Ordering::Relaxed);
+        let clock = Arc::new(WallClock::default());
+        let next = edge_metrics_exporter::remote_write::Sender::start(entry, feed, clock);
+        board.sender = Some(next.unwrap());
+        wait_until("both are sent", || {
+            (board.numbers().sent == 2).then_some(())
+        });
+    }
+
+    /// The end does not wait for a receiver that never answers.
+    #[test]
+    fn a_silent_receiver_does_not_hold_up_the_end() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        let mut board = Board::with_clock(&url, "", WallClock::default());
+        board.publish(&[("x", 1.0)]);
+        let (_connection, _) = silent.accept().unwrap();
+        let sender = board.sender.take().unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_millis(300);
+        sender.finish(deadline);
+        sender.join(deadline);
+    }
+}
