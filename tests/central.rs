@@ -520,3 +520,82 @@ fn wrong_settings_of_the_environment_are_said() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("set `hostname`"), "{said}");
 }
+
+/// A central server by TLS, with the certificate of tests/tls, for whoever logs in.
+#[cfg(feature = "tls")]
+fn tls_server() -> SocketAddr {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use std::io::{Read, Write};
+    let file = |name: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
+        folder.join(name)
+    };
+    let chain = CertificateDer::pem_file_iter(file("server.pem")).unwrap();
+    let chain: Vec<_> = chain.map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, socket.unwrap());
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                request.push(byte[0]);
+            }
+            let request = String::from_utf8_lossy(&request).to_lowercase();
+            // edge:s3cret
+            let (status, body) = match request.contains("authorization: basic zwrnztpzm2nyzxq=\r\n")
+            {
+                true => ("200 OK", SERVERS),
+                false => ("401 Unauthorized", "{}"),
+            };
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all((head + body).as_bytes());
+        }
+    });
+    address
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_server_by_https_is_trusted_by_its_authority_and_logged_in_to() {
+    let port = tls_server().port();
+    let board = Board::new("", "");
+    let password = board.dir.write("password", "s3cret\n");
+    let ca = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/ca.pem");
+    let config = |tls: &str| {
+        format!(
+            "hostname: edge-07\ninterval: 9\nconfig_server:\n  url: https://localhost:{port}\n  timeout: 20\n  \
+             basic_auth: {{username: edge, password_file: {}}}\n{tls}",
+            password.display()
+        )
+    };
+    let trusting = format!("  tls_config: {{ca_file: {}}}\n", ca.display());
+    std::fs::write(&board.file, config(&trusting)).unwrap();
+    let start = || Exporter::start(board.command().env_remove("CONFIG_TIMEOUT"));
+    let mut exporter = start();
+    exporter.wait_for_log("configuration: https://");
+    assert_eq!(in_force(&exporter)["interval"], 0.2);
+    drop(exporter);
+    // Nobody has said whom to trust.
+    std::fs::write(&board.file, config("")).unwrap();
+    let mut exporter = start();
+    exporter.wait_for_log("tls_config.ca_file");
+    exporter.wait_for_log("fallback");
+    assert_eq!(in_force(&exporter)["interval"], 9);
+    assert!(!exporter.log().contains("s3cret"), "{}", exporter.log());
+}

@@ -226,6 +226,8 @@ fn of_the_network(found: &mut Found) {
     let config = temp.write("config.yaml", &config);
     let mut command = exporter();
     on_board(&mut command, temp.path());
+    // A central server that is not there has its metrics all the same.
+    command.env("CONFIG_SERVER_URL", "http://127.0.0.1:9");
     let exporter = Exporter::start(command.arg("--config").arg(config));
     get(exporter.metrics, "/multirate?consumer=a");
     wait_until("all of it is there", || {
