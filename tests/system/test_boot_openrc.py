@@ -8,6 +8,10 @@ from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, tree
 
 GUEST = ROOT / "tests/system/qemu_debian"
 SECONDS = 300
+TEST = b"""#!/sbin/openrc-run
+depend() { after *; }
+start() { /boot-test; }
+"""
 
 
 def check(sections):
@@ -40,12 +44,17 @@ def main():
             "bin/busybox": (busybox, 0o755),
             "base.tar": (debian_root(), 0o644),
             "extra/prepare": (GUEST / "openrc-prepare", 0o755),
-            "extra/etc/local.d/boot-test.start": (GUEST / "openrc-test", 0o755),
+            "extra/boot-test": (GUEST / "openrc-test", 0o755),
+            "extra/etc/init.d/boot-test": (TEST, 0o755),
         }
         initramfs = directory / "initramfs"
         initramfs.write_bytes(cpio(files, ["dev", "root"]))
         sections = boot(PC, kernel, initramfs, "ttyS0", kernel_options=PC_KERNEL_OPTIONS, seconds=SECONDS)
-    check(sections)
+    try:
+        check(sections)
+    except (AssertionError, KeyError):
+        print(sections["started"])
+        raise
 
 
 main()
