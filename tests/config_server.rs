@@ -106,7 +106,7 @@ fn the_verbs_answer_as_the_originals_did() {
         answer.header("Allow"),
         Some("GET, HEAD, PUT, POST, PATCH, DELETE")
     );
-    assert_eq!(central.get("/").status, 404);
+    assert_eq!(central.get("/nothing").status, 404);
     assert_eq!(central.send("POST", "/devices", "").status, 405);
     // The file is the one that a board would have.
     let file = std::fs::read_to_string(dir.path().join("edge-01.yaml")).unwrap();

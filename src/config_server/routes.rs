@@ -14,6 +14,7 @@ use super::device_id::DeviceId;
 use super::etag::Verdict;
 use super::store::Stored;
 use super::{access, changes, reload, sd, Central};
+use crate::http::page::{self, Page};
 use crate::http::{Handler, Method, Request, Response};
 use crate::sys::calendar::rfc3339;
 
@@ -60,12 +61,15 @@ fn answer(central: &Arc<Central>, request: &Request) -> (&'static str, Response)
                 _ => not_allowed(request, "GET, HEAD, PUT, POST, PATCH, DELETE"),
             }),
         ),
-        _ => ("other", not_found()),
+        _ => match page::file(Page::Fleet, &request.path) {
+            Some(file) => ("/", reads(request, || file)),
+            None => ("other", not_found()),
+        },
     }
 }
 
 fn not_found() -> Response {
-    let there_is = "there is /config/{device_id}, /devices, /devices/reload, /devices/{device_id}/reload, /sd, \
+    let there_is = "there is the page at /, /config/{device_id}, /devices, /devices/reload, /devices/{device_id}/reload, /sd, \
                     /health and /metrics here";
     error(404, "Not found", None, there_is)
 }

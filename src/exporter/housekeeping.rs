@@ -1,5 +1,6 @@
 //! What the configuration needs from time to time, in a thread of its own, since disks can be slow: loading it when a
-//! signal says so or when the file has changed, noting what metrics were found, saving what could not be saved.
+//! signal says so or when the file has changed, noting what metrics were found, saving what could not be saved; and
+//! charts that nobody looks at any more are let go.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Exporter;
 use crate::config::{Config, Watch};
+use crate::sys::clock::BootTime;
 
 /// How often to look.
 const ROUND: Duration = Duration::from_secs(1);
@@ -96,6 +98,7 @@ impl Housekeeping {
     fn round(&mut self) {
         self.look_at_the_file();
         self.note_metrics();
+        self.exporter.charts.rest(BootTime::now());
         if Instant::now() >= self.retry_at {
             self.retry_at = Instant::now() + RETRY;
             self.exporter.store.retry_saving();

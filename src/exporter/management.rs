@@ -12,9 +12,11 @@ use serde_json::{json, Map, Value};
 
 use super::Exporter;
 use crate::config::{to_json, NotSet, MAX_METRICS};
+use crate::http::page::{self, Page};
 use crate::http::{
     foreign_page, Form, Handler, Limits, Method, Rate, Request, Response, Standing, BEARER,
 };
+use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
 /// Bytes of a request's body, as in seed 001.
@@ -23,6 +25,9 @@ const MOST_BYTES: usize = 102_400;
 const RELOADS: (u32, Duration) = (10, Duration::from_secs(1));
 /// Names that an answer repeats.
 const SHOWN: usize = 20;
+
+const THERE_IS: &str = "there is only the page at /, POST /reload, GET /metrics/list, POST /metrics/enable, GET /health, \
+                        GET /config and GET /history here";
 
 /// The bounds of the management port's listener.
 pub(super) fn limits() -> Limits {
@@ -36,12 +41,12 @@ pub(super) fn limits() -> Limits {
 /// What it answers.
 pub(super) fn routes(exporter: Arc<Exporter>) -> Arc<Handler> {
     let reloads = Rate::new(RELOADS.0, RELOADS.1);
-    Arc::new(move |request| {
-        match request.path.as_str() {
+    Arc::new(move |request| match request.path.as_str() {
         "/health" => reads(request, || Response::json(200, &exporter.health())),
         "/config" => reads(request, || {
             Response::json(200, &to_json(&exporter.store.current()))
         }),
+        "/history" => reads(request, || history(&exporter, request)),
         "/metrics/list" => reads(request, || Response::json(200, &list(&exporter))),
         "/metrics/enable" => changes(&exporter, request, || {
             if let Some(refused) = from_elsewhere(&exporter, request) {
@@ -50,12 +55,10 @@ pub(super) fn routes(exporter: Arc<Exporter>) -> Arc<Handler> {
             enable(&exporter, request)
         }),
         "/reload" => changes(&exporter, request, || reload(&exporter, &reloads)),
-        _ => Response::error(
-            404,
-            "Not Found",
-            "there is only POST /reload, GET /metrics/list, POST /metrics/enable, GET /health and GET /config here",
-        ),
-    }
+        path => match page::file(Page::Board, path) {
+            Some(file) => reads(request, || file),
+            None => Response::error(404, "Not Found", THERE_IS),
+        },
     })
 }
 
@@ -116,6 +119,14 @@ fn list(exporter: &Exporter) -> Value {
         "device_type": lock::read(&exporter.identity).device_type,
         "source": "local",
     })
+}
+
+/// Without white space: it goes to a program, once a second.
+fn history(exporter: &Exporter, request: &Request) -> Response {
+    let since = request.query_values("since").next();
+    let history = exporter.history(since.as_deref(), BootTime::now());
+    Response::new(200, "application/json", history.to_string())
+        .with_header("Cache-Control", "no-store")
 }
 
 fn reload(exporter: &Exporter, rate: &Rate) -> Response {

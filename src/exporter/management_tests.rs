@@ -312,3 +312,34 @@ fn the_configuration_is_shown_without_its_secrets() {
         "{shown}"
     );
 }
+
+#[test]
+fn the_page_is_there_for_everybody_and_only_to_be_read() {
+    let exporter = exporter();
+    for path in ["/", "/page/board.js", "/page/style.css"] {
+        let answer = Call::get(path).from("192.0.2.1:1").to(&exporter);
+        assert_eq!(answer.status(), 200, "{path}");
+        assert!(answer.header("Content-Security-Policy").is_some(), "{path}");
+        let call = Call {
+            method: Method::Post,
+            ..Call::get(path)
+        };
+        error(&call.to(&exporter), 405);
+    }
+    error(&Call::get("/page/").to(&exporter), 404);
+    error(&Call::get("/page/fleet.js").to(&exporter), 404);
+}
+
+#[test]
+fn the_history_is_told_without_white_space() {
+    let exporter = exporter();
+    let answer = Call::get("/history").from("192.0.2.1:1").to(&exporter);
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.header("Content-Type"), Some("application/json"));
+    assert_eq!(answer.header("Cache-Control"), Some("no-store"));
+    let text = body(&answer);
+    assert!(
+        text.starts_with("{\"cursor\":\"") && text.contains("\"rails\":[]"),
+        "{text}"
+    );
+}

@@ -7,6 +7,7 @@ mod event;
 #[cfg(feature = "gzip")]
 mod gzip;
 mod health;
+mod history;
 mod housekeeping;
 mod listening;
 mod management;
@@ -66,6 +67,8 @@ struct Exporter {
     multirate_on_metrics: AtomicBool,
     /// The senders of remote write, by name, and what they say of themselves.
     senders: RwLock<Vec<(String, Arc<Stats>)>>,
+    /// What the status page shows of the last minutes.
+    charts: history::Charts,
 }
 
 /// What the board is called, and what it is.
@@ -94,6 +97,7 @@ impl Exporter {
             window_statistics: AtomicBool::new(false),
             multirate_on_metrics: AtomicBool::new(false),
             senders: RwLock::default(),
+            charts: history::Charts::default(),
         }
     }
 

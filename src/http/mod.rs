@@ -11,7 +11,7 @@
 //! * [`gate`] decides who may come in;
 //! * [`Response::switching`] gives a connection away to another protocol; `websocket` is one.
 //!
-//! Every bound and deadline is in [`Limits`].
+//! Every bound and deadline is in [`Limits`]. What people see in a browser is in [`page`].
 //!
 //! The other way round, [`client`] asks other servers.
 
@@ -24,6 +24,7 @@ pub mod gate;
 mod head;
 mod limits;
 mod listener;
+pub mod page;
 mod rate;
 mod request;
 mod response;

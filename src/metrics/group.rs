@@ -125,6 +125,11 @@ impl Group {
             .store(nanos.min(u128::from(u64::MAX)) as u64, Ordering::Relaxed);
     }
 
+    /// After so many seconds without a new row, the old one is not exported.
+    pub fn longest_silence(&self) -> f64 {
+        self.stale_after.load(Ordering::Relaxed) as f64 / 1e9
+    }
+
     /// Ends the right of earlier runs of the source to publish, and gives the caller that right.
     pub fn new_generation(&self) -> u64 {
         let mut writer = lock::lock(&self.writer);

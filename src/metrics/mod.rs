@@ -4,6 +4,7 @@
 //! publishes it to its group in one step; whoever renders takes a [`Snapshot`], which sees each group as one poll
 //! left it, never half of one poll and half of the next.
 
+mod columns;
 pub mod common;
 mod delivery;
 mod energy;
@@ -16,6 +17,7 @@ mod registry;
 mod series;
 mod wall;
 
+pub use columns::{Column, Columns};
 pub use delivery::{Batch, GroupRows, Progress, Room};
 pub use energy::{CounterUnwrap, Integrator, Rail};
 pub use family::{metric_name, Desc, Family, Kind, Policy};

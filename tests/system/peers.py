@@ -265,7 +265,7 @@ class ConfigServer:
 
     def listens(self):
         assert self.process.poll() is None, "the config-server ended"
-        return self.ask("GET", "/")[0] == 404
+        return self.ask("GET", "/")[0] == 200
 
     def kill(self):
         self.process.kill()

@@ -1,0 +1,124 @@
+// What both pages need. Whatever comes from outside is put into the page as text.
+
+export const byId = (id) => document.getElementById(id);
+
+/** An element of this class with these children, elements or text. */
+export function make(tag, kind, ...children) {
+  const made = document.createElement(tag);
+  if (kind) made.className = kind;
+  made.append(...children);
+  return made;
+}
+
+/** Sets an element's text, and hides it where there is none. Leaves alone what is as it should be: somebody may be selecting it. */
+export function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+  return element;
+}
+
+export function say(element, text, kind = "") {
+  put(element, text);
+  element.hidden = !text;
+  if (element.classList.contains("banner")) element.className = `banner ${kind}`;
+}
+
+export function pill(element, text, kind) {
+  put(element, text).className = `pill ${kind}`;
+}
+
+/** An answer that is a refusal: its words. */
+export class Refusal extends Error {}
+
+/** The JSON at a path; of a refusal its `error` and `message`. */
+export async function ask(path, options = {}) {
+  const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(10000), ...options });
+  const text = await answer.text();
+  let value = null;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    if (answer.ok) value = text;
+  }
+  if (answer.ok) return value;
+  const words = [value?.error, value?.message].filter(Boolean).join(": ");
+  throw new Refusal(words || `${answer.status} ${answer.statusText}`);
+}
+
+/** Calls `task` again and again, `period` milliseconds after it is done, while the page is looked at. Says when the server is
+ *  gone, and when it is back. */
+export function follow(task, period, server) {
+  let timer = 0;
+  let busy = false;
+  let goneAt = null;
+  const clock = () => new Date().toLocaleTimeString();
+  async function turn() {
+    if (busy || document.hidden) return;
+    clearTimeout(timer);
+    busy = true;
+    let wait = period;
+    try {
+      await task(goneAt !== null);
+      if (goneAt) {
+        say(byId("gone"), "");
+        say(byId("back"), `${server} answers again since ${clock()}.`, "good");
+        setTimeout(() => say(byId("back"), ""), 10000);
+      }
+      goneAt = null;
+    } catch (error) {
+      wait = Math.max(period, 2000);
+      goneAt ??= clock();
+      console.warn(error);
+      const why = error instanceof Refusal ? `It says: ${error.message}.` : "It is off, or starts again, or cannot be reached.";
+      say(byId("back"), "");
+      say(byId("gone"), `No answer from ${server.toLowerCase()} since ${goneAt}. ${why} What is below is from before. Trying again.`, "bad");
+    }
+    document.documentElement.dataset.link = goneAt ? "gone" : "up";
+    busy = false;
+    timer = setTimeout(turn, wait);
+  }
+  for (const [target, event] of [[document, "visibilitychange"], [window, "online"]]) target.addEventListener(event, turn);
+  turn();
+}
+
+const digits = (value) => (value === 0 ? "0" : Math.abs(value) < 10 ? value.toFixed(2) : Math.abs(value) < 100 ? value.toFixed(1) : value.toFixed(0));
+
+/** A number with its unit, in steps of a thousand. */
+export function quantity(value, unit) {
+  if (typeof value !== "number") return "–";
+  const size = Math.abs(value);
+  const [factor, prefix] =
+    size >= 1e9 ? [1e9, "G"] : size >= 1e6 ? [1e6, "M"] : size >= 1e3 ? [1e3, "k"] : size >= 1 || size < 1e-6 ? [1, ""] : [1e-3, "m"];
+  return `${digits(value / factor)}\u00a0${prefix}${unit}`;
+}
+
+/** Seconds as people say them. */
+export function lasting(seconds) {
+  for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60]])
+    if (seconds >= 2 * length) return `${Math.floor(seconds / length)}\u00a0${unit}`;
+  return `${Math.max(0, Math.round(seconds))}\u00a0s`;
+}
+
+/** Whether all words of a search are in a text. */
+export function matches(text, search) {
+  const low = text.toLowerCase();
+  return search.toLowerCase().split(/\s+/).every((word) => low.includes(word));
+}
+
+/** Has `parent` hold one element per item, in their order: those that are there are kept, so that focus and selection last. */
+export function keep(parent, items, key, create, update) {
+  const before = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const name = key(item);
+    let child = before.get(name);
+    before.delete(name);
+    if (!child) {
+      child = create(item);
+      child.dataset.key = name;
+    }
+    if (child === place) place = place.nextElementSibling;
+    else parent.insertBefore(child, place);
+    update(child, item);
+  }
+  for (const child of before.values()) child.remove();
+}
