@@ -45,7 +45,7 @@ def page_at(browser, url, **options):
     yield page
     context.close()
     # A refusal, and a server that is away, are told there too.
-    expected = r"Failed to load resource: (net::ERR_\w+|the server responded with a status of 403 .*)"
+    expected = r"Failed to load resource: (net::ERR_\w+|the server responded with a status of (403|422) .*)"
     assert all(re.fullmatch(expected, text) for text in trouble), trouble
 
 
