@@ -17,8 +17,8 @@ function showHistory(answer) {
   put(byId("watts"), quantity(total?.watts, "W"));
   put(byId("joules"), quantity(total?.joules, "J"));
   put(byId("joules-title"), total?.seconds ? `Energy in the last ${lasting(total.seconds)}` : "Energy");
-  const none = answer.rails.length ? "No source measures the board as a whole: below is what it measures of it." : "";
-  say(byId("no-total"), total ? "" : none);
+  const parts = answer.rails.length ? "What the board as a whole draws is not measured now: below is what is." : "";
+  say(byId("no-total"), total ? "" : parts);
   const notes = [];
   if (!answer.rails.length) notes.push("Nothing that measures power has been read yet. What each source says is below.");
   else if (!answer.kept_seconds) notes.push("No history is kept (history: {seconds: 0}), so there are no charts.");
