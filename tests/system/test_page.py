@@ -45,7 +45,7 @@ def page_at(browser, url, **options):
     yield page
     context.close()
     # A refusal, and a server that is away, are told there too.
-    expected = r"Failed to load resource: (net::ERR_\w+|the server responded with a status of (403|422) .*)"
+    expected = r"Failed to load resource: (net::ERR_\w+|the server responded with a status of (401|403|422) .*)"
     assert all(re.fullmatch(expected, text) for text in trouble), trouble
 
 
@@ -206,6 +206,29 @@ def board_page(browser):
                     fits(browser, url, ready)
 
 
+def token_is_asked_for(browser):
+    with temporary() as directory, LiveBoard(directory) as board:
+        (directory / "token").write_text("correct-horse-battery-staple\n")
+        config = directory / "config.yaml"
+        config.write_text(config.read_text() + f"management: {{token_file: {directory / 'token'}}}\n")
+        ports = (free_port(), free_port())
+        url, metrics_url = f"http://127.0.0.1:{ports[1]}", f"http://127.0.0.1:{ports[0]}/metrics"
+        # A proxy: this machine's own need none.
+        elsewhere = {"X-Forwarded-For": "192.0.2.1"}
+        with exporter(board, ports), page_at(browser, url, extra_http_headers=elsewhere) as page:
+            switch = page.get_by_role("switch", name="voltage_volts", exact=True)
+            expect(page.get_by_label("Token")).to_be_hidden()
+            for token, words in (("wrong", "was not switched. Unauthorized"), ("correct-horse-battery-staple", "no longer exported")):
+                switch.click()
+                expect(page.locator("#metrics-note")).to_contain_text("was not switched. Unauthorized")
+                page.get_by_label("Token").fill(token)
+                page.keyboard.press("Enter")
+                expect(page.get_by_label("Token")).to_be_hidden()
+                switch.click()
+                expect(page.locator("#metrics-note")).to_contain_text(words)
+            assert not exported(metrics_url, "voltage_volts")
+
+
 def fleet_page(browser):
     with temporary() as directory, ConfigServer(directory / "fleet") as server:
         board = {"device_type": "jetson_orin", "interval": 1, "metrics": {}}
@@ -268,6 +291,7 @@ def main():
         chromium = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         board_page(browser)
+        token_is_asked_for(browser)
         fleet_page(browser)
         if os.environ.get("SCREENSHOTS"):
             demo(browser)

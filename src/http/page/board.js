@@ -8,6 +8,20 @@ let cursor = "";
 let round = 0;
 let loaded = "";
 let metrics = {};
+/** For those boards that want one; forgotten with the page. */
+let token = "";
+
+/** The answer to something that is done. */
+async function post(path, body) {
+  const headers = { "Content-Type": "application/json" };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  try {
+    return await ask(path, { method: "POST", headers, body });
+  } catch (error) {
+    if (error.status === 401) byId("token-form").hidden = false;
+    throw error;
+  }
+}
 
 const time = (stamp) => new Date(stamp).toLocaleString();
 
@@ -17,8 +31,8 @@ function showHistory(answer) {
   put(byId("watts"), quantity(total?.watts, "W"));
   put(byId("joules"), quantity(total?.joules, "J"));
   put(byId("joules-title"), total?.seconds ? `Energy in the last ${lasting(total.seconds)}` : "Energy");
-  const none = answer.rails.length ? "No source measures the board as a whole: below is what it measures of it." : "";
-  say(byId("no-total"), total ? "" : none);
+  const parts = answer.rails.length ? "What the board as a whole draws is not measured now: below is what is." : "";
+  say(byId("no-total"), total ? "" : parts);
   const notes = [];
   if (!answer.rails.length) notes.push("Nothing that measures power has been read yet. What each source says is below.");
   else if (!answer.kept_seconds) notes.push("No history is kept (history: {seconds: 0}), so there are no charts.");
@@ -129,8 +143,7 @@ async function toggle(name, box) {
   box.setAttribute("aria-busy", "true");
   const note = byId("metrics-note");
   try {
-    const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ [name]: on }) };
-    const answer = await ask("/metrics/enable", options);
+    const answer = await post("/metrics/enable", JSON.stringify({ [name]: on }));
     metrics[name] = on;
     const done = `${name} is ${on ? "exported" : "no longer exported"}.`;
     if (answer.saved === false) say(note, `${done} But ${answer.message}`, "warn");
@@ -150,7 +163,7 @@ async function reload() {
   button.disabled = true;
   put(note, "…");
   try {
-    await ask("/reload", { method: "POST" });
+    await post("/reload");
     put(note, `Loaded again at ${new Date().toLocaleTimeString()}.`);
   } catch (error) {
     put(note, error.message);
@@ -158,6 +171,12 @@ async function reload() {
   button.disabled = false;
 }
 
+byId("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = byId("token").value.trim();
+  byId("token-form").hidden = true;
+  say(byId("metrics-note"), "");
+});
 byId("search").addEventListener("input", showMetrics);
 byId("reload").addEventListener("click", reload);
 

@@ -41,7 +41,7 @@ export async function ask(path, options = {}) {
   }
   if (answer.ok) return value;
   const words = [value?.error, value?.message].filter(Boolean).join(": ");
-  throw new Refusal(words || `${answer.status} ${answer.statusText}`);
+  throw Object.assign(new Refusal(words || `${answer.status} ${answer.statusText}`), { status: answer.status });
 }
 
 /** Calls `task` again and again, `period` milliseconds after it is done, while the page is looked at. Says when the server is
