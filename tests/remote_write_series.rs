@@ -1,6 +1,12 @@
 //! What a receiver is told of a series: the cases about labels, symbols and metadata of the sender suites of
 //! prometheus/compliance, under their names.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::type_complexity,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 #[path = "remote_write_support/mod.rs"]
 mod support;

@@ -228,7 +228,7 @@ pub fn sent(settings: &str, values: &[(&str, f64)]) -> Request {
     sent_labelled(settings, &labelled)
 }
 
-pub fn sent_labelled(settings: &str, values: &[(&str, &[(&str, &str)], f64)]) -> Request {
+pub fn sent_labelled(settings: &str, values: &[Given<'_>]) -> Request {
     let receiver = Receiver::willing();
     let mut board = Board::new(&receiver, settings);
     board.publish_labelled(values);
