@@ -220,8 +220,8 @@ fn of_the_network(found: &mut Found) {
         "device_type: shelly\ninterval: 0.2\nhistory: {{window_statistics: true}}\n\
          shelly:\n  devices:\n  - host: \"{}\"\n    name: a\n  - host: \"{}\"\n    name: b\n  - host: \"{}\"\n    name: c\n\
          udp: {{host: 127.0.0.1, port: 9, voltage: 5, start_at_zero: true}}\n\
-         remote_write:\n  - url: http://{}/\n    name: main\n    queue_config: {{batch_send_deadline: 100ms}}\n",
-        gen1.address, gen2.address, meter.address, receiver()
+         remote_write:\n  - url: http://{}/\n    name: main\n    queue_config: {{batch_send_deadline: 100ms}}\n    queue_directory: {}\n",
+        gen1.address, gen2.address, meter.address, receiver(), temp.path().join("queue").display()
     );
     let config = temp.write("config.yaml", &config);
     let mut command = exporter();
