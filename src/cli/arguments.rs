@@ -37,7 +37,7 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
   config-server          holds the configurations of all boards, and lists them for Prometheus:
                          http://localhost:8080/devices, /sd; --store says where they are kept
                          (/var/lib/edge-metrics-exporter/devices); --management.allow-remote has
-                         changes taken from other machines too
+                         changes taken from everybody, rather than by users or tokens
   collect                energy of nodes and pods out of Prometheus, as CSV and as a stream:
                          http://localhost:8000/nodes, ws://localhost:8000/metrics; the flags count
                          more than PROMETHEUSSERVER, UPDATE_INTERVAL and NAMESPACE

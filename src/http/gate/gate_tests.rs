@@ -167,6 +167,10 @@ fn what_cannot_be_used_changes_nothing() {
         assert_eq!(ask(&gate, &[], false), Err(401), "{broken:?}");
         assert_eq!(log_in(&gate, RIGHT), Ok(Login::Known), "{broken:?}");
     }
+    // Nor does it open anything when another file of tokens is named just then.
+    let other = files.write("other", TOKEN);
+    assert!(gate.set_tokens(Some(&other)).is_err());
+    assert_eq!(ask(&gate, &[], false), Err(401));
     std::fs::remove_file(&web).unwrap();
     later(&gate);
     assert_eq!(log_in(&gate, RIGHT), Ok(Login::Known));

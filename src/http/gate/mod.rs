@@ -128,7 +128,7 @@ impl Gate {
             return Ok(());
         }
         let loaded = Policy::load(self.web.as_deref(), tokens);
-        let policy = loaded.policy?;
+        let policy = self.not_opening(loaded.policy?)?;
         watch.tokens = tokens.map(Path::to_owned);
         watch.marks = loaded.marks;
         *lock::write(&self.policy) = Arc::new(policy);
@@ -185,11 +185,7 @@ impl Gate {
         };
         let changed = changed.display().to_string();
         let loaded = Policy::load(self.web.as_deref(), watch.tokens.as_deref());
-        let old = Arc::clone(&lock::read(&self.policy));
-        let policy = loaded.policy.and_then(|policy| match policy.opens(&old) {
-            None => Ok(policy),
-            Some(what) => Err(format!("{what}: restart to have it so")),
-        });
+        let policy = loaded.policy.and_then(|policy| self.not_opening(policy));
         // Those that were not come to are still to be seen, when they change back.
         let unread = watch.marks.drain(..).filter(|(path, _)| {
             policy.is_err() && loaded.marks.iter().all(|(read, _)| read != path)
@@ -208,6 +204,14 @@ impl Gate {
             Err(why) => {
                 log::error!("{changed} has changed, and access stays as it was: {why}");
             }
+        }
+    }
+
+    /// The same policy, unless it opens what the one in force keeps closed.
+    fn not_opening(&self, policy: Policy) -> Result<Policy, String> {
+        match policy.opens(&lock::read(&self.policy)) {
+            None => Ok(policy),
+            Some(what) => Err(format!("{what}: restart to have it so")),
         }
     }
 
