@@ -43,10 +43,10 @@ def check(sections):
     says("others", "Id=edge-metrics-collector.service\nActiveState=active\n")
     says("remove", "inactive\n")
     left = [line for line in sections["remove"].splitlines() if line.startswith("/")]
-    configuration = ["/etc/default/edge-metrics-exporter", "/etc/edge-metrics-exporter"]
+    configuration = {"/etc/default/edge-metrics-exporter", "/etc/edge-metrics-exporter"}
     # The configuration, the drop-in of this test, and what the config server was told to keep.
     allowed = ("/etc/systemd/system/edge-metrics-exporter.service.d", "/var/lib/private", "/var/lib/edge-metrics-config-server")
-    assert [path for path in left if not path.startswith(allowed)] == configuration, left
+    assert {path for path in left if not path.startswith(allowed)} == configuration, left
     assert "in vain" not in "".join(sections.values()), sections
 
 

@@ -5,12 +5,14 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import yaml
 from peers import BINARY, ROOT, free_port, get, running, temporary, wait_until
 
 NAME = "edge-metrics-exporter"
-VENV = pathlib.Path(os.environ.get("VIRTUAL_ENV", ROOT / "target/system-test-venv"))
+# Beside the Python that runs this.
+OELINT = pathlib.Path(sys.executable).parent / "oelint-adv"
 
 
 def run(*command, **options):
@@ -96,7 +98,7 @@ def completions_complete():
 
 
 def recipes_are_sound():
-    print(run("yocto/check", env=os.environ | {"OELINT": str(VENV / "bin/oelint-adv")}).splitlines()[-1])
+    print(run("yocto/check", env=os.environ | {"OELINT": str(OELINT)}).splitlines()[-1])
     print(run("buildroot/check").strip())
 
 
