@@ -6,7 +6,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use access_support::{basic, users, with_web_config, PASSWORD};
@@ -84,12 +84,14 @@ fn a_token_stands_in_for_a_password() {
     assert_eq!(bearer(&TOKEN.replace('0', "1")), 401);
     dir.write("tokens", &TOKEN.replace('0', "1"));
     wait_until("the other token is taken", || {
+        // Few tries: each that is too early counts as a wrong token, and too many of those are refused.
+        std::thread::sleep(Duration::from_millis(500));
         (bearer(&TOKEN.replace('0', "1")) == 404).then_some(())
     });
     assert_eq!(bearer(TOKEN), 401);
     dir.write("tokens", "short\n");
     wait_until("the file is read again", || {
-        let _ = bearer(TOKEN);
+        let _ = bearer(&TOKEN.replace('0', "1"));
         exporter.log().contains("too short").then_some(())
     });
     assert_eq!(bearer(&TOKEN.replace('0', "1")), 404);
@@ -199,38 +201,39 @@ fn what_is_wrong_at_the_start_is_said_and_nothing_runs() {
 /// others.
 #[test]
 fn wrong_passwords_keep_nobody_out() {
-    const SECONDS: u64 = 4;
+    const GUESSES: u64 = 1000;
+    const SCRAPES: u64 = 50;
     let dir = TempDir::new();
     let web = dir.write("web.yml", &users(&["alice", "bob"]));
     let exporter = start(&web);
     let metrics = exporter.metrics;
     let right = basic("alice", PASSWORD);
     assert_eq!(ask(metrics, &right).status, 200);
-    let stop = AtomicBool::new(false);
-    let (guesses, scrapes) = std::thread::scope(|scope| {
-        let guessing: Vec<_> = (0..8_u64)
-            .map(|guesser| {
-                let stop = &stop;
-                scope.spawn(move || {
-                    let (began, mut guesses) = (Instant::now(), 0_u64);
-                    while !stop.load(Ordering::Relaxed) {
-                        let wrong = basic("alice", &format!("{guesser} {guesses}"));
-                        let from = [127, 0, 0, 1 + (guesser % 2) as u8];
-                        let answer = request_from(from.into(), metrics, &wrong);
-                        let status = answer.map(|answer| answer.status);
-                        assert!(matches!(status, None | Some(401 | 429 | 503)), "{status:?}");
-                        guesses += 1;
-                        // 63 a second each, 500 in all.
-                        let next = began + Duration::from_millis(guesses * 16);
-                        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    let (stop, guesses) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for guesser in 0..8_u64 {
+            let (stop, guesses) = (&stop, &guesses);
+            scope.spawn(move || {
+                let began = Instant::now();
+                for guess in 0..4_000 {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
                     }
-                    guesses
-                })
-            })
-            .collect();
-        let (began, mut scrapes) = (Instant::now(), 0);
+                    let wrong = basic("alice", &format!("{guesser} {guess}"));
+                    let from = [127, 0, 0, 1 + (guesser % 2) as u8];
+                    let answer = request_from(from.into(), metrics, &wrong);
+                    let status = answer.map(|answer| answer.status);
+                    assert!(matches!(status, None | Some(401 | 429 | 503)), "{status:?}");
+                    guesses.fetch_add(1, Ordering::Relaxed);
+                    // 63 a second each, 500 in all.
+                    let next = began + Duration::from_millis((guess + 1) * 16);
+                    std::thread::sleep(next.saturating_duration_since(Instant::now()));
+                }
+            });
+        }
+        let mut scrapes = 0;
         let mut newcomer = None;
-        while began.elapsed() < Duration::from_secs(SECONDS) {
+        while scrapes < SCRAPES || guesses.load(Ordering::Relaxed) < GUESSES {
             let answer = ask(metrics, &right);
             assert_eq!(
                 answer.status,
@@ -254,20 +257,19 @@ fn wrong_passwords_keep_nobody_out() {
         }
         newcomer.unwrap().join().unwrap();
         stop.store(true, Ordering::Relaxed);
-        let guesses: u64 = guessing.into_iter().map(|g| g.join().unwrap()).sum();
-        (guesses, scrapes)
     });
-    assert!(
-        scrapes >= 20,
-        "only {scrapes} scrapes beside {guesses} guesses"
-    );
-    assert!(
-        guesses >= 200,
-        "only {guesses} guesses: the test is too slow"
-    );
-    let refused = request_from([127, 0, 0, 1].into(), metrics, &basic("alice", "another"));
-    let refused = refused.unwrap();
-    assert_eq!(refused.status, 429, "{}", refused.text());
+    // One more may be looked at with every while that passes, but not so many.
+    let again = |i| {
+        request_from(
+            [127, 0, 0, 1].into(),
+            metrics,
+            &basic("alice", &format!("another {i}")),
+        )
+    };
+    let refused = (0..50)
+        .filter_map(again)
+        .find(|answer| answer.status == 429);
+    let refused = refused.expect("too many are refused");
     assert!(
         refused
             .header("Retry-After")
