@@ -11,17 +11,14 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use support::{exporter, get, try_get, wait_until, Exporter, PATIENCE};
 
-/// Resident memory, whatever is done to it: in kB. Of a debug build it says how large its code is, so that counts there by how
-/// much it grows; `make system-test` runs these tests with the release build.
+/// Resident memory, whatever is done to it: in kB. `make system-test` runs these tests with the release build.
 const MEMORY: u64 = 8 * 1024;
-const GROWTH: u64 = 5 * 1024;
 
 /// The exporter on an empty board, with what it takes when nobody asks for anything.
 struct Victim {
     exporter: Exporter,
     threads: u64,
     fds: usize,
-    resident: u64,
 }
 
 impl Victim {
@@ -39,7 +36,6 @@ impl Victim {
             (now == (exporter.status("Threads"), exporter.open_fds())).then_some(now)
         });
         Victim {
-            resident: exporter.status("VmRSS"),
             exporter,
             threads,
             fds,
@@ -59,16 +55,8 @@ impl Victim {
     /// It is as it was before: it answers, and nothing was left behind.
     fn assert_unharmed(self) {
         assert!(self.exporter.scrape().contains("exporter_build_info"));
-        let memory = self.exporter.status("VmHWM");
-        let most = match cfg!(debug_assertions) {
-            true => self.resident + GROWTH,
-            false => MEMORY,
-        };
-        assert!(
-            memory < most,
-            "it grew to {memory} kB, from {}",
-            self.resident
-        );
+        let memory = self.exporter.peak_memory();
+        assert!(memory < MEMORY, "it grew to {memory} kB");
         wait_until("threads and descriptors are back", || {
             let threads = self.exporter.status("Threads");
             let fds = self.exporter.open_fds();

@@ -175,6 +175,15 @@ impl Exporter {
         value(&self.scrape(), series)
     }
 
+    /// The most memory it ever had, in kB; of a debug build without its code, which is large and says nothing.
+    pub fn peak_memory(&self) -> u64 {
+        let code = match cfg!(debug_assertions) {
+            true => self.status("RssFile"),
+            false => 0,
+        };
+        self.status("VmHWM").saturating_sub(code)
+    }
+
     /// A number from its `/proc/pid/status`, such as `VmRSS` in kB or `Threads`.
     pub fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
