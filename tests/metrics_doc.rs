@@ -235,6 +235,7 @@ fn of_the_network(found: &mut Found) {
         let all = [
             "shelly_power_total_watts{",
             "power_watts_max{",
+            "power_total_watts_max{",
             "energy_window_joules{",
             "exporter_remote_write_requests_total{",
             "exporter_remote_write_lag_seconds{",
