@@ -55,6 +55,7 @@ def main():
     except (AssertionError, KeyError):
         print(sections["started"])
         raise
+    print("started, reloaded, crashed and came back, stopped")
 
 
 main()
