@@ -8,7 +8,8 @@
 #   2. cross, which brings what it needs in a container;
 #   3. Debian's rustc-web, cargo-web and rust-web-src, which build the standard library along, and zig to link with.
 # INSTALL=yes installs what the third needs, where it is missing (Debian, as root).
-# DIST_WITH=rustup, cross or zig chooses.
+# DIST_WITH=rustup, cross or zig chooses; the binaries of the third are smaller by a quarter, since it builds the standard
+# library for size.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -55,13 +56,19 @@ has_rustup_target() {
     has rustup && rustup target list --installed 2>/dev/null | grep -qx "$1"
 }
 
-with_rustup() { # with_rustup TRIPLE OPTION...; needs no C compiler for the foreign ones: rustc brings musl's start files, and a linker
-    local linker
-    linker="CARGO_TARGET_$(tr a-z- A-Z_ <<<"$1")_LINKER"
+# with_rustup TRIPLE OPTION...; rustc brings musl's start files, and a linker. TLS has some C in it, which needs no headers of
+# the target's: this machine's compiler will do for its own kind of processor, and clang for any.
+with_rustup() {
+    local target=${1//-/_} linker compiler=clang
+    linker="CARGO_TARGET_${target^^}_LINKER"
     case $1 in
-    "$(uname -m)"-*) ;;
+    "$(uname -m)"-*) compiler=cc ;;
     *) [ -n "${!linker:-}" ] || export "$linker=rust-lld" ;;
     esac
+    target="CC_$target"
+    if [ -z "${!target:-}" ] && has "$compiler"; then
+        export "$target=$compiler"
+    fi
     cargo build --release --locked --target "$@" --target-dir "$built/rustup"
 }
 
