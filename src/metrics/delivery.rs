@@ -136,6 +136,11 @@ impl Progress {
         group.history().next_at(&self.cursor(group))
     }
 
+    /// Whether some of them give way before long.
+    pub fn is_late(&self, group: &Group) -> bool {
+        group.history().is_half_full_after(&self.cursor(group))
+    }
+
     fn cursor(&self, group: &Group) -> Cursor {
         let known = self.groups.iter().find(|reached| reached.is(group));
         match known {

@@ -35,6 +35,8 @@ struct Ring {
     keep: Duration,
     most_words: usize,
     most_rows: usize,
+    /// When the last row was read.
+    newest: BootTime,
 }
 
 /// How far a consumer has read.
@@ -70,6 +72,7 @@ impl Default for History {
                 keep: Duration::ZERO,
                 most_words: 0,
                 most_rows: usize::MAX,
+                newest: BootTime::default(),
             }),
         }
     }
@@ -115,6 +118,7 @@ impl History {
         ring.make_room(HEAD + width, Some(at));
         ring.grow(HEAD + width);
         ring.rows += 1;
+        ring.newest = at;
         ring.words.push_back(at.0);
         ring.words.push_back((width as u64) << 32 | present as u64);
         ring.words.extend(values.map(f64::to_bits));
@@ -178,6 +182,26 @@ impl History {
             *cursor
         };
         ring.head(cursor).map(|(at, _, _)| at)
+    }
+
+    /// Whether the rows from `cursor` on take half of what may be kept, or more: the first of them give way before long.
+    pub fn is_half_full_after(&self, cursor: &Cursor) -> bool {
+        let ring = lock::lock(&self.ring);
+        let oldest = ring.oldest();
+        let from = if cursor.place < oldest.place {
+            oldest
+        } else {
+            *cursor
+        };
+        let Some((first, ..)) = ring.head(from) else {
+            return false;
+        };
+        let words = (ring.start + ring.words.len() as u64).saturating_sub(from.place);
+        let rows = (ring.gone_rows + ring.rows as u64).saturating_sub(from.rows);
+        let span = Duration::from_nanos(ring.newest.0.saturating_sub(first.0));
+        2 * words >= ring.most_words as u64
+            || 2 * rows >= ring.most_rows as u64
+            || 2 * span >= ring.keep
     }
 
     /// How many rows there are from `cursor` on.

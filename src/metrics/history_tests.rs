@@ -147,3 +147,30 @@ fn nothing_is_kept_unless_asked() {
     push(&history, 1, &[ABSENT]);
     assert_eq!(history.bytes(), 0, "a row of nothing is no row");
 }
+
+#[test]
+fn a_consumer_is_late_when_half_of_what_is_kept_waits_for_it() {
+    // By words, by rows, and by time; each row of one value takes three words.
+    for (keep, words, rows) in [
+        (1000, 30, usize::MAX),
+        (1000, 1000, 10),
+        (10, 1000, usize::MAX),
+    ] {
+        let history = history(keep, words);
+        history.limit_rows(rows);
+        let mut cursor = Cursor::default();
+        for second in 1..=4 {
+            push(&history, second, &[1.0]);
+        }
+        assert!(!history.is_half_full_after(&cursor));
+        push(&history, 5, &[1.0]);
+        push(&history, 6, &[1.0]);
+        assert!(history.is_half_full_after(&cursor));
+        read(&history, &mut cursor);
+        assert!(!history.is_half_full_after(&cursor));
+        for second in 7..=100 {
+            push(&history, second, &[1.0]);
+        }
+        assert!(history.is_half_full_after(&cursor));
+    }
+}

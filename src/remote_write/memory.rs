@@ -125,6 +125,12 @@ impl MemoryFeed {
         next.min()
     }
 
+    /// Whether some readings give way before long that have not been given.
+    pub fn is_late(&self) -> bool {
+        let groups = self.registry.groups();
+        groups.iter().any(|group| self.progress.is_late(group))
+    }
+
     /// The groups that are no more, but may hold something.
     fn retired(&self, current: &[Arc<Group>]) -> Vec<Arc<Group>> {
         let gone = |group: &&Arc<Group>| !current.iter().any(|g| Arc::ptr_eq(g, group));

@@ -4,10 +4,12 @@
 //! A segment of which all has been sent is removed, the one being written as well: a queue that has nothing to keep has no
 //! segment. Nothing here knows why a block is there.
 
+mod append;
+mod take;
+
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::block::Block;
@@ -157,191 +159,6 @@ impl Disk {
         });
     }
 
-    /// Appends blocks: the kernel has them then, not yet the disk. What had been there before stays in any case.
-    pub(super) fn append(&mut self, blocks: &[Block]) -> io::Result<()> {
-        let segment_bytes = (self.most_bytes / SEGMENTS).min(LARGEST_SEGMENT);
-        let mut bytes = Vec::new();
-        for block in blocks {
-            let full = |segment: &Segment| segment.bytes >= segment_bytes;
-            if self.active.is_some() && self.segments.back().is_some_and(full) {
-                self.sync()?;
-                self.active = None;
-            }
-            bytes.clear();
-            let mut begun = None;
-            let writer = match &mut self.active {
-                Some(active) => &mut active.writer,
-                None => begun.insert(Writer::begin(self.boot, block, &mut bytes)),
-            };
-            if !writer.put(block, &mut bytes) {
-                // The text of its series does not fit into this one any more.
-                self.sync()?;
-                self.active = None;
-                bytes.clear();
-                let writer = begun.insert(Writer::begin(self.boot, block, &mut bytes));
-                if !writer.put(block, &mut bytes) {
-                    log::error!("remote write: a block too large for the queue is left out");
-                    self.lost.full += block.samples() as u64;
-                    continue;
-                }
-            }
-            self.make_room(bytes.len() as u64);
-            // Making room may have taken the segment being written.
-            if begun.is_none() && self.active.is_none() {
-                bytes.clear();
-                let mut writer = Writer::begin(self.boot, block, &mut bytes);
-                writer.put(block, &mut bytes);
-                begun = Some(writer);
-            }
-            self.write(begun, &bytes, block.samples() as u64)?;
-            if block.clock.right {
-                self.clocks.insert(self.boot, block.clock.nanos);
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes behind what there is; in a segment of its own, if one has been begun.
-    fn write(&mut self, begun: Option<Writer>, bytes: &[u8], samples: u64) -> io::Result<()> {
-        if let Some(writer) = begun {
-            let last = self.segments.back().map_or(0, |segment| segment.number);
-            let (number, file) = self.create_after(last.max(self.sent.segment))?;
-            self.directory.sync()?;
-            self.active = Some(Active {
-                file,
-                writer,
-                dirty: false,
-            });
-            self.segments.push_back(Segment {
-                number,
-                bytes: 0,
-                samples: 0,
-            });
-        }
-        let (Some(active), Some(segment)) = (&mut self.active, self.segments.back_mut()) else {
-            return Err(io::Error::other("no segment is open"));
-        };
-        if let Err(error) = active.file.write_all_at(bytes, segment.bytes) {
-            // What was written of it is taken back; where that fails too, it is a torn end, and is read as that. In any
-            // case this segment has had its last: what its writer believes to be in it may not be.
-            let _ = active.file.set_len(segment.bytes);
-            self.active = None;
-            if segment.bytes == 0 {
-                let number = segment.number;
-                self.segments.pop_back();
-                self.remove(number);
-            }
-            return Err(error);
-        }
-        active.dirty = true;
-        segment.bytes += bytes.len() as u64;
-        segment.samples += samples;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Makes the file of a segment that comes after this one.
-    fn create_after(&self, number: u32) -> io::Result<(u32, File)> {
-        // Where something is in the way that is no segment, the next number does as well.
-        let mut tried = Err(io::ErrorKind::AlreadyExists.into());
-        for number in (number..).skip(1).take(100) {
-            tried = self.directory.create(number).map(|file| (number, file));
-            match &tried {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                _ => break,
-            }
-        }
-        tried
-    }
-
-    /// Has the disk have everything.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
-            active.file.sync_data()?;
-            active.dirty = false;
-        }
-        if self.sent_dirty {
-            self.sent_file.sync()?;
-            self.sent_dirty = false;
-        }
-        Ok(())
-    }
-
-    /// The blocks that are to be sent next: one at least if there is any, and no more samples than `most_samples` if
-    /// there are more. The same again until [`Disk::sent`] says that they have been sent.
-    pub(super) fn take(&mut self, most_samples: usize) -> Vec<Taken> {
-        loop {
-            self.pass_over_sent();
-            let Some(front) = self.segments.front() else {
-                return Vec::new();
-            };
-            let (number, bytes) = (front.number, front.bytes);
-            if let Err(error) = self.load(number) {
-                self.say_damaged(number, &error.to_string());
-                let samples = self.segments.front().map_or(0, |front| front.samples);
-                self.lost.damaged += samples;
-                self.give_up_front();
-                continue;
-            }
-            let taken = self.take_from_loaded(most_samples);
-            if !taken.is_empty() {
-                return taken;
-            }
-            // Nothing in it that could be read, up to its end.
-            if u64::from(self.sent.offset) < bytes {
-                self.give_up_front();
-            }
-        }
-    }
-
-    fn take_from_loaded(&mut self, most_samples: usize) -> Vec<Taken> {
-        let (mut taken, mut samples) = (Vec::new(), 0);
-        let Some(loaded) = &mut self.loaded else {
-            return taken;
-        };
-        let mut records = Records::from(&loaded.bytes, self.sent.offset as usize);
-        while let Some(found) = loaded.replay.next(&mut records) {
-            let end = Position {
-                segment: loaded.number,
-                offset: records.at() as u32,
-            };
-            let lost = match found {
-                Found::Damaged(lost) => lost,
-                Found::Block(stored) => {
-                    if !taken.is_empty() && samples + stored.samples > most_samples {
-                        break;
-                    }
-                    let header = loaded.replay.header();
-                    match (loaded.replay.block(&stored), header) {
-                        (Some(block), Some(header)) => {
-                            samples += stored.samples;
-                            let boot = header.boot;
-                            taken.push(Taken { block, boot, end });
-                            continue;
-                        }
-                        _ => stored.samples,
-                    }
-                }
-            };
-            // What is damaged is passed over, and counted, when it is the next: once.
-            if !taken.is_empty() {
-                break;
-            }
-            self.lost.damaged += lost as u64;
-            self.lost.damaged_records += 1;
-            self.sent = end;
-            if let Some(front) = self.segments.front_mut() {
-                front.samples = front.samples.saturating_sub(lost as u64);
-            }
-            log::warn!(
-                "remote write: a damaged record in segment {} of {} is left out",
-                loaded.number,
-                self.directory.path().display()
-            );
-        }
-        taken
-    }
-
     /// All before `to` is no longer wanted, in which there were so many samples.
     pub(super) fn sent(&mut self, to: Position, samples: u64) {
         if to <= self.sent {
@@ -422,35 +239,6 @@ impl Disk {
         }
     }
 
-    /// Reads a segment, or what has been added to it since.
-    fn load(&mut self, number: u32) -> io::Result<()> {
-        let known = self.loaded.take_if(|loaded| loaded.number == number);
-        let mut loaded = known.unwrap_or_else(|| Loaded {
-            number,
-            bytes: Vec::new(),
-            replay: Replay::default(),
-        });
-        let has = loaded.bytes.len() as u64;
-        let segment = self
-            .segments
-            .iter()
-            .find(|segment| segment.number == number);
-        // Before it has been looked through, it is as large as it is.
-        let size = segment.map_or(MOST_BYTES, |segment| segment.bytes.min(MOST_BYTES));
-        if has < size {
-            self.directory.read(number, has, &mut loaded.bytes)?;
-            loaded.bytes.truncate(size as usize);
-        }
-        if has == 0 && self.sent.segment == number {
-            // The header and the tables are before what is to be sent.
-            let sent = loaded.bytes.get(..self.sent.offset as usize);
-            let mut before = Records::from(sent.unwrap_or_default(), 0);
-            while loaded.replay.next(&mut before).is_some() {}
-        }
-        self.loaded = Some(loaded);
-        Ok(())
-    }
-
     fn say_damaged(&mut self, number: u32, error: &str) {
         self.lost.damaged_records += 1;
         log::warn!(
@@ -500,5 +288,4 @@ impl Disk {
 }
 
 #[cfg(test)]
-#[path = "disk_tests.rs"]
 mod tests;

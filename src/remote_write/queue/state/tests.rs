@@ -177,6 +177,23 @@ fn what_is_not_sent_in_time_is_written_and_outlasts_the_process() {
 }
 
 #[test]
+fn a_memory_that_is_small_is_written_before_it_is_full() {
+    let mut board = Board::new();
+    // Room for six rows.
+    board
+        .group
+        .history()
+        .limit(Duration::from_secs(3600), 6 * 4 * 8);
+    let mut state = board.state();
+    for _ in 0..20 {
+        board.seconds(2);
+        board.flush(&mut state);
+    }
+    assert_eq!(board.deliver(&mut state), board.expected(1..=40));
+    assert_eq!(lost(&state), []);
+}
+
+#[test]
 fn order_holds_from_disk_to_memory_while_more_is_read() {
     let mut board = Board::new();
     let mut state = board.state();

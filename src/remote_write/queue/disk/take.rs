@@ -1,0 +1,111 @@
+//! What is read: the blocks that are to be sent next, and what is damaged, which is passed over.
+
+use std::io;
+
+use super::{Disk, Found, Loaded, Position, Records, Replay, Taken, MOST_BYTES};
+
+impl Disk {
+    /// The blocks that are to be sent next: one at least if there is any, and no more samples than `most_samples` if
+    /// there are more. The same again until [`Disk::sent`] says that they have been sent.
+    pub(in super::super) fn take(&mut self, most_samples: usize) -> Vec<Taken> {
+        loop {
+            self.pass_over_sent();
+            let Some(front) = self.segments.front() else {
+                return Vec::new();
+            };
+            let (number, bytes) = (front.number, front.bytes);
+            if let Err(error) = self.load(number) {
+                self.say_damaged(number, &error.to_string());
+                let samples = self.segments.front().map_or(0, |front| front.samples);
+                self.lost.damaged += samples;
+                self.give_up_front();
+                continue;
+            }
+            let taken = self.take_from_loaded(most_samples);
+            if !taken.is_empty() {
+                return taken;
+            }
+            // Nothing in it that could be read, up to its end.
+            if u64::from(self.sent.offset) < bytes {
+                self.give_up_front();
+            }
+        }
+    }
+
+    fn take_from_loaded(&mut self, most_samples: usize) -> Vec<Taken> {
+        let (mut taken, mut samples) = (Vec::new(), 0);
+        let Some(loaded) = &mut self.loaded else {
+            return taken;
+        };
+        let mut records = Records::from(&loaded.bytes, self.sent.offset as usize);
+        while let Some(found) = loaded.replay.next(&mut records) {
+            let end = Position {
+                segment: loaded.number,
+                offset: records.at() as u32,
+            };
+            let lost = match found {
+                Found::Damaged(lost) => lost,
+                Found::Block(stored) => {
+                    if !taken.is_empty() && samples + stored.samples > most_samples {
+                        break;
+                    }
+                    let header = loaded.replay.header();
+                    match (loaded.replay.block(&stored), header) {
+                        (Some(block), Some(header)) => {
+                            samples += stored.samples;
+                            let boot = header.boot;
+                            taken.push(Taken { block, boot, end });
+                            continue;
+                        }
+                        _ => stored.samples,
+                    }
+                }
+            };
+            // What is damaged is passed over, and counted, when it is the next: once.
+            if !taken.is_empty() {
+                break;
+            }
+            self.lost.damaged += lost as u64;
+            self.lost.damaged_records += 1;
+            self.sent = end;
+            if let Some(front) = self.segments.front_mut() {
+                front.samples = front.samples.saturating_sub(lost as u64);
+            }
+            log::warn!(
+                "remote write: a damaged record in segment {} of {} is left out",
+                loaded.number,
+                self.directory.path().display()
+            );
+        }
+        taken
+    }
+
+    /// Reads a segment, or what has been added to it since.
+    pub(super) fn load(&mut self, number: u32) -> io::Result<()> {
+        let known = self.loaded.take_if(|loaded| loaded.number == number);
+        let mut loaded = known.unwrap_or_else(|| Loaded {
+            number,
+            bytes: Vec::new(),
+            replay: Replay::default(),
+        });
+        let has = loaded.bytes.len() as u64;
+        let segment = self
+            .segments
+            .iter()
+            .find(|segment| segment.number == number);
+        // Before it has been looked through, it is as large as it is.
+        let size = segment.map_or(MOST_BYTES, |segment| segment.bytes.min(MOST_BYTES));
+        if has < size {
+            self.directory.read(number, has, &mut loaded.bytes)?;
+            loaded.bytes.truncate(size as usize);
+        }
+        if has == 0 && self.sent.segment == number {
+            // The header and the tables are before what is to be sent.
+            let sent = loaded.bytes.get(..self.sent.offset as usize);
+            let mut before = Records::from(sent.unwrap_or_default(), 0);
+            while loaded.replay.next(&mut before).is_some() {}
+        }
+        self.loaded = Some(loaded);
+        Ok(())
+    }
+}

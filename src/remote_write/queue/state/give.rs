@@ -1,0 +1,168 @@
+//! What is given: first what is on disk, then what is in memory, each with the stamps that are right now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{own_shift, Block, BootTime, Given, Most, Offset, Position, State, Taken, PATIENCE};
+use crate::remote_write::Batch;
+
+/// What is to be added to stamps, in milliseconds.
+enum Shift {
+    By(i64),
+    /// That will be known later.
+    NotYet,
+    /// That will never be known.
+    Never,
+}
+
+impl State {
+    pub(in super::super) fn next(
+        &mut self,
+        offset: &Offset,
+        now: BootTime,
+        most: Most,
+    ) -> Option<Arc<Batch>> {
+        self.most = most;
+        loop {
+            if let Some(given) = &self.given {
+                return Some(Arc::clone(&given.batch));
+            }
+            let on_disk = self.disk.as_ref().is_some_and(|disk| !disk.is_empty());
+            let more = if on_disk {
+                self.give_from_disk(offset, now)
+            } else {
+                self.give_from_memory(offset, now)
+            };
+            if !more {
+                return None;
+            }
+        }
+    }
+
+    /// Gives what is next on disk, or leaves out what never can be given. False: there is nothing to give now.
+    fn give_from_disk(&mut self, offset: &Offset, now: BootTime) -> bool {
+        let most_samples = if self.careful > 0 {
+            1
+        } else {
+            self.most.samples
+        };
+        let Some(disk) = &mut self.disk else {
+            return false;
+        };
+        let taken = disk.take(most_samples);
+        let Some(first) = taken.first() else {
+            return true;
+        };
+        let first_samples = first.block.samples() as u64;
+        match self.shift(first, offset, now) {
+            Shift::By(_) => {}
+            Shift::NotYet => return false,
+            Shift::Never => {
+                if self.never_stamped == 0 {
+                    log::warn!("remote write: samples of an earlier boot, whose clock was never right, are left out");
+                }
+                self.never_stamped += first_samples;
+                let end = first.end;
+                if let Some(disk) = &mut self.disk {
+                    disk.sent(end, first_samples);
+                }
+                return true;
+            }
+        }
+        let shifted = taken
+            .iter()
+            .map_while(|taken| match self.shift(taken, offset, now) {
+                Shift::By(shift) => Some((taken, shift)),
+                _ => None,
+            });
+        let shifted: Vec<_> = shifted.collect();
+        let Some((last, _)) = shifted.last() else {
+            return true;
+        };
+        let (end, blocks) = (
+            last.end,
+            shifted.iter().map(|(taken, shift)| (&taken.block, *shift)),
+        );
+        let samples = shifted
+            .iter()
+            .map(|(taken, _)| taken.block.samples() as u64)
+            .sum();
+        let blocks: Vec<_> = blocks.collect();
+        self.give(&blocks, Some((end, samples)), 0);
+        true
+    }
+
+    /// Gives what is next in memory. False: there is nothing.
+    fn give_from_memory(&mut self, offset: &Offset, now: BootTime) -> bool {
+        self.careful = 0;
+        if self.cut.is_empty() && !self.cut_more(Some(offset), now) {
+            return false;
+        }
+        let mut samples = 0;
+        let fits = |block: &&Block| {
+            samples += block.samples();
+            samples <= self.most.samples
+        };
+        let count = self.cut.iter().take_while(fits).count().max(1);
+        let blocks = std::mem::take(&mut self.cut);
+        let shifted = blocks
+            .iter()
+            .take(count)
+            .map(|block| (block, own_shift(block, offset.nanos())));
+        let shifted: Vec<_> = shifted.collect();
+        let newest = shifted
+            .iter()
+            .filter_map(|(block, shift)| Some(block.stamps.last()? + shift));
+        // A mark stands a millisecond behind what it marks, which may be now.
+        let too_early = newest.max().is_some_and(|newest| newest > offset.now_ms());
+        if !too_early {
+            self.give(&shifted, None, count);
+        }
+        self.cut = blocks;
+        if !too_early && self.given.is_none() {
+            self.cut.drain(..count);
+        }
+        !too_early
+    }
+
+    fn give(&mut self, blocks: &[(&Block, i64)], disk: Option<(Position, u64)>, cut: usize) {
+        let batch = self.restore.batch(blocks);
+        let given = Given {
+            batch: Arc::new(batch),
+            disk,
+            cut,
+        };
+        if given.batch.is_empty() {
+            // All of it would have gone back. What is cut, the caller takes away.
+            if let (Some(disk), Some((end, samples))) = (&mut self.disk, given.disk) {
+                disk.sent(end, samples);
+            }
+            return;
+        }
+        self.given = Some(given);
+    }
+
+    fn shift(&self, taken: &Taken, offset: &Offset, now: BootTime) -> Shift {
+        if taken.boot == self.boot {
+            return Shift::By(own_shift(&taken.block, offset.nanos()));
+        }
+        let known = self.disk.as_ref().and_then(|disk| disk.clock(&taken.boot));
+        let Some(known) = known else {
+            return Shift::Never;
+        };
+        let shift = own_shift(&taken.block, known);
+        // It was before this boot began. If it does not seem so, one of the clocks is wrong, and perhaps still to be set.
+        let began = offset.nanos().div_euclid(1_000_000);
+        let newest = taken
+            .block
+            .stamps
+            .last()
+            .map_or(i64::MIN, |stamp| stamp.saturating_add(shift));
+        let waited = Duration::from_nanos(now.0.saturating_sub(self.opened.0));
+        match newest <= began {
+            true => Shift::By(shift),
+            false if waited < PATIENCE => Shift::NotYet,
+            false => Shift::Never,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What the queue does, without the thread that does it: what comes out of memory, what goes to disk, and what is given.
+//!
+//! Samples stay in memory as long as they are young. What the receiver has not taken before it is nearly `sync_interval` old
+//! is written, together with everything that came after it: so a receiver that is well costs no write at all, one that
+//! is away costs one write and one sync in that time, and no more than that is lost when the process is killed.
+
+mod flush;
+mod give;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::block::{Block, ClockOffset};
+use super::cut::cut;
+use super::disk::{Disk, Taken};
+use super::restore::Restore;
+use super::segment::BootId;
+use super::sent::Position;
+use crate::metrics::Offset;
+use crate::remote_write::{Batch, Feed, Losses, MemoryFeed, Most, Pending};
+use crate::sys::boot_id::boot_id;
+use crate::sys::clock::BootTime;
+
+/// Where the queue is, and how much it may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The directory, which is the queue's alone.
+    pub directory: PathBuf,
+    /// The most bytes in it.
+    pub bytes: u64,
+    /// No sample that has not been sent is older than this and not on disk.
+    pub sync_interval: Duration,
+}
+
+/// What has not been asked for yet is cut into parts like this.
+const USUAL: Most = Most {
+    samples: 2000,
+    readings: usize::MAX,
+};
+/// Clocks that are read twice differ by less than this, in nanoseconds: the stamps stay what they were.
+const SAME_CLOCK: u64 = 1_000_000;
+/// So long is waited for a clock that is behind what an earlier boot's was: it may not have been set yet.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// A disk that could not be written is tried again after so long at least.
+const RETRY: Duration = Duration::from_secs(30);
+/// Of what was on disk at the start so many samples are given block by block. What was on its way when the process was
+/// killed may have been stored: a receiver that refuses it then refuses nothing else with it.
+const CAREFUL: u64 = 16 * 1024;
+
+/// How the queue stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Bytes written to disk since the start.
+    pub written_bytes: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Whether it is written: 0 while the disk does not take it.
+    pub ok: bool,
+    /// Records that could not be read.
+    pub damaged_records: u64,
+}
+
+pub(super) struct State {
+    memory: MemoryFeed,
+    settings: Settings,
+    boot: BootId,
+    disk: Option<Disk>,
+    /// When the disk is tried again that could not be written, and what was wrong with it.
+    retry: BootTime,
+    trouble: Option<String>,
+    /// Blocks out of memory that are not on disk. They are newer than what is.
+    cut: Vec<Block>,
+    given: Option<Given>,
+    restore: Restore,
+    most: Most,
+    opened: BootTime,
+    careful: u64,
+    never_stamped: u64,
+    synced: BootTime,
+}
+
+/// A batch that is being sent.
+struct Given {
+    batch: Arc<Batch>,
+    /// How far it comes from disk, and how many samples that is.
+    disk: Option<(Position, u64)>,
+    /// How many of the blocks that are not on disk are in it.
+    cut: usize,
+}
+
+impl State {
+    pub(super) fn new(memory: MemoryFeed, settings: Settings, now: BootTime) -> State {
+        let mut state = State {
+            memory,
+            settings,
+            // Without a name of its own every life of the process is one of the board.
+            boot: boot_id().unwrap_or_else(|| {
+                let own = (u128::from(now.0) << 32 | u128::from(std::process::id())) ^ (1 << 127);
+                own.to_be_bytes()
+            }),
+            disk: None,
+            retry: now,
+            trouble: None,
+            cut: Vec::new(),
+            given: None,
+            restore: Restore::default(),
+            most: USUAL,
+            opened: now,
+            careful: CAREFUL,
+            never_stamped: 0,
+            synced: now,
+        };
+        state.open(now);
+        state
+    }
+
+    /// Opens the directory if it is not open. False: that cannot be done now.
+    fn open(&mut self, now: BootTime) -> bool {
+        if self.disk.is_some() {
+            return true;
+        }
+        match Disk::open(&self.settings.directory, self.settings.bytes, self.boot) {
+            Ok(disk) => {
+                let samples = disk.samples();
+                if samples > 0 {
+                    log::info!(
+                        "remote write: {samples} samples of before are on disk, and are sent first"
+                    );
+                }
+                self.disk = Some(disk);
+                true
+            }
+            Err(error) => {
+                self.fail(error, now);
+                false
+            }
+        }
+    }
+
+    /// Says once that the queue goes on in memory.
+    fn fail(&mut self, error: String, now: BootTime) {
+        let wait = RETRY.max(self.settings.sync_interval);
+        self.retry = BootTime(now.0.saturating_add(wait.as_nanos() as u64));
+        if self.trouble.is_none() {
+            log::error!(
+                "remote write: the queue goes on in memory, and tries again later: {error}"
+            );
+        }
+        self.trouble = Some(error);
+    }
+
+    /// Cuts more blocks from what memory holds. False: it holds nothing.
+    fn cut_more(&mut self, offset: Option<&Offset>, now: BootTime) -> bool {
+        let clock = match offset {
+            Some(offset) => ClockOffset {
+                nanos: offset.nanos(),
+                right: true,
+            },
+            None => ClockOffset {
+                nanos: 0,
+                right: false,
+            },
+        };
+        let on_boot_time = offset.map_or_else(Offset::of_boot_time, Offset::below_a_millisecond);
+        let Some(batch) = self.memory.next(&on_boot_time, now, self.most) else {
+            return false;
+        };
+        self.cut.extend(cut(&batch, clock));
+        self.memory.done();
+        true
+    }
+
+    pub(super) fn done(&mut self) {
+        let Some(given) = self.given.take() else {
+            return;
+        };
+        if let (Some(disk), Some((end, samples))) = (&mut self.disk, given.disk) {
+            disk.sent(end, samples);
+            self.careful = self.careful.saturating_sub(samples);
+        }
+        self.cut.drain(..given.cut.min(self.cut.len()));
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.memory.finish();
+    }
+
+    pub(super) fn pending(&self) -> Pending {
+        let mut pending = self.memory.pending();
+        let given = self.given.as_ref();
+        let on_disk = self.disk.as_ref().map_or(0, Disk::samples);
+        let on_disk =
+            on_disk.saturating_sub(given.and_then(|given| given.disk).map_or(0, |(_, n)| n));
+        let cut = self.cut.iter().skip(given.map_or(0, |given| given.cut));
+        let waits = on_disk + cut.map(|block| block.samples() as u64).sum::<u64>();
+        pending.samples += waits;
+        pending.readings += waits;
+        pending
+    }
+
+    pub(super) fn losses(&self) -> Losses {
+        let mut losses = self.memory.losses();
+        for (reason, samples) in &mut losses {
+            if *reason == "clock_set_back" {
+                *samples += self.restore.set_back;
+            }
+        }
+        let lost = self.disk.as_ref().map(Disk::lost).unwrap_or_default();
+        losses.push(("queue_full", lost.full));
+        losses.push(("queue_damaged", lost.damaged));
+        losses.push(("clock_never_set", self.never_stamped));
+        losses
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let disk = self.disk.as_ref();
+        Figures {
+            written_bytes: disk.map_or(0, Disk::written),
+            bytes: disk.map_or(0, Disk::bytes),
+            ok: self.trouble.is_none(),
+            damaged_records: disk.map_or(0, |disk| disk.lost().damaged_records),
+        }
+    }
+}
+
+/// What is to be added to a block's stamps when the clock is so many nanoseconds ahead of boot time.
+fn own_shift(block: &Block, nanos: i64) -> i64 {
+    let same = block.clock.right && block.clock.nanos.abs_diff(nanos) < SAME_CLOCK;
+    if same {
+        return 0;
+    }
+    nanos.div_euclid(1_000_000).saturating_sub(block.clock.ms())
+}
+
+#[cfg(test)]
+mod tests;
