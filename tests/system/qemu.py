@@ -54,6 +54,15 @@ def tree(directory, place):
     return files
 
 
+def sources(place):
+    """What install.sh needs, with the static binary, as `cpio` wants it, below `place`."""
+    names = ["install.sh", "uninstall.sh", "scripts/place.sh", "config.yaml.template", "LICENSE"]
+    for folder in ("systemd", "openrc", "man", "completions"):
+        names += [str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file()]
+    names.append("dist/edge-metrics-exporter-x86_64")
+    return {f"{place}/{name}": (ROOT / name, stat.S_IMODE((ROOT / name).stat().st_mode)) for name in names}
+
+
 def link(target):
     return (os.fsencode(target), stat.S_IFLNK | 0o777)
 

@@ -1,8 +1,8 @@
 """A Debian with systemd as PID 1 in QEMU, on which the .deb is installed: it becomes active by notify, is well confined,
-reloads, comes back when it is killed or stands still, and goes without a trace."""
+reloads, comes back when it is killed or stands still, and goes without a trace. Then the same by install.sh."""
 
 from peers import ROOT, temporary
-from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, link, tree
+from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, link, sources, tree
 
 GUEST = ROOT / "tests/system/qemu_debian"
 SECONDS = 400
@@ -47,13 +47,15 @@ def check(sections):
     # The configuration, the drop-in of this test, and what the config server was told to keep.
     allowed = ("/etc/systemd/system/edge-metrics-exporter.service.d", "/var/lib/private", "/var/lib/edge-metrics-config-server")
     assert {path for path in left if not path.startswith(allowed)} == configuration, left
+    says("install.sh", "config.yaml is kept as it is", "ActiveState=active\n", "/usr/local/lib/systemd/system/", "power_total_watts{")
+    says("install.sh", 'hostname="renamed"', "inactive\n/etc/edge-metrics-exporter/config.yaml\n")
     assert "in vain" not in "".join(sections.values()), sections
 
 
 def main():
     (package,) = (ROOT / "dist").glob("edge-metrics-exporter_*_amd64.deb")
     kernel, busybox = fetched("amd64", "cloud-amd64", "boot/vmlinuz-*-cloud-amd64", "bin/busybox")
-    files = tree(ROOT / "tests/boards/orange_pi_axp", "extra/board") | {
+    files = sources("extra/src") | tree(ROOT / "tests/boards/orange_pi_axp", "extra/board") | {
         "init": (GUEST / "init", 0o755),
         "init-of-root": (b"/lib/systemd/systemd", 0o644),
         "bin/busybox": (busybox, 0o755),

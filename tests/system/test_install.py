@@ -1,12 +1,14 @@
-"""The Debian packages in a chroot: installing, upgrading, removing and purging leaves what it should, and nothing else."""
+"""In a chroot, the Debian packages and install.sh: installing, upgrading, removing and purging leaves what it should, and nothing
+else. (With systemd as PID 1: test_boot_systemd.py.)"""
 
 import hashlib
 import pathlib
 import re
+import shutil
 import subprocess
 
 from peers import ROOT, temporary
-from qemu import debian_root
+from qemu import debian_root, sources
 
 NAME = "edge-metrics-exporter"
 CONFIG = f"etc/{NAME}/config.yaml"
@@ -71,6 +73,38 @@ def life(package, root):
     print("installed, upgraded, removed, purged")
 
 
+def scripts(root):
+    """install.sh and uninstall.sh, on a machine with OpenRC and a config.yaml beside them, as the program's predecessor had."""
+    run("tar", "-xf", debian_root(), "-C", root)
+    before = listing(root)
+    users_before = users(root)
+    source = root / "src"
+    for name, (path, mode) in sources(source.name).items():
+        target = root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        target.chmod(mode)
+    (source / "config.yaml").write_text("hostname: mine\n")
+    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    here = lambda *words: run("chroot", root, "sh", f"/src/{words[0]}", *words[1:], env=path)
+
+    here("install.sh", "--yes", "--no-start")
+    assert users(root) - users_before == {"edge-metrics"}
+    assert (root / CONFIG).read_text() == "hostname: mine\n"
+    assert (root / f"etc/runlevels/default/{NAME}").is_symlink()
+    (root / CONFIG).write_text("hostname: another\n")
+    here("install.sh", "--yes", "--no-start")
+    assert (root / CONFIG).read_text() == "hostname: another\n", "installing again took the configuration"
+    here("uninstall.sh", "--yes")
+    left = {path for path in listing(root) - before if not path.startswith("src") and (root / path).is_file()}
+    assert left == {CONFIG, f"etc/conf.d/{NAME}"}, left
+    here("uninstall.sh", "--yes", "--purge")
+    left = {path for path in listing(root) - before if not path.startswith("src") and (root / path).is_file()}
+    assert not left, left
+    assert users(root) == users_before
+    print("install.sh and uninstall.sh, with OpenRC")
+
+
 def digests(packages):
     return {package.name: hashlib.sha256(package.read_bytes()).hexdigest() for package in packages}
 
@@ -93,6 +127,9 @@ def main():
         root = pathlib.Path(directory) / "root"
         root.mkdir()
         life(amd64, root)
+        other = pathlib.Path(directory) / "other"
+        other.mkdir()
+        scripts(other)
 
 
 main()
