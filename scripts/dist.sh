@@ -161,7 +161,9 @@ for arch in "$@"; do
 done
 
 if has python3; then
-    scripts/third-party.py >dist/THIRD-PARTY.txt
+    # Whole or not at all: the packages take what is there.
+    scripts/third-party.py >"$built/THIRD-PARTY.part"
+    mv "$built/THIRD-PARTY.part" dist/THIRD-PARTY.txt
 fi
 cd dist
 files=$(find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort)
