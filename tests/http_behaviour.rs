@@ -3,7 +3,7 @@
 
 mod http_support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::mpsc;
 use std::sync::Mutex;
@@ -193,18 +193,13 @@ fn a_stopped_server_has_let_go_of_its_port_and_of_its_clients() {
 
 #[test]
 fn both_families_are_served_by_one_socket() {
-    let listener = bind(":0").unwrap();
-    let server = Server::start(
-        listener,
-        std::sync::Arc::new(|r: &edge_metrics_exporter::http::Request| {
-            Response::text(200, r.peer.to_string())
-        }),
-        Limits::default(),
-    )
-    .unwrap();
-    let mut socket = TcpStream::connect(("127.0.0.1", server.local_addr().port())).unwrap();
+    let scene = Scene::at(":0", Limits::default(), |request| {
+        Response::text(200, request.peer.to_string())
+    });
+    let port = scene.server.local_addr().port();
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
     socket.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
+    let answer = read_to_end(&mut socket);
     assert!(answer.contains("127.0.0.1"), "{answer}");
+    scene.end(socket);
 }

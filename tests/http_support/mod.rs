@@ -28,9 +28,18 @@ impl Scene {
         limits: Limits,
         handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Scene {
+        Scene::at("127.0.0.1:0", limits, handler)
+    }
+
+    /// A server on another address than IPv4's loopback.
+    pub fn at(
+        address: &str,
+        limits: Limits,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> Scene {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let before = (server_threads(), sockets());
-        let listener = bind("127.0.0.1:0").unwrap();
+        let listener = bind(address).unwrap();
         let server = Server::start(listener, Arc::new(handler), limits).unwrap();
         Scene {
             server,
