@@ -169,6 +169,25 @@ def the_stacks_prometheus_starts():
     assert len(groups) == 2, groups
 
 
+def boards_that_are_listed_keep_their_labels():
+    """The server's list has labels of the boards' own names: without honor_labels theirs would be called exported_…."""
+    files = [*(ROOT / "deploy").rglob("*.yml"), *(ROOT / "deploy").rglob("*.yaml")]
+    jobs = []
+    for file in files:
+        for document in yaml.safe_load_all(file.read_text()):
+            jobs += [(file.name, job) for job in document.get("scrape_configs", []) if "http_sd_configs" in job]
+    assert len(jobs) == 2, jobs
+    for file, job in jobs:
+        assert job.get("honor_labels") is True, f"{file}: {job['job_name']}"
+
+
+def the_fleets_server_can_be_reached_by_boards():
+    """By this machine alone until somebody says by whom; then at the address that the boards are told."""
+    text = (ROOT / "deploy/docker/compose.fleet.yaml").read_text()
+    ports = yaml.safe_load(text)["services"]["config-server"]["ports"]
+    assert ports == ["${CONFIG_SERVER_ADDRESS:-127.0.0.1}:8080:8080"], ports
+
+
 def placed_and_taken_away():
     """`make install` and `make uninstall`, for each init: what is left is what the user may have changed."""
     for init, settings in [
@@ -211,6 +230,8 @@ def main():
     manifests_ask_for_no_more_than_they_need()
     stacks_are_sound()
     the_stacks_prometheus_starts()
+    boards_that_are_listed_keep_their_labels()
+    the_fleets_server_can_be_reached_by_boards()
     placed_and_taken_away()
 
 
