@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use serde_json::{json, Value};
 
 use super::device_id::DeviceId;
+use super::reload::Outcome;
 use super::report::{Ports, Report};
 use super::store::Store;
 use crate::sys::clock::wall_seconds;
@@ -104,10 +105,11 @@ impl Fleet {
         }
     }
 
-    /// A board was called.
-    pub(super) fn called(&self, id: &DeviceId, outcome: &Result<(), String>) {
+    /// A board was called. One that answers is there, whatever it answers.
+    pub(super) fn called(&self, id: &DeviceId, outcome: &Outcome) {
+        let silent = outcome.as_ref().err().filter(|failed| failed.silent);
         let mut all = lock::lock(&self.known);
-        all.entry(id.clone()).or_default().unreachable = outcome.as_ref().err().cloned();
+        all.entry(id.clone()).or_default().unreachable = silent.map(ToString::to_string);
     }
 
     /// What is known of one board.

@@ -165,7 +165,7 @@ impl Central {
         }))
     }
 
-    fn was_called(&self, id: &DeviceId, outcome: &Result<(), String>) {
+    fn was_called(&self, id: &DeviceId, outcome: &reload::Outcome) {
         self.metrics.reloaded(outcome.is_ok());
         self.fleet.called(id, outcome);
     }
@@ -182,12 +182,16 @@ impl Central {
         let Some(this) = self.this.upgrade() else {
             return false;
         };
-        reload::Background::start(this, move |this| {
-            let outcome = reload::call(&device);
+        reload::Background::start(&this, id, |this, id| {
+            // Where it is may be among what was changed.
+            let Ok(Some(device)) = this.device(id) else {
+                return;
+            };
+            let outcome = reload::call_until_heard(&device);
             if let Err(why) = &outcome {
-                log::info!("{}: not reloaded: {why}", device.id);
+                log::info!("{id}: not reloaded: {why}");
             }
-            this.was_called(&device.id, &outcome);
+            this.was_called(id, &outcome);
         })
     }
 }

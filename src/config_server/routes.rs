@@ -226,7 +226,7 @@ fn reload_one(central: &Central, request: &Request, id: &DeviceId) -> Response {
         ),
         Err(why) => Response::json(
             503,
-            &json!({"status": "failed", "device_id": id.as_str(), "error": why}),
+            &json!({"status": "failed", "device_id": id.as_str(), "error": why.to_string()}),
         ),
     }
 }
@@ -254,7 +254,7 @@ fn reload_all(central: &Central, request: &Request) -> Response {
                 success += 1;
                 json!({"device_id": id, "status": "reloaded"})
             }
-            Err(why) => json!({"device_id": id, "status": "failed", "error": why}),
+            Err(why) => json!({"device_id": id, "status": "failed", "error": why.to_string()}),
         });
     }
     let total = results.len();
