@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
@@ -39,9 +40,19 @@ struct Known {
 }
 
 /// Of every device, by its id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fleet {
     known: Mutex<HashMap<DeviceId, Known>>,
+    since: Instant,
+}
+
+impl Default for Fleet {
+    fn default() -> Fleet {
+        Fleet {
+            known: Mutex::default(),
+            since: Instant::now(),
+        }
+    }
 }
 
 /// What there is to say of one board.
@@ -110,6 +121,16 @@ impl Fleet {
         let silent = outcome.as_ref().err().filter(|failed| failed.silent);
         let mut all = lock::lock(&self.known);
         all.entry(id.clone()).or_default().unreachable = silent.map(ToString::to_string);
+    }
+
+    /// How long nothing has been heard of a board while somebody was here to hear it.
+    pub(super) fn quiet(&self, state: &State) -> Duration {
+        let here = self.since.elapsed();
+        let Some(seen) = &state.seen else {
+            return here;
+        };
+        let quiet = wall_seconds().saturating_sub(seen.at);
+        Duration::from_secs(u64::try_from(quiet).unwrap_or(0)).min(here)
     }
 
     /// What is known of one board.

@@ -161,6 +161,7 @@ impl Central {
         Ok(Some(Device {
             id: id.clone(),
             kept: take_apart(&stored),
+            quiet: self.fleet.quiet(&state),
             state,
         }))
     }
