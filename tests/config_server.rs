@@ -697,6 +697,17 @@ fn prometheus_finds_every_board() {
         (&json!("healthy"), &Value::Null)
     );
     assert!(device["last_seen"].as_str().unwrap().ends_with('Z'));
+    // One that has TLS is scraped and shown by it, until it has none any more.
+    let tls = [&board("31000 31001")[..], &[("Exporter-Scheme", "https")]].concat();
+    for (headers, shown, label) in [
+        (&tls[..], "https", json!("https")),
+        (&board("31000 31001"), "http", Value::Null),
+    ] {
+        central.send_with("GET", "/config/asks", headers, b"");
+        assert_eq!(central.device("asks")["scheme"], shown);
+        let listed = central.json("/sd");
+        assert_eq!(listed[0]["labels"]["__scheme__"], label, "{listed}");
+    }
     // Whoever may change nothing does not say where a board is either.
     let proxied = [&board("666 666")[..], &[("X-Forwarded-For", "10.6.6.6")]].concat();
     assert_eq!(

@@ -133,6 +133,14 @@ impl Device {
         }
     }
 
+    /// `https` if it says that it is reached so, else `http`.
+    pub(super) fn scheme(&self) -> &'static str {
+        match self.state.seen.as_ref().is_some_and(|seen| seen.report.tls) {
+            true => "https",
+            false => "http",
+        }
+    }
+
     /// The port of its metrics: the one that it says, else the one of its configuration.
     pub(super) fn port(&self) -> Option<u16> {
         let said = self.state.seen.as_ref().and_then(|seen| seen.report.ports);
@@ -221,6 +229,7 @@ mod tests {
         let report = Report {
             version: "1".into(),
             ports,
+            tls: false,
             refused: None,
         };
         Some(Seen {

@@ -177,12 +177,14 @@ fn write(seen: &Seen) -> String {
     let Report {
         version,
         ports,
+        tls,
         refused,
     } = &seen.report;
     let mut note = json!({
         "address": seen.address.to_string(),
         "at": seen.at,
         "version": version,
+        "tls": tls,
         "refused": refused,
     });
     if let Some(Ports {
@@ -210,6 +212,7 @@ fn read(note: &str) -> Option<Seen> {
         report: Report {
             version: text("version").unwrap_or_default(),
             ports: note.get("ports").map(|_| ports()),
+            tls: note.get("tls").and_then(Value::as_bool).unwrap_or(false),
             refused: text("refused"),
         },
     })
@@ -229,6 +232,7 @@ mod tests {
                     metrics: None,
                     management: Some(9101),
                 }),
+                tls: true,
                 refused: Some("\"no\"".into()),
             },
             at: 1_700_000_000,

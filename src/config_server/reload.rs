@@ -93,7 +93,7 @@ pub(super) fn call(device: &Device) -> Outcome {
         body: MAX_ANSWER,
     };
     let client = Client::new(Settings::default(), limits).map_err(Failed::untried)?;
-    let url = format!("http://{}/reload", device.authority(port));
+    let url = format!("{}://{}/reload", device.scheme(), device.authority(port));
     let answer = client.post(&url, &[], b"").map_err(Failed::silent)?;
     match answer.status {
         200..=299 => Ok(()),

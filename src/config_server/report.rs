@@ -5,6 +5,8 @@
 const VERSION: &str = "Exporter-Version";
 /// `9100 9101`: the ports of metrics and management, `-` for none. Left out while it does not listen yet.
 const PORTS: &str = "Exporter-Ports";
+/// `https`, where its ports are reached by TLS; left out where they are not.
+const SCHEME: &str = "Exporter-Scheme";
 /// Why the configuration that the server has was refused, if it was.
 const REFUSED: &str = "Exporter-Refused";
 /// The longest version, and the longest reason, in bytes.
@@ -18,6 +20,8 @@ pub struct Report {
     pub version: String,
     /// Where it listens; `None`: it does not say.
     pub ports: Option<Ports>,
+    /// Whether they are reached by TLS.
+    pub tls: bool,
     /// Why it refused the server's configuration; `None`: it did not.
     pub refused: Option<String>,
 }
@@ -45,6 +49,7 @@ impl Report {
         let version = (VERSION, self.version.clone());
         let mut headers = vec![version];
         headers.extend(self.ports.map(ports));
+        headers.extend(self.tls.then(|| (SCHEME, "https".to_string())));
         headers.extend(self.refused.as_deref().map(refused));
         headers
     }
@@ -67,6 +72,7 @@ impl Report {
         Some(Report {
             version: plain(version, MAX_VERSION),
             ports: header(PORTS).and_then(ports),
+            tls: header(SCHEME).is_some_and(|scheme| scheme.trim() == "https"),
             refused: header(REFUSED).map(|why| plain(why, MAX_REASON)),
         })
     }
@@ -105,13 +111,18 @@ mod tests {
                 metrics: Some(9100),
                 management: None,
             }),
+            tls: true,
             refused: Some("`interval` is\n\"fünf\"".into()),
         };
         let headers = report.headers();
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let refused = Some("`interval` is?\"f?nf\"".into());
         assert_eq!(read(&headers), Some(Report { refused, ..report }));
-        assert_eq!(read(&[(VERSION, "1")]).unwrap().ports, None);
+        let little = read(&[(VERSION, "1")]).unwrap();
+        assert_eq!((little.ports, little.tls), (None, false));
+        for scheme in ["http", "", "HTTPS!"] {
+            assert!(!read(&[(VERSION, "1"), (SCHEME, scheme)]).unwrap().tls);
+        }
     }
 
     #[test]

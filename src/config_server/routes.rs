@@ -186,6 +186,7 @@ fn devices(central: &Central) -> Response {
             "address_from": from.as_str(),
             "port": device.port(),
             "reload_port": device.reload_port(),
+            "scheme": device.scheme(),
             "status": status,
         });
         if let Some(seen) = &device.state.seen {

@@ -155,7 +155,7 @@ impl Supervisor {
     /// Has the central server know where the board listens.
     fn say_ports(&self) {
         if let Some(remote) = self.exporter.store.remote() {
-            remote.listens_at(self.ports.numbers());
+            remote.listens_at(self.ports.numbers(), self.gate.is_tls());
         }
     }
 

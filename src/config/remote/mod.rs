@@ -160,9 +160,12 @@ impl Remote {
         lock::lock(&self.turn)
     }
 
-    /// The board listens there now.
-    pub fn listens_at(&self, ports: Ports) {
-        self.report(|report| report.ports = Some(ports));
+    /// The board listens there now, by TLS or not.
+    pub fn listens_at(&self, ports: Ports, tls: bool) {
+        self.report(|report| {
+            report.ports = Some(ports);
+            report.tls = tls;
+        });
     }
 
     /// The server's configuration was refused, or taken.
