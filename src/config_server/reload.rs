@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use serde_json::Value;
 use super::device::Device;
 use super::device_id::DeviceId;
 use super::Central;
+use crate::config::load_settings;
 use crate::http::client::{Answer, Client, Limits, Settings};
 use crate::sys::lock;
 
@@ -21,7 +23,10 @@ const PATIENCE_FOR_ALL: Duration = Duration::from_secs(30);
 /// So many boards are called at a time.
 const AT_ONCE: usize = 32;
 /// An answer is a line.
-const MAX_ANSWER: u64 = 64 * 1024;
+const LIMITS: Limits = Limits {
+    timeout: PATIENCE,
+    body: 64 * 1024,
+};
 /// A call needs little more than what ureq puts on the stack.
 const STACK: usize = if cfg!(debug_assertions) {
     2 << 20
@@ -80,19 +85,41 @@ impl fmt::Display for Failed {
     }
 }
 
+/// How boards are called, as this file says. The error is for people.
+pub(super) fn settings(file: Option<&Path>, allow_remote: bool) -> Result<Settings, String> {
+    let Some(file) = file else {
+        return Ok(Settings::default());
+    };
+    let wrong = |why: &dyn fmt::Display| format!("--boards.http.config.file: {why}");
+    let settings = load_settings(file).map_err(|why| wrong(&why))?;
+    let shows = settings.basic_auth.is_some()
+        || settings.authorization.is_some()
+        || !settings.headers.is_empty();
+    if allow_remote && shows {
+        let why = "with --management.allow-remote anybody can register a board, and be shown the login that is in it";
+        return Err(wrong(&why));
+    }
+    let client = Client::new(settings.clone(), LIMITS).map_err(|e| wrong(&e))?;
+    let scheme = if cfg!(feature = "tls") {
+        "https"
+    } else {
+        "http"
+    };
+    client
+        .check(&format!("{scheme}://localhost/"))
+        .map_err(|e| wrong(&e))?;
+    Ok(settings)
+}
+
 /// What became of a call.
 pub(super) type Outcome = Result<(), Failed>;
 
 /// Calls one board.
-pub(super) fn call(device: &Device) -> Outcome {
+pub(super) fn call(settings: &Settings, device: &Device) -> Outcome {
     let port = device
         .reload_port()
         .ok_or_else(|| Failed::untried("its management API is off, or its port is not known"))?;
-    let limits = Limits {
-        timeout: PATIENCE,
-        body: MAX_ANSWER,
-    };
-    let client = Client::new(Settings::default(), limits).map_err(Failed::untried)?;
+    let client = Client::new(settings.clone(), LIMITS).map_err(Failed::untried)?;
     let url = format!("{}://{}/reload", device.scheme(), device.authority(port));
     let answer = client.post(&url, &[], b"").map_err(Failed::silent)?;
     match answer.status {
@@ -102,8 +129,8 @@ pub(super) fn call(device: &Device) -> Outcome {
 }
 
 /// Calls one board, and once more where it is told too often at the moment: what was changed last is to arrive.
-pub(super) fn call_until_heard(device: &Device) -> Outcome {
-    let mut outcome = call(device);
+pub(super) fn call_until_heard(settings: &Settings, device: &Device) -> Outcome {
+    let mut outcome = call(settings, device);
     for _ in 1..TRIES {
         match &outcome {
             Err(Failed {
@@ -111,7 +138,7 @@ pub(super) fn call_until_heard(device: &Device) -> Outcome {
             }) => std::thread::sleep(*pause),
             _ => break,
         }
-        outcome = call(device);
+        outcome = call(settings, device);
     }
     outcome
 }
@@ -137,7 +164,7 @@ fn said(answer: &[u8]) -> String {
 }
 
 /// Calls all of them, some at a time. The outcomes are in the same order.
-pub(super) fn call_all(devices: &[Device]) -> Vec<Outcome> {
+pub(super) fn call_all(settings: &Settings, devices: &[Device]) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
     let deadline = Instant::now() + PATIENCE_FOR_ALL;
     let (tell, told) = mpsc::channel();
@@ -147,7 +174,7 @@ pub(super) fn call_all(devices: &[Device]) -> Vec<Outcome> {
             return;
         };
         let outcome = match Instant::now() < deadline {
-            true => call(device),
+            true => call(settings, device),
             false => Err(Failed::untried(format!(
                 "not tried: the others took longer than {PATIENCE_FOR_ALL:?}"
             ))),

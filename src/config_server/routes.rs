@@ -218,7 +218,7 @@ fn reload_one(central: &Central, request: &Request, id: &DeviceId) -> Response {
         Ok(None) => return unknown_device(id, ""),
         Err(error) => return failure(&error),
     };
-    let outcome = reload::call(&device);
+    let outcome = reload::call(&central.boards, &device);
     central.was_called(id, &outcome);
     match outcome {
         Ok(()) => Response::json(
@@ -244,7 +244,7 @@ fn reload_all(central: &Central, request: &Request) -> Response {
         Ok(devices) => devices,
         Err(refusal) => return refusal,
     };
-    let outcomes = reload::call_all(&devices);
+    let outcomes = reload::call_all(&central.boards, &devices);
     let mut success = 0;
     let mut results: Vec<Value> = Vec::new();
     for (device, outcome) in devices.iter().zip(outcomes) {
