@@ -214,6 +214,28 @@ def placed_and_taken_away():
     print("installed and taken away for systemd, OpenRC, System V and none")
 
 
+def nothing_is_installed_by_mistake():
+    """install.sh leaves all as it is when it is told of a package's directory, or given a binary of another machine."""
+    with temporary() as directory:
+        (directory / "foreign").write_bytes(b"\x7fELF of another machine")
+        (directory / "foreign").chmod(0o755)
+        for words, environment, said in [
+            (["--yes"], {"DESTDIR": str(directory / "package")}, "make install DESTDIR="),
+            (["--yes", "--no-start", "--binary", "foreign"], {}, "does not run here"),
+            (["--yes", "--no-start", "--binary", "gone"], {}, "does not run here"),
+        ]:
+            # A prefix of its own, should it go on after all; found from where it is called, not from where it lies.
+            environment = os.environ | {"PREFIX": str(directory / "prefix")} | environment
+            done = subprocess.run(
+                [ROOT / "install.sh", *words], capture_output=True, text=True, cwd=directory, env=environment, check=False
+            )
+            assert done.returncode != 0 and said in done.stderr, done
+            assert not list(directory.glob("p*")), list(directory.iterdir())
+    environment = os.environ | {"DESTDIR": "/nowhere"}
+    done = subprocess.run([ROOT / "uninstall.sh", "--yes"], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2 and "make uninstall" in done.stderr, done
+
+
 def versions_agree():
     version = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), flags=re.MULTILINE)[1]
     for file in ("deploy/kubernetes/exporter/kustomization.yaml", "buildroot/package/edge-metrics-exporter/Config.in"):
@@ -233,6 +255,7 @@ def main():
     boards_that_are_listed_keep_their_labels()
     the_fleets_server_can_be_reached_by_boards()
     placed_and_taken_away()
+    nothing_is_installed_by_mistake()
 
 
 main()
