@@ -159,10 +159,17 @@ impl Device {
         self.kept.as_ref().ok().map(|kept| &kept.config)
     }
 
-    /// What board it is.
+    /// What board it is: as the configuration says, or where that leaves it to the board, as the board found.
     pub(super) fn device_type(&self) -> &str {
-        self.config()
-            .map_or("unknown", |config| &config.device_type)
+        let configured = self
+            .config()
+            .map_or("unknown", |config| &config.device_type);
+        let seen = self.state.seen.as_ref();
+        let found = seen.and_then(|seen| seen.report.device_type.as_deref());
+        match (configured, found) {
+            ("auto", Some(found)) => found,
+            _ => configured,
+        }
     }
 
     /// The `hostname` label of its metrics.
@@ -230,6 +237,7 @@ mod tests {
             version: "1".into(),
             ports,
             tls: false,
+            device_type: Some("jetson_orin".into()),
             refused: None,
         };
         Some(Seen {
@@ -256,6 +264,13 @@ mod tests {
         assert_eq!(heard.host(), ("fd00::7".into(), HostFrom::Seen));
         assert_eq!(heard.authority(1), "[fd00::7]:1");
         assert_eq!((heard.port(), heard.reload_port()), (Some(31000), None));
+        // What it is itself, unless somebody says otherwise.
+        assert_eq!(heard.device_type(), "jetson_orin");
+        assert_eq!(
+            device("device_type: shelly\n", seen(None)).device_type(),
+            "shelly"
+        );
+        assert_eq!(device("", None).device_type(), "auto");
         let unheard = device("port: 0\nreload_port: off\n", None);
         assert_eq!(unheard.host(), ("edge-01".into(), HostFrom::Name));
         assert_eq!((unheard.port(), unheard.reload_port()), (None, None));

@@ -178,6 +178,7 @@ fn write(seen: &Seen) -> String {
         version,
         ports,
         tls,
+        device_type,
         refused,
     } = &seen.report;
     let mut note = json!({
@@ -185,6 +186,7 @@ fn write(seen: &Seen) -> String {
         "at": seen.at,
         "version": version,
         "tls": tls,
+        "device_type": device_type,
         "refused": refused,
     });
     if let Some(Ports {
@@ -213,6 +215,7 @@ fn read(note: &str) -> Option<Seen> {
             version: text("version").unwrap_or_default(),
             ports: note.get("ports").map(|_| ports()),
             tls: note.get("tls").and_then(Value::as_bool).unwrap_or(false),
+            device_type: text("device_type"),
             refused: text("refused"),
         },
     })
@@ -233,6 +236,7 @@ mod tests {
                     management: Some(9101),
                 }),
                 tls: true,
+                device_type: Some("shelly".into()),
                 refused: Some("\"no\"".into()),
             },
             at: 1_700_000_000,
