@@ -124,6 +124,29 @@ def manifests_ask_for_no_more_than_they_need():
         print(f"{folder.name}: {', '.join(o['kind'] for o in objects)}")
 
 
+def both_daemonsets_stand_beside_each_other():
+    """Nothing that one of them brings takes the place of the other's, and no node has both, who would want the same port."""
+    kinds = {}
+    for folder in ("exporter", "exporter-i2c"):
+        objects = list(yaml.safe_load_all(run("kubectl", "kustomize", ROOT / "deploy/kubernetes" / folder)))
+        kinds[folder] = {(o["kind"], o["metadata"]["name"]): o for o in objects}
+    both = kinds["exporter"].keys() & kinds["exporter-i2c"].keys()
+    assert both == {("Namespace", "monitoring")}, both
+    sets = {folder: next(o for (kind, _), o in all.items() if kind == "DaemonSet") for folder, all in kinds.items()}
+    pods = {folder: o["spec"]["template"]["spec"] for folder, o in sets.items()}
+    terms = pods["exporter"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert terms == [{"matchExpressions": [{"key": "edge-metrics/i2c", "operator": "NotIn", "values": ["true"]}]}], terms
+    assert pods["exporter-i2c"]["nodeSelector"] == {"edge-metrics/i2c": "true"} and "affinity" not in pods["exporter-i2c"]
+    labels = {folder: o["spec"]["template"]["metadata"]["labels"] for folder, o in sets.items()}
+    for folder, o in sets.items():
+        # It selects its own pods, and not the other's.
+        selected = [f for f in sets if o["spec"]["selector"]["matchLabels"].items() <= labels[f].items()]
+        assert selected == [folder], selected
+        # The settings that it mounts are its own.
+        (name,) = [v["configMap"]["name"] for v in pods[folder]["volumes"] if "configMap" in v]
+        assert ("ConfigMap", name) in kinds[folder], name
+
+
 def stacks_are_sound():
     folder = ROOT / "deploy/docker"
     settings = dict(re.findall(r"^(\w+)=(.*)$", (folder / ".env").read_text(), flags=re.MULTILINE))
@@ -250,6 +273,7 @@ def main():
     completions_complete()
     recipes_are_sound()
     manifests_ask_for_no_more_than_they_need()
+    both_daemonsets_stand_beside_each_other()
     stacks_are_sound()
     the_stacks_prometheus_starts()
     boards_that_are_listed_keep_their_labels()
