@@ -6,7 +6,6 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ClientConnection};
@@ -24,6 +23,7 @@ use ureq::unversioned::transport::{
 use super::settings::Tls;
 use crate::http::tls::{pem, BoardClock};
 use crate::sys::lock;
+use crate::sys::mark::Mark;
 
 /// Where distributions keep the certificates that they trust, as Go's crypto/x509 looks for them.
 const SYSTEM: [&str; 6] = [
@@ -45,7 +45,7 @@ pub(super) struct TlsConnector {
 /// What was made of the files, and how they were then.
 #[derive(Debug)]
 struct Made {
-    files: Vec<(PathBuf, Option<SystemTime>)>,
+    files: Vec<Mark>,
     config: Arc<ClientConfig>,
 }
 
@@ -174,8 +174,8 @@ impl Transport for TlsTransport {
     }
 }
 
-/// The files that count, and when each was last changed.
-fn files(settings: &Tls) -> Vec<(PathBuf, Option<SystemTime>)> {
+/// How the files are that count.
+fn files(settings: &Tls) -> Vec<Mark> {
     let Tls {
         ca_file,
         cert_file,
@@ -183,8 +183,7 @@ fn files(settings: &Tls) -> Vec<(PathBuf, Option<SystemTime>)> {
         ..
     } = settings;
     let named = [ca_file, cert_file, key_file].into_iter().flatten();
-    let changed = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-    named.map(|path| (path.clone(), changed(path))).collect()
+    named.map(|path| Mark::of(path)).collect()
 }
 
 fn configure(settings: &Tls) -> Result<ClientConfig, String> {
