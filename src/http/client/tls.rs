@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ClientConnection};
-use rustls::crypto::{self, CryptoProvider};
+use rustls::crypto;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
@@ -21,6 +21,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::settings::Tls;
+use crate::http::tls::signatures::Signatures;
 use crate::http::tls::{pem, BoardClock};
 use crate::sys::lock;
 use crate::sys::mark::Mark;
@@ -194,7 +195,7 @@ fn configure(settings: &Tls) -> Result<ClientConfig, String> {
     let builder = if settings.insecure_skip_verify {
         builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TrustAnybody(provider)))
+            .with_custom_certificate_verifier(Arc::new(TrustAnybody(Signatures(provider))))
     } else {
         builder.with_root_certificates(roots(settings.ca_file.as_deref())?)
     };
@@ -241,7 +242,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 
 /// `insecure_skip_verify`: whoever it is, but the one who has the key.
 #[derive(Debug)]
-struct TrustAnybody(Arc<CryptoProvider>);
+struct TrustAnybody(Signatures);
 
 impl ServerCertVerifier for TrustAnybody {
     fn verify_server_cert(
@@ -258,25 +259,23 @@ impl ServerCertVerifier for TrustAnybody {
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        cert: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        crypto::verify_tls12_signature(message, cert, signed, known)
+        self.0.verify_tls12(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        cert: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, cert, signed, known)
+        self.0.verify_tls13(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.schemes()
     }
 }
 
