@@ -49,6 +49,25 @@ struct State {
     followed: Option<Document>,
 }
 
+impl State {
+    /// Takes note of what is in force from now on.
+    fn hold(&mut self, config: Arc<Config>, origin: Origin, text: Vec<u8>) {
+        self.config = config;
+        self.origin = origin;
+        self.text = text;
+        self.loaded_at = wall_seconds();
+        self.refusal = None;
+    }
+
+    /// Takes note of why another is not.
+    fn refuse(&mut self, message: String) {
+        self.refusal = Some(Refused {
+            message,
+            at: wall_seconds(),
+        });
+    }
+}
+
 /// A configuration that was not taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -167,11 +186,7 @@ impl Store {
             let config = Arc::new(loaded.config);
             self.adopt(&config, Change::Anything)?;
             let mut state = lock::write(&self.state);
-            state.config = config;
-            state.origin = loaded.origin;
-            state.text = loaded.text;
-            state.loaded_at = wall_seconds();
-            state.refusal = None;
+            state.hold(config, loaded.origin, loaded.text);
             Ok(state.unsaved.take())
         });
         match outcome {
@@ -188,10 +203,7 @@ impl Store {
             }
             Err(error) => {
                 log::error!("the configuration stays as it was: {error}");
-                lock::write(&self.state).refusal = Some(Refused {
-                    message: error.clone(),
-                    at: wall_seconds(),
-                });
+                lock::write(&self.state).refuse(error.clone());
                 Err(error)
             }
         }
