@@ -81,30 +81,21 @@ impl MemoryFeed {
             (given.seen, given.goes_on) = (false, false);
         });
         let mut batch = Batch::default();
+        let layout = self.registry.layout();
+        let mut add = |group: &Group, place: usize, series: &Series| {
+            let rows = taken.of(group);
+            self.add(group, place, series, rows, (offset, now), &mut batch);
+        };
         for group in &retired {
             for (place, series) in group.all_series().iter().enumerate() {
                 if series.family.is_enabled() {
-                    self.add(
-                        group,
-                        place,
-                        series,
-                        taken.of(group),
-                        (offset, now),
-                        &mut batch,
-                    );
+                    add(group, place, series);
                 }
             }
         }
-        for (_, all) in self.registry.layout().families() {
+        for (_, all) in layout.families() {
             for (group, place, series) in all {
-                self.add(
-                    group,
-                    place,
-                    series,
-                    taken.of(group),
-                    (offset, now),
-                    &mut batch,
-                );
+                add(group, place, series);
             }
         }
         let has_more = |group: &Arc<Group>| self.progress.rows_left(group) > 0;
