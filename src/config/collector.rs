@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::check::key_warnings;
 use super::diagnose::Origin;
+use super::keys::Keys;
 use super::load;
 use super::model::Switch;
-use super::read::{read_as, Keys, Problem, Section};
+use super::section::{read_as, Problem, Section};
 use super::settings::{self, Setting};
 use super::tree::{self, Node};
 use super::values::{self, refuse, Outcome, Refusal};

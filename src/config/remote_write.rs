@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::diagnose::quoted;
-use super::read::{Problem, Section};
+use super::section::{Problem, Section};
 use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
 use super::{duration, http_client};
