@@ -234,14 +234,11 @@ fn base_url(node: &Node) -> Outcome<String> {
 /// A whole number from 1.
 fn count(most: usize) -> impl Fn(&Node) -> Outcome<usize> {
     move |node| {
-        let number = match node {
-            Node::Int(value) => usize::try_from(*value).ok(),
-            _ => None,
-        };
-        match number.filter(|n| (1..=most).contains(n)) {
-            Some(number) => Ok(number),
-            None => refuse(node, &format!("a whole number from 1 to {most}")),
-        }
+        let number = values::whole(node).filter(|n| (1..=most).contains(n));
+        number.map_or_else(
+            || refuse(node, &format!("a whole number from 1 to {most}")),
+            Ok,
+        )
     }
 }
 

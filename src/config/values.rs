@@ -13,15 +13,16 @@ mod number;
 
 pub(super) use metric::{help, label_name, metric_name, metric_names, metrics};
 pub use metric::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
-pub(super) use number::{bytes, index, keep, port, port_or_off, rows, seconds, volts};
+pub(super) use number::{bytes, index, keep, port, port_or_off, rows, seconds, volts, whole};
 
-/// The most items of any other list.
+/// The most items of any list but those of metrics.
 pub(super) const MAX_ITEMS: usize = 64;
 /// The longest of any other text, in bytes: a DNS name's limit (RFC 1035, 2.3.4), and enough for a path.
 const MAX_TEXT: usize = 255;
 /// The longest text of `landing`, in bytes.
 const MAX_LANDING: usize = 4096;
-/// Why a value is refused. The whole sentence begins with the key and is made by `read`.
+
+/// Why a value is refused. The whole sentence begins with the key and is made by `section`.
 #[derive(Debug)]
 pub(super) struct Refusal {
     /// The steps from the key to the part refused: items of lists, by number, and names of mappings.
