@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use super::diagnose::{Diagnostic, Origin};
+use super::keys::Keys;
 use super::load;
-use super::read::{read_as, Keys, Problem, Section};
 use super::secret::Secret;
+use super::section::{read_as, Problem, Section};
 use super::text_of;
 use super::tree::{self, Node};
 use super::values::{self, Outcome, Refusal};
