@@ -129,10 +129,11 @@ fn sighup_reloads_and_a_bad_file_changes_nothing() {
     exporter.signal(Signal::SIGHUP);
     let line = exporter.wait_for_log("the configuration stays as it was");
     assert!(line.contains("config.yaml:2:11"), "{line}");
-    assert_eq!(
-        exporter.value("exporter_config_last_reload_successful"),
-        Some(0.0)
-    );
+    // The log may say it a moment before.
+    wait_until("the metric says so", || {
+        let good = exporter.value("exporter_config_last_reload_successful");
+        (good == Some(0.0)).then_some(())
+    });
     assert_eq!(exporter.value(TEMPERATURE), Some(41.5));
 
     board.write(
@@ -141,10 +142,11 @@ fn sighup_reloads_and_a_bad_file_changes_nothing() {
     );
     exporter.signal(Signal::SIGHUP);
     exporter.wait_for_log("configuration reloaded");
-    assert_eq!(
-        exporter.value("exporter_config_last_reload_successful"),
-        Some(1.0)
-    );
+    // The log may say it a moment before.
+    wait_until("the metric says so", || {
+        let good = exporter.value("exporter_config_last_reload_successful");
+        (good == Some(1.0)).then_some(())
+    });
     assert_eq!(exporter.value(TEMPERATURE), None);
     let joules = wait_until("the energy goes on", || exporter.value(energy));
     assert!(
