@@ -257,3 +257,47 @@ mod handing_over {
         sender.join(deadline);
     }
 }
+
+mod what_is_on_disk {
+    use super::*;
+    use edge_metrics_exporter::remote_write::queue::Settings;
+    use edge_metrics_exporter::remote_write::{Labels, MemoryFeed, QueueFeed};
+
+    /// Otherwise a slow board would be behind by as long as two thousand samples take it, once there is something on disk.
+    #[test]
+    fn is_sent_at_once_however_little_it_is() {
+        let directory = std::env::temp_dir().join(format!("care-queue-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        let queue = |board: &Board, since| {
+            let registry = Arc::clone(&board.registry);
+            let memory = MemoryFeed::new(registry, Labels::default(), since);
+            let settings = Settings {
+                directory: directory.clone(),
+                bytes: 1 << 20,
+                sync_interval: Duration::from_secs(3600),
+            };
+            Box::new(QueueFeed::new(memory, settings, Arc::default()))
+        };
+        let mut board = Board::silent();
+        for value in 0..5 {
+            let feed = queue(&board, BootTime::now());
+            board.publish(&[("power_watts", f64::from(value))]);
+            // Its end writes what was not sent.
+            drop(feed);
+        }
+        let receiver = Receiver::willing();
+        let feed = queue(&board, BootTime::now());
+        board.send(
+            feed,
+            &receiver.url(),
+            "    queue_config: {batch_send_deadline: 1h}\n",
+        );
+        wait_until("all five samples", || {
+            let samples = receiver.samples("power_watts");
+            let values: Vec<_> = samples.into_iter().map(|(_, value)| value).collect();
+            (values == [0.0, 1.0, 2.0, 3.0, 4.0]).then_some(())
+        });
+        drop(board);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

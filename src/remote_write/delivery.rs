@@ -111,14 +111,14 @@ impl Delivery {
         }
     }
 
-    /// Whether there is enough to send, or was nothing sent for long enough.
+    /// Whether there is enough to send, or what has waited for long, or was nothing sent for long enough.
     fn is_due(&self, pending: Pending, since: Duration) -> bool {
         let queue = &self.entry.queue;
         let enough = match queue.readings_per_send {
             Some(readings) => pending.readings >= readings as u64,
             None => pending.samples >= queue.max_samples_per_send as u64,
         };
-        enough || since >= queue.batch_send_deadline
+        enough || pending.overdue || since >= queue.batch_send_deadline
     }
 
     /// Everything that is left.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use edge_metrics_exporter::config;
 use edge_metrics_exporter::metrics::{Desc, Group, Policy, Readings, Registry, WallClock};
-use edge_metrics_exporter::remote_write::{Labels, MemoryFeed, Sender};
+use edge_metrics_exporter::remote_write::{Feed, Labels, MemoryFeed, Sender};
 use edge_metrics_exporter::sys::clock::BootTime;
 
 /// Name, labels and value of a series.
@@ -220,6 +220,12 @@ pub fn wait_until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+fn entry(url: &str, settings: &str) -> config::RemoteWrite {
+    let text = format!("remote_write:\n  - url: {url}\n{settings}");
+    let (mut config, _) = config::parse(&text).unwrap();
+    config.remote_write.remove(0)
+}
+
 pub const SECOND: &str = "    protobuf_message: io.prometheus.write.v2.Request\n";
 
 /// What is sent of one reading.
@@ -280,14 +286,18 @@ impl Board {
         } else {
             queue
         };
-        let text = format!("remote_write:\n  - url: {url}\n{queue}{settings}");
-        let (mut config, _) = config::parse(&text).unwrap();
-        let entry = config.remote_write.remove(0);
+        let entry = entry(url, &format!("{queue}{settings}"));
         let own = [("job", entry.job.as_str()), ("instance", "edge-01:9100")];
         let own = own.map(|(name, value)| (name.to_string(), value.to_string()));
         let labels = Labels::new(entry.external_labels.iter().cloned().chain(own));
         let feed = MemoryFeed::new(Arc::clone(&self.registry), labels, BootTime(0));
         self.sender = Some(Sender::start(entry, Box::new(feed), Arc::new(clock)).unwrap());
+    }
+
+    /// The same with another feed.
+    pub fn send(&mut self, feed: Box<dyn Feed>, url: &str, settings: &str) {
+        let sender = Sender::start(entry(url, settings), feed, Arc::default());
+        self.sender = Some(sender.unwrap());
     }
 
     /// Publishes one reading: values of gauges, and increases of counters, which have names that end in `_total`.
