@@ -31,7 +31,7 @@ use crate::sys::notify::Notifier;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::{Stop, Woken};
 use join::Kind;
-use round::Collecting;
+use round::{Before, Collecting};
 use routes::Desk;
 use rows::Feed;
 use status::Status;
@@ -188,8 +188,9 @@ fn rounds(
     stop: &Stop,
 ) {
     let mut next = Instant::now();
+    let mut before = Before::default();
     loop {
-        collecting.round(feeds, status);
+        collecting.round(&mut before, feeds, status);
         streams.wake();
         next += interval;
         let late = Instant::now().saturating_duration_since(next);
