@@ -105,8 +105,7 @@ impl Delivery {
                     continue;
                 }
             }
-            let deadline = self.entry.queue.batch_send_deadline;
-            let left = deadline.saturating_sub(last.elapsed());
+            let left = self.entry.longest_wait().saturating_sub(last.elapsed());
             self.control.wait(TICK.min(left))?;
         }
     }
@@ -118,7 +117,7 @@ impl Delivery {
             Some(readings) => pending.readings >= readings as u64,
             None => pending.samples >= queue.max_samples_per_send as u64,
         };
-        enough || pending.overdue || since >= queue.batch_send_deadline
+        enough || pending.overdue || since >= self.entry.longest_wait()
     }
 
     /// Everything that is left.
