@@ -95,11 +95,16 @@ mod bad_samples {
     fn what_is_too_old_is_not_sent() {
         let receiver = Receiver::willing();
         let mut board = Board::silent();
-        board.publish(&[("x", 1.0)]);
-        std::thread::sleep(Duration::from_millis(400));
+        // Twice as old as it may be: long enough for a busy machine, if this one has been running for a while.
+        let now = BootTime::now().0;
+        let age = (now / 2).min(1000 * 1_000_000_000);
+        board.publish_at(BootTime(now - age), &[("x", &[], 1.0)]);
         board.publish(&[("x", 2.0)]);
-        let queue = "    queue_config: {sample_age_limit: 300ms, batch_send_deadline: 20ms}\n";
-        board.send_to(&receiver.url(), queue, WallClock::default());
+        let limit = age / 2_000_000;
+        let queue = format!(
+            "    queue_config: {{sample_age_limit: {limit}ms, batch_send_deadline: 20ms}}\n"
+        );
+        board.send_to(&receiver.url(), &queue, WallClock::default());
         wait_until("the young one is sent", || {
             (board.numbers().sent == 1).then_some(())
         });

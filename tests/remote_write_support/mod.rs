@@ -311,13 +311,18 @@ impl Board {
     }
 
     pub fn publish_labelled(&mut self, values: &[Given<'_>]) {
-        let mut out = Readings::new(5.0);
         // No two readings in one millisecond.
         while BootTime::now().0 < self.at.0 + 1_100_000 {
             std::thread::sleep(Duration::from_micros(200));
         }
-        self.at = BootTime::now();
-        out.begin(self.at);
+        self.publish_at(BootTime::now(), values);
+    }
+
+    /// The same of a reading at this moment.
+    pub fn publish_at(&mut self, at: BootTime, values: &[Given<'_>]) {
+        let mut out = Readings::new(5.0);
+        self.at = at;
+        out.begin(at);
         for (name, labels, value) in values {
             if name.ends_with("_total") {
                 let help = format!("Help of {name}, \"quoted\" and\nbroken.");
