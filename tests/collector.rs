@@ -4,6 +4,9 @@
 mod collector_support;
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use collector_support::{Collector, Mode, Prometheus};
 use support::{get, request, wait_until};
 
@@ -270,4 +273,35 @@ fn states_are_logged_and_not_rounds() {
     let log = collector.log();
     assert_eq!(log.matches("status 401 (text/plain)").count(), 1, "{log}");
     assert_eq!(log.matches("warn: nodes.cpu_usage: ").count(), 1, "{log}");
+}
+
+#[test]
+fn files_that_nobody_reads_do_not_pile_up() {
+    let prometheus = Prometheus::start();
+    let name = "x".repeat(240);
+    let many: Vec<String> = (0..20_000)
+        .map(|n| {
+            format!(r#"{{"metric":{{"instance":"{name}{n}:9100"}},"value":[1763717000.5,"1"]}}"#)
+        })
+        .collect();
+    prometheus.set(Mode::Cpu(vector(&many.join(",")).into_bytes()));
+    let collector = collector(&prometheus, 10);
+    wait_until("there are many rows", || {
+        let kept = collector.metric("collector_rows_kept{kind=\"nodes\"}");
+        (kept >= 40_000.0).then_some(())
+    });
+    // 12 MB: more than the kernel takes for somebody who does not read.
+    let large = "/nodes?size=40000";
+    let mut unread = TcpStream::connect(collector.address).unwrap();
+    write!(unread, "GET {large} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut first = [0; 12];
+    unread.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let refused = get(collector.address, large);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(get(collector.address, "/nodes").status, 200);
+    drop(unread);
+    wait_until("it is there again", || {
+        (get(collector.address, large).status == 200).then_some(())
+    });
 }

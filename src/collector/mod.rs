@@ -132,6 +132,7 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         options.listen_address.as_deref(),
         Gate::new(&options.access)?,
         Desk {
+            in_flight: routes::in_flight(),
             feeds: feeds.clone(),
             streams: streams.shared(),
             status: Arc::clone(&status),
