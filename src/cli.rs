@@ -165,10 +165,12 @@ fn perform(arguments: Arguments) -> Result<(), String> {
         }
         Role::Demo => {
             let signals = block_signals()?;
+            // One that is merely found is meant for the real board.
+            let config = named.map_or_else(|| Ok(Config::default()), load)?;
             let board = demo::Board::build()?;
             exporter::run(
                 Options {
-                    configuration: Configuration::Fixed(Box::new(board.config())),
+                    configuration: Configuration::Fixed(Box::new(board.config(config))),
                     listen_address: arguments.listen_address,
                     management_address: arguments.management_address,
                     access: arguments.access,
@@ -180,6 +182,16 @@ fn perform(arguments: Arguments) -> Result<(), String> {
             )
         }
     }
+}
+
+/// Loads a configuration, and has the log say what there is to say about it.
+fn load(path: &Path) -> Result<Config, String> {
+    let loaded = config::load(path).map_err(|e| e.to_string())?;
+    for warning in &loaded.warnings {
+        log::warn!("{}", warning.with(&loaded.origin));
+    }
+    log::info!("configuration: {}", loaded.origin);
+    Ok(loaded.config)
 }
 
 fn block_signals() -> Result<Signals, String> {

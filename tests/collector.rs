@@ -4,6 +4,9 @@
 mod collector_support;
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use collector_support::{Collector, Mode, Prometheus};
 use support::{get, request, wait_until};
 
@@ -150,6 +153,55 @@ fn one_bad_answer_costs_its_column_alone() {
     assert!(resident < 128 * 1024, "{resident} kB");
 }
 
+/// As they are in the rows that are collected from now on, however long there is trouble with this subject.
+fn in_trouble(collector: &Collector, subject: &str, name: &str) -> Vec<String> {
+    wait_until("the trouble is told", || {
+        collector.health()["failing"][subject].as_str().map(drop)
+    });
+    let partial = || collector.metric("collector_rounds_total{outcome=\"partial\"}");
+    let before = partial();
+    let rows = collector.rows("/nodes?size=100000").len();
+    wait_until("some rounds", || (partial() > before + 2.0).then_some(()));
+    let rows = collector.rows("/nodes?size=100000").split_off(rows);
+    assert!(rows.iter().any(|row| row.starts_with(name)), "{rows:?}");
+    rows
+}
+
+#[test]
+fn a_node_keeps_its_name_while_names_cannot_be_asked_for() {
+    let prometheus = Prometheus::start();
+    let collector = collector(&prometheus, 10);
+    wait_until("there is a row", || last(&collector, "/nodes", "node-a,"));
+    prometheus.set(Mode::Without("kube_node_info"));
+    let rows = in_trouble(&collector, "names.nodes", "node-a,");
+    assert!(
+        !rows.iter().any(|row| row.starts_with("10.0.0.1,")),
+        "{rows:?}"
+    );
+}
+
+#[test]
+fn a_query_that_fails_is_not_one_that_has_nothing_to_say() {
+    let prometheus = Prometheus::start();
+    let collector = Collector::start(&format!(
+        "prometheus: {{url: '{}'}}\ninterval: 0.1\nkeep: {{nodes: 100000}}\nnamespace: ns\n\
+         queries: {{nodes: {{wattage: [kubelet_working_pods, node_cpu_seconds_total]}}}}\n",
+        prometheus.url()
+    ));
+    wait_until("there is a row", || last(&collector, "/nodes", "node-a,"));
+    // The second query is for those of whom the first knows nothing.
+    let row = |name| last(&collector, "/nodes", name).unwrap();
+    assert_eq!(row("node-a,"), "1.5,,,12.0,12,,,");
+    assert_eq!(row("10.0.0.2,"), "2.5,,,2.5,,,,");
+    prometheus.set(Mode::Without("kubelet_working_pods"));
+    for row in in_trouble(&collector, "nodes.wattage", "node-a,") {
+        assert!(
+            row.ends_with(",1.5,,,,,,,") || row.ends_with(",2.5,,,,,,,"),
+            "{row}"
+        );
+    }
+}
+
 /// Nothing that was collected is lost, and it goes on where it can.
 #[test]
 fn a_prometheus_that_is_no_help_costs_nothing_but_its_time() {
@@ -221,4 +273,35 @@ fn states_are_logged_and_not_rounds() {
     let log = collector.log();
     assert_eq!(log.matches("status 401 (text/plain)").count(), 1, "{log}");
     assert_eq!(log.matches("warn: nodes.cpu_usage: ").count(), 1, "{log}");
+}
+
+#[test]
+fn files_that_nobody_reads_do_not_pile_up() {
+    let prometheus = Prometheus::start();
+    let name = "x".repeat(240);
+    let many: Vec<String> = (0..20_000)
+        .map(|n| {
+            format!(r#"{{"metric":{{"instance":"{name}{n}:9100"}},"value":[1763717000.5,"1"]}}"#)
+        })
+        .collect();
+    prometheus.set(Mode::Cpu(vector(&many.join(",")).into_bytes()));
+    let collector = collector(&prometheus, 10);
+    wait_until("there are many rows", || {
+        let kept = collector.metric("collector_rows_kept{kind=\"nodes\"}");
+        (kept >= 40_000.0).then_some(())
+    });
+    // 12 MB: more than the kernel takes for somebody who does not read.
+    let large = "/nodes?size=40000";
+    let mut unread = TcpStream::connect(collector.address).unwrap();
+    write!(unread, "GET {large} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut first = [0; 12];
+    unread.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let refused = get(collector.address, large);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(get(collector.address, "/nodes").status, 200);
+    drop(unread);
+    wait_until("it is there again", || {
+        (get(collector.address, large).status == 200).then_some(())
+    });
 }

@@ -379,3 +379,14 @@ fn the_demo_shows_moving_numbers_and_cleans_up() {
     assert!(status.success());
     assert!(!dir.exists());
 }
+
+/// Somebody who has no board can try a configuration, remote write for one, all the same.
+#[test]
+fn the_demo_takes_a_configuration() {
+    let place = TempDir::new();
+    let path = place.write("c.yaml", "hostname: mine\nsources: [rapl, tegrastats]\n");
+    let exporter = Exporter::start(exporter().arg("demo").arg("--config").arg(path));
+    let total = "power_total_watts{device_type=\"jetson_orin\",hostname=\"mine\"}";
+    wait_until("the total", || exporter.value(total));
+    assert!(!exporter.scrape().contains("source=\"hwmon\""));
+}

@@ -261,6 +261,8 @@ fn of_preset(found: &mut Found, preset: &str, last: &str) {
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/lattepanda");
     let mut command = exporter();
     on_board(&mut command, &board);
+    // Nobody is there to be sent anything.
+    command.env("REMOTE_WRITE_URL", "http://127.0.0.1:9/");
     let exporter = Exporter::start(command.arg(preset));
     wait_until("it has measured", || {
         let text = exporter.scrape();
@@ -322,6 +324,11 @@ fn the_metrics_are_those_of_the_document() {
         &mut found,
         "pyjoules-multirate",
         "pyjoules_multirate_measurement_duration_seconds",
+    );
+    of_preset(
+        &mut found,
+        "pyjoules-remote-write",
+        "pyjoules_remote_write_energy_uj{",
     );
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let expected = std::fs::read_to_string(&file).unwrap_or_default();

@@ -203,6 +203,7 @@ fn both_formats_and_on_the_ordinary_path() {
         age.map(|_| std::thread::sleep(Duration::from_millis(300)))
     });
     let text = wait_until("samples", || {
+        std::thread::sleep(Duration::from_millis(300));
         let path = "/multirate?consumer=new";
         let answer = request(exporter.metrics, "GET", path, &[open, MINUTE]);
         let text = answer.text();

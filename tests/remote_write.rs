@@ -321,7 +321,8 @@ mod errors {
         let mut board = Board::new(&receiver, "    remote_timeout: 300ms\n");
         board.publish(&[("x", 1.0)]);
         wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
-        assert_eq!(board.numbers().requests["failed"], 1);
+        // A busy machine may take longer than that for a good answer, too.
+        assert!(board.numbers().requests["failed"] >= 1);
     }
 
     #[test]
@@ -371,7 +372,7 @@ mod errors {
         let receiver = at_first(Answer(
             "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx".into(),
         ));
-        let mut board = Board::new(&receiver, "    remote_timeout: 300ms\n");
+        let mut board = Board::new(&receiver, "    remote_timeout: 3s\n");
         board.publish(&[("x", 1.0)]);
         wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
         assert_eq!(receiver.requests().len(), 1);

@@ -96,11 +96,16 @@ mod bad_samples {
     fn what_is_too_old_is_not_sent() {
         let receiver = Receiver::willing();
         let mut board = Board::silent();
-        board.publish(&[("x", 1.0)]);
-        std::thread::sleep(Duration::from_millis(400));
+        // Twice as old as it may be: long enough for a busy machine, if this one has been running for a while.
+        let now = BootTime::now().0;
+        let age = (now / 2).min(1000 * 1_000_000_000);
+        board.publish_at(BootTime(now - age), &[("x", &[], 1.0)]);
         board.publish(&[("x", 2.0)]);
-        let queue = "    queue_config: {sample_age_limit: 300ms, batch_send_deadline: 20ms}\n";
-        board.send_to(&receiver.url(), queue, WallClock::default());
+        let limit = age / 2_000_000;
+        let queue = format!(
+            "    queue_config: {{sample_age_limit: {limit}ms, batch_send_deadline: 20ms}}\n"
+        );
+        board.send_to(&receiver.url(), &queue, WallClock::default());
         wait_until("the young one is sent", || {
             (board.numbers().sent == 1).then_some(())
         });
@@ -256,5 +261,49 @@ mod handing_over {
         let deadline = std::time::Instant::now() + Duration::from_millis(300);
         sender.finish(deadline);
         sender.join(deadline);
+    }
+}
+
+mod what_is_on_disk {
+    use super::*;
+    use edge_metrics_exporter::remote_write::queue::Settings;
+    use edge_metrics_exporter::remote_write::{Labels, MemoryFeed, QueueFeed};
+
+    /// Otherwise a slow board would be behind by as long as two thousand samples take it, once there is something on disk.
+    #[test]
+    fn is_sent_at_once_however_little_it_is() {
+        let directory = std::env::temp_dir().join(format!("care-queue-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        let queue = |board: &Board, since| {
+            let registry = Arc::clone(&board.registry);
+            let memory = MemoryFeed::new(registry, Labels::default(), since);
+            let settings = Settings {
+                directory: directory.clone(),
+                bytes: 1 << 20,
+                sync_interval: Duration::from_secs(3600),
+            };
+            Box::new(QueueFeed::new(memory, settings, Arc::default()))
+        };
+        let mut board = Board::silent();
+        for value in 0..5 {
+            let feed = queue(&board, BootTime::now());
+            board.publish(&[("power_watts", f64::from(value))]);
+            // Its end writes what was not sent.
+            drop(feed);
+        }
+        let receiver = Receiver::willing();
+        let feed = queue(&board, BootTime::now());
+        board.send(
+            feed,
+            &receiver.url(),
+            "    queue_config: {batch_send_deadline: 1h}\n",
+        );
+        wait_until("all five samples", || {
+            let samples = receiver.samples("power_watts");
+            let values: Vec<_> = samples.into_iter().map(|(_, value)| value).collect();
+            (values == [0.0, 1.0, 2.0, 3.0, 4.0]).then_some(())
+        });
+        drop(board);
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -24,7 +24,7 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter collect [--prometheus.url URL] [--interval SECONDS] [--namespace NAME] [OPTIONS]
 
   run (the default)      meters to http://localhost:9100/metrics
-  demo                   the same on a simulated board
+  demo                   the same on a simulated board; --config says what of it, and where to send it
   doctor                 what this board has, what can be read of it, and what would help;
                          --write makes a configuration to start from; fails if nothing can be read
   record DIR             writes down all that the sources read, in plain files, for SECONDS (60), until it

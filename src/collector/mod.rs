@@ -31,7 +31,7 @@ use crate::sys::notify::Notifier;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::{Stop, Woken};
 use join::Kind;
-use round::Collecting;
+use round::{Before, Collecting};
 use routes::Desk;
 use rows::Feed;
 use status::Status;
@@ -132,6 +132,7 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         options.listen_address.as_deref(),
         Gate::new(&options.access)?,
         Desk {
+            in_flight: routes::in_flight(),
             feeds: feeds.clone(),
             streams: streams.shared(),
             status: Arc::clone(&status),
@@ -188,8 +189,9 @@ fn rounds(
     stop: &Stop,
 ) {
     let mut next = Instant::now();
+    let mut before = Before::default();
     loop {
-        collecting.round(feeds, status);
+        collecting.round(&mut before, feeds, status);
         streams.wake();
         next += interval;
         let late = Instant::now().saturating_duration_since(next);

@@ -93,6 +93,13 @@ impl Names {
         }
     }
 
+    /// Takes over the containers that are not known.
+    pub fn keep_containers(&mut self, before: &Names) {
+        for (id, pod) in &before.containers {
+            self.learn_container(id, &pod.name, pod.node.as_deref());
+        }
+    }
+
     /// The name of a series' node.
     pub fn node(&self, series: &Series) -> Option<Box<str>> {
         for label in NODE_LABELS {

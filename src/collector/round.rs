@@ -1,5 +1,6 @@
 //! One round: everything is asked for at one moment, joined, and published.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use super::form::{self, Form};
 use super::join::{Kind, Table};
 use super::kubernetes::Kubernetes;
 use super::names::Names;
+use super::prometheus::Series;
 use super::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
 use super::rows::Feed;
 use super::status::{Outcome, Status};
@@ -28,13 +30,21 @@ pub struct Collecting {
     pub longest: Duration,
 }
 
+/// What the rounds before have learned of names.
+#[derive(Default)]
+pub struct Before {
+    /// The last answer to each of the queries for nodes.
+    nodes: Vec<Vec<Series>>,
+    names: Arc<Names>,
+}
+
 impl Collecting {
     /// Does one round.
     ///
     /// All queries are asked for one moment, that of Prometheus's clock when the round begins, so that the values of a row
     /// belong together. A query that fails costs what it would have said and no more; without the first one, by which
     /// Prometheus tells its time, there is nothing to say at all.
-    pub fn round(&self, feeds: &[Arc<Feed>], status: &Status) {
+    pub fn round(&self, before: &mut Before, feeds: &[Arc<Feed>], status: &Status) {
         let began = BootTime::now();
         let collected = wall_nanos().div_euclid(1_000_000);
         let round = match self.prometheus.ask("time()", None) {
@@ -46,7 +56,7 @@ impl Collecting {
                 until: Instant::now() + self.longest,
             },
         };
-        let (names, mut failed) = round.names();
+        let (names, mut failed) = round.names(before);
         for feed in feeds {
             let (table, failures) = round.table(feed.kind(), feed.most(), &names);
             failed |= failures;
@@ -74,12 +84,13 @@ struct Round<'r> {
 }
 
 impl Round<'_> {
-    /// Asks one query after the other; `take` gets each answer. Whether all of them were answered.
+    /// Asks one query after the other; `take` gets each answer, or that there is none, and says whether to go on
+    /// with the next. Whether all were answered.
     fn ask(
         &self,
         subject: (&'static str, &'static str),
         queries: &[String],
-        mut take: impl FnMut(&[super::prometheus::Series]),
+        mut take: impl FnMut(Option<Vec<Series>>) -> ControlFlow<()>,
     ) -> bool {
         let mut result = Ok(());
         for query in queries {
@@ -90,9 +101,9 @@ impl Round<'_> {
                 }
                 false => Err("there was no time left for it in this round".into()),
             };
-            match answer {
-                Ok(answer) => take(&answer),
-                Err(trouble) => result = Err(trouble),
+            let answer = answer.map_err(|trouble| result = Err(trouble)).ok();
+            if take(answer).is_break() {
+                break;
             }
         }
         let good = result.is_ok();
@@ -100,15 +111,23 @@ impl Round<'_> {
         good
     }
 
-    /// Who is who, and whether some of it could not be learned.
-    fn names(&self) -> (Names, bool) {
+    /// Who is who, and whether some of it could not be learned. What is not answered this time is as it was the last time:
+    /// a node that is called by its name in one round and by its address in the next would be two nodes.
+    fn names(&self, before: &mut Before) -> (Arc<Names>, bool) {
         let queries = &self.collecting.queries;
         let mut names = Names::default();
+        before.nodes.resize(queries.node_names.len(), Vec::new());
+        let mut of_nodes = before.nodes.iter_mut();
         let nodes = self.ask(("names", NODE_NAMES.name), &queries.node_names, |answer| {
-            names.learn_nodes(answer);
+            if let Some(last) = of_nodes.next() {
+                *last = answer.unwrap_or_else(|| std::mem::take(last));
+                names.learn_nodes(last);
+            }
+            ControlFlow::Continue(())
         });
         let containers = self.ask(("names", CONTAINERS.name), &queries.containers, |answer| {
-            names.learn_containers(answer);
+            names.learn_containers(&answer.unwrap_or_default());
+            ControlFlow::Continue(())
         });
         let mut failed = !nodes || !containers;
         if let Some(kubernetes) = &self.collecting.kubernetes {
@@ -116,7 +135,12 @@ impl Round<'_> {
             failed |= result.is_err();
             self.status.note(("names", "kubernetes"), result);
         }
-        (names, failed)
+        if failed {
+            // A container is in one pod for ever.
+            names.keep_containers(&before.names);
+        }
+        before.names = Arc::new(names);
+        (Arc::clone(&before.names), failed)
     }
 
     /// A table, and whether something of it could not be had.
@@ -129,7 +153,14 @@ impl Round<'_> {
         let mut failed = false;
         for (number, (column, queries)) in columns.iter().zip(queries).enumerate() {
             let subject = (kind.as_str(), column.name);
-            let good = self.ask(subject, queries, |answer| table.fill(number, answer, names));
+            // What the next ones say counts only where this one has nothing to say: who knows, if it was not answered.
+            let good = self.ask(subject, queries, |answer| match answer {
+                Some(answer) => {
+                    table.fill(number, &answer, names);
+                    ControlFlow::Continue(())
+                }
+                None => ControlFlow::Break(()),
+            });
             failed |= !good;
         }
         (table, failed)

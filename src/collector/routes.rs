@@ -12,15 +12,27 @@ use super::status::{Outcome, Status};
 use super::streams::Shared;
 use crate::exposition::negotiate;
 use crate::http::websocket::accept;
-use crate::http::{Handler, Method, Request, Response};
+use crate::http::{Handler, InFlight, Method, Request, Response};
 use crate::sys::clock::BootTime;
 
 /// How many rows a download has that does not say.
 const SIZE: usize = 100;
 const CSV: &str = "text/csv; charset=utf-8";
 
+/// So many bytes of files may be on their way to one address, and in all: where there is a limit to memory, it is often
+/// 128 MiB.
+const PER_PEER: usize = 16 << 20;
+const IN_FLIGHT: usize = 32 << 20;
+
+/// What bounds the files that are on their way.
+pub fn in_flight() -> Arc<InFlight> {
+    Arc::new(InFlight::new(PER_PEER, IN_FLIGHT))
+}
+
 /// What the answers are made of.
 pub struct Desk {
+    /// The files on their way.
+    pub in_flight: Arc<InFlight>,
     /// By [`Kind::ALL`].
     pub feeds: [Arc<Feed>; Kind::ALL.len()],
     /// The streams.
@@ -73,12 +85,22 @@ impl Desk {
                 }
             },
         };
-        match form(request) {
-            Ok(form) => Response::new(200, CSV, self.feeds[kind as usize].file(size, form))
-                .with_header("Content-Disposition", "attachment; filename=metrics.csv")
-                .with_header("Cache-Control", "no-store"),
-            Err(refusal) => refusal,
-        }
+        let form = match form(request) {
+            Ok(form) => form,
+            Err(refusal) => return refusal,
+        };
+        let file = self.feeds[kind as usize].file(size, form);
+        let share = self
+            .in_flight
+            .share(request.peer.ip(), file.len(), file.len());
+        let Some(share) = share else {
+            return Response::text(503, "503: too much is on its way that has not been read\n")
+                .with_header("Retry-After", "1");
+        };
+        Response::new(200, CSV, file)
+            .with_header("Content-Disposition", "attachment; filename=metrics.csv")
+            .with_header("Cache-Control", "no-store")
+            .on_done(move |_| drop(share))
     }
 
     fn stream(&self, request: &Request, kind: Kind) -> Response {

@@ -94,6 +94,11 @@ impl Feed {
         file.push_str(LINE_END);
         let kept = lock(&self.kept);
         let skipped = kept.rows.len().saturating_sub(most);
+        let rows = kept.rows.iter().skip(skipped);
+        let bytes: usize = rows
+            .map(|row| row[form as usize].len() + LINE_END.len())
+            .sum();
+        file.reserve_exact(bytes);
         for row in kept.rows.iter().skip(skipped) {
             file.push_str(&row[form as usize]);
             file.push_str(LINE_END);

@@ -70,6 +70,20 @@ impl Default for Queue {
     }
 }
 
+impl RemoteWrite {
+    /// How long a sample waits for others, at most: with a queue on disk for half of its `sync_interval`, as no sample is to
+    /// be written of which the receiver has merely not been told.
+    pub fn longest_wait(&self) -> Duration {
+        let deadline = self.queue.batch_send_deadline;
+        match &self.disk {
+            Some(disk) if self.queue.readings_per_send.is_none() => {
+                deadline.min(disk.sync_interval / 2)
+            }
+            _ => deadline,
+        }
+    }
+}
+
 /// Reads the list.
 pub(super) fn read(top: &mut Section<'_, '_>) -> Result<Vec<RemoteWrite>, Problem> {
     let entries = top.sections("remote_write", entry)?;
@@ -261,4 +275,33 @@ fn labels(node: &Node) -> Outcome<Vec<(String, String)>> {
         Ok((name.clone(), value))
     };
     entries.iter().map(label).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn longest_wait(settings: &str) -> Duration {
+        let text = format!("remote_write:\n  - url: http://h/\n{settings}");
+        let (config, _) = crate::config::parse(&text).unwrap();
+        config.remote_write[0].longest_wait()
+    }
+
+    #[test]
+    fn no_sample_waits_for_others_until_it_is_written_to_disk() {
+        let disk = "    queue_directory: /q\n";
+        assert_eq!(longest_wait(""), Duration::from_secs(5));
+        assert_eq!(longest_wait(disk), Duration::from_secs(5));
+        let short = format!("{disk}    sync_interval: 2s\n");
+        assert_eq!(longest_wait(&short), Duration::from_secs(1));
+        let hour = "    queue_config: {batch_send_deadline: 1h}\n";
+        assert_eq!(longest_wait(hour), Duration::from_secs(3600));
+        let by_default = format!("{disk}{hour}");
+        assert_eq!(longest_wait(&by_default), Duration::from_secs(5));
+        // Who wants requests of so many readings waits for them.
+        let exact = format!(
+            "{disk}    queue_config: {{readings_per_send: 100, batch_send_deadline: 1h}}\n"
+        );
+        assert_eq!(longest_wait(&exact), Duration::from_secs(3600));
+    }
 }

@@ -99,14 +99,14 @@ impl Board {
         }
     }
 
-    /// The configuration to read it with.
-    pub fn config(&self) -> Config {
+    /// The configuration to read it with: this one, but for where tegrastats is.
+    pub fn config(&self, config: Config) -> Config {
         Config {
             jetson: Jetson {
                 tegrastats: Some(self.dir.join("bin/tegrastats")),
-                ..Jetson::default()
+                ..config.jetson
             },
-            ..Config::default()
+            ..config
         }
     }
 

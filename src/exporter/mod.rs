@@ -62,6 +62,7 @@ struct Exporter {
     consumers: Arc<Consumers>,
     /// Those who scrape `/metrics`, where that has what happened since their last scrape.
     windows: Arc<Consumers>,
+    outgoing: multirate::Outgoing,
     window_statistics: AtomicBool,
     /// Whether `/metrics` has every sample, too.
     multirate_on_metrics: AtomicBool,
@@ -94,6 +95,7 @@ impl Exporter {
             clock: Arc::default(),
             consumers: Arc::default(),
             windows: Arc::default(),
+            outgoing: multirate::Outgoing::default(),
             window_statistics: AtomicBool::new(false),
             multirate_on_metrics: AtomicBool::new(false),
             senders: RwLock::default(),

@@ -1,12 +1,12 @@
 //! The multirate scrape: each consumer gets every sample since its last scrape that succeeded, with its time stamp.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::consumers::{Consumers, Turn};
 use super::Exporter;
 use crate::exposition::{render_batch, render_end, render_families, render_window, Format};
-use crate::http::Request;
+use crate::http::{InFlight, Request};
 use crate::metrics::{Batch, Layout, Offset};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -17,6 +17,11 @@ const MOST_BYTES: usize = 16 << 20;
 const FIRST: Duration = Duration::from_secs(15);
 /// The most of it for those who do.
 const LONGEST_FIRST: Duration = Duration::from_secs(300);
+/// An answer that can have no more than this has to wait for those that are on their way.
+const LEAST_BYTES: usize = 64 << 10;
+/// So much of answers may be on its way in all. One address has as much as one answer, so that who asks under many names,
+/// and reads nothing, keeps nobody else from theirs.
+const IN_FLIGHT: usize = 4 * MOST_BYTES;
 /// Longer names of consumers are cut off.
 const NAME_CHARS: usize = 64;
 
@@ -25,6 +30,25 @@ pub(super) const CLOCK_IS_WRONG: &str =
     "this board's clock is plainly wrong: samples with time stamps are kept until it is set (by NTP, say)\n";
 pub(super) const ANOTHER_TURN: &str =
     "this consumer is being answered already: add ?consumer=NAME to the URLs of those that share an address\n";
+
+pub(super) const UNREAD: &str =
+    "so much is on its way that has not been read that there is no more for now: try again\n";
+
+/// What bounds the answers that are on their way.
+pub(super) struct Outgoing {
+    in_flight: Arc<InFlight>,
+    /// One answer is made at a time: what it is made of is copied out of the histories.
+    making: Mutex<()>,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Outgoing {
+            in_flight: Arc::new(InFlight::new(MOST_BYTES, IN_FLIGHT)),
+            making: Mutex::default(),
+        }
+    }
+}
 
 /// The text for one consumer, and what to call with whether it was delivered.
 pub(super) struct Delivery {
@@ -72,6 +96,7 @@ impl Exporter {
         // Another scrape of the same consumer at the same time goes without.
         if let Some(turn) = Turning::begin(&self.windows, request) {
             let offset = Offset::of_boot_time();
+            let _alone = lock::lock(&self.outgoing.making);
             done = turn.take(self, &offset, usize::MAX, |batch, layout| {
                 render_window(batch, layout, &mut text);
             });
@@ -88,8 +113,18 @@ impl Exporter {
         text: &mut Vec<u8>,
     ) -> Result<Done, &'static str> {
         let turn = Turning::begin(&self.consumers, request).ok_or(ANOTHER_TURN)?;
-        Ok(turn.take(self, offset, MOST_BYTES, |batch, layout| {
+        let _alone = lock::lock(&self.outgoing.making);
+        let in_flight = &self.outgoing.in_flight;
+        let share = in_flight.share(request.peer.ip(), LEAST_BYTES, MOST_BYTES);
+        let mut share = share.ok_or(UNREAD)?;
+        let done = turn.take(self, offset, share.bytes(), |batch, layout| {
             render_batch(batch, layout, format, text);
+        });
+        text.shrink_to_fit();
+        share.settle(text.len());
+        Ok(Box::new(move |written| {
+            drop(share);
+            done(written);
         }))
     }
 
@@ -266,6 +301,31 @@ mod tests {
         assert!(samples.contains("\npower_watts 1.5 1"), "{samples}");
         done(true);
         assert_eq!(text(right.every_sample(&asked, Format::Text)).0, "");
+    }
+
+    #[test]
+    fn who_reads_nothing_is_given_no_more_under_another_name() {
+        let exporter = Exporter {
+            outgoing: Outgoing {
+                in_flight: Arc::new(InFlight::new(LEAST_BYTES + 100, 10 * LEAST_BYTES)),
+                ..Outgoing::default()
+            },
+            ..exporter(TODAY)
+        };
+        let ask = |name: &str, peer| {
+            let asked = request(&format!("consumer={name}"), peer, "10");
+            exporter.every_sample(&asked, Format::Text)
+        };
+        let unread: Vec<_> = (0..10)
+            .map_while(|n| ask(&n.to_string(), "192.0.2.1:1").ok())
+            .collect();
+        assert!((1..10).contains(&unread.len()), "{}", unread.len());
+        let refused = ask("more", "192.0.2.1:1").err();
+        assert_eq!(refused, Some(UNREAD));
+        assert!(ask("more", "192.0.2.2:1").is_ok(), "others get theirs");
+        drop(unread);
+        let (samples, _) = text(ask("more", "192.0.2.1:1"));
+        assert!(samples.contains("\npower_watts 1.5 1"), "nothing is lost");
     }
 
     #[test]

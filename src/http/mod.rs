@@ -5,6 +5,7 @@
 //!
 //! * [`bind`] makes the listening socket; [`Server`] accepts, and gives each connection a thread for as long as it lasts;
 //! * `seats` holds the bounds: so many connections in all and per peer, and who has to go for a newcomer;
+//! * `in_flight` is a bound for the bytes of large answers that are on their way, for those handlers that have such;
 //! * `connection` is one client: read a head, read a body, call the handler, write the answer, again;
 //! * [`parse_head`] is pure, and strict: what two readers could understand differently is refused;
 //! * `stream` is a byte stream with a deadline: a socket, or with `tls` between socket and connection;
@@ -22,6 +23,7 @@ mod connection;
 mod date;
 pub mod gate;
 mod head;
+mod in_flight;
 mod limits;
 mod listener;
 pub mod page;
@@ -40,6 +42,7 @@ pub use address::{bind, BindError};
 pub use date::parse_date;
 pub use gate::{AccessFiles, BcryptHash, Gate};
 pub use head::{parse_head, Head, HeadError};
+pub use in_flight::{InFlight, Share};
 pub use limits::{Form, Limits};
 pub use listener::Server;
 pub use rate::Rate;

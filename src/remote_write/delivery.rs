@@ -105,20 +105,19 @@ impl Delivery {
                     continue;
                 }
             }
-            let deadline = self.entry.queue.batch_send_deadline;
-            let left = deadline.saturating_sub(last.elapsed());
+            let left = self.entry.longest_wait().saturating_sub(last.elapsed());
             self.control.wait(TICK.min(left))?;
         }
     }
 
-    /// Whether there is enough to send, or was nothing sent for long enough.
+    /// Whether there is enough to send, or what has waited for long, or was nothing sent for long enough.
     fn is_due(&self, pending: Pending, since: Duration) -> bool {
         let queue = &self.entry.queue;
         let enough = match queue.readings_per_send {
             Some(readings) => pending.readings >= readings as u64,
             None => pending.samples >= queue.max_samples_per_send as u64,
         };
-        enough || since >= queue.batch_send_deadline
+        enough || pending.overdue || since >= self.entry.longest_wait()
     }
 
     /// Everything that is left.

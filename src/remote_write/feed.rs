@@ -87,6 +87,8 @@ pub struct Pending {
     pub samples: u64,
     /// Readings of the source that has most.
     pub readings: u64,
+    /// Some of it has waited for long, and is to wait for no more to come.
+    pub overdue: bool,
 }
 
 /// What was lost on the way to the sender, by reason: the value of the label, and how many samples since the start.

@@ -119,7 +119,8 @@ fn every_sample_is_given_once_with_its_labels() {
         feed.pending(),
         Pending {
             samples: 4,
-            readings: 2
+            readings: 2,
+            overdue: false
         }
     );
     same(

@@ -18,6 +18,8 @@ pub enum Mode {
     Good,
     /// This body instead of the answer to the query for node_cpu_seconds_total.
     Cpu(Vec<u8>),
+    /// No answer to queries that ask for this.
+    Without(&'static str),
     /// This status, type and body for every query.
     All(u16, &'static str, &'static str),
     /// An answer that never begins.
@@ -119,6 +121,7 @@ fn answer(
         Mode::Cpu(body) if target.contains("node_cpu_seconds_total") => {
             (200, "application/json", body.clone())
         }
+        Mode::Without(name) if target.contains(name) => (503, "text/plain", Vec::new()),
         Mode::Cut => return Err(std::io::ErrorKind::ConnectionAborted.into()),
         _ => (200, "application/json", good(target).into_bytes()),
     };

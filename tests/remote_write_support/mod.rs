@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use edge_metrics_exporter::config;
 use edge_metrics_exporter::metrics::{Desc, Group, Policy, Readings, Registry, WallClock};
-use edge_metrics_exporter::remote_write::{Labels, MemoryFeed, Sender};
+use edge_metrics_exporter::remote_write::{Feed, Labels, MemoryFeed, Sender};
 use edge_metrics_exporter::sys::clock::BootTime;
 
 use crate::support::{wait_until, PATIENCE};
@@ -208,6 +208,12 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
     })
 }
 
+fn entry(url: &str, settings: &str) -> config::RemoteWrite {
+    let text = format!("remote_write:\n  - url: {url}\n{settings}");
+    let (mut config, _) = config::parse(&text).unwrap();
+    config.remote_write.remove(0)
+}
+
 pub const SECOND: &str = "    protobuf_message: io.prometheus.write.v2.Request\n";
 
 /// What is sent of one reading.
@@ -268,14 +274,18 @@ impl Board {
         } else {
             queue
         };
-        let text = format!("remote_write:\n  - url: {url}\n{queue}{settings}");
-        let (mut config, _) = config::parse(&text).unwrap();
-        let entry = config.remote_write.remove(0);
+        let entry = entry(url, &format!("{queue}{settings}"));
         let own = [("job", entry.job.as_str()), ("instance", "edge-01:9100")];
         let own = own.map(|(name, value)| (name.to_string(), value.to_string()));
         let labels = Labels::new(entry.external_labels.iter().cloned().chain(own));
         let feed = MemoryFeed::new(Arc::clone(&self.registry), labels, BootTime(0));
         self.sender = Some(Sender::start(entry, Box::new(feed), Arc::new(clock)).unwrap());
+    }
+
+    /// The same with another feed.
+    pub fn send(&mut self, feed: Box<dyn Feed>, url: &str, settings: &str) {
+        let sender = Sender::start(entry(url, settings), feed, Arc::default());
+        self.sender = Some(sender.unwrap());
     }
 
     /// Publishes one reading: values of gauges, and increases of counters, which have names that end in `_total`.
@@ -289,13 +299,18 @@ impl Board {
     }
 
     pub fn publish_labelled(&mut self, values: &[Given<'_>]) {
-        let mut out = Readings::new(5.0);
         // No two readings in one millisecond.
         while BootTime::now().0 < self.at.0 + 1_100_000 {
             std::thread::sleep(Duration::from_micros(200));
         }
-        self.at = BootTime::now();
-        out.begin(self.at);
+        self.publish_at(BootTime::now(), values);
+    }
+
+    /// The same of a reading at this moment.
+    pub fn publish_at(&mut self, at: BootTime, values: &[Given<'_>]) {
+        let mut out = Readings::new(5.0);
+        self.at = at;
+        out.begin(at);
         for (name, labels, value) in values {
             if name.ends_with("_total") {
                 let help = format!("Help of {name}, \"quoted\" and\nbroken.");

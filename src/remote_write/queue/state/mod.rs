@@ -44,7 +44,7 @@ const SAME_CLOCK: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// A disk that could not be written is tried again after so long at least.
 const RETRY: Duration = Duration::from_secs(30);
-/// Of what was on disk at the start so many samples are given block by block. What was on its way when the process was
+/// Of what was on disk when it was opened so many samples, at most, are given block by block. What was on its way when the process was
 /// killed may have been stored: a receiver that refuses it then refuses nothing else with it.
 const CAREFUL: u64 = 16 * 1024;
 
@@ -107,7 +107,7 @@ impl State {
             restore: Restore::default(),
             most: USUAL,
             opened: now,
-            careful: CAREFUL,
+            careful: 0,
             never_stamped: 0,
             synced: now,
         };
@@ -123,6 +123,7 @@ impl State {
         match Disk::open(&self.settings.directory, self.settings.bytes, self.boot) {
             Ok(disk) => {
                 let samples = disk.samples();
+                self.careful = samples.min(CAREFUL);
                 if samples > 0 {
                     log::info!(
                         "remote write: {samples} samples of before are on disk, and are sent first"
@@ -196,6 +197,8 @@ impl State {
         let waits = on_disk + cut.map(|block| block.samples() as u64).sum::<u64>();
         pending.samples += waits;
         pending.readings += waits;
+        // It was written because it had waited for nearly `sync_interval`.
+        pending.overdue = on_disk > 0;
         pending
     }
 

@@ -413,6 +413,18 @@ fn what_was_on_disk_at_the_start_is_given_block_by_block() {
 }
 
 #[test]
+fn what_was_written_since_the_start_is_given_in_whole_batches() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    for _ in 0..5 {
+        board.seconds(10);
+        board.flush(&mut state);
+    }
+    // Blocks of 20 samples, and no more than 50 in a batch.
+    assert_eq!(board.next(&mut state).unwrap().len(), 40);
+}
+
+#[test]
 fn at_the_end_what_was_not_sent_is_written_with_the_marks_that_it_ends() {
     let mut board = Board::new();
     let mut state = board.state();
