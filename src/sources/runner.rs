@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::tape::Act;
 use super::ticker::Ticker;
-use super::{source_name, Context, Device, Error, Meter, Pace, Source};
+use super::{source_name, Context, Device, Error, Health, Meter, Pace, Source};
 use crate::metrics::{longest_silence, Readings};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -233,6 +233,12 @@ fn poll(
     }))
 }
 
+/// Has the source look for devices that came or went.
+pub(super) fn rescan(source: &mut dyn Source, health: &Health) {
+    source.rescan();
+    health.forget_gone();
+}
+
 /// Polls an open source until it is to be opened anew (why, is the error), or until this run is to end.
 fn poll_until_it_fails(
     shared: &Shared,
@@ -285,7 +291,7 @@ fn poll_until_it_fails(
         if now >= rescan_at {
             rescan_at = now + RESCAN;
             health.poll_begins(health.tape().begins(Act::Rescan));
-            source.rescan();
+            rescan(source, health);
             if !shared.is_current(generation) {
                 return Ok(());
             }
