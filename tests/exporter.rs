@@ -244,6 +244,11 @@ fn the_formats_are_negotiated() {
         Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
     );
     assert!(open.text().ends_with("# EOF\n"));
+    let on_two_lines = ask(&[
+        ("Accept", "text/plain;q=0.5"),
+        ("Accept", "application/openmetrics-text"),
+    ]);
+    assert!(on_two_lines.text().ends_with("# EOF\n"));
     let packed = ask(&[("Accept-Encoding", "gzip")]);
     if cfg!(feature = "gzip") {
         assert_eq!(packed.header("Content-Encoding"), Some("gzip"));
@@ -261,6 +266,36 @@ fn the_formats_are_negotiated() {
             .unwrap()
             > 1000
     );
+}
+
+#[test]
+fn a_scrape_may_ask_for_some_metrics_alone() {
+    let board = small_board();
+    let exporter = start(&board, "device_type: generic\n");
+    let names = |query: &str, accept: &str| {
+        let path = format!("/metrics?{query}");
+        let answer = request(exporter.metrics, "GET", &path, &[("Accept", accept)]);
+        assert_eq!(answer.status, 200);
+        let text = answer.text();
+        let types = text.lines().filter_map(|l| l.strip_prefix("# TYPE "));
+        let names = types.map(|l| l.split(' ').next().unwrap().to_string());
+        (names.collect::<Vec<_>>(), text.ends_with("# EOF\n"))
+    };
+    let both = "name[]=temperature_celsius&name%5B%5D=process_open_fds";
+    assert_eq!(
+        names(both, ""),
+        (
+            vec!["temperature_celsius".into(), "process_open_fds".into()],
+            false
+        )
+    );
+    let (counter, ended) = names(
+        "name[]=process_cpu_seconds_total",
+        "application/openmetrics-text",
+    );
+    assert_eq!((counter, ended), (vec!["process_cpu_seconds".into()], true));
+    assert_eq!(names("name[]=nobody", ""), (vec![], false));
+    assert!(names("name=temperature_celsius", "").0.len() > 10);
 }
 
 #[test]
