@@ -86,15 +86,23 @@ fn a_value_that_changes_is_seen() {
 fn energy_is_power_integrated_over_time() {
     let board = small_board();
     let exporter = start(&board, "device_type: generic\ninterval: 0.01\n");
-    let energy = "energy_joules_total{device_type=\"generic\",hostname=\"edge-01\",rail=\"usb\",source=\"power_supply\"}";
-    let (before, began) = (exporter.value(energy).unwrap(), std::time::Instant::now());
-    std::thread::sleep(Duration::from_millis(500));
-    let (after, seconds) = (
-        exporter.value(energy).unwrap(),
-        began.elapsed().as_secs_f64(),
-    );
-    let watts = (after - before) / seconds;
-    assert!((8.0..12.0).contains(&watts), "10 W were counted as {watts}");
+    let energy = "energy_joules_total{device_type=\"generic\",hostname=\"edge-01\",rail=\"usb\",source=\"power_supply\"} ";
+    // With the times of the readings, so that it does not matter when they are asked for.
+    let mut readings: Vec<(f64, f64)> = Vec::new();
+    let seconds = wait_until("half a second of readings", || {
+        let text = get(exporter.metrics, "/multirate").text();
+        let lines = text.lines().filter_map(|line| line.strip_prefix(energy));
+        readings.extend(lines.map(|line| {
+            let (joules, ms) = line.split_once(' ').unwrap();
+            let ms: f64 = ms.parse().unwrap();
+            (joules.parse::<f64>().unwrap(), ms / 1000.0)
+        }));
+        let seconds = readings.last()?.1 - readings.first()?.1;
+        (seconds >= 0.5).then_some(seconds)
+    });
+    let joules = readings.last().unwrap().0 - readings.first().unwrap().0;
+    let watts = joules / seconds;
+    assert!((9.9..10.1).contains(&watts), "10 W were counted as {watts}");
 }
 
 #[test]
