@@ -114,11 +114,14 @@ impl Running {
         let Context {
             health, interval, ..
         } = &self.shared.context;
-        if self.shared.meter.pace == Pace::Device || self.shared.context.stop.is_set() {
+        if self.shared.context.stop.is_set() {
             return;
         }
         if lock::lock(&self.thread).is_none() {
             self.spawn();
+            return;
+        }
+        if self.shared.meter.pace == Pace::Device {
             return;
         }
         let longest_poll = LEAST_STUCK.max(*interval);
@@ -308,3 +311,7 @@ fn poll_until_it_fails(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "runner/tests.rs"]
+mod tests;
