@@ -274,16 +274,6 @@ fn check_config(file: Option<PathBuf>, access: AccessFiles, roots: Roots) -> Res
             say(&format!("remote_write {}: {why}\n", entry.name));
         }
     }
-    let meters = chosen(&mut board, &config);
-    if meters.is_empty() {
-        say("sources: none on this board\n");
-    }
-    for name in unknown(&config) {
-        say(&format!("`sources` names {name}, which is no source\n"));
-    }
-    for (meter, reason) in meters {
-        say(&format!("source {}: {reason}\n", meter.name));
-    }
     Ok(())
 }
 

@@ -5,14 +5,13 @@
 mod access_support;
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 
 use access_support::tls_client::{client, connect, exchange, BOTH};
 use access_support::{basic, clients, tls, users, PASSWORD};
-use support::{exporter, request, wait_until, Exporter, TempDir};
+use support::{exporter, request, Exporter, Log, TempDir};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -131,23 +130,12 @@ impl Role {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, shared) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                shared.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
+        let log = Log::of(&mut child);
         let mut role = Role {
             child,
             address: ([127, 0, 0, 1], 0).into(),
         };
-        role.address = wait_until("it listens", || {
-            let log = log.lock().unwrap();
-            assert!(role.child.try_wait().unwrap().is_none(), "{log}");
-            let (_, address) = log.split_once("listening on https://")?;
-            address.split_once("/\n")?.0.parse().ok()
-        });
+        role.address = log.address(&mut role.child, arguments[0]);
         role
     }
 }

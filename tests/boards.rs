@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use support::{exporter, on_board, with_registers, Exporter, TempDir, PATIENCE};
+use support::{difference, exporter, on_board, with_registers, Exporter, TempDir, PATIENCE};
 
 /// Boards are polled so often that none takes long, and seldom enough that a busy machine keeps up.
 const INTERVAL: &str = "interval: 0.2\n";
@@ -134,20 +134,4 @@ fn normalised(text: &str, exact: bool) -> String {
         }
     }
     out
-}
-
-/// The lines that only one of them has.
-fn difference(expected: &str, got: &str) -> String {
-    let only = |a: &str, b: &str, mark: &str| {
-        let missing = a.lines().filter(|line| !b.lines().any(|l| l == *line));
-        missing
-            .map(|line| format!("{mark} {line}\n"))
-            .collect::<String>()
-    };
-    let lines = only(expected, got, "-") + &only(got, expected, "+");
-    if lines.is_empty() {
-        "the same lines in another order".to_string()
-    } else {
-        lines
-    }
 }

@@ -369,6 +369,10 @@ fn check_config_says_what_would_run_or_what_is_wrong() {
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
+    for line in text.lines() {
+        let times = text.lines().filter(|other| *other == line).count();
+        assert_eq!(times, 1, "{line:?} is said again in\n{text}");
+    }
     let (status, output) = check("interval: -1\n");
     assert_eq!(status, Some(1));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

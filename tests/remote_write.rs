@@ -2,7 +2,7 @@
 //! (remotewrite/sender, of 2.0 now and of 1.0 before), under their names.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "remote_write_support/mod.rs"]
+mod remote_write_support;
 mod support;
 
 use std::collections::BTreeSet;
@@ -10,7 +10,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use edge_metrics_exporter::metrics::WallClock;
-use support::{answer, status, wait_until, written, Answer, Board, Receiver, Request};
+use remote_write_support::{answer, status, written, Answer, Board, Receiver, Request};
+use support::wait_until;
 
 const SECOND: &str = "    protobuf_message: io.prometheus.write.v2.Request\n";
 

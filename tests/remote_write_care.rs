@@ -2,7 +2,7 @@
 //! is lost between two senders.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "remote_write_support/mod.rs"]
+mod remote_write_support;
 mod support;
 
 use std::net::TcpListener;
@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use edge_metrics_exporter::metrics::WallClock;
 use edge_metrics_exporter::sys::clock::{both, BootTime};
-use support::{answer, status, wait_until, Board, Receiver};
+use remote_write_support::{answer, status, Board, Receiver};
+use support::wait_until;
 
 mod bad_samples {
     use super::*;

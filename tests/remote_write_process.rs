@@ -7,15 +7,14 @@
     clippy::panic
 )]
 
-#[path = "remote_write_support/mod.rs"]
-mod receiver;
+mod remote_write_support;
 mod support;
 
 use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use receiver::{written, Receiver, Request};
+use remote_write_support::{answer, status, written, Receiver, Request};
 use support::{exporter, on_board, request, wait_until, Exporter, TempDir};
 
 const ZONE: &str = "sys/class/thermal/thermal_zone0";
@@ -214,9 +213,9 @@ fn a_changed_entry_goes_on_where_it_was() {
 #[test]
 fn no_secret_is_in_the_log() {
     let receiver = Receiver::new(|n, request: &Request| match n {
-        0 => receiver::answer(401, "", "who are you?"),
+        0 => answer(401, "", "who are you?"),
         _ if request.header("Authorization").is_some() => written(100_000),
-        _ => receiver::status(403),
+        _ => status(403),
     });
     let text = format!(
         "device_type: generic\ninterval: 0.02\nremote_write:\n  - url: {}?token=hunter2\n    name: main\n    \
@@ -261,7 +260,7 @@ mod pyjoules {
     /// The original's request, letter for letter but for its user agent.
     #[test]
     fn remote_write_is_on_the_wire_as_its_originals_was() {
-        let receiver = Receiver::new(|_, _| receiver::status(204));
+        let receiver = Receiver::new(|_, _| status(204));
         let board = TempDir::new();
         board.write(&format!("{RAPL}/name"), "package-0\n");
         board.write(&format!("{RAPL}/max_energy_range_uj"), "1000000\n");

@@ -8,10 +8,11 @@
     clippy::panic
 )]
 
-#[path = "remote_write_support/mod.rs"]
+mod remote_write_support;
 mod support;
 
-use support::{sent, sent_labelled, wait_until, Board, Message, Receiver, SECOND};
+use remote_write_support::{sent, sent_labelled, Board, Message, Receiver, SECOND};
+use support::wait_until;
 
 fn message(settings: &str, values: &[(&str, f64)]) -> Message {
     sent(settings, values).message()

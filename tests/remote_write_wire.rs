@@ -3,11 +3,12 @@
 //! here: there are none.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "remote_write_support/mod.rs"]
+mod remote_write_support;
 mod support;
 
 use edge_metrics_exporter::metrics::{Policy, ABSENT};
-use support::{sent, wait_until, Board, Message, Receiver, Request, SECOND};
+use remote_write_support::{sent, Board, Message, Receiver, Request, SECOND};
+use support::wait_until;
 
 fn message(settings: &str, values: &[(&str, f64)]) -> Message {
     sent(settings, values).message()
@@ -247,7 +248,7 @@ mod timestamps {
     fn timestamp_ordering_within_series() {
         let receiver = Receiver::new(|n, _| {
             std::thread::sleep(std::time::Duration::from_millis((n % 7) as u64 * 3));
-            support::written(1000)
+            remote_write_support::written(1000)
         });
         let mut board = Board::new(&receiver, "");
         for i in 0..200 {

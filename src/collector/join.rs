@@ -84,29 +84,26 @@ impl Table {
             let Some((pod, is_part)) = self.whose(series, names) else {
                 continue;
             };
-            match found.entry(pod.name.clone()) {
+            let name = pod.name.clone();
+            let one = Found {
+                pod,
+                value: series.value,
+                at: series.at,
+                from: series,
+            };
+            match found.entry(name) {
                 Entry::Vacant(entry) => {
-                    entry.insert(Found {
-                        pod,
-                        value: series.value,
-                        at: series.at,
-                        from: series,
-                    });
+                    entry.insert(one);
                 }
                 Entry::Occupied(mut entry) if is_part => {
                     let sum = entry.get_mut();
-                    sum.value += series.value;
-                    sum.at = sum.at.min(series.at);
+                    sum.value += one.value;
+                    sum.at = sum.at.min(one.at);
                 }
                 Entry::Occupied(mut entry) => {
                     self.doubled += 1;
                     if series.labels < entry.get().from.labels {
-                        entry.insert(Found {
-                            pod,
-                            value: series.value,
-                            at: series.at,
-                            from: series,
-                        });
+                        entry.insert(one);
                     }
                 }
             }

@@ -7,7 +7,7 @@ use super::client::End;
 use super::join::Kind;
 use super::routes::Desk;
 use super::status::{Outcome, Subject};
-use crate::exporter::process::Process;
+use crate::exporter::process::{Process, BUILD};
 use crate::exposition::{render, Format};
 use crate::metrics::{Desc, Group, Policy, Readings, Registry, SeriesId};
 use crate::sys::clock::BootTime;
@@ -66,14 +66,10 @@ impl SelfMetrics {
             group: &self.group,
             readings,
         };
-        let version = [
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("arch", std::env::consts::ARCH),
-        ];
         out.gauge(
             "exporter_build_info",
             "1, with what this collector was built from as labels.",
-            &version,
+            &BUILD,
             1.0,
         );
         out.rounds(desk, now);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::http_client;
-use super::read::{Problem, Section};
+use super::section::{Problem, Section};
 use super::tree::Node;
 use super::values::{self, Outcome};
 use crate::http::client::{check_url, Settings};

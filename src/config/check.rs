@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::diagnose::Diagnostic;
+use super::keys::{unknown, Keys};
 use super::model::Config;
-use super::read::{unknown, Keys, Reading};
+use super::read::Reading;
 
 /// The most unknown keys that are named one by one.
 const MAX_NAMED: usize = 20;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::check::key_warnings;
 use super::diagnose::Origin;
-use super::http_client;
+use super::keys::Keys;
 use super::load;
 use super::model::Switch;
-use super::read::{read_as, Keys, Problem, Section};
+use super::section::{read_as, Problem, Section};
 use super::settings::{self, Setting};
 use super::tree::{self, Node};
 use super::values::{self, refuse, Outcome, Refusal};
+use super::{http_client, text_of};
 use crate::collector::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
 use crate::http::client::Settings;
 
@@ -134,18 +135,17 @@ impl Collector {
         file: Option<&Path>,
         settings: &[Setting],
     ) -> Result<(Collector, Vec<String>), String> {
-        let (mut text, mut origin) = (String::new(), Origin::Defaults);
+        let (mut bytes, mut origin) = (Vec::new(), Origin::Defaults);
         if let Some(path) = file {
-            let bytes = load::read(path).map_err(|e| e.to_string())?;
-            text = String::from_utf8(bytes)
-                .map_err(|_| format!("{}: it is not UTF-8", path.display()))?;
+            bytes = load::read(path).map_err(|e| e.to_string())?;
             origin = Origin::File(path.to_owned());
         }
-        let mut root = tree::build(&text).map_err(|e| e.with(&origin).to_string())?;
+        let text = text_of(&bytes).map_err(|e| e.with(&origin).to_string())?;
+        let mut root = tree::build(text).map_err(|e| e.with(&origin).to_string())?;
         settings::apply(settings, &mut root);
         let (collector, keys) =
-            read(&root).map_err(|problem| settings::explain(problem, settings, &text, &origin))?;
-        let warnings = key_warnings(&text, &keys);
+            read(&root).map_err(|problem| settings::explain(problem, settings, text, &origin))?;
+        let warnings = key_warnings(text, &keys);
         let warnings = warnings.iter().map(|w| w.with(&origin).to_string());
         Ok((collector, warnings.collect()))
     }
@@ -234,14 +234,11 @@ fn base_url(node: &Node) -> Outcome<String> {
 /// A whole number from 1.
 fn count(most: usize) -> impl Fn(&Node) -> Outcome<usize> {
     move |node| {
-        let number = match node {
-            Node::Int(value) => usize::try_from(*value).ok(),
-            _ => None,
-        };
-        match number.filter(|n| (1..=most).contains(n)) {
-            Some(number) => Ok(number),
-            None => refuse(node, &format!("a whole number from 1 to {most}")),
-        }
+        let number = values::whole(node).filter(|n| (1..=most).contains(n));
+        number.map_or_else(
+            || refuse(node, &format!("a whole number from 1 to {most}")),
+            Ok,
+        )
     }
 }
 

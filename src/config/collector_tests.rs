@@ -156,5 +156,11 @@ fn what_is_said_besides_counts_more_than_the_file() {
         error.starts_with("UPDATE_INTERVAL: `interval` is the text"),
         "{error}"
     );
+    std::fs::write(&path, b"# caf\xe9\n").unwrap();
+    let error = Collector::load(Some(&path), &[]).unwrap_err();
+    assert!(
+        error.contains("collector.yaml:1:6: the byte 0xe9 is not UTF-8"),
+        "{error}"
+    );
     std::fs::remove_dir_all(&dir).unwrap();
 }

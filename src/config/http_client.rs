@@ -1,8 +1,8 @@
 //! How a server is asked, under Prometheus's own names: `basic_auth`, `authorization`, `headers`, `tls_config` and what
 //! there is about proxies. Any section that has a `url` takes them.
 
-use super::read::{Problem, Section};
 use super::secret::Secret;
+use super::section::{Problem, Section};
 use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
 use crate::http::client::{check_proxy, check_url, Authorization, BasicAuth, Given, Settings};

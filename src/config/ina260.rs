@@ -3,7 +3,7 @@
 use super::diagnose::{nearest, quoted};
 use super::model::Ina260Chip;
 use super::tree::Node;
-use super::values::{list, rails, refuse, text, Outcome, Refusal, MAX_ITEMS};
+use super::values::{list, rails, refuse, text, whole, Outcome, Refusal, MAX_ITEMS};
 use crate::sources::ina260::registers::{AVERAGINGS, CONVERSION_MICROSECONDS};
 
 /// The highest number of a bus (Linux, include/uapi/linux/i2c-dev.h and drivers/i2c/i2c-dev.c: `I2C_MINORS`).
@@ -70,11 +70,7 @@ pub(super) fn buses(node: &Node) -> Outcome<Vec<u32>> {
 }
 
 fn bus(node: &Node) -> Outcome<u32> {
-    let number = match node {
-        Node::Int(number) => u32::try_from(*number).ok(),
-        _ => None,
-    };
-    number.filter(|n| *n <= MAX_BUS).map_or_else(
+    whole(node).filter(|n| *n <= MAX_BUS).map_or_else(
         || refuse(node, "the number of a bus, such as 1 for /dev/i2c-1"),
         Ok,
     )
@@ -103,11 +99,7 @@ fn address(node: &Node) -> Outcome<u8> {
 }
 
 fn one_of(node: &Node, allowed: &[u16], or: &str) -> Outcome<u16> {
-    let number = match node {
-        Node::Int(number) => u16::try_from(*number).ok(),
-        _ => None,
-    };
-    number.filter(|n| allowed.contains(n)).map_or_else(
+    whole(node).filter(|n| allowed.contains(n)).map_or_else(
         || {
             let all: Vec<_> = allowed.iter().map(u16::to_string).collect();
             refuse(node, &format!("one of {}{or}", all.join(", ")))

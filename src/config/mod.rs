@@ -1,9 +1,9 @@
 //! What the user wrote: the configuration's model, its defaults, its reading and its checking.
 //!
 //! A file goes through four steps, each in its own file: `tree` makes a bounded tree of the YAML text (the only user
-//! of serde_yaml, with [`lines`]), `read` takes every known key out of the tree into a [`Config`], with the kinds of
-//! value of `values`, and `check` looks at what one key alone does not show. What a step finds is a [`Diagnostic`]
-//! with the line and column it is about: an error ends the reading, a warning does not.
+//! of serde_yaml, with [`lines`]), `read` takes every known key out of the tree into a [`Config`], `section` by section,
+//! with the kinds of value of `values`, and `check` looks at what one key alone does not show. What a step finds is a
+//! [`Diagnostic`] with the line and column it is about: an error ends the reading, a warning does not.
 //!
 //! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it, and
 //! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
@@ -18,6 +18,7 @@ mod duration;
 mod file;
 mod http_client;
 mod ina260;
+mod keys;
 mod load;
 mod model;
 mod preset;
@@ -26,6 +27,7 @@ mod read;
 mod remote;
 mod remote_write;
 mod secret;
+mod section;
 mod settings;
 mod share;
 mod shelly;

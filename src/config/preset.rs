@@ -10,7 +10,7 @@ use super::diagnose::Origin;
 use super::load::{self, Loaded};
 use super::settings::{self, merge, Setting};
 use super::tree::{self, Node};
-use super::{check, read};
+use super::{check, read, text_of};
 
 /// Every preset.
 pub const PRESETS: &[Preset] = &[
@@ -108,14 +108,15 @@ impl Preset {
     /// The configuration: the preset, with `file` over it, and what was given over that. The error is for people.
     pub fn load(&self, given: &Given, file: Option<&Path>) -> Result<Loaded, String> {
         let (head, mut root) = self.parse()?;
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let mut origin = Origin::Preset(self.name);
         if let Some(path) = file {
-            let bytes = load::read(path).map_err(|e| e.to_string())?;
-            text = String::from_utf8(bytes)
-                .map_err(|_| format!("{}: it is not UTF-8", path.display()))?;
+            bytes = load::read(path).map_err(|e| e.to_string())?;
             origin = Origin::File(path.to_owned());
-            let over = tree::build(&text).map_err(|e| e.with(&origin).to_string())?;
+        }
+        let text = text_of(&bytes).map_err(|e| e.with(&origin).to_string())?;
+        if file.is_some() {
+            let over = tree::build(text).map_err(|e| e.with(&origin).to_string())?;
             merge(&mut root, over);
         }
         let settings = head.settings(given);
@@ -128,14 +129,14 @@ impl Preset {
         }
         settings::apply(&settings, &mut root);
         let reading = read::read(&root)
-            .map_err(|problem| settings::explain(problem, &settings, &text, &origin))?;
+            .map_err(|problem| settings::explain(problem, &settings, text, &origin))?;
         let (config, warnings) =
-            check::check(&text, reading).map_err(|e| e.with(&origin).to_string())?;
+            check::check(text, reading).map_err(|e| e.with(&origin).to_string())?;
         Ok(Loaded {
             config,
             warnings,
             origin,
-            text: text.into_bytes(),
+            text: bytes,
         })
     }
 

@@ -109,6 +109,10 @@ fn a_file_lies_over_the_preset_and_below_what_is_given() {
     let loaded = preset.load(&given, Some(&path));
     std::fs::write(&path, "interval: fast\n").unwrap();
     let wrong = preset.load(&given, Some(&path)).unwrap_err();
+    std::fs::write(&path, "\u{feff}port: 8002\n").unwrap();
+    let marked = preset.load(&given, Some(&path)).unwrap();
+    std::fs::write(&path, b"# caf\xe9\n").unwrap();
+    let latin = preset.load(&given, Some(&path)).unwrap_err();
     std::fs::remove_file(&path).unwrap();
     let Loaded {
         config, warnings, ..
@@ -118,6 +122,12 @@ fn a_file_lies_over_the_preset_and_below_what_is_given() {
     assert!(config.udp.start_at_zero, "as the preset has it");
     assert_eq!(warnings[0].line, Some(3));
     assert!(wrong.contains(":1:11: "), "{wrong}");
+    assert_eq!(marked.config.port, Some(8002));
+    assert_eq!(marked.text, "\u{feff}port: 8002\n".as_bytes());
+    assert!(
+        latin.contains(":1:6: the byte 0xe9 is not UTF-8"),
+        "{latin}"
+    );
 }
 
 /// The original's own numbers.

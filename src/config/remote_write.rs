@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::diagnose::quoted;
-use super::read::{Problem, Section};
+use super::section::{Problem, Section};
 use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
 use super::{duration, http_client};
@@ -213,11 +213,7 @@ fn disk(section: &mut Section<'_, '_>) -> Result<Option<queue::Settings>, Proble
 fn queue_bytes(node: &Node) -> Outcome<u64> {
     const LEAST: u64 = 1 << 20;
     const MOST: u64 = 1 << 40;
-    let number = match node {
-        Node::Int(value) => u64::try_from(*value).ok(),
-        _ => None,
-    };
-    match number.filter(|bytes| (LEAST..=MOST).contains(bytes)) {
+    match values::whole(node).filter(|bytes| (LEAST..=MOST).contains(bytes)) {
         Some(bytes) => Ok(bytes),
         None => values::refuse(
             node,

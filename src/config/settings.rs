@@ -1,7 +1,7 @@
 //! Keys that are set from outside the file: by an argument, a flag, a variable of the environment.
 
 use super::diagnose::Origin;
-use super::read::Problem;
+use super::section::Problem;
 use super::tree::Node;
 
 /// A key set from outside.

@@ -2,7 +2,7 @@
 //! `devices`, or both.
 
 use super::model::{Plug, Shelly};
-use super::read::{Problem, Section};
+use super::section::{Problem, Section};
 use super::values;
 
 /// Whom Shelly's devices know, unless another name was set on one of the first generation.

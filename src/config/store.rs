@@ -12,16 +12,17 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::configuration::Configuration;
 use super::diagnose::Origin;
 use super::document::Document;
-use super::file::{selects_metrics, set_metrics, update};
 use super::load::{self, Loaded};
 use super::model::Config;
 use super::proposal::{Change, Proposal};
 use super::remote::Remote;
-use super::values::MAX_METRICS;
 use crate::sys::clock::wall_seconds;
 use crate::sys::lock;
 
 mod central;
+mod selection;
+
+pub use selection::NotSet;
 
 /// How the supervisor hears of proposals.
 type Propose = Box<dyn Fn(Proposal) + Send + Sync>;
@@ -47,6 +48,25 @@ struct State {
     unsaved: Option<Unsaved>,
     /// The central server's configuration that was last taken over, or refused.
     followed: Option<Document>,
+}
+
+impl State {
+    /// Takes note of what is in force from now on.
+    fn hold(&mut self, config: Arc<Config>, origin: Origin, text: Vec<u8>) {
+        self.config = config;
+        self.origin = origin;
+        self.text = text;
+        self.loaded_at = wall_seconds();
+        self.refusal = None;
+    }
+
+    /// Takes note of why another is not.
+    fn refuse(&mut self, message: String) {
+        self.refusal = Some(Refused {
+            message,
+            at: wall_seconds(),
+        });
+    }
 }
 
 /// A configuration that was not taken over.
@@ -76,17 +96,6 @@ pub struct Status {
     pub refusal: Option<Refused>,
     /// Why settings that hold are not in the file.
     pub unsaved: Option<String>,
-}
-
-/// Why metrics were not switched: none of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotSet {
-    /// These are no metrics of this board.
-    Unknown(Vec<String>),
-    /// The configuration would name so many.
-    TooMany(usize),
-    /// It could not be taken over.
-    Failed(String),
 }
 
 impl Store {
@@ -167,11 +176,7 @@ impl Store {
             let config = Arc::new(loaded.config);
             self.adopt(&config, Change::Anything)?;
             let mut state = lock::write(&self.state);
-            state.config = config;
-            state.origin = loaded.origin;
-            state.text = loaded.text;
-            state.loaded_at = wall_seconds();
-            state.refusal = None;
+            state.hold(config, loaded.origin, loaded.text);
             Ok(state.unsaved.take())
         });
         match outcome {
@@ -188,10 +193,7 @@ impl Store {
             }
             Err(error) => {
                 log::error!("the configuration stays as it was: {error}");
-                lock::write(&self.state).refusal = Some(Refused {
-                    message: error.clone(),
-                    at: wall_seconds(),
-                });
+                lock::write(&self.state).refuse(error.clone());
                 Err(error)
             }
         }
@@ -210,166 +212,6 @@ impl Store {
             log::info!("{} has changed", path.display());
             // Whoever wants to know of a failure finds it in the log, in /health and in a metric.
             let _ = self.reload();
-        }
-    }
-
-    /// Switches metrics: all of them, or none. `known` is what the board has, as it stands. Where nothing was selected
-    /// before, all that is known is written down with it.
-    ///
-    /// `Ok` is `None`, or why it holds in memory alone.
-    pub fn switch(
-        &self,
-        changes: &BTreeMap<String, bool>,
-        known: &[(String, bool)],
-    ) -> Result<Option<String>, NotSet> {
-        let _turn = lock::lock(&self.turn);
-        let current = self.current();
-        let is_known = |name: &String| {
-            let listed = current
-                .metrics
-                .as_ref()
-                .is_some_and(|m| m.contains_key(name));
-            listed || known.iter().any(|(known, _)| known == name)
-        };
-        let unknown: Vec<_> = changes.keys().filter(|n| !is_known(n)).cloned().collect();
-        if !unknown.is_empty() {
-            return Err(NotSet::Unknown(unknown));
-        }
-        self.select(&current, known, changes, false)
-    }
-
-    /// Takes note of metrics that were found, as false, where the configuration selects.
-    pub fn note_found(&self, known: &[(String, bool)]) {
-        let _turn = lock::lock(&self.turn);
-        let current = self.current();
-        let Some(metrics) = &current.metrics else {
-            return;
-        };
-        if self.file().is_none() && self.remote.is_none() {
-            return;
-        }
-        let room = MAX_METRICS.saturating_sub(metrics.len());
-        let new: Vec<_> = known
-            .iter()
-            .filter(|(name, _)| !metrics.contains_key(name))
-            .collect();
-        if new.len() > room {
-            log::warn!(
-                "{} metrics were found that `metrics` does not name: it has room for {room}",
-                new.len()
-            );
-        }
-        let new: BTreeMap<_, _> = new
-            .into_iter()
-            .take(room)
-            .map(|(name, _)| (name.clone(), false))
-            .collect();
-        if new.is_empty() {
-            return;
-        }
-        let names: Vec<_> = new.keys().map(String::as_str).collect();
-        log::info!(
-            "found, and added to `metrics` as false: {}",
-            names.join(", ")
-        );
-        if let Err(error) = self.select(&current, known, &new, true) {
-            log::warn!("they could not be added: {error:?}");
-        }
-    }
-
-    /// Tries again to save what could not be saved.
-    pub fn retry_saving(&self) {
-        let _turn = lock::lock(&self.turn);
-        if lock::read(&self.state).unsaved.is_some() {
-            let current = self.current();
-            self.save(current.metrics.as_ref(), BTreeMap::new());
-        }
-    }
-
-    fn select(
-        &self,
-        current: &Config,
-        known: &[(String, bool)],
-        changes: &BTreeMap<String, bool>,
-        found: bool,
-    ) -> Result<Option<String>, NotSet> {
-        let selected = current.metrics.clone();
-        let mut metrics = selected.unwrap_or_else(|| known.iter().cloned().collect());
-        metrics.extend(changes.iter().map(|(name, on)| (name.clone(), *on)));
-        if metrics.len() > MAX_METRICS {
-            return Err(NotSet::TooMany(metrics.len()));
-        }
-        if changes.is_empty() {
-            return Ok(lock::read(&self.state)
-                .unsaved
-                .as_ref()
-                .map(|u| u.why.clone()));
-        }
-        let unsaved = self.save(Some(&metrics), changes.clone());
-        let config = Arc::new(Config {
-            metrics: Some(metrics),
-            ..current.clone()
-        });
-        if config.metrics != current.metrics {
-            self.adopt(&config, Change::Selection)
-                .map_err(NotSet::Failed)?;
-            lock::write(&self.state).config = config;
-        }
-        if let Some(remote) = &self.remote {
-            remote.changed(changes, found);
-        }
-        Ok(unsaved)
-    }
-
-    /// Writes settings to the file, with those that could not be written before: `all`, if it has selected none so far.
-    /// `Some` is why they are not in the file.
-    fn save(
-        &self,
-        all: Option<&BTreeMap<String, bool>>,
-        changes: BTreeMap<String, bool>,
-    ) -> Option<String> {
-        let before = lock::read(&self.state).unsaved.clone();
-        let mut metrics = before
-            .as_ref()
-            .map_or_else(BTreeMap::new, |u| u.metrics.clone());
-        metrics.extend(changes);
-        // A file over a preset adds to what that selects.
-        let is_whole = matches!(self.configuration, Configuration::File(_));
-        let saved = match self.file() {
-            // The server has it in a moment.
-            None if self.remote.is_some() => return None,
-            None => Err("there is no configuration file: start with --config FILE".to_string()),
-            Some(path) => update(path, |text| match all {
-                Some(all) if is_whole && !selects_metrics(text) => set_metrics(text, all),
-                _ => set_metrics(text, &metrics),
-            })
-            .map_err(|e| e.to_string()),
-        };
-        let mut state = lock::write(&self.state);
-        match saved {
-            Ok(update) => {
-                if state.text == update.before {
-                    state.text = update.after;
-                }
-                state.unsaved = None;
-                drop(state);
-                if before.is_some() {
-                    log::info!("the configuration is saved again");
-                }
-                None
-            }
-            Err(why) => {
-                let news = before.is_none_or(|before| before.why != why);
-                state.unsaved = Some(Unsaved {
-                    why: why.clone(),
-                    metrics,
-                });
-                drop(state);
-                if news {
-                    log::warn!("not saved, and gone at the next reload or restart: {why}");
-                }
-                Some(why)
-            }
         }
     }
 

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::*;
+use crate::config::values::MAX_METRICS;
 
 /// A store of a file in a directory of its own, whose supervisor takes everything or nothing.
 struct Scene {

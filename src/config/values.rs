@@ -1,31 +1,28 @@
 //! The kinds of value a key can have: what is taken, and in what words the rest is refused.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::diagnose::{nearest, quoted};
 use super::model::{RaplInterface, RaplUnit, Switch, UdpMode, DEVICE_TYPES};
 use super::secret::Secret;
 use super::tree::Node;
 
-/// The most names `metrics` or `enabled_metrics` may hold.
-pub const MAX_METRICS: usize = 1000;
-/// The longest metric name, in bytes.
-pub const MAX_NAME_LENGTH: usize = 255;
-/// The shortest and the longest interval, in seconds.
-const INTERVAL: (f64, f64) = (0.001, 86_400.0);
-/// The most items of any other list.
+mod metric;
+mod number;
+
+pub(super) use metric::{help, label_name, metric_name, metric_names, metrics};
+pub use metric::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
+pub(super) use number::{bytes, index, keep, port, port_or_off, rows, seconds, volts, whole};
+
+/// The most items of any list but those of metrics.
 pub(super) const MAX_ITEMS: usize = 64;
 /// The longest of any other text, in bytes: a DNS name's limit (RFC 1035, 2.3.4), and enough for a path.
 const MAX_TEXT: usize = 255;
 /// The longest text of `landing`, in bytes.
 const MAX_LANDING: usize = 4096;
-/// The highest voltage that a board is fed with, and more.
-const MOST_VOLTS: f64 = 1000.0;
 
-/// Why a value is refused. The whole sentence begins with the key and is made by `read`.
+/// Why a value is refused. The whole sentence begins with the key and is made by `section`.
 #[derive(Debug)]
 pub(super) struct Refusal {
     /// The steps from the key to the part refused: items of lists, by number, and names of mappings.
@@ -96,113 +93,6 @@ pub(super) fn rapl_unit(node: &Node) -> Outcome<RaplUnit> {
     }
 }
 
-/// The name of a metric of our own.
-pub(super) fn metric_name(node: &Node) -> Outcome<String> {
-    match node {
-        Node::Text(name) if valid_metric_name(name) => Ok(name.clone()),
-        Node::Text(name) => Err(Refusal::new(bad_name(name))),
-        _ => refuse(node, "the name of a metric"),
-    }
-}
-
-/// The name of a label (`[a-zA-Z_][a-zA-Z0-9_]*`; two underscores in front are Prometheus's own). Not one of those that
-/// every series has.
-pub(super) fn label_name(node: &Node) -> Outcome<String> {
-    match node {
-        Node::Text(name)
-            if valid_metric_name(name)
-                && !name.contains(':')
-                && !name.starts_with("__")
-                && !["device_type", "hostname"].contains(&name.as_str()) =>
-        {
-            Ok(name.clone())
-        }
-        _ => refuse(node, "the name of a label: letters, digits and _"),
-    }
-}
-
-/// What is said of a metric, in one line.
-pub(super) fn help(node: &Node) -> Outcome<String> {
-    text(node, "what the metric is").map(str::to_owned)
-}
-
-/// Seconds, whole or not.
-pub(super) fn seconds(node: &Node) -> Outcome<Duration> {
-    let seconds = match node {
-        // Beyond 2^53 the float is inexact, and refused all the same.
-        Node::Int(value) => *value as f64,
-        Node::Float(value) => *value,
-        _ => return refuse(node, "seconds as a number, such as 1 or 0.1"),
-    };
-    // NaN is in no range.
-    if (INTERVAL.0..=INTERVAL.1).contains(&seconds) {
-        return Ok(Duration::from_secs_f64(seconds));
-    }
-    let (least, most) = INTERVAL;
-    refuse(node, &format!("seconds from {least} to {most}"))
-}
-
-/// How long something is kept, in seconds, whole or not; 0: not at all.
-pub(super) fn keep(node: &Node) -> Outcome<Duration> {
-    const MOST: f64 = 86_400.0;
-    let seconds = match node {
-        Node::Int(value) => *value as f64,
-        Node::Float(value) => *value,
-        _ => f64::NAN,
-    };
-    if (0.0..=MOST).contains(&seconds) {
-        return Ok(Duration::from_secs_f64(seconds));
-    }
-    refuse(node, &format!("seconds from 0 to {MOST}, as a number"))
-}
-
-/// An amount of memory, in bytes.
-pub(super) fn bytes(node: &Node) -> Outcome<usize> {
-    const MOST: usize = 1 << 30;
-    let number = match node {
-        Node::Int(value) => usize::try_from(*value).ok(),
-        _ => None,
-    };
-    match number.filter(|bytes| *bytes <= MOST) {
-        Some(bytes) => Ok(bytes),
-        None => refuse(node, &format!("a whole number of bytes from 0 to {MOST}")),
-    }
-}
-
-/// A number of readings.
-pub(super) fn rows(node: &Node) -> Outcome<usize> {
-    let number = match node {
-        Node::Int(value) => usize::try_from(*value).ok(),
-        _ => None,
-    };
-    match number.filter(|rows| *rows > 0) {
-        Some(rows) => Ok(rows),
-        None => refuse(node, "a whole number from 1"),
-    }
-}
-
-/// A TCP port; 0 has the kernel choose one.
-pub(super) fn port(node: &Node) -> Outcome<u16> {
-    let number = match node {
-        Node::Int(value) => u16::try_from(*value).ok(),
-        _ => None,
-    };
-    number.map_or_else(
-        || refuse(node, "a port from 1 to 65535, or 0 for any free one"),
-        Ok,
-    )
-}
-
-/// A TCP port, or `off` for none.
-pub(super) fn port_or_off(node: &Node) -> Outcome<Option<u16>> {
-    match node {
-        Node::Bool(false) => Ok(None),
-        Node::Text(text) if text.eq_ignore_ascii_case("off") => Ok(None),
-        Node::Int(_) => port(node).map(Some),
-        _ => refuse(node, "a port from 1 to 65535, 0 for any free one, or off"),
-    }
-}
-
 /// `request`, `listen` or `subscribe`.
 pub(super) fn udp_mode(node: &Node) -> Outcome<UdpMode> {
     match node {
@@ -211,28 +101,6 @@ pub(super) fn udp_mode(node: &Node) -> Outcome<UdpMode> {
         Node::Text(text) if text.eq_ignore_ascii_case("subscribe") => Ok(UdpMode::Subscribe),
         _ => refuse(node, "request, listen or subscribe"),
     }
-}
-
-/// Volts, whole or not.
-pub(super) fn volts(node: &Node) -> Outcome<f64> {
-    let volts = match node {
-        Node::Int(value) => *value as f64,
-        Node::Float(value) => *value,
-        _ => return refuse(node, "volts as a number, such as 5 or 5.1"),
-    };
-    if (MOST_VOLTS.recip()..=MOST_VOLTS).contains(&volts) {
-        return Ok(volts);
-    }
-    refuse(node, &format!("volts, up to {MOST_VOLTS}"))
-}
-
-/// A number that counts from 0.
-pub(super) fn index(node: &Node) -> Outcome<u32> {
-    let number = match node {
-        Node::Int(value) => u32::try_from(*value).ok(),
-        _ => None,
-    };
-    number.map_or_else(|| refuse(node, "a whole number from 0"), Ok)
 }
 
 /// One of [`DEVICE_TYPES`], whatever its case (seed 001 lower-cased it too).
@@ -385,65 +253,4 @@ pub(super) fn sources(node: &Node) -> Outcome<Vec<String>> {
     list(node, wanted, MAX_ITEMS, |item| {
         text(item, "the name of a source").map(str::to_owned)
     })
-}
-
-/// Is this a name Prometheus takes for a metric? (`[a-zA-Z_:][a-zA-Z0-9_:]*`, of at most [`MAX_NAME_LENGTH`] bytes.)
-pub fn valid_metric_name(name: &str) -> bool {
-    name.len() <= MAX_NAME_LENGTH
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'))
-}
-
-fn bad_name(name: &str) -> String {
-    format!(
-        "names {}, which is no metric name: letters, digits, `_` and `:`, no digit first, {MAX_NAME_LENGTH} at most",
-        quoted(name)
-    )
-}
-
-/// `metrics:`, names with true or false. Empty is none at all.
-pub(super) fn metrics(node: &Node) -> Outcome<BTreeMap<String, bool>> {
-    let entries = match node {
-        Node::Null => return Ok(BTreeMap::new()),
-        Node::Map(entries) => entries,
-        _ => return refuse(node, "names with true or false, `name: true`, one a line"),
-    };
-    too_many(entries.len())?;
-    let mut metrics = BTreeMap::new();
-    for (name, value) in entries {
-        if !valid_metric_name(name) {
-            return Err(Refusal {
-                key: true,
-                ..Refusal::new(bad_name(name)).at(name)
-            });
-        }
-        let value = flag(value).map_err(|refusal| refusal.at(name))?;
-        metrics.insert(name.clone(), value);
-    }
-    Ok(metrics)
-}
-
-/// The old `enabled_metrics:`, names alone. Empty is none at all, and a name may stand there twice, as it might before.
-pub(super) fn metric_names(node: &Node) -> Outcome<Vec<String>> {
-    if let Node::Null = node {
-        return Ok(Vec::new());
-    }
-    let wanted = "a list of metric names, `- name`, one a line";
-    list(node, wanted, MAX_METRICS, |item| match item {
-        Node::Text(name) if valid_metric_name(name) => Ok(name.clone()),
-        Node::Text(name) => Err(Refusal::new(bad_name(name))),
-        _ => refuse(item, "the name of a metric"),
-    })
-}
-
-fn too_many(count: usize) -> Outcome<()> {
-    if count > MAX_METRICS {
-        return Err(Refusal::new(format!(
-            "has {count} names: at most {MAX_METRICS} are allowed"
-        )));
-    }
-    Ok(())
 }

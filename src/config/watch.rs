@@ -4,21 +4,18 @@
 //! file, swapped by a link (as Kubernetes does it), or on a network file system, and when whole directories vanish and
 //! come back.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// What tells one content of a file from another: device, inode, size, and when it was modified and its inode changed.
-type Stamp = [i64; 7];
+use crate::sys::mark::Mark;
 
 /// The file, as it was seen before.
 #[derive(Debug)]
 pub struct Watch {
     path: PathBuf,
-    /// What was last reported; `Some(None)`: that there is no file.
-    reported: Option<Option<Stamp>>,
+    /// What was last reported.
+    reported: Option<Mark>,
     /// What was seen last.
-    seen: Option<Stamp>,
+    seen: Mark,
 }
 
 impl Watch {
@@ -27,14 +24,14 @@ impl Watch {
         Watch {
             path: path.to_owned(),
             reported: None,
-            seen: None,
+            seen: Mark::default(),
         }
     }
 
     /// Looks. True: it is another file than the one last reported, and the same that was seen by the look before, so
     /// that nobody is still writing it.
     pub fn has_changed(&mut self) -> bool {
-        let now = stamp(&self.path);
+        let now = Mark::of(&self.path);
         let at_rest = self.seen == now;
         self.seen = now;
         if !at_rest || self.reported == Some(now) {
@@ -45,21 +42,10 @@ impl Watch {
     }
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let file = fs::metadata(path).ok()?;
-    Some([
-        file.dev() as i64,
-        file.ino() as i64,
-        file.size() as i64,
-        file.mtime(),
-        file.mtime_nsec(),
-        file.ctime(),
-        file.ctime_nsec(),
-    ])
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

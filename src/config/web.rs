@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::diagnose::{quoted, Diagnostic, Origin};
-use super::read::{read_as, Keys, Problem, Section};
+use super::keys::Keys;
 use super::secret::Secret;
+use super::section::{read_as, Problem, Section};
 use super::tree::{self, Node};
 use super::values::{self, refuse, Outcome, Refusal};
 use super::{load, text_of};

@@ -1,7 +1,7 @@
 //! `tls_server_config:` of the web configuration. What rustls cannot do is refused rather than left undone.
 
-use super::read::{Problem, Section};
 use super::secret::Secret;
+use super::section::{Problem, Section};
 use super::tree::Node;
 use super::values::{self, refuse, Outcome, Refusal, MAX_ITEMS};
 use super::web::{ClientAuth, Pem, ServerTls, Versions, CIPHER_SUITES, CURVES};

@@ -45,13 +45,7 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
     let body = read_body(request, id)?;
     let store = central.store.as_ref();
     for _ in 0..TRIES {
-        let current = central
-            .ask(|store| store.get(id))
-            .map_err(|e| failure(&e))?;
-        let tag = current.as_ref().map(Stored::etag);
-        if conditions.judge(tag.as_ref()) != Verdict::Go {
-            return Err(precondition_failed(id, tag));
-        }
+        let current = current(central, id, &conditions)?;
         match (&request.method, &current) {
             (Method::Post, Some(_)) => {
                 return Err(error(
@@ -126,8 +120,7 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
         };
         return Ok(Response::json(status, &answer).with_header("ETag", &new.etag().to_string()));
     }
-    let busy = "others change this device all the time: try again";
-    Err(error(503, "Busy", Some(id), busy).with_header("Retry-After", "1"))
+    Err(busy(id))
 }
 
 /// Answers DELETE.
@@ -139,13 +132,7 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
     allowed(central, request, id)?;
     let conditions = conditions(request)?;
     for _ in 0..TRIES {
-        let current = central
-            .ask(|store| store.get(id))
-            .map_err(|e| failure(&e))?;
-        let tag = current.as_ref().map(Stored::etag);
-        if conditions.judge(tag.as_ref()) != Verdict::Go {
-            return Err(precondition_failed(id, tag));
-        }
+        let current = current(central, id, &conditions)?;
         if current.is_none() {
             return Err(unknown_device(id, ""));
         }
@@ -159,12 +146,7 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
             ));
         }
     }
-    Err(error(
-        503,
-        "Busy",
-        Some(id),
-        "others change this device all the time: try again",
-    ))
+    Err(busy(id))
 }
 
 fn allowed(central: &Central, request: &Request, id: &DeviceId) -> Result<(), Response> {
@@ -172,6 +154,26 @@ fn allowed(central: &Central, request: &Request, id: &DeviceId) -> Result<(), Re
         Some(refusal) => Err(refused_access(refusal, Some(id))),
         None => Ok(()),
     }
+}
+
+/// What is kept now, if the conditions of the request hold for it.
+fn current(
+    central: &Central,
+    id: &DeviceId,
+    conditions: &Conditions,
+) -> Result<Option<Stored>, Response> {
+    let current = central.ask(|store| store.get(id));
+    let current = current.map_err(|e| failure(&e))?;
+    let tag = current.as_ref().map(Stored::etag);
+    match conditions.judge(tag.as_ref()) {
+        Verdict::Go => Ok(current),
+        Verdict::Changed | Verdict::Same => Err(precondition_failed(id, tag)),
+    }
+}
+
+fn busy(id: &DeviceId) -> Response {
+    let why = "others change this device all the time: try again";
+    error(503, "Busy", Some(id), why).with_header("Retry-After", "1")
 }
 
 /// The failure of a change: whether it was made may not be known.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use crate::exporter::process::Process;
+use crate::exporter::process::{Process, BUILD};
 use crate::exposition::{negotiate, render};
 use crate::http::{Method, Request, Response};
 use crate::metrics::{Desc, Group, Policy, Readings, Registry, SeriesId};
@@ -57,13 +57,7 @@ impl Metrics {
         let state = State {
             readings: Readings::default(),
             process: Process::new(&group),
-            build_info: group.series(
-                &build_info.own(),
-                &[
-                    ("version", env!("CARGO_PKG_VERSION")),
-                    ("arch", std::env::consts::ARCH),
-                ],
-            ),
+            build_info: group.series(&build_info.own(), &BUILD),
             store_up: gauge(
                 "config_server_store_up",
                 "Whether the last call of the store succeeded: 1 or 0.",

@@ -146,7 +146,7 @@ impl Exporter {
     /// Those of these names alone.
     fn scrape_of(&self, names: &[String], format: Format) -> Vec<u8> {
         let mut text = Vec::new();
-        let wanted = |family: &Family| names.iter().any(|name| *name == family.name);
+        let wanted = |family: &Family| names.contains(&family.name);
         render_families(&self.snapshot(BootTime::now()), format, wanted, &mut text);
         render_end(format, &mut text);
         text

@@ -12,6 +12,12 @@ use crate::sys::clock::process_cpu_seconds;
 /// What two scrapes in quick succession may share: reading it costs more than a scrape does.
 const FRESH: Duration = Duration::from_millis(100);
 
+/// What it was built from, as labels.
+pub(crate) const BUILD: [(&str, &str); 2] = [
+    ("version", env!("CARGO_PKG_VERSION")),
+    ("arch", std::env::consts::ARCH),
+];
+
 /// The process's series, and what was last read for them.
 pub(crate) struct Process {
     cpu: SeriesId,

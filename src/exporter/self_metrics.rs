@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::delivery_metrics::DeliveryMetrics;
-use super::process::Process;
+use super::process::{Process, BUILD};
 use super::remote_write_metrics::RemoteWriteMetrics;
 use super::Exporter;
 use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
@@ -67,13 +67,7 @@ impl SelfMetrics {
         );
         let state = State {
             readings: Readings::default(),
-            build_info: group.series(
-                &build_info.own(),
-                &[
-                    ("version", env!("CARGO_PKG_VERSION")),
-                    ("arch", std::env::consts::ARCH),
-                ],
-            ),
+            build_info: group.series(&build_info.own(), &BUILD),
             reloaded: group.series(&reloaded.own(), &[]),
             saved: group.series(&saved.own(), &[]),
             central: None,

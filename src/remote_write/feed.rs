@@ -51,6 +51,19 @@ impl Batch {
         self.len() == 0
     }
 
+    /// Adds later samples, at least one, to the run of their series. It has its `start` from the first of them.
+    pub fn add(&mut self, series: &Arc<Identity>, start: Option<i64>, samples: Vec<(i64, u64)>) {
+        let mut runs = self.runs.iter_mut();
+        match runs.find(|run| Arc::ptr_eq(&run.series, series)) {
+            Some(run) => run.samples.extend(samples),
+            None => self.runs.push(Run {
+                series: Arc::clone(series),
+                start,
+                samples,
+            }),
+        }
+    }
+
     /// The stamp of the newest sample.
     pub fn newest(&self) -> Option<i64> {
         let last = |run: &Run| run.samples.last().map(|(stamp, _)| *stamp);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::feed::{Batch, Feed, Identity, Losses, Most, Pending, Run};
+use super::feed::{Batch, Feed, Identity, Losses, Most, Pending};
 use super::labels::Labels;
 use crate::metrics::{
     is_absent, Group, GroupRows, Offset, Progress, Registry, Room, Series, ABSENT,
@@ -81,30 +81,21 @@ impl MemoryFeed {
             (given.seen, given.goes_on) = (false, false);
         });
         let mut batch = Batch::default();
+        let layout = self.registry.layout();
+        let mut add = |group: &Group, place: usize, series: &Series| {
+            let rows = taken.of(group);
+            self.add(group, place, series, rows, (offset, now), &mut batch);
+        };
         for group in &retired {
             for (place, series) in group.all_series().iter().enumerate() {
                 if series.family.is_enabled() {
-                    self.add(
-                        group,
-                        place,
-                        series,
-                        taken.of(group),
-                        (offset, now),
-                        &mut batch,
-                    );
+                    add(group, place, series);
                 }
             }
         }
-        for (_, all) in self.registry.layout().families() {
+        for (_, all) in layout.families() {
             for (group, place, series) in all {
-                self.add(
-                    group,
-                    place,
-                    series,
-                    taken.of(group),
-                    (offset, now),
-                    &mut batch,
-                );
+                add(group, place, series);
             }
         }
         let has_more = |group: &Arc<Group>| self.progress.rows_left(group) > 0;
@@ -198,18 +189,7 @@ impl MemoryFeed {
             .counts_since(place)
             .map(|at| offset.stamp_ms(at).min(*first));
         // The board's total may come from one source in one round, and from another in the next.
-        match batch
-            .runs
-            .iter_mut()
-            .find(|run| Arc::ptr_eq(&run.series, identity))
-        {
-            Some(run) => run.samples.extend(samples),
-            None => batch.runs.push(Run {
-                series: Arc::clone(identity),
-                start,
-                samples,
-            }),
-        }
+        batch.add(identity, start, samples);
     }
 
     /// Marks the series that have ended: their source is silent or gone, they are not exported any more, or all ends.
@@ -226,19 +206,7 @@ impl MemoryFeed {
                 continue;
             }
             (given.last, given.lives) = (stamp, false);
-            let mark = (stamp, ABSENT.to_bits());
-            match batch
-                .runs
-                .iter_mut()
-                .find(|run| Arc::ptr_eq(&run.series, identity))
-            {
-                Some(run) => run.samples.push(mark),
-                None => batch.runs.push(Run {
-                    series: Arc::clone(identity),
-                    start: None,
-                    samples: vec![mark],
-                }),
-            }
+            batch.add(identity, None, vec![(stamp, ABSENT.to_bits())]);
         }
         self.series.retain(|_, given| given.seen || given.lives);
     }

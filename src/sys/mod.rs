@@ -8,6 +8,7 @@ pub mod datagram;
 pub mod file;
 pub mod listen_fds;
 pub mod lock;
+pub mod mark;
 pub mod notify;
 pub mod signals;
 pub mod stop;

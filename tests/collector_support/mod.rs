@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::support::{get, wait_until, TempDir, PATIENCE};
+use crate::support::{get, Log, TempDir, PATIENCE};
 
 /// What it does with a query, by what the query asks for.
 #[derive(Debug, Clone)]
@@ -185,7 +185,7 @@ fn good(target: &str) -> String {
 pub struct Collector {
     pub child: Child,
     pub address: SocketAddr,
-    log: Arc<Mutex<String>>,
+    log: Log,
     _dir: TempDir,
 }
 
@@ -208,32 +208,18 @@ impl Collector {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let shared = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                *shared.lock().unwrap() += &(line + "\n");
-            }
-        });
-        let address = wait_until("it listens", || {
-            let log = log.lock().unwrap();
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("it ended with {status}:\n{log}");
-            }
-            let (_, rest) = log.split_once("listening on http://")?;
-            rest.split('/').next()?.parse().ok()
-        });
-        Collector {
+        let mut collector = Collector {
+            log: Log::of(&mut child),
             child,
-            address,
-            log,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
             _dir: dir,
-        }
+        };
+        collector.address = collector.log.address(&mut collector.child, "collect");
+        collector
     }
 
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
     }
 
     pub fn rows(&self, path: &str) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! The real config-server, started and asked from outside; and boards that it calls.
 #![allow(dead_code, unreachable_pub, clippy::print_stdout)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex};
 use edge_metrics_exporter::http::{bind, Limits, Request, Response, Server};
 use serde_json::Value;
 
-use crate::support::{wait_until, Answer, PATIENCE};
+use crate::support::{Answer, Log, PATIENCE};
 
 /// A running config-server. It is killed when this is dropped.
 pub struct Central {
     pub child: Child,
     pub address: SocketAddr,
-    log: Arc<Mutex<String>>,
+    log: Log,
 }
 
 pub fn command(store: &str) -> Command {
@@ -44,35 +44,17 @@ impl Central {
     /// Starts it, and waits until it listens.
     pub fn of(command: &mut Command) -> Central {
         let mut child = command.spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let shared = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let mut log = shared.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
         let mut central = Central {
+            log: Log::of(&mut child),
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            log,
         };
-        let mark = "config-server: listening on http://";
-        central.address = wait_until("the server listens", || {
-            let log = central.log();
-            if let Some(status) = central.child.try_wait().unwrap() {
-                panic!("it ended with {status}:\n{log}");
-            }
-            let (_, address) = log.lines().find_map(|line| line.split_once(mark))?;
-            Some(address.trim_end_matches('/').parse().unwrap())
-        });
+        central.address = central.log.address(&mut central.child, "config-server");
         central
     }
 
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
     }
 
     pub fn kill(mut self) {

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
-use crate::support::{exporter, on_board, wait_until, Exporter, TempDir};
+use crate::support::{difference, exporter, on_board, wait_until, Exporter, TempDir};
 
 /// A board of the test's own, what is recorded of it, and the folder for both.
 pub struct Studio {
@@ -134,16 +134,6 @@ pub fn of_board(text: &str) -> String {
         .filter(is_own)
         .map(|line| format!("{line}\n"))
         .collect()
-}
-
-fn difference(expected: &str, got: &str) -> String {
-    let only = |a: &str, b: &str, mark: &str| {
-        let missing = a.lines().filter(|line| !b.lines().any(|l| l == *line));
-        missing
-            .map(|line| format!("{mark} {line}\n"))
-            .collect::<String>()
-    };
-    only(expected, got, "-") + &only(got, expected, "+")
 }
 
 /// What the binary says to these arguments, and that it fails.

@@ -15,13 +15,12 @@ use edge_metrics_exporter::metrics::{Desc, Group, Policy, Readings, Registry, Wa
 use edge_metrics_exporter::remote_write::{Labels, MemoryFeed, Sender};
 use edge_metrics_exporter::sys::clock::BootTime;
 
+use crate::support::{wait_until, PATIENCE};
+
 /// Name, labels and value of a series.
 pub type Given<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
 
 pub use decode::Message;
-
-/// Long enough for a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -207,17 +206,6 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
         body,
         at: Instant::now(),
     })
-}
-
-pub fn wait_until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 pub const SECOND: &str = "    protobuf_message: io.prometheus.write.v2.Request\n";

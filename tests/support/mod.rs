@@ -7,23 +7,27 @@
     clippy::print_stderr
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod log;
+mod temp_dir;
+mod wait;
+
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Long enough for a busy machine, short enough to fail while somebody watches.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use log::Log;
+pub use temp_dir::TempDir;
+pub use wait::{wait_until, PATIENCE};
 
 /// A running exporter. It is killed when this is dropped.
 pub struct Exporter {
     pub child: Child,
     pub metrics: SocketAddr,
     pub management: SocketAddr,
-    log: Arc<Mutex<String>>,
+    log: Log,
 }
 
 /// The binary, with free ports, not yet started: Cargo's, or what `EXPORTER` names (another machine's, under an emulator).
@@ -104,21 +108,11 @@ impl Exporter {
     /// Starts it, and waits until it listens.
     pub fn start(command: &mut Command) -> Exporter {
         let mut child = command.spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let shared = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let mut log = shared.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
         let mut exporter = Exporter {
+            log: Log::of(&mut child),
             child,
             metrics: SocketAddr::from(([127, 0, 0, 1], 0)),
             management: SocketAddr::from(([127, 0, 0, 1], 0)),
-            log,
         };
         exporter.metrics = exporter.address("metrics");
         exporter.management = exporter.address("management");
@@ -127,25 +121,16 @@ impl Exporter {
 
     /// The address that it last said to listen on.
     pub fn address(&mut self, name: &str) -> SocketAddr {
-        let line = self.wait_for_log(&format!("{name}: listening on http"));
-        let (_, address) = line.rsplit_once("://").unwrap();
-        address.trim_end_matches('/').parse().unwrap()
+        self.log.address(&mut self.child, name)
     }
 
     /// The last line of the log that holds `text`, waited for.
     pub fn wait_for_log(&mut self, text: &str) -> String {
-        wait_until(&format!("a line with {text:?} in the log"), || {
-            let log = self.log();
-            let line = log.lines().rev().find(|line| line.contains(text));
-            if line.is_none() && self.child.try_wait().unwrap().is_some() {
-                panic!("it ended before it said {text:?}:\n{log}");
-            }
-            line.map(str::to_string)
-        })
+        self.log.wait_for(&mut self.child, text)
     }
 
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
     }
 
     pub fn pid(&self) -> nix::unistd::Pid {
@@ -216,18 +201,6 @@ pub fn value(text: &str, series: &str) -> Option<f64> {
             .is_some_and(|rest| rest.starts_with(' '))
     })?;
     line.rsplit_once(' ')?.1.parse().ok()
-}
-
-/// Tries until there is something.
-pub fn wait_until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 pub struct Answer {
@@ -343,43 +316,18 @@ fn send_on(
     }))
 }
 
-/// A directory of its own for each test, gone afterwards.
-pub struct TempDir(PathBuf);
-
-impl TempDir {
-    pub fn new() -> TempDir {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static N: AtomicU32 = AtomicU32::new(0);
-        let n = N.fetch_add(1, Ordering::Relaxed);
-        let name = format!("edge-metrics-test-{}-{n}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&dir).unwrap();
-        TempDir(dir)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Writes a file, with the directories above it. One that is as long or shorter is written over, as the kernel's are:
-    /// whoever reads it meanwhile never finds it empty.
-    pub fn write(&self, path: &str, content: &str) -> PathBuf {
-        let path = self.0.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let is_covered = |meta: std::fs::Metadata| meta.len() <= content.len() as u64;
-        let covered = std::fs::metadata(&path).is_ok_and(is_covered);
-        let mut file = std::fs::OpenOptions::new();
-        let file = file.write(true).create(true).truncate(!covered);
-        file.open(&path)
-            .unwrap()
-            .write_all(content.as_bytes())
-            .unwrap();
-        path
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+/// The lines that only one of them has.
+pub fn difference(expected: &str, got: &str) -> String {
+    let only = |a: &str, b: &str, mark: &str| {
+        let missing = a.lines().filter(|line| !b.lines().any(|l| l == *line));
+        missing
+            .map(|line| format!("{mark} {line}\n"))
+            .collect::<String>()
+    };
+    let lines = only(expected, got, "-") + &only(got, expected, "+");
+    if lines.is_empty() {
+        "the same lines in another order".to_string()
+    } else {
+        lines
     }
 }

@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use crate::config::diagnose::{Diagnostic, Origin};
 use crate::config::load;
+use crate::sys::mark::Mark;
 
 /// How long another process that is just writing the file is waited for.
 const LOCK_TRIES: u32 = 40;
@@ -130,7 +131,7 @@ pub fn update(
         }
         let written = write_beside(&real, &temporary, &metadata, &after);
         let replaced = written.and_then(|()| {
-            if tries < TRIES && !is_unchanged(&real, &metadata) {
+            if tries < TRIES && Mark::of(&real) != Mark::from(&metadata) {
                 return Ok(false);
             }
             fs::rename(&temporary, &real)
@@ -224,12 +225,6 @@ fn write_beside(
     let mode = fs::Permissions::from_mode(old.mode() & MODE);
     file.set_permissions(mode).map_err(failed)?;
     file.sync_all().map_err(failed)
-}
-
-/// Whether the file is the one it was, with what it held.
-fn is_unchanged(real: &Path, then: &Metadata) -> bool {
-    let stamp = |m: &Metadata| (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec());
-    fs::metadata(real).is_ok_and(|now| stamp(&now) == stamp(then))
 }
 
 #[cfg(test)]

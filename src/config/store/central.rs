@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Refused, Store};
+use super::Store;
 use crate::config::configuration::Configuration;
 use crate::config::diagnose::Origin;
 use crate::config::document::Document;
@@ -10,7 +10,6 @@ use crate::config::load::{self, Loaded};
 use crate::config::model::Config;
 use crate::config::proposal::Change;
 use crate::config::remote::{Fetched, Remote};
-use crate::sys::clock::wall_seconds;
 use crate::sys::lock;
 
 /// The first configuration: the server's, else the local one. An error only if there is none at all.
@@ -188,11 +187,7 @@ impl Store {
                 self.adopt(&config, change)?;
             }
             let mut state = lock::write(&self.state);
-            state.config = config;
-            state.origin = loaded.origin;
-            state.text = loaded.text;
-            state.loaded_at = wall_seconds();
-            state.refusal = None;
+            state.hold(config, loaded.origin, loaded.text);
             drop(state);
             if change.is_some() || is_first {
                 log::info!("configuration: {} (the central server's)", remote.url());
@@ -201,10 +196,7 @@ impl Store {
         });
         if let Err(why) = outcome {
             log::error!("the configuration stays as it was: {}: {why}", remote.url());
-            lock::write(&self.state).refusal = Some(Refused {
-                message: why,
-                at: wall_seconds(),
-            });
+            lock::write(&self.state).refuse(why);
         }
         self.report(remote);
     }

@@ -6,11 +6,10 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ClientConnection};
-use rustls::crypto::{self, CryptoProvider};
+use rustls::crypto;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
@@ -22,8 +21,10 @@ use ureq::unversioned::transport::{
 };
 
 use super::settings::Tls;
+use crate::http::tls::signatures::Signatures;
 use crate::http::tls::{pem, BoardClock};
 use crate::sys::lock;
+use crate::sys::mark::Mark;
 
 /// Where distributions keep the certificates that they trust, as Go's crypto/x509 looks for them.
 const SYSTEM: [&str; 6] = [
@@ -45,7 +46,7 @@ pub(super) struct TlsConnector {
 /// What was made of the files, and how they were then.
 #[derive(Debug)]
 struct Made {
-    files: Vec<(PathBuf, Option<SystemTime>)>,
+    files: Vec<Mark>,
     config: Arc<ClientConfig>,
 }
 
@@ -174,8 +175,8 @@ impl Transport for TlsTransport {
     }
 }
 
-/// The files that count, and when each was last changed.
-fn files(settings: &Tls) -> Vec<(PathBuf, Option<SystemTime>)> {
+/// How the files are that count.
+fn files(settings: &Tls) -> Vec<Mark> {
     let Tls {
         ca_file,
         cert_file,
@@ -183,8 +184,7 @@ fn files(settings: &Tls) -> Vec<(PathBuf, Option<SystemTime>)> {
         ..
     } = settings;
     let named = [ca_file, cert_file, key_file].into_iter().flatten();
-    let changed = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-    named.map(|path| (path.clone(), changed(path))).collect()
+    named.map(|path| Mark::of(path)).collect()
 }
 
 fn configure(settings: &Tls) -> Result<ClientConfig, String> {
@@ -195,7 +195,7 @@ fn configure(settings: &Tls) -> Result<ClientConfig, String> {
     let builder = if settings.insecure_skip_verify {
         builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TrustAnybody(provider)))
+            .with_custom_certificate_verifier(Arc::new(TrustAnybody(Signatures(provider))))
     } else {
         builder.with_root_certificates(roots(settings.ca_file.as_deref())?)
     };
@@ -242,7 +242,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 
 /// `insecure_skip_verify`: whoever it is, but the one who has the key.
 #[derive(Debug)]
-struct TrustAnybody(Arc<CryptoProvider>);
+struct TrustAnybody(Signatures);
 
 impl ServerCertVerifier for TrustAnybody {
     fn verify_server_cert(
@@ -259,25 +259,23 @@ impl ServerCertVerifier for TrustAnybody {
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        cert: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        crypto::verify_tls12_signature(message, cert, signed, known)
+        self.0.verify_tls12(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        cert: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, cert, signed, known)
+        self.0.verify_tls13(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.schemes()
     }
 }
 

@@ -187,14 +187,13 @@ fn a_certificate_that_was_replaced_counts_at_the_next_connection() {
     let client = Client::new(settings, limits).unwrap();
     let url = format!("https://{address}/");
     assert!(client.get(&url, &[]).is_err());
-    std::fs::copy(file("ca.pem"), &path).unwrap();
-    let later = SystemTime::now() + Duration::from_secs(10);
-    std::fs::File::options()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_modified(later)
-        .unwrap();
+    // One that looks as old, as `cp -p` and unpacked archives do.
+    let new = path.with_extension("new");
+    std::fs::copy(file("ca.pem"), &new).unwrap();
+    let age = path.metadata().unwrap().modified().unwrap();
+    let opened = std::fs::File::options().write(true).open(&new);
+    opened.unwrap().set_modified(age).unwrap();
+    std::fs::rename(&new, &path).unwrap();
     assert_eq!(client.get(&url, &[]).unwrap().status, 204);
     std::fs::remove_file(&path).unwrap();
 }

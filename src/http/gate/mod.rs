@@ -10,7 +10,6 @@
 pub mod authorization;
 mod bcrypt;
 mod failures;
-mod mark;
 mod passwords;
 mod policy;
 mod tokens;
@@ -26,12 +25,12 @@ pub(super) use policy::Policy;
 
 use self::authorization::Credentials;
 use self::failures::Failures;
-use self::mark::Mark;
 use self::passwords::{Passwords, Verdict};
 use super::address::peer_key;
 use super::head::{Head, HeadError};
 use super::request::Login;
 use crate::sys::lock;
+use crate::sys::mark::Mark;
 
 /// The files are looked at no more often than this.
 const PAUSE: Duration = Duration::from_millis(100);

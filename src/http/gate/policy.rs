@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 
-use super::mark::Mark;
 use super::passwords::Users;
 use super::tokens::Tokens;
 use crate::config::{ClientAuth, ServerTls, Web};
 use crate::sources::reason;
 use crate::sys::file;
+use crate::sys::mark::Mark;
 
 /// The largest file of tokens.
 const MAX_TOKENS: u64 = 64 * 1024;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{self, CryptoProvider};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::WebPkiClientVerifier;
@@ -14,6 +14,7 @@ use rustls::{
 
 use super::names::alternative_names;
 use super::pem;
+use super::signatures::Signatures;
 use crate::config::{ClientAuth, ServerTls};
 
 /// What looks at clients' certificates; `None`: nobody is asked for one. The error is for people.
@@ -24,7 +25,7 @@ pub(super) fn verifier(
     let anybody = |mandatory| {
         Arc::new(Anybody {
             mandatory,
-            provider: Arc::clone(provider),
+            signatures: Signatures(Arc::clone(provider)),
         })
     };
     match tls.client_auth {
@@ -123,7 +124,7 @@ impl ClientCertVerifier for Named {
 #[derive(Debug)]
 struct Anybody {
     mandatory: bool,
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl ClientCertVerifier for Anybody {
@@ -150,8 +151,7 @@ impl ClientCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        crypto::verify_tls12_signature(message, certificate, signed, known)
+        self.signatures.verify_tls12(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -160,13 +160,10 @@ impl ClientCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, certificate, signed, known)
+        self.signatures.verify_tls13(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.signatures.schemes()
     }
 }

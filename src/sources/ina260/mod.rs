@@ -127,19 +127,19 @@ struct Ina260<B: Buses> {
 }
 
 impl<B: Buses> Ina260<B> {
+    /// The seats, and what they work with until the deadline.
+    fn at_work(&mut self, deadline: Instant) -> (&mut [Seat<B>], Work<'_, B>) {
+        let work = Work {
+            buses: &self.buses,
+            context: &self.context,
+            deadline,
+        };
+        (&mut self.seats, work)
+    }
+
     /// Fails only if no chip can be had.
     fn take_hold(&mut self) -> Result<(), Error> {
-        let Ina260 {
-            buses,
-            context,
-            seats,
-            ..
-        } = self;
-        let work = Work {
-            buses,
-            context,
-            deadline: Instant::now(),
-        };
+        let (seats, work) = self.at_work(Instant::now());
         let mut failed = None;
         for seat in seats.iter_mut() {
             match seat.open(BootTime::default(), &work) {
@@ -149,7 +149,7 @@ impl<B: Buses> Ina260<B> {
             };
         }
         for seat in seats.iter_mut() {
-            seat.report(&context.health, failed.as_ref());
+            seat.report(&work.context.health, failed.as_ref());
         }
         failed.map_or(Ok(()), Err)
     }
@@ -157,18 +157,10 @@ impl<B: Buses> Ina260<B> {
 
 impl<B: Buses> Source for Ina260<B> {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let Ina260 {
-            buses,
-            context,
-            seats,
-            total,
-        } = self;
-        let patience = seats.iter().map(Seat::patience).max();
-        let work = Work {
-            buses,
-            context,
-            deadline: Instant::now() + patience.unwrap_or(Duration::ZERO),
-        };
+        let total = self.total;
+        let patience = self.seats.iter().map(Seat::patience).max();
+        let deadline = Instant::now() + patience.unwrap_or(Duration::ZERO);
+        let (seats, work) = self.at_work(deadline);
         let mut sum = Some(0.0);
         let mut answered = false;
         let mut failed = None;
@@ -187,32 +179,22 @@ impl<B: Buses> Source for Ina260<B> {
                 sum = sum.zip(watts).map(|(sum, watts)| sum + watts);
             }
         }
-        if let (Some(total), Some(sum)) = (*total, sum) {
+        if let (Some(total), Some(sum)) = (total, sum) {
             out.set(total, sum);
         }
         // With nothing read at all, the first error is the source's.
         let failed = failed.filter(|_| !answered);
         for seat in seats.iter_mut() {
-            seat.report(&context.health, failed.as_ref());
+            seat.report(&work.context.health, failed.as_ref());
         }
         failed.map_or(Ok(()), Err)
     }
 
     fn rescan(&mut self) {
-        let Ina260 {
-            buses,
-            context,
-            seats,
-            ..
-        } = self;
-        let work = Work {
-            buses,
-            context,
-            deadline: Instant::now(),
-        };
+        let (seats, work) = self.at_work(Instant::now());
         for seat in seats {
-            seat.check(context.health.tape().now(), &work);
-            seat.report(&context.health, None);
+            seat.check(work.context.health.tape().now(), &work);
+            seat.report(&work.context.health, None);
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod answers;
 mod basic;
+mod channel;
 mod client;
 pub mod digest;
 pub mod gen1;

@@ -1,33 +1,10 @@
-//! From what a device said to what is exported.
+//! From what a device said to what is exported: its channels, and the board's total.
 
 use std::sync::Arc;
 
-use super::status::{Channel, Energy, CONDITIONS, MAX_CHANNELS};
-use crate::metrics::{common, Desc, Group, Rail, Readings, SeriesId};
-
-/// The counters are read in steps of their last digit, a milliwatt-hour, which is 3.6 J.
-const STEPS_PER_WATT_HOUR: f64 = 1000.0;
-const JOULES_PER_STEP: f64 = 3.6;
-/// What a counter never reaches: a terawatt-hour.
-const HIGHEST_WATT_HOURS: f64 = 1e12;
-
-/// Names for the energy of each of the last minutes: seed 001's, letter for letter.
-const MINUTES: [&str; 3] = [
-    "shelly_energy_minute_0_mwh",
-    "shelly_energy_minute_1_mwh",
-    "shelly_energy_minute_2_mwh",
-];
-const RETURNED_MINUTES: [&str; 3] = [
-    "shelly_energy_returned_minute_0_mwh",
-    "shelly_energy_returned_minute_1_mwh",
-    "shelly_energy_returned_minute_2_mwh",
-];
-const ERRORS: [&str; CONDITIONS.len()] = [
-    "shelly_error_overtemp",
-    "shelly_error_overpower",
-    "shelly_error_overvoltage",
-    "shelly_error_undervoltage",
-];
+use super::channel::{ChannelSeries, Place};
+use super::status::{Channel, MAX_CHANNELS};
+use crate::metrics::{common, Desc, Group, Readings, SeriesId};
 
 /// The series of one device.
 pub(super) struct DeviceSeries {
@@ -43,15 +20,6 @@ struct Total {
     watts: SeriesId,
     volts: SeriesId,
     amperes: SeriesId,
-}
-
-/// The series of one channel, each registered when it first has a value.
-struct ChannelSeries {
-    name: String,
-    rail: Option<Rail>,
-    /// The device counts this channel's energy: it is not integrated then, not even while the counter is missing.
-    counted: bool,
-    known: Vec<(&'static str, SeriesId)>,
 }
 
 impl DeviceSeries {
@@ -93,18 +61,13 @@ impl DeviceSeries {
             let place = self
                 .channels
                 .iter()
-                .position(|known| known.name == channel.name);
+                .position(|known| known.name() == channel.name);
             let place = match place {
                 Some(place) => place,
                 // A device that makes up names without end stops growing here.
                 None if self.channels.len() >= 2 * MAX_CHANNELS => continue,
                 None => {
-                    self.channels.push(ChannelSeries {
-                        name: channel.name.clone(),
-                        rail: None,
-                        counted: false,
-                        known: Vec::new(),
-                    });
+                    self.channels.push(ChannelSeries::new(&channel.name));
                     self.channels.len() - 1
                 }
             };
@@ -150,202 +113,6 @@ fn the_switch(channels: &[Channel], id: u32) -> Option<&Channel> {
             .iter()
             .find(|c| c.name == name && c.watts.is_some())
     })
-}
-
-/// Where a channel's values go.
-struct Place<'a> {
-    group: &'a Group,
-    device: &'a str,
-    out: &'a mut Readings,
-}
-
-impl ChannelSeries {
-    fn set(&mut self, at: &mut Place<'_>, channel: &Channel) {
-        self.set_power(at, channel);
-        let flag = |is: Option<bool>| is.map(f64::from);
-        for (name, help, value) in [
-            (
-                "shelly_power_total_watts",
-                "Active power of the channel, in watts.",
-                channel.watts,
-            ),
-            (
-                "shelly_power_voltage_volts",
-                "Voltage, in volts.",
-                channel.volts,
-            ),
-            (
-                "shelly_power_current_amps",
-                "Current, in amperes.",
-                channel.amperes,
-            ),
-            ("shelly_power_factor", "Power factor.", channel.power_factor),
-            (
-                "shelly_power_frequency_hz",
-                "Mains frequency, in hertz.",
-                channel.hertz,
-            ),
-            (
-                "shelly_power_switch_output",
-                "Whether the output is on: 1 or 0.",
-                flag(channel.output),
-            ),
-            (
-                "shelly_temperature_celsius",
-                "Temperature of the device, in degrees Celsius.",
-                channel.celsius,
-            ),
-            (
-                "shelly_temperature_fahrenheit",
-                "Temperature of the device, in degrees Fahrenheit.",
-                channel.fahrenheit,
-            ),
-            (
-                "shelly_errors_count",
-                "How many error conditions the device reports.",
-                channel.errors.map(|n| n as f64),
-            ),
-        ] {
-            self.shelly(at, name, help, value);
-        }
-        for (name, is) in ERRORS.into_iter().zip(channel.conditions) {
-            self.shelly(
-                at,
-                name,
-                "Whether the device reports this error: 1 or 0.",
-                flag(is),
-            );
-        }
-        self.set_energy(
-            at,
-            &channel.energy,
-            (
-                "shelly_energy_total_wh",
-                "shelly_energy_minute_timestamp",
-                MINUTES,
-            ),
-        );
-        self.set_energy(
-            at,
-            &channel.returned,
-            (
-                "shelly_energy_returned_total_wh",
-                "shelly_energy_returned_minute_timestamp",
-                RETURNED_MINUTES,
-            ),
-        );
-        let rail = self.rail_name(at.device);
-        for (desc, label, value) in [
-            (common::voltage_volts as fn() -> Desc, "rail", channel.volts),
-            (common::current_amperes, "rail", channel.amperes),
-            (common::temperature_celsius, "sensor", channel.celsius),
-        ] {
-            self.common(at, desc, (label, &rail), value);
-        }
-    }
-
-    /// `<device>/<channel>`, or the device alone.
-    fn rail_name(&self, device: &str) -> String {
-        match self.name.as_str() {
-            "" => device.to_string(),
-            name => format!("{device}/{name}"),
-        }
-    }
-
-    fn set_power(&mut self, at: &mut Place<'_>, channel: &Channel) {
-        let steps = channel.energy.total.and_then(steps);
-        if channel.watts.is_none() && steps.is_none() {
-            return;
-        }
-        let name = self.rail_name(at.device);
-        let rail = self.rail.get_or_insert_with(|| Rail::new(at.group, &name));
-        self.counted |= steps.is_some();
-        if let Some(steps) = steps {
-            // The mean power of a counter this coarse is worse than none.
-            let _ = rail.counted(at.out, steps, JOULES_PER_STEP);
-        }
-        match channel.watts {
-            Some(watts) if self.counted => rail.counted_at_watts(at.out, watts),
-            Some(watts) => rail.watts(at.out, watts),
-            None => {}
-        }
-    }
-
-    fn set_energy(
-        &mut self,
-        at: &mut Place<'_>,
-        energy: &Energy,
-        (total, timestamp, minutes): (&'static str, &'static str, [&'static str; 3]),
-    ) {
-        const TOTAL: &str = "Energy that the device counted, in watt-hours; it may begin anew when the device restarts.";
-        const MINUTE: &str =
-            "Energy of one of the last three full minutes, the latest being 0, in milliwatt-hours.";
-        const BEGAN: &str = "When the minute began that these three come before, in Unix seconds.";
-        self.shelly(at, total, TOTAL, energy.total);
-        self.shelly(at, timestamp, BEGAN, energy.minute_began);
-        for (name, value) in minutes.into_iter().zip(energy.minutes) {
-            self.shelly(at, name, MINUTE, value);
-        }
-    }
-
-    /// Sets a value under a name of seed 001's, with the labels `device` and `channel`.
-    fn shelly(
-        &mut self,
-        at: &mut Place<'_>,
-        name: &'static str,
-        help: &'static str,
-        value: Option<f64>,
-    ) {
-        let Some(value) = value else {
-            return;
-        };
-        let id = match self.known.iter().find(|(known, _)| *known == name) {
-            Some((_, id)) => *id,
-            None => {
-                let mut labels = vec![("device", at.device)];
-                if !self.name.is_empty() {
-                    labels.push(("channel", &self.name));
-                }
-                let id = at.group.series(&Desc::gauge(name, help), &labels);
-                self.known.push((name, id));
-                id
-            }
-        };
-        at.out.set(id, value);
-    }
-
-    /// Sets a value under a name that all meters share.
-    fn common(
-        &mut self,
-        at: &mut Place<'_>,
-        desc: fn() -> Desc,
-        (label, rail): (&'static str, &str),
-        value: Option<f64>,
-    ) {
-        let Some(value) = value else {
-            return;
-        };
-        let desc = desc();
-        let known = self.known.iter().find(|(known, _)| *known == desc.name);
-        let id = match (known, &desc.name) {
-            (Some((_, id)), _) => *id,
-            (None, name) => {
-                let labels = [("source", at.group.source.as_str()), (label, rail)];
-                let id = at.group.series(&desc, &labels);
-                if let std::borrow::Cow::Borrowed(name) = name {
-                    self.known.push((name, id));
-                }
-                id
-            }
-        };
-        at.out.set(id, value);
-    }
-}
-
-/// A counter's steps; `None` for what no counter shows.
-fn steps(watt_hours: f64) -> Option<u64> {
-    let possible = (0.0..=HIGHEST_WATT_HOURS).contains(&watt_hours);
-    possible.then(|| (watt_hours * STEPS_PER_WATT_HOUR).round() as u64)
 }
 
 #[cfg(test)]

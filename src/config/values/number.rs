@@ -1,0 +1,99 @@
+//! Numbers, each with its unit and its range.
+
+use std::time::Duration;
+
+use super::{refuse, Outcome};
+use crate::config::tree::Node;
+
+/// The shortest and the longest interval, in seconds.
+const INTERVAL: (f64, f64) = (0.001, 86_400.0);
+/// The highest voltage that a board is fed with, and more.
+const MOST_VOLTS: f64 = 1000.0;
+
+/// A number that is whole, and not beyond what a `T` holds.
+pub(in crate::config) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
+    match node {
+        Node::Int(value) => T::try_from(*value).ok(),
+        _ => None,
+    }
+}
+
+/// A number, whole or not. NaN is one, which is in no range.
+fn real(node: &Node) -> Option<f64> {
+    match node {
+        // Beyond 2^53 the float is inexact, and refused all the same.
+        Node::Int(value) => Some(*value as f64),
+        Node::Float(value) => Some(*value),
+        _ => None,
+    }
+}
+
+/// Seconds, whole or not.
+pub(in crate::config) fn seconds(node: &Node) -> Outcome<Duration> {
+    let Some(seconds) = real(node) else {
+        return refuse(node, "seconds as a number, such as 1 or 0.1");
+    };
+    if (INTERVAL.0..=INTERVAL.1).contains(&seconds) {
+        return Ok(Duration::from_secs_f64(seconds));
+    }
+    let (least, most) = INTERVAL;
+    refuse(node, &format!("seconds from {least} to {most}"))
+}
+
+/// How long something is kept, in seconds, whole or not; 0: not at all.
+pub(in crate::config) fn keep(node: &Node) -> Outcome<Duration> {
+    const MOST: f64 = 86_400.0;
+    match real(node).filter(|seconds| (0.0..=MOST).contains(seconds)) {
+        Some(seconds) => Ok(Duration::from_secs_f64(seconds)),
+        None => refuse(node, &format!("seconds from 0 to {MOST}, as a number")),
+    }
+}
+
+/// An amount of memory, in bytes.
+pub(in crate::config) fn bytes(node: &Node) -> Outcome<usize> {
+    const MOST: usize = 1 << 30;
+    match whole(node).filter(|bytes| *bytes <= MOST) {
+        Some(bytes) => Ok(bytes),
+        None => refuse(node, &format!("a whole number of bytes from 0 to {MOST}")),
+    }
+}
+
+/// A number of readings.
+pub(in crate::config) fn rows(node: &Node) -> Outcome<usize> {
+    match whole(node).filter(|rows| *rows > 0) {
+        Some(rows) => Ok(rows),
+        None => refuse(node, "a whole number from 1"),
+    }
+}
+
+/// A TCP port; 0 has the kernel choose one.
+pub(in crate::config) fn port(node: &Node) -> Outcome<u16> {
+    let wanted = "a port from 1 to 65535, or 0 for any free one";
+    whole(node).map_or_else(|| refuse(node, wanted), Ok)
+}
+
+/// A TCP port, or `off` for none.
+pub(in crate::config) fn port_or_off(node: &Node) -> Outcome<Option<u16>> {
+    match node {
+        Node::Bool(false) => Ok(None),
+        Node::Text(text) if text.eq_ignore_ascii_case("off") => Ok(None),
+        Node::Int(_) => port(node).map(Some),
+        _ => refuse(node, "a port from 1 to 65535, 0 for any free one, or off"),
+    }
+}
+
+/// Volts, whole or not.
+pub(in crate::config) fn volts(node: &Node) -> Outcome<f64> {
+    let Some(volts) = real(node) else {
+        return refuse(node, "volts as a number, such as 5 or 5.1");
+    };
+    if (MOST_VOLTS.recip()..=MOST_VOLTS).contains(&volts) {
+        return Ok(volts);
+    }
+    refuse(node, &format!("volts, up to {MOST_VOLTS}"))
+}
+
+/// A number that counts from 0.
+pub(in crate::config) fn index(node: &Node) -> Outcome<u32> {
+    whole(node).map_or_else(|| refuse(node, "a whole number from 0"), Ok)
+}
