@@ -8,6 +8,7 @@
 )]
 
 mod log;
+pub mod programs;
 mod temp_dir;
 mod wait;
 
