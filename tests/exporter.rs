@@ -204,9 +204,10 @@ fn a_reload_moves_a_port_and_keeps_the_other() {
 #[test]
 fn sigterm_and_sigint_end_it_within_a_second_children_gone() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        // A machine that has other things to do may be slow once, not each time.
-        let mut ends = (0..3).map(|_| time_to_end(signal));
-        assert!(ends.any(|took| took < Duration::from_secs(1)), "{signal}");
+        // A machine that has other things to do may be slow for a while, not for ever.
+        wait_until(&format!("{signal} ends it within a second"), || {
+            (time_to_end(signal) < Duration::from_secs(1)).then_some(())
+        });
     }
 }
 
