@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
+use support::free_port::FreePort;
 use support::{exporter, get, on_board, request, wait_until, Exporter, TempDir};
 
 /// A board with a battery and a thermal zone, in a directory that a test can change.
@@ -178,16 +179,12 @@ fn a_reload_moves_a_port_and_keeps_the_other() {
         .arg(config);
     let mut exporter = Exporter::start(&mut command);
     let (before, management) = (exporter.metrics, exporter.management);
-    // Bound to by asking for it once, and free again.
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = FreePort::new();
     board.write(
         "config.yaml",
         &format!(
             "device_type: generic\nlisten_address: 127.0.0.1\nport: {}\nreload_port: 0\n",
-            free.port()
+            free.number()
         ),
     );
     assert_eq!(
@@ -195,7 +192,7 @@ fn a_reload_moves_a_port_and_keeps_the_other() {
         "Config reload triggered\n"
     );
     exporter.wait_for_log("configuration reloaded");
-    exporter.metrics = free;
+    exporter.metrics = free.address();
     assert!(exporter.scrape().contains("exporter_build_info"));
     assert!(std::net::TcpStream::connect(before).is_err());
     assert_eq!(get(management, "/reload").status, 405);

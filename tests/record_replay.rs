@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use record_support::{of_board, replay, Studio};
 use shelly_support::{fixture, Auth, Plug};
+use support::free_port::FreePort;
 use support::{value, wait_until, with_registers};
 use udp_support::{after, Device, CHARGE};
 
@@ -259,8 +260,8 @@ fn datagrams_that_were_asked_for_replay_as_they_were() {
 #[test]
 fn datagrams_that_came_by_themselves_replay_without_a_port_being_opened() {
     let studio = Studio::new();
-    // A port that is free, for as long as nobody else takes it.
-    let port = Device::new().port();
+    let free = FreePort::new();
+    let port = free.number();
     let config = format!(
         "sources: [udp]\nlabels: false\nudp: {{enabled: true, mode: listen, port: {port}}}\n"
     );

@@ -6,6 +6,7 @@ mod udp_support;
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 
+use support::free_port::FreePort;
 use support::{get, wait_until};
 use udp_support::{
     after, asking, count, message, reading, wait_for_charge, wait_for_count, Device, CHARGE,
@@ -95,11 +96,12 @@ fn what_is_no_answer_is_counted_by_kind_and_changes_nothing() {
 
 #[test]
 fn only_the_device_that_was_asked_counts_by_address_and_port() {
-    let device = Device::new();
+    let port = FreePort::new();
+    let device = Device::at(port.address());
     let exporter = asking(&device);
     let from = device.is_asked();
     let other_port = Device::new();
-    let other_host = Device::at(SocketAddr::from(([127, 0, 0, 2], device.port())));
+    let other_host = Device::at(SocketAddr::from(([127, 0, 0, 2], port.number())));
     for stranger in [&other_port, &other_host] {
         stranger.says(from, &after(1, 5000.0));
         stranger.says(from, b"");
@@ -197,13 +199,13 @@ fn a_datagram_of_no_bytes_is_a_message_of_zeros() {
 
 #[test]
 fn a_device_may_come_late_go_and_come_back() {
-    let address = Device::new().address();
-    let settings = format!("host: localhost, port: {}, timeout: 0.1", address.port());
+    let port = FreePort::new();
+    let settings = format!("host: localhost, port: {}, timeout: 0.1", port.number());
     let exporter = reading(&settings);
     wait_for_count(&exporter, "lost", 2.0);
     let up = || exporter.value("exporter_source_up{source=\"udp\"}");
     for charge in [1.0, 2.0] {
-        let device = Device::at(address);
+        let device = Device::at(port.address());
         let so_far = count(&exporter, "accepted");
         while count(&exporter, "accepted") == so_far {
             device.answers(&after(charge as u64, charge * 1000.0));

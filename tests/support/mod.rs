@@ -7,6 +7,7 @@
     clippy::print_stderr
 )]
 
+pub mod free_port;
 mod log;
 pub mod programs;
 mod temp_dir;
