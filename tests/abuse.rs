@@ -30,11 +30,8 @@ impl Victim {
 
     fn of(exporter: Exporter) -> Victim {
         exporter.scrape();
-        let (threads, fds) = wait_until("it is at rest", || {
-            let now = (exporter.status("Threads"), exporter.open_fds());
-            std::thread::sleep(Duration::from_millis(100));
-            (now == (exporter.status("Threads"), exporter.open_fds())).then_some(now)
-        });
+        let (threads, fds) =
+            exporter.at_rest(|exporter| (exporter.status("Threads"), exporter.open_fds()));
         Victim {
             exporter,
             threads,

@@ -14,7 +14,8 @@ use std::time::Duration;
 use record_support::{of_board, replay, Studio};
 use shelly_support::{fixture, Auth, Plug};
 use support::free_port::FreePort;
-use support::{value, wait_until, with_registers};
+use support::registers::with_registers;
+use support::{value, wait_until};
 use udp_support::{after, Device, CHARGE};
 
 const CHIP: &str = "sys/devices/platform/i2c/i2c-1/1-0040/hwmon/hwmon0";
