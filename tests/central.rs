@@ -45,7 +45,7 @@ impl Board {
             .arg("--config")
             .arg(&self.file)
             .env("CONFIG_SERVER_URL", &self.url)
-            .env("CONFIG_TIMEOUT", "1");
+            .env("CONFIG_TIMEOUT", "60");
         command
     }
 
@@ -202,7 +202,7 @@ fn a_server_that_hangs_delays_the_start_and_no_more() {
         "interval: 9\n",
         &format!("http://{}", silent.local_addr().unwrap()),
     );
-    let mut exporter = board.start();
+    let mut exporter = Exporter::start(board.command().env("CONFIG_TIMEOUT", "1"));
     exporter.wait_for_log("no whole answer within 1 s");
     exporter.wait_for_log("fallback");
     assert_eq!(in_force(&exporter)["interval"], 9);
