@@ -145,7 +145,9 @@ fn after_a_time_out_it_asks_again_at_once_and_the_late_answer_does_not_count() {
     device.says(second, &after(2, 1000.0));
     assert_ne!(first, second, "a port of its own");
     assert!(count(&exporter, "lost") >= 1.0);
-    wait_for_charge(&exporter, 1.0);
+    device.answers_until("the charge is 1 As", &after(2, 1000.0), || {
+        exporter.value(CHARGE) == Some(1.0)
+    });
     wait_for_count(&exporter, "late", 1.0);
     assert!(exporter.log().contains("does not answer within 2 s"));
 }
@@ -206,12 +208,10 @@ fn a_device_may_come_late_go_and_come_back() {
     let up = || exporter.value("exporter_source_up{source=\"udp\"}");
     for charge in [1.0, 2.0] {
         let device = Device::at(port.address());
-        let so_far = count(&exporter, "accepted");
-        while count(&exporter, "accepted") == so_far {
-            device.answers(&after(charge as u64, charge * 1000.0));
-        }
-        wait_for_charge(&exporter, charge);
-        assert_eq!(up(), Some(1.0));
+        let answer = after(charge as u64, charge * 1000.0);
+        device.answers_until("it is up, with its charge", &answer, || {
+            up() == Some(1.0) && exporter.value(CHARGE) == Some(charge)
+        });
         drop(device);
         wait_until("its values are gone", || {
             exporter.value(CHARGE).is_none().then_some(())
@@ -335,12 +335,11 @@ fn a_flood_of_foreign_datagrams_is_survived() {
         wait_until("the request is given up", || {
             (count(&exporter, "lost") >= 1.0).then_some(())
         });
-        device.answers(&after(1, 1000.0));
-        let next = device.is_asked();
-        device.says(next, &after(1, 1000.0));
+        device.answers_until("the charge is 1 As", &after(1, 1000.0), || {
+            exporter.value(CHARGE) == Some(1.0)
+        });
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    wait_for_charge(&exporter, 1.0);
 }
 
 #[test]
@@ -351,7 +350,8 @@ fn it_stops_at_once_while_it_waits_for_an_answer() {
     let (status, took, log) = exporter.stop();
     assert!(status.success(), "{log}");
     assert!(!log.contains("does not end"), "{log}");
-    assert!(took.as_secs() < 10, "{took:?}");
+    // It waits a minute for its answer.
+    assert!(took.as_secs() < 30, "{took:?}");
 }
 
 fn listening_port(exporter: &mut support::Exporter) -> u16 {
