@@ -77,13 +77,14 @@ pub fn written(samples: usize) -> Answer {
     answer(204, &header, "")
 }
 
+type Heads = dyn Fn() -> String + Send;
 type Script = dyn FnMut(usize, &Request) -> Answer + Send;
 
 pub struct Receiver {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
-    /// Header lines of the answers to requests without samples.
-    heads: Arc<Mutex<String>>,
+    /// Makes the header lines of the answers to requests without samples.
+    heads: Arc<Mutex<Box<Heads>>>,
 }
 
 impl Receiver {
@@ -93,7 +94,7 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let requests = Arc::<Mutex<Vec<Request>>>::default();
         let script: Arc<Mutex<Box<Script>>> = Arc::new(Mutex::new(Box::new(script)));
-        let heads = Arc::<Mutex<String>>::default();
+        let heads: Arc<Mutex<Box<Heads>>> = Arc::new(Mutex::new(Box::new(String::new)));
         let (all, of_heads) = (Arc::clone(&requests), Arc::clone(&heads));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -110,8 +111,8 @@ impl Receiver {
     }
 
     /// What time it is there, for those who ask.
-    pub fn set_date(&self, date: &str) {
-        *self.heads.lock().unwrap() = format!("Date: {date}\r\n");
+    pub fn set_date(&self, date: impl Fn() -> String + Send + 'static) {
+        *self.heads.lock().unwrap() = Box::new(move || format!("Date: {}\r\n", date()));
     }
 
     /// Takes everything, of either generation.
@@ -153,7 +154,7 @@ fn serve(
     stream: TcpStream,
     script: &Mutex<Box<Script>>,
     all: &Mutex<Vec<Request>>,
-    heads: &Mutex<String>,
+    heads: &Mutex<Box<Heads>>,
 ) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
@@ -167,7 +168,7 @@ fn serve(
             };
             script(number, &request).0
         } else {
-            let head = heads.lock().unwrap();
+            let head = heads.lock().unwrap()();
             format!("HTTP/1.1 405 No\r\n{head}Content-Length: 0\r\n\r\n")
         };
         if answer.is_empty() || reader.get_mut().write_all(answer.as_bytes()).is_err() {
