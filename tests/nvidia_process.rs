@@ -282,7 +282,8 @@ fn one_that_ignores_requests_is_killed_with_its_children() {
     });
     let asked = Instant::now();
     drop(source);
-    assert!(asked.elapsed() < Duration::from_secs(5));
+    // Its child would go on for minutes.
+    assert!(asked.elapsed() < Duration::from_secs(30));
     nothing_is_left_of(group);
 }
 
