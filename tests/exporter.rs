@@ -404,7 +404,9 @@ fn a_command_line_that_makes_no_sense_is_refused() {
 
 #[test]
 fn the_demo_shows_moving_numbers_and_cleans_up() {
-    let exporter = Exporter::start(exporter().arg("demo"));
+    // A demo that is killed leaves its files behind, and process ids come again.
+    let place = TempDir::new();
+    let exporter = Exporter::start(exporter().arg("demo").env("TMPDIR", place.path()));
     let total = "power_total_watts{device_type=\"jetson_orin\",hostname=\"demo\"}";
     let first = wait_until("the total", || exporter.value(total));
     wait_until("it moves", || {
@@ -418,7 +420,8 @@ fn the_demo_shows_moving_numbers_and_cleans_up() {
             .collect::<Vec<_>>();
         (up.len() == 5 && up.iter().all(|line| line.ends_with(" 1"))).then_some(())
     });
-    let dir = std::env::temp_dir().join(format!("edge-metrics-demo-{}", exporter.child.id()));
+    let dir = format!("edge-metrics-demo-{}", exporter.child.id());
+    let dir = place.path().join(dir);
     assert!(dir.exists());
     let (status, _, _) = exporter.stop();
     assert!(status.success());
@@ -430,7 +433,9 @@ fn the_demo_shows_moving_numbers_and_cleans_up() {
 fn the_demo_takes_a_configuration() {
     let place = TempDir::new();
     let path = place.write("c.yaml", "hostname: mine\nsources: [rapl, tegrastats]\n");
-    let exporter = Exporter::start(exporter().arg("demo").arg("--config").arg(path));
+    let mut command = exporter();
+    command.arg("demo").arg("--config").arg(path);
+    let exporter = Exporter::start(command.env("TMPDIR", place.path()));
     let total = "power_total_watts{device_type=\"jetson_orin\",hostname=\"mine\"}";
     wait_until("the total", || exporter.value(total));
     assert!(!exporter.scrape().contains("source=\"hwmon\""));
