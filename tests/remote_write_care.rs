@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use edge_metrics_exporter::metrics::WallClock;
 use edge_metrics_exporter::sys::clock::{both, BootTime};
-use remote_write_support::{answer, status, Board, Receiver};
+use remote_write_support::{answer, status, Answer, Board, Receiver};
 use support::wait_until;
 
 mod bad_samples {
@@ -206,6 +206,28 @@ mod clocks {
         assert!((7_190_000..7_210_000).contains(&skew), "{skew}");
         std::thread::sleep(Duration::from_millis(200));
         assert!(receiver.requests().is_empty());
+    }
+
+    /// As nginx does with 444 for paths that it does not know.
+    #[test]
+    fn a_receiver_that_cuts_off_who_asks_for_its_clock_has_no_say() {
+        let receiver = Receiver::willing();
+        receiver.set_curt();
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+    }
+
+    /// As a balancer does whose receiver is away: when it is back, its clock counts.
+    #[test]
+    fn a_receiver_that_cuts_off_everybody_is_asked_again() {
+        let receiver = Receiver::new(|_, _| Answer(String::new()));
+        receiver.set_curt();
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        receiver.wait_for(2);
+        receiver.set_date("Sat, 21 Nov 2020 00:00:00 GMT");
+        wait_until("it is held", || board.numbers().held.then_some(()));
     }
 
     #[test]
