@@ -271,6 +271,29 @@ mod handing_over {
         });
     }
 
+    /// A request that fails at the end is sent again while there is time.
+    #[test]
+    fn the_end_tries_again() {
+        let receiver = Receiver::new(|n, _| status(if n < 3 { 503 } else { 204 }));
+        let queue = "    queue_config: {batch_send_deadline: 1h}\n";
+        let mut board = Board::new(&receiver, queue);
+        board.publish(&[("x", 1.0)]);
+        let stats = Arc::clone(board.sender().stats());
+        board.finish();
+        assert_eq!(stats.numbers().sent, 2, "the sample and its mark");
+    }
+
+    /// It has an end when the receiver asks for more time than there is.
+    #[test]
+    fn the_end_does_not_wait_longer_than_it_may() {
+        let receiver = Receiver::new(|_, _| answer(503, "Retry-After: 3600\r\n", ""));
+        let queue = "    queue_config: {batch_send_deadline: 1h}\n";
+        let mut board = Board::new(&receiver, queue);
+        board.publish(&[("x", 1.0)]);
+        board.finish();
+        assert_eq!(receiver.requests().len(), 1);
+    }
+
     /// The end does not wait for a receiver that never answers.
     #[test]
     fn a_silent_receiver_does_not_hold_up_the_end() {

@@ -276,10 +276,14 @@ impl Delivery {
     fn pause(&self, span: Duration) -> Result<(), Ending> {
         // While nothing can be sent, what waits grows.
         self.note();
-        match self.farewell {
-            Some(deadline) => Err(Ending::Finish(deadline)),
-            None => self.control.wait(span),
+        let Some(deadline) = self.farewell else {
+            return self.control.wait(span);
+        };
+        if deadline.saturating_duration_since(Instant::now()) <= span {
+            return Err(Ending::Finish(deadline));
         }
+        std::thread::sleep(span);
+        Ok(())
     }
 
     /// Says what waits, and what was lost.
