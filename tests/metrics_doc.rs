@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use edge_metrics_exporter::sources::METERS;
 use shelly_support::{fixture, Auth, Plug};
 use support::{exporter, get, on_board, wait_until, Exporter, TempDir, PATIENCE};
 
@@ -353,4 +354,20 @@ fn the_metrics_are_those_of_the_document() {
         only_in(&text, &expected),
         only_in(&expected, &text)
     );
+}
+
+/// It says which source's total is the board's.
+#[test]
+fn the_table_in_the_readme_is_in_the_order_of_preference() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let rows = readme
+        .lines()
+        .skip_while(|l| !l.starts_with("| device | source |"));
+    let rows = rows.skip(2).take_while(|l| l.starts_with('|'));
+    let shown: Vec<_> = rows
+        .map(|row| row.split('|').nth(2).unwrap().trim().trim_matches('`'))
+        .collect();
+    let meters: Vec<_> = METERS.iter().map(|meter| meter.name).collect();
+    assert_eq!(shown, meters);
 }
