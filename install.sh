@@ -4,6 +4,7 @@
 # It asks before it changes anything; with --yes it takes what is suggested. A configuration that is there is kept;
 # else ./config.yaml is taken, else the template with every default. Run it again to upgrade.
 set -eu
+from=$PWD
 cd "$(dirname "$0")"
 
 name=edge-metrics-exporter
@@ -18,7 +19,10 @@ while [ $# -gt 0 ]; do
     --no-start) start=no ;;
     --binary)
         shift
-        binary=${1:?--binary wants a file}
+        case ${1:?--binary wants a file} in
+        /*) binary=$1 ;;
+        *) binary=$from/$1 ;;
+        esac
         ;;
     *)
         sed -n '2s/^# //p' "$0" >&2
@@ -27,6 +31,11 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+if [ -n "${DESTDIR:-}" ]; then
+    echo "This installs on the machine it runs on, with a user and a service. For a package: make install DESTDIR=$DESTDIR" >&2
+    exit 2
+fi
 
 say() { echo "== $*"; }
 
@@ -50,6 +59,7 @@ as_root() {
 find_binary() {
     case $(uname -m) in
     armv7l | armv8l) arch=armv7 ;;
+    armv6l) arch=arm ;;
     *) arch=$(uname -m) ;;
     esac
     for binary in "dist/$name-$arch" "target/release/$name"; do
@@ -73,7 +83,11 @@ else
 fi
 
 [ -n "$binary" ] || find_binary
-say "This is $("$binary" --version), for $init. What this board has:"
+version=$("$binary" --version) || {
+    echo "$binary does not run here ($(uname -m)): is it of another architecture? --binary names another file." >&2
+    exit 1
+}
+say "This is $version, for $init. What this board has:"
 "$binary" doctor || true
 
 if ! ask "Install to $prefix/bin, with a service?"; then

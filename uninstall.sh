@@ -5,6 +5,11 @@
 set -eu
 cd "$(dirname "$0")"
 
+if [ -n "${DESTDIR:-}" ]; then
+    echo "This is for the machine it runs on. For a package: make uninstall DESTDIR=$DESTDIR" >&2
+    exit 2
+fi
+
 name=edge-metrics-exporter
 prefix=${PREFIX:-/usr/local}
 yes=no
@@ -60,6 +65,8 @@ if [ "$init" = systemd ]; then
     as_root systemctl reset-failed $name 2>/dev/null || true
 fi
 
+# What somebody put there stays.
+as_root rmdir /var/lib/$name 2>/dev/null || true
 if [ "$purge" = yes ]; then
     as_root rm -rf /etc/$name /etc/default/$name /etc/conf.d/$name /var/lib/$name
     if command -v userdel >/dev/null; then

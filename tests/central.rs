@@ -236,6 +236,15 @@ fn a_board_that_the_server_does_not_know_registers_itself() {
         let target = format!("127.0.0.1:{}", exporter.metrics.port());
         (central.json("/sd")[0]["targets"][0] == target).then_some(())
     });
+    // As what it found itself to be, which is what its metrics are labelled with.
+    let list: Value =
+        serde_json::from_slice(&get(exporter.management, "/metrics/list").body).unwrap();
+    assert!(
+        config["device_type"] == "auto" && list["device_type"] != "auto",
+        "{config} {list}"
+    );
+    let label = &central.json("/sd")[0]["labels"]["device_type"];
+    assert_eq!(label, &list["device_type"]);
     // A server that lost everything is given it again.
     central.send("PATCH", "/config/edge-07", r#"{"interval":0.5}"#);
     wait_until("the change is in force", || {

@@ -155,6 +155,18 @@ fn the_template_is_the_defaults() {
     assert_eq!(config, Config::default());
 }
 
+/// What follows an example on its line would be taken for a part of it.
+#[test]
+fn the_templates_examples_stand_alone() {
+    for line in template().lines() {
+        let example = line.trim_start().strip_prefix('#').unwrap_or("");
+        assert!(
+            example.starts_with(' ') || !example.contains("  # "),
+            "{line}"
+        );
+    }
+}
+
 /// The commented examples count too: a line that begins with `#`, but with no space after it, is a setting.
 #[test]
 fn the_template_shows_every_key_and_no_other() {

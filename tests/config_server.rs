@@ -4,6 +4,9 @@
 mod config_server_support;
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
 use config_server_support::{body, command, Board, Central};
 use edge_metrics_exporter::http::Response;
 use serde_json::{json, Value};
@@ -545,6 +548,41 @@ fn boards_are_told_to_reload_and_each_outcome_is_told() {
     );
 }
 
+/// A board that was told to reload too often is there all the same, and hears of the last change as of all others.
+#[test]
+fn a_board_that_is_told_too_often_is_told_again() {
+    let dir = TempDir::new();
+    let central = Central::start(dir.path());
+    let busy = Arc::new(AtomicBool::new(true));
+    let is_busy = Arc::clone(&busy);
+    let board = Board::new(move || match is_busy.load(Ordering::SeqCst) {
+        true => Response::error(429, "Too Many Requests", "later").with_header("Retry-After", "1"),
+        false => Response::text(200, ""),
+    });
+    let change = |interval: u32| {
+        let config = json!({
+            "device_type": "generic", "ip_address": "127.0.0.1", "reload_port": board.port(), "interval": interval,
+        });
+        body(&central.send("PUT", "/config/busy", &config.to_string()))
+    };
+    change(1);
+    let one = central.send("POST", "/devices/busy/reload", "");
+    assert_eq!(one.status, 503);
+    assert!(one.text().contains("429"), "{}", one.text());
+    assert_eq!(central.device("busy")["status"], "unknown");
+    // More changes than calls that may be under way at once.
+    for interval in 2..50 {
+        assert_eq!(change(interval)["reload_triggered"], true, "{interval}");
+    }
+    busy.store(false, Ordering::SeqCst);
+    wait_until("the board is told", || {
+        let metrics = central.get("/metrics").text();
+        let name = "config_server_reloads_total{result=\"success\"}";
+        support::value(&metrics, name).filter(|told| *told > 0.0)
+    });
+    assert_eq!(central.device("busy")["status"], "unknown");
+}
+
 #[test]
 fn prometheus_finds_every_board() {
     let dir = TempDir::new();
@@ -659,6 +697,17 @@ fn prometheus_finds_every_board() {
         (&json!("healthy"), &Value::Null)
     );
     assert!(device["last_seen"].as_str().unwrap().ends_with('Z'));
+    // One that has TLS is scraped and shown by it, until it has none any more.
+    let tls = [&board("31000 31001")[..], &[("Exporter-Scheme", "https")]].concat();
+    for (headers, shown, label) in [
+        (&tls[..], "https", json!("https")),
+        (&board("31000 31001"), "http", Value::Null),
+    ] {
+        central.send_with("GET", "/config/asks", headers, b"");
+        assert_eq!(central.device("asks")["scheme"], shown);
+        let listed = central.json("/sd");
+        assert_eq!(listed[0]["labels"]["__scheme__"], label, "{listed}");
+    }
     // Whoever may change nothing does not say where a board is either.
     let proxied = [&board("666 666")[..], &[("X-Forwarded-For", "10.6.6.6")]].concat();
     assert_eq!(

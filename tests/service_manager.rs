@@ -3,11 +3,14 @@
 
 mod support;
 
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
-use support::{exporter, on_board, Exporter, TempDir, PATIENCE};
+use support::{exporter, get, on_board, Exporter, TempDir, PATIENCE};
 
 struct Manager(UnixDatagram);
 
@@ -68,4 +71,34 @@ fn a_service_manager_is_told_of_start_reload_and_end() {
     kill(pid, Signal::SIGTERM).unwrap();
     assert_eq!(manager.hears(), "STOPPING=1\nSTATUS=stopping");
     assert!(exporter.child.wait().unwrap().success());
+}
+
+/// systemd hands sockets over in the order of their units, which is that of nobody's choice.
+#[test]
+fn sockets_that_are_handed_over_go_by_their_names() {
+    let board = TempDir::new();
+    let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [management, metrics] = sockets
+        .each_ref()
+        .map(|socket| socket.local_addr().unwrap());
+    let [first, second] = sockets.map(|socket| Stdio::from(OwnedFd::from(socket)));
+
+    let mut run = exporter();
+    on_board(&mut run, board.path());
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 4<&1 </dev/null >&2; LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    command.args(["-c", script]).arg(run.get_program());
+    command.args(run.get_args());
+    command
+        .env_remove("LOCAL_CONFIG_PATH")
+        .env("LISTEN_FDS", "2");
+    command.env("LISTEN_FDNAMES", "management:metrics");
+    command.stdin(first).stdout(second).stderr(Stdio::piped());
+    let mut exporter = Exporter::start(&mut command);
+    assert_eq!(exporter.address("metrics"), metrics);
+    assert_eq!(exporter.address("management"), management);
+    assert_eq!(get(metrics, "/metrics").status, 200);
+    assert_eq!(get(management, "/metrics/list").status, 200);
+    let (status, _, log) = exporter.stop();
+    assert!(status.success(), "{log}");
 }

@@ -6,7 +6,7 @@ mod udp_support;
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 
-use support::wait_until;
+use support::{get, wait_until};
 use udp_support::{
     after, asking, count, message, reading, wait_for_charge, wait_for_count, Device, CHARGE,
     CURRENT, LOCALHOST,
@@ -44,6 +44,19 @@ fn nothing_is_exported_before_the_device_has_answered() {
     );
     for kind in ["accepted", "lost", "late", "foreign"] {
         assert_eq!(count(&exporter, kind), 0.0, "{kind}");
+    }
+}
+
+#[test]
+fn a_device_that_was_never_heard_is_not_about_to_start() {
+    let silent = Device::new();
+    let asked = format!("host: 127.0.0.1, port: {}, timeout: 0.2", silent.port());
+    for settings in [&*asked, "mode: listen, port: 0, timeout: 0.2"] {
+        let exporter = reading(settings);
+        wait_until("it is called degraded", || {
+            let health = get(exporter.management, "/health").text();
+            health.contains("\"status\": \"degraded\"").then_some(())
+        });
     }
 }
 

@@ -17,6 +17,10 @@ fuzz_target!(|bytes: &[u8]| {
             }
             let swapped = etcd_json::parse_swap(rest);
             assert!(swapped != Ok(true) || rest.windows(4).any(|w| w == b"true"));
+            if let Ok(token) = etcd_json::parse_token(rest) {
+                // It goes into a header.
+                assert!(!token.reveal().contains(['\r', '\n', ' ']));
+            }
             let said = etcd_json::parse_error(rest);
             assert!(said.chars().count() <= 200 && !said.contains('\n'));
         }
@@ -74,10 +78,16 @@ fn tags(text: &str) {
 /// What was heard and is said again is heard the same.
 fn report(text: &str) {
     let mut lines = text.split('\n');
-    let headers: Vec<_> = ["Exporter-Version", "Exporter-Ports", "Exporter-Refused"]
-        .into_iter()
-        .filter_map(|name| Some((name, lines.next()?)))
-        .collect();
+    let headers: Vec<_> = [
+        "Exporter-Version",
+        "Exporter-Ports",
+        "Exporter-Refused",
+        "Exporter-Scheme",
+        "Exporter-Device-Type",
+    ]
+    .into_iter()
+    .filter_map(|name| Some((name, lines.next()?)))
+    .collect();
     let find = |name: &str| {
         headers
             .iter()

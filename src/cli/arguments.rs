@@ -19,7 +19,8 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter record DIR [--for SECONDS] [OPTIONS]
        edge-metrics-exporter [run] --replay DIR [--replay.at-once] [OPTIONS]
 {usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
-       edge-metrics-exporter config-server [--store DIR|etcd://HOST:PORT/PREFIX] [OPTIONS]
+       edge-metrics-exporter config-server [--store DIR|etcd://HOST:PORT/PREFIX] [--boards.http.config.file FILE]
+                             [--store.http.config.file FILE] [OPTIONS]
        edge-metrics-exporter collect [--prometheus.url URL] [--interval SECONDS] [--namespace NAME] [OPTIONS]
 
   run (the default)      meters to http://localhost:9100/metrics
@@ -38,7 +39,10 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
   config-server          holds the configurations of all boards, and lists them for Prometheus:
                          http://localhost:8080/devices, /sd; --store says where they are kept
                          (/var/lib/edge-metrics-exporter/devices); --management.allow-remote has
-                         changes taken from everybody, rather than by users or tokens
+                         changes taken from everybody, rather than by users or tokens;
+                         --boards.http.config.file FILE says how boards are called that ask for
+                         a login or have TLS (basic_auth, authorization, tls_config, as Prometheus
+                         has them), --store.http.config.file FILE the same of an etcd (etcds:// by TLS)
   collect                energy of nodes and pods out of Prometheus, as CSV and as a stream:
                          http://localhost:8000/nodes, ws://localhost:8000/metrics; the flags count
                          more than PROMETHEUSSERVER, UPDATE_INTERVAL and NAMESPACE
@@ -166,10 +170,23 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 (Role::Doctor { write, .. }, _) => *write = Some(parser.value()?.into()),
                 _ => return Err(format!("--{option} goes with doctor").into()),
             },
-            Long(option @ ("store" | "management.allow-remote")) => {
-                match (&mut arguments.role, option) {
+            Long(
+                option @ ("store"
+                | "store.http.config.file"
+                | "boards.http.config.file"
+                | "management.allow-remote"),
+            ) => {
+                // Told apart before the parser goes on, since it lends the name.
+                let option = option.to_string();
+                match (&mut arguments.role, option.as_str()) {
                     (Role::ConfigServer(options), "store") => {
                         options.store = Some(parser.value()?.string()?);
+                    }
+                    (Role::ConfigServer(options), "store.http.config.file") => {
+                        options.store_http = Some(parser.value()?.into());
+                    }
+                    (Role::ConfigServer(options), "boards.http.config.file") => {
+                        options.boards_http = Some(parser.value()?.into());
                     }
                     (Role::ConfigServer(options), _) => options.allow_remote = true,
                     _ => return Err(format!("--{option} goes with config-server").into()),

@@ -60,7 +60,7 @@ pub fn handler(desk: Desk) -> Arc<Handler> {
             "/metrics" | "/metrics/nodes" => desk.stream(request, Kind::Nodes),
             "/metrics/pods" => desk.stream(request, Kind::Pods),
             "/metrics/self" => {
-                let format = negotiate(request.header("Accept"));
+                let format = negotiate(request.header_list("Accept").as_deref());
                 let body = desk.own.render(&desk, format);
                 Response::new(200, format.content_type(), body).with_header("Vary", "Accept")
             }

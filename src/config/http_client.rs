@@ -1,11 +1,18 @@
 //! How a server is asked, under Prometheus's own names: `basic_auth`, `authorization`, `headers`, `tls_config` and what
 //! there is about proxies. Any section that has a `url` takes them.
 
+use std::path::Path;
+
+use super::diagnose::{Diagnostic, Origin};
+use super::keys::Keys;
+use super::load;
 use super::secret::Secret;
-use super::section::{Problem, Section};
-use super::tree::Node;
+use super::section::{read_as, Problem, Section};
+use super::text_of;
+use super::tree::{self, Node};
 use super::values::{self, Outcome, Refusal};
 use crate::http::client::{check_proxy, check_url, Authorization, BasicAuth, Given, Settings};
+use crate::sources::reason;
 
 /// Headers that are not a user's to set: those of the connection and of the body, and those that have keys of their own.
 const RESERVED: [&str; 17] = [
@@ -27,6 +34,51 @@ const RESERVED: [&str; 17] = [
     "www-authenticate",
     "x-prometheus-remote-write-version",
 ];
+
+/// Reads a file that has these keys and no others, as Prometheus's tools take one (`--http.config.file`). Paths in it are
+/// relative to where it lies. The error is for people.
+pub fn load_settings(path: &Path) -> Result<Settings, String> {
+    let origin = Origin::File(path.to_owned());
+    let bytes = load::read(path).map_err(|error| match error {
+        load::Error::Read { source, .. } => {
+            format!("cannot read {}: {}", path.display(), reason(&source))
+        }
+        other => other.to_string(),
+    })?;
+    let parse = || -> Result<Settings, Diagnostic> {
+        let text = text_of(&bytes)?;
+        let root = tree::build(text)?;
+        let mut settings = Settings::default();
+        read_as(&root, &mut Keys::default(), |top| {
+            read(top, &mut settings)?;
+            top.refuse_others()
+        })
+        .map_err(|problem| problem.locate(text))?;
+        Ok(settings)
+    };
+    let mut settings = parse().map_err(|error| error.with(&origin).to_string())?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let tls = &mut settings.tls;
+    let mut files: Vec<_> = [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file]
+        .into_iter()
+        .flatten()
+        .collect();
+    let logins = [
+        settings
+            .basic_auth
+            .as_mut()
+            .map(|login| &mut login.password),
+        settings
+            .authorization
+            .as_mut()
+            .map(|login| &mut login.credentials),
+    ];
+    files.extend(logins.into_iter().flatten().filter_map(Given::file));
+    for file in files {
+        *file = directory.join(&file);
+    }
+    Ok(settings)
+}
 
 /// Reads the keys.
 pub(super) fn read(section: &mut Section<'_, '_>, settings: &mut Settings) -> Result<(), Problem> {
@@ -224,4 +276,47 @@ pub(super) fn url(node: &Node) -> Outcome<String> {
         ));
     }
     Ok(text.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_says_how_a_server_is_asked() {
+        let directory = std::env::temp_dir().join(format!("eme-http-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("http.yml");
+        let load = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            load_settings(&path)
+        };
+        assert_eq!(load(""), Ok(Settings::default()));
+        let settings = load(
+            "basic_auth: {username: edge, password_file: password}\ntls_config: {ca_file: /etc/ca.pem}\n",
+        )
+        .unwrap();
+        let login = settings.basic_auth.unwrap();
+        assert_eq!(login.password, Given::File(directory.join("password")));
+        assert_eq!(settings.tls.ca_file.unwrap(), Path::new("/etc/ca.pem"));
+        for (wrong, place, words) in [
+            ("basic_auht: {}\n", ":1:1: ", "basic_auht"),
+            ("\ntls_config: {ca: x}\n", ":2:", "write it to a file"),
+            ("- x\n", "", "settings"),
+            ("a: [\n", "", ""),
+        ] {
+            let error = load(wrong).unwrap_err();
+            let start = format!("{}{place}", path.display());
+            assert!(
+                error.starts_with(&start) && error.contains(words),
+                "{error}"
+            );
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+        let gone = load_settings(&path).unwrap_err();
+        assert!(
+            gone.starts_with("cannot read /") && !gone.contains("config.yaml"),
+            "{gone}"
+        );
+    }
 }

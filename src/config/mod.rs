@@ -48,6 +48,7 @@ pub use configuration::Configuration;
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
 pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
+pub use http_client::load_settings;
 pub(crate) use load::read as read_file;
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{

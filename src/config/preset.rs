@@ -120,12 +120,12 @@ impl Preset {
             merge(&mut root, over);
         }
         let settings = head.settings(given);
-        if !head
-            .required
-            .iter()
-            .all(|key| settings.iter().any(|s| s.key == *key))
-        {
-            return Err(head.missing);
+        let is_given = |key: &str| settings.iter().any(|s| s.key == key);
+        if let Some(key) = head.required.iter().find(|key| !is_given(key)) {
+            return Err(match given.arguments.is_empty() && given.flags.is_empty() {
+                true => head.missing,
+                false => format!("`{key}` is missing: {} {}", self.name, head.usage),
+            });
         }
         settings::apply(&settings, &mut root);
         let reading = read::read(&root)

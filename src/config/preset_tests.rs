@@ -73,6 +73,22 @@ fn what_is_wrong_is_said_of_what_said_it() {
         missing,
         "ENVs 'DEVICE_UDP_IP' and 'DEVICE_UDP_PORT' must be set when no arguments are given."
     );
+    let half = [
+        Given {
+            arguments: vec!["192.0.2.1".into()],
+            ..Given::default()
+        },
+        Given {
+            flags: pairs(&[("device-ip", "192.0.2.1")]),
+            ..Given::default()
+        },
+    ];
+    for given in half {
+        assert_eq!(
+            load("power-exporter", &given).unwrap_err(),
+            "`udp.port` is missing: power-exporter <UDP_IP> <UDP_PORT>"
+        );
+    }
     let given = Given {
         flags: pairs(&[("device-ip", "192.0.2.1"), ("device-port", "x")]),
         ..Given::default()

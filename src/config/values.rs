@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::diagnose::nearest;
+use super::diagnose::{nearest, quoted};
 use super::model::{RaplInterface, RaplUnit, Switch, UdpMode, DEVICE_TYPES};
 use super::secret::Secret;
 use super::tree::Node;
@@ -224,12 +224,19 @@ pub(super) fn list<T>(
         .collect()
 }
 
-/// Names of rails.
+/// Names of rails, each once: they are added up.
 pub(super) fn rails(node: &Node) -> Outcome<Vec<String>> {
-    let wanted = "a list of names of rails, such as [vin, vbus]";
-    list(node, wanted, MAX_ITEMS, |item| {
+    let wanted = "a list of what the label `rail` says, such as [ina226-1-0040:power1]";
+    let rails = list(node, wanted, MAX_ITEMS, |item| {
         text(item, "the name of a rail").map(str::to_owned)
-    })
+    })?;
+    for (i, rail) in rails.iter().enumerate() {
+        if rails[..i].contains(rail) {
+            let message = format!("is {} a second time: remove one of the two", quoted(rail));
+            return Err(Refusal::new(message).at(i));
+        }
+    }
+    Ok(rails)
 }
 
 /// Names of hosts.

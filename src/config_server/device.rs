@@ -1,7 +1,9 @@
 //! One device of the fleet: its configuration, and what is known of the board.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::device_id::DeviceId;
 use super::fleet::{Fleet, State};
@@ -10,6 +12,11 @@ use crate::config::{Config, Document, Rejection};
 
 /// The key by which a device is registered with an address. It is the server's, and no part of the configuration.
 pub(super) const ADDRESS: &str = "ip_address";
+
+/// A board that polls is silent when it has missed so many polls, and after that for so long as it takes another server's
+/// note of it to come, and the board to try again where it found nobody.
+const MISSED: u32 = 3;
+const SLACK: Duration = Duration::from_secs(120);
 
 /// A configuration as it is kept, taken apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +65,8 @@ pub(super) struct Device {
     /// What is kept of it; or why that is none.
     pub(super) kept: Result<Kept, String>,
     pub(super) state: State,
+    /// How long nothing has been heard of it.
+    pub(super) quiet: Duration,
 }
 
 /// Where the host of a device is from.
@@ -88,13 +97,17 @@ impl Device {
         let notes = store.notes()?;
         let ids: HashSet<_> = listed.iter().map(|(id, _)| id.clone()).collect();
         let mut states = fleet.states(&ids, notes);
-        let device = |(id, stored): (DeviceId, Result<Stored, Failure>)| Device {
-            kept: match stored {
-                Ok(stored) => take_apart(&stored),
-                Err(error) => Err(error.to_string()),
-            },
-            state: states.remove(&id).unwrap_or_default(),
-            id,
+        let device = |(id, stored): (DeviceId, Result<Stored, Failure>)| {
+            let state = states.remove(&id).unwrap_or_default();
+            Device {
+                kept: match stored {
+                    Ok(stored) => take_apart(&stored),
+                    Err(error) => Err(error.to_string()),
+                },
+                quiet: fleet.quiet(&state),
+                state,
+                id,
+            }
         };
         Ok(listed.into_iter().map(device).collect())
     }
@@ -120,6 +133,14 @@ impl Device {
         }
     }
 
+    /// `https` if it says that it is reached so, else `http`.
+    pub(super) fn scheme(&self) -> &'static str {
+        match self.state.seen.as_ref().is_some_and(|seen| seen.report.tls) {
+            true => "https",
+            false => "http",
+        }
+    }
+
     /// The port of its metrics: the one that it says, else the one of its configuration.
     pub(super) fn port(&self) -> Option<u16> {
         let said = self.state.seen.as_ref().and_then(|seen| seen.report.ports);
@@ -138,10 +159,17 @@ impl Device {
         self.kept.as_ref().ok().map(|kept| &kept.config)
     }
 
-    /// What board it is.
+    /// What board it is: as the configuration says, or where that leaves it to the board, as the board found.
     pub(super) fn device_type(&self) -> &str {
-        self.config()
-            .map_or("unknown", |config| &config.device_type)
+        let configured = self
+            .config()
+            .map_or("unknown", |config| &config.device_type);
+        let seen = self.state.seen.as_ref();
+        let found = seen.and_then(|seen| seen.report.device_type.as_deref());
+        match (configured, found) {
+            ("auto", Some(found)) => found,
+            _ => configured,
+        }
     }
 
     /// The `hostname` label of its metrics.
@@ -150,18 +178,34 @@ impl Device {
         own.unwrap_or(self.id.as_str())
     }
 
+    /// Why it counts as silent though nobody has called it in vain: it is to ask every so often, and has not.
+    fn overdue(&self) -> Option<String> {
+        let every = self.config()?.config_poll?;
+        let late = self.quiet > every.saturating_mul(MISSED) + SLACK;
+        let seconds = (self.quiet.as_secs(), every.as_secs_f64());
+        (late && self.state.seen.is_some()).then(|| {
+            format!(
+                "it has not asked for {} s, though it is to every {} s (`config_poll`)",
+                seconds.0, seconds.1
+            )
+        })
+    }
+
     /// How it is, in the words of edge-metrics-server, and why.
-    pub(super) fn status(&self) -> (&'static str, Option<&str>) {
+    pub(super) fn status(&self) -> (&'static str, Option<Cow<'_, str>>) {
         let State { seen, unreachable } = &self.state;
         let refused = seen
             .as_ref()
             .and_then(|seen| seen.report.refused.as_deref());
         match (&self.kept, unreachable, refused, seen) {
-            (Err(why), ..) => ("unhealthy", Some(why)),
-            (_, Some(why), ..) => ("unreachable", Some(why)),
-            (_, _, Some(why), _) => ("unhealthy", Some(why)),
-            (_, _, _, Some(_)) => ("healthy", None),
-            _ => ("unknown", None),
+            (Err(why), ..) => ("unhealthy", Some(why.into())),
+            (_, Some(why), ..) => ("unreachable", Some(why.into())),
+            (_, _, refused, seen) => match (self.overdue(), refused, seen) {
+                (Some(why), ..) => ("unreachable", Some(why.into())),
+                (_, Some(why), _) => ("unhealthy", Some(why.into())),
+                (_, _, Some(_)) => ("healthy", None),
+                _ => ("unknown", None),
+            },
         }
     }
 }
@@ -184,6 +228,7 @@ mod tests {
                 seen,
                 unreachable: None,
             },
+            quiet: Duration::ZERO,
         }
     }
 
@@ -191,6 +236,8 @@ mod tests {
         let report = Report {
             version: "1".into(),
             ports,
+            tls: false,
+            device_type: Some("jetson_orin".into()),
             refused: None,
         };
         Some(Seen {
@@ -217,6 +264,13 @@ mod tests {
         assert_eq!(heard.host(), ("fd00::7".into(), HostFrom::Seen));
         assert_eq!(heard.authority(1), "[fd00::7]:1");
         assert_eq!((heard.port(), heard.reload_port()), (Some(31000), None));
+        // What it is itself, unless somebody says otherwise.
+        assert_eq!(heard.device_type(), "jetson_orin");
+        assert_eq!(
+            device("device_type: shelly\n", seen(None)).device_type(),
+            "shelly"
+        );
+        assert_eq!(device("", None).device_type(), "auto");
         let unheard = device("port: 0\nreload_port: off\n", None);
         assert_eq!(unheard.host(), ("edge-01".into(), HostFrom::Name));
         assert_eq!((unheard.port(), unheard.reload_port()), (None, None));
@@ -229,10 +283,37 @@ mod tests {
         let broken = device("ip_address: 10.0.0.7\ninterval: fast\n", seen(None));
         let (status, why) = broken.status();
         assert_eq!(status, "unhealthy");
-        assert!(why.unwrap().starts_with("line 2, column 11: "), "{why:?}");
+        let why = why.unwrap();
+        assert!(why.starts_with("line 2, column 11: "), "{why}");
         let mut gone = device("", seen(None));
         gone.state.unreachable = Some("connection refused".into());
-        assert_eq!(gone.status(), ("unreachable", Some("connection refused")));
+        assert_eq!(
+            gone.status(),
+            ("unreachable", Some("connection refused".into()))
+        );
         assert!(device("ip_address: x\n", None).kept.is_err());
+    }
+
+    #[test]
+    fn one_that_is_to_ask_and_does_not_is_silent() {
+        let after = |text: &str, quiet: u64| Device {
+            quiet: Duration::from_secs(quiet),
+            ..device(text, seen(None))
+        };
+        assert_eq!(after("config_poll: 60\n", 300).status().0, "healthy");
+        let silent = after("config_poll: 60\n", 301);
+        let (status, why) = silent.status();
+        assert_eq!(status, "unreachable");
+        assert_eq!(
+            why.unwrap(),
+            "it has not asked for 301 s, though it is to every 60 s (`config_poll`)"
+        );
+        // One that asks at its start alone may be well.
+        assert_eq!(after("", 1_000_000).status().0, "healthy");
+        let unheard = Device {
+            state: State::default(),
+            ..after("config_poll: 1\n", 1_000_000)
+        };
+        assert_eq!(unheard.status().0, "unknown");
     }
 }

@@ -2,8 +2,12 @@
 //!
 //! A configuration is the value of `PREFIX/config/ID`, a note that of `PREFIX/note/ID`. A change is a transaction that
 //! compares the key's `mod_revision`: of two servers that change one state, one succeeds.
+//!
+//! Where etcd has users, it is given a name and a password once, and then the token that it gave for them, until it does not
+//! know that any more (etcd's manual, "Authentication guide").
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,9 +15,12 @@ use serde_json::Value;
 use super::device_id::DeviceId;
 use super::etcd_json as words;
 use super::store::{Failure, Listing, Store, Stored, MAX_DEVICES};
-use crate::http::client::{check_url, Client, Limits, Settings};
+use crate::config::Secret;
+use crate::http::client::{check_url, Answer, BasicAuth, Client, Limits, Settings, Tls};
+use crate::sys::lock;
 
 const PORT: u16 = 2379;
+const JSON: (&str, &str) = ("Content-Type", "application/json");
 const DEFAULT_PREFIX: &str = "edge-metrics-exporter";
 /// For one question, if there is one member to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,13 +43,40 @@ pub(super) struct Etcd {
     current: AtomicUsize,
     prefix: String,
     place: String,
+    login: Option<BasicAuth>,
+    /// What etcd gave for the login.
+    token: Mutex<Option<Secret>>,
 }
 
 impl Etcd {
-    /// `host:port,host:port/prefix`, after `etcd://`. Nothing is asked yet: etcd may come up later than we do.
-    pub(super) fn new(place: &str) -> Result<Etcd, String> {
-        let wrong =
-            |why: &str| format!("--store etcd://{place}: {why}, such as etcd://host:2379/prefix");
+    /// `host:port,host:port/prefix`, after `etcd://`, or after `etcds://`, by TLS. Nothing is asked yet: etcd may come up later
+    /// than we do.
+    pub(super) fn new(scheme: &str, place: &str, mut settings: Settings) -> Result<Etcd, String> {
+        let wrong = |why: &str| {
+            format!("--store {scheme}://{place}: {why}, such as {scheme}://host:2379/prefix")
+        };
+        let file = |why: &str| format!("--store.http.config.file: {why}");
+        let http = match scheme {
+            "etcds" if cfg!(not(feature = "tls")) => {
+                return Err(wrong("this build has no TLS; without it there is etcd://"))
+            }
+            "etcds" => "https",
+            _ if settings.tls != Tls::default() => {
+                return Err(file(
+                    "there is a `tls_config`, and --store etcd:// is without TLS: write etcds://",
+                ));
+            }
+            _ => "http",
+        };
+        if settings.authorization.is_some() {
+            return Err(file(
+                "etcd knows users: write a `basic_auth` in the place of `authorization`",
+            ));
+        }
+        let login = settings.basic_auth.take();
+        if let Some(login) = &login {
+            login.password.get().map_err(|why| file(&why))?;
+        }
         let (hosts, prefix) = place.split_once('/').unwrap_or((place, ""));
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() {
@@ -72,11 +106,12 @@ impl Etcd {
                 port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']'))
             });
             let base = match has_port {
-                true => format!("http://{host}"),
-                false => format!("http://{host}:{PORT}"),
+                true => format!("{http}://{host}"),
+                false => format!("{http}://{host}:{PORT}"),
             };
             check_url(&base).map_err(wrong)?;
-            let client = Client::new(Settings::default(), limits);
+            let client = Client::new(settings.clone(), limits);
+            let client = client.and_then(|client| client.check(&base).map(|()| client));
             members.push(Member {
                 base,
                 client: client.map_err(|e| wrong(&e.to_string()))?,
@@ -89,7 +124,9 @@ impl Etcd {
             members,
             current: AtomicUsize::new(0),
             prefix: format!("/{prefix}"),
-            place: format!("etcd://{hosts}/{prefix}"),
+            place: format!("{scheme}://{hosts}/{prefix}"),
+            login,
+            token: Mutex::default(),
         })
     }
 
@@ -109,7 +146,6 @@ impl Etcd {
         read: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<T, Failure> {
         let body = question.to_string();
-        let json = [("Content-Type", "application/json")];
         let first = self.current.load(Ordering::Relaxed);
         let mut why = String::new();
         for turn in 0..self.members.len() {
@@ -118,7 +154,7 @@ impl Etcd {
                 break;
             };
             let url = format!("{}{path}", member.base);
-            match member.client.post(&url, &json, body.as_bytes()) {
+            match self.ask_member(member, &url, body.as_bytes()) {
                 Ok(answer) if answer.status == 200 && answer.whole => {
                     self.current.store(place, Ordering::Relaxed);
                     return read(&answer.body)
@@ -128,13 +164,60 @@ impl Etcd {
                     let said = words::parse_error(&answer.body);
                     why = format!("{url}: status {}: {said}", answer.status);
                 }
-                Err(error) => why = error.to_string(),
+                Err(error) => why = error,
             }
         }
         Err(Failure::Away(format!(
             "the store {} does not answer: {why}",
             self.place
         )))
+    }
+
+    /// Asks one member, logged in if there is a login.
+    fn ask_member(&self, member: &Member, url: &str, body: &[u8]) -> Result<Answer, String> {
+        let post = |token: Option<&str>| {
+            let login = token.map(|token| ("Authorization", token));
+            let headers: Vec<_> = [JSON].into_iter().chain(login).collect();
+            member
+                .client
+                .post(url, &headers, body)
+                .map_err(|e| e.to_string())
+        };
+        let Some(login) = &self.login else {
+            return post(None);
+        };
+        let held = lock::lock(&self.token).clone();
+        if let Some(token) = held {
+            let answer = post(Some(token.reveal()))?;
+            // 401: the token is not known any more; 400 is said too when users were changed since it was given.
+            if !matches!(answer.status, 400 | 401) {
+                return Ok(answer);
+            }
+        }
+        let token = Etcd::log_in(member, login)?;
+        let answer = post(Some(token.reveal()));
+        *lock::lock(&self.token) = Some(token);
+        answer
+    }
+
+    fn log_in(member: &Member, login: &BasicAuth) -> Result<Secret, String> {
+        let url = format!("{}/v3/auth/authenticate", member.base);
+        let question = words::authenticate(&login.username, login.password.get()?.reveal());
+        let answer = member
+            .client
+            .post(&url, &[JSON], question.to_string().as_bytes());
+        let answer = answer.map_err(|e| e.to_string())?;
+        match answer.status {
+            200 => words::parse_token(&answer.body)
+                .map_err(|e| format!("{url}: not an answer of etcd: {e}")),
+            status => {
+                let said = words::parse_error(&answer.body);
+                Err(format!(
+                    "{url}: {}: status {status}: {said}",
+                    login.username
+                ))
+            }
+        }
     }
 
     /// All pairs whose keys begin with `prefix`, by the rest of the key.
@@ -240,7 +323,8 @@ mod tests {
                 "/edge-metrics-exporter",
             ),
         ] {
-            let etcd = Etcd::new(place).unwrap_or_else(|e| panic!("{e}"));
+            let etcd =
+                Etcd::new("etcd", place, Settings::default()).unwrap_or_else(|e| panic!("{e}"));
             let found: Vec<_> = etcd
                 .members
                 .iter()
@@ -261,7 +345,9 @@ mod tests {
             "a/ü",
             "a/x y",
         ] {
-            let error = Etcd::new(bad).err().unwrap_or_default();
+            let error = Etcd::new("etcd", bad, Settings::default())
+                .err()
+                .unwrap_or_default();
             assert!(error.contains("etcd://host:2379/prefix"), "{bad}: {error}");
         }
     }
@@ -271,7 +357,8 @@ mod tests {
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let place = gone.local_addr().unwrap().to_string();
         drop(gone);
-        let etcd = Etcd::new(&format!("{place},{place}/x")).unwrap();
+        let place_twice = format!("{place},{place}/x");
+        let etcd = Etcd::new("etcd", &place_twice, Settings::default()).unwrap();
         let id = DeviceId::parse("edge-01").unwrap();
         match etcd.get(&id) {
             Err(Failure::Away(why)) => {

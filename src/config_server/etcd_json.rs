@@ -4,6 +4,8 @@
 use base64::prelude::{Engine, BASE64_STANDARD};
 use serde_json::{json, Map, Value};
 
+use crate::config::Secret;
+
 /// A key with its value, as etcd holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
@@ -28,6 +30,23 @@ pub struct Range {
 
 fn encoded(bytes: impl AsRef<[u8]>) -> String {
     BASE64_STANDARD.encode(bytes)
+}
+
+/// Logs in.
+pub(super) fn authenticate(name: &str, password: &str) -> Value {
+    json!({"name": name, "password": password})
+}
+
+/// The token out of the answer to a login.
+pub fn parse_token(answer: &[u8]) -> Result<Secret, String> {
+    let answer: Value = serde_json::from_slice(answer).map_err(|e| e.to_string())?;
+    let token = answer.get("token").and_then(Value::as_str);
+    match token {
+        Some(token) if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(Secret::new(token))
+        }
+        _ => Err("there is no token in it".into()),
+    }
 }
 
 /// Asks for one key.
@@ -204,6 +223,21 @@ mod tests {
             "etcdserver: no leader"
         );
         assert_eq!(parse_error(b"404 page\nnot found"), "404 pagenot found");
+    }
+
+    #[test]
+    fn a_token_is_what_can_be_sent() {
+        let token = parse_token(br#"{"header":{"revision":"1"},"token":"DhRvXkWhOkpnQhBQ.12"}"#);
+        assert_eq!(token.unwrap().reveal(), "DhRvXkWhOkpnQhBQ.12");
+        for bad in [
+            "",
+            "{}",
+            r#"{"token":""}"#,
+            r#"{"token":5}"#,
+            r#"{"token":"a\r\nb"}"#,
+        ] {
+            assert!(parse_token(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
 use super::device_id::DeviceId;
+use super::reload::Outcome;
 use super::report::{Ports, Report};
 use super::store::Store;
 use crate::sys::clock::wall_seconds;
@@ -38,9 +40,19 @@ struct Known {
 }
 
 /// Of every device, by its id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fleet {
     known: Mutex<HashMap<DeviceId, Known>>,
+    since: Instant,
+}
+
+impl Default for Fleet {
+    fn default() -> Fleet {
+        Fleet {
+            known: Mutex::default(),
+            since: Instant::now(),
+        }
+    }
 }
 
 /// What there is to say of one board.
@@ -104,10 +116,21 @@ impl Fleet {
         }
     }
 
-    /// A board was called.
-    pub(super) fn called(&self, id: &DeviceId, outcome: &Result<(), String>) {
+    /// A board was called. One that answers is there, whatever it answers.
+    pub(super) fn called(&self, id: &DeviceId, outcome: &Outcome) {
+        let silent = outcome.as_ref().err().filter(|failed| failed.silent);
         let mut all = lock::lock(&self.known);
-        all.entry(id.clone()).or_default().unreachable = outcome.as_ref().err().cloned();
+        all.entry(id.clone()).or_default().unreachable = silent.map(ToString::to_string);
+    }
+
+    /// How long nothing has been heard of a board while somebody was here to hear it.
+    pub(super) fn quiet(&self, state: &State) -> Duration {
+        let here = self.since.elapsed();
+        let Some(seen) = &state.seen else {
+            return here;
+        };
+        let quiet = wall_seconds().saturating_sub(seen.at);
+        Duration::from_secs(u64::try_from(quiet).unwrap_or(0)).min(here)
     }
 
     /// What is known of one board.
@@ -154,12 +177,16 @@ fn write(seen: &Seen) -> String {
     let Report {
         version,
         ports,
+        tls,
+        device_type,
         refused,
     } = &seen.report;
     let mut note = json!({
         "address": seen.address.to_string(),
         "at": seen.at,
         "version": version,
+        "tls": tls,
+        "device_type": device_type,
         "refused": refused,
     });
     if let Some(Ports {
@@ -187,6 +214,8 @@ fn read(note: &str) -> Option<Seen> {
         report: Report {
             version: text("version").unwrap_or_default(),
             ports: note.get("ports").map(|_| ports()),
+            tls: note.get("tls").and_then(Value::as_bool).unwrap_or(false),
+            device_type: text("device_type"),
             refused: text("refused"),
         },
     })
@@ -206,6 +235,8 @@ mod tests {
                     metrics: None,
                     management: Some(9101),
                 }),
+                tls: true,
+                device_type: Some("shelly".into()),
                 refused: Some("\"no\"".into()),
             },
             at: 1_700_000_000,

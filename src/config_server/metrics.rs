@@ -159,7 +159,7 @@ impl Metrics {
             readings.set(*id, *count as f64);
         }
         self.group.publish(self.generation, readings);
-        let format = negotiate(request.header("Accept"));
+        let format = negotiate(request.header_list("Accept").as_deref());
         let mut text = Vec::new();
         render(&self.registry.snapshot(now), format, &mut text);
         Response::new(200, format.content_type(), text).with_header("Vary", "Accept")

@@ -22,12 +22,14 @@ mod routes;
 mod sd;
 mod store;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 
 pub use device_id::DeviceId;
 pub use etag::{Conditions, Etag, Tags, Verdict};
 pub use report::{Ports, Report};
 
+use crate::http::client::Settings;
 use crate::http::{bind, AccessFiles, Form, Gate, Limits, Rate, Request, Server};
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
@@ -51,11 +53,17 @@ pub struct Options {
     pub allow_remote: bool,
     /// Who may connect, and whose tokens are taken.
     pub access: AccessFiles,
+    /// How boards are called: a file with a login for them, and whom to trust.
+    pub boards_http: Option<PathBuf>,
+    /// The same for the store, if that is an etcd.
+    pub store_http: Option<PathBuf>,
 }
 
 /// What all requests share.
 struct Central {
     store: Box<dyn Store>,
+    /// How boards are called.
+    boards: Settings,
     fleet: Fleet,
     metrics: Metrics,
     allow_remote: bool,
@@ -69,9 +77,14 @@ struct Central {
 
 /// Runs the server until it is told to stop.
 pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
-    let store = store::open(options.store.as_deref().unwrap_or(DEFAULT_STORE))?;
+    let store = store::open(
+        options.store.as_deref().unwrap_or(DEFAULT_STORE),
+        options.store_http.as_deref(),
+    )?;
+    let boards = reload::settings(options.boards_http.as_deref(), options.allow_remote)?;
     let central = Arc::new_cyclic(|this| Central {
         store,
+        boards,
         fleet: Fleet::default(),
         metrics: Metrics::new(),
         allow_remote: options.allow_remote,
@@ -161,11 +174,12 @@ impl Central {
         Ok(Some(Device {
             id: id.clone(),
             kept: take_apart(&stored),
+            quiet: self.fleet.quiet(&state),
             state,
         }))
     }
 
-    fn was_called(&self, id: &DeviceId, outcome: &Result<(), String>) {
+    fn was_called(&self, id: &DeviceId, outcome: &reload::Outcome) {
         self.metrics.reloaded(outcome.is_ok());
         self.fleet.called(id, outcome);
     }
@@ -182,12 +196,16 @@ impl Central {
         let Some(this) = self.this.upgrade() else {
             return false;
         };
-        reload::Background::start(this, move |this| {
-            let outcome = reload::call(&device);
+        reload::Background::start(&this, id, |this, id| {
+            // Where it is may be among what was changed.
+            let Ok(Some(device)) = this.device(id) else {
+                return;
+            };
+            let outcome = reload::call_until_heard(&this.boards, &device);
             if let Err(why) = &outcome {
-                log::info!("{}: not reloaded: {why}", device.id);
+                log::info!("{id}: not reloaded: {why}");
             }
-            this.was_called(&device.id, &outcome);
+            this.was_called(id, &outcome);
         })
     }
 }

@@ -5,10 +5,15 @@
 const VERSION: &str = "Exporter-Version";
 /// `9100 9101`: the ports of metrics and management, `-` for none. Left out while it does not listen yet.
 const PORTS: &str = "Exporter-Ports";
+/// `https`, where its ports are reached by TLS; left out where they are not.
+const SCHEME: &str = "Exporter-Scheme";
+/// What kind of board it is, as it labels its metrics.
+const DEVICE_TYPE: &str = "Exporter-Device-Type";
 /// Why the configuration that the server has was refused, if it was.
 const REFUSED: &str = "Exporter-Refused";
-/// The longest version, and the longest reason, in bytes.
+/// The longest version, kind and reason, in bytes.
 const MAX_VERSION: usize = 32;
+const MAX_KIND: usize = 32;
 const MAX_REASON: usize = 300;
 
 /// What a board says of itself.
@@ -18,6 +23,10 @@ pub struct Report {
     pub version: String,
     /// Where it listens; `None`: it does not say.
     pub ports: Option<Ports>,
+    /// Whether they are reached by TLS.
+    pub tls: bool,
+    /// What it found itself to be; `None`: it does not say.
+    pub device_type: Option<String>,
     /// Why it refused the server's configuration; `None`: it did not.
     pub refused: Option<String>,
 }
@@ -45,6 +54,9 @@ impl Report {
         let version = (VERSION, self.version.clone());
         let mut headers = vec![version];
         headers.extend(self.ports.map(ports));
+        headers.extend(self.tls.then(|| (SCHEME, "https".to_string())));
+        let kind = |kind: &String| (DEVICE_TYPE, kind.clone());
+        headers.extend(self.device_type.as_ref().map(kind));
         headers.extend(self.refused.as_deref().map(refused));
         headers
     }
@@ -64,9 +76,16 @@ impl Report {
                 management: number(management)?,
             })
         };
+        let kind = |text: &str| {
+            let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            let is_kind = (1..=MAX_KIND).contains(&text.len()) && text.bytes().all(word);
+            is_kind.then(|| text.to_owned())
+        };
         Some(Report {
             version: plain(version, MAX_VERSION),
             ports: header(PORTS).and_then(ports),
+            tls: header(SCHEME).is_some_and(|scheme| scheme.trim() == "https"),
+            device_type: header(DEVICE_TYPE).and_then(|text| kind(text.trim())),
             refused: header(REFUSED).map(|why| plain(why, MAX_REASON)),
         })
     }
@@ -105,13 +124,23 @@ mod tests {
                 metrics: Some(9100),
                 management: None,
             }),
+            tls: true,
+            device_type: Some("jetson_orin".into()),
             refused: Some("`interval` is\n\"fünf\"".into()),
         };
         let headers = report.headers();
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let refused = Some("`interval` is?\"f?nf\"".into());
         assert_eq!(read(&headers), Some(Report { refused, ..report }));
-        assert_eq!(read(&[(VERSION, "1")]).unwrap().ports, None);
+        let little = read(&[(VERSION, "1")]).unwrap();
+        assert_eq!((little.ports, little.tls), (None, false));
+        for scheme in ["http", "", "HTTPS!"] {
+            assert!(!read(&[(VERSION, "1"), (SCHEME, scheme)]).unwrap().tls);
+        }
+        for kind in ["", "a\"b", "Orin", "a b", &"x".repeat(33)] {
+            let report = read(&[(VERSION, "1"), (DEVICE_TYPE, kind)]).unwrap();
+            assert_eq!(report.device_type, None, "{kind}");
+        }
     }
 
     #[test]

@@ -186,6 +186,7 @@ fn devices(central: &Central) -> Response {
             "address_from": from.as_str(),
             "port": device.port(),
             "reload_port": device.reload_port(),
+            "scheme": device.scheme(),
             "status": status,
         });
         if let Some(seen) = &device.state.seen {
@@ -217,7 +218,7 @@ fn reload_one(central: &Central, request: &Request, id: &DeviceId) -> Response {
         Ok(None) => return unknown_device(id, ""),
         Err(error) => return failure(&error),
     };
-    let outcome = reload::call(&device);
+    let outcome = reload::call(&central.boards, &device);
     central.was_called(id, &outcome);
     match outcome {
         Ok(()) => Response::json(
@@ -226,7 +227,7 @@ fn reload_one(central: &Central, request: &Request, id: &DeviceId) -> Response {
         ),
         Err(why) => Response::json(
             503,
-            &json!({"status": "failed", "device_id": id.as_str(), "error": why}),
+            &json!({"status": "failed", "device_id": id.as_str(), "error": why.to_string()}),
         ),
     }
 }
@@ -243,7 +244,7 @@ fn reload_all(central: &Central, request: &Request) -> Response {
         Ok(devices) => devices,
         Err(refusal) => return refusal,
     };
-    let outcomes = reload::call_all(&devices);
+    let outcomes = reload::call_all(&central.boards, &devices);
     let mut success = 0;
     let mut results: Vec<Value> = Vec::new();
     for (device, outcome) in devices.iter().zip(outcomes) {
@@ -254,7 +255,7 @@ fn reload_all(central: &Central, request: &Request) -> Response {
                 success += 1;
                 json!({"device_id": id, "status": "reloaded"})
             }
-            Err(why) => json!({"device_id": id, "status": "failed", "error": why}),
+            Err(why) => json!({"device_id": id, "status": "failed", "error": why.to_string()}),
         });
     }
     let total = results.len();

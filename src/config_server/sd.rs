@@ -19,6 +19,10 @@ pub(super) fn targets(devices: &[Device]) -> Value {
                 "__meta_edge_status": device.status().0,
             },
         });
+        // Prometheus asks so then, whatever the job says.
+        if device.scheme() == "https" {
+            group["labels"]["__scheme__"] = "https".into();
+        }
         if let Some(port) = device.reload_port() {
             group["labels"]["__meta_edge_reload_port"] = port.to_string().into();
         }

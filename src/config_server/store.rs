@@ -7,6 +7,8 @@ use super::device_id::DeviceId;
 use super::directory::Directory;
 use super::etag::Etag;
 use super::etcd::Etcd;
+use crate::config::load_settings;
+use crate::http::client::Settings;
 
 /// The most devices that are kept.
 pub(super) const MAX_DEVICES: usize = 10_000;
@@ -82,13 +84,21 @@ pub(super) trait Store: Send + Sync {
     fn describe(&self) -> String;
 }
 
-/// The store that `--store` names: a directory, or `etcd://host:port,host:port/prefix`.
-pub(super) fn open(place: &str) -> Result<Box<dyn Store>, String> {
-    match place.split_once("://") {
-        Some(("etcd", rest)) => Ok(Box::new(Etcd::new(rest)?)),
-        Some((scheme, _)) => Err(format!(
+/// The store that `--store` names: a directory, or `etcd://host:port,host:port/prefix` (`etcds://` by TLS), which is asked as
+/// the file `http` says.
+pub(super) fn open(place: &str, http: Option<&Path>) -> Result<Box<dyn Store>, String> {
+    match (place.split_once("://"), http) {
+        (Some((scheme @ ("etcd" | "etcds"), rest)), http) => {
+            let settings = http.map_or_else(|| Ok(Settings::default()), load_settings);
+            let settings = settings.map_err(|why| format!("--store.http.config.file: {why}"))?;
+            Ok(Box::new(Etcd::new(scheme, rest, settings)?))
+        }
+        (Some((scheme, _)), _) => Err(format!(
             "--store {place}: there is no store `{scheme}`: name a directory, or etcd://host:2379/prefix"
         )),
-        None => Ok(Box::new(Directory::open(Path::new(place))?)),
+        (None, Some(_)) => Err(format!(
+            "--store.http.config.file is for an etcd, and --store {place} is a directory"
+        )),
+        (None, None) => Ok(Box::new(Directory::open(Path::new(place))?)),
     }
 }

@@ -48,8 +48,11 @@ impl Ports {
     pub(super) fn take_sockets(&mut self) -> Result<(), String> {
         for (place, (name, socket)) in listen_fds().into_iter().enumerate() {
             match (name.as_deref(), place) {
-                (Some("metrics"), _) | (_, 0) => self.metrics.take(socket)?,
-                (Some("management"), _) | (_, 1) => self.management.take(socket)?,
+                // The order is that of the socket units, which is nobody's choice.
+                (Some("metrics"), _) => self.metrics.take(socket)?,
+                (Some("management"), _) => self.management.take(socket)?,
+                (_, 0) => self.metrics.take(socket)?,
+                (_, 1) => self.management.take(socket)?,
                 _ => log::warn!("a socket too many was handed over: closed"),
             }
         }

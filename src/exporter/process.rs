@@ -77,14 +77,15 @@ impl Process {
             out.set(self.max_fds, soft as f64);
         }
         let now = Instant::now();
-        let usage = match self.read {
-            Some((at, usage)) if now.duration_since(at) < FRESH => usage,
-            _ => match Usage::read() {
-                Some(usage) => usage,
-                None => return,
-            },
+        if self
+            .read
+            .is_none_or(|(at, _)| now.duration_since(at) >= FRESH)
+        {
+            self.read = Usage::read().map(|usage| (now, usage));
+        }
+        let Some((_, usage)) = self.read else {
+            return;
         };
-        self.read = Some((now, usage));
         out.set(self.threads, usage.threads);
         out.set(self.virtual_memory, usage.virtual_bytes);
         out.set(self.resident, usage.resident_pages * self.page);
@@ -120,6 +121,22 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_asks_all_the_time_hears_what_is_new_nevertheless() {
+        let registry = crate::metrics::Registry::default();
+        let mut process = Process::new(&registry.add_group(0, "exporter", vec![]));
+        let mut out = Readings::default();
+        process.set(&mut out);
+        let (first, _) = process.read.unwrap();
+        let deadline = first + Duration::from_secs(60);
+        while process.read.unwrap().0 == first {
+            assert!(Instant::now() < deadline, "it is never read again");
+            std::thread::sleep(FRESH / 20);
+            process.set(&mut out);
+        }
+        assert!(process.read.unwrap().0 >= first + FRESH);
+    }
 
     #[test]
     fn reads_the_stat_line_whatever_the_name() {

@@ -20,7 +20,7 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
     Arc::new(move |request| match request.path.as_str() {
         "/metrics" if exporter.multirate_on_metrics.load(Ordering::Relaxed) => {
             reads(request, || {
-                let format = negotiate(request.header("Accept"));
+                let format = format_for(request);
                 deliver(
                     exporter.own_and_every_sample(request, format),
                     format,
@@ -30,16 +30,21 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
             })
         }
         "/metrics" if exporter.window_statistics.load(Ordering::Relaxed) => reads(request, || {
-            let format = negotiate(request.header("Accept"));
+            let format = format_for(request);
             let delivery = exporter.with_window(request, format);
             deliver(Ok(delivery), format, request, &exporter)
         }),
         "/metrics" => reads(request, || {
-            let format = negotiate(request.header("Accept"));
-            exposition(&exporter, exporter.scrape(format), format, request)
+            let format = format_for(request);
+            let names: Vec<_> = request.query_values("name[]").collect();
+            let text = match names.as_slice() {
+                [] => exporter.scrape(format),
+                names => exporter.scrape_of(names, format),
+            };
+            exposition(&exporter, text, format, request)
         }),
         "/multirate" => reads(request, || {
-            let format = negotiate(request.header("Accept"));
+            let format = format_for(request);
             deliver(
                 exporter.every_sample(request, format),
                 format,
@@ -53,6 +58,11 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
         }),
         _ => not_found("/metrics, /multirate and /"),
     })
+}
+
+/// The format that the client wants most.
+fn format_for(request: &Request) -> Format {
+    negotiate(request.header_list("Accept").as_deref())
 }
 
 /// Samples that are delivered once: they count as delivered when they have been written out.
@@ -73,7 +83,7 @@ fn exposition(exporter: &Exporter, text: Vec<u8>, format: Format, request: &Requ
     let (body, coding) = compressed(
         exporter,
         text,
-        accepts_gzip(request.header("Accept-Encoding")),
+        accepts_gzip(request.header_list("Accept-Encoding").as_deref()),
     );
     let response = Response::new(200, format.content_type(), body)
         .with_header("Vary", "Accept, Accept-Encoding");

@@ -153,10 +153,11 @@ impl Supervisor {
         }
     }
 
-    /// Has the central server know where the board listens.
+    /// Has the central server know where the board listens, and what it is.
     fn say_ports(&self) {
         if let Some(remote) = self.exporter.store.remote() {
-            remote.listens_at(self.ports.numbers());
+            let kind = lock::read(&self.exporter.identity).device_type.clone();
+            remote.listens_at(self.ports.numbers(), self.gate.is_tls(), &kind);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a handler gets.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use tiny_http::{HTTPVersion, Header, Method};
@@ -73,6 +74,16 @@ impl Request {
             .map(|h| h.value.as_str())
     }
 
+    /// The values of all headers of this name as the one list that they are; `None`: there is no such header.
+    pub fn header_list<'a>(&'a self, name: &'a str) -> Option<Cow<'a, str>> {
+        let mut values = self.header_values(name);
+        let mut list = Cow::Borrowed(values.next()?);
+        for more in values {
+            list = format!("{list}, {more}").into();
+        }
+        Some(list)
+    }
+
     /// The values that the query gives `key`, decoded: `?name=a&name=b%20c` has `a` and `b c`. A key without `=` has the
     /// empty value; what is not UTF-8 becomes U+FFFD.
     pub fn query_values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = String> + 'a {
@@ -138,6 +149,8 @@ mod tests {
             ["a", "b"]
         );
         assert_eq!(request.header("Accept-"), None);
+        assert_eq!(request.header_list("accept").as_deref(), Some("a, b"));
+        assert_eq!(request.header_list("Accept-"), None);
     }
 
     #[test]

@@ -258,6 +258,15 @@ impl Health {
         }
     }
 
+    /// Takes back what was said of files whose folder is gone: nobody reads them any more. (What was recorded may have
+    /// no folders.)
+    pub fn forget_gone(&self) {
+        if self.tape.is_off() {
+            let is_there = |path: &PathBuf| path.parent().is_none_or(Path::exists);
+            lock::lock(&self.complaints).retain(|path, _| is_there(path));
+        }
+    }
+
     /// Why values cannot be read just now.
     pub fn complaints(&self) -> Vec<String> {
         lock::lock(&self.complaints).values().cloned().collect()

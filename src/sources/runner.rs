@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::tape::Act;
 use super::ticker::Ticker;
-use super::{source_name, Context, Device, Error, Meter, Pace, Source};
+use super::{source_name, Context, Device, Error, Health, Meter, Pace, Source};
 use crate::metrics::{longest_silence, Readings};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -114,11 +114,14 @@ impl Running {
         let Context {
             health, interval, ..
         } = &self.shared.context;
-        if self.shared.meter.pace == Pace::Device || self.shared.context.stop.is_set() {
+        if self.shared.context.stop.is_set() {
             return;
         }
         if lock::lock(&self.thread).is_none() {
             self.spawn();
+            return;
+        }
+        if self.shared.meter.pace == Pace::Device {
             return;
         }
         let longest_poll = LEAST_STUCK.max(*interval);
@@ -233,6 +236,12 @@ fn poll(
     }))
 }
 
+/// Has the source look for devices that came or went.
+pub(super) fn rescan(source: &mut dyn Source, health: &Health) {
+    source.rescan();
+    health.forget_gone();
+}
+
 /// Polls an open source until it is to be opened anew (why, is the error), or until this run is to end.
 fn poll_until_it_fails(
     shared: &Shared,
@@ -285,7 +294,7 @@ fn poll_until_it_fails(
         if now >= rescan_at {
             rescan_at = now + RESCAN;
             health.poll_begins(health.tape().begins(Act::Rescan));
-            source.rescan();
+            rescan(source, health);
             if !shared.is_current(generation) {
                 return Ok(());
             }
@@ -302,3 +311,7 @@ fn poll_until_it_fails(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "runner/tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::runner::rescan;
 use super::tape::{Act, Recording, Tapes};
 use super::{Board, Context, Device, Error, Health, Meter, Roots, Running, Source};
 use crate::config::Config;
@@ -209,7 +210,8 @@ impl Bench {
     /// Looks for devices that came or went.
     pub(crate) fn rescan(&mut self) {
         self.context.health.tape().begins(Act::Rescan);
-        self.source.as_mut().expect("the meter is open").rescan();
+        let source = self.source.as_mut().expect("the meter is open");
+        rescan(&mut **source, &self.context.health);
     }
 
     /// What is exported: `name{label="value",…} value`, sorted.

@@ -20,11 +20,17 @@ impl TempDir {
         &self.0
     }
 
-    /// Writes a file, with the directories above it.
+    /// Writes a file, with the directories above it. One that is as long or shorter is written over, as the kernel's are:
+    /// whoever reads it meanwhile never finds it empty.
     pub fn write(&self, path: &str, content: &str) -> PathBuf {
         let path = self.0.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, content).unwrap();
+        let is_covered = |meta: std::fs::Metadata| meta.len() <= content.len() as u64;
+        let covered = std::fs::metadata(&path).is_ok_and(is_covered);
+        let mut file = std::fs::OpenOptions::new();
+        let file = file.write(true).create(true).truncate(!covered);
+        let mut file = file.open(&path).unwrap();
+        std::io::Write::write_all(&mut file, content.as_bytes()).unwrap();
         path
     }
 }

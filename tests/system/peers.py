@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -226,15 +227,19 @@ class LiveBoard:
 
 
 @contextlib.contextmanager
-def etcd():
-    """An etcd of one member; gives its address, as host:port, and its process."""
+def etcd(certificate=None):
+    """An etcd of one member, by TLS with CERTIFICATE.pem and .key; gives its address, as host:port, and its process."""
+    scheme, tls = "http", []
+    if certificate:
+        scheme, tls = "https", [f"--cert-file={certificate}.pem", f"--key-file={certificate}.key"]
     with temporary() as directory:
         address, peers = f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
         command = [
             "etcd",
             f"--data-dir={directory / 'data'}",
-            f"--listen-client-urls=http://{address}",
-            f"--advertise-client-urls=http://{address}",
+            f"--listen-client-urls={scheme}://{address}",
+            f"--advertise-client-urls={scheme}://{address}",
+            *tls,
             f"--listen-peer-urls={peers}",
             f"--initial-advertise-peer-urls={peers}",
             f"--initial-cluster=default={peers}",
@@ -242,7 +247,9 @@ def etcd():
             "--log-level=error",
         ]
         with open(directory / "log", "w+") as log, running(command, stderr=log) as process:
-            wait_until("etcd is up", lambda: "true" in get(f"http://{address}/health")[0])
+            trust = ssl._create_unverified_context() if certificate else None
+            healthy = lambda: b"true" in urllib.request.urlopen(f"{scheme}://{address}/health", context=trust, timeout=5).read()
+            wait_until("etcd is up", healthy)
             yield address, process
 
 

@@ -19,7 +19,7 @@ def check(sections):
         for word in words:
             assert word in sections[section], f"{section}: no {word!r} in {sections[section]}"
 
-    says("started", "status: started", "power_total_watts{", "NoNewPrivs:\t1\n")
+    says("started", "status: started", "power_total_watts{", "NoNewPrivs:\t1\n", "directory of queues: edge-metrics 750\n")
     assert "Uid:\t0" not in sections["started"], sections["started"]
     says("checkconfig", "/etc/edge-metrics-exporter/config.yaml: good")
     says("reload", 'hostname="renamed"', "the same process")

@@ -124,6 +124,29 @@ def manifests_ask_for_no_more_than_they_need():
         print(f"{folder.name}: {', '.join(o['kind'] for o in objects)}")
 
 
+def both_daemonsets_stand_beside_each_other():
+    """Nothing that one of them brings takes the place of the other's, and no node has both, who would want the same port."""
+    kinds = {}
+    for folder in ("exporter", "exporter-i2c"):
+        objects = list(yaml.safe_load_all(run("kubectl", "kustomize", ROOT / "deploy/kubernetes" / folder)))
+        kinds[folder] = {(o["kind"], o["metadata"]["name"]): o for o in objects}
+    both = kinds["exporter"].keys() & kinds["exporter-i2c"].keys()
+    assert both == {("Namespace", "monitoring")}, both
+    sets = {folder: next(o for (kind, _), o in all.items() if kind == "DaemonSet") for folder, all in kinds.items()}
+    pods = {folder: o["spec"]["template"]["spec"] for folder, o in sets.items()}
+    terms = pods["exporter"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert terms == [{"matchExpressions": [{"key": "edge-metrics/i2c", "operator": "NotIn", "values": ["true"]}]}], terms
+    assert pods["exporter-i2c"]["nodeSelector"] == {"edge-metrics/i2c": "true"} and "affinity" not in pods["exporter-i2c"]
+    labels = {folder: o["spec"]["template"]["metadata"]["labels"] for folder, o in sets.items()}
+    for folder, o in sets.items():
+        # It selects its own pods, and not the other's.
+        selected = [f for f in sets if o["spec"]["selector"]["matchLabels"].items() <= labels[f].items()]
+        assert selected == [folder], selected
+        # The settings that it mounts are its own.
+        (name,) = [v["configMap"]["name"] for v in pods[folder]["volumes"] if "configMap" in v]
+        assert ("ConfigMap", name) in kinds[folder], name
+
+
 def stacks_are_sound():
     folder = ROOT / "deploy/docker"
     settings = dict(re.findall(r"^(\w+)=(.*)$", (folder / ".env").read_text(), flags=re.MULTILINE))
@@ -169,6 +192,25 @@ def the_stacks_prometheus_starts():
     assert len(groups) == 2, groups
 
 
+def boards_that_are_listed_keep_their_labels():
+    """The server's list has labels of the boards' own names: without honor_labels theirs would be called exported_…."""
+    files = [*(ROOT / "deploy").rglob("*.yml"), *(ROOT / "deploy").rglob("*.yaml")]
+    jobs = []
+    for file in files:
+        for document in yaml.safe_load_all(file.read_text()):
+            jobs += [(file.name, job) for job in document.get("scrape_configs", []) if "http_sd_configs" in job]
+    assert len(jobs) == 2, jobs
+    for file, job in jobs:
+        assert job.get("honor_labels") is True, f"{file}: {job['job_name']}"
+
+
+def the_fleets_server_can_be_reached_by_boards():
+    """By this machine alone until somebody says by whom; then at the address that the boards are told."""
+    text = (ROOT / "deploy/docker/compose.fleet.yaml").read_text()
+    ports = yaml.safe_load(text)["services"]["config-server"]["ports"]
+    assert ports == ["${CONFIG_SERVER_ADDRESS:-127.0.0.1}:8080:8080"], ports
+
+
 def placed_and_taken_away():
     """`make install` and `make uninstall`, for each init: what is left is what the user may have changed."""
     for init, settings in [
@@ -195,6 +237,28 @@ def placed_and_taken_away():
     print("installed and taken away for systemd, OpenRC, System V and none")
 
 
+def nothing_is_installed_by_mistake():
+    """install.sh leaves all as it is when it is told of a package's directory, or given a binary of another machine."""
+    with temporary() as directory:
+        (directory / "foreign").write_bytes(b"\x7fELF of another machine")
+        (directory / "foreign").chmod(0o755)
+        for words, environment, said in [
+            (["--yes"], {"DESTDIR": str(directory / "package")}, "make install DESTDIR="),
+            (["--yes", "--no-start", "--binary", "foreign"], {}, "does not run here"),
+            (["--yes", "--no-start", "--binary", "gone"], {}, "does not run here"),
+        ]:
+            # A prefix of its own, should it go on after all; found from where it is called, not from where it lies.
+            environment = os.environ | {"PREFIX": str(directory / "prefix")} | environment
+            done = subprocess.run(
+                [ROOT / "install.sh", *words], capture_output=True, text=True, cwd=directory, env=environment, check=False
+            )
+            assert done.returncode != 0 and said in done.stderr, done
+            assert not list(directory.glob("p*")), list(directory.iterdir())
+    environment = os.environ | {"DESTDIR": "/nowhere"}
+    done = subprocess.run([ROOT / "uninstall.sh", "--yes"], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2 and "make uninstall" in done.stderr, done
+
+
 def versions_agree():
     version = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), flags=re.MULTILINE)[1]
     for file in ("deploy/kubernetes/exporter/kustomization.yaml", "buildroot/package/edge-metrics-exporter/Config.in"):
@@ -209,9 +273,13 @@ def main():
     completions_complete()
     recipes_are_sound()
     manifests_ask_for_no_more_than_they_need()
+    both_daemonsets_stand_beside_each_other()
     stacks_are_sound()
     the_stacks_prometheus_starts()
+    boards_that_are_listed_keep_their_labels()
+    the_fleets_server_can_be_reached_by_boards()
     placed_and_taken_away()
+    nothing_is_installed_by_mistake()
 
 
 main()

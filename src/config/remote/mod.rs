@@ -160,9 +160,13 @@ impl Remote {
         lock::lock(&self.turn)
     }
 
-    /// The board listens there now.
-    pub fn listens_at(&self, ports: Ports) {
-        self.report(|report| report.ports = Some(ports));
+    /// The board listens there now, by TLS or not, and is of this kind.
+    pub fn listens_at(&self, ports: Ports, tls: bool, device_type: &str) {
+        self.report(|report| {
+            report.ports = Some(ports);
+            report.tls = tls;
+            report.device_type = Some(device_type.to_owned());
+        });
     }
 
     /// The server's configuration was refused, or taken.

@@ -68,8 +68,16 @@ pub enum Given {
 }
 
 impl Given {
+    /// The file, if it is in one.
+    pub(crate) fn file(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Given::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The secret. The error is for people.
-    pub(super) fn get(&self) -> Result<Secret, String> {
+    pub(crate) fn get(&self) -> Result<Secret, String> {
         match self {
             Given::Here(secret) => Ok(secret.clone()),
             Given::File(path) => Secret::read(path),

@@ -58,7 +58,7 @@ function showRow(element, { device, error }) {
 /** The name, which leads to the board's own page. */
 function showName(element, device) {
   const host = device.ip_address.includes(":") ? `[${device.ip_address}]` : device.ip_address;
-  const to = device.reload_port ? `http://${host}:${device.reload_port}/` : "";
+  const to = device.reload_port ? `${device.scheme}://${host}:${device.reload_port}/` : "";
   if (element.dataset.to === to) return;
   element.dataset.to = to;
   const names = device.hostname === device.device_id ? device.device_id : `${device.device_id} (${device.hostname})`;

@@ -23,7 +23,8 @@ pub(super) struct Place {
 impl Place {
     /// What the health's complaints about this chip go by.
     pub(super) fn key(&self) -> PathBuf {
-        self.device.join(format!("{:#04x}", self.address))
+        let bus = self.device.display();
+        format!("{bus} {:#04x}", self.address).into()
     }
 }
 

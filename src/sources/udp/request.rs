@@ -11,6 +11,7 @@ use super::line::Line;
 use super::link::{is_from, Counts, Device, Heard};
 use super::message::PowerMeasurement;
 use super::total::{Stale, Total};
+use crate::metrics::Group;
 use crate::sources::{reason, Context, Error, Health};
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
@@ -30,6 +31,7 @@ pub(super) struct Request {
     counts: Counts,
     stop: Arc<Stop>,
     health: Arc<Health>,
+    group: Arc<Group>,
 }
 
 impl Request {
@@ -49,6 +51,7 @@ impl Request {
             counts: Counts::new(&context.health),
             stop: Arc::clone(&context.stop),
             health: Arc::clone(&context.health),
+            group: Arc::clone(&context.group),
         })
     }
 
@@ -175,6 +178,7 @@ impl Request {
 
     fn failed(&self, error: String) {
         self.health.count_error();
+        self.group.settle();
         if self.health.set_error(Some(error.clone())) {
             log::warn!("udp: {error}");
         }

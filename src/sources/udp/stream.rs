@@ -8,6 +8,7 @@ use super::line::Line;
 use super::link::{is_from, Counts, Device, Heard};
 use super::message::PowerMeasurement;
 use super::total::{Stale, Total};
+use crate::metrics::Group;
 use crate::sources::{reason, Context, Error, Health};
 use crate::sys::clock::BootTime;
 use crate::sys::datagram;
@@ -28,6 +29,7 @@ pub(super) struct Stream {
     counts: Counts,
     stop: Arc<Stop>,
     health: Arc<Health>,
+    group: Arc<Group>,
 }
 
 impl Stream {
@@ -83,6 +85,7 @@ impl Stream {
             counts: Counts::new(&context.health),
             stop: Arc::clone(&context.stop),
             health: Arc::clone(&context.health),
+            group: Arc::clone(&context.group),
         })
     }
 
@@ -146,6 +149,7 @@ impl Stream {
     fn silent(&mut self) -> Result<(), Error> {
         self.silent_since = Instant::now();
         self.health.count_error();
+        self.group.settle();
         let from = match (self.speaker.take(), &self.device) {
             (Some(speaker), _) => speaker.to_string(),
             (None, Some(device)) if device.address().port() != 0 => device.address().to_string(),

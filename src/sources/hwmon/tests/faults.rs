@@ -86,6 +86,26 @@ fn chips_come_and_go_without_disturbing_the_others() {
 }
 
 #[test]
+fn nobody_complains_of_a_chip_that_has_gone() {
+    let tree = board(&[("1-0040", INA226), ("1-0041", INA226)]);
+    let mut bench = Bench::open(&METER, &tree);
+    for chip in ["1-0040/hwmon/hwmon0", "1-0041/hwmon/hwmon1"] {
+        tree.write(&format!("{BUS}/{chip}/power1_input"), "garbage");
+    }
+    bench.poll(1.0);
+    let health = Arc::clone(&bench.context.health);
+    bench.rescan();
+    assert_eq!(health.complaints().len(), 2, "they are still there");
+    remove(&tree, 1, &format!("{BUS}/1-0041"));
+    bench.rescan();
+    bench.poll(2.0);
+    let [complaint] = &health.complaints()[..] else {
+        panic!("{:?}", health.complaints());
+    };
+    assert!(complaint.contains("1-0040"), "{complaint}");
+}
+
+#[test]
 fn descriptors_are_kept_and_given_back() {
     let open_files = |tree: &Tree| {
         let ours = tree.path("sys").canonicalize().unwrap();
