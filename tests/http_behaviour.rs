@@ -178,7 +178,7 @@ fn a_stopped_server_has_let_go_of_its_port_and_of_its_clients() {
     server.stop();
     assert!(TcpStream::connect(address).is_err());
     let again = Server::start(
-        bind(&address.to_string()).unwrap(),
+        bind(&address.to_string(), "the test").unwrap(),
         std::sync::Arc::new(echo),
         Limits::default(),
     );

@@ -194,10 +194,16 @@ fn ports_move_into_each_others_places_all_or_none() {
     let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let agent = datagrams.local_addr().unwrap().port();
     let agent = format!("udp_agent: {{enabled: true, port: {agent}}}\n");
-    for (next, more) in [([c, a], ""), ([a, b], ""), ([c, b], &*agent)] {
+    for (next, more, setting) in [
+        ([c, a], "", "`reload_port:` or --web.management-address"),
+        ([a, b], "", "`port:` or --web.listen-address"),
+        ([c, b], &*agent, "udp_agent.port"),
+    ] {
         config(next, more);
         let answer = request(at(now[1]), "POST", "/reload", &[]);
-        assert_eq!(answer.status, 422, "{now:?} to {next:?}: {}", answer.text());
+        let text = answer.text();
+        assert_eq!(answer.status, 422, "{now:?} to {next:?}: {text}");
+        assert!(text.contains(setting), "{text}");
         serves(now);
     }
     drop(taken);

@@ -12,6 +12,8 @@ const RETRY: Duration = Duration::from_secs(2);
 /// A port, listened on or not.
 pub(super) struct Listening {
     name: &'static str,
+    /// The settings of its address.
+    chosen_by: &'static str,
     gate: Arc<Gate>,
     handler: Arc<Handler>,
     limits: Limits,
@@ -27,12 +29,14 @@ pub(super) struct Listening {
 impl Listening {
     pub(super) fn new(
         name: &'static str,
+        chosen_by: &'static str,
         gate: Arc<Gate>,
         handler: Arc<Handler>,
         limits: Limits,
     ) -> Listening {
         Listening {
             name,
+            chosen_by,
             gate,
             handler,
             limits,
@@ -172,7 +176,7 @@ impl Listening {
     }
 
     fn open(&self, address: &str) -> Result<Server, Failure> {
-        let socket = bind(address).map_err(|e| Failure {
+        let socket = bind(address, self.chosen_by).map_err(|e| Failure {
             may_pass: e.may_come_up(),
             in_use: e.is_in_use(),
             what: e.to_string(),

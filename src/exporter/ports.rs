@@ -30,9 +30,16 @@ impl Ports {
         let metrics = routes::metrics(Arc::clone(exporter));
         let management = management::routes(Arc::clone(exporter));
         Ports {
-            metrics: Listening::new("metrics", Arc::clone(gate), metrics, Limits::default()),
+            metrics: Listening::new(
+                "metrics",
+                "`port:` or --web.listen-address",
+                Arc::clone(gate),
+                metrics,
+                Limits::default(),
+            ),
             management: Listening::new(
                 "management",
+                "`reload_port:` or --web.management-address",
                 Arc::clone(gate),
                 management,
                 management::limits(),
