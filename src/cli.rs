@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::arguments::{parse, Arguments, Role};
 use crate::collector;
@@ -14,7 +15,7 @@ use crate::config::{self, Config, Given};
 use crate::config_server;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, Configuration, Options};
-use crate::http::client::{shown, Client, Limits};
+use crate::http::client::{shown, Client, Limits, Settings};
 use crate::http::{AccessFiles, Gate};
 use crate::sources::tape::{Recording, Tapes};
 use crate::sources::{chosen, reason, unknown, Board, Roots};
@@ -276,18 +277,30 @@ fn check_config(file: Option<PathBuf>, access: AccessFiles, roots: Roots) -> Res
         say(&format!("source {}: {reason}\n", meter.name));
     }
     for entry in &config.remote_write {
-        let place = shown(&entry.url);
-        say(&format!("remote_write {}: {place}\n", entry.name));
-        let limits = Limits {
-            timeout: entry.timeout,
-            body: 0,
-        };
-        let client = Client::new(entry.client.clone(), limits);
-        if let Err(why) = client.and_then(|client| client.check(&entry.url)) {
-            say(&format!("remote_write {}: {why}\n", entry.name));
-        }
+        let what = format!("remote_write {}", entry.name);
+        check_server(&what, &entry.url, &entry.client);
+    }
+    let central = config
+        .config_server
+        .with_environment(|name| std::env::var(name).ok())?;
+    for url in &central.urls {
+        check_server("config_server", url, &central.client);
     }
     Ok(())
+}
+
+/// Says which server would be asked, and what of the files by which it is asked cannot be used.
+fn check_server(what: &str, url: &str, settings: &Settings) {
+    say(&format!("{what}: {}\n", shown(url)));
+    // Nothing is asked here.
+    let limits = Limits {
+        timeout: Duration::ZERO,
+        body: 0,
+    };
+    let client = Client::new(settings.clone(), limits);
+    if let Err(why) = client.and_then(|client| client.check(url)) {
+        say(&format!("{what}: {why}\n"));
+    }
 }
 
 /// Prints to standard output. That nobody reads it is no error.
