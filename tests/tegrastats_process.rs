@@ -17,7 +17,7 @@ use edge_metrics_exporter::sources::{
 use edge_metrics_exporter::sys::clock::BootTime;
 use nix::sys::signal::{kill, SigSet, Signal};
 use nix::unistd::Pid;
-use processes::{members, nothing_is_left_of};
+use processes::{goes_with_its_source, members, nothing_is_left_of};
 use support::programs::make_executable;
 use support::{exporter, on_board, wait_until, Exporter, TempDir};
 
@@ -135,8 +135,7 @@ fn lines_are_readings_and_the_child_goes_with_the_source() {
     assert_eq!(bench.context.health.unparsed(), 0);
     let group = bench.group();
     assert!(members(group).contains(&group));
-    drop(source);
-    nothing_is_left_of(group);
+    goes_with_its_source(group, source);
 }
 
 #[test]
@@ -240,22 +239,15 @@ fn lines_that_are_no_lines_cost_only_themselves() {
 
 #[test]
 fn one_that_ignores_requests_is_killed_with_its_children() {
-    // However much else the machine has to do, not for ever.
-    wait_until("it is ended within a second", || {
-        let bench = Bench::new("stubborn", Duration::from_millis(20));
-        let mut source = bench.open();
-        let mut out = Readings::new(5.0);
-        let group = bench.group();
-        wait_until("it has a stubborn child", || {
-            source.poll(&mut out).unwrap();
-            (members(group).len() >= 3).then_some(())
-        });
-        let asked = Instant::now();
-        drop(source);
-        let took = asked.elapsed();
-        nothing_is_left_of(group);
-        (took < Duration::from_secs(1)).then_some(())
+    let bench = Bench::new("stubborn", Duration::from_millis(20));
+    let mut source = bench.open();
+    let mut out = Readings::new(5.0);
+    let group = bench.group();
+    wait_until("it has a stubborn child", || {
+        source.poll(&mut out).unwrap();
+        (members(group).len() >= 3).then_some(())
     });
+    goes_with_its_source(group, source);
 }
 
 #[test]
@@ -286,7 +278,7 @@ fn one_that_died_is_started_again() {
     nothing_is_left_of(first);
     assert!(bench.context.health.errors() >= 1);
     running.stop();
-    running.join(Instant::now() + Duration::from_secs(5));
+    running.join(Instant::now() + support::PATIENCE);
     nothing_is_left_of(second);
 }
 

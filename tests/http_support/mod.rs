@@ -43,7 +43,7 @@ impl Scene {
             server_threads() == 0
         });
         let before = (server_threads(), sockets());
-        let listener = bind(address).unwrap();
+        let listener = bind(address, "the test").unwrap();
         let server = Server::start(listener, Arc::new(handler), limits).unwrap();
         Scene {
             server,
