@@ -1,6 +1,8 @@
 //! For the meters' tests: a small tree of files in a temporary directory, and a bench on which a meter is opened and
 //! polled at moments the test chooses.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +24,8 @@ impl Tree {
         // Of a name that nobody had before: one that was killed left its files behind.
         let name = std::env::temp_dir().join("edge-metrics-XXXXXX");
         let tree = Tree(nix::unistd::mkdtemp(&name).unwrap());
+        // Others may look at a board, too.
+        std::fs::set_permissions(&tree.0, Permissions::from_mode(0o755)).unwrap();
         for dir in ["sys", "proc", "dev"] {
             std::fs::create_dir_all(tree.path(dir)).unwrap();
         }

@@ -201,12 +201,14 @@ fn where_nothing_may_be_read_the_error_says_what_would_help() {
         let path = tree.path(&format!("sys/class/powercap/intel-rapl:{zone}/energy_uj"));
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o000)).unwrap();
     }
-    let error = std::thread::spawn(move || {
+    let as_nobody = || {
         // For this thread alone: root may read anything.
         nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
         Bench::new(&METER, &tree, Config::default()).reopen()
-    });
-    let error = error.join().unwrap().unwrap_err().to_string();
+    };
+    // The tree is not that thread's, which may not take it away.
+    let error = std::thread::scope(|scope| scope.spawn(as_nobody).join().unwrap());
+    let error = error.unwrap_err().to_string();
     assert!(
         error.contains(
             "intel-rapl:0/energy_uj: permission denied (readable by root only since CVE-2020-8694"
