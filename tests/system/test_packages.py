@@ -54,6 +54,15 @@ def units_are_sound():
             print(score.splitlines()[-1].replace("→ ", ""))
 
 
+def openrc_hands_on_the_variables():
+    """What is written in conf.d is the shell's alone until it is exported."""
+    exported = set(re.findall(r"[A-Z_]+", " ".join(re.findall(r"^export (.*)$", (ROOT / f"openrc/{NAME}.initd").read_text(), flags=re.MULTILINE))))
+    asked = {"LOCAL_CONFIG_PATH", "CONFIG_SERVER_URL", "CONFIG_TIMEOUT", "RUST_LOG"}
+    for preset in (ROOT / "src/config/presets").glob("*.yaml"):
+        asked |= set(yaml.safe_load(preset.read_text())["preset"].get("environment", {}))
+    assert "BATCH_SIZE" in asked and asked <= exported, asked - exported
+
+
 def the_man_page_knows_everything():
     run("mandoc", "-Tlint", "-Wwarning", f"man/{NAME}.1")
     page = run("mandoc", "-Tascii", f"man/{NAME}.1")
@@ -269,6 +278,7 @@ def main():
     versions_agree()
     scripts_are_sound()
     units_are_sound()
+    openrc_hands_on_the_variables()
     the_man_page_knows_everything()
     completions_complete()
     recipes_are_sound()
