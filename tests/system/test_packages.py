@@ -263,6 +263,14 @@ def nothing_is_installed_by_mistake():
             )
             assert done.returncode != 0 and said in done.stderr, done
             assert not list(directory.glob("p*")), list(directory.iterdir())
+        # An init that is not known, before anything is placed; and make takes a binary that is there without asking cargo.
+        binary = directory / "built"
+        shutil.copy(BINARY, binary)
+        for init, code, files in [("bogus", 2, 0), ("none", 0, 1)]:
+            words = [f"BIN={binary}", f"DESTDIR={directory / 'package'}", "PREFIX=/usr", f"INIT={init}", "CARGO=false"]
+            done = subprocess.run(["make", "install", *words], capture_output=True, text=True, cwd=ROOT, check=False)
+            assert done.returncode == code and len(list(directory.glob(f"package/usr/bin/{NAME}"))) == files, done
+            assert code == 0 or not list(directory.glob("p*")), list(directory.iterdir())
     environment = os.environ | {"DESTDIR": "/nowhere"}
     done = subprocess.run([ROOT / "uninstall.sh", "--yes"], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2 and "make uninstall" in done.stderr, done
