@@ -94,11 +94,14 @@ def completions_complete():
     assert bash("pyjoules-s") == {"pyjoules-simple"}
     assert bash("run", "--") >= options() - {"--"}, options() - bash("run", "--")
     assert bash("--log.level", "de") == {"debug"}
+    assert bash("record", "completion") == bash("--path.sysfs", "completion") == {"completions"}
     shells = ["bash"]
     if shutil.which("fish"):
         file = ROOT / f"completions/{NAME}.fish"
         said = run("fish", "-c", f'source {file}; complete -C "{NAME} pyjoules-"; complete -C "{NAME} run --web"', env=environment)
         assert "pyjoules-multirate\t" in said and "--web.listen-address" in said, said
+        values = run("fish", "-c", f'source {file}; complete -C "{NAME} --path.sysfs completion"; complete -C "{NAME} --web.config.file config.y"', env=environment)
+        assert [line.split()[0] for line in values.splitlines()] == ["completions/", "config.yaml.template"], values
         shells.append("fish")
     if shutil.which("zsh"):
         run("zsh", "-n", ROOT / f"completions/_{NAME}")
