@@ -15,7 +15,7 @@ help: ## what can be done here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 run: ## the exporter on a simulated board: http://localhost:9100/metrics
-	$(CARGO) run --release -- demo
+	$(CARGO) run --locked -- demo
 
 build: ## the release binary for this machine
 	$(CARGO) build --release --locked
