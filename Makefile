@@ -50,7 +50,7 @@ dist: ## static binaries in dist/, for TARGETS (x86_64 armv7 aarch64); INSTALL=y
 deb: ## Debian packages in dist/, of the binaries that are there
 	scripts/deb.sh $(TARGETS)
 
-dockerimage: ## a container image for three platforms, of the binaries in dist/ (docker buildx; IMAGE, PUSH=yes)
+dockerimage: ## a container image of the binaries in dist/, for three platforms (IMAGE, PUSH=yes), or for this docker (LOAD=yes)
 	deploy/docker/image.sh
 
 # Not by cargo each time: whoever installs (root, a packager) may have none, or an older one.

@@ -179,6 +179,24 @@ def stacks_are_sound():
         print(f"{file.name}: {', '.join(stack['services'])}")
 
 
+def a_docker_is_given_the_image_of_its_own_platform():
+    with temporary() as directory:
+        for file in ("deploy/docker/image.sh", "Cargo.toml", "LICENSE"):
+            (directory / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, directory / file)
+        docker = directory / "bin/docker"
+        docker.parent.mkdir()
+        docker.write_text('#!/bin/sh\necho "$@"\n')
+        docker.chmod(0o755)
+        (directory / "dist").mkdir()
+        (directory / "dist/THIRD-PARTY.txt").touch()
+        machine = {"armv7l": "armv7"}.get(os.uname().machine, os.uname().machine)
+        (directory / f"dist/edge-metrics-exporter-{machine}").touch()
+        environment = os.environ | {"PATH": f"{docker.parent}:{os.environ['PATH']}", "LOAD": "yes"}
+        said = run(directory / "deploy/docker/image.sh", env=environment)
+        assert "--load" in said and re.search(r"--platform linux/[^ ,]+ ", said), said
+
+
 def the_stacks_prometheus_starts():
     folder = ROOT / "deploy/docker/prometheus"
     with temporary() as directory:
@@ -296,6 +314,7 @@ def main():
     manifests_ask_for_no_more_than_they_need()
     both_daemonsets_stand_beside_each_other()
     stacks_are_sound()
+    a_docker_is_given_the_image_of_its_own_platform()
     the_stacks_prometheus_starts()
     boards_that_are_listed_keep_their_labels()
     the_fleets_server_can_be_reached_by_boards()
