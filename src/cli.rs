@@ -205,10 +205,11 @@ fn doctor(report: &Report, json: bool, write: Option<&Path>) -> Result<(), Strin
         false => say(&report.text()),
     }
     if let Some(path) = write {
+        let text = report.configuration()?;
         // A configuration that somebody wrote is not written over.
         let mut file = std::fs::File::create_new(path)
             .map_err(|e| format!("cannot create {}: {}", path.display(), reason(&e)))?;
-        file.write_all(report.configuration().as_bytes())
+        file.write_all(text.as_bytes())
             .map_err(|e| format!("cannot write {}: {}", path.display(), reason(&e)))?;
     }
     match report.is_useful() {

@@ -1,12 +1,13 @@
 //! What this board has, what can be read of it, and what would help: for people, and as JSON for machines.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
-use crate::config::{Config, Switch};
+use crate::config::{departures, to_json, Config, Switch};
 use crate::metrics::{Policy, Registry};
 use crate::sources::{Board, Context, Device, Health, Meter, Roots, Running, METERS};
 use crate::sys::clock::BootTime;
@@ -21,6 +22,8 @@ const SAMPLES: usize = 6;
 /// What was found out about the board.
 pub struct Report {
     board: Board,
+    /// What it was looked at with.
+    config: Config,
     device_type: String,
     findings: Vec<Finding>,
 }
@@ -41,7 +44,8 @@ struct Finding {
 /// Looks for every meter, and reads those that are there.
 pub fn examine(roots: Roots, config: &Config) -> Report {
     let mut board = Board::look(roots);
-    let mut config = config.clone();
+    let given = config;
+    let mut config = given.clone();
     config.interval = INTERVAL;
     if config.device_type == "auto" {
         config.device_type = board.device_type().to_string();
@@ -88,6 +92,7 @@ pub fn examine(roots: Roots, config: &Config) -> Report {
         .collect();
     Report {
         board,
+        config: given.clone(),
         device_type,
         findings,
     }
@@ -225,12 +230,18 @@ impl Report {
         })
     }
 
-    /// A configuration to start from: what was found, and what would be exported.
-    pub fn configuration(&self) -> String {
+    /// A configuration to start from: the settings of the sources that there were already, what was found, and what would
+    /// be exported. An error: there are more settings than a configuration has room for.
+    pub fn configuration(&self) -> Result<String, String> {
+        let given = to_json(&self.config);
         let mut out = format!(
             "# Written by `edge-metrics-exporter doctor`. Every key: config.yaml.template.\n\
-             device_type: {}\ninterval: 1\nport: 9100\nreload_port: 9101\n",
-            self.device_type
+             device_type: {}\ninterval: {}\nport: {}\nreload_port: {}\n{}",
+            self.device_type,
+            given["interval"],
+            given["port"],
+            given["reload_port"],
+            departures(&self.config)?,
         );
         for finding in &self.findings {
             let name = finding.meter.name;
@@ -240,21 +251,27 @@ impl Report {
                 (Err(missing), _) => writeln!(out, "# {name}: {missing}"),
             };
         }
-        let mut names: Vec<_> = self
-            .findings
-            .iter()
-            .flat_map(|f| &f.samples)
-            .filter_map(|(series, _)| series.split('{').next())
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        out.push_str(
-            "\n# Everything that is found is exported. To choose, take the # away:\n#metrics:\n",
-        );
-        for name in names {
-            let _ = writeln!(out, "#  {name}: true");
+        let found = self.findings.iter().flat_map(|f| &f.samples);
+        let found = found.filter_map(|(series, _)| series.split('{').next());
+        let (mark, mut names): (_, BTreeMap<&str, bool>) = match &self.config.metrics {
+            None => {
+                out.push_str(
+                    "\n# Everything that is found is exported. To choose, take the # away:\n",
+                );
+                ("#", found.map(|name| (name, true)).collect())
+            }
+            Some(_) => {
+                out.push_str("\n# What is exported. What is found beside that is false:\n");
+                ("", found.map(|name| (name, false)).collect())
+            }
+        };
+        let listed = self.config.metrics.iter().flatten();
+        names.extend(listed.map(|(name, on)| (name.as_str(), *on)));
+        let _ = writeln!(out, "{mark}metrics:");
+        for (name, on) in names {
+            let _ = writeln!(out, "{mark}  {name}: {on}");
         }
-        out
+        Ok(out)
     }
 }
 

@@ -236,7 +236,7 @@ fn gate(web: std::path::PathBuf) -> Arc<Gate> {
 /// A server in this process, whose deadlines need no patience.
 fn server(dir: &TempDir, limits: Limits) -> Server {
     let web = dir.write("web.yml", &tls("server", &[]));
-    let listener = bind("127.0.0.1:0").unwrap();
+    let listener = bind("127.0.0.1:0", "the test").unwrap();
     let handler = |request: &edge_metrics_exporter::http::Request| match request.body.len() {
         0 => Response::text(200, vec![b'x'; 5 << 20]),
         n => Response::text(200, format!("{n} bytes")),
@@ -269,7 +269,7 @@ fn what_follows_http_goes_through_whole() {
     let pattern = |at: usize| (at % 251) as u8;
     let dir = TempDir::new();
     let web = dir.write("web.yml", &tls("server", &[]));
-    let listener = bind("127.0.0.1:0").unwrap();
+    let listener = bind("127.0.0.1:0", "the test").unwrap();
     let flood = move |_: &edge_metrics_exporter::http::Request| {
         Response::switching("flood", move |mut upgraded| {
             let (mut sent, mut blocked) = (0, 0);

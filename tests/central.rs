@@ -367,7 +367,7 @@ impl Stub {
             notes.lock().unwrap().push(request.clone());
             answer(request)
         };
-        let listener = bind("127.0.0.1:0").unwrap();
+        let listener = bind("127.0.0.1:0", "the test").unwrap();
         let server = Server::start(listener, Arc::new(handler), Limits::default()).unwrap();
         Stub { server, asked }
     }

@@ -109,3 +109,33 @@ fn writes_a_configuration_to_start_from_but_not_over_another() {
     let error = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(error.contains("cannot create"), "{error}");
 }
+
+#[test]
+fn goes_on_from_the_configuration_that_it_was_given() {
+    let temp = TempDir::new();
+    let given = temp.write(
+        "given.yaml",
+        "interval: 0.25\nport: 'off'\nthermal: {enabled: false}\nina260: {i2c_address: 0x41}\n\
+         udp: {host: 127.0.0.1, port: 1, mode: listen, voltage: 12}\nmetrics: {power_total_watts: true}\n",
+    );
+    let file = temp.path().join("config.yaml");
+    let names = [given.to_str().unwrap(), file.to_str().unwrap()];
+    let board = board("orange_pi_axp");
+    let output = doctor(&board, &["--config", names[0], "--write", names[1]]);
+    assert!(output.status.success());
+    let read = |name| {
+        let text = std::fs::read_to_string(name).unwrap();
+        let (config, warnings) = edge_metrics_exporter::config::parse(&text).unwrap();
+        assert_eq!(warnings.len(), 0, "{text}");
+        (config, text)
+    };
+    let (given, _) = read(names[0]);
+    let (mut written, text) = read(names[1]);
+    assert_eq!(written.device_type, "orange_pi", "{text}");
+    let metrics = written.metrics.as_mut().unwrap();
+    // What was found beside what was listed is there, to be chosen.
+    assert_eq!(metrics.remove("power_watts"), Some(false), "{text}");
+    metrics.retain(|_, on| *on);
+    written.device_type = given.device_type.clone();
+    assert_eq!(written, given, "{text}");
+}

@@ -456,6 +456,60 @@ fn check_config_knows_a_collectors_file() {
 }
 
 #[test]
+fn check_config_looks_at_the_files_by_which_servers_are_asked() {
+    let temp = TempDir::new();
+    let check = |content: &str| {
+        let file = temp.write("checked.yaml", content);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+        command
+            .env_remove("CONFIG_SERVER_URL")
+            .env_remove("CONFIG_TIMEOUT");
+        on_board(&mut command, temp.path());
+        let output = command.arg("check-config").arg(file).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let password = temp.write("password", "s3cret\n");
+    let login = |file: &Path| {
+        let file = file.display();
+        check(&format!(
+            "config_server: {{url: 'http://a:8080,http://b:8080', basic_auth: {{username: me, password_file: {file}}}}}\n\
+             remote_write: [{{url: 'http://c/write', basic_auth: {{username: me, password_file: {file}}}}}]\n"
+        ))
+    };
+    let good = login(&password);
+    for line in [
+        "config_server: http://a:8080\n",
+        "config_server: http://b:8080\n",
+    ] {
+        assert!(good.contains(line), "{good}");
+    }
+    assert!(
+        !good.contains("cannot read") && !good.contains("s3cret"),
+        "{good}"
+    );
+    let bad = login(&temp.path().join("missing"));
+    let complaints = bad.lines().filter(|line| line.contains("cannot read"));
+    let of_whom: Vec<_> = complaints
+        .filter_map(|line| line.split([':', ' ']).next())
+        .collect();
+    assert_eq!(
+        of_whom,
+        ["remote_write", "config_server", "config_server"],
+        "{bad}"
+    );
+    #[cfg(feature = "tls")]
+    {
+        let text = check(
+            "config_server: {url: 'https://a', tls_config: {ca_file: /nonexistent/ca.pem}}\n",
+        );
+        assert!(
+            text.contains("config_server: cannot read /nonexistent/ca.pem"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_command_line_that_makes_no_sense_is_refused() {
     for arguments in [
         &["--nonsense"][..],

@@ -127,7 +127,9 @@ fn who_asks_before_sending_a_body_is_told_to() {
     assert_eq!(read_answer(&mut socket).1, "PUT /b b\n");
     let large =
         "PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n";
-    assert_eq!(status(&scene.exchange(large)), 413);
+    let refused = scene.exchange(large);
+    assert_eq!(status(&refused), 413);
+    assert!(refused.contains("at most 65536 bytes"), "{refused}");
     let other = "GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n";
     assert_eq!(status(&scene.exchange(other)), 417);
     scene.end(socket);
@@ -178,7 +180,7 @@ fn a_stopped_server_has_let_go_of_its_port_and_of_its_clients() {
     server.stop();
     assert!(TcpStream::connect(address).is_err());
     let again = Server::start(
-        bind(&address.to_string()).unwrap(),
+        bind(&address.to_string(), "the test").unwrap(),
         std::sync::Arc::new(echo),
         Limits::default(),
     );

@@ -95,10 +95,9 @@ fn bodies_of_a_gigabyte() {
         );
         let answer = victim.send(&head, b"", 0);
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-        assert!(
-            answer.contains("\"error\": \"Request too large\""),
-            "{answer}"
-        );
+        for part in ["\"error\": \"Request too large\"", "at most ", " bytes"] {
+            assert!(answer.contains(part), "{answer}");
+        }
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         );

@@ -304,3 +304,49 @@ fn a_spike_between_two_scrapes_is_seen_by_both_who_ask() {
         assert!(joules > 0.5, "{joules}");
     }
 }
+
+#[test]
+fn names_that_are_asked_for_hold_for_windows_and_samples_too() {
+    let types = |exporter: &Exporter, path: &str, least: usize| {
+        wait_until("it is read", || {
+            let text = get(exporter.metrics, path).text();
+            let types = text.lines().filter_map(|l| l.strip_prefix("# TYPE "));
+            let names = types.map(|l| l.split(' ').next().unwrap().to_string());
+            let names: BTreeSet<_> = names.collect();
+            (names.len() >= least).then_some(names)
+        })
+    };
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect();
+    let (_board, exporter) = start(1, "interval: 0.01\nmultirate: {on_metrics: true}\n");
+    let query = "?consumer=a&name[]=temperature_celsius";
+    let only: BTreeSet<_> = set(&["temperature_celsius"]);
+    for path in ["/metrics", "/multirate"] {
+        let found = types(&exporter, &format!("{path}{query}"), 1);
+        assert_eq!(found, only, "{path}");
+    }
+    let own = types(&exporter, "/metrics?consumer=a&name[]=process_open_fds", 1);
+    assert_eq!(own, set(&["process_open_fds"]));
+    assert!(types(&exporter, "/metrics?consumer=b", 5).is_superset(&only));
+
+    let board = TempDir::new();
+    for (file, content) in [("type", "USB"), ("online", "1"), ("power_now", "2000000")] {
+        board.write(&format!("sys/class/power_supply/usb/{file}"), content);
+    }
+    let path = board.write(
+        "config.yaml",
+        "interval: 0.01\nhistory: {window_statistics: true}\n",
+    );
+    let mut command = exporter_on(&board);
+    let exporter = Exporter::start(command.arg("--config").arg(path));
+    let wanted = ["energy_window_joules", "power_watts", "power_watts_max"];
+    let query = wanted.map(|name| format!("name[]={name}")).join("&");
+    let found = types(&exporter, &format!("/metrics?consumer=a&{query}"), 3);
+    assert_eq!(found, set(&wanted));
+    assert!(types(&exporter, "/metrics?consumer=b", 5).len() > 5);
+}
+
+fn exporter_on(board: &TempDir) -> std::process::Command {
+    let mut command = exporter();
+    on_board(&mut command, board.path());
+    command
+}

@@ -150,6 +150,65 @@ fn the_port_on_which_a_reload_was_asked_for_may_move() {
     drop(child);
 }
 
+#[test]
+fn ports_move_into_each_others_places_all_or_none() {
+    let board = TempDir::new();
+    let config = |ports: [u16; 2], more: &str| {
+        let [metrics, management] = ports;
+        let text = format!(
+            "listen_address: 127.0.0.1\nport: {metrics}\nreload_port: {management}\n{more}"
+        );
+        board.write("config.yaml", &text)
+    };
+    let free = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [a, b, c] = free.map(|socket| socket.local_addr().unwrap().port());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+    command.arg("--config").arg(config([a, b], ""));
+    command.args(["--path.sysfs", "/nonexistent"]);
+    let child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let _child = KillOnDrop(child);
+    let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let serves = |[metrics, management]: [u16; 2]| {
+        assert_eq!(get(at(metrics), "/metrics").status, 200);
+        // This is on the management port alone.
+        assert_eq!(get(at(management), "/metrics/list").status, 200);
+        assert_ne!(get(at(metrics), "/metrics/list").status, 200);
+    };
+    let there = |port| std::net::TcpStream::connect(at(port)).is_ok();
+    wait_until("it listens", || (there(a) && there(b)).then_some(()));
+    serves([a, b]);
+    let mut now = [a, b];
+    // Each into the other's place; the one into the other's, which makes room for it; and the other way round.
+    for next in [[b, a], [a, c], [c, b], [b, c]] {
+        config(next, "");
+        let answer = request(at(now[1]), "POST", "/reload", &[]);
+        assert_eq!(answer.status, 200, "{now:?} to {next:?}: {}", answer.text());
+        serves(next);
+        for gone in now.iter().filter(|port| !next.contains(port)) {
+            assert!(!there(*gone), "{gone} is still listened on");
+        }
+        now = next;
+    }
+    // One of the new set cannot be had: whoever made way is back where it was.
+    let taken = std::net::TcpListener::bind(at(a)).unwrap();
+    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let agent = datagrams.local_addr().unwrap().port();
+    let agent = format!("udp_agent: {{enabled: true, port: {agent}}}\n");
+    for (next, more, setting) in [
+        ([c, a], "", "`reload_port:` or --web.management-address"),
+        ([a, b], "", "`port:` or --web.listen-address"),
+        ([c, b], &*agent, "udp_agent.port"),
+    ] {
+        config(next, more);
+        let answer = request(at(now[1]), "POST", "/reload", &[]);
+        let text = answer.text();
+        assert_eq!(answer.status, 422, "{now:?} to {next:?}: {text}");
+        assert!(text.contains(setting), "{text}");
+        serves(now);
+    }
+    drop(taken);
+}
+
 struct KillOnDrop(std::process::Child);
 
 impl Drop for KillOnDrop {

@@ -71,13 +71,14 @@ pub(super) fn check_config(
         say(&format!("source {}: {reason}\n", meter.name));
     }
     for entry in &config.remote_write {
-        let place = shown(&entry.url);
-        say(&format!("remote_write {}: {place}\n", entry.name));
-        say_of_client(
-            &format!("remote_write {}", entry.name),
-            entry.client.clone(),
-            &entry.url,
-        );
+        let what = format!("remote_write {}", entry.name);
+        check_server(&what, &entry.url, &entry.client);
+    }
+    let central = config
+        .config_server
+        .with_environment(|name| std::env::var(name).ok())?;
+    for url in &central.urls {
+        check_server("config_server", url, &central.client);
     }
     Ok(())
 }
@@ -93,13 +94,12 @@ fn check_collector(path: &Path, access: &AccessFiles) -> Result<(), String> {
     check_access(access)?;
     let namespace = config.namespace.as_deref();
     say(&format!(
-        "prometheus: {}\ninterval: {} s\nnamespace: {}\nport: {}\n",
-        shown(&config.url),
+        "interval: {} s\nnamespace: {}\nport: {}\n",
         config.interval.as_secs_f64(),
         namespace.unwrap_or("the service account's, else default"),
         config.port,
     ));
-    say_of_client("prometheus", config.http, &config.url);
+    check_server("prometheus", &config.url, &config.http);
     Ok(())
 }
 
@@ -113,14 +113,16 @@ fn check_access(access: &AccessFiles) -> Result<(), String> {
     Ok(())
 }
 
-/// Says what is wrong with the files that somebody who asks this server needs.
-fn say_of_client(who: &str, settings: Settings, url: &str) {
+/// Says which server would be asked, and what of the files by which it is asked cannot be used.
+fn check_server(what: &str, url: &str, settings: &Settings) {
+    say(&format!("{what}: {}\n", shown(url)));
+    // Nothing is asked here.
     let limits = Limits {
         timeout: Duration::ZERO,
         body: 0,
     };
-    let client = Client::new(settings, limits);
+    let client = Client::new(settings.clone(), limits);
     if let Err(why) = client.and_then(|client| client.check(url)) {
-        say(&format!("{who}: {why}\n"));
+        say(&format!("{what}: {why}\n"));
     }
 }

@@ -219,7 +219,7 @@ fn serve(
         (None, Some(host)) => format!("{host}:{}", config.port),
         (None, None) => format!(":{}", config.port),
     };
-    let listener = bind(&address).map_err(|e| e.to_string())?;
+    let listener = bind(&address, "`port:` or --web.listen-address").map_err(|e| e.to_string())?;
     let limits = Limits {
         connections: CONNECTIONS,
         per_peer: CONNECTIONS,

@@ -62,7 +62,7 @@ pub use remote::{jittered, Remote, Standing};
 pub use remote_write::{Queue, RemoteWrite};
 pub use secret::Secret;
 pub use settings::Setting;
-pub use share::shared;
+pub use share::{departures, shared};
 pub use show::to_json;
 pub use store::{NotSet, Refused, Status, Store};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};

@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
+use super::document::Document;
 use super::model::Config;
-use super::show::to_json;
+use super::show::{to_json, HIDDEN};
 
 /// The keys of it.
 const KEYS: &[&str] = &[
@@ -37,6 +38,60 @@ pub fn shared(config: &Config) -> String {
     }
     leave_out_secrets(&mut all);
     format!("# The settings of the sources, without passwords.\n{all:#}\n")
+}
+
+/// The sources' settings that are not what they are by default, as the lines of a configuration, for whoever goes on from
+/// it. A password is left out, as it would lie open where nobody put it; a comment says so. Not among them are
+/// `device_type`, `interval` and `metrics`. An error: they take more room than a configuration has.
+pub fn departures(config: &Config) -> Result<String, String> {
+    let (mut all, usual) = (to_json(config), to_json(&Config::default()));
+    if let Value::Object(entries) = &mut all {
+        let said = ["device_type", "interval", "metrics"];
+        entries.retain(|key, _| KEYS.contains(&&**key) && !said.contains(&&**key));
+    }
+    leave_out_usual(&mut all, &usual);
+    let hidden = leave_out_hidden(&mut all);
+    if all.as_object().is_none_or(|entries| entries.is_empty()) {
+        return Ok(String::new());
+    }
+    let document = Document::from_json(all.to_string().as_bytes());
+    let mut text = document
+        .and_then(|document| document.to_yaml())
+        .map_err(|e| e.message)?;
+    if hidden {
+        text.push_str("# A password is not copied: add `password`, or better `password_file`.\n");
+    }
+    Ok(text)
+}
+
+/// Leaves out what is as usual, and sections that have nothing else.
+fn leave_out_usual(value: &mut Value, usual: &Value) {
+    if let Value::Object(entries) = value {
+        entries.retain(|key, value| {
+            let usual = &usual[key.as_str()];
+            let departs = value != usual;
+            leave_out_usual(value, usual);
+            departs
+        });
+    }
+}
+
+/// Leaves out what is not shown. Says whether there was any.
+fn leave_out_hidden(value: &mut Value) -> bool {
+    match value {
+        Value::Object(entries) => {
+            let all = entries.len();
+            entries.retain(|_, value| value != HIDDEN);
+            let gone = entries.len() < all;
+            entries
+                .values_mut()
+                .fold(gone, |gone, value| leave_out_hidden(value) | gone)
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .fold(false, |gone, item| leave_out_hidden(item) | gone),
+        _ => false,
+    }
 }
 
 fn leave_out_secrets(value: &mut Value) {
@@ -144,6 +199,45 @@ shelly:
             ..Config::default()
         };
         assert_eq!(config.of_sources(), expected);
+    }
+
+    #[test]
+    fn departures_read_as_the_settings_without_passwords() {
+        let text = "\
+hostname: edge-07
+labels: false
+sources: [shelly, udp, ina260, rapl, jetson]
+ina260: {i2c_bus: 2, i2c_address: 0x41, averaging: 64}
+udp: {host: 'fd00::7', mode: subscribe, channel: 3}
+jetson: {sudo: true}
+rapl: {interface: msr}
+nvidia: {nvidia_smi: /opt/bin/nvidia-smi}
+hwmon: {power_total: [in, out]}
+power_supply: {enabled: true}
+thermal: {enabled: false}
+rpi: {enabled: false}
+shelly:
+  power_total: true
+  devices: [{host: plug, username: me, password_file: /etc/s3cret}, {host: other}]
+";
+        let (config, _) = parse(text).unwrap();
+        let written = departures(&config).unwrap();
+        let (again, warnings) = parse(&written).unwrap();
+        assert_eq!(warnings.len(), 0, "{written}");
+        assert_eq!(again, config, "{written}");
+        assert!(!written.contains("not copied"), "{written}");
+        // Nothing that is so anyhow, and nothing that is no source's.
+        assert!(!written.contains("tegrastats"), "{written}");
+        let text = "port: 1\ninterval: 3\nmetrics: {a: true}\nlanding: x\n";
+        assert_eq!(departures(&parse(text).unwrap().0).unwrap(), "");
+        let text = "shelly: {host: plug, password: s3cret}\n";
+        let written = departures(&parse(text).unwrap().0).unwrap();
+        assert!(
+            !written.contains("s3cret") && !written.contains(HIDDEN),
+            "{written}"
+        );
+        assert!(written.contains("# A password is not copied"), "{written}");
+        assert_eq!(parse(&written).unwrap().0.shelly.plugs[0].host, "plug");
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         this: this.clone(),
     });
     let address = options.listen_address.as_deref().unwrap_or(DEFAULT_ADDRESS);
-    let listener = bind(address).map_err(|e| e.to_string())?;
+    let listener = bind(address, "--web.listen-address").map_err(|e| e.to_string())?;
     let limits = Limits {
         // A fleet, each of whose boards asks now and then; and those of one place share an address.
         connections: 512,

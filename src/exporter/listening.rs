@@ -12,6 +12,8 @@ const RETRY: Duration = Duration::from_secs(2);
 /// A port, listened on or not.
 pub(super) struct Listening {
     name: &'static str,
+    /// The settings of its address.
+    chosen_by: &'static str,
     gate: Arc<Gate>,
     handler: Arc<Handler>,
     limits: Limits,
@@ -27,12 +29,14 @@ pub(super) struct Listening {
 impl Listening {
     pub(super) fn new(
         name: &'static str,
+        chosen_by: &'static str,
         gate: Arc<Gate>,
         handler: Arc<Handler>,
         limits: Limits,
     ) -> Listening {
         Listening {
             name,
+            chosen_by,
             gate,
             handler,
             limits,
@@ -52,24 +56,37 @@ impl Listening {
         Ok(())
     }
 
-    /// Gets ready to listen on `address`, or on none, without giving anything up: the new address is had before the old
-    /// one goes. An address that the board does not have yet is tried again later; any other failure is an error, and
-    /// all is as it was.
-    pub(super) fn prepare(&mut self, address: Option<String>) -> Result<Step, String> {
+    /// Gets ready to listen on `address`, or on none, beside what is listened on now. An address that the board does
+    /// not have yet is tried again later; any other failure is an error. What was prepared is taken back by dropping it.
+    pub(super) fn prepare(&self, address: Option<&str>) -> Result<Step, Failure> {
+        if !self.moves_to(address) {
+            return Ok(Step::Stay);
+        }
         let Some(address) = address else {
             return Ok(Step::Close);
         };
-        if self.handed_over || address == self.address {
-            return Ok(Step::Stay);
-        }
-        match self.open(&address) {
-            Ok(server) => Ok(Step::Open(address, server)),
+        match self.open(address) {
+            Ok(server) => Ok(Step::Open(address.to_owned(), server)),
             Err(error) if error.may_pass && self.server.is_none() => {
                 log::warn!("{}: {}; trying again", self.name, error.what);
-                Ok(Step::Wait(address))
+                Ok(Step::Wait(address.to_owned()))
             }
-            Err(error) if error.in_use && self.has_port_of(&address) => self.move_over(address),
-            Err(error) => Err(error.what),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives up what is listened on, if that is going to move to `address` and stands in the way of one that is
+    /// `wanted`: on a port, one address and all of them exclude each other. Says whether it did.
+    pub(super) fn make_way(&mut self, address: Option<&str>, wanted: &[Option<&str>]) -> bool {
+        let port = self.port();
+        let in_the_way = wanted.iter().flatten().any(|a| port_of(a) == port);
+        let moves = self.moves_to(address);
+        match &mut self.server {
+            Some(server) if in_the_way && moves => {
+                server.close_door();
+                true
+            }
+            _ => false,
         }
     }
 
@@ -77,7 +94,6 @@ impl Listening {
     pub(super) fn commit(&mut self, step: Step) {
         match step {
             Step::Stay => {}
-            Step::Close if self.handed_over => {}
             Step::Close => {
                 self.address.clear();
                 if self.server.is_some() {
@@ -98,12 +114,6 @@ impl Listening {
         }
     }
 
-    /// Takes back what was prepared.
-    pub(super) fn abandon(&mut self, step: Step) {
-        drop(step);
-        self.return_to_old();
-    }
-
     /// The port that is listened on.
     pub(super) fn port(&self) -> Option<u16> {
         let server = self.server.as_ref()?;
@@ -115,34 +125,13 @@ impl Listening {
         self.leaving.drain(..).for_each(Server::stop);
     }
 
-    fn has_port_of(&self, address: &str) -> bool {
-        let port = address
-            .rsplit(':')
-            .next()
-            .and_then(|port| port.parse().ok());
-        let own = self
-            .server
-            .as_ref()
-            .map(|server| server.local_addr().port());
-        own.is_some() && own == port
-    }
-
-    /// The same port on other addresses can only be had when it has been given up on the old ones.
-    fn move_over(&mut self, address: String) -> Result<Step, String> {
-        if let Some(server) = &mut self.server {
-            server.close_door();
-        }
-        match self.open(&address) {
-            Ok(server) => Ok(Step::Open(address, server)),
-            Err(error) => {
-                self.return_to_old();
-                Err(error.what)
-            }
-        }
+    /// Whether this is another address than the one at present.
+    fn moves_to(&self, address: Option<&str>) -> bool {
+        !self.handed_over && address.unwrap_or_default() != self.address
     }
 
     /// Listens on the old address again, if that was given up.
-    fn return_to_old(&mut self) {
+    pub(super) fn return_to_old(&mut self) {
         if self.server.as_ref().is_none_or(Server::is_open) {
             return;
         }
@@ -187,7 +176,7 @@ impl Listening {
     }
 
     fn open(&self, address: &str) -> Result<Server, Failure> {
-        let socket = bind(address).map_err(|e| Failure {
+        let socket = bind(address, self.chosen_by).map_err(|e| Failure {
             may_pass: e.may_come_up(),
             in_use: e.is_in_use(),
             what: e.to_string(),
@@ -217,10 +206,16 @@ pub(super) enum Step {
     Wait(String),
 }
 
-struct Failure {
-    what: String,
+/// Why an address cannot be listened on.
+pub(super) struct Failure {
+    pub(super) what: String,
     /// The board does not have the address, but may have it soon.
     may_pass: bool,
     /// Somebody has it.
-    in_use: bool,
+    pub(super) in_use: bool,
+}
+
+/// The port of an address.
+fn port_of(address: &str) -> Option<u16> {
+    address.rsplit(':').next()?.parse().ok()
 }

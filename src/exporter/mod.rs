@@ -31,8 +31,8 @@ pub use record::record;
 pub use supervisor::{run, Options};
 
 use crate::config::{Config, Store};
-use crate::exposition::{render, render_end, render_families, Format};
-use crate::metrics::{Family, Policy, Registry, Snapshot, WallClock};
+use crate::exposition::{render_end, render_families, Format};
+use crate::metrics::{Policy, Registry, Snapshot, WallClock};
 use crate::remote_write::Stats;
 use crate::sources::Running;
 use crate::sys::clock::BootTime;
@@ -143,16 +143,14 @@ impl Exporter {
 
     /// All that is exported, as text. Reads no meter: a source that hangs does not delay it.
     fn scrape(&self, format: Format) -> Vec<u8> {
-        let mut text = Vec::with_capacity(16 * 1024);
-        render(&self.snapshot(BootTime::now()), format, &mut text);
-        text
+        self.scrape_of(|_| true, format)
     }
 
-    /// Those of these names alone.
-    fn scrape_of(&self, names: &[String], format: Format) -> Vec<u8> {
-        let mut text = Vec::new();
-        let wanted = |family: &Family| names.contains(&family.name);
-        render_families(&self.snapshot(BootTime::now()), format, wanted, &mut text);
+    /// Those alone that are wanted.
+    fn scrape_of(&self, wanted: impl Fn(&str) -> bool, format: Format) -> Vec<u8> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        let snapshot = self.snapshot(BootTime::now());
+        render_families(&snapshot, format, |family| wanted(&family.name), &mut text);
         render_end(format, &mut text);
         text
     }

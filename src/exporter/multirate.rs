@@ -7,7 +7,7 @@ use super::consumers::{Consumers, Turn};
 use super::Exporter;
 use crate::exposition::{render_batch, render_end, render_families, render_window, Format};
 use crate::http::{InFlight, Request};
-use crate::metrics::{Batch, Layout, Offset};
+use crate::metrics::{Batch, Family, Layout, Offset};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -78,7 +78,9 @@ impl Exporter {
     ) -> Result<Delivery, &'static str> {
         let mut text = Vec::with_capacity(64 * 1024);
         let snapshot = self.snapshot(BootTime::now());
-        render_families(&snapshot, format, |family| family.own, &mut text);
+        let wanted = wanted(request);
+        let own = |family: &Family| family.own && wanted(&family.name);
+        render_families(&snapshot, format, own, &mut text);
         let done = match self.clock.offset() {
             Some(offset) => self.add_samples(request, &offset, format, &mut text)?,
             None => Box::new(|_| ()),
@@ -91,14 +93,15 @@ impl Exporter {
     pub(super) fn with_window(&self, request: &Request, format: Format) -> Delivery {
         let mut text = Vec::with_capacity(64 * 1024);
         let snapshot = self.snapshot(BootTime::now());
-        render_families(&snapshot, format, |_| true, &mut text);
+        let wanted = wanted(request);
+        render_families(&snapshot, format, |family| wanted(&family.name), &mut text);
         let mut done: Done = Box::new(|_| ());
         // Another scrape of the same consumer at the same time goes without.
         if let Some(turn) = Turning::begin(&self.windows, request) {
             let offset = Offset::of_boot_time();
             let _alone = lock::lock(&self.outgoing.making);
             done = turn.take(self, &offset, usize::MAX, |batch, layout| {
-                render_window(batch, layout, &mut text);
+                render_window(batch, layout, wanted, &mut text);
             });
         }
         render_end(format, &mut text);
@@ -117,8 +120,9 @@ impl Exporter {
         let in_flight = &self.outgoing.in_flight;
         let share = in_flight.share(request.peer.ip(), LEAST_BYTES, MOST_BYTES);
         let mut share = share.ok_or(UNREAD)?;
+        let wanted = wanted(request);
         let done = turn.take(self, offset, share.bytes(), |batch, layout| {
-            render_batch(batch, layout, format, text);
+            render_batch(batch, layout, format, |family| wanted(&family.name), text);
         });
         text.shrink_to_fit();
         share.settle(text.len());
@@ -183,6 +187,12 @@ impl Turning {
             self.turn.end(written && in_time);
         })
     }
+}
+
+/// Which metrics are asked for: those that the query names by `name[]`; all, if it names none.
+pub(super) fn wanted(request: &Request) -> impl Fn(&str) -> bool {
+    let names: Vec<_> = request.query_values("name[]").collect();
+    move |name| names.is_empty() || names.iter().any(|wanted| wanted == name)
 }
 
 /// By what name a consumer is known: the one it gives itself, else its address.

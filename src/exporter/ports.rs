@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::listening::Listening;
+use super::listening::{Failure, Listening, Step};
 use super::udp_agent::UdpAgent;
 use super::{management, routes, Exporter};
 use crate::config::Config;
@@ -30,9 +30,16 @@ impl Ports {
         let metrics = routes::metrics(Arc::clone(exporter));
         let management = management::routes(Arc::clone(exporter));
         Ports {
-            metrics: Listening::new("metrics", Arc::clone(gate), metrics, Limits::default()),
+            metrics: Listening::new(
+                "metrics",
+                "`port:` or --web.listen-address",
+                Arc::clone(gate),
+                metrics,
+                Limits::default(),
+            ),
             management: Listening::new(
                 "management",
+                "`reload_port:` or --web.management-address",
                 Arc::clone(gate),
                 management,
                 management::limits(),
@@ -73,22 +80,49 @@ impl Ports {
         let metrics = metrics.or(config.port.map(address));
         let management = self.management_address.clone();
         let management = management.or(config.reload_port.map(address));
-        let metrics = self.metrics.prepare(metrics)?;
-        let management = match self.management.prepare(management) {
-            Ok(step) => step,
-            Err(error) => {
-                self.metrics.abandon(metrics);
-                return Err(error);
+        let prepared = self
+            .prepare(metrics.as_deref(), management.as_deref())
+            .and_then(|steps| {
+                self.answer_datagrams(exporter, config)?;
+                Ok(steps)
+            });
+        match prepared {
+            Ok((metrics, management)) => {
+                self.metrics.commit(metrics);
+                self.management.commit(management);
+                Ok(())
             }
-        };
-        if let Err(error) = self.answer_datagrams(exporter, config) {
-            self.metrics.abandon(metrics);
-            self.management.abandon(management);
-            return Err(error);
+            Err(error) => {
+                self.metrics.return_to_old();
+                self.management.return_to_old();
+                Err(error)
+            }
         }
-        self.metrics.commit(metrics);
-        self.management.commit(management);
-        Ok(())
+    }
+
+    /// Gets both ports: beside the old ones, so that nothing is given up before all is had; or, where the old ones are
+    /// themselves in the way, in their place.
+    fn prepare(
+        &mut self,
+        metrics: Option<&str>,
+        management: Option<&str>,
+    ) -> Result<(Step, Step), String> {
+        let both = |ports: &Ports| {
+            let first = ports.metrics.prepare(metrics)?;
+            Ok((first, ports.management.prepare(management)?))
+        };
+        let wanted = [metrics, management];
+        both(self)
+            .or_else(|failure: Failure| {
+                let gave_up = failure.in_use
+                    && self.metrics.make_way(metrics, &wanted)
+                        | self.management.make_way(management, &wanted);
+                match gave_up {
+                    true => both(self),
+                    false => Err(failure),
+                }
+            })
+            .map_err(|failure| failure.what)
     }
 
     /// Starts or ends the UDP agent.

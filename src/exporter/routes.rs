@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use super::multirate::Delivery;
+use super::multirate::{wanted, Delivery};
 use super::Exporter;
 use crate::exposition::{accepts_gzip, negotiate, Format};
 use crate::http::{Handler, Method, Request, Response};
@@ -36,11 +36,7 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
         }),
         "/metrics" => reads(request, || {
             let format = format_for(request);
-            let names: Vec<_> = request.query_values("name[]").collect();
-            let text = match names.as_slice() {
-                [] => exporter.scrape(format),
-                names => exporter.scrape_of(names, format),
-            };
+            let text = exporter.scrape_of(wanted(request), format);
             exposition(&exporter, text, format, request)
         }),
         "/multirate" => reads(request, || {

@@ -3,12 +3,19 @@
 //! Stamps are milliseconds since 1970 in the text format, seconds with three decimals in OpenMetrics.
 
 use super::{write_header, write_number, Format};
-use crate::metrics::{Batch, Layout};
+use crate::metrics::{Batch, Family, Layout};
 
-/// Appends the samples of the batch, but not those of the exporter's own metrics. In OpenMetrics the end mark is the
-/// caller's.
-pub fn render_batch(batch: &Batch, layout: &Layout, format: Format, out: &mut Vec<u8>) {
-    for (family, all_series) in layout.families().filter(|(family, _)| !family.own) {
+/// Appends the samples of those families of the batch that `wanted` wants, but not of the exporter's own metrics. In
+/// OpenMetrics the end mark is the caller's.
+pub fn render_batch(
+    batch: &Batch,
+    layout: &Layout,
+    format: Format,
+    wanted: impl Fn(&Family) -> bool,
+    out: &mut Vec<u8>,
+) {
+    let families = layout.families();
+    for (family, all_series) in families.filter(|(family, _)| !family.own && wanted(family)) {
         let mut begun = false;
         for (group, place, series) in all_series {
             let Some(rows) = batch.of(group) else {
@@ -94,7 +101,7 @@ mod tests {
         let offset = clock.offset().unwrap();
         let batch = Progress::new(BootTime(0)).take(registry, &offset, now, 1 << 20);
         let mut out = Vec::new();
-        render_batch(&batch, &registry.layout(), format, &mut out);
+        render_batch(&batch, &registry.layout(), format, |_| true, &mut out);
         String::from_utf8(out).unwrap()
     }
 

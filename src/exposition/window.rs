@@ -4,10 +4,17 @@ use super::{write_meta, write_number};
 use crate::metrics::{Batch, GroupRows, Kind, Layout, Series};
 
 const ENERGY: &str = "energy_joules_total";
+const WINDOW_ENERGY: &str = "energy_window_joules";
 
 /// Appends `…_watts_min`, `…_watts_max` and `…_watts_avg` (the mean of the readings) of every power in the batch, and
-/// `energy_window_joules`: what the counters counted from the last reading of the batch before to the last of this.
-pub fn render_window(batch: &Batch, layout: &Layout, out: &mut Vec<u8>) {
+/// `energy_window_joules`: what the counters counted from the last reading of the batch before to the last of this. Of
+/// all these, those names that are `wanted`.
+pub fn render_window(
+    batch: &Batch,
+    layout: &Layout,
+    wanted: impl Fn(&str) -> bool,
+    out: &mut Vec<u8>,
+) {
     for (family, all_series) in layout.families() {
         let is_power = family.kind == Kind::Gauge && family.name.ends_with("_watts");
         if !is_power && family.name != ENERGY {
@@ -33,15 +40,17 @@ pub fn render_window(batch: &Batch, layout: &Layout, out: &mut Vec<u8>) {
                 let values = stretches
                     .iter()
                     .map(|(series, values)| (*series, values[i]));
-                write_family(&name, &help, values, out);
+                if wanted(&name) {
+                    write_family(&name, &help, values, out);
+                }
             }
-        } else {
+        } else if wanted(WINDOW_ENERGY) {
             let values = rows
                 .iter()
                 .filter_map(|(series, place, rows)| Some((*series, rows.increase(*place)?)));
             let help =
                 "Electric energy since this consumer's last scrape, by source and rail, in joules.";
-            write_family("energy_window_joules", help, values, out);
+            write_family(WINDOW_ENERGY, help, values, out);
         }
     }
 }
@@ -111,7 +120,7 @@ mod tests {
             let offset = Offset::of_boot_time();
             let batch = progress.take(&registry, &offset, BootTime(0), usize::MAX);
             let mut text = Vec::new();
-            render_window(&batch, &registry.layout(), &mut text);
+            render_window(&batch, &registry.layout(), |_| true, &mut text);
             let text = String::from_utf8(text).unwrap();
             let lines = text.lines().filter(|line| !line.starts_with('#'));
             lines.map(str::to_string).collect::<Vec<_>>()

@@ -39,6 +39,8 @@ pub enum BindError {
     Refused {
         /// The address as it was given.
         address: String,
+        /// The settings that choose another.
+        chosen_by: &'static str,
         /// What the kernel said.
         source: io::Error,
     },
@@ -58,13 +60,17 @@ impl BindError {
         source.kind() == io::ErrorKind::AddrInUse
     }
 
-    fn new(address: &str, source: io::Error) -> Self {
+    fn new(address: &str, chosen_by: &'static str, source: io::Error) -> Self {
         let address = address.to_owned();
         match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENETDOWN) => {
                 BindError::NotUp { address, source }
             }
-            _ => BindError::Refused { address, source },
+            _ => BindError::Refused {
+                address,
+                chosen_by,
+                source,
+            },
         }
     }
 }
@@ -84,16 +90,22 @@ impl fmt::Display for BindError {
                 f,
                 "cannot listen on {address}: {source} (no interface has this address, or not yet; \":port\" listens on all)"
             ),
-            BindError::Refused { address, source } => {
+            BindError::Refused {
+                address,
+                chosen_by,
+                source,
+            } => {
                 write!(f, "cannot listen on {address}: {source}")?;
                 match source.kind() {
-                    io::ErrorKind::AddrInUse => f.write_str(
+                    io::ErrorKind::AddrInUse => write!(
+                        f,
                         " (another program, or another copy of this one, has the port: `ss -ltnp` names it; \
-                         `port:` or --web.listen-address chooses another)",
+                         {chosen_by} chooses another)",
                     ),
-                    io::ErrorKind::PermissionDenied => f.write_str(
+                    io::ErrorKind::PermissionDenied => write!(
+                        f,
                         " (ports below 1024 need root, CAP_NET_BIND_SERVICE or a systemd socket; \
-                         `port:` or --web.listen-address chooses another)",
+                         {chosen_by} chooses another)",
                     ),
                     _ => Ok(()),
                 }
@@ -114,19 +126,20 @@ impl std::error::Error for BindError {
 }
 
 /// Binds `host:port`, `:port`, `[::]:port` or `port`, and listens. With no host, or `[::]`, IPv6 and IPv4 both come in
-/// by one socket, whatever `net.ipv6.bindv6only` says; with no host on a kernel without IPv6, IPv4 alone.
-pub fn bind(address: &str) -> Result<TcpListener, BindError> {
-    let listener = bind_one(address)?;
+/// by one socket, whatever `net.ipv6.bindv6only` says; with no host on a kernel without IPv6, IPv4 alone. An error names
+/// the settings that the address is `chosen_by`.
+pub fn bind(address: &str, chosen_by: &'static str) -> Result<TcpListener, BindError> {
+    let listener = bind_one(address, chosen_by)?;
     // On a socket that listens already, this changes the backlog alone.
     let _ = socket::listen(&listener, BACKLOG);
     Ok(listener)
 }
 
-fn bind_one(address: &str) -> Result<TcpListener, BindError> {
+fn bind_one(address: &str, chosen_by: &'static str) -> Result<TcpListener, BindError> {
     let (host, port) = split(address).ok_or_else(|| BindError::Malformed {
         address: address.to_owned(),
     })?;
-    let failed = |source| BindError::new(address, source);
+    let failed = |source| BindError::new(address, chosen_by, source);
     if host.is_empty() {
         return match bind_dual_stack(port) {
             // No IPv6 in this kernel, or switched off for every interface.
@@ -208,6 +221,8 @@ mod tests {
     use super::*;
     use std::net::TcpStream;
 
+    const SETTING: &str = "--web.listen-address";
+
     #[test]
     fn addresses_are_taken_apart() {
         let good = [
@@ -242,7 +257,7 @@ mod tests {
         ];
         for text in bad {
             assert_eq!(split(text), None, "{text}");
-            let error = bind(text).unwrap_err();
+            let error = bind(text, SETTING).unwrap_err();
             assert!(!error.may_come_up());
             assert!(error.to_string().contains("host:port"), "{error}");
         }
@@ -250,7 +265,7 @@ mod tests {
 
     #[test]
     fn without_a_host_both_families_reach_it() {
-        let listener = bind(":0").unwrap();
+        let listener = bind(":0", SETTING).unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         if listener.local_addr().unwrap().is_ipv6() {
@@ -262,9 +277,9 @@ mod tests {
 
     #[test]
     fn errors_say_what_would_help() {
-        let taken = bind("127.0.0.1:0").unwrap();
+        let taken = bind("127.0.0.1:0", SETTING).unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let error = bind(&address).unwrap_err();
+        let error = bind(&address, SETTING).unwrap_err();
         assert!(!error.may_come_up());
         let text = error.to_string();
         assert!(
@@ -272,18 +287,18 @@ mod tests {
             "{text}"
         );
         // TEST-NET-1 (RFC 5737): on no interface.
-        let error = bind("192.0.2.1:0").unwrap_err();
+        let error = bind("192.0.2.1:0", SETTING).unwrap_err();
         assert!(error.may_come_up(), "{error}");
         assert!(error.to_string().contains("192.0.2.1:0"), "{error}");
     }
 
     #[test]
     fn a_port_can_be_bound_again_at_once() {
-        let listener = bind("127.0.0.1:0").unwrap();
+        let listener = bind("127.0.0.1:0", SETTING).unwrap();
         let address = listener.local_addr().unwrap();
         let client = TcpStream::connect(address).unwrap();
         drop(listener.accept().unwrap());
         drop((listener, client));
-        bind(&address.to_string()).unwrap();
+        bind(&address.to_string(), SETTING).unwrap();
     }
 }

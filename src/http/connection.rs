@@ -272,9 +272,16 @@ impl<'a, S: Stream> Connection<'a, S> {
     }
 
     fn words(&self, why: HeadError) -> Response {
+        let reason = match why.status {
+            413 => format!(
+                "{}: at most {} bytes are taken",
+                why.reason, self.limits.body
+            ),
+            _ => why.reason.to_owned(),
+        };
         match self.limits.refusals {
-            Form::Text => Response::text(why.status, format!("{}\n", why.reason)),
-            Form::Json => Response::error(why.status, why.title(), why.reason),
+            Form::Text => Response::text(why.status, format!("{reason}\n")),
+            Form::Json => Response::error(why.status, why.title(), &reason),
         }
     }
 

@@ -178,7 +178,7 @@ impl Board {
                 .push(format!("{} {}", request.method, request.path));
             answer()
         };
-        let listener = bind("127.0.0.1:0").unwrap();
+        let listener = bind("127.0.0.1:0", "the test").unwrap();
         let server = Server::start(listener, Arc::new(handler), Limits::default()).unwrap();
         Board { server, asked }
     }

@@ -39,7 +39,7 @@ impl Scene {
     ) -> Scene {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let before = (server_threads(), sockets());
-        let listener = bind(address).unwrap();
+        let listener = bind(address, "the test").unwrap();
         let server = Server::start(listener, Arc::new(handler), limits).unwrap();
         Scene {
             server,
