@@ -1,24 +1,24 @@
 //! The command line: which role, with which options.
 
 mod arguments;
+mod check_config;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::arguments::{parse, Arguments, Role};
+use self::check_config::check_config;
 use crate::collector;
 use crate::config::{self, Config, Given};
 use crate::config_server;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, Configuration, Options};
-use crate::http::client::{shown, Client, Limits, Settings};
-use crate::http::{AccessFiles, Gate};
+use crate::http::AccessFiles;
+use crate::sources::reason;
 use crate::sources::tape::{Recording, Tapes};
-use crate::sources::{chosen, reason, unknown, Board, Roots};
 use crate::sys::signals::Signals;
 use crate::{demo, logging};
 
@@ -215,91 +215,6 @@ fn doctor(report: &Report, json: bool, write: Option<&Path>) -> Result<(), Strin
     match report.is_useful() {
         true => Ok(()),
         false => Err("nothing can be read on this board".to_string()),
-    }
-}
-
-/// Says what would be run, or what is wrong.
-fn check_config(file: Option<PathBuf>, access: AccessFiles, roots: Roots) -> Result<(), String> {
-    let mut config = Config::default();
-    match &file {
-        None => say("no configuration file: the defaults\n"),
-        Some(path) => {
-            let loaded = config::load(path).map_err(|e| e.to_string())?;
-            for warning in &loaded.warnings {
-                say(&format!("{}\n", warning.with(&loaded.origin)));
-            }
-            say(&format!("{}: good\n", path.display()));
-            config = loaded.config;
-        }
-    }
-    let access = AccessFiles {
-        tokens: access.tokens.or(config.management.token_file.clone()),
-        ..access
-    };
-    for warning in Gate::check(&access)? {
-        say(&format!("{warning}\n"));
-    }
-    for path in [access.web_config, access.tokens].iter().flatten() {
-        say(&format!("{}: good\n", path.display()));
-    }
-    let mut board = Board::look(roots);
-    let asked = config.device_type.clone();
-    if asked == "auto" {
-        config.device_type = board.device_type().to_string();
-    }
-    let model = board.model.as_deref().unwrap_or("unknown");
-    let port = |port: Option<u16>| port.map_or("none".to_string(), |port| port.to_string());
-    let hostname = config.hostname.as_deref().unwrap_or(&board.hostname);
-    say(&format!(
-        "device_type: {asked} ({} on this board, model {model})\nhostname: {hostname}\ninterval: {} s\n\
-         ports: {} for metrics, {} for management\n",
-        config.device_type,
-        config.interval.as_secs_f64(),
-        port(config.port),
-        port(config.reload_port),
-    ));
-    say(&match &config.metrics {
-        None => "metrics: everything that is found\n".to_string(),
-        Some(names) => format!(
-            "metrics: {} of the {} named\n",
-            names.values().filter(|on| **on).count(),
-            names.len()
-        ),
-    });
-    let meters = chosen(&mut board, &config);
-    if meters.is_empty() {
-        say("sources: none on this board\n");
-    }
-    for name in unknown(&config) {
-        say(&format!("`sources` names {name}, which is no source\n"));
-    }
-    for (meter, reason) in meters {
-        say(&format!("source {}: {reason}\n", meter.name));
-    }
-    for entry in &config.remote_write {
-        let what = format!("remote_write {}", entry.name);
-        check_server(&what, &entry.url, &entry.client);
-    }
-    let central = config
-        .config_server
-        .with_environment(|name| std::env::var(name).ok())?;
-    for url in &central.urls {
-        check_server("config_server", url, &central.client);
-    }
-    Ok(())
-}
-
-/// Says which server would be asked, and what of the files by which it is asked cannot be used.
-fn check_server(what: &str, url: &str, settings: &Settings) {
-    say(&format!("{what}: {}\n", shown(url)));
-    // Nothing is asked here.
-    let limits = Limits {
-        timeout: Duration::ZERO,
-        body: 0,
-    };
-    let client = Client::new(settings.clone(), limits);
-    if let Err(why) = client.and_then(|client| client.check(url)) {
-        say(&format!("{what}: {why}\n"));
     }
 }
 

@@ -388,6 +388,49 @@ fn check_config_says_what_would_run_or_what_is_wrong() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// Which it knows by its keys: those that both have say nothing.
+#[test]
+fn check_config_knows_a_collectors_file() {
+    let dir = TempDir::new();
+    let check = |content: &str| {
+        let file = dir.write("checked.yaml", content);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+        let output = command.arg("check-config").arg(file).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (status, said) = check("prometheus: {url: http://p:9090}\ninterval: 5\nkeep: {node: 3}\n");
+    assert_eq!(status, Some(0), "{said}");
+    for part in [
+        "checked.yaml: good, for `collect`",
+        "checked.yaml:3:8: unknown key `keep.node`: did you mean `nodes`?",
+        "prometheus: http://p:9090\n",
+        "interval: 5 s\n",
+    ] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    assert!(!said.contains("device_type"), "{said}");
+    let (status, said) = check("streams: {clients: -1}\n");
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("checked.yaml:1:20"), "{said}");
+    for exporters in ["interval: 5\nport: 9200\n", "metrics: {}\nprometheus: {}\n"] {
+        let (_, said) = check(exporters);
+        assert!(said.contains("device_type"), "{said}");
+    }
+    let template = std::fs::read_to_string("collector.yaml.template").unwrap();
+    let (_, said) = check(&template);
+    assert!(said.contains("good, for `collect`"), "{said}");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+    let missing = ["collect", "--config", "/nonexistent/collector.yaml"];
+    let output = command.args(missing).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("(copy collector.yaml.template there"),
+        "{said}"
+    );
+    assert!(!said.contains("LOCAL_CONFIG_PATH"), "{said}");
+}
+
 #[test]
 fn check_config_looks_at_the_files_by_which_servers_are_asked() {
     let temp = TempDir::new();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use edge_metrics_exporter::metrics::WallClock;
 use edge_metrics_exporter::sys::clock::{both, BootTime};
-use remote_write_support::{answer, status, Board, Receiver};
+use remote_write_support::{answer, status, Answer, Board, Receiver};
 use support::wait_until;
 
 mod bad_samples {
@@ -208,6 +208,28 @@ mod clocks {
         assert!(receiver.requests().is_empty());
     }
 
+    /// As nginx does with 444 for paths that it does not know.
+    #[test]
+    fn a_receiver_that_cuts_off_who_asks_for_its_clock_has_no_say() {
+        let receiver = Receiver::willing();
+        receiver.set_curt();
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+    }
+
+    /// As a balancer does whose receiver is away: when it is back, its clock counts.
+    #[test]
+    fn a_receiver_that_cuts_off_everybody_is_asked_again() {
+        let receiver = Receiver::new(|_, _| Answer(String::new()));
+        receiver.set_curt();
+        let mut board = Board::new(&receiver, "");
+        board.publish(&[("x", 1.0)]);
+        receiver.wait_for(2);
+        receiver.set_date("Sat, 21 Nov 2020 00:00:00 GMT");
+        wait_until("it is held", || board.numbers().held.then_some(()));
+    }
+
     #[test]
     fn a_clock_that_jumps_ahead_is_found_out_before_anything_leaves() {
         let receiver = Receiver::new(|_, _| answer(204, &format!("Date: {}\r\n", date(0)), ""));
@@ -247,6 +269,29 @@ mod handing_over {
         wait_until("both are sent", || {
             (board.numbers().sent == 2).then_some(())
         });
+    }
+
+    /// A request that fails at the end is sent again while there is time.
+    #[test]
+    fn the_end_tries_again() {
+        let receiver = Receiver::new(|n, _| status(if n < 3 { 503 } else { 204 }));
+        let queue = "    queue_config: {batch_send_deadline: 1h}\n";
+        let mut board = Board::new(&receiver, queue);
+        board.publish(&[("x", 1.0)]);
+        let stats = Arc::clone(board.sender().stats());
+        board.finish();
+        assert_eq!(stats.numbers().sent, 2, "the sample and its mark");
+    }
+
+    /// It has an end when the receiver asks for more time than there is.
+    #[test]
+    fn the_end_does_not_wait_longer_than_it_may() {
+        let receiver = Receiver::new(|_, _| answer(503, "Retry-After: 3600\r\n", ""));
+        let queue = "    queue_config: {batch_send_deadline: 1h}\n";
+        let mut board = Board::new(&receiver, queue);
+        board.publish(&[("x", 1.0)]);
+        board.finish();
+        assert_eq!(receiver.requests().len(), 1);
     }
 
     /// The end does not wait for a receiver that never answers.

@@ -14,41 +14,9 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use remote_write_support::process::{board, config, kept, of, TEMPERATURE, ZONE};
 use remote_write_support::{answer, status, written, Receiver, Request};
-use support::{exporter, on_board, request, wait_until, Exporter, TempDir};
-
-const ZONE: &str = "sys/class/thermal/thermal_zone0";
-
-fn board(config: &str) -> (TempDir, Command) {
-    let board = TempDir::new();
-    board.write("proc/sys/kernel/hostname", "edge-01\n");
-    board.write(&format!("{ZONE}/type"), "cpu\n");
-    board.write(&format!("{ZONE}/temp"), "41500\n");
-    let path = board.write("config.yaml", config);
-    let mut command = exporter();
-    on_board(&mut command, board.path());
-    command.arg("--config").arg(path);
-    (board, command)
-}
-
-fn config(entries: &[(&str, &Receiver)]) -> String {
-    let mut text = String::from("device_type: generic\ninterval: 0.02\nremote_write:\n");
-    for (name, receiver) in entries {
-        text.push_str(&format!(
-            "  - url: {}\n    name: {name}\n    queue_config: {{batch_send_deadline: 50ms}}\n",
-            receiver.url()
-        ));
-    }
-    text
-}
-
-const TEMPERATURE: &str = "temperature_celsius";
-
-fn of(name: &str, exporter: &Exporter, metric: &str) -> Option<f64> {
-    exporter.value(&format!(
-        "exporter_remote_write_{metric}{{remote_name=\"{name}\"}}"
-    ))
-}
+use support::{on_board, wait_until, Exporter, TempDir};
 
 #[test]
 fn samples_arrive_and_the_numbers_are_shown() {
@@ -190,12 +158,7 @@ fn a_changed_entry_goes_on_where_it_was() {
             .map(|_| ())
     });
     // Every reading that was kept has arrived, once.
-    let minute = ("X-Prometheus-Scrape-Timeout-Seconds", "60");
-    let kept = request(exporter.metrics, "GET", "/multirate", &[minute]).text();
-    let kept = kept.lines().filter(|line| line.starts_with(TEMPERATURE));
-    let kept: Vec<i64> = kept
-        .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
-        .collect();
+    let kept = kept(&exporter);
     wait_until("the last of them has arrived", || {
         let last = receiver.samples(TEMPERATURE).last()?.0;
         (last >= *kept.last()?).then_some(())

@@ -34,7 +34,8 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
                          recorded pace. At its end it stands still, and shows what was said last.
                          With --replay.at-once that is at once. Of the recording's settings
                          those of sources count; --config names others
-  check-config           says what would be run, or what is wrong with the file
+  check-config           says what would be run, or what is wrong with the file: the exporter's or a collector's,
+                         which it knows by its keys
   config-server          holds the configurations of all boards, and lists them for Prometheus:
                          http://localhost:8080/devices, /sd; --store says where they are kept
                          (/var/lib/edge-metrics-exporter/devices); --management.allow-remote has

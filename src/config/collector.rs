@@ -8,6 +8,7 @@ use super::diagnose::Origin;
 use super::keys::Keys;
 use super::load;
 use super::model::Switch;
+use super::read::known_keys;
 use super::section::{read_as, Problem, Section};
 use super::settings::{self, Setting};
 use super::tree::{self, Node};
@@ -16,6 +17,9 @@ use super::{http_client, text_of};
 use crate::collector::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
 use crate::http::client::Settings;
 
+/// What would help where the file is missing that somebody named.
+const MISSING: &str =
+    "copy collector.yaml.template there, or name no file by --config: the defaults need none";
 /// The longest query, in bytes: URLs of more than 8 KiB are refused by many servers, and a query grows in one.
 const MAX_QUERY: usize = 2048;
 /// The most queries of one column.
@@ -137,7 +141,7 @@ impl Collector {
     ) -> Result<(Collector, Vec<String>), String> {
         let (mut bytes, mut origin) = (Vec::new(), Origin::Defaults);
         if let Some(path) = file {
-            bytes = load::read(path).map_err(|e| e.to_string())?;
+            bytes = load::read(path).map_err(|e| e.explain(MISSING))?;
             origin = Origin::File(path.to_owned());
         }
         let text = text_of(&bytes).map_err(|e| e.with(&origin).to_string())?;
@@ -148,6 +152,20 @@ impl Collector {
         let warnings = key_warnings(text, &keys);
         let warnings = warnings.iter().map(|w| w.with(&origin).to_string());
         Ok((collector, warnings.collect()))
+    }
+
+    /// Whether these bytes are a collector's file: of the keys at its left margin there are some that only a collector has,
+    /// and none that only an exporter has.
+    pub fn is_in(bytes: &[u8]) -> bool {
+        let Some(Node::Map(entries)) = text_of(bytes).ok().and_then(|t| tree::build(t).ok()) else {
+            return false;
+        };
+        let (own, exporters) = (Collector::known_keys(), known_keys());
+        let has = |some: &[String], not: &[String]| {
+            let mut keys = entries.iter().map(|(key, _)| key);
+            keys.any(|key| some.contains(key) && !not.contains(key))
+        };
+        has(&own, &exporters) && !has(&exporters, &own)
     }
 
     /// Every key there is, dotted, in the order of the template.

@@ -67,9 +67,30 @@ pub enum Error {
     },
 }
 
+/// What would help where the file is missing that somebody named.
+const MISSING: &str =
+    "copy config.yaml.template there, or name no file by --config or LOCAL_CONFIG_PATH: \
+                       the defaults need none";
+
+impl Error {
+    /// The same in words, with what would help where the file is missing.
+    pub(super) fn explain(&self, missing: &str) -> String {
+        match self {
+            Self::Read { path, source } if source.kind() == io::ErrorKind::NotFound => format!(
+                "cannot read the configuration {}: {source} ({missing})",
+                path.display()
+            ),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                f.write_str(&self.explain(MISSING))
+            }
             Self::Read { path, source } => {
                 write!(
                     f,
@@ -77,10 +98,6 @@ impl fmt::Display for Error {
                     path.display()
                 )?;
                 match source.kind() {
-                    io::ErrorKind::NotFound => f.write_str(
-                        " (copy config.yaml.template there, or name no file by --config or LOCAL_CONFIG_PATH: \
-                         the defaults need none)",
-                    ),
                     io::ErrorKind::PermissionDenied => {
                         f.write_str(" (the user that runs the exporter must be able to read it)")
                     }

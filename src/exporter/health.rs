@@ -1,5 +1,6 @@
 //! `GET /health`: how the exporter is, for programs.
 
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use serde_json::{json, Map, Value};
@@ -15,6 +16,8 @@ impl Exporter {
     /// The keys of seed 001's later versions, and what they left out: the configuration's state, and each source's.
     pub(super) fn health(&self) -> Value {
         let now = BootTime::now();
+        // Looked at before the sources: they may be set up just now.
+        let set_up = self.set_up.load(Ordering::Acquire);
         let sources = lock::read(&self.sources).clone();
         let status = self.store.status();
         let identity = lock::read(&self.identity).clone();
@@ -27,8 +30,12 @@ impl Exporter {
             let offset = self.clock.offset()?;
             Some(rfc3339(offset.stamp_ms(at).div_euclid(1000)))
         });
+        let overall = match set_up {
+            true => overall(&sources, &status, now),
+            false => "starting",
+        };
         json!({
-            "status": overall(&sources, &status, now),
+            "status": overall,
             "device_id": identity.hostname,
             "device_type": identity.device_type,
             "uptime_seconds": now.seconds_since(self.started_at).round(),
@@ -109,4 +116,17 @@ fn source(running: &Running, now: BootTime) -> Value {
         "error": context.health.last_error(),
         "complaints": context.health.complaints(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_sources_it_is_starting_until_they_were_set_up() {
+        let exporter = Exporter::idle();
+        assert_eq!(exporter.health()["status"], "starting");
+        exporter.set_up.store(true, Ordering::Release);
+        assert_eq!(exporter.health()["status"], "healthy");
+    }
 }

@@ -45,6 +45,8 @@ use self_metrics::SelfMetrics;
 struct Exporter {
     registry: Arc<Registry>,
     sources: RwLock<Vec<Arc<Running>>>,
+    /// Whether it is known which those are: before, that there are none means nothing.
+    set_up: AtomicBool,
     /// The configuration in force, through which all changes go.
     store: Arc<Store>,
     identity: RwLock<Identity>,
@@ -89,6 +91,7 @@ impl Exporter {
             self_metrics: RwLock::default(),
             registry: Arc::new(Registry::new(Policy::All)),
             sources: RwLock::default(),
+            set_up: AtomicBool::new(false),
             landing: RwLock::default(),
             #[cfg(feature = "gzip")]
             packer: gzip::Packer::default(),

@@ -54,13 +54,17 @@ impl Senders {
                 Some(before) => {
                     log::info!("remote write {}: started anew", entry.name);
                     let same_place = before.entry().disk == entry.disk;
-                    // A queue in another place begins anew; what the old one has not sent is on its own disk.
-                    let feed = before.hand_over().filter(|_| same_place);
-                    start(exporter, entry, feed, &labels, since)
+                    let feed = match before.hand_over() {
+                        Some(feed) if same_place => feed,
+                        Some(feed) => feed_on(exporter, entry, feed.into_memory()),
+                        None => feed_on(exporter, entry, begin(exporter, labels.clone(), since)),
+                    };
+                    start(exporter, entry, feed)
                 }
                 None => {
                     log::info!("remote write {}: begins", entry.name);
-                    start(exporter, entry, None, &labels, since)
+                    let memory = begin(exporter, labels.clone(), since);
+                    start(exporter, entry, feed_on(exporter, entry, memory))
                 }
             };
             match sender {
@@ -124,25 +128,16 @@ pub(super) fn own_share(config: &Config) -> usize {
     }
 }
 
-fn start(
-    exporter: &Exporter,
-    entry: &RemoteWrite,
-    feed: Option<Box<dyn Feed>>,
-    labels: &Labels,
-    since: BootTime,
-) -> Result<Sender, String> {
-    let feed = feed.unwrap_or_else(|| new_feed(exporter, entry, labels, since));
+fn start(exporter: &Exporter, entry: &RemoteWrite, feed: Box<dyn Feed>) -> Result<Sender, String> {
     Sender::start(entry.clone(), feed, Arc::clone(&exporter.clock))
 }
 
-fn new_feed(
-    exporter: &Exporter,
-    entry: &RemoteWrite,
-    labels: &Labels,
-    since: BootTime,
-) -> Box<dyn Feed> {
-    let registry = Arc::clone(&exporter.registry);
-    let memory = MemoryFeed::new(registry, labels.clone(), since);
+fn begin(exporter: &Exporter, labels: Labels, since: BootTime) -> MemoryFeed {
+    MemoryFeed::new(Arc::clone(&exporter.registry), labels, since)
+}
+
+/// What memory gives, by way of a queue on disk if the entry has one.
+fn feed_on(exporter: &Exporter, entry: &RemoteWrite, memory: MemoryFeed) -> Box<dyn Feed> {
     match &entry.disk {
         Some(disk) => {
             let clock = Arc::clone(&exporter.clock);

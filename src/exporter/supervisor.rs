@@ -1,6 +1,7 @@
 //! Starts, watches and stops everything that runs, and brings it in line with the configuration.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -280,6 +281,7 @@ impl Supervisor {
             });
         }
         *lock::write(&self.exporter.sources) = new;
+        self.exporter.set_up.store(true, Ordering::Release);
         for name in self.options.tapes.unused() {
             log::warn!("{name} was recorded, and is not found in the recording's files");
         }

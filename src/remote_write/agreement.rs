@@ -13,6 +13,8 @@ const MOST_MS: i64 = 300_000;
 pub(super) struct Agreement {
     /// How far we were ahead of it, and the moment of boot by our clock then: both in milliseconds.
     seen: Option<(i64, i64)>,
+    /// That is taken for granted of a receiver that does not say.
+    assumed: bool,
 }
 
 /// Whether the two agree.
@@ -37,6 +39,20 @@ impl Agreement {
                 .saturating_sub(date.saturating_mul(1000).saturating_add(500))
         });
         self.seen = Some((ahead, boot(offset)));
+        self.assumed = false;
+    }
+
+    /// Takes it that they agree, because the receiver does not answer that question.
+    pub(super) fn assume(&mut self, offset: &Offset) {
+        self.seen = Some((0, boot(offset)));
+        self.assumed = true;
+    }
+
+    /// It answered no other question either: it is away, and may say when it is back.
+    pub(super) fn unanswered(&mut self) {
+        if std::mem::take(&mut self.assumed) {
+            self.seen = None;
+        }
     }
 
     /// How far we are ahead, in milliseconds, as far as is known: a clock that was set since then is so much further.
@@ -99,5 +115,12 @@ mod tests {
             agreement.learn(&offset(0), none);
             assert_eq!(agreement.clocks(&offset(0)), Clocks::Agree, "{none:?}");
         }
+        agreement.unanswered();
+        assert_eq!(agreement.clocks(&offset(0)), Clocks::Agree);
+        agreement.assume(&offset(0));
+        assert_eq!(agreement.clocks(&offset(0)), Clocks::Agree);
+        assert_eq!(agreement.clocks(&offset(400_000)), Clocks::Differ(400_000));
+        agreement.unanswered();
+        assert_eq!(agreement.clocks(&offset(0)), Clocks::Unknown);
     }
 }

@@ -1,10 +1,12 @@
 //! The work of a sender's thread: when to take a batch, how often to send it, when to give up, when to hold everything.
 
+mod clocks;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::agreement::{Agreement, Clocks};
+use super::agreement::Agreement;
 use super::backoff::Backoff;
 use super::feed::{Feed, Most, Pending, Run};
 use super::receiver::{Receiver, Reply};
@@ -19,10 +21,6 @@ use crate::sys::clock::BootTime;
 
 /// How often is looked what there is to send.
 const TICK: Duration = Duration::from_millis(250);
-/// How often is looked whether a doubtful clock was set.
-const HOLD: Duration = Duration::from_secs(1);
-/// How often a receiver whose clock differs is asked for it again.
-const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// So many requests more may it cost to find the samples that a receiver refuses.
 const SEARCH: u32 = 128;
 
@@ -274,59 +272,18 @@ impl Delivery {
         self.stats.request(outcome, reply.bytes);
     }
 
-    fn learn(&mut self, date: Option<&Option<String>>) {
-        if let (Some(date), Some(offset)) = (date, self.clock.offset()) {
-            self.agreement.learn(&offset, date.as_deref());
-        }
-    }
-
-    /// Waits until stamps may leave the board: the clock is not plainly wrong, and agrees with the receiver's.
-    fn trusted(&mut self) -> Result<Offset, Ending> {
-        let queue = &self.entry.queue;
-        let mut backoff = Backoff::new(queue.min_backoff, queue.max_backoff);
-        loop {
-            let Some(offset) = self.clock.offset() else {
-                self.hold(true);
-                self.pause(HOLD)?;
-                continue;
-            };
-            let ahead = self.agreement.ahead_ms(&offset);
-            self.stats.change(|numbers| numbers.skew_ms = ahead);
-            match self.agreement.clocks(&offset) {
-                Clocks::Agree => {
-                    self.hold(false);
-                    self.report.clocks_agree();
-                    return Ok(offset);
-                }
-                Clocks::Unknown => {}
-                Clocks::Differ(ahead) => {
-                    self.hold(true);
-                    self.report.clocks_differ(ahead);
-                    self.pause(ASK_AGAIN)?;
-                }
-            }
-            match self.receiver.ask_date() {
-                Ok(date) => self.learn(Some(&date)),
-                Err(why) => {
-                    self.report.fails(&why);
-                    self.pause(backoff.wait(None))?;
-                }
-            }
-        }
-    }
-
-    fn hold(&self, held: bool) {
-        self.stats.change(|numbers| numbers.held = held);
-    }
-
     /// Waits, if there is still time to wait.
     fn pause(&self, span: Duration) -> Result<(), Ending> {
         // While nothing can be sent, what waits grows.
         self.note();
-        match self.farewell {
-            Some(deadline) => Err(Ending::Finish(deadline)),
-            None => self.control.wait(span),
+        let Some(deadline) = self.farewell else {
+            return self.control.wait(span);
+        };
+        if deadline.saturating_duration_since(Instant::now()) <= span {
+            return Err(Ending::Finish(deadline));
         }
+        std::thread::sleep(span);
+        Ok(())
     }
 
     /// Says what waits, and what was lost.

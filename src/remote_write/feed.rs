@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::memory::MemoryFeed;
 use super::queue::Figures;
 use crate::metrics::{Kind, Offset};
 use crate::sys::clock::BootTime;
@@ -64,6 +65,16 @@ impl Batch {
         }
     }
 
+    /// The same samples on a clock that is so many milliseconds ahead of theirs.
+    pub fn shift(&mut self, by: i64) {
+        for run in &mut self.runs {
+            run.start = run.start.map(|start| start.saturating_add(by));
+            for (stamp, _) in &mut run.samples {
+                *stamp = stamp.saturating_add(by);
+            }
+        }
+    }
+
     /// The stamp of the newest sample.
     pub fn newest(&self) -> Option<i64> {
         let last = |run: &Run| run.samples.last().map(|(stamp, _)| *stamp);
@@ -113,6 +124,10 @@ pub trait Feed: Send {
     fn on_disk(&self) -> Option<Figures> {
         None
     }
+
+    /// What it holds in memory, for a feed of another kind to go on with: what was not delivered is given again. What is
+    /// on disk stays there.
+    fn into_memory(self: Box<Self>) -> MemoryFeed;
 
     /// Nothing will be read any more: what follows the last readings are the marks that all series have ended.
     fn finish(&mut self);

@@ -13,6 +13,7 @@ use crate::sys::clock::BootTime;
 /// So many groups that are no more are kept for what they hold. Reload after reload, while the receiver is away, takes no
 /// more memory than that.
 const MOST_RETIRED: usize = 4;
+const MILLISECOND: i64 = 1_000_000;
 
 /// Gives every sample of every source once.
 pub struct MemoryFeed {
@@ -24,6 +25,8 @@ pub struct MemoryFeed {
     /// What was given of each series, by its name and labels.
     series: HashMap<Box<str>, Given>,
     given: Option<Arc<Batch>>,
+    /// How far the clock of the last batch's stamps was ahead of boot time, in milliseconds.
+    ahead: Option<i64>,
     finishing: bool,
     /// Samples of groups that could not be kept any longer; those that were not later than what another source had given
     /// of the same series; and those whose labels no receiver may be sent.
@@ -55,6 +58,7 @@ impl MemoryFeed {
             groups: Vec::new(),
             series: HashMap::new(),
             given: None,
+            ahead: None,
             finishing: false,
             let_go: 0,
             not_later: 0,
@@ -113,7 +117,42 @@ impl MemoryFeed {
         let retired = self.retired(&current);
         let groups = retired.iter().chain(&current);
         let next = groups.filter_map(|group| self.progress.next_at(group));
-        next.min()
+        next.chain(self.given_at()).min()
+    }
+
+    /// The same of the batch that was given last.
+    fn given_at(&self) -> Option<BootTime> {
+        let runs = self.given.iter().flat_map(|batch| &batch.runs);
+        let first = runs.filter_map(|run| run.samples.first()).min()?.0;
+        let since_boot = first.saturating_sub(self.ahead?).max(0) as u64;
+        Some(BootTime(since_boot.saturating_mul(MILLISECOND as u64)))
+    }
+
+    /// What it holds, and nothing is left here. Of what is given, the batch, whose stamps are since boot, comes first.
+    pub(super) fn leave(&mut self, first: Batch, now: BootTime) -> MemoryFeed {
+        let empty = MemoryFeed::new(Arc::clone(&self.registry), self.labels.clone(), now);
+        let mut all = std::mem::replace(self, empty);
+        if !first.is_empty() {
+            (all.given, all.ahead) = (Some(Arc::new(first)), Some(0));
+        }
+        all
+    }
+
+    /// Stamps are since boot for a queue on disk, and since 1970 for a sender. What was given so far goes over from the one to
+    /// the other, if need be.
+    fn go_over(&mut self, ahead: i64) {
+        let Some(before) = self.ahead.filter(|before| (*before == 0) != (ahead == 0)) else {
+            return;
+        };
+        let by = ahead.saturating_sub(before);
+        self.progress.shift(by);
+        for given in self.series.values_mut() {
+            given.last = given.last.saturating_add(by);
+        }
+        if let Some(batch) = &mut self.given {
+            Arc::make_mut(batch).shift(by);
+        }
+        self.ahead = Some(ahead);
     }
 
     /// Whether some readings give way before long that have not been given.
@@ -214,7 +253,10 @@ impl MemoryFeed {
 
 impl Feed for MemoryFeed {
     fn next(&mut self, offset: &Offset, now: BootTime, most: Most) -> Option<Arc<Batch>> {
+        let ahead = offset.nanos().div_euclid(MILLISECOND);
+        self.go_over(ahead);
         if self.given.is_none() {
+            self.ahead = Some(ahead);
             let batch = self.make(offset, now, most);
             self.given = (!batch.is_empty()).then(|| Arc::new(batch));
         }
@@ -245,6 +287,10 @@ impl Feed for MemoryFeed {
             ("clock_set_back", self.progress.set_back + self.not_later),
             ("illegal_labels", self.unnamed),
         ]
+    }
+
+    fn into_memory(self: Box<Self>) -> MemoryFeed {
+        *self
     }
 
     fn finish(&mut self) {

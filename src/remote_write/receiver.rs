@@ -6,7 +6,7 @@ use super::encode::Protocol;
 use super::feed::Run;
 use super::response::{judge, words, Sent, Verdict};
 use crate::config::RemoteWrite;
-use crate::http::client::{shown, Answer, Client, Limits};
+use crate::http::client::{shown, Answer, Client, Error, Limits};
 use crate::sys::clock::wall_seconds;
 
 /// One receiver.
@@ -110,11 +110,9 @@ impl Receiver {
     }
 
     /// Asks what time it is there, by a request that stores nothing.
-    pub(super) fn ask_date(&self) -> Result<Option<String>, String> {
+    pub(super) fn ask_date(&self) -> Result<Option<String>, Error> {
         let answer = self.client.head(&root(&self.url));
-        answer
-            .map(|answer| date(&answer))
-            .map_err(|error| error.to_string())
+        answer.map(|answer| date(&answer))
     }
 
     fn said(&self, answer: &Answer) -> String {

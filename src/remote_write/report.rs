@@ -8,7 +8,9 @@ const AGAIN: Duration = Duration::from_secs(3600);
 /// What was said last.
 pub(super) struct Report {
     name: String,
-    failing: Option<String>,
+    /// What has gone wrong since something was delivered.
+    failing: Vec<String>,
+    has_no_clock: bool,
     refused: Option<(Option<u16>, Instant)>,
     clocks_differ: bool,
 }
@@ -17,7 +19,8 @@ impl Report {
     pub(super) fn new(name: &str) -> Report {
         Report {
             name: name.to_string(),
-            failing: None,
+            failing: Vec::new(),
+            has_no_clock: false,
             refused: None,
             clocks_differ: false,
         }
@@ -25,16 +28,18 @@ impl Report {
 
     /// Samples were delivered.
     pub(super) fn fine(&mut self) {
-        if self.failing.take().is_some() {
+        if !std::mem::take(&mut self.failing).is_empty() {
             log::info!("remote write {}: delivers again", self.name);
         }
     }
 
     /// There was no answer, or one that means: later.
     pub(super) fn fails(&mut self, why: &str) {
-        if self.failing.as_deref() != Some(why) {
+        if !self.failing.iter().any(|said| said == why) {
             log::warn!("remote write {}: {why}; trying again", self.name);
-            self.failing = Some(why.to_string());
+            // Samples and the question for the clock may fail in turn, and each in its own way.
+            self.failing.truncate(1);
+            self.failing.insert(0, why.to_string());
         }
     }
 
@@ -59,6 +64,16 @@ impl Report {
              (`protobuf_message: prometheus.WriteRequest` spares it the question)",
             self.name
         );
+    }
+
+    /// The receiver does not answer what is asked for its clock.
+    pub(super) fn has_no_clock(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.has_no_clock, true) {
+            log::warn!(
+            "remote write {}: the receiver does not say what time it is ({why}): samples are sent without knowing",
+            self.name
+        );
+        }
     }
 
     pub(super) fn clocks_differ(&mut self, ahead_ms: i64) {

@@ -155,6 +155,43 @@ fn who_does_not_answer_in_time_is_given_up() {
     );
 }
 
+/// Whether a receiver is there shows in that it can be connected to, whatever it does then.
+#[test]
+fn an_error_says_whether_there_was_a_connection() {
+    let limits = Limits {
+        timeout: Duration::from_millis(300),
+        ..LIMITS
+    };
+    let client = Client::new(Settings::default(), limits).unwrap();
+    let connected = |listener: &SocketAddr| {
+        let error = client.head(&format!("http://{listener}/")).unwrap_err();
+        error.was_connected()
+    };
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    assert!(connected(&address));
+    drop(silent);
+    assert!(!connected(&address));
+    let curt = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = curt.local_addr().unwrap();
+    let thread = std::thread::spawn(move || read_request(&mut curt.accept().unwrap().0));
+    assert!(connected(&address));
+    thread.join().unwrap();
+    let error = client.head("http://no-such-host.invalid/").unwrap_err();
+    assert!(!error.was_connected(), "{error}");
+}
+
+/// The first answer is one, wherever it points.
+#[test]
+fn a_head_is_not_looked_for_elsewhere() {
+    let (address, _requests) =
+        server("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nDate: today\r\n\r\n");
+    let answer = client(Settings::default())
+        .head(&format!("http://{address}/"))
+        .unwrap();
+    assert_eq!((answer.status, answer.header("Date")), (302, Some("today")));
+}
+
 #[test]
 fn a_request_is_broken_off_from_outside() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

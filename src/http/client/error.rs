@@ -11,6 +11,8 @@ use crate::sources::reason;
 pub struct Error {
     what: String,
     hint: Option<String>,
+    /// There was a connection, with all that belongs to it.
+    connected: bool,
 }
 
 impl Error {
@@ -18,7 +20,17 @@ impl Error {
         Error {
             what: what.into(),
             hint: None,
+            connected: false,
         }
+    }
+
+    pub(super) fn connected(self, connected: bool) -> Error {
+        Error { connected, ..self }
+    }
+
+    /// Whether there was a connection over which no answer came: only [`super::Client::head`] looks.
+    pub fn was_connected(&self) -> bool {
+        self.connected
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Error {

@@ -1,6 +1,7 @@
 //! Asks other servers by HTTP: one connection kept, every answer bounded in time and size, no proxy unless it is asked
 //! for. Logs in and trusts as [`Settings`] say, and shows no secret to anybody.
 
+mod connected;
 mod error;
 mod login;
 mod look_up;
@@ -9,6 +10,8 @@ mod settings;
 mod tls;
 
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::http::uri::{Scheme, Uri};
@@ -42,6 +45,8 @@ pub struct Client {
     agent: ureq::Agent,
     settings: Settings,
     limits: Limits,
+    /// A connection was made.
+    connected: Arc<AtomicBool>,
 }
 
 /// An answer, whatever its status.
@@ -86,10 +91,13 @@ impl Client {
         let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
         #[cfg(feature = "tls")]
         let connector = connector.chain(tls::TlsConnector::new(settings.tls.clone()));
+        let connected = Arc::<AtomicBool>::default();
+        let connector = connector.chain(connected::Connected(Arc::clone(&connected)));
         Ok(Client {
             agent: ureq::Agent::with_parts(config, connector, look_up::Names::default()),
             settings,
             limits,
+            connected,
         })
     }
 
@@ -115,10 +123,14 @@ impl Client {
         self.answer(url, answer)
     }
 
-    /// Asks for the head of what is at `url`, without logging in.
+    /// Asks for the head of what is at `url`, without logging in and without following a redirect.
     pub fn head(&self, url: &str) -> Result<Answer, Error> {
-        let answer = self.agent.head(checked(url)?).call();
+        self.connected.store(false, Ordering::Relaxed);
+        let request = self.agent.head(checked(url)?);
+        let answer = request.config().max_redirects(0).build().call();
+        let connected = || self.connected.load(Ordering::Relaxed);
         self.answer(url, answer)
+            .map_err(|error| error.connected(connected()))
     }
 
     /// Posts `body` to `url`, and never to where that may redirect.

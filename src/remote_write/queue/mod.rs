@@ -76,6 +76,15 @@ impl QueueFeed {
     }
 }
 
+impl QueueFeed {
+    fn end_keeper(&mut self) {
+        self.stop.set();
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}
+
 impl Feed for QueueFeed {
     fn next(&mut self, offset: &Offset, now: BootTime, most: Most) -> Option<Arc<Batch>> {
         lock::lock(&self.state).next(offset, now, most)
@@ -97,6 +106,11 @@ impl Feed for QueueFeed {
         Some(lock::lock(&self.state).figures())
     }
 
+    fn into_memory(mut self: Box<Self>) -> MemoryFeed {
+        self.end_keeper();
+        lock::lock(&self.state).leave_memory()
+    }
+
     fn finish(&mut self) {
         lock::lock(&self.state).finish();
     }
@@ -105,10 +119,7 @@ impl Feed for QueueFeed {
 impl Drop for QueueFeed {
     /// What has not been sent is written.
     fn drop(&mut self) {
-        self.stop.set();
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
-        }
+        self.end_keeper();
         let offset = self.clock.offset();
         lock::lock(&self.state).flush(offset.as_ref(), BootTime::now(), true);
     }

@@ -187,6 +187,24 @@ impl State {
         self.memory.finish();
     }
 
+    /// Gives away what is not on disk. What is there stays.
+    pub(super) fn leave_memory(&mut self) -> MemoryFeed {
+        let on_disk = self.disk.as_ref().map_or(0, Disk::samples);
+        if on_disk > 0 {
+            let path = self.settings.directory.display();
+            log::warn!(
+                "remote write: {on_disk} samples stay on disk, in {path}: they are sent when that is a \
+                 `queue_directory`, the next time"
+            );
+        }
+        self.given = None;
+        let cut = std::mem::take(&mut self.cut);
+        let since_boot = cut.iter().map(|block| (block, -block.clock.ms()));
+        let first = Restore::default().batch(&since_boot.collect::<Vec<_>>());
+        // It takes nothing that is read from now on.
+        self.memory.leave(first, BootTime(u64::MAX))
+    }
+
     pub(super) fn pending(&self) -> Pending {
         let mut pending = self.memory.pending();
         let given = self.given.as_ref();

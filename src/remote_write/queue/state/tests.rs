@@ -439,3 +439,54 @@ fn at_the_end_what_was_not_sent_is_written_with_the_marks_that_it_ends() {
     assert_eq!(all[..3], board.expected(1..=3));
     assert!(all.len() == 4 && all[3].0 == all[2].0 + 1 && is_absent(all[3].1));
 }
+
+/// From since boot to since 1970 and back: what was given and not delivered, and what was not given.
+#[test]
+fn what_is_in_memory_goes_on_without_the_disk_and_with_it_again() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    board.seconds(3);
+    assert_eq!(board.deliver(&mut state), board.expected(1..=3));
+    board.seconds(2);
+    let held = board.next(&mut state);
+    board.seconds(2);
+    let mut memory = state.leave_memory();
+    state.flush(board.clock.offset().as_ref(), board.now(), true);
+    assert_eq!(state.figures().written_bytes, 0);
+    drop(state);
+
+    let most = USUAL;
+    let offset = board.clock.offset().unwrap();
+    assert_eq!(memory.next(&offset, board.now(), most), held);
+    memory.done();
+    let rest = memory.next(&offset, board.now(), most).unwrap();
+    let stamps = board.expected(6..=7);
+    let stamps: Vec<_> = stamps.iter().map(|(s, v)| (*s, v.to_bits())).collect();
+    assert_eq!(rest.runs[0].samples, stamps);
+
+    // Of what was given the time is kept: it is written when it is due.
+    assert_eq!(memory.oldest(), Some(BootTime(1006 * SECOND)));
+    board.seconds(1);
+    let settings = board.state().settings;
+    let mut state = State::new(memory, settings, board.now());
+    assert_eq!(board.deliver(&mut state), board.expected(6..=8));
+    assert_eq!(lost(&state), []);
+}
+
+#[test]
+fn what_is_on_disk_stays_there_when_memory_goes_on_elsewhere() {
+    let mut board = Board::new();
+    let mut state = board.state();
+    board.seconds(10);
+    board.flush(&mut state);
+    board.seconds(2);
+    assert!(board.next(&mut state).is_some());
+    let mut memory = state.leave_memory();
+    drop(state);
+    let offset = board.clock.offset().unwrap();
+    let given = memory.next(&offset, board.now(), USUAL).unwrap();
+    assert_eq!(given.runs[0].samples.len(), 2);
+    board.group.history().limit(Duration::ZERO, 0);
+    let mut state = board.state();
+    assert_eq!(board.deliver(&mut state), board.expected(1..=10));
+}

@@ -1,0 +1,99 @@
+//! `queue_directory` given to a receiver's entry, moved and taken away while samples wait: the real binary, and a receiver that
+//! is away meanwhile.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod remote_write_support;
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use remote_write_support::process::{board, config, kept, of, TEMPERATURE};
+use remote_write_support::{status, written, Receiver};
+use support::{wait_until, Exporter, TempDir};
+
+/// A receiver that takes nothing until it is told to.
+fn away() -> (Receiver, Arc<AtomicBool>) {
+    let back = Arc::new(AtomicBool::new(false));
+    let is_back = Arc::clone(&back);
+    let receiver = Receiver::new(move |_, _| match is_back.load(Ordering::Relaxed) {
+        true => written(1_000_000),
+        false => status(503),
+    });
+    (receiver, back)
+}
+
+/// With these settings and then with those: what was read arrives, in order and once, whatever held it meanwhile.
+fn every_sample_arrives(settings: [&str; 2]) -> (TempDir, Exporter) {
+    let (receiver, back) = away();
+    let (board, mut command) = board("");
+    let text = |settings: &str| {
+        let settings = settings.replace("DIR", &board.path().display().to_string());
+        config(&[("main", &receiver)]) + &settings
+    };
+    board.write("config.yaml", &text(settings[0]));
+    let mut exporter = Exporter::start(&mut command);
+    let waits = |exporter: &Exporter, most: f64| {
+        wait_until("samples wait", || {
+            of("main", exporter, "samples_pending").filter(|pending| *pending > most)
+        });
+    };
+    waits(&exporter, 20.0);
+    receiver.wait_for(1);
+    board.write("config.yaml", &text(settings[1]));
+    exporter.signal(Signal::SIGHUP);
+    exporter.wait_for_log("remote write main: started anew");
+    waits(&exporter, 20.0);
+    let refused = receiver.requests().len();
+    back.store(true, Ordering::Relaxed);
+    let kept = kept(&exporter);
+    let arrived = || -> Vec<i64> {
+        let requests = receiver.requests();
+        let messages = requests
+            .iter()
+            .skip(refused)
+            .map(|request| request.message());
+        let series = messages.flat_map(|message| message.series);
+        let of_zone = series.filter(|series| series.name() == TEMPERATURE);
+        of_zone
+            .flat_map(|series| series.samples)
+            .map(|sample| sample.stamp)
+            .collect()
+    };
+    wait_until("the last of them has arrived", || {
+        (arrived().last()? >= kept.last()?).then_some(())
+    });
+    let arrived = arrived().into_iter();
+    let arrived: Vec<i64> = arrived
+        .take_while(|stamp| stamp <= kept.last().unwrap())
+        .collect();
+    assert_eq!(arrived, kept);
+    (board, exporter)
+}
+
+const QUEUE: &str = "    queue_directory: DIR/queue\n    sync_interval: 1h\n";
+
+#[test]
+fn what_waits_in_memory_goes_over_to_a_new_queue() {
+    let (_board, exporter) = every_sample_arrives(["", QUEUE]);
+    assert!(!exporter.log().contains("stay on disk"));
+}
+
+#[test]
+fn what_waits_before_a_queue_goes_on_without_it() {
+    every_sample_arrives([QUEUE, ""]);
+}
+
+#[test]
+fn what_waits_before_a_queue_goes_over_to_another() {
+    every_sample_arrives([QUEUE, &QUEUE.replace("queue\n", "other\n")]);
+}
+
+/// What is on disk by then comes first.
+#[test]
+fn a_queue_goes_on_in_its_place_with_other_settings() {
+    let [small, large] = ["8388608", "16777216"]
+        .map(|bytes| QUEUE.replace("1h", "200ms") + &format!("    queue_bytes: {bytes}\n"));
+    every_sample_arrives([&small, &large]);
+}
