@@ -155,8 +155,8 @@ fn ports_move_into_each_others_places_all_or_none() {
         );
         board.write("config.yaml", &text)
     };
-    let free = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    let [a, b, c] = free.map(|socket| socket.local_addr().unwrap().port());
+    let free = [(); 3].map(|()| FreePort::new());
+    let [a, b, c] = free.each_ref().map(FreePort::number);
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
     command.arg("--config").arg(config([a, b], ""));
     command.args(["--path.sysfs", "/nonexistent"]);
