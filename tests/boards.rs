@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use support::{difference, exporter, on_board, with_registers, Exporter, TempDir, PATIENCE};
+use support::registers::with_registers;
+use support::{difference, exporter, on_board, Exporter, TempDir, PATIENCE};
 
 /// Boards are polled so often that none takes long, and seldom enough that a busy machine keeps up.
 const INTERVAL: &str = "interval: 0.2\n";

@@ -92,6 +92,10 @@ fn who_breaks_the_rules_or_is_silent_is_told_so() {
             "collector_streams_ended_total{{reason=\"{reason}\"}}"
         ))
     };
+    // The goodbye may be here a moment before it is counted.
+    wait_until("all three are counted", || {
+        (ended("rules") + ended("silent") >= 3.0).then_some(())
+    });
     assert_eq!((ended("rules"), ended("silent")), (2.0, 1.0));
 }
 

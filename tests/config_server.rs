@@ -10,6 +10,7 @@ use std::sync::Arc;
 use config_server_support::{body, command, Board, Central};
 use edge_metrics_exporter::http::Response;
 use serde_json::{json, Value};
+use support::free_port::FreePort;
 use support::{wait_until, TempDir};
 
 const ORIN: &str = r#"{"device_type":"jetson_orin","interval":1,"port":9100,"reload_port":9101,"metrics":{"power_total_watts":true}}"#;
@@ -458,7 +459,7 @@ fn boards_are_told_to_reload_and_each_outcome_is_told() {
             r#"{"error":"x","message":"line 1: no"}"#,
         )
     });
-    let gone = Board::new(|| Response::text(200, "")).port();
+    let gone = FreePort::new();
     let register = |id: &str, port: u16| {
         let config = json!({"device_type": "generic", "ip_address": "127.0.0.1", "reload_port": port, "port": 9100});
         assert_eq!(
@@ -470,7 +471,7 @@ fn boards_are_told_to_reload_and_each_outcome_is_told() {
     };
     register("good", good.port());
     register("bad", bad.port());
-    register("gone", gone);
+    register("gone", gone.number());
     central.send(
         "PUT",
         "/config/off",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
+use support::free_port::FreePort;
 use support::{exporter, get, on_board, request, wait_until, Exporter, TempDir};
 
 /// A board with a battery and a thermal zone, in a directory that a test can change.
@@ -178,16 +179,12 @@ fn a_reload_moves_a_port_and_keeps_the_other() {
         .arg(config);
     let mut exporter = Exporter::start(&mut command);
     let (before, management) = (exporter.metrics, exporter.management);
-    // Bound to by asking for it once, and free again.
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = FreePort::new();
     board.write(
         "config.yaml",
         &format!(
             "device_type: generic\nlisten_address: 127.0.0.1\nport: {}\nreload_port: 0\n",
-            free.port()
+            free.number()
         ),
     );
     assert_eq!(
@@ -195,7 +192,7 @@ fn a_reload_moves_a_port_and_keeps_the_other() {
         "Config reload triggered\n"
     );
     exporter.wait_for_log("configuration reloaded");
-    exporter.metrics = free;
+    exporter.metrics = free.address();
     assert!(exporter.scrape().contains("exporter_build_info"));
     assert!(std::net::TcpStream::connect(before).is_err());
     assert_eq!(get(management, "/reload").status, 405);
@@ -204,9 +201,10 @@ fn a_reload_moves_a_port_and_keeps_the_other() {
 #[test]
 fn sigterm_and_sigint_end_it_within_a_second_children_gone() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        // A machine that has other things to do may be slow once, not each time.
-        let mut ends = (0..3).map(|_| time_to_end(signal));
-        assert!(ends.any(|took| took < Duration::from_secs(1)), "{signal}");
+        // A machine that has other things to do may be slow for a while, not for ever.
+        wait_until(&format!("{signal} ends it within a second"), || {
+            (time_to_end(signal) < Duration::from_secs(1)).then_some(())
+        });
     }
 }
 
@@ -527,7 +525,9 @@ fn a_command_line_that_makes_no_sense_is_refused() {
 
 #[test]
 fn the_demo_shows_moving_numbers_and_cleans_up() {
-    let exporter = Exporter::start(exporter().arg("demo"));
+    // A demo that is killed leaves its files behind, and process ids come again.
+    let place = TempDir::new();
+    let exporter = Exporter::start(exporter().arg("demo").env("TMPDIR", place.path()));
     let total = "power_total_watts{device_type=\"jetson_orin\",hostname=\"demo\"}";
     let first = wait_until("the total", || exporter.value(total));
     wait_until("it moves", || {
@@ -541,7 +541,8 @@ fn the_demo_shows_moving_numbers_and_cleans_up() {
             .collect::<Vec<_>>();
         (up.len() == 5 && up.iter().all(|line| line.ends_with(" 1"))).then_some(())
     });
-    let dir = std::env::temp_dir().join(format!("edge-metrics-demo-{}", exporter.child.id()));
+    let dir = format!("edge-metrics-demo-{}", exporter.child.id());
+    let dir = place.path().join(dir);
     assert!(dir.exists());
     let (status, _, _) = exporter.stop();
     assert!(status.success());
@@ -553,7 +554,9 @@ fn the_demo_shows_moving_numbers_and_cleans_up() {
 fn the_demo_takes_a_configuration() {
     let place = TempDir::new();
     let path = place.write("c.yaml", "hostname: mine\nsources: [rapl, tegrastats]\n");
-    let exporter = Exporter::start(exporter().arg("demo").arg("--config").arg(path));
+    let mut command = exporter();
+    command.arg("demo").arg("--config").arg(path);
+    let exporter = Exporter::start(command.env("TMPDIR", place.path()));
     let total = "power_total_watts{device_type=\"jetson_orin\",hostname=\"mine\"}";
     wait_until("the total", || exporter.value(total));
     assert!(!exporter.scrape().contains("source=\"hwmon\""));

@@ -273,9 +273,10 @@ fn a_panic_costs_one_connection() {
 
 #[test]
 fn without_descriptors_the_idle_give_way_and_it_goes_on() {
+    let scene = Scene::echo(Limits::default());
+    // The process has the limit, so not before this test is alone in it.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, soft.min(256), hard).unwrap();
-    let scene = Scene::echo(Limits::default());
     let mut idle = scene.connect();
     idle.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();

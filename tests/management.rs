@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use management_support::{Board, LABELS, TEMPERATURE};
+use support::programs::copy_program;
 use support::{on_board, post, wait_until, Exporter, TempDir};
 
 #[test]
@@ -123,7 +124,8 @@ fn a_file_that_the_exporter_may_not_write() {
     let config = dir.write("config.yaml", text);
     // Root may write everywhere: it becomes somebody who may not, from where that one may run it.
     let binary = dir.path().join("exporter");
-    std::fs::copy(env!("CARGO_BIN_EXE_edge-metrics-exporter"), &binary).unwrap();
+    let ours = env!("CARGO_BIN_EXE_edge-metrics-exporter");
+    copy_program(ours.as_ref(), &binary);
     let mut command = Command::new(binary);
     on_board(&mut command, dir.path());
     command

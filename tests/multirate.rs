@@ -93,10 +93,14 @@ fn lost(exporter: &Exporter, consumer: &str) -> Option<f64> {
 fn two_consumers_each_get_every_sample() {
     let (_board, exporter) = start(2, "interval: 0.001\n");
     let (mut often, mut seldom) = (Samples::new(), Samples::new());
-    for _ in 0..20 {
+    let mut asked = 0;
+    wait_until("there are many samples", || {
         scrape(&exporter, "often", &mut often);
+        asked += 1;
         std::thread::sleep(Duration::from_millis(50));
-    }
+        let least = often.values().map(Vec::len).min()?;
+        (asked >= 20 && least >= 200).then_some(())
+    });
     scrape(&exporter, "seldom", &mut seldom);
     assert_same(&often, &seldom, 200);
     for consumer in ["often", "seldom"] {
@@ -181,16 +185,23 @@ fn what_a_small_history_cannot_keep_is_counted() {
 #[test]
 fn the_first_answer_is_a_scrape_intervals_worth() {
     let (_board, exporter) = start(1, "interval: 0.001\n");
-    std::thread::sleep(Duration::from_millis(1500));
-    let mut all = Samples::new();
     let half = ("X-Prometheus-Scrape-Timeout-Seconds", "0.5");
-    add(
-        &mut all,
-        &request(exporter.metrics, "GET", "/multirate", &[half]).text(),
-    );
-    let stamps = all.values().next().unwrap();
-    assert!((2..=501).contains(&stamps.len()), "{}", stamps.len());
-    assert!(stamps[stamps.len() - 1] - stamps[0] <= 500);
+    let mut consumer = 0;
+    wait_until("a first answer that could have had more", || {
+        consumer += 1;
+        let ask = |path: &str, timeout| {
+            let mut all = Samples::new();
+            let text = request(exporter.metrics, "GET", path, &[timeout]).text();
+            add(&mut all, &text);
+            all.into_values().next()
+        };
+        let stamps = ask(&format!("/multirate?consumer=half-{consumer}"), half)?;
+        assert!((1..=501).contains(&stamps.len()), "{}", stamps.len());
+        assert!(stamps[stamps.len() - 1] - stamps[0] <= 500);
+        let all = ask(&format!("/multirate?consumer=all-{consumer}"), MINUTE)?;
+        let had_more = all[all.len() - 1] - all[0] > 1000;
+        (had_more && stamps.len() > 1).then_some(())
+    });
 }
 
 #[test]
@@ -291,7 +302,11 @@ fn a_spike_between_two_scrapes_is_seen_by_both_who_ask() {
     });
     for consumer in ["a", "b"] {
         assert_eq!(asked(consumer, "power_watts_max"), Some(45.0));
-        std::thread::sleep(Duration::from_millis(200));
+        let energy = || exporter.value(&format!("energy_joules_total{rail}"));
+        let before = energy().unwrap();
+        wait_until("a while passes", || {
+            (energy()? > before + 2.0).then_some(())
+        });
         let text = get(exporter.metrics, &format!("/metrics?consumer={consumer}")).text();
         for (name, watts) in [
             ("power_watts_max", 10.0),

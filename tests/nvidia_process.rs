@@ -5,8 +5,7 @@
 mod processes;
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use edge_metrics_exporter::sources::{
 };
 use edge_metrics_exporter::sys::clock::BootTime;
 use processes::{goes_with_its_source, members, nothing_is_left_of};
+use support::programs::make_executable;
 use support::{wait_until, TempDir, PATIENCE};
 
 const TWO: &str =
@@ -133,13 +133,6 @@ impl Bench {
 
 fn meter() -> &'static Meter {
     METERS.iter().find(|meter| meter.name == "nvidia").unwrap()
-}
-
-/// Writes through a child, so that no other test's fork holds the file open for writing when it is run (ETXTBSY).
-fn make_executable(path: &PathBuf) {
-    let script = "cp \"$0\" \"$0.new\" && chmod 755 \"$0.new\" && mv \"$0.new\" \"$0\"";
-    let status = Command::new("sh").args(["-c", script]).arg(path).status();
-    assert!(status.unwrap().success());
 }
 
 fn of(family: &str, gpu: u32) -> String {

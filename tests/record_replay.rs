@@ -9,11 +9,13 @@ mod udp_support;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use record_support::{of_board, replay, Studio};
 use shelly_support::{fixture, Auth, Plug};
-use support::{value, wait_until, with_registers};
+use support::free_port::FreePort;
+use support::registers::with_registers;
+use support::{request, value, wait_until};
 use udp_support::{after, Device, CHARGE};
 
 const CHIP: &str = "sys/devices/platform/i2c/i2c-1/1-0040/hwmon/hwmon0";
@@ -70,7 +72,9 @@ fn files_that_change_replay_with_the_same_energy() {
         // One that can no longer be read is not exported.
         studio.write("sys/class/power_supply/usb/current_now", "no number\n");
         studio.wait_for_log("power_supply", "no number", 1);
-        std::thread::sleep(Duration::from_millis(200));
+        studio.wait_for_log("hwmon", "/power1_input = 8500000", 1);
+        studio.wait_for_log("rapl", "/energy_uj = 2234560", 1);
+        studio.wait_for_log("thermal", "/temp = 41010", 1);
     });
     let log = studio.log("hwmon");
     assert!(
@@ -118,18 +122,26 @@ fn a_replay_keeps_the_recorded_pace_and_stands_still_at_its_end() {
         }
     });
     let series = "temperature_celsius{sensor=\"cpu-thermal\",source=\"thermal\"}";
-    let exporter = replay(&studio.recording, &[]);
-    // Each of them is to be seen, one after the other.
-    for celsius in 41..=45 {
-        wait_until(&format!("it is {celsius} °C"), || {
-            let now = exporter.value(series)?;
-            assert!(now <= f64::from(celsius), "{now} too soon");
-            (now == f64::from(celsius)).then_some(())
-        });
-    }
-    // Long after its last poll it still says so: at most five seconds, a source that is silent would.
-    let mut exporter = exporter;
+    let began = Instant::now();
+    let mut exporter = replay(&studio.recording, &[]);
     exporter.wait_for_log("the recording is over");
+    let took = began.elapsed();
+    // Each of them was read, one after the other, and for as long as it was there.
+    let minute = [("X-Prometheus-Scrape-Timeout-Seconds", "60")];
+    let read = request(exporter.metrics, "GET", "/multirate", &minute).text();
+    let samples = read.lines().filter_map(|line| line.strip_prefix(series));
+    let samples: Vec<(f64, u64)> = samples
+        .map(|sample| sample.trim().split_once(' ').unwrap())
+        .map(|(celsius, stamp)| (celsius.parse().unwrap(), stamp.parse().unwrap()))
+        .collect();
+    let begins: Vec<_> = samples.chunk_by(|a, b| a.0 == b.0).map(|c| c[0]).collect();
+    let values: Vec<_> = begins.iter().map(|(celsius, _)| *celsius).collect();
+    assert_eq!(values, [41.0, 42.0, 43.0, 44.0, 45.0], "{read}");
+    // A value is in the log when it was read, and there was a pause then.
+    let pauses = begins.windows(2).map(|pair| pair[1].1 - pair[0].1);
+    assert!(pauses.min().unwrap() >= 400, "{begins:?}");
+    assert!(took >= Duration::from_millis(1600), "{took:?}");
+    // Long after its last poll it still says so: at most five seconds, a source that is silent would.
     let age = "exporter_source_last_success_age_seconds{source=\"thermal\"}";
     wait_until("the last poll is long past", || {
         (exporter.value(age)? > 6.0).then_some(())
@@ -217,7 +229,7 @@ fn datagrams_that_were_asked_for_replay_as_they_were() {
     let studio = Studio::new();
     let device = Device::new();
     let config = format!(
-        "interval: 0.05\nsources: [udp]\nlabels: false\nudp: {{host: 127.0.0.1, port: {}, timeout: 0.3, voltage: 5}}\n",
+        "interval: 0.05\nsources: [udp]\nlabels: false\nudp: {{host: 127.0.0.1, port: {}, timeout: 5, voltage: 5}}\n",
         device.port()
     );
     studio.record(studio.command(&config), || {
@@ -259,8 +271,8 @@ fn datagrams_that_were_asked_for_replay_as_they_were() {
 #[test]
 fn datagrams_that_came_by_themselves_replay_without_a_port_being_opened() {
     let studio = Studio::new();
-    // A port that is free, for as long as nobody else takes it.
-    let port = Device::new().port();
+    let free = FreePort::new();
+    let port = free.number();
     let config = format!(
         "sources: [udp]\nlabels: false\nudp: {{enabled: true, mode: listen, port: {port}}}\n"
     );

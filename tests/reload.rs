@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use management_support::{Board, ENERGY, TEMPERATURE};
+use support::free_port::FreePort;
 use support::{get, request, wait_until, TempDir};
 
 #[test]
@@ -107,14 +108,8 @@ fn the_port_on_which_a_reload_was_asked_for_may_move() {
         let text = format!("listen_address: {host}\nport: off\nreload_port: {port}\n");
         board.write("config.yaml", &text)
     };
-    let port = || {
-        std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
-    };
-    let (first, second) = (port(), port());
+    let ports = [(); 2].map(|()| FreePort::new());
+    let [first, second] = ports.each_ref().map(FreePort::number);
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
     command.arg("--config").arg(config("127.0.0.1", first));
     command.args(["--path.sysfs", "/nonexistent"]);
@@ -160,8 +155,8 @@ fn ports_move_into_each_others_places_all_or_none() {
         );
         board.write("config.yaml", &text)
     };
-    let free = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    let [a, b, c] = free.map(|socket| socket.local_addr().unwrap().port());
+    let free = [(); 3].map(|()| FreePort::new());
+    let [a, b, c] = free.each_ref().map(FreePort::number);
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
     command.arg("--config").arg(config([a, b], ""));
     command.args(["--path.sysfs", "/nonexistent"]);

@@ -6,11 +6,11 @@ mod remote_write_support;
 mod support;
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use edge_metrics_exporter::metrics::WallClock;
 use remote_write_support::{answer, status, written, Answer, Board, Receiver, Request};
+use support::free_port::FreePort;
 use support::wait_until;
 
 const SECOND: &str = "    protobuf_message: io.prometheus.write.v2.Request\n";
@@ -327,11 +327,8 @@ mod errors {
 
     #[test]
     fn handle_connection_refused() {
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let url = format!("http://{address}/api/v1/write");
+        let port = FreePort::new();
+        let url = format!("http://{}/api/v1/write", port.address());
         let mut board = Board::with_clock(&url, "", WallClock::default());
         board.publish(&[("x", 1.0)]);
         let held = wait_until("it waits", || {

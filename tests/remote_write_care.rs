@@ -13,7 +13,7 @@ use std::time::Duration;
 use edge_metrics_exporter::metrics::WallClock;
 use edge_metrics_exporter::sys::clock::{both, BootTime};
 use remote_write_support::{answer, status, Answer, Board, Receiver};
-use support::wait_until;
+use support::{wait_until, TempDir};
 
 mod bad_samples {
     use super::*;
@@ -194,7 +194,7 @@ mod clocks {
     #[test]
     fn nothing_leaves_while_the_receivers_clock_differs() {
         let receiver = Receiver::willing();
-        receiver.set_date(&date(0));
+        receiver.set_date(|| date(0));
         let (clock, wrong) = clock();
         wrong.store(7200, Ordering::Relaxed);
         let mut board = Board::with_clock(&receiver.url(), "", clock);
@@ -226,14 +226,14 @@ mod clocks {
         let mut board = Board::new(&receiver, "");
         board.publish(&[("x", 1.0)]);
         receiver.wait_for(2);
-        receiver.set_date("Sat, 21 Nov 2020 00:00:00 GMT");
+        receiver.set_date(|| "Sat, 21 Nov 2020 00:00:00 GMT".to_string());
         wait_until("it is held", || board.numbers().held.then_some(()));
     }
 
     #[test]
     fn a_clock_that_jumps_ahead_is_found_out_before_anything_leaves() {
         let receiver = Receiver::new(|_, _| answer(204, &format!("Date: {}\r\n", date(0)), ""));
-        receiver.set_date(&date(0));
+        receiver.set_date(|| date(0));
         let (clock, wrong) = clock();
         let mut board = Board::with_clock(&receiver.url(), "", clock);
         board.publish(&[("x", 1.0)]);
@@ -317,8 +317,8 @@ mod what_is_on_disk {
     /// Otherwise a slow board would be behind by as long as two thousand samples take it, once there is something on disk.
     #[test]
     fn is_sent_at_once_however_little_it_is() {
-        let directory = std::env::temp_dir().join(format!("care-queue-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
+        let temp = TempDir::new();
+        let directory = temp.path().join("queue");
         let queue = |board: &Board, since| {
             let registry = Arc::clone(&board.registry);
             let memory = MemoryFeed::new(registry, Labels::default(), since);
@@ -349,6 +349,5 @@ mod what_is_on_disk {
             (values == [0.0, 1.0, 2.0, 3.0, 4.0]).then_some(())
         });
         drop(board);
-        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -5,7 +5,7 @@
 mod remote_write_support;
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
@@ -13,20 +13,24 @@ use remote_write_support::process::{board, config, kept, of, TEMPERATURE};
 use remote_write_support::{status, written, Receiver};
 use support::{wait_until, Exporter, TempDir};
 
-/// A receiver that takes nothing until it is told to.
-fn away() -> (Receiver, Arc<AtomicBool>) {
+/// A receiver that takes nothing until it is told to, and how many requests it refused by then.
+fn away() -> (Receiver, Arc<AtomicBool>, Arc<AtomicUsize>) {
     let back = Arc::new(AtomicBool::new(false));
-    let is_back = Arc::clone(&back);
-    let receiver = Receiver::new(move |_, _| match is_back.load(Ordering::Relaxed) {
+    let refused = Arc::new(AtomicUsize::new(0));
+    let (is_back, count) = (Arc::clone(&back), Arc::clone(&refused));
+    let receiver = Receiver::new(move |number, _| match is_back.load(Ordering::SeqCst) {
         true => written(1_000_000),
-        false => status(503),
+        false => {
+            count.store(number + 1, Ordering::SeqCst);
+            status(503)
+        }
     });
-    (receiver, back)
+    (receiver, back, refused)
 }
 
 /// With these settings and then with those: what was read arrives, in order and once, whatever held it meanwhile.
 fn every_sample_arrives(settings: [&str; 2]) -> (TempDir, Exporter) {
-    let (receiver, back) = away();
+    let (receiver, back, refused) = away();
     let (board, mut command) = board("");
     let text = |settings: &str| {
         let settings = settings.replace("DIR", &board.path().display().to_string());
@@ -45,14 +49,13 @@ fn every_sample_arrives(settings: [&str; 2]) -> (TempDir, Exporter) {
     exporter.signal(Signal::SIGHUP);
     exporter.wait_for_log("remote write main: started anew");
     waits(&exporter, 20.0);
-    let refused = receiver.requests().len();
-    back.store(true, Ordering::Relaxed);
+    back.store(true, Ordering::SeqCst);
     let kept = kept(&exporter);
     let arrived = || -> Vec<i64> {
         let requests = receiver.requests();
         let messages = requests
             .iter()
-            .skip(refused)
+            .skip(refused.load(Ordering::SeqCst))
             .map(|request| request.message());
         let series = messages.flat_map(|message| message.series);
         let of_zone = series.filter(|series| series.name() == TEMPERATURE);

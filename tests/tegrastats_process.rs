@@ -5,7 +5,7 @@
 mod processes;
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use edge_metrics_exporter::sys::clock::BootTime;
 use nix::sys::signal::{kill, SigSet, Signal};
 use nix::unistd::Pid;
 use processes::{goes_with_its_source, members, nothing_is_left_of};
+use support::programs::make_executable;
 use support::{exporter, on_board, wait_until, Exporter, TempDir};
 
 const LINES: &str =
@@ -113,18 +114,6 @@ fn meter() -> &'static Meter {
         .iter()
         .find(|meter| meter.name == "tegrastats")
         .unwrap()
-}
-
-/// Writes through a child, so that no other test's fork holds the file open for writing when it is run (ETXTBSY).
-fn make_executable(path: &PathBuf) {
-    let status = std::process::Command::new("sh")
-        .args([
-            "-c",
-            "cp \"$0\" \"$0.new\" && chmod 755 \"$0.new\" && mv \"$0.new\" \"$0\"",
-        ])
-        .arg(path)
-        .status();
-    assert!(status.unwrap().success());
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod udp_support;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use support::free_port::FreePort;
 use support::{exporter, get, on_board, request, wait_until, Exporter, TempDir};
 use udp_support::{message, wait_for_charge, Device, CHARGE, CURRENT, LOCALHOST};
 
@@ -181,19 +182,18 @@ fn board(milliamperes: f64) -> TempDir {
     dir
 }
 
+/// An agent at any free port.
 fn agent(board: &TempDir, arguments: &[&str]) -> (Exporter, SocketAddr) {
+    agent_at(0, board, arguments)
+}
+
+fn agent_at(port: u16, board: &TempDir, arguments: &[&str]) -> (Exporter, SocketAddr) {
     let config = board.write("config.yaml", "interval: 0.05\n");
     let mut command = exporter();
     on_board(&mut command, board.path());
-    command.args([
-        "udp-agent",
-        "--port",
-        "0",
-        "--listen",
-        "127.0.0.1",
-        "--config",
-    ]);
-    let mut agent = Exporter::start(command.arg(config).args(arguments));
+    command.args(["udp-agent", "--listen", "127.0.0.1", "--port"]);
+    command.arg(port.to_string()).arg("--config").arg(config);
+    let mut agent = Exporter::start(command.args(arguments));
     let line = agent.wait_for_log("udp-agent: listening on ");
     let address = line
         .rsplit_once("listening on ")
@@ -276,7 +276,8 @@ fn the_agent_answers_so_often_and_no_more() {
 #[test]
 fn exporter_and_agent_understand_each_other() {
     let board = board(1250.0);
-    let (agent_process, address) = agent(&board, &[]);
+    let port = FreePort::new();
+    let (agent_process, address) = agent_at(port.number(), &board, &[]);
     let start = |address: SocketAddr| {
         let config = board.write("exporter.yaml", "interval: 0.05\nudp: {timeout: 0.5}\n");
         let port = address.port().to_string();
@@ -295,30 +296,12 @@ fn exporter_and_agent_understand_each_other() {
     // The board restarts: its charge begins at nothing, and what is exported goes on.
     drop(agent_process);
     let before = exporter.value(CHARGE).unwrap();
-    let config = board.write("config.yaml", "interval: 0.05\n");
-    let mut again = exporter_on(&board);
-    again
-        .args([
-            "udp-agent",
-            "--listen",
-            "127.0.0.1",
-            "--port",
-            &address.port().to_string(),
-        ])
-        .arg("--config")
-        .arg(config);
-    let _again = Exporter::start(&mut again);
+    let _again = agent_at(port.number(), &board, &[]);
     wait_until("it goes on", || {
         let now = exporter.value(CHARGE)?;
         assert!(now >= before, "{now} after {before}");
         (now > before).then_some(())
     });
-}
-
-fn exporter_on(board: &TempDir) -> Command {
-    let mut command = exporter();
-    on_board(&mut command, board.path());
-    command
 }
 
 #[test]

@@ -41,10 +41,5 @@ fn a_fifo_is_refused_instead_of_waited_for() {
 }
 
 fn tempdir() -> PathBuf {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static N: AtomicU32 = AtomicU32::new(0);
-    let n = N.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("attribute-{}-{n}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
+    nix::unistd::mkdtemp(&std::env::temp_dir().join("attribute-XXXXXX")).unwrap()
 }

@@ -2,7 +2,6 @@
 //! polled at moments the test chooses.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,10 +19,9 @@ pub(crate) struct Tree(PathBuf);
 impl Tree {
     /// A tree of these (path, content).
     pub(crate) fn new(files: &[(&str, &str)]) -> Tree {
-        static N: AtomicU32 = AtomicU32::new(0);
-        let n = N.fetch_add(1, Ordering::Relaxed);
-        let name = format!("edge-metrics-{}-{n}", std::process::id());
-        let tree = Tree(std::env::temp_dir().join(name));
+        // Of a name that nobody had before: one that was killed left its files behind.
+        let name = std::env::temp_dir().join("edge-metrics-XXXXXX");
+        let tree = Tree(nix::unistd::mkdtemp(&name).unwrap());
         for dir in ["sys", "proc", "dev"] {
             std::fs::create_dir_all(tree.path(dir)).unwrap();
         }

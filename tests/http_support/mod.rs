@@ -38,6 +38,10 @@ impl Scene {
         handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Scene {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // A handler that outlived its server may still be on its way out: what it holds is not this scene's.
+        wait_for("the threads of the scene before to end", || {
+            server_threads() == 0
+        });
         let before = (server_threads(), sockets());
         let listener = bind(address, "the test").unwrap();
         let server = Server::start(listener, Arc::new(handler), limits).unwrap();

@@ -4,17 +4,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
-use crate::support::{difference, exporter, on_board, wait_until, Exporter, TempDir};
+use crate::support::{difference, exporter, on_board, wait_until, Exporter, TempDir, PATIENCE};
 
 /// A board of the test's own, what is recorded of it, and the folder for both.
 pub struct Studio {
     pub temp: TempDir,
     pub board: PathBuf,
     pub recording: PathBuf,
+    began: Instant,
 }
 
 impl Studio {
@@ -28,6 +30,7 @@ impl Studio {
             recording: temp.path().join("recording"),
             board,
             temp,
+            began: Instant::now(),
         }
     }
 
@@ -99,14 +102,15 @@ impl Studio {
         for more in [&["--replay.at-once"][..], &[]] {
             let exporter = replay(&elsewhere, more);
             let mut last = String::new();
-            let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            // A replay takes as long as the recording did.
+            let end = Instant::now() + self.began.elapsed() + PATIENCE;
             while last != expected {
                 assert!(
-                    std::time::Instant::now() < end,
+                    Instant::now() < end,
                     "{more:?}: {}",
                     difference(&expected, &last)
                 );
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                std::thread::sleep(Duration::from_millis(50));
                 last = of_board(&exporter.scrape());
             }
         }

@@ -75,13 +75,14 @@ pub fn written(samples: usize) -> Answer {
     answer(204, &header, "")
 }
 
+type Heads = dyn Fn() -> Option<String> + Send;
 type Script = dyn FnMut(usize, &Request) -> Answer + Send;
 
 pub struct Receiver {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
-    /// Header lines of the answers to requests without samples; `None`: those are cut off.
-    heads: Arc<Mutex<Option<String>>>,
+    /// Makes the header lines of the answers to requests without samples; `None`: those are cut off.
+    heads: Arc<Mutex<Box<Heads>>>,
 }
 
 impl Receiver {
@@ -91,7 +92,7 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let requests = Arc::<Mutex<Vec<Request>>>::default();
         let script: Arc<Mutex<Box<Script>>> = Arc::new(Mutex::new(Box::new(script)));
-        let heads = Arc::new(Mutex::new(Some(String::new())));
+        let heads: Arc<Mutex<Box<Heads>>> = Arc::new(Mutex::new(Box::new(|| Some(String::new()))));
         let (all, of_heads) = (Arc::clone(&requests), Arc::clone(&heads));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -108,13 +109,13 @@ impl Receiver {
     }
 
     /// What time it is there, for those who ask.
-    pub fn set_date(&self, date: &str) {
-        *self.heads.lock().unwrap() = Some(format!("Date: {date}\r\n"));
+    pub fn set_date(&self, date: impl Fn() -> String + Send + 'static) {
+        *self.heads.lock().unwrap() = Box::new(move || Some(format!("Date: {}\r\n", date())));
     }
 
     /// Cuts off everybody who does not send samples, as a gateway does that knows no other path.
     pub fn set_curt(&self) {
-        *self.heads.lock().unwrap() = None;
+        *self.heads.lock().unwrap() = Box::new(|| None);
     }
 
     /// Takes everything, of either generation.
@@ -156,7 +157,7 @@ fn serve(
     stream: TcpStream,
     script: &Mutex<Box<Script>>,
     all: &Mutex<Vec<Request>>,
-    heads: &Mutex<Option<String>>,
+    heads: &Mutex<Box<Heads>>,
 ) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
@@ -170,8 +171,8 @@ fn serve(
             };
             script(number, &request).0
         } else {
-            let heads = heads.lock().unwrap().clone();
-            heads.map_or_else(String::new, |head| {
+            let head = heads.lock().unwrap()();
+            head.map_or_else(String::new, |head| {
                 format!("HTTP/1.1 405 No\r\n{head}Content-Length: 0\r\n\r\n")
             })
         };

@@ -7,14 +7,17 @@
     clippy::print_stderr
 )]
 
+pub mod free_port;
 mod log;
+pub mod programs;
+pub mod registers;
 mod temp_dir;
 mod wait;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,6 +31,8 @@ pub struct Exporter {
     pub metrics: SocketAddr,
     pub management: SocketAddr,
     log: Log,
+    /// What it had of its file in memory when it had started, in kB.
+    code: u64,
 }
 
 /// The binary, with free ports, not yet started: Cargo's, or what `EXPORTER` names (another machine's, under an emulator).
@@ -70,40 +75,6 @@ pub fn on_board(command: &mut Command, board: &Path) {
     command.env("PATH", path);
 }
 
-/// The board's tree; a copy of it with MSR device files, if it has any.
-pub fn with_registers(board: &Path, temp: &TempDir) -> PathBuf {
-    use std::os::unix::fs::FileExt;
-    let Ok(registers) = std::fs::read_to_string(board.join("msr.txt")) else {
-        return board.to_path_buf();
-    };
-    let tree = temp.path().join("board");
-    let copied = Command::new("cp").arg("-a").arg(board).arg(&tree).status();
-    assert!(copied.unwrap().success());
-    for line in registers.lines().filter(|line| !line.starts_with('#')) {
-        let mut words = line.split_whitespace();
-        let Some(cpu) = words.next() else { continue };
-        let mut number = || {
-            let word = words.next().unwrap().trim_start_matches("0x");
-            u64::from_str_radix(word, 16).unwrap()
-        };
-        let (register, value) = (number(), number());
-        let path = tree.join("dev/cpu").join(cpu).join("msr");
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // Each register has eight bytes of its own, in a file with holes. (The device takes the register's number for
-        // the place; in a file, the next register would then begin within this one.)
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(false)
-            .write(true)
-            .truncate(false)
-            .open(path);
-        file.unwrap()
-            .write_all_at(&value.to_le_bytes(), register * 8)
-            .unwrap();
-    }
-    tree
-}
-
 impl Exporter {
     /// Starts it, and waits until it listens.
     pub fn start(command: &mut Command) -> Exporter {
@@ -113,9 +84,11 @@ impl Exporter {
             child,
             metrics: SocketAddr::from(([127, 0, 0, 1], 0)),
             management: SocketAddr::from(([127, 0, 0, 1], 0)),
+            code: 0,
         };
         exporter.metrics = exporter.address("metrics");
         exporter.management = exporter.address("management");
+        exporter.code = exporter.status("RssFile");
         exporter
     }
 
@@ -160,10 +133,11 @@ impl Exporter {
         value(&self.scrape(), series)
     }
 
-    /// The most memory it ever had, in kB; of a debug build without its code, which is large and says nothing.
+    /// The most memory it ever had, in kB; of a debug build without its code, which is large and says nothing. The kernel
+    /// may have taken pages of that back meanwhile, which the most includes.
     pub fn peak_memory(&self) -> u64 {
         let code = match cfg!(debug_assertions) {
-            true => self.status("RssFile"),
+            true => self.status("RssFile").max(self.code),
             false => 0,
         };
         self.status("VmHWM").saturating_sub(code)
@@ -175,6 +149,20 @@ impl Exporter {
         let line = status.lines().find(|l| l.starts_with(&format!("{field}:")));
         let number = line.unwrap().split_whitespace().nth(1).unwrap();
         number.parse().unwrap()
+    }
+
+    /// How many threads it has while nobody asks it for anything.
+    pub fn threads_at_rest(&self) -> u64 {
+        self.at_rest(|exporter| exporter.status("Threads"))
+    }
+
+    /// What is so of it twice in a row: connections that have just ended take a while to be gone.
+    pub fn at_rest<T: PartialEq>(&self, look: impl Fn(&Exporter) -> T) -> T {
+        wait_until("it is at rest", || {
+            let now = look(self);
+            std::thread::sleep(Duration::from_millis(100));
+            (now == look(self)).then_some(now)
+        })
     }
 
     pub fn open_fds(&self) -> usize {

@@ -1,18 +1,19 @@
 //! A place for a test's files.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A directory of its own for each test, gone afterwards.
 pub struct TempDir(PathBuf);
 
 impl TempDir {
     pub fn new() -> TempDir {
-        static N: AtomicU32 = AtomicU32::new(0);
-        let n = N.fetch_add(1, Ordering::Relaxed);
-        let name = format!("edge-metrics-test-{}-{n}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&dir).unwrap();
+        // Of a name that nobody had before: one that was killed left its files behind.
+        let name = std::env::temp_dir().join("edge-metrics-test-XXXXXX");
+        let dir = nix::unistd::mkdtemp(&name).unwrap();
+        // A test may become somebody else, who is to find its files.
+        std::fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
         TempDir(dir)
     }
 

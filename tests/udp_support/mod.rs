@@ -77,6 +77,18 @@ impl Device {
         self.0.send_to(datagram, to).unwrap();
     }
 
+    /// Answers whatever it is asked, until something is so: on a busy machine an answer may be too late to count.
+    pub fn answers_until(&self, what: &str, datagram: &[u8], is_so: impl Fn() -> bool) {
+        self.0.set_nonblocking(true).unwrap();
+        wait_until(what, || {
+            while let Ok((_, from)) = self.0.recv_from(&mut [0; 2048]) {
+                self.says(from, datagram);
+            }
+            is_so().then_some(())
+        });
+        self.0.set_nonblocking(false).unwrap();
+    }
+
     pub fn answers(&self, datagram: &[u8]) -> SocketAddr {
         let from = self.is_asked();
         self.says(from, datagram);

@@ -159,7 +159,7 @@ fn who_does_not_answer_in_time_is_given_up() {
 #[test]
 fn an_error_says_whether_there_was_a_connection() {
     let limits = Limits {
-        timeout: Duration::from_millis(300),
+        timeout: Duration::from_secs(2),
         ..LIMITS
     };
     let client = Client::new(Settings::default(), limits).unwrap();
@@ -170,8 +170,8 @@ fn an_error_says_whether_there_was_a_connection() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     assert!(connected(&address));
-    drop(silent);
-    assert!(!connected(&address));
+    // Nobody is given this port by chance, as the one before may be to somebody once it is free.
+    assert!(!connected(&SocketAddr::from(([127, 0, 0, 1], 1))));
     let curt = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = curt.local_addr().unwrap();
     let thread = std::thread::spawn(move || read_request(&mut curt.accept().unwrap().0));

@@ -1,7 +1,6 @@
 //! What the queue's tests share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 use super::block::{Block, ClockOffset};
@@ -126,11 +125,9 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new() -> Place {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("eme-queue-{}-{count}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
+        // Of a name that nobody had before: one that was killed left its files behind.
+        let name = std::env::temp_dir().join("eme-queue-XXXXXX");
+        let path = nix::unistd::mkdtemp(&name).unwrap();
         Place { path }
     }
 }
