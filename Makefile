@@ -6,7 +6,8 @@ DESTDIR ?=
 TARGETS ?= x86_64 armv7 aarch64
 VARIANTS ?= full small
 INIT    ?=
-BIN     := target/release/edge-metrics-exporter
+# What is installed: another, if you built it elsewhere or for another machine.
+BIN     := $(or $(CARGO_TARGET_DIR),target)/$(addsuffix /,$(CARGO_BUILD_TARGET))release/edge-metrics-exporter
 
 .PHONY: help run build test system-test bench fuzz dist deb dockerimage install uninstall update-boards lint
 
@@ -14,7 +15,7 @@ help: ## what can be done here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 run: ## the exporter on a simulated board: http://localhost:9100/metrics
-	$(CARGO) run --release -- demo
+	$(CARGO) run --locked -- demo
 
 build: ## the release binary for this machine
 	$(CARGO) build --release --locked
@@ -49,10 +50,14 @@ dist: ## static binaries in dist/, for TARGETS (x86_64 armv7 aarch64); INSTALL=y
 deb: ## Debian packages in dist/, of the binaries that are there
 	scripts/deb.sh $(TARGETS)
 
-dockerimage: ## a container image for three platforms, of the binaries in dist/ (docker buildx; IMAGE, PUSH=yes)
+dockerimage: ## a container image of the binaries in dist/, for three platforms (IMAGE, PUSH=yes), or for this docker (LOAD=yes)
 	deploy/docker/image.sh
 
-install: build ## install it with its man page and service (DESTDIR, PREFIX, INIT=systemd, openrc, sysvinit or none)
+# Not by cargo each time: whoever installs (root, a packager) may have none, or an older one.
+$(BIN): Cargo.toml Cargo.lock $(shell find src proto -type f)
+	$(CARGO) build --release --locked
+
+install: $(BIN) ## install it with its man page and service (DESTDIR, PREFIX, BIN, INIT=systemd, openrc, sysvinit or none)
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) INIT=$(INIT) scripts/place.sh install $(BIN)
 
 uninstall: ## take all of that away again, but the configuration

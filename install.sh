@@ -62,7 +62,7 @@ find_binary() {
     armv6l) arch=arm ;;
     *) arch=$(uname -m) ;;
     esac
-    for binary in "dist/$name-$arch" "target/release/$name"; do
+    for binary in "dist/$name-$arch" "${CARGO_TARGET_DIR:-target}/release/$name"; do
         [ -x "$binary" ] && return
     done
     if ! command -v cargo >/dev/null; then
@@ -71,7 +71,7 @@ find_binary() {
     fi
     say "Building (cargo build --release)"
     cargo build --release --locked
-    binary=target/release/$name
+    binary=${CARGO_TARGET_DIR:-target}/release/$name
 }
 
 if [ -d /run/systemd/system ]; then

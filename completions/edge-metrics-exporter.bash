@@ -8,7 +8,7 @@ _edge_metrics_exporter() {
         mapfile -t COMPREPLY < <(compgen -W "error warn info debug trace" -- "$current")
         return
         ;;
-    --path.*)
+    --path.* | --replay | --store | record)
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         return
         ;;

@@ -11,4 +11,6 @@ end
 complete -c edge-metrics-exporter -n __fish_use_subcommand -f -a '(__edge_metrics_exporter_roles)'
 complete -c edge-metrics-exporter -n 'string match -q -- "-*" (commandline -ct)' -f -a '(__edge_metrics_exporter_options)'
 complete -c edge-metrics-exporter -l log.level -x -a 'error warn info debug trace'
-complete -c edge-metrics-exporter -l config -r -F
+complete -c edge-metrics-exporter -l path.sysfs -l path.procfs -l path.dev -l replay -l store -x -a '(__fish_complete_directories)'
+complete -c edge-metrics-exporter -l config -l write -l web.config.file -l management.token-file -r -F
+complete -c edge-metrics-exporter -l boards.http.config.file -l store.http.config.file -r -F

@@ -50,6 +50,13 @@ place_settings() { # as place, for a file that the user may have changed
     fi
 }
 
+case $INIT in
+systemd | openrc | sysvinit | none) ;;
+*)
+    echo "$0: unknown INIT '$INIT': systemd, openrc, sysvinit or none" >&2
+    exit 2
+    ;;
+esac
 case $verb in
 install) [ -f "$binary" ] || {
     echo "$0: there is no binary '$binary': make build, or make dist" >&2
@@ -93,11 +100,6 @@ openrc)
 sysvinit)
     place_text 0755 sysvinit/$name "$etc/init.d/$name"
     place_settings 0644 systemd/$name.default "$etc/default/$name"
-    ;;
-none) ;;
-*)
-    echo "$0: unknown INIT '$INIT': systemd, openrc, sysvinit or none" >&2
-    exit 2
     ;;
 esac
 

@@ -198,13 +198,24 @@ impl Report {
         for finding in &self.findings {
             finding.write(&mut out);
         }
-        if !self.is_useful() {
-            let _ = writeln!(
-                out,
-                "Nothing can be read here. A board without a meter of its own can hang on a smart plug or an INA260."
-            );
-        }
+        let lack = match (self.is_useful(), self.measures_power()) {
+            (false, _) => "Nothing can be read here.",
+            (true, false) => "Nothing here measures power.",
+            (true, true) => return out,
+        };
+        let _ = writeln!(
+            out,
+            "{lack} A board without a meter of its own can hang on a smart plug or an INA260."
+        );
         out
+    }
+
+    /// Whether something does, or would if it could be read.
+    fn measures_power(&self) -> bool {
+        let electric = |name: &str| name.contains("_watts") || name.contains("_ampere");
+        self.findings.iter().any(|finding| {
+            finding.error.is_some() || finding.samples.iter().any(|(name, _)| electric(name))
+        })
     }
 
     /// For machines.

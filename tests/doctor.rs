@@ -47,6 +47,17 @@ fn fails_where_nothing_can_be_read() {
 }
 
 #[test]
+fn says_that_a_board_measures_temperatures_but_no_power() {
+    let text = |name: &str| String::from_utf8(doctor(&board(name), &[]).stdout).unwrap();
+    let lack = "\nNothing here measures power. ";
+    let without = text("raspberry_pi_4");
+    assert!(without.contains(lack), "{without}");
+    // One whose supply says whether it is there, and how much it takes.
+    let with = text("orange_pi_axp");
+    assert!(!with.contains(lack), "{with}");
+}
+
+#[test]
 fn a_value_that_cannot_be_read_is_named() {
     let temp = TempDir::new();
     temp.write("sys/class/thermal/thermal_zone0/type", "cpu\n");

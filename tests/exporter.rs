@@ -386,6 +386,30 @@ fn check_config_says_what_would_run_or_what_is_wrong() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// What the board is, whatever the file says that it is.
+#[test]
+fn check_config_says_what_the_board_is() {
+    let dir = TempDir::new();
+    for (content, line) in [
+        (
+            "device_type: jetson_orin\n",
+            "device_type: jetson_orin (raspberry_pi on this board, model Raspberry Pi 4 ",
+        ),
+        (
+            "interval: 1\n",
+            "device_type: auto (raspberry_pi on this board, model Raspberry Pi 4 ",
+        ),
+    ] {
+        let file = dir.write("checked.yaml", content);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+        let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/raspberry_pi_4");
+        on_board(&mut command, &board);
+        let output = command.arg("check-config").arg(file).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains(line), "{line} is not in\n{said}");
+    }
+}
+
 /// Which it knows by its keys: those that both have say nothing.
 #[test]
 fn check_config_knows_a_collectors_file() {

@@ -16,7 +16,7 @@ use support::{wait_until, Exporter, TempDir};
 /// A receiver that takes nothing until it is told to, and how many requests it refused by then.
 fn away() -> (Receiver, Arc<AtomicBool>, Arc<AtomicUsize>) {
     let back = Arc::new(AtomicBool::new(false));
-    let refused = Arc::<AtomicUsize>::default();
+    let refused = Arc::new(AtomicUsize::new(0));
     let (is_back, count) = (Arc::clone(&back), Arc::clone(&refused));
     let receiver = Receiver::new(move |number, _| match is_back.load(Ordering::SeqCst) {
         true => written(1_000_000),

@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
 # Makes the container image of the binaries in dist/, for three platforms: make dockerimage. Needs docker with buildx.
 #   IMAGE      edge-metrics-exporter; with a registry in front of it to push it there
-#   PLATFORMS  linux/amd64,linux/arm/v7,linux/arm64
-#   PUSH=yes   pushes it; LOAD=yes gives this machine's platform to its docker; without either: dist/image.oci.tar
+#   PLATFORMS  linux/amd64,linux/arm/v7,linux/arm64; with LOAD=yes, this machine's
+#   PUSH=yes   pushes it; LOAD=yes gives it to this machine's docker; without either: dist/image.oci.tar
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 image=${IMAGE:-edge-metrics-exporter}
-platforms=${PLATFORMS:-linux/amd64,linux/arm/v7,linux/arm64}
+every=linux/amd64,linux/arm/v7,linux/arm64
+# Most dockers take no image of several platforms.
+if [ "${LOAD:-no}" = yes ]; then
+    case $(uname -m) in
+    x86_64) every=linux/amd64 ;;
+    aarch64) every=linux/arm64 ;;
+    arm*) every=linux/arm/v7 ;;
+    esac
+fi
+platforms=${PLATFORMS:-$every}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 context=target/image
 

@@ -38,16 +38,16 @@ pub(super) fn check_config(
     check_access(&access)?;
     let mut board = Board::look(roots);
     let asked = config.device_type.clone();
+    let found = board.device_type().to_string();
     if asked == "auto" {
-        config.device_type = board.device_type().to_string();
+        config.device_type.clone_from(&found);
     }
     let model = board.model.as_deref().unwrap_or("unknown");
     let port = |port: Option<u16>| port.map_or("none".to_string(), |port| port.to_string());
     let hostname = config.hostname.as_deref().unwrap_or(&board.hostname);
     say(&format!(
-        "device_type: {asked} ({} on this board, model {model})\nhostname: {hostname}\ninterval: {} s\n\
+        "device_type: {asked} ({found} on this board, model {model})\nhostname: {hostname}\ninterval: {} s\n\
          ports: {} for metrics, {} for management\n",
-        config.device_type,
         config.interval.as_secs_f64(),
         port(config.port),
         port(config.reload_port),

@@ -74,6 +74,8 @@ pub(super) struct Device {
 pub(super) enum HostFrom {
     /// It was registered with this `ip_address`.
     Registered,
+    /// Its configuration has it listen there and nowhere else (`listen_address`).
+    Configured,
     /// It last asked from there.
     Seen,
     /// From nowhere: its id is the name of a host, as it is with edge-metrics-exporter.
@@ -84,6 +86,7 @@ impl HostFrom {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             HostFrom::Registered => "registered",
+            HostFrom::Configured => "configured",
             HostFrom::Seen => "seen",
             HostFrom::Name => "name",
         }
@@ -113,15 +116,25 @@ impl Device {
     }
 
     /// Where it is, and how that is known. What it was registered with goes before what was seen: behind a proxy or a NAT
-    /// only somebody who knows the network can say it.
+    /// only somebody who knows the network can say it. One with several networks asks from one, and may listen in another.
     pub(super) fn host(&self) -> (String, HostFrom) {
         let registered = self.kept.as_ref().ok().and_then(|kept| kept.address);
         let seen = self.state.seen.as_ref().map(|seen| seen.address);
-        match (registered, seen) {
-            (Some(address), _) => (address.to_string(), HostFrom::Registered),
-            (None, Some(address)) => (address.to_string(), HostFrom::Seen),
-            (None, None) => (self.id.to_string(), HostFrom::Name),
-        }
+        let known = registered
+            .map(|address| (address, HostFrom::Registered))
+            .or_else(|| Some((self.listens_at()?, HostFrom::Configured)))
+            .or_else(|| Some((seen?, HostFrom::Seen)));
+        known.map_or_else(
+            || (self.id.to_string(), HostFrom::Name),
+            |(address, from)| (address.to_string(), from),
+        )
+    }
+
+    /// The one address that others reach it at, if its configuration names one. Behind a loopback address is a proxy of the
+    /// board's own.
+    fn listens_at(&self) -> Option<IpAddr> {
+        let address: IpAddr = self.config()?.listen_address.as_ref()?.parse().ok()?;
+        (!address.is_unspecified() && !address.is_loopback()).then_some(address)
     }
 
     /// Its host and a port of it, as in a URL.
@@ -271,6 +284,20 @@ mod tests {
             "shelly"
         );
         assert_eq!(device("", None).device_type(), "auto");
+        // Asked from one network, listening in another.
+        let elsewhere = |text: &str| device(text, seen(None)).host();
+        assert_eq!(
+            elsewhere("listen_address: 10.0.0.8\n"),
+            ("10.0.0.8".into(), HostFrom::Configured)
+        );
+        assert_eq!(
+            elsewhere("listen_address: 10.0.0.8\nip_address: 10.0.0.7\n").1,
+            HostFrom::Registered
+        );
+        for nowhere in ["0.0.0.0", "\"::\"", "127.0.0.1", "\"::1\""] {
+            let (_, from) = elsewhere(&format!("listen_address: {nowhere}\n"));
+            assert_eq!(from, HostFrom::Seen, "{nowhere}");
+        }
         let unheard = device("port: 0\nreload_port: off\n", None);
         assert_eq!(unheard.host(), ("edge-01".into(), HostFrom::Name));
         assert_eq!((unheard.port(), unheard.reload_port()), (None, None));

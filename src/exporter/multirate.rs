@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::consumers::{Consumers, Turn};
+use super::routes::wanted;
 use super::Exporter;
 use crate::exposition::{render_batch, render_end, render_families, render_window, Format};
 use crate::http::{InFlight, Request};
@@ -187,12 +188,6 @@ impl Turning {
             self.turn.end(written && in_time);
         })
     }
-}
-
-/// Which metrics are asked for: those that the query names by `name[]`; all, if it names none.
-pub(super) fn wanted(request: &Request) -> impl Fn(&str) -> bool {
-    let names: Vec<_> = request.query_values("name[]").collect();
-    move |name| names.is_empty() || names.iter().any(|wanted| wanted == name)
 }
 
 /// By what name a consumer is known: the one it gives itself, else its address.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use super::multirate::{wanted, Delivery};
+use super::multirate::Delivery;
 use super::Exporter;
 use crate::exposition::{accepts_gzip, negotiate, Format};
 use crate::http::{Handler, Method, Request, Response};
@@ -59,6 +59,12 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
 /// The format that the client wants most.
 fn format_for(request: &Request) -> Format {
     negotiate(request.header_list("Accept").as_deref())
+}
+
+/// Which metrics are asked for: those that the query names by `name[]`; all, if it names none.
+pub(super) fn wanted(request: &Request) -> impl Fn(&str) -> bool {
+    let names: Vec<_> = request.query_values("name[]").collect();
+    move |name| names.is_empty() || names.iter().any(|wanted| wanted == name)
 }
 
 /// Samples that are delivered once: they count as delivered when they have been written out.

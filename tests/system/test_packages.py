@@ -54,6 +54,15 @@ def units_are_sound():
             print(score.splitlines()[-1].replace("→ ", ""))
 
 
+def openrc_hands_on_the_variables():
+    """What is written in conf.d is the shell's alone until it is exported."""
+    exported = set(re.findall(r"[A-Z_]+", " ".join(re.findall(r"^export (.*)$", (ROOT / f"openrc/{NAME}.initd").read_text(), flags=re.MULTILINE))))
+    asked = {"LOCAL_CONFIG_PATH", "CONFIG_SERVER_URL", "CONFIG_TIMEOUT", "RUST_LOG"}
+    for preset in (ROOT / "src/config/presets").glob("*.yaml"):
+        asked |= set(yaml.safe_load(preset.read_text())["preset"].get("environment", {}))
+    assert "BATCH_SIZE" in asked and asked <= exported, asked - exported
+
+
 def the_man_page_knows_everything():
     run("mandoc", "-Tlint", "-Wwarning", f"man/{NAME}.1")
     page = run("mandoc", "-Tascii", f"man/{NAME}.1")
@@ -85,11 +94,14 @@ def completions_complete():
     assert bash("pyjoules-s") == {"pyjoules-simple"}
     assert bash("run", "--") >= options() - {"--"}, options() - bash("run", "--")
     assert bash("--log.level", "de") == {"debug"}
+    assert bash("record", "completion") == bash("--path.sysfs", "completion") == {"completions"}
     shells = ["bash"]
     if shutil.which("fish"):
         file = ROOT / f"completions/{NAME}.fish"
         said = run("fish", "-c", f'source {file}; complete -C "{NAME} pyjoules-"; complete -C "{NAME} run --web"', env=environment)
         assert "pyjoules-multirate\t" in said and "--web.listen-address" in said, said
+        values = run("fish", "-c", f'source {file}; complete -C "{NAME} --path.sysfs completion"; complete -C "{NAME} --web.config.file config.y"', env=environment)
+        assert [line.split()[0] for line in values.splitlines()] == ["completions/", "config.yaml.template"], values
         shells.append("fish")
     if shutil.which("zsh"):
         run("zsh", "-n", ROOT / f"completions/_{NAME}")
@@ -165,6 +177,24 @@ def stacks_are_sound():
         if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
             run("docker", "compose", "--project-directory", folder, "-f", file, "config", "--quiet", env=environment)
         print(f"{file.name}: {', '.join(stack['services'])}")
+
+
+def a_docker_is_given_the_image_of_its_own_platform():
+    with temporary() as directory:
+        for file in ("deploy/docker/image.sh", "Cargo.toml", "LICENSE"):
+            (directory / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, directory / file)
+        docker = directory / "bin/docker"
+        docker.parent.mkdir()
+        docker.write_text('#!/bin/sh\necho "$@"\n')
+        docker.chmod(0o755)
+        (directory / "dist").mkdir()
+        (directory / "dist/THIRD-PARTY.txt").touch()
+        machine = {"armv7l": "armv7"}.get(os.uname().machine, os.uname().machine)
+        (directory / f"dist/edge-metrics-exporter-{machine}").touch()
+        environment = os.environ | {"PATH": f"{docker.parent}:{os.environ['PATH']}", "LOAD": "yes"}
+        said = run(directory / "deploy/docker/image.sh", env=environment)
+        assert "--load" in said and re.search(r"--platform linux/[^ ,]+ ", said), said
 
 
 def the_stacks_prometheus_starts():
@@ -254,6 +284,14 @@ def nothing_is_installed_by_mistake():
             )
             assert done.returncode != 0 and said in done.stderr, done
             assert not list(directory.glob("p*")), list(directory.iterdir())
+        # An init that is not known, before anything is placed; and make takes a binary that is there without asking cargo.
+        binary = directory / "built"
+        shutil.copy(BINARY, binary)
+        for init, code, files in [("bogus", 2, 0), ("none", 0, 1)]:
+            words = [f"BIN={binary}", f"DESTDIR={directory / 'package'}", "PREFIX=/usr", f"INIT={init}", "CARGO=false"]
+            done = subprocess.run(["make", "install", *words], capture_output=True, text=True, cwd=ROOT, check=False)
+            assert done.returncode == code and len(list(directory.glob(f"package/usr/bin/{NAME}"))) == files, done
+            assert code == 0 or not list(directory.glob("p*")), list(directory.iterdir())
     environment = os.environ | {"DESTDIR": "/nowhere"}
     done = subprocess.run([ROOT / "uninstall.sh", "--yes"], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2 and "make uninstall" in done.stderr, done
@@ -269,12 +307,14 @@ def main():
     versions_agree()
     scripts_are_sound()
     units_are_sound()
+    openrc_hands_on_the_variables()
     the_man_page_knows_everything()
     completions_complete()
     recipes_are_sound()
     manifests_ask_for_no_more_than_they_need()
     both_daemonsets_stand_beside_each_other()
     stacks_are_sound()
+    a_docker_is_given_the_image_of_its_own_platform()
     the_stacks_prometheus_starts()
     boards_that_are_listed_keep_their_labels()
     the_fleets_server_can_be_reached_by_boards()
