@@ -128,9 +128,10 @@ impl MemoryFeed {
         Some(BootTime(since_boot.saturating_mul(MILLISECOND as u64)))
     }
 
-    /// What it holds, and nothing is left here. Of what is given, the batch, whose stamps are since boot, comes first.
-    pub(super) fn leave(&mut self, first: Batch, now: BootTime) -> MemoryFeed {
-        let empty = MemoryFeed::new(Arc::clone(&self.registry), self.labels.clone(), now);
+    /// What it holds. Nothing is left here, and nothing will come. Of what is given, the batch, whose stamps are since boot,
+    /// comes first.
+    pub(super) fn leave(&mut self, first: Batch) -> MemoryFeed {
+        let empty = MemoryFeed::new(Arc::default(), self.labels.clone(), BootTime(0));
         let mut all = std::mem::replace(self, empty);
         if !first.is_empty() {
             (all.given, all.ahead) = (Some(Arc::new(first)), Some(0));

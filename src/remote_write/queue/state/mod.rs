@@ -201,8 +201,7 @@ impl State {
         let cut = std::mem::take(&mut self.cut);
         let since_boot = cut.iter().map(|block| (block, -block.clock.ms()));
         let first = Restore::default().batch(&since_boot.collect::<Vec<_>>());
-        // It takes nothing that is read from now on.
-        self.memory.leave(first, BootTime(u64::MAX))
+        self.memory.leave(first)
     }
 
     pub(super) fn pending(&self) -> Pending {
