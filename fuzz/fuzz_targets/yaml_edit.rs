@@ -43,7 +43,7 @@ fn accepted(
     }
     // Comments that stand alone are all still there, in their order.
     let comments = |text: &str| -> Vec<String> {
-        let lines = text.lines().map(str::trim);
+        let lines = text.split(['\n', '\r']).map(str::trim);
         lines
             .filter(|l| l.starts_with('#'))
             .map(str::to_owned)

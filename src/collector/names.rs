@@ -145,7 +145,8 @@ impl Names {
 /// `10.0.0.7:9100` without its port. `[fe80::1]:80` is `fe80::1`.
 fn host(instance: &str) -> &str {
     if let Some(rest) = instance.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or(rest);
+        let inside = rest.split(']').next();
+        return inside.filter(|host| !host.is_empty()).unwrap_or(instance);
     }
     match instance.split_once(':') {
         Some((host, port)) if !host.is_empty() && !port.contains(':') => host,
