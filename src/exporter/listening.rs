@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::{bind, Gate, Handler, Limits, Server};
+use crate::http::{bind, port_of, Gate, Handler, Limits, Server};
 
 /// How long to wait before trying an address again that the board does not have yet.
 const RETRY: Duration = Duration::from_secs(2);
@@ -213,9 +213,4 @@ pub(super) struct Failure {
     may_pass: bool,
     /// Somebody has it.
     pub(super) in_use: bool,
-}
-
-/// The port of an address.
-fn port_of(address: &str) -> Option<u16> {
-    address.rsplit(':').next()?.parse().ok()
 }

@@ -174,6 +174,11 @@ fn bind_one(address: &str, chosen_by: &'static str) -> Result<TcpListener, BindE
     Err(failed(last))
 }
 
+/// The port of an address that [`bind`] takes.
+pub fn port_of(address: &str) -> Option<u16> {
+    split(address).map(|(_, port)| port)
+}
+
 /// Host (empty for all) and port.
 fn split(address: &str) -> Option<(&str, u16)> {
     let (host, port) = match address.rsplit_once(':') {
