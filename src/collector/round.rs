@@ -35,7 +35,7 @@ pub struct Collecting {
 pub struct Before {
     /// The last answer to each of the queries for nodes.
     nodes: Vec<Vec<Series>>,
-    names: Arc<Names>,
+    names: Names,
 }
 
 impl Collecting {
@@ -56,9 +56,9 @@ impl Collecting {
                 until: Instant::now() + self.longest,
             },
         };
-        let (names, mut failed) = round.names(before);
+        let mut failed = !round.learn_names(before);
         for feed in feeds {
-            let (table, failures) = round.table(feed.kind(), feed.most(), &names);
+            let (table, failures) = round.table(feed.kind(), feed.most(), &before.names);
             failed |= failures;
             status.add(feed.kind(), table.left_out, table.doubled);
             feed.publish(table.into_rows().map(|row| {
@@ -111,9 +111,9 @@ impl Round<'_> {
         good
     }
 
-    /// Who is who, and whether some of it could not be learned. What is not answered this time is as it was the last time:
-    /// a node that is called by its name in one round and by its address in the next would be two nodes.
-    fn names(&self, before: &mut Before) -> (Arc<Names>, bool) {
+    /// Learns who is who, and says whether all of it could be learned. What is not answered this time is as it was the last
+    /// time: a node that is called by its name in one round and by its address in the next would be two nodes.
+    fn learn_names(&self, before: &mut Before) -> bool {
         let queries = &self.collecting.queries;
         let mut names = Names::default();
         before.nodes.resize(queries.node_names.len(), Vec::new());
@@ -139,8 +139,8 @@ impl Round<'_> {
             // A container is in one pod for ever.
             names.keep_containers(&before.names);
         }
-        before.names = Arc::new(names);
-        (Arc::clone(&before.names), failed)
+        before.names = names;
+        !failed
     }
 
     /// A table, and whether something of it could not be had.
