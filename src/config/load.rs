@@ -76,45 +76,32 @@ impl Error {
     /// The same in words, with what would help where the file is missing.
     pub(super) fn explain(&self, missing: &str) -> String {
         match self {
-            Self::Read { path, source } if source.kind() == io::ErrorKind::NotFound => format!(
-                "cannot read the configuration {}: {source} ({missing})",
-                path.display()
-            ),
-            other => other.to_string(),
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                f.write_str(&self.explain(MISSING))
-            }
             Self::Read { path, source } => {
-                write!(
-                    f,
-                    "cannot read the configuration {}: {source}",
-                    path.display()
-                )?;
+                let what = format!("cannot read the configuration {}: {source}", path.display());
                 match source.kind() {
+                    io::ErrorKind::NotFound => format!("{what} ({missing})"),
                     io::ErrorKind::PermissionDenied => {
-                        f.write_str(" (the user that runs the exporter must be able to read it)")
+                        format!("{what} (the user that runs the exporter must be able to read it)")
                     }
-                    _ => Ok(()),
+                    _ => what,
                 }
             }
-            Self::NotAFile { path, kind } => write!(
-                f,
+            Self::NotAFile { path, kind } => format!(
                 "cannot read the configuration {}: it is {kind}, not a file",
                 path.display()
             ),
             Self::Invalid { path, diagnostic } => {
                 let origin = Origin::File(path.clone());
                 let line = diagnostic.with(&origin).to_string();
-                f.write_str(&line)
+                line
             }
         }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.explain(MISSING))
     }
 }
 
