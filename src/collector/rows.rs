@@ -96,10 +96,11 @@ impl Feed {
         let skipped = kept.rows.len().saturating_sub(most);
         let rows = kept.rows.iter().skip(skipped);
         let bytes: usize = rows
+            .clone()
             .map(|row| row[form as usize].len() + LINE_END.len())
             .sum();
         file.reserve_exact(bytes);
-        for row in kept.rows.iter().skip(skipped) {
+        for row in rows {
             file.push_str(&row[form as usize]);
             file.push_str(LINE_END);
         }

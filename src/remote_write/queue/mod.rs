@@ -74,9 +74,7 @@ impl QueueFeed {
             keeper: keeper.ok(),
         }
     }
-}
 
-impl QueueFeed {
     fn end_keeper(&mut self) {
         self.stop.set();
         if let Some(keeper) = self.keeper.take() {
