@@ -281,12 +281,12 @@ pub(super) fn url(node: &Node) -> Outcome<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::temp_dir::TempDir;
 
     #[test]
     fn a_file_says_how_a_server_is_asked() {
-        let directory = std::env::temp_dir().join(format!("eme-http-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let path = directory.join("http.yml");
+        let directory = TempDir::new();
+        let path = directory.path().join("http.yml");
         let load = |text: &str| {
             std::fs::write(&path, text).unwrap();
             load_settings(&path)
@@ -297,7 +297,10 @@ mod tests {
         )
         .unwrap();
         let login = settings.basic_auth.unwrap();
-        assert_eq!(login.password, Given::File(directory.join("password")));
+        assert_eq!(
+            login.password,
+            Given::File(directory.path().join("password"))
+        );
         assert_eq!(settings.tls.ca_file.unwrap(), Path::new("/etc/ca.pem"));
         for (wrong, place, words) in [
             ("basic_auht: {}\n", ":1:1: ", "basic_auht"),
@@ -312,7 +315,7 @@ mod tests {
                 "{error}"
             );
         }
-        std::fs::remove_dir_all(&directory).unwrap();
+        std::fs::remove_file(&path).unwrap();
         let gone = load_settings(&path).unwrap_err();
         assert!(
             gone.starts_with("cannot read /") && !gone.contains("config.yaml"),

@@ -47,11 +47,12 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::sys::temp_dir::TempDir;
 
     #[test]
     fn every_way_to_change_a_file_is_seen_once() {
-        let dir = std::env::temp_dir().join(format!("eme-watch-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
+        let parent = TempDir::new();
+        let dir = parent.path().join("watched");
         fs::create_dir(&dir).unwrap();
         let (real, link) = (dir.join("real"), dir.join("config.yaml"));
         fs::write(&real, "a").unwrap();
@@ -78,6 +79,5 @@ mod tests {
         assert_eq!(settles(), (false, 0));
         fs::rename(&away, &dir).unwrap();
         assert_eq!(settles(), (false, 1));
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

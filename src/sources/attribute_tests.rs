@@ -1,9 +1,10 @@
 use super::*;
+use crate::sys::temp_dir::TempDir;
 
 #[test]
 fn a_value_that_vanishes_comes_back() {
-    let dir = tempdir();
-    let path = dir.join("power1_input");
+    let dir = TempDir::new();
+    let path = dir.path().join("power1_input");
     std::fs::write(&path, "1500000\n").unwrap();
     let health = Arc::new(Health::default());
     let mut attribute = Attribute::new(&health, &path);
@@ -15,7 +16,6 @@ fn a_value_that_vanishes_comes_back() {
     assert_eq!(health.errors(), 2);
     std::fs::write(&path, "2500000\n").unwrap();
     assert_eq!(attribute.read(), Some(2_500_000));
-    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
@@ -30,16 +30,11 @@ fn a_file_that_is_left_alone_has_not_recovered() {
 
 #[test]
 fn a_fifo_is_refused_instead_of_waited_for() {
-    let dir = tempdir();
-    let path = dir.join("in1_input");
+    let dir = TempDir::new();
+    let path = dir.path().join("in1_input");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let health = Arc::new(Health::default());
     assert_eq!(Attribute::new(&health, &path).read(), None);
     let error = read_text(&health, &path).unwrap_err();
     assert!(error.to_string().ends_with("in1_input is not a file"));
-    std::fs::remove_dir_all(dir).unwrap();
-}
-
-fn tempdir() -> PathBuf {
-    nix::unistd::mkdtemp(&std::env::temp_dir().join("attribute-XXXXXX")).unwrap()
 }

@@ -1,8 +1,6 @@
 //! For the meters' tests: a small tree of files in a temporary directory, and a bench on which a meter is opened and
 //! polled at moments the test chooses.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,18 +12,15 @@ use crate::config::Config;
 use crate::metrics::{Group, Policy, Readings, Registry};
 use crate::sys::clock::BootTime;
 use crate::sys::stop::Stop;
+use crate::sys::temp_dir::TempDir;
 
 /// Files in a temporary directory, which goes when this goes. Paths are relative: `sys/class/…`, `proc/…`, `dev/…`.
-pub(crate) struct Tree(PathBuf);
+pub(crate) struct Tree(TempDir);
 
 impl Tree {
     /// A tree of these (path, content).
     pub(crate) fn new(files: &[(&str, &str)]) -> Tree {
-        // Of a name that nobody had before: one that was killed left its files behind.
-        let name = std::env::temp_dir().join("edge-metrics-XXXXXX");
-        let tree = Tree(nix::unistd::mkdtemp(&name).unwrap());
-        // Others may look at a board, too.
-        std::fs::set_permissions(&tree.0, Permissions::from_mode(0o755)).unwrap();
+        let tree = Tree(TempDir::new());
         for dir in ["sys", "proc", "dev"] {
             std::fs::create_dir_all(tree.path(dir)).unwrap();
         }
@@ -37,7 +32,7 @@ impl Tree {
 
     /// Where a file of the tree is.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.0.join(path)
+        self.0.path().join(path)
     }
 
     /// The roots a board has in this tree.
@@ -83,12 +78,6 @@ impl Tree {
         let path = self.path(path);
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
         path
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -35,13 +35,12 @@ mod tests {
     use std::fs::{self, File};
 
     use super::*;
+    use crate::sys::temp_dir::TempDir;
 
     #[test]
     fn a_file_that_looks_as_old_as_the_one_it_replaces_is_another() {
-        let dir = std::env::temp_dir().join(format!("eme-mark-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir(&dir).unwrap();
-        let (path, new) = (dir.join("key.pem"), dir.join("new"));
+        let dir = TempDir::new();
+        let (path, new) = (dir.path().join("key.pem"), dir.path().join("new"));
         assert_eq!(Mark::of(&path), Mark::default());
         fs::write(&path, "old").unwrap();
         let old = Mark::of(&path);
@@ -54,6 +53,5 @@ mod tests {
         fs::rename(&new, &path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), age);
         assert_ne!(Mark::of(&path), old);
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

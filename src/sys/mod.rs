@@ -13,3 +13,7 @@ pub mod notify;
 pub mod signals;
 pub mod stop;
 pub mod vcio;
+
+#[cfg(test)]
+#[path = "../../tests/support/temp_dir.rs"]
+pub(crate) mod temp_dir;

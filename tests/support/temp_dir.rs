@@ -1,4 +1,5 @@
-//! A place for a test's files.
+//! A place for a test's files: for the tests of programs and, as `sys::temp_dir`, for the library's own.
+#![allow(dead_code, unreachable_pub)]
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

@@ -139,14 +139,14 @@ fn number(name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::Place;
     use super::*;
+    use crate::sys::temp_dir::TempDir;
     use std::os::unix::fs::symlink;
 
     #[test]
     fn a_directory_is_one_queues_alone() {
-        let place = Place::new();
-        let path = place.path.join("a/b");
+        let place = TempDir::new();
+        let path = place.path().join("a/b");
         let first = Directory::take(&path).unwrap();
         let error = Directory::take(&path).unwrap_err();
         assert!(error.contains("another process's queue"), "{error}");
@@ -156,18 +156,22 @@ mod tests {
 
     #[test]
     fn what_is_no_segment_is_left_alone() {
-        let place = Place::new();
-        let directory = Directory::take(&place.path).unwrap();
-        let file = |name: &str| fs::write(place.path.join(name), "x").unwrap();
+        let place = TempDir::new();
+        let directory = Directory::take(place.path()).unwrap();
+        let file = |name: &str| fs::write(place.path().join(name), "x").unwrap();
         file("0000000007.segment");
         file("0000000007.segment.old");
         file("7.segment");
         file("+000000007.segment");
         file("4294967295.segment");
-        fs::create_dir(place.path.join("0000000008.segment")).unwrap();
-        symlink("0000000007.segment", place.path.join("0000000009.segment")).unwrap();
+        fs::create_dir(place.path().join("0000000008.segment")).unwrap();
+        symlink(
+            "0000000007.segment",
+            place.path().join("0000000009.segment"),
+        )
+        .unwrap();
         nix::unistd::mkfifo(
-            &place.path.join("0000000010.segment"),
+            &place.path().join("0000000010.segment"),
             nix::sys::stat::Mode::S_IRWXU,
         )
         .unwrap();
@@ -183,12 +187,12 @@ mod tests {
 
     #[test]
     fn a_place_where_no_directory_can_be_is_said() {
-        let place = Place::new();
-        fs::write(place.path.join("file"), "").unwrap();
-        let error = Directory::take(&place.path.join("file/queue")).unwrap_err();
+        let place = TempDir::new();
+        fs::write(place.path().join("file"), "").unwrap();
+        let error = Directory::take(&place.path().join("file/queue")).unwrap_err();
         assert!(error.contains("cannot make the directory"), "{error}");
-        fs::create_dir_all(place.path.join("queue/lock")).unwrap();
-        let error = Directory::take(&place.path.join("queue")).unwrap_err();
+        fs::create_dir_all(place.path().join("queue/lock")).unwrap();
+        let error = Directory::take(&place.path().join("queue")).unwrap_err();
         assert!(error.contains("cannot open the lock"), "{error}");
     }
 }

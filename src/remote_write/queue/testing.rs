@@ -1,6 +1,5 @@
 //! What the queue's tests share.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::block::{Block, ClockOffset};
@@ -116,24 +115,4 @@ pub(super) fn assert_same(back: &Block, block: &Block) {
         cells.map(|cell| cell.map(f64::to_bits)).collect()
     };
     assert_eq!(bits(back), bits(block));
-}
-
-/// A directory that goes when it is dropped.
-pub(super) struct Place {
-    pub(super) path: PathBuf,
-}
-
-impl Place {
-    pub(super) fn new() -> Place {
-        // Of a name that nobody had before: one that was killed left its files behind.
-        let name = std::env::temp_dir().join("eme-queue-XXXXXX");
-        let path = nix::unistd::mkdtemp(&name).unwrap();
-        Place { path }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-    }
 }

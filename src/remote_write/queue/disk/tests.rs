@@ -1,4 +1,6 @@
-use super::super::testing::{assert_same, block, series, Place, Random};
+use crate::sys::temp_dir::TempDir;
+
+use super::super::testing::{assert_same, block, series, Random};
 use super::*;
 use std::fs::OpenOptions;
 
@@ -12,8 +14,8 @@ fn blocks(seed: u64, count: usize) -> Vec<Block> {
     (0..count).map(one).collect()
 }
 
-fn open(place: &Place, most_bytes: u64) -> Disk {
-    Disk::open(&place.path, most_bytes, BOOT).unwrap()
+fn open(place: &TempDir, most_bytes: u64) -> Disk {
+    Disk::open(place.path(), most_bytes, BOOT).unwrap()
 }
 
 fn samples(blocks: &[Block]) -> u64 {
@@ -42,8 +44,8 @@ fn assert_all_same(back: &[Block], blocks: &[Block]) {
         .for_each(|(back, block)| assert_same(back, block));
 }
 
-fn files(place: &Place) -> Vec<String> {
-    let entries = std::fs::read_dir(&place.path).unwrap();
+fn files(place: &TempDir) -> Vec<String> {
+    let entries = std::fs::read_dir(place.path()).unwrap();
     let mut names: Vec<_> = entries
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -53,7 +55,7 @@ fn files(place: &Place) -> Vec<String> {
 
 #[test]
 fn what_goes_in_comes_out_once_in_order_and_leaves_nothing() {
-    let place = Place::new();
+    let place = TempDir::new();
     let mut disk = open(&place, MIB);
     let all = blocks(1, 400);
     for some in all.chunks(7) {
@@ -63,7 +65,7 @@ fn what_goes_in_comes_out_once_in_order_and_leaves_nothing() {
     let on_disk: u64 = files(&place)
         .iter()
         .filter(|name| name.ends_with(".segment"))
-        .map(|name| std::fs::metadata(place.path.join(name)).unwrap().len())
+        .map(|name| std::fs::metadata(place.path().join(name)).unwrap().len())
         .sum();
     assert_eq!(on_disk, disk.bytes());
     assert_eq!(disk.written(), disk.bytes());
@@ -81,7 +83,7 @@ fn what_goes_in_comes_out_once_in_order_and_leaves_nothing() {
 
 #[test]
 fn what_is_added_while_it_is_read_comes_out_too() {
-    let place = Place::new();
+    let place = TempDir::new();
     let mut disk = open(&place, MIB);
     let all = blocks(2, 300);
     let mut back = Vec::new();
@@ -100,7 +102,7 @@ fn what_is_added_while_it_is_read_comes_out_too() {
 
 #[test]
 fn a_process_that_was_killed_goes_on_where_it_was() {
-    let place = Place::new();
+    let place = TempDir::new();
     let all = blocks(3, 300);
     let mut back = Vec::new();
     for (round, some) in all.chunks(30).enumerate() {
@@ -124,7 +126,7 @@ fn a_process_that_was_killed_goes_on_where_it_was() {
 
 #[test]
 fn the_oldest_gives_way_at_the_limit_and_is_counted() {
-    let place = Place::new();
+    let place = TempDir::new();
     let mut disk = open(&place, 64 * 1024);
     let all = blocks(4, 600);
     for block in &all {
@@ -147,7 +149,7 @@ fn the_oldest_gives_way_at_the_limit_and_is_counted() {
 
 #[test]
 fn a_limit_that_was_lowered_holds_from_the_start() {
-    let place = Place::new();
+    let place = TempDir::new();
     let mut disk = open(&place, MIB);
     disk.append(&blocks(5, 1200)).unwrap();
     let (had, bytes) = (disk.samples(), disk.bytes());
@@ -160,7 +162,7 @@ fn a_limit_that_was_lowered_holds_from_the_start() {
 
 #[test]
 fn there_are_never_too_many_files() {
-    let place = Place::new();
+    let place = TempDir::new();
     let one = blocks(6, 1);
     for _ in 0..MOST_SEGMENTS + 20 {
         open(&place, MIB).append(&one).unwrap();
@@ -172,7 +174,7 @@ fn there_are_never_too_many_files() {
 
 #[test]
 fn damaged_segments_cost_what_is_damaged_and_nothing_waits() {
-    let place = Place::new();
+    let place = TempDir::new();
     let mut random = Random::new(7);
     for round in 0..60 {
         let mut disk = open(&place, MIB);
@@ -183,7 +185,7 @@ fn damaged_segments_cost_what_is_damaged_and_nothing_waits() {
             .into_iter()
             .find(|name| name.ends_with(".segment"))
             .unwrap();
-        let path = place.path.join(name);
+        let path = place.path().join(name);
         let mut bytes = std::fs::read(&path).unwrap();
         match round % 3 {
             0 => bytes.truncate(random.below(bytes.len() as u64) as usize),
@@ -211,11 +213,11 @@ fn damaged_segments_cost_what_is_damaged_and_nothing_waits() {
 
 #[test]
 fn rubbish_in_the_directory_is_passed_over() {
-    let place = Place::new();
-    std::fs::write(place.path.join("0000000003.segment"), vec![0xe9; 300_000]).unwrap();
-    std::fs::write(place.path.join("0000000004.segment"), "").unwrap();
-    std::fs::create_dir(place.path.join("0000000005.segment")).unwrap();
-    std::fs::write(place.path.join("sent"), "?").unwrap();
+    let place = TempDir::new();
+    std::fs::write(place.path().join("0000000003.segment"), vec![0xe9; 300_000]).unwrap();
+    std::fs::write(place.path().join("0000000004.segment"), "").unwrap();
+    std::fs::create_dir(place.path().join("0000000005.segment")).unwrap();
+    std::fs::write(place.path().join("sent"), "?").unwrap();
     let mut disk = open(&place, MIB);
     assert_eq!(disk.samples(), 0);
     let all = blocks(8, 5);
@@ -226,20 +228,20 @@ fn rubbish_in_the_directory_is_passed_over() {
 
 #[test]
 fn a_segment_that_vanishes_is_passed_over_and_counted() {
-    let place = Place::new();
+    let place = TempDir::new();
     let all = blocks(9, 40);
     open(&place, MIB).append(&all[..20]).unwrap();
     let mut disk = open(&place, MIB);
     disk.append(&all[20..]).unwrap();
     drop(std::mem::take(&mut disk.loaded));
-    std::fs::remove_file(place.path.join("0000000001.segment")).unwrap();
+    std::fs::remove_file(place.path().join("0000000001.segment")).unwrap();
     assert_all_same(&drain(&mut disk, 100), &all[20..]);
     assert_eq!(disk.lost().damaged, samples(&all[..20]));
 }
 
 #[test]
 fn a_disk_that_takes_no_more_keeps_what_it_has_and_takes_more_later() {
-    let place = Place::new();
+    let place = TempDir::new();
     let mut disk = open(&place, MIB);
     let all = blocks(10, 40);
     disk.append(&all[..20]).unwrap();
@@ -248,10 +250,10 @@ fn a_disk_that_takes_no_more_keeps_what_it_has_and_takes_more_later() {
     disk.active.as_mut().unwrap().file = full;
     let error = disk.append(&all[20..]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    let moved = place.path.with_extension("moved");
-    std::fs::rename(&place.path, &moved).unwrap();
+    let moved = place.path().with_extension("moved");
+    std::fs::rename(place.path(), &moved).unwrap();
     assert!(disk.append(&all[20..]).is_err());
-    std::fs::rename(&moved, &place.path).unwrap();
+    std::fs::rename(&moved, place.path()).unwrap();
     disk.append(&all[20..]).unwrap();
     assert_all_same(&drain(&mut disk, 100), &all);
     assert_eq!(disk.lost(), Lost::default());
@@ -259,7 +261,7 @@ fn a_disk_that_takes_no_more_keeps_what_it_has_and_takes_more_later() {
 
 #[test]
 fn what_each_boot_knew_last_of_the_clock_is_known_to_the_next() {
-    let place = Place::new();
+    let place = TempDir::new();
     let mut all = blocks(11, 3);
     for (block, (nanos, right)) in all.iter_mut().zip([(5, true), (7, true), (1, false)]) {
         (block.clock.nanos, block.clock.right) = (nanos, right);
@@ -268,7 +270,7 @@ fn what_each_boot_knew_last_of_the_clock_is_known_to_the_next() {
     disk.append(&all).unwrap();
     assert_eq!(disk.clock(&BOOT), Some(7));
     drop(disk);
-    let mut disk = Disk::open(&place.path, MIB, [2; 16]).unwrap();
+    let mut disk = Disk::open(place.path(), MIB, [2; 16]).unwrap();
     all[0].clock.right = false;
     disk.append(&all[..1]).unwrap();
     assert_eq!(disk.clock(&BOOT), Some(7));
@@ -279,7 +281,7 @@ fn what_each_boot_knew_last_of_the_clock_is_known_to_the_next() {
 
 #[test]
 fn a_place_in_a_segment_that_gave_way_is_no_longer_one() {
-    let place = Place::new();
+    let place = TempDir::new();
     let mut disk = open(&place, 64 * 1024);
     disk.append(&blocks(12, 10)).unwrap();
     let taken = disk.take(1).pop().unwrap();

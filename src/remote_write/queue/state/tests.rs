@@ -1,7 +1,7 @@
-use super::super::testing::Place;
 use super::*;
 use crate::metrics::{is_absent, Desc, Group, Policy, Readings, Registry, SeriesId, WallClock};
 use crate::remote_write::Labels;
+use crate::sys::temp_dir::TempDir;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// 2026-11-21T00:00:00Z, in nanoseconds.
@@ -10,7 +10,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// A board with one source of two series, whose clocks are ours.
 struct Board {
-    place: Place,
+    place: TempDir,
     registry: Arc<Registry>,
     group: Arc<Group>,
     ids: Vec<SeriesId>,
@@ -39,7 +39,7 @@ impl Board {
             )
         });
         Board {
-            place: Place::new(),
+            place: TempDir::new(),
             generation: group.new_generation(),
             ids: ids.into(),
             registry,
@@ -71,7 +71,7 @@ impl Board {
     fn state(&self) -> State {
         let memory = MemoryFeed::new(Arc::clone(&self.registry), Labels::default(), self.now());
         let settings = Settings {
-            directory: self.place.path.join("queue"),
+            directory: self.place.path().join("queue"),
             bytes: 1 << 20,
             sync_interval: Duration::from_secs(10),
         };
@@ -104,7 +104,7 @@ impl Board {
     }
 
     fn segments(&self) -> usize {
-        let entries = std::fs::read_dir(self.place.path.join("queue")).unwrap();
+        let entries = std::fs::read_dir(self.place.path().join("queue")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.ends_with(".segment")).count()
     }
@@ -158,10 +158,14 @@ fn what_is_not_sent_in_time_is_written_and_outlasts_the_process() {
     assert!((5..=8).contains(&writes), "{writes}");
     let killed_at = board.read;
     std::mem::forget(state);
-    std::fs::rename(board.place.path.join("queue"), board.place.path.join("old")).unwrap();
-    let copied = board.place.path.join("queue");
+    std::fs::rename(
+        board.place.path().join("queue"),
+        board.place.path().join("old"),
+    )
+    .unwrap();
+    let copied = board.place.path().join("queue");
     std::fs::create_dir(&copied).unwrap();
-    for entry in std::fs::read_dir(board.place.path.join("old")).unwrap() {
+    for entry in std::fs::read_dir(board.place.path().join("old")).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, copied.join(path.file_name().unwrap())).unwrap();
     }
@@ -284,7 +288,7 @@ fn after_a_step_back_no_series_goes_back_and_what_is_left_out_is_counted() {
 
 /// Has what is on disk come from another boot, whose name is not this one's.
 fn reboot(board: &Board) {
-    for entry in std::fs::read_dir(board.place.path.join("queue")).unwrap() {
+    for entry in std::fs::read_dir(board.place.path().join("queue")).unwrap() {
         let path = entry.unwrap().path();
         if path
             .extension()
@@ -368,7 +372,7 @@ fn an_earlier_boot_that_seems_to_be_of_the_future_waits_for_the_clock_but_not_fo
 #[test]
 fn a_directory_that_cannot_be_used_leaves_the_queue_in_memory_until_it_can() {
     let mut board = Board::new();
-    let path = board.place.path.join("queue");
+    let path = board.place.path().join("queue");
     std::fs::write(&path, "in the way").unwrap();
     let mut state = board.state();
     board.seconds(20);
