@@ -9,7 +9,7 @@ INIT    ?=
 # What is installed: another, if you built it elsewhere or for another machine.
 BIN     := $(or $(CARGO_TARGET_DIR),target)/$(addsuffix /,$(CARGO_BUILD_TARGET))release/edge-metrics-exporter
 
-.PHONY: help run build test system-test bench fuzz dist deb dockerimage install uninstall update-boards lint
+.PHONY: help run build test system-test bench fuzz dist order deb dockerimage install uninstall update-boards lint
 
 help: ## what can be done here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -46,6 +46,10 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly
 
 dist: ## static binaries in dist/, for TARGETS (x86_64 armv7 aarch64); INSTALL=yes on a Debian without them
 	INSTALL=$(INSTALL) VARIANTS="$(VARIANTS)" scripts/dist.sh $(TARGETS)
+
+order: ## has what runs lie side by side in the static binaries (scripts/order.ld); needs valgrind
+	CARGO_PROFILE_RELEASE_STRIP=none DIST_WITH=zig scripts/dist.sh $(shell uname -m)
+	scripts/order.py dist/edge-metrics-exporter-$(shell uname -m)
 
 deb: ## Debian packages in dist/, of the binaries that are there
 	scripts/deb.sh $(TARGETS)

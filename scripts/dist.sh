@@ -103,12 +103,17 @@ install_zig() {
 
 # RUSTC_BOOTSTRAP lets this stable compiler take -Z. Without link-self-contained=no it asks for musl's start files,
 # which the distribution does not ship, and zig does. The standard library is built without its backtraces: a panic ends the
-# process and says where, and half of the symbols of a stripped binary would be missing anyway.
+# process and says where, and half of the symbols of a stripped binary would be missing anyway. Names are mangled as
+# scripts/order.ld has them, which has side by side what runs. cargo does not look into that file: its name says what is in it.
+# Its path is relative, lest every place make another build.
 with_zig() {
-    local sysroot
+    local sysroot order
     sysroot=$(/usr/bin/rustc --print sysroot)
+    order=$built/order-$(sha256sum scripts/order.ld | cut -c1-16).ld
+    cp scripts/order.ld "$order"
     PATH="$PWD/$venv/bin:$PATH" RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-        RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$sysroot=/rust -C link-self-contained=no -C force-unwind-tables=no" \
+        RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$sysroot=/rust -C link-self-contained=no -C force-unwind-tables=no \
+            -C symbol-mangling-version=v0 -C link-arg=-Wl,-T,$order" \
         CARGO_TARGET_DIR="$built/zig" cargo-zigbuild zigbuild --release --locked --target "$@" -Zbuild-std=std,panic_abort \
         -Zbuild-std-features=optimize_for_size
 }

@@ -1,4 +1,4 @@
-//! Compressed answers (gzip, RFC 1952), with the compressor's memory kept from one scrape to the next: taking a quarter
+//! Compressed answers (gzip, RFC 1952), with the compressor's memory kept from one scrape to the next: taking a third
 //! of a megabyte anew and giving it back costs more than compressing a scrape does.
 
 use std::sync::Mutex;
@@ -10,25 +10,21 @@ use crate::sys::lock;
 /// Magic number, deflate, no flags, no time, no word on the level, from Unix (RFC 1952, 2.3).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 
-/// So many compressors are kept: two scrapers at once are usual, and more are so seldom that their memory is given back.
-const KEPT: usize = 2;
-
-/// Makes gzip of texts. Whoever comes while others are at it takes memory of its own, rather than wait for a thread that
-/// may not be running.
+/// Makes gzip of texts, one at a time: a compressor has a third of a megabyte, and takes a tenth of a millisecond.
 #[derive(Default)]
-pub(super) struct Packer(Mutex<Vec<Compress>>);
+pub(super) struct Packer(Mutex<Option<Compress>>);
 
 impl Packer {
     /// The text compressed; `None` if it cannot be.
     pub(super) fn pack(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let kept = lock::lock(&self.0).pop();
-        let mut compress = match kept {
-            Some(mut compress) => {
+        let mut kept = lock::lock(&self.0);
+        let compress = match &mut *kept {
+            Some(compress) => {
                 compress.reset();
                 compress
             }
             // The fastest level: exposition text is so repetitive that a higher one gains little.
-            None => Compress::new(Compression::fast(), false),
+            none => none.insert(Compress::new(Compression::fast(), false)),
         };
         let mut packed = Vec::with_capacity(256 + text.len() / 4);
         packed.extend(HEADER);
@@ -42,10 +38,6 @@ impl Packer {
                 }
                 _ => return None,
             }
-        }
-        let mut kept = lock::lock(&self.0);
-        if kept.len() < KEPT {
-            kept.push(compress);
         }
         drop(kept);
         let mut crc = Crc::new();

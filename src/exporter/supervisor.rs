@@ -22,11 +22,14 @@ use crate::sources::{
 };
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
+use crate::sys::program;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::Stop;
 
 /// How often the watchdog looks.
 const WATCH: Duration = Duration::from_millis(250);
+/// How long after a start, or a change of the configuration, the code that only that needed is given back.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long the sources have to end when the process is told to.
 const FAREWELL: Duration = Duration::from_millis(700);
 
@@ -137,9 +140,13 @@ impl Supervisor {
     }
 
     fn attend(&mut self, inbox: &Receiver<Event>) {
+        let mut settled = Some(Instant::now() + SETTLED);
         loop {
             match inbox.recv_timeout(WATCH) {
-                Ok(Event::Adopt(proposal)) => self.adopt(&proposal),
+                Ok(Event::Adopt(proposal)) => {
+                    self.adopt(&proposal);
+                    settled = Some(Instant::now() + SETTLED);
+                }
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -150,6 +157,10 @@ impl Supervisor {
             self.ports.retry();
             self.exporter.manager.alive();
             self.say_ports();
+            if settled.is_some_and(|then| then <= Instant::now()) {
+                program::give_back();
+                settled = None;
+            }
         }
     }
 

@@ -10,6 +10,7 @@ pub mod listen_fds;
 pub mod lock;
 pub mod mark;
 pub mod notify;
+pub mod program;
 pub mod signals;
 pub mod stop;
 pub mod vcio;
