@@ -6,9 +6,10 @@
 `make order` builds that, with its symbols, and calls this.
 
 The kernel maps a program's pages in runs of 64 KB around the one that was asked for, so that a few functions here and there
-make nearly all of it resident. Here it runs under callgrind with what most boards have, and what was executed while it ran
-goes first, then what was executed while it started. The rest follows as it comes. A name that is found no more does no harm:
-the function is then among the rest. So this is done anew when much has changed, and need not be at every change.
+make nearly all of it resident. Here it runs under callgrind with what most boards have. What was executed while it was scraped
+goes first, then what remote write and other routes need, then what starting needed. The rest follows as it comes. A name that is
+found no more does no harm: the function is then among the rest. So this is done anew when much has changed, and need not be at
+every change.
 
 Needs valgrind and binutils.
 """
