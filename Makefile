@@ -47,7 +47,7 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly
 dist: ## static binaries in dist/, for TARGETS (x86_64 armv7 aarch64); INSTALL=yes on a Debian without them
 	INSTALL=$(INSTALL) VARIANTS="$(VARIANTS)" scripts/dist.sh $(TARGETS)
 
-order: ## has what runs lie side by side in the static binaries (scripts/order.ld); needs valgrind
+order: ## have what runs lie side by side in the static binaries (scripts/order.ld); needs valgrind, and `make dist` after it
 	CARGO_PROFILE_RELEASE_STRIP=none DIST_WITH=zig scripts/dist.sh $(shell uname -m)
 	scripts/order.py dist/edge-metrics-exporter-$(shell uname -m)
 
