@@ -14,7 +14,7 @@ use super::remote_write::{own_share, Place, Senders};
 use super::{Exporter, Identity};
 use crate::config::{Change, Config, Configuration, Proposal, Store};
 use crate::exposition::Format;
-use crate::http::{AccessFiles, Gate};
+use crate::http::{port_of, AccessFiles, Gate};
 use crate::metrics::Policy;
 use crate::sources::tape::Tapes;
 use crate::sources::{
@@ -314,7 +314,7 @@ impl Supervisor {
     /// The port of the metrics, where it is known beforehand.
     fn metrics_port(&self, config: &Config) -> Option<u16> {
         let given = self.options.listen_address.as_ref();
-        let given = given.and_then(|address| address.rsplit_once(':')?.1.parse().ok());
+        let given = given.and_then(|address| port_of(address));
         given.or(config.port).filter(|port| *port != 0)
     }
 
