@@ -91,9 +91,7 @@ impl Error {
                 path.display()
             ),
             Self::Invalid { path, diagnostic } => {
-                let origin = Origin::File(path.clone());
-                let line = diagnostic.with(&origin).to_string();
-                line
+                diagnostic.with(&Origin::File(path.clone())).to_string()
             }
         }
     }

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{getrlimit, Resource};
-use nix::unistd::{sysconf, SysconfVar};
 
 use crate::metrics::{Desc, Group, Readings, SeriesId};
 use crate::sys::clock::process_cpu_seconds;
+use crate::sys::program::page_size;
 
 /// What two scrapes in quick succession may share: reading it costs more than a scrape does.
 const FRESH: Duration = Duration::from_millis(100);
@@ -63,10 +63,7 @@ impl Process {
                 "Maximum number of open file descriptors.",
             ),
             threads: gauge("process_threads", "Number of OS threads in the process."),
-            page: sysconf(SysconfVar::PAGE_SIZE)
-                .ok()
-                .flatten()
-                .map_or(f64::NAN, |bytes| bytes as f64),
+            page: page_size().map_or(f64::NAN, |bytes| bytes as f64),
             read: None,
         }
     }

@@ -22,28 +22,26 @@ pub fn give_back() {
     }
 }
 
+/// Bytes of a page of memory.
+pub fn page_size() -> Option<usize> {
+    let bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten()?;
+    usize::try_from(bytes).ok()
+}
+
 /// The whole pages of the program's segments that are not writable.
 fn read_only() -> Vec<Range<usize>> {
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    let mut found = Vec::new();
-    let Some(page) = page.and_then(|bytes| usize::try_from(bytes).ok()) else {
-        return found;
+    let Some(page) = page_size() else {
+        return Vec::new();
     };
     let mut segments: Vec<Range<usize>> = Vec::new();
     // SAFETY: the callback is called with the vector that it expects, before this returns.
     unsafe {
         libc::dl_iterate_phdr(Some(first_object), (&raw mut segments).cast());
     }
-    for segment in segments {
-        let (start, end) = (
-            segment.start.next_multiple_of(page),
-            segment.end / page * page,
-        );
-        if start < end {
-            found.push(start..end);
-        }
-    }
-    found
+    let whole = segments
+        .into_iter()
+        .map(|segment| segment.start.next_multiple_of(page)..segment.end / page * page);
+    whole.filter(|pages| !pages.is_empty()).collect()
 }
 
 /// Takes the segments of the first object, which is the program (dl_iterate_phdr(3)), and goes no further.
