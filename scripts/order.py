@@ -29,12 +29,13 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "bench"))
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests/system")]
 from boards import laptop  # noqa: E402
+from peers import free_port, running as running_program  # noqa: E402
 
 OUT = ROOT / "scripts/order.ld"
 JETSON = ROOT / "tests/boards/jetson_orin_nano_jp6_root"
-PORT, MANAGEMENT, SINK = 19190, 19191, 19192
+PORT, MANAGEMENT, SINK = (free_port() for _ in range(3))
 START_SECONDS = 15  # valgrind takes thirty times as long
 CONFIG = f"""device_type: jetson_orin
 interval: 0.2
@@ -98,14 +99,13 @@ def executed(binary, folder):
     command += [word for root in ("sys", "proc") for word in (f"--path.{root}fs", folder / root)]
     command += ["--path.dev", folder / "dev"]
     environment = {"PATH": "/usr/bin:/bin", "TEGRASTATS_LINES": str(JETSON / "tegrastats.txt")}
-    process = subprocess.Popen([str(word) for word in command], env=environment)
+    with running_program(command, env=environment) as process:
 
-    def dump():
-        subprocess.run(["callgrind_control", "--dump", str(process.pid)], check=True, stdout=subprocess.DEVNULL)
-        time.sleep(1)
-        return newest(out)
+        def dump():
+            subprocess.run(["callgrind_control", "--dump", str(process.pid)], check=True, stdout=subprocess.DEVNULL)
+            time.sleep(1)
+            return newest(out)
 
-    try:
         # Nobody asks yet: what the first scrape needs is there again when it comes.
         time.sleep(START_SECONDS)
         assert process.poll() is None, "it does not run"
@@ -122,9 +122,6 @@ def executed(binary, folder):
             ask("/health", MANAGEMENT)
             time.sleep(3)
         return start, running, dump()
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def newest(out):
@@ -179,14 +176,14 @@ def main():
             {alias for name in names & known.keys() for alias in aliases[known[name]]}
             for names in executed(binary, pathlib.Path(folder))
         )
-    tiers = {"running": running, "more": more - start - running, "start": start - running}
+    more, start = more - start - running, start - running
+    sections = {"running": functions(running), "whole": WHOLE, "more": functions(more), "start": functions(start)}
     text = "/* Made by scripts/order.py, which says what it is for. */\nSECTIONS\n{\n"
-    for title, names in tiers.items():
-        text += f"  .text.{title} :\n  {{\n" + "".join(f"    {line}\n" for line in functions(names)) + "  }\n"
-        if title == "running":
-            text += "  .text.whole :\n  {\n" + "".join(f"    {line}\n" for line in WHOLE) + "  }\n"
-        print(f"{title}: {len(names)} functions, {sum(size for _, size in {known[name] for name in names})} bytes")
+    for title, lines in sections.items():
+        text += f"  .text.{title} :\n  {{\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"
     OUT.write_text(text + "}\nINSERT BEFORE .text;\n")
+    for title, names in (("running", running), ("more", more), ("start", start)):
+        print(f"{title}: {len(names)} functions, {sum(size for _, size in {known[name] for name in names})} bytes")
 
 
 main()
