@@ -30,6 +30,8 @@ pub struct RemoteWrite {
     pub job: String,
     /// The label `instance`; `None` is the board's name and the port of its metrics, empty is none.
     pub instance: Option<String>,
+    /// Whether it may be asked for its time (`HEAD /`) while the kernel says that ours is not synchronised.
+    pub ask_time: bool,
     /// How samples are gathered and sent again.
     pub queue: Queue,
     /// Where what was not sent is kept; `None`: in memory only.
@@ -54,6 +56,8 @@ pub struct Queue {
     pub retry_on_http_429: bool,
     /// Samples that are older are not sent any more; zero: however old.
     pub sample_age_limit: Duration,
+    /// Requests that may follow one that is refused (400, 413, 422), with its halves and theirs; 0: it is dropped whole.
+    pub split_requests: u32,
 }
 
 impl Default for Queue {
@@ -66,6 +70,7 @@ impl Default for Queue {
             max_backoff: Duration::from_secs(5),
             retry_on_http_429: true,
             sample_age_limit: Duration::ZERO,
+            split_requests: 0,
         }
     }
 }
@@ -118,6 +123,7 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
         external_labels: Vec::new(),
         job: env!("CARGO_PKG_NAME").to_owned(),
         instance: None,
+        ask_time: true,
         queue: Queue::default(),
         disk: None,
     };
@@ -128,6 +134,7 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
     section.set("job", label_value, &mut entry.job)?;
     section.option("instance", label_value, &mut entry.instance)?;
     section.set("external_labels", labels, &mut entry.external_labels)?;
+    section.set("ask_time", values::flag, &mut entry.ask_time)?;
     http_client::read(section, &mut entry.client)?;
     section.section("queue_config", |section| {
         queue_config(section, &mut entry.queue)
@@ -190,6 +197,7 @@ fn queue_config(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), 
         duration::any,
         &mut queue.sample_age_limit,
     )?;
+    section.set("split_requests", split_requests, &mut queue.split_requests)?;
     section.idle("capacity", "`history` says how much is kept");
     for key in ["min_shards", "max_shards"] {
         section.idle(
@@ -222,6 +230,18 @@ fn disk(section: &mut Section<'_, '_>) -> Result<Option<queue::Settings>, Proble
     section.set("queue_bytes", queue_bytes, &mut settings.bytes)?;
     section.set("sync_interval", duration::some, &mut settings.sync_interval)?;
     Ok(Some(settings))
+}
+
+/// Enough to find a few bad samples among thousands, and no flood.
+fn split_requests(node: &Node) -> Outcome<u32> {
+    const MOST: u32 = 1000;
+    match values::whole(node).filter(|requests| *requests <= MOST) {
+        Some(requests) => Ok(requests),
+        None => values::refuse(
+            node,
+            &format!("a whole number of requests from 0 to {MOST}"),
+        ),
+    }
 }
 
 fn queue_bytes(node: &Node) -> Outcome<u64> {

@@ -23,6 +23,7 @@ pub(super) fn to_json(entry: &RemoteWrite) -> Value {
         external_labels,
         job,
         instance,
+        ask_time,
         queue,
         disk,
     } = hide(entry);
@@ -37,6 +38,7 @@ pub(super) fn to_json(entry: &RemoteWrite) -> Value {
         "job": job,
         "instance": instance,
         "external_labels": external_labels.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "ask_time": ask_time,
         "queue_config": queue_json(&queue),
     });
     if let Value::Object(entries) = &mut value {
@@ -166,6 +168,7 @@ fn queue_json(queue: &Queue) -> Value {
         max_backoff,
         retry_on_http_429,
         sample_age_limit,
+        split_requests,
     } = queue;
     json!({
         "max_samples_per_send": max_samples_per_send,
@@ -175,6 +178,7 @@ fn queue_json(queue: &Queue) -> Value {
         "max_backoff": seconds(*max_backoff),
         "retry_on_http_429": retry_on_http_429,
         "sample_age_limit": seconds(*sample_age_limit),
+        "split_requests": split_requests,
     })
 }
 

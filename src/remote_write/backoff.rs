@@ -7,13 +7,23 @@ use std::time::Duration;
 /// The waits of one request.
 #[derive(Debug)]
 pub(crate) struct Backoff {
+    least: Duration,
     next: Duration,
     most: Duration,
 }
 
 impl Backoff {
     pub(crate) fn new(least: Duration, most: Duration) -> Backoff {
-        Backoff { next: least, most }
+        Backoff {
+            least,
+            next: least,
+            most,
+        }
+    }
+
+    /// Something has succeeded: the next wait is the shortest again.
+    pub(crate) fn reset(&mut self) {
+        self.next = self.least;
     }
 
     /// The next wait: twice as long as the one before, less up to a quarter. What the receiver asks for is waited for at
@@ -62,5 +72,7 @@ mod tests {
         let asked = Duration::from_secs(60);
         assert_eq!(backoff.wait(Some(asked)), asked);
         assert!(backoff.wait(Some(Duration::ZERO)) > Duration::from_millis(40));
+        backoff.reset();
+        assert!(backoff.wait(None) <= Duration::from_millis(30));
     }
 }

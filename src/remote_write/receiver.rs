@@ -13,6 +13,8 @@ use crate::sys::clock::wall_seconds;
 pub(super) struct Receiver {
     client: Arc<Client>,
     url: String,
+    /// The message that it is to be sent, and the one that it is sent.
+    configured: Protocol,
     protocol: Protocol,
     /// It has shown that it understands this message.
     understood: bool,
@@ -43,6 +45,7 @@ impl Receiver {
         Ok(Receiver {
             client: Arc::new(client),
             url: entry.url.clone(),
+            configured: entry.protocol,
             protocol: entry.protocol,
             understood: false,
             retry_on_429: entry.queue.retry_on_http_429,
@@ -54,11 +57,19 @@ impl Receiver {
         Arc::clone(&self.client)
     }
 
-    /// Sends the samples.
-    pub(super) fn post(&mut self, runs: &[Run]) -> Reply {
+    /// Whether it is not known yet that it understands 2.0, which it is to be sent.
+    pub(super) fn may_be_older(&self) -> bool {
+        self.protocol == Protocol::V2 && !self.understood
+    }
+
+    /// Sends the samples. `switched`: another message was tried for them already.
+    pub(super) fn post(&mut self, runs: &[Run], switched: bool) -> Reply {
         let Some(body) = self.protocol.encode(runs) else {
             return Reply {
-                verdict: Verdict::Refused { written: 0 },
+                verdict: Verdict::Refused {
+                    written: 0,
+                    older: false,
+                },
                 status: None,
                 said: "the samples are too many for one request".into(),
                 date: None,
@@ -86,6 +97,7 @@ impl Receiver {
         let sent = Sent {
             protocol: self.protocol,
             understood: self.understood,
+            alternative: !switched && self.configured == Protocol::V2,
             samples: runs.iter().map(|run| run.samples.len() as u64).sum(),
             retry_on_429: self.retry_on_429,
         };
@@ -97,7 +109,14 @@ impl Receiver {
         );
         match verdict {
             Verdict::Stored { .. } => self.understood = true,
-            Verdict::NotUnderstood => (self.protocol, self.understood) = (Protocol::V1, false),
+            Verdict::NotUnderstood => {
+                self.protocol = match self.protocol {
+                    Protocol::V1 => Protocol::V2,
+                    Protocol::V2 => Protocol::V1,
+                };
+                self.understood = false;
+            }
+            Verdict::Refused { older: true, .. } => self.protocol = Protocol::V1,
             Verdict::Refused { .. } | Verdict::Later(_) => {}
         }
         Reply {
@@ -107,6 +126,11 @@ impl Receiver {
             date: Some(date(&answer)),
             bytes,
         }
+    }
+
+    /// The message that it is sent next.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Asks what time it is there, by a request that stores nothing.
