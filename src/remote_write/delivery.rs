@@ -218,7 +218,6 @@ impl Delivery {
             self.stats.lose(reason, count(runs));
             return Ok(budget);
         };
-        self.not_before = Some(Instant::now() + self.backoff.wait(None));
         // The first half may use up most of it: so a single bad sample is found wherever it is.
         let share = (budget - 2) - (budget - 2) / 4;
         let left = self.search_in(&first, share)?;
@@ -271,6 +270,9 @@ impl Delivery {
                     self.report.refused(reply.status, &reply.said);
                     if older {
                         self.report.switches(self.receiver.protocol(), &reply.said);
+                    }
+                    if self.entry.queue.split_requests > 0 {
+                        self.not_before = Some(Instant::now() + self.backoff.wait(None));
                     }
                     let reason = reply
                         .status
