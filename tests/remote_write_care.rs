@@ -205,9 +205,12 @@ mod clocks {
         });
         assert!(board.numbers().held && receiver.requests().is_empty());
         let asked = receiver.others();
-        assert!(asked
-            .iter()
-            .all(|r| (&*r.method, &*r.path) == ("HEAD", "/")));
+        for asked in &asked {
+            assert_eq!((&*asked.method, &*asked.path), ("HEAD", "/"));
+            let version = asked.header("X-Prometheus-Remote-Write-Version");
+            assert_eq!(version, Some("0.1.0"));
+            assert!(asked.header("User-Agent").is_some());
+        }
         synchronised.store(1, Ordering::Relaxed);
         wait_until("samples tell that they agree", || {
             (!board.numbers().held && board.numbers().sent == 1).then_some(())

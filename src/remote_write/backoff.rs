@@ -26,13 +26,13 @@ impl Backoff {
         self.next = self.least;
     }
 
-    /// The next wait: twice as long as the one before, less up to a quarter. What the receiver asks for is waited for at
+    /// The next wait: twice as long as the one before, less up to an eighth, so that none is much shorter than the one before. What the receiver asks for is waited for at
     /// least.
     pub(crate) fn wait(&mut self, asked: Option<Duration>) -> Duration {
         let full = self.next.min(self.most);
         self.next = full.saturating_mul(2).min(self.most);
         let part = random() % 1024;
-        let jittered = full - full / 4096 * part as u32;
+        let jittered = full - full / 8192 * part as u32;
         jittered.max(asked.unwrap_or_default())
     }
 }
@@ -55,7 +55,7 @@ mod tests {
             for full in [1, 2, 4, 8, 10, 10] {
                 let wait = backoff.wait(None);
                 assert!(
-                    wait <= second * full && wait >= second * full * 3 / 4,
+                    wait <= second * full && wait >= second * full * 7 / 8,
                     "{wait:?}"
                 );
                 all.push(wait);

@@ -76,11 +76,7 @@ impl Receiver {
                 bytes: 0,
             };
         };
-        let headers = [
-            ("Content-Encoding", "snappy"),
-            ("Content-Type", self.protocol.content_type()),
-            ("X-Prometheus-Remote-Write-Version", self.protocol.version()),
-        ];
+        let headers = self.headers();
         let bytes = body.len() as u64;
         let answer = match self.client.post_for_status(&self.url, &headers, &body) {
             Ok(answer) => answer,
@@ -135,8 +131,17 @@ impl Receiver {
 
     /// Asks what time it is there, by a request that stores nothing.
     pub(super) fn ask_date(&self) -> Result<Option<String>, Error> {
-        let answer = self.client.head(&root(&self.url));
+        // Whoever counts requests of a sender is to find none without its headers.
+        let answer = self.client.head(&root(&self.url), &self.headers());
         answer.map(|answer| date(&answer))
+    }
+
+    fn headers(&self) -> [(&'static str, &'static str); 3] {
+        [
+            ("Content-Encoding", "snappy"),
+            ("Content-Type", self.protocol.content_type()),
+            ("X-Prometheus-Remote-Write-Version", self.protocol.version()),
+        ]
     }
 
     fn said(&self, answer: &Answer) -> String {

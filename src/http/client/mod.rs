@@ -123,10 +123,13 @@ impl Client {
         self.answer(url, answer)
     }
 
-    /// Asks for the head of what is at `url`, without logging in and without following a redirect.
-    pub fn head(&self, url: &str) -> Result<Answer, Error> {
+    /// Asks for the head of what is at `url` with these headers alone, without logging in and without following a redirect.
+    pub fn head(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
         self.connected.store(false, Ordering::Relaxed);
-        let request = self.agent.head(checked(url)?);
+        let mut request = self.agent.head(checked(url)?);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let answer = request.config().max_redirects(0).build().call();
         let connected = || self.connected.load(Ordering::Relaxed);
         self.answer(url, answer)
