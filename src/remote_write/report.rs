@@ -105,7 +105,7 @@ impl Report {
     pub(super) fn clocks_differ(&mut self, ahead_ms: i64) {
         if !std::mem::replace(&mut self.clocks_differ, true) {
             log::error!(
-                "remote write {}: this board's clock is {:+.0} s from the receiver's: nothing is sent until they agree \
+                "remote write {}: this board's clock is {:+.0} s from the receiver's: samples are held until they agree \
                  (is NTP running on both?)",
                 self.name,
                 ahead_ms as f64 / 1000.0
