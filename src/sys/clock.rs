@@ -108,7 +108,7 @@ pub fn is_synchronised() -> Option<bool> {
     let mut state: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: the one pointer is to a live value of the type that the C library's function of this name writes.
     let answer = unsafe { libc::adjtimex(&mut state) };
-    (answer >= 0).then(|| answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
+    (answer >= 0).then_some(answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
 }
 
 /// Processor time that this process has used, in seconds; NaN where the kernel does not say.

@@ -90,7 +90,7 @@ fn a_request_has_our_headers_and_its_own_which_count_more() {
         );
     }
     assert!(!request.contains("text/html") && request.ends_with("\r\n\r\nbody"));
-    client.head(&url).unwrap();
+    client.head(&url, &[]).unwrap();
     let request = requests.recv().unwrap().to_lowercase();
     assert!(request.starts_with("head /api"), "{request}");
     assert!(!request.contains("authorization"), "{request}");
@@ -164,7 +164,9 @@ fn an_error_says_whether_there_was_a_connection() {
     };
     let client = Client::new(Settings::default(), limits).unwrap();
     let connected = |listener: &SocketAddr| {
-        let error = client.head(&format!("http://{listener}/")).unwrap_err();
+        let error = client
+            .head(&format!("http://{listener}/"), &[])
+            .unwrap_err();
         error.was_connected()
     };
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -177,7 +179,9 @@ fn an_error_says_whether_there_was_a_connection() {
     let thread = std::thread::spawn(move || read_request(&mut curt.accept().unwrap().0));
     assert!(connected(&address));
     thread.join().unwrap();
-    let error = client.head("http://no-such-host.invalid/").unwrap_err();
+    let error = client
+        .head("http://no-such-host.invalid/", &[])
+        .unwrap_err();
     assert!(!error.was_connected(), "{error}");
 }
 
@@ -187,7 +191,7 @@ fn a_head_is_not_looked_for_elsewhere() {
     let (address, _requests) =
         server("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nDate: today\r\n\r\n");
     let answer = client(Settings::default())
-        .head(&format!("http://{address}/"))
+        .head(&format!("http://{address}/"), &[])
         .unwrap();
     assert_eq!((answer.status, answer.header("Date")), (302, Some("today")));
 }
