@@ -437,6 +437,35 @@ mod handing_over {
         assert_eq!(receiver.requests().len(), 1);
     }
 
+    /// It has refused all that it got, and so nothing of it could end there.
+    #[test]
+    fn the_end_is_no_request_to_a_receiver_that_has_taken_nothing() {
+        let receiver = Receiver::new(|_, _| status(401));
+        let mut board = Board::with_clock(&receiver.url(), "", synchronised());
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is refused", || {
+            (board.dropped("http_401") == 1).then_some(())
+        });
+        board.finish();
+        assert_eq!(receiver.requests().len(), 1);
+    }
+
+    /// One that has taken something is told of the end, whatever it refused last.
+    #[test]
+    fn the_end_is_told_to_a_receiver_that_has_refused_some() {
+        let receiver = Receiver::new(|n, _| status(if n == 1 { 400 } else { 204 }));
+        let mut board = Board::with_clock(&receiver.url(), "", synchronised());
+        board.publish(&[("x", 1.0)]);
+        receiver.wait_for(1);
+        board.publish(&[("x", 2.0)]);
+        wait_until("it is refused", || {
+            (board.dropped("http_400") == 1).then_some(())
+        });
+        board.finish();
+        let (_, mark) = *receiver.samples("x").last().unwrap();
+        assert!(mark.is_nan() && receiver.requests().len() == 3);
+    }
+
     fn synchronised() -> WallClock {
         WallClock::default().with_synchronised(|| Some(true))
     }

@@ -43,6 +43,8 @@ pub(super) struct Delivery {
     /// nothing in that.
     backoff: Backoff,
     not_before: Option<Instant>,
+    /// The last request was refused.
+    refused: bool,
     /// When it has last answered.
     answered: Option<Instant>,
     /// Until then all is sent that is left.
@@ -72,6 +74,7 @@ impl Delivery {
             report: Report::new(&entry.name),
             backoff: Backoff::new(entry.queue.min_backoff, entry.queue.max_backoff),
             not_before: None,
+            refused: false,
             answered: None,
             entry,
             receiver,
@@ -130,6 +133,11 @@ impl Delivery {
 
     /// Everything that is left.
     fn finish(&mut self) -> Result<(), Ending> {
+        // One that has taken nothing so far has no series that could end, and will not begin with it now.
+        if self.refused && self.stats.numbers().sent == 0 {
+            self.report.gives_up();
+            return Ok(());
+        }
         // The last marks may not be sent before their time, which is a millisecond away: then they go with the rest.
         for _ in 0..2 {
             std::thread::sleep(Duration::from_millis(3));
@@ -244,6 +252,7 @@ impl Delivery {
             let reply = self.receiver.post(runs, switched);
             self.learn(reply.date.as_ref());
             self.count(&reply);
+            self.refused = matches!(reply.verdict, Verdict::Refused { .. });
             match reply.verdict {
                 Verdict::Stored { unwritten } => {
                     self.backoff.reset();

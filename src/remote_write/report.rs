@@ -61,6 +61,14 @@ impl Report {
         }
     }
 
+    /// What is left at the end is not sent.
+    pub(super) fn gives_up(&self) {
+        log::warn!(
+            "remote write {}: what is left is not sent: the receiver has refused everything so far",
+            self.name
+        );
+    }
+
     /// The receiver accepts a request, and says how many of its samples it has written.
     pub(super) fn written(&mut self, written: u64, samples: u64) {
         let less = written < samples;
