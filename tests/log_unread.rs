@@ -30,6 +30,8 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 struct Unread {
     child: Child,
     address: SocketAddr,
+    /// Where its metrics are.
+    path: &'static str,
     log: Option<PipeReader>,
     _port: FreePort,
 }
@@ -52,17 +54,21 @@ impl Unread {
         let unread = Unread {
             child: command.spawn().unwrap(),
             address: port.address(),
+            path: match arguments {
+                ["collect", ..] => "/metrics/self",
+                _ => "/metrics",
+            },
             log: Some(log),
             _port: port,
         };
         wait_until(&format!("{arguments:?} answers"), || {
-            try_get(unread.address, "/metrics").filter(|answer| answer.status == 200)
+            try_get(unread.address, unread.path).filter(|answer| answer.status == 200)
         });
         unread
     }
 
     fn value(&self, series: &str) -> Option<f64> {
-        value(&get(self.address, "/metrics").text(), series)
+        value(&get(self.address, self.path).text(), series)
     }
 
     fn dropped(&self) -> f64 {
