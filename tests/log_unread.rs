@@ -3,22 +3,29 @@
 
 mod support;
 
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::fcntl::{fcntl, FcntlArg, OFlag};
 use nix::sys::signal::{kill, Signal};
-use nix::unistd::Pid;
+use nix::unistd::{pipe2, Pid};
 use support::free_port::FreePort;
 use support::{get, on_board, try_get, value, wait_until, TempDir};
 
 /// What is in the pipe before anybody else writes to it.
 const BEFORE: u8 = b'.';
 
+/// The end to read, and the end to write.
+fn pipe() -> (File, File) {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    (File::from(reader), File::from(writer))
+}
+
 /// A pipe into which nothing more goes. Those who write to it block.
-fn full_pipe() -> (PipeReader, PipeWriter) {
-    let (reader, mut writer) = std::io::pipe().unwrap();
+fn full_pipe() -> (File, File) {
+    let (reader, mut writer) = pipe();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     while writer.write(&[BEFORE; 4096]).is_ok() {}
     while writer.write(&[BEFORE]).is_ok() {}
@@ -32,7 +39,7 @@ struct Unread {
     address: SocketAddr,
     /// Where its metrics are.
     path: &'static str,
-    log: Option<PipeReader>,
+    log: Option<File>,
     _port: FreePort,
 }
 
@@ -219,7 +226,7 @@ fn every_role_that_serves_starts_answers_and_ends() {
 fn a_command_that_cannot_be_done_ends_and_says_why_when_it_can() {
     for readable in [true, false] {
         let (reader, stderr) = match readable {
-            true => std::io::pipe().unwrap(),
+            true => pipe(),
             false => full_pipe(),
         };
         let mut child = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"))
@@ -244,10 +251,7 @@ fn a_command_that_cannot_be_done_ends_and_says_why_when_it_can() {
 #[test]
 fn a_log_that_is_closed_or_on_a_full_disk_ends_nothing() {
     let (board, config) = board();
-    let full = std::fs::File::options()
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
     let mut unread = Unread::start(&["run"], |command| {
         on(&board, &config, command);
         command.stderr(full);
