@@ -184,4 +184,6 @@ impl Default for History {
 pub struct Multirate {
     /// Whether `/metrics` answers as `/multirate` does, besides the exporter's own metrics.
     pub on_metrics: bool,
+    /// The consumers whose losses are shown by name.
+    pub consumers: Vec<String>,
 }

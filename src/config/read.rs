@@ -63,7 +63,9 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
         )
     })?;
     top.section("multirate", |multirate| {
-        multirate.set("on_metrics", values::flag, &mut config.multirate.on_metrics)
+        let config = &mut config.multirate;
+        multirate.set("on_metrics", values::flag, &mut config.on_metrics)?;
+        multirate.set("consumers", values::consumers, &mut config.consumers)
     })?;
     top.section("jetson", |jetson| {
         jetson.set("enabled", values::switch, &mut config.jetson.enabled)?;

@@ -44,7 +44,10 @@ pub fn to_json(config: &Config) -> Value {
                 window_statistics,
                 rows,
             },
-        multirate: Multirate { on_metrics },
+        multirate: Multirate {
+            on_metrics,
+            consumers,
+        },
         jetson,
         rpi: Rpi { enabled: rpi },
         nvidia: Nvidia {
@@ -88,7 +91,7 @@ pub fn to_json(config: &Config) -> Value {
             "rows": rows,
             "window_statistics": window_statistics,
         },
-        "multirate": {"on_metrics": on_metrics},
+        "multirate": {"on_metrics": on_metrics, "consumers": consumers},
         "jetson": jetson_json(jetson),
         "rpi": {"enabled": switch(*rpi)},
         "nvidia": {"enabled": switch(*nvidia), "nvidia_smi": nvidia_smi},

@@ -44,6 +44,7 @@ impl Exporter {
             "metrics_count": metrics.len(),
             "enabled_metrics": metrics.values().filter(|on| **on == Value::Bool(true)).count(),
             "version": env!("CARGO_PKG_VERSION"),
+            "log_dropped_lines": crate::logging::dropped_lines(),
             "config": configuration(&status),
             "config_server": self.store.remote().map(server),
             "sources": sources.iter().map(|s| source(s, now)).collect::<Vec<_>>(),

@@ -42,7 +42,7 @@ pub use address::{bind, port_of, BindError};
 pub use date::parse_date;
 pub use gate::{AccessFiles, BcryptHash, Gate};
 pub use head::{parse_head, Head, HeadError};
-pub use in_flight::{InFlight, Share};
+pub use in_flight::{network, InFlight, Share};
 pub use limits::{Form, Limits};
 pub use listener::Server;
 pub use rate::Rate;

@@ -237,6 +237,12 @@ impl Group {
         (!super::is_absent(value)).then_some(value)
     }
 
+    /// Whether it is the exporter's own, which no scrape of every sample has.
+    pub(super) fn is_own(&self) -> bool {
+        let table = lock::read(&self.table);
+        !table.series.is_empty() && table.series.iter().all(|series| series.family.own)
+    }
+
     /// Its series, by their places in a row.
     pub fn all_series(&self) -> Vec<Arc<Series>> {
         lock::read(&self.table).series.clone()

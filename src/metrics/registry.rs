@@ -1,6 +1,7 @@
 //! All groups and families, and the view of them that is rendered.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::families::Families;
@@ -17,6 +18,8 @@ pub struct Registry {
     families: Arc<Families>,
     groups: RwLock<Vec<(u32, Arc<Group>)>>,
     plan: Mutex<Arc<Plan>>,
+    /// Samples of groups that were taken away.
+    ended: AtomicU64,
 }
 
 /// Which series to render in which order. Made anew when a series or a group comes or goes.
@@ -69,6 +72,10 @@ impl Registry {
     /// Takes a group and its series away.
     pub fn remove_group(&self, group: &Arc<Group>) {
         lock::write(&self.groups).retain(|(_, g)| !Arc::ptr_eq(g, group));
+        if !group.is_own() {
+            let samples = group.history().added().load(Ordering::Relaxed);
+            self.ended.fetch_add(samples, Ordering::Relaxed);
+        }
         self.families.changed();
     }
 
@@ -101,6 +108,24 @@ impl Registry {
     pub fn groups(&self) -> Vec<Arc<Group>> {
         let groups = lock::read(&self.groups);
         groups.iter().map(|(_, group)| Arc::clone(group)).collect()
+    }
+
+    /// The groups of sources, in order.
+    pub(super) fn measured(&self) -> Vec<Arc<Group>> {
+        let groups = self.groups().into_iter();
+        groups.filter(|group| !group.is_own()).collect()
+    }
+
+    /// How many samples the sources that have ended had in all.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// How many samples of sources there were in all that were read before `since`, or are not there any more.
+    pub fn samples_before(&self, since: BootTime) -> u64 {
+        let groups = self.measured().into_iter();
+        let before = groups.map(|group| group.history().cursor_since(since).samples());
+        self.ended() + before.sum::<u64>()
     }
 
     /// Which family, of which series, comes after which. It has all series of all rows that were read before.
