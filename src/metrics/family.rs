@@ -40,6 +40,8 @@ pub struct Desc {
     /// Only the first group (in the order of the sources) that has a series of this family shows it: a board has one
     /// total.
     pub single: bool,
+    /// Only the group that has the board's total shows it; see [`Total`](super::Total).
+    pub of_board: bool,
     /// The exporter's own state, which `metrics:` does not switch.
     pub own: bool,
 }
@@ -52,6 +54,7 @@ impl Desc {
             help: help.into(),
             kind: Kind::Gauge,
             single: false,
+            of_board: false,
             own: false,
         }
     }
@@ -68,6 +71,14 @@ impl Desc {
     pub fn single(self) -> Desc {
         Desc {
             single: true,
+            ..self
+        }
+    }
+
+    /// Shown from the group that has the board's total.
+    pub(super) fn of_board(self) -> Desc {
+        Desc {
+            of_board: true,
             ..self
         }
     }
@@ -89,6 +100,8 @@ pub struct Family {
     pub kind: Kind,
     /// See [`Desc::single`].
     pub single: bool,
+    /// See [`Desc::of_board`].
+    pub of_board: bool,
     /// See [`Desc::own`].
     pub own: bool,
     enabled: AtomicBool,
@@ -101,6 +114,7 @@ impl Family {
             help: desc.help.to_string(),
             kind: desc.kind,
             single: desc.single,
+            of_board: desc.of_board,
             own: desc.own,
             enabled: AtomicBool::new(desc.own || policy.shows(&desc.name)),
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use super::board::Grade;
 use super::families::Families;
 use super::family::Desc;
 use super::history::History;
@@ -45,6 +46,8 @@ pub struct Group {
     /// Labels that every one of its series carries.
     const_labels: Vec<(String, String)>,
     families: Arc<Families>,
+    /// Its number among those that may have the board's total.
+    number: u64,
     table: RwLock<Table>,
     writer: Mutex<Writer>,
     /// Odd while a row is being published.
@@ -60,6 +63,7 @@ pub struct Group {
 
 impl Group {
     pub(super) fn new(
+        rank: u32,
         source: &str,
         const_labels: Vec<(String, String)>,
         families: Arc<Families>,
@@ -67,6 +71,7 @@ impl Group {
         Group {
             source: source.to_string(),
             const_labels,
+            number: families.board.join(rank, source),
             families,
             table: RwLock::default(),
             writer: Mutex::new(Writer {
@@ -108,6 +113,23 @@ impl Group {
         id
     }
 
+    /// Says that the source knows the board's total, how well, or that it does not.
+    pub fn claim_board(&self, grade: Option<Grade>) {
+        if self.families.board.claim(self.number, grade) {
+            self.families.changed();
+        }
+    }
+
+    /// Its number among those that may have the board's total.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// It has no say in the board's total any more.
+    pub(super) fn leave(&self) {
+        self.families.board.leave(self.number);
+    }
+
     /// Gives a series a value that it has until something is published.
     pub fn start_at(&self, id: SeriesId, value: f64) {
         let _writer = lock::lock(&self.writer);
@@ -147,6 +169,19 @@ impl Group {
         let Writer { totals, began, .. } = &mut *writer;
         totals.resize(table.values.len(), 0.0);
         began.resize(table.values.len(), None);
+        let Readings {
+            at,
+            longest_gap,
+            board: said,
+            ..
+        } = readings;
+        // The first readings tell what the source has: they count already.
+        let settles = !self.is_settled();
+        if settles {
+            self.families.board.settle(self.number);
+        }
+        let board = &self.families.board;
+        let (of_board, moved) = board.publish(self.number, *at, *longest_gap, said);
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence + 1, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -170,6 +205,14 @@ impl Group {
                 value.store(total.to_bits(), Ordering::Relaxed);
             }
         }
+        if let Some((SeriesId(id), joules, since)) = of_board {
+            if let (Some(value), Some(began)) =
+                (values.get(id as usize), began.get_mut(id as usize))
+            {
+                *began = Some(since);
+                value.store(joules.to_bits(), Ordering::Relaxed);
+            }
+        }
         self.read_at.store(readings.at.0, Ordering::Relaxed);
         self.sequence.store(sequence + 2, Ordering::Release);
         let row = table.values.iter();
@@ -179,8 +222,11 @@ impl Group {
         if all.any(|(series, value)| series.family.is_enabled() && !super::is_absent(value)) {
             self.history.push(readings.at, row);
         }
-        if !self.is_settled() {
+        if settles {
             self.settle();
+        }
+        if moved {
+            self.families.changed();
         }
         true
     }
@@ -194,6 +240,7 @@ impl Group {
     /// it would give way a moment later.
     pub fn settle(&self) {
         if !self.settled.swap(true, Ordering::Relaxed) {
+            self.families.board.settle(self.number);
             self.families.changed();
         }
     }

@@ -4,6 +4,7 @@
 //! publishes it to its group in one step; whoever renders takes a [`Snapshot`], which sees each group as one poll
 //! left it, never half of one poll and half of the next.
 
+mod board;
 mod columns;
 pub mod common;
 mod delivery;
@@ -17,6 +18,7 @@ mod registry;
 mod series;
 mod wall;
 
+pub use board::{Comparison, Grade, Total};
 pub use columns::{Column, Columns};
 pub use delivery::{Batch, GroupRows, Progress, Room};
 pub use energy::{CounterUnwrap, Integrator, Rail};

@@ -133,14 +133,17 @@ impl Domain {
         self.found.rail == other.rail && self.found.place == other.place
     }
 
-    /// Reads and publishes it; its mean power since the last reading, in watts, if that is known.
-    pub(super) fn poll(&mut self, out: &mut Readings) -> Option<f64> {
-        let raw = self.found.counter.read(out)?;
+    /// Reads and publishes it; its mean power since the last reading, in watts, if that is known, and the joules counted
+    /// since then.
+    pub(super) fn poll(&mut self, out: &mut Readings) -> (Option<f64>, f64) {
+        let Some(raw) = self.found.counter.read(out) else {
+            return (None, 0.0);
+        };
         let watts = self.rail.counted(out, raw, self.found.joules);
         if let Some(alias) = &self.alias {
             alias.set(out, watts, self.rail.last_counted());
         }
-        watts
+        (watts, self.rail.last_counted().unwrap_or(0.0))
     }
 }
 

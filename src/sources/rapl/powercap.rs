@@ -1,7 +1,8 @@
 //! The kernel's powercap zones (Documentation/power/powercap/powercap.rst, ABI/testing/sysfs-class-powercap).
 //!
 //! A zone is a directory `intel-rapl:0` with `name`, `energy_uj` and `max_energy_range_uj`; a zone inside it is
-//! `intel-rapl:0:1`. The class directory lists all of them side by side, and each is also inside its parent: whichever
+//! `intel-rapl:0:1`. The numbers are hexadecimal (`dev_set_name(…, "%s:%x", …)`, drivers/powercap/powercap_sys.c): the
+//! eleventh package is `intel-rapl:a`. The class directory lists all of them side by side, and each is also inside its parent: whichever
 //! is met first is read, once. AMD's processors have the same zones under the same name since Linux 5.8; there the
 //! zone `core` counts one core, the one the kernel happens to read (`MSR_AMD_CORE_ENERGY_STATUS` of its lead CPU).
 
@@ -41,7 +42,7 @@ impl ZoneId {
         };
         let indices = indices
             .splitn(DEEPEST + 1, ':')
-            .map(|index| index.parse().ok())
+            .map(hexadecimal)
             .collect::<Option<Vec<_>>>()?;
         (indices.len() <= DEEPEST).then_some(ZoneId { mmio, indices })
     }
@@ -53,6 +54,13 @@ impl ZoneId {
             indices: indices.to_vec(),
         })
     }
+}
+
+/// Parses a number as the kernel's `%x` prints it.
+fn hexadecimal(text: &str) -> Option<u32> {
+    let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    let is_number = text.bytes().all(is_digit) && (text == "0" || !text.starts_with('0'));
+    u32::from_str_radix(text, 16).ok().filter(|_| is_number)
 }
 
 /// A zone that counts energy.
@@ -178,7 +186,18 @@ mod tests {
         };
         for (name, expected) in [
             ("intel-rapl:0", id(false, &[0])),
-            ("intel-rapl:10:2", id(false, &[10, 2])),
+            ("intel-rapl:10:2", id(false, &[16, 2])),
+            ("intel-rapl:a", id(false, &[10])),
+            ("intel-rapl:f:a", id(false, &[15, 10])),
+            ("intel-rapl:11:1b", id(false, &[17, 27])),
+            ("intel-rapl-mmio:b", id(true, &[11])),
+            ("intel-rapl:ffffffff", id(false, &[u32::MAX])),
+            ("intel-rapl:A", None),
+            ("intel-rapl:0a", None),
+            ("intel-rapl:+a", None),
+            ("intel-rapl:0x1", None),
+            ("intel-rapl:a:", None),
+            ("intel-rapl:100000000", None),
             ("intel-rapl-mmio:0", id(true, &[0])),
             ("intel-rapl", None),
             ("intel-rapl:", None),

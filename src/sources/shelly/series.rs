@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::channel::{ChannelSeries, Place};
 use super::status::{Channel, MAX_CHANNELS};
-use crate::metrics::{common, Desc, Group, Readings, SeriesId};
+use crate::metrics::{Desc, Grade, Group, Readings, SeriesId, Total as BoardTotal};
 
 /// The series of one device.
 pub(super) struct DeviceSeries {
@@ -17,7 +17,7 @@ pub(super) struct DeviceSeries {
 /// The series of the board that hangs on a plug.
 struct Total {
     switch_id: u32,
-    watts: SeriesId,
+    board: BoardTotal,
     volts: SeriesId,
     amperes: SeriesId,
 }
@@ -31,7 +31,7 @@ impl DeviceSeries {
             };
             Total {
                 switch_id,
-                watts: group.series(&common::power_total(), &[]),
+                board: BoardTotal::new(group, Grade::Asked),
                 volts: of_the_board(
                     "power_voltage_volts",
                     "Voltage that the whole board is supplied with, in volts.",
@@ -80,14 +80,19 @@ impl DeviceSeries {
                 series.set(&mut at, channel);
             }
         }
-        let Some(total) = &self.total else {
+        let Some(total) = &mut self.total else {
             return true;
         };
         match the_switch(channels, total.switch_id) {
             None => false,
             Some(channel) => {
+                let series = self.channels.iter().find(|s| s.name() == channel.name);
+                match (series.and_then(ChannelSeries::counted), channel.watts) {
+                    (Some(joules), watts) => total.board.counted(out, watts, joules),
+                    (None, Some(watts)) => total.board.watts(out, watts),
+                    (None, None) => {}
+                }
                 for (id, value) in [
-                    (total.watts, channel.watts),
                     (total.volts, channel.volts),
                     (total.amperes, channel.amperes),
                 ] {
