@@ -1,6 +1,6 @@
 //! What this board has, what can be read of it, and what would help: for people, and as JSON for machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,9 @@ use serde_json::{json, Value};
 
 use crate::config::{departures, to_json, Config, Switch};
 use crate::metrics::{Policy, Registry};
-use crate::sources::{Board, Context, Device, Health, Meter, Roots, Running, METERS};
+use crate::sources::{
+    limits, Board, Context, Device, Health, Limit, Meter, Roots, Running, METERS,
+};
 use crate::sys::clock::BootTime;
 
 /// How often the sources are polled meanwhile: two polls are needed for the power of an energy counter.
@@ -37,6 +39,10 @@ struct Finding {
     error: Option<String>,
     /// Why some of it cannot be read.
     complaints: Vec<String>,
+    /// The limits that were reached, by name.
+    limits: BTreeMap<&'static str, Limit>,
+    /// The families it has.
+    families: Vec<String>,
     /// What was read: `name{labels} value`, those that matter most first.
     samples: Vec<(String, f64)>,
 }
@@ -86,6 +92,8 @@ pub fn examine(roots: Roots, config: &Config) -> Report {
                 found: Err(missing.to_string()),
                 error: None,
                 complaints: Vec::new(),
+                limits: BTreeMap::new(),
+                families: Vec::new(),
                 samples: Vec::new(),
             },
         })
@@ -136,6 +144,7 @@ impl Trial {
             std::thread::sleep(Duration::from_millis(20));
         }
         let samples = samples(&self.registry);
+        let families = self.registry.switchable();
         let error = health.last_error().or_else(|| {
             samples
                 .is_empty()
@@ -148,6 +157,8 @@ impl Trial {
             found: Ok(what),
             error,
             complaints: health.complaints(),
+            limits: limits(group, health),
+            families: families.into_iter().map(|(name, _)| name).collect(),
             samples,
         }
     }
@@ -167,6 +178,7 @@ fn samples(registry: &Registry) -> Vec<(String, f64)> {
     let rank = |name: &str| {
         [
             "power_total_watts",
+            "board_energy_joules_total",
             "power_watts",
             "power_",
             "voltage_volts",
@@ -198,6 +210,9 @@ impl Report {
         for finding in &self.findings {
             finding.write(&mut out);
         }
+        for name in self.unknown_metrics() {
+            let _ = writeln!(out, "! `metrics` lists {name}, which nothing here has");
+        }
         let lack = match (self.is_useful(), self.measures_power()) {
             (false, _) => "Nothing can be read here.",
             (true, false) => "Nothing here measures power.",
@@ -208,6 +223,13 @@ impl Report {
             "{lack} A board without a meter of its own can hang on a smart plug or an INA260."
         );
         out
+    }
+
+    /// The names under `metrics:` that nothing here has.
+    fn unknown_metrics(&self) -> Vec<String> {
+        let families = self.findings.iter().flat_map(|f| &f.families);
+        let known: BTreeSet<_> = families.map(String::as_str).collect();
+        self.config.unknown_metrics(&known)
     }
 
     /// Whether something does, or would if it could be read.
@@ -226,6 +248,7 @@ impl Report {
             "hostname": self.board.hostname,
             "device_type": self.device_type,
             "readable": self.is_useful(),
+            "unknown_metrics": self.unknown_metrics(),
             "sources": sources,
         })
     }
@@ -297,6 +320,13 @@ impl Finding {
         for error in self.error.iter().chain(&self.complaints) {
             let _ = writeln!(out, "    ! {error}");
         }
+        for (name, limit) in &self.limits {
+            let _ = writeln!(
+                out,
+                "    ! {}; the rest is left out (limit: {name})",
+                limit.what
+            );
+        }
         for (series, value) in self.samples.iter().take(SAMPLES) {
             let _ = writeln!(out, "    {series} {value}");
         }
@@ -318,6 +348,7 @@ impl Finding {
             "readable": self.found.is_ok() && self.error.is_none(),
             "error": self.error,
             "complaints": self.complaints,
+            "limits": self.limits,
             "samples": samples,
         })
     }

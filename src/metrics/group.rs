@@ -59,6 +59,8 @@ pub struct Group {
     /// Whether it is known by now what this source has: it was read, or it could not be.
     settled: AtomicBool,
     history: History,
+    /// Series that there was no room for, each time that one was asked for.
+    left_out: AtomicU64,
 }
 
 impl Group {
@@ -84,6 +86,7 @@ impl Group {
             stale_after: AtomicU64::new(u64::MAX),
             settled: AtomicBool::new(false),
             history: History::default(),
+            left_out: AtomicU64::new(0),
         }
     }
 
@@ -98,11 +101,14 @@ impl Group {
             return SeriesId(i as u32);
         }
         if table.series.len() >= MAX_SERIES_PER_GROUP {
-            log::debug!(
-                "{}: over {MAX_SERIES_PER_GROUP} series: {} is left out",
-                self.source,
-                series.prefix
-            );
+            let before = self.left_out.fetch_add(1, Ordering::Relaxed);
+            if before == 0 {
+                log::warn!(
+                    "{}: it has more than {MAX_SERIES_PER_GROUP} series: {} is left out, and what comes after it",
+                    self.source,
+                    series.prefix.trim_end()
+                );
+            }
             return SeriesId::NONE;
         }
         let id = SeriesId(table.series.len() as u32);
@@ -282,6 +288,11 @@ impl Group {
         let table = lock::read(&self.table);
         let value = f64::from_bits(table.values.get(id.0 as usize)?.load(Ordering::Relaxed));
         (!super::is_absent(value)).then_some(value)
+    }
+
+    /// How often a series was left out because there are [`MAX_SERIES_PER_GROUP`].
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// Its series, by their places in a row.

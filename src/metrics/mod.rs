@@ -22,7 +22,7 @@ pub use board::{Comparison, Grade, Total};
 pub use columns::{Column, Columns};
 pub use delivery::{Batch, GroupRows, Progress, Room};
 pub use energy::{CounterUnwrap, Integrator, Rail};
-pub use family::{metric_name, Desc, Family, Kind, Policy};
+pub use family::{cut, metric_name, Desc, Family, Kind, Policy};
 pub use group::{longest_silence, Group, MAX_SERIES_PER_GROUP};
 pub use history::{Cursor, History, Rows};
 pub use readings::Readings;

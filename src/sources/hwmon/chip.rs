@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::input::{inputs, Input};
+use super::input::{inputs, is_value, Input};
 use super::layout::{rails, sensors};
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
-use crate::sources::sysfs::{entries, read_name, COLDEST};
+use crate::sources::sysfs::{files_of, read_name, COLDEST};
 use crate::sources::tape::files;
 use crate::sources::{Attribute, Context, Health};
 
@@ -66,7 +66,7 @@ pub(super) fn identify(health: &Arc<Health>, hwmon: &Path) -> Option<Identity> {
 pub(super) fn look(health: &Arc<Health>, identity: &Identity) -> Option<(PathBuf, Vec<Input>)> {
     let dirs = [identity.dir.clone(), identity.dir.join("device")];
     dirs.into_iter().find_map(|dir| {
-        let found = inputs(&identity.model, &entries(health, &dir).ok()?);
+        let found = inputs(&identity.model, &files_of(health, &dir, is_value).ok()?);
         (!found.is_empty()).then_some((dir, found))
     })
 }

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::domain::{identify, Counter, Found, Kind};
-use crate::sources::tape::{files, Tape};
+use crate::sources::tape::files;
 use crate::sources::{parse_number, read_text, Attribute, Error, Health};
 
 /// The kernel nests two levels deep, below the directory of the control type.
 const DEEPEST: usize = 4;
-/// More than any board has, in one directory or in all.
-const MOST_ENTRIES: usize = 256;
+/// More than any board has, in one directory or in all: 64 packages of several dies with four zones each.
+const MOST_ZONES: usize = 1024;
 
 const DENIED: &str =
     "readable by root only since CVE-2020-8694: run as root, or install the udev rule from systemd/";
@@ -91,7 +91,7 @@ impl Zone {
 
 /// All zones that count energy, each once, packages before what is in them.
 pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
-    let paths = walk(health.tape(), &sysfs.join("class/powercap"));
+    let paths = walk(health, &sysfs.join("class/powercap"));
     let names: BTreeMap<&ZoneId, String> = paths
         .iter()
         .filter_map(|(id, path)| Some((id, read_text(health, &path.join("name")).ok()?)))
@@ -125,34 +125,45 @@ pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
 }
 
 /// The directories of all zones in and under this one, by breadth, so that the shortest way to each is taken.
-fn walk(tape: &Tape, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
+fn walk(health: &Arc<Health>, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
     let mut found = BTreeMap::new();
+    let mut left_out = 0;
     let mut level = vec![class.to_path_buf()];
     for _ in 0..DEEPEST {
         let mut next = Vec::new();
         for directory in &level {
-            let Ok(mut names) = files::list(tape, directory, MOST_ENTRIES) else {
-                continue;
-            };
-            names.retain(|name| name.starts_with("intel-rapl"));
-            names.sort();
-            for name in names {
-                let path = directory.join(&name);
-                match ZoneId::parse(&name) {
-                    Some(id) if found.len() < MOST_ENTRIES => {
-                        if let Entry::Vacant(place) = found.entry(id) {
-                            place.insert(path.clone());
-                            next.push(path);
-                        }
+            let is_wanted = |name: &str| name.starts_with("intel-rapl");
+            let listed = files::list(health.tape(), directory, usize::MAX, &is_wanted);
+            let Ok((names, _)) = listed else { continue };
+            // In the order of their numbers, which are hexadecimal.
+            let mut named: Vec<_> = names
+                .iter()
+                .map(|name| (ZoneId::parse(name), name))
+                .collect();
+            named.sort();
+            for (id, name) in named {
+                let path = directory.join(name);
+                let Some(id) = id else {
+                    next.push(path);
+                    continue;
+                };
+                let is_full = found.len() >= MOST_ZONES;
+                match found.entry(id) {
+                    Entry::Occupied(_) => {}
+                    Entry::Vacant(_) if is_full => left_out += 1,
+                    Entry::Vacant(place) => {
+                        place.insert(path.clone());
+                        next.push(path);
                     }
-                    Some(_) => {}
-                    None => next.push(path),
                 }
             }
-            next.truncate(MOST_ENTRIES);
+            next.truncate(MOST_ZONES);
         }
         level = next;
     }
+    health.left_out("zones", left_out, || {
+        format!("{} has more than {MOST_ZONES} zones", class.display())
+    });
     found
 }
 

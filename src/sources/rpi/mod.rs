@@ -235,6 +235,9 @@ impl Rpi {
             };
         }
         self.context.health.count_unparsed(adc.unparsed);
+        self.context.health.left_out("rails", adc.beyond, || {
+            format!("the PMIC has more than {MOST_RAILS} rails")
+        });
         let mut sum = 0.0;
         self.rails.iter_mut().for_each(|rail| rail.read = false);
         for measured in &adc.rails {
@@ -270,7 +273,13 @@ impl Rpi {
                 });
                 self.rails.len() - 1
             }
-            None => return None,
+            None => {
+                let health = &self.context.health;
+                health.left_out("rails", 1, || {
+                    format!("the PMIC has had more than {MOST_RAILS} rails")
+                });
+                return None;
+            }
         };
         let group = &self.context.group;
         let rail = self.rails.get_mut(place)?;

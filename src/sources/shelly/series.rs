@@ -11,6 +11,8 @@ pub(super) struct DeviceSeries {
     group: Arc<Group>,
     device: String,
     channels: Vec<ChannelSeries>,
+    /// Channels that there was no room for, since that was last asked.
+    left_out: u64,
     total: Option<Total>,
 }
 
@@ -46,6 +48,7 @@ impl DeviceSeries {
             group: Arc::clone(group),
             device: device.to_string(),
             channels: Vec::new(),
+            left_out: 0,
             total,
         }
     }
@@ -53,6 +56,11 @@ impl DeviceSeries {
     /// Another device answers now: its counters have nothing to do with those of the one before.
     pub(super) fn forget_counters(&mut self) {
         self.channels.clear();
+    }
+
+    /// How many channels there was no room for since this was last asked.
+    pub(super) fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
     }
 
     /// Sets all that the device said. False: the switch that is the board's is not among it.
@@ -65,7 +73,10 @@ impl DeviceSeries {
             let place = match place {
                 Some(place) => place,
                 // A device that makes up names without end stops growing here.
-                None if self.channels.len() >= 2 * MAX_CHANNELS => continue,
+                None if self.channels.len() >= 2 * MAX_CHANNELS => {
+                    self.left_out += 1;
+                    continue;
+                }
                 None => {
                     self.channels.push(ChannelSeries::new(&channel.name));
                     self.channels.len() - 1
