@@ -126,7 +126,9 @@ fn names_under_metrics_that_nothing_has_are_said_once_and_counted() {
     let said = "nothing on this board has what `metrics` lists: power_watt";
     exporter.wait_for_log(said);
     let unknown = wait_until("it is counted", || {
-        exporter.value("exporter_unknown_metrics").filter(|n| *n > 0.0)
+        exporter
+            .value("exporter_unknown_metrics")
+            .filter(|n| *n > 0.0)
     });
     assert_eq!(unknown, 1.0);
     assert_eq!(exporter.log().matches(said).count(), 1);
