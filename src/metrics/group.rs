@@ -1,5 +1,7 @@
 //! A group of series that one source publishes together.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -26,7 +28,22 @@ pub fn longest_silence(interval: Duration) -> Duration {
 #[derive(Default)]
 struct Table {
     series: Vec<Arc<Series>>,
+    /// Their places, by the hash of their prefixes.
+    places: HashMap<u64, u32>,
     values: Vec<AtomicU64>,
+}
+
+impl Table {
+    /// The place of the series of this prefix, whose hash is that.
+    fn place(&self, hash: u64, prefix: &str) -> Option<u32> {
+        let place = *self.places.get(&hash)?;
+        let is_it = |series: &Arc<Series>| *series.prefix == *prefix;
+        match self.series.get(place as usize).filter(|s| is_it(s)) {
+            Some(_) => Some(place),
+            // Two prefixes of one hash.
+            None => self.series.iter().position(is_it).map(|i| i as u32),
+        }
+    }
 }
 
 /// What only the source's own thread writes.
@@ -97,8 +114,9 @@ impl Group {
         all.extend(labels.iter().map(|(n, v)| (n.to_string(), v.to_string())));
         let series = Series::new(&self.source, family, all);
         let mut table = lock::write(&self.table);
-        if let Some(i) = table.series.iter().position(|s| s.prefix == series.prefix) {
-            return SeriesId(i as u32);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&series.prefix);
+        if let Some(place) = table.place(hash, &series.prefix) {
+            return SeriesId(place);
         }
         if table.series.len() >= MAX_SERIES_PER_GROUP {
             let before = self.left_out.fetch_add(1, Ordering::Relaxed);
@@ -112,6 +130,7 @@ impl Group {
             return SeriesId::NONE;
         }
         let id = SeriesId(table.series.len() as u32);
+        table.places.entry(hash).or_insert(id.0);
         table.series.push(Arc::new(series));
         table.values.push(AtomicU64::new(ABSENT_BITS));
         drop(table);

@@ -359,6 +359,7 @@ fn read_page(health: &Arc<Health>, path: &Path) -> Result<Vec<u8>, Error> {
             Err(e) => return Err(Error::cannot("read", path, &e)),
         }
     }
+    health.was_read();
     buffer.truncate(filled);
     Ok(buffer)
 }

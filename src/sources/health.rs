@@ -25,7 +25,7 @@ pub struct Health {
     poll_began: AtomicU64,
     /// What is being read: a place in `items`.
     item: AtomicU32,
-    items: Mutex<Vec<PathBuf>>,
+    items: Mutex<Items>,
     watched: Mutex<Watched>,
     /// What hung, and from when on it may be tried again.
     excluded: Mutex<HashMap<PathBuf, Exclusion>>,
@@ -37,6 +37,13 @@ pub struct Health {
     /// There is no source yet: what is found out is not said in the log.
     quiet: bool,
     tape: Tape,
+}
+
+/// The paths that can be read: by their places, and their places.
+#[derive(Debug, Default)]
+struct Items {
+    paths: Vec<Arc<Path>>,
+    places: HashMap<Arc<Path>, u32>,
 }
 
 /// What a limit has cost.
@@ -135,13 +142,14 @@ impl Health {
     /// The place of a path in the list of what can be read.
     pub fn item(&self, path: &Path) -> u32 {
         let mut items = lock::lock(&self.items);
-        // As bytes: a path's own comparison takes it apart, for every pair of items.
-        let same = |p: &PathBuf| p.as_os_str() == path.as_os_str();
-        let place = items.iter().position(same).unwrap_or_else(|| {
-            items.push(path.to_path_buf());
-            items.len() - 1
-        });
-        place as u32
+        if let Some(place) = items.places.get(path) {
+            return *place;
+        }
+        let place = items.paths.len() as u32;
+        let path: Arc<Path> = path.into();
+        items.paths.push(Arc::clone(&path));
+        items.places.insert(path, place);
+        place
     }
 
     /// Says what is read next.
@@ -150,9 +158,15 @@ impl Health {
         self.item.store(item, Ordering::Relaxed);
     }
 
+    /// Says that nothing is being read: what the source does now is its own.
+    #[inline]
+    pub fn was_read(&self) {
+        self.reading(u32::MAX);
+    }
+
     /// A poll begins.
     pub fn poll_begins(&self, at: BootTime) {
-        self.item.store(u32::MAX, Ordering::Relaxed);
+        self.was_read();
         self.poll_began.store(at.0.max(1), Ordering::Relaxed);
     }
 
@@ -186,7 +200,8 @@ impl Health {
         let stuck =
             seen.poll_began != 0 && longer(seen.poll_began, poll) && longer(watched.since.0, item);
         let items = lock::lock(&self.items);
-        items.get(seen.item as usize).filter(|_| stuck).cloned()
+        let item = items.paths.get(seen.item as usize).filter(|_| stuck)?;
+        Some(item.to_path_buf())
     }
 
     /// Leaves a path alone, since this run of the source hangs in it.

@@ -43,6 +43,7 @@ fn list(
     health.reading(health.item(dir));
     let (names, beyond) = files::list(health.tape(), dir, most, wanted)
         .map_err(|e| Error::cannot("list", dir, &e))?;
+    health.was_read();
     health.left_out("entries", beyond, || {
         let dir = dir.display();
         format!(
