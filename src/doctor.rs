@@ -210,6 +210,9 @@ impl Report {
         for finding in &self.findings {
             finding.write(&mut out);
         }
+        for doubt in self.doubts() {
+            let _ = writeln!(out, "! {doubt}");
+        }
         for name in self.unknown_metrics() {
             let _ = writeln!(out, "! `metrics` lists {name}, which nothing here has");
         }
@@ -223,6 +226,26 @@ impl Report {
             "{lack} A board without a meter of its own can hang on a smart plug or an INA260."
         );
         out
+    }
+
+    /// Totals that are less than what another source measures of a part of the board: if it stays so, they are none.
+    fn doubts(&self) -> Vec<String> {
+        let parts = self
+            .findings
+            .iter()
+            .find_map(|finding| Some((finding.meter.name, finding.value("power_package_watts")?)));
+        let Some((of, parts)) = parts else {
+            return Vec::new();
+        };
+        let others = self.findings.iter().filter(|f| f.meter.name != of);
+        let less = others.filter_map(|finding| {
+            let total = finding.value("power_total_watts").filter(|t| *t < parts)?;
+            let name = finding.meter.name;
+            Some(format!(
+                "{name} takes {total:.1} W for the board's total, but {of} measures {parts:.1} W of a part of the board"
+            ))
+        });
+        less.collect()
     }
 
     /// The names under `metrics:` that nothing here has.
@@ -249,6 +272,7 @@ impl Report {
             "device_type": self.device_type,
             "readable": self.is_useful(),
             "unknown_metrics": self.unknown_metrics(),
+            "doubts": self.doubts(),
             "sources": sources,
         })
     }
@@ -299,6 +323,12 @@ impl Report {
 }
 
 impl Finding {
+    /// What was read of this series.
+    fn value(&self, series: &str) -> Option<f64> {
+        let mut samples = self.samples.iter();
+        samples.find_map(|(name, value)| (name == series).then_some(*value))
+    }
+
     fn verdict(&self) -> &'static str {
         match (&self.found, &self.error) {
             (Err(_), _) => "not found",
@@ -351,5 +381,43 @@ impl Finding {
             "limits": self.limits,
             "samples": samples,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_total_that_is_less_than_a_part_of_the_board_is_doubted() {
+        let finding = |name: &str, samples: &[(&str, f64)]| Finding {
+            meter: METERS.iter().find(|meter| meter.name == name).unwrap(),
+            found: Ok(String::new()),
+            error: None,
+            complaints: Vec::new(),
+            limits: BTreeMap::new(),
+            families: Vec::new(),
+            samples: samples.iter().map(|(n, v)| (n.to_string(), *v)).collect(),
+        };
+        let report = |hwmon: f64| Report {
+            board: Board::look(Roots {
+                sysfs: "/nowhere".into(),
+                procfs: "/nowhere".into(),
+                dev: "/nowhere".into(),
+            }),
+            config: Config::default(),
+            device_type: String::new(),
+            findings: vec![
+                finding("hwmon", &[("power_total_watts", hwmon)]),
+                finding(
+                    "rapl",
+                    &[("power_total_watts", 3.0), ("power_package_watts", 89.0)],
+                ),
+            ],
+        };
+        assert_eq!(report(357.0).doubts(), [""; 0]);
+        let said = "hwmon takes 3.0 W for the board's total, but rapl measures 89.0 W of a part of the board";
+        assert_eq!(report(3.0).doubts(), [said]);
+        assert!(report(3.0).text().contains(said));
     }
 }

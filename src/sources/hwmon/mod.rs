@@ -199,7 +199,7 @@ impl Hwmon {
         }
         let group = &self.context.group;
         match (self.in_total, &self.total) {
-            (0, Some(_)) => {
+            (0, _) => {
                 self.total = None;
                 group.claim_board(None);
             }

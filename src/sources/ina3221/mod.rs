@@ -151,6 +151,8 @@ impl Ina3221 {
             .map(|channel| RailSource::new(&self.context, channel))
             .collect();
         let has = |name: &str| self.rails.iter().any(|r| r.name == name).then_some(0.0);
+        // Before it was opened anew, there may have been one.
+        group.claim_board(None);
         self.total = jetson::total(has).map(|_| Total::new(group, Grade::Input));
         self.gpu = jetson::gpu(has).map(|_| group.series(&common::power_gpu(), &[]));
         self.chips = chips;

@@ -120,9 +120,9 @@ impl PowerSupply {
         if grade != self.total.as_ref().map(|(grade, _)| *grade) {
             let group = &self.context.group;
             self.total = grade.map(|grade| (grade, Total::new(group, grade)));
-            if grade.is_none() {
-                group.claim_board(None);
-            }
+        }
+        if grade.is_none() {
+            self.context.group.claim_board(None);
         }
     }
 

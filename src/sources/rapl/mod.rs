@@ -161,6 +161,9 @@ impl Rapl {
         let (package, dram, psys) = (has(Kind::Package), has(Kind::Dram), has(Kind::Psys));
         self.package = package.then(|| group.series(&package_watts(), &[]));
         self.dram = dram.then(|| group.series(&dram_watts(), &[]));
+        if !package && !psys {
+            group.claim_board(None);
+        }
         self.total = (package || psys).then(|| Total::new(group, Grade::Parts));
     }
 }
