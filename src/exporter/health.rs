@@ -7,7 +7,7 @@ use serde_json::{json, Map, Value};
 
 use super::Exporter;
 use crate::config::{Origin, Remote, Status};
-use crate::sources::Running;
+use crate::sources::{limits, Running};
 use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -67,6 +67,21 @@ impl Exporter {
     }
 }
 
+impl Exporter {
+    /// The names that `metrics:` lists as true and nothing on this board has; `None` while sources are still being tried.
+    pub(super) fn unknown_metrics(&self) -> Option<Vec<String>> {
+        let sources = lock::read(&self.sources);
+        let are_known = sources.iter().all(|s| s.context().group.is_settled());
+        if !are_known || !self.set_up.load(Ordering::Acquire) {
+            return None;
+        }
+        let config = self.store.current();
+        let found = self.registry.switchable();
+        let known = found.iter().map(|(name, _)| name.as_str());
+        Some(config.unknown_metrics(&known.collect()))
+    }
+}
+
 /// `starting` until every source has been tried; `healthy` when all are read and the configuration is as the user wants
 /// it; else `degraded`.
 fn overall(sources: &[Arc<Running>], status: &Status, now: BootTime) -> &'static str {
@@ -116,6 +131,7 @@ fn source(running: &Running, now: BootTime) -> Value {
         "up": context.group.is_fresh(now),
         "error": context.health.last_error(),
         "complaints": context.health.complaints(),
+        "limits": limits(&context.group, &context.health),
     })
 }
 

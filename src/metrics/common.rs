@@ -4,16 +4,6 @@ use super::family::Desc;
 use super::group::Group;
 use super::series::SeriesId;
 
-/// `power_total_watts`: what the whole board draws, in watts. Register it only where the source knows a total: the
-/// first source that has it is the one that is shown.
-pub fn power_total() -> Desc {
-    Desc::gauge(
-        "power_total_watts",
-        "Electric power of the whole board, in watts.",
-    )
-    .single()
-}
-
 /// `power_gpu_watts`: what the GPU draws, in watts. The first source that has it is the one that is shown.
 pub fn power_gpu() -> Desc {
     Desc::gauge("power_gpu_watts", "Electric power of the GPU, in watts.").single()

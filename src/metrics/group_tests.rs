@@ -95,6 +95,7 @@ fn a_flood_of_names_is_bounded() {
         last = group.series(&Desc::gauge(format!("g{i}"), ""), &[]);
     }
     assert_eq!(last, SeriesId::NONE);
+    assert_eq!(group.left_out(), 2);
     let mut out = Readings::new(5.0);
     out.begin(BootTime(1));
     out.set(last, 1.0);

@@ -4,6 +4,7 @@
 //! publishes it to its group in one step; whoever renders takes a [`Snapshot`], which sees each group as one poll
 //! left it, never half of one poll and half of the next.
 
+mod board;
 mod columns;
 pub mod common;
 mod delivery;
@@ -17,10 +18,11 @@ mod registry;
 mod series;
 mod wall;
 
+pub use board::{Comparison, Grade, Total};
 pub use columns::{Column, Columns};
 pub use delivery::{Batch, GroupRows, Progress, Room};
 pub use energy::{CounterUnwrap, Integrator, Rail};
-pub use family::{metric_name, Desc, Family, Kind, Policy};
+pub use family::{cut, metric_name, Desc, Family, Kind, Policy};
 pub use group::{longest_silence, Group, MAX_SERIES_PER_GROUP};
 pub use history::{Cursor, History, Rows};
 pub use readings::Readings;

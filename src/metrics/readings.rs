@@ -1,5 +1,6 @@
 //! What one poll of a source read, on its way to the group.
 
+use super::board::OfBoard;
 use super::series::SeriesId;
 use super::{is_absent, ABSENT};
 use crate::sys::clock::BootTime;
@@ -13,6 +14,7 @@ pub struct Readings {
     pub longest_gap: f64,
     pub(super) row: Vec<f64>,
     pub(super) increases: Vec<(SeriesId, f64)>,
+    pub(super) board: OfBoard,
 }
 
 impl Readings {
@@ -29,6 +31,7 @@ impl Readings {
         self.at = at;
         self.row.fill(ABSENT);
         self.increases.clear();
+        self.board = OfBoard::default();
     }
 
     /// Sets a gauge, or a counter whose running total the source itself keeps. A NaN sets nothing; setting twice in one

@@ -61,7 +61,12 @@ impl Registry {
         source: &str,
         const_labels: Vec<(String, String)>,
     ) -> Arc<Group> {
-        let group = Arc::new(Group::new(source, const_labels, Arc::clone(&self.families)));
+        let group = Arc::new(Group::new(
+            rank,
+            source,
+            const_labels,
+            Arc::clone(&self.families),
+        ));
         let mut groups = lock::write(&self.groups);
         groups.push((rank, Arc::clone(&group)));
         groups.sort_by_key(|(rank, _)| *rank);
@@ -76,6 +81,7 @@ impl Registry {
             let samples = group.history().added().load(Ordering::Relaxed);
             self.ended.fetch_add(samples, Ordering::Relaxed);
         }
+        group.leave();
         self.families.changed();
     }
 
@@ -137,14 +143,15 @@ impl Registry {
         let version = self.version();
         let mut plan = lock::lock(&self.plan);
         if plan.version != version {
-            *plan = Arc::new(Plan::new(version, &lock::read(&self.groups)));
+            let owner = self.families.board.owner();
+            *plan = Arc::new(Plan::new(version, &lock::read(&self.groups), owner));
         }
         Arc::clone(&plan)
     }
 }
 
 impl Plan {
-    fn new(version: u64, ranked: &[(u32, Arc<Group>)]) -> Plan {
+    fn new(version: u64, ranked: &[(u32, Arc<Group>)], owner: u64) -> Plan {
         let mut plan = Plan {
             version,
             ..Plan::default()
@@ -169,7 +176,11 @@ impl Plan {
                     }
                 };
                 let planned = &mut plan.families[place];
-                if !planned.family.single || planned.slots.is_empty() && settled {
+                let is_shown = match &planned.family {
+                    family if family.of_board => group.number() == owner,
+                    family => !family.single || planned.slots.is_empty() && settled,
+                };
+                if is_shown {
                     planned.prefixes.push_str(&series.prefix);
                     planned.slots.push(Slot {
                         series,

@@ -91,7 +91,7 @@ impl Board {
 
     /// To look at it with, before there is a source.
     pub fn health(&self) -> Arc<Health> {
-        Arc::new(Health::on(self.tape.clone()))
+        Arc::new(Health::of_probe(self.tape.clone()))
     }
 
     /// The device type that goes with the model, for `device_type: auto`.

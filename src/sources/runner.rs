@@ -53,6 +53,8 @@ impl Running {
     /// Starts the source's thread. It never fails: a thread that cannot be had is tried again by the watchdog.
     pub fn start(meter: &'static Meter, context: Context) -> Running {
         context.group.set_interval(context.interval);
+        // With other settings it may know another total, or none.
+        context.group.claim_board(None);
         let name = source_name(meter, &context.device);
         let shared = Arc::new(Shared {
             meter,

@@ -205,8 +205,15 @@ impl Bench {
         rescan(&mut **source, &self.context.health);
     }
 
-    /// What is exported: `name{label="value",…} value`, sorted.
+    /// What is exported: `name{label="value",…} value`, sorted. Without the board's energy, which each meter that knows
+    /// the board's power has in the same way.
     pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = self.all_lines();
+        lines.retain(|line| !line.starts_with("board_energy_joules_total"));
+        lines
+    }
+
+    fn all_lines(&self) -> Vec<String> {
         let now = self.context.group.read_at().unwrap_or_default();
         let snapshot = self.registry.snapshot(now);
         let mut lines: Vec<_> = snapshot
@@ -220,7 +227,7 @@ impl Bench {
 
     /// The exported value of the series `name{label="value",…}`.
     pub(crate) fn value(&self, series: &str) -> Option<f64> {
-        self.lines().iter().find_map(|line| {
+        self.all_lines().iter().find_map(|line| {
             let value = line.strip_prefix(series)?.strip_prefix(' ')?;
             value.parse().ok()
         })

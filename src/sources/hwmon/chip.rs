@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::input::{inputs, Input};
+use super::input::{inputs, is_value, Input};
 use super::layout::{rails, sensors};
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
-use crate::sources::sysfs::{entries, read_name, COLDEST};
+use crate::sources::sysfs::{files_of, read_name, COLDEST};
 use crate::sources::tape::files;
 use crate::sources::{Attribute, Context, Health};
 
@@ -66,7 +66,7 @@ pub(super) fn identify(health: &Arc<Health>, hwmon: &Path) -> Option<Identity> {
 pub(super) fn look(health: &Arc<Health>, identity: &Identity) -> Option<(PathBuf, Vec<Input>)> {
     let dirs = [identity.dir.clone(), identity.dir.join("device")];
     dirs.into_iter().find_map(|dir| {
-        let found = inputs(&identity.model, &entries(health, &dir).ok()?);
+        let found = inputs(&identity.model, &files_of(health, &dir, is_value).ok()?);
         (!found.is_empty()).then_some((dir, found))
     })
 }
@@ -131,6 +131,10 @@ pub(super) struct RailSource {
     power: Option<Sensor>,
     energy: Option<Sensor>,
     rail: Option<Rail>,
+    /// What the last poll added to its energy, in joules.
+    joules: f64,
+    /// Whether the chip counts that.
+    counts: bool,
 }
 
 impl RailSource {
@@ -150,6 +154,7 @@ impl RailSource {
         let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out, f64::NEG_INFINITY);
         let millivolts = gauge(&mut self.voltage);
         let milliamperes = gauge(&mut self.current);
+        self.joules = 0.0;
         let rail = self.rail.as_mut()?;
         let watts = match &mut self.power {
             Some(power) => power.read().map(|microwatts| microwatts as f64 / 1e6),
@@ -158,6 +163,9 @@ impl RailSource {
         if let Some(energy) = &mut self.energy {
             let microjoules = energy.read().and_then(|n| u64::try_from(n).ok());
             let mean = microjoules.and_then(|n| rail.counted(out, n, 1e-6));
+            if microjoules.is_some() {
+                self.joules = rail.last_counted().unwrap_or(0.0);
+            }
             let Some(watts) = watts else { return mean };
             rail.counted_at_watts(out, watts);
             return Some(watts);
@@ -169,6 +177,18 @@ impl RailSource {
         rail.watts(out, watts);
         Some(watts)
     }
+}
+
+/// What the rails of the board's total come to.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    pub(super) watts: f64,
+    /// How many of them have a power.
+    pub(super) known: usize,
+    /// What the last poll added to their energy, in joules, as far as the chips count it themselves.
+    pub(super) joules: f64,
+    /// How many of them the chips count.
+    pub(super) counted: usize,
 }
 
 /// A chip that is read.
@@ -219,6 +239,8 @@ impl Chip {
                 voltage: gauge(plan.voltage, common::voltage_volts()),
                 current: gauge(plan.current, common::current_amperes()),
                 power: plan.power.map(sensor),
+                counts: plan.energy.is_some(),
+                joules: 0.0,
                 energy: plan.energy.map(sensor),
                 rail: plan.has_power().then(|| Rail::new(group, &label)),
                 name: plan.name,
@@ -251,12 +273,15 @@ impl Chip {
             .for_each(Sensor::look_whether_enabled);
     }
 
-    /// Reads its values. Adds to the total the power of those that count, and their number.
-    pub(super) fn poll(&mut self, out: &mut Readings, total: &mut (f64, usize)) {
+    /// Reads its values, and adds to the sum those that are in it.
+    pub(super) fn poll(&mut self, out: &mut Readings, sum: &mut Sum) {
         for rail in &mut self.rails {
             let watts = rail.poll(out);
-            if let (true, Some(watts)) = (rail.in_total, watts) {
-                *total = (total.0 + watts, total.1 + 1);
+            if rail.in_total {
+                sum.watts += watts.unwrap_or(0.0);
+                sum.known += usize::from(watts.is_some());
+                sum.joules += rail.joules;
+                sum.counted += usize::from(rail.counts);
             }
         }
         for thermometer in &mut self.thermometers {

@@ -10,9 +10,10 @@
 //! * **Thermal zones and power supplies** appear in this class once more; their own meters read them. So does a chip
 //!   that a more specific meter claims: a Jetson's INA3221.
 //! * **The board's total** is the sum of the rails that `hwmon.power_total` lists, if it lists any: absent while one
-//!   of them is. Otherwise the power of the only rail of the only chip that is made to measure a supply (INA2xx,
-//!   LTC29xx, ADM12xx, a power supply with PMBus, …: the list is in `total`). Otherwise that of the only rail labelled
-//!   as the board's input (`VDD_IN`, `VIN`, `total`, …). Otherwise it is not known, and absent.
+//!   of them is. Otherwise the ACPI power meter's. Otherwise the sum of what the power supplies with PMBus take in.
+//!   Otherwise the power of the only rail of the only chip that is made to measure a supply (INA2xx, LTC29xx, ADM12xx,
+//!   …: the lists are in `total`). Otherwise that of the only rail labelled as the board's input (`VDD_IN`, `VIN`,
+//!   `total`, …). Otherwise it is not known, and absent.
 
 mod chip;
 mod input;
@@ -22,13 +23,13 @@ mod total;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chip::{identify, look, Chip, Identity, RailSource};
+use chip::{identify, look, Chip, Identity, RailSource, Sum};
 use total::{by_rule, Candidate};
 
 use super::sysfs::{entries, unique};
 use super::{Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::Config;
-use crate::metrics::{common, Readings, SeriesId};
+use crate::metrics::{Grade, Readings, Total};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -106,8 +107,9 @@ struct Hwmon {
     names: Vec<(PathBuf, String)>,
     /// How many rails make the total.
     in_total: usize,
-    /// There from when a total is known.
-    total: Option<SeriesId>,
+    /// There from when a total is known: if the configuration names none, from its first value, so that a meter that
+    /// never has one stands in no other's way.
+    total: Option<Total>,
 }
 
 impl Hwmon {
@@ -172,44 +174,61 @@ impl Hwmon {
     fn choose_total(&mut self) {
         let asked_for = &self.context.config.hwmon.power_total;
         let mut candidates = Vec::new();
-        for chip in &self.chips {
+        for (number, chip) in self.chips.iter().enumerate() {
             for rail in chip.rails.iter().filter(|rail| rail.has_power()) {
                 candidates.push(Candidate {
+                    chip: number,
                     model: &chip.identity.model,
                     rail: &rail.name,
                 });
             }
         }
         let by_rule = by_rule(&candidates);
-        self.in_total = match (asked_for.len(), by_rule) {
-            (0, by_rule) => usize::from(by_rule.is_some()),
-            (n, _) => n,
+        self.in_total = match asked_for.len() {
+            0 => by_rule.len(),
+            n => n,
         };
         let rails = self.chips.iter_mut().flat_map(|chip| &mut chip.rails);
         let measured = rails.filter(|rail| rail.has_power());
         for (place, rail) in measured.enumerate() {
             rail.in_total = if asked_for.is_empty() {
-                by_rule == Some(place)
+                by_rule.contains(&place)
             } else {
                 asked_for.contains(&rail.label)
             };
         }
-        if self.in_total > 0 {
-            self.total = Some(self.context.group.series(&common::power_total(), &[]));
+        let group = &self.context.group;
+        match (self.in_total, &self.total) {
+            (0, _) => {
+                self.total = None;
+                group.claim_board(None);
+            }
+            (1.., None) if !asked_for.is_empty() => {
+                self.total = Some(Total::new(group, Grade::Asked));
+            }
+            _ => {}
         }
     }
 }
 
 impl Source for Hwmon {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let mut sum = (0.0, 0);
+        let mut sum = Sum::default();
         for chip in &mut self.chips {
             chip.poll(out, &mut sum);
         }
-        if let (Some(total), (watts, n)) = (self.total, sum) {
-            if n > 0 && n == self.in_total {
-                out.set(total, watts);
+        let is_known = self.in_total > 0 && sum.known == self.in_total;
+        if is_known && self.total.is_none() {
+            self.total = Some(Total::new(&self.context.group, Grade::Input));
+        }
+        let watts = is_known.then_some(sum.watts);
+        match (&mut self.total, watts) {
+            (None, _) => {}
+            (Some(total), watts) if sum.counted == self.in_total => {
+                total.counted(out, watts, sum.joules);
             }
+            (Some(total), Some(watts)) => total.watts(out, watts),
+            (Some(_), None) => {}
         }
         Ok(())
     }

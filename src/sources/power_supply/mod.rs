@@ -10,7 +10,8 @@
 //! * **The board's total** is what `power_supply.power_total` lists, if it lists any. Otherwise the sum of the online
 //!   mains, USB and wireless supplies that measure power. With no supply online, the sum of the batteries that are
 //!   discharging. Else it is absent: what a supply without a meter delivers is not known. So it is if one of the
-//!   summands cannot be read.
+//!   summands cannot be read. A board whose batteries alone measure leaves the total to a meter that knows it on mains
+//!   too, RAPL.
 
 mod supply;
 
@@ -22,7 +23,7 @@ use supply::{describe, Description, Role, Supply};
 use super::sysfs::entries;
 use super::{Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::Config;
-use crate::metrics::{common, Readings, SeriesId};
+use crate::metrics::{Grade, Readings, Total};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -77,7 +78,7 @@ struct PowerSupply {
     context: Context,
     supplies: Vec<Supply>,
     /// There from when the board has a supply that measures power.
-    total: Option<SeriesId>,
+    total: Option<(Grade, Total)>,
 }
 
 impl PowerSupply {
@@ -108,9 +109,20 @@ impl PowerSupply {
             }
         }
         let measures = |s: &Supply| s.measures() && s.description.role != Role::Other;
-        if !self.asked_for().is_empty() || self.supplies.iter().any(measures) {
-            let total = self.context.group.series(&common::power_total(), &[]);
-            self.total = Some(total);
+        let comes_in = |s: &Supply| s.measures() && s.description.role == Role::Source;
+        let grade = match self.asked_for().is_empty() {
+            false => Some(Grade::Asked),
+            true if self.supplies.iter().any(comes_in) => Some(Grade::Input),
+            // Of the mains, such a board knows nothing: its batteries' power is its own only while they discharge.
+            true if self.supplies.iter().any(measures) => Some(Grade::Other),
+            true => None,
+        };
+        if grade != self.total.as_ref().map(|(grade, _)| *grade) {
+            let group = &self.context.group;
+            self.total = grade.map(|grade| (grade, Total::new(group, grade)));
+        }
+        if grade.is_none() {
+            self.context.group.claim_board(None);
         }
     }
 
@@ -158,10 +170,9 @@ impl Source for PowerSupply {
         for supply in &mut self.supplies {
             supply.poll(out);
         }
-        if let Some(total) = self.total {
-            if let Some(watts) = self.total_watts() {
-                out.set(total, watts);
-            }
+        let watts = self.total_watts();
+        if let (Some((_, total)), Some(watts)) = (&mut self.total, watts) {
+            total.watts(out, watts);
         }
         Ok(())
     }

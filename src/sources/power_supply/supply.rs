@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
-use crate::sources::sysfs::{entries, read_name, Gauge};
+use crate::sources::sysfs::{files_of, read_name, Gauge};
 use crate::sources::{Attribute, Context, Health};
 
 /// The attributes that are read, if they are there. Of those with an alternative, the better one comes first.
@@ -62,7 +62,7 @@ impl fmt::Display for Description {
 /// Looks at a supply without reading its values. `None`: it is not the board's, or has gone.
 pub(super) fn describe(health: &Arc<Health>, class: &Path, name: &str) -> Option<Description> {
     let dir = class.join(name);
-    let files = entries(health, &dir).ok()?;
+    let files = files_of(health, &dir, |_| true).ok()?;
     let has = |file: &str| files.iter().any(|f| f == file);
     if has("scope") && read_name(health, &dir.join("scope")).as_deref() == Some("Device") {
         return None;

@@ -27,7 +27,7 @@ use super::sysfs::{entries, read_name};
 use super::tape::files;
 use super::{Attribute, Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::Config;
-use crate::metrics::{common, Rail, Readings, SeriesId};
+use crate::metrics::{common, Grade, Rail, Readings, SeriesId, Total};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -157,7 +157,7 @@ struct Rpi {
     has_pmic: bool,
     rails: Vec<RailSeries>,
     /// There from when a rail's power is known.
-    total: Option<SeriesId>,
+    total: Option<Total>,
 }
 
 struct RailSeries {
@@ -235,6 +235,9 @@ impl Rpi {
             };
         }
         self.context.health.count_unparsed(adc.unparsed);
+        self.context.health.left_out("rails", adc.beyond, || {
+            format!("the PMIC has more than {MOST_RAILS} rails")
+        });
         let mut sum = 0.0;
         self.rails.iter_mut().for_each(|rail| rail.read = false);
         for measured in &adc.rails {
@@ -245,8 +248,12 @@ impl Rpi {
         }
         let with_power = || self.rails.iter().filter(|rail| rail.power.is_some());
         if with_power().next().is_some() && with_power().all(|rail| rail.read) {
-            let register = || self.context.group.series(&common::power_total(), &[]);
-            out.set(*self.total.get_or_insert_with(register), sum);
+            let group = &self.context.group;
+            let total = self
+                .total
+                .get_or_insert_with(|| Total::new(group, Grade::Parts));
+            total.watts(out, sum);
+            total.parts(out, sum);
         }
         Ok(())
     }
@@ -266,7 +273,13 @@ impl Rpi {
                 });
                 self.rails.len() - 1
             }
-            None => return None,
+            None => {
+                let health = &self.context.health;
+                health.left_out("rails", 1, || {
+                    format!("the PMIC has had more than {MOST_RAILS} rails")
+                });
+                return None;
+            }
         };
         let group = &self.context.group;
         let rail = self.rails.get_mut(place)?;

@@ -33,6 +33,8 @@ pub(super) struct ChannelSeries {
     rail: Option<Rail>,
     /// The device counts this channel's energy: it is not integrated then, not even while the counter is missing.
     counted: bool,
+    /// What the device counted since the last time, in joules; 0 where the counter was not there.
+    joules: f64,
     known: Vec<(&'static str, SeriesId)>,
 }
 
@@ -50,6 +52,7 @@ impl ChannelSeries {
             name: name.to_string(),
             rail: None,
             counted: false,
+            joules: 0.0,
             known: Vec::new(),
         }
     }
@@ -57,6 +60,11 @@ impl ChannelSeries {
     /// As the device calls the channel.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the device counted since the last time, in joules; `None` where it does not count.
+    pub(super) fn counted(&self) -> Option<f64> {
+        self.counted.then_some(self.joules)
     }
 
     /// Sets all that the device said of it.
@@ -160,9 +168,11 @@ impl ChannelSeries {
         let name = self.rail_name(at.device);
         let rail = self.rail.get_or_insert_with(|| Rail::new(at.group, &name));
         self.counted |= steps.is_some();
+        self.joules = 0.0;
         if let Some(steps) = steps {
             // The mean power of a counter this coarse is worse than none.
             let _ = rail.counted(at.out, steps, JOULES_PER_STEP);
+            self.joules = rail.last_counted().unwrap_or(0.0);
         }
         match channel.watts {
             Some(watts) if self.counted => rail.counted_at_watts(at.out, watts),

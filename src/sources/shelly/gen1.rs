@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::status::{json, number, Channel, Energy, CONDITIONS, MAX_CHANNELS, MINUTES};
+use super::status::{json, number, Channel, Energy, CONDITIONS, MINUTES};
 
 const WATT_MINUTES_PER_WATT_HOUR: f64 = 60.0;
 const MILLI: f64 = 1000.0;
@@ -36,7 +36,7 @@ pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
         [] => list("lights"),
         relays => relays,
     };
-    for (i, value) in outputs.iter().enumerate().take(MAX_CHANNELS) {
+    for (i, value) in outputs.iter().enumerate() {
         // The switch that a meter measures has the meter's number.
         let name = format!("meter:{i}");
         match channels.iter_mut().find(|channel| channel.name == name) {
@@ -49,7 +49,6 @@ pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
         }
     }
     channels.retain(|channel| !channel.is_empty());
-    channels.truncate(MAX_CHANNELS);
     Ok(channels)
 }
 
@@ -190,10 +189,10 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_bounded() {
+    fn channels_are_as_many_as_an_answer_has_room_for() {
         let relays = vec![r#"{"ison": true}"#; 1000].join(",");
         let text = format!(r#"{{"relays": [{relays}]}}"#);
-        assert_eq!(parse(text.as_bytes()).unwrap().len(), MAX_CHANNELS);
+        assert_eq!(parse(text.as_bytes()).unwrap().len(), 1000);
         let deep = "[".repeat(60_000);
         assert!(parse(deep.as_bytes()).is_err());
     }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::status::{json, number, Channel, Energy, CONDITIONS, MAX_CHANNELS, MINUTES};
+use super::status::{json, number, Channel, Energy, CONDITIONS, MINUTES};
 
 /// Components that switch or measure one thing, and all say it in the same words.
 const PLAIN: &[&str] = &[
@@ -37,7 +37,6 @@ pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
         }
     }
     channels.retain(|channel| !channel.is_empty());
-    channels.truncate(MAX_CHANNELS);
     Ok(channels)
 }
 

@@ -22,6 +22,7 @@ mod series;
 pub mod status;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::answers::Answers;
@@ -29,9 +30,9 @@ use self::client::Client;
 use self::identity::{Generation, Identity};
 use self::resolve::{Host, PATIENCE};
 use self::series::DeviceSeries;
-use self::status::Channel;
+use self::status::{Channel, MAX_CHANNELS};
 use super::tape::Tape;
-use super::{Board, Context, Device, Error, Meter, Pace, Source};
+use super::{Board, Context, Device, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, Plug, Secret};
 use crate::metrics::Readings;
 
@@ -100,6 +101,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         series: DeviceSeries::new(&context.group, name, switch_id),
         has_switch: true,
         tape: context.health.tape().clone(),
+        health: Arc::clone(&context.health),
     }))
 }
 
@@ -114,6 +116,7 @@ struct Shelly {
     /// Whether the configured switch was there when last looked.
     has_switch: bool,
     tape: Tape,
+    health: Arc<Health>,
 }
 
 impl Source for Shelly {
@@ -126,6 +129,11 @@ impl Source for Shelly {
         let (connected, channels) = read(connected, deadline)?;
         self.connected = Some(connected);
         let has_switch = self.series.set(out, &channels);
+        self.health
+            .left_out("channels", self.series.take_left_out(), || {
+                let name = self.plug.name();
+                format!("shelly {name} has more than {} channels", 2 * MAX_CHANNELS)
+            });
         if !has_switch && self.has_switch {
             let names: Vec<_> = channels.iter().map(|c| c.name.as_str()).collect();
             log::warn!(

@@ -206,4 +206,7 @@ fn channels_without_end_stop_growing() {
         desk.set(f64::from(i), &gen2::parse(text.as_bytes()).unwrap());
     }
     assert_eq!(desk.series.channels.len(), 2 * MAX_CHANNELS);
+    let left_out = 1000 - 2 * MAX_CHANNELS as u64;
+    assert_eq!(desk.series.take_left_out(), left_out);
+    assert_eq!(desk.series.take_left_out(), 0);
 }

@@ -46,6 +46,8 @@ pub struct Line<'a> {
     pub rails: Vec<Power<'a>>,
     /// How many tokens were not understood.
     pub unparsed: u64,
+    /// Tokens that there was no room for: they are among the unparsed.
+    pub beyond: u64,
 }
 
 /// What a group in parentheses belongs to.
@@ -186,6 +188,7 @@ impl<'a> Line<'a> {
                 None => Core::default(),
             };
             let room = self.cores.len() < MOST_CORES;
+            self.beyond += u64::from(!room);
             if core.on.is_none() || !room {
                 self.unparsed += 1;
             }
@@ -204,6 +207,7 @@ impl<'a> Line<'a> {
         };
         let now = value.split('/').next().unwrap_or("");
         let celsius = now.strip_suffix('C').and_then(token::number);
+        self.beyond += u64::from(self.temperatures.len() >= MOST);
         match celsius {
             Some(celsius) if token::is_name(name) && self.temperatures.len() < MOST => {
                 self.temperatures.push((name, celsius));
@@ -219,6 +223,7 @@ impl<'a> Line<'a> {
         let engine = engine.filter(|rest| token::is_name(rest)).unwrap_or(name);
         if let Some(power) = Power::parse(name, value) {
             if self.rails.len() >= MOST {
+                self.beyond += 1;
                 return false;
             }
             self.rails.push(power);
@@ -243,6 +248,7 @@ impl<'a> Line<'a> {
                         mhz: Some(mhz),
                     })
                 });
+                self.beyond += u64::from(self.engines.len() >= MOST);
                 if !off && load.is_none() || self.engines.len() >= MOST {
                     return false;
                 }
@@ -279,7 +285,10 @@ impl<'a> Line<'a> {
                 Some(mhz) if self.gpu_mhz.len() < MOST_CORES => {
                     self.gpu_mhz.push((cluster + i, mhz));
                 }
-                _ => self.unparsed += 1,
+                other => {
+                    self.unparsed += 1;
+                    self.beyond += u64::from(other.is_some());
+                }
             }
         }
         true

@@ -262,6 +262,7 @@ fn names_and_numbers_without_end_are_bounded() {
         .collect();
     let line = parse(&many);
     assert_eq!(line.rails.len(), MOST);
+    assert!(line.beyond > 0);
     assert_eq!(line.temperatures.len(), MOST);
     assert_eq!(line.engines.len(), MOST);
     assert!(line.unparsed > 2000);

@@ -125,6 +125,10 @@ impl Source for Tegrastats {
         let text = String::from_utf8_lossy(printed.text);
         let line = line::parse(&text);
         self.health.count_unparsed(line.unparsed);
+        self.health.left_out("tegrastats", line.beyond, || {
+            let (most, cores) = (line::MOST, line::MOST_CORES);
+            format!("a line has more than {most} rails, sensors or engines, or {cores} cores")
+        });
         self.series.set(out, &line);
         if out.is_empty() {
             log::debug!("{}: nothing to be read in {text:?}", PROGRAM.name);

@@ -106,6 +106,7 @@ fn a_line_becomes_the_seeds_series() {
         ),
         ("jetson_power_vdd_in_avg_watts", 12.5),
         ("power_total_watts", 12.479),
+        ("board_energy_joules_total", 0.0),
     ];
     let all: Vec<_> = all
         .iter()

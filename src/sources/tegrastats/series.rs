@@ -5,8 +5,8 @@ use std::fmt::Arguments;
 use std::sync::Arc;
 
 use super::line::{Core, Engine, Line, Load, Power};
-use crate::metrics::common::{power_gpu, power_total};
-use crate::metrics::{metric_name, Desc, Group, Readings, SeriesId};
+use crate::metrics::common::power_gpu;
+use crate::metrics::{metric_name, Desc, Grade, Group, Readings, SeriesId, Total};
 use crate::sources::jetson::{self, power_of_rail, PowerRail, NOT_CONNECTED};
 
 /// Below this a sensor is powered off (tegrastats says -256).
@@ -16,6 +16,7 @@ const COLDEST_CELSIUS: f64 = -100.0;
 pub(super) struct SeriesOfLine {
     group: Arc<Group>,
     fixed: HashMap<&'static str, SeriesId>,
+    total: Option<Total>,
     cores: Vec<[Option<SeriesId>; 3]>,
     gpu_mhz: Vec<Option<SeriesId>>,
     engines: Named<[Option<SeriesId>; 3]>,
@@ -38,6 +39,7 @@ impl SeriesOfLine {
         SeriesOfLine {
             group: Arc::clone(group),
             fixed: HashMap::new(),
+            total: None,
             cores: Vec::new(),
             gpu_mhz: Vec::new(),
             engines: Named::default(),
@@ -78,8 +80,11 @@ impl SeriesOfLine {
             rail.map(|rail| rail.milliwatts)
         };
         if let Some(total) = jetson::total(milliwatts) {
-            let id = self.known("power_total_watts", power_total);
-            out.set(id, total / 1000.0);
+            let group = &self.group;
+            let of_board = self
+                .total
+                .get_or_insert_with(|| Total::new(group, Grade::Input));
+            of_board.watts(out, total / 1000.0);
         }
         if let Some(gpu) = jetson::gpu(milliwatts) {
             let id = self.known("power_gpu_watts", power_gpu);

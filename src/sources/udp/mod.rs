@@ -20,8 +20,8 @@ use self::stream::Stream;
 use self::total::Total;
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, UdpMode};
-use crate::metrics::common::{current_amperes, of_rail, power_total};
-use crate::metrics::{Desc, Rail, Readings, SeriesId};
+use crate::metrics::common::{current_amperes, of_rail};
+use crate::metrics::{Desc, Grade, Rail, Readings, SeriesId, Total as BoardTotal};
 
 /// The meter.
 pub const METER: Meter = Meter {
@@ -119,7 +119,7 @@ struct Series {
 struct Power {
     volts: f64,
     rail: Rail,
-    total: SeriesId,
+    total: BoardTotal,
 }
 
 impl Series {
@@ -151,7 +151,7 @@ impl Series {
             power: context.config.udp.voltage.map(|volts| Power {
                 volts,
                 rail: Rail::new(group, RAIL),
-                total: group.series(&power_total(), &[]),
+                total: BoardTotal::new(group, Grade::Other),
             }),
         }
     }
@@ -171,7 +171,7 @@ impl Series {
             // The device counts the charge between two messages too: that is better than integrating what they say.
             rail.counted(out, (charge * 1000.0) as u64, *volts * 1e-6);
             rail.counted_at_watts(out, watts);
-            out.set(*total, watts);
+            total.counted(out, Some(watts), rail.last_counted().unwrap_or(0.0));
         }
     }
 }
