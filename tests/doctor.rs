@@ -89,7 +89,8 @@ fn what_is_suspended_or_in_doubt_is_said() {
         assert!(suspended.contains(line), "{suspended}");
     }
     let in_doubt = text("old_bsp_thermal");
-    let line = "thermal_zone1/temp says 52, which is 0.052 °C; the kernels of some vendors mean 52 °C";
+    let line =
+        "thermal_zone1/temp says 52, which is 0.052 °C; the kernels of some vendors mean 52 °C";
     assert!(in_doubt.contains(line), "{in_doubt}");
 }
 

@@ -215,7 +215,8 @@ fn a_gpu_that_is_lost_is_absent_and_the_other_goes_on() {
         assert_eq!(value(&lines, &of("power_watts", 0)), None);
         assert_eq!(value(&lines, &of("power_watts", 1)), Some(9.5));
     }
-    let dropped_out = "nvidia_gpu_0 (NVIDIA RTX A4000) has dropped out: nvidia-smi tells nothing of it any more";
+    let dropped_out =
+        "nvidia_gpu_0 (NVIDIA RTX A4000) has dropped out: nvidia-smi tells nothing of it any more";
     assert_eq!(bench.context.health.complaints(), [dropped_out]);
 }
 
@@ -237,7 +238,11 @@ fn a_gpu_that_nvidia_smi_cannot_ask_is_said_to_be_so() {
         assert_eq!((complaints.len(), health.unparsed()), (1, 0));
     }
     // One that it counts and never tells of.
-    let bench = Bench::new("none", &TWO.replace("0, 2, GPU-a", "0, 3, GPU-a").replace("1, 2, GPU-b", "1, 3, GPU-b"));
+    let bench = Bench::new(
+        "none",
+        &TWO.replace("0, 2, GPU-a", "0, 3, GPU-a")
+            .replace("1, 2, GPU-b", "1, 3, GPU-b"),
+    );
     let mut source = bench.open();
     bench.poll(&mut *source);
     let complaints = bench.context.health.complaints();
@@ -250,8 +255,13 @@ fn the_others_keep_their_numbers_where_one_is_lost_and_nvidia_smi_counts_anew() 
     let mut source = bench.open();
     let lines = bench.poll(&mut *source);
     assert_eq!(value(&lines, &of("power_watts", 1)), Some(9.5));
-    let left = TWO.replace("0, 2, GPU-a, 70.5 W, 61, 87 %, 12 %, NVIDIA RTX A4000\n", "");
-    bench.temp.write("table.txt", &left.replace("1, 2, GPU-b", "0, 1, GPU-b"));
+    let left = TWO.replace(
+        "0, 2, GPU-a, 70.5 W, 61, 87 %, 12 %, NVIDIA RTX A4000\n",
+        "",
+    );
+    bench
+        .temp
+        .write("table.txt", &left.replace("1, 2, GPU-b", "0, 1, GPU-b"));
     bench.failure(&mut *source);
     let lines = bench.poll(&mut *source);
     assert_eq!(value(&lines, &of("power_watts", 0)), None);
@@ -286,7 +296,10 @@ fn it_does_not_run_while_a_gpu_is_suspended() {
     }
     assert!(!pids.exists(), "nothing was started");
     let complaints = bench.context.health.complaints();
-    assert!(complaints[0].contains("0000:01:00.0 is suspended"), "{complaints:?}");
+    assert!(
+        complaints[0].contains("0000:01:00.0 is suspended"),
+        "{complaints:?}"
+    );
 
     set(&bench, "active\n");
     let lines = bench.poll(&mut *source);

@@ -168,15 +168,19 @@ fn devices(device: &Path, is_display: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
 
 /// `0000:03:00.0`: domain, bus, device and function.
 fn is_pci(name: &str) -> bool {
-    let hex = |part: &str, least: usize| {
-        part.len() >= least && part.bytes().all(|b| b.is_ascii_hexdigit())
-    };
+    let is_hex = |part: &str| part.bytes().all(|b| b.is_ascii_hexdigit());
     let mut parts = name.splitn(3, ':');
     let (Some(domain), Some(bus), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    let device = rest.split_once('.');
-    hex(domain, 4) && hex(bus, 2) && device.is_some_and(|(device, f)| hex(device, 2) && hex(f, 1))
+    let Some((device, function)) = rest.split_once('.') else {
+        return false;
+    };
+    // Names of HID devices are of the same form, and longer.
+    let lengths = (bus.len(), device.len(), function.len());
+    domain.len() >= 4
+        && lengths == (2, 2, 1)
+        && [domain, bus, device, function].into_iter().all(is_hex)
 }
 
 /// `0:0:0:0`: host, channel, target and unit.

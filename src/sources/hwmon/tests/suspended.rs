@@ -158,7 +158,10 @@ fn who_insists_reads_it_all_the_same() {
 #[test]
 fn a_meter_of_power_is_named_by_what_it_says_that_it_measures() {
     let tree = Tree::new(&[]);
-    for (n, name) in ["Module Power Socket 0", "CPU Power\0Socket 0", "", "x"].iter().enumerate() {
+    for (n, name) in ["Module Power Socket 0", "CPU Power\0Socket 0", "", "x"]
+        .iter()
+        .enumerate()
+    {
         let attributes = [
             ("name", "power_meter"),
             ("power1_average", "1000000"),
