@@ -175,9 +175,7 @@ impl RailSource {
             } else {
                 rail.awaited(out);
             }
-            let Some(watts) = watts.or(self.mean) else {
-                return None;
-            };
+            let watts = watts.or(self.mean)?;
             rail.counted_at_watts(out, watts);
             return Some(watts);
         }

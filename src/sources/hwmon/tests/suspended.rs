@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::config::Config;
+use crate::sources::tape::{Recorder, Tapes};
+use crate::sources::testing::replayed;
 
 const FUNCTION: &str = "sys/devices/pci0000:00/0000:00:01.1/0000:03:00.0";
 const RAIL: &str = "amdgpu-0000:03:00.0:PPT";
@@ -190,4 +192,28 @@ fn a_meter_of_power_is_named_by_what_it_says_that_it_measures() {
     }
     let celsius = bench.value(&sensor("power_meter-ACPI000D:00:temp1"));
     assert_eq!(celsius, Some(20.0));
+}
+
+#[test]
+fn what_was_suspended_replays_as_it_was() {
+    let tree = gpu("suspended");
+    let dir = Tree::new(&[]);
+    let dir = dir.path("recording");
+    let recorder = Recorder::begin(&dir, &tree.roots(), "hwmon:\n").unwrap();
+    let tapes = Tapes::Record(std::sync::Arc::clone(&recorder));
+    let mut bench = Bench::on_tape(&METER, tree.roots(), Config::default(), &tapes);
+    bench.probe().unwrap();
+    bench.reopen().unwrap();
+    bench.tick().unwrap();
+    make_readable(&tree);
+    set(&tree, "runtime_status", "active");
+    for _ in 0..3 {
+        bench.tick().unwrap();
+    }
+    recorder.finish("").unwrap();
+    let lines = bench.lines();
+    assert!(!lines.is_empty());
+    assert_eq!(replayed(&dir, &METER), lines);
+    let log = std::fs::read_to_string(dir.join("logs/hwmon.log")).unwrap();
+    assert!(!log.contains("it was read"), "{log}");
 }
