@@ -82,7 +82,12 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
     })?;
     top.section("nvidia", |nvidia| {
         nvidia.set("enabled", values::switch, &mut config.nvidia.enabled)?;
-        nvidia.option("nvidia_smi", values::program, &mut config.nvidia.nvidia_smi)
+        nvidia.option("nvidia_smi", values::program, &mut config.nvidia.nvidia_smi)?;
+        nvidia.set(
+            "wake_suspended",
+            values::flag,
+            &mut config.nvidia.wake_suspended,
+        )
     })?;
     top.section("rapl", |rapl| {
         rapl.set("enabled", values::switch, &mut config.rapl.enabled)?;
@@ -105,7 +110,11 @@ pub(super) fn read(root: &Node) -> Result<Reading, Problem> {
     ] {
         top.section(name, |section| {
             section.set("enabled", values::switch, &mut sysfs.enabled)?;
-            section.set("power_total", values::rails, &mut sysfs.power_total)
+            section.set("power_total", values::rails, &mut sysfs.power_total)?;
+            match name {
+                "hwmon" => section.set("wake_suspended", values::flag, &mut sysfs.wake_suspended),
+                _ => Ok(()),
+            }
         })?;
     }
     top.section("thermal", |thermal| {

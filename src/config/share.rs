@@ -211,8 +211,8 @@ ina260: {i2c_bus: 2, i2c_address: 0x41, averaging: 64}
 udp: {host: 'fd00::7', mode: subscribe, channel: 3}
 jetson: {sudo: true}
 rapl: {interface: msr}
-nvidia: {nvidia_smi: /opt/bin/nvidia-smi}
-hwmon: {power_total: [in, out]}
+nvidia: {nvidia_smi: /opt/bin/nvidia-smi, wake_suspended: true}
+hwmon: {power_total: [in, out], wake_suspended: true}
 power_supply: {enabled: true}
 thermal: {enabled: false}
 rpi: {enabled: false}

@@ -50,10 +50,12 @@ pub fn to_json(config: &Config) -> Value {
         },
         jetson,
         rpi: Rpi { enabled: rpi },
-        nvidia: Nvidia {
-            enabled: nvidia,
-            nvidia_smi,
-        },
+        nvidia:
+            Nvidia {
+                enabled: nvidia,
+                nvidia_smi,
+                wake_suspended,
+            },
         rapl,
         hwmon,
         power_supply,
@@ -94,10 +96,17 @@ pub fn to_json(config: &Config) -> Value {
         "multirate": {"on_metrics": on_metrics, "consumers": consumers},
         "jetson": jetson_json(jetson),
         "rpi": {"enabled": switch(*rpi)},
-        "nvidia": {"enabled": switch(*nvidia), "nvidia_smi": nvidia_smi},
+        "nvidia": {
+            "enabled": switch(*nvidia),
+            "nvidia_smi": nvidia_smi,
+            "wake_suspended": wake_suspended,
+        },
         "rapl": rapl_json(rapl),
-        "hwmon": sysfs_json(hwmon),
-        "power_supply": sysfs_json(power_supply),
+        "hwmon": hwmon_json(hwmon),
+        "power_supply": {
+            "enabled": switch(power_supply.enabled),
+            "power_total": power_supply.power_total,
+        },
         "thermal": {"enabled": switch(thermal.enabled)},
         "shelly": shelly_json(shelly),
         "ina260": ina260_json(ina260),
@@ -154,12 +163,17 @@ fn rapl_json(rapl: &Rapl) -> Value {
     })
 }
 
-fn sysfs_json(sysfs: &Sysfs) -> Value {
+fn hwmon_json(hwmon: &Sysfs) -> Value {
     let Sysfs {
         enabled,
         power_total,
-    } = sysfs;
-    json!({"enabled": switch(*enabled), "power_total": power_total})
+        wake_suspended,
+    } = hwmon;
+    json!({
+        "enabled": switch(*enabled),
+        "power_total": power_total,
+        "wake_suspended": wake_suspended,
+    })
 }
 
 fn shelly_json(shelly: &Shelly) -> Value {

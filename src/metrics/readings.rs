@@ -12,6 +12,8 @@ pub struct Readings {
     pub at: BootTime,
     /// So many seconds between two readings, and what was in between is not known.
     pub longest_gap: f64,
+    /// Nothing may be read now, since the device is suspended: to have read nothing is no failure.
+    pub suspended: bool,
     pub(super) row: Vec<f64>,
     pub(super) increases: Vec<(SeriesId, f64)>,
     pub(super) board: OfBoard,
@@ -29,6 +31,7 @@ impl Readings {
     /// Empties it for the poll that begins at `at`.
     pub fn begin(&mut self, at: BootTime) {
         self.at = at;
+        self.suspended = false;
         self.row.fill(ABSENT);
         self.increases.clear();
         self.board = OfBoard::default();

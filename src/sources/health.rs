@@ -334,6 +334,11 @@ impl Health {
         }
     }
 
+    /// Whether something was said of this path.
+    pub fn complains_of(&self, path: &Path) -> bool {
+        lock::lock(&self.complaints).contains_key(path)
+    }
+
     /// Takes back what was said of files whose folder is gone: nobody reads them any more. (What was recorded may have
     /// no folders.)
     pub fn forget_gone(&self) {

@@ -19,6 +19,7 @@ mod program;
 mod rapl;
 pub mod rpi;
 mod runner;
+mod runtime_power;
 pub mod shelly;
 mod sysfs;
 pub mod tape;

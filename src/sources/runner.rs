@@ -227,7 +227,7 @@ fn poll(
     // A source that waits for its device says when it came to an end of waiting.
     health.poll_ended(readings.at, BootTime::now());
     Some(polled.map(|()| {
-        if readings.is_empty() {
+        if readings.is_empty() && !readings.suspended {
             return false;
         }
         group.publish(generation, readings);

@@ -33,6 +33,8 @@ pub struct Nvidia {
     pub enabled: Switch,
     /// The program to run; `None` is `nvidia-smi` on `PATH`.
     pub nvidia_smi: Option<PathBuf>,
+    /// True runs it even where that resumes a suspended GPU, or keeps an idle one from being suspended.
+    pub wake_suspended: bool,
 }
 
 /// `rapl:`.
@@ -101,6 +103,8 @@ pub struct Sysfs {
     /// The rails whose sum is the board's total; empty leaves it to the documented rule.
     /// Always empty for `thermal:`, which measures no power.
     pub power_total: Vec<String>,
+    /// True reads chips even where that resumes a suspended device. Always false but for `hwmon:`.
+    pub wake_suspended: bool,
 }
 
 /// `shelly:`.

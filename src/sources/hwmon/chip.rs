@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::input::{inputs, is_value, Input};
+use super::input::{inputs, is_value, Input, Kind};
 use super::layout::{rails, sensors};
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
+use crate::sources::runtime_power::{Access, RuntimePower};
 use crate::sources::sysfs::{files_of, read_name, COLDEST};
 use crate::sources::tape::files;
 use crate::sources::{Attribute, Context, Health};
@@ -80,12 +81,22 @@ struct Sensor {
     enabled: bool,
     /// `*_fault`, read with every value.
     fault: Option<Attribute>,
+    /// What was read last.
+    last: Option<i64>,
 }
 
 impl Sensor {
-    /// The number, in the attribute's own unit.
+    /// The number, in the attribute's own unit: read if it is to be `fresh`, else as it was.
     #[inline]
-    fn read(&mut self) -> Option<i64> {
+    fn read(&mut self, fresh: bool) -> Option<i64> {
+        if fresh {
+            self.last = self.read_now();
+        }
+        self.last
+    }
+
+    #[inline]
+    fn read_now(&mut self) -> Option<i64> {
         let is_at_fault = |a: &mut Attribute| a.read().is_some_and(|fault| fault != 0);
         if !self.enabled || self.fault.as_mut().is_some_and(is_at_fault) {
             return None;
@@ -108,8 +119,8 @@ struct Gauge {
 impl Gauge {
     /// Reads and shows it; the number in the attribute's own unit.
     #[inline]
-    fn poll(&mut self, out: &mut Readings, least: f64) -> Option<f64> {
-        let value = self.sensor.read()? as f64;
+    fn poll(&mut self, out: &mut Readings, least: f64, fresh: bool) -> Option<f64> {
+        let value = self.sensor.read(fresh)? as f64;
         if value < least {
             return None;
         }
@@ -130,6 +141,8 @@ pub(super) struct RailSource {
     current: Option<Gauge>,
     power: Option<Sensor>,
     energy: Option<Sensor>,
+    /// The mean power by the energy's last reading.
+    mean: Option<f64>,
     rail: Option<Rail>,
     /// What the last poll added to its energy, in joules.
     joules: f64,
@@ -149,24 +162,28 @@ impl RailSource {
         gauges.map(|g| &mut g.sensor).chain(others)
     }
 
-    /// Reads its values; its power in watts.
-    fn poll(&mut self, out: &mut Readings) -> Option<f64> {
-        let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out, f64::NEG_INFINITY);
+    /// Reads its values, or shows once more what they were; its power in watts.
+    fn poll(&mut self, out: &mut Readings, fresh: bool) -> Option<f64> {
+        let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out, f64::NEG_INFINITY, fresh);
         let millivolts = gauge(&mut self.voltage);
         let milliamperes = gauge(&mut self.current);
         self.joules = 0.0;
         let rail = self.rail.as_mut()?;
         let watts = match &mut self.power {
-            Some(power) => power.read().map(|microwatts| microwatts as f64 / 1e6),
+            Some(power) => power.read(fresh).map(|microwatts| microwatts as f64 / 1e6),
             None => None,
         };
         if let Some(energy) = &mut self.energy {
-            let microjoules = energy.read().and_then(|n| u64::try_from(n).ok());
-            let mean = microjoules.and_then(|n| rail.counted(out, n, 1e-6));
-            if microjoules.is_some() {
-                self.joules = rail.last_counted().unwrap_or(0.0);
+            if fresh {
+                let microjoules = energy.read(fresh).and_then(|n| u64::try_from(n).ok());
+                self.mean = microjoules.and_then(|n| rail.counted(out, n, 1e-6));
+                if microjoules.is_some() {
+                    self.joules = rail.last_counted().unwrap_or(0.0);
+                }
+            } else {
+                rail.awaited(out);
             }
-            let Some(watts) = watts else { return mean };
+            let watts = watts.or(self.mean)?;
             rail.counted_at_watts(out, watts);
             return Some(watts);
         }
@@ -198,19 +215,26 @@ pub(super) struct Chip {
     pub(super) id: String,
     pub(super) rails: Vec<RailSource>,
     thermometers: Vec<Gauge>,
+    power: RuntimePower,
 }
 
 impl Chip {
     /// Reads its labels and registers its series. `None`: it measures nothing that we know.
-    pub(super) fn open(context: &Context, identity: Identity, id: String) -> Option<Chip> {
+    pub(super) fn open(
+        context: &Context,
+        identity: Identity,
+        id: String,
+        power: RuntimePower,
+    ) -> Option<Chip> {
         let Context { group, health, .. } = context;
         let (dir, mut inputs) = look(health, &identity)?;
         let has = |name: &str| files::exists(health.tape(), &dir.join(name));
         for input in &mut inputs {
-            let label = format!("{}_label", input.channel());
-            if has(&label) {
-                input.label = read_name(health, &dir.join(label));
-            }
+            // ACPI's power meters have no label, and may say here what they measure (Documentation/hwmon/acpi_power_meter).
+            let names = ["label", "oem_info"].map(|item| format!("{}_{item}", input.channel()));
+            let of_power = usize::from(input.kind == Kind::Power);
+            let mut names = names[..=of_power].iter().filter(|name| has(name));
+            input.label = names.find_map(|name| read_name(health, &dir.join(name)));
         }
         let sensor = |place: usize| {
             let input = &inputs[place];
@@ -223,6 +247,7 @@ impl Chip {
                 enable: beside("enable"),
                 enabled: true,
                 fault: beside("fault"),
+                last: None,
             };
             sensor.look_whether_enabled();
             sensor
@@ -242,6 +267,7 @@ impl Chip {
                 counts: plan.energy.is_some(),
                 joules: 0.0,
                 energy: plan.energy.map(sensor),
+                mean: None,
                 rail: plan.has_power().then(|| Rail::new(group, &label)),
                 name: plan.name,
                 in_total: false,
@@ -261,11 +287,16 @@ impl Chip {
             id,
             rails,
             thermometers,
+            power,
         })
     }
 
-    /// Looks which of its values are switched off.
+    /// Looks which of its values are switched off, unless it is suspended.
     pub(super) fn look_whether_enabled(&mut self) {
+        self.power.look_whether_it_may_suspend();
+        if self.power.is_suspended() {
+            return;
+        }
         let of_rails = self.rails.iter_mut().flat_map(RailSource::sensors);
         let others = self.thermometers.iter_mut().map(|g| &mut g.sensor);
         of_rails
@@ -273,10 +304,17 @@ impl Chip {
             .for_each(Sensor::look_whether_enabled);
     }
 
-    /// Reads its values, and adds to the sum those that are in it.
-    pub(super) fn poll(&mut self, out: &mut Readings, sum: &mut Sum) {
+    /// Reads its values, unless it is suspended, and adds to the sum those that are in it.
+    pub(super) fn poll(&mut self, out: &mut Readings, sum: &mut Sum, health: &Health) {
+        let access = self.power.access(out.at);
+        announce(&mut self.power, health, &self.identity);
+        if access == Access::Suspended {
+            out.suspended = true;
+            return;
+        }
+        let fresh = access == Access::Read;
         for rail in &mut self.rails {
-            let watts = rail.poll(out);
+            let watts = rail.poll(out, fresh);
             if rail.in_total {
                 sum.watts += watts.unwrap_or(0.0);
                 sum.known += usize::from(watts.is_some());
@@ -285,7 +323,13 @@ impl Chip {
             }
         }
         for thermometer in &mut self.thermometers {
-            thermometer.poll(out, COLDEST * 1e3);
+            thermometer.poll(out, COLDEST * 1e3, fresh);
         }
     }
+}
+
+/// Says whether the chip is suspended, if that is news.
+pub(super) fn announce(power: &mut RuntimePower, health: &Health, identity: &Identity) {
+    let what = format!("{} is suspended: it is not read", identity.id());
+    power.announce(health, &identity.dir, &what, "hwmon.wake_suspended");
 }

@@ -1,9 +1,11 @@
 //! Batteries, chargers and PMICs: `<sysfs>/class/power_supply/*` (Linux, Documentation/ABI/testing/sysfs-class-power),
 //! in µV, µA, µW and tenths of a degree Celsius. A rail is a supply, under its own name.
 //!
-//! * **Power** is `power_now`, and voltage times current where there is none. A battery's is the magnitude: whether a
+//! * **Power** is `power_now`, and voltage times current where there is none, or where it is 0 beside a current. A battery's is the magnitude: whether a
 //!   negative current charges or discharges it differs from driver to driver, so the power's sign would say nothing.
 //!   Current is exported as it was read. A supply that is offline, or a battery that is not present, has no power.
+//! * **A battery's state** is what its driver tells of it: how full it is, energy or charge (now, when full, when new), and
+//!   charge cycles; see `battery`.
 //! * **`scope` Device** supplies are not the board's (the battery of a mouse), and are passed over.
 //! * **Type-C ports** (`tcpm-source-psy-…`, `ucsi-source-psy-…`) report what was agreed on with the charger, not what
 //!   flows (Linux, drivers/usb/typec/{tcpm/tcpm,ucsi/psy}.c): only whether they are online is taken from them.
@@ -13,6 +15,7 @@
 //!   summands cannot be read. A board whose batteries alone measure leaves the total to a meter that knows it on mains
 //!   too, RAPL.
 
+mod battery;
 mod supply;
 
 use std::path::PathBuf;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::battery::{self, Battery};
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
 use crate::sources::sysfs::{files_of, read_name, Gauge};
 use crate::sources::{Attribute, Context, Health};
@@ -69,7 +70,11 @@ pub(super) fn describe(health: &Arc<Health>, class: &Path, name: &str) -> Option
     }
     let kind = read_name(health, &dir.join("type")).unwrap_or_else(|| "Unknown".to_string());
     let contract = CONTRACTS.iter().any(|prefix| name.starts_with(prefix));
-    let mut attributes = ATTRIBUTES.to_vec();
+    let mut attributes: Vec<_> = ATTRIBUTES
+        .iter()
+        .copied()
+        .chain(battery::attributes())
+        .collect();
     attributes.retain(|a| has(a) && (!contract || *a == "online"));
     Some(Description {
         role: role(&kind),
@@ -96,6 +101,7 @@ pub(super) struct Supply {
     power: Option<Attribute>,
     temperature: Option<Gauge>,
     status: Option<Attribute>,
+    battery: Battery,
     rail: Option<Rail>,
 }
 
@@ -129,6 +135,7 @@ impl Supply {
             is_present: attribute("present"),
             temperature: attribute("temp").map(|a| Gauge::celsius(a, celsius(), 10.0)),
             status: attribute("status"),
+            battery: Battery::new(group, name, attribute),
             rail: measures.then(|| Rail::new(group, name)),
             voltage,
             current,
@@ -167,15 +174,19 @@ impl Supply {
         if let Some(temperature) = &mut self.temperature {
             temperature.poll(out);
         }
+        self.battery.poll(out);
         if self.online == Some(false) {
             return;
         }
         let Some(rail) = &mut self.rail else { return };
         let power = self.power.as_mut().and_then(Attribute::read);
-        let watts = match (power, microvolts, microamperes) {
-            (Some(microwatts), ..) => Some(microwatts as f64 / 1e6),
-            (None, Some(volts), Some(amperes)) => Some(volts * amperes / 1e12),
-            _ => None,
+        let product = || Some(microvolts? * microamperes? / 1e12);
+        let watts = match power {
+            // Drivers whose power is always 0 have voltage and current all the same (ClockworkPi's of the AXP221). If the power is 0
+            // indeed, the current is too.
+            Some(0) => product().or(Some(0.0)),
+            Some(microwatts) => Some(microwatts as f64 / 1e6),
+            None => product(),
         };
         let watts = match self.description.role {
             Role::Storage => watts.map(f64::abs),

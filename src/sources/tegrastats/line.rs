@@ -1,4 +1,4 @@
-//! One line of NVIDIA's tegrastats, of any JetPack from 4 to 7, read token by token.
+//! One line of NVIDIA's tegrastats, of any JetPack from 3 (L4T 28) to 7, read token by token.
 //!
 //! What the statistics mean is in NVIDIA's Jetson Linux Developer Guide, "tegrastats Utility"; what the lines really
 //! look like is in the tests. The layout changes with every release, so a token that is not understood is counted and
@@ -85,7 +85,15 @@ pub fn parse(text: &str) -> Line<'_> {
                 };
                 line.memory(subject, value)
             }
-            "CPU" if value.starts_with('[') => line.cores(value),
+            // In lower case until L4T 28.
+            "CPU" | "cpu" if value.starts_with('[') => line.cores(value),
+            // The processor's highest frequency that its supply allows (Tegra K1 and X1): `EDP limit 1734`.
+            "EDP" if value == "limit" => {
+                tokens.next();
+                tokens
+                    .peek()
+                    .is_some_and(|mhz| token::number(mhz).is_some())
+            }
             // The words "fg" and "bg" with their percentages follow.
             "MTS" => {
                 if value != "fg" && value != "bg" {
@@ -267,6 +275,14 @@ impl<'a> Line<'a> {
         if token::is_off(value) {
             return true;
         }
+        if value.starts_with('[') {
+            let Some(load) = Load::parse(value) else {
+                return false;
+            };
+            self.gpu_percent[cluster] = load.percent;
+            self.gpu_mhz.extend(load.mhz.map(|mhz| (cluster, mhz)));
+            return true;
+        }
         let (percent, frequencies) = match value.split_once('@') {
             Some((percent, frequencies)) => (percent, frequencies),
             None => (value, ""),
@@ -300,7 +316,7 @@ fn is_engine(name: &str) -> bool {
     let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
     [
         "APE", "VIC", "NVENC", "MSENC", "NVDEC", "NVJPG", "OFA", "NVDLA", "DLA", "PVA", "SE",
-        "TSEC",
+        "TSEC", "AVP", "VDE", "VI", "ISP", "NVCSI",
     ]
     .contains(&kind)
 }

@@ -97,7 +97,7 @@ fn a_line_becomes_the_seeds_series() {
         ("jetson_vic_status", 1.0),
         ("jetson_ape_freq_mhz", 200.0),
         ("jetson_ape_status", 1.0),
-        ("jetson_temp_cpu_celsius", 53.97),
+        ("jetson_temp_cpu_celsius", 53.968),
         ("jetson_power_vdd_in_watts", 12.479),
         ("power_watts{rail=\"VDD_IN\",source=\"tegrastats\"}", 12.479),
         (

@@ -66,7 +66,7 @@ impl SeriesOfLine {
                     group.series(&Desc::gauge(metric, help), &[])
                 });
                 if let Some(id) = id {
-                    out.set(*id, hundredths(*celsius));
+                    out.set(*id, *celsius);
                 }
             }
         }
@@ -297,7 +297,7 @@ fn set_load(
     }
 }
 
-/// As seed 001's exporter rounds percentages and temperatures (Python's `round(x, 2)`).
+/// As seed 001's exporter rounds percentages (Python's `round(x, 2)`): those that are worked out here.
 fn hundredths(value: f64) -> f64 {
     (value * 100.0).round_ties_even() / 100.0
 }
