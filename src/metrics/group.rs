@@ -85,12 +85,16 @@ impl Group {
     /// The series of this family and these labels (besides the group's own), made if it is not there yet.
     pub fn series(&self, desc: &Desc, labels: &[(&str, &str)]) -> SeriesId {
         let family = self.families.intern(desc);
+        let range = desc.range_of(&self.source);
         let mut all = self.const_labels.clone();
         all.extend(labels.iter().map(|(n, v)| (n.to_string(), v.to_string())));
         let series = Series::new(&self.source, family, all);
         let mut table = lock::write(&self.table);
         if let Some(i) = table.series.iter().position(|s| s.prefix == series.prefix) {
-            return SeriesId(i as u32);
+            return SeriesId {
+                place: i as u32,
+                range,
+            };
         }
         if table.series.len() >= MAX_SERIES_PER_GROUP {
             log::debug!(
@@ -100,7 +104,10 @@ impl Group {
             );
             return SeriesId::NONE;
         }
-        let id = SeriesId(table.series.len() as u32);
+        let id = SeriesId {
+            place: table.series.len() as u32,
+            range,
+        };
         table.series.push(Arc::new(series));
         table.values.push(AtomicU64::new(ABSENT_BITS));
         drop(table);
@@ -112,7 +119,7 @@ impl Group {
     pub fn start_at(&self, id: SeriesId, value: f64) {
         let _writer = lock::lock(&self.writer);
         if self.read_at().is_none() {
-            if let Some(start) = lock::read(&self.table).values.get(id.0 as usize) {
+            if let Some(start) = lock::read(&self.table).values.get(id.place as usize) {
                 start.store(value.to_bits(), Ordering::Relaxed);
             }
         }
@@ -158,7 +165,7 @@ impl Group {
         for value in beyond {
             value.store(ABSENT_BITS, Ordering::Relaxed);
         }
-        for &(SeriesId(id), increase) in &readings.increases {
+        for &(SeriesId { place: id, .. }, increase) in &readings.increases {
             if let (Some(total), Some(value)) =
                 (totals.get_mut(id as usize), values.get(id as usize))
             {
@@ -233,8 +240,15 @@ impl Group {
     /// The value that was last published for a series.
     pub fn value(&self, id: SeriesId) -> Option<f64> {
         let table = lock::read(&self.table);
-        let value = f64::from_bits(table.values.get(id.0 as usize)?.load(Ordering::Relaxed));
+        let value = f64::from_bits(table.values.get(id.place as usize)?.load(Ordering::Relaxed));
         (!super::is_absent(value)).then_some(value)
+    }
+
+    /// What a series is called: name and labels.
+    pub fn name(&self, id: SeriesId) -> Option<String> {
+        let table = lock::read(&self.table);
+        let series = table.series.get(id.place as usize)?;
+        Some(series.prefix.trim_end().to_string())
     }
 
     /// Its series, by their places in a row.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::tape::Tape;
+use crate::metrics::{Group, Readings, Refused, Why};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -16,6 +17,7 @@ pub struct Health {
     errors: AtomicU64,
     missed_ticks: AtomicU64,
     unparsed: AtomicU64,
+    implausible: AtomicU64,
     /// How long the last poll took, in nanoseconds.
     duration: AtomicU64,
     /// When the poll under way began, in boot-time nanoseconds; 0 between polls.
@@ -29,8 +31,20 @@ pub struct Health {
     last_error: Mutex<Option<String>>,
     /// Values that cannot be read just now, and why.
     complaints: Mutex<BTreeMap<PathBuf, String>>,
+    /// By place, the series for which something was read that is no value.
+    refusals: Mutex<BTreeMap<u32, Refusal>>,
+    /// Whether the last poll had such.
+    refuses: AtomicBool,
     tallies: Mutex<Vec<Arc<Tally>>>,
     tape: Tape,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    value: f64,
+    text: String,
+    /// Whether it was so in the last poll.
+    is_now: bool,
 }
 
 /// A count that only this kind of source has, by kind. It is shown beside the exporter's own, also while the source
@@ -217,6 +231,48 @@ impl Health {
         self.unparsed.load(Ordering::Relaxed)
     }
 
+    /// Counts what the source, as the log calls it, read in this poll that is no value. It is said once for each series.
+    #[inline]
+    pub fn refused(&self, source: &str, group: &Group, readings: &Readings) {
+        if !readings.refused().is_empty() || self.refuses.load(Ordering::Relaxed) {
+            self.note_refused(source, group, readings.refused());
+        }
+    }
+
+    #[cold]
+    fn note_refused(&self, source: &str, group: &Group, refused: &[Refused]) {
+        self.implausible
+            .fetch_add(refused.len() as u64, Ordering::Relaxed);
+        self.refuses.store(!refused.is_empty(), Ordering::Relaxed);
+        let mut refusals = lock::lock(&self.refusals);
+        refusals.values_mut().for_each(|known| known.is_now = false);
+        for one in refused {
+            let place = one.id.place();
+            let known = refusals.get_mut(&place);
+            if let Some(known) = known.filter(|known| known.value == one.value) {
+                known.is_now = true;
+                continue;
+            }
+            let name = group.name(one.id);
+            let text = describe(name.as_deref().unwrap_or("a series too many"), one);
+            let refusal = Refusal {
+                value: one.value,
+                is_now: true,
+                text,
+            };
+            let news = format!("{source}: {}", refusal.text);
+            match refusals.insert(place, refusal) {
+                None => log::warn!("{news}"),
+                Some(_) => log::debug!("{news}"),
+            }
+        }
+    }
+
+    /// How many values were read that no meter of this kind gives, or that no time and no rating explains.
+    pub fn implausible(&self) -> u64 {
+        self.implausible.load(Ordering::Relaxed)
+    }
+
     /// A count of the source's own: the one that is there, if it was asked for before.
     pub fn tally(&self, name: &'static str, help: &'static str, kind: &'static str) -> Arc<Tally> {
         let mut tallies = lock::lock(&self.tallies);
@@ -269,7 +325,14 @@ impl Health {
 
     /// Why values cannot be read just now.
     pub fn complaints(&self) -> Vec<String> {
-        lock::lock(&self.complaints).values().cloned().collect()
+        let mut all: Vec<_> = lock::lock(&self.complaints).values().cloned().collect();
+        let refusals = lock::lock(&self.refusals);
+        let now = || refusals.values().filter(|refusal| refusal.is_now);
+        all.extend(now().take(MOST_COMPLAINTS).map(|one| one.text.clone()));
+        if let Some(more @ 1..) = now().count().checked_sub(MOST_COMPLAINTS) {
+            all.push(format!("and {more} more values that are not plausible"));
+        }
+        all
     }
 
     /// Sets or clears why the source as a whole cannot be read; true if that is news.
@@ -283,6 +346,25 @@ impl Health {
     /// Why the source as a whole cannot be read.
     pub fn last_error(&self) -> Option<String> {
         lock::lock(&self.last_error).clone()
+    }
+}
+
+fn describe(name: &str, refused: &Refused) -> String {
+    let Refused { id, value, why } = refused;
+    let range = id.range();
+    let unit = range.unit;
+    match why {
+        Why::Jump(seconds) => format!(
+            "{name}: its counter moved by {value} J in {seconds} s, which is no consumption: it is not counted"
+        ),
+        Why::Implausible if range.holds_all() => {
+            format!("{name}: {value} is no number: it is left out")
+        }
+        Why::Implausible => format!(
+            "{name}: {value} {unit} is not plausible (from {} to {} {unit}, and no driver's word for \"not known\"): it is left \
+             out",
+            range.least, range.most
+        ),
     }
 }
 

@@ -99,7 +99,7 @@ impl Thermal {
             let series = common::of_sensor(&self.group, &common::temperature_celsius(), &sensor);
             let temp = Attribute::new(&self.health, self.class.join(dir).join("temp"));
             self.zones.push(Zone {
-                temperature: Gauge::celsius(temp, series, 1e3),
+                temperature: Gauge::new(temp, series, 1e3),
                 sensor,
                 found,
             });

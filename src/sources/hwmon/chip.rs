@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::input::{inputs, Input};
 use super::layout::{rails, sensors};
+use crate::metrics::plausible::THERMOCOUPLE;
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
-use crate::sources::sysfs::{entries, read_name, COLDEST};
+use crate::sources::sysfs::{entries, read_name};
 use crate::sources::tape::files;
 use crate::sources::{Attribute, Context, Health};
 
@@ -106,14 +107,11 @@ struct Gauge {
 }
 
 impl Gauge {
-    /// Reads and shows it; the number in the attribute's own unit.
+    /// Reads and shows it; the number in the attribute's own unit, if it is plausible.
     #[inline]
-    fn poll(&mut self, out: &mut Readings, least: f64) -> Option<f64> {
+    fn poll(&mut self, out: &mut Readings) -> Option<f64> {
         let value = self.sensor.read()? as f64;
-        if value < least {
-            return None;
-        }
-        out.set(self.series, value / 1e3);
+        out.take(self.series, value / 1e3)?;
         Some(value)
     }
 }
@@ -147,7 +145,7 @@ impl RailSource {
 
     /// Reads its values; its power in watts.
     fn poll(&mut self, out: &mut Readings) -> Option<f64> {
-        let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out, f64::NEG_INFINITY);
+        let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out);
         let millivolts = gauge(&mut self.voltage);
         let milliamperes = gauge(&mut self.current);
         let rail = self.rail.as_mut()?;
@@ -159,15 +157,13 @@ impl RailSource {
             let microjoules = energy.read().and_then(|n| u64::try_from(n).ok());
             let mean = microjoules.and_then(|n| rail.counted(out, n, 1e-6));
             let Some(watts) = watts else { return mean };
-            rail.counted_at_watts(out, watts);
-            return Some(watts);
+            return rail.counted_at_watts(out, watts);
         }
         let watts = match self.power {
             Some(_) => watts?,
             None => millivolts? * milliamperes? / 1e6,
         };
-        rail.watts(out, watts);
-        Some(watts)
+        rail.watts(out, watts)
     }
 }
 
@@ -226,11 +222,15 @@ impl Chip {
                 label,
             }
         });
+        let celsius = match identity.model.as_str() {
+            "iio_hwmon" => common::temperature_celsius().within(&THERMOCOUPLE),
+            _ => common::temperature_celsius(),
+        };
         let thermometers = sensors(&inputs).into_iter().map(|(place, name)| {
             let name = format!("{id}:{name}");
             Gauge {
                 sensor: sensor(place),
-                series: common::of_sensor(group, &common::temperature_celsius(), &name),
+                series: common::of_sensor(group, &celsius, &name),
             }
         });
         let (rails, thermometers) = (rails.collect(), thermometers.collect());
@@ -260,7 +260,7 @@ impl Chip {
             }
         }
         for thermometer in &mut self.thermometers {
-            thermometer.poll(out, COLDEST * 1e3);
+            thermometer.poll(out);
         }
     }
 }

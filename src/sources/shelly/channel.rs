@@ -161,14 +161,13 @@ impl ChannelSeries {
         let rail = self.rail.get_or_insert_with(|| Rail::new(at.group, &name));
         self.counted |= steps.is_some();
         if let Some(steps) = steps {
-            // The mean power of a counter this coarse is worse than none.
-            let _ = rail.counted(at.out, steps, JOULES_PER_STEP);
+            rail.counted_in_steps(at.out, steps, JOULES_PER_STEP);
         }
-        match channel.watts {
+        let _ = match channel.watts {
             Some(watts) if self.counted => rail.counted_at_watts(at.out, watts),
             Some(watts) => rail.watts(at.out, watts),
-            None => {}
-        }
+            None => None,
+        };
     }
 
     fn set_energy(

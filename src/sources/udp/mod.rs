@@ -169,9 +169,10 @@ impl Series {
         if let Some(Power { volts, rail, total }) = &mut self.power {
             let watts = amperes * *volts;
             // The device counts the charge between two messages too: that is better than integrating what they say.
-            rail.counted(out, (charge * 1000.0) as u64, *volts * 1e-6);
-            rail.counted_at_watts(out, watts);
-            out.set(*total, watts);
+            rail.counted_in_steps(out, (charge * 1000.0) as u64, *volts * 1e-6);
+            if let Some(watts) = rail.counted_at_watts(out, watts) {
+                out.set(*total, watts);
+            }
         }
     }
 }
