@@ -46,15 +46,15 @@ pub static THERMOCOUPLE: Range = within(-270.0, 1820.0, "°C");
 static VOLTS: Range = up_to(1500.0, "V");
 /// An INA238 measures up to 85 V (data sheet SBOSA20), an INA3221 up to 26 V (SBOS576).
 static VOLTS_OF_JETSON: Range = within(-1.0, 85.0, "V");
-/// Absolute maximum of an INA260's inputs (SBOS656C, 6.1).
-static VOLTS_OF_INA260: Range = within(-0.3, 40.0, "V");
+/// The register's full scale; the chip's inputs bear 40 V (SBOS656C, 6.1 and 8.6).
+static VOLTS_OF_INA260: Range = within(-0.3, 41.0, "V");
 /// A Raspberry Pi 5's PMIC is fed by 5 V, and measures nothing above.
 static VOLTS_OF_RPI: Range = within(-1.0, 30.0, "V");
 /// Batteries and USB: 60 V DC is the limit of what may be touched (ES1, IEC 62368-1); USB PD ends at 48 V. 65,535 mV is a
 /// smart battery's "not known".
 pub static VOLTS_OF_BATTERY: Range = up_to(60.0, "V");
 /// Processors' regulators give over 1,000 A, shelves of power supplies some 3,000 A at 12 V.
-static AMPERES: Range = up_to(5000.0, "A");
+pub static AMPERES: Range = up_to(5000.0, "A");
 static AMPERES_OF_JETSON: Range = up_to(100.0, "A");
 /// A 16-bit register of 1.25 mA (SBOS656C, 8.6).
 static AMPERES_OF_INA260: Range = up_to(41.0, "A");
@@ -67,8 +67,8 @@ static AMPERES_OF_SHELLY: Range = up_to(1000.0, "A");
 static WATTS: Range = up_to(1e6, "W");
 /// The largest module, Jetson Thor, is fed by 130 W; carriers have room for more.
 static WATTS_OF_JETSON: Range = up_to(1000.0, "W");
-/// A 16-bit register of 10 mW (SBOS656C, 8.6).
-static WATTS_OF_INA260: Range = up_to(420.0, "W");
+/// The product of both.
+static WATTS_OF_INA260: Range = up_to(1681.0, "W");
 /// A Raspberry Pi 5 is fed by 27 W.
 static WATTS_OF_RPI: Range = up_to(200.0, "W");
 /// A graphics board draws 1.4 kW, the largest that is announced 3.6 kW.
@@ -215,20 +215,52 @@ mod tests {
             (
                 "hwmon",
                 "power_watts",
-                &[-1e-6, 4_294_967.295, 4294.967295, 2147.483647, 4_294_967_295.0, 9.3e12, f64::NAN][..],
+                &[
+                    -1e-6,
+                    4_294_967.295,
+                    4294.967295,
+                    2147.483647,
+                    4_294_967_295.0,
+                    9.3e12,
+                    f64::NAN,
+                ][..],
             ),
-            ("hwmon", "current_amperes", &[4_294_967.295, -2147.483648, 2147.483647]),
-            ("hwmon", "temperature_celsius", &[3_892_313.987, 255.0, -127.5, -273.1]),
-            ("thermal", "temperature_celsius", &[2_147_483.647, -274.0, f64::INFINITY]),
-            ("power_supply", "temperature_celsius", &[6_553.5, -273.1, 3_276.7]),
+            (
+                "hwmon",
+                "current_amperes",
+                &[4_294_967.295, -2147.483648, 2147.483647],
+            ),
+            (
+                "hwmon",
+                "temperature_celsius",
+                &[3_892_313.987, 255.0, -127.5, -273.1],
+            ),
+            (
+                "thermal",
+                "temperature_celsius",
+                &[2_147_483.647, -274.0, f64::INFINITY],
+            ),
+            (
+                "power_supply",
+                "temperature_celsius",
+                &[6_553.5, -273.1, 3_276.7],
+            ),
             ("tegrastats", "jetson_temp_gpu_celsius", &[65_535.0, -256.0]),
             ("tegrastats", "power_watts", &[4_294_967.295]),
-            ("tegrastats", "jetson_cpu_core0_usage_percent", &[255.0, -1.0]),
+            (
+                "tegrastats",
+                "jetson_cpu_core0_usage_percent",
+                &[255.0, -1.0],
+            ),
             ("nvidia", "power_watts", &[4_294_967.29, -1.0]),
             ("nvidia", "temperature_celsius", &[511.0]),
             ("shelly", "shelly_temperature_celsius", &[999.0]),
             ("shelly", "shelly_power_total_watts", &[1e30]),
-            ("udp", "powerexporter_current_ampere", &[1e30, f64::NEG_INFINITY]),
+            (
+                "udp",
+                "powerexporter_current_ampere",
+                &[1e30, f64::NEG_INFINITY],
+            ),
         ] {
             for value in values {
                 assert!(!holds(source, name, *value), "{source} {name} {value}");

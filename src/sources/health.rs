@@ -355,7 +355,8 @@ fn describe(name: &str, refused: &Refused) -> String {
     let unit = range.unit;
     match why {
         Why::Jump(seconds) => format!(
-            "{name}: its counter moved by {value} J in {seconds} s, which is no consumption: it is not counted"
+            "{name}: it moved by {value} in {seconds} s, which is no consumption but a counter that was set anew or a wrong \
+             reading: it is not counted"
         ),
         Why::Implausible if range.holds_all() => {
             format!("{name}: {value} is no number: it is left out")

@@ -21,7 +21,7 @@ use self::total::Total;
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, UdpMode};
 use crate::metrics::common::{current_amperes, of_rail, power_total};
-use crate::metrics::{Desc, Rail, Readings, SeriesId};
+use crate::metrics::{Desc, Rail, Readings, SeriesId, Why};
 
 /// The meter.
 pub const METER: Meter = Meter {
@@ -100,7 +100,10 @@ impl Source for Udp {
         };
         if let Some((at, message)) = message {
             out.at = at;
-            self.total.take(&message);
+            if let Some(jump) = self.total.take(&message, at) {
+                let charge = jump.milliampere_seconds / 1000.0;
+                out.refuse(self.series.charge, charge, Why::Jump(jump.seconds));
+            }
             self.series.set(out, &message, &self.total);
         }
         Ok(())
@@ -169,7 +172,8 @@ impl Series {
         if let Some(Power { volts, rail, total }) = &mut self.power {
             let watts = amperes * *volts;
             // The device counts the charge between two messages too: that is better than integrating what they say.
-            rail.counted_in_steps(out, (charge * 1000.0) as u64, *volts * 1e-6);
+            let steps = (self.exported * 1e6) as u64;
+            rail.counted_in_steps(out, steps, *volts * 1e-6);
             if let Some(watts) = rail.counted_at_watts(out, watts) {
                 out.set(*total, watts);
             }
