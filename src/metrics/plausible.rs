@@ -80,7 +80,7 @@ static WATTS_OF_PACKAGES: Range = within(0.0, 100e3, "W");
 /// 60 V and 65 A.
 pub static WATTS_OF_BATTERY: Range = up_to(4e3, "W");
 /// A charger, a mains supply or a UPS.
-static WATTS_OF_SUPPLY: Range = up_to(100e3, "W");
+pub static WATTS_OF_SUPPLY: Range = up_to(100e3, "W");
 /// A Shelly Pro 3EM-400: 400 A in three phases of 277 V are 332 kW.
 static WATTS_OF_SHELLY: Range = up_to(500e3, "W");
 /// One conductor of a Shelly meter with clamps: at most 400 A at 277 V.

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::metrics::plausible::{AMPERES_OF_BATTERY, VOLTS_OF_BATTERY, WATTS_OF_BATTERY};
+use crate::metrics::plausible::{
+    AMPERES_OF_BATTERY, VOLTS_OF_BATTERY, WATTS_OF_BATTERY, WATTS_OF_SUPPLY,
+};
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
 use crate::sources::sysfs::{entries, read_name, Gauge};
 use crate::sources::{Attribute, Context, Health};
@@ -187,7 +189,8 @@ impl Supply {
             _ => None,
         };
         let watts = match self.description.role {
-            Role::Storage => watts.map(f64::abs),
+            // What is not plausible with its sign (-1 for "not known") is not without it.
+            Role::Storage if watts.is_some_and(|w| WATTS_OF_SUPPLY.holds(w)) => watts.map(f64::abs),
             _ => watts,
         };
         self.watts = watts.and_then(|watts| rail.watts(out, watts));
