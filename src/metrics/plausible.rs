@@ -136,10 +136,10 @@ pub fn range(source: &str, name: &str, kind: Kind) -> &'static Range {
 
 /// "Not known" in microwatts or microamperes, as 32 bits or -1 have it, where that is within the range of a server.
 const UNKNOWN: [f64; 5] = [
-    4294.967_295,
-    2147.483_647,
-    -2147.483_647,
-    -2147.483_648,
+    4_294.967_295,
+    2_147.483_647,
+    -2_147.483_647,
+    -2_147.483_648,
     -0.000_001,
 ];
 const LEAST_UNKNOWN: f64 = 2147.0;
@@ -218,8 +218,8 @@ mod tests {
                 &[
                     -1e-6,
                     4_294_967.295,
-                    4294.967295,
-                    2147.483647,
+                    4_294.967_295,
+                    2_147.483_647,
                     4_294_967_295.0,
                     9.3e12,
                     f64::NAN,
@@ -228,7 +228,7 @@ mod tests {
             (
                 "hwmon",
                 "current_amperes",
-                &[4_294_967.295, -2147.483648, 2147.483647],
+                &[4_294_967.295, -2_147.483_648, 2_147.483_647],
             ),
             (
                 "hwmon",
@@ -271,6 +271,6 @@ mod tests {
     #[test]
     fn the_exporters_own_state_has_no_range() {
         assert!(ANY.holds(f64::INFINITY));
-        assert!(range("x", "y_total", Kind::Counter).holds(4294.967295));
+        assert!(range("x", "y_total", Kind::Counter).holds(4_294.967_295));
     }
 }
