@@ -148,7 +148,7 @@ impl Range {
     /// Whether a meter gives this value as its measurement. No NaN is one.
     #[inline]
     pub fn holds(&self, value: f64) -> bool {
-        let is_usual = value >= 0.0 && value < LEAST_UNKNOWN;
+        let is_usual = (0.0..LEAST_UNKNOWN).contains(&value);
         value >= self.least && value <= self.most && (is_usual || self.is_known(value))
     }
 
