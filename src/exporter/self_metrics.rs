@@ -49,6 +49,7 @@ struct OfSource {
     duration: SeriesId,
     errors: SeriesId,
     unparsed: SeriesId,
+    implausible: SeriesId,
     missed: SeriesId,
     age: SeriesId,
 }
@@ -241,6 +242,10 @@ impl OfSource {
                 "exporter_source_unparsed_tokens_total",
                 "Words in the source's output that were not understood and passed over.",
             ),
+            implausible: counter(
+                "exporter_source_implausible_values_total",
+                "Values that no meter of the source's kind gives, and jumps of counters, which were left out.",
+            ),
             missed: counter(
                 "exporter_source_missed_polls_total",
                 "Polls left out because the one before took longer than the interval.",
@@ -259,6 +264,7 @@ impl OfSource {
         out.set(self.duration, health.poll_seconds());
         out.set(self.errors, health.errors() as f64);
         out.set(self.unparsed, health.unparsed() as f64);
+        out.set(self.implausible, health.implausible() as f64);
         out.set(self.missed, health.missed_ticks() as f64);
         if let Some(at) = group.read_at() {
             out.set(self.age, now.seconds_since(at));

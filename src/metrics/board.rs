@@ -95,17 +95,21 @@ impl Total {
         total
     }
 
-    /// Power was read, in watts: publishes it, and integrates it.
+    /// Power was read, in watts: publishes it, and integrates it. What is not plausible was not read.
     pub fn watts(&mut self, out: &mut Readings, watts: f64) {
-        let joules = self.integrator.advance(out.at, watts, out.longest_gap);
-        self.counted(out, Some(watts), joules);
+        if let Some(watts) = out.take(self.power, watts) {
+            let joules = self.integrator.advance(out.at, watts, out.longest_gap);
+            self.publish(out, Some(watts), joules);
+        }
     }
 
     /// Power was read, if it is known, of what counts its energy itself: so many joules since the last reading.
     pub fn counted(&self, out: &mut Readings, watts: Option<f64>, joules: f64) {
-        if let Some(watts) = watts {
-            out.set(self.power, watts);
-        }
+        let watts = watts.and_then(|watts| out.take(self.power, watts));
+        self.publish(out, watts, joules);
+    }
+
+    fn publish(&self, out: &mut Readings, watts: Option<f64>, joules: f64) {
         out.board.energy = Some(self.energy);
         out.board.watts = watts;
         out.board.joules = joules;

@@ -25,6 +25,14 @@ pub fn current_amperes() -> Desc {
     )
 }
 
+/// `energy_returned_joules_total{source,rail}`: what flowed back, which no consumed energy contains; see [`of_rail`].
+pub fn energy_returned() -> Desc {
+    Desc::counter(
+        "energy_returned_joules_total",
+        "Electric energy that flowed back since the exporter started, by source and rail, in joules.",
+    )
+}
+
 /// `temperature_celsius{source,sensor}`, in degrees Celsius; see [`of_sensor`].
 pub fn temperature_celsius() -> Desc {
     Desc::gauge(

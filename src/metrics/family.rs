@@ -1,5 +1,6 @@
 //! A metric family: name, kind, help, and whether the user wants to see it.
 
+use super::plausible::{self, Range};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,8 @@ pub struct Desc {
     pub of_board: bool,
     /// The exporter's own state, which `metrics:` does not switch.
     pub own: bool,
+    /// The values that the series can have, where that does not follow from its source and its unit.
+    pub range: Option<&'static Range>,
 }
 
 impl Desc {
@@ -56,6 +59,7 @@ impl Desc {
             single: false,
             of_board: false,
             own: false,
+            range: None,
         }
     }
 
@@ -86,6 +90,23 @@ impl Desc {
     /// The exporter's own: always exported.
     pub fn own(self) -> Desc {
         Desc { own: true, ..self }
+    }
+
+    /// Its values are within this range.
+    pub fn within(self, range: &'static Range) -> Desc {
+        Desc {
+            range: Some(range),
+            ..self
+        }
+    }
+
+    /// The values that a series of this source can have.
+    pub(super) fn range_of(&self, source: &str) -> &'static Range {
+        match self.range {
+            Some(range) => range,
+            None if self.own => &plausible::ANY,
+            None => plausible::range(source, &self.name, self.kind),
+        }
     }
 }
 

@@ -110,13 +110,14 @@ impl Group {
     /// The series of this family and these labels (besides the group's own), made if it is not there yet.
     pub fn series(&self, desc: &Desc, labels: &[(&str, &str)]) -> SeriesId {
         let family = self.families.intern(desc);
+        let range = desc.range_of(&self.source);
         let mut all = self.const_labels.clone();
         all.extend(labels.iter().map(|(n, v)| (n.to_string(), v.to_string())));
         let series = Series::new(&self.source, family, all);
         let mut table = lock::write(&self.table);
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&series.prefix);
         if let Some(place) = table.place(hash, &series.prefix) {
-            return SeriesId(place);
+            return SeriesId { place, range };
         }
         if table.series.len() >= MAX_SERIES_PER_GROUP {
             let before = self.left_out.fetch_add(1, Ordering::Relaxed);
@@ -129,8 +130,11 @@ impl Group {
             }
             return SeriesId::NONE;
         }
-        let id = SeriesId(table.series.len() as u32);
-        table.places.entry(hash).or_insert(id.0);
+        let id = SeriesId {
+            place: table.series.len() as u32,
+            range,
+        };
+        table.places.entry(hash).or_insert(id.place);
         table.series.push(Arc::new(series));
         table.values.push(AtomicU64::new(ABSENT_BITS));
         drop(table);
@@ -159,7 +163,7 @@ impl Group {
     pub fn start_at(&self, id: SeriesId, value: f64) {
         let _writer = lock::lock(&self.writer);
         if self.read_at().is_none() {
-            if let Some(start) = lock::read(&self.table).values.get(id.0 as usize) {
+            if let Some(start) = lock::read(&self.table).values.get(id.place as usize) {
                 start.store(value.to_bits(), Ordering::Relaxed);
             }
         }
@@ -218,7 +222,7 @@ impl Group {
         for value in beyond {
             value.store(ABSENT_BITS, Ordering::Relaxed);
         }
-        for &(SeriesId(id), increase) in &readings.increases {
+        for &(SeriesId { place: id, .. }, increase) in &readings.increases {
             if let (Some(total), Some(value)) =
                 (totals.get_mut(id as usize), values.get(id as usize))
             {
@@ -230,7 +234,7 @@ impl Group {
                 value.store(total.to_bits(), Ordering::Relaxed);
             }
         }
-        if let Some((SeriesId(id), joules, since)) = of_board {
+        if let Some((SeriesId { place: id, .. }, joules, since)) = of_board {
             if let (Some(value), Some(began)) =
                 (values.get(id as usize), began.get_mut(id as usize))
             {
@@ -305,7 +309,7 @@ impl Group {
     /// The value that was last published for a series.
     pub fn value(&self, id: SeriesId) -> Option<f64> {
         let table = lock::read(&self.table);
-        let value = f64::from_bits(table.values.get(id.0 as usize)?.load(Ordering::Relaxed));
+        let value = f64::from_bits(table.values.get(id.place as usize)?.load(Ordering::Relaxed));
         (!super::is_absent(value)).then_some(value)
     }
 
@@ -318,6 +322,13 @@ impl Group {
     /// How often a series was left out because there are [`MAX_SERIES_PER_GROUP`].
     pub fn left_out(&self) -> u64 {
         self.left_out.load(Ordering::Relaxed)
+    }
+
+    /// What a series is called: name and labels.
+    pub fn name(&self, id: SeriesId) -> Option<String> {
+        let table = lock::read(&self.table);
+        let series = table.series.get(id.place as usize)?;
+        Some(series.prefix.trim_end().to_string())
     }
 
     /// Its series, by their places in a row.

@@ -90,7 +90,7 @@ fn a_row_grows_stale_after_three_polls_and_at_least_five_seconds() {
 #[test]
 fn a_flood_of_names_is_bounded() {
     let group = group();
-    let mut last = SeriesId(0);
+    let mut last = SeriesId::NONE;
     for i in 0..MAX_SERIES_PER_GROUP + 2 {
         last = group.series(&Desc::gauge(format!("g{i}"), ""), &[]);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::natural::natural;
 use super::tape::Tape;
+use crate::metrics::{Group, Readings, Refused, Why};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -19,6 +20,7 @@ pub struct Health {
     errors: AtomicU64,
     missed_ticks: AtomicU64,
     unparsed: AtomicU64,
+    implausible: AtomicU64,
     /// How long the last poll took, in nanoseconds.
     duration: AtomicU64,
     /// When the poll under way began, in boot-time nanoseconds; 0 between polls.
@@ -32,6 +34,10 @@ pub struct Health {
     last_error: Mutex<Option<String>>,
     /// Values that cannot be read just now, and why.
     complaints: Mutex<BTreeMap<PathBuf, String>>,
+    /// By place, the series for which something was read that is no value.
+    refusals: Mutex<BTreeMap<u32, Refusal>>,
+    /// Whether the last poll had such.
+    refuses: AtomicBool,
     tallies: Mutex<Vec<Arc<Tally>>>,
     limits: Mutex<BTreeMap<&'static str, Limit>>,
     /// There is no source yet: what is found out is not said in the log.
@@ -62,6 +68,14 @@ impl Serialize for Limit {
         map.serialize_entry("what", &self.what)?;
         map.end()
     }
+}
+
+#[derive(Debug)]
+struct Refusal {
+    value: f64,
+    text: String,
+    /// Whether it was so in the last poll.
+    is_now: bool,
 }
 
 /// A count that only this kind of source has, by kind. It is shown beside the exporter's own, also while the source
@@ -266,6 +280,48 @@ impl Health {
         self.unparsed.load(Ordering::Relaxed)
     }
 
+    /// Counts what the source, as the log calls it, read in this poll that is no value. It is said once for each series.
+    #[inline]
+    pub fn refused(&self, source: &str, group: &Group, readings: &Readings) {
+        if !readings.refused().is_empty() || self.refuses.load(Ordering::Relaxed) {
+            self.note_refused(source, group, readings.refused());
+        }
+    }
+
+    #[cold]
+    fn note_refused(&self, source: &str, group: &Group, refused: &[Refused]) {
+        self.implausible
+            .fetch_add(refused.len() as u64, Ordering::Relaxed);
+        self.refuses.store(!refused.is_empty(), Ordering::Relaxed);
+        let mut refusals = lock::lock(&self.refusals);
+        refusals.values_mut().for_each(|known| known.is_now = false);
+        for one in refused {
+            let place = one.id.place();
+            let known = refusals.get_mut(&place);
+            if let Some(known) = known.filter(|known| known.value == one.value) {
+                known.is_now = true;
+                continue;
+            }
+            let name = group.name(one.id);
+            let text = describe(name.as_deref().unwrap_or("a series too many"), one);
+            let refusal = Refusal {
+                value: one.value,
+                is_now: true,
+                text,
+            };
+            let news = format!("{source}: {}", refusal.text);
+            match refusals.insert(place, refusal) {
+                None => log::warn!("{news}"),
+                Some(_) => log::debug!("{news}"),
+            }
+        }
+    }
+
+    /// How many values were read that no meter of this kind gives, or that no time and no rating explains.
+    pub fn implausible(&self) -> u64 {
+        self.implausible.load(Ordering::Relaxed)
+    }
+
     /// A count of the source's own: the one that is there, if it was asked for before.
     pub fn tally(&self, name: &'static str, help: &'static str, kind: &'static str) -> Arc<Tally> {
         let mut tallies = lock::lock(&self.tallies);
@@ -354,9 +410,15 @@ impl Health {
         let mut all: Vec<_> = complaints.iter().collect();
         all.sort_by(|(a, _), (b, _)| natural(&a.to_string_lossy(), &b.to_string_lossy()));
         let mut told: Vec<String> = all.iter().map(|(_, why)| (*why).clone()).collect();
-        if let Some(more) = told.len().checked_sub(MOST_COMPLAINTS).filter(|n| *n > 0) {
+        if let Some(more @ 1..) = told.len().checked_sub(MOST_COMPLAINTS) {
             told.truncate(MOST_COMPLAINTS);
             told.push(format!("and {more} more values cannot be read"));
+        }
+        let refusals = lock::lock(&self.refusals);
+        let now = || refusals.values().filter(|refusal| refusal.is_now);
+        told.extend(now().take(MOST_COMPLAINTS).map(|one| one.text.clone()));
+        if let Some(more @ 1..) = now().count().checked_sub(MOST_COMPLAINTS) {
+            told.push(format!("and {more} more values that are not plausible"));
         }
         told
     }
@@ -372,6 +434,26 @@ impl Health {
     /// Why the source as a whole cannot be read.
     pub fn last_error(&self) -> Option<String> {
         lock::lock(&self.last_error).clone()
+    }
+}
+
+fn describe(name: &str, refused: &Refused) -> String {
+    let Refused { id, value, why } = refused;
+    let range = id.range();
+    let unit = range.unit;
+    match why {
+        Why::Jump(seconds) => format!(
+            "{name}: it moved by {value} in {seconds} s, which is no consumption but a counter that was set anew or a wrong \
+             reading: it is not counted"
+        ),
+        Why::Implausible if range.holds_all() => {
+            format!("{name}: {value} is no number: it is left out")
+        }
+        Why::Implausible => format!(
+            "{name}: {value} {unit} is not plausible (from {} to {} {unit}, and no driver's word for \"not known\"): it is left \
+             out",
+            range.least, range.most
+        ),
     }
 }
 

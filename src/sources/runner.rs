@@ -226,6 +226,7 @@ fn poll(
     }
     // A source that waits for its device says when it came to an end of waiting.
     health.poll_ended(readings.at, BootTime::now());
+    health.refused(&shared.name, group, readings);
     Some(polled.map(|()| {
         if readings.is_empty() && !readings.suspended {
             return false;
@@ -290,7 +291,10 @@ fn poll_until_it_fails(
             }
         }
         if failures >= FAILURES_BEFORE_REOPEN {
-            return Err(Error::new("none of its values can be read"));
+            return Err(Error::new(match readings.refused() {
+                [] => "none of its values can be read",
+                _ => "none of its values is plausible",
+            }));
         }
         let now = Instant::now();
         if now >= rescan_at {

@@ -83,9 +83,6 @@ pub(super) fn unique(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     name
 }
 
-/// No sensor is colder, in degrees Celsius: less is how drivers say that it is off (Tegra's: -256 °C).
-pub(super) const COLDEST: f64 = -100.0;
-
 /// An attribute, and the series that shows it.
 #[derive(Debug)]
 pub(super) struct Gauge {
@@ -93,8 +90,6 @@ pub(super) struct Gauge {
     series: SeriesId,
     /// So many of the attribute's units are one of the series'.
     per_unit: f64,
-    /// What is less than that is not a value.
-    least: f64,
 }
 
 impl Gauge {
@@ -104,26 +99,14 @@ impl Gauge {
             attribute,
             series,
             per_unit,
-            least: f64::NEG_INFINITY,
         }
     }
 
-    /// A thermometer.
-    pub(super) fn celsius(attribute: Attribute, series: SeriesId, per_degree: f64) -> Gauge {
-        Gauge {
-            least: COLDEST * per_degree,
-            ..Gauge::new(attribute, series, per_degree)
-        }
-    }
-
-    /// Reads it and sets its series; the number in the attribute's own unit.
+    /// Reads it and sets its series; the number in the attribute's own unit, if it is plausible.
     #[inline]
     pub(super) fn poll(&mut self, out: &mut Readings) -> Option<f64> {
         let value = self.attribute.read()? as f64;
-        if value < self.least {
-            return None;
-        }
-        out.set(self.series, value / self.per_unit);
+        out.take(self.series, value / self.per_unit)?;
         Some(value)
     }
 }

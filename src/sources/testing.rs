@@ -185,6 +185,8 @@ impl Bench {
     ) -> Result<(), Error> {
         self.readings.begin(at);
         poll(&mut self.readings)?;
+        let Context { health, group, .. } = &self.context;
+        health.refused(self.meter.name, group, &self.readings);
         self.context.group.publish(self.generation, &self.readings);
         Ok(())
     }

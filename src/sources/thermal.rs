@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::sysfs::{entries, read_name, unique, COLDEST};
+use super::sysfs::{entries, read_name, unique};
 use super::{
     parse_number, read_text, Attribute, Board, Context, Error, Health, Meter, Pace, Source,
 };
@@ -153,10 +153,7 @@ impl Zone {
             };
             health.complain(self.temperature.path(), is_doubtful.then(said));
         }
-        let celsius = value as f64 / per_degree;
-        if celsius >= COLDEST {
-            out.set(self.series, celsius);
-        }
+        out.set(self.series, value as f64 / per_degree);
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::input::{inputs, is_value, Input, Kind};
 use super::layout::{rails, sensors};
+use crate::metrics::plausible::THERMOCOUPLE;
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
 use crate::sources::runtime_power::{Access, RuntimePower};
-use crate::sources::sysfs::{files_of, read_name, COLDEST};
+use crate::sources::sysfs::{files_of, read_name};
 use crate::sources::tape::files;
 use crate::sources::{Attribute, Context, Health};
 
@@ -117,14 +118,11 @@ struct Gauge {
 }
 
 impl Gauge {
-    /// Reads and shows it; the number in the attribute's own unit.
+    /// Reads and shows it; the number in the attribute's own unit, if it is plausible.
     #[inline]
-    fn poll(&mut self, out: &mut Readings, least: f64, fresh: bool) -> Option<f64> {
+    fn poll(&mut self, out: &mut Readings, fresh: bool) -> Option<f64> {
         let value = self.sensor.read(fresh)? as f64;
-        if value < least {
-            return None;
-        }
-        out.set(self.series, value / 1e3);
+        out.take(self.series, value / 1e3)?;
         Some(value)
     }
 }
@@ -164,7 +162,7 @@ impl RailSource {
 
     /// Reads its values, or shows once more what they were; its power in watts.
     fn poll(&mut self, out: &mut Readings, fresh: bool) -> Option<f64> {
-        let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out, f64::NEG_INFINITY, fresh);
+        let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out, fresh);
         let millivolts = gauge(&mut self.voltage);
         let milliamperes = gauge(&mut self.current);
         self.joules = 0.0;
@@ -183,16 +181,13 @@ impl RailSource {
             } else {
                 rail.awaited(out);
             }
-            let watts = watts.or(self.mean)?;
-            rail.counted_at_watts(out, watts);
-            return Some(watts);
+            return rail.counted_at_watts(out, watts.or(self.mean)?);
         }
         let watts = match self.power {
             Some(_) => watts?,
             None => millivolts? * milliamperes? / 1e6,
         };
-        rail.watts(out, watts);
-        Some(watts)
+        rail.watts(out, watts)
     }
 }
 
@@ -274,11 +269,15 @@ impl Chip {
                 label,
             }
         });
+        let celsius = match identity.model.as_str() {
+            "iio_hwmon" => common::temperature_celsius().within(&THERMOCOUPLE),
+            _ => common::temperature_celsius(),
+        };
         let thermometers = sensors(&inputs).into_iter().map(|(place, name)| {
             let name = format!("{id}:{name}");
             Gauge {
                 sensor: sensor(place),
-                series: common::of_sensor(group, &common::temperature_celsius(), &name),
+                series: common::of_sensor(group, &celsius, &name),
             }
         });
         let (rails, thermometers) = (rails.collect(), thermometers.collect());
@@ -323,7 +322,7 @@ impl Chip {
             }
         }
         for thermometer in &mut self.thermometers {
-            thermometer.poll(out, COLDEST * 1e3, fresh);
+            thermometer.poll(out, fresh);
         }
     }
 }

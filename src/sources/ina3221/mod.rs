@@ -184,13 +184,11 @@ impl RailSource {
     fn poll(&mut self, out: &mut Readings) {
         let millivolts = self.voltage.poll(out);
         let milliamperes = self.current.poll(out);
-        self.microwatts = match &mut self.power {
+        let microwatts = match &mut self.power {
             Some((power, unit)) => power.read().map(|n| n as f64 * *unit),
             None => millivolts.zip(milliamperes).map(|(v, i)| v * i),
         };
-        if let Some(microwatts) = self.microwatts {
-            self.series.set(out, microwatts / 1e6);
-        }
+        self.microwatts = microwatts.filter(|w| self.series.set(out, w / 1e6).is_some());
     }
 }
 

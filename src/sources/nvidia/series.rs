@@ -89,17 +89,16 @@ impl GpuSeries {
             let rail = self
                 .rail
                 .get_or_insert_with(|| Rail::new(group, &self.rail_name));
-            let mut watts = gpu.watts;
+            let mut mean = None;
             if let Some(millijoules) = gpu.millijoules {
                 self.counts = true;
-                let mean = rail.counted(out, millijoules, 1e-3);
-                watts = watts.or(mean);
+                mean = rail.counted(out, millijoules, 1e-3);
             }
-            match gpu.watts {
-                Some(watts) if self.counts => rail.counted_at_watts(out, watts),
+            let watts = match gpu.watts {
+                Some(watts) if self.counts => rail.counted_at_watts(out, watts).or(mean),
                 Some(watts) => rail.watts(out, watts),
-                None => {}
-            }
+                None => mean,
+            };
             // Of several, none is "the GPU".
             if let Some(watts) = watts.filter(|_| is_alone) {
                 let register = || group.series(&common::power_gpu(), &[]);

@@ -242,8 +242,7 @@ impl Rpi {
         self.rails.iter_mut().for_each(|rail| rail.read = false);
         for measured in &adc.rails {
             if let Some(rail) = self.rail(measured) {
-                rail.set(out, measured);
-                sum += measured.watts().unwrap_or_default();
+                sum += rail.set(out, measured).unwrap_or_default();
             }
         }
         let with_power = || self.rails.iter().filter(|rail| rail.power.is_some());
@@ -302,19 +301,17 @@ impl Rpi {
 }
 
 impl RailSeries {
-    fn set(&mut self, out: &mut Readings, measured: &text::Rail<'_>) {
-        for (series, value) in [
-            (self.volts, measured.volts),
-            (self.amperes, measured.amperes),
-        ] {
-            if let Some((id, value)) = series.zip(value) {
-                out.set(id, value);
-            }
-        }
-        if let Some((power, watts)) = self.power.as_mut().zip(measured.watts()) {
-            power.watts(out, watts);
-            self.read = true;
-        }
+    /// Sets what is plausible; the power, if it is.
+    fn set(&mut self, out: &mut Readings, measured: &text::Rail<'_>) -> Option<f64> {
+        let mut take = |series: Option<SeriesId>, value| {
+            let (id, value) = series.zip(value)?;
+            out.take(id, value)
+        };
+        let volts = take(self.volts, measured.volts);
+        let watts = take(self.amperes, measured.amperes)? * volts?;
+        let watts = self.power.as_mut()?.watts(out, watts)?;
+        self.read = true;
+        Some(watts)
     }
 }
 

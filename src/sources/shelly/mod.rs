@@ -5,7 +5,8 @@
 //!   the names all meters share, with `rail="<device>/<channel>"`. A device is called by its `name`, or by its `host`.
 //! * **Energy**: `energy_joules_total` follows the device's own counter, so that it knows of what flowed while the network
 //!   did not. Where the counter falls, the device restarted or was reset, and it goes on from there. A channel without a
-//!   counter is integrated. Of a three-phase meter the sum is the rail `em:0`, beside its phases `em:0/a`, `b`, `c`.
+//!   counter is integrated. What flows back is another counter's (`energy_returned_joules_total`), and in no case part of the
+//!   first; the counters tell no power. Of a three-phase meter the sum is the rail `em:0`, beside its phases `em:0/a`, `b`, `c`.
 //! * **The board's total** (`power_total_watts`, and seed 001's `power_voltage_volts` and `power_current_amps`) is the switch
 //!   `switch_id` of the first device, if `device_type` is `shelly` or `shelly.power_total` is set.
 
@@ -100,6 +101,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         last: None,
         series: DeviceSeries::new(&context.group, name, switch_id),
         has_switch: true,
+        measures: true,
         tape: context.health.tape().clone(),
         health: Arc::clone(&context.health),
     }))
@@ -115,6 +117,8 @@ struct Shelly {
     series: DeviceSeries,
     /// Whether the configured switch was there when last looked.
     has_switch: bool,
+    /// Whether it had a meter when last looked.
+    measures: bool,
     tape: Tape,
     health: Arc<Health>,
 }
@@ -144,6 +148,16 @@ impl Source for Shelly {
             );
         }
         self.has_switch = has_switch;
+        // The device itself says whether it has a meter: before it was set up it may say less.
+        let measures = channels.iter().any(Channel::measures);
+        if !measures && self.measures && has_switch {
+            log::warn!(
+                "shelly {}: nothing on it measures power (a {})",
+                self.plug.name(),
+                self.last.as_ref().map_or("device", |last| &last.model)
+            );
+        }
+        self.measures = measures;
         Ok(())
     }
 
@@ -199,6 +213,9 @@ fn read(
         Generation::First => gen1::parse(&body),
         Generation::Rpc => gen2::parse(&body),
     };
-    let channels = parsed.map_err(|why| client.error(path, &why))?;
+    let mut channels = parsed.map_err(|why| client.error(path, &why))?;
+    if identity.generation == Generation::First {
+        gen1::believe(&identity.model, &mut channels);
+    }
     Ok(((client, identity), channels))
 }

@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use super::line::{Core, Engine, Line, Load, Power};
 use crate::metrics::common::power_gpu;
-use crate::metrics::{metric_name, Desc, Grade, Group, Readings, SeriesId, Total};
+use crate::metrics::plausible::{range, OFF_CELSIUS};
+use crate::metrics::{metric_name, Desc, Grade, Group, Kind, Readings, SeriesId, Total};
 use crate::sources::jetson::{self, power_of_rail, PowerRail, NOT_CONNECTED};
-
-/// Below this a sensor is powered off (tegrastats says -256).
-const COLDEST_CELSIUS: f64 = -100.0;
 
 /// The series, registered as lines first tell of them: what a board does not have is never listed.
 pub(super) struct SeriesOfLine {
@@ -58,7 +56,8 @@ impl SeriesOfLine {
             self.engine(out, i, engine);
         }
         for (i, (name, celsius)) in line.temperatures.iter().enumerate() {
-            if *celsius >= COLDEST_CELSIUS {
+            // One that is powered off may never be on: it is not listed.
+            if *celsius != OFF_CELSIUS {
                 let group = &self.group;
                 let id = self.temperatures.get(i, name, || {
                     let metric = format!("jetson_temp_{}_celsius", metric_name(name));
@@ -75,9 +74,11 @@ impl SeriesOfLine {
                 self.rail(out, i, power);
             }
         }
+        let power = range(&self.group.source, "power_watts", Kind::Gauge);
         let milliwatts = |name: &str| {
             let rail = line.rails.iter().find(|rail| rail.name == name);
             rail.map(|rail| rail.milliwatts)
+                .filter(|milliwatts| power.holds(milliwatts / 1000.0))
         };
         if let Some(total) = jetson::total(milliwatts) {
             let group = &self.group;
@@ -240,7 +241,7 @@ impl SeriesOfLine {
         });
         let Some(series) = series else { return };
         if let Some(rail) = &mut series.power {
-            rail.set(out, power.milliwatts / 1000.0);
+            let _ = rail.set(out, power.milliwatts / 1000.0);
         }
         if let Some(average) = power.average {
             let help = "Average electric power since tegrastats started";

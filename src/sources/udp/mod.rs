@@ -21,7 +21,7 @@ use self::total::Total;
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, UdpMode};
 use crate::metrics::common::{current_amperes, of_rail};
-use crate::metrics::{Desc, Grade, Rail, Readings, SeriesId, Total as BoardTotal};
+use crate::metrics::{Desc, Grade, Rail, Readings, SeriesId, Total as BoardTotal, Why};
 
 /// The meter.
 pub const METER: Meter = Meter {
@@ -100,7 +100,10 @@ impl Source for Udp {
         };
         if let Some((at, message)) = message {
             out.at = at;
-            self.total.take(&message);
+            if let Some(jump) = self.total.take(&message, at) {
+                let charge = jump.milliampere_seconds / 1000.0;
+                out.refuse(self.series.charge, charge, Why::Jump(jump.seconds));
+            }
             self.series.set(out, &message, &self.total);
         }
         Ok(())
@@ -169,9 +172,10 @@ impl Series {
         if let Some(Power { volts, rail, total }) = &mut self.power {
             let watts = amperes * *volts;
             // The device counts the charge between two messages too: that is better than integrating what they say.
-            rail.counted(out, (charge * 1000.0) as u64, *volts * 1e-6);
-            rail.counted_at_watts(out, watts);
-            total.counted(out, Some(watts), rail.last_counted().unwrap_or(0.0));
+            let steps = (self.exported * 1e6) as u64;
+            rail.counted_in_steps(out, steps, *volts * 1e-6);
+            let watts = rail.counted_at_watts(out, watts);
+            total.counted(out, watts, rail.last_counted().unwrap_or(0.0));
         }
     }
 }
