@@ -22,7 +22,7 @@ const LARGE: usize = 128 * 1024;
 /// The alignment that every page has.
 const PAGE_ALIGNMENT: usize = 4096;
 /// What may stay after it is freed, so that ordinary scrapes find their pages.
-const KEPT: usize = 256 * 1024;
+const KEPT: usize = 128 * 1024;
 /// Free pieces of at least this size are looked for, and of at most that.
 const PIECES: (usize, usize) = (8 * 1024, 128 << 20);
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
-pub(super) use server::configure;
+pub(super) use server::{configure, Accepting};
 pub(super) use stream::{Failure, TlsStream};
 
 use crate::sys::clock::wall_seconds;

@@ -20,7 +20,7 @@ use super::jetson::is_jetson;
 use super::pipe::Printer;
 use super::program::Program;
 use super::tape::{files, Tape};
-use super::{Board, Context, Error, Meter, Pace, Source};
+use super::{Board, Context, Error, Meter, Pace, Roots, Source};
 use crate::config::Config;
 use crate::metrics::Readings;
 use crate::sys::clock::BootTime;
@@ -50,8 +50,8 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 /// Without NVIDIA's persistence daemon each GPU is started first, which takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn program(tape: &Tape, config: &Config) -> Result<PathBuf, Error> {
-    PROGRAM.find(tape, config.nvidia.nvidia_smi.as_deref())
+fn program(tape: &Tape, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
+    PROGRAM.find(tape, roots, config.nvidia.nvidia_smi.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -71,12 +71,12 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
             "there is no {driver}: NVIDIA's driver is not loaded"
         )));
     }
-    program(&board.tape, config).map(|path| path.display().to_string())
+    program(&board.tape, &board.roots, config).map(|path| path.display().to_string())
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     Ok(Box::new(Nvidia {
-        program: program(context.health.tape(), &context.config)?,
+        program: program(context.health.tape(), &context.board.roots, &context.config)?,
         fields: FIELDS.to_vec(),
         pipe: None,
         held: None,
