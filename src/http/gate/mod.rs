@@ -154,7 +154,7 @@ impl Gate {
     /// What to type into a browser on this machine to reach a listener behind this gate.
     pub fn url(&self, address: SocketAddr) -> String {
         let scheme = if self.is_tls() { "https" } else { "http" };
-        if address.ip().is_unspecified() {
+        if address.ip().to_canonical().is_unspecified() {
             format!("{scheme}://localhost:{}/", address.port())
         } else {
             format!("{scheme}://{address}/")
