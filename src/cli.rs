@@ -174,33 +174,26 @@ fn perform(arguments: Arguments) -> Result<(), String> {
         }
         Role::Demo => {
             let signals = block_signals()?;
-            // One that is merely found is meant for the real board.
-            let config = named.map_or_else(|| Ok(Config::default()), load)?;
+            // One that is merely found is meant for the real board, and so is a server that the environment names.
+            let configuration = match named {
+                Some(file) => Configuration::File(Some(file.to_path_buf())),
+                None => Configuration::Fixed(Box::default()),
+            };
             let board = demo::Board::build()?;
             exporter::run(
                 Options {
-                    configuration: Configuration::Fixed(Box::new(board.config(config))),
+                    configuration,
                     listen_address: arguments.listen_address,
                     management_address: arguments.management_address,
                     access: arguments.access,
                     roots: board.roots(),
                     tapes: Tapes::Off,
-                    asks_server: false,
+                    asks_server: named.is_some(),
                 },
                 signals,
             )
         }
     }
-}
-
-/// Loads a configuration, and has the log say what there is to say about it.
-fn load(path: &Path) -> Result<Config, String> {
-    let loaded = config::load(path).map_err(|e| e.to_string())?;
-    for warning in &loaded.warnings {
-        log::warn!("{}", warning.with(&loaded.origin));
-    }
-    log::info!("configuration: {}", loaded.origin);
-    Ok(loaded.config)
 }
 
 fn block_signals() -> Result<Signals, String> {

@@ -404,6 +404,7 @@ mod tests {
                 sysfs: "/nowhere".into(),
                 procfs: "/nowhere".into(),
                 dev: "/nowhere".into(),
+                programs: None,
             }),
             config: Config::default(),
             device_type: String::new(),

@@ -167,6 +167,16 @@ fn what_is_no_configuration_is_refused_with_its_place() {
             "no IP address",
         ),
         (
+            "{\"device_type\":\"generic\",\"ip_address\":\"::ffff:0.0.0.0\"}",
+            "invalid_ip_address",
+            "no IP address",
+        ),
+        (
+            "{\"device_type\":\"generic\",\"ip_address\":\"::ffff:e000:1\"}",
+            "invalid_ip_address",
+            "no IP address",
+        ),
+        (
             "{\"device_type\":\"generic\",\"device_id\":\"edge-02\"}",
             "Invalid configuration",
             "device_id",

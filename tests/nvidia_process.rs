@@ -407,6 +407,7 @@ fn it_is_quiet_without_a_driver_and_on_a_jetson() {
         sysfs: temp.path().join("sys"),
         procfs: temp.path().join("proc"),
         dev: temp.path().join("dev"),
+        programs: None,
     };
     let probe = |config: &Config| (meter().probe)(&Board::look(roots.clone()), config);
     let mut config = (*bench.context.config).clone();

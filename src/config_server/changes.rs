@@ -3,8 +3,6 @@
 //! Each is a comparison and a swap: what was read is judged, and replaced only if it is still there. So nobody's change
 //! is lost by two at once, on one server or on several.
 
-use std::net::IpAddr;
-
 use serde_json::{json, Value};
 
 use super::answers::{error, failure, precondition_failed, refused_access, unknown_device};
@@ -14,7 +12,7 @@ use super::etag::{Conditions, Tags, Verdict};
 use super::store::{Failure, Stored};
 use super::{access, Central};
 use crate::config::{Document, Rejection};
-use crate::http::{Method, Request, Response};
+use crate::http::{host_address, Method, Request, Response};
 
 /// How often a change is tried anew when others change the same device at the same moment.
 const TRIES: usize = 64;
@@ -243,20 +241,12 @@ fn read_body(request: &Request, id: &DeviceId) -> Result<Body, Response> {
         return Err(error(400, "Invalid configuration", Some(id), message));
     }
     let had_id = document.remove("device_id");
-    if document.has(ADDRESS) && !document.text(ADDRESS).is_some_and(is_address) {
+    if document.has(ADDRESS) && document.text(ADDRESS).and_then(host_address).is_none() {
         let message = format!("`{ADDRESS}` is no IP address of a device");
         return Err(error(400, "invalid_ip_address", Some(id), &message));
     }
     let yaml = (is_yaml && !had_id).then(|| String::from_utf8_lossy(&request.body).into_owned());
     Ok(Body { document, yaml })
-}
-
-/// Whether a device can be there.
-fn is_address(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok_and(|address| match address {
-        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),
-        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast()),
-    })
 }
 
 /// What a whole configuration has kept. An address that the device was registered with stays unless another is given.

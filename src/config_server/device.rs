@@ -9,6 +9,7 @@ use super::device_id::DeviceId;
 use super::fleet::{Fleet, State};
 use super::store::{Failure, Store, Stored};
 use crate::config::{Config, Document, Rejection};
+use crate::http::host_address;
 
 /// The key by which a device is registered with an address. It is the server's, and no part of the configuration.
 pub(super) const ADDRESS: &str = "ip_address";
@@ -31,9 +32,9 @@ pub(super) struct Kept {
 /// Takes it apart. An error is for people: somebody edited the file.
 pub(super) fn take_apart(stored: &Stored) -> Result<Kept, String> {
     let mut document = Document::from_yaml(&stored.text).map_err(|e| e.to_string())?;
-    let address = match document.text(ADDRESS).map(str::parse) {
-        Some(Ok(address)) => Some(address),
-        Some(Err(_)) => return Err(format!("`{ADDRESS}` is no IP address")),
+    let address = match document.text(ADDRESS).map(host_address) {
+        Some(Some(address)) => Some(address),
+        Some(None) => return Err(format!("`{ADDRESS}` is no IP address of a device")),
         None => None,
     };
     document.remove(ADDRESS);
@@ -133,8 +134,8 @@ impl Device {
     /// The one address that others reach it at, if its configuration names one. Behind a loopback address is a proxy of the
     /// board's own.
     fn listens_at(&self) -> Option<IpAddr> {
-        let address: IpAddr = self.config()?.listen_address.as_ref()?.parse().ok()?;
-        (!address.is_unspecified() && !address.is_loopback()).then_some(address)
+        let address = host_address(self.config()?.listen_address.as_ref()?)?;
+        (!address.is_loopback()).then_some(address)
     }
 
     /// Its host and a port of it, as in a URL.

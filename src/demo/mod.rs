@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 pub use tegrastats::run as tegrastats;
 
-use crate::config::{Config, Jetson};
 use crate::sources::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
@@ -96,17 +95,7 @@ impl Board {
             sysfs: self.dir.join("sys"),
             procfs: self.dir.join("proc"),
             dev: self.dir.join("dev"),
-        }
-    }
-
-    /// The configuration to read it with: this one, but for where tegrastats is.
-    pub fn config(&self, config: Config) -> Config {
-        Config {
-            jetson: Jetson {
-                tegrastats: Some(self.dir.join("bin/tegrastats")),
-                ..config.jetson
-            },
-            ..config
+            programs: Some(self.dir.join("bin")),
         }
     }
 

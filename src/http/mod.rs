@@ -38,7 +38,7 @@ mod upgraded;
 pub mod websocket;
 
 pub use access::{foreign_page, is_local, Standing, BEARER};
-pub use address::{bind, port_of, BindError};
+pub use address::{bind, host_address, port_of, BindError};
 pub use date::parse_date;
 pub use gate::{AccessFiles, BcryptHash, Gate};
 pub use head::{parse_head, Head, HeadError};

@@ -16,6 +16,8 @@ pub struct Roots {
     pub procfs: PathBuf,
     /// `/dev`
     pub dev: PathBuf,
+    /// The folder of the programs that are run, whatever the configuration says; `None`: where it, or `PATH`, says.
+    pub programs: Option<PathBuf>,
 }
 
 impl Default for Roots {
@@ -24,6 +26,7 @@ impl Default for Roots {
             sysfs: "/sys".into(),
             procfs: "/proc".into(),
             dev: "/dev".into(),
+            programs: None,
         }
     }
 }

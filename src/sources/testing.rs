@@ -41,6 +41,7 @@ impl Tree {
             sysfs: self.path("sys"),
             procfs: self.path("proc"),
             dev: self.path("dev"),
+            programs: None,
         }
     }
 

@@ -6,6 +6,7 @@ pub mod child;
 pub mod clock;
 pub mod datagram;
 pub mod file;
+pub mod heap;
 pub mod listen_fds;
 pub mod lock;
 pub mod mark;

@@ -5,6 +5,7 @@ mod connected;
 mod error;
 mod login;
 mod look_up;
+mod redirect;
 mod settings;
 #[cfg(feature = "tls")]
 mod tls;
@@ -12,7 +13,7 @@ mod tls;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::uri::{Scheme, Uri};
 use ureq::http::{HeaderMap, Response};
@@ -74,11 +75,8 @@ impl Client {
         let proxy = proxy(&settings)?;
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .max_redirects(if settings.follow_redirects {
-                MAX_REDIRECTS
-            } else {
-                0
-            })
+            // It would take `headers` along to wherever it is sent.
+            .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(proxy)
             .max_idle_connections(1)
@@ -113,14 +111,45 @@ impl Client {
         Ok(())
     }
 
-    /// Gets what is at `url`.
+    /// Gets what is at `url`, or where that redirects to, if redirects are followed. Another server than the one that was
+    /// asked, or the same by another scheme or port, is shown neither the login nor any of the settings' headers, and what
+    /// it redirects to is not shown them either.
     pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
-        let mut request = self.agent.get(checked(url)?);
-        for (name, value) in self.headers(url, headers)? {
-            request = request.header(name, value.reveal());
+        let deadline = Instant::now() + self.limits.timeout;
+        let mut sent = self.headers(url, headers)?;
+        let mut at = checked(url)?;
+        let mut name = url.to_owned();
+        let mut left = if self.settings.follow_redirects {
+            MAX_REDIRECTS
+        } else {
+            0
+        };
+        loop {
+            let mut request = self.agent.get(&at);
+            for (name, value) in &sent {
+                request = request.header(name, value.reveal());
+            }
+            let time = deadline.saturating_duration_since(Instant::now());
+            let answer = request.config().timeout_global(Some(time)).build().call();
+            let location = answer
+                .as_ref()
+                .ok()
+                .filter(|answer| left > 0 && redirect::is_one(answer.status().as_u16()))
+                .and_then(|answer| answer.headers().get("Location")?.to_str().ok());
+            let Some(location) = location else {
+                return self.answer(&name, answer);
+            };
+            let to = redirect::target(&at, location).map_err(|why| {
+                let (from, to) = (shown(&name), shown(location));
+                Error::new(format!("{from}: it redirects to {to}: {why}"))
+            })?;
+            if !redirect::same_origin(&at, &to) {
+                sent = the_given(headers).collect();
+            }
+            name = to.to_string();
+            at = checked(&name)?;
+            left -= 1;
         }
-        let answer = request.call();
-        self.answer(url, answer)
     }
 
     /// Asks for the head of what is at `url` with these headers alone, without logging in and without following a redirect.
@@ -130,7 +159,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = request.config().max_redirects(0).build().call();
+        let answer = request.call();
         let connected = || self.connected.load(Ordering::Relaxed);
         self.answer(url, answer)
             .map_err(|error| error.connected(connected()))
@@ -171,7 +200,7 @@ impl Client {
         for (name, value) in self.headers(url, headers)? {
             request = request.header(name, value.reveal());
         }
-        Ok(request.config().max_redirects(0).build().send(body))
+        Ok(request.send(body))
     }
 
     /// Breaks off what is being asked for, from another thread. Nothing can be asked for any more.
@@ -186,9 +215,9 @@ impl Client {
         let login = login.map(|value| ("Authorization".to_string(), value));
         let own = self.settings.headers.iter().cloned();
         let mut all: Vec<(String, Secret)> = own.chain(login).collect();
-        for (name, value) in given {
-            all.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
-            all.push((name.to_string(), Secret::new(*value)));
+        for (name, value) in the_given(given) {
+            all.retain(|(other, _)| !other.eq_ignore_ascii_case(&name));
+            all.push((name, value));
         }
         Ok(all)
     }
@@ -224,6 +253,13 @@ impl Client {
         };
         (answer, read.err().map(ureq::Error::from))
     }
+}
+
+/// The headers that a request has by itself.
+fn the_given<'h>(given: &'h [(&str, &str)]) -> impl Iterator<Item = (String, Secret)> + 'h {
+    given
+        .iter()
+        .map(|(name, value)| (name.to_string(), Secret::new(*value)))
 }
 
 /// Whether this is the URL of a proxy that can be gone through. The error says what it is not, and nothing of what it is.

@@ -26,7 +26,7 @@ use super::jetson::is_jetson;
 use super::pipe::Printer;
 use super::program::Program;
 use super::tape::{files, Tape};
-use super::{Board, Context, Error, Health, Meter, Pace, Source};
+use super::{Board, Context, Error, Health, Meter, Pace, Roots, Source};
 use crate::config::Config;
 use crate::metrics::Readings;
 use crate::sys::clock::BootTime;
@@ -56,8 +56,8 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 /// Without NVIDIA's persistence daemon each GPU is started first, which takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn program(tape: &Tape, config: &Config) -> Result<PathBuf, Error> {
-    PROGRAM.find(tape, config.nvidia.nvidia_smi.as_deref())
+fn program(tape: &Tape, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
+    PROGRAM.find(tape, roots, config.nvidia.nvidia_smi.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -77,7 +77,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
             "there is no {driver}: NVIDIA's driver is not loaded"
         )));
     }
-    program(&board.tape, config).map(|path| path.display().to_string())
+    program(&board.tape, &board.roots, config).map(|path| path.display().to_string())
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
@@ -87,7 +87,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     }
     Ok(Box::new(Nvidia {
         sleep,
-        program: program(context.health.tape(), &context.config)?,
+        program: program(context.health.tape(), &context.board.roots, &context.config)?,
         fields: FIELDS.to_vec(),
         pipe: None,
         held: None,

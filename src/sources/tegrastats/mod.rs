@@ -18,7 +18,7 @@ use self::series::SeriesOfLine;
 use super::pipe::Printer;
 use super::program::Program;
 use super::tape::Tape;
-use super::{ina3221, Board, Claims, Context, Error, Health, Meter, Pace, Source};
+use super::{ina3221, Board, Claims, Context, Error, Health, Meter, Pace, Roots, Source};
 use crate::config::{Config, Switch};
 use crate::metrics::Readings;
 use crate::sys::stop::Stop;
@@ -60,12 +60,12 @@ fn switch(config: &Config) -> Switch {
     }
 }
 
-fn program(tape: &Tape, config: &Config) -> Result<PathBuf, Error> {
-    PROGRAM.find(tape, config.jetson.tegrastats.as_deref())
+fn program(tape: &Tape, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
+    PROGRAM.find(tape, roots, config.jetson.tegrastats.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
-    program(&board.tape, config).map(|path| path.display().to_string())
+    program(&board.tape, &board.roots, config).map(|path| path.display().to_string())
 }
 
 /// It reads the same chips, by way of their driver.
@@ -78,7 +78,7 @@ fn claims(board: &Board, config: &Config) -> Claims {
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let tape = context.health.tape();
-    let program = program(tape, &context.config)?;
+    let program = program(tape, &context.board.roots, &context.config)?;
     let interval = context.interval.max(LEAST_INTERVAL);
     if interval > context.interval {
         log::info!(

@@ -174,7 +174,9 @@ fn the_configuration_names_the_program_and_switches_it() {
 
     config.jetson.tegrastats = Some("/bin/sh".into());
     assert_eq!(
-        program(&Tape::default(), &config).unwrap().to_str(),
+        program(&Tape::default(), &Roots::default(), &config)
+            .unwrap()
+            .to_str(),
         Some("/bin/sh")
     );
 }
