@@ -124,7 +124,9 @@ struct Segment {
 
 impl Segment {
     fn starts_after(&self, id: &str) -> bool {
-        self.boards.first().is_some_and(|first| first.id.as_str() > id)
+        self.boards
+            .first()
+            .is_some_and(|first| first.id.as_str() > id)
     }
 
     fn changed(&mut self) {
@@ -166,13 +168,19 @@ impl Boards {
 
     /// The segment in which it is, or would be.
     fn segment(&self, id: &str) -> usize {
-        let after = self.segments.partition_point(|segment| !segment.starts_after(id));
+        let after = self
+            .segments
+            .partition_point(|segment| !segment.starts_after(id));
         after.saturating_sub(1)
     }
 
     fn place(&self, id: &DeviceId) -> Option<(usize, usize)> {
         let at = self.segment(id.as_str());
-        let found = self.segments.get(at)?.boards.binary_search_by(|board| board.id.cmp(id));
+        let found = self
+            .segments
+            .get(at)?
+            .boards
+            .binary_search_by(|board| board.id.cmp(id));
         Some((at, found.ok()?))
     }
 
@@ -208,7 +216,10 @@ impl Boards {
         };
         segment.changed();
         let is_last = segment.boards.last().is_some_and(|last| last.id < board.id);
-        match segment.boards.binary_search_by(|other| other.id.cmp(&board.id)) {
+        match segment
+            .boards
+            .binary_search_by(|other| other.id.cmp(&board.id))
+        {
             Ok(place) => {
                 if let Some(there) = segment.boards.get_mut(place) {
                     *there = board;
@@ -267,14 +278,18 @@ impl Boards {
 
     /// The ids of all of them.
     pub(super) fn ids(&self) -> impl Iterator<Item = &DeviceId> {
-        self.segments.iter().flat_map(|segment| segment.boards.iter().map(|board| &board.id))
+        self.segments
+            .iter()
+            .flat_map(|segment| segment.boards.iter().map(|board| &board.id))
     }
 
     /// The boards after this id, of one segment. None: there are no more.
     pub(super) fn after(&self, id: &str) -> &[Board] {
         let from = self.segment(id);
         for segment in self.segments.get(from..).unwrap_or_default() {
-            let place = segment.boards.partition_point(|board| board.id.as_str() <= id);
+            let place = segment
+                .boards
+                .partition_point(|board| board.id.as_str() <= id);
             match segment.boards.get(place..) {
                 None | Some([]) => {}
                 Some(boards) => return boards,
@@ -290,11 +305,20 @@ impl Boards {
         after: &str,
         renderer: &mut Renderer<'_>,
     ) -> Option<(Option<Piece>, Counts, DeviceId)> {
-        let place = |segment: &Segment| segment.boards.last().is_some_and(|last| last.id.as_str() <= after);
+        let place = |segment: &Segment| {
+            segment
+                .boards
+                .last()
+                .is_some_and(|last| last.id.as_str() <= after)
+        };
         let at = self.segments.partition_point(place);
         let segment = self.segments.get_mut(at)?;
         let last = segment.boards.last()?.id.clone();
-        if !segment.rendered(kind).as_ref().is_some_and(Rendered::is_right) {
+        if !segment
+            .rendered(kind)
+            .as_ref()
+            .is_some_and(Rendered::is_right)
+        {
             let rendered = render(&segment.boards, renderer);
             *segment.rendered(kind) = Some(rendered);
             self.rendered += 1;
@@ -385,7 +409,10 @@ mod tests {
             all.extend(piece.map(|piece| String::from_utf8(piece.plain.to_vec()).unwrap()));
             after = last.to_string();
         }
-        (all.join(",\n").replace(",\n", " "), boards.rendered - before)
+        (
+            all.join(",\n").replace(",\n", " "),
+            boards.rendered - before,
+        )
     }
 
     #[test]
@@ -398,12 +425,19 @@ mod tests {
                 boards.put(board(&names[n * step % 1000]));
             }
             assert_eq!((boards.len(), text(&mut boards).0), (1000, names.join(" ")));
-            assert!(boards.ids().map(DeviceId::as_str).eq(names.iter().map(String::as_str)));
+            assert!(boards
+                .ids()
+                .map(DeviceId::as_str)
+                .eq(names.iter().map(String::as_str)));
             for name in names.iter().filter(|name| !name.ends_with('5')) {
                 assert!(boards.remove(&board(name).id));
                 assert!(!boards.remove(&board(name).id));
             }
-            let left: Vec<_> = names.iter().filter(|name| name.ends_with('5')).cloned().collect();
+            let left: Vec<_> = names
+                .iter()
+                .filter(|name| name.ends_with('5'))
+                .cloned()
+                .collect();
             assert_eq!((boards.len(), text(&mut boards).0), (100, left.join(" ")));
             assert_eq!(boards.after("edge-0005")[0].id.as_str(), "edge-0015");
             assert!(boards.after("edge-0995").is_empty());
@@ -440,7 +474,10 @@ mod tests {
         let mut boards = Boards::default();
         for n in 0..300 {
             let json = Some(vec![b' '; 100_000].into());
-            boards.put(Board { json, ..board(&format!("edge-{n}")) });
+            boards.put(Board {
+                json,
+                ..board(&format!("edge-{n}"))
+            });
         }
         assert!(boards.json_bytes <= MOST_JSON && boards.json_bytes > MOST_JSON / 2);
         for n in 0..300 {
@@ -451,7 +488,10 @@ mod tests {
 
     #[test]
     fn a_file_is_trusted_once_it_has_been_the_same_for_a_while() {
-        let mut board = Board { since: Some(Instant::now()), ..board("a") };
+        let mut board = Board {
+            since: Some(Instant::now()),
+            ..board("a")
+        };
         assert_eq!(board.settled(), None);
         board.seen_again(1, false);
         assert_eq!(board.settled(), None);

@@ -87,7 +87,9 @@ impl Catalog {
 
     /// Whether the board has this text.
     fn has(&self, id: &DeviceId, etag: Etag) -> bool {
-        lock::lock(&self.boards).get(id).is_some_and(|board| board.etag == etag)
+        lock::lock(&self.boards)
+            .get(id)
+            .is_some_and(|board| board.etag == etag)
     }
 }
 
@@ -136,7 +138,11 @@ impl Central {
             self.looked(&id, look);
         })?;
         let boards = lock::lock(&self.catalog.boards);
-        let gone: Vec<_> = boards.ids().filter(|id| !there.contains(*id)).cloned().collect();
+        let gone: Vec<_> = boards
+            .ids()
+            .filter(|id| !there.contains(*id))
+            .cloned()
+            .collect();
         drop(boards);
         gone.iter().for_each(|id| self.gone(id));
         if is_first {
@@ -318,25 +324,30 @@ impl Central {
     }
 
     /// The devices after an id that are wanted, at most so many.
-    pub(super) fn page(
-        &self,
-        after: &str,
-        limit: usize,
-        wanted: &dyn Fn(&Device) -> bool,
-    ) -> Page {
+    pub(super) fn page(&self, after: &str, limit: usize, wanted: &dyn Fn(&Device) -> bool) -> Page {
         let mut devices: Vec<Device> = Vec::new();
         let mut after = after.to_owned();
         loop {
             let boards = lock::lock(&self.catalog.boards);
-            let some: Vec<_> = boards.after(&after).iter().map(|board| self.device_of(board)).collect();
+            let some: Vec<_> = boards
+                .after(&after)
+                .iter()
+                .map(|board| self.device_of(board))
+                .collect();
             drop(boards);
             let Some(last) = some.last() else {
-                return Page { devices, more: false };
+                return Page {
+                    devices,
+                    more: false,
+                };
             };
             last.id.as_str().clone_into(&mut after);
             for device in some.into_iter().filter(wanted) {
                 if devices.len() == limit {
-                    return Page { devices, more: true };
+                    return Page {
+                        devices,
+                        more: true,
+                    };
                 }
                 devices.push(device);
             }

@@ -55,11 +55,16 @@ impl Summary {
         // Behind a loopback address is a proxy of the board's own.
         let others = |address: &IpAddr| !address.is_unspecified() && !address.is_loopback();
         let listens_at = config.listen_address.as_ref();
-        let known = DEVICE_TYPES.iter().find(|known| **known == config.device_type);
+        let known = DEVICE_TYPES
+            .iter()
+            .find(|known| **known == config.device_type);
         Summary {
             address: kept.address,
             listens_at: listens_at.and_then(|at| at.parse().ok()).filter(others),
-            device_type: known.map_or_else(|| config.device_type.clone().into(), |known| (*known).into()),
+            device_type: known.map_or_else(
+                || config.device_type.clone().into(),
+                |known| (*known).into(),
+            ),
             hostname: config.hostname.as_deref().map(Into::into),
             port: config.port,
             reload_port: config.reload_port,
@@ -200,7 +205,9 @@ impl Device {
 
     /// The `hostname` label of its metrics.
     pub(super) fn hostname(&self) -> &str {
-        let own = self.summary().and_then(|summary| summary.hostname.as_deref());
+        let own = self
+            .summary()
+            .and_then(|summary| summary.hostname.as_deref());
         own.unwrap_or(self.id.as_str())
     }
 
@@ -232,7 +239,9 @@ impl Device {
 
     /// How it is, in the words of edge-metrics-server, and why.
     pub(super) fn status(&self) -> (&'static str, Option<Cow<'_, str>>) {
-        let State { seen, unreachable, .. } = &self.state;
+        let State {
+            seen, unreachable, ..
+        } = &self.state;
         let report = seen.as_ref().map(|seen| &seen.report);
         let refused = report.and_then(|report| report.refused.as_deref());
         let degraded = report.and_then(|report| report.degraded.as_deref());
@@ -353,7 +362,10 @@ mod tests {
         let mut hurt = seen(None).unwrap();
         hurt.report.degraded = Some("hwmon: no such device".into());
         let mut board = device("", Some(hurt.clone()));
-        assert_eq!(board.status(), ("degraded", Some("hwmon: no such device".into())));
+        assert_eq!(
+            board.status(),
+            ("degraded", Some("hwmon: no such device".into()))
+        );
         // What keeps it from its configuration goes before that.
         hurt.report.refused = Some("no".into());
         assert_eq!(device("", Some(hurt)).status().0, "unhealthy");

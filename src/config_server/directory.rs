@@ -231,9 +231,9 @@ impl Store for Directory {
     }
 
     fn changes(&self) -> Result<Changes, Failure> {
-        self.watch.changes().map_err(|e| {
-            Failure::Broken(format!("cannot read {}: {e}", self.path.display()))
-        })
+        self.watch
+            .changes()
+            .map_err(|e| Failure::Broken(format!("cannot read {}: {e}", self.path.display())))
     }
 
     fn look(&self, id: &DeviceId, known: Option<u64>) -> Result<Look, Failure> {

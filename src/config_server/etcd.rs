@@ -184,10 +184,14 @@ impl Cluster {
             (Some(_), Some(token)) => Some(token),
             (Some(login), None) => Some(Cluster::log_in(member, login)?),
         };
-        let login = token.as_ref().map(|token| ("Authorization", token.reveal()));
+        let login = token
+            .as_ref()
+            .map(|token| ("Authorization", token.reveal()));
         let headers: Vec<_> = [JSON].into_iter().chain(login).collect();
         let body = watches.join("\n");
-        let stream = member.client.post_for_stream(&url, &headers, body.as_bytes(), time);
+        let stream = member
+            .client
+            .post_for_stream(&url, &headers, body.as_bytes(), time);
         stream.map_err(|e| e.to_string())
     }
 
@@ -320,7 +324,9 @@ impl Cluster {
 impl Store for Etcd {
     fn get(&self, id: &DeviceId) -> Result<Option<Stored>, Failure> {
         let question = words::get(&self.cluster.key(id));
-        let range = self.cluster.ask("/v3/kv/range", &question, words::parse_range)?;
+        let range = self
+            .cluster
+            .ask("/v3/kv/range", &question, words::parse_range)?;
         Ok(range.pairs.into_iter().next().map(stored))
     }
 
@@ -358,13 +364,20 @@ impl Store for Etcd {
     ) -> Result<bool, Failure> {
         if expected.is_none() && text.is_some() {
             let question = words::count(&self.cluster.configs());
-            let range = self.cluster.ask("/v3/kv/range", &question, words::parse_range)?;
+            let range = self
+                .cluster
+                .ask("/v3/kv/range", &question, words::parse_range)?;
             if range.count >= MAX_DEVICES as u64 {
                 return Err(Failure::Full);
             }
         }
         let revision = expected.map_or(0, |stored| stored.revision);
-        let question = words::swap(&self.cluster.key(id), revision, text, &self.cluster.note_key(id));
+        let question = words::swap(
+            &self.cluster.key(id),
+            revision,
+            text,
+            &self.cluster.note_key(id),
+        );
         self.cluster.ask("/v3/kv/txn", &question, words::parse_swap)
     }
 
@@ -375,7 +388,9 @@ impl Store for Etcd {
 
     fn note_on(&self, id: &DeviceId) -> Result<Option<String>, Failure> {
         let question = words::get(&self.cluster.note_key(id));
-        let range = self.cluster.ask("/v3/kv/range", &question, words::parse_range)?;
+        let range = self
+            .cluster
+            .ask("/v3/kv/range", &question, words::parse_range)?;
         let pair = range.pairs.into_iter().next();
         Ok(pair.and_then(|pair| String::from_utf8(pair.value).ok()))
     }

@@ -204,7 +204,11 @@ fn pair(found: &Value) -> Result<Pair, String> {
 }
 
 fn revision(answer: &Map<String, Value>) -> Result<u64, String> {
-    number(answer.get("header").and_then(|header| header.get("revision")))
+    number(
+        answer
+            .get("header")
+            .and_then(|header| header.get("revision")),
+    )
 }
 
 /// Reads the answer to a swap: whether it was done.
@@ -283,7 +287,10 @@ mod tests {
         );
         assert_eq!(
             parse_range(br#"{"header":{"revision":"3"}}"#),
-            Ok(Range { revision: 3, ..Range::default() })
+            Ok(Range {
+                revision: 3,
+                ..Range::default()
+            })
         );
         assert_eq!(
             parse_swap(br#"{"header":{"revision":"3"},"succeeded":true,"responses":[]}"#),
@@ -309,11 +316,23 @@ mod tests {
         let events = parse_watched(events).unwrap();
         let of = |event: &Event| (event.pair.revision, event.deleted, event.pair.value.clone());
         let found: Vec<_> = events.events.iter().map(of).collect();
-        assert_eq!(found, [(4, false, b"x: 1\n".to_vec()), (5, true, Vec::new())]);
-        let lost = br#"{"result":{"header":{"revision":"9"},"canceled":true,"compact_revision":"7"}}"#;
+        assert_eq!(
+            found,
+            [(4, false, b"x: 1\n".to_vec()), (5, true, Vec::new())]
+        );
+        let lost =
+            br#"{"result":{"header":{"revision":"9"},"canceled":true,"compact_revision":"7"}}"#;
         assert!(parse_watched(lost).unwrap().canceled);
-        for bad in ["", "{}", "[]", r#"{"result":5}"#, r#"{"result":{"events":5}}"#, r#"{"result":{"events":[{}]}}"#,
-            r#"{"result":{"header":{"revision":"x"}}}"#, r#"{"error":{"message":"no"}}"#] {
+        for bad in [
+            "",
+            "{}",
+            "[]",
+            r#"{"result":5}"#,
+            r#"{"result":{"events":5}}"#,
+            r#"{"result":{"events":[{}]}}"#,
+            r#"{"result":{"header":{"revision":"x"}}}"#,
+            r#"{"error":{"message":"no"}}"#,
+        ] {
             assert!(parse_watched(bad.as_bytes()).is_err(), "{bad}");
         }
     }

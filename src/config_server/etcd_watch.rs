@@ -170,7 +170,12 @@ fn run(cluster: &Cluster, shared: &Shared, generation: u64) {
 }
 
 /// Takes what a watch tells, until it ends. An error: something may be missed.
-fn listen(cluster: &Cluster, shared: &Shared, generation: u64, stream: impl Read) -> Result<(), String> {
+fn listen(
+    cluster: &Cluster,
+    shared: &Shared,
+    generation: u64,
+    stream: impl Read,
+) -> Result<(), String> {
     let mut lines = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
@@ -184,7 +189,9 @@ fn listen(cluster: &Cluster, shared: &Shared, generation: u64, stream: impl Read
         if line.trim_ascii().is_empty() {
             continue;
         }
-        if line.last() != Some(&b'\n') && serde_json::from_slice::<serde_json::Value>(&line).is_err() {
+        if line.last() != Some(&b'\n')
+            && serde_json::from_slice::<serde_json::Value>(&line).is_err()
+        {
             // It was cut off: once more from here.
             return Ok(());
         }
@@ -196,7 +203,10 @@ fn listen(cluster: &Cluster, shared: &Shared, generation: u64, stream: impl Read
         if state.generation != generation {
             return Ok(());
         }
-        let changes = told.events.into_iter().filter_map(|event| cluster.change(event));
+        let changes = told
+            .events
+            .into_iter()
+            .filter_map(|event| cluster.change(event));
         state.changes.extend(changes);
         if state.changes.len() > MOST_CHANGES {
             // Nobody asks: they are found by looking, when somebody does.

@@ -101,8 +101,7 @@ impl Fleet {
             || !was.is_some_and(|was| was.says_as(&seen))
             || self.is_long(&before);
         let stale = known.noted.as_ref().is_none_or(|noted| {
-            !noted.says_as(&seen)
-                || seen.at.saturating_sub(noted.at).saturating_abs() >= NOTE_AGE
+            !noted.says_as(&seen) || seen.at.saturating_sub(noted.at).saturating_abs() >= NOTE_AGE
         });
         if !stale {
             return matters;

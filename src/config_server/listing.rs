@@ -91,7 +91,8 @@ fn page(central: &Central, request: &Request, query: &Query, counts: Counts) -> 
     match last {
         Some(last) => {
             let others = request.query.as_deref().unwrap_or_default().split('&');
-            let others = others.filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("after"));
+            let others =
+                others.filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("after"));
             let after = format!("after={}", last.id);
             let query: Vec<&str> = others.chain([after.as_str()]).collect();
             let link = format!("</devices?{}>; rel=\"next\"", query.join("&"));
@@ -102,7 +103,13 @@ fn page(central: &Central, request: &Request, query: &Query, counts: Counts) -> 
 }
 
 /// The answer of these pieces between two others.
-fn answer(central: &Central, pieces: Vec<Piece>, begin: &[u8], end: Vec<u8>, gzip: bool) -> Response {
+fn answer(
+    central: &Central,
+    pieces: Vec<Piece>,
+    begin: &[u8],
+    end: Vec<u8>,
+    gzip: bool,
+) -> Response {
     let mut all = Vec::with_capacity(pieces.len() * 2 + 2);
     all.push(Piece::new(begin.to_vec()));
     let comma = Piece::new(b",\n".to_vec());
@@ -193,7 +200,10 @@ impl Query {
             .flat_map(|statuses| statuses.split(','))
             .map(str::to_owned)
             .collect();
-        if !statuses.iter().all(|status| STATUSES.contains(&status.as_str())) {
+        if !statuses
+            .iter()
+            .all(|status| STATUSES.contains(&status.as_str()))
+        {
             return Err(format!("`status` is a list of {}", STATUSES.join(",")));
         }
         Ok(Some(Query {
@@ -213,7 +223,8 @@ impl Query {
             return true;
         }
         let (status, why) = device.status();
-        let is_status = self.statuses.is_empty() || self.statuses.iter().any(|wanted| wanted == status);
+        let is_status =
+            self.statuses.is_empty() || self.statuses.iter().any(|wanted| wanted == status);
         let has = |text: &str| text.to_lowercase().contains(&self.search);
         is_status
             && (self.search.is_empty()

@@ -33,6 +33,7 @@ mod store;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 
+pub(crate) use answers::WRONG;
 pub use device_id::DeviceId;
 pub use etag::{Conditions, Etag, Tags, Verdict};
 pub use report::{Ports, Report};

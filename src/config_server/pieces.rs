@@ -168,7 +168,9 @@ mod gzip {
             let mut packer = Packer::default();
             let mut noise = 1_u64;
             let noise: Vec<u8> = std::iter::repeat_with(|| {
-                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                noise = noise
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 (noise >> 56) as u8
             })
             .take(100_000)

@@ -6,7 +6,8 @@ use std::time::Instant;
 use serde_json::{json, Value};
 
 use super::answers::{
-    error, failure, not_allowed, precondition_failed, refused_access, too_many, unknown_device, WRONG,
+    error, failure, not_allowed, precondition_failed, refused_access, too_many, unknown_device,
+    WRONG,
 };
 use super::device_id::DeviceId;
 use super::etag::Verdict;
@@ -38,7 +39,10 @@ fn answer(central: &Arc<Central>, request: &Request) -> (&'static str, Response)
             }),
         ),
         ["sd"] => ("/sd", reads(request, || listing::targets(central, request))),
-        ["devices"] => ("/devices", reads(request, || listing::devices(central, request))),
+        ["devices"] => (
+            "/devices",
+            reads(request, || listing::devices(central, request)),
+        ),
         ["devices", "reload"] => (
             "/devices/reload",
             posts(request, || reload_all(central, request)),

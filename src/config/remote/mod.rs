@@ -53,6 +53,8 @@ struct State {
     kept: Pending,
     /// Whether the last question was answered.
     answered: bool,
+    /// Whether that was by a configuration that is none.
+    wrong: bool,
 }
 
 /// A configuration that the server gave us.
@@ -151,7 +153,11 @@ impl Remote {
         Standing {
             answered: state.answered,
             unsent,
-            work: unsent > 0 || state.unregistered || state.unreported || !state.answered,
+            work: unsent > 0
+                || state.unregistered
+                || state.unreported
+                || !state.answered
+                || state.wrong,
         }
     }
 
