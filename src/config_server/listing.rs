@@ -17,8 +17,9 @@ use crate::sys::calendar::rfc3339;
 const MOST: usize = 1000;
 /// Searches that may come at once, and how often one more.
 pub(super) const SEARCHES: (u32, Duration) = (50, Duration::from_millis(100));
-/// The longest text that is searched for.
+/// The longest text that is searched for, and the longest id, in characters.
 const LONGEST_SEARCH: usize = 256;
+const LONGEST_ID: usize = 128;
 const STATUSES: [&str; 5] = ["healthy", "degraded", "unhealthy", "unreachable", "unknown"];
 
 /// What a query asks for.
@@ -192,8 +193,14 @@ impl Query {
             },
         };
         let search = search.unwrap_or_default();
-        if search.len() > LONGEST_SEARCH {
-            return Err(format!("`search` has at most {LONGEST_SEARCH} bytes"));
+        let after = after.unwrap_or_default();
+        for (name, text, most) in [
+            ("search", &search, LONGEST_SEARCH),
+            ("after", &after, LONGEST_ID),
+        ] {
+            if text.chars().count() > most {
+                return Err(format!("`{name}` has at most {most} characters"));
+            }
         }
         let statuses: Vec<String> = statuses
             .iter()
@@ -208,7 +215,7 @@ impl Query {
         }
         Ok(Some(Query {
             limit,
-            after: after.unwrap_or_default(),
+            after,
             search: search.trim().to_lowercase(),
             statuses,
         }))

@@ -180,6 +180,18 @@ impl Remote {
         self.report(|report| report.refused = why);
     }
 
+    /// The board is degraded for this reason, or is not. Another reason alone can wait for the next question.
+    pub fn degraded(&self, why: Option<String>) {
+        let mut state = lock::lock(&self.state);
+        let is_new = state.report.degraded.is_some() != why.is_some();
+        state.report.degraded = why;
+        state.unreported |= is_new;
+        drop(state);
+        if is_new {
+            self.ring();
+        }
+    }
+
     fn report(&self, change: impl FnOnce(&mut Report)) {
         let mut state = lock::lock(&self.state);
         let before = state.report.clone();
