@@ -138,6 +138,8 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
         }
         let swapped = central.ask(|store| store.swap(id, current.as_ref(), None));
         if swapped.map_err(|e| unsaved(&e))? {
+            // If it is registered again at once, it is another one.
+            central.fleet.forget(id);
             log::info!("{id}: deleted");
             return Ok(Response::json(
                 200,

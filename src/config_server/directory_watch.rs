@@ -45,6 +45,8 @@ struct State {
     scan_at: Option<Instant>,
     /// What we changed ourselves.
     touched: HashSet<DeviceId>,
+    /// All files were looked at before.
+    is_read: bool,
     /// It was said that the kernel does not tell.
     said: bool,
 }
@@ -110,7 +112,11 @@ impl Scan<'_> {
             Some(_) => WATCHED_PAUSE,
             None => UNWATCHED_PAUSE,
         };
-        let took = self.begun.elapsed();
+        // The first time most of it is reading.
+        let took = match std::mem::replace(&mut state.is_read, true) {
+            true => self.begun.elapsed(),
+            false => Duration::ZERO,
+        };
         state.scan_at = Some(Instant::now() + pause.max(took.saturating_mul(SHARE)));
     }
 }
