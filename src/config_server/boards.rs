@@ -110,7 +110,8 @@ struct Rendered {
 impl Rendered {
     fn is_right(&self) -> bool {
         let is_over = self.until.is_some_and(|until| Instant::now() >= until);
-        !is_over && !(self.is_aged && self.made.elapsed() >= AGE)
+        let is_old = self.is_aged && self.made.elapsed() >= AGE;
+        !is_over && !is_old
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Response {
     headers: Vec<Header>,
     body: Vec<u8>,
     /// What follows the body, and is other answers' too.
-    shared: Vec<Arc<[u8]>>,
+    shared: Box<[Arc<[u8]>]>,
     /// The protocol that is switched to, or could be.
     upgrade: Option<&'static str>,
     take_over: Option<TakeOver>,
@@ -49,7 +49,7 @@ impl Response {
             status,
             headers: Vec::with_capacity(4),
             body: body.into(),
-            shared: Vec::new(),
+            shared: Box::default(),
             upgrade: None,
             take_over: None,
             done: Done(None),
@@ -61,7 +61,7 @@ impl Response {
     /// their way have the same bytes.
     pub fn shared(status: u16, content_type: &str, pieces: Vec<Arc<[u8]>>) -> Self {
         let mut response = Response::new(status, content_type, Vec::new());
-        response.shared = pieces;
+        response.shared = pieces.into();
         response
     }
 
@@ -76,7 +76,7 @@ impl Response {
             status: 101,
             headers: Vec::with_capacity(4),
             body: Vec::new(),
-            shared: Vec::new(),
+            shared: Box::default(),
             upgrade: Some(protocol),
             take_over: Some(Box::new(take_over)),
             done: Done(None),
