@@ -43,7 +43,7 @@ class Connection:
     def ask(self, path, method="GET", head="", body=b""):
         for _ in range(2):
             if self.socket is None:
-                self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=120)
+                self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=600)
             request = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode()
             try:
                 self.socket.sendall(request + body)
@@ -205,7 +205,8 @@ def main():
         ratio = {row: after[row] / max(before[row], 1e-3) for row in after}
         table({f"{boards:,} boards, before": before, "after": after, "ratio": ratio})
     sizes = [int(size) for size in sys.argv[1:]] or [10000, 50000]
-    table({f"{size:,} boards": measure(EXPORTER, size) for size in sizes})
+    for size in sizes:
+        table({f"{size:,} boards": measure(EXPORTER, size)})
 
 
 if __name__ == "__main__":
