@@ -140,6 +140,7 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
         if swapped.map_err(|e| unsaved(&e))? {
             // If it is registered again at once, it is another one.
             central.fleet.forget(id);
+            central.catalog.heard_of(id, true);
             log::info!("{id}: deleted");
             return Ok(Response::json(
                 200,
