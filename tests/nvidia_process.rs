@@ -286,6 +286,7 @@ fn it_does_not_run_while_a_gpu_is_suspended() {
         sysfs: bench.temp.path().join("sys"),
         procfs: bench.temp.path().join("proc"),
         dev: bench.temp.path().join("dev"),
+        programs: None,
     };
     bench.context.board = Arc::new(Board::look(roots));
     let mut source = bench.open();

@@ -8,6 +8,10 @@ use super::etag::Etag;
 use super::store::Failure;
 use crate::http::{Request, Response, BEARER};
 
+/// The error of a configuration that is kept and is none. A board knows by it that the server is well
+/// (`config::remote` reads it).
+pub(crate) const WRONG: &str = "Invalid configuration";
+
 /// An error: `{"error": …, "message": …}`, with the device's id if it is about one.
 pub(super) fn error(status: u16, error: &str, id: Option<&DeviceId>, message: &str) -> Response {
     let mut body = json!({"error": error, "message": message});
@@ -49,6 +53,7 @@ pub(super) fn failure(failure: &Failure) -> Response {
             error(503, "Store unavailable", None, why).with_header("Retry-After", "5")
         }
         Failure::Broken(why) => error(500, "Store failed", None, why),
+        Failure::Unreadable(why) => error(500, WRONG, None, why),
         Failure::Full => error(507, "Too many devices", None, &failure.to_string()),
     }
 }

@@ -41,7 +41,6 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
     allowed(central, request, id)?;
     let conditions = conditions(request)?;
     let body = read_body(request, id)?;
-    let store = central.store.as_ref();
     for _ in 0..TRIES {
         let current = current(central, id, &conditions)?;
         match (&request.method, &current) {
@@ -92,10 +91,11 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
         let by_board = central.report(request);
         let reloading = match by_board {
             Some(report) => {
-                central.fleet.heard_of(id, request.peer.ip(), report, store);
+                central.heard_of(id, request, report);
                 false
             }
-            None => is_new && current.is_some() && central.reload_later(id),
+            // One that was not registered until now, too: it may be there, and wait for this.
+            None => is_new && central.reload_later(id),
         };
         let mut answer = match request.method {
             Method::Post => json!({"status": "created", "device_id": id.as_str()}),
@@ -136,7 +136,9 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
         }
         let swapped = central.ask(|store| store.swap(id, current.as_ref(), None));
         if swapped.map_err(|e| unsaved(&e))? {
+            // If it is registered again at once, it is another one.
             central.fleet.forget(id);
+            central.catalog.heard_of(id, true);
             log::info!("{id}: deleted");
             return Ok(Response::json(
                 200,

@@ -51,6 +51,31 @@ impl Exporter {
         })
     }
 
+    /// Why it is degraded, but for a configuration that is refused, of which the central server hears otherwise. The outer
+    /// `None`: it is starting, and nobody knows.
+    pub(super) fn degraded(&self) -> Option<Option<String>> {
+        let now = BootTime::now();
+        let is_set_up = self.set_up.load(Ordering::Acquire);
+        let sources = lock::read(&self.sources).clone();
+        let is_settled = |source: &Arc<Running>| source.context().group.is_settled();
+        if !is_set_up || !sources.iter().all(is_settled) {
+            return None;
+        }
+        let unread = sources.iter().find(|s| !s.context().group.is_fresh(now));
+        let unread = unread.map(|source| {
+            let context = source.context();
+            let name = [source.meter().name, &context.device.name].join(" ");
+            let error = context.health.last_error();
+            let error = error.unwrap_or_else(|| "it is not read".to_string());
+            format!("{}: {error}", name.trim_end())
+        });
+        let unsaved = || {
+            let why = self.store.status().unsaved?;
+            Some(format!("settings are not saved: {why}"))
+        };
+        Some(unread.or_else(unsaved))
+    }
+
     /// Every metric that can be switched, by name: whether it is exported.
     pub(super) fn metrics(&self) -> Map<String, Value> {
         let config = self.store.current();

@@ -63,6 +63,27 @@ const NOT_ANY_MORE: HeadError = HeadError {
     reason: "who connects like this is not let in any more: connect anew",
 };
 
+/// Writes head, body and what follows that.
+fn write_all(
+    stream: &mut impl Stream,
+    head: &[u8],
+    body: &[u8],
+    pieces: &[Arc<[u8]>],
+) -> io::Result<()> {
+    let (first, rest) = match (body, pieces) {
+        ([], [first, rest @ ..]) => (first.as_ref(), rest),
+        _ => (body, pieces),
+    };
+    write_both(stream, head, first)?;
+    for piece in rest {
+        stream.write_all(piece)?;
+    }
+    match rest {
+        [] => Ok(()),
+        _ => stream.flush(),
+    }
+}
+
 /// Why a connection ends.
 enum End {
     /// The client has gone or does not keep up, or we are to go: there is nobody to tell.
@@ -240,9 +261,12 @@ impl<'a, S: Stream> Connection<'a, S> {
         self.written.clear();
         answer.print_head(&mut self.written, version, kept, &self.date.1);
         let with_body = *method != Method::Head && answer.has_body();
-        let body = if with_body { answer.body() } else { &[] };
+        let (body, pieces) = match with_body {
+            true => (answer.body(), answer.pieces()),
+            false => (&[][..], &[][..]),
+        };
         self.deadline(self.limits.answer_time);
-        let result = write_both(&mut self.stream, &self.written, body);
+        let result = write_all(&mut self.stream, &self.written, body, pieces);
         if result.is_err() {
             self.stream.abandon();
         }

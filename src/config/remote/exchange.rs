@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::pending::Switches;
 use super::{Known, Remote};
 use crate::config::document::Document;
+use crate::config_server::WRONG;
 use crate::http::client::Answer;
 use crate::sys::lock;
 
@@ -20,13 +21,18 @@ pub(in crate::config) enum Fetched {
     Config(Document),
     /// It has none.
     Unknown,
+    /// What it has is none: why, for people.
+    Wrong(String),
 }
 
 impl Remote {
     /// Asks for the board's configuration. The error is for people.
     pub(in crate::config) fn fetch(&self) -> Result<Fetched, String> {
         let outcome = self.ask();
-        lock::lock(&self.state).answered = outcome.is_ok();
+        let mut state = lock::lock(&self.state);
+        state.answered = outcome.is_ok();
+        state.wrong = matches!(outcome, Ok(Fetched::Wrong(_)));
+        drop(state);
         outcome
     }
 
@@ -47,6 +53,9 @@ impl Remote {
                 .map_err(|e| format!("{}: not a configuration: {e}", self.url()))?,
             (304, Some(known)) => known.document,
             (404, _) => Document::default(),
+            (500, _) if error_of(&answer).as_deref() == Some(WRONG) => {
+                return Ok(Fetched::Wrong(self.explain(&answer)));
+            }
             _ => return Err(self.explain(&answer)),
         };
         let mut state = lock::lock(&self.state);
@@ -115,6 +124,9 @@ impl Remote {
             };
             let tag = known.as_ref().and_then(|known| known.tag.clone());
             let (mut document, condition) = match (&fetched, known) {
+                (Fetched::Wrong(why), _) => {
+                    return Err(format!("nothing is told while what it has is wrong: {why}"))
+                }
                 (Fetched::Config(document), _) => {
                     (document.clone(), tag.map(|tag| ("If-Match", tag)))
                 }
@@ -182,4 +194,10 @@ impl Remote {
             _ => Err(self.explain(&answer)),
         }
     }
+}
+
+/// The kind of error that an answer is.
+fn error_of(answer: &Answer) -> Option<String> {
+    let said: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    said.get("error")?.as_str().map(str::to_owned)
 }

@@ -190,6 +190,32 @@ impl Client {
         self.answer(url, answer)
     }
 
+    /// Posts `body` to `url`, and gives what is answered as it comes, for so long at most. An answer of another status than
+    /// 200 is an error.
+    pub fn post_for_stream(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        time: Duration,
+    ) -> Result<impl Read + 'static, Error> {
+        let mut request = self.agent.post(checked(url)?);
+        for (name, value) in self.headers(url, headers)? {
+            request = request.header(name, value.reveal());
+        }
+        let config = request.config().max_redirects(0);
+        let request = config
+            .timeout_connect(Some(self.limits.timeout))
+            .timeout_global(Some(time))
+            .build();
+        let answer = request.send(body);
+        let answer = answer.map_err(|error| Error::of(shown(url), &error, time))?;
+        match answer.status().as_u16() {
+            200 => Ok(answer.into_body().into_reader()),
+            status => Err(Error::new(format!("{}: status {status}", shown(url)))),
+        }
+    }
+
     fn send(
         &self,
         mut request: RequestBuilder<WithBody>,
