@@ -304,6 +304,7 @@ fn what_no_plug_measures_is_absent() {
     };
     for name in &shown {
         let other = [
+            "board_energy_joules_total",
             "energy_joules_total",
             "shelly_energy_total_wh",
             "shelly_errors_count",
