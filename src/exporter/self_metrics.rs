@@ -117,7 +117,8 @@ impl SelfMetrics {
 
     /// Brings all of it up to date.
     pub(super) fn refresh(&self, now: BootTime, exporter: &Exporter) {
-        let sources = lock::read(&exporter.sources);
+        // Not held meanwhile: what is called here takes the lock again, and a writer that waits in between would wait for ever.
+        let sources = lock::read(&exporter.sources).clone();
         let config = exporter.store.status();
         let mut state = lock::lock(&self.state);
         let State {
@@ -191,7 +192,6 @@ impl SelfMetrics {
             .readings
             .set(saved, f64::from(config.unsaved.is_none()));
         self.group.publish(self.generation, &state.readings);
-        drop(sources);
         state.delivery.refresh(now, exporter);
         state.remote_write.refresh(now, exporter);
     }

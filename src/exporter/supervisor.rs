@@ -194,7 +194,14 @@ impl Supervisor {
             0 => String::new(),
             n => format!(" and {n} more"),
         };
-        log::warn!("nothing on this board has what `metrics` lists: {shown}{more}");
+        let now = BootTime::now();
+        let sources = lock::read(&self.exporter.sources);
+        let doubt = match sources.iter().all(|s| s.context().group.is_fresh(now)) {
+            true => "",
+            false => " (what cannot be read yet may have it)",
+        };
+        drop(sources);
+        log::warn!("nothing on this board has what `metrics` lists: {shown}{more}{doubt}");
         self.unknown_metrics = unknown;
     }
 

@@ -74,6 +74,11 @@ impl CounterUnwrap {
         }
     }
 
+    /// Whether it is a register of 32 bits, read itself: all its values are counts.
+    fn is_register(&self) -> bool {
+        self.range == 1 << 32
+    }
+
     /// What it counted since the last reading; `None` for the first one, and after a reset.
     pub fn advance(&mut self, raw: u64) -> Option<u64> {
         self.step(raw, f64::INFINITY, f64::INFINITY).counted()
@@ -126,8 +131,11 @@ const READING_LAG: f64 = 1.0;
 /// The same of a device on a network, whose answer takes its time.
 const ANSWER_LAG: f64 = 5.0;
 /// Devices that count in large steps move their counter once a minute (Shelly's `em1data`). The first step may be a whole
-/// one, whenever the counter was first read.
-const FIRST_STEP: f64 = 60.0;
+/// one, whenever the counter was first read; and one that stood for longer makes no larger one.
+const LONGEST_STEP: f64 = 60.0;
+
+/// What no counter shows but one that is not known: registers of 32 and 64 bits with all bits set.
+const UNKNOWN: [u64; 3] = [u32::MAX as u64, i64::MAX as u64, u64::MAX];
 
 /// A counter of energy, and the series that goes on from 0 by what it counts.
 #[derive(Debug, Clone)]
@@ -156,7 +164,8 @@ impl EnergyCounter {
     }
 
     /// It was read, at `joules_per_unit`: adds what it counted to the series. The joules, and the seconds in which they were
-    /// counted; `None` for the first reading, after a reset, and after a jump, which is noted as refused.
+    /// counted; `None` for the first reading, after a reset, and after a jump or a counter that is not known, which are noted as
+    /// refused.
     fn count(
         &mut self,
         out: &mut Readings,
@@ -164,6 +173,10 @@ impl EnergyCounter {
         joules_per_unit: f64,
         lag: f64,
     ) -> Option<(f64, f64)> {
+        if UNKNOWN.contains(&raw) && !self.counter.is_register() {
+            out.refuse(self.energy, raw as f64 * joules_per_unit, Why::Unknown);
+            return None;
+        }
         let then = self.counted_at.replace(out.at);
         let seconds = then.map_or(0.0, |then| out.at.seconds_since(then));
         let still = match (self.moved_at, self.began_at) {
@@ -171,6 +184,7 @@ impl EnergyCounter {
             (None, Some(began)) => out.at.seconds_since(began) + lag.max(self.first_step(lag)),
             (None, None) => lag,
         };
+        let still = still.min(seconds + LONGEST_STEP);
         let units = |seconds: f64| self.most * seconds / joules_per_unit;
         // Over a silence it may have been reset: what has fallen then is no wrap.
         let wrap = match seconds > out.longest_gap {
@@ -197,7 +211,7 @@ impl EnergyCounter {
 
     fn first_step(&self, lag: f64) -> f64 {
         if lag > READING_LAG {
-            FIRST_STEP
+            LONGEST_STEP
         } else {
             lag
         }

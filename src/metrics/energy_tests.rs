@@ -82,6 +82,8 @@ fn counted(readings: &[(u64, f64)]) -> (f64, usize) {
 
 #[test]
 fn a_counter_that_falls_and_comes_back_had_not_begun_anew() {
+    let mut idle: Vec<_> = (1..3600).map(|second| (second, 50.0)).collect();
+    idle.extend([(3600, 5000.0), (3601, 5000.1)]);
     for (readings, wanted, jumps) in [
         // 0 between two right readings: at once, after a few polls, after a silence.
         (&[(1, 31_250.0), (2, 0.0), (3, 31_250.1)][..], 0.1, 0),
@@ -121,6 +123,8 @@ fn a_counter_that_falls_and_comes_back_had_not_begun_anew() {
             1.4,
             0,
         ),
+        // It stands still for an hour, while it is read: what comes then was not drawn in that hour.
+        (&idle, 0.1, 1),
         // It began anew, and an hour without the network.
         (&[(1, 100.0), (2, 0.0), (3602, 150.0)], 150.0, 0),
     ] {
@@ -211,6 +215,32 @@ fn what_is_not_plausible_is_neither_shown_nor_integrated() {
         assert_eq!(group.value(rail.power), taken);
     }
     assert_eq!(group.value(rail.counter.energy), Some(300.0));
+}
+
+#[test]
+fn a_counter_with_all_bits_set_was_not_read() {
+    for unknown in [u64::from(u32::MAX), u64::MAX, i64::MAX as u64] {
+        let registry = Registry::new(Policy::All);
+        let group = registry.add_group(0, "hwmon", vec![]);
+        let generation = group.new_generation();
+        let mut rail = Rail::new(&group, "energy1");
+        let mut out = Readings::new(5.0);
+        for (second, raw, watts) in [
+            (1, unknown, None),
+            (2, 1_000_000, None),
+            (3, 2_000_000, Some(1.0)),
+            (4, unknown, None),
+            (5, 6_000_000, Some(2.0)),
+        ] {
+            out.begin(BootTime(second * SECOND));
+            assert_eq!(rail.counted(&mut out, raw, 1e-6), watts, "{second}");
+            assert_eq!(out.refused().len(), usize::from(raw == unknown));
+            group.publish(generation, &out);
+            let is_known = raw != unknown;
+            assert_eq!(group.value(rail.counter.energy).is_some(), is_known);
+        }
+        assert_eq!(group.value(rail.counter.energy), Some(5.0));
+    }
 }
 
 #[test]

@@ -94,6 +94,11 @@ static POWER_FACTOR: Range = up_to(1.1, "");
 /// 400 Hz on board of aircraft.
 static HERTZ: Range = within(0.0, 1000.0, "Hz");
 
+/// Clocks of processors and memory; 65,535 and more is "not known".
+static MEGAHERTZ: Range = within(0.0, 20e3, "MHz");
+/// Memory and swap space: less than a petabyte.
+static MEGABYTES: Range = within(0.0, 1e9, "MB");
+
 /// The range of a family of this name, from this source.
 pub fn range(source: &str, name: &str, kind: Kind) -> &'static Range {
     if kind == Kind::Counter {
@@ -130,6 +135,8 @@ pub fn range(source: &str, name: &str, kind: Kind) -> &'static Range {
         "ratio" => &RATIO,
         "factor" => &POWER_FACTOR,
         "hz" => &HERTZ,
+        "mhz" => &MEGAHERTZ,
+        "mb" => &MEGABYTES,
         _ => &FINITE,
     }
 }
@@ -195,6 +202,8 @@ mod tests {
             ("rapl", "power_total_watts", 16_000.0),
             ("tegrastats", "jetson_power_vdd_gpu_watts", -0.392),
             ("tegrastats", "jetson_cpu_core0_usage_percent", 100.0),
+            ("tegrastats", "jetson_emc_freq_mhz", 4_266.0),
+            ("tegrastats", "jetson_ram_total_mb", 125_771.0),
             ("ina3221", "voltage_volts", 19.8),
             ("ina260", "current_amperes", -40.96),
             ("ina260", "power_watts", 419.43),
@@ -252,6 +261,8 @@ mod tests {
                 "jetson_cpu_core0_usage_percent",
                 &[255.0, -1.0],
             ),
+            ("tegrastats", "jetson_emc_freq_mhz", &[65_535.0]),
+            ("tegrastats", "jetson_ram_used_mb", &[4_294_967_295.0, -1.0]),
             ("nvidia", "power_watts", &[4_294_967.29, -1.0]),
             ("nvidia", "temperature_celsius", &[511.0]),
             ("shelly", "shelly_temperature_celsius", &[999.0]),

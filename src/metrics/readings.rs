@@ -36,6 +36,8 @@ pub struct Refused {
 pub enum Why {
     /// No meter of this kind gives it: it is outside of the series' range, or means "not known".
     Implausible,
+    /// A counter of energy, in joules, with all bits set: its driver does not know it.
+    Unknown,
     /// A counter's step, in joules, that no power in the range explains in so many seconds.
     Jump(f64),
 }

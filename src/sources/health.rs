@@ -446,8 +446,11 @@ fn describe(name: &str, refused: &Refused) -> String {
             "{name}: it moved by {value} in {seconds} s, which is no consumption but a counter that was set anew or a wrong \
              reading: it is not counted"
         ),
+        Why::Unknown => {
+            format!("{name}: {value} J are a counter with all bits set, which is not known: it is left out")
+        }
         Why::Implausible if range.holds_all() => {
-            format!("{name}: {value} is no number: it is left out")
+            format!("{name}: {value} is no number, or a driver's word for \"not known\": it is left out")
         }
         Why::Implausible => format!(
             "{name}: {value} {unit} is not plausible (from {} to {} {unit}, and no driver's word for \"not known\"): it is left \

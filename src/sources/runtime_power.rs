@@ -82,9 +82,10 @@ impl RuntimePower {
         let control = self.control.as_mut();
         let may_suspend = control.and_then(|a| a.read_as("a kind of power management", is_auto));
         self.suspends_after = match (may_suspend, &mut self.delay) {
-            // Less than 0 is: never. A device without such a delay cannot be read for it.
+            // Less than 0 is: never. Most devices have no such delay, and the kernel says so by an error (EIO), which is none.
             (Some(true), Some(delay)) => {
-                delay.read().filter(|ms| *ms >= 0).map(|ms| ms as f64 / 1e3)
+                let delay = delay.try_read().ok().flatten();
+                delay.filter(|ms| *ms >= 0).map(|ms| ms as f64 / 1e3)
             }
             _ => None,
         };
@@ -277,6 +278,23 @@ mod tests {
         }
         let tree = Tree::new(&[]);
         assert_eq!(power(&tree, &[]).access(BootTime(1)), Access::Read);
+    }
+
+    /// The kernel answers by an error (EIO) where a device has none: a folder does, too.
+    #[test]
+    fn a_device_without_a_delay_is_read_and_nothing_is_complained_of() {
+        let tree = Tree::new(&[
+            (&format!("{GPU}/power/runtime_status"), "active\n"),
+            (&format!("{GPU}/power/control"), "auto\n"),
+            (&format!("{GPU}/power/autosuspend_delay_ms/x"), ""),
+        ]);
+        let health = Arc::new(Health::default());
+        let mut power = RuntimePower::of(&health, &tree.path(GPU));
+        for second in 1..4 {
+            power.look_whether_it_may_suspend();
+            assert_eq!(power.access(BootTime(second * 1_000_000_000)), Access::Read);
+        }
+        assert_eq!((health.errors(), health.complaints()), (0, vec![]));
     }
 
     #[test]

@@ -5,10 +5,10 @@
 //! `type-3`, …; a zone keeps its name as long as it is there. A zone that is powered off gives an error or less than
 //! -100 °C, and is absent.
 //!
-//! **Old vendors' kernels** (Allwinner's 3.4 and 3.10) count in whole degrees. A zone does so if both its temperature and
-//! all its trip points are from 1 to 250: in thousandths of a degree, it would have to switch its board off before that
-//! is a quarter of a degree warm. Without trip points it cannot be told: such a value is taken as the ABI has it, and
-//! `doctor` says so.
+//! **Old vendors' kernels** (Allwinner's 3.4 and 3.10) count in whole degrees. A zone does so if all its trip points are
+//! from 1 to 250 and its temperature is from -1000 to 1000: in thousandths of a degree, it would have to switch its board
+//! off before that is a quarter of a degree warm. (Then -5 are -5 °C, and 255 is no temperature.) Without trip points it
+//! cannot be told: a value from -100 to 250 is taken as the ABI has it, and `doctor` says so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,13 +111,19 @@ enum Unit {
 
 /// What may be a temperature in whole degrees. In thousandths, it would be within a quarter of a degree of freezing.
 fn could_be_degrees(value: i64) -> bool {
-    (1..=250).contains(&value)
+    (-100..=250).contains(&value) && value != 0
+}
+
+/// What is no more than a degree from freezing in thousandths.
+fn is_within_a_degree(value: i64) -> bool {
+    (-1000..=1000).contains(&value)
 }
 
 /// The unit of a zone with these trip points. One of 0 or less is none: drivers have those for what they do not use.
 fn unit(trips: &[i64]) -> Unit {
     let used: Vec<i64> = trips.iter().copied().filter(|trip| *trip > 0).collect();
-    match used.iter().all(|trip| could_be_degrees(*trip)) {
+    let all_could_be = used.iter().all(|trip| could_be_degrees(*trip));
+    match all_could_be {
         _ if used.is_empty() => Unit::Unknown,
         true => Unit::Degrees,
         false => Unit::Thousandths,
@@ -129,8 +135,9 @@ impl Zone {
         let Some(value) = self.temperature.read() else {
             return;
         };
-        let could_be_degrees = could_be_degrees(value);
-        let unit = match (self.unit, could_be_degrees) {
+        // 0 is the same in both, and what is more in thousandths is no temperature in degrees.
+        let is_in_question = value != 0 && is_within_a_degree(value);
+        let unit = match (self.unit, is_in_question) {
             (Some(unit), _) => unit,
             (None, true) => *self
                 .unit
@@ -138,10 +145,10 @@ impl Zone {
             (None, false) => Unit::Thousandths,
         };
         let per_degree = match unit {
-            Unit::Degrees if could_be_degrees => 1.0,
+            Unit::Degrees if is_in_question => 1.0,
             _ => 1e3,
         };
-        let is_doubtful = unit == Unit::Unknown && could_be_degrees;
+        let is_doubtful = unit == Unit::Unknown && could_be_degrees(value);
         if is_doubtful != self.doubtful {
             self.doubtful = is_doubtful;
             let said = || {
@@ -290,10 +297,12 @@ mod tests {
             ("65", &[], 0.065),
             ("65", &["hot"], 0.065),
             ("0", &["70"], 0.0),
-            ("-12", &["70"], -0.012),
+            ("-12", &["70"], -12.0),
+            ("-12", &[], -0.012),
+            ("-12", &["70000"], -0.012),
             ("45123", &["70"], 45.123),
             ("45123", &["95000"], 45.123),
-            ("251", &["70"], 0.251),
+            ("251", &["70000"], 0.251),
         ] {
             let tree = tree(&[(0, "cpu", temp)]);
             for (n, trip) in trips.iter().enumerate() {
@@ -308,13 +317,24 @@ mod tests {
                 "{temp} {trips:?}"
             );
             let complaints = bench.context.health.complaints();
-            let in_doubt = temp == "65" && trips.iter().all(|t| matches!(*t, "0" | "hot"));
+            let is_told = trips.iter().any(|t| !matches!(*t, "0" | "hot"));
+            let in_doubt = matches!(temp, "65" | "-12") && !is_told;
             assert_eq!(complaints.len(), usize::from(in_doubt), "{complaints:?}");
             write(&tree, 0, "temp", "50000");
             bench.poll(2.0);
             assert_eq!(bench.value(&sensor("cpu")), Some(50.0));
             assert!(bench.context.health.complaints().is_empty());
         }
+    }
+
+    #[test]
+    fn what_is_no_temperature_in_whole_degrees_is_none_in_thousandths_either() {
+        let tree = tree(&[(0, "cpu", "255")]);
+        write(&tree, 0, "trip_point_0_temp", "70");
+        let mut bench = Bench::open(&METER, &tree);
+        bench.poll(1.0);
+        assert_eq!(bench.value(&sensor("cpu")), None);
+        assert_eq!(bench.context.health.implausible(), 1);
     }
 
     #[test]

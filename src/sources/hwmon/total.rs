@@ -82,11 +82,19 @@ impl Candidate<'_> {
         self.model == ACPI
     }
 
-    /// NVIDIA's Grace has a meter for each of several rails of a socket. What a module draws has all others in it
-    /// (NVIDIA Grace Performance Tuning Guide, "Power Telemetry").
+    /// NVIDIA's Grace has a meter for each of several rails of a socket. Of a Grace Hopper, the module's has all others in it,
+    /// and the GPU and the memory (Alumet's manual, "Grace Hopper plugin": the total of the module).
     fn is_of_module(&self) -> bool {
-        let words = self.rail.to_ascii_lowercase().replace('_', " ");
-        self.is_acpi_meter() && words.starts_with("module power")
+        self.is_acpi_meter() && self.words().starts_with("module power")
+    }
+
+    /// One of these rails, or a module, by its name: less than a board, if there is nothing else.
+    fn is_of_socket(&self) -> bool {
+        self.words().contains("power socket")
+    }
+
+    fn words(&self) -> String {
+        self.rail.to_ascii_lowercase().replace('_', " ")
     }
 
     fn is_labelled_input(&self) -> bool {
@@ -118,7 +126,8 @@ pub(super) fn by_rule(candidates: &[Candidate<'_>]) -> Vec<usize> {
         let inputs = some(&|c| c.is_supplys_input())?;
         (chips(&inputs) == chips(&of(&|c| c.is_of_supply()))).then_some(inputs)
     };
-    only(&|c| c.is_acpi_meter())
+    let acpi = only(&|c| c.is_acpi_meter());
+    acpi.filter(|places| !places.iter().any(|i| candidates[*i].is_of_socket()))
         .or_else(|| some(&|c| c.is_of_module()))
         .or_else(of_supplies)
         .or_else(|| only(&|c| c.is_of_monitor()))
@@ -220,6 +229,9 @@ mod tests {
             total(&two),
             is("Module Power Socket 0+Module Power Socket 1")
         );
+        assert_eq!(total(&grace[..1]), is("Module Power Socket 0"));
+        assert_eq!(total(&grace[2..3]), None, "a processor's rail alone");
+        assert_eq!(total(&grace[1..]), None, "a Grace without a Hopper");
         let unnamed = [("power_meter", "power1"), ("power_meter", "power1")];
         assert_eq!(total(&unnamed), None);
     }

@@ -4,7 +4,7 @@
 //! What a driver does not know it says in various ways: an error, a negative number, a register with all bits set, in its
 //! own unit or in that of the attribute; no cycles at all (by the ABI). None of these is a value.
 
-use crate::metrics::{common, Desc, Group, Readings, SeriesId};
+use crate::metrics::{common, Desc, Group, Readings, SeriesId, Why};
 use crate::sources::Attribute;
 
 /// Attributes that hold a battery's state, the families that show it, and how many of the attribute's units are one of
@@ -96,6 +96,11 @@ struct Level {
 }
 
 impl Level {
+    /// Whether the ABI has this number for "not known": no cycles, or a battery that holds nothing when full.
+    fn is_absent(&self, number: i64) -> bool {
+        number == 0 && self.least > 0
+    }
+
     /// The attribute's number in the family's unit, if it is one.
     fn value(&self, number: i64) -> Option<f64> {
         let is_unknown = UNKNOWN.iter().any(|unknown| {
@@ -133,8 +138,13 @@ impl Battery {
 
     pub(super) fn poll(&mut self, out: &mut Readings) {
         for (level, attribute, series) in &mut self.0 {
-            if let Some(value) = attribute.read().and_then(|number| level.value(number)) {
-                out.set(*series, value);
+            let Some(number) = attribute.read() else {
+                continue;
+            };
+            match level.value(number) {
+                Some(value) => out.set(*series, value),
+                None if level.is_absent(number) => {}
+                None => out.refuse(*series, number as f64 / level.per_unit, Why::Implausible),
             }
         }
     }

@@ -373,6 +373,8 @@ fn a_batterys_state_is_shown_while_it_is_there_and_its_driver_knows_it() {
             of("power_supply_online", "AC") + " 1",
         ]
     );
+    // -1, 255 % and all bits set; no cycles are not known by the ABI.
+    assert_eq!(bench.context.health.implausible(), 3);
     write(&tree, "BAT0", &[("present", "0")]);
     let lines = bench.poll(2.0);
     assert!(!lines.iter().any(|l| l.contains("BAT0")), "{lines:?}");

@@ -7,8 +7,8 @@
 //! * `power_package_watts`, of all packages, with all that is in them: `core` and `uncore` are parts of a package;
 //! * `power_dram_watts`, of all memory domains, which lie outside the packages (Intel SDM vol. 3, "RAPL Interfaces");
 //! * `power_total_watts`: the platform's own counter `psys` where there is one that can be believed, else packages and
-//!   memory. A `psys` that has never moved is one that the board's maker did not wire; one that counts less than the
-//!   packages, which are parts of the platform, covers something else or nothing. Once seen to, it is the total no more
+//!   memory. A `psys` that has never moved is one that the board's maker did not wire; one that counts less than
+//!   packages and memory, which are parts of the platform, covers something else or nothing. Once seen to, it is the total no more
 //!   until the source is opened anew, so that the total does not change its meaning from poll to poll.
 
 mod alias;
@@ -173,7 +173,7 @@ impl Rapl {
 enum Psys {
     /// It has not moved.
     Still,
-    /// It counts as much as the packages, or more, as a platform does.
+    /// It counts as much as packages and memory, or more, as a platform does.
     Whole(Comparison),
     /// It counts less.
     Less,
@@ -184,27 +184,28 @@ const JUDGED_BY: f64 = 0.4;
 
 impl Rapl {
     /// Decides whether the platform's counter can be the board's total.
-    fn judge_psys(&mut self, seconds: f64, longest_gap: f64, psys: &Sum, package: &Sum) {
+    fn judge_psys(&mut self, seconds: f64, longest_gap: f64, psys: &Sum, parts: &Sum) {
         if matches!(self.psys, Psys::Still) && psys.joules > 0.0 {
             self.psys = Psys::Whole(Comparison::default());
         }
         let Psys::Whole(comparison) = &mut self.psys else {
             return;
         };
-        let are_known = psys.total().is_some() && package.total().is_some();
-        if !are_known || seconds <= 0.0 || seconds > longest_gap {
+        let (Some(whole), Some(parts)) = (psys.total(), parts.total()) else {
+            return;
+        };
+        if seconds <= 0.0 || seconds > longest_gap {
             return;
         }
-        comparison.add(seconds, psys.joules, package.joules);
+        // By power, since a counter that could not be read for a while has counted more than this poll's energy.
+        comparison.add(seconds, whole * seconds, parts * seconds);
         if !comparison.is_less(JUDGED_BY) {
             return;
         }
         self.psys = Psys::Less;
         let why = format!(
-            "rapl: psys counts less ({:.1} W) than the packages, which are a part of the platform ({:.1} W): the board's \
-             total is packages and memory instead",
-            psys.joules / seconds,
-            package.joules / seconds
+            "rapl: psys counts less ({whole:.1} W) than packages and memory, which are parts of the platform ({parts:.1} W): \
+             the board's total is these instead"
         );
         log::warn!("{why}");
         let psys = Path::new("psys");
@@ -234,7 +235,10 @@ impl Source for Rapl {
         }
         let then = self.polled_at.replace(out.at);
         let seconds = then.map_or(0.0, |then| out.at.seconds_since(then));
-        self.judge_psys(seconds, out.longest_gap, &psys, &package);
+        let parts = package.with(&dram);
+        // Memory that cannot be read leaves the packages to go by.
+        let least = if dram.missing { &package } else { &parts };
+        self.judge_psys(seconds, out.longest_gap, &psys, least);
         let Some(total) = &self.total else {
             return Ok(());
         };
@@ -242,16 +246,12 @@ impl Source for Rapl {
             Psys::Whole(_) => {
                 let watts = psys.total();
                 // A reading that is less than its parts is wrong, whatever the others are.
-                let watts = watts.filter(|watts| package.missing || *watts >= package.watts);
+                let watts = watts.filter(|watts| least.missing || *watts >= least.watts);
                 total.counted(out, watts, psys.joules);
             }
-            Psys::Still | Psys::Less if dram.parts > 0 => {
-                let watts = package.total().zip(dram.total()).map(|(p, d)| p + d);
-                total.counted(out, watts, package.joules + dram.joules);
-            }
-            Psys::Still | Psys::Less => total.counted(out, package.total(), package.joules),
+            Psys::Still | Psys::Less => total.counted(out, parts.total(), parts.joules),
         }
-        if let Some(watts) = package.total() {
+        if let Some(watts) = least.total() {
             total.parts(out, watts);
         }
         Ok(())
@@ -303,6 +303,16 @@ impl Sum {
         self.parts += 1;
         self.watts += watts.unwrap_or(0.0);
         self.missing |= watts.is_none();
+    }
+
+    /// Both together.
+    fn with(&self, other: &Sum) -> Sum {
+        Sum {
+            watts: self.watts + other.watts,
+            joules: self.joules + other.joules,
+            parts: self.parts + other.parts,
+            missing: self.missing || other.missing,
+        }
     }
 
     fn total(&self) -> Option<f64> {

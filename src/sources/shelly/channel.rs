@@ -72,7 +72,13 @@ impl ChannelSeries {
 
     /// Sets all that the device said of it.
     pub(super) fn set(&mut self, at: &mut Place<'_>, channel: &Channel) {
-        self.set_power(at, channel);
+        // What was consumed is known only beside what flowed back, where the device counts that.
+        let is_partial = self.returned.is_some() && channel.returned.total.is_none();
+        let energy = match is_partial {
+            true => &Energy::default(),
+            false => &channel.energy,
+        };
+        self.set_power(at, channel.watts, energy);
         self.set_returned(at, channel);
         let flag = |is: Option<bool>| is.map(f64::from);
         for (name, help, value) in [
@@ -130,7 +136,7 @@ impl ChannelSeries {
         }
         self.set_energy(
             at,
-            &channel.energy,
+            energy,
             (
                 "shelly_energy_total_wh",
                 "shelly_energy_minute_timestamp",
@@ -177,14 +183,14 @@ impl ChannelSeries {
         counter.counted(at.out, steps, JOULES_PER_STEP);
     }
 
-    fn set_power(&mut self, at: &mut Place<'_>, channel: &Channel) {
-        let steps = channel.energy.total.and_then(steps);
-        if channel.watts.is_none() && steps.is_none() {
+    fn set_power(&mut self, at: &mut Place<'_>, watts: Option<f64>, energy: &Energy) {
+        let steps = energy.total.and_then(steps);
+        if watts.is_none() && steps.is_none() {
             return;
         }
         let name = self.rail_name(at.device);
-        let watts = watts_of(at.group, &self.name);
-        let register = || Rail::within(at.group, &name, watts);
+        let possible = watts_of(at.group, &self.name);
+        let register = || Rail::within(at.group, &name, possible);
         let rail = self.rail.get_or_insert_with(register);
         self.counted |= steps.is_some();
         self.joules = 0.0;
@@ -192,7 +198,7 @@ impl ChannelSeries {
             rail.counted_in_steps(at.out, steps, JOULES_PER_STEP);
             self.joules = rail.last_counted().unwrap_or(0.0);
         }
-        let _ = match channel.watts {
+        let _ = match watts {
             Some(watts) if self.counted => rail.counted_at_watts(at.out, watts),
             Some(watts) => rail.watts(at.out, watts),
             None => None,

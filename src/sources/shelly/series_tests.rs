@@ -253,6 +253,22 @@ fn what_flows_back_has_a_counter_of_its_own_in_every_component() {
 }
 
 #[test]
+fn what_was_consumed_is_not_known_without_what_flowed_back() {
+    let mut desk = Desk::new(None);
+    let both = r#"{"pm1:0": {"apower": -197.0, "aenergy": {"total": 1000.0}, "ret_aenergy": {"total": 999.0}}}"#;
+    let one = r#"{"pm1:0": {"apower": -197.0, "aenergy": {"total": 1000.0}}}"#;
+    desk.set(1.0, &channel(both));
+    near(desk.joules("pm1:0"), 0.0);
+    desk.set(2.0, &channel(one));
+    assert_eq!(desk.joules("pm1:0"), None);
+    let total = r#"shelly_energy_total_wh{channel="pm1:0",device="desk"}"#;
+    assert_eq!(desk.value(total), None);
+    desk.set(3.0, &channel(both));
+    near(desk.joules("pm1:0"), 0.0);
+    near(desk.value(total), 1.0);
+}
+
+#[test]
 fn a_counter_that_steps_tells_energy_and_no_power() {
     let em1 = |watts: &str, watt_hours: f64| {
         channel(&format!(
@@ -306,6 +322,7 @@ fn what_no_plug_measures_is_absent() {
         let other = [
             "board_energy_joules_total",
             "energy_joules_total",
+            "board_energy_joules_total",
             "shelly_energy_total_wh",
             "shelly_errors_count",
         ];

@@ -126,6 +126,18 @@ fn energy_grows_and_what_a_line_lacks_is_absent() {
     assert_eq!(value(&all, "power_gpu_watts"), Some(-0.5));
     assert_eq!(value(&all, "jetson_power_vdd_gpu_watts"), Some(-0.5));
     assert_eq!(value(&all, "jetson_temp_cpu_celsius"), None);
+    let all = board.says("RAM 4294967295/7846MB CPU [255%@65535,0%@729,off] EMC_FREQ 3%@65535");
+    for name in [
+        "jetson_ram_used_mb",
+        "jetson_cpu_core0_usage_percent",
+        "jetson_cpu_core0_freq_mhz",
+        "jetson_cpu_avg_usage_percent",
+        "jetson_emc_freq_mhz",
+    ] {
+        assert_eq!(value(&all, name), None, "{name}");
+    }
+    assert_eq!(value(&all, "jetson_cpu_core1_usage_percent"), Some(0.0));
+    assert_eq!(value(&all, "jetson_cpu_active_cores"), Some(2.0));
     let all = board.says("CPU@-101C CPU [off]");
     assert_eq!(value(&all, "jetson_temp_cpu_celsius"), None);
     assert_eq!(value(&all, "power_total_watts"), None);

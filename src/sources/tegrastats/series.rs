@@ -159,8 +159,10 @@ impl SeriesOfLine {
             );
             set_load(&self.group, out, ids, core.load, core.on, names);
         }
+        let percent = range(&self.group.source, "usage_percent", Kind::Gauge);
         let busy: Vec<f64> = cores.iter().filter_map(|core| core.load.percent).collect();
-        if !busy.is_empty() {
+        // One that is not known makes the average unknown.
+        if !busy.is_empty() && busy.iter().all(|load| percent.holds(*load)) {
             let average = busy.iter().sum::<f64>() / busy.len() as f64;
             let help = "Load of the cores that are on, on average, in percent.";
             let average = hundredths(average);

@@ -183,9 +183,43 @@ fn a_platform_that_counts_less_than_its_package_is_not_the_total() {
     let complaints = bench.context.health.complaints();
     assert_eq!(complaints.len(), 1, "{complaints:?}");
     assert!(
-        complaints[0].starts_with("rapl: psys counts less (3.0 W) than the packages"),
+        complaints[0].starts_with("rapl: psys counts less (3.0 W) than packages and memory"),
         "{complaints:?}"
     );
+}
+
+#[test]
+fn a_platform_that_counts_less_than_packages_and_memory_is_not_the_total() {
+    let tree = Tree::new(&[]);
+    zone(&tree, "intel-rapl:0", "package-0", RANGE, 1_000_000);
+    zone(&tree, "intel-rapl:0:0", "dram", RANGE, 1_000_000);
+    zone(&tree, "intel-rapl:1", "psys", RANGE, 1_000_000);
+    let mut bench = Bench::open(&METER, &tree);
+    for second in 0..4 {
+        count(&tree, "intel-rapl:0", 1_000_000 + second * 30_000_000);
+        count(&tree, "intel-rapl:0:0", 1_000_000 + second * 10_000_000);
+        count(&tree, "intel-rapl:1", 1_000_000 + second * 35_000_000);
+        bench.poll(second as f64);
+    }
+    assert_eq!(bench.value("power_total_watts"), Some(40.0));
+    assert_eq!(bench.value("board_energy_joules_total"), Some(120.0));
+}
+
+#[test]
+fn a_package_that_cannot_be_read_for_once_does_not_disprove_its_platform() {
+    let tree = Tree::new(&[]);
+    zone(&tree, "intel-rapl:0", "package-0", RANGE, 1_000_000);
+    zone(&tree, "intel-rapl:1", "psys", RANGE, 1_000_000);
+    let mut bench = Bench::open(&METER, &tree);
+    for second in 0..6 {
+        match second {
+            2 => tree.write("sys/class/powercap/intel-rapl:0/energy_uj", "garbage"),
+            _ => count(&tree, "intel-rapl:0", 1_000_000 + second * 30_000_000),
+        }
+        count(&tree, "intel-rapl:1", 1_000_000 + second * 40_000_000);
+        bench.poll(second as f64);
+    }
+    assert_eq!(bench.value("power_total_watts"), Some(40.0));
 }
 
 #[test]
