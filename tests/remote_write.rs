@@ -244,6 +244,22 @@ mod fallback {
         assert_eq!(board.numbers().retries, 0);
     }
 
+    /// Nor does it get each sample twice for ever, and the log two lines each time.
+    #[test]
+    fn one_that_understands_neither_is_asked_in_turns() {
+        let receiver = Receiver::new(|_, _| status(415));
+        let settings = "    protobuf_message: io.prometheus.write.v2.Request\n    queue_config: {batch_send_deadline: 10ms}\n";
+        let mut board = Board::new(&receiver, settings);
+        for n in 0..6_u16 {
+            board.publish(&[("a_watts", f64::from(n))]);
+            wait_until("it is refused", || {
+                (board.dropped("http_415") == u64::from(n) + 1).then_some(())
+            });
+        }
+        let second: Vec<bool> = receiver.requests().iter().map(|r| r.is_second()).collect();
+        assert_eq!(second, [true, false, true, false, true, false, true]);
+    }
+
     #[test]
     fn fallback_on_415_unsupported_media_type() {
         falls_back_for_good(status(415));

@@ -183,12 +183,19 @@ impl Consumers {
                 delivered: false,
             });
         }
+        let is_listed = |name| state.listed.contains_key(name);
+        let made_up = match visitor.name.as_deref().map(std::str::from_utf8) {
+            None => false,
+            Some(Ok(name)) => !is_listed(name),
+            Some(Err(_)) => true,
+        };
         let State {
             known, forgotten, ..
         } = &mut *state;
         if !known.contains_key(&identity) {
-            let mut new = moved(known, identity, now)
-                .unwrap_or_else(|| Consumer::new(Progress::new(since), identity, known, now));
+            let progress = Progress::new(since);
+            let mut new = Consumer::new(progress, identity, made_up, known, now);
+            new.go_on(known, identity, now);
             if let Some(had) = forgotten.remove(&self.hashes.hash_one(identity)) {
                 // What it is given now it has not lost.
                 let before = registry.samples_before(since);
@@ -255,24 +262,11 @@ impl Consumers {
     }
 }
 
-/// A consumer that comes from another address than before goes on where it was. Where it was known it stays known: who
-/// gives another's name takes nothing away from it.
-fn moved(known: &HashMap<Identity, Consumer>, to: Identity, now: BootTime) -> Option<Consumer> {
-    let name = to.name?;
-    let same = known.iter().filter(|(identity, consumer)| {
-        identity.name == Some(name) && consumer.place.visits > 0 && !consumer.place.is_stale(now)
-    });
-    let (_, from) = same.max_by_key(|(_, consumer)| consumer.place.seen)?;
-    let mut moved = Consumer::new(from.progress.clone(), to, known, now);
-    moved.had = from.had;
-    moved.counted = Losses::of(&moved.progress);
-    Some(moved)
-}
-
 impl Consumer {
     fn new(
         progress: Progress,
         identity: Identity,
+        made_up: bool,
         known: &HashMap<Identity, Consumer>,
         now: BootTime,
     ) -> Consumer {
@@ -280,10 +274,26 @@ impl Consumer {
         let others = others.map(|(other, consumer)| (other.address, &consumer.place));
         Consumer {
             progress,
-            place: Place::new(identity.address, others, now),
+            place: Place::new(identity.address, made_up, others, now),
             had: 0,
             counted: Losses::default(),
             said: false,
+        }
+    }
+
+    /// A consumer that comes from another address than before goes on where it was. Where it was known it stays known: who
+    /// gives another's name takes nothing away from it.
+    fn go_on(&mut self, known: &HashMap<Identity, Consumer>, identity: Identity, now: BootTime) {
+        let same = known.iter().filter(|(other, consumer)| {
+            identity.name.is_some()
+                && other.name == identity.name
+                && consumer.place.visits > 0
+                && !consumer.place.is_stale(now)
+        });
+        if let Some((_, from)) = same.max_by_key(|(_, consumer)| consumer.place.seen) {
+            self.progress = from.progress.clone();
+            self.had = from.had;
+            self.counted = Losses::of(&self.progress);
         }
     }
 

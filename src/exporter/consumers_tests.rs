@@ -208,6 +208,38 @@ fn those_who_come_regularly_under_many_names_leave_room_for_others() {
     }
 }
 
+/// Strangers were there first and have all places that are kept for newcomers, and between two visits more come than there
+/// are places.
+#[test]
+fn names_that_are_made_up_leave_room_for_who_has_none_or_a_listed_one() {
+    for regular in [
+        visitor(HOME, ""),
+        visitor(HOME, "listed"),
+        visitor("127.0.0.9", ""),
+        visitor("127.0.0.9", "prometheus-a"),
+    ] {
+        let mut bench = Bench::new();
+        bench.consumers.list(&["listed".to_string()]);
+        bench.wait(10);
+        let mut next = 10_000..;
+        let mut flood = |bench: &Bench| {
+            // Those who come again, and those who come once.
+            for n in (0..PLACES).chain(next.by_ref().take(50)) {
+                bench.ask(&by_name(n));
+            }
+        };
+        flood(&bench);
+        bench.wait(5);
+        flood(&bench);
+        bench.ask(&regular);
+        for _ in 0..2 {
+            bench.wait(15);
+            flood(&bench);
+            assert_eq!(bench.ask(&regular), 30, "{regular:?}");
+        }
+    }
+}
+
 #[test]
 fn who_was_forgotten_and_comes_again_has_its_loss_counted() {
     let mut bench = Bench::new();

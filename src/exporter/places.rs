@@ -3,8 +3,10 @@
 //! Anybody can make up names, and has a network of addresses. What nobody can make up is time: who has come again and
 //! again keeps its place against whoever comes later, for as long as it is usually away. So do the first few
 //! newcomers, who may turn out to be such a one. Both are so few of a network, and in all, that there is always room for
-//! others; of those who came once goes first, of the address that has most.
+//! others. Of those who came once goes first one of the network that has most, there of the address under which most
+//! names came; an address without a name, and one with a name that is listed, is one consumer and not many.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub(super) struct Place {
     pub(super) visits: u32,
     /// How long it is usually away.
     period: Duration,
+    /// Anybody can have any number of such: it goes by a name that nobody has listed.
+    made_up: bool,
     early: bool,
     regular: bool,
     /// It is being answered: another answer now would hold the same samples.
@@ -54,6 +58,7 @@ impl Place {
     /// That of a newcomer, beside those that there are.
     pub(super) fn new<'p>(
         address: IpAddr,
+        made_up: bool,
         others: impl Iterator<Item = (IpAddr, &'p Place)>,
         now: BootTime,
     ) -> Place {
@@ -65,6 +70,7 @@ impl Place {
             answered: None,
             visits: 0,
             period: Duration::ZERO,
+            made_up,
             early,
             regular: false,
             busy: false,
@@ -178,10 +184,16 @@ pub(super) fn room_for<'p, Key: Copy>(
     for (_, address, _) in &all {
         *crowds.entry(network(*address)).or_default() += 1;
     }
+    let mut names: HashMap<IpAddr, usize> = HashMap::new();
+    for (_, address, _) in all.iter().filter(|(.., place)| place.made_up) {
+        *names.entry(*address).or_default() += 1;
+    }
     let idle = all.iter().filter(|(.., place)| !place.busy);
     let may_go = idle.filter_map(|(key, address, place)| {
         let crowd = crowds.get(&network(*address)).copied().unwrap_or(0);
-        let order = (place.rank(now)?, std::cmp::Reverse(crowd), place.seen);
+        let names = names.get(address).filter(|_| place.made_up);
+        let names = names.copied().unwrap_or(0);
+        let order = (place.rank(now)?, Reverse(crowd), Reverse(names), place.seen);
         Some((*key, order))
     });
     let first = may_go.min_by_key(|(_, order)| *order);

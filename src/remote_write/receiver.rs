@@ -18,6 +18,8 @@ pub(super) struct Receiver {
     protocol: Protocol,
     /// It has shown that it understands this message.
     understood: bool,
+    /// It has understood neither message: each is tried in turn, with samples of its own.
+    neither: bool,
     retry_on_429: bool,
 }
 
@@ -48,6 +50,7 @@ impl Receiver {
             configured: entry.protocol,
             protocol: entry.protocol,
             understood: false,
+            neither: false,
             retry_on_429: entry.queue.retry_on_http_429,
         })
     }
@@ -93,7 +96,7 @@ impl Receiver {
         let sent = Sent {
             protocol: self.protocol,
             understood: self.understood,
-            alternative: !switched && self.configured == Protocol::V2,
+            alternative: !switched && !self.neither && self.configured == Protocol::V2,
             samples: runs.iter().map(|run| run.samples.len() as u64).sum(),
             retry_on_429: self.retry_on_429,
         };
@@ -104,15 +107,13 @@ impl Receiver {
             wall_seconds(),
         );
         match verdict {
-            Verdict::Stored { .. } => self.understood = true,
-            Verdict::NotUnderstood => {
-                self.protocol = match self.protocol {
-                    Protocol::V1 => Protocol::V2,
-                    Protocol::V2 => Protocol::V1,
-                };
-                self.understood = false;
-            }
+            Verdict::Stored { .. } => (self.understood, self.neither) = (true, false),
+            Verdict::NotUnderstood => self.switch(),
             Verdict::Refused { older: true, .. } => self.protocol = Protocol::V1,
+            Verdict::Refused { .. } if answer.status == 415 && self.configured == Protocol::V2 => {
+                self.neither = true;
+                self.switch();
+            }
             Verdict::Refused { .. } | Verdict::Later(_) => {}
         }
         Reply {
@@ -122,6 +123,14 @@ impl Receiver {
             date: Some(date(&answer)),
             bytes,
         }
+    }
+
+    fn switch(&mut self) {
+        self.protocol = match self.protocol {
+            Protocol::V1 => Protocol::V2,
+            Protocol::V2 => Protocol::V1,
+        };
+        self.understood = false;
     }
 
     /// The message that it is sent next.

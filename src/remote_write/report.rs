@@ -3,13 +3,17 @@
 use std::time::{Duration, Instant};
 
 use super::encode::Protocol;
+use crate::http::Rate;
 
 /// What stays as it is is said again after so long.
 const AGAIN: Duration = Duration::from_secs(3600);
+/// A receiver that says something else each time gets so many lines at once, and one more in each period.
+const LINES: (u32, Duration) = (8, Duration::from_secs(60));
 
 /// What was said last.
 pub(super) struct Report {
     name: String,
+    lines: Rate,
     /// What has gone wrong since something was delivered.
     failing: Vec<String>,
     has_no_clock: bool,
@@ -22,12 +26,18 @@ impl Report {
     pub(super) fn new(name: &str) -> Report {
         Report {
             name: name.to_string(),
+            lines: Rate::new(LINES.0, LINES.1),
             failing: Vec::new(),
             has_no_clock: false,
             refused: None,
             writes_less: false,
             clocks_differ: false,
         }
+    }
+
+    /// Whether there is room in the log for a line more. What happened is counted in any case.
+    fn may_say(&self) -> bool {
+        self.lines.take(Instant::now()).is_ok()
     }
 
     /// Samples were delivered.
@@ -39,7 +49,7 @@ impl Report {
 
     /// There was no answer, or one that means: later.
     pub(super) fn fails(&mut self, why: &str) {
-        if !self.failing.iter().any(|said| said == why) {
+        if !self.failing.iter().any(|said| said == why) && self.may_say() {
             log::warn!("remote write {}: {why}; trying again", self.name);
             // Samples and the question for the clock may fail in turn, and each in its own way.
             self.failing.truncate(1);
@@ -52,7 +62,7 @@ impl Report {
         let known = self
             .refused
             .filter(|(last, at)| *last == status && at.elapsed() < AGAIN);
-        if known.is_none() {
+        if known.is_none() && self.may_say() {
             log::error!(
                 "remote write {}: samples are refused, and dropped: {why}",
                 self.name
@@ -88,6 +98,7 @@ impl Report {
     /// The receiver does not understand the message that it got: it gets this one.
     pub(super) fn switches(&self, to: Protocol, why: &str) {
         match to {
+            _ if !self.may_say() => {}
             Protocol::V1 => log::warn!(
                 "remote write {}: the receiver does not understand remote write 2.0 ({why}); it gets 1.0 \
                  (`protobuf_message: prometheus.WriteRequest` spares it the question)",

@@ -97,17 +97,23 @@ impl Passwords {
         let known = user.and_then(|user| users.hashes.get_key_value(user));
         let hash = known.map_or(&users.nobody, |(_, hash)| hash);
         let fingerprint = self.fingerprint(user.unwrap_or_default(), hash, password);
+        let deadline = Instant::now() + PATIENCE;
+        if let Some(verdict) = self.remembered(&fingerprint) {
+            return verdict;
+        }
+        // The same is being looked at for others: it is looked at once.
+        self.turns.wait_for_others(fingerprint, deadline);
         if let Some(verdict) = self.remembered(&fingerprint) {
             return verdict;
         }
         if let Err(wait) = failures.begin(peer, Instant::now()) {
             return Verdict::TooOften(wait);
         }
-        let turn = self.turns.wait(peer, Instant::now() + PATIENCE);
+        let turn = self.turns.wait(peer, fingerprint, deadline);
         let verdict = match (&turn, self.remembered(&fingerprint)) {
-            (None, _) => Verdict::Busy,
+            (None, None) => Verdict::Busy,
             // Somebody else has just looked at it.
-            (Some(_), Some(verdict)) => verdict,
+            (_, Some(verdict)) => verdict,
             (Some(_), None) => match hash.is_of(password) && known.is_some() {
                 true => self.remember(&self.right, fingerprint, Verdict::Right),
                 false => self.remember(&self.wrong, fingerprint, Verdict::Wrong),
@@ -212,6 +218,34 @@ mod tests {
         let fresh = Passwords::default();
         let verdict = fresh.look(&users(Some(SESAME)), &failures, peer, other);
         assert_eq!(verdict, Verdict::Right);
+    }
+
+    /// Prometheus, a dashboard and a browser come at once, when nothing is remembered yet.
+    #[test]
+    fn a_password_that_many_show_at_once_is_looked_at_once() {
+        for (password, verdict) in [("open sesame", Verdict::Right), ("?", Verdict::Wrong)] {
+            let (passwords, failures): (Passwords, Failures) = Default::default();
+            let held =
+                passwords
+                    .turns
+                    .wait([192, 0, 2, 9].into(), [1; 32], Instant::now() + PATIENCE);
+            let verdicts: Vec<Verdict> = std::thread::scope(|scope| {
+                let look = || look(&passwords, &failures, ("alice", password));
+                let mut all = vec![scope.spawn(look)];
+                while passwords.turns.waiting() == 0 {
+                    std::thread::yield_now();
+                }
+                all.extend((1..14).map(|_| scope.spawn(look)));
+                while passwords.turns.waiting() < 14 {
+                    std::thread::yield_now();
+                }
+                drop(held);
+                all.into_iter()
+                    .map(|thread| thread.join().unwrap())
+                    .collect()
+            });
+            assert_eq!(verdicts, [verdict; 14]);
+        }
     }
 
     #[test]
