@@ -14,13 +14,14 @@ use self::check_config::check_config;
 use crate::collector;
 use crate::config::{self, Config, Given};
 use crate::config_server;
+use crate::demo;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, Configuration, Options};
 use crate::http::AccessFiles;
-use crate::sources::reason;
+use crate::logging;
 use crate::sources::tape::{Recording, Tapes};
+use crate::sys::reason;
 use crate::sys::signals::Signals;
-use crate::{demo, logging};
 
 /// The exit status for a command line that cannot be understood.
 const USAGE: u8 = 2;

@@ -311,7 +311,7 @@ mod handing_over {
 
 mod what_is_on_disk {
     use super::*;
-    use edge_metrics_exporter::remote_write::queue::Settings;
+    use edge_metrics_exporter::config::DiskQueue;
     use edge_metrics_exporter::remote_write::{Labels, MemoryFeed, QueueFeed};
 
     /// Otherwise a slow board would be behind by as long as two thousand samples take it, once there is something on disk.
@@ -322,7 +322,7 @@ mod what_is_on_disk {
         let queue = |board: &Board, since| {
             let registry = Arc::clone(&board.registry);
             let memory = MemoryFeed::new(registry, Labels::default(), since);
-            let settings = Settings {
+            let settings = DiskQueue {
                 directory: directory.clone(),
                 bytes: 1 << 20,
                 sync_interval: Duration::from_secs(3600),

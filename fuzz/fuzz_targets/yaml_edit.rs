@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use edge_metrics_exporter::config::{parse, set_metrics, Diagnostic, MAX_SIZE};
+use edge_metrics_exporter::config::{parse, Diagnostic, MAX_SIZE};
+use edge_metrics_exporter::store::set_metrics;
 use libfuzzer_sys::fuzz_target;
 
 /// What is asked for: more names than most texts have, one that is often there, and names that YAML reads as something

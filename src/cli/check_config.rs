@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::say;
 use crate::config::{self, Collector, Config};
-use crate::http::client::{shown, Client, Limits, Settings};
+use crate::config::{shown, ClientSettings as Settings};
+use crate::http::client::{Client, Limits};
 use crate::http::{AccessFiles, Gate};
 use crate::sources::{chosen, unknown, Board, Roots};
 

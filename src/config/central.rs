@@ -7,7 +7,7 @@ use super::http_client;
 use super::section::{Problem, Section};
 use super::tree::Node;
 use super::values::{self, Outcome};
-use crate::http::client::{check_url, Settings};
+use super::{check_url, ClientSettings};
 
 /// The longest time that the start may be delayed.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ pub struct ConfigServer {
     /// How long one question may take, and with it how long the start is delayed at most.
     pub timeout: Duration,
     /// How to log in, and whom to trust.
-    pub client: Settings,
+    pub client: ClientSettings,
 }
 
 impl Default for ConfigServer {
@@ -30,7 +30,7 @@ impl Default for ConfigServer {
         ConfigServer {
             urls: Vec::new(),
             timeout: Duration::from_secs(5),
-            client: Settings::default(),
+            client: ClientSettings::default(),
         }
     }
 }

@@ -8,14 +8,13 @@ use super::diagnose::Origin;
 use super::keys::Keys;
 use super::load;
 use super::model::Switch;
+use super::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
 use super::read::known_keys;
 use super::section::{read_as, Problem, Section};
 use super::settings::{self, Setting};
 use super::tree::{self, Node};
 use super::values::{self, refuse, Outcome, Refusal};
-use super::{http_client, text_of};
-use crate::collector::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
-use crate::http::client::Settings;
+use super::{http_client, text_of, ClientSettings as Settings};
 
 /// What would help where the file is missing that somebody named.
 const MISSING: &str =

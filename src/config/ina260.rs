@@ -4,8 +4,11 @@ use super::diagnose::{nearest, quoted};
 use super::model::Ina260Chip;
 use super::tree::Node;
 use super::values::{list, rails, refuse, text, whole, Outcome, Refusal, MAX_ITEMS};
-use crate::sources::ina260::registers::{AVERAGINGS, CONVERSION_MICROSECONDS};
 
+/// How many conversions a reading can be the mean of, by the code in bits 11 to 9 of the configuration.
+pub const AVERAGINGS: [u16; 8] = [1, 4, 16, 64, 128, 256, 512, 1024];
+/// How long a conversion can take, in microseconds, by the code in bits 8 to 6 (voltage) and 5 to 3 (current).
+pub const CONVERSION_MICROSECONDS: [u16; 8] = [140, 204, 332, 588, 1100, 2116, 4156, 8244];
 /// The highest number of a bus (Linux, include/uapi/linux/i2c-dev.h and drivers/i2c/i2c-dev.c: `I2C_MINORS`).
 const MAX_BUS: u32 = 0xF_FFFF;
 

@@ -31,7 +31,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// A configuration that nobody wrote.
-    pub(super) fn built_in(config: Config) -> Loaded {
+    pub(crate) fn built_in(config: Config) -> Loaded {
         Loaded {
             config,
             warnings: Vec::new(),
@@ -74,7 +74,7 @@ const MISSING: &str =
 
 impl Error {
     /// The same in words, with what would help where the file is missing.
-    pub(super) fn explain(&self, missing: &str) -> String {
+    pub(crate) fn explain(&self, missing: &str) -> String {
         match self {
             Self::Read { path, source } => {
                 let what = format!("cannot read the configuration {}: {source}", path.display());

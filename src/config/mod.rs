@@ -8,23 +8,22 @@
 //! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it, and
 //! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
-mod central;
+mod bcrypt;
+pub(crate) mod central;
 mod check;
+mod client;
 mod collector;
-mod configuration;
-mod diagnose;
-mod document;
+pub(crate) mod diagnose;
+pub(crate) mod document;
 mod duration;
-mod file;
 mod http_client;
 mod ina260;
 mod keys;
-mod load;
-mod model;
-mod preset;
-mod proposal;
+pub(crate) mod load;
+pub(crate) mod model;
+pub(crate) mod preset;
+pub mod queries;
 mod read;
-mod remote;
 mod remote_write;
 mod secret;
 mod section;
@@ -33,22 +32,22 @@ mod share;
 mod shelly;
 mod show;
 mod show_remote_write;
-mod store;
-mod tree;
-mod values;
-mod watch;
+pub(crate) mod tree;
+mod url;
+pub(crate) mod values;
 mod web;
 mod web_tls;
 
 pub mod lines;
 
+pub use bcrypt::Hash as BcryptHash;
 pub use central::ConfigServer;
+pub use client::{Authorization, BasicAuth, ClientSettings, ClientTls, SecretSource};
 pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
-pub use configuration::Configuration;
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
-pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
 pub use http_client::load_settings;
+pub use ina260::{AVERAGINGS, CONVERSION_MICROSECONDS};
 pub(crate) use load::read as read_file;
 pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
 pub use model::{
@@ -56,20 +55,18 @@ pub use model::{
     RaplInterface, RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
 };
 pub use preset::{Given, Preset, PRESETS};
-pub use proposal::{Change, Proposal};
 pub use read::known_keys;
-pub use remote::{jittered, Remote, Standing};
-pub use remote_write::{Queue, RemoteWrite};
+pub use remote_write::{valid_label_name, DiskQueue, Protocol, Queue, RemoteWrite};
 pub use secret::Secret;
 pub use settings::Setting;
-pub use share::{departures, shared};
+pub use share::{departures, shared, KEYS as SHARED_KEYS};
 pub use show::to_json;
-pub use store::{NotSet, Refused, Status, Store};
+pub use url::{check_proxy, check_url, shown};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
-pub use watch::Watch;
-pub use web::{ClientAuth, Pem, ServerTls, Versions, Web};
+pub use web::Web;
+pub use web_tls::{ClientAuth, Pem, ServerTls, Versions};
 #[cfg(all(test, feature = "tls"))]
-pub(crate) use web::{CIPHER_SUITES, CURVES};
+pub(crate) use web_tls::{CIPHER_SUITES, CURVES};
 
 /// The largest configuration that is read, in bytes. Ten times what a board with a thousand metrics needs is still
 /// less; YAML's cost grows faster than its size.

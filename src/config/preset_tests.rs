@@ -199,7 +199,7 @@ fn the_pyjoules_remote_write_client_is_as_its_original_was() {
         assert_eq!((&*entry.url, entry.timeout.as_secs()), (url, 5));
         assert_eq!(entry.queue.readings_per_send, Some(readings));
         assert_eq!((&*entry.job, entry.instance.as_deref()), ("", Some("")));
-        assert_eq!(entry.protocol, crate::remote_write::Protocol::V1);
+        assert_eq!(entry.protocol, crate::config::Protocol::V1);
     }
     let wrong = Given {
         environment: pairs(&[("BATCH_SIZE", "0")]),

@@ -1,15 +1,14 @@
 //! `remote_write:`, a list as in Prometheus, under its names
 //! (prometheus.io/docs/prometheus/latest/configuration, `remote_write`).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnose::quoted;
 use super::section::{Problem, Section};
 use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
-use super::{duration, http_client};
-use crate::http::client::{check_url, Settings};
-use crate::remote_write::{queue, valid_label_name, Protocol};
+use super::{check_url, duration, http_client, valid_metric_name, ClientSettings};
 
 /// One receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub struct RemoteWrite {
     /// The message to begin with.
     pub protocol: Protocol,
     /// How it is asked.
-    pub client: Settings,
+    pub client: ClientSettings,
     /// Labels that every series gets which does not have them.
     pub external_labels: Vec<(String, String)>,
     /// The label `job`; empty is none.
@@ -33,7 +32,28 @@ pub struct RemoteWrite {
     /// How samples are gathered and sent again.
     pub queue: Queue,
     /// Where what was not sent is kept; `None`: in memory only.
-    pub disk: Option<queue::Settings>,
+    pub disk: Option<DiskQueue>,
+}
+
+/// The generations of the protocol, by their messages' names in Prometheus's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// `prometheus.WriteRequest`: 1.0.
+    #[default]
+    V1,
+    /// `io.prometheus.write.v2.Request`: 2.0.
+    V2,
+}
+
+/// Where the queue is, and how much it may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskQueue {
+    /// The directory, which is the queue's alone.
+    pub directory: PathBuf,
+    /// The most bytes in it.
+    pub bytes: u64,
+    /// No sample that has not been sent is older than this and not on disk.
+    pub sync_interval: Duration,
 }
 
 /// `queue_config:`.
@@ -114,7 +134,7 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
         url: String::new(),
         timeout: Duration::from_secs(30),
         protocol: Protocol::default(),
-        client: Settings::default(),
+        client: ClientSettings::default(),
         external_labels: Vec::new(),
         job: env!("CARGO_PKG_NAME").to_owned(),
         instance: None,
@@ -205,7 +225,7 @@ fn queue_config(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), 
 }
 
 /// The queue on disk, if it has a place.
-fn disk(section: &mut Section<'_, '_>) -> Result<Option<queue::Settings>, Problem> {
+fn disk(section: &mut Section<'_, '_>) -> Result<Option<DiskQueue>, Problem> {
     let mut directory = None;
     section.option("queue_directory", values::path, &mut directory)?;
     let Some(directory) = directory else {
@@ -214,7 +234,7 @@ fn disk(section: &mut Section<'_, '_>) -> Result<Option<queue::Settings>, Proble
         }
         return Ok(None);
     };
-    let mut settings = queue::Settings {
+    let mut settings = DiskQueue {
         directory,
         bytes: 64 << 20,
         sync_interval: Duration::from_secs(10),
@@ -275,6 +295,11 @@ fn labels(node: &Node) -> Outcome<Vec<(String, String)>> {
         Ok((name.clone(), value))
     };
     entries.iter().map(label).collect()
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*`. Two underscores in front are Prometheus's own.
+pub fn valid_label_name(name: &str) -> bool {
+    valid_metric_name(name) && !name.contains(':') && !name.starts_with("__")
 }
 
 #[cfg(test)]

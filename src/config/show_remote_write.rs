@@ -6,8 +6,7 @@ use super::central::ConfigServer;
 use super::remote_write::{Queue, RemoteWrite};
 use super::secret::Secret;
 use super::show::{seconds, HIDDEN};
-use crate::http::client::{shown, Authorization, BasicAuth, Given, Settings, Tls};
-use crate::remote_write::Protocol;
+use super::{shown, Authorization, BasicAuth, ClientSettings, ClientTls, Protocol, SecretSource};
 
 /// What stands in the place of a URL that may hold a password.
 const HIDDEN_URL: &str = "http://secret.invalid";
@@ -62,7 +61,7 @@ pub(super) fn hide(entry: &RemoteWrite) -> RemoteWrite {
 }
 
 /// Takes the secrets out.
-pub(super) fn hide_client(client: &mut Settings) {
+pub(super) fn hide_client(client: &mut ClientSettings) {
     for (_, value) in &mut client.headers {
         *value = Secret::new(HIDDEN);
     }
@@ -70,7 +69,7 @@ pub(super) fn hide_client(client: &mut Settings) {
     let token = client.authorization.as_mut();
     let token = token.map(|login| &mut login.credentials);
     for given in basic.into_iter().chain(token) {
-        if let Given::Here(secret) = given {
+        if let SecretSource::Here(secret) = given {
             *secret = Secret::new(HIDDEN);
         }
     }
@@ -96,8 +95,8 @@ pub(super) fn central_json(server: &ConfigServer) -> Value {
     value
 }
 
-fn client_json(client: &Settings) -> Map<String, Value> {
-    let Settings {
+fn client_json(client: &ClientSettings) -> Map<String, Value> {
+    let ClientSettings {
         basic_auth,
         authorization,
         headers,
@@ -106,20 +105,20 @@ fn client_json(client: &Settings) -> Map<String, Value> {
         proxy_from_environment,
         follow_redirects,
     } = client;
-    let Tls {
+    let ClientTls {
         ca_file,
         cert_file,
         key_file,
         server_name,
         insecure_skip_verify,
     } = tls;
-    let here = |given: &Given| match given {
-        Given::Here(secret) => Some(secret.reveal().to_string()),
-        Given::File(_) | Given::None => None,
+    let here = |given: &SecretSource| match given {
+        SecretSource::Here(secret) => Some(secret.reveal().to_string()),
+        SecretSource::File(_) | SecretSource::None => None,
     };
-    let file = |given: &Given| match given {
-        Given::File(path) => Some(path.clone()),
-        Given::Here(_) | Given::None => None,
+    let file = |given: &SecretSource| match given {
+        SecretSource::File(path) => Some(path.clone()),
+        SecretSource::Here(_) | SecretSource::None => None,
     };
     let basic = |login: &BasicAuth| {
         json!({

@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::access::Refusal;
-use super::device_id::DeviceId;
 use super::etag::Etag;
 use super::store::Failure;
 use crate::http::{Request, Response, BEARER};
+use crate::wire::DeviceId;
 
 /// An error: `{"error": …, "message": …}`, with the device's id if it is about one.
 pub(super) fn error(status: u16, error: &str, id: Option<&DeviceId>, message: &str) -> Response {

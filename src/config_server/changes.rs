@@ -9,12 +9,12 @@ use serde_json::{json, Value};
 
 use super::answers::{error, failure, precondition_failed, refused_access, unknown_device};
 use super::device::{take_apart, ADDRESS};
-use super::device_id::DeviceId;
 use super::etag::{Conditions, Tags, Verdict};
 use super::store::{Failure, Stored};
 use super::{access, Central};
 use crate::config::{Document, Rejection};
 use crate::http::{Method, Request, Response};
+use crate::wire::DeviceId;
 
 /// How often a change is tried anew when others change the same device at the same moment.
 const TRIES: usize = 64;

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::device_id::DeviceId;
 use super::fleet::{Fleet, State};
 use super::store::{Failure, Store, Stored};
 use crate::config::{Config, Document, Rejection};
+use crate::wire::DeviceId;
 
 /// The key by which a device is registered with an address. It is the server's, and no part of the configuration.
 pub(super) const ADDRESS: &str = "ip_address";
@@ -226,8 +226,8 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::super::fleet::Seen;
-    use super::super::report::{Ports, Report};
     use super::*;
+    use crate::wire::{Ports, Report};
 
     fn device(text: &str, seen: Option<Seen>) -> Device {
         let stored = Stored {

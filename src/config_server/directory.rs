@@ -12,10 +12,10 @@ use std::sync::Mutex;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::device_id::DeviceId;
 use super::store::{Failure, Listing, Store, Stored, MAX_DEVICES};
 use crate::config::{self, read_file};
 use crate::sys::lock;
+use crate::wire::DeviceId;
 
 const SUFFIX: &str = ".yaml";
 /// What is being written: never the name of a device, since those do not begin with a dot.

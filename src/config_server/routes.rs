@@ -10,13 +10,13 @@ use super::answers::{
     error, failure, not_allowed, precondition_failed, refused_access, too_many, unknown_device,
 };
 use super::device::{take_apart, Device};
-use super::device_id::DeviceId;
 use super::etag::Verdict;
 use super::store::Stored;
 use super::{access, changes, reload, sd, Central};
 use crate::http::page::{self, Page};
 use crate::http::{Handler, Method, Request, Response};
 use crate::sys::calendar::rfc3339;
+use crate::wire::DeviceId;
 
 /// Answers every request, and counts it.
 pub(super) fn handler(central: Arc<Central>) -> Arc<Handler> {

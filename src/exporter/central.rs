@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Exporter;
-use crate::config::{self, jittered, Config, Configuration, Remote};
+use crate::config::{self, Config};
 use crate::remote_write::backoff::Backoff;
 use crate::sources::{Board, Roots};
+use crate::store::{jittered, Configuration, Remote};
 
 /// How long to wait before the server is asked again when it did not answer: at first, and at most.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

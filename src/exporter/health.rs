@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde_json::{json, Map, Value};
 
 use super::Exporter;
-use crate::config::{Origin, Remote, Status};
+use crate::config::Origin;
 use crate::sources::Running;
+use crate::store::{Remote, Status};
 use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Map, Value};
 
 use super::Exporter;
-use crate::config::{to_json, NotSet, MAX_METRICS};
+use crate::config::{to_json, MAX_METRICS};
 use crate::http::page::{self, Page};
 use crate::http::{
     foreign_page, Form, Handler, Limits, Method, Rate, Request, Response, Standing, BEARER,
 };
+use crate::store::NotSet;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 

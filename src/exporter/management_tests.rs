@@ -1,7 +1,8 @@
 use super::*;
-use crate::config::{Config, Configuration, Store};
+use crate::config::Config;
 use crate::http::{HTTPVersion, Header};
 use crate::metrics::Desc;
+use crate::store::{Configuration, Store};
 
 /// An exporter without a board, that knows three metrics.
 fn exporter() -> Arc<Exporter> {

@@ -13,7 +13,6 @@ mod listening;
 mod management;
 mod multirate;
 mod ports;
-pub(crate) mod process;
 mod record;
 mod remote_write;
 mod remote_write_metrics;
@@ -26,15 +25,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-pub use crate::config::Configuration;
+pub use crate::store::Configuration;
 pub use record::record;
 pub use supervisor::{run, Options};
 
-use crate::config::{Config, Store};
+use crate::config::Config;
 use crate::exposition::{render_end, render_families, Format};
 use crate::metrics::{Policy, Registry, Snapshot, WallClock};
 use crate::remote_write::Stats;
 use crate::sources::Running;
+use crate::store::Store;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::notify::Notifier;

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::event::Event;
 use super::supervisor::{forward, Options, Supervisor};
-use crate::config::{self, Configuration, Store};
+use crate::config::{self};
 use crate::exposition::Format;
 use crate::http::Gate;
 use crate::sources::tape::{Recorder, Tapes};
 use crate::sources::Board;
+use crate::store::{Configuration, Store};
 use crate::sys::signals::Signals;
 
 /// How often to look whether it is time to end.

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::delivery_metrics::DeliveryMetrics;
-use super::process::{Process, BUILD};
 use super::remote_write_metrics::RemoteWriteMetrics;
 use super::Exporter;
 use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
+use crate::metrics::{Process, BUILD};
 use crate::sources::Running;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;

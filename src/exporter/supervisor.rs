@@ -12,7 +12,7 @@ use super::housekeeping::{self, Errand};
 use super::ports::Ports;
 use super::remote_write::{own_share, Place, Senders};
 use super::{Exporter, Identity};
-use crate::config::{Change, Config, Configuration, Proposal, Store};
+use crate::config::Config;
 use crate::exposition::Format;
 use crate::http::{port_of, AccessFiles, Gate};
 use crate::metrics::Policy;
@@ -20,6 +20,7 @@ use crate::sources::tape::Tapes;
 use crate::sources::{
     chosen, source_name, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
 };
+use crate::store::{Change, Configuration, Proposal, Store};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::program;

@@ -6,17 +6,8 @@ use prost::Message;
 
 use super::feed::Run;
 use super::messages::{v1, v2};
+use crate::config::Protocol;
 use crate::metrics::Kind;
-
-/// The generations of the protocol, by their messages' names in Prometheus's configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Protocol {
-    /// `prometheus.WriteRequest`: 1.0.
-    #[default]
-    V1,
-    /// `io.prometheus.write.v2.Request`: 2.0.
-    V2,
-}
 
 impl Protocol {
     /// The value of `Content-Type`.

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 pub use attribute::{read_text, Attribute};
 pub use board::{Board, Claims, Roots};
-pub use error::{reason, Error};
+pub use error::Error;
 pub use health::{Health, Tally};
 pub use number::parse_number;
 pub use runner::Running;
@@ -213,4 +213,21 @@ pub fn chosen(board: &mut Board, config: &Config) -> Vec<(&'static Meter, String
             Some((meter, reason))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::METERS;
+    use crate::config::SHARED_KEYS;
+
+    #[test]
+    fn every_meters_settings_are_shared() {
+        for meter in METERS {
+            let section = match meter.name {
+                "tegrastats" | "ina3221" => "jetson",
+                name => name,
+            };
+            assert!(SHARED_KEYS.contains(&section), "{section}");
+        }
+    }
 }

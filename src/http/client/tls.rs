@@ -20,7 +20,7 @@ use ureq::unversioned::transport::{
     TransportAdapter,
 };
 
-use super::settings::Tls;
+use crate::config::ClientTls as Tls;
 use crate::http::tls::signatures::Signatures;
 use crate::http::tls::{pem, BoardClock};
 use crate::sys::lock;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::passwords::Users;
 use super::tokens::Tokens;
 use crate::config::{ClientAuth, ServerTls, Web};
-use crate::sources::reason;
 use crate::sys::file;
 use crate::sys::mark::Mark;
+use crate::sys::reason;
 
 /// The largest file of tokens.
 const MAX_TOKENS: u64 = 64 * 1024;

@@ -29,12 +29,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Batch, Feed, Losses, MemoryFeed, Most, Pending};
+use crate::config::DiskQueue;
 use crate::metrics::{Offset, WallClock};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::stop::{Stop, Woken};
+pub use state::Figures;
 use state::State;
-pub use state::{Figures, Settings};
 
 /// Gives every sample once, out of memory or from disk.
 pub struct QueueFeed {
@@ -47,7 +48,7 @@ pub struct QueueFeed {
 impl QueueFeed {
     /// What is in the directory comes first, then what memory gives. A directory that cannot be used is said once, and
     /// tried again.
-    pub fn new(memory: MemoryFeed, settings: Settings, clock: Arc<WallClock>) -> QueueFeed {
+    pub fn new(memory: MemoryFeed, settings: DiskQueue, clock: Arc<WallClock>) -> QueueFeed {
         let look = (settings.sync_interval / 8).max(Duration::from_millis(10));
         let state = State::new(memory, settings, BootTime::now());
         let state = Arc::new(Mutex::new(state));

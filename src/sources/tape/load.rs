@@ -12,8 +12,9 @@ use super::mirror::stays_inside;
 use super::play::{Playing, Schedule};
 use super::{Places, Reel, Tape, BOARD};
 use crate::config::{self, Config};
-use crate::sources::{reason, Roots};
+use crate::sources::Roots;
 use crate::sys::lock;
+use crate::sys::reason;
 
 /// So many files, folders and links at most are in its trees, and so deep.
 const MOST_ENTRIES: usize = 100_000;

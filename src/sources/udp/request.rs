@@ -12,8 +12,9 @@ use super::link::{is_from, Counts, Device, Heard};
 use super::message::PowerMeasurement;
 use super::total::{Stale, Total};
 use crate::metrics::Group;
-use crate::sources::{reason, Context, Error, Health};
+use crate::sources::{Context, Error, Health};
 use crate::sys::clock::BootTime;
+use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
 
 /// What the original exporter sends: these twelve bytes, without a NUL.

@@ -9,9 +9,10 @@ use super::link::{is_from, Counts, Device, Heard};
 use super::message::PowerMeasurement;
 use super::total::{Stale, Total};
 use crate::metrics::Group;
-use crate::sources::{reason, Context, Error, Health};
+use crate::sources::{Context, Error, Health};
 use crate::sys::clock::BootTime;
 use crate::sys::datagram;
+use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
 
 pub(super) struct Stream {

@@ -7,7 +7,6 @@
 mod flush;
 mod give;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,21 +16,11 @@ use super::disk::{Disk, Taken};
 use super::restore::Restore;
 use super::segment::BootId;
 use super::sent::Position;
+use crate::config::DiskQueue;
 use crate::metrics::Offset;
 use crate::remote_write::{Batch, Feed, Losses, MemoryFeed, Most, Pending};
 use crate::sys::boot_id::boot_id;
 use crate::sys::clock::BootTime;
-
-/// Where the queue is, and how much it may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The directory, which is the queue's alone.
-    pub directory: PathBuf,
-    /// The most bytes in it.
-    pub bytes: u64,
-    /// No sample that has not been sent is older than this and not on disk.
-    pub sync_interval: Duration,
-}
 
 /// What has not been asked for yet is cut into parts like this.
 const USUAL: Most = Most {
@@ -63,7 +52,7 @@ pub struct Figures {
 
 pub(super) struct State {
     memory: MemoryFeed,
-    settings: Settings,
+    settings: DiskQueue,
     boot: BootId,
     disk: Option<Disk>,
     /// When the disk is tried again that could not be written, and what was wrong with it.
@@ -90,7 +79,7 @@ struct Given {
 }
 
 impl State {
-    pub(super) fn new(memory: MemoryFeed, settings: Settings, now: BootTime) -> State {
+    pub(super) fn new(memory: MemoryFeed, settings: DiskQueue, now: BootTime) -> State {
         let mut state = State {
             memory,
             settings,

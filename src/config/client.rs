@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 
-use crate::config::Secret;
+use super::Secret;
 
 /// How to log in, what to send along, whom to trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct ClientSettings {
     /// `basic_auth:`.
     pub basic_auth: Option<BasicAuth>,
     /// `authorization:`.
@@ -15,7 +15,7 @@ pub struct Settings {
     /// `headers:`, which go with every request. A value may be a secret.
     pub headers: Vec<(String, Secret)>,
     /// `tls_config:`.
-    pub tls: Tls,
+    pub tls: ClientTls,
     /// `proxy_url:`, which may hold a password.
     pub proxy_url: Option<Secret>,
     /// `proxy_from_environment:`. Otherwise the variables `http_proxy` and the like count for nothing.
@@ -24,13 +24,13 @@ pub struct Settings {
     pub follow_redirects: bool,
 }
 
-impl Default for Settings {
+impl Default for ClientSettings {
     fn default() -> Self {
-        Settings {
+        ClientSettings {
             basic_auth: None,
             authorization: None,
             headers: Vec::new(),
-            tls: Tls::default(),
+            tls: ClientTls::default(),
             proxy_url: None,
             proxy_from_environment: false,
             follow_redirects: true,
@@ -44,7 +44,7 @@ pub struct BasicAuth {
     /// Who.
     pub username: String,
     /// The password, or where it is.
-    pub password: Given,
+    pub password: SecretSource,
 }
 
 /// `authorization:`.
@@ -53,12 +53,12 @@ pub struct Authorization {
     /// The word before the credentials: `Bearer`.
     pub kind: String,
     /// The credentials, or where they are.
-    pub credentials: Given,
+    pub credentials: SecretSource,
 }
 
 /// A secret, or the file whose first line it is. A file is read for each request, so that it may be replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Given {
+pub enum SecretSource {
     /// Here.
     Here(Secret),
     /// There.
@@ -67,11 +67,11 @@ pub enum Given {
     None,
 }
 
-impl Given {
+impl SecretSource {
     /// The file, if it is in one.
     pub(crate) fn file(&mut self) -> Option<&mut PathBuf> {
         match self {
-            Given::File(path) => Some(path),
+            SecretSource::File(path) => Some(path),
             _ => None,
         }
     }
@@ -79,16 +79,16 @@ impl Given {
     /// The secret. The error is for people.
     pub(crate) fn get(&self) -> Result<Secret, String> {
         match self {
-            Given::Here(secret) => Ok(secret.clone()),
-            Given::File(path) => Secret::read(path),
-            Given::None => Ok(Secret::new("")),
+            SecretSource::Here(secret) => Ok(secret.clone()),
+            SecretSource::File(path) => Secret::read(path),
+            SecretSource::None => Ok(Secret::new("")),
         }
     }
 }
 
 /// `tls_config:`. All files are PEM; they are read again when they have changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tls {
+pub struct ClientTls {
     /// The certificates that a server's has to be signed by; `None` is those that the system trusts.
     pub ca_file: Option<PathBuf>,
     /// Our own certificate, with what it was signed by.

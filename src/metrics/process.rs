@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{getrlimit, Resource};
 
-use crate::metrics::{Desc, Group, Readings, SeriesId};
+use super::{Desc, Group, Readings, SeriesId};
 use crate::sys::clock::process_cpu_seconds;
 use crate::sys::program::page_size;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::Store;
-use crate::config::configuration::Configuration;
 use crate::config::diagnose::Origin;
 use crate::config::document::Document;
 use crate::config::load::{self, Loaded};
 use crate::config::model::Config;
-use crate::config::proposal::Change;
-use crate::config::remote::{Fetched, Remote};
+use crate::store::configuration::Configuration;
+use crate::store::proposal::Change;
+use crate::store::remote::{Fetched, Remote};
 use crate::sys::lock;
 
 /// The first configuration: the server's, else the local one. An error only if there is none at all.

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::diagnose::Origin;
-use super::load::{self, Loaded};
-use super::model::Config;
-use super::preset::{Given, Preset};
+use crate::config::diagnose::Origin;
+use crate::config::load::{self, Loaded};
+use crate::config::model::Config;
+use crate::config::preset::{Given, Preset};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]

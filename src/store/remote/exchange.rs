@@ -15,7 +15,7 @@ const CLOSE: (&str, &str) = ("Connection", "close");
 
 /// What the server says.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::config) enum Fetched {
+pub(in crate::store) enum Fetched {
     /// This is the board's configuration.
     Config(Document),
     /// It has none.
@@ -24,7 +24,7 @@ pub(in crate::config) enum Fetched {
 
 impl Remote {
     /// Asks for the board's configuration. The error is for people.
-    pub(in crate::config) fn fetch(&self) -> Result<Fetched, String> {
+    pub(in crate::store) fn fetch(&self) -> Result<Fetched, String> {
         let outcome = self.ask();
         lock::lock(&self.state).answered = outcome.is_ok();
         outcome
@@ -102,7 +102,7 @@ impl Remote {
 
     /// Tells the server what was changed here; a server that does not know the board gets what it gave it last, else
     /// `local`. `selection` is what the board exports. Gives what the server has then.
-    pub(in crate::config) fn tell(
+    pub(in crate::store) fn tell(
         &self,
         local: impl Fn() -> Result<Document, String>,
         selection: Option<&Switches>,
