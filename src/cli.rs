@@ -20,6 +20,7 @@ use crate::exporter::{self, Configuration, Options};
 use crate::http::AccessFiles;
 use crate::logging;
 use crate::sources::tape::{Recording, Tapes};
+use crate::sources::SCHEMA;
 use crate::sys::reason;
 use crate::sys::signals::Signals;
 
@@ -67,7 +68,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
         }
         Role::Doctor { json, write } => {
             let config = match find(named) {
-                Some(path) => config::load(&path).map_err(|e| e.to_string())?.config,
+                Some(path) => SCHEMA.load(&path).map_err(|e| e.to_string())?.config,
                 None => Config::default(),
             };
             doctor(
@@ -188,7 +189,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
 
 /// Loads a configuration, and has the log say what there is to say about it.
 fn load(path: &Path) -> Result<Config, String> {
-    let loaded = config::load(path).map_err(|e| e.to_string())?;
+    let loaded = SCHEMA.load(path).map_err(|e| e.to_string())?;
     for warning in &loaded.warnings {
         log::warn!("{}", warning.with(&loaded.origin));
     }

@@ -3,20 +3,27 @@
 
 use std::path::PathBuf;
 
+use serde::ser::{SerializeMap, Serializer};
+use serde::Serialize;
+
+use super::show;
 use super::Secret;
 
 /// How to log in, what to send along, whom to trust.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClientSettings {
+    /// `headers:`, which go with every request. A value may be a secret.
+    #[serde(serialize_with = "show::mapping")]
+    pub headers: Vec<(String, Secret)>,
     /// `basic_auth:`.
     pub basic_auth: Option<BasicAuth>,
     /// `authorization:`.
     pub authorization: Option<Authorization>,
-    /// `headers:`, which go with every request. A value may be a secret.
-    pub headers: Vec<(String, Secret)>,
     /// `tls_config:`.
+    #[serde(rename = "tls_config")]
     pub tls: ClientTls,
     /// `proxy_url:`, which may hold a password.
+    #[serde(serialize_with = "show::hidden_url")]
     pub proxy_url: Option<Secret>,
     /// `proxy_from_environment:`. Otherwise the variables `http_proxy` and the like count for nothing.
     pub proxy_from_environment: bool,
@@ -76,6 +83,15 @@ impl SecretSource {
         }
     }
 
+    /// Shows it under the key of a secret, or of a file.
+    fn show<M: SerializeMap>(&self, map: &mut M, keys: [&str; 2]) -> Result<(), M::Error> {
+        match self {
+            SecretSource::Here(secret) => map.serialize_entry(keys[0], secret),
+            SecretSource::File(path) => map.serialize_entry(keys[1], path),
+            SecretSource::None => Ok(()),
+        }
+    }
+
     /// The secret. The error is for people.
     pub(crate) fn get(&self) -> Result<Secret, String> {
         match self {
@@ -86,8 +102,28 @@ impl SecretSource {
     }
 }
 
+impl Serialize for BasicAuth {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("username", &self.username)?;
+        self.password
+            .show(&mut map, ["password", "password_file"])?;
+        map.end()
+    }
+}
+
+impl Serialize for Authorization {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &self.kind)?;
+        self.credentials
+            .show(&mut map, ["credentials", "credentials_file"])?;
+        map.end()
+    }
+}
+
 /// `tls_config:`. All files are PEM; they are read again when they have changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct ClientTls {
     /// The certificates that a server's has to be signed by; `None` is those that the system trusts.
     pub ca_file: Option<PathBuf>,

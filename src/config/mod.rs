@@ -10,28 +10,26 @@
 
 mod bcrypt;
 pub(crate) mod central;
-mod check;
+pub(crate) mod check;
 mod client;
 mod collector;
 pub(crate) mod diagnose;
 pub(crate) mod document;
 mod duration;
 mod http_client;
-mod ina260;
 mod keys;
 pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod preset;
 pub mod queries;
-mod read;
+pub(crate) mod read;
 mod remote_write;
+pub(crate) mod schema;
 mod secret;
-mod section;
+pub(crate) mod section;
 mod settings;
 mod share;
-mod shelly;
-mod show;
-mod show_remote_write;
+pub(crate) mod show;
 pub(crate) mod tree;
 mod url;
 pub(crate) mod values;
@@ -47,20 +45,14 @@ pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
 pub use http_client::load_settings;
-pub use ina260::{AVERAGINGS, CONVERSION_MICROSECONDS};
 pub(crate) use load::read as read_file;
-pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
-pub use model::{
-    Config, History, Ina260, Ina260Chip, Jetson, Management, Multirate, Nvidia, Plug, Rapl,
-    RaplInterface, RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
-};
+pub use load::{find, Error, Loaded, SYSTEM_FILE};
+pub use model::{Config, History, Management, Multirate, Switch, UdpAgent, DEVICE_TYPES};
 pub use preset::{Given, Preset, PRESETS};
-pub use read::known_keys;
 pub use remote_write::{valid_label_name, DiskQueue, Protocol, Queue, RemoteWrite};
+pub use schema::{AnySettings, MeterSettings, Meters, Schema, SectionSpec};
 pub use secret::Secret;
 pub use settings::Setting;
-pub use share::{departures, shared, KEYS as SHARED_KEYS};
-pub use show::to_json;
 pub use url::{check_proxy, check_url, shown};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
 pub use web::Web;
@@ -72,18 +64,20 @@ pub(crate) use web_tls::{CIPHER_SUITES, CURVES};
 /// less; YAML's cost grows faster than its size.
 pub const MAX_SIZE: usize = 64 * 1024;
 
-/// Reads a configuration from YAML text: the configuration and its warnings in the order of their lines, or the
-/// first error. Pure and total: any text is answered, in bounded time and memory.
-pub fn parse(text: &str) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let root = tree::build(text)?;
-    let reading = read::read(&root).map_err(|problem| problem.locate(text))?;
-    check::check(text, reading)
-}
+impl Schema {
+    /// Reads a configuration from YAML text: the configuration and its warnings in the order of their lines, or the
+    /// first error. Pure and total: any text is answered, in bounded time and memory.
+    pub fn parse(&self, text: &str) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let root = tree::build(text)?;
+        let reading = read::read(self, &root).map_err(|problem| problem.locate(text))?;
+        check::check(text, reading)
+    }
 
-/// As [`parse`], from bytes that may not be text at all.
-pub fn parse_bytes(bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
-    parse(text_of(bytes)?)
+    /// As [`Schema::parse`], from bytes that may not be text at all.
+    pub fn parse_bytes(&self, bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+        self.parse(text_of(bytes)?)
+    }
 }
 
 /// The text that these bytes are, without a byte order mark.
@@ -100,16 +94,20 @@ mod tests {
 
     #[test]
     fn says_where_bytes_are_not_utf8() {
-        let error = parse_bytes(b"interval: 1\nhostname: caf\xe9\n").unwrap_err();
+        let error = Schema::default()
+            .parse_bytes(b"interval: 1\nhostname: caf\xe9\n")
+            .unwrap_err();
         assert_eq!((error.line, error.column), (Some(2), Some(14)));
         assert!(error.message.contains("0xe9"), "{}", error.message);
-        let utf16 = parse_bytes(b"\xff\xfei\0n\0").unwrap_err();
+        let utf16 = Schema::default()
+            .parse_bytes(b"\xff\xfei\0n\0")
+            .unwrap_err();
         assert!(utf16.message.contains("UTF-16"), "{}", utf16.message);
     }
 
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_first_key() {
-        let (config, warnings) = parse("\u{feff}port: 9200\n").unwrap();
+        let (config, warnings) = Schema::default().parse("\u{feff}port: 9200\n").unwrap();
         assert_eq!(config.port, Some(9200));
         assert!(warnings.is_empty());
     }
@@ -143,7 +141,10 @@ mod tests {
         ];
         for bomb in bombs {
             let shown: String = bomb.chars().take(30).collect();
-            assert!(parse(&bomb).is_err(), "accepted {shown:?}");
+            assert!(
+                Schema::default().parse(&bomb).is_err(),
+                "accepted {shown:?}"
+            );
         }
     }
 
@@ -154,7 +155,7 @@ mod tests {
             let aliases = vec![format!("*a{}", i - 1); 10].join(",");
             laughs.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
         }
-        let error = parse(&laughs).unwrap_err();
+        let error = Schema::default().parse(&laughs).unwrap_err();
         assert!(error.message.contains("aliases"), "{}", error.message);
 
         let long = format!(
@@ -162,7 +163,7 @@ mod tests {
             "x".repeat(30_000),
             "*a, ".repeat(8_000)
         );
-        let error = parse(&long).unwrap_err();
+        let error = Schema::default().parse(&long).unwrap_err();
         assert!(error.message.contains("aliases"), "{}", error.message);
     }
 }

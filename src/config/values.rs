@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::diagnose::{nearest, quoted};
-use super::model::{RaplInterface, RaplUnit, Switch, UdpMode, DEVICE_TYPES};
+use super::model::{Switch, DEVICE_TYPES};
 use super::secret::Secret;
 use super::tree::Node;
 
@@ -74,33 +74,22 @@ pub(crate) fn switch(node: &Node) -> Outcome<Switch> {
     }
 }
 
-/// `auto`, `powercap` or `msr`.
-pub(crate) fn interface(node: &Node) -> Outcome<RaplInterface> {
-    match node {
-        Node::Text(text) if text.eq_ignore_ascii_case("auto") => Ok(RaplInterface::Auto),
-        Node::Text(text) if text.eq_ignore_ascii_case("powercap") => Ok(RaplInterface::Powercap),
-        Node::Text(text) if text.eq_ignore_ascii_case("msr") => Ok(RaplInterface::Msr),
-        _ => refuse(node, "auto, powercap or msr"),
-    }
-}
-
-/// `watts` or `microjoules`.
-pub(crate) fn rapl_unit(node: &Node) -> Outcome<RaplUnit> {
-    match node {
-        Node::Text(text) if text.eq_ignore_ascii_case("watts") => Ok(RaplUnit::Watts),
-        Node::Text(text) if text.eq_ignore_ascii_case("microjoules") => Ok(RaplUnit::Microjoules),
-        _ => refuse(node, "watts or microjoules"),
-    }
-}
-
-/// `request`, `listen` or `subscribe`.
-pub(crate) fn udp_mode(node: &Node) -> Outcome<UdpMode> {
-    match node {
-        Node::Text(text) if text.eq_ignore_ascii_case("request") => Ok(UdpMode::Request),
-        Node::Text(text) if text.eq_ignore_ascii_case("listen") => Ok(UdpMode::Listen),
-        Node::Text(text) if text.eq_ignore_ascii_case("subscribe") => Ok(UdpMode::Subscribe),
-        _ => refuse(node, "request, listen or subscribe"),
-    }
+/// One of these words, whatever its case.
+pub(crate) fn choice<T: Copy>(node: &Node, words: &[(&str, T)]) -> Outcome<T> {
+    let found = match node {
+        Node::Text(text) => words
+            .iter()
+            .find(|(word, _)| text.eq_ignore_ascii_case(word)),
+        _ => None,
+    };
+    found.map_or_else(
+        || {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let (last, others) = words.split_last().unwrap_or((&"", &[]));
+            refuse(node, &format!("{} or {last}", others.join(", ")))
+        },
+        |(_, value)| Ok(*value),
+    )
 }
 
 /// One of [`DEVICE_TYPES`], whatever its case (seed 001 lower-cased it too).

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::fleet::{Fleet, State};
 use super::store::{Failure, Store, Stored};
 use crate::config::{Config, Document, Rejection};
+use crate::sources::SCHEMA;
 use crate::wire::DeviceId;
 
 /// The key by which a device is registered with an address. It is the server's, and no part of the configuration.
@@ -37,14 +38,17 @@ pub(super) fn take_apart(stored: &Stored) -> Result<Kept, String> {
         None => None,
     };
     document.remove(ADDRESS);
-    match document.read() {
+    match document.read(&SCHEMA) {
         Ok((config, _)) => Ok(Kept {
             document,
             config,
             address,
         }),
         // Again from the text, for the place in it.
-        Err(refused) => Err(Document::read_yaml(&stored.text).err().unwrap_or(refused)).map_err(
+        Err(refused) => Err(Document::read_yaml(&SCHEMA, &stored.text)
+            .err()
+            .unwrap_or(refused))
+        .map_err(
             |Rejection {
                  line,
                  column,

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 pub use tegrastats::run as tegrastats;
 
-use crate::config::{Config, Jetson};
-use crate::sources::Roots;
+use crate::config::Config;
+use crate::sources::{jetson, Roots};
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
 
@@ -100,14 +100,13 @@ impl Board {
     }
 
     /// The configuration to read it with: this one, but for where tegrastats is.
-    pub fn config(&self, config: Config) -> Config {
-        Config {
-            jetson: Jetson {
-                tegrastats: Some(self.dir.join("bin/tegrastats")),
-                ..config.jetson
-            },
-            ..config
-        }
+    pub fn config(&self, mut config: Config) -> Config {
+        let jetson = jetson::Settings {
+            tegrastats: Some(self.dir.join("bin/tegrastats")),
+            ..config.meter()
+        };
+        config.meters.set(jetson);
+        config
     }
 
     fn lay(&self) -> std::io::Result<Hardware> {

@@ -397,5 +397,8 @@ fn is_same(running: &Running, meter: &Meter, board: &Board, config: &Config) -> 
     context.interval == meter.pace.interval(config.interval)
         && context.board.roots == board.roots
         && context.board.claims == board.claims
-        && (meter.settings)(&context.config) == (meter.settings)(config)
+        && (meter.devices.is_some() || {
+            let section = meter.section.name;
+            context.config.meters.same_section(&config.meters, section)
+        })
 }

@@ -7,6 +7,7 @@ use crate::config::diagnose::Origin;
 use crate::config::document::Document;
 use crate::config::load::{self, Loaded};
 use crate::config::model::Config;
+use crate::sources::SCHEMA;
 use crate::store::configuration::Configuration;
 use crate::store::proposal::Change;
 use crate::store::remote::{Fetched, Remote};
@@ -52,7 +53,9 @@ fn of_server(
     current: &Config,
 ) -> Result<Loaded, String> {
     let document = remote.last(current.metrics.as_ref()).unwrap_or_default();
-    let (config, warnings) = document.read().map_err(|rejection| rejection.message)?;
+    let (config, warnings) = document
+        .read(&SCHEMA)
+        .map_err(|rejection| rejection.message)?;
     let origin = Origin::Server(remote.url().to_owned());
     for warning in &warnings {
         log::warn!("{}", warning.with(&origin));

@@ -8,6 +8,7 @@
 
 pub mod line;
 mod series;
+pub mod settings;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,13 +16,14 @@ use std::time::Duration;
 
 use line::{Gpu, FIELDS, MOST_GPUS};
 use series::GpuSeries;
+use settings::Settings;
 
 use super::jetson::is_jetson;
 use super::pipe::Printer;
 use super::program::Program;
 use super::tape::{files, Tape};
 use super::{Board, Context, Error, Meter, Pace, Source};
-use crate::config::Config;
+use crate::config::{Config, SectionSpec};
 use crate::metrics::Readings;
 use crate::sys::clock::BootTime;
 
@@ -31,8 +33,8 @@ pub(super) const METER: Meter = Meter {
     summary: "NVIDIA GPUs: power, temperature and utilisation, by nvidia-smi",
     device_types: &[],
     pace: Pace::Device,
-    switch: |config| config.nvidia.enabled,
-    settings: |config| format!("{:?}", config.nvidia),
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
     devices: None,
     probe,
     claims: None,
@@ -51,7 +53,8 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn program(tape: &Tape, config: &Config) -> Result<PathBuf, Error> {
-    PROGRAM.find(tape, config.nvidia.nvidia_smi.as_deref())
+    let settings: Settings = config.meter();
+    PROGRAM.find(tape, settings.nvidia_smi.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {

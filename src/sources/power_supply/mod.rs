@@ -12,16 +12,18 @@
 //!   discharging. Else it is absent: what a supply without a meter delivers is not known. So it is if one of the
 //!   summands cannot be read.
 
+mod settings;
 mod supply;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use settings::Settings;
 use supply::{describe, Description, Role, Supply};
 
 use super::sysfs::entries;
 use super::{Board, Context, Error, Health, Meter, Pace, Source};
-use crate::config::Config;
+use crate::config::{Config, SectionSpec};
 use crate::metrics::{common, Readings, SeriesId};
 
 /// The meter.
@@ -30,8 +32,8 @@ pub(super) const METER: Meter = Meter {
     summary: "batteries, chargers and PMICs, by the kernel's power_supply class",
     device_types: &[],
     pace: Pace::Interval,
-    switch: |config| config.power_supply.enabled,
-    settings: |config| format!("{:?}", config.power_supply),
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
     devices: None,
     probe,
     claims: None,
@@ -65,6 +67,7 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let mut source = PowerSupply {
         context: context.clone(),
+        settings: context.config.meter(),
         supplies: Vec::new(),
         total: None,
     };
@@ -75,6 +78,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 
 struct PowerSupply {
     context: Context,
+    settings: Settings,
     supplies: Vec<Supply>,
     /// There from when the board has a supply that measures power.
     total: Option<SeriesId>,
@@ -83,7 +87,7 @@ struct PowerSupply {
 impl PowerSupply {
     /// The rails that the user says make the total.
     fn asked_for(&self) -> &[String] {
-        &self.context.config.power_supply.power_total
+        &self.settings.power_total
     }
 
     fn warn_of_strangers(&self) {
@@ -115,7 +119,7 @@ impl PowerSupply {
     }
 
     fn total_watts(&mut self) -> Option<f64> {
-        let asked_for = self.context.config.power_supply.power_total.len();
+        let asked_for = self.settings.power_total.len();
         if asked_for > 0 {
             return sum(self
                 .supplies

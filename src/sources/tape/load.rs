@@ -13,6 +13,7 @@ use super::play::{Playing, Schedule};
 use super::{Places, Reel, Tape, BOARD};
 use crate::config::{self, Config};
 use crate::sources::Roots;
+use crate::sources::SCHEMA;
 use crate::sys::lock;
 use crate::sys::reason;
 
@@ -56,7 +57,7 @@ impl Recording {
         let config = dir.join(CONFIG);
         // Not more of it than the configuration allows.
         read(&config, config::MAX_SIZE as u64)?;
-        let config = config::load(&config).map_err(|error| error.to_string())?;
+        let config = SCHEMA.load(&config).map_err(|error| error.to_string())?;
         let logs = read_logs(&dir.join(LOGS))?;
         let length = logs.values().map(|log| log.end).max().unwrap_or_default();
         Ok(Recording {

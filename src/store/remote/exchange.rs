@@ -6,6 +6,7 @@ use super::pending::Switches;
 use super::{Known, Remote};
 use crate::config::document::Document;
 use crate::http::client::Answer;
+use crate::sources::SCHEMA;
 use crate::sys::lock;
 
 /// How often a change is told anew when others change the configuration at the same moment.
@@ -119,12 +120,12 @@ impl Remote {
                     (document.clone(), tag.map(|tag| ("If-Match", tag)))
                 }
                 (Fetched::Unknown, known) => {
-                    let known = known.filter(|known| known.document.read().is_ok());
+                    let known = known.filter(|known| known.document.read(&SCHEMA).is_ok());
                     let document = known.map_or_else(&local, |known| Ok(known.document))?;
                     (document, Some(("If-None-Match", "*".to_string())))
                 }
             };
-            document.read().map_err(|why| {
+            document.read(&SCHEMA).map_err(|why| {
                 format!(
                     "{}: nothing is told while it is wrong: {}",
                     self.url(),

@@ -1,0 +1,28 @@
+//! The settings of NVIDIA GPUs.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::config::section::{Problem, Section};
+use crate::config::{values, MeterSettings, Switch};
+
+/// `nvidia:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Settings {
+    /// Whether the source runs.
+    pub enabled: Switch,
+    /// The program to run; `None` is `nvidia-smi` on `PATH`.
+    pub nvidia_smi: Option<PathBuf>,
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "nvidia";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        section.option("nvidia_smi", values::program, &mut settings.nvidia_smi)?;
+        Ok(settings)
+    }
+}
