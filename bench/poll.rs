@@ -136,6 +136,7 @@ fn context(tree: &Path) -> Context {
         sysfs: tree.into(),
         procfs: tree.into(),
         dev: tree.into(),
+        programs: None,
     };
     let group: Arc<Group> = Registry::new(Policy::All).add_group(0, "bench", Vec::new());
     Context {

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::arguments::{parse, Arguments, Role};
 use self::check_config::check_config;
@@ -26,9 +27,17 @@ use crate::sys::signals::Signals;
 
 /// The exit status for a command line that cannot be understood.
 const USAGE: u8 = 2;
+/// How long the last words may take.
+const SAY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the program with these arguments, the program's name first.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let status = run(arguments);
+    logging::flush();
+    status
+}
+
+fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.peekable();
     if arguments
         .peek()
@@ -142,8 +151,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                 asks_server: false,
             };
             let dir = dir.unwrap_or_default();
-            let said = exporter::record(options, &dir, longest, signals)?;
-            say(&said);
+            say_briefly(exporter::record(options, &dir, longest, signals)?);
             Ok(())
         }
         Role::Preset(preset, given) => {
@@ -168,33 +176,26 @@ fn perform(arguments: Arguments) -> Result<(), String> {
         }
         Role::Demo => {
             let signals = block_signals()?;
-            // One that is merely found is meant for the real board.
-            let config = named.map_or_else(|| Ok(Config::default()), load)?;
+            // One that is merely found is meant for the real board, and so is a server that the environment names.
+            let configuration = match named {
+                Some(file) => Configuration::File(Some(file.to_path_buf())),
+                None => Configuration::Fixed(Box::default()),
+            };
             let board = demo::Board::build()?;
             exporter::run(
                 Options {
-                    configuration: Configuration::Fixed(Box::new(board.config(config))),
+                    configuration,
                     listen_address: arguments.listen_address,
                     management_address: arguments.management_address,
                     access: arguments.access,
                     roots: board.roots(),
                     tapes: Tapes::Off,
-                    asks_server: false,
+                    asks_server: named.is_some(),
                 },
                 signals,
             )
         }
     }
-}
-
-/// Loads a configuration, and has the log say what there is to say about it.
-fn load(path: &Path) -> Result<Config, String> {
-    let loaded = SCHEMA.load(path).map_err(|e| e.to_string())?;
-    for warning in &loaded.warnings {
-        log::warn!("{}", warning.with(&loaded.origin));
-    }
-    log::info!("configuration: {}", loaded.origin);
-    Ok(loaded.config)
 }
 
 fn block_signals() -> Result<Signals, String> {
@@ -225,6 +226,18 @@ fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// The same for a role that has taken the signals: nothing else could end it where standard output takes no more.
+fn say_briefly(text: String) {
+    let (written, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        say(&text);
+        let _ = written.send(());
+    });
+    let _ = wait.recv_timeout(SAY_TIMEOUT);
+}
+
+/// Prints to standard error, behind the log, which need not fit where it is full.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "edge-metrics-exporter: {text}");
+    logging::flush();
+    logging::write_line(&format!("edge-metrics-exporter: {text}"));
 }

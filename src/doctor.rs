@@ -1,6 +1,6 @@
 //! What this board has, what can be read of it, and what would help: for people, and as JSON for machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +9,9 @@ use serde_json::{json, Value};
 
 use crate::config::{Config, Switch};
 use crate::metrics::{Policy, Registry};
-use crate::sources::SCHEMA;
-use crate::sources::{Board, Context, Device, Health, Meter, Roots, Running, METERS};
+use crate::sources::{
+    limits, Board, Context, Device, Health, Limit, Meter, Roots, Running, METERS, SCHEMA,
+};
 use crate::sys::clock::BootTime;
 
 /// How often the sources are polled meanwhile: two polls are needed for the power of an energy counter.
@@ -38,6 +39,10 @@ struct Finding {
     error: Option<String>,
     /// Why some of it cannot be read.
     complaints: Vec<String>,
+    /// The limits that were reached, by name.
+    limits: BTreeMap<&'static str, Limit>,
+    /// The families it has.
+    families: Vec<String>,
     /// What was read: `name{labels} value`, those that matter most first.
     samples: Vec<(String, f64)>,
 }
@@ -87,6 +92,8 @@ pub fn examine(roots: Roots, config: &Config) -> Report {
                 found: Err(missing.to_string()),
                 error: None,
                 complaints: Vec::new(),
+                limits: BTreeMap::new(),
+                families: Vec::new(),
                 samples: Vec::new(),
             },
         })
@@ -137,9 +144,10 @@ impl Trial {
             std::thread::sleep(Duration::from_millis(20));
         }
         let samples = samples(&self.registry);
+        let families = self.registry.switchable();
         let error = health.last_error().or_else(|| {
-            samples
-                .is_empty()
+            // What was read and said nothing is suspended, which is among the complaints.
+            (samples.is_empty() && group.read_at().is_none())
                 .then(|| format!("it was not read within {} s", PATIENCE.as_secs()))
         });
         self.running.stop();
@@ -149,6 +157,8 @@ impl Trial {
             found: Ok(what),
             error,
             complaints: health.complaints(),
+            limits: limits(group, health),
+            families: families.into_iter().map(|(name, _)| name).collect(),
             samples,
         }
     }
@@ -168,6 +178,7 @@ fn samples(registry: &Registry) -> Vec<(String, f64)> {
     let rank = |name: &str| {
         [
             "power_total_watts",
+            "board_energy_joules_total",
             "power_watts",
             "power_",
             "voltage_volts",
@@ -199,6 +210,12 @@ impl Report {
         for finding in &self.findings {
             finding.write(&mut out);
         }
+        for doubt in self.doubts() {
+            let _ = writeln!(out, "! {doubt}");
+        }
+        for name in self.unknown_metrics() {
+            let _ = writeln!(out, "! `metrics` lists {name}, which nothing here has");
+        }
         let lack = match (self.is_useful(), self.measures_power()) {
             (false, _) => "Nothing can be read here.",
             (true, false) => "Nothing here measures power.",
@@ -209,6 +226,33 @@ impl Report {
             "{lack} A board without a meter of its own can hang on a smart plug or an INA260."
         );
         out
+    }
+
+    /// Totals that are less than what another source measures of a part of the board: if it stays so, they are none.
+    fn doubts(&self) -> Vec<String> {
+        let parts = self
+            .findings
+            .iter()
+            .find_map(|finding| Some((finding.meter.name, finding.value("power_package_watts")?)));
+        let Some((of, parts)) = parts else {
+            return Vec::new();
+        };
+        let others = self.findings.iter().filter(|f| f.meter.name != of);
+        let less = others.filter_map(|finding| {
+            let total = finding.value("power_total_watts").filter(|t| *t < parts)?;
+            let name = finding.meter.name;
+            Some(format!(
+                "{name} takes {total:.1} W for the board's total, but {of} measures {parts:.1} W of a part of the board"
+            ))
+        });
+        less.collect()
+    }
+
+    /// The names under `metrics:` that nothing here has.
+    fn unknown_metrics(&self) -> Vec<String> {
+        let families = self.findings.iter().flat_map(|f| &f.families);
+        let known: BTreeSet<_> = families.map(String::as_str).collect();
+        self.config.unknown_metrics(&known)
     }
 
     /// Whether something does, or would if it could be read.
@@ -227,6 +271,8 @@ impl Report {
             "hostname": self.board.hostname,
             "device_type": self.device_type,
             "readable": self.is_useful(),
+            "unknown_metrics": self.unknown_metrics(),
+            "doubts": self.doubts(),
             "sources": sources,
         })
     }
@@ -277,6 +323,12 @@ impl Report {
 }
 
 impl Finding {
+    /// What was read of this series.
+    fn value(&self, series: &str) -> Option<f64> {
+        let mut samples = self.samples.iter();
+        samples.find_map(|(name, value)| (name == series).then_some(*value))
+    }
+
     fn verdict(&self) -> &'static str {
         match (&self.found, &self.error) {
             (Err(_), _) => "not found",
@@ -297,6 +349,13 @@ impl Finding {
         );
         for error in self.error.iter().chain(&self.complaints) {
             let _ = writeln!(out, "    ! {error}");
+        }
+        for (name, limit) in &self.limits {
+            let _ = writeln!(
+                out,
+                "    ! {}; the rest is left out (limit: {name})",
+                limit.what
+            );
         }
         for (series, value) in self.samples.iter().take(SAMPLES) {
             let _ = writeln!(out, "    {series} {value}");
@@ -319,7 +378,47 @@ impl Finding {
             "readable": self.found.is_ok() && self.error.is_none(),
             "error": self.error,
             "complaints": self.complaints,
+            "limits": self.limits,
             "samples": samples,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_total_that_is_less_than_a_part_of_the_board_is_doubted() {
+        let finding = |name: &str, samples: &[(&str, f64)]| Finding {
+            meter: METERS.iter().find(|meter| meter.name == name).unwrap(),
+            found: Ok(String::new()),
+            error: None,
+            complaints: Vec::new(),
+            limits: BTreeMap::new(),
+            families: Vec::new(),
+            samples: samples.iter().map(|(n, v)| (n.to_string(), *v)).collect(),
+        };
+        let report = |hwmon: f64| Report {
+            board: Board::look(Roots {
+                sysfs: "/nowhere".into(),
+                procfs: "/nowhere".into(),
+                dev: "/nowhere".into(),
+                programs: None,
+            }),
+            config: Config::default(),
+            device_type: String::new(),
+            findings: vec![
+                finding("hwmon", &[("power_total_watts", hwmon)]),
+                finding(
+                    "rapl",
+                    &[("power_total_watts", 3.0), ("power_package_watts", 89.0)],
+                ),
+            ],
+        };
+        assert_eq!(report(357.0).doubts(), [""; 0]);
+        let said = "hwmon takes 3.0 W for the board's total, but rapl measures 89.0 W of a part of the board";
+        assert_eq!(report(3.0).doubts(), [said]);
+        assert!(report(3.0).text().contains(said));
     }
 }

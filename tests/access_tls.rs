@@ -225,6 +225,116 @@ fn certificates_are_replaced_while_it_runs() {
     });
 }
 
+/// The answer to a request on a connection that is kept.
+fn on_kept(stream: &mut access_support::tls_client::Tls) -> String {
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let n = stream.read(&mut buffer).unwrap();
+        answer.extend_from_slice(&buffer[..n]);
+        let text = String::from_utf8_lossy(&answer);
+        let length = text.split("Content-Length: ").nth(1);
+        let length = length.and_then(|rest| rest.lines().next()?.parse::<usize>().ok());
+        let body = text.find("\r\n\r\n").map(|end| text.len() - end - 4);
+        if n == 0 || (body.is_some() && body >= length) {
+            return text.into_owned();
+        }
+    }
+}
+
+/// What a kept connection gets after the file has become `after`, by this client. Another that still may come in is
+/// answered once more, and connects anew then.
+fn kept_over_a_change(certificate: Option<&str>, before: &[&str], after: &[&str]) -> String {
+    let dir = TempDir::new();
+    let exporter = start(&dir, &tls("server", before));
+    let mut kept = connect(exporter.metrics, client("ca", certificate, BOTH));
+    let first = on_kept(&mut kept);
+    assert!(first.starts_with(GOOD), "{first}");
+    dir.write("web.yml", &tls("server", after));
+    // It is looked at when somebody comes.
+    wait_until("the change is in force", || {
+        let _ = scrape(exporter.metrics, None);
+        exporter
+            .log()
+            .contains("in force from now on")
+            .then_some(())
+    });
+    on_kept(&mut kept)
+}
+
+#[test]
+fn a_kept_connection_ends_when_its_certificate_is_not_allowed_any_more() {
+    let [kind, ca] = &clients("RequireAndVerifyClientCert");
+    let other = &format!("client_ca_file: {}", pem("other.pem").display());
+    let any = "client_auth_type: RequireAnyClientCert";
+    let names = |name: &str| format!("client_allowed_sans: [{name}]");
+    let (ours, others) = (
+        &names("prometheus.example.org"),
+        &names("elsewhere.example"),
+    );
+    for (certificate, before, after) in [
+        // Another name is wanted, or any name, another CA, or a certificate at all.
+        (
+            Some("named"),
+            &[kind, ca, ours][..],
+            &[kind, ca, others][..],
+        ),
+        (Some("client"), &[kind, ca], &[kind, ca, ours]),
+        (Some("client"), &[kind, ca], &[kind, other]),
+        (Some("stranger"), &[&any.to_owned()], &[kind, ca]),
+        (Some("expired"), &[&any.to_owned()], &[kind, ca]),
+        (None, &[], &[kind, ca]),
+        (None, &[], &[&any.to_owned()]),
+    ] {
+        let lines = |lines: &[&String]| lines.iter().map(|l| l.to_string()).collect::<Vec<_>>();
+        let (before, after) = (lines(before), lines(after));
+        let before: Vec<_> = before.iter().map(String::as_str).collect();
+        let after: Vec<_> = after.iter().map(String::as_str).collect();
+        let answer = kept_over_a_change(certificate, &before, &after);
+        assert!(answer.starts_with("HTTP/1.1 403"), "{after:?}: {answer}");
+        assert!(!answer.contains("exporter_build_info"), "{answer}");
+    }
+    // Whoever may still come in loses no scrape.
+    let answer = kept_over_a_change(Some("named"), &[kind, ca], &[kind, ca, ours]);
+    assert!(answer.starts_with(GOOD) && answer.contains("Connection: close"));
+}
+
+/// A client's certificate that is among the authorities itself, as exporter-toolkit takes it.
+#[test]
+fn certificates_of_clients_can_be_pinned() {
+    let [kind, _] = clients("RequireAndVerifyClientCert");
+    let pinned = |name: &str| format!("client_ca_file: {}", pem(name).display());
+    for (certificate, more, good) in [
+        ("self-client", None, true),
+        ("self", None, true),
+        ("leaf", None, true),
+        // One that a CA signed which is not there.
+        ("client", None, true),
+        ("self-named", Some("prometheus.example.org"), true),
+        ("self-named", Some("elsewhere.example"), false),
+        // It is a server's.
+        ("self-server", None, false),
+        ("self-expired", None, false),
+    ] {
+        let dir = TempDir::new();
+        let ca = pinned(&format!("{certificate}.pem"));
+        let names = more.map(|name| format!("client_allowed_sans: [{name}]"));
+        let names = names.as_deref().unwrap_or("min_version: TLS12");
+        let exporter = start(&dir, &tls("server", &[&kind, &ca, names]));
+        let scraped = scrape(exporter.metrics, Some(certificate));
+        assert_eq!(
+            scraped.as_deref() == Ok(GOOD),
+            good,
+            "{certificate}: {scraped:?}"
+        );
+        // Its like is not it.
+        assert!(scrape(exporter.metrics, Some("self-again")).is_err());
+    }
+}
+
 fn gate(web: std::path::PathBuf) -> Arc<Gate> {
     let files = AccessFiles {
         web_config: Some(web),

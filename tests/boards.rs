@@ -113,6 +113,7 @@ fn normalised(text: &str, exact: bool) -> String {
         "exporter_source_unparsed_tokens_total",
     ];
     let grows = [
+        "board_energy_joules_total",
         "energy_joules_total",
         "exporter_source_unparsed_tokens_total",
     ];

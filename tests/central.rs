@@ -454,6 +454,112 @@ fn a_wrong_configuration_at_the_start_is_not_the_end() {
     );
 }
 
+/// What the server has for the board is broken, in one way or another; the server is not.
+#[test]
+fn a_broken_file_on_the_server_is_said_to_the_board() {
+    let store = TempDir::new();
+    let central = Central::start(store.path());
+    let file = store.write("edge-07.yaml", "device_type: orange_pi\ninterval: 0.2\n");
+    let board = Board::new("interval: 9\n", &url(&central));
+    let mut exporter = board.start();
+    exporter.wait_for_log("(the central server's)");
+    assert_eq!(in_force(&exporter)["interval"], 0.2);
+    let words = "the central server has a wrong configuration for this board: ";
+    for (broken, why) in [
+        ("interval: [\n", "line"),
+        ("device_type: orange_pi\ninterval: fast\n", "line 2"),
+        ("- a list\n", "list"),
+        ("ip_address: somewhere\n", "ip_address"),
+    ] {
+        std::fs::write(&file, broken).unwrap();
+        let reload = reload(&exporter);
+        assert_eq!(reload.status, 422, "{}", reload.text());
+        let health = health(&exporter);
+        let said = health["config"]["error"].as_str().unwrap();
+        assert!(said.contains(words) && said.contains(why), "{said}");
+        assert_eq!(health["config_server"]["answered"], true);
+        assert_eq!(in_force(&exporter)["interval"], 0.2);
+        let device = central.device("edge-07");
+        assert_eq!(device["status"], "unhealthy", "{device}");
+    }
+    // No file at all, though there is something of its name.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(reload(&exporter).status, 422);
+    assert!(central.device("edge-07")["error"]
+        .as_str()
+        .unwrap()
+        .contains("directory"));
+    std::fs::remove_dir(&file).unwrap();
+    assert!(
+        !exporter.log().contains("does not answer"),
+        "{}",
+        exporter.log()
+    );
+    // As it was before: nothing is new, but that it is right. The board finds that by itself.
+    std::fs::write(&file, "device_type: orange_pi\ninterval: 0.2\n").unwrap();
+    wait_until("the board is content", || {
+        health(&exporter)["config"]["error"].is_null().then_some(())
+    });
+    wait_until("the server knows", || {
+        (central.device("edge-07")["status"] == "healthy").then_some(())
+    });
+}
+
+#[test]
+fn a_broken_file_on_the_server_at_the_start_is_not_the_end() {
+    let store = TempDir::new();
+    let central = Central::start(store.path());
+    let file = store.write("edge-07.yaml", "interval: fast\n");
+    let board = Board::new("interval: 9\n", &url(&central));
+    let mut exporter = board.start();
+    exporter.wait_for_log("the central server has a wrong configuration for this board: ");
+    exporter.wait_for_log("fallback");
+    assert_eq!(in_force(&exporter)["interval"], 9);
+    std::fs::write(&file, "device_type: orange_pi\ninterval: 0.2\n").unwrap();
+    wait_until("the mended one is in force", || {
+        (in_force(&exporter)["interval"] == 0.2).then_some(())
+    });
+}
+
+#[test]
+fn a_degraded_board_is_degraded_on_the_server() {
+    let store = TempDir::new();
+    let central = Central::start(store.path());
+    store.write("edge-07.yaml", "device_type: generic\ninterval: 0.1\n");
+    let board = Board::new("", &url(&central));
+    let sensor = "sys/class/thermal/thermal_zone0";
+    board.dir.write(&format!("{sensor}/type"), "cpu-thermal\n");
+    let temp = board.dir.write(&format!("{sensor}/temp"), "45000\n");
+    let mut command = exporter();
+    on_board(&mut command, board.dir.path());
+    command
+        .arg("--config")
+        .arg(&board.file)
+        .env("CONFIG_SERVER_URL", &board.url);
+    let mut exporter = Exporter::start(&mut command);
+    exporter.wait_for_log("(the central server's)");
+    let status = |wanted: &str| {
+        wait_until(wanted, || {
+            let device = central.device("edge-07");
+            (device["status"] == wanted).then_some(device)
+        })
+    };
+    status("healthy");
+    std::fs::write(&temp, "broken\n").unwrap();
+    let device = status("degraded");
+    assert!(
+        device["error"].as_str().unwrap().contains("thermal"),
+        "{device}"
+    );
+    let all = central.json("/devices");
+    assert_eq!((&all["degraded"], &all["healthy"]), (&json!(1), &json!(0)));
+    let labels = &central.json("/sd")[0]["labels"];
+    assert_eq!(labels["__meta_edge_status"], "degraded");
+    std::fs::write(&temp, "45000\n").unwrap();
+    assert!(status("healthy")["error"].is_null());
+}
+
 #[test]
 fn a_token_from_a_file_is_sent_and_never_shown() {
     let stub = Stub::new(|request| match request.header("Authorization") {

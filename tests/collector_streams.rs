@@ -1,13 +1,15 @@
 //! The collector's WebSockets, and how they end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access_support;
 mod collector_support;
 mod support;
 
 use std::io::Write;
 
+use access_support::{basic, users, PASSWORD};
 use collector_support::{Collector, Prometheus, Stream};
-use support::wait_until;
+use support::{request, wait_until, TempDir};
 
 fn collector(prometheus: &Prometheus, more: &str) -> Collector {
     Collector::start(&format!(
@@ -139,4 +141,47 @@ fn who_listens_is_told_when_we_stop() {
     }
     let status = wait_until("it ends", || collector.child.try_wait().unwrap());
     assert!(status.success(), "{status}");
+}
+
+/// Who is not let in any more gets no further row, though the connection is there.
+#[test]
+fn a_stream_ends_when_its_user_is_removed() {
+    let prometheus = Prometheus::start();
+    let dir = TempDir::new();
+    let web = dir.write("web.yml", &users(&["alice", "bob"]));
+    let config = format!(
+        "prometheus: {{url: '{}'}}\ninterval: 0.2\n",
+        prometheus.url()
+    );
+    let arguments = ["--web.config.file", web.to_str().unwrap()];
+    let collector = Collector::start_in(dir, &config, &arguments);
+    let open = |user: &str| {
+        let login = format!("Authorization: {}\r\n", basic(user, PASSWORD));
+        let (stream, status, head) = Stream::ask(collector.address, "/metrics", &login);
+        assert_eq!(status, 101, "{head}");
+        stream
+    };
+    let (mut alice, mut bob) = (open("alice"), open("bob"));
+    for stream in [&mut alice, &mut bob] {
+        assert!(stream.text().starts_with("instance,"));
+        assert!(stream.text().starts_with("10.0.0.2,"));
+    }
+    collector.dir.write("web.yml", &users(&["bob"]));
+    assert_eq!(alice.close(), (1008, "not let in any more".into()));
+    // The rows go on for the other.
+    while bob.frame().is_some_and(|(opcode, _)| opcode == 1) {
+        let rest = request(
+            collector.address,
+            "GET",
+            "/metrics/self",
+            &[("Authorization", &basic("bob", PASSWORD))],
+        );
+        if rest
+            .text()
+            .contains("collector_streams_ended_total{reason=\"forbidden\"} 1")
+        {
+            return;
+        }
+    }
+    panic!("bob's stream has ended");
 }

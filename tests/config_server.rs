@@ -167,6 +167,16 @@ fn what_is_no_configuration_is_refused_with_its_place() {
             "no IP address",
         ),
         (
+            "{\"device_type\":\"generic\",\"ip_address\":\"::ffff:0.0.0.0\"}",
+            "invalid_ip_address",
+            "no IP address",
+        ),
+        (
+            "{\"device_type\":\"generic\",\"ip_address\":\"::ffff:e000:1\"}",
+            "invalid_ip_address",
+            "no IP address",
+        ),
+        (
             "{\"device_type\":\"generic\",\"device_id\":\"edge-02\"}",
             "Invalid configuration",
             "device_id",
@@ -472,6 +482,14 @@ fn boards_are_told_to_reload_and_each_outcome_is_told() {
     register("good", good.port());
     register("bad", bad.port());
     register("gone", gone.number());
+    // Where they are is known, so they are told of the first one too.
+    let failed = || {
+        let metrics = central.get("/metrics").text();
+        support::value(&metrics, "config_server_reloads_total{result=\"failed\"}")
+    };
+    wait_until("they are told", || {
+        (good.asked().len() == 1 && failed() == Some(2.0)).then_some(())
+    });
     central.send(
         "PUT",
         "/config/off",
@@ -528,7 +546,7 @@ fn boards_are_told_to_reload_and_each_outcome_is_told() {
         404
     );
     assert_eq!(central.send("GET", "/devices/good/reload", "").status, 405);
-    assert_eq!(good.asked(), ["POST /reload", "POST /reload"]);
+    assert_eq!(good.asked(), ["POST /reload"; 3]);
 
     // A change made by somebody else than the board is told to the board; one that changes nothing is not.
     let config =
@@ -536,17 +554,51 @@ fn boards_are_told_to_reload_and_each_outcome_is_told() {
     let put = || body(&central.send("PUT", "/config/good", &config.to_string()));
     assert_eq!(put()["reload_triggered"], true);
     wait_until("the board is told", || {
-        (good.asked().len() == 3).then_some(())
+        (good.asked().len() == 4).then_some(())
     });
     assert_eq!(put()["reload_triggered"], false);
     // The address that it was registered with stays.
     assert_eq!(central.device("good")["ip_address"], "127.0.0.1");
-    let metrics = central.get("/metrics").text();
+    assert_eq!(failed(), Some(6.0));
+}
+
+#[test]
+fn the_first_configuration_is_told_to_a_board_whose_address_is_known() {
+    let dir = TempDir::new();
+    let central = Central::start(dir.path());
+    let board = Board::new(|| Response::text(200, "Config reload triggered\n"));
+    let config = |more: &str| {
+        let port = board.port();
+        format!("{{\"device_type\":\"generic\",\"port\":9100,\"reload_port\":{port}{more}}}")
+    };
+    let at = config(",\"ip_address\":\"127.0.0.1\"");
+    let told = |times: usize| {
+        wait_until("the board is told", || {
+            (board.asked().len() == times).then_some(())
+        });
+    };
+    let put = body(&central.send("PUT", "/config/edge-01", &at));
     assert_eq!(
-        support::value(&metrics, "config_server_reloads_total{result=\"failed\"}"),
-        Some(4.0),
-        "{metrics}"
+        (&put["status"], &put["reload_triggered"]),
+        (&json!("registered"), &json!(true))
     );
+    told(1);
+    assert_eq!(central.send("POST", "/config/edge-02", &at).status, 201);
+    told(2);
+    // Where this one is nobody knows.
+    let put = body(&central.send("PUT", "/config/edge-03", &config("")));
+    assert_eq!(put["reload_triggered"], false);
+    // This one sent it itself.
+    let own = [
+        ("Content-Type", "application/json"),
+        ("Exporter-Version", "0.1.0"),
+    ];
+    let put = body(&central.send_with("PUT", "/config/edge-04", &own, at.as_bytes()));
+    assert_eq!(put["reload_triggered"], false);
+    assert_eq!(central.send("DELETE", "/config/edge-01", "").status, 200);
+    let put = body(&central.send("PUT", "/config/edge-01", &at));
+    assert_eq!(put["reload_triggered"], true);
+    told(3);
 }
 
 /// A board that was told to reload too often is there all the same, and hears of the last change as of all others.

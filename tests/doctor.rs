@@ -74,6 +74,27 @@ fn a_value_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn what_is_suspended_or_in_doubt_is_said() {
+    let text = |name: &str| String::from_utf8(doctor(&board(name), &[]).stdout).unwrap();
+    let suspended = text("laptop_amdgpu_suspended");
+    assert!(
+        suspended.contains("\nhwmon         readable      chips: amdgpu-0000:03:00.0, "),
+        "{suspended}"
+    );
+    let lines = [
+        "    ! amdgpu-0000:03:00.0 is suspended: it is not read, since that would resume it",
+        "    ! GPU 0000:01:00.0 is suspended: nvidia-smi does not run",
+    ];
+    for line in lines {
+        assert!(suspended.contains(line), "{suspended}");
+    }
+    let in_doubt = text("old_bsp_thermal");
+    let line =
+        "thermal_zone1/temp says 52, which is 0.052 °C; the kernels of some vendors mean 52 °C";
+    assert!(in_doubt.contains(line), "{in_doubt}");
+}
+
+#[test]
 fn speaks_json_to_machines() {
     let output = doctor(&board("jetson_nano_jp4"), &["--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

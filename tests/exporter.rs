@@ -561,3 +561,41 @@ fn the_demo_takes_a_configuration() {
     wait_until("the total", || exporter.value(total));
     assert!(!exporter.scrape().contains("source=\"hwmon\""));
 }
+
+/// The demo is a board of its own, and its configuration an ordinary one: it is named, watched and loaded again.
+#[test]
+fn the_demo_knows_its_file() {
+    let place = TempDir::new();
+    let path = place.write(
+        "c.yaml",
+        "hostname: one\nwatch: true\njetson: {tegrastats: /nowhere/tegrastats}\n",
+    );
+    let mut command = exporter();
+    command.arg("demo").arg("--config").arg(&path);
+    let exporter = Exporter::start(command.env("TMPDIR", place.path()));
+    let total = |host: &str| {
+        format!("power_total_watts{{device_type=\"jetson_orin\",hostname=\"{host}\"}}")
+    };
+    wait_until("the total", || exporter.value(&total("one")));
+    let health = get(exporter.management, "/health").text();
+    assert!(health.contains(path.to_str().unwrap()), "{health}");
+    place.write("c.yaml", "hostname: another\n");
+    wait_until("the changed file is in force", || {
+        exporter.value(&total("another"))
+    });
+}
+
+#[test]
+fn the_demo_asks_the_server_that_its_file_names() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = TempDir::new();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    let path = place.write("c.yaml", &format!("config_server: {{url: '{url}'}}\n"));
+    let mut command = exporter();
+    command.arg("demo").arg("--config").arg(path);
+    let _exporter = Exporter::start(command.env("TMPDIR", place.path()));
+    let (stream, _) = server.accept().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line).unwrap();
+    assert!(line.starts_with("GET /") && line.contains("demo"), "{line}");
+}

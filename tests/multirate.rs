@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use support::{exporter, get, on_board, request, wait_until, Exporter, TempDir};
+use support::{exporter, get, on_board, request, request_from, wait_until, Exporter, TempDir};
 
 /// A Prometheus that scrapes every minute.
 const MINUTE: (&str, &str) = ("X-Prometheus-Scrape-Timeout-Seconds", "60");
@@ -91,7 +91,8 @@ fn lost(exporter: &Exporter, consumer: &str) -> Option<f64> {
 
 #[test]
 fn two_consumers_each_get_every_sample() {
-    let (_board, exporter) = start(2, "interval: 0.001\n");
+    let listed = "multirate: {consumers: [often, seldom]}\n";
+    let (_board, exporter) = start(2, &format!("interval: 0.001\n{listed}"));
     let (mut often, mut seldom) = (Samples::new(), Samples::new());
     let mut asked = 0;
     wait_until("there are many samples", || {
@@ -169,7 +170,8 @@ fn half_read(exporter: &Exporter, path: &str) -> TcpStream {
 
 #[test]
 fn what_a_small_history_cannot_keep_is_counted() {
-    let (_board, exporter) = start(1, "interval: 0.001\nhistory: {bytes: 2400}\n");
+    let config = "interval: 0.001\nhistory: {bytes: 2400}\nmultirate: {consumers: [late]}\n";
+    let (_board, exporter) = start(1, config);
     let mut all = Samples::new();
     scrape(&exporter, "late", &mut all);
     wait_until("something was lost", || {
@@ -178,8 +180,103 @@ fn what_a_small_history_cannot_keep_is_counted() {
         lost(&exporter, "late").filter(|samples| *samples > 100.0)
     });
     assert_ascending(&all);
+    assert_eq!(lost(&exporter, "other"), Some(0.0));
     let bytes = exporter.value("exporter_history_bytes").unwrap();
     assert!(bytes <= 2400.0, "{bytes}");
+}
+
+/// Names that nobody wants to find in everybody's scrapes.
+const HOSTILE: [&str; 8] = [
+    "stranger",
+    "other",
+    "stranger%22%7D%201%0Afake_metric%201%0A",
+    "stranger%00%1b%5B31m",
+    "stranger%ff%fe",
+    "stranger%ff%fd",
+    "stranger+%2525+%C3%A9",
+    "127.0.0.1",
+];
+
+#[test]
+fn strangers_take_nothing_away_and_their_names_are_shown_to_nobody() {
+    let listed = "history: {window_statistics: true}\nmultirate: {consumers: [listed]}\n";
+    let (_board, exporter) = start(1, &format!("interval: 0.005\n{listed}"));
+    let names = |text: &str| -> BTreeSet<String> {
+        let values = text.split("consumer=\"").skip(1);
+        values
+            .map(|v| v.split('"').next().unwrap().to_string())
+            .collect()
+    };
+    let (mut listed, mut unlisted) = (Samples::new(), Samples::new());
+    let long = format!("stranger{}", "x".repeat(3000));
+    let mut ports = 0..;
+    for round in 0..6 {
+        scrape(&exporter, "listed", &mut listed);
+        scrape(&exporter, "unlisted", &mut unlisted);
+        for (n, port) in ports.by_ref().take(60).enumerate() {
+            let hostile = HOSTILE.get(n).copied().unwrap_or(&long);
+            for path in ["/multirate", "/metrics"] {
+                let path = format!("{path}?consumer={hostile}{port}");
+                assert_eq!(get(exporter.metrics, &path).status, 200);
+            }
+            let from = std::net::Ipv4Addr::from(0x7f01_0000 + round * 256 + n as u32);
+            assert_eq!(
+                request_from(from, exporter.metrics, "").unwrap().status,
+                200
+            );
+        }
+        for text in [
+            exporter.scrape(),
+            get(exporter.metrics, "/multirate").text(),
+        ] {
+            assert!(
+                !text.contains("stranger") && !text.contains("fake_metric"),
+                "{text}"
+            );
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text}");
+        }
+        let shown = names(&exporter.scrape());
+        assert_eq!(shown, ["listed", "other"].map(String::from).into());
+    }
+    scrape(&exporter, "listed", &mut listed);
+    scrape(&exporter, "unlisted", &mut unlisted);
+    assert_same(&listed, &unlisted, 20);
+    let mut all = Samples::new();
+    scrape(&exporter, "all", &mut all);
+    let first = listed.values().next().unwrap()[0];
+    for stamps in all.values_mut() {
+        stamps.retain(|stamp| *stamp >= first);
+    }
+    assert_same(&listed, &all, 20);
+    assert_eq!(lost(&exporter, "listed"), Some(0.0));
+    assert_eq!(lost(&exporter, "other"), Some(0.0));
+}
+
+#[test]
+fn what_a_reload_takes_away_is_counted() {
+    let (board, exporter) = start(1, "interval: 0.005\nmultirate: {consumers: [a]}\n");
+    let mut before = Samples::new();
+    wait_until("it is read", || {
+        scrape(&exporter, "a", &mut before);
+        (!before.is_empty()).then_some(())
+    });
+    let read = || exporter.value("exporter_history_bytes").unwrap();
+    let then = read();
+    wait_until("more is read", || (read() > then).then_some(()));
+    // The source ends, and with it what nobody has fetched.
+    board.write(
+        "config.yaml",
+        "interval: 0.005\nthermal: {enabled: false}\nmultirate: {consumers: [a, b]}\n",
+    );
+    exporter.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until("the new configuration is in force", || lost(&exporter, "b"));
+    let mut after = Samples::new();
+    wait_until("what was not delivered is counted", || {
+        scrape(&exporter, "a", &mut after);
+        lost(&exporter, "a").filter(|samples| *samples > 0.0)
+    });
+    assert!(after.is_empty(), "{after:?}");
+    assert_eq!(lost(&exporter, "b"), Some(0.0));
 }
 
 #[test]

@@ -220,6 +220,110 @@ fn a_gpu_that_is_lost_is_absent_and_the_other_goes_on() {
         assert_eq!(value(&lines, &of("power_watts", 0)), None);
         assert_eq!(value(&lines, &of("power_watts", 1)), Some(9.5));
     }
+    let dropped_out =
+        "nvidia_gpu_0 (NVIDIA RTX A4000) has dropped out: nvidia-smi tells nothing of it any more";
+    assert_eq!(bench.context.health.complaints(), [dropped_out]);
+}
+
+#[test]
+fn a_gpu_that_nvidia_smi_cannot_ask_is_said_to_be_so() {
+    for (said, complaint) in [
+        ("[GPU is lost]", "says [GPU is lost] of its power.draw"),
+        ("[Unknown Error]", "says [Unknown Error] of its power.draw"),
+        ("ERR!", "says ERR! of its power.draw"),
+    ] {
+        let bench = Bench::new("none", &TWO.replace("70.5 W", said));
+        let mut source = bench.open();
+        let lines = bench.poll(&mut *source);
+        assert_eq!(value(&lines, &of("power_watts", 0)), None);
+        assert_eq!(value(&lines, &of("power_watts", 1)), Some(9.5));
+        let health = &bench.context.health;
+        let complaints = health.complaints();
+        assert!(complaints[0].ends_with(complaint), "{complaints:?}");
+        assert_eq!((complaints.len(), health.unparsed()), (1, 0));
+    }
+    // One that it counts and never tells of.
+    let bench = Bench::new(
+        "none",
+        &TWO.replace("0, 2, GPU-a", "0, 3, GPU-a")
+            .replace("1, 2, GPU-b", "1, 3, GPU-b"),
+    );
+    let mut source = bench.open();
+    bench.poll(&mut *source);
+    let complaints = bench.context.health.complaints();
+    assert_eq!(complaints, ["nvidia-smi counts 3 GPUs and tells of 2"]);
+}
+
+#[test]
+fn the_others_keep_their_numbers_where_one_is_lost_and_nvidia_smi_counts_anew() {
+    let bench = Bench::new("dead", TWO);
+    let mut source = bench.open();
+    let lines = bench.poll(&mut *source);
+    assert_eq!(value(&lines, &of("power_watts", 1)), Some(9.5));
+    let left = TWO.replace(
+        "0, 2, GPU-a, 70.5 W, 61, 87 %, 12 %, NVIDIA RTX A4000\n",
+        "",
+    );
+    bench
+        .temp
+        .write("table.txt", &left.replace("1, 2, GPU-b", "0, 1, GPU-b"));
+    bench.failure(&mut *source);
+    let lines = bench.poll(&mut *source);
+    assert_eq!(value(&lines, &of("power_watts", 0)), None);
+    assert_eq!(value(&lines, &of("power_watts", 1)), Some(9.5));
+    assert_eq!(value(&lines, "power_gpu_watts "), None, "there were two");
+    let complaints = bench.context.health.complaints();
+    assert!(complaints[0].contains("nvidia_gpu_0"), "{complaints:?}");
+}
+
+#[test]
+fn it_does_not_run_while_a_gpu_is_suspended() {
+    let mut bench = Bench::new("none", TWO);
+    let device = "sys/bus/pci/devices/0000:01:00.0";
+    let set = |bench: &Bench, status| {
+        let path = format!("{device}/power/runtime_status");
+        bench.temp.write(&path, status);
+    };
+    bench.temp.write(&format!("{device}/vendor"), "0x10de\n");
+    bench.temp.write(&format!("{device}/class"), "0x030200\n");
+    set(&bench, "suspended\n");
+    let roots = Roots {
+        sysfs: bench.temp.path().join("sys"),
+        procfs: bench.temp.path().join("proc"),
+        dev: bench.temp.path().join("dev"),
+        programs: None,
+    };
+    bench.context.board = Arc::new(Board::look(roots));
+    let mut source = bench.open();
+    let pids = bench.temp.path().join("pids");
+    for _ in 0..3 {
+        assert_eq!(bench.poll(&mut *source), [""; 0]);
+        source.rescan();
+    }
+    assert!(!pids.exists(), "nothing was started");
+    let complaints = bench.context.health.complaints();
+    assert!(
+        complaints[0].contains("0000:01:00.0 is suspended"),
+        "{complaints:?}"
+    );
+
+    set(&bench, "active\n");
+    let lines = bench.poll(&mut *source);
+    assert_eq!(value(&lines, &of("power_watts", 0)), Some(70.5));
+    assert!(bench.context.health.complaints().is_empty());
+    let group = bench.group();
+    set(&bench, "suspending\n");
+    bench.poll(&mut *source);
+    nothing_is_left_of(group);
+    assert_eq!(bench.context.health.errors(), 0);
+
+    let mut config = (*bench.context.config).clone();
+    config
+        .meters
+        .edit(|nvidia: &mut Settings| nvidia.wake_suspended = true);
+    bench.context.config = Arc::new(config);
+    let lines = bench.poll(&mut *bench.open());
+    assert_eq!(value(&lines, &of("power_watts", 0)), Some(70.5));
 }
 
 #[test]
@@ -311,6 +415,7 @@ fn it_is_quiet_without_a_driver_and_on_a_jetson() {
         sysfs: temp.path().join("sys"),
         procfs: temp.path().join("proc"),
         dev: temp.path().join("dev"),
+        programs: None,
     };
     let probe = |config: &Config| (meter().probe)(&Board::look(roots.clone()), config);
     let mut config = (*bench.context.config).clone();

@@ -46,17 +46,23 @@ mod retries {
 
     /// What was refused does not come again, and what follows does.
     fn is_not_sent_again(first: Answer, reason: &str) {
-        let receiver = at_first(first);
-        let mut board = Board::new(&receiver, "");
-        board.publish(&[("now", 1.0)]);
-        let refused = stamps(&receiver.wait_for(1)[0], "now");
-        board.publish(&[("now", 2.0)]);
-        let requests = receiver.wait_for(2);
-        assert!(!stamps(&requests[1], "now").contains(&refused[0]));
-        wait_until("it is counted", || {
-            (board.dropped(reason) == 1).then_some(())
-        });
-        assert_eq!(board.numbers().retries, 0);
+        for settings in ["", SECOND] {
+            let receiver = at_first(first.clone());
+            let mut board = Board::new(&receiver, settings);
+            board.publish(&[("now", 1.0), ("then", 1.0), ("ever", 1.0)]);
+            let refused = stamps(&receiver.wait_for(1)[0], "now");
+            board.publish(&[("now", 2.0)]);
+            let requests = receiver.wait_for(2);
+            assert!(!stamps(&requests[1], "now").contains(&refused[0]));
+            wait_until("it is counted", || {
+                (board.dropped(reason) == 3).then_some(())
+            });
+            assert_eq!(board.numbers().retries, 0);
+            wait_until("what follows is sent", || {
+                (board.numbers().sent >= 1).then_some(())
+            });
+            assert!(stamps(&requests[1], "now").len() == 1 && receiver.requests().len() <= 3);
+        }
     }
 
     /// `Retries500` of the first suite too.
@@ -109,6 +115,53 @@ mod retries {
         is_not_sent_again(status(413), "http_413");
     }
 
+    /// All others, but for 415 of a receiver that is asked for 2.0.
+    #[test]
+    fn no_retry_on_any_other_4xx() {
+        for code in [
+            403, 405, 406, 408, 409, 410, 414, 417, 422, 425, 431, 451, 499,
+        ] {
+            is_not_sent_again(status(code), &format!("http_{code}"));
+        }
+    }
+
+    /// However many samples are in it, and whatever it is refused for, it is one request.
+    #[test]
+    fn what_is_refused_is_not_cut_up() {
+        for code in [400, 413, 422] {
+            let receiver = Receiver::new(move |_, _| status(code));
+            let mut board = Board::silent();
+            for reading in 0..200 {
+                board.publish(&[
+                    ("a", f64::from(reading)),
+                    ("b", 1.0),
+                    ("c", 1.0),
+                    ("d", 1.0),
+                ]);
+            }
+            board.send_to(&receiver.url(), "", WallClock::default());
+            let reason = format!("http_{code}");
+            wait_until("all is dropped", || {
+                (board.dropped(&reason) == 800).then_some(())
+            });
+            board.publish(&[("a", 1.0)]);
+            wait_until("and what follows", || {
+                (board.dropped(&reason) >= 801).then_some(())
+            });
+            let requests = receiver.requests();
+            let most = 3;
+            assert!(requests.len() <= most, "{} requests", requests.len());
+            let mut sent = BTreeSet::new();
+            for request in &requests {
+                for series in &request.message().series {
+                    for sample in &series.samples {
+                        assert!(sent.insert((series.name().to_string(), sample.stamp)));
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn no_retry_on_429_if_so_configured() {
         let receiver = at_first(status(429));
@@ -134,7 +187,7 @@ mod backoff {
     use super::*;
 
     /// `exponential_backoff_on_retries`, `backoff_required`, `backoff_max_delay`, `backoff_with_jitter`: no wait is
-    /// shorter than three quarters of what it is to be. (How long they are at most is tested where they are made.)
+    /// shorter than seven eighths of what it is to be. (How long they are at most is tested where they are made.)
     #[test]
     fn backoff_required() {
         let receiver = Receiver::new(|n, _| status(if n < 6 { 500 } else { 204 }));
@@ -143,7 +196,7 @@ mod backoff {
         board.publish(&[("x", 1.0)]);
         let requests = receiver.wait_for(7);
         let waits = requests.windows(2).map(|w| (w[1].at - w[0].at).as_millis());
-        for (wait, least) in waits.zip([15, 30, 60, 120, 120, 120]) {
+        for (wait, least) in waits.zip([17, 35, 70, 140, 140, 140]) {
             assert!(wait >= least, "{wait} ms instead of {least} ms");
         }
         assert!(requests.iter().all(|r| r.body == requests[0].body));
@@ -196,10 +249,71 @@ mod fallback {
         falls_back_for_good(status(415));
     }
 
-    /// As Prometheus 2.x answers what it cannot decode.
+    /// As Prometheus 2.x answers what it cannot decode. What it refused is not sent again in another message either: a 400
+    /// may mean that the samples are bad.
     #[test]
     fn fallback_on_400_of_a_1_x_receiver() {
-        falls_back_for_good(answer(400, "", "snappy: corrupt input"));
+        let receiver = first_generation(answer(400, "", "snappy: corrupt input"));
+        let mut board = Board::new(&receiver, SECOND);
+        for i in 0..3 {
+            board.publish(&[("x", f64::from(i))]);
+            receiver.wait_for(i as usize + 1);
+        }
+        wait_until("the others are sent", || {
+            (board.numbers().sent == 2).then_some(())
+        });
+        assert_eq!(versions(&receiver.requests()), [true, false, false]);
+        assert_eq!(board.dropped("http_400"), 1);
+    }
+
+    /// So that the first refusal costs little.
+    #[test]
+    fn what_may_not_be_understood_is_sent_in_small_requests() {
+        let receiver = first_generation(status(400));
+        let mut board = Board::silent();
+        for reading in 0..300 {
+            board.publish(&[("x", f64::from(reading)), ("y", 1.0)]);
+        }
+        board.send_to(&receiver.url(), SECOND, WallClock::default());
+        wait_until("the rest is sent", || {
+            (board.numbers().sent == 400).then_some(())
+        });
+        assert_eq!(board.dropped("http_400"), 200);
+        let all: Vec<_> = receiver.samples("x").iter().map(|(_, v)| *v).collect();
+        assert!(
+            all.windows(2).all(|pair| pair[0] < pair[1]),
+            "in their order"
+        );
+    }
+
+    /// It refused a first request for what was in it, and understands nothing but 2.0.
+    #[test]
+    fn a_receiver_of_2_0_alone_gets_it_again() {
+        let receiver = Receiver::new(|n, request| match (n, request.is_second()) {
+            (0, _) => status(400),
+            (_, true) => written(1),
+            (_, false) => status(415),
+        });
+        let mut board = Board::new(&receiver, SECOND);
+        for i in 0..3 {
+            board.publish(&[("x", f64::from(i))]);
+            receiver.wait_for(i as usize + 1);
+        }
+        wait_until("the others are sent", || {
+            (board.numbers().sent == 2).then_some(())
+        });
+        assert_eq!(versions(&receiver.requests()), [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_receiver_that_understands_neither_gets_each_once() {
+        let receiver = Receiver::new(|_, _| status(415));
+        let mut board = Board::new(&receiver, SECOND);
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is dropped", || {
+            (board.dropped("http_415") == 1).then_some(())
+        });
+        assert_eq!(versions(&receiver.requests()), [true, false]);
     }
 
     /// As Prometheus 2.42 answers: it reads an empty message, and stores nothing.
@@ -281,6 +395,49 @@ mod response {
         board.publish(&[("x", 1.0), ("y", 1.0), ("z", 1.0)]);
         wait_until("it is sent", || (board.numbers().sent == 2).then_some(()));
         assert_eq!(board.dropped("not_written"), 1);
+    }
+
+    /// Prometheus itself has answered 1.0 so (client_golang#1927).
+    #[test]
+    fn written_count_headers_mean_nothing_in_1_0() {
+        is_a_success(written(0));
+    }
+
+    /// Of all that it says nothing can be read: nothing counts as delivered, and nothing is sent again.
+    #[test]
+    fn written_count_headers_that_are_none() {
+        let name = "X-Prometheus-Remote-Write-Samples-Written";
+        for value in [
+            "-1",
+            "NaN",
+            "1e3",
+            "0x3",
+            "",
+            "3, 3",
+            "18446744073709551616",
+        ] {
+            let headers = format!("{name}: {value}\r\n");
+            let receiver = Receiver::new(move |_, _| answer(204, &headers, ""));
+            let mut board = Board::new(&receiver, SECOND);
+            board.publish(&[("x", 1.0), ("y", 1.0), ("z", 1.0)]);
+            wait_until("it is counted", || {
+                (board.dropped("not_written") == 3).then_some(())
+            });
+            let numbers = board.numbers();
+            assert_eq!((numbers.sent, numbers.highest_ms), (0, None), "{value:?}");
+            assert_eq!(receiver.requests().len(), 1);
+        }
+        // Two of them: the first counts. More than there was: all.
+        for headers in [
+            format!("{name}: 3\r\n{name}: 0\r\n"),
+            format!("{name}: 9223372036854775807\r\n"),
+        ] {
+            let receiver = Receiver::new(move |_, _| answer(200, &headers, ""));
+            let mut board = Board::new(&receiver, SECOND);
+            board.publish(&[("x", 1.0), ("y", 1.0), ("z", 1.0)]);
+            wait_until("it is sent", || (board.numbers().sent == 3).then_some(()));
+            assert_eq!(board.dropped("not_written"), 0);
+        }
     }
 
     /// What was written is not sent again.

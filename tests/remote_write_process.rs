@@ -12,10 +12,12 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use remote_write_support::process::{board, config, kept, of, TEMPERATURE, ZONE};
-use remote_write_support::{answer, status, written, Receiver, Request};
+use remote_write_support::{answer, status, written, Receiver, Request, SECOND};
 use support::{on_board, wait_until, Exporter, TempDir};
 
 #[test]
@@ -74,6 +76,57 @@ fn up_and_invalid() {
         assert!(values.contains(&up), "{values:?}");
         assert_eq!(receiver.samples(TEMPERATURE).is_empty(), up == 0.0);
     }
+}
+
+/// It accepts everything and says that it writes nothing: that is said when it begins and when it ends, and counted.
+#[test]
+fn a_receiver_that_writes_nothing_is_said_to() {
+    let writes = Arc::new(AtomicUsize::new(0));
+    let of_receiver = Arc::clone(&writes);
+    let receiver = Receiver::new(move |_, _| written(of_receiver.load(Ordering::Relaxed)));
+    let second = format!("    name: main\n{SECOND}");
+    let text = config(&[("main", &receiver)]).replace("    name: main\n", &second);
+    let (_board, mut command) = board(&text);
+    let mut exporter = Exporter::start(&mut command);
+    exporter.wait_for_log("says that it writes less (0 of ");
+    receiver.wait_for(4);
+    let lost =
+        "exporter_remote_write_samples_dropped_total{reason=\"not_written\",remote_name=\"main\"}";
+    assert!(exporter.value(lost).unwrap() > 0.0);
+    assert_eq!(of("main", &exporter, "samples_sent_total"), Some(0.0));
+    writes.store(1_000_000, Ordering::Relaxed);
+    exporter.wait_for_log("writes all again");
+    let log = exporter.log();
+    assert_eq!(log.matches("writes less").count(), 1, "{log}");
+}
+
+/// The kernel of this machine is asked; `ask_time` is stronger.
+#[test]
+fn the_receiver_is_asked_for_its_time_if_the_kernel_says_so() {
+    let unsynchronised = edge_metrics_exporter::sys::clock::is_synchronised() == Some(false);
+    for (setting, asked) in [("true", unsynchronised), ("false", false)] {
+        let receiver = Receiver::willing();
+        let key = format!("    name: main\n    ask_time: {setting}\n");
+        let text = config(&[("main", &receiver)]).replace("    name: main\n", &key);
+        let (_board, mut command) = board(&text);
+        let _exporter = Exporter::start(&mut command);
+        receiver.wait_for(2);
+        assert_eq!(!receiver.others().is_empty(), asked, "{setting}");
+    }
+}
+
+/// A receiver that has just failed is not sent anything more because the process ends, which it does in time.
+#[test]
+fn the_end_is_no_reason_to_send_again_at_once() {
+    let receiver = Receiver::new(|_, _| status(503));
+    let text =
+        config(&[("main", &receiver)]).replace("50ms", "50ms, min_backoff: 1m, max_backoff: 2m");
+    let (_board, mut command) = board(&text);
+    let exporter = Exporter::start(&mut command);
+    receiver.wait_for(1);
+    let (status, _, log) = exporter.stop();
+    assert!(status.success(), "{log}");
+    assert_eq!(receiver.requests().len(), 1);
 }
 
 #[test]

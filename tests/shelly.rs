@@ -539,3 +539,54 @@ fn a_switch_that_does_not_measure_has_no_power() {
     }
     exporter.wait_for_log("nothing measures its switch 0 (there are: switch:0)");
 }
+
+#[test]
+fn a_meter_that_only_pretends_is_absent_and_said() {
+    let shelly = fixture("gen1_plug_s.shelly").replace("SHPLG-S", "SHSW-1");
+    for status in [
+        r#"{"relays": [{"ison": true}], "meters": [{"power": 0.00, "is_valid": true}]}"#,
+        r#"{"relays": [{"ison": true}], "meters": [{"power": 60.00, "is_valid": "true", "total": 9, "counters": [60.0, 60.0, 60.0]}]}"#,
+    ] {
+        let plug = Plug::start(&shelly, status, Auth::None);
+        for (total, said) in [
+            (true, "nothing measures its switch 0"),
+            (false, "nothing on it measures power (a SHSW-1)"),
+        ] {
+            let dir = TempDir::new();
+            let section = format!("  host: {}\n  power_total: {total}\n", plug.address);
+            let mut exporter = start(&dir, &section);
+            wait_for(&exporter, "shelly_power_switch_output", &[], 1.0);
+            for name in [
+                "power_watts",
+                "power_total_watts",
+                "shelly_power_total_watts",
+                "energy_joules_total",
+            ] {
+                assert_eq!(value(&exporter, name, &[]), None, "{name}");
+            }
+            exporter.wait_for_log(said);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_plausible_is_absent_counted_and_said_once() {
+    let hot = fixture("gen3_1pm_mini.status").replace("68.1", "999.0");
+    let plug = Plug::start(&fixture("gen3_plug_s.shelly"), &hot, Auth::None);
+    let dir = TempDir::new();
+    let mut exporter = start(&dir, &format!("  host: {}\n  name: desk\n", plug.address));
+    wait_for(&exporter, "power_watts", &[], 25.7);
+    polls(&plug, 3);
+    assert_eq!(value(&exporter, "temperature_celsius", &[]), None);
+    assert_eq!(value(&exporter, "shelly_temperature_celsius", &[]), None);
+    let count = value(&exporter, "exporter_source_implausible_values_total", &[]);
+    assert!(count >= Some(4.0), "{count:?}");
+    exporter.wait_for_log("999 °C is not plausible (from -100 to 200 °C");
+    let once = exporter.log();
+    let said = once
+        .lines()
+        .filter(|line| line.starts_with("warn") && line.contains(" temperature_celsius{"));
+    assert_eq!(said.count(), 1, "{once}");
+    let health = request(exporter.management, "GET", "/health", &[]).text();
+    assert!(health.contains("999 °C is not plausible"), "{health}");
+}

@@ -21,6 +21,9 @@ fuzz_target!(|bytes: &[u8]| {
                 // It goes into a header.
                 assert!(!token.reveal().contains(['\r', '\n', ' ']));
             }
+            if let Ok(watched) = etcd_json::parse_watched(rest) {
+                assert!(watched.events.iter().all(|event| event.pair.revision > 0));
+            }
             let said = etcd_json::parse_error(rest);
             assert!(said.chars().count() <= 200 && !said.contains('\n'));
         }
@@ -84,6 +87,7 @@ fn report(text: &str) {
         "Exporter-Refused",
         "Exporter-Scheme",
         "Exporter-Device-Type",
+        "Exporter-Degraded",
     ]
     .into_iter()
     .filter_map(|name| Some((name, lines.next()?)))

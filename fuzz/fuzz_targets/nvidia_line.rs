@@ -48,6 +48,7 @@ fn again(gpu: &Gpu<'_>) {
     let expected = Gpu {
         load: None,
         memory_load: None,
+        fault: None,
         unparsed: 0,
         ..*gpu
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use edge_metrics_exporter::sources::udp::message::{PowerMeasurement, Refused, MAX_DATAGRAM};
 use edge_metrics_exporter::sources::udp::total::Total;
+use edge_metrics_exporter::sys::clock::BootTime;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -14,13 +15,15 @@ fuzz_target!(|bytes: &[u8]| {
     let mut total = Total::default();
     let mut rest = bytes;
     let mut before = 0.0;
+    let mut at = BootTime(1);
     while let [length, after, tail @ ..] = rest {
         let (datagram, tail) = tail.split_at(tail.len().min(usize::from(*length)));
         rest = tail;
         if let Ok(message) = one(datagram) {
             let since = Duration::from_millis(u64::from(*after) * 60);
+            at = BootTime(at.0 + u64::from(*after) * 60_000_000);
             if total.judge(&message, since).is_ok() {
-                total.take(&message);
+                total.take(&message, at);
             }
             let now = total.milliampere_seconds();
             assert!(now.is_finite() && now >= before, "{before} -> {now}");

@@ -26,13 +26,22 @@ pub enum End {
     Silent,
     /// It broke the rules of WebSockets.
     Rules,
+    /// It is not let in any more.
+    Forbidden,
     /// We stop.
     Stopped,
 }
 
 impl End {
     /// All there are.
-    pub const ALL: [End; 5] = [End::Left, End::Slow, End::Silent, End::Rules, End::Stopped];
+    pub const ALL: [End; 6] = [
+        End::Left,
+        End::Slow,
+        End::Silent,
+        End::Rules,
+        End::Forbidden,
+        End::Stopped,
+    ];
 
     /// One word.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +50,7 @@ impl End {
             End::Slow => "slow",
             End::Silent => "silent",
             End::Rules => "rules",
+            End::Forbidden => "forbidden",
             End::Stopped => "stopped",
         }
     }
@@ -112,6 +122,14 @@ impl Client {
     pub fn attend(&mut self, ready: Ready, manners: Manners, now: Instant) -> Result<(), End> {
         if ready.read {
             self.hear(now)?;
+        }
+        if self.ending.is_none() && !self.socket.is_admitted() {
+            self.end(
+                End::Forbidden,
+                close::POLICY,
+                "not let in any more",
+                now + FAREWELL,
+            )?;
         }
         if ready.write || !self.is_behind() {
             self.say(manners, now)?;

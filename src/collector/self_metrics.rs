@@ -213,7 +213,7 @@ impl Out<'_> {
         for (end, count) in End::ALL.into_iter().zip(app.streams.ended()) {
             self.counter(
                 "collector_streams_ended_total",
-                "WebSockets that ended: the client left, was too slow, was silent, broke the rules, or we stopped.",
+                "WebSockets that ended: the client left, was too slow, was silent, broke the rules, is not let in any more, or we stopped.",
                 &[("reason", end.as_str())],
                 count,
             );

@@ -1,6 +1,6 @@
 //! The configuration and its defaults, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -177,6 +177,26 @@ impl Default for History {
 pub struct Multirate {
     /// Whether `/metrics` answers as `/multirate` does, besides the exporter's own metrics.
     pub on_metrics: bool,
+    /// The consumers whose losses are shown by name.
+    pub consumers: Vec<String>,
+}
+
+impl Config {
+    /// The names that `metrics` lists as true and that are not among the known ones. What is made of those for a scrape's
+    /// window (`history.window_statistics`) is known, too.
+    pub fn unknown_metrics(&self, known: &BTreeSet<&str>) -> Vec<String> {
+        let of_window = |name: &str| {
+            let mut stems = ["_min", "_max", "_avg"].into_iter();
+            name == "energy_window_joules" && known.contains("energy_joules_total")
+                || stems.any(|end| name.strip_suffix(end).is_some_and(|n| known.contains(n)))
+        };
+        let listed = self.metrics.iter().flatten();
+        let unknown = listed.filter(|(name, on)| {
+            let name = name.as_str();
+            **on && !known.contains(name) && !of_window(name)
+        });
+        unknown.map(|(name, _)| name.clone()).collect()
+    }
 }
 
 /// `udp_agent:`.

@@ -63,7 +63,9 @@ pub(crate) fn read(schema: &Schema, root: &Node) -> Result<Reading, Problem> {
         )
     })?;
     top.section("multirate", |multirate| {
-        multirate.set("on_metrics", values::flag, &mut config.multirate.on_metrics)
+        let config = &mut config.multirate;
+        multirate.set("on_metrics", values::flag, &mut config.on_metrics)?;
+        multirate.set("consumers", values::consumers, &mut config.consumers)
     })?;
     config.meters = schema.read(&mut top)?;
     top.section("udp_agent", |agent| {

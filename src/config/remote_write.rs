@@ -34,6 +34,8 @@ pub struct RemoteWrite {
     /// Labels that every series gets which does not have them.
     #[serde(serialize_with = "show::mapping")]
     pub external_labels: Vec<(String, String)>,
+    /// Whether the receiver may be asked for its time (`HEAD /`) while the kernel says that ours is not synchronised.
+    pub ask_time: bool,
     /// How samples are gathered and sent again.
     #[serde(rename = "queue_config")]
     pub queue: Queue,
@@ -93,6 +95,8 @@ pub struct Queue {
     /// Samples that are older are not sent any more; zero: however old.
     #[serde(serialize_with = "show::seconds")]
     pub sample_age_limit: Duration,
+    /// Requests that may follow one that is refused (400, 413, 422), with its halves and theirs; 0: it is dropped whole.
+    pub split_requests: u32,
 }
 
 impl Default for Queue {
@@ -105,6 +109,7 @@ impl Default for Queue {
             max_backoff: Duration::from_secs(5),
             retry_on_http_429: true,
             sample_age_limit: Duration::ZERO,
+            split_requests: 0,
         }
     }
 }
@@ -157,6 +162,7 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
         external_labels: Vec::new(),
         job: env!("CARGO_PKG_NAME").to_owned(),
         instance: None,
+        ask_time: true,
         queue: Queue::default(),
         disk: None,
     };
@@ -167,6 +173,7 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
     section.set("job", label_value, &mut entry.job)?;
     section.option("instance", label_value, &mut entry.instance)?;
     section.set("external_labels", labels, &mut entry.external_labels)?;
+    section.set("ask_time", values::flag, &mut entry.ask_time)?;
     http_client::read(section, &mut entry.client)?;
     section.section("queue_config", |section| {
         queue_config(section, &mut entry.queue)
@@ -229,6 +236,7 @@ fn queue_config(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), 
         duration::any,
         &mut queue.sample_age_limit,
     )?;
+    section.set("split_requests", split_requests, &mut queue.split_requests)?;
     section.idle("capacity", "`history` says how much is kept");
     for key in ["min_shards", "max_shards"] {
         section.idle(
@@ -261,6 +269,18 @@ fn disk(section: &mut Section<'_, '_>) -> Result<Option<DiskQueue>, Problem> {
     section.set("queue_bytes", queue_bytes, &mut settings.bytes)?;
     section.set("sync_interval", duration::some, &mut settings.sync_interval)?;
     Ok(Some(settings))
+}
+
+/// Enough to find a few bad samples among thousands, and no flood.
+fn split_requests(node: &Node) -> Outcome<u32> {
+    const MOST: u32 = 1000;
+    match values::whole(node).filter(|requests| *requests <= MOST) {
+        Some(requests) => Ok(requests),
+        None => values::refuse(
+            node,
+            &format!("a whole number of requests from 0 to {MOST}"),
+        ),
+    }
 }
 
 fn queue_bytes(node: &Node) -> Outcome<u64> {

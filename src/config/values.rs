@@ -17,6 +17,8 @@ pub(crate) use number::{bytes, index, keep, port, port_or_off, rows, seconds, vo
 
 /// The most items of any list but those of metrics.
 pub(crate) const MAX_ITEMS: usize = 64;
+/// More consumers than this need not be told apart; each is several series.
+const MAX_CONSUMERS: usize = 16;
 /// The longest of any other text, in bytes: a DNS name's limit (RFC 1035, 2.3.4), and enough for a path.
 const MAX_TEXT: usize = 255;
 /// The longest text of `landing`, in bytes.
@@ -226,6 +228,25 @@ pub(crate) fn rails(node: &Node) -> Outcome<Vec<String>> {
         }
     }
     Ok(rails)
+}
+
+/// Names of consumers, each once: each is the value of a label.
+pub(super) fn consumers(node: &Node) -> Outcome<Vec<String>> {
+    let wanted = "a list of what consumers give as ?consumer=NAME, such as [prometheus-a]";
+    let names = list(node, wanted, MAX_CONSUMERS, |item| {
+        text(item, "the name of a consumer").map(str::to_owned)
+    })?;
+    for (i, name) in names.iter().enumerate() {
+        if names[..i].contains(name) {
+            let message = format!("is {} a second time: remove one of the two", quoted(name));
+            return Err(Refusal::new(message).at(i));
+        }
+        if name == "other" {
+            let message = "is \"other\", which stands for all that are not listed: choose another";
+            return Err(Refusal::new(message.to_string()).at(i));
+        }
+    }
+    Ok(names)
 }
 
 /// Names of hosts.

@@ -3,8 +3,6 @@
 //! Each is a comparison and a swap: what was read is judged, and replaced only if it is still there. So nobody's change
 //! is lost by two at once, on one server or on several.
 
-use std::net::IpAddr;
-
 use serde_json::{json, Value};
 
 use super::answers::{error, failure, precondition_failed, refused_access, unknown_device};
@@ -13,7 +11,7 @@ use super::etag::{Conditions, Tags, Verdict};
 use super::store::{Failure, Stored};
 use super::{access, Central};
 use crate::config::{Document, Rejection};
-use crate::http::{Method, Request, Response};
+use crate::http::{host_address, Method, Request, Response};
 use crate::sources::SCHEMA;
 use crate::wire::DeviceId;
 
@@ -44,7 +42,6 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
     allowed(central, request, id)?;
     let conditions = conditions(request)?;
     let body = read_body(request, id)?;
-    let store = central.store.as_ref();
     for _ in 0..TRIES {
         let current = current(central, id, &conditions)?;
         match (&request.method, &current) {
@@ -95,10 +92,11 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
         let by_board = central.report(request);
         let reloading = match by_board {
             Some(report) => {
-                central.fleet.heard_of(id, request.peer.ip(), report, store);
+                central.heard_of(id, request, report);
                 false
             }
-            None => is_new && current.is_some() && central.reload_later(id),
+            // One that was not registered until now, too: it may be there, and wait for this.
+            None => is_new && central.reload_later(id),
         };
         let mut answer = match request.method {
             Method::Post => json!({"status": "created", "device_id": id.as_str()}),
@@ -139,7 +137,9 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
         }
         let swapped = central.ask(|store| store.swap(id, current.as_ref(), None));
         if swapped.map_err(|e| unsaved(&e))? {
+            // If it is registered again at once, it is another one.
             central.fleet.forget(id);
+            central.catalog.heard_of(id, true);
             log::info!("{id}: deleted");
             return Ok(Response::json(
                 200,
@@ -244,20 +244,12 @@ fn read_body(request: &Request, id: &DeviceId) -> Result<Body, Response> {
         return Err(error(400, "Invalid configuration", Some(id), message));
     }
     let had_id = document.remove("device_id");
-    if document.has(ADDRESS) && !document.text(ADDRESS).is_some_and(is_address) {
+    if document.has(ADDRESS) && document.text(ADDRESS).and_then(host_address).is_none() {
         let message = format!("`{ADDRESS}` is no IP address of a device");
         return Err(error(400, "invalid_ip_address", Some(id), &message));
     }
     let yaml = (is_yaml && !had_id).then(|| String::from_utf8_lossy(&request.body).into_owned());
     Ok(Body { document, yaml })
-}
-
-/// Whether a device can be there.
-fn is_address(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok_and(|address| match address {
-        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),
-        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast()),
-    })
 }
 
 /// What a whole configuration has kept. An address that the device was registered with stays unless another is given.

@@ -1,13 +1,14 @@
 //! One device of the fleet: its configuration, and what is known of the board.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::fleet::{Fleet, State};
-use super::store::{Failure, Store, Stored};
-use crate::config::{Config, Document, Rejection};
+use super::fleet::State;
+use super::store::Stored;
+use crate::config::{Config, Document, Rejection, DEVICE_TYPES};
+use crate::http::host_address;
 use crate::sources::SCHEMA;
 use crate::wire::DeviceId;
 
@@ -29,12 +30,56 @@ pub(super) struct Kept {
     pub(super) address: Option<IpAddr>,
 }
 
+impl Kept {
+    /// The configuration as JSON, as it is sent; the error is for people.
+    pub(super) fn json(&self) -> Result<Vec<u8>, String> {
+        serde_json::to_vec_pretty(&self.document).map_err(|e| e.to_string())
+    }
+}
+
+/// What is kept in memory of a configuration: that by which the fleet is listed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Summary {
+    /// The address that the device was registered with.
+    address: Option<IpAddr>,
+    /// The one address that others reach it at, if its configuration names one.
+    listens_at: Option<IpAddr>,
+    device_type: Cow<'static, str>,
+    hostname: Option<Box<str>>,
+    port: Option<u16>,
+    reload_port: Option<u16>,
+    config_poll: Option<Duration>,
+}
+
+impl Summary {
+    pub(super) fn of(kept: &Kept) -> Summary {
+        let config = &kept.config;
+        // Behind a loopback address is a proxy of the board's own.
+        let listens_at = config.listen_address.as_deref().and_then(host_address);
+        let known = DEVICE_TYPES
+            .iter()
+            .find(|known| **known == config.device_type);
+        Summary {
+            address: kept.address,
+            listens_at: listens_at.filter(|address| !address.is_loopback()),
+            device_type: known.map_or_else(
+                || config.device_type.clone().into(),
+                |known| (*known).into(),
+            ),
+            hostname: config.hostname.as_deref().map(Into::into),
+            port: config.port,
+            reload_port: config.reload_port,
+            config_poll: config.config_poll,
+        }
+    }
+}
+
 /// Takes it apart. An error is for people: somebody edited the file.
 pub(super) fn take_apart(stored: &Stored) -> Result<Kept, String> {
     let mut document = Document::from_yaml(&stored.text).map_err(|e| e.to_string())?;
-    let address = match document.text(ADDRESS).map(str::parse) {
-        Some(Ok(address)) => Some(address),
-        Some(Err(_)) => return Err(format!("`{ADDRESS}` is no IP address")),
+    let address = match document.text(ADDRESS).map(host_address) {
+        Some(Some(address)) => Some(address),
+        Some(None) => return Err(format!("`{ADDRESS}` is no IP address of a device")),
         None => None,
     };
     document.remove(ADDRESS);
@@ -67,7 +112,7 @@ pub(super) fn take_apart(stored: &Stored) -> Result<Kept, String> {
 pub(super) struct Device {
     pub(super) id: DeviceId,
     /// What is kept of it; or why that is none.
-    pub(super) kept: Result<Kept, String>,
+    pub(super) kept: Arc<Result<Summary, String>>,
     pub(super) state: State,
     /// How long nothing has been heard of it.
     pub(super) quiet: Duration,
@@ -98,47 +143,20 @@ impl HostFrom {
 }
 
 impl Device {
-    /// All devices of the store, by id.
-    pub(super) fn all(store: &dyn Store, fleet: &Fleet) -> Result<Vec<Device>, Failure> {
-        let listed = store.list()?;
-        let notes = store.notes()?;
-        let ids: HashSet<_> = listed.iter().map(|(id, _)| id.clone()).collect();
-        let mut states = fleet.states(&ids, notes);
-        let device = |(id, stored): (DeviceId, Result<Stored, Failure>)| {
-            let state = states.remove(&id).unwrap_or_default();
-            Device {
-                kept: match stored {
-                    Ok(stored) => take_apart(&stored),
-                    Err(error) => Err(error.to_string()),
-                },
-                quiet: fleet.quiet(&state),
-                state,
-                id,
-            }
-        };
-        Ok(listed.into_iter().map(device).collect())
-    }
-
     /// Where it is, and how that is known. What it was registered with goes before what was seen: behind a proxy or a NAT
     /// only somebody who knows the network can say it. One with several networks asks from one, and may listen in another.
     pub(super) fn host(&self) -> (String, HostFrom) {
-        let registered = self.kept.as_ref().ok().and_then(|kept| kept.address);
+        let summary = self.summary();
+        let registered = summary.and_then(|summary| summary.address);
         let seen = self.state.seen.as_ref().map(|seen| seen.address);
         let known = registered
             .map(|address| (address, HostFrom::Registered))
-            .or_else(|| Some((self.listens_at()?, HostFrom::Configured)))
+            .or_else(|| Some((summary?.listens_at?, HostFrom::Configured)))
             .or_else(|| Some((seen?, HostFrom::Seen)));
         known.map_or_else(
             || (self.id.to_string(), HostFrom::Name),
             |(address, from)| (address.to_string(), from),
         )
-    }
-
-    /// The one address that others reach it at, if its configuration names one. Behind a loopback address is a proxy of the
-    /// board's own.
-    fn listens_at(&self) -> Option<IpAddr> {
-        let address: IpAddr = self.config()?.listen_address.as_ref()?.parse().ok()?;
-        (!address.is_unspecified() && !address.is_loopback()).then_some(address)
     }
 
     /// Its host and a port of it, as in a URL.
@@ -161,26 +179,26 @@ impl Device {
     /// The port of its metrics: the one that it says, else the one of its configuration.
     pub(super) fn port(&self) -> Option<u16> {
         let said = self.state.seen.as_ref().and_then(|seen| seen.report.ports);
-        said.map_or_else(|| self.config()?.port, |ports| ports.metrics)
+        said.map_or_else(|| self.summary()?.port, |ports| ports.metrics)
             .filter(|port| *port != 0)
     }
 
     /// The port of its management.
     pub(super) fn reload_port(&self) -> Option<u16> {
         let said = self.state.seen.as_ref().and_then(|seen| seen.report.ports);
-        said.map_or_else(|| self.config()?.reload_port, |ports| ports.management)
+        said.map_or_else(|| self.summary()?.reload_port, |ports| ports.management)
             .filter(|port| *port != 0)
     }
 
-    fn config(&self) -> Option<&Config> {
-        self.kept.as_ref().ok().map(|kept| &kept.config)
+    fn summary(&self) -> Option<&Summary> {
+        self.kept.as_ref().as_ref().ok()
     }
 
     /// What board it is: as the configuration says, or where that leaves it to the board, as the board found.
     pub(super) fn device_type(&self) -> &str {
         let configured = self
-            .config()
-            .map_or("unknown", |config| &config.device_type);
+            .summary()
+            .map_or("unknown", |summary| summary.device_type.as_ref());
         let seen = self.state.seen.as_ref();
         let found = seen.and_then(|seen| seen.report.device_type.as_deref());
         match (configured, found) {
@@ -191,16 +209,31 @@ impl Device {
 
     /// The `hostname` label of its metrics.
     pub(super) fn hostname(&self) -> &str {
-        let own = self.config().and_then(|config| config.hostname.as_deref());
+        let own = self
+            .summary()
+            .and_then(|summary| summary.hostname.as_deref());
         own.unwrap_or(self.id.as_str())
+    }
+
+    /// How long nothing may be heard of it before it is silent; `None`: for ever.
+    fn may_be_quiet(&self) -> Option<Duration> {
+        let every = self.summary()?.config_poll?;
+        let most = every.saturating_mul(MISSED).saturating_add(SLACK);
+        self.state.seen.as_ref().map(|_| most)
+    }
+
+    /// In how long it is silent, if it is not and nothing is heard of it.
+    pub(super) fn silent_in(&self) -> Option<Duration> {
+        let left = self.may_be_quiet()?.checked_sub(self.quiet)?;
+        Some(left.saturating_add(Duration::from_nanos(1)))
     }
 
     /// Why it counts as silent though nobody has called it in vain: it is to ask every so often, and has not.
     fn overdue(&self) -> Option<String> {
-        let every = self.config()?.config_poll?;
-        let late = self.quiet > every.saturating_mul(MISSED) + SLACK;
+        let every = self.summary()?.config_poll?;
+        let late = self.quiet > self.may_be_quiet()?;
         let seconds = (self.quiet.as_secs(), every.as_secs_f64());
-        (late && self.state.seen.is_some()).then(|| {
+        late.then(|| {
             format!(
                 "it has not asked for {} s, though it is to every {} s (`config_poll`)",
                 seconds.0, seconds.1
@@ -210,17 +243,20 @@ impl Device {
 
     /// How it is, in the words of edge-metrics-server, and why.
     pub(super) fn status(&self) -> (&'static str, Option<Cow<'_, str>>) {
-        let State { seen, unreachable } = &self.state;
-        let refused = seen
-            .as_ref()
-            .and_then(|seen| seen.report.refused.as_deref());
-        match (&self.kept, unreachable, refused, seen) {
+        let State {
+            seen, unreachable, ..
+        } = &self.state;
+        let report = seen.as_ref().map(|seen| &seen.report);
+        let refused = report.and_then(|report| report.refused.as_deref());
+        let degraded = report.and_then(|report| report.degraded.as_deref());
+        match (self.kept.as_ref(), unreachable, refused, degraded) {
             (Err(why), ..) => ("unhealthy", Some(why.into())),
-            (_, Some(why), ..) => ("unreachable", Some(why.into())),
-            (_, _, refused, seen) => match (self.overdue(), refused, seen) {
+            (_, Some(why), ..) => ("unreachable", Some(why.as_ref().into())),
+            (_, _, refused, degraded) => match (self.overdue(), refused, degraded, seen) {
                 (Some(why), ..) => ("unreachable", Some(why.into())),
-                (_, Some(why), _) => ("unhealthy", Some(why.into())),
-                (_, _, Some(_)) => ("healthy", None),
+                (_, Some(why), ..) => ("unhealthy", Some(why.into())),
+                (_, _, Some(why), _) => ("degraded", Some(why.into())),
+                (_, _, _, Some(_)) => ("healthy", None),
                 _ => ("unknown", None),
             },
         }
@@ -240,10 +276,10 @@ mod tests {
         };
         Device {
             id: DeviceId::parse("edge-01").unwrap(),
-            kept: take_apart(&stored),
+            kept: Arc::new(take_apart(&stored).map(|kept| Summary::of(&kept))),
             state: State {
-                seen,
-                unreachable: None,
+                seen: seen.map(Arc::new),
+                ..State::default()
             },
             quiet: Duration::ZERO,
         }
@@ -255,7 +291,7 @@ mod tests {
             ports,
             tls: false,
             device_type: Some("jetson_orin".into()),
-            refused: None,
+            ..Report::default()
         };
         Some(Seen {
             address: "fd00::7".parse().unwrap(),
@@ -326,12 +362,32 @@ mod tests {
     }
 
     #[test]
+    fn a_board_that_says_that_it_is_degraded_is() {
+        let mut hurt = seen(None).unwrap();
+        hurt.report.degraded = Some("hwmon: no such device".into());
+        let mut board = device("", Some(hurt.clone()));
+        assert_eq!(
+            board.status(),
+            ("degraded", Some("hwmon: no such device".into()))
+        );
+        // What keeps it from its configuration goes before that.
+        hurt.report.refused = Some("no".into());
+        assert_eq!(device("", Some(hurt)).status().0, "unhealthy");
+        board.state.unreachable = Some("connection refused".into());
+        assert_eq!(board.status().0, "unreachable");
+    }
+
+    #[test]
     fn one_that_is_to_ask_and_does_not_is_silent() {
         let after = |text: &str, quiet: u64| Device {
             quiet: Duration::from_secs(quiet),
             ..device(text, seen(None))
         };
-        assert_eq!(after("config_poll: 60\n", 300).status().0, "healthy");
+        let about_to_be = after("config_poll: 60\n", 300);
+        assert_eq!(about_to_be.status().0, "healthy");
+        assert_eq!(about_to_be.silent_in(), Some(Duration::from_nanos(1)));
+        assert_eq!(after("config_poll: 60\n", 301).silent_in(), None);
+        assert_eq!(after("", 1).silent_in(), None);
         let silent = after("config_poll: 60\n", 301);
         let (status, why) = silent.status();
         assert_eq!(status, "unreachable");

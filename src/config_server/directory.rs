@@ -4,22 +4,22 @@
 //! process or the machine ends, each file is one that was asked for; what was being written is swept at the next start.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::store::{Failure, Listing, Store, Stored, MAX_DEVICES};
+use super::directory_watch::{DirectoryWatch, SUFFIX, TEMPORARY};
+use super::store::{Changes, Failure, Look, Store, Stored, MAX_DEVICES};
 use crate::config::{self, read_file};
 use crate::sys::lock;
+use crate::sys::mark::Mark;
 use crate::wire::DeviceId;
 
-const SUFFIX: &str = ".yaml";
-/// What is being written: never the name of a device, since those do not begin with a dot.
-const TEMPORARY: &str = ".tmp";
 /// Where the notes are.
 const NOTES: &str = ".notes";
 /// The mode of new files: there may be passwords in them.
@@ -32,6 +32,9 @@ pub(super) struct Directory {
     /// Held while something is changed: what is compared then is what is replaced.
     changing: Mutex<()>,
     temporaries: AtomicU64,
+    /// How many devices there are, as far as we know.
+    count: AtomicUsize,
+    watch: DirectoryWatch,
     /// Held as long as we live: the comparing is right only with one server in the directory.
     _alone: Flock<File>,
 }
@@ -69,11 +72,14 @@ impl Directory {
             path: path.to_owned(),
             changing: Mutex::new(()),
             temporaries: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
+            watch: DirectoryWatch::new(path),
             _alone: alone,
         };
         directory
             .sweep()
             .map_err(|e| failed("read the directory", e))?;
+        directory.ids().map_err(|e| e.to_string())?;
         Ok(directory)
     }
 
@@ -104,7 +110,31 @@ impl Directory {
 
     /// The devices that there are files of, by name.
     fn ids(&self) -> Result<Vec<DeviceId>, Failure> {
-        self.names(&self.path, SUFFIX)
+        let ids = self.names(&self.path, SUFFIX)?;
+        self.count.store(ids.len(), Ordering::Relaxed);
+        Ok(ids)
+    }
+
+    /// Whether no more are kept. The files are counted only where it may be so.
+    fn is_full(&self) -> Result<bool, Failure> {
+        Ok(self.count.load(Ordering::Relaxed) >= MAX_DEVICES && self.ids()?.len() >= MAX_DEVICES)
+    }
+
+    /// There is nothing of this name, or nothing that the name leads to, or no directory any more.
+    fn missing(&self, path: &Path) -> Result<Option<Stored>, Failure> {
+        if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+            return Err(Failure::Unreadable(format!(
+                "cannot read {}: it is a link to nothing",
+                path.display()
+            )));
+        }
+        match fs::metadata(&self.path) {
+            Ok(_) => Ok(None),
+            Err(e) => Err(Failure::Broken(format!(
+                "cannot read {}: {e}",
+                self.path.display()
+            ))),
+        }
     }
 
     fn names(&self, place: &Path, suffix: &str) -> Result<Vec<DeviceId>, Failure> {
@@ -159,28 +189,80 @@ impl Directory {
     }
 }
 
+/// The revision of a file that looks so; 0 for one that cannot be looked at.
+fn revision(mark: Mark) -> u64 {
+    if mark == Mark::default() {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    mark.hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+/// Whether a failure to read is that of one file alone.
+fn is_of_the_file(error: &io::Error) -> bool {
+    use nix::libc::{EACCES, ELOOP, EPERM};
+    matches!(error.raw_os_error(), Some(EACCES | EPERM | ELOOP))
+}
+
 impl Store for Directory {
     fn get(&self, id: &DeviceId) -> Result<Option<Stored>, Failure> {
-        match read_file(&self.file(id)) {
-            Ok(text) => Ok(Some(Stored { text, revision: 0 })),
-            Err(config::Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(None)
+        let path = self.file(id);
+        let before = Mark::of(&path);
+        match read_file(&path) {
+            Ok(text) => {
+                // What was written meanwhile is of no revision.
+                let is_whole = Mark::of(&path) == before;
+                let revision = if is_whole { revision(before) } else { 0 };
+                Ok(Some(Stored { text, revision }))
             }
-            Err(config::Error::Read { path, source }) => Err(Failure::Broken(format!(
-                "cannot read {}: {source}",
-                path.display()
-            ))),
-            Err(error) => Err(Failure::Broken(error.to_string())),
+            Err(config::Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                self.missing(&path)
+            }
+            Err(config::Error::Read { path, source }) => {
+                let why = format!("cannot read {}: {source}", path.display());
+                Err(match is_of_the_file(&source) {
+                    true => Failure::Unreadable(why),
+                    false => Failure::Broken(why),
+                })
+            }
+            Err(error) => Err(Failure::Unreadable(error.to_string())),
         }
     }
 
-    fn list(&self) -> Result<Listing, Failure> {
-        let read = |id: DeviceId| {
-            // One that is gone again since is left out.
-            let stored = self.get(&id).transpose()?;
-            Some((id, stored))
-        };
-        Ok(self.ids()?.into_iter().filter_map(read).collect())
+    fn changes(&self) -> Result<Changes, Failure> {
+        self.watch
+            .changes()
+            .map_err(|e| Failure::Broken(format!("cannot read {}: {e}", self.path.display())))
+    }
+
+    fn look(&self, id: &DeviceId, known: Option<u64>) -> Result<Look, Failure> {
+        if let Some(known) = known.filter(|known| *known != 0) {
+            if revision(Mark::of(&self.file(id))) == known {
+                return Ok(Look::Same);
+            }
+        }
+        Ok(self.get(id)?.map_or(Look::Gone, Look::New))
+    }
+
+    fn scan(
+        &self,
+        known: &dyn Fn(&DeviceId) -> Option<u64>,
+        found: &mut dyn FnMut(DeviceId, Result<Look, Failure>),
+    ) -> Result<(), Failure> {
+        let scan = self.watch.scan();
+        for id in self.ids()? {
+            match self.look(&id, known(&id)) {
+                Err(failure @ (Failure::Away(_) | Failure::Broken(_))) => return Err(failure),
+                look => found(id, look),
+            }
+        }
+        scan.done();
+        Ok(())
+    }
+
+    fn has_sure_revisions(&self) -> bool {
+        false
     }
 
     fn swap(
@@ -190,7 +272,8 @@ impl Store for Directory {
         text: Option<&str>,
     ) -> Result<bool, Failure> {
         let _changing = lock::lock(&self.changing);
-        if self.get(id)?.as_ref() != expected {
+        let current = self.get(id)?.map(|stored| stored.text);
+        if current.as_ref() != expected.map(|stored| &stored.text) {
             return Ok(false);
         }
         let path = self.file(id);
@@ -199,14 +282,20 @@ impl Store for Directory {
         };
         match text {
             Some(text) => {
-                if expected.is_none() && self.ids()?.len() >= MAX_DEVICES {
+                if expected.is_none() && self.is_full()? {
                     return Err(Failure::Full);
                 }
-                self.replace(&path, text, true)
-                    .map_err(|e| failed("save", e))?;
+                let replaced = self.replace(&path, text, true);
+                self.watch.touched(id);
+                replaced.map_err(|e| failed("save", e))?;
+                if expected.is_none() {
+                    self.count.fetch_add(1, Ordering::Relaxed);
+                }
             }
             None if expected.is_some() => {
-                self.remove(&path).map_err(|e| failed("remove", e))?;
+                let removed = self.remove(&path);
+                self.watch.touched(id);
+                removed.map_err(|e| failed("remove", e))?;
                 let _ = fs::remove_file(self.note_file(id));
             }
             None => {}

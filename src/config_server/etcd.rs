@@ -6,14 +6,16 @@
 //! Where etcd has users, it is given a name and a password once, and then the token that it gave for them, until it does not
 //! know that any more (etcd's manual, "Authentication guide").
 
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::etcd_json as words;
-use super::store::{Failure, Listing, Store, Stored, MAX_DEVICES};
+use super::etcd_watch::EtcdWatch;
+use super::store::{Change, Changes, Failure, Look, Store, Stored, MAX_DEVICES};
 use crate::config::Secret;
 use crate::config::{check_url, BasicAuth, ClientSettings as Settings, ClientTls as Tls};
 use crate::http::client::{Answer, Client, Limits};
@@ -39,6 +41,12 @@ struct Member {
 }
 
 pub(super) struct Etcd {
+    cluster: Arc<Cluster>,
+    watch: EtcdWatch,
+}
+
+/// An etcd, and how it is asked.
+pub(super) struct Cluster {
     members: Vec<Member>,
     /// The member that answered last.
     current: AtomicUsize,
@@ -50,9 +58,18 @@ pub(super) struct Etcd {
 }
 
 impl Etcd {
+    /// As [`Cluster::new`].
+    pub(super) fn new(scheme: &str, place: &str, settings: Settings) -> Result<Etcd, String> {
+        let cluster = Arc::new(Cluster::new(scheme, place, settings)?);
+        let watch = EtcdWatch::new(Arc::clone(&cluster));
+        Ok(Etcd { cluster, watch })
+    }
+}
+
+impl Cluster {
     /// `host:port,host:port/prefix`, after `etcd://`, or after `etcds://`, by TLS. Nothing is asked yet: etcd may come up later
     /// than we do.
-    pub(super) fn new(scheme: &str, place: &str, mut settings: Settings) -> Result<Etcd, String> {
+    fn new(scheme: &str, place: &str, mut settings: Settings) -> Result<Cluster, String> {
         let wrong = |why: &str| {
             format!("--store {scheme}://{place}: {why}, such as {scheme}://host:2379/prefix")
         };
@@ -121,7 +138,7 @@ impl Etcd {
         if members.len() > MAX_MEMBERS {
             return Err(wrong("fewer hosts are wanted"));
         }
-        Ok(Etcd {
+        Ok(Cluster {
             members,
             current: AtomicUsize::new(0),
             prefix: format!("/{prefix}"),
@@ -131,12 +148,68 @@ impl Etcd {
         })
     }
 
+    fn configs(&self) -> String {
+        format!("{}/config/", self.prefix)
+    }
+
+    fn notes(&self) -> String {
+        format!("{}/note/", self.prefix)
+    }
+
     fn key(&self, id: &DeviceId) -> String {
-        format!("{}/config/{id}", self.prefix)
+        format!("{}{id}", self.configs())
     }
 
     fn note_key(&self, id: &DeviceId) -> String {
-        format!("{}/note/{id}", self.prefix)
+        format!("{}{id}", self.notes())
+    }
+
+    /// etcd's count of changes.
+    pub(super) fn revision(&self) -> Result<u64, Failure> {
+        // Any key will do.
+        let question = words::get(&self.configs());
+        let range = self.ask("/v3/kv/range", &question, words::parse_range)?;
+        Ok(range.revision)
+    }
+
+    /// What happens from this revision on, line by line, for so long at most. The error is for people.
+    pub(super) fn watch(&self, from: u64, time: Duration) -> Result<impl Read + 'static, String> {
+        let place = self.current.load(Ordering::Relaxed) % self.members.len().max(1);
+        let member = self.members.get(place).ok_or("there is no member")?;
+        let url = format!("{}/v3/watch", member.base);
+        let watches = [self.configs(), self.notes()];
+        let watches = watches.map(|prefix| words::watch(&prefix, from).to_string());
+        let held = lock::lock(&self.token).clone();
+        let token = match (&self.login, held) {
+            (None, _) => None,
+            (Some(_), Some(token)) => Some(token),
+            (Some(login), None) => Some(Cluster::log_in(member, login)?),
+        };
+        let login = token
+            .as_ref()
+            .map(|token| ("Authorization", token.reveal()));
+        let headers: Vec<_> = [JSON].into_iter().chain(login).collect();
+        let body = watches.join("\n");
+        let stream = member
+            .client
+            .post_for_stream(&url, &headers, body.as_bytes(), time);
+        stream.map_err(|e| e.to_string())
+    }
+
+    /// What an event is to us; `None`: it is somebody else's key.
+    pub(super) fn change(&self, event: words::Event) -> Option<Change> {
+        let words::Event { pair, deleted } = event;
+        let key = std::str::from_utf8(&pair.key).ok()?;
+        let id = |prefix: &str| DeviceId::parse(key.strip_prefix(prefix)?).ok();
+        match (id(&self.configs()), deleted) {
+            (Some(id), true) => Some(Change::Removed(id, pair.revision)),
+            (Some(id), false) => Some(Change::Put(id, stored(pair))),
+            (None, true) => None,
+            (None, false) => {
+                let id = id(&self.notes())?;
+                Some(Change::Noted(id, String::from_utf8(pair.value).ok()?))
+            }
+        }
     }
 
     /// Asks a member, and the next one if that does not answer.
@@ -195,7 +268,7 @@ impl Etcd {
                 return Ok(answer);
             }
         }
-        let token = Etcd::log_in(member, login)?;
+        let token = Cluster::log_in(member, login)?;
         let answer = post(Some(token.reveal()));
         *lock::lock(&self.token) = Some(token);
         answer
@@ -222,8 +295,12 @@ impl Etcd {
     }
 
     /// All pairs whose keys begin with `prefix`, by the rest of the key.
-    fn all(&self, prefix: &str) -> Result<Vec<(DeviceId, words::Pair)>, Failure> {
-        let mut all = Vec::new();
+    fn all(
+        &self,
+        prefix: &str,
+        found: &mut dyn FnMut(DeviceId, words::Pair),
+    ) -> Result<(), Failure> {
+        let mut count = 0;
         let mut after: Option<Vec<u8>> = None;
         loop {
             let question = words::range(prefix, after.as_deref(), PAGE);
@@ -233,10 +310,13 @@ impl Etcd {
                 let id = std::str::from_utf8(&pair.key).ok();
                 let id = id.and_then(|key| DeviceId::parse(key.strip_prefix(prefix)?).ok());
                 // What somebody else has put there is none of ours.
-                all.extend(id.map(|id| (id, pair)));
+                if let Some(id) = id {
+                    count += 1;
+                    found(id, pair);
+                }
             }
-            if !page.more || after.is_none() || all.len() > MAX_DEVICES {
-                return Ok(all);
+            if !page.more || after.is_none() || count > MAX_DEVICES {
+                return Ok(());
             }
         }
     }
@@ -244,17 +324,37 @@ impl Etcd {
 
 impl Store for Etcd {
     fn get(&self, id: &DeviceId) -> Result<Option<Stored>, Failure> {
-        let question = words::get(&self.key(id));
-        let range = self.ask("/v3/kv/range", &question, words::parse_range)?;
+        let question = words::get(&self.cluster.key(id));
+        let range = self
+            .cluster
+            .ask("/v3/kv/range", &question, words::parse_range)?;
         Ok(range.pairs.into_iter().next().map(stored))
     }
 
-    fn list(&self) -> Result<Listing, Failure> {
-        let all = self.all(&format!("{}/config/", self.prefix))?;
-        Ok(all
-            .into_iter()
-            .map(|(id, pair)| (id, Ok(stored(pair))))
-            .collect())
+    fn changes(&self) -> Result<Changes, Failure> {
+        self.watch.changes()
+    }
+
+    fn look(&self, id: &DeviceId, _known: Option<u64>) -> Result<Look, Failure> {
+        Ok(self.get(id)?.map_or(Look::Gone, Look::New))
+    }
+
+    fn scan(
+        &self,
+        known: &dyn Fn(&DeviceId) -> Option<u64>,
+        found: &mut dyn FnMut(DeviceId, Result<Look, Failure>),
+    ) -> Result<(), Failure> {
+        self.cluster.all(&self.cluster.configs(), &mut |id, pair| {
+            let look = match known(&id) == Some(pair.revision) {
+                true => Look::Same,
+                false => Look::New(stored(pair)),
+            };
+            found(id, Ok(look));
+        })
+    }
+
+    fn has_sure_revisions(&self) -> bool {
+        true
     }
 
     fn swap(
@@ -264,37 +364,48 @@ impl Store for Etcd {
         text: Option<&str>,
     ) -> Result<bool, Failure> {
         if expected.is_none() && text.is_some() {
-            let question = words::count(&format!("{}/config/", self.prefix));
-            let range = self.ask("/v3/kv/range", &question, words::parse_range)?;
+            let question = words::count(&self.cluster.configs());
+            let range = self
+                .cluster
+                .ask("/v3/kv/range", &question, words::parse_range)?;
             if range.count >= MAX_DEVICES as u64 {
                 return Err(Failure::Full);
             }
         }
         let revision = expected.map_or(0, |stored| stored.revision);
-        let question = words::swap(&self.key(id), revision, text, &self.note_key(id));
-        self.ask("/v3/kv/txn", &question, words::parse_swap)
+        let question = words::swap(
+            &self.cluster.key(id),
+            revision,
+            text,
+            &self.cluster.note_key(id),
+        );
+        self.cluster.ask("/v3/kv/txn", &question, words::parse_swap)
     }
 
     fn note(&self, id: &DeviceId, note: &str) -> Result<(), Failure> {
-        let question = words::put(&self.note_key(id), note);
-        self.ask("/v3/kv/put", &question, |_| Ok(()))
+        let question = words::put(&self.cluster.note_key(id), note);
+        self.cluster.ask("/v3/kv/put", &question, |_| Ok(()))
     }
 
     fn note_on(&self, id: &DeviceId) -> Result<Option<String>, Failure> {
-        let question = words::get(&self.note_key(id));
-        let range = self.ask("/v3/kv/range", &question, words::parse_range)?;
+        let question = words::get(&self.cluster.note_key(id));
+        let range = self
+            .cluster
+            .ask("/v3/kv/range", &question, words::parse_range)?;
         let pair = range.pairs.into_iter().next();
         Ok(pair.and_then(|pair| String::from_utf8(pair.value).ok()))
     }
 
     fn notes(&self) -> Result<Vec<(DeviceId, String)>, Failure> {
-        let all = self.all(&format!("{}/note/", self.prefix))?;
-        let text = |(id, pair): (_, words::Pair)| Some((id, String::from_utf8(pair.value).ok()?));
-        Ok(all.into_iter().filter_map(text).collect())
+        let mut all = Vec::new();
+        self.cluster.all(&self.cluster.notes(), &mut |id, pair| {
+            all.extend(String::from_utf8(pair.value).ok().map(|note| (id, note)));
+        })?;
+        Ok(all)
     }
 
     fn describe(&self) -> String {
-        self.place.clone()
+        self.cluster.place.clone()
     }
 }
 
@@ -327,12 +438,13 @@ mod tests {
             let etcd =
                 Etcd::new("etcd", place, Settings::default()).unwrap_or_else(|e| panic!("{e}"));
             let found: Vec<_> = etcd
+                .cluster
                 .members
                 .iter()
                 .map(|member| member.base.as_str())
                 .collect();
             assert_eq!(
-                (found.as_slice(), etcd.prefix.as_str()),
+                (found.as_slice(), etcd.cluster.prefix.as_str()),
                 (members, prefix),
                 "{place}"
             );

@@ -26,6 +26,32 @@ pub struct Range {
     pub more: bool,
     /// How many there are in all.
     pub count: u64,
+    /// etcd's count of changes when it answered.
+    pub revision: u64,
+}
+
+/// What etcd says of a watch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watched {
+    /// In their order: the key, and its pair, or `None` where it was deleted; with the change's revision.
+    pub events: Vec<Event>,
+    /// etcd's count of changes by then.
+    pub revision: u64,
+    /// Which of the watches of the stream it is, from 0.
+    pub watch: u64,
+    /// The watch has begun.
+    pub created: bool,
+    /// It has ended: what it was to begin with is forgotten, or may not be read.
+    pub canceled: bool,
+}
+
+/// A change of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Of a key that was deleted, its value is empty.
+    pub pair: Pair,
+    /// Whether it was deleted.
+    pub deleted: bool,
 }
 
 fn encoded(bytes: impl AsRef<[u8]>) -> String {
@@ -62,6 +88,15 @@ pub(super) fn range(prefix: &str, after: Option<&[u8]>, limit: usize) -> Value {
         None => prefix.as_bytes().to_vec(),
     };
     json!({"key": encoded(from), "range_end": encoded(end_of(prefix)), "limit": limit.to_string()})
+}
+
+/// Watches the keys that begin with `prefix`, from a revision on.
+pub(super) fn watch(prefix: &str, from: u64) -> Value {
+    json!({"create_request": {
+        "key": encoded(prefix),
+        "range_end": encoded(end_of(prefix)),
+        "start_revision": from.to_string(),
+    }})
 }
 
 /// Asks how many keys begin with `prefix`.
@@ -110,27 +145,70 @@ pub(super) fn swap(key: &str, revision: u64, value: Option<&str>, goes_along: &s
 pub fn parse_range(answer: &[u8]) -> Result<Range, String> {
     let answer = object(answer)?;
     let mut pairs = Vec::new();
-    let found = match answer.get("kvs") {
-        None | Some(Value::Null) => &[],
-        Some(Value::Array(found)) => found.as_slice(),
-        Some(_) => return Err("`kvs` is no list".to_string()),
-    };
-    for pair in found {
-        let revision = number(pair.get("mod_revision"))?;
-        if revision == 0 {
-            return Err("a key without mod_revision".to_string());
-        }
-        pairs.push(Pair {
-            key: bytes(pair.get("key"))?,
-            value: bytes(pair.get("value"))?,
-            revision,
-        });
+    for found in list(&answer, "kvs")? {
+        pairs.push(pair(found)?);
     }
     Ok(Range {
         pairs,
         more: answer.get("more") == Some(&Value::Bool(true)),
         count: number(answer.get("count"))?,
+        revision: revision(&answer)?,
     })
+}
+
+/// Reads one line of what a watch says.
+pub fn parse_watched(line: &[u8]) -> Result<Watched, String> {
+    let line: Value = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+    let Some(Value::Object(result)) = line.get("result") else {
+        return Err(match line.get("error") {
+            Some(error) => parse_error(error.to_string().as_bytes()),
+            None => "no `result`".to_string(),
+        });
+    };
+    let is = |key: &str| result.get(key) == Some(&Value::Bool(true));
+    let mut events = Vec::new();
+    for event in list(result, "events")? {
+        let kv = event.get("kv").ok_or("an event without `kv`")?;
+        events.push(Event {
+            pair: pair(kv)?,
+            deleted: event.get("type").and_then(Value::as_str) == Some("DELETE"),
+        });
+    }
+    Ok(Watched {
+        events,
+        revision: revision(result)?,
+        watch: number(result.get("watch_id"))?,
+        created: is("created"),
+        canceled: is("canceled"),
+    })
+}
+
+fn list<'a>(answer: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], String> {
+    match answer.get(key) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(found)) => Ok(found),
+        Some(_) => Err(format!("`{key}` is no list")),
+    }
+}
+
+fn pair(found: &Value) -> Result<Pair, String> {
+    let revision = number(found.get("mod_revision"))?;
+    if revision == 0 {
+        return Err("a key without mod_revision".to_string());
+    }
+    Ok(Pair {
+        key: bytes(found.get("key"))?,
+        value: bytes(found.get("value"))?,
+        revision,
+    })
+}
+
+fn revision(answer: &Map<String, Value>) -> Result<u64, String> {
+    number(
+        answer
+            .get("header")
+            .and_then(|header| header.get("revision")),
+    )
 }
 
 /// Reads the answer to a swap: whether it was done.
@@ -209,7 +287,10 @@ mod tests {
         );
         assert_eq!(
             parse_range(br#"{"header":{"revision":"3"}}"#),
-            Ok(Range::default())
+            Ok(Range {
+                revision: 3,
+                ..Range::default()
+            })
         );
         assert_eq!(
             parse_swap(br#"{"header":{"revision":"3"},"succeeded":true,"responses":[]}"#),
@@ -223,6 +304,37 @@ mod tests {
             "etcdserver: no leader"
         );
         assert_eq!(parse_error(b"404 page\nnot found"), "404 pagenot found");
+    }
+
+    /// Lines of etcd 3.4.23.
+    #[test]
+    fn what_a_watch_says_is_read() {
+        let created = br#"{"result":{"header":{"cluster_id":"14841639068965178418","member_id":"10276657743932975437","revision":"3","raft_term":"2"},"created":true}}"#;
+        let created = parse_watched(created).unwrap();
+        assert_eq!((created.created, created.revision), (true, 3));
+        let events = br#"{"result":{"header":{"revision":"5"},"events":[{"kv":{"key":"L2EvYg==","create_revision":"4","mod_revision":"4","version":"1","value":"eDogMQo="}},{"type":"DELETE","kv":{"key":"L2EvYg==","mod_revision":"5"}}]}}"#;
+        let events = parse_watched(events).unwrap();
+        let of = |event: &Event| (event.pair.revision, event.deleted, event.pair.value.clone());
+        let found: Vec<_> = events.events.iter().map(of).collect();
+        assert_eq!(
+            found,
+            [(4, false, b"x: 1\n".to_vec()), (5, true, Vec::new())]
+        );
+        let lost =
+            br#"{"result":{"header":{"revision":"9"},"canceled":true,"compact_revision":"7"}}"#;
+        assert!(parse_watched(lost).unwrap().canceled);
+        for bad in [
+            "",
+            "{}",
+            "[]",
+            r#"{"result":5}"#,
+            r#"{"result":{"events":5}}"#,
+            r#"{"result":{"events":[{}]}}"#,
+            r#"{"result":{"header":{"revision":"x"}}}"#,
+            r#"{"error":{"message":"no"}}"#,
+        ] {
+            assert!(parse_watched(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! It is kept in memory, and as a note in the store: so that a server that restarts knows the fleet at once, and
 //! servers side by side know of the boards that asked another of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
@@ -32,11 +32,9 @@ pub(super) struct Seen {
 
 #[derive(Debug, Default)]
 struct Known {
-    seen: Option<Seen>,
+    state: State,
     /// What the note in the store says of it, as far as we know.
-    noted: Option<Seen>,
-    /// Why it could not be called, if the last call failed.
-    unreachable: Option<String>,
+    noted: Option<Arc<Seen>>,
 }
 
 /// Of every device, by its id.
@@ -58,54 +56,57 @@ impl Default for Fleet {
 /// What there is to say of one board.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct State {
-    pub(super) seen: Option<Seen>,
-    pub(super) unreachable: Option<String>,
-}
-
-impl From<&Known> for State {
-    fn from(known: &Known) -> State {
-        State {
-            seen: known.seen.clone(),
-            unreachable: known.unreachable.clone(),
-        }
-    }
+    pub(super) seen: Option<Arc<Seen>>,
+    /// When it was heard of, if that was by us: however the clock may be set since.
+    pub(super) heard: Option<Instant>,
+    /// Why it could not be called, if the last call failed.
+    pub(super) unreachable: Option<Arc<str>>,
 }
 
 impl State {
     /// The same, with what the note says where nothing else is known.
     pub(super) fn or_noted(mut self, note: Option<&str>) -> State {
-        self.seen = self.seen.or_else(|| read(note?));
+        self.seen = self.seen.or_else(|| Some(Arc::new(read(note?)?)));
         self
     }
 }
 
 impl Fleet {
     /// A board has asked for its configuration, or sent it. `id` is one that the store has: so there are no more of them
-    /// than it keeps.
+    /// than it keeps. True: it says something else than before.
     pub(super) fn heard_of(
         &self,
         id: &DeviceId,
         address: IpAddr,
         report: Report,
         store: &dyn Store,
-    ) {
-        let seen = Seen {
+    ) -> bool {
+        let seen = Arc::new(Seen {
             address: address.to_canonical(),
             report,
             at: wall_seconds(),
-        };
+        });
         let mut all = lock::lock(&self.known);
         let known = all.entry(id.clone()).or_default();
-        known.unreachable = None;
-        known.seen = Some(seen.clone());
+        let before = std::mem::replace(
+            &mut known.state,
+            State {
+                seen: Some(Arc::clone(&seen)),
+                heard: Some(Instant::now()),
+                unreachable: None,
+            },
+        );
+        let was = before.seen.as_ref();
+        let matters = before.unreachable.is_some()
+            || !was.is_some_and(|was| was.says_as(&seen))
+            || self.is_long(&before);
         let stale = known.noted.as_ref().is_none_or(|noted| {
-            (noted.address, &noted.report) != (seen.address, &seen.report)
-                || seen.at.saturating_sub(noted.at).saturating_abs() >= NOTE_AGE
+            !noted.says_as(&seen) || seen.at.saturating_sub(noted.at).saturating_abs() >= NOTE_AGE
         });
         if !stale {
-            return;
+            return matters;
         }
-        known.noted = Some(seen.clone());
+        known.noted = Some(Arc::clone(&seen));
         drop(all);
         if let Err(error) = store.note(id, &write(&seen)) {
             log::debug!("{id}: {error}");
@@ -114,18 +115,46 @@ impl Fleet {
                 known.noted = None;
             }
         }
+        matters
     }
 
-    /// A board was called. One that answers is there, whatever it answers.
-    pub(super) fn called(&self, id: &DeviceId, outcome: &Outcome) {
-        let silent = outcome.as_ref().err().filter(|failed| failed.silent);
+    /// There is a note on a board. Whether it says something else than was known, or is merely newer; `None`: neither.
+    pub(super) fn noted(&self, id: &DeviceId, note: &str) -> Option<bool> {
+        let noted = Arc::new(read(note)?);
         let mut all = lock::lock(&self.known);
-        all.entry(id.clone()).or_default().unreachable = silent.map(ToString::to_string);
+        let known = all.entry(id.clone()).or_default();
+        let state = &mut known.state;
+        if state.seen.as_ref().is_some_and(|seen| seen.at >= noted.at) {
+            return None;
+        }
+        let was = state.seen.replace(Arc::clone(&noted));
+        state.heard = None;
+        known.noted = Some(Arc::clone(&noted));
+        Some(!was.is_some_and(|was| was.says_as(&noted)))
+    }
+
+    /// Whether so little was heard of it that this may have been said.
+    fn is_long(&self, state: &State) -> bool {
+        self.quiet(state) > Duration::from_secs(NOTE_AGE.unsigned_abs())
+    }
+
+    /// A board was called. One that answers is there, whatever it answers. True: it was not so before.
+    pub(super) fn called(&self, id: &DeviceId, outcome: &Outcome) -> bool {
+        let silent = outcome.as_ref().err().filter(|failed| failed.silent);
+        let silent: Option<Arc<str>> = silent.map(|why| why.to_string().into());
+        let mut all = lock::lock(&self.known);
+        let state = &mut all.entry(id.clone()).or_default().state;
+        let is_new = state.unreachable != silent;
+        state.unreachable = silent;
+        is_new
     }
 
     /// How long nothing has been heard of a board while somebody was here to hear it.
     pub(super) fn quiet(&self, state: &State) -> Duration {
         let here = self.since.elapsed();
+        if let Some(heard) = state.heard {
+            return heard.elapsed();
+        }
         let Some(seen) = &state.seen else {
             return here;
         };
@@ -137,39 +166,25 @@ impl Fleet {
     pub(super) fn state(&self, id: &DeviceId) -> State {
         lock::lock(&self.known)
             .get(id)
-            .map(State::from)
+            .map(|known| known.state.clone())
             .unwrap_or_default()
+    }
+
+    /// Forgets all others.
+    pub(super) fn retain(&self, kept: impl Fn(&DeviceId) -> bool) {
+        lock::lock(&self.known).retain(|id, _| kept(id));
     }
 
     /// The device is no longer kept.
     pub(super) fn forget(&self, id: &DeviceId) {
         lock::lock(&self.known).remove(id);
     }
+}
 
-    /// What is known of these boards, which are all that the store has: by its notes where they are newer.
-    pub(super) fn states(
-        &self,
-        ids: &HashSet<DeviceId>,
-        notes: Vec<(DeviceId, String)>,
-    ) -> HashMap<DeviceId, State> {
-        let mut all = lock::lock(&self.known);
-        // Those that another server has deleted.
-        all.retain(|id, _| ids.contains(id));
-        let mut states: HashMap<_, _> = all
-            .iter()
-            .map(|(id, known)| (id.clone(), State::from(known)))
-            .collect();
-        drop(all);
-        for (id, note) in notes {
-            let Some(noted) = read(&note) else {
-                continue;
-            };
-            let state = states.entry(id).or_default();
-            if state.seen.as_ref().is_none_or(|seen| seen.at < noted.at) {
-                state.seen = Some(noted);
-            }
-        }
-        states
+impl Seen {
+    /// Whether it says the same, at another time perhaps.
+    fn says_as(&self, other: &Seen) -> bool {
+        (self.address, &self.report) == (other.address, &other.report)
     }
 }
 
@@ -180,6 +195,7 @@ fn write(seen: &Seen) -> String {
         tls,
         device_type,
         refused,
+        degraded,
     } = &seen.report;
     let mut note = json!({
         "address": seen.address.to_string(),
@@ -188,6 +204,7 @@ fn write(seen: &Seen) -> String {
         "tls": tls,
         "device_type": device_type,
         "refused": refused,
+        "degraded": degraded,
     });
     if let Some(Ports {
         metrics,
@@ -217,6 +234,7 @@ fn read(note: &str) -> Option<Seen> {
             tls: note.get("tls").and_then(Value::as_bool).unwrap_or(false),
             device_type: text("device_type"),
             refused: text("refused"),
+            degraded: text("degraded"),
         },
     })
 }
@@ -238,6 +256,7 @@ mod tests {
                 tls: true,
                 device_type: Some("shelly".into()),
                 refused: Some("\"no\"".into()),
+                degraded: Some("no chip".into()),
             },
             at: 1_700_000_000,
         };

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use super::catalog::Catalog;
 use crate::exposition::{negotiate, render};
 use crate::http::{Method, Request, Response};
 use crate::metrics::{Desc, Group, Policy, Readings, Registry, SeriesId};
@@ -25,11 +26,12 @@ struct State {
     store_up: SeriesId,
     store_errors: SeriesId,
     devices: SeriesId,
+    parsed: SeriesId,
+    rendered: SeriesId,
     requests: HashMap<(&'static str, &'static str, u16), (SeriesId, u64)>,
     reloads: [(SeriesId, u64); 2],
     store: Option<bool>,
     errors: u64,
-    count: Option<usize>,
 }
 
 impl Metrics {
@@ -38,6 +40,9 @@ impl Metrics {
         let group = registry.add_group(0, "config-server", vec![]);
         let gauge = |name: &'static str, help: &'static str| {
             group.series(&Desc::gauge(name, help).own(), &[])
+        };
+        let counter = |name: &'static str, help: &'static str| {
+            group.series(&Desc::counter(name, help).own(), &[])
         };
         let reloads = ["success", "failed"].map(|result| {
             let desc = Desc::counter(
@@ -65,13 +70,20 @@ impl Metrics {
             store_errors: group.series(&errors.own(), &[]),
             devices: gauge(
                 "config_server_devices",
-                "Devices in the store, when it was last looked through.",
+                "Devices in the store, when it was last asked.",
+            ),
+            parsed: counter(
+                "config_server_configurations_parsed_total",
+                "Configurations that were parsed, since they were new, had changed, or are too long to be kept in memory.",
+            ),
+            rendered: counter(
+                "config_server_pieces_rendered_total",
+                "Pieces of /devices and /sd that were rendered, each of up to 128 boards, since one of them had changed.",
             ),
             requests: HashMap::new(),
             reloads,
             store: None,
             errors: 0,
-            count: None,
         };
         Metrics {
             generation: group.new_generation(),
@@ -123,13 +135,8 @@ impl Metrics {
         *count += 1;
     }
 
-    /// There are so many devices.
-    pub(super) fn counted(&self, devices: usize) {
-        lock::lock(&self.state).count = Some(devices);
-    }
-
     /// The answer to a scrape.
-    pub(super) fn scrape(&self, request: &Request) -> Response {
+    pub(super) fn scrape(&self, request: &Request, catalog: &Catalog) -> Response {
         let now = BootTime::now();
         let mut state = lock::lock(&self.state);
         let State {
@@ -139,11 +146,12 @@ impl Metrics {
             store_up,
             store_errors,
             devices,
+            parsed,
+            rendered,
             requests,
             reloads,
             store,
             errors,
-            count,
         } = &mut *state;
         readings.begin(now);
         process.set(readings);
@@ -152,9 +160,12 @@ impl Metrics {
         if let Some(store) = store {
             readings.set(*store_up, f64::from(*store));
         }
-        if let Some(count) = count {
-            readings.set(*devices, *count as f64);
+        if let Some(count) = catalog.count() {
+            readings.set(*devices, count as f64);
         }
+        let work = catalog.work();
+        readings.set(*parsed, work.0 as f64);
+        readings.set(*rendered, work.1 as f64);
         for (id, count) in requests.values().chain(reloads.iter()) {
             readings.set(*id, *count as f64);
         }

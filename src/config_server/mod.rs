@@ -2,19 +2,27 @@
 //! Prometheus.
 //!
 //! `routes` answers requests, `changes` those that change something; `store` is where the configurations are, in a
-//! `directory` or in `etcd`; `fleet` remembers when which board was heard of, `device` puts both together, and `sd`
-//! makes Prometheus's targets of it; `reload` calls the boards. A board says what it is in a [`Report`].
+//! `directory` or in `etcd`, and says what has changed there; `catalog` keeps the fleet in memory by that, as `boards`, with
+//! the `pieces` that answers are made of; `fleet` remembers when which board was heard of, `device` puts both together,
+//! `listing` tells it, and `sd` makes Prometheus's targets of it; `reload` calls the boards. A board says what it is in a
+//! [`Report`].
 
 mod access;
 mod answers;
+mod boards;
+mod catalog;
 mod changes;
 mod device;
 mod directory;
+mod directory_watch;
 mod etag;
 mod etcd;
 pub mod etcd_json;
+mod etcd_watch;
 mod fleet;
+mod listing;
 mod metrics;
+mod pieces;
 mod reload;
 mod routes;
 mod sd;
@@ -30,7 +38,8 @@ use crate::http::{bind, AccessFiles, Form, Gate, Limits, Rate, Request, Server};
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
 use crate::wire::{DeviceId, Report};
-use device::{take_apart, Device};
+use catalog::Catalog;
+use device::{take_apart, Device, Summary};
 use fleet::Fleet;
 use metrics::Metrics;
 use store::{Failure, Store};
@@ -38,6 +47,8 @@ use store::{Failure, Store};
 /// Where the configurations are if nothing else is said.
 pub const DEFAULT_STORE: &str = "/var/lib/edge-metrics-exporter/devices";
 const DEFAULT_ADDRESS: &str = ":8080";
+/// As much as a connection's thread, which may do the same.
+const LOADER_STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +73,11 @@ struct Central {
     /// How boards are called.
     boards: Settings,
     fleet: Fleet,
+    catalog: Catalog,
     metrics: Metrics,
     allow_remote: bool,
+    /// How often the fleet is searched, which costs the more the larger it is.
+    searches: Rate,
     /// How often boards are made to reload by those who may not change anything.
     pace: Rate,
     background: reload::Background,
@@ -83,8 +97,10 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         store,
         boards,
         fleet: Fleet::default(),
+        catalog: Catalog::default(),
         metrics: Metrics::new(),
         allow_remote: options.allow_remote,
+        searches: Rate::new(listing::SEARCHES.0, listing::SEARCHES.1),
         pace: Rate::new(reload::PACE.0, reload::PACE.1),
         background: reload::Background::default(),
         reloading_all: Mutex::new(()),
@@ -111,13 +127,14 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         "config-server: listening on {}",
         gate.url(server.local_addr())
     );
+    load(&central)?;
     let manager = Notifier::from_environment();
     let summary = format!("configurations in {}", central.store.describe());
     manager.ready(&summary);
     while let Ok(signals::Request::Reload) = signals.wait() {
         manager.reloading();
         log::info!(
-            "config-server: nothing to load again: each configuration is read when it is asked for"
+            "config-server: nothing to load again: a configuration that has changed is read when it is asked for"
         );
         manager.ready(&summary);
     }
@@ -125,6 +142,20 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
     manager.stopping();
     server.stop();
     Ok(())
+}
+
+/// Reads the whole fleet, in a thread of its own: boards are answered meanwhile, and who asks for all waits. A store that
+/// is away is asked again when somebody wants to know.
+fn load(central: &Arc<Central>) -> Result<(), String> {
+    let central = Arc::clone(central);
+    std::thread::Builder::new()
+        .name("fleet".to_string())
+        .stack_size(LOADER_STACK)
+        .spawn(move || {
+            let _ = central.sync();
+        })
+        .map(|_| ())
+        .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
 impl Central {
@@ -157,8 +188,11 @@ impl Central {
 
     /// One device; `None` if there is none of this name.
     fn device(&self, id: &DeviceId) -> Result<Option<Device>, Failure> {
-        let Some(stored) = self.ask(|store| store.get(id))? else {
-            return Ok(None);
+        let kept = match self.ask(|store| store.get(id)) {
+            Ok(None) => return Ok(None),
+            Ok(Some(stored)) => take_apart(&stored).map(|kept| Summary::of(&kept)),
+            Err(Failure::Unreadable(why)) => Err(why),
+            Err(failure) => return Err(failure),
         };
         let state = match self.fleet.state(id) {
             // Perhaps it asked another server.
@@ -170,7 +204,7 @@ impl Central {
         };
         Ok(Some(Device {
             id: id.clone(),
-            kept: take_apart(&stored),
+            kept: Arc::new(kept),
             quiet: self.fleet.quiet(&state),
             state,
         }))
@@ -178,7 +212,16 @@ impl Central {
 
     fn was_called(&self, id: &DeviceId, outcome: &reload::Outcome) {
         self.metrics.reloaded(outcome.is_ok());
-        self.fleet.called(id, outcome);
+        if self.fleet.called(id, outcome) {
+            self.catalog.heard_of(id, true);
+        }
+    }
+
+    /// A board has sent this request.
+    fn heard_of(&self, id: &DeviceId, request: &Request, report: Report) {
+        let store = self.store.as_ref();
+        let matters = self.fleet.heard_of(id, request.peer.ip(), report, store);
+        self.catalog.heard_of(id, matters);
     }
 
     /// Has a board told in a while that there is something new for it. False: it is not known where it is, or there is too

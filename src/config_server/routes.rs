@@ -1,6 +1,5 @@
 //! What the server answers to which path.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,14 +8,12 @@ use serde_json::{json, Value};
 use super::answers::{
     error, failure, not_allowed, precondition_failed, refused_access, too_many, unknown_device,
 };
-use super::device::{take_apart, Device};
 use super::etag::Verdict;
-use super::store::Stored;
-use super::{access, changes, reload, sd, Central};
+use super::store::Failure;
+use super::{access, changes, listing, reload, Central};
 use crate::http::page::{self, Page};
 use crate::http::{Handler, Method, Request, Response};
-use crate::sys::calendar::rfc3339;
-use crate::wire::DeviceId;
+use crate::wire::{DeviceId, INVALID_CONFIGURATION};
 
 /// Answers every request, and counts it.
 pub(super) fn handler(central: Arc<Central>) -> Arc<Handler> {
@@ -36,10 +33,15 @@ fn answer(central: &Arc<Central>, request: &Request) -> (&'static str, Response)
         ["health"] => ("/health", reads(request, || health(central))),
         ["metrics"] => (
             "/metrics",
-            reads(request, || central.metrics.scrape(request)),
+            reads(request, || {
+                central.metrics.scrape(request, &central.catalog)
+            }),
         ),
-        ["sd"] => ("/sd", reads(request, || service_discovery(central))),
-        ["devices"] => ("/devices", reads(request, || devices(central))),
+        ["sd"] => ("/sd", reads(request, || listing::targets(central, request))),
+        ["devices"] => (
+            "/devices",
+            reads(request, || listing::devices(central, request)),
+        ),
         ["devices", "reload"] => (
             "/devices/reload",
             posts(request, || reload_all(central, request)),
@@ -103,33 +105,34 @@ fn get(central: &Central, request: &Request, id: &DeviceId) -> Response {
         Ok(conditions) => conditions,
         Err(refusal) => return refusal,
     };
-    let stored = match central.ask(|store| store.get(id)) {
-        Ok(stored) => stored,
+    let found = match central.configuration(id) {
+        Ok(Some(found)) => found,
+        Ok(None) => return unknown_device(id, "No configuration available for this device"),
+        Err(Failure::Unreadable(why)) => {
+            heard_of(central, request, id);
+            return error(500, INVALID_CONFIGURATION, Some(id), &why);
+        }
         Err(error) => return failure(&error),
     };
-    let tag = stored.as_ref().map(Stored::etag);
-    let Some(stored) = stored else {
-        return unknown_device(id, "No configuration available for this device");
-    };
-    if let Some(report) = central.report(request) {
-        central
-            .fleet
-            .heard_of(id, request.peer.ip(), report, central.store.as_ref());
-    }
-    let response = match conditions.judge(tag.as_ref()) {
-        Verdict::Changed => return precondition_failed(id, tag),
+    heard_of(central, request, id);
+    let response = match conditions.judge(Some(&found.etag)) {
+        Verdict::Changed => return precondition_failed(id, Some(found.etag)),
         Verdict::Same => Response::new(304, "application/json", ""),
-        Verdict::Go => match take_apart(&stored) {
-            Ok(kept) => match serde_json::to_string_pretty(&kept.document) {
-                Ok(text) => Response::new(200, "application/json", text),
-                Err(e) => return error(500, "Invalid configuration", Some(id), &e.to_string()),
-            },
-            Err(why) => return error(500, "Invalid configuration", Some(id), &why),
+        Verdict::Go => match found.json {
+            Ok(json) => Response::shared(200, "application/json", vec![json]),
+            Err(why) => return error(500, INVALID_CONFIGURATION, Some(id), &why),
         },
     };
     response
-        .with_header("ETag", &stored.etag().to_string())
+        .with_header("ETag", &found.etag.to_string())
         .with_header("Cache-Control", "no-cache")
+}
+
+/// Notes that a board has asked, if it is one.
+fn heard_of(central: &Central, request: &Request, id: &DeviceId) {
+    if let Some(report) = central.report(request) {
+        central.heard_of(id, request, report);
+    }
 }
 
 fn health(central: &Central) -> Response {
@@ -150,63 +153,6 @@ fn health(central: &Central) -> Response {
         }
         _ => Response::json(200, &body),
     }
-}
-
-/// The whole fleet, or the answer that says why there is none.
-fn fleet(central: &Central) -> Result<Vec<Device>, Response> {
-    let all = central.ask(|store| Device::all(store, &central.fleet));
-    let all = all.map_err(|e| failure(&e))?;
-    central.metrics.counted(all.len());
-    Ok(all)
-}
-
-fn service_discovery(central: &Central) -> Response {
-    match fleet(central) {
-        Ok(devices) => Response::json(200, &sd::targets(&devices)),
-        Err(refusal) => refusal,
-    }
-}
-
-fn devices(central: &Central) -> Response {
-    let devices = match fleet(central) {
-        Ok(devices) => devices,
-        Err(refusal) => return refusal,
-    };
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    let mut list = Vec::new();
-    for device in &devices {
-        let (status, why) = device.status();
-        *counts.entry(status).or_default() += 1;
-        let (host, from) = device.host();
-        let mut entry = json!({
-            "device_id": device.id.as_str(),
-            "device_type": device.device_type(),
-            "hostname": device.hostname(),
-            "ip_address": host,
-            "address_from": from.as_str(),
-            "port": device.port(),
-            "reload_port": device.reload_port(),
-            "scheme": device.scheme(),
-            "status": status,
-        });
-        if let Some(seen) = &device.state.seen {
-            entry["last_seen"] = rfc3339(seen.at).into();
-            entry["version"] = seen.report.version.as_str().into();
-        }
-        if let Some(why) = why {
-            entry["error"] = why.into();
-        }
-        list.push(entry);
-    }
-    let count = |status: &str| counts.get(status).copied().unwrap_or_default();
-    let body = json!({
-        "devices": list,
-        "total": devices.len(),
-        "healthy": count("healthy"),
-        "unhealthy": count("unhealthy") + count("unreachable"),
-        "unknown": count("unknown"),
-    });
-    Response::json(200, &body)
 }
 
 fn reload_one(central: &Central, request: &Request, id: &DeviceId) -> Response {
@@ -240,9 +186,9 @@ fn reload_all(central: &Central, request: &Request) -> Response {
     let Ok(_alone) = central.reloading_all.try_lock() else {
         return too_many("all boards are being told to reload already", 5);
     };
-    let devices = match fleet(central) {
+    let devices = match central.devices() {
         Ok(devices) => devices,
-        Err(refusal) => return refusal,
+        Err(error) => return failure(&error),
     };
     let outcomes = reload::call_all(&central.boards, &devices);
     let mut success = 0;

@@ -4,29 +4,26 @@ use serde_json::{json, Value};
 
 use super::device::Device;
 
-/// A target group for each device that has a port for its metrics.
-pub(super) fn targets(devices: &[Device]) -> Value {
-    let group = |device: &Device| {
-        let port = device.port()?;
-        let (_, from) = device.host();
-        let mut group = json!({
-            "targets": [device.authority(port)],
-            "labels": {
-                "device_type": device.device_type(),
-                "hostname": device.hostname(),
-                "__meta_edge_device_id": device.id.as_str(),
-                "__meta_edge_address_from": from.as_str(),
-                "__meta_edge_status": device.status().0,
-            },
-        });
-        // Prometheus asks so then, whatever the job says.
-        if device.scheme() == "https" {
-            group["labels"]["__scheme__"] = "https".into();
-        }
-        if let Some(port) = device.reload_port() {
-            group["labels"]["__meta_edge_reload_port"] = port.to_string().into();
-        }
-        Some(group)
-    };
-    devices.iter().filter_map(group).collect::<Vec<_>>().into()
+/// The target group of a device; `None` if it has no port for its metrics.
+pub(super) fn target(device: &Device) -> Option<Value> {
+    let port = device.port()?;
+    let (_, from) = device.host();
+    let mut group = json!({
+        "targets": [device.authority(port)],
+        "labels": {
+            "device_type": device.device_type(),
+            "hostname": device.hostname(),
+            "__meta_edge_device_id": device.id.as_str(),
+            "__meta_edge_address_from": from.as_str(),
+            "__meta_edge_status": device.status().0,
+        },
+    });
+    // Prometheus asks so then, whatever the job says.
+    if device.scheme() == "https" {
+        group["labels"]["__scheme__"] = "https".into();
+    }
+    if let Some(port) = device.reload_port() {
+        group["labels"]["__meta_edge_reload_port"] = port.to_string().into();
+    }
+    Some(group)
 }

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use tegrastats::run as tegrastats;
 
-use crate::config::Config;
-use crate::sources::{jetson, Roots};
+use crate::sources::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
 
@@ -96,17 +95,8 @@ impl Board {
             sysfs: self.dir.join("sys"),
             procfs: self.dir.join("proc"),
             dev: self.dir.join("dev"),
+            programs: Some(self.dir.join("bin")),
         }
-    }
-
-    /// The configuration to read it with: this one, but for where tegrastats is.
-    pub fn config(&self, mut config: Config) -> Config {
-        let jetson = jetson::Settings {
-            tegrastats: Some(self.dir.join("bin/tegrastats")),
-            ..config.meter()
-        };
-        config.meters.set(jetson);
-        config
     }
 
     fn lay(&self) -> std::io::Result<Hardware> {

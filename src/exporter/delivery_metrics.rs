@@ -1,6 +1,6 @@
 //! What the exporter says of the samples it keeps, of the clock that stamps them, and of what their consumers lost.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::consumers::Losses;
@@ -11,7 +11,10 @@ use crate::sys::clock::BootTime;
 /// After the exporter's other metrics.
 const RANK: u32 = u32::MAX;
 
-/// A group of its own, which is made anew when a consumer is forgotten: names that somebody makes up do not stay.
+const DROPPED: &str =
+    "Samples that gave way to newer ones before the consumer came for them, or that it missed because its position was forgotten.";
+
+/// A group of its own, which is made anew when the configuration lists other consumers.
 pub(super) struct DeliveryMetrics {
     group: Arc<Group>,
     generation: u64,
@@ -19,7 +22,8 @@ pub(super) struct DeliveryMetrics {
     bytes: SeriesId,
     clock_ok: SeriesId,
     clock_steps: SeriesId,
-    consumers: HashMap<String, [SeriesId; 2]>,
+    forgotten: SeriesId,
+    consumers: BTreeMap<String, [SeriesId; 2]>,
 }
 
 impl DeliveryMetrics {
@@ -28,10 +32,9 @@ impl DeliveryMetrics {
         let gauge = |name: &'static str, help: &'static str| {
             group.series(&Desc::gauge(name, help).own(), &[])
         };
-        let steps = Desc::counter(
-            "exporter_clock_steps_total",
-            "How often the wall clock was set while the exporter ran.",
-        );
+        let counter = |name: &'static str, help: &'static str| {
+            group.series(&Desc::counter(name, help).own(), &[])
+        };
         DeliveryMetrics {
             bytes: gauge(
                 "exporter_history_bytes",
@@ -41,8 +44,15 @@ impl DeliveryMetrics {
                 "exporter_clock_ok",
                 "1, or 0 while the wall clock is plainly wrong: no sample with a time stamp is delivered then.",
             ),
-            clock_steps: group.series(&steps.own(), &[]),
-            consumers: HashMap::new(),
+            clock_steps: counter(
+                "exporter_clock_steps_total",
+                "How often the wall clock was set while the exporter ran.",
+            ),
+            forgotten: counter(
+                "exporter_consumers_forgotten_total",
+                "How often a consumer's position was forgotten, or not kept, because too many others asked for samples.",
+            ),
+            consumers: BTreeMap::new(),
             readings: Readings::default(),
             generation: group.new_generation(),
             group,
@@ -54,16 +64,20 @@ impl DeliveryMetrics {
     }
 
     pub(super) fn refresh(&mut self, now: BootTime, exporter: &Exporter) {
-        let losses = exporter.consumers.losses();
-        let is_known = |name: &String| losses.iter().any(|l| l.consumer == *name);
-        if !self.consumers.keys().all(is_known) {
+        let mut losses: BTreeMap<String, Losses> = BTreeMap::new();
+        for consumers in [&exporter.consumers, &exporter.windows] {
+            for (name, of_name) in consumers.losses() {
+                losses.entry(name).or_default().add(of_name);
+            }
+        }
+        if !self.consumers.keys().all(|name| losses.contains_key(name)) {
             let anew = DeliveryMetrics::new(&exporter.registry);
             let old = std::mem::replace(self, anew);
             exporter.registry.remove_group(&old.group);
         }
         self.readings.begin(now);
-        for of in losses {
-            self.set_losses(of);
+        for (name, of_name) in losses {
+            self.set_losses(name, of_name);
         }
         self.readings
             .set(self.bytes, exporter.history_bytes() as f64);
@@ -71,15 +85,12 @@ impl DeliveryMetrics {
         self.readings.set(self.clock_ok, f64::from(clock_ok));
         let steps = exporter.clock.steps();
         self.readings.set(self.clock_steps, steps as f64);
+        let forgotten = exporter.consumers.forgotten() + exporter.windows.forgotten();
+        self.readings.set(self.forgotten, forgotten as f64);
         self.group.publish(self.generation, &self.readings);
     }
 
-    fn set_losses(&mut self, losses: Losses) {
-        let Losses {
-            consumer,
-            dropped,
-            set_back,
-        } = losses;
+    fn set_losses(&mut self, consumer: String, losses: Losses) {
         let group = &self.group;
         let ids = self.consumers.entry(consumer).or_insert_with_key(|consumer| {
             let labels = [("consumer", consumer.as_str())];
@@ -87,53 +98,14 @@ impl DeliveryMetrics {
                 group.series(&Desc::counter(name, help).own(), &labels)
             };
             [
-                counter(
-                    "exporter_history_dropped_samples_total",
-                    "Samples that gave way to newer ones before the consumer came for them.",
-                ),
+                counter("exporter_history_dropped_samples_total", DROPPED),
                 counter(
                     "exporter_clock_dropped_samples_total",
                     "Samples that the consumer did not get because the clock was set back: it had later ones already.",
                 ),
             ]
         });
-        self.readings.set(ids[0], dropped as f64);
-        self.readings.set(ids[1], set_back as f64);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn series(exporter: &Exporter) -> Vec<String> {
-        let snapshot = exporter.registry.snapshot(BootTime::now());
-        let families = snapshot.families();
-        families
-            .flat_map(|family| {
-                family
-                    .samples()
-                    .map(|(series, _)| series.prefix.to_string())
-                    .collect::<Vec<_>>()
-            })
-            .filter(|prefix| prefix.contains("consumer="))
-            .collect()
-    }
-
-    #[test]
-    fn a_consumer_that_is_forgotten_leaves_no_series() {
-        let exporter = Exporter::idle();
-        let mut metrics = DeliveryMetrics::new(&exporter.registry);
-        for i in 0..1000u64 {
-            let now = BootTime::now();
-            let turn = exporter.consumers.begin(&i.to_string(), now, now).unwrap();
-            turn.end(true);
-            if i % 100 == 99 {
-                metrics.refresh(now, &exporter);
-                assert_eq!(series(&exporter).len(), 2 * 64);
-            }
-        }
-        let last = "exporter_history_dropped_samples_total{consumer=\"999\"} ";
-        assert!(series(&exporter).contains(&last.to_string()));
+        self.readings.set(ids[0], losses.dropped as f64);
+        self.readings.set(ids[1], losses.set_back as f64);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{json, Map, Value};
 
 use super::Exporter;
 use crate::config::Origin;
-use crate::sources::Running;
+use crate::sources::{limits, Running};
 use crate::store::{Remote, Status};
 use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
@@ -45,10 +45,36 @@ impl Exporter {
             "metrics_count": metrics.len(),
             "enabled_metrics": metrics.values().filter(|on| **on == Value::Bool(true)).count(),
             "version": env!("CARGO_PKG_VERSION"),
+            "log_dropped_lines": crate::logging::dropped_lines(),
             "config": configuration(&status),
             "config_server": self.store.remote().map(server),
             "sources": sources.iter().map(|s| source(s, now)).collect::<Vec<_>>(),
         })
+    }
+
+    /// Why it is degraded, but for a configuration that is refused, of which the central server hears otherwise. The outer
+    /// `None`: it is starting, and nobody knows.
+    pub(super) fn degraded(&self) -> Option<Option<String>> {
+        let now = BootTime::now();
+        let is_set_up = self.set_up.load(Ordering::Acquire);
+        let sources = lock::read(&self.sources).clone();
+        let is_settled = |source: &Arc<Running>| source.context().group.is_settled();
+        if !is_set_up || !sources.iter().all(is_settled) {
+            return None;
+        }
+        let unread = sources.iter().find(|s| !s.context().group.is_fresh(now));
+        let unread = unread.map(|source| {
+            let context = source.context();
+            let name = [source.meter().name, &context.device.name].join(" ");
+            let error = context.health.last_error();
+            let error = error.unwrap_or_else(|| "it is not read".to_string());
+            format!("{}: {error}", name.trim_end())
+        });
+        let unsaved = || {
+            let why = self.store.status().unsaved?;
+            Some(format!("settings are not saved: {why}"))
+        };
+        Some(unread.or_else(unsaved))
     }
 
     /// Every metric that can be switched, by name: whether it is exported.
@@ -64,6 +90,21 @@ impl Exporter {
         metrics.sort();
         let entries = metrics.into_iter();
         entries.map(|(name, on)| (name, Value::Bool(on))).collect()
+    }
+}
+
+impl Exporter {
+    /// The names that `metrics:` lists as true and nothing on this board has; `None` while sources are still being tried.
+    pub(super) fn unknown_metrics(&self) -> Option<Vec<String>> {
+        let sources = lock::read(&self.sources);
+        let are_known = sources.iter().all(|s| s.context().group.is_settled());
+        if !are_known || !self.set_up.load(Ordering::Acquire) {
+            return None;
+        }
+        let config = self.store.current();
+        let found = self.registry.switchable();
+        let known = found.iter().map(|(name, _)| name.as_str());
+        Some(config.unknown_metrics(&known.collect()))
     }
 }
 
@@ -116,6 +157,7 @@ fn source(running: &Running, now: BootTime) -> Value {
         "up": context.group.is_fresh(now),
         "error": context.health.last_error(),
         "complaints": context.health.complaints(),
+        "limits": limits(&context.group, &context.health),
     })
 }
 

@@ -17,6 +17,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const MOST_ROUNDS: u32 = 10;
 /// How often what could not be saved is tried again.
 const RETRY: Duration = Duration::from_secs(60);
+/// Whether the board is degraded is told to the central server when it has been so for so many rounds.
+const LASTING: u32 = 3;
 const STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
 
 /// What the thread is told.
@@ -35,6 +37,8 @@ pub(super) fn start(exporter: Arc<Exporter>) -> Result<Sender<Errand>, String> {
         seen: None,
         rounds: 0,
         retry_at: Instant::now() + RETRY,
+        is_degraded: false,
+        degraded_rounds: 0,
         exporter,
     };
     std::thread::Builder::new()
@@ -55,6 +59,9 @@ struct Housekeeping {
     /// For how many rounds that has changed.
     rounds: u32,
     retry_at: Instant,
+    /// Whether the board is degraded, and for how many rounds that has been so.
+    is_degraded: bool,
+    degraded_rounds: u32,
 }
 
 /// What metrics there were, under which configuration.
@@ -96,9 +103,26 @@ impl Housekeeping {
         });
     }
 
+    /// Has the central server know whether the board is degraded, once that lasts.
+    fn report_health(&mut self) {
+        let (Some(remote), Some(why)) = (self.exporter.store.remote(), self.exporter.degraded())
+        else {
+            return;
+        };
+        if self.is_degraded != why.is_some() {
+            self.is_degraded = why.is_some();
+            self.degraded_rounds = 0;
+        }
+        self.degraded_rounds = self.degraded_rounds.saturating_add(1);
+        if self.degraded_rounds >= LASTING {
+            remote.degraded(why);
+        }
+    }
+
     fn round(&mut self) {
         self.look_at_the_file();
         self.note_metrics();
+        self.report_health();
         self.exporter.charts.rest(BootTime::now());
         if Instant::now() >= self.retry_at {
             self.retry_at = Instant::now() + RETRY;

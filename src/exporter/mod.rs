@@ -12,6 +12,7 @@ mod housekeeping;
 mod listening;
 mod management;
 mod multirate;
+mod places;
 mod ports;
 mod record;
 mod remote_write;
@@ -113,6 +114,9 @@ impl Exporter {
             .store(config.history.window_statistics, Ordering::Relaxed);
         self.multirate_on_metrics
             .store(config.multirate.on_metrics, Ordering::Relaxed);
+        for consumers in [&self.consumers, &self.windows] {
+            consumers.list(&config.multirate.consumers);
+        }
         let mut current = lock::write(&self.self_metrics);
         if config.self_metrics && current.is_none() {
             *current = Some(SelfMetrics::new(&self.registry));

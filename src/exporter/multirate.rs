@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::consumers::{Consumers, Turn};
+use super::consumers::{Consumers, Turn, Visitor};
 use super::routes::wanted;
 use super::Exporter;
 use crate::exposition::{render_batch, render_end, render_families, render_window, Format};
@@ -23,8 +23,6 @@ const LEAST_BYTES: usize = 64 << 10;
 /// So much of answers may be on its way in all. One address has as much as one answer, so that who asks under many names,
 /// and reads nothing, keeps nobody else from theirs.
 const IN_FLIGHT: usize = 4 * MOST_BYTES;
-/// Longer names of consumers are cut off.
-const NAME_CHARS: usize = 64;
 
 /// Why there is no answer now.
 pub(super) const CLOCK_IS_WRONG: &str =
@@ -98,7 +96,7 @@ impl Exporter {
         render_families(&snapshot, format, |family| wanted(&family.name), &mut text);
         let mut done: Done = Box::new(|_| ());
         // Another scrape of the same consumer at the same time goes without.
-        if let Some(turn) = Turning::begin(&self.windows, request) {
+        if let Some(turn) = Turning::begin(&self.windows, self, request) {
             let offset = Offset::of_boot_time();
             let _alone = lock::lock(&self.outgoing.making);
             done = turn.take(self, &offset, usize::MAX, |batch, layout| {
@@ -116,7 +114,7 @@ impl Exporter {
         format: Format,
         text: &mut Vec<u8>,
     ) -> Result<Done, &'static str> {
-        let turn = Turning::begin(&self.consumers, request).ok_or(ANOTHER_TURN)?;
+        let turn = Turning::begin(&self.consumers, self, request).ok_or(ANOTHER_TURN)?;
         let _alone = lock::lock(&self.outgoing.making);
         let in_flight = &self.outgoing.in_flight;
         let share = in_flight.share(request.peer.ip(), LEAST_BYTES, MOST_BYTES);
@@ -153,13 +151,17 @@ struct Turning {
 }
 
 impl Turning {
-    fn begin(consumers: &Arc<Consumers>, request: &Request) -> Option<Turning> {
+    fn begin(
+        consumers: &Arc<Consumers>,
+        exporter: &Exporter,
+        request: &Request,
+    ) -> Option<Turning> {
         let now = BootTime::now();
         let patience = scrape_timeout(request.header("X-Prometheus-Scrape-Timeout-Seconds"));
         let window = first_window(patience);
         let since = BootTime(now.0.saturating_sub(window.as_nanos() as u64));
         Some(Turning {
-            turn: consumers.begin(&consumer(request), since, now)?,
+            turn: consumers.begin(Visitor::of(request), &exporter.registry, since, now)?,
             now,
             began: Instant::now(),
             patience,
@@ -177,6 +179,7 @@ impl Turning {
         let registry = &exporter.registry;
         let progress = &mut self.turn.progress;
         let batch = progress.take(registry, offset, self.now, bytes);
+        self.turn.had = progress.samples(registry);
         // The layout comes after the rows, and so has all their series.
         render(&batch, &registry.layout());
         Box::new(move |written| {
@@ -188,15 +191,6 @@ impl Turning {
             self.turn.end(written && in_time);
         })
     }
-}
-
-/// By what name a consumer is known: the one it gives itself, else its address.
-fn consumer(request: &Request) -> String {
-    let given = request.query_values("consumer").next();
-    let given = given.map(|name| name.chars().take(NAME_CHARS).collect::<String>());
-    given
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| request.peer.ip().to_canonical().to_string())
 }
 
 /// How long the consumer waits for an answer, if it says so. Prometheus does; it is at most its scrape interval.
@@ -247,16 +241,6 @@ mod tests {
             peer: peer.parse().unwrap(),
             login: Default::default(),
         }
-    }
-
-    #[test]
-    fn a_consumer_is_known_by_the_name_it_gives_or_by_its_address() {
-        let name = |query, peer| consumer(&request(query, peer, "1"));
-        assert_eq!(name("consumer=a%20b", "192.0.2.1:1"), "a b");
-        assert_eq!(name("consumer=", "192.0.2.1:1"), "192.0.2.1");
-        assert_eq!(name("", "[::ffff:192.0.2.1]:7"), "192.0.2.1");
-        let long = format!("consumer={}", "é".repeat(1000));
-        assert_eq!(name(&long, "[::1]:1").chars().count(), NAME_CHARS);
     }
 
     /// A clock that said so, in nanoseconds since 1970, when the machine started.

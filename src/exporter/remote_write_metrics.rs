@@ -178,7 +178,7 @@ impl OfSender {
             ),
             held: gauge(
                 "exporter_remote_write_held",
-                "1 while nothing is sent because the clock is not to be trusted, else 0.",
+                "1 while nothing is sent, or rarely, because the clock is not to be trusted, else 0.",
             ),
         }
     }

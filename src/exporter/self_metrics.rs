@@ -9,7 +9,7 @@ use super::remote_write_metrics::RemoteWriteMetrics;
 use super::Exporter;
 use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
 use crate::metrics::{Process, BUILD};
-use crate::sources::Running;
+use crate::sources::{limits, Limit, Running, SERIES};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -37,6 +37,9 @@ struct State {
     sources: HashMap<(&'static str, String), OfSource>,
     /// The sources' own counts, by source, family and kind.
     tallies: HashMap<[&'static str; 3], SeriesId>,
+    /// By the source's name, its device's and the limit's.
+    limits: HashMap<(&'static str, String, &'static str), SeriesId>,
+    unknown: SeriesId,
 }
 
 /// The series of one source.
@@ -46,6 +49,7 @@ struct OfSource {
     duration: SeriesId,
     errors: SeriesId,
     unparsed: SeriesId,
+    implausible: SeriesId,
     missed: SeriesId,
     age: SeriesId,
 }
@@ -65,6 +69,10 @@ impl SelfMetrics {
             "exporter_config_saved",
             "Whether all settings in force are in the configuration file, as far as they were changed since: 1 or 0.",
         );
+        let unknown = Desc::gauge(
+            "exporter_unknown_metrics",
+            "Names under `metrics:` that nothing on this board has.",
+        );
         let state = State {
             readings: Readings::default(),
             build_info: group.series(&build_info.own(), &BUILD),
@@ -76,6 +84,8 @@ impl SelfMetrics {
             remote_write: RemoteWriteMetrics::new(registry),
             sources: HashMap::new(),
             tallies: HashMap::new(),
+            limits: HashMap::new(),
+            unknown: group.series(&unknown.own(), &[]),
         };
         SelfMetrics {
             generation: group.new_generation(),
@@ -115,6 +125,7 @@ impl SelfMetrics {
             process,
             sources: known,
             tallies,
+            limits: known_limits,
             ..
         } = &mut *state;
         readings.begin(now);
@@ -124,6 +135,30 @@ impl SelfMetrics {
                 .or_insert_with_key(|(name, device)| OfSource::new(&self.group, name, device));
             of.set(running, now, readings);
             let source = running.meter().name;
+            let context = running.context();
+            let mut reached = limits(&context.group, &context.health);
+            // There for every source, so that an alert can see it change.
+            reached.entry(SERIES).or_insert(Limit {
+                left_out: 0,
+                what: String::new(),
+            });
+            for (name, limit) in reached {
+                let device = &context.device.name;
+                let id = *known_limits
+                    .entry((source, device.clone(), name))
+                    .or_insert_with(|| {
+                        let desc = Desc::counter(
+                            "exporter_limit_reached_total",
+                            "How often something of the source was left out because there is more of it than is read, by limit.",
+                        );
+                        let mut labels = vec![("source", source), ("limit", name)];
+                        if !device.is_empty() {
+                            labels.push(("device", device));
+                        }
+                        self.group.series(&desc.own(), &labels)
+                    });
+                readings.set(id, limit.left_out as f64);
+            }
             for tally in running.context().health.tallies() {
                 let id = *tallies
                     .entry([source, tally.name, tally.kind])
@@ -136,6 +171,7 @@ impl SelfMetrics {
             }
         }
         process.set(readings);
+        let unknown = exporter.unknown_metrics().map(|names| names.len() as f64);
         if let Some(remote) = exporter.store.remote() {
             let standing = remote.standing();
             let [up, unsent] = *state.central.get_or_insert_with(|| self.central());
@@ -144,6 +180,10 @@ impl SelfMetrics {
         }
         let (build_info, reloaded, saved) = (state.build_info, state.reloaded, state.saved);
         state.readings.set(build_info, 1.0);
+        let place = state.unknown;
+        if let Some(unknown) = unknown {
+            state.readings.set(place, unknown);
+        }
         state
             .readings
             .set(reloaded, f64::from(config.refusal.is_none()));
@@ -202,6 +242,10 @@ impl OfSource {
                 "exporter_source_unparsed_tokens_total",
                 "Words in the source's output that were not understood and passed over.",
             ),
+            implausible: counter(
+                "exporter_source_implausible_values_total",
+                "Values that no meter of the source's kind gives, and jumps of counters, which were left out.",
+            ),
             missed: counter(
                 "exporter_source_missed_polls_total",
                 "Polls left out because the one before took longer than the interval.",
@@ -220,6 +264,7 @@ impl OfSource {
         out.set(self.duration, health.poll_seconds());
         out.set(self.errors, health.errors() as f64);
         out.set(self.unparsed, health.unparsed() as f64);
+        out.set(self.implausible, health.implausible() as f64);
         out.set(self.missed, health.missed_ticks() as f64);
         if let Some(at) = group.read_at() {
             out.set(self.age, now.seconds_since(at));

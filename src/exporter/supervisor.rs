@@ -119,6 +119,8 @@ pub(super) struct Supervisor {
     senders: Senders,
     /// The labels that every series of a source carries.
     labels: Vec<(String, String)>,
+    /// The names under `metrics:` of which the log says that nothing has them.
+    unknown_metrics: Vec<String>,
 }
 
 impl Supervisor {
@@ -137,6 +139,7 @@ impl Supervisor {
             ports,
             senders: Senders::default(),
             labels: Vec::new(),
+            unknown_metrics: Vec::new(),
         }
     }
 
@@ -157,6 +160,7 @@ impl Supervisor {
             self.senders.attend(&self.exporter);
             self.ports.retry();
             self.exporter.manager.alive();
+            self.log_unknown_metrics();
             self.say_ports();
             if settled.is_some_and(|then| then <= Instant::now()) {
                 settled = None;
@@ -174,6 +178,25 @@ impl Supervisor {
             let kind = lock::read(&self.exporter.identity).device_type.clone();
             remote.listens_at(self.ports.numbers(), self.gate.is_tls(), &kind);
         }
+    }
+
+    /// Says once which names under `metrics:` nothing on this board has.
+    fn log_unknown_metrics(&mut self) {
+        const SHOWN: usize = 10;
+        let Some(unknown) = self.exporter.unknown_metrics() else {
+            return;
+        };
+        // One that has been found in the meantime is no news.
+        if unknown.iter().all(|n| self.unknown_metrics.contains(n)) {
+            return;
+        }
+        let shown = unknown.get(..SHOWN).unwrap_or(&unknown).join(", ");
+        let more = match unknown.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        log::warn!("nothing on this board has what `metrics` lists: {shown}{more}");
+        self.unknown_metrics = unknown;
     }
 
     /// Sees after sources that hang.

@@ -116,8 +116,8 @@ impl Agent {
             }
             if Instant::now() >= next {
                 let now = BootTime::now();
-                let amperes = amperes(&self.exporter.registry.snapshot(now), self.volts);
-                self.meter.measured(now, amperes);
+                let drawn = drawn(&self.exporter.registry.snapshot(now), self.volts);
+                self.meter.measured(now, drawn);
                 (next, _) = ticker.next(Instant::now());
             }
         }
@@ -165,11 +165,22 @@ impl Quota {
     }
 }
 
+/// What the board draws.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Drawn {
+    amperes: f64,
+    /// Where the current is the board's power divided by a voltage: the board's energy divided by it, which is the charge
+    /// in ampere-seconds, from some beginning on.
+    charge: Option<f64>,
+}
+
 /// Current into charge.
 struct Meter {
     started: BootTime,
     longest_gap: f64,
     charge: Integrator,
+    /// The charge by the board's energy, as it was last.
+    counted: Option<f64>,
     message: PowerMeasurement,
 }
 
@@ -179,17 +190,23 @@ impl Meter {
             started,
             longest_gap: longest_silence(interval).as_secs_f64(),
             charge: Integrator::default(),
+            counted: None,
             message: PowerMeasurement::default(),
         }
     }
 
     /// The message stays what it was, its time too, when nothing could be measured.
-    fn measured(&mut self, now: BootTime, amperes: Option<f64>) {
-        // The original's firmware takes the current without its sign too.
-        let Some(amperes) = amperes.map(f64::abs) else {
+    fn measured(&mut self, now: BootTime, drawn: Option<Drawn>) {
+        let Some(drawn) = drawn else {
             return;
         };
-        let charge = self.charge.advance(now, amperes, self.longest_gap) * 1000.0;
+        // The original's firmware takes the current without its sign too.
+        let amperes = drawn.amperes.abs();
+        let integrated = self.charge.advance(now, amperes, self.longest_gap);
+        let before = std::mem::replace(&mut self.counted, drawn.charge);
+        // The source that counts the board's energy has seen what is between two of its readings.
+        let counted = drawn.charge.zip(before).map(|(now, before)| now - before);
+        let charge = counted.filter(|c| *c >= 0.0).unwrap_or(integrated) * 1000.0;
         let since = now.0.saturating_sub(self.started.0) / 1000;
         self.message = PowerMeasurement {
             timestamp: since.max(1),
@@ -202,7 +219,11 @@ impl Meter {
 /// The board's current. The source that knows the board's power knows best: by the one current that it measures, else by
 /// dividing the power by the voltage: `volts`, or the highest it measures, which is the input's. Where no source knows the
 /// power, the current is the one that is measured, if there is only one.
-fn amperes(snapshot: &Snapshot, volts: Option<f64>) -> Option<f64> {
+fn drawn(snapshot: &Snapshot, volts: Option<f64>) -> Option<Drawn> {
+    let measured = |amperes| Drawn {
+        amperes,
+        charge: None,
+    };
     let family = |name: &str| -> Vec<(&Series, f64)> {
         let family = snapshot.all().find(|f| f.family.name == name);
         family.map_or_else(Vec::new, |family| family.samples().collect())
@@ -213,7 +234,8 @@ fn amperes(snapshot: &Snapshot, volts: Option<f64>) -> Option<f64> {
         _ => None,
     };
     let Some((board, watts)) = family("power_total_watts").first().copied() else {
-        return only(&currents.iter().map(|(_, value)| *value).collect::<Vec<_>>());
+        let currents: Vec<_> = currents.iter().map(|(_, value)| *value).collect();
+        return only(&currents).map(measured);
     };
     let of_source = |all: &[(&Series, f64)]| -> Vec<f64> {
         let own = all
@@ -221,22 +243,26 @@ fn amperes(snapshot: &Snapshot, volts: Option<f64>) -> Option<f64> {
             .filter(|(series, _)| series.source == board.source);
         own.map(|(_, value)| *value).collect()
     };
-    if let Some(measured) = only(&of_source(&currents)) {
-        return Some(measured);
+    if let Some(amperes) = only(&of_source(&currents)) {
+        return Some(measured(amperes));
     }
     let highest = || {
         let volts = of_source(&family("voltage_volts"));
         volts.into_iter().max_by(f64::total_cmp)
     };
     let volts = volts.or_else(highest).filter(|volts| *volts > 0.0)?;
-    Some(watts / volts)
+    let joules = family("board_energy_joules_total").first().copied();
+    Some(Drawn {
+        amperes: watts / volts,
+        charge: joules.map(|(_, joules)| joules / volts),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::common::{current_amperes, of_rail, power_total, voltage_volts};
-    use crate::metrics::{Policy, Readings, Registry};
+    use crate::metrics::common::{current_amperes, of_rail, voltage_volts};
+    use crate::metrics::{Grade, Policy, Readings, Registry, Total};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -248,7 +274,7 @@ mod tests {
             let mut out = Readings::new(5.0);
             out.begin(BootTime(1));
             if let Some(watts) = total {
-                out.set(group.series(&power_total(), &[]), watts);
+                Total::new(&group, Grade::Input).counted(&mut out, Some(watts), 100.0);
             }
             for (desc, values) in [(voltage_volts(), voltages), (current_amperes(), currents)] {
                 for (i, value) in values.iter().enumerate() {
@@ -257,7 +283,7 @@ mod tests {
             }
             group.publish(group.new_generation(), &out);
         }
-        amperes(&registry.snapshot(BootTime(1)), volts)
+        drawn(&registry.snapshot(BootTime(1)), volts).map(|drawn| drawn.amperes)
     }
 
     #[test]
@@ -308,15 +334,42 @@ mod tests {
         let mut meter = Meter::new(BootTime(SECOND), Duration::from_secs(1));
         meter.measured(BootTime(SECOND), None);
         assert_eq!(meter.message.to_datagram(), b"");
-        meter.measured(BootTime(2 * SECOND), Some(1.0));
-        meter.measured(BootTime(4 * SECOND), Some(-2.0));
+        let amperes = |amperes| {
+            Some(Drawn {
+                amperes,
+                charge: None,
+            })
+        };
+        meter.measured(BootTime(2 * SECOND), amperes(1.0));
+        meter.measured(BootTime(4 * SECOND), amperes(-2.0));
         let message = meter.message;
         assert_eq!(message.timestamp, 3_000_000);
         assert_eq!(message.energy_consumption, 3000.0);
         assert_eq!(message.current, 2000.0);
         meter.measured(BootTime(5 * SECOND), None);
         assert_eq!(meter.message, message);
-        meter.measured(BootTime(20 * SECOND), Some(1.0));
+        meter.measured(BootTime(20 * SECOND), amperes(1.0));
         assert_eq!(meter.message.energy_consumption, 3000.0);
+    }
+
+    #[test]
+    fn where_the_boards_energy_is_counted_the_charge_is_that() {
+        let mut meter = Meter::new(BootTime(SECOND), Duration::from_secs(1));
+        let mut charge = |second: u64, charge: Option<f64>| {
+            let drawn = Drawn {
+                amperes: 1.0,
+                charge,
+            };
+            meter.measured(BootTime(second * SECOND), Some(drawn));
+            meter.message.energy_consumption
+        };
+        assert_eq!(charge(2, Some(50.0)), 0.0, "since the agent began");
+        assert_eq!(charge(3, Some(57.5)), 7500.0);
+        // Over a silence, too.
+        assert_eq!(charge(60, Some(100.0)), 50_000.0);
+        assert_eq!(charge(61, None), 51_000.0, "by the current");
+        assert_eq!(charge(62, Some(3.0)), 52_000.0);
+        assert_eq!(charge(63, Some(2.0)), 53_000.0, "of another voltage");
+        assert_eq!(charge(64, Some(4.0)), 55_000.0);
     }
 }

@@ -221,6 +221,28 @@ pub(super) fn peer_key(peer: SocketAddr) -> IpAddr {
     peer.ip().to_canonical()
 }
 
+/// The IP address that `text` is, if somebody can be there and nowhere else: none that stands for all, for many or for
+/// nobody, however it is written (RFC 6890; the ways to write an IPv4 address as an IPv6 one: RFC 4291, 2.5.5, RFC 6052,
+/// 2.1, and RFC 3056, 2).
+pub fn host_address(text: &str) -> Option<IpAddr> {
+    let address = text.parse::<IpAddr>().ok()?.to_canonical();
+    let one = |v4: Ipv4Addr| {
+        let [first, ..] = v4.octets();
+        first != 0 && !v4.is_multicast() && !v4.is_broadcast()
+    };
+    let is_one = match address {
+        IpAddr::V4(v4) => one(v4),
+        IpAddr::V6(v6) => match v6.segments() {
+            [0, 0, 0, 0, 0, 0, ..] => v6.is_loopback(),
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+                one(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+            }
+            _ => !v6.is_multicast(),
+        },
+    };
+    is_one.then_some(address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +287,57 @@ mod tests {
             let error = bind(text, SETTING).unwrap_err();
             assert!(!error.may_come_up());
             assert!(error.to_string().contains("host:port"), "{error}");
+        }
+    }
+
+    #[test]
+    fn where_somebody_can_be() {
+        for (text, canonical) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("::FFFF:C000:201", "192.0.2.1"),
+            ("fe80::1", "fe80::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("64:ff9b::192.0.2.1", "64:ff9b::c000:201"),
+            ("2002:c000:201::1", "2002:c000:201::1"),
+        ] {
+            assert_eq!(
+                host_address(text),
+                Some(canonical.parse().unwrap()),
+                "{text}"
+            );
+        }
+        for text in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+            "::",
+            "::0.0.0.0",
+            "::192.0.2.1",
+            "::255.255.255.255",
+            "::ffff:0.0.0.0",
+            "::ffff:0:0",
+            "0:0:0:0:0:FFFF:0:0",
+            "::ffff:224.0.0.1",
+            "::ffff:255.255.255.255",
+            "ff02::1",
+            "64:ff9b::",
+            "64:ff9b::255.255.255.255",
+            "2002::1",
+            "2002:e000:1::1",
+            "",
+            "board",
+            "192.0.2",
+            "192.0.2.1:80",
+            "[::1]",
+            "fe80::1%eth0",
+            " 192.0.2.1",
+        ] {
+            assert_eq!(host_address(text), None, "{text}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! One client: read a head, read a body, have it answered, write the answer, again.
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use tiny_http::{HTTPVersion, Method};
 
 use super::date::imf_fixdate;
-use super::gate::{Gate, Policy, Refusal};
+use super::gate::{Admission, Caller, Gate, Policy, Refusal, Shown};
 use super::head::{parse_head, Head, HeadError};
 use super::limits::{Form, Limits, CHUNK};
 use super::request::Request;
@@ -24,22 +23,23 @@ use crate::sys::clock::wall_seconds;
 /// tell: a client's faults are not logged, or anybody could fill the log.
 pub(super) fn serve<S: Stream>(
     stream: S,
-    caller: Caller,
+    mut caller: Caller,
     guest: &Guest,
-    gate: &Gate,
+    gate: &Arc<Gate>,
     handler: &Handler,
     limits: &Limits,
 ) {
     let mut connection = Connection::new(stream, Arc::clone(&caller.policy), limits);
-    match connection.requests(&caller, guest, gate, handler) {
+    match connection.requests(&mut caller, guest, gate, handler) {
         Ok(()) | Err(End::Gone) => {}
         Err(End::Refused(why)) => connection.refuse(why),
-        Err(End::TakenOver(take_over)) => {
+        Err(End::TakenOver(take_over, shown)) => {
             // Else the connection is lost, of which there is nobody to tell.
             if let Ok(stream) = connection.stream.into_duplex() {
                 take_over(Upgraded {
                     stream,
                     received: connection.received,
+                    admission: Admission::new(Arc::clone(gate), caller, shown),
                 });
             }
         }
@@ -57,13 +57,31 @@ pub(super) fn turn_back<S: Stream>(stream: S, why: Option<HeadError>, limits: &L
     }
 }
 
-/// Who is at the other end.
-pub(super) struct Caller {
-    pub(super) peer: SocketAddr,
-    /// Whether a verified certificate was shown.
-    pub(super) certified: bool,
-    /// What was in force when the connection was accepted.
-    pub(super) policy: Arc<Policy>,
+/// A connection outlives what let it in.
+const NOT_ANY_MORE: HeadError = HeadError {
+    status: 403,
+    reason: "who connects like this is not let in any more: connect anew",
+};
+
+/// Writes head, body and what follows that.
+fn write_all(
+    stream: &mut impl Stream,
+    head: &[u8],
+    body: &[u8],
+    pieces: &[Arc<[u8]>],
+) -> io::Result<()> {
+    let (first, rest) = match (body, pieces) {
+        ([], [first, rest @ ..]) => (first.as_ref(), rest),
+        _ => (body, pieces),
+    };
+    write_both(stream, head, first)?;
+    for piece in rest {
+        stream.write_all(piece)?;
+    }
+    match rest {
+        [] => Ok(()),
+        _ => stream.flush(),
+    }
 }
 
 /// Why a connection ends.
@@ -72,8 +90,8 @@ enum End {
     Gone,
     /// The client is told why.
     Refused(HeadError),
-    /// It is HTTP's no longer.
-    TakenOver(TakeOver),
+    /// It is HTTP's no longer, and the last request showed this.
+    TakenOver(TakeOver, Shown),
 }
 
 impl From<HeadError> for End {
@@ -115,7 +133,7 @@ impl<'a, S: Stream> Connection<'a, S> {
 
     fn requests(
         &mut self,
-        caller: &Caller,
+        caller: &mut Caller,
         guest: &Guest,
         gate: &Gate,
         handler: &Handler,
@@ -128,9 +146,12 @@ impl<'a, S: Stream> Connection<'a, S> {
                 return Ok(());
             }
             self.policy = gate.policy();
+            if !caller.is_accepted_by(&self.policy) {
+                return Err(NOT_ANY_MORE.into());
+            }
             // Who connected by other rules connects anew.
             let kept = head.keep_alive && self.policy.connects_as(&caller.policy);
-            let login = match gate.admit(&self.policy, &head, caller.peer, caller.certified) {
+            let login = match gate.admit(&self.policy, &head, caller.peer, caller.is_certified()) {
                 Ok(login) => login,
                 Err(refusal) => {
                     // A body that belongs to it is not read.
@@ -168,7 +189,8 @@ impl<'a, S: Stream> Connection<'a, S> {
             let take_over = answer.take_over();
             self.answer(answer, &request.method, &request.version, kept)?;
             if let Some(take_over) = take_over {
-                return Err(End::TakenOver(take_over));
+                let shown = Shown::by(request.header("Authorization"));
+                return Err(End::TakenOver(take_over, shown));
             }
             if !kept {
                 self.end_politely(guest);
@@ -239,9 +261,12 @@ impl<'a, S: Stream> Connection<'a, S> {
         self.written.clear();
         answer.print_head(&mut self.written, version, kept, &self.date.1);
         let with_body = *method != Method::Head && answer.has_body();
-        let body = if with_body { answer.body() } else { &[] };
+        let (body, pieces) = match with_body {
+            true => (answer.body(), answer.pieces()),
+            false => (&[][..], &[][..]),
+        };
         self.deadline(self.limits.answer_time);
-        let result = write_both(&mut self.stream, &self.written, body);
+        let result = write_all(&mut self.stream, &self.written, body, pieces);
         if result.is_err() {
             self.stream.abandon();
         }

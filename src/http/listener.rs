@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::sys::resource::{getrlimit, Resource};
 use tiny_http::HTTPVersion;
 
-use super::connection::{serve, Caller};
+use super::connection::serve;
 use super::date::imf_fixdate;
-use super::gate::Gate;
+use super::gate::{Caller, Gate};
 use super::limits::{Limits, ACCEPT_PAUSE, CHUNK, COMPLAINT_PAUSE, STOP_TIME};
 use super::response::Response;
 use super::seats::{Guest, Seats};
@@ -205,23 +205,17 @@ fn receive(
     socket: Socket,
     peer: SocketAddr,
     guest: &Guest,
-    gate: &Gate,
+    gate: &Arc<Gate>,
     handler: &Handler,
     limits: &Limits,
 ) {
     let policy = gate.policy();
-    let caller = |policy, certified| Caller {
-        peer,
-        certified,
-        policy,
-    };
     #[cfg(feature = "tls")]
-    if let Some(config) = &policy.tls {
+    if let Some(tls) = &policy.tls {
         let deadline = Instant::now() + limits.head_time;
-        match TlsStream::accept(socket, Arc::clone(config), deadline) {
+        match TlsStream::accept(socket, Arc::clone(&tls.config), deadline) {
             Ok(stream) => {
-                let certified = policy.verifies_clients() && stream.has_certificate();
-                let caller = caller(policy, certified);
+                let caller = Caller::by_tls(peer, policy, stream.certificates());
                 serve(stream, caller, guest, gate, handler, limits);
             }
             Err(refused) => {
@@ -240,7 +234,8 @@ fn receive(
         }
         return;
     }
-    serve(socket, caller(policy, false), guest, gate, handler, limits);
+    let caller = Caller::plain(peer, policy);
+    serve(socket, caller, guest, gate, handler, limits);
 }
 
 /// 503, without ever waiting.

@@ -87,17 +87,25 @@ impl Request {
     /// The values that the query gives `key`, decoded: `?name=a&name=b%20c` has `a` and `b c`. A key without `=` has the
     /// empty value; what is not UTF-8 becomes U+FFFD.
     pub fn query_values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.query_bytes(key).map(|value| {
+            String::from_utf8(value)
+                .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        })
+    }
+
+    /// The same as bytes, UTF-8 or not.
+    pub fn query_bytes<'a>(&'a self, key: &'a str) -> impl Iterator<Item = Vec<u8>> + 'a {
         let pairs = self.query.as_deref().unwrap_or_default().split('&');
         pairs
             .filter(|pair| !pair.is_empty())
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .filter(move |(name, _)| form_decode(name) == key)
+            .filter(move |(name, _)| form_decode(name) == key.as_bytes())
             .map(|(_, value)| form_decode(value))
     }
 }
 
 /// `+` is a space, `%41` is `A`, and a `%` that begins no escape is itself.
-fn form_decode(text: &str) -> String {
+fn form_decode(text: &str) -> Vec<u8> {
     let digit = |b: Option<&u8>| b.and_then(|&b| char::from(b).to_digit(16));
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -116,8 +124,7 @@ fn form_decode(text: &str) -> String {
             other => other,
         });
     }
-    String::from_utf8(decoded)
-        .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    decoded
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a handler gives back, and how its head is written.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{json, Value};
 use tiny_http::{HTTPVersion, Header, StatusCode};
@@ -27,6 +28,8 @@ pub struct Response {
     status: u16,
     headers: Vec<Header>,
     body: Vec<u8>,
+    /// What follows the body, and is other answers' too.
+    shared: Box<[Arc<[u8]>]>,
     /// The protocol that is switched to, or could be.
     upgrade: Option<&'static str>,
     take_over: Option<TakeOver>,
@@ -46,11 +49,20 @@ impl Response {
             status,
             headers: Vec::with_capacity(4),
             body: body.into(),
+            shared: Box::default(),
             upgrade: None,
             take_over: None,
             done: Done(None),
         };
         response.with_header("Content-Type", content_type)
+    }
+
+    /// An answer whose body is these pieces, one after the other. They are not copied: any number of answers that are on
+    /// their way have the same bytes.
+    pub fn shared(status: u16, content_type: &str, pieces: Vec<Arc<[u8]>>) -> Self {
+        let mut response = Response::new(status, content_type, Vec::new());
+        response.shared = pieces.into();
+        response
     }
 
     /// 101: from here on the connection speaks another protocol, and is `take_over`'s. That is called on the connection's
@@ -64,6 +76,7 @@ impl Response {
             status: 101,
             headers: Vec::with_capacity(4),
             body: Vec::new(),
+            shared: Box::default(),
             upgrade: Some(protocol),
             take_over: Some(Box::new(take_over)),
             done: Done(None),
@@ -126,9 +139,14 @@ impl Response {
         self.status
     }
 
-    /// The body.
+    /// The body, but for its shared pieces.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// The shared pieces, which follow the body.
+    pub(super) fn pieces(&self) -> &[Arc<[u8]>] {
+        &self.shared
     }
 
     /// The value of the first header of this name, in whatever case.
@@ -161,7 +179,8 @@ impl Response {
         for (name, value) in [SERVER, ("Date", date)] {
             headers.extend(Header::from_bytes(name, value));
         }
-        let length = self.body.len();
+        let shared: usize = self.shared.iter().map(|piece| piece.len()).sum();
+        let length = self.body.len() + shared;
         let nothing = std::io::empty();
         let answer = tiny_http::Response::new(
             StatusCode(self.status),
@@ -277,6 +296,14 @@ mod tests {
             true,
         );
         assert!(large.contains("Content-Length: 1048576\r\n"), "{large}");
+    }
+
+    #[test]
+    fn shared_pieces_count_in_the_length() {
+        let pieces: Vec<Arc<[u8]>> = vec![b"ab".as_slice().into(), b"cde".as_slice().into()];
+        let response = Response::shared(200, "text/plain", pieces);
+        let head = head(response, HTTPVersion(1, 1), true);
+        assert!(head.contains("Content-Length: 5\r\n"), "{head}");
     }
 
     #[test]

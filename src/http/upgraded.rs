@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use super::gate::Admission;
+
 /// A byte stream in both directions that never blocks: what cannot be done now fails with `WouldBlock`, and its
 /// descriptor says when it can. Bytes that could not be written have to be offered again first.
 pub trait Duplex: Read + Write + AsFd + Send {
@@ -20,6 +22,8 @@ pub struct Upgraded {
     pub stream: Box<dyn Duplex>,
     /// What the client has sent already behind its request.
     pub received: Vec<u8>,
+    /// Whether the client may still be here.
+    pub admission: Admission,
 }
 
 /// A TCP connection.

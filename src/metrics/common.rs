@@ -4,16 +4,6 @@ use super::family::Desc;
 use super::group::Group;
 use super::series::SeriesId;
 
-/// `power_total_watts`: what the whole board draws, in watts. Register it only where the source knows a total: the
-/// first source that has it is the one that is shown.
-pub fn power_total() -> Desc {
-    Desc::gauge(
-        "power_total_watts",
-        "Electric power of the whole board, in watts.",
-    )
-    .single()
-}
-
 /// `power_gpu_watts`: what the GPU draws, in watts. The first source that has it is the one that is shown.
 pub fn power_gpu() -> Desc {
     Desc::gauge("power_gpu_watts", "Electric power of the GPU, in watts.").single()
@@ -32,6 +22,14 @@ pub fn current_amperes() -> Desc {
     Desc::gauge(
         "current_amperes",
         "Electric current, by source and rail, in amperes.",
+    )
+}
+
+/// `energy_returned_joules_total{source,rail}`: what flowed back, which no consumed energy contains; see [`of_rail`].
+pub fn energy_returned() -> Desc {
+    Desc::counter(
+        "energy_returned_joules_total",
+        "Electric energy that flowed back since the exporter started, by source and rail, in joules.",
     )
 }
 

@@ -1,5 +1,6 @@
 //! What a consumer of every sample has had, and what it is given next.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::group::Group;
@@ -42,6 +43,8 @@ pub struct Progress {
 #[derive(Debug, Clone)]
 struct Reached {
     group: Weak<Group>,
+    /// How many samples the group had, ever.
+    added: Arc<AtomicU64>,
     source: String,
     cursor: Cursor,
     stamps: Stamps,
@@ -85,7 +88,27 @@ impl Progress {
         now: BootTime,
         bytes: usize,
     ) -> Batch {
-        self.take_of(&registry.groups(), offset, now, Room::Text(bytes))
+        let groups = registry.measured();
+        // What it had not had of a source that was ended is lost to it.
+        let ended = self.groups.iter();
+        let ended = ended.filter(|reached| !groups.iter().any(|group| reached.is(group)));
+        self.dropped += ended.map(Reached::left).sum::<u64>();
+        self.take_of(&groups, offset, now, Room::Text(bytes))
+    }
+
+    /// How many of the samples of all sources it has had or lost.
+    pub fn samples(&self, registry: &Registry) -> u64 {
+        let reached = self.groups.iter().map(|reached| reached.cursor.samples());
+        registry.ended() + reached.sum::<u64>()
+    }
+
+    /// The memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        let groups = self.groups.iter();
+        let bytes = groups.map(|reached| {
+            size_of::<Reached>() + reached.source.len() + size_of_val(reached.last_row.as_slice())
+        });
+        bytes.sum()
     }
 
     /// The same of these groups.
@@ -167,6 +190,7 @@ impl Progress {
         });
         Reached {
             group: Arc::downgrade(group),
+            added: Arc::clone(group.history().added()),
             source: group.source.clone(),
             cursor: group.history().cursor_since(self.since),
             stamps: gone.next().map(|r| r.stamps).unwrap_or_default(),
@@ -178,6 +202,12 @@ impl Progress {
 impl Reached {
     fn is(&self, group: &Group) -> bool {
         std::ptr::eq(self.group.as_ptr(), group)
+    }
+
+    /// How many samples it has not had.
+    fn left(&self) -> u64 {
+        let added = self.added.load(Ordering::Relaxed);
+        added.saturating_sub(self.cursor.samples())
     }
 
     /// Adds the group's next rows to the batch, that many at most. Returns how many.

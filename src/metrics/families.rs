@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use super::board::Board;
 use super::family::{Desc, Family, Policy};
 use crate::sys::lock;
 
@@ -14,6 +15,7 @@ pub(super) struct Families {
     policy: Mutex<Policy>,
     /// Grows with every series that is registered, so that a plan knows that it is old.
     version: AtomicU64,
+    pub(super) board: Board,
 }
 
 impl Families {

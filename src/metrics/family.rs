@@ -1,5 +1,6 @@
 //! A metric family: name, kind, help, and whether the user wants to see it.
 
+use super::plausible::{self, Range};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +41,12 @@ pub struct Desc {
     /// Only the first group (in the order of the sources) that has a series of this family shows it: a board has one
     /// total.
     pub single: bool,
+    /// Only the group that has the board's total shows it; see [`Total`](super::Total).
+    pub of_board: bool,
     /// The exporter's own state, which `metrics:` does not switch.
     pub own: bool,
+    /// The values that the series can have, where that does not follow from its source and its unit.
+    pub range: Option<&'static Range>,
 }
 
 impl Desc {
@@ -52,7 +57,9 @@ impl Desc {
             help: help.into(),
             kind: Kind::Gauge,
             single: false,
+            of_board: false,
             own: false,
+            range: None,
         }
     }
 
@@ -72,9 +79,34 @@ impl Desc {
         }
     }
 
+    /// Shown from the group that has the board's total.
+    pub(super) fn of_board(self) -> Desc {
+        Desc {
+            of_board: true,
+            ..self
+        }
+    }
+
     /// The exporter's own: always exported.
     pub fn own(self) -> Desc {
         Desc { own: true, ..self }
+    }
+
+    /// Its values are within this range.
+    pub fn within(self, range: &'static Range) -> Desc {
+        Desc {
+            range: Some(range),
+            ..self
+        }
+    }
+
+    /// The values that a series of this source can have.
+    pub(super) fn range_of(&self, source: &str) -> &'static Range {
+        match self.range {
+            Some(range) => range,
+            None if self.own => &plausible::ANY,
+            None => plausible::range(source, &self.name, self.kind),
+        }
     }
 }
 
@@ -89,6 +121,8 @@ pub struct Family {
     pub kind: Kind,
     /// See [`Desc::single`].
     pub single: bool,
+    /// See [`Desc::of_board`].
+    pub of_board: bool,
     /// See [`Desc::own`].
     pub own: bool,
     enabled: AtomicBool,
@@ -101,6 +135,7 @@ impl Family {
             help: desc.help.to_string(),
             kind: desc.kind,
             single: desc.single,
+            of_board: desc.of_board,
             own: desc.own,
             enabled: AtomicBool::new(desc.own || policy.shows(&desc.name)),
         }
@@ -151,12 +186,27 @@ impl Policy {
     }
 }
 
+/// At most `most` characters of a name. Of a longer one the end is what tells it from others that begin alike: eight
+/// hexadecimal digits that depend on all of it.
+pub fn cut(name: &str, most: usize) -> Cow<'_, str> {
+    const DIGITS: usize = 8;
+    if name.chars().nth(most).is_none() {
+        return Cow::Borrowed(name);
+    }
+    // FNV-1a, of 32 bits.
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    let begin: String = name.chars().take(most.saturating_sub(DIGITS + 1)).collect();
+    Cow::Owned(format!("{begin}~{hash:08x}"))
+}
+
 /// Makes a legal metric or label name out of what a device calls itself: lower case, every other character an
-/// underscore, 64 characters at most. (Prometheus data model: `[a-zA-Z_:][a-zA-Z0-9_:]*`.) The caller puts a prefix of
+/// underscore, 64 characters at most (see [`cut`]). (Prometheus data model: `[a-zA-Z_:][a-zA-Z0-9_:]*`.) The caller puts a prefix of
 /// letters before it.
 pub fn metric_name(raw: &str) -> String {
-    raw.chars()
-        .take(64)
+    cut(raw, 64)
+        .chars()
         .map(|c| match c.to_ascii_lowercase() {
             c @ ('a'..='z' | '0'..='9') => c,
             _ => '_',
@@ -173,6 +223,12 @@ mod tests {
         assert_eq!(metric_name("VDD_GPU_SOC"), "vdd_gpu_soc");
         assert_eq!(metric_name("5V in (é)\n"), "5v_in_____");
         assert_eq!(metric_name(&"x".repeat(100)).len(), 64);
+        let long = "x".repeat(64);
+        assert_eq!(metric_name(&long), long);
+        assert_ne!(
+            metric_name(&format!("{long}_A")),
+            metric_name(&format!("{long}_B"))
+        );
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! A group of series that one source publishes together.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use super::board::Grade;
 use super::families::Families;
 use super::family::Desc;
 use super::history::History;
@@ -25,7 +28,22 @@ pub fn longest_silence(interval: Duration) -> Duration {
 #[derive(Default)]
 struct Table {
     series: Vec<Arc<Series>>,
+    /// Their places, by the hash of their prefixes.
+    places: HashMap<u64, u32>,
     values: Vec<AtomicU64>,
+}
+
+impl Table {
+    /// The place of the series of this prefix, whose hash is that.
+    fn place(&self, hash: u64, prefix: &str) -> Option<u32> {
+        let place = *self.places.get(&hash)?;
+        let is_it = |series: &Arc<Series>| *series.prefix == *prefix;
+        match self.series.get(place as usize).filter(|s| is_it(s)) {
+            Some(_) => Some(place),
+            // Two prefixes of one hash.
+            None => self.series.iter().position(is_it).map(|i| i as u32),
+        }
+    }
 }
 
 /// What only the source's own thread writes.
@@ -45,6 +63,8 @@ pub struct Group {
     /// Labels that every one of its series carries.
     const_labels: Vec<(String, String)>,
     families: Arc<Families>,
+    /// Its number among those that may have the board's total.
+    number: u64,
     table: RwLock<Table>,
     writer: Mutex<Writer>,
     /// Odd while a row is being published.
@@ -56,10 +76,13 @@ pub struct Group {
     /// Whether it is known by now what this source has: it was read, or it could not be.
     settled: AtomicBool,
     history: History,
+    /// Series that there was no room for, each time that one was asked for.
+    left_out: AtomicU64,
 }
 
 impl Group {
     pub(super) fn new(
+        rank: u32,
         source: &str,
         const_labels: Vec<(String, String)>,
         families: Arc<Families>,
@@ -67,6 +90,7 @@ impl Group {
         Group {
             source: source.to_string(),
             const_labels,
+            number: families.board.join(rank, source),
             families,
             table: RwLock::default(),
             writer: Mutex::new(Writer {
@@ -79,28 +103,38 @@ impl Group {
             stale_after: AtomicU64::new(u64::MAX),
             settled: AtomicBool::new(false),
             history: History::default(),
+            left_out: AtomicU64::new(0),
         }
     }
 
     /// The series of this family and these labels (besides the group's own), made if it is not there yet.
     pub fn series(&self, desc: &Desc, labels: &[(&str, &str)]) -> SeriesId {
         let family = self.families.intern(desc);
+        let range = desc.range_of(&self.source);
         let mut all = self.const_labels.clone();
         all.extend(labels.iter().map(|(n, v)| (n.to_string(), v.to_string())));
         let series = Series::new(&self.source, family, all);
         let mut table = lock::write(&self.table);
-        if let Some(i) = table.series.iter().position(|s| s.prefix == series.prefix) {
-            return SeriesId(i as u32);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&series.prefix);
+        if let Some(place) = table.place(hash, &series.prefix) {
+            return SeriesId { place, range };
         }
         if table.series.len() >= MAX_SERIES_PER_GROUP {
-            log::debug!(
-                "{}: over {MAX_SERIES_PER_GROUP} series: {} is left out",
-                self.source,
-                series.prefix
-            );
+            let before = self.left_out.fetch_add(1, Ordering::Relaxed);
+            if before == 0 {
+                log::warn!(
+                    "{}: it has more than {MAX_SERIES_PER_GROUP} series: {} is left out, and what comes after it",
+                    self.source,
+                    series.prefix.trim_end()
+                );
+            }
             return SeriesId::NONE;
         }
-        let id = SeriesId(table.series.len() as u32);
+        let id = SeriesId {
+            place: table.series.len() as u32,
+            range,
+        };
+        table.places.entry(hash).or_insert(id.place);
         table.series.push(Arc::new(series));
         table.values.push(AtomicU64::new(ABSENT_BITS));
         drop(table);
@@ -108,11 +142,28 @@ impl Group {
         id
     }
 
+    /// Says that the source knows the board's total, how well, or that it does not.
+    pub fn claim_board(&self, grade: Option<Grade>) {
+        if self.families.board.claim(self.number, grade) {
+            self.families.changed();
+        }
+    }
+
+    /// Its number among those that may have the board's total.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// It has no say in the board's total any more.
+    pub(super) fn leave(&self) {
+        self.families.board.leave(self.number);
+    }
+
     /// Gives a series a value that it has until something is published.
     pub fn start_at(&self, id: SeriesId, value: f64) {
         let _writer = lock::lock(&self.writer);
         if self.read_at().is_none() {
-            if let Some(start) = lock::read(&self.table).values.get(id.0 as usize) {
+            if let Some(start) = lock::read(&self.table).values.get(id.place as usize) {
                 start.store(value.to_bits(), Ordering::Relaxed);
             }
         }
@@ -147,6 +198,19 @@ impl Group {
         let Writer { totals, began, .. } = &mut *writer;
         totals.resize(table.values.len(), 0.0);
         began.resize(table.values.len(), None);
+        let Readings {
+            at,
+            longest_gap,
+            board: said,
+            ..
+        } = readings;
+        // The first readings tell what the source has: they count already.
+        let settles = !self.is_settled();
+        if settles {
+            self.families.board.settle(self.number);
+        }
+        let board = &self.families.board;
+        let (of_board, moved) = board.publish(self.number, *at, *longest_gap, said);
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence + 1, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -158,7 +222,7 @@ impl Group {
         for value in beyond {
             value.store(ABSENT_BITS, Ordering::Relaxed);
         }
-        for &(SeriesId(id), increase) in &readings.increases {
+        for &(SeriesId { place: id, .. }, increase) in &readings.increases {
             if let (Some(total), Some(value)) =
                 (totals.get_mut(id as usize), values.get(id as usize))
             {
@@ -170,6 +234,14 @@ impl Group {
                 value.store(total.to_bits(), Ordering::Relaxed);
             }
         }
+        if let Some((SeriesId { place: id, .. }, joules, since)) = of_board {
+            if let (Some(value), Some(began)) =
+                (values.get(id as usize), began.get_mut(id as usize))
+            {
+                *began = Some(since);
+                value.store(joules.to_bits(), Ordering::Relaxed);
+            }
+        }
         self.read_at.store(readings.at.0, Ordering::Relaxed);
         self.sequence.store(sequence + 2, Ordering::Release);
         let row = table.values.iter();
@@ -179,8 +251,11 @@ impl Group {
         if all.any(|(series, value)| series.family.is_enabled() && !super::is_absent(value)) {
             self.history.push(readings.at, row);
         }
-        if !self.is_settled() {
+        if settles {
             self.settle();
+        }
+        if moved {
+            self.families.changed();
         }
         true
     }
@@ -194,6 +269,7 @@ impl Group {
     /// it would give way a moment later.
     pub fn settle(&self) {
         if !self.settled.swap(true, Ordering::Relaxed) {
+            self.families.board.settle(self.number);
             self.families.changed();
         }
     }
@@ -233,8 +309,26 @@ impl Group {
     /// The value that was last published for a series.
     pub fn value(&self, id: SeriesId) -> Option<f64> {
         let table = lock::read(&self.table);
-        let value = f64::from_bits(table.values.get(id.0 as usize)?.load(Ordering::Relaxed));
+        let value = f64::from_bits(table.values.get(id.place as usize)?.load(Ordering::Relaxed));
         (!super::is_absent(value)).then_some(value)
+    }
+
+    /// Whether it is the exporter's own, which no scrape of every sample has.
+    pub(super) fn is_own(&self) -> bool {
+        let table = lock::read(&self.table);
+        !table.series.is_empty() && table.series.iter().all(|series| series.family.own)
+    }
+
+    /// How often a series was left out because there are [`MAX_SERIES_PER_GROUP`].
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    /// What a series is called: name and labels.
+    pub fn name(&self, id: SeriesId) -> Option<String> {
+        let table = lock::read(&self.table);
+        let series = table.series.get(id.place as usize)?;
+        Some(series.prefix.trim_end().to_string())
     }
 
     /// Its series, by their places in a row.

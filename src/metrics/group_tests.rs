@@ -90,11 +90,12 @@ fn a_row_grows_stale_after_three_polls_and_at_least_five_seconds() {
 #[test]
 fn a_flood_of_names_is_bounded() {
     let group = group();
-    let mut last = SeriesId(0);
+    let mut last = SeriesId::NONE;
     for i in 0..MAX_SERIES_PER_GROUP + 2 {
         last = group.series(&Desc::gauge(format!("g{i}"), ""), &[]);
     }
     assert_eq!(last, SeriesId::NONE);
+    assert_eq!(group.left_out(), 2);
     let mut out = Readings::new(5.0);
     out.begin(BootTime(1));
     out.set(last, 1.0);

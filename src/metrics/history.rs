@@ -1,8 +1,8 @@
 //! The last rows of a group, for those who want every sample: a ring of words, and a cursor per consumer.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::is_absent;
@@ -20,6 +20,8 @@ pub struct History {
     /// Whether anything is kept: whoever publishes need not lock to find out that nothing is.
     keeps: AtomicBool,
     ring: Mutex<Ring>,
+    /// Samples that were ever added. It outlasts the history: what a consumer had not had when that ended is lost to it.
+    added: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Default for History {
     fn default() -> Self {
         History {
             keeps: AtomicBool::new(false),
+            added: Arc::default(),
             ring: Mutex::new(Ring {
                 words: VecDeque::new(),
                 start: 0,
@@ -118,6 +121,7 @@ impl History {
         ring.make_room(HEAD + width, Some(at));
         ring.grow(HEAD + width);
         ring.rows += 1;
+        self.added.fetch_add(present as u64, Ordering::Relaxed);
         ring.newest = at;
         ring.words.push_back(at.0);
         ring.words.push_back((width as u64) << 32 | present as u64);
@@ -135,6 +139,11 @@ impl History {
             cursor = cursor.after(width, present);
         }
         cursor
+    }
+
+    /// How many samples were ever added.
+    pub fn added(&self) -> &Arc<AtomicU64> {
+        &self.added
     }
 
     /// The next rows from `cursor` on, which moves behind them: a few thousand values at a time. `false`: there are
@@ -271,6 +280,11 @@ impl Ring {
 }
 
 impl Cursor {
+    /// Samples before it.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
     fn after(self, width: usize, present: u64) -> Cursor {
         Cursor {
             place: self.place + (HEAD + width) as u64,

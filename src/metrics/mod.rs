@@ -4,6 +4,7 @@
 //! publishes it to its group in one step; whoever renders takes a [`Snapshot`], which sees each group as one poll
 //! left it, never half of one poll and half of the next.
 
+mod board;
 mod columns;
 pub mod common;
 mod delivery;
@@ -12,20 +13,22 @@ mod families;
 mod family;
 mod group;
 mod history;
+pub mod plausible;
 mod process;
 mod readings;
 mod registry;
 mod series;
 mod wall;
 
+pub use board::{Comparison, Grade, Total};
 pub use columns::{Column, Columns};
 pub use delivery::{Batch, GroupRows, Progress, Room};
-pub use energy::{CounterUnwrap, Integrator, Rail};
-pub use family::{metric_name, Desc, Family, Kind, Policy};
+pub use energy::{CounterUnwrap, EnergyCounter, Integrator, Rail, Step};
+pub use family::{cut, metric_name, Desc, Family, Kind, Policy};
 pub use group::{longest_silence, Group, MAX_SERIES_PER_GROUP};
 pub use history::{Cursor, History, Rows};
 pub(crate) use process::{Process, BUILD};
-pub use readings::Readings;
+pub use readings::{Readings, Refused, Why};
 pub use registry::{Layout, Registry, Snapshot, SnapshotFamily};
 pub use series::{Series, SeriesId};
 pub use wall::{Offset, Stamp, Stamps, WallClock};

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{getrlimit, Resource};
 
 use super::{Desc, Group, Readings, SeriesId};
+use crate::logging::dropped_lines;
 use crate::sys::clock::process_cpu_seconds;
 use crate::sys::program::page_size;
 
@@ -26,6 +27,7 @@ pub(crate) struct Process {
     open_fds: SeriesId,
     max_fds: SeriesId,
     threads: SeriesId,
+    dropped_lines: SeriesId,
     page: f64,
     read: Option<(Instant, Usage)>,
 }
@@ -47,7 +49,12 @@ impl Process {
             "process_cpu_seconds_total",
             "Total user and system CPU time spent in seconds.",
         );
+        let dropped_lines = Desc::counter(
+            "exporter_log_dropped_lines_total",
+            "Lines of the log that standard error did not take.",
+        );
         Process {
+            dropped_lines: group.series(&dropped_lines.own(), &[]),
             cpu: group.series(&cpu.own(), &[]),
             resident: gauge(
                 "process_resident_memory_bytes",
@@ -70,6 +77,7 @@ impl Process {
 
     pub(crate) fn set(&mut self, out: &mut Readings) {
         out.set(self.cpu, process_cpu_seconds());
+        out.set(self.dropped_lines, dropped_lines() as f64);
         if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
             out.set(self.max_fds, soft as f64);
         }

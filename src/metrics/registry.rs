@@ -1,6 +1,7 @@
 //! All groups and families, and the view of them that is rendered.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::families::Families;
@@ -17,6 +18,8 @@ pub struct Registry {
     families: Arc<Families>,
     groups: RwLock<Vec<(u32, Arc<Group>)>>,
     plan: Mutex<Arc<Plan>>,
+    /// Samples of groups that were taken away.
+    ended: AtomicU64,
 }
 
 /// Which series to render in which order. Made anew when a series or a group comes or goes.
@@ -58,7 +61,12 @@ impl Registry {
         source: &str,
         const_labels: Vec<(String, String)>,
     ) -> Arc<Group> {
-        let group = Arc::new(Group::new(source, const_labels, Arc::clone(&self.families)));
+        let group = Arc::new(Group::new(
+            rank,
+            source,
+            const_labels,
+            Arc::clone(&self.families),
+        ));
         let mut groups = lock::write(&self.groups);
         groups.push((rank, Arc::clone(&group)));
         groups.sort_by_key(|(rank, _)| *rank);
@@ -69,6 +77,11 @@ impl Registry {
     /// Takes a group and its series away.
     pub fn remove_group(&self, group: &Arc<Group>) {
         lock::write(&self.groups).retain(|(_, g)| !Arc::ptr_eq(g, group));
+        if !group.is_own() {
+            let samples = group.history().added().load(Ordering::Relaxed);
+            self.ended.fetch_add(samples, Ordering::Relaxed);
+        }
+        group.leave();
         self.families.changed();
     }
 
@@ -103,6 +116,24 @@ impl Registry {
         groups.iter().map(|(_, group)| Arc::clone(group)).collect()
     }
 
+    /// The groups of sources, in order.
+    pub(super) fn measured(&self) -> Vec<Arc<Group>> {
+        let groups = self.groups().into_iter();
+        groups.filter(|group| !group.is_own()).collect()
+    }
+
+    /// How many samples the sources that have ended had in all.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// How many samples of sources there were in all that were read before `since`, or are not there any more.
+    pub fn samples_before(&self, since: BootTime) -> u64 {
+        let groups = self.measured().into_iter();
+        let before = groups.map(|group| group.history().cursor_since(since).samples());
+        self.ended() + before.sum::<u64>()
+    }
+
     /// Which family, of which series, comes after which. It has all series of all rows that were read before.
     pub fn layout(&self) -> Layout {
         Layout { plan: self.plan() }
@@ -112,14 +143,15 @@ impl Registry {
         let version = self.version();
         let mut plan = lock::lock(&self.plan);
         if plan.version != version {
-            *plan = Arc::new(Plan::new(version, &lock::read(&self.groups)));
+            let owner = self.families.board.owner();
+            *plan = Arc::new(Plan::new(version, &lock::read(&self.groups), owner));
         }
         Arc::clone(&plan)
     }
 }
 
 impl Plan {
-    fn new(version: u64, ranked: &[(u32, Arc<Group>)]) -> Plan {
+    fn new(version: u64, ranked: &[(u32, Arc<Group>)], owner: u64) -> Plan {
         let mut plan = Plan {
             version,
             ..Plan::default()
@@ -144,7 +176,11 @@ impl Plan {
                     }
                 };
                 let planned = &mut plan.families[place];
-                if !planned.family.single || planned.slots.is_empty() && settled {
+                let is_shown = match &planned.family {
+                    family if family.of_board => group.number() == owner,
+                    family => !family.single || planned.slots.is_empty() && settled,
+                };
+                if is_shown {
                     planned.prefixes.push_str(&series.prefix);
                     planned.slots.push(Slot {
                         series,

@@ -3,15 +3,44 @@
 use std::sync::Arc;
 
 use super::family::Family;
+use super::plausible::{Range, ANY};
 
-/// A series' place in its group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SeriesId(pub(super) u32);
+/// A series' place in its group, and the values that it can have.
+#[derive(Debug, Clone, Copy)]
+pub struct SeriesId {
+    pub(super) place: u32,
+    pub(super) range: &'static Range,
+}
 
 impl SeriesId {
     /// A series that did not fit: setting it does nothing.
-    pub(super) const NONE: SeriesId = SeriesId(u32::MAX);
+    pub(super) const NONE: SeriesId = SeriesId {
+        place: u32::MAX,
+        range: &ANY,
+    };
+
+    pub(super) fn is_none(self) -> bool {
+        self == SeriesId::NONE
+    }
+
+    /// Its place in a row of its group.
+    pub fn place(self) -> u32 {
+        self.place
+    }
+
+    /// The values that it can have.
+    pub fn range(self) -> &'static Range {
+        self.range
+    }
 }
+
+impl PartialEq for SeriesId {
+    fn eq(&self, other: &SeriesId) -> bool {
+        self.place == other.place
+    }
+}
+
+impl Eq for SeriesId {}
 
 /// A family and a set of labels.
 #[derive(Debug)]

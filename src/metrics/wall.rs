@@ -10,7 +10,7 @@
 
 use std::sync::Mutex;
 
-use crate::sys::clock::{both, BootTime};
+use crate::sys::clock::{both, is_synchronised, BootTime};
 use crate::sys::lock;
 
 /// Before this version was written it cannot be running: 2026-01-01T00:00:00Z, in nanoseconds. Moved on with releases.
@@ -30,10 +30,13 @@ const MOST_SHIFT_MS: i64 = 10;
 
 /// Reads both clocks at one moment: boot time, and nanoseconds since 1970.
 type Clocks = Box<dyn Fn() -> (BootTime, i64) + Send + Sync>;
+/// Whether the kernel says that the wall clock is synchronised; `None`: it does not say.
+type Synchronised = Box<dyn Fn() -> Option<bool> + Send + Sync>;
 
 /// The wall clock, watched.
 pub struct WallClock {
     clocks: Clocks,
+    synchronised: Synchronised,
     state: Mutex<State>,
 }
 
@@ -57,17 +60,35 @@ pub struct Offset {
 impl Default for WallClock {
     /// The board's own.
     fn default() -> Self {
-        WallClock::new(both)
+        WallClock::new(both).with_synchronised(is_synchronised)
     }
 }
 
 impl WallClock {
-    /// A wall clock that is read by `clocks`: boot time and, at the same moment, nanoseconds since 1970.
+    /// A wall clock that is read by `clocks`: boot time and, at the same moment, nanoseconds since 1970. Nothing says
+    /// whether it is synchronised.
     pub fn new(clocks: impl Fn() -> (BootTime, i64) + Send + Sync + 'static) -> WallClock {
         WallClock {
             clocks: Box::new(clocks),
+            synchronised: Box::new(|| None),
             state: Mutex::default(),
         }
+    }
+
+    /// The same, and `says` says whether it is synchronised.
+    pub fn with_synchronised(
+        self,
+        says: impl Fn() -> Option<bool> + Send + Sync + 'static,
+    ) -> WallClock {
+        WallClock {
+            synchronised: Box::new(says),
+            ..self
+        }
+    }
+
+    /// Whether the clock is known not to be synchronised: the kernel says so.
+    pub fn is_unsynchronised(&self) -> bool {
+        (self.synchronised)() == Some(false)
     }
 
     /// Looks at the clock. `None` while it is plainly wrong: nothing with a wall-clock stamp may leave the board then.

@@ -7,22 +7,32 @@ use std::time::Duration;
 /// The waits of one request.
 #[derive(Debug)]
 pub(crate) struct Backoff {
+    least: Duration,
     next: Duration,
     most: Duration,
 }
 
 impl Backoff {
     pub(crate) fn new(least: Duration, most: Duration) -> Backoff {
-        Backoff { next: least, most }
+        Backoff {
+            least,
+            next: least,
+            most,
+        }
     }
 
-    /// The next wait: twice as long as the one before, less up to a quarter. What the receiver asks for is waited for at
+    /// Something has succeeded: the next wait is the shortest again.
+    pub(crate) fn reset(&mut self) {
+        self.next = self.least;
+    }
+
+    /// The next wait: twice as long as the one before, less up to an eighth, so that none is much shorter than the one before. What the receiver asks for is waited for at
     /// least.
     pub(crate) fn wait(&mut self, asked: Option<Duration>) -> Duration {
         let full = self.next.min(self.most);
         self.next = full.saturating_mul(2).min(self.most);
         let part = random() % 1024;
-        let jittered = full - full / 4096 * part as u32;
+        let jittered = full - full / 8192 * part as u32;
         jittered.max(asked.unwrap_or_default())
     }
 }
@@ -45,7 +55,7 @@ mod tests {
             for full in [1, 2, 4, 8, 10, 10] {
                 let wait = backoff.wait(None);
                 assert!(
-                    wait <= second * full && wait >= second * full * 3 / 4,
+                    wait <= second * full && wait >= second * full * 7 / 8,
                     "{wait:?}"
                 );
                 all.push(wait);
@@ -62,5 +72,7 @@ mod tests {
         let asked = Duration::from_secs(60);
         assert_eq!(backoff.wait(Some(asked)), asked);
         assert!(backoff.wait(Some(Duration::ZERO)) > Duration::from_millis(40));
+        backoff.reset();
+        assert!(backoff.wait(None) <= Duration::from_millis(30));
     }
 }

@@ -13,7 +13,7 @@ use super::receiver::{Receiver, Reply};
 use super::report::Report;
 use super::response::Verdict;
 use super::sender::{Control, Ending};
-use super::split::{halves, pieces};
+use super::split::{halves, pieces, slices};
 use super::stats::Stats;
 use crate::config::RemoteWrite;
 use crate::metrics::{Offset, WallClock};
@@ -21,8 +21,9 @@ use crate::sys::clock::BootTime;
 
 /// How often is looked what there is to send.
 const TICK: Duration = Duration::from_millis(250);
-/// So many requests more may it cost to find the samples that a receiver refuses.
-const SEARCH: u32 = 128;
+/// Samples in a request that may be refused for some of them, because they were sent before or the receiver may not
+/// understand it: no more than these are dropped with them.
+const FEW: usize = 200;
 
 /// What a thread works with.
 pub(super) struct Delivery {
@@ -38,7 +39,15 @@ pub(super) struct Delivery {
     in_hand: VecDeque<Vec<Run>>,
     /// The last batch of which some was refused was not refused altogether: it is worth searching.
     search_pays: bool,
-    /// Until then all is sent that is left; there is no more waiting.
+    /// How long the next request waits that follows one that has failed, and until when: the end of the sender changes
+    /// nothing in that.
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    /// The last request was refused.
+    refused: bool,
+    /// When it has last answered.
+    answered: Option<Instant>,
+    /// Until then all is sent that is left.
     farewell: Option<Instant>,
 }
 
@@ -63,6 +72,10 @@ impl Delivery {
     ) -> Delivery {
         Delivery {
             report: Report::new(&entry.name),
+            backoff: Backoff::new(entry.queue.min_backoff, entry.queue.max_backoff),
+            not_before: None,
+            refused: false,
+            answered: None,
             entry,
             receiver,
             feed,
@@ -120,10 +133,15 @@ impl Delivery {
 
     /// Everything that is left.
     fn finish(&mut self) -> Result<(), Ending> {
-        // The last marks may not be sent before their time, which is a millisecond away.
+        // One that has taken nothing so far has no series that could end, and will not begin with it now.
+        if self.refused && self.stats.numbers().sent == 0 {
+            self.report.gives_up();
+            return Ok(());
+        }
+        // The last marks may not be sent before their time, which is a millisecond away: then they go with the rest.
         for _ in 0..2 {
-            while self.deliver_next()? {}
             std::thread::sleep(Duration::from_millis(3));
+            while self.deliver_next()? {}
         }
         Ok(())
     }
@@ -140,7 +158,14 @@ impl Delivery {
             let Some(batch) = self.feed.next(&offset, BootTime::now(), most) else {
                 return Ok(false);
             };
-            self.in_hand = pieces(&batch.runs, queue.max_samples_per_send).into();
+            let most = queue.max_samples_per_send;
+            // Whoever names a number of readings for a request gets no other.
+            let may_be_older = self.receiver.may_be_older() && queue.readings_per_send.is_none();
+            self.in_hand = match batch.doubtful || may_be_older {
+                true => slices(&batch.runs, most.min(FEW)),
+                false => pieces(&batch.runs, most),
+            }
+            .into();
         }
         while let Some(piece) = self.in_hand.front() {
             let piece = self.of_age(piece, &offset);
@@ -177,7 +202,9 @@ impl Delivery {
         if runs.is_empty() {
             return Ok(());
         }
-        let Fate::Refused { divisible, reason } = self.request(runs)? else {
+        let fate = self.request(runs)?;
+        self.backoff.reset();
+        let Fate::Refused { divisible, reason } = fate else {
             return Ok(());
         };
         if !divisible || count(runs) == 1 {
@@ -185,14 +212,15 @@ impl Delivery {
             return Ok(());
         }
         let sent = self.stats.numbers().sent;
-        let budget = if self.search_pays { SEARCH } else { 2 };
+        let most = self.entry.queue.split_requests;
+        let budget = if self.search_pays { most } else { most.min(2) };
         self.search(runs, budget, &reason)?;
         self.search_pays = self.stats.numbers().sent > sent;
         Ok(())
     }
 
-    /// Sends the halves of what was refused, and theirs, so that a bad sample does not cost the good ones beside it. Takes
-    /// a number of requests that it may cost, and returns what is left of it.
+    /// Sends the halves of what was refused, and theirs, so that a bad sample does not cost the good ones beside it; ever
+    /// more slowly while they are refused. Takes a number of requests that it may cost, and returns what is left of it.
     fn search(&mut self, runs: &[Run], budget: u32, reason: &str) -> Result<u32, Ending> {
         let Some((first, second)) = halves(runs).filter(|_| budget >= 2) else {
             self.stats.lose(reason, count(runs));
@@ -216,19 +244,25 @@ impl Delivery {
 
     /// Sends these samples in one request, and again, until the receiver has said yes or no.
     fn request(&mut self, runs: &[Run]) -> Result<Fate, Ending> {
-        let queue = &self.entry.queue;
-        let mut backoff = Backoff::new(queue.min_backoff, queue.max_backoff);
         let samples = count(runs);
+        let mut switched = false;
         loop {
+            self.take_turn()?;
             self.trusted()?;
-            let reply = self.receiver.post(runs);
+            let reply = self.receiver.post(runs, switched);
             self.learn(reply.date.as_ref());
             self.count(&reply);
+            self.refused = matches!(reply.verdict, Verdict::Refused { .. });
             match reply.verdict {
                 Verdict::Stored { unwritten } => {
+                    self.backoff.reset();
                     self.report.fine();
+                    self.report.written(samples - unwritten, samples);
                     self.stats.change(|numbers| {
                         numbers.sent += samples - unwritten;
+                        if unwritten == samples {
+                            return;
+                        }
                         let newest = runs.iter().filter_map(|r| Some(r.samples.last()?.0)).max();
                         numbers.highest_ms = numbers.highest_ms.max(newest);
                     });
@@ -237,9 +271,18 @@ impl Delivery {
                     }
                     return Ok(Fate::Stored);
                 }
-                Verdict::NotUnderstood => self.report.falls_back(&reply.said),
-                Verdict::Refused { written } => {
+                Verdict::NotUnderstood => {
+                    switched = true;
+                    self.report.switches(self.receiver.protocol(), &reply.said);
+                }
+                Verdict::Refused { written, older } => {
                     self.report.refused(reply.status, &reply.said);
+                    if older {
+                        self.report.switches(self.receiver.protocol(), &reply.said);
+                    }
+                    if self.entry.queue.split_requests > 0 {
+                        self.not_before = Some(Instant::now() + self.backoff.wait(None));
+                    }
                     let reason = reply
                         .status
                         .map_or("too_large".into(), |s| format!("http_{s}"));
@@ -254,7 +297,8 @@ impl Delivery {
                 }
                 Verdict::Later(asked) => {
                     self.report.fails(&reply.said);
-                    self.pause(backoff.wait(asked))?;
+                    self.not_before = Some(Instant::now() + self.backoff.wait(asked));
+                    self.take_turn()?;
                     self.stats.change(|numbers| numbers.retries += 1);
                 }
             }
@@ -270,6 +314,15 @@ impl Delivery {
             (Verdict::Later(_), None) => "failed",
         };
         self.stats.request(outcome, reply.bytes);
+    }
+
+    /// Waits until the next request may be sent.
+    fn take_turn(&mut self) -> Result<(), Ending> {
+        if let Some(at) = self.not_before {
+            self.pause(at.saturating_duration_since(Instant::now()))?;
+            self.not_before = None;
+        }
+        Ok(())
     }
 
     /// Waits, if there is still time to wait.

@@ -39,6 +39,8 @@ pub struct Run {
 pub struct Batch {
     /// At least one, and none is empty.
     pub runs: Vec<Run>,
+    /// Some of it may have been sent before: a receiver that refuses that is to refuse little else with it.
+    pub doubtful: bool,
 }
 
 impl Batch {

@@ -14,6 +14,8 @@ use crate::sys::clock::wall_seconds;
 pub(super) struct Receiver {
     client: Arc<Client>,
     url: String,
+    /// The message that it is to be sent, and the one that it is sent.
+    configured: Protocol,
     protocol: Protocol,
     /// It has shown that it understands this message.
     understood: bool,
@@ -44,6 +46,7 @@ impl Receiver {
         Ok(Receiver {
             client: Arc::new(client),
             url: entry.url.clone(),
+            configured: entry.protocol,
             protocol: entry.protocol,
             understood: false,
             retry_on_429: entry.queue.retry_on_http_429,
@@ -55,22 +58,26 @@ impl Receiver {
         Arc::clone(&self.client)
     }
 
-    /// Sends the samples.
-    pub(super) fn post(&mut self, runs: &[Run]) -> Reply {
+    /// Whether it is not known yet that it understands 2.0, which it is to be sent.
+    pub(super) fn may_be_older(&self) -> bool {
+        self.protocol == Protocol::V2 && !self.understood
+    }
+
+    /// Sends the samples. `switched`: another message was tried for them already.
+    pub(super) fn post(&mut self, runs: &[Run], switched: bool) -> Reply {
         let Some(body) = self.protocol.encode(runs) else {
             return Reply {
-                verdict: Verdict::Refused { written: 0 },
+                verdict: Verdict::Refused {
+                    written: 0,
+                    older: false,
+                },
                 status: None,
                 said: "the samples are too many for one request".into(),
                 date: None,
                 bytes: 0,
             };
         };
-        let headers = [
-            ("Content-Encoding", "snappy"),
-            ("Content-Type", self.protocol.content_type()),
-            ("X-Prometheus-Remote-Write-Version", self.protocol.version()),
-        ];
+        let headers = self.headers();
         let bytes = body.len() as u64;
         let answer = match self.client.post_for_status(&self.url, &headers, &body) {
             Ok(answer) => answer,
@@ -87,6 +94,7 @@ impl Receiver {
         let sent = Sent {
             protocol: self.protocol,
             understood: self.understood,
+            alternative: !switched && self.configured == Protocol::V2,
             samples: runs.iter().map(|run| run.samples.len() as u64).sum(),
             retry_on_429: self.retry_on_429,
         };
@@ -98,7 +106,14 @@ impl Receiver {
         );
         match verdict {
             Verdict::Stored { .. } => self.understood = true,
-            Verdict::NotUnderstood => (self.protocol, self.understood) = (Protocol::V1, false),
+            Verdict::NotUnderstood => {
+                self.protocol = match self.protocol {
+                    Protocol::V1 => Protocol::V2,
+                    Protocol::V2 => Protocol::V1,
+                };
+                self.understood = false;
+            }
+            Verdict::Refused { older: true, .. } => self.protocol = Protocol::V1,
             Verdict::Refused { .. } | Verdict::Later(_) => {}
         }
         Reply {
@@ -110,10 +125,24 @@ impl Receiver {
         }
     }
 
+    /// The message that it is sent next.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Asks what time it is there, by a request that stores nothing.
     pub(super) fn ask_date(&self) -> Result<Option<String>, Error> {
-        let answer = self.client.head(&root(&self.url));
+        // Whoever counts requests of a sender is to find none without its headers.
+        let answer = self.client.head(&root(&self.url), &self.headers());
         answer.map(|answer| date(&answer))
+    }
+
+    fn headers(&self) -> [(&'static str, &'static str); 3] {
+        [
+            ("Content-Encoding", "snappy"),
+            ("Content-Type", self.protocol.content_type()),
+            ("X-Prometheus-Remote-Write-Version", self.protocol.version()),
+        ]
     }
 
     fn said(&self, answer: &Answer) -> String {

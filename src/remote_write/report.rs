@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::Protocol;
+
 /// What stays as it is is said again after so long.
 const AGAIN: Duration = Duration::from_secs(3600);
 
@@ -12,6 +14,7 @@ pub(super) struct Report {
     failing: Vec<String>,
     has_no_clock: bool,
     refused: Option<(Option<u16>, Instant)>,
+    writes_less: bool,
     clocks_differ: bool,
 }
 
@@ -22,6 +25,7 @@ impl Report {
             failing: Vec::new(),
             has_no_clock: false,
             refused: None,
+            writes_less: false,
             clocks_differ: false,
         }
     }
@@ -57,13 +61,43 @@ impl Report {
         }
     }
 
-    /// The receiver does not understand 2.0.
-    pub(super) fn falls_back(&self, why: &str) {
+    /// What is left at the end is not sent.
+    pub(super) fn gives_up(&self) {
         log::warn!(
-            "remote write {}: the receiver does not understand remote write 2.0 ({why}); it gets 1.0 \
-             (`protobuf_message: prometheus.WriteRequest` spares it the question)",
+            "remote write {}: what is left is not sent: the receiver has refused everything so far",
             self.name
         );
+    }
+
+    /// The receiver accepts a request, and says how many of its samples it has written.
+    pub(super) fn written(&mut self, written: u64, samples: u64) {
+        let less = written < samples;
+        if std::mem::replace(&mut self.writes_less, less) == less {
+            return;
+        }
+        match less {
+            true => log::error!(
+                "remote write {}: the receiver accepts requests and says that it writes less ({written} of {samples} \
+                 samples of this one): the others are dropped, and counted as not_written (its own log may say why)",
+                self.name
+            ),
+            false => log::info!("remote write {}: the receiver writes all again", self.name),
+        }
+    }
+
+    /// The receiver does not understand the message that it got: it gets this one.
+    pub(super) fn switches(&self, to: Protocol, why: &str) {
+        match to {
+            Protocol::V1 => log::warn!(
+                "remote write {}: the receiver does not understand remote write 2.0 ({why}); it gets 1.0 \
+                 (`protobuf_message: prometheus.WriteRequest` spares it the question)",
+                self.name
+            ),
+            Protocol::V2 => log::warn!(
+                "remote write {}: the receiver does not understand remote write 1.0 ({why}); it gets 2.0 again",
+                self.name
+            ),
+        }
     }
 
     /// The receiver does not answer what is asked for its clock.
@@ -79,7 +113,7 @@ impl Report {
     pub(super) fn clocks_differ(&mut self, ahead_ms: i64) {
         if !std::mem::replace(&mut self.clocks_differ, true) {
             log::error!(
-                "remote write {}: this board's clock is {:+.0} s from the receiver's: nothing is sent until they agree \
+                "remote write {}: this board's clock is {:+.0} s from the receiver's: samples are held until they agree \
                  (is NTP running on both?)",
                 self.name,
                 ahead_ms as f64 / 1000.0

@@ -23,6 +23,8 @@ pub struct Sent {
     pub protocol: Protocol,
     /// The receiver has shown that it understands this message.
     pub understood: bool,
+    /// The same samples may go out in another message, if it does not.
+    pub alternative: bool,
     /// Samples in it.
     pub samples: u64,
     /// Whether it is sent again where there were too many (429).
@@ -37,12 +39,14 @@ pub enum Verdict {
         /// Those that it says it has not written, though it accepts the request.
         unwritten: u64,
     },
-    /// It does not understand the message: another may do.
+    /// It does not understand the message: the samples may be sent in another (2.0, "Unsupported Request Content").
     NotUnderstood,
-    /// It will never take the request as it is; so many of the samples it has nevertheless.
+    /// It will never take the samples, which are never sent again; so many of them it has nevertheless.
     Refused {
         /// Those that it says it has written.
         written: u64,
+        /// That may be because it is of 1.x, which answers a 2.0 message so: what follows is to be 1.0.
+        older: bool,
     },
     /// They are to be sent again, after so long if it says so.
     Later(Option<Duration>),
@@ -59,18 +63,22 @@ pub fn judge<'h>(
 ) -> Verdict {
     let says_written = WRITTEN.iter().any(|name| header(name).is_some());
     let written = written(header(WRITTEN[0])).min(sent.samples);
-    // A 1.x receiver reads a 2.0 message as an empty one, and stores nothing; or it does not read it at all.
-    let is_news = sent.protocol == Protocol::V2 && !sent.understood && !says_written;
+    let is_second = sent.protocol == Protocol::V2;
     match status {
-        200..=299 if sent.protocol == Protocol::V2 && !says_written => Verdict::NotUnderstood,
-        200..=299 if sent.protocol == Protocol::V2 => Verdict::Stored {
+        // A 1.x receiver reads a 2.0 message as an empty one, and stores nothing.
+        200..=299 if is_second && !says_written && sent.alternative => Verdict::NotUnderstood,
+        200..=299 if is_second => Verdict::Stored {
             unwritten: sent.samples - written,
         },
+        // In 1.0 the headers mean nothing: Prometheus itself has sent them with 0 (client_golang#1927).
         200..=299 => Verdict::Stored { unwritten: 0 },
-        415 if sent.protocol == Protocol::V2 => Verdict::NotUnderstood,
-        400 if is_news => Verdict::NotUnderstood,
+        415 if sent.alternative => Verdict::NotUnderstood,
         429 if sent.retry_on_429 => Verdict::Later(wait(&header, now)),
-        400..=499 => Verdict::Refused { written },
+        400..=499 => Verdict::Refused {
+            written,
+            // Or it does not read it at all.
+            older: status == 400 && is_second && !sent.understood && !says_written,
+        },
         500..=599 => Verdict::Later(wait(&header, now)),
         // A redirect, or what is no answer at all: somebody has to mend something, and may.
         _ => Verdict::Later(None),

@@ -7,11 +7,13 @@ const NOW: i64 = 784_111_777;
 const V1: Sent = Sent {
     protocol: Protocol::V1,
     understood: false,
+    alternative: false,
     samples: 5,
     retry_on_429: true,
 };
 const V2: Sent = Sent {
     protocol: Protocol::V2,
+    alternative: true,
     ..V1
 };
 const KNOWN: Sent = Sent {
@@ -29,7 +31,15 @@ fn judged(sent: Sent, status: u16, headers: &[(&str, &'static str)]) -> Verdict 
 
 const SAMPLES: &str = "X-Prometheus-Remote-Write-Samples-Written";
 const STORED: Verdict = Verdict::Stored { unwritten: 0 };
-const REFUSED: Verdict = Verdict::Refused { written: 0 };
+const REFUSED: Verdict = Verdict::Refused {
+    written: 0,
+    older: false,
+};
+/// It is not to be sent again, and what follows is to be 1.0.
+const OLDER: Verdict = Verdict::Refused {
+    written: 0,
+    older: true,
+};
 
 #[test]
 fn every_2xx_is_a_success_to_the_first_generation() {
@@ -58,7 +68,10 @@ fn a_2_0_receiver_says_how_much_it_wrote() {
     assert_eq!(judged(V2, 204, &[(exemplars, "0")]), none);
     assert_eq!(
         judged(V2, 400, &[(SAMPLES, "2")]),
-        Verdict::Refused { written: 2 }
+        Verdict::Refused {
+            written: 2,
+            older: false
+        }
     );
 }
 
@@ -70,7 +83,7 @@ fn a_1_x_receiver_is_found_out() {
         "stored nothing"
     );
     assert_eq!(judged(V2, 415, &[]), Verdict::NotUnderstood);
-    assert_eq!(judged(V2, 400, &[]), Verdict::NotUnderstood);
+    assert_eq!(judged(V2, 400, &[]), OLDER);
     assert_eq!(
         judged(KNOWN, 415, &[]),
         Verdict::NotUnderstood,
@@ -80,6 +93,25 @@ fn a_1_x_receiver_is_found_out() {
     assert_eq!(judged(KNOWN, 204, &[]), Verdict::NotUnderstood);
     assert_eq!(judged(V1, 415, &[]), REFUSED, "there is no other");
     assert_eq!(judged(V2, 404, &[]), REFUSED);
+}
+
+/// One that understands neither is not asked for ever; one of 2.0 alone gets that again.
+#[test]
+fn what_was_sent_in_both_messages_is_refused() {
+    let last = Sent {
+        alternative: false,
+        ..V2
+    };
+    assert_eq!(judged(last, 415, &[]), REFUSED);
+    let all = Verdict::Stored { unwritten: 5 };
+    assert_eq!(judged(last, 204, &[]), all);
+    let fallen_back = Sent {
+        alternative: true,
+        ..V1
+    };
+    assert_eq!(judged(fallen_back, 415, &[]), Verdict::NotUnderstood);
+    assert_eq!(judged(fallen_back, 400, &[]), REFUSED);
+    assert_eq!(judged(fallen_back, 204, &[]), STORED);
 }
 
 #[test]

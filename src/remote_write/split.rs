@@ -1,5 +1,7 @@
 //! A batch in pieces: no larger than a request may be, and smaller ones where a receiver refuses a whole one.
 
+use std::collections::BTreeMap;
+
 use super::feed::Run;
 
 /// The runs in pieces of at most `most` samples each; of each series the older samples come in an earlier piece.
@@ -23,6 +25,39 @@ pub(super) fn pieces(runs: &[Run], most: usize) -> Vec<Vec<Run>> {
         }
     }
     pieces
+}
+
+/// The same in the order of time, so that what comes in a later piece is later than all of an earlier one; but of one moment
+/// several pieces are made if it has more than `most`.
+pub(super) fn slices(runs: &[Run], most: usize) -> Vec<Vec<Run>> {
+    let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
+    for (stamp, _) in runs.iter().flat_map(|run| &run.samples) {
+        *counts.entry(*stamp).or_default() += 1;
+    }
+    let (mut ends, mut last, mut held) = (Vec::new(), i64::MIN, 0);
+    for (stamp, count) in counts {
+        if held > 0 && held + count > most {
+            ends.push(last);
+            held = 0;
+        }
+        held += count;
+        last = stamp;
+    }
+    ends.push(last);
+    let mut slices = Vec::new();
+    let mut rests: Vec<_> = runs.iter().map(|run| run.samples.as_slice()).collect();
+    for end in ends {
+        let mut slice = Vec::new();
+        for (run, rest) in runs.iter().zip(&mut rests) {
+            let (now, later) = rest.split_at(rest.partition_point(|(stamp, _)| *stamp <= end));
+            *rest = later;
+            if !now.is_empty() {
+                slice.push(part(run, now));
+            }
+        }
+        slices.extend(pieces(&slice, most));
+    }
+    slices
 }
 
 /// Two halves, by series where there are several, else by time, the older one first. `None`: it is one sample.
@@ -99,6 +134,22 @@ mod tests {
         assert_eq!(pieces(&runs, 100).len(), 1);
         assert_eq!(pieces(&runs, 0).len(), 8);
         assert!(pieces(&[], 3).is_empty());
+    }
+
+    #[test]
+    fn slices_are_in_the_order_of_time() {
+        let runs = [run("a", 0..4), run("b", 1..3), run("c", 2..3)];
+        assert_eq!(
+            shown(&slices(&runs, 3)),
+            [vec!["a:0,1", "b:1"], vec!["a:2", "b:2", "c:2"], vec!["a:3"]]
+        );
+        let one_by_one: Vec<_> = shown(&slices(&runs, 1)).concat();
+        assert_eq!(
+            one_by_one,
+            ["a:0", "a:1", "b:1", "a:2", "b:2", "c:2", "a:3"]
+        );
+        assert_eq!(slices(&runs, 100).len(), 1);
+        assert!(slices(&[], 3).is_empty());
     }
 
     #[test]

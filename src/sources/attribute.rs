@@ -4,8 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use nix::sys::resource::{getrlimit, Resource};
 
 use super::error::Error;
 use super::health::Health;
@@ -30,12 +33,42 @@ pub struct Attribute {
     health: Arc<Health>,
     /// Its place in the health's list of what is being read.
     item: u32,
-    file: Option<File>,
+    file: Option<Held>,
     /// The same where there is a tape: so that without one there is nothing more to look at on the way to a value.
     by_tape: Option<File>,
     reopen_at: Option<Instant>,
     failing: bool,
     hint: &'static str,
+}
+
+/// An open file. Attributes keep no more than half of the descriptors that the process may have: a machine with more is
+/// read by opening the others at every poll, and has descriptors left for its clients.
+#[derive(Debug)]
+struct Held {
+    file: File,
+    is_kept: bool,
+}
+
+/// How many files are kept open.
+static KEPT: AtomicU64 = AtomicU64::new(0);
+
+impl Held {
+    fn new(file: File) -> Held {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+        let is_kept = KEPT.fetch_add(1, Ordering::Relaxed) < soft / 2;
+        if !is_kept {
+            KEPT.fetch_sub(1, Ordering::Relaxed);
+        }
+        Held { file, is_kept }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.is_kept {
+            KEPT.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Why there is no value, in few bytes.
@@ -86,7 +119,9 @@ impl Attribute {
         if self.file.is_none() && !self.is_open_now() {
             return self.read_by_tape(what, parse);
         }
-        match self.take(&mut buffer, parse) {
+        let taken = self.take(&mut buffer, parse);
+        self.let_go_if_many();
+        match taken {
             Ok(value) => {
                 if self.failing {
                     self.recovered();
@@ -111,7 +146,9 @@ impl Attribute {
         if self.file.is_none() {
             self.file = self.open()?;
         }
-        match self.take(&mut buffer, parse_number) {
+        let taken = self.take(&mut buffer, parse_number);
+        self.let_go_if_many();
+        match taken {
             Ok(value) => Ok(Some(value)),
             Err(Trouble::NotOpen) => Ok(None),
             Err(trouble) => Err(self.explain(trouble, "a number", &buffer)),
@@ -125,7 +162,7 @@ impl Attribute {
         buffer: &mut [u8; NUMBER_BYTES],
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<T, Trouble> {
-        let Some(file) = &self.file else {
+        let Some(Held { file, .. }) = &self.file else {
             return Err(Trouble::NotOpen);
         };
         self.health.reading(self.item);
@@ -197,6 +234,14 @@ impl Attribute {
         Ok(buffer[..n].to_vec())
     }
 
+    /// Closes a file that there is no descriptor to keep for.
+    #[inline]
+    fn let_go_if_many(&mut self) {
+        if self.file.as_ref().is_some_and(|held| !held.is_kept) {
+            self.file = None;
+        }
+    }
+
     #[cold]
     fn explain(&mut self, trouble: Trouble, what: &str, buffer: &[u8; NUMBER_BYTES]) -> Error {
         match trouble {
@@ -229,7 +274,7 @@ impl Attribute {
     }
 
     #[cold]
-    fn open(&mut self) -> Result<Option<File>, Error> {
+    fn open(&mut self) -> Result<Option<Held>, Error> {
         let left_alone = self.reopen_at.is_some_and(|at| Instant::now() < at);
         if left_alone || self.health.is_excluded(&self.path) {
             return Ok(None);
@@ -238,7 +283,7 @@ impl Attribute {
         match open_regular(&self.path) {
             Ok(file) => {
                 self.reopen_at = None;
-                Ok(Some(file))
+                Ok(Some(Held::new(file)))
             }
             Err(error) => {
                 self.reopen_at = Some(Instant::now() + REOPEN);
@@ -314,6 +359,7 @@ fn read_page(health: &Arc<Health>, path: &Path) -> Result<Vec<u8>, Error> {
             Err(e) => return Err(Error::cannot("read", path, &e)),
         }
     }
+    health.was_read();
     buffer.truncate(filled);
     Ok(buffer)
 }

@@ -16,6 +16,8 @@ pub struct Roots {
     pub procfs: PathBuf,
     /// `/dev`
     pub dev: PathBuf,
+    /// The folder of the programs that are run, whatever the configuration says; `None`: where it, or `PATH`, says.
+    pub programs: Option<PathBuf>,
 }
 
 impl Default for Roots {
@@ -24,6 +26,7 @@ impl Default for Roots {
             sysfs: "/sys".into(),
             procfs: "/proc".into(),
             dev: "/dev".into(),
+            programs: None,
         }
     }
 }
@@ -91,7 +94,7 @@ impl Board {
 
     /// To look at it with, before there is a source.
     pub fn health(&self) -> Arc<Health> {
-        Arc::new(Health::on(self.tape.clone()))
+        Arc::new(Health::of_probe(self.tape.clone()))
     }
 
     /// The device type that goes with the model, for `device_type: auto`.

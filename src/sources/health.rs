@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::natural::natural;
 use super::tape::Tape;
+use crate::metrics::{Group, Readings, Refused, Why};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -16,21 +20,62 @@ pub struct Health {
     errors: AtomicU64,
     missed_ticks: AtomicU64,
     unparsed: AtomicU64,
+    implausible: AtomicU64,
     /// How long the last poll took, in nanoseconds.
     duration: AtomicU64,
     /// When the poll under way began, in boot-time nanoseconds; 0 between polls.
     poll_began: AtomicU64,
     /// What is being read: a place in `items`.
     item: AtomicU32,
-    items: Mutex<Vec<PathBuf>>,
+    items: Mutex<Items>,
     watched: Mutex<Watched>,
     /// What hung, and from when on it may be tried again.
     excluded: Mutex<HashMap<PathBuf, Exclusion>>,
     last_error: Mutex<Option<String>>,
     /// Values that cannot be read just now, and why.
     complaints: Mutex<BTreeMap<PathBuf, String>>,
+    /// By place, the series for which something was read that is no value.
+    refusals: Mutex<BTreeMap<u32, Refusal>>,
+    /// Whether the last poll had such.
+    refuses: AtomicBool,
     tallies: Mutex<Vec<Arc<Tally>>>,
+    limits: Mutex<BTreeMap<&'static str, Limit>>,
+    /// There is no source yet: what is found out is not said in the log.
+    quiet: bool,
     tape: Tape,
+}
+
+/// The paths that can be read: by their places, and their places.
+#[derive(Debug, Default)]
+struct Items {
+    paths: Vec<Arc<Path>>,
+    places: HashMap<Arc<Path>, u32>,
+}
+
+/// What a limit has cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// How many things were left out because of it, each time that they were.
+    pub left_out: u64,
+    /// What was left out the first time, for people.
+    pub what: String,
+}
+
+impl Serialize for Limit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("left_out", &self.left_out)?;
+        map.serialize_entry("what", &self.what)?;
+        map.end()
+    }
+}
+
+#[derive(Debug)]
+struct Refusal {
+    value: f64,
+    text: String,
+    /// Whether it was so in the last poll.
+    is_now: bool,
 }
 
 /// A count that only this kind of source has, by kind. It is shown beside the exporter's own, also while the source
@@ -58,8 +103,10 @@ impl Tally {
     }
 }
 
-/// A board whose files all fail need not have them all told.
+/// A board whose files all fail need not have them all told: so many are, and of the rest their number.
 const MOST_COMPLAINTS: usize = 64;
+/// So many are kept.
+const MOST_KEPT: usize = 8192;
 
 /// What the watchdog saw when it last looked, and since when it has been seeing that.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,6 +139,14 @@ impl Health {
         }
     }
 
+    /// That of a look at the board, before there is a source.
+    pub fn of_probe(tape: Tape) -> Health {
+        Health {
+            quiet: true,
+            ..Health::on(tape)
+        }
+    }
+
     /// What the source's world passes by.
     #[inline]
     pub fn tape(&self) -> &Tape {
@@ -101,13 +156,14 @@ impl Health {
     /// The place of a path in the list of what can be read.
     pub fn item(&self, path: &Path) -> u32 {
         let mut items = lock::lock(&self.items);
-        // As bytes: a path's own comparison takes it apart, for every pair of items.
-        let same = |p: &PathBuf| p.as_os_str() == path.as_os_str();
-        let place = items.iter().position(same).unwrap_or_else(|| {
-            items.push(path.to_path_buf());
-            items.len() - 1
-        });
-        place as u32
+        if let Some(place) = items.places.get(path) {
+            return *place;
+        }
+        let place = items.paths.len() as u32;
+        let path: Arc<Path> = path.into();
+        items.paths.push(Arc::clone(&path));
+        items.places.insert(path, place);
+        place
     }
 
     /// Says what is read next.
@@ -116,9 +172,15 @@ impl Health {
         self.item.store(item, Ordering::Relaxed);
     }
 
+    /// Says that nothing is being read: what the source does now is its own.
+    #[inline]
+    pub fn was_read(&self) {
+        self.reading(u32::MAX);
+    }
+
     /// A poll begins.
     pub fn poll_begins(&self, at: BootTime) {
-        self.item.store(u32::MAX, Ordering::Relaxed);
+        self.was_read();
         self.poll_began.store(at.0.max(1), Ordering::Relaxed);
     }
 
@@ -152,7 +214,8 @@ impl Health {
         let stuck =
             seen.poll_began != 0 && longer(seen.poll_began, poll) && longer(watched.since.0, item);
         let items = lock::lock(&self.items);
-        items.get(seen.item as usize).filter(|_| stuck).cloned()
+        let item = items.paths.get(seen.item as usize).filter(|_| stuck)?;
+        Some(item.to_path_buf())
     }
 
     /// Leaves a path alone, since this run of the source hangs in it.
@@ -217,6 +280,48 @@ impl Health {
         self.unparsed.load(Ordering::Relaxed)
     }
 
+    /// Counts what the source, as the log calls it, read in this poll that is no value. It is said once for each series.
+    #[inline]
+    pub fn refused(&self, source: &str, group: &Group, readings: &Readings) {
+        if !readings.refused().is_empty() || self.refuses.load(Ordering::Relaxed) {
+            self.note_refused(source, group, readings.refused());
+        }
+    }
+
+    #[cold]
+    fn note_refused(&self, source: &str, group: &Group, refused: &[Refused]) {
+        self.implausible
+            .fetch_add(refused.len() as u64, Ordering::Relaxed);
+        self.refuses.store(!refused.is_empty(), Ordering::Relaxed);
+        let mut refusals = lock::lock(&self.refusals);
+        refusals.values_mut().for_each(|known| known.is_now = false);
+        for one in refused {
+            let place = one.id.place();
+            let known = refusals.get_mut(&place);
+            if let Some(known) = known.filter(|known| known.value == one.value) {
+                known.is_now = true;
+                continue;
+            }
+            let name = group.name(one.id);
+            let text = describe(name.as_deref().unwrap_or("a series too many"), one);
+            let refusal = Refusal {
+                value: one.value,
+                is_now: true,
+                text,
+            };
+            let news = format!("{source}: {}", refusal.text);
+            match refusals.insert(place, refusal) {
+                None => log::warn!("{news}"),
+                Some(_) => log::debug!("{news}"),
+            }
+        }
+    }
+
+    /// How many values were read that no meter of this kind gives, or that no time and no rating explains.
+    pub fn implausible(&self) -> u64 {
+        self.implausible.load(Ordering::Relaxed)
+    }
+
     /// A count of the source's own: the one that is there, if it was asked for before.
     pub fn tally(&self, name: &'static str, help: &'static str, kind: &'static str) -> Arc<Tally> {
         let mut tallies = lock::lock(&self.tallies);
@@ -239,6 +344,28 @@ impl Health {
         lock::lock(&self.tallies).clone()
     }
 
+    /// Counts what was left out because of a limit, and says it in the log the first time. 0 says nothing.
+    pub fn left_out(&self, limit: &'static str, n: u64, what: impl FnOnce() -> String) {
+        if n == 0 {
+            return;
+        }
+        let mut limits = lock::lock(&self.limits);
+        if let Some(known) = limits.get_mut(limit) {
+            known.left_out = known.left_out.saturating_add(n);
+            return;
+        }
+        let what = what();
+        if !self.quiet {
+            log::warn!("{what}; the rest is left out (limit: {limit})");
+        }
+        limits.insert(limit, Limit { left_out: n, what });
+    }
+
+    /// The limits that were reached, by name.
+    pub fn limits(&self) -> BTreeMap<&'static str, Limit> {
+        lock::lock(&self.limits).clone()
+    }
+
     /// How long the last poll took, in seconds.
     pub fn poll_seconds(&self) -> f64 {
         self.duration.load(Ordering::Relaxed) as f64 / 1e9
@@ -248,14 +375,24 @@ impl Health {
     pub fn complain(&self, path: &Path, why: Option<String>) {
         let mut complaints = lock::lock(&self.complaints);
         match why {
-            Some(why) if complaints.len() < MOST_COMPLAINTS => {
+            Some(why) if complaints.len() < MOST_KEPT || complaints.contains_key(path) => {
                 complaints.insert(path.to_path_buf(), why);
             }
-            Some(_) => {}
+            Some(_) => {
+                drop(complaints);
+                self.left_out("complaints", 1, || {
+                    format!("more than {MOST_KEPT} values cannot be read")
+                });
+            }
             None => {
                 complaints.remove(path);
             }
         }
+    }
+
+    /// Whether something was said of this path.
+    pub fn complains_of(&self, path: &Path) -> bool {
+        lock::lock(&self.complaints).contains_key(path)
     }
 
     /// Takes back what was said of files whose folder is gone: nobody reads them any more. (What was recorded may have
@@ -267,9 +404,23 @@ impl Health {
         }
     }
 
-    /// Why values cannot be read just now.
+    /// Why values cannot be read just now: the first of them in their natural order, and how many more there are.
     pub fn complaints(&self) -> Vec<String> {
-        lock::lock(&self.complaints).values().cloned().collect()
+        let complaints = lock::lock(&self.complaints);
+        let mut all: Vec<_> = complaints.iter().collect();
+        all.sort_by(|(a, _), (b, _)| natural(&a.to_string_lossy(), &b.to_string_lossy()));
+        let mut told: Vec<String> = all.iter().map(|(_, why)| (*why).clone()).collect();
+        if let Some(more @ 1..) = told.len().checked_sub(MOST_COMPLAINTS) {
+            told.truncate(MOST_COMPLAINTS);
+            told.push(format!("and {more} more values cannot be read"));
+        }
+        let refusals = lock::lock(&self.refusals);
+        let now = || refusals.values().filter(|refusal| refusal.is_now);
+        told.extend(now().take(MOST_COMPLAINTS).map(|one| one.text.clone()));
+        if let Some(more @ 1..) = now().count().checked_sub(MOST_COMPLAINTS) {
+            told.push(format!("and {more} more values that are not plausible"));
+        }
+        told
     }
 
     /// Sets or clears why the source as a whole cannot be read; true if that is news.
@@ -286,9 +437,56 @@ impl Health {
     }
 }
 
+fn describe(name: &str, refused: &Refused) -> String {
+    let Refused { id, value, why } = refused;
+    let range = id.range();
+    let unit = range.unit;
+    match why {
+        Why::Jump(seconds) => format!(
+            "{name}: it moved by {value} in {seconds} s, which is no consumption but a counter that was set anew or a wrong \
+             reading: it is not counted"
+        ),
+        Why::Implausible if range.holds_all() => {
+            format!("{name}: {value} is no number: it is left out")
+        }
+        Why::Implausible => format!(
+            "{name}: {value} {unit} is not plausible (from {} to {} {unit}, and no driver's word for \"not known\"): it is left \
+             out",
+            range.least, range.most
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_complaints_the_first_are_told_and_the_rest_is_counted() {
+        let health = Health::default();
+        for n in (0..200).rev() {
+            let path = format!("/sys/temp{n}_input");
+            health.complain(Path::new(&path), Some(path.clone()));
+        }
+        let told = health.complaints();
+        assert_eq!(told.len(), MOST_COMPLAINTS + 1);
+        assert_eq!(told[0], "/sys/temp0_input");
+        assert_eq!(told[MOST_COMPLAINTS - 1], "/sys/temp63_input");
+        assert_eq!(told[MOST_COMPLAINTS], "and 136 more values cannot be read");
+    }
+
+    #[test]
+    fn a_limit_is_counted_by_what_it_costs() {
+        let health = Health::default();
+        health.left_out("zones", 0, || unreachable!());
+        assert!(health.limits().is_empty());
+        health.left_out("zones", 3, || "260 zones".to_string());
+        health.left_out("zones", 2, || "others".to_string());
+        health.left_out("zones", u64::MAX, || "others".to_string());
+        let limits = health.limits();
+        assert_eq!(limits["zones"].left_out, u64::MAX);
+        assert_eq!(limits["zones"].what, "260 zones");
+    }
 
     #[test]
     fn names_what_a_poll_is_stuck_in() {

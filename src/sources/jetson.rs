@@ -101,10 +101,11 @@ impl PowerRail {
         }
     }
 
-    /// Power was read, in watts.
-    pub(super) fn set(&mut self, out: &mut Readings, watts: f64) {
+    /// Power was read, in watts. What is returned is the power, if it is plausible.
+    pub(super) fn set(&mut self, out: &mut Readings, watts: f64) -> Option<f64> {
+        let watts = self.rail.watts(out, watts)?;
         out.set(self.watts, watts);
-        self.rail.watts(out, watts);
+        Some(watts)
     }
 }
 

@@ -10,6 +10,7 @@ mod hwmon;
 pub mod ina260;
 mod ina3221;
 pub mod jetson;
+mod natural;
 mod number;
 pub mod nvidia;
 mod pipe;
@@ -18,6 +19,7 @@ mod program;
 mod rapl;
 pub mod rpi;
 mod runner;
+mod runtime_power;
 pub mod shelly;
 mod sysfs;
 pub mod tape;
@@ -28,19 +30,20 @@ mod thermal;
 mod ticker;
 pub mod udp;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use attribute::{read_text, Attribute};
 pub use board::{Board, Claims, Roots};
 pub use error::Error;
-pub use health::{Health, Tally};
+pub use health::{Health, Limit, Tally};
 pub use number::parse_number;
 pub use runner::Running;
 pub use ticker::Ticker;
 
 use crate::config::{AnySettings, Config, Schema, SectionSpec, Switch};
-use crate::metrics::{Group, Readings};
+use crate::metrics::{Group, Readings, MAX_SERIES_PER_GROUP};
 use crate::sys::stop::Stop;
 
 /// All meters, in the order of preference: where several know the board's total power, the first one's is shown.
@@ -184,6 +187,22 @@ pub trait Source: Send {
         false
     }
 }
+
+/// The limits that a source has reached, by name: how much was left out because of each, and what it says.
+pub fn limits(group: &Group, health: &Health) -> BTreeMap<&'static str, Limit> {
+    let mut limits = health.limits();
+    if group.left_out() > 0 {
+        let limit = Limit {
+            left_out: group.left_out(),
+            what: format!("it has more than {MAX_SERIES_PER_GROUP} series"),
+        };
+        limits.insert(SERIES, limit);
+    }
+    limits
+}
+
+/// The name of the limit on a source's series.
+pub const SERIES: &str = "series";
 
 /// What a source is called: the meter, and which of its devices it reads.
 pub fn source_name(meter: &Meter, device: &Device) -> String {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::tape::{Failure, Tape};
-use super::Error;
+use super::{Error, Roots};
 
 /// A program that a meter runs.
 pub(super) struct Program {
@@ -22,7 +22,19 @@ pub(super) struct Program {
 
 impl Program {
     /// Its path: as `configured` (a path, or a name to be looked for), or by its own name.
-    pub(super) fn find(&self, tape: &Tape, configured: Option<&Path>) -> Result<PathBuf, Error> {
+    pub(super) fn find(
+        &self,
+        tape: &Tape,
+        roots: &Roots,
+        configured: Option<&Path>,
+    ) -> Result<PathBuf, Error> {
+        if let Some(folder) = &roots.programs {
+            let path = folder.join(self.name);
+            return match is_program(&path) {
+                true => Ok(path),
+                false => Err(Error::new(format!("this board has no {}", self.name))),
+            };
+        }
         if tape.is_off() {
             return self.look_for(configured);
         }
@@ -76,6 +88,26 @@ fn is_program(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_board_with_programs_of_its_own_has_no_others() {
+        let shell = Program {
+            name: "sh",
+            usual_place: "/bin/sh",
+            setting: "",
+            hint: "",
+        };
+        let find = |folder: &str| {
+            let roots = Roots {
+                programs: Some(folder.into()),
+                ..Roots::default()
+            };
+            shell.find(&Tape::default(), &roots, Some(Path::new("/bin/sh")))
+        };
+        assert_eq!(find("/bin").unwrap(), Path::new("/bin/sh"));
+        let none = find("/proc").unwrap_err().to_string();
+        assert_eq!(none, "this board has no sh");
+    }
 
     #[test]
     fn a_program_is_found_by_path_by_name_or_in_its_usual_place() {

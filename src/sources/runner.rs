@@ -53,6 +53,8 @@ impl Running {
     /// Starts the source's thread. It never fails: a thread that cannot be had is tried again by the watchdog.
     pub fn start(meter: &'static Meter, context: Context) -> Running {
         context.group.set_interval(context.interval);
+        // With other settings it may know another total, or none.
+        context.group.claim_board(None);
         let name = source_name(meter, &context.device);
         let shared = Arc::new(Shared {
             meter,
@@ -224,8 +226,9 @@ fn poll(
     }
     // A source that waits for its device says when it came to an end of waiting.
     health.poll_ended(readings.at, BootTime::now());
+    health.refused(&shared.name, group, readings);
     Some(polled.map(|()| {
-        if readings.is_empty() {
+        if readings.is_empty() && !readings.suspended {
             return false;
         }
         group.publish(generation, readings);
@@ -288,7 +291,10 @@ fn poll_until_it_fails(
             }
         }
         if failures >= FAILURES_BEFORE_REOPEN {
-            return Err(Error::new("none of its values can be read"));
+            return Err(Error::new(match readings.refused() {
+                [] => "none of its values can be read",
+                _ => "none of its values is plausible",
+            }));
         }
         let now = Instant::now();
         if now >= rescan_at {

@@ -5,15 +5,35 @@ use std::sync::Arc;
 
 use super::tape::files;
 use super::{read_text, Attribute, Error, Health};
-use crate::metrics::{Readings, SeriesId};
+use crate::metrics::{cut, Readings, SeriesId};
 
-/// More devices than a class has, and more files than a device has.
+/// More devices than a class has.
 const MAX_ENTRIES: usize = 1024;
+/// More files of one kind than a device has: one chip of a machine with 288 cores has 1,445 for their temperatures.
+const MAX_FILES: usize = 16 * 1024;
 /// The longest name of a device or a rail that is made a label's value, in characters.
 const MAX_NAME: usize = 64;
 
 /// The names in a folder in their natural order (`zone2` before `zone10`).
 pub(super) fn entries(health: &Arc<Health>, dir: &Path) -> Result<Vec<String>, Error> {
+    list(health, dir, MAX_ENTRIES, &|_| true)
+}
+
+/// The same of a device's folder, of those names that are `wanted`: others do not count.
+pub(super) fn files_of(
+    health: &Arc<Health>,
+    dir: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, Error> {
+    list(health, dir, MAX_FILES, &wanted)
+}
+
+fn list(
+    health: &Arc<Health>,
+    dir: &Path,
+    most: usize,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Vec<String>, Error> {
     if health.is_excluded(dir) {
         return Err(Error::new(format!(
             "{} hangs and is left alone",
@@ -21,15 +41,17 @@ pub(super) fn entries(health: &Arc<Health>, dir: &Path) -> Result<Vec<String>, E
         )));
     }
     health.reading(health.item(dir));
-    let mut names =
-        files::list(health.tape(), dir, MAX_ENTRIES).map_err(|e| Error::cannot("list", dir, &e))?;
-    names.sort_by(|a, b| natural(a).cmp(&natural(b)));
+    let (names, beyond) = files::list(health.tape(), dir, most, wanted)
+        .map_err(|e| Error::cannot("list", dir, &e))?;
+    health.was_read();
+    health.left_out("entries", beyond, || {
+        let dir = dir.display();
+        format!(
+            "{dir} has {} entries: the first {most} are looked at",
+            most as u64 + beyond
+        )
+    });
     Ok(names)
-}
-
-fn natural(name: &str) -> (&str, u64, &str) {
-    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    (stem, name[stem.len()..].parse().unwrap_or(0), name)
 }
 
 /// Reads what a device calls itself or one of its rails: short and without control characters. `None` where it says
@@ -45,11 +67,8 @@ pub(super) fn read_name(health: &Arc<Health>, path: &Path) -> Option<String> {
 }
 
 fn clean_name(text: &str) -> Option<String> {
-    let name: String = text
-        .chars()
-        .take(MAX_NAME)
-        .map(|c| if c.is_control() { '_' } else { c })
-        .collect();
+    let printable = |c: char| if c.is_control() { '_' } else { c };
+    let name: String = cut(text, MAX_NAME).chars().map(printable).collect();
     (!name.is_empty()).then_some(name)
 }
 
@@ -64,9 +83,6 @@ pub(super) fn unique(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     name
 }
 
-/// No sensor is colder, in degrees Celsius: less is how drivers say that it is off (Tegra's: -256 °C).
-pub(super) const COLDEST: f64 = -100.0;
-
 /// An attribute, and the series that shows it.
 #[derive(Debug)]
 pub(super) struct Gauge {
@@ -74,8 +90,6 @@ pub(super) struct Gauge {
     series: SeriesId,
     /// So many of the attribute's units are one of the series'.
     per_unit: f64,
-    /// What is less than that is not a value.
-    least: f64,
 }
 
 impl Gauge {
@@ -85,26 +99,14 @@ impl Gauge {
             attribute,
             series,
             per_unit,
-            least: f64::NEG_INFINITY,
         }
     }
 
-    /// A thermometer.
-    pub(super) fn celsius(attribute: Attribute, series: SeriesId, per_degree: f64) -> Gauge {
-        Gauge {
-            least: COLDEST * per_degree,
-            ..Gauge::new(attribute, series, per_degree)
-        }
-    }
-
-    /// Reads it and sets its series; the number in the attribute's own unit.
+    /// Reads it and sets its series; the number in the attribute's own unit, if it is plausible.
     #[inline]
     pub(super) fn poll(&mut self, out: &mut Readings) -> Option<f64> {
         let value = self.attribute.read()? as f64;
-        if value < self.least {
-            return None;
-        }
-        out.set(self.series, value / self.per_unit);
+        out.take(self.series, value / self.per_unit)?;
         Some(value)
     }
 }
@@ -135,7 +137,9 @@ mod tests {
         assert_eq!(clean_name("VDD IN"), Some("VDD IN".to_string()));
         assert_eq!(clean_name("a\0b\nc"), Some("a_b_c".to_string()));
         assert_eq!(clean_name(""), None);
-        assert_eq!(clean_name(&"é".repeat(5000)), Some("é".repeat(64)));
+        let long = clean_name(&"é".repeat(5000)).unwrap();
+        assert_eq!(long.chars().count(), MAX_NAME);
+        assert_ne!(clean_name(&"é".repeat(4999)), Some(long));
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl Tree {
             sysfs: self.path("sys"),
             procfs: self.path("proc"),
             dev: self.path("dev"),
+            programs: None,
         }
     }
 
@@ -185,6 +186,8 @@ impl Bench {
     ) -> Result<(), Error> {
         self.readings.begin(at);
         poll(&mut self.readings)?;
+        let Context { health, group, .. } = &self.context;
+        health.refused(self.meter.name, group, &self.readings);
         self.context.group.publish(self.generation, &self.readings);
         Ok(())
     }
@@ -205,8 +208,15 @@ impl Bench {
         rescan(&mut **source, &self.context.health);
     }
 
-    /// What is exported: `name{label="value",…} value`, sorted.
+    /// What is exported: `name{label="value",…} value`, sorted. Without the board's energy, which each meter that knows
+    /// the board's power has in the same way.
     pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = self.all_lines();
+        lines.retain(|line| !line.starts_with("board_energy_joules_total"));
+        lines
+    }
+
+    fn all_lines(&self) -> Vec<String> {
         let now = self.context.group.read_at().unwrap_or_default();
         let snapshot = self.registry.snapshot(now);
         let mut lines: Vec<_> = snapshot
@@ -220,7 +230,7 @@ impl Bench {
 
     /// The exported value of the series `name{label="value",…}`.
     pub(crate) fn value(&self, series: &str) -> Option<f64> {
-        self.lines().iter().find_map(|line| {
+        self.all_lines().iter().find_map(|line| {
             let value = line.strip_prefix(series)?.strip_prefix(' ')?;
             value.parse().ok()
         })

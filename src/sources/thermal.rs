@@ -4,17 +4,24 @@
 //! A zone's sensor is named by its type. Of several with the same type, the later ones by number are `type-2`,
 //! `type-3`, …; a zone keeps its name as long as it is there. A zone that is powered off gives an error or less than
 //! -100 °C, and is absent.
+//!
+//! **Old vendors' kernels** (Allwinner's 3.4 and 3.10) count in whole degrees. A zone does so if both its temperature and
+//! all its trip points are from 1 to 250: in thousandths of a degree, it would have to switch its board off before that
+//! is a quarter of a degree warm. Without trip points it cannot be told: such a value is taken as the ABI has it, and
+//! `doctor` says so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::sysfs::{entries, read_name, unique, Gauge};
-use super::{Attribute, Board, Context, Error, Health, Meter, Pace, Source};
+use super::sysfs::{entries, read_name, unique};
+use super::{
+    parse_number, read_text, Attribute, Board, Context, Error, Health, Meter, Pace, Source,
+};
 use crate::config::section::{Problem, Section};
 use crate::config::{values, Config, MeterSettings, SectionSpec, Switch};
-use crate::metrics::{common, Group, Readings};
+use crate::metrics::{common, Group, Readings, SeriesId};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -103,7 +110,82 @@ struct Thermal {
 struct Zone {
     found: Found,
     sensor: String,
-    temperature: Gauge,
+    temperature: Attribute,
+    series: SeriesId,
+    /// What its trip points say of its unit, once there was a value that could be in another.
+    unit: Option<Unit>,
+    /// Whether it was said that the unit is in doubt.
+    doubtful: bool,
+}
+
+/// What a zone counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    /// Thousandths of a degree, by a trip point.
+    Thousandths,
+    /// Whole degrees, by all trip points.
+    Degrees,
+    /// Thousandths by the ABI, for want of trip points.
+    Unknown,
+}
+
+/// What may be a temperature in whole degrees. In thousandths, it would be within a quarter of a degree of freezing.
+fn could_be_degrees(value: i64) -> bool {
+    (1..=250).contains(&value)
+}
+
+/// The unit of a zone with these trip points. One of 0 or less is none: drivers have those for what they do not use.
+fn unit(trips: &[i64]) -> Unit {
+    let used: Vec<i64> = trips.iter().copied().filter(|trip| *trip > 0).collect();
+    match used.iter().all(|trip| could_be_degrees(*trip)) {
+        _ if used.is_empty() => Unit::Unknown,
+        true => Unit::Degrees,
+        false => Unit::Thousandths,
+    }
+}
+
+impl Zone {
+    fn poll(&mut self, class: &Path, health: &Arc<Health>, out: &mut Readings) {
+        let Some(value) = self.temperature.read() else {
+            return;
+        };
+        let could_be_degrees = could_be_degrees(value);
+        let unit = match (self.unit, could_be_degrees) {
+            (Some(unit), _) => unit,
+            (None, true) => *self
+                .unit
+                .insert(unit(&trips(health, &class.join(&self.found.0)))),
+            (None, false) => Unit::Thousandths,
+        };
+        let per_degree = match unit {
+            Unit::Degrees if could_be_degrees => 1.0,
+            _ => 1e3,
+        };
+        let is_doubtful = unit == Unit::Unknown && could_be_degrees;
+        if is_doubtful != self.doubtful {
+            self.doubtful = is_doubtful;
+            let said = || {
+                let path = self.temperature.path().display();
+                format!(
+                    "{path} says {value}, which is {} °C; the kernels of some vendors mean {value} °C, and nothing here tells which",
+                    value as f64 / 1e3
+                )
+            };
+            health.complain(self.temperature.path(), is_doubtful.then(said));
+        }
+        out.set(self.series, value as f64 / per_degree);
+    }
+}
+
+/// The temperatures of a zone's trip points, as it says them.
+fn trips(health: &Arc<Health>, zone: &Path) -> Vec<i64> {
+    let files = entries(health, zone).unwrap_or_default();
+    let trips = files
+        .iter()
+        .filter(|file| file.starts_with("trip_point_") && file.ends_with("_temp"));
+    trips
+        .filter_map(|file| parse_number(read_text(health, &zone.join(file)).ok()?.as_bytes()))
+        .collect()
 }
 
 impl Thermal {
@@ -119,7 +201,10 @@ impl Thermal {
             let series = common::of_sensor(&self.group, &common::temperature_celsius(), &sensor);
             let temp = Attribute::new(&self.health, self.class.join(dir).join("temp"));
             self.zones.push(Zone {
-                temperature: Gauge::celsius(temp, series, 1e3),
+                temperature: temp,
+                series,
+                unit: None,
+                doubtful: false,
                 sensor,
                 found,
             });
@@ -130,7 +215,7 @@ impl Thermal {
 impl Source for Thermal {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
         for zone in &mut self.zones {
-            zone.temperature.poll(out);
+            zone.poll(&self.class, &self.health, out);
         }
         Ok(())
     }
@@ -210,6 +295,46 @@ mod tests {
         ];
         assert_eq!(bench.poll(1.0), expected);
         assert_eq!(bench.poll(2.0), expected);
+    }
+
+    #[test]
+    fn whole_degrees_are_told_by_the_trip_points() {
+        for (temp, trips, celsius) in [
+            // Pine64's kernel 3.10.
+            ("65", &["70", "90", "105"][..], 65.0),
+            ("1", &["70"], 1.0),
+            ("65", &["0", "105", "-1"], 65.0),
+            ("65", &["70000", "105000"], 0.065),
+            ("65", &["70", "105000"], 0.065),
+            ("65", &["0"], 0.065),
+            ("65", &[], 0.065),
+            ("65", &["hot"], 0.065),
+            ("0", &["70"], 0.0),
+            ("-12", &["70"], -0.012),
+            ("45123", &["70"], 45.123),
+            ("45123", &["95000"], 45.123),
+            ("251", &["70"], 0.251),
+        ] {
+            let tree = tree(&[(0, "cpu", temp)]);
+            for (n, trip) in trips.iter().enumerate() {
+                write(&tree, 0, &format!("trip_point_{n}_temp"), trip);
+                write(&tree, 0, &format!("trip_point_{n}_type"), "critical");
+            }
+            let mut bench = Bench::open(&METER, &tree);
+            bench.poll(1.0);
+            assert_eq!(
+                bench.value(&sensor("cpu")),
+                Some(celsius),
+                "{temp} {trips:?}"
+            );
+            let complaints = bench.context.health.complaints();
+            let in_doubt = temp == "65" && trips.iter().all(|t| matches!(*t, "0" | "hot"));
+            assert_eq!(complaints.len(), usize::from(in_doubt), "{complaints:?}");
+            write(&tree, 0, "temp", "50000");
+            bench.poll(2.0);
+            assert_eq!(bench.value(&sensor("cpu")), Some(50.0));
+            assert!(bench.context.health.complaints().is_empty());
+        }
     }
 
     #[test]

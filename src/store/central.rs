@@ -31,6 +31,11 @@ pub(super) fn first(remote: &Remote, configuration: &Configuration) -> Result<Lo
             "{}: the central server has none of this board yet",
             remote.url()
         ),
+        Ok(Fetched::Wrong(why)) => {
+            let why = wrong(&why);
+            remote.refused(Some(why.clone()));
+            why
+        }
         Err(why) => format!("cannot fetch the configuration from the central server: {why}"),
     };
     log::warn!("{why}");
@@ -72,6 +77,10 @@ fn of_server(
     })
 }
 
+fn wrong(why: &str) -> String {
+    format!("the central server has a wrong configuration for this board: {why}")
+}
+
 impl Store {
     /// The central server, if there is one.
     pub fn remote(&self) -> Option<&Remote> {
@@ -82,19 +91,25 @@ impl Store {
     pub(super) fn reload_from(&self, remote: &Remote) -> Result<(), String> {
         let _asking = remote.turn();
         let fetched = remote.fetch();
+        let is_wrong = matches!(fetched, Ok(Fetched::Wrong(_)));
         let _turn = lock::lock(&self.turn);
         let loaded = match fetched {
             Ok(Fetched::Config(_)) => of_server(remote, &self.configuration, &self.current()),
             Ok(Fetched::Unknown) => {
                 self.without(remote, "the central server has none of this board")
             }
+            Ok(Fetched::Wrong(why)) => Err(wrong(&why)),
             Err(why) => {
                 log::warn!("cannot fetch the configuration from the central server: {why}");
                 self.without(remote, "the central server does not answer")
             }
         };
         let outcome = self.take_over(loaded);
-        let followed = remote.last(self.current().metrics.as_ref());
+        // After a wrong one, whatever comes is new, if only that it is right.
+        let followed = match is_wrong {
+            true => None,
+            false => remote.last(self.current().metrics.as_ref()),
+        };
         lock::write(&self.state).followed = followed;
         self.report(remote);
         outcome
@@ -145,6 +160,12 @@ impl Store {
                 Ok(Fetched::Unknown) => {
                     remote.tell(|| self.registration(), current.metrics.as_ref())
                 }
+                Ok(Fetched::Wrong(why)) => {
+                    self.is_wrong(remote, wrong(&why));
+                    Err(format!(
+                        "it has a wrong configuration for this board: {why}"
+                    ))
+                }
                 Err(why) => Err(why),
             },
             _ => remote.tell(|| self.registration(), current.metrics.as_ref()),
@@ -159,6 +180,21 @@ impl Store {
                 Err(why)
             }
         }
+    }
+
+    /// What the server has for the board is no configuration: what is in force stays, and whatever comes next is new.
+    fn is_wrong(&self, remote: &Remote, why: String) {
+        let mut state = lock::write(&self.state);
+        state.followed = None;
+        if state
+            .refusal
+            .as_ref()
+            .is_none_or(|refusal| refusal.message != why)
+        {
+            state.refuse(why);
+        }
+        drop(state);
+        self.report(remote);
     }
 
     /// Takes over what the server has, if that is something new.

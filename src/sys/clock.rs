@@ -99,6 +99,18 @@ pub fn monotonic_micros() -> u64 {
     })
 }
 
+/// Whether the kernel says that the wall clock is synchronised (adjtimex(2): no `TIME_ERROR`, no `STA_UNSYNC`). `None`: it
+/// does not say, as in a sandbox that forbids the question.
+#[allow(unsafe_code)]
+pub fn is_synchronised() -> Option<bool> {
+    use nix::libc;
+    // SAFETY: `timex` is a plain struct of integers, of which all bits zero are a value; `modes` 0 only reads.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the one pointer is to a live value of the type that the C library's function of this name writes.
+    let answer = unsafe { libc::adjtimex(&mut state) };
+    (answer >= 0).then_some(answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
+}
+
 /// Processor time that this process has used, in seconds; NaN where the kernel does not say.
 pub fn process_cpu_seconds() -> f64 {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)

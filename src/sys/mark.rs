@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// What changes when a file does, or when another takes its place: device, inode, size, and when it was modified and its
 /// inode changed. A file that cannot be looked at has one too: the default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Mark(Option<[i64; 7]>);
 
 impl Mark {

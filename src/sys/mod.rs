@@ -7,6 +7,7 @@ pub mod clock;
 pub mod constant_time;
 pub mod datagram;
 pub mod file;
+pub mod heap;
 pub mod listen_fds;
 pub mod lock;
 pub mod mark;

@@ -5,3 +5,7 @@ mod report;
 
 pub use device_id::DeviceId;
 pub use report::{Ports, Report};
+
+/// The `error` of a 500 by which the server says that the configuration it has for a board is none, and that the server
+/// itself is well.
+pub const INVALID_CONFIGURATION: &str = "Invalid configuration";

@@ -11,6 +11,8 @@ const SCHEME: &str = "Exporter-Scheme";
 const DEVICE_TYPE: &str = "Exporter-Device-Type";
 /// Why the configuration that the server has was refused, if it was.
 const REFUSED: &str = "Exporter-Refused";
+/// Why the board is not whole though it runs, as its `/health` says `degraded`; left out while it is well.
+const DEGRADED: &str = "Exporter-Degraded";
 /// The longest version, kind and reason, in bytes.
 const MAX_VERSION: usize = 32;
 const MAX_KIND: usize = 32;
@@ -29,6 +31,8 @@ pub struct Report {
     pub device_type: Option<String>,
     /// Why it refused the server's configuration; `None`: it did not.
     pub refused: Option<String>,
+    /// Why it is degraded; `None`: it is not, or does not say.
+    pub degraded: Option<String>,
 }
 
 /// Where a board listens.
@@ -58,6 +62,8 @@ impl Report {
         let kind = |kind: &String| (DEVICE_TYPE, kind.clone());
         headers.extend(self.device_type.as_ref().map(kind));
         headers.extend(self.refused.as_deref().map(refused));
+        let degraded = |why: &str| (DEGRADED, plain(why, MAX_REASON));
+        headers.extend(self.degraded.as_deref().map(degraded));
         headers
     }
 
@@ -87,6 +93,7 @@ impl Report {
             tls: header(SCHEME).is_some_and(|scheme| scheme.trim() == "https"),
             device_type: header(DEVICE_TYPE).and_then(|text| kind(text.trim())),
             refused: header(REFUSED).map(|why| plain(why, MAX_REASON)),
+            degraded: header(DEGRADED).map(|why| plain(why, MAX_REASON)),
         })
     }
 }
@@ -127,6 +134,7 @@ mod tests {
             tls: true,
             device_type: Some("jetson_orin".into()),
             refused: Some("`interval` is\n\"fünf\"".into()),
+            degraded: Some("hwmon: gone".into()),
         };
         let headers = report.headers();
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();

@@ -189,17 +189,22 @@ pub struct Collector {
     pub child: Child,
     pub address: SocketAddr,
     log: Log,
-    _dir: TempDir,
+    pub dir: TempDir,
 }
 
 impl Collector {
     /// With this configuration, at any free port.
     pub fn start(config: &str) -> Collector {
-        let dir = TempDir::new();
+        Collector::start_in(TempDir::new(), config, &[])
+    }
+
+    /// The same with its files in this directory, and more arguments.
+    pub fn start_in(dir: TempDir, config: &str, arguments: &[&str]) -> Collector {
         let path = dir.write("collector.yaml", config);
         let mut child = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"))
             .args(["collect", "--web.listen-address", "127.0.0.1:0", "--config"])
             .arg(path)
+            .args(arguments)
             .envs([
                 ("PROMETHEUSSERVER", ""),
                 ("UPDATE_INTERVAL", ""),
@@ -215,7 +220,7 @@ impl Collector {
             log: Log::of(&mut child),
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            _dir: dir,
+            dir,
         };
         collector.address = collector.log.address(&mut collector.child, "collect");
         collector

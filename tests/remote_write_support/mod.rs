@@ -81,6 +81,7 @@ type Script = dyn FnMut(usize, &Request) -> Answer + Send;
 pub struct Receiver {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
+    others: Arc<Mutex<Vec<Request>>>,
     /// Makes the header lines of the answers to requests without samples; `None`: those are cut off.
     heads: Arc<Mutex<Box<Heads>>>,
 }
@@ -94,16 +95,20 @@ impl Receiver {
         let script: Arc<Mutex<Box<Script>>> = Arc::new(Mutex::new(Box::new(script)));
         let heads: Arc<Mutex<Box<Heads>>> = Arc::new(Mutex::new(Box::new(|| Some(String::new()))));
         let (all, of_heads) = (Arc::clone(&requests), Arc::clone(&heads));
+        let others = Arc::<Mutex<Vec<Request>>>::default();
+        let of_others = Arc::clone(&others);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (script, all) = (Arc::clone(&script), Arc::clone(&all));
                 let heads = Arc::clone(&of_heads);
-                std::thread::spawn(move || serve(stream, &script, &all, &heads));
+                let others = Arc::clone(&of_others);
+                std::thread::spawn(move || serve(stream, &script, &all, (&heads, &others)));
             }
         });
         Receiver {
             address,
             requests,
+            others,
             heads,
         }
     }
@@ -132,6 +137,11 @@ impl Receiver {
         self.requests.lock().unwrap().clone()
     }
 
+    /// The requests without samples so far.
+    pub fn others(&self) -> Vec<Request> {
+        self.others.lock().unwrap().clone()
+    }
+
     /// Waits until there have been so many.
     pub fn wait_for(&self, count: usize) -> Vec<Request> {
         wait_until(&format!("{count} requests"), || {
@@ -157,7 +167,7 @@ fn serve(
     stream: TcpStream,
     script: &Mutex<Box<Script>>,
     all: &Mutex<Vec<Request>>,
-    heads: &Mutex<Box<Heads>>,
+    (heads, others): (&Mutex<Box<Heads>>, &Mutex<Vec<Request>>),
 ) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
@@ -171,6 +181,7 @@ fn serve(
             };
             script(number, &request).0
         } else {
+            others.lock().unwrap().push(request);
             let head = heads.lock().unwrap()();
             head.map_or_else(String::new, |head| {
                 format!("HTTP/1.1 405 No\r\n{head}Content-Length: 0\r\n\r\n")

@@ -14,7 +14,8 @@ def main():
     with temporary() as directory, ConfigServer(directory / "devices") as server:
         # Boards are called: none but on this machine.
         document = directory / DOCUMENT.name
-        document.write_text(DOCUMENT.read_text().replace("format: ipv4", 'pattern: "^127.0.0.1$"'))
+        text = DOCUMENT.read_text().replace("format: ipv4", 'pattern: "^127.0.0.1$"')
+        document.write_text(text.replace("format: ipv6", 'pattern: "^::1$"'))
         command = [SCHEMATHESIS, "run", document, f"--url={server.url}", "--checks=all", "--max-examples=60"]
         command += ["--seed=1", "--warnings=off", "--no-color", "--suppress-health-check=all"]
         # A device that is not there is a good request too; and a board that is not, is answered with 503.

@@ -236,6 +236,8 @@ def fleet_page(browser):
             assert server.ask("PUT", f"/config/edge-{n:02}", {**board, "hostname": NAME})[0] == 200
         refused = {"Exporter-Version": "1.2.3", "Exporter-Ports": "9100 9101", "Exporter-Refused": "<b>no such bus"}
         assert server.ask("GET", "/config/edge-02", headers=refused)[0] == 200
+        hurt = {"Exporter-Version": "1.2.3", "Exporter-Degraded": "hwmon: gone"}
+        assert server.ask("GET", "/config/edge-01", headers=hurt)[0] == 200
         (directory / "fleet/edge-03.yaml").write_text("device_type: <i>nothing</i>\ninterval: fast\n")
 
         def ready(page):
@@ -246,8 +248,10 @@ def fleet_page(browser):
             broken = page.locator("#boards tr:not(.error)", has_text="edge-03")
             expect(broken).to_contain_text("refused")
             errors = page.locator("#boards tr.error")
-            expect(errors).to_have_count(2)
-            expect(errors.first).to_have_text("<b>no such bus")
+            expect(errors).to_have_count(3)
+            expect(errors.first).to_have_text("hwmon: gone")
+            expect(errors.nth(1)).to_have_text("<b>no such bus")
+            expect(page.locator("#boards tr:not(.error)", has_text="edge-01")).to_contain_text("degraded")
             expect(page.get_by_role("link", name="edge-02")).to_have_attribute("href", "http://127.0.0.1:9101/")
             expect(page.locator("#boards tr:not(.error)", has_text="edge-00")).to_contain_text("never heard of")
             assert page.locator("#boards img, #boards i").count() == 0
@@ -258,6 +262,21 @@ def fleet_page(browser):
             assert server.ask("PUT", "/config/edge-09", board)[0] == 200
             expect(page.locator("#boards tr", has_text="edge-09")).to_be_visible()
             assert server.ask("DELETE", "/config/edge-09")[0] == 200
+            ready(page)
+            # More than a page of them.
+            for n in range(120):
+                (directory / f"fleet/many-{n:03}.yaml").write_text("device_type: x86\n")
+            expect(page.locator("#boards-count")).to_have_text("100 of 124 shown, page 1")
+            page.get_by_role("button", name="Next").click()
+            expect(page.locator("#boards tr:not(.error)")).to_have_count(24)
+            page.get_by_role("button", name="Previous").click()
+            page.get_by_label("only those").check()
+            page.get_by_label("Search").fill("hwmon: GONE")
+            expect(page.locator("#boards tr:not(.error)")).to_have_count(1)
+            page.get_by_label("only those").uncheck()
+            page.get_by_label("Search").fill("")
+            for n in range(120):
+                (directory / f"fleet/many-{n:03}.yaml").unlink()
             ready(page)
             server.kill()
             expect(page.locator("#gone")).to_contain_text("No answer from the config-server")

@@ -91,7 +91,7 @@ fn a_request_has_our_headers_and_its_own_which_count_more() {
         );
     }
     assert!(!request.contains("text/html") && request.ends_with("\r\n\r\nbody"));
-    client.head(&url).unwrap();
+    client.head(&url, &[]).unwrap();
     let request = requests.recv().unwrap().to_lowercase();
     assert!(request.starts_with("head /api"), "{request}");
     assert!(!request.contains("authorization"), "{request}");
@@ -165,7 +165,9 @@ fn an_error_says_whether_there_was_a_connection() {
     };
     let client = Client::new(Settings::default(), limits).unwrap();
     let connected = |listener: &SocketAddr| {
-        let error = client.head(&format!("http://{listener}/")).unwrap_err();
+        let error = client
+            .head(&format!("http://{listener}/"), &[])
+            .unwrap_err();
         error.was_connected()
     };
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -178,7 +180,9 @@ fn an_error_says_whether_there_was_a_connection() {
     let thread = std::thread::spawn(move || read_request(&mut curt.accept().unwrap().0));
     assert!(connected(&address));
     thread.join().unwrap();
-    let error = client.head("http://no-such-host.invalid/").unwrap_err();
+    let error = client
+        .head("http://no-such-host.invalid/", &[])
+        .unwrap_err();
     assert!(!error.was_connected(), "{error}");
 }
 
@@ -188,7 +192,7 @@ fn a_head_is_not_looked_for_elsewhere() {
     let (address, _requests) =
         server("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nDate: today\r\n\r\n");
     let answer = client(Settings::default())
-        .head(&format!("http://{address}/"))
+        .head(&format!("http://{address}/"), &[])
         .unwrap();
     assert_eq!((answer.status, answer.header("Date")), (302, Some("today")));
 }
@@ -227,6 +231,128 @@ fn a_body_is_not_sent_to_where_a_redirect_points() {
         client(Settings::default()).get(&url, &[]).is_err(),
         "follows to nobody"
     );
+}
+
+/// A server that redirects to `location`.
+fn redirecting(location: &str) -> (SocketAddr, Receiver<String>) {
+    let answer = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+    server(Box::leak(answer.into_boxed_str()))
+}
+
+const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+/// A client with something secret of every kind.
+fn with_secrets() -> Client {
+    client(Settings {
+        headers: vec![
+            ("X-Key".into(), Secret::new("s3cret")),
+            ("Cookie".into(), Secret::new("id=s3cret")),
+            ("X-Scope-OrgID".into(), Secret::new("s3cret")),
+        ],
+        authorization: Some(Authorization {
+            kind: "Bearer".into(),
+            credentials: SecretSource::Here(Secret::new("s3cret")),
+        }),
+        ..Settings::default()
+    })
+}
+
+#[test]
+fn headers_and_logins_do_not_follow_a_redirect_to_another_server() {
+    let (end, ended) = server(HI);
+    // By another port, by another name of this host, and by way of a third server.
+    let (third, passed) = redirecting(&format!("http://{end}/third"));
+    for location in [
+        format!("http://{end}/x"),
+        format!("//{end}/x"),
+        format!("http://localhost:{}/x", end.port()),
+        format!("http://{third}/"),
+    ] {
+        let (first, asked) = redirecting(&location);
+        let accept = [("Accept", "text/plain")];
+        let answer = with_secrets().get(&format!("http://{first}/"), &accept);
+        assert_eq!(answer.unwrap().body, b"hi", "{location}");
+        let request = asked.recv().unwrap();
+        assert_eq!(request.matches("s3cret").count(), 4, "{request}");
+        for request in passed.try_iter().chain([ended.recv().unwrap()]) {
+            assert!(!request.contains("s3cret"), "{location}: {request}");
+            assert!(
+                request.to_lowercase().contains("accept: text/plain"),
+                "{request}"
+            );
+        }
+    }
+}
+
+#[test]
+fn headers_and_logins_follow_a_redirect_within_a_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        while requests.len() < 2 {
+            let mut stream = listener.accept().unwrap().0;
+            let Some(request) = read_request(&mut stream) else {
+                continue;
+            };
+            let answer = match requests.len() {
+                0 => "HTTP/1.1 308 Moved\r\nLocation: b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                _ => HI,
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+            requests.push(request);
+        }
+        requests
+    });
+    let answer = with_secrets().get(&format!("http://{address}/a"), &[]);
+    assert_eq!(answer.unwrap().body, b"hi");
+    let requests = thread.join().unwrap();
+    assert!(requests[1].starts_with("GET /b HTTP/1.1"), "{requests:?}");
+    assert_eq!(requests[1].matches("s3cret").count(), 4, "{requests:?}");
+}
+
+/// A server that somebody else redirects back to is not shown them: that somebody chose the path.
+#[test]
+fn headers_and_logins_do_not_come_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (other, _asked) = redirecting(&format!("http://{address}/again"));
+    let thread = std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        while requests.len() < 2 {
+            let mut stream = listener.accept().unwrap().0;
+            let Some(request) = read_request(&mut stream) else {
+                continue;
+            };
+            let answer = match requests.len() {
+                0 => format!("HTTP/1.1 302 F\r\nLocation: http://{other}/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+                _ => HI.to_owned(),
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+            requests.push(request);
+        }
+        requests
+    });
+    let answer = with_secrets().get(&format!("http://{address}/"), &[]);
+    assert_eq!(answer.unwrap().body, b"hi");
+    let requests = thread.join().unwrap();
+    assert_eq!(requests[0].matches("s3cret").count(), 4, "{requests:?}");
+    assert!(!requests[1].contains("s3cret"), "{requests:?}");
+}
+
+#[test]
+fn a_redirect_is_followed_so_often_and_only_to_urls() {
+    let (address, requests) = redirecting("/again");
+    let answer = client(Settings::default()).get(&format!("http://{address}/"), &[]);
+    assert_eq!(answer.unwrap().status, 302);
+    assert_eq!(requests.try_iter().count(), 1 + MAX_REDIRECTS as usize);
+    for location in ["http://me:s3cret@127.0.0.1:1/", "file:///etc/passwd"] {
+        let (address, _requests) = redirecting(location);
+        let error = client(Settings::default()).get(&format!("http://{address}/"), &[]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("it redirects to"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
 }
 
 #[test]

@@ -5,13 +5,14 @@ mod connected;
 mod error;
 mod login;
 mod look_up;
+mod redirect;
 #[cfg(feature = "tls")]
 mod tls;
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::uri::{Scheme, Uri};
 use ureq::http::{HeaderMap, Response};
@@ -72,11 +73,8 @@ impl Client {
         let proxy = proxy(&settings)?;
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .max_redirects(if settings.follow_redirects {
-                MAX_REDIRECTS
-            } else {
-                0
-            })
+            // It would take `headers` along to wherever it is sent.
+            .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(proxy)
             .max_idle_connections(1)
@@ -111,21 +109,55 @@ impl Client {
         Ok(())
     }
 
-    /// Gets what is at `url`.
+    /// Gets what is at `url`, or where that redirects to, if redirects are followed. Another server than the one that was
+    /// asked, or the same by another scheme or port, is shown neither the login nor any of the settings' headers, and what
+    /// it redirects to is not shown them either.
     pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
-        let mut request = self.agent.get(checked(url)?);
-        for (name, value) in self.headers(url, headers)? {
-            request = request.header(name, value.reveal());
+        let deadline = Instant::now() + self.limits.timeout;
+        let mut sent = self.headers(url, headers)?;
+        let mut at = checked(url)?;
+        let mut name = url.to_owned();
+        let mut left = if self.settings.follow_redirects {
+            MAX_REDIRECTS
+        } else {
+            0
+        };
+        loop {
+            let mut request = self.agent.get(&at);
+            for (name, value) in &sent {
+                request = request.header(name, value.reveal());
+            }
+            let time = deadline.saturating_duration_since(Instant::now());
+            let answer = request.config().timeout_global(Some(time)).build().call();
+            let location = answer
+                .as_ref()
+                .ok()
+                .filter(|answer| left > 0 && redirect::is_one(answer.status().as_u16()))
+                .and_then(|answer| answer.headers().get("Location")?.to_str().ok());
+            let Some(location) = location else {
+                return self.answer(&name, answer);
+            };
+            let to = redirect::target(&at, location).map_err(|why| {
+                let (from, to) = (shown(&name), shown(location));
+                Error::new(format!("{from}: it redirects to {to}: {why}"))
+            })?;
+            if !redirect::same_origin(&at, &to) {
+                sent = the_given(headers).collect();
+            }
+            name = to.to_string();
+            at = checked(&name)?;
+            left -= 1;
         }
-        let answer = request.call();
-        self.answer(url, answer)
     }
 
-    /// Asks for the head of what is at `url`, without logging in and without following a redirect.
-    pub fn head(&self, url: &str) -> Result<Answer, Error> {
+    /// Asks for the head of what is at `url` with these headers alone, without logging in and without following a redirect.
+    pub fn head(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
         self.connected.store(false, Ordering::Relaxed);
-        let request = self.agent.head(checked(url)?);
-        let answer = request.config().max_redirects(0).build().call();
+        let mut request = self.agent.head(checked(url)?);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.call();
         let connected = || self.connected.load(Ordering::Relaxed);
         self.answer(url, answer)
             .map_err(|error| error.connected(connected()))
@@ -156,6 +188,32 @@ impl Client {
         self.answer(url, answer)
     }
 
+    /// Posts `body` to `url`, and gives what is answered as it comes, for so long at most. An answer of another status than
+    /// 200 is an error.
+    pub fn post_for_stream(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        time: Duration,
+    ) -> Result<impl Read + 'static, Error> {
+        let mut request = self.agent.post(checked(url)?);
+        for (name, value) in self.headers(url, headers)? {
+            request = request.header(name, value.reveal());
+        }
+        let config = request.config().max_redirects(0);
+        let request = config
+            .timeout_connect(Some(self.limits.timeout))
+            .timeout_global(Some(time))
+            .build();
+        let answer = request.send(body);
+        let answer = answer.map_err(|error| Error::of(shown(url), &error, time))?;
+        match answer.status().as_u16() {
+            200 => Ok(answer.into_body().into_reader()),
+            status => Err(Error::new(format!("{}: status {status}", shown(url)))),
+        }
+    }
+
     fn send(
         &self,
         mut request: RequestBuilder<WithBody>,
@@ -166,7 +224,7 @@ impl Client {
         for (name, value) in self.headers(url, headers)? {
             request = request.header(name, value.reveal());
         }
-        Ok(request.config().max_redirects(0).build().send(body))
+        Ok(request.send(body))
     }
 
     /// Breaks off what is being asked for, from another thread. Nothing can be asked for any more.
@@ -181,9 +239,9 @@ impl Client {
         let login = login.map(|value| ("Authorization".to_string(), value));
         let own = self.settings.headers.iter().cloned();
         let mut all: Vec<(String, Secret)> = own.chain(login).collect();
-        for (name, value) in given {
-            all.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
-            all.push((name.to_string(), Secret::new(*value)));
+        for (name, value) in the_given(given) {
+            all.retain(|(other, _)| !other.eq_ignore_ascii_case(&name));
+            all.push((name, value));
         }
         Ok(all)
     }
@@ -219,6 +277,13 @@ impl Client {
         };
         (answer, read.err().map(ureq::Error::from))
     }
+}
+
+/// The headers that a request has by itself.
+fn the_given<'h>(given: &'h [(&str, &str)]) -> impl Iterator<Item = (String, Secret)> + 'h {
+    given
+        .iter()
+        .map(|(name, value)| (name.to_string(), Secret::new(*value)))
 }
 
 /// The proxy to go through.

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_name, WebPkiServerVerifier};
 use rustls::client::{ClientConfig, ClientConnection};
 use rustls::crypto;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
 };
@@ -21,6 +23,7 @@ use ureq::unversioned::transport::{
 };
 
 use crate::config::ClientTls as Tls;
+use crate::http::tls::pinned::{is_of_a_ca, Pinned, SERVER};
 use crate::http::tls::signatures::Signatures;
 use crate::http::tls::{pem, BoardClock};
 use crate::sys::lock;
@@ -192,13 +195,13 @@ fn configure(settings: &Tls) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_details(Arc::clone(&provider), Arc::new(BoardClock))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let builder = if settings.insecure_skip_verify {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TrustAnybody(Signatures(provider))))
-    } else {
-        builder.with_root_certificates(roots(settings.ca_file.as_deref())?)
+    let verifier: Arc<dyn ServerCertVerifier> = match settings.insecure_skip_verify {
+        true => Arc::new(TrustAnybody(Signatures(provider))),
+        false => Arc::new(Trusted::new(settings.ca_file.as_deref(), provider)?),
     };
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     match (&settings.cert_file, &settings.key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates(cert)?;
@@ -213,7 +216,8 @@ fn configure(settings: &Tls) -> Result<ClientConfig, String> {
     }
 }
 
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
+/// The authorities that are trusted.
+fn roots(ca_file: Option<&Path>) -> Result<(RootCertStore, Pinned), String> {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let path = match (ca_file, named) {
         (Some(path), _) => path.to_owned(),
@@ -226,18 +230,82 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     };
     let mut roots = RootCertStore::empty();
     // A system's file may hold some that are too old to be understood.
-    let (added, _) = roots.add_parsable_certificates(certificates(&path)?);
+    let certificates = certificates(&path)?;
+    let pinned = Pinned::new(&certificates);
+    let (added, _) = roots.add_parsable_certificates(certificates);
     match added {
         0 => Err(format!(
             "{} holds no certificate that can be used",
             path.display()
         )),
-        _ => Ok(roots),
+        _ => Ok((roots, pinned)),
     }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     pem::certificates(&pem::read(path)?, &path.display().to_string())
+}
+
+/// Servers whose certificate is signed by an authority, or pinned.
+#[derive(Debug)]
+struct Trusted {
+    inner: Arc<WebPkiServerVerifier>,
+    pinned: Pinned,
+}
+
+impl Trusted {
+    fn new(
+        ca_file: Option<&Path>,
+        provider: Arc<crypto::CryptoProvider>,
+    ) -> Result<Trusted, String> {
+        let (roots, pinned) = roots(ca_file)?;
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let inner = inner.build().map_err(|error| error.to_string())?;
+        Ok(Trusted { inner, pinned })
+    }
+}
+
+impl ServerCertVerifier for Trusted {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self
+            .inner
+            .verify_server_cert(certificate, intermediates, name, ocsp, now);
+        self.pinned.or_pinned(verified, certificate, &SERVER, || {
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+            Ok(ServerCertVerified::assertion())
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 /// `insecure_skip_verify`: whoever it is, but the one who has the key.
@@ -304,9 +372,9 @@ pub(super) fn explain(error: &rustls::Error) -> (String, Option<String>) {
             format!("the server's certificate is not valid at this time: {refusal}"),
             hint("is this board's clock right?"),
         ),
-        other if format!("{other:?}").contains("CaUsedAsEndEntity") => (
-            "the server's certificate is a CA's, as plain `openssl req -x509` makes them".into(),
-            hint("make it with -addext basicConstraints=critical,CA:FALSE, or have a CA sign one that is not a CA's"),
+        _ if is_of_a_ca(error) => (
+            "the server's certificate is a CA's, as plain `openssl req -x509` makes them, and not one that is trusted here".into(),
+            hint("set tls_config.ca_file to that very certificate"),
         ),
         other => (format!("the server's certificate is refused: {other}"), None),
     }

@@ -25,7 +25,7 @@ fn server(certificate: &str, asks: bool) -> SocketAddr {
         .unwrap();
     let builder = match asks {
         true => {
-            let roots = Arc::new(roots(Some(&file("ca.pem"))).unwrap());
+            let roots = Arc::new(roots(Some(&file("ca.pem"))).unwrap().0);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
             builder.with_client_cert_verifier(verifier.build().unwrap())
         }
@@ -111,18 +111,37 @@ fn others_are_refused_with_what_would_help() {
     assert_eq!(ask(format!("https://{address}/"), anybody), Ok(204));
 
     let address = server("self", false);
-    let refused = ask(
-        format!("https://{address}/"),
-        Tls {
-            ca_file: Some(file("self.pem")),
-            ..Tls::default()
-        },
-    );
-    let refused = refused.unwrap_err();
-    assert!(
-        refused.contains("basicConstraints=critical,CA:FALSE"),
-        "{refused}"
-    );
+    let refused = ask(format!("https://{address}/"), trusting()).unwrap_err();
+    assert!(refused.contains("to that very certificate"), "{refused}");
+}
+
+/// What `openssl req -x509` makes is a CA's certificate. Here it is a server's, pinned as Go and curl take it.
+#[test]
+fn a_certificate_that_is_trusted_itself_needs_no_signature() {
+    let pinned = |name: &str| Tls {
+        ca_file: Some(file(&format!("{name}.pem"))),
+        ..Tls::default()
+    };
+    for name in ["self", "leaf", "server"] {
+        let address = server(name, false);
+        let asked = ask(format!("https://{address}/"), pinned(name));
+        assert_eq!(asked, Ok(204), "{name}");
+        let named = Tls {
+            server_name: Some("elsewhere.example".into()),
+            ..pinned(name)
+        };
+        let refused = ask(format!("https://{address}/"), named).unwrap_err();
+        assert!(refused.contains("for another name"), "{name}: {refused}");
+    }
+    let address = server("self-expired", false);
+    let refused = ask(format!("https://{address}/"), pinned("self-expired")).unwrap_err();
+    assert!(refused.contains("not valid at this time"), "{refused}");
+    let address = server("self-client", false);
+    let refused = ask(format!("https://{address}/"), pinned("self-client"));
+    assert!(refused.is_err(), "it is for clients: {refused:?}");
+    // The same name and key, and another certificate.
+    let address = server("self-again", false);
+    assert!(ask(format!("https://{address}/"), pinned("self")).is_err());
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! A right password is looked at once and remembered; wrong ones are looked at by one at a time, and from one peer not
 //! often. So whoever guesses takes no time from those who know.
 
+mod admission;
 pub mod authorization;
 mod failures;
 mod passwords;
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
+pub use admission::Admission;
+pub(super) use admission::{Caller, Shown};
 pub(super) use policy::Policy;
 
 use self::authorization::Credentials;
@@ -150,7 +153,7 @@ impl Gate {
     /// What to type into a browser on this machine to reach a listener behind this gate.
     pub fn url(&self, address: SocketAddr) -> String {
         let scheme = if self.is_tls() { "https" } else { "http" };
-        if address.ip().is_unspecified() {
+        if address.ip().to_canonical().is_unspecified() {
             format!("{scheme}://localhost:{}/", address.port())
         } else {
             format!("{scheme}://{address}/")
@@ -270,7 +273,7 @@ impl Gate {
             }),
             Verdict::Busy => Err(Refusal {
                 why: HeadError {
-                    status: 503,
+                    status: 429,
                     reason: "other passwords are being looked at: try again",
                 },
                 challenge: None,

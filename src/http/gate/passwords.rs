@@ -42,6 +42,12 @@ impl Users {
     pub(super) fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }
+
+    /// Whether this user is known, with the same password as in `others`.
+    pub(super) fn has_as(&self, user: &str, others: &Users) -> bool {
+        let hash = self.hashes.get(user);
+        hash.is_some() && hash == others.hashes.get(user)
+    }
 }
 
 /// What came of looking at a password.

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 
+use super::admission::Shown;
 use super::passwords::Users;
 use super::tokens::Tokens;
 use crate::config::{ClientAuth, ServerTls, Web};
+#[cfg(feature = "tls")]
+use crate::http::tls::Accepting;
 use crate::sys::file;
 use crate::sys::mark::Mark;
 use crate::sys::reason;
@@ -22,7 +25,7 @@ pub(in crate::http) struct Policy {
     pub(in crate::http) headers: Vec<(&'static str, String)>,
     settings: Option<ServerTls>,
     #[cfg(feature = "tls")]
-    pub(in crate::http) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(in crate::http) tls: Option<Accepting>,
 }
 
 /// A policy, or why there is none, and what that came from.
@@ -74,11 +77,21 @@ impl Policy {
     pub(in crate::http) fn connects_as(&self, other: &Policy) -> bool {
         #[cfg(feature = "tls")]
         return match (&self.tls, &other.tls) {
-            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(&ours.config, &theirs.config),
             (ours, theirs) => ours.is_none() && theirs.is_none(),
         };
         #[cfg(not(feature = "tls"))]
         return self.settings == other.settings;
+    }
+
+    /// Whether who was let in by this under `old` would be now.
+    pub(super) fn still_knows(&self, shown: &Shown, old: &Policy) -> bool {
+        match shown {
+            Shown::Token(token) if self.tokens.has_fingerprint(token) => true,
+            _ if self.users.is_empty() => true,
+            Shown::User(name) => self.users.has_as(name, &old.users),
+            _ => false,
+        }
     }
 
     /// What would be open that `old` keeps closed. While a file is being written, its end is missing; what stands there

@@ -46,7 +46,11 @@ impl Tokens {
     }
 
     pub(super) fn has(&self, token: &str) -> bool {
-        has(self.0.iter(), &Sha256::digest(token).into())
+        self.has_fingerprint(&Sha256::digest(token).into())
+    }
+
+    pub(super) fn has_fingerprint(&self, token: &Fingerprint) -> bool {
+        has(self.0.iter(), token)
     }
 
     pub(super) fn is_empty(&self) -> bool {

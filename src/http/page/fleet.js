@@ -1,28 +1,53 @@
-// The config-server's page: all boards.
-import { ask, byId, follow, keep, lasting, make, matches, pill, put } from "./shared.js";
+// The config-server's page: all boards, a page of them at a time. The server searches: there may be tens of thousands.
+import { ask, byId, follow, keep, lasting, make, pill, put } from "./shared.js";
 
+const LIMIT = 100;
 let devices = [];
+let total = 0;
+/** After which board each page so far begins, the one that is shown last; and after which the next one would. */
+let pages = [""];
+let next = null;
 
 /** Words and colour of a state. */
 const STATES = {
   healthy: ["healthy", "good"],
   unhealthy: ["refused", "bad"],
   unreachable: ["silent", "bad"],
+  degraded: ["degraded", "warn"],
   unknown: ["never heard of", "warn"],
 };
 const state = (device) => STATES[device.status] ?? [device.status, "warn"];
-const rank = (device) => ["unhealthy", "unreachable", "unknown", "healthy"].indexOf(device.status);
-const all = (device) => [device.device_id, device.hostname, device.device_type, device.ip_address, state(device)[0], device.error].filter(Boolean).join(" ");
 
 function show() {
-  const search = byId("search").value.trim();
-  const troubled = byId("troubled").checked;
-  const found = devices.filter((device) => matches(all(device), search) && !(troubled && device.status === "healthy"));
-  const rows = found.flatMap((device) => (device.error ? [{ device }, { device, error: device.error }] : [{ device }]));
+  const rows = devices.flatMap((device) => (device.error ? [{ device }, { device, error: device.error }] : [{ device }]));
   const key = ({ device, error }) => `${error ? "why" : "row"} ${device.device_id}`;
   keep(byId("boards"), rows, key, makeRow, showRow);
-  const words = devices.length ? `${found.length} of ${devices.length} shown` : "No board is registered yet: PUT its configuration to /config/NAME.";
-  put(byId("boards-count"), words);
+  const which = pages.length > 1 || next ? `, page ${pages.length}` : "";
+  put(byId("boards-count"), total ? `${devices.length} of ${total} shown${which}` : "No board is registered yet: PUT its configuration to /config/NAME.");
+  byId("previous").disabled = pages.length < 2;
+  byId("next").disabled = !next;
+}
+
+/** What is asked for: a page, of those alone that are searched for. */
+function query() {
+  const asked = new URLSearchParams({ limit: LIMIT });
+  const search = byId("search").value.trim();
+  if (pages.at(-1)) asked.set("after", pages.at(-1));
+  if (search) asked.set("search", search);
+  if (byId("troubled").checked) asked.set("status", "unhealthy,unreachable,degraded,unknown");
+  return asked;
+}
+
+async function load() {
+  const asked = query().toString();
+  const answer = await ask(`/devices?${asked}`);
+  // Something else is wanted by now.
+  if (asked !== query().toString()) return;
+  devices = answer.devices;
+  total = answer.total;
+  next = answer.next ?? null;
+  showCounts(answer);
+  show();
 }
 
 function cell(name) {
@@ -67,24 +92,30 @@ function showName(element, device) {
   element.replaceChildren(link);
 }
 
-function showCounts() {
-  const counts = [["Boards", devices.length], ["healthy", "healthy"], ["refused", "unhealthy"], ["silent", "unreachable"], ["never heard of", "unknown"]];
-  keep(byId("counts"), counts, ([name]) => name, ([name]) => make("div", "", make("dt", "", name), make("dd", "big")), (element, [, of]) => {
-    const count = typeof of === "number" ? of : devices.filter((device) => device.status === of).length;
-    put(element.lastElementChild, String(count));
+function showCounts(answer) {
+  const names = [["Boards", "total"], ["healthy", "healthy"], ["degraded", "degraded"], ["refused or silent", "unhealthy"], ["never heard of", "unknown"]];
+  keep(byId("counts"), names, ([name]) => name, ([name]) => make("div", "", make("dt", "", name), make("dd", "big")), (element, [, of]) => {
+    put(element.lastElementChild, String(answer[of]));
   });
-  const bad = devices.filter((device) => device.status !== "healthy").length;
+  const bad = total - answer.healthy;
   pill(byId("state"), bad ? `${bad} to look at` : "all well", bad ? "warn" : "good");
 }
 
-byId("search").addEventListener("input", show);
-byId("troubled").addEventListener("change", show);
+/** Another page, or other boards. */
+let typing = 0;
+function turn(to, wait = 0) {
+  pages = to;
+  clearTimeout(typing);
+  typing = setTimeout(() => load().catch(console.warn), wait);
+}
+byId("search").addEventListener("input", () => turn([""], 200));
+byId("troubled").addEventListener("change", () => turn([""]));
+byId("previous").addEventListener("click", () => turn(pages.slice(0, -1)));
+byId("next").addEventListener("click", () => next && turn([...pages, next]));
 
 follow(async () => {
-  const [answer, health] = [await ask("/devices"), await ask("/health")];
-  devices = answer.devices.sort((a, b) => rank(a) - rank(b) || a.device_id.localeCompare(b.device_id));
+  const health = await ask("/health");
   put(byId("what"), `Configurations in ${health.store}`);
   put(byId("about"), `edge-metrics-exporter config-server ${health.version}`);
-  showCounts();
-  show();
+  await load();
 }, 3000, "The config-server");

@@ -14,6 +14,7 @@ use rustls::{
 
 use super::names::alternative_names;
 use super::pem;
+use super::pinned::{Pinned, CLIENT};
 use super::signatures::Signatures;
 use crate::config::{ClientAuth, ServerTls};
 
@@ -35,9 +36,12 @@ pub(super) fn verifier(
         ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {}
     }
     let mut roots = RootCertStore::empty();
+    let mut pinned = Pinned::default();
     if let Some(ca) = &tls.client_ca {
         let (text, place) = super::server::text(ca, "client_ca")?;
-        for certificate in pem::certificates(&text, &place)? {
+        let certificates = pem::certificates(&text, &place)?;
+        pinned = Pinned::new(&certificates);
+        for certificate in certificates {
             roots.add(certificate).map_err(|error| {
                 format!("{place} holds a certificate that cannot be used: {error}")
             })?;
@@ -50,23 +54,22 @@ pub(super) fn verifier(
         _ => builder,
     };
     let inner = builder.build().map_err(|error| error.to_string())?;
-    Ok(Some(match tls.client_allowed_sans.is_empty() {
-        true => inner,
-        false => Arc::new(Named {
-            inner,
-            names: tls.client_allowed_sans.clone(),
-        }),
-    }))
+    Ok(Some(Arc::new(Verified {
+        inner,
+        pinned,
+        names: tls.client_allowed_sans.clone(),
+    })))
 }
 
-/// Those whose certificate has one of these names.
+/// Those whose certificate is signed by an authority, or pinned, and has one of these names, if there are any.
 #[derive(Debug)]
-struct Named {
+struct Verified {
     inner: Arc<dyn ClientCertVerifier>,
+    pinned: Pinned,
     names: Vec<String>,
 }
 
-impl ClientCertVerifier for Named {
+impl ClientCertVerifier for Verified {
     fn offer_client_auth(&self) -> bool {
         self.inner.offer_client_auth()
     }
@@ -87,7 +90,14 @@ impl ClientCertVerifier for Named {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self
             .inner
-            .verify_client_cert(certificate, intermediates, now)?;
+            .verify_client_cert(certificate, intermediates, now);
+        let pinned = || Ok(ClientCertVerified::assertion());
+        let verified = self
+            .pinned
+            .or_pinned(verified, certificate, &CLIENT, pinned)?;
+        if self.names.is_empty() {
+            return Ok(verified);
+        }
         let names = alternative_names(certificate);
         match names.iter().any(|name| self.names.contains(name)) {
             true => Ok(verified),

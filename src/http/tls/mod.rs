@@ -1,13 +1,14 @@
 //! TLS by rustls and ring: what the client and the server have in common, and the server's side.
 //!
 //! `pem` reads certificates and keys; `server` makes a [`rustls::ServerConfig`] of the web configuration, with the
-//! `clients` whose certificates are taken, by the [`names`] in them; `signatures` shows who has the key of a certificate;
+//! `clients` whose certificates are taken, by the [`names`] in them; `pinned` are those that nobody has to sign; `signatures` shows who has the key of a certificate;
 //! `stream` is a connection.
 
 mod clients;
 mod duplex;
 pub mod names;
 pub(in crate::http) mod pem;
+pub(in crate::http) mod pinned;
 mod server;
 pub(in crate::http) mod signatures;
 mod stream;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
-pub(super) use server::configure;
+pub(super) use server::{configure, Accepting};
 pub(super) use stream::{Failure, TlsStream};
 
 use crate::sys::clock::wall_seconds;

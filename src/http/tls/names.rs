@@ -1,6 +1,6 @@
-//! The subject alternative names of a certificate (RFC 5280, 4.2.1.6). rustls tells host names and URIs alone; who may
-//! come in can be named by e-mail addresses and IP addresses too. Pure, and total: a certificate that is read wrongly has
-//! no names.
+//! The subject alternative names of a certificate (RFC 5280, 4.2.1.6), and what it may be used for (4.2.1.12). rustls tells
+//! host names and URIs alone; who may come in can be named by e-mail addresses and IP addresses too. Pure, and total: a
+//! certificate that is read wrongly has no names, and no use.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,6 +13,9 @@ const SEQUENCE: u8 = 0x30;
 const EXTENSIONS: u8 = 0xa3;
 /// `id-ce-subjectAltName`, 2.5.29.17.
 const SUBJECT_ALT_NAME: [u8; 3] = [0x55, 0x1d, 0x11];
+/// `id-ce-extKeyUsage`, 2.5.29.37, and what stands for every use.
+const EXTENDED_KEY_USAGE: [u8; 3] = [0x55, 0x1d, 0x25];
+const ANY_USE: [u8; 4] = [0x55, 0x1d, 0x25, 0x00];
 /// `[1]`, `[2]`, `[6]`: text in ASCII. `[7]`: 4 or 16 bytes.
 const EMAIL: u8 = 0x81;
 const DNS: u8 = 0x82;
@@ -24,11 +27,36 @@ const IP: u8 = 0x87;
 pub fn alternative_names(certificate: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     // Nothing there is nothing found.
-    let _ = collect(certificate, &mut names);
+    let _ = extensions(certificate, |oid, value| {
+        if oid == SUBJECT_ALT_NAME {
+            general_names(value, &mut names)?;
+        }
+        Some(())
+    });
     names
 }
 
-fn collect(certificate: &[u8], names: &mut Vec<String>) -> Option<()> {
+/// Whether a certificate in DER is for this purpose, given as the content of an object identifier, among others. One that
+/// names no purpose is for all.
+pub fn may_be_used_for(certificate: &[u8], purpose: &[u8]) -> bool {
+    let mut allowed = true;
+    let read = extensions(certificate, |oid, value| {
+        if oid == EXTENDED_KEY_USAGE {
+            let (mut purposes, _) = element(value, SEQUENCE)?;
+            allowed = false;
+            while !purposes.is_empty() {
+                let (named, rest) = element(purposes, OID)?;
+                purposes = rest;
+                allowed |= named == purpose || named == ANY_USE;
+            }
+        }
+        Some(())
+    });
+    read.is_some() && allowed
+}
+
+/// Gives each extension's identifier and value. `None`: the certificate is malformed.
+fn extensions(certificate: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> Option<()>) -> Option<()> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (mut fields, _) = element(certificate, SEQUENCE)?;
     while !fields.is_empty() {
@@ -39,22 +67,18 @@ fn collect(certificate: &[u8], names: &mut Vec<String>) -> Option<()> {
             while !extensions.is_empty() {
                 let (extension, rest) = element(extensions, SEQUENCE)?;
                 extensions = rest;
-                general_names(extension, names)?;
+                let (oid, rest) = element(extension, OID)?;
+                // Whether it is critical stands before the value, or not.
+                let rest = element(rest, BOOLEAN).map_or(rest, |(_, rest)| rest);
+                let (value, _) = element(rest, OCTET_STRING)?;
+                each(oid, value)?;
             }
         }
     }
     Some(())
 }
 
-/// The names of one extension, if it is the one that has them.
-fn general_names(extension: &[u8], names: &mut Vec<String>) -> Option<()> {
-    let (oid, rest) = element(extension, OID)?;
-    if oid != SUBJECT_ALT_NAME {
-        return Some(());
-    }
-    // Whether it is critical stands before it, or not.
-    let rest = element(rest, BOOLEAN).map_or(rest, |(_, rest)| rest);
-    let (value, _) = element(rest, OCTET_STRING)?;
+fn general_names(value: &[u8], names: &mut Vec<String>) -> Option<()> {
     let (mut general_names, _) = element(value, SEQUENCE)?;
     while !general_names.is_empty() {
         let (tag, content, rest) = split(general_names)?;
@@ -140,6 +164,21 @@ mod tests {
     }
 
     #[test]
+    fn what_it_may_be_used_for() {
+        use super::super::pinned::{CLIENT, SERVER};
+        for (name, server, client) in [
+            ("server.pem", true, true),
+            ("client.pem", false, true),
+            ("self.pem", true, true),
+        ] {
+            let der = der(name);
+            assert_eq!(may_be_used_for(&der, &SERVER), server, "{name}");
+            assert_eq!(may_be_used_for(&der, &CLIENT), client, "{name}");
+        }
+        assert!(!may_be_used_for(&[], &SERVER));
+    }
+
+    #[test]
     fn pieces_of_a_certificate_are_read_without_harm() {
         let whole = der("named.pem");
         for cut in 0..whole.len() {
@@ -147,6 +186,7 @@ mod tests {
             let mut changed = whole.clone();
             changed[cut] ^= 0x80;
             let _ = alternative_names(&changed);
+            let _ = may_be_used_for(&changed, &[]);
         }
         assert!(alternative_names(&[]).is_empty());
         assert!(alternative_names(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]).is_empty());

@@ -3,16 +3,40 @@
 use std::sync::Arc;
 
 use rustls::crypto::{self, CryptoProvider, SupportedKxGroup};
+use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::NoServerSessionStorage;
+use rustls::time_provider::TimeProvider;
 use rustls::{NamedGroup, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::{clients, pem, BoardClock};
 use crate::config::{Pem, ServerTls};
 
+/// What connections are accepted with.
+#[derive(Debug)]
+pub(in crate::http) struct Accepting {
+    pub(in crate::http) config: Arc<ServerConfig>,
+    /// What looks at clients' certificates; `None`: nobody is asked for one.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Accepting {
+    /// Whether a client that has shown these certificates, its own first, would be accepted now.
+    pub(in crate::http) fn takes(&self, shown: &[CertificateDer<'_>]) -> bool {
+        match (&self.clients, shown) {
+            (None, _) => true,
+            (Some(verifier), []) => !verifier.client_auth_mandatory(),
+            (Some(verifier), [own, others @ ..]) => BoardClock
+                .current_time()
+                .is_some_and(|now| verifier.verify_client_cert(own, others, now).is_ok()),
+        }
+    }
+}
+
 /// Makes of the settings what connections are accepted with. Reads all files that they name. The error is for people.
-pub(in crate::http) fn configure(tls: &ServerTls) -> Result<Arc<ServerConfig>, String> {
+pub(in crate::http) fn configure(tls: &ServerTls) -> Result<Accepting, String> {
     let provider = Arc::new(provider(tls));
-    let verifier = clients::verifier(tls, &provider)?;
+    let clients = clients::verifier(tls, &provider)?;
     let versions: [(bool, &'static SupportedProtocolVersion); 2] = [
         (tls.versions.tls13, &rustls::version::TLS13),
         (tls.versions.tls12, &rustls::version::TLS12),
@@ -24,7 +48,7 @@ pub(in crate::http) fn configure(tls: &ServerTls) -> Result<Arc<ServerConfig>, S
     let builder = ServerConfig::builder_with_details(provider, Arc::new(BoardClock))
         .with_protocol_versions(&versions)
         .map_err(|error| error.to_string())?;
-    let builder = match verifier {
+    let builder = match clients.clone() {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
@@ -41,7 +65,10 @@ pub(in crate::http) fn configure(tls: &ServerTls) -> Result<Arc<ServerConfig>, S
     // by what was agreed upon before.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Ok(Accepting {
+        config: Arc::new(config),
+        clients,
+    })
 }
 
 /// The text of a PEM file, and its name.

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustls::pki_types::CertificateDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::duplex::TlsDuplex;
@@ -54,10 +55,10 @@ impl TlsStream {
         }
     }
 
-    /// Whether the client has shown a certificate.
-    pub(in crate::http) fn has_certificate(&self) -> bool {
+    /// The certificates that the client has shown, its own first.
+    pub(in crate::http) fn certificates(&self) -> Vec<CertificateDer<'static>> {
         let shown = self.inner.conn.peer_certificates();
-        shown.is_some_and(|chain| !chain.is_empty())
+        shown.unwrap_or_default().to_vec()
     }
 
     pub(super) fn parts(&mut self) -> (&mut ServerConnection, &TcpStream) {

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::frame::{close_payload, write_frame, Decoder, Event, Kind};
+use crate::http::gate::Admission;
 use crate::http::{Duplex, Upgraded};
 
 /// What one reading takes in, so that who sends without end does not keep us from the others.
@@ -23,6 +24,7 @@ pub struct WebSocket {
     /// How much of `unsent` the kernel has.
     sent: usize,
     state: State,
+    admission: Admission,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +61,13 @@ impl WebSocket {
             unsent: Vec::new(),
             sent: 0,
             state: State::Open,
+            admission: upgraded.admission,
         }
+    }
+
+    /// Whether the other side would still be let in.
+    pub fn is_admitted(&mut self) -> bool {
+        self.admission.holds()
     }
 
     /// Whether anything can still be said.
@@ -196,6 +204,7 @@ mod tests {
         let upgraded = Upgraded {
             stream: Box::new(ours),
             received: Vec::new(),
+            admission: Admission::open(),
         };
         (WebSocket::new(upgraded), theirs)
     }

@@ -1,23 +1,25 @@
 //! Waiting until stamps may leave the board: our clock is not plainly wrong, and the receiver's agrees with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::agreement::Clocks;
-use super::{Backoff, Delivery, Ending};
+use super::{Delivery, Ending};
 use crate::metrics::Offset;
 
 /// How often is looked whether a doubtful clock was set.
 const HOLD: Duration = Duration::from_secs(1);
-/// How often a receiver whose clock differs is asked for it again.
-const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// How often a receiver whose clock differs is asked for it again: after so many times the longest wait of a request, and
+/// no later than this.
+const ASK_AGAIN: (u32, Duration) = (3, Duration::from_secs(15));
 /// A receiver that so many times in a row let itself be connected to, and then did not answer, will not do so.
 const MOST_ASKED: u32 = 3;
 
 impl Delivery {
     /// Waits until stamps may leave the board.
+    ///
+    /// The receiver is asked for its time only while the kernel says that our clock is not synchronised. Else the answers to
+    /// samples tell; when they have told that the clocks differ, samples go out rarely, to be told again.
     pub(super) fn trusted(&mut self) -> Result<Offset, Ending> {
-        let queue = &self.entry.queue;
-        let mut backoff = Backoff::new(queue.min_backoff, queue.max_backoff);
         let mut unanswered = 0;
         loop {
             let Some(offset) = self.clock.offset() else {
@@ -33,15 +35,31 @@ impl Delivery {
                     self.report.clocks_agree();
                     return Ok(offset);
                 }
+                Clocks::Unknown if !self.may_ask() => {
+                    self.hold(false);
+                    return Ok(offset);
+                }
                 Clocks::Unknown => {}
                 Clocks::Differ(ahead) => {
                     self.hold(true);
                     self.report.clocks_differ(ahead);
-                    self.pause(ASK_AGAIN)?;
+                    let (times, most) = ASK_AGAIN;
+                    let span = most.min(self.entry.queue.max_backoff.saturating_mul(times));
+                    let since = self.answered.map_or(span, |at| at.elapsed());
+                    if since < span {
+                        // It may be set meanwhile.
+                        self.pause((span - since).min(HOLD))?;
+                        continue;
+                    }
+                    if !self.may_ask() {
+                        return Ok(offset);
+                    }
                 }
             }
+            self.take_turn()?;
             let why = match self.receiver.ask_date() {
                 Ok(date) => {
+                    self.backoff.reset();
                     self.learn(Some(&date));
                     continue;
                 }
@@ -59,12 +77,20 @@ impl Delivery {
                 continue;
             }
             self.report.fails(&why.to_string());
-            self.pause(backoff.wait(None))?;
+            self.not_before = Some(Instant::now() + self.backoff.wait(None));
+            self.take_turn()?;
         }
+    }
+
+    fn may_ask(&self) -> bool {
+        self.entry.ask_time && self.clock.is_unsynchronised()
     }
 
     /// Learns from an answer's `Date`; the outer `None`: there was no answer.
     pub(super) fn learn(&mut self, date: Option<&Option<String>>) {
+        if date.is_some() {
+            self.answered = Some(Instant::now());
+        }
         match (date, self.clock.offset()) {
             (None, _) => self.agreement.unanswered(),
             (Some(date), Some(offset)) => self.agreement.learn(&offset, date.as_deref()),

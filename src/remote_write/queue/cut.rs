@@ -121,7 +121,10 @@ mod tests {
                 }
             }
         }
-        Batch { runs }
+        Batch {
+            runs,
+            ..Batch::default()
+        }
     }
 
     #[test]
@@ -182,6 +185,7 @@ mod tests {
         });
         let batch = Batch {
             runs: runs.collect(),
+            ..Batch::default()
         };
         let clock = ClockOffset {
             nanos: 0,

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::input::{inputs, Input};
+use super::input::{inputs, is_value, Input, Kind};
 use super::layout::{rails, sensors};
+use crate::metrics::plausible::THERMOCOUPLE;
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
-use crate::sources::sysfs::{entries, read_name, COLDEST};
+use crate::sources::runtime_power::{Access, RuntimePower};
+use crate::sources::sysfs::{files_of, read_name};
 use crate::sources::tape::files;
 use crate::sources::{Attribute, Context, Health};
 
@@ -66,7 +68,7 @@ pub(super) fn identify(health: &Arc<Health>, hwmon: &Path) -> Option<Identity> {
 pub(super) fn look(health: &Arc<Health>, identity: &Identity) -> Option<(PathBuf, Vec<Input>)> {
     let dirs = [identity.dir.clone(), identity.dir.join("device")];
     dirs.into_iter().find_map(|dir| {
-        let found = inputs(&identity.model, &entries(health, &dir).ok()?);
+        let found = inputs(&identity.model, &files_of(health, &dir, is_value).ok()?);
         (!found.is_empty()).then_some((dir, found))
     })
 }
@@ -80,12 +82,22 @@ struct Sensor {
     enabled: bool,
     /// `*_fault`, read with every value.
     fault: Option<Attribute>,
+    /// What was read last.
+    last: Option<i64>,
 }
 
 impl Sensor {
-    /// The number, in the attribute's own unit.
+    /// The number, in the attribute's own unit: read if it is to be `fresh`, else as it was.
     #[inline]
-    fn read(&mut self) -> Option<i64> {
+    fn read(&mut self, fresh: bool) -> Option<i64> {
+        if fresh {
+            self.last = self.read_now();
+        }
+        self.last
+    }
+
+    #[inline]
+    fn read_now(&mut self) -> Option<i64> {
         let is_at_fault = |a: &mut Attribute| a.read().is_some_and(|fault| fault != 0);
         if !self.enabled || self.fault.as_mut().is_some_and(is_at_fault) {
             return None;
@@ -106,14 +118,11 @@ struct Gauge {
 }
 
 impl Gauge {
-    /// Reads and shows it; the number in the attribute's own unit.
+    /// Reads and shows it; the number in the attribute's own unit, if it is plausible.
     #[inline]
-    fn poll(&mut self, out: &mut Readings, least: f64) -> Option<f64> {
-        let value = self.sensor.read()? as f64;
-        if value < least {
-            return None;
-        }
-        out.set(self.series, value / 1e3);
+    fn poll(&mut self, out: &mut Readings, fresh: bool) -> Option<f64> {
+        let value = self.sensor.read(fresh)? as f64;
+        out.take(self.series, value / 1e3)?;
         Some(value)
     }
 }
@@ -130,7 +139,13 @@ pub(super) struct RailSource {
     current: Option<Gauge>,
     power: Option<Sensor>,
     energy: Option<Sensor>,
+    /// The mean power by the energy's last reading.
+    mean: Option<f64>,
     rail: Option<Rail>,
+    /// What the last poll added to its energy, in joules.
+    joules: f64,
+    /// Whether the chip counts that.
+    counts: bool,
 }
 
 impl RailSource {
@@ -145,30 +160,47 @@ impl RailSource {
         gauges.map(|g| &mut g.sensor).chain(others)
     }
 
-    /// Reads its values; its power in watts.
-    fn poll(&mut self, out: &mut Readings) -> Option<f64> {
-        let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out, f64::NEG_INFINITY);
+    /// Reads its values, or shows once more what they were; its power in watts.
+    fn poll(&mut self, out: &mut Readings, fresh: bool) -> Option<f64> {
+        let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out, fresh);
         let millivolts = gauge(&mut self.voltage);
         let milliamperes = gauge(&mut self.current);
+        self.joules = 0.0;
         let rail = self.rail.as_mut()?;
         let watts = match &mut self.power {
-            Some(power) => power.read().map(|microwatts| microwatts as f64 / 1e6),
+            Some(power) => power.read(fresh).map(|microwatts| microwatts as f64 / 1e6),
             None => None,
         };
         if let Some(energy) = &mut self.energy {
-            let microjoules = energy.read().and_then(|n| u64::try_from(n).ok());
-            let mean = microjoules.and_then(|n| rail.counted(out, n, 1e-6));
-            let Some(watts) = watts else { return mean };
-            rail.counted_at_watts(out, watts);
-            return Some(watts);
+            if fresh {
+                let microjoules = energy.read(fresh).and_then(|n| u64::try_from(n).ok());
+                self.mean = microjoules.and_then(|n| rail.counted(out, n, 1e-6));
+                if microjoules.is_some() {
+                    self.joules = rail.last_counted().unwrap_or(0.0);
+                }
+            } else {
+                rail.awaited(out);
+            }
+            return rail.counted_at_watts(out, watts.or(self.mean)?);
         }
         let watts = match self.power {
             Some(_) => watts?,
             None => millivolts? * milliamperes? / 1e6,
         };
-        rail.watts(out, watts);
-        Some(watts)
+        rail.watts(out, watts)
     }
+}
+
+/// What the rails of the board's total come to.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    pub(super) watts: f64,
+    /// How many of them have a power.
+    pub(super) known: usize,
+    /// What the last poll added to their energy, in joules, as far as the chips count it themselves.
+    pub(super) joules: f64,
+    /// How many of them the chips count.
+    pub(super) counted: usize,
 }
 
 /// A chip that is read.
@@ -178,19 +210,26 @@ pub(super) struct Chip {
     pub(super) id: String,
     pub(super) rails: Vec<RailSource>,
     thermometers: Vec<Gauge>,
+    power: RuntimePower,
 }
 
 impl Chip {
     /// Reads its labels and registers its series. `None`: it measures nothing that we know.
-    pub(super) fn open(context: &Context, identity: Identity, id: String) -> Option<Chip> {
+    pub(super) fn open(
+        context: &Context,
+        identity: Identity,
+        id: String,
+        power: RuntimePower,
+    ) -> Option<Chip> {
         let Context { group, health, .. } = context;
         let (dir, mut inputs) = look(health, &identity)?;
         let has = |name: &str| files::exists(health.tape(), &dir.join(name));
         for input in &mut inputs {
-            let label = format!("{}_label", input.channel());
-            if has(&label) {
-                input.label = read_name(health, &dir.join(label));
-            }
+            // ACPI's power meters have no label, and may say here what they measure (Documentation/hwmon/acpi_power_meter).
+            let names = ["label", "oem_info"].map(|item| format!("{}_{item}", input.channel()));
+            let of_power = usize::from(input.kind == Kind::Power);
+            let mut names = names[..=of_power].iter().filter(|name| has(name));
+            input.label = names.find_map(|name| read_name(health, &dir.join(name)));
         }
         let sensor = |place: usize| {
             let input = &inputs[place];
@@ -203,6 +242,7 @@ impl Chip {
                 enable: beside("enable"),
                 enabled: true,
                 fault: beside("fault"),
+                last: None,
             };
             sensor.look_whether_enabled();
             sensor
@@ -219,18 +259,25 @@ impl Chip {
                 voltage: gauge(plan.voltage, common::voltage_volts()),
                 current: gauge(plan.current, common::current_amperes()),
                 power: plan.power.map(sensor),
+                counts: plan.energy.is_some(),
+                joules: 0.0,
                 energy: plan.energy.map(sensor),
+                mean: None,
                 rail: plan.has_power().then(|| Rail::new(group, &label)),
                 name: plan.name,
                 in_total: false,
                 label,
             }
         });
+        let celsius = match identity.model.as_str() {
+            "iio_hwmon" => common::temperature_celsius().within(&THERMOCOUPLE),
+            _ => common::temperature_celsius(),
+        };
         let thermometers = sensors(&inputs).into_iter().map(|(place, name)| {
             let name = format!("{id}:{name}");
             Gauge {
                 sensor: sensor(place),
-                series: common::of_sensor(group, &common::temperature_celsius(), &name),
+                series: common::of_sensor(group, &celsius, &name),
             }
         });
         let (rails, thermometers) = (rails.collect(), thermometers.collect());
@@ -239,11 +286,16 @@ impl Chip {
             id,
             rails,
             thermometers,
+            power,
         })
     }
 
-    /// Looks which of its values are switched off.
+    /// Looks which of its values are switched off, unless it is suspended.
     pub(super) fn look_whether_enabled(&mut self) {
+        self.power.look_whether_it_may_suspend();
+        if self.power.is_suspended() {
+            return;
+        }
         let of_rails = self.rails.iter_mut().flat_map(RailSource::sensors);
         let others = self.thermometers.iter_mut().map(|g| &mut g.sensor);
         of_rails
@@ -251,16 +303,32 @@ impl Chip {
             .for_each(Sensor::look_whether_enabled);
     }
 
-    /// Reads its values. Adds to the total the power of those that count, and their number.
-    pub(super) fn poll(&mut self, out: &mut Readings, total: &mut (f64, usize)) {
+    /// Reads its values, unless it is suspended, and adds to the sum those that are in it.
+    pub(super) fn poll(&mut self, out: &mut Readings, sum: &mut Sum, health: &Health) {
+        let access = self.power.access(out.at);
+        announce(&mut self.power, health, &self.identity);
+        if access == Access::Suspended {
+            out.suspended = true;
+            return;
+        }
+        let fresh = access == Access::Read;
         for rail in &mut self.rails {
-            let watts = rail.poll(out);
-            if let (true, Some(watts)) = (rail.in_total, watts) {
-                *total = (total.0 + watts, total.1 + 1);
+            let watts = rail.poll(out, fresh);
+            if rail.in_total {
+                sum.watts += watts.unwrap_or(0.0);
+                sum.known += usize::from(watts.is_some());
+                sum.joules += rail.joules;
+                sum.counted += usize::from(rail.counts);
             }
         }
         for thermometer in &mut self.thermometers {
-            thermometer.poll(out, COLDEST * 1e3);
+            thermometer.poll(out, fresh);
         }
     }
+}
+
+/// Says whether the chip is suspended, if that is news.
+pub(super) fn announce(power: &mut RuntimePower, health: &Health, identity: &Identity) {
+    let what = format!("{} is suspended: it is not read", identity.id());
+    power.announce(health, &identity.dir, &what, "hwmon.wake_suspended");
 }

@@ -85,6 +85,15 @@ fn split(file: &str) -> Option<(Kind, u32, &str)> {
     Some((kind, channel[letters.len()..].parse().ok()?, item))
 }
 
+/// Whether a file of this name is a measured value.
+pub(super) fn is_value(file: &str) -> bool {
+    match split(file) {
+        Some((_, _, "input")) => true,
+        Some((kind, _, "average")) => kind == Kind::Power,
+        _ => false,
+    }
+}
+
 /// The values among a chip's files. A power's `input` goes before its `average`.
 pub(super) fn inputs(chip: &str, files: &[String]) -> Vec<Input> {
     let mut found: BTreeMap<(Kind, u32), &String> = BTreeMap::new();

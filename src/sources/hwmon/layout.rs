@@ -1,7 +1,7 @@
 //! Which of a chip's attributes belong together, by their names and labels alone
 //! (Linux, Documentation/hwmon, each driver's own page).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::{Input, Kind};
 
@@ -122,11 +122,12 @@ fn name(rails: &mut [Rail], inputs: &[Input]) {
         .iter()
         .map(|rail| rail.places().find_map(|i| inputs[i].label.as_ref()))
         .collect();
+    let repeats = repeated(labels.iter().flatten().copied());
     for (rail, label) in rails.iter_mut().zip(&labels) {
         let channel = rail.channel(inputs);
         rail.name = match label {
             None => channel,
-            Some(text) if labels.iter().filter(|l| *l == label).count() > 1 => {
+            Some(text) if repeats.contains(text.as_str()) => {
                 format!("{text}-{channel}")
             }
             Some(text) => (*text).clone(),
@@ -134,12 +135,20 @@ fn name(rails: &mut [Rail], inputs: &[Input]) {
     }
 }
 
+/// Those labels that come more than once.
+fn repeated<'a>(labels: impl Iterator<Item = &'a String>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    let labels = labels.map(String::as_str);
+    labels.filter(|label| !seen.insert(*label)).collect()
+}
+
 /// The names of the chip's thermometers, by place in the list of inputs; made as the rails' are.
 pub(super) fn sensors(inputs: &[Input]) -> Vec<(usize, String)> {
     let all = || inputs.iter().filter(|i| i.kind == Kind::Temperature);
+    let repeats = repeated(all().filter_map(|i| i.label.as_ref()));
     let name = |input: &Input| match &input.label {
         None => input.channel(),
-        Some(label) if all().filter(|i| i.label.as_ref() == Some(label)).count() > 1 => {
+        Some(label) if repeats.contains(label.as_str()) => {
             format!("{label}-{}", input.channel())
         }
         Some(label) => label.clone(),

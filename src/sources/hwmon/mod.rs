@@ -4,15 +4,20 @@
 //! * **A chip** is named by what it calls itself and the device it sits on (`ina226-1-0040`, `amdgpu-0000:03:00.0`),
 //!   never by its number, which changes from boot to boot. Chips of the same name are told apart as `…-2`, `…-3` in
 //!   the order of their devices' paths; while the exporter runs, a chip that comes back gets its name back.
-//! * **A rail** is `chip:label`, or `chip:channel` (`power1`, `in1`) where the driver has no label; which values
+//! * **A rail** is `chip:label`, or `chip:channel` (`power1`, `in1`) where the driver has no label; ACPI's power meters are
+//!   labelled by `powerN_oem_info` where they have that (the rails of NVIDIA's Grace). Which values
 //!   belong to one rail is told in `layout`. Its power is `powerN_input`, else `powerN_average`, else voltage times
 //!   current. Where the chip counts energy itself, that is taken, and without a power the mean power comes from it.
 //! * **Thermal zones and power supplies** appear in this class once more; their own meters read them. So does a chip
 //!   that a more specific meter claims: a Jetson's INA3221.
+//! * **A suspended device** (runtime power management: a laptop's GPU) is not read, since that would resume it, and one
+//!   that may suspend is read so seldom that it can; see `runtime_power`. A chip that is suspended when it is found is
+//!   opened when it is resumed. `hwmon.wake_suspended` has it read all the same.
 //! * **The board's total** is the sum of the rails that `hwmon.power_total` lists, if it lists any: absent while one
-//!   of them is. Otherwise the power of the only rail of the only chip that is made to measure a supply (INA2xx,
-//!   LTC29xx, ADM12xx, a power supply with PMBus, …: the list is in `total`). Otherwise that of the only rail labelled
-//!   as the board's input (`VDD_IN`, `VIN`, `total`, …). Otherwise it is not known, and absent.
+//!   of them is. Otherwise the ACPI power meter's. Otherwise the sum of what the power supplies with PMBus take in.
+//!   Otherwise the power of the only rail of the only chip that is made to measure a supply (INA2xx, LTC29xx, ADM12xx,
+//!   …: the lists are in `total`). Otherwise that of the only rail labelled as the board's input (`VDD_IN`, `VIN`,
+//!   `total`, …). Otherwise it is not known, and absent.
 
 mod chip;
 mod input;
@@ -23,14 +28,15 @@ mod total;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chip::{identify, look, Chip, Identity, RailSource};
+use chip::{announce, identify, look, Chip, Identity, RailSource, Sum};
 use settings::Settings;
 use total::{by_rule, Candidate};
 
+use super::runtime_power::RuntimePower;
 use super::sysfs::{entries, unique};
 use super::{Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec};
-use crate::metrics::{common, Readings, SeriesId};
+use crate::metrics::{Grade, Readings, Total};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -88,12 +94,13 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         settings: context.config.meter(),
         chips: Vec::new(),
         idle: Vec::new(),
+        suspended: Vec::new(),
         names: Vec::new(),
         in_total: 0,
         total: None,
     };
     source.update(find(&context.health, &context.board)?);
-    if source.chips.is_empty() {
+    if source.chips.is_empty() && source.suspended.is_empty() {
         return Err(none_in(&context.board));
     }
     source.warn_of_strangers();
@@ -106,12 +113,15 @@ struct Hwmon {
     chips: Vec<Chip>,
     /// Chips that measure nothing that we know.
     idle: Vec<Identity>,
+    /// Chips that have been suspended ever since they were found.
+    suspended: Vec<(Identity, RuntimePower)>,
     /// The places where chips were seen, and the names they had.
     names: Vec<(PathBuf, String)>,
     /// How many rails make the total.
     in_total: usize,
-    /// There from when a total is known.
-    total: Option<SeriesId>,
+    /// There from when a total is known: if the configuration names none, from its first value, so that a meter that
+    /// never has one stands in no other's way.
+    total: Option<Total>,
 }
 
 impl Hwmon {
@@ -124,6 +134,10 @@ impl Hwmon {
     }
 
     fn warn_of_strangers(&self) {
+        if !self.suspended.is_empty() {
+            // Their rails are not known yet.
+            return;
+        }
         for rail in self.asked_for() {
             if !self.rails().any(|r| r.has_power() && r.label == *rail) {
                 let rails = self.rails().filter(|r| r.has_power());
@@ -140,18 +154,51 @@ impl Hwmon {
     fn update(&mut self, found: Vec<Identity>) {
         self.chips.retain(|chip| found.contains(&chip.identity));
         self.idle.retain(|idle| found.contains(idle));
+        self.suspended
+            .retain(|(identity, _)| found.contains(identity));
         for identity in found {
             let is_known = self.chips.iter().any(|c| c.identity == identity);
-            if is_known || self.idle.contains(&identity) {
+            let is_suspended = self.suspended.iter().any(|(known, _)| *known == identity);
+            if is_known || is_suspended || self.idle.contains(&identity) {
                 continue;
             }
-            let id = self.name(&identity);
-            match Chip::open(&self.context, identity.clone(), id) {
-                Some(chip) => self.chips.push(chip),
-                None => self.idle.push(identity),
+            let mut power = match &identity.device {
+                Some(device) if !self.settings.wake_suspended => {
+                    RuntimePower::of(&self.context.health, device)
+                }
+                _ => RuntimePower::default(),
+            };
+            match power.is_suspended() {
+                true => self.suspended.push((identity, power)),
+                false => self.open(identity, power),
             }
         }
         self.choose_total();
+    }
+
+    fn open(&mut self, identity: Identity, power: RuntimePower) {
+        let id = self.name(&identity);
+        match Chip::open(&self.context, identity.clone(), id, power) {
+            Some(chip) => self.chips.push(chip),
+            None => self.idle.push(identity),
+        }
+    }
+
+    /// Opens the chips that have been resumed. Whether others remain.
+    fn open_resumed(&mut self) -> bool {
+        if self.suspended.is_empty() {
+            return false;
+        }
+        for (identity, mut power) in std::mem::take(&mut self.suspended) {
+            let is_suspended = power.is_suspended();
+            announce(&mut power, &self.context.health, &identity);
+            match is_suspended {
+                true => self.suspended.push((identity, power)),
+                false => self.open(identity, power),
+            }
+        }
+        self.choose_total();
+        !self.suspended.is_empty()
     }
 
     /// The name the chip had before, or a new one.
@@ -176,44 +223,62 @@ impl Hwmon {
     fn choose_total(&mut self) {
         let asked_for = &self.settings.power_total;
         let mut candidates = Vec::new();
-        for chip in &self.chips {
+        for (number, chip) in self.chips.iter().enumerate() {
             for rail in chip.rails.iter().filter(|rail| rail.has_power()) {
                 candidates.push(Candidate {
+                    chip: number,
                     model: &chip.identity.model,
                     rail: &rail.name,
                 });
             }
         }
         let by_rule = by_rule(&candidates);
-        self.in_total = match (asked_for.len(), by_rule) {
-            (0, by_rule) => usize::from(by_rule.is_some()),
-            (n, _) => n,
+        self.in_total = match asked_for.len() {
+            0 => by_rule.len(),
+            n => n,
         };
         let rails = self.chips.iter_mut().flat_map(|chip| &mut chip.rails);
         let measured = rails.filter(|rail| rail.has_power());
         for (place, rail) in measured.enumerate() {
             rail.in_total = if asked_for.is_empty() {
-                by_rule == Some(place)
+                by_rule.contains(&place)
             } else {
                 asked_for.contains(&rail.label)
             };
         }
-        if self.in_total > 0 {
-            self.total = Some(self.context.group.series(&common::power_total(), &[]));
+        let group = &self.context.group;
+        match (self.in_total, &self.total) {
+            (0, _) => {
+                self.total = None;
+                group.claim_board(None);
+            }
+            (1.., None) if !asked_for.is_empty() => {
+                self.total = Some(Total::new(group, Grade::Asked));
+            }
+            _ => {}
         }
     }
 }
 
 impl Source for Hwmon {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let mut sum = (0.0, 0);
+        out.suspended = self.open_resumed();
+        let mut sum = Sum::default();
         for chip in &mut self.chips {
-            chip.poll(out, &mut sum);
+            chip.poll(out, &mut sum, &self.context.health);
         }
-        if let (Some(total), (watts, n)) = (self.total, sum) {
-            if n > 0 && n == self.in_total {
-                out.set(total, watts);
+        let is_known = self.in_total > 0 && sum.known == self.in_total;
+        if is_known && self.total.is_none() {
+            self.total = Some(Total::new(&self.context.group, Grade::Input));
+        }
+        let watts = is_known.then_some(sum.watts);
+        match (&mut self.total, watts) {
+            (None, _) => {}
+            (Some(total), watts) if sum.counted == self.in_total => {
+                total.counted(out, watts, sum.joules);
             }
+            (Some(total), Some(watts)) => total.watts(out, watts),
+            (Some(_), None) => {}
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ pub(super) struct Settings {
     pub enabled: Switch,
     /// The rails whose sum is the board's total; empty leaves it to the documented rule.
     pub power_total: Vec<String>,
+    /// True reads chips even where that resumes a suspended device.
+    pub wake_suspended: bool,
 }
 
 impl MeterSettings for Settings {
@@ -21,6 +23,8 @@ impl MeterSettings for Settings {
         let mut settings = Settings::default();
         section.set("enabled", values::switch, &mut settings.enabled)?;
         section.set("power_total", values::rails, &mut settings.power_total)?;
+        let wake_suspended = &mut settings.wake_suspended;
+        section.set("wake_suspended", values::flag, wake_suspended)?;
         Ok(settings)
     }
 }

@@ -1,6 +1,7 @@
 //! The meter on small trees, with links as sysfs has them.
 
 mod faults;
+mod suspended;
 
 use super::*;
 use crate::sources::testing::{Bench, Tree};

@@ -33,7 +33,7 @@ use taped::Taped;
 use super::tape::files;
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec, Switch};
-use crate::metrics::{common, Readings, SeriesId};
+use crate::metrics::{Grade, Readings, Total};
 use crate::sys::clock::BootTime;
 
 /// The meter.
@@ -114,8 +114,11 @@ fn open<B: Buses + 'static>(context: &Context, buses: B) -> Result<Box<dyn Sourc
         total: None,
     };
     if source.seats.iter().any(|seat| seat.is_of_total) {
-        let total = context.group.series(&common::power_total(), &[]);
-        source.total = Some(total);
+        let grade = match asked_for.is_empty() {
+            false => Grade::Asked,
+            true => Grade::Input,
+        };
+        source.total = Some(Total::new(&context.group, grade));
     }
     source.take_hold()?;
     Ok(Box::new(source))
@@ -126,7 +129,7 @@ struct Ina260<B: Buses> {
     context: Context,
     seats: Vec<Seat<B>>,
     /// There if it is known which chips make the total.
-    total: Option<SeriesId>,
+    total: Option<Total>,
 }
 
 impl<B: Buses> Ina260<B> {
@@ -160,7 +163,6 @@ impl<B: Buses> Ina260<B> {
 
 impl<B: Buses> Source for Ina260<B> {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let total = self.total;
         let patience = self.seats.iter().map(Seat::patience).max();
         let deadline = Instant::now() + patience.unwrap_or(Duration::ZERO);
         let (seats, work) = self.at_work(deadline);
@@ -182,13 +184,13 @@ impl<B: Buses> Source for Ina260<B> {
                 sum = sum.zip(watts).map(|(sum, watts)| sum + watts);
             }
         }
-        if let (Some(total), Some(sum)) = (total, sum) {
-            out.set(total, sum);
-        }
         // With nothing read at all, the first error is the source's.
         let failed = failed.filter(|_| !answered);
         for seat in seats.iter_mut() {
             seat.report(&work.context.health, failed.as_ref());
+        }
+        if let (Some(total), Some(sum)) = (&mut self.total, sum) {
+            total.watts(out, sum);
         }
         failed.map_or(Ok(()), Err)
     }

@@ -117,10 +117,11 @@ impl<B: Buses> Seat<B> {
                     return Ok(None);
                 };
                 self.pause = PAUSE_FIRST;
-                self.rail.watts(out, reading.watts);
-                out.set(self.volts, reading.volts);
-                out.set(self.amperes, reading.amperes);
-                Ok(Some(reading.watts))
+                let volts = out.take(self.volts, reading.volts);
+                let amperes = out.take(self.amperes, reading.amperes);
+                // Of a chip that says what it cannot measure, the power is not its power either.
+                let watts = volts.and(amperes).map(|_| reading.watts);
+                Ok(watts.and_then(|watts| self.rail.watts(out, watts)))
             }
             Err(fault) => Err(self.failed(&fault, out.at, work)),
         }

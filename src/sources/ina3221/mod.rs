@@ -17,7 +17,7 @@ use super::sysfs::Gauge;
 use super::tape::files;
 use super::{Attribute, Board, Claims, Context, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec, Switch};
-use crate::metrics::{common, Readings, SeriesId};
+use crate::metrics::{common, Grade, Readings, SeriesId, Total};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -130,7 +130,7 @@ struct Ina3221 {
     chips: Vec<Chip>,
     rails: Vec<RailSource>,
     /// There if the board's rails are known to tell it.
-    total: Option<SeriesId>,
+    total: Option<Total>,
     gpu: Option<SeriesId>,
 }
 
@@ -152,7 +152,9 @@ impl Ina3221 {
             .map(|channel| RailSource::new(&self.context, channel))
             .collect();
         let has = |name: &str| self.rails.iter().any(|r| r.name == name).then_some(0.0);
-        self.total = jetson::total(has).map(|_| group.series(&common::power_total(), &[]));
+        // Before it was opened anew, there may have been one.
+        group.claim_board(None);
+        self.total = jetson::total(has).map(|_| Total::new(group, Grade::Input));
         self.gpu = jetson::gpu(has).map(|_| group.series(&common::power_gpu(), &[]));
         self.chips = chips;
     }
@@ -183,13 +185,11 @@ impl RailSource {
     fn poll(&mut self, out: &mut Readings) {
         let millivolts = self.voltage.poll(out);
         let milliamperes = self.current.poll(out);
-        self.microwatts = match &mut self.power {
+        let microwatts = match &mut self.power {
             Some((power, unit)) => power.read().map(|n| n as f64 * *unit),
             None => millivolts.zip(milliamperes).map(|(v, i)| v * i),
         };
-        if let Some(microwatts) = self.microwatts {
-            self.series.set(out, microwatts / 1e6);
-        }
+        self.microwatts = microwatts.filter(|w| self.series.set(out, w / 1e6).is_some());
     }
 }
 
@@ -202,8 +202,8 @@ impl Source for Ina3221 {
             let rail = self.rails.iter().find(|rail| rail.name == name)?;
             rail.microwatts
         };
-        if let Some((id, total)) = self.total.zip(jetson::total(microwatts)) {
-            out.set(id, total / 1e6);
+        if let Some((total, microwatts)) = self.total.as_mut().zip(jetson::total(microwatts)) {
+            total.watts(out, microwatts / 1e6);
         }
         if let Some((id, gpu)) = self.gpu.zip(jetson::gpu(microwatts)) {
             out.set(id, gpu / 1e6);

@@ -1,7 +1,8 @@
 //! A line of `nvidia-smi --query-gpu=… --format=csv,noheader`. Pure.
 //!
 //! Its fields are separated by a comma and a blank, and come with their units: `0, 2, GPU-8f1c…, 72.34 W, 45, 12 %, NVIDIA
-//! RTX A4000`. What a GPU does not tell is in brackets: `[N/A]`, `[Not Supported]`, `[Unknown Error]`.
+//! RTX A4000`. What a GPU does not tell is in brackets: `[N/A]`, `[Not Supported]`. So is why it cannot be asked:
+//! `[Unknown Error]`, `[GPU is lost]`, `[GPU requires reset]`; in other places that is `ERR!`.
 
 /// What is asked for, in this order: in each line the name is last, since it may have commas in it.
 ///
@@ -23,6 +24,8 @@ const INDEX: &str = "index";
 const COUNT: &str = "count";
 /// More GPUs than a machine has.
 pub const MOST_GPUS: u32 = 64;
+/// How nvidia-smi shows a value that it could not get.
+const ERROR: &str = "ERR!";
 /// The longest name that is taken, in bytes.
 const LONGEST: usize = 96;
 
@@ -47,12 +50,14 @@ pub struct Gpu<'a> {
     pub load: Option<f64>,
     /// The same of its memory.
     pub memory_load: Option<f64>,
+    /// The first field that tells of a fault, and what it says: `("power.draw", "[GPU is lost]")`.
+    pub fault: Option<(&'a str, &'a str)>,
     /// Fields that were not understood.
     pub unparsed: u64,
 }
 
 /// Reads the answer to a query for `fields`. `None`: it is none.
-pub fn parse<'a>(fields: &[&str], text: &'a str) -> Option<Gpu<'a>> {
+pub fn parse<'a>(fields: &[&'static str], text: &'a str) -> Option<Gpu<'a>> {
     let values: Vec<&str> = text.trim().splitn(fields.len(), ',').collect();
     if values.len() != fields.len() {
         return None;
@@ -63,6 +68,9 @@ pub fn parse<'a>(fields: &[&str], text: &'a str) -> Option<Gpu<'a>> {
     };
     for (field, value) in fields.iter().zip(values) {
         let value = value.trim();
+        if gpu.fault.is_none() && is_fault(value) {
+            gpu.fault = Some((*field, value));
+        }
         let is_known = match *field {
             _ if is_absent(value) => true,
             INDEX => set(&mut gpu.index, whole(value).filter(|n| *n < MOST_GPUS)),
@@ -103,7 +111,19 @@ fn take<T>(target: &mut Option<T>, value: Option<T>) -> bool {
 }
 
 fn is_absent(value: &str) -> bool {
-    value.is_empty() || value == "N/A" || value.starts_with('[') && value.ends_with(']')
+    value.is_empty() || value == "N/A" || value == ERROR || is_in_brackets(value)
+}
+
+fn is_in_brackets(value: &str) -> bool {
+    value.starts_with('[') && value.ends_with(']')
+}
+
+/// Whether it says that the GPU is not well, rather than that it has no such value.
+fn is_fault(value: &str) -> bool {
+    let says = |what| value.to_ascii_lowercase().contains(what);
+    let is_short = value.len() <= LONGEST && !value.chars().any(char::is_control);
+    value == ERROR
+        || is_in_brackets(value) && is_short && ["error", "lost", "reset"].into_iter().any(says)
 }
 
 fn name(value: &str) -> Option<&str> {
@@ -158,6 +178,7 @@ mod tests {
             celsius: Some(45.0),
             load: Some(0.12),
             memory_load: Some(0.03),
+            fault: None,
             unparsed: 0,
         };
         assert_eq!(parse(&FIELDS, LINE), Some(gpu));
@@ -174,9 +195,30 @@ mod tests {
             "0, 1, [N/A], [Not Supported], [Unknown Error], N/A, [GPU requires reset], , [N/A]";
         let gpu = Gpu {
             count: 1,
+            fault: Some(("total_energy_consumption", "[Unknown Error]")),
             ..Gpu::default()
         };
         assert_eq!(parse(&FIELDS, line), Some(gpu));
+    }
+
+    #[test]
+    fn a_fault_is_told_from_what_a_gpu_does_not_have() {
+        for (value, is_fault) in [
+            ("[N/A]", false),
+            ("[Not Supported]", false),
+            ("[Insufficient Permissions]", false),
+            ("", false),
+            ("72.34 W", false),
+            ("[Unknown Error]", true),
+            ("[GPU is lost]", true),
+            ("[GPU requires reset]", true),
+            ("ERR!", true),
+        ] {
+            let line = LINE.replace("72.34 W", value);
+            let gpu = parse(&FIELDS, &line).unwrap();
+            let fault = is_fault.then_some(("power.draw", value));
+            assert_eq!((gpu.fault, gpu.unparsed), (fault, 0), "{value}");
+        }
     }
 
     #[test]

@@ -4,25 +4,31 @@
 //!   where there is one GPU alone.
 //! * **Energy** is the driver's own count where nvidia-smi tells it, else power integrated. Fields that this nvidia-smi does
 //!   not know are left out of the question.
+//! * **A GPU that drops out** of what nvidia-smi tells is absent, which is said in the log and to `doctor`. The others keep
+//!   their numbers: N is the index at which a GPU was first seen, by its UUID.
+//! * **A suspended GPU** would be resumed by nvidia-smi, which does not run meanwhile; see `sleep`.
+//!   `nvidia.wake_suspended` has it run all the same.
 //! * **A Jetson's** GPU has no power in nvidia-smi: the meters of its rails have it, and this one keeps quiet.
 
 pub mod line;
 mod series;
 pub mod settings;
+mod sleep;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use line::{Gpu, FIELDS, MOST_GPUS};
 use series::GpuSeries;
 use settings::Settings;
+use sleep::Sleep;
 
 use super::jetson::is_jetson;
 use super::pipe::Printer;
 use super::program::Program;
 use super::tape::{files, Tape};
-use super::{Board, Context, Error, Meter, Pace, Source};
+use super::{Board, Context, Error, Health, Meter, Pace, Roots, Source};
 use crate::config::{Config, SectionSpec};
 use crate::metrics::Readings;
 use crate::sys::clock::BootTime;
@@ -52,9 +58,9 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 /// Without NVIDIA's persistence daemon each GPU is started first, which takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn program(tape: &Tape, config: &Config) -> Result<PathBuf, Error> {
+fn program(tape: &Tape, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
     let settings: Settings = config.meter();
-    PROGRAM.find(tape, settings.nvidia_smi.as_deref())
+    PROGRAM.find(tape, roots, settings.nvidia_smi.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -74,19 +80,30 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
             "there is no {driver}: NVIDIA's driver is not loaded"
         )));
     }
-    program(&board.tape, config).map(|path| path.display().to_string())
+    program(&board.tape, &board.roots, config).map(|path| path.display().to_string())
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
+    let mut sleep = Sleep::new();
+    if watches(context) {
+        sleep.look(&context.health, &context.board);
+    }
     Ok(Box::new(Nvidia {
-        program: program(context.health.tape(), &context.config)?,
+        sleep,
+        program: program(context.health.tape(), &context.board.roots, &context.config)?,
         fields: FIELDS.to_vec(),
         pipe: None,
         held: None,
         odd: None,
         gpus: Vec::new(),
+        most: 0,
         context: context.clone(),
     }))
+}
+
+/// Whether the GPUs' power management is looked at. What was recorded resumes nothing.
+fn watches(context: &Context) -> bool {
+    !context.config.meter::<Settings>().wake_suspended && context.health.tape().playing().is_none()
 }
 
 struct Nvidia {
@@ -101,6 +118,9 @@ struct Nvidia {
     /// The last line that was none.
     odd: Option<String>,
     gpus: Vec<GpuSeries>,
+    /// The most GPUs that there were.
+    most: u32,
+    sleep: Sleep,
 }
 
 impl Nvidia {
@@ -122,7 +142,10 @@ impl Nvidia {
             Ok(Some(printed)) => printed,
             Ok(None) => return Ok(None),
             // It complains where its readings go.
-            Err(error) => return Err(self.with_odd(&error)),
+            Err(error) => {
+                self.end();
+                return Err(self.with_odd(&error));
+            }
         };
         for _ in 0..printed.overlong {
             self.context.health.count_error();
@@ -150,14 +173,55 @@ impl Nvidia {
         true
     }
 
+    /// Ends the program, which is started anew at the next poll that may.
+    fn end(&mut self) {
+        self.pipe = None;
+        self.held = None;
+    }
+
     fn set(&mut self, out: &mut Readings, gpu: &Gpu<'_>) {
-        let place = gpu.index as usize;
+        let place = self.place(gpu);
         while self.gpus.len() <= place {
             self.gpus.push(GpuSeries::new(self.gpus.len() as u32));
         }
+        let is_alone = self.most.max(self.gpus.len() as u32) == 1;
         if let Some(series) = self.gpus.get_mut(place) {
-            series.set(&self.context.group, out, gpu);
+            series.set(&self.context.group, out, gpu, is_alone);
         }
+    }
+
+    /// Where the GPU is in the list: where it was, whatever its index is by now. That changes where another is lost.
+    fn place(&self, gpu: &Gpu<'_>) -> usize {
+        let index = gpu.index as usize;
+        let Some(uuid) = gpu.uuid else { return index };
+        let known = self.gpus.iter().position(|g| g.uuid() == Some(uuid));
+        let is_taken = self.gpus.get(index).is_some_and(|g| g.uuid().is_some());
+        match known {
+            Some(place) => place,
+            None if is_taken && self.gpus.len() < MOST_GPUS as usize => self.gpus.len(),
+            None => index,
+        }
+    }
+
+    /// A reading is complete: says which GPUs are not in it, which tell of a fault, and what else was printed.
+    fn complete(&mut self, told: u32, count: u32) {
+        let health = &self.context.health;
+        for gpu in &mut self.gpus {
+            let place = self.program.join(gpu.rail());
+            gpu.complete(PROGRAM.name, health, &place);
+        }
+        let unknown = count.saturating_sub(self.gpus.len() as u32);
+        let all = self.program.join("all GPUs");
+        let said = (unknown > 0)
+            .then(|| format!("{} counts {count} GPUs and tells of {told}", PROGRAM.name));
+        news(health, &all, said);
+        let odd = self.odd.take();
+        let other = self.program.join("other lines");
+        news(
+            health,
+            &other,
+            odd.map(|odd| format!("{} prints: {odd}", PROGRAM.name)),
+        );
     }
 }
 
@@ -178,10 +242,52 @@ fn start(
     Printer::start(tape, PROGRAM.name, command, interval, most)
 }
 
+/// Says in the log and among the complaints what there is to say of `place`, if that begins or ends.
+fn news(health: &Health, place: &Path, said: Option<String>) {
+    if said.is_some() != health.complains_of(place) {
+        match &said {
+            Some(said) => log::warn!("{said}"),
+            None => {
+                let name = place.file_name().unwrap_or_default().to_string_lossy();
+                log::info!("what was said of {name} no longer holds");
+            }
+        }
+    }
+    health.complain(place, said);
+}
+
 impl Source for Nvidia {
+    fn lasts(&self) -> bool {
+        true
+    }
+
+    fn rescan(&mut self) {
+        if watches(&self.context) {
+            self.sleep.look(&self.context.health, &self.context.board);
+        }
+    }
+
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
+        if watches(&self.context) && !self.sleep.allows(&self.context.health, out.at) {
+            self.end();
+            let interval = self.context.interval.max(LEAST_INTERVAL);
+            self.context.stop.wait_until(Instant::now() + interval);
+            out.suspended = true;
+            return Ok(());
+        }
+        self.read(out)?;
+        if watches(&self.context) && self.sleep.wants_a_chance(out.at) {
+            self.end();
+        }
+        Ok(())
+    }
+}
+
+impl Nvidia {
+    /// Reads a line of every GPU.
+    fn read(&mut self, out: &mut Readings) -> Result<(), Error> {
         let mut last = None;
-        let mut seen = 0;
+        let (mut seen, mut count) = (0, 0);
         loop {
             let Some((at, text)) = self.next_line()? else {
                 return Ok(());
@@ -204,15 +310,18 @@ impl Source for Nvidia {
             if last.is_some_and(|last| gpu.index <= last) {
                 // The next reading has begun: a GPU was not in this one.
                 self.held = Some((at, text));
+                self.complete(seen, count);
                 return Ok(());
             }
             out.at = at;
-            self.odd = None;
             self.context.health.count_unparsed(gpu.unparsed);
+            self.most = self.most.max(gpu.count);
+            self.sleep.saw(&gpu, at);
             self.set(out, &gpu);
             last = Some(gpu.index);
-            seen += 1;
+            (seen, count) = (seen + 1, gpu.count);
             if seen >= gpu.count {
+                self.complete(seen, count);
                 return Ok(());
             }
         }

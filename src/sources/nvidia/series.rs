@@ -1,7 +1,11 @@
 //! The series of a GPU.
 
+use std::path::Path;
+
 use super::line::Gpu;
+use super::news;
 use crate::metrics::{common, Desc, Group, Rail, Readings, SeriesId};
+use crate::sources::Health;
 
 /// What has been told of one GPU so far; the rest is not listed.
 pub(super) struct GpuSeries {
@@ -17,6 +21,12 @@ pub(super) struct GpuSeries {
     memory_load: Option<SeriesId>,
     /// And the name it was made for.
     info: Option<(String, SeriesId)>,
+    name: String,
+    /// Whether there was a line of it, ever and in the reading under way.
+    is_known: bool,
+    is_told: bool,
+    /// The field that tells of a fault, and how.
+    fault: Option<String>,
 }
 
 impl GpuSeries {
@@ -32,10 +42,45 @@ impl GpuSeries {
             load: None,
             memory_load: None,
             info: None,
+            name: String::new(),
+            is_known: false,
+            is_told: false,
+            fault: None,
         }
     }
 
-    pub(super) fn set(&mut self, group: &Group, out: &mut Readings, gpu: &Gpu<'_>) {
+    /// The name of its rail.
+    pub(super) fn rail(&self) -> &str {
+        &self.rail_name
+    }
+
+    /// Its UUID, if that was told.
+    pub(super) fn uuid(&self) -> Option<&str> {
+        self.info.as_ref().map(|(uuid, _)| uuid.as_str())
+    }
+
+    /// The reading is complete: says whether the GPU was in it, and is well.
+    pub(super) fn complete(&mut self, program: &str, health: &Health, place: &Path) {
+        let gpu = format!("{} ({})", self.rail_name, self.name);
+        let is_told = std::mem::take(&mut self.is_told);
+        let said = match self.fault.take() {
+            _ if self.is_known && !is_told => Some(format!(
+                "{gpu} has dropped out: {program} tells nothing of it any more"
+            )),
+            fault => fault.map(|fault| format!("{gpu}: {program} says {fault}")),
+        };
+        news(health, place, said);
+    }
+
+    /// Sets what the line says. `is_alone`: there is and was no other GPU.
+    pub(super) fn set(&mut self, group: &Group, out: &mut Readings, gpu: &Gpu<'_>, is_alone: bool) {
+        (self.is_known, self.is_told) = (true, true);
+        if let Some(name) = gpu.name {
+            self.name = name.to_string();
+        }
+        self.fault = gpu
+            .fault
+            .map(|(field, text)| format!("{text} of its {field}"));
         let index = self.index.to_string();
         let gauge = |name: &'static str, help: &'static str| {
             group.series(&Desc::gauge(name, help), &[("gpu", &index)])
@@ -44,19 +89,18 @@ impl GpuSeries {
             let rail = self
                 .rail
                 .get_or_insert_with(|| Rail::new(group, &self.rail_name));
-            let mut watts = gpu.watts;
+            let mut mean = None;
             if let Some(millijoules) = gpu.millijoules {
                 self.counts = true;
-                let mean = rail.counted(out, millijoules, 1e-3);
-                watts = watts.or(mean);
+                mean = rail.counted(out, millijoules, 1e-3);
             }
-            match gpu.watts {
-                Some(watts) if self.counts => rail.counted_at_watts(out, watts),
+            let watts = match gpu.watts {
+                Some(watts) if self.counts => rail.counted_at_watts(out, watts).or(mean),
                 Some(watts) => rail.watts(out, watts),
-                None => {}
-            }
+                None => mean,
+            };
             // Of several, none is "the GPU".
-            if let Some(watts) = watts.filter(|_| gpu.count == 1) {
+            if let Some(watts) = watts.filter(|_| is_alone) {
                 let register = || group.series(&common::power_gpu(), &[]);
                 out.set(*self.power.get_or_insert_with(register), watts);
             }

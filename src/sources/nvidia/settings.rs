@@ -14,6 +14,8 @@ pub struct Settings {
     pub enabled: Switch,
     /// The program to run; `None` is `nvidia-smi` on `PATH`.
     pub nvidia_smi: Option<PathBuf>,
+    /// True runs the program even where that resumes a suspended GPU, or keeps an idle one from being suspended.
+    pub wake_suspended: bool,
 }
 
 impl MeterSettings for Settings {
@@ -23,6 +25,8 @@ impl MeterSettings for Settings {
         let mut settings = Settings::default();
         section.set("enabled", values::switch, &mut settings.enabled)?;
         section.option("nvidia_smi", values::program, &mut settings.nvidia_smi)?;
+        let wake_suspended = &mut settings.wake_suspended;
+        section.set("wake_suspended", values::flag, wake_suspended)?;
         Ok(settings)
     }
 }

@@ -1,17 +1,21 @@
 //! Batteries, chargers and PMICs: `<sysfs>/class/power_supply/*` (Linux, Documentation/ABI/testing/sysfs-class-power),
 //! in µV, µA, µW and tenths of a degree Celsius. A rail is a supply, under its own name.
 //!
-//! * **Power** is `power_now`, and voltage times current where there is none. A battery's is the magnitude: whether a
+//! * **Power** is `power_now`, and voltage times current where there is none, or where it is 0 beside a current. A battery's is the magnitude: whether a
 //!   negative current charges or discharges it differs from driver to driver, so the power's sign would say nothing.
 //!   Current is exported as it was read. A supply that is offline, or a battery that is not present, has no power.
+//! * **A battery's state** is what its driver tells of it: how full it is, energy or charge (now, when full, when new), and
+//!   charge cycles; see `battery`.
 //! * **`scope` Device** supplies are not the board's (the battery of a mouse), and are passed over.
 //! * **Type-C ports** (`tcpm-source-psy-…`, `ucsi-source-psy-…`) report what was agreed on with the charger, not what
 //!   flows (Linux, drivers/usb/typec/{tcpm/tcpm,ucsi/psy}.c): only whether they are online is taken from them.
 //! * **The board's total** is what `power_supply.power_total` lists, if it lists any. Otherwise the sum of the online
 //!   mains, USB and wireless supplies that measure power. With no supply online, the sum of the batteries that are
 //!   discharging. Else it is absent: what a supply without a meter delivers is not known. So it is if one of the
-//!   summands cannot be read.
+//!   summands cannot be read. A board whose batteries alone measure leaves the total to a meter that knows it on mains
+//!   too, RAPL.
 
+mod battery;
 mod settings;
 mod supply;
 
@@ -24,7 +28,7 @@ use supply::{describe, Description, Role, Supply};
 use super::sysfs::entries;
 use super::{Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec};
-use crate::metrics::{common, Readings, SeriesId};
+use crate::metrics::{Grade, Readings, Total};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -81,7 +85,7 @@ struct PowerSupply {
     settings: Settings,
     supplies: Vec<Supply>,
     /// There from when the board has a supply that measures power.
-    total: Option<SeriesId>,
+    total: Option<(Grade, Total)>,
 }
 
 impl PowerSupply {
@@ -112,9 +116,20 @@ impl PowerSupply {
             }
         }
         let measures = |s: &Supply| s.measures() && s.description.role != Role::Other;
-        if !self.asked_for().is_empty() || self.supplies.iter().any(measures) {
-            let total = self.context.group.series(&common::power_total(), &[]);
-            self.total = Some(total);
+        let comes_in = |s: &Supply| s.measures() && s.description.role == Role::Source;
+        let grade = match self.asked_for().is_empty() {
+            false => Some(Grade::Asked),
+            true if self.supplies.iter().any(comes_in) => Some(Grade::Input),
+            // Of the mains, such a board knows nothing: its batteries' power is its own only while they discharge.
+            true if self.supplies.iter().any(measures) => Some(Grade::Other),
+            true => None,
+        };
+        if grade != self.total.as_ref().map(|(grade, _)| *grade) {
+            let group = &self.context.group;
+            self.total = grade.map(|grade| (grade, Total::new(group, grade)));
+        }
+        if grade.is_none() {
+            self.context.group.claim_board(None);
         }
     }
 
@@ -162,10 +177,9 @@ impl Source for PowerSupply {
         for supply in &mut self.supplies {
             supply.poll(out);
         }
-        if let Some(total) = self.total {
-            if let Some(watts) = self.total_watts() {
-                out.set(total, watts);
-            }
+        let watts = self.total_watts();
+        if let (Some((_, total)), Some(watts)) = (&mut self.total, watts) {
+            total.watts(out, watts);
         }
         Ok(())
     }

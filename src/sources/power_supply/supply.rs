@@ -4,8 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::battery::{self, Battery};
+use crate::metrics::plausible::{
+    AMPERES_OF_BATTERY, VOLTS_OF_BATTERY, WATTS_OF_BATTERY, WATTS_OF_SUPPLY,
+};
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
-use crate::sources::sysfs::{entries, read_name, Gauge};
+use crate::sources::sysfs::{files_of, read_name, Gauge};
 use crate::sources::{Attribute, Context, Health};
 
 /// The attributes that are read, if they are there. Of those with an alternative, the better one comes first.
@@ -62,14 +66,18 @@ impl fmt::Display for Description {
 /// Looks at a supply without reading its values. `None`: it is not the board's, or has gone.
 pub(super) fn describe(health: &Arc<Health>, class: &Path, name: &str) -> Option<Description> {
     let dir = class.join(name);
-    let files = entries(health, &dir).ok()?;
+    let files = files_of(health, &dir, |_| true).ok()?;
     let has = |file: &str| files.iter().any(|f| f == file);
     if has("scope") && read_name(health, &dir.join("scope")).as_deref() == Some("Device") {
         return None;
     }
     let kind = read_name(health, &dir.join("type")).unwrap_or_else(|| "Unknown".to_string());
     let contract = CONTRACTS.iter().any(|prefix| name.starts_with(prefix));
-    let mut attributes = ATTRIBUTES.to_vec();
+    let mut attributes: Vec<_> = ATTRIBUTES
+        .iter()
+        .copied()
+        .chain(battery::attributes())
+        .collect();
     attributes.retain(|a| has(a) && (!contract || *a == "online"));
     Some(Description {
         role: role(&kind),
@@ -96,6 +104,7 @@ pub(super) struct Supply {
     power: Option<Attribute>,
     temperature: Option<Gauge>,
     status: Option<Attribute>,
+    battery: Battery,
     rail: Option<Rail>,
 }
 
@@ -107,19 +116,24 @@ impl Supply {
             let there = description.attributes.contains(&name);
             there.then(|| Attribute::new(health, description.dir.join(name)))
         };
-        let of_rail = |desc: Desc| common::of_rail(group, &desc, name);
-        let micro = |attribute, desc| Gauge::new(attribute, of_rail(desc), 1e6);
-        let voltage = attribute("voltage_now").map(|a| micro(a, common::voltage_volts()));
+        // A battery and a USB charger are within limits that a mains supply or a UPS is not.
+        let is_low = matches!(description.kind.as_str(), "Battery" | "Wireless")
+            || description.kind.starts_with("USB");
+        let of_rail = |desc: Desc, low| {
+            let desc = if is_low { desc.within(low) } else { desc };
+            common::of_rail(group, &desc, name)
+        };
+        let volts = || of_rail(common::voltage_volts(), &VOLTS_OF_BATTERY);
+        let amperes = || of_rail(common::current_amperes(), &AMPERES_OF_BATTERY);
+        let voltage = attribute("voltage_now").map(|a| Gauge::new(a, volts(), 1e6));
         let current = attribute("current_now").or_else(|| attribute("current_avg"));
-        let current = current.map(|a| micro(a, common::current_amperes()));
+        let current = current.map(|a| Gauge::new(a, amperes(), 1e6));
         let power = attribute("power_now");
         let measures = power.is_some() || voltage.is_some() && current.is_some();
         let celsius = || common::of_sensor(group, &common::temperature_celsius(), name);
         let online = || {
-            of_rail(Desc::gauge(
-                "power_supply_online",
-                "Whether power can come in through the supply: 1 or 0.",
-            ))
+            let help = "Whether power can come in through the supply: 1 or 0.";
+            common::of_rail(group, &Desc::gauge("power_supply_online", help), name)
         };
         Supply {
             asked_for: asked_for.iter().any(|rail| rail == name),
@@ -127,9 +141,13 @@ impl Supply {
             watts: None,
             is_online: attribute("online").map(|a| (a, online())),
             is_present: attribute("present"),
-            temperature: attribute("temp").map(|a| Gauge::celsius(a, celsius(), 10.0)),
+            temperature: attribute("temp").map(|a| Gauge::new(a, celsius(), 10.0)),
             status: attribute("status"),
-            rail: measures.then(|| Rail::new(group, name)),
+            battery: Battery::new(group, name, attribute),
+            rail: measures.then(|| match is_low {
+                true => Rail::within(group, name, &WATTS_OF_BATTERY),
+                false => Rail::new(group, name),
+            }),
             voltage,
             current,
             power,
@@ -167,24 +185,26 @@ impl Supply {
         if let Some(temperature) = &mut self.temperature {
             temperature.poll(out);
         }
+        self.battery.poll(out);
         if self.online == Some(false) {
             return;
         }
         let Some(rail) = &mut self.rail else { return };
         let power = self.power.as_mut().and_then(Attribute::read);
-        let watts = match (power, microvolts, microamperes) {
-            (Some(microwatts), ..) => Some(microwatts as f64 / 1e6),
-            (None, Some(volts), Some(amperes)) => Some(volts * amperes / 1e12),
-            _ => None,
+        let product = || Some(microvolts? * microamperes? / 1e12);
+        let watts = match power {
+            // Drivers whose power is always 0 have voltage and current all the same (ClockworkPi's of the AXP221). If the power is 0
+            // indeed, the current is too.
+            Some(0) => product().or(Some(0.0)),
+            Some(microwatts) => Some(microwatts as f64 / 1e6),
+            None => product(),
         };
         let watts = match self.description.role {
-            Role::Storage => watts.map(f64::abs),
+            // What is not plausible with its sign (-1 for "not known") is not without it.
+            Role::Storage if watts.is_some_and(|w| WATTS_OF_SUPPLY.holds(w)) => watts.map(f64::abs),
             _ => watts,
         };
-        if let Some(watts) = watts {
-            rail.watts(out, watts);
-        }
-        self.watts = watts;
+        self.watts = watts.and_then(|watts| rail.watts(out, watts));
     }
 
     /// Whether the battery says that it gives power.

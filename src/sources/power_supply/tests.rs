@@ -301,3 +301,81 @@ fn a_board_without_supplies_says_what_was_looked_for() {
     assert!(error.ends_with("class/power_supply has no supply of the board's"));
     assert!(bench.reopen().is_err());
 }
+
+#[test]
+fn a_power_of_0_beside_a_current_is_voltage_times_current() {
+    for (power, volts, amperes, watts) in [
+        ("0", "3800000", "1310000", Some(4.978)),
+        ("0", "3800000", "-1310000", Some(4.978)),
+        ("0", "3800000", "0", Some(0.0)),
+        ("0", "garbage", "1310000", Some(0.0)),
+        ("5200000", "3800000", "1310000", Some(5.2)),
+        ("garbage", "3800000", "1310000", Some(4.978)),
+    ] {
+        let tree = tree(&[(
+            "axp20x-battery",
+            &[
+                ("type", "Battery"),
+                ("status", "Discharging"),
+                ("power_now", power),
+                ("voltage_now", volts),
+                ("current_now", amperes),
+            ],
+        )]);
+        let mut bench = Bench::open(&METER, &tree);
+        bench.poll(1.0);
+        let found = bench.value(&of("power_watts", "axp20x-battery"));
+        assert_eq!(found, watts, "{power} {volts} {amperes}");
+        assert_eq!(bench.value("power_total_watts"), watts);
+    }
+}
+
+#[test]
+fn a_batterys_state_is_shown_while_it_is_there_and_its_driver_knows_it() {
+    let tree = tree(&[
+        (
+            "BAT0",
+            &[
+                ("type", "Battery"),
+                ("present", "1"),
+                ("capacity", "81"),
+                ("energy_now", "40500000"),
+                ("energy_full", "50000000"),
+                ("energy_full_design", "-1"),
+                ("cycle_count", "0"),
+            ],
+        ),
+        (
+            "bq27411-0",
+            &[
+                ("type", "Battery"),
+                ("capacity", "255"),
+                ("charge_now", "2500000"),
+                ("charge_full", "4294967295"),
+                ("charge_full_design", "full"),
+                ("cycle_count", "12"),
+            ],
+        ),
+        (
+            "wacom_battery_0",
+            &[("type", "Battery"), ("scope", "Device"), ("capacity", "5")],
+        ),
+        ("AC", &[("type", "Mains"), ("online", "1")]),
+    ]);
+    let mut bench = Bench::open(&METER, &tree);
+    let lines = bench.poll(1.0);
+    assert_eq!(
+        lines,
+        [
+            of("power_supply_capacity_ratio", "BAT0") + " 0.81",
+            of("power_supply_charge_coulombs", "bq27411-0") + " 9000",
+            of("power_supply_charge_cycles", "bq27411-0") + " 12",
+            of("power_supply_energy_full_joules", "BAT0") + " 180000",
+            of("power_supply_energy_joules", "BAT0") + " 145800",
+            of("power_supply_online", "AC") + " 1",
+        ]
+    );
+    write(&tree, "BAT0", &[("present", "0")]);
+    let lines = bench.poll(2.0);
+    assert!(!lines.iter().any(|l| l.contains("BAT0")), "{lines:?}");
+}

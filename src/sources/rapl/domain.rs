@@ -8,7 +8,7 @@
 use super::alias::Alias;
 use super::msr::{Cores, Register};
 use super::settings::Settings;
-use crate::metrics::{Group, Rail, Readings};
+use crate::metrics::{cut, Group, Rail, Readings};
 use crate::sources::Attribute;
 
 /// Longer than any name the kernel gives a domain.
@@ -47,7 +47,7 @@ impl Kind {
 
 /// The kind and the rail of a domain that the kernel calls `name`, inside a domain called `parent` if it is inside one.
 pub(super) fn identify(name: &str, parent: Option<&str>) -> (Kind, String) {
-    let name: String = name.chars().take(NAME_CHARS).collect();
+    let name = cut(name, NAME_CHARS).into_owned();
     let kind = match name.split('-').next() {
         Some("package") => Kind::Package,
         Some("core") => Kind::Core,
@@ -58,7 +58,7 @@ pub(super) fn identify(name: &str, parent: Option<&str>) -> (Kind, String) {
     };
     let rail = match parent {
         Some(parent) => {
-            let parent: String = parent.chars().take(NAME_CHARS).collect();
+            let parent = cut(parent, NAME_CHARS);
             match parent.strip_prefix("package-") {
                 Some(number) => format!("{name}-{number}"),
                 None => format!("{parent}/{name}"),
@@ -133,14 +133,17 @@ impl Domain {
         self.found.rail == other.rail && self.found.place == other.place
     }
 
-    /// Reads and publishes it; its mean power since the last reading, in watts, if that is known.
-    pub(super) fn poll(&mut self, out: &mut Readings) -> Option<f64> {
-        let raw = self.found.counter.read(out)?;
+    /// Reads and publishes it; its mean power since the last reading, in watts, if that is known, and the joules counted
+    /// since then.
+    pub(super) fn poll(&mut self, out: &mut Readings) -> (Option<f64>, f64) {
+        let Some(raw) = self.found.counter.read(out) else {
+            return (None, 0.0);
+        };
         let watts = self.rail.counted(out, raw, self.found.joules);
         if let Some(alias) = &self.alias {
             alias.set(out, watts, self.rail.last_counted());
         }
-        watts
+        (watts, self.rail.last_counted().unwrap_or(0.0))
     }
 }
 

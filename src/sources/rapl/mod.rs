@@ -6,8 +6,10 @@
 //!
 //! * `power_package_watts`, of all packages, with all that is in them: `core` and `uncore` are parts of a package;
 //! * `power_dram_watts`, of all memory domains, which lie outside the packages (Intel SDM vol. 3, "RAPL Interfaces");
-//! * `power_total_watts`: the platform's own counter `psys` where there is one that moves, else packages and memory.
-//!   A `psys` that has never moved is one that the board's maker did not wire.
+//! * `power_total_watts`: the platform's own counter `psys` where there is one that can be believed, else packages and
+//!   memory. A `psys` that has never moved is one that the board's maker did not wire; one that counts less than the
+//!   packages, which are parts of the platform, covers something else or nothing. Once seen to, it is the total no more
+//!   until the source is opened anew, so that the total does not change its meaning from poll to poll.
 
 mod alias;
 mod domain;
@@ -21,14 +23,16 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use domain::{Domain, Found, Kind};
 use settings::{Interface, Settings};
 
 use super::tape::files;
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec};
-use crate::metrics::common::power_total;
-use crate::metrics::{Desc, Readings, SeriesId};
+use crate::metrics::{Comparison, Desc, Grade, Readings, SeriesId, Total};
+use crate::sys::clock::BootTime;
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -85,10 +89,10 @@ struct Rapl {
     /// The sums that there is something for.
     package: Option<SeriesId>,
     dram: Option<SeriesId>,
-    total: Option<SeriesId>,
+    total: Option<Total>,
     duration: Option<alias::Duration>,
-    /// Whether the platform's counter has moved.
-    psys_moves: bool,
+    psys: Psys,
+    polled_at: Option<BootTime>,
     /// The processors that were online when the registers were looked for.
     online: Option<String>,
 }
@@ -103,7 +107,8 @@ impl Rapl {
             dram: None,
             total: None,
             duration: None,
-            psys_moves: false,
+            psys: Psys::Still,
+            polled_at: None,
             online: None,
         };
         let mut found = rapl.find_zones();
@@ -155,7 +160,54 @@ impl Rapl {
         let (package, dram, psys) = (has(Kind::Package), has(Kind::Dram), has(Kind::Psys));
         self.package = package.then(|| group.series(&package_watts(), &[]));
         self.dram = dram.then(|| group.series(&dram_watts(), &[]));
-        self.total = (package || psys).then(|| group.series(&power_total(), &[]));
+        if !package && !psys {
+            group.claim_board(None);
+        }
+        self.total = (package || psys).then(|| Total::new(group, Grade::Parts));
+    }
+}
+
+/// What is known of the platform's counter.
+#[derive(Debug)]
+enum Psys {
+    /// It has not moved.
+    Still,
+    /// It counts as much as the packages, or more, as a platform does.
+    Whole(Comparison),
+    /// It counts less.
+    Less,
+}
+
+/// By how many seconds of readings the platform's counter is judged: it may be brought up to date less often than others.
+const JUDGED_BY: f64 = 0.4;
+
+impl Rapl {
+    /// Decides whether the platform's counter can be the board's total.
+    fn judge_psys(&mut self, seconds: f64, longest_gap: f64, psys: &Sum, package: &Sum) {
+        if matches!(self.psys, Psys::Still) && psys.joules > 0.0 {
+            self.psys = Psys::Whole(Comparison::default());
+        }
+        let Psys::Whole(comparison) = &mut self.psys else {
+            return;
+        };
+        let are_known = psys.total().is_some() && package.total().is_some();
+        if !are_known || seconds <= 0.0 || seconds > longest_gap {
+            return;
+        }
+        comparison.add(seconds, psys.joules, package.joules);
+        if !comparison.is_less(JUDGED_BY) {
+            return;
+        }
+        self.psys = Psys::Less;
+        let why = format!(
+            "rapl: psys counts less ({:.1} W) than the packages, which are a part of the platform ({:.1} W): the board's \
+             total is packages and memory instead",
+            psys.joules / seconds,
+            package.joules / seconds
+        );
+        log::warn!("{why}");
+        let psys = Path::new("psys");
+        self.context.health.complain(psys, Some(why));
     }
 }
 
@@ -163,34 +215,43 @@ impl Source for Rapl {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
         let (mut package, mut dram, mut psys) = (Sum::default(), Sum::default(), Sum::default());
         for domain in &mut self.domains {
-            let watts = domain.poll(out);
+            let (watts, joules) = domain.poll(out);
             match domain.kind() {
-                Kind::Package => package.add(watts),
-                Kind::Dram => dram.add(watts),
-                Kind::Psys => psys.add(watts),
+                Kind::Package => package.add(watts, joules),
+                Kind::Dram => dram.add(watts, joules),
+                Kind::Psys => psys.add(watts, joules),
                 Kind::Core | Kind::Uncore | Kind::Other => {}
             }
         }
         if let Some(duration) = &mut self.duration {
             duration.set(out);
         }
-        self.psys_moves |= psys.watts > 0.0;
-        let total = if self.psys_moves {
-            psys.total()
-        } else if dram.parts > 0 {
-            package.total().zip(dram.total()).map(|(p, d)| p + d)
-        } else {
-            package.total()
-        };
-        let sums = [
-            (self.package, package.total()),
-            (self.dram, dram.total()),
-            (self.total, total),
-        ];
-        for (series, watts) in sums {
-            if let (Some(series), Some(watts)) = (series, watts) {
+        for (series, sum) in [(self.package, &package), (self.dram, &dram)] {
+            if let (Some(series), Some(watts)) = (series, sum.total()) {
                 out.set(series, watts);
             }
+        }
+        let then = self.polled_at.replace(out.at);
+        let seconds = then.map_or(0.0, |then| out.at.seconds_since(then));
+        self.judge_psys(seconds, out.longest_gap, &psys, &package);
+        let Some(total) = &self.total else {
+            return Ok(());
+        };
+        match &self.psys {
+            Psys::Whole(_) => {
+                let watts = psys.total();
+                // A reading that is less than its parts is wrong, whatever the others are.
+                let watts = watts.filter(|watts| package.missing || *watts >= package.watts);
+                total.counted(out, watts, psys.joules);
+            }
+            Psys::Still | Psys::Less if dram.parts > 0 => {
+                let watts = package.total().zip(dram.total()).map(|(p, d)| p + d);
+                total.counted(out, watts, package.joules + dram.joules);
+            }
+            Psys::Still | Psys::Less => total.counted(out, package.total(), package.joules),
+        }
+        if let Some(watts) = package.total() {
+            total.parts(out, watts);
         }
         Ok(())
     }
@@ -229,12 +290,15 @@ fn dram_watts() -> Desc {
 #[derive(Debug, Default)]
 struct Sum {
     watts: f64,
+    /// What was counted since the readings before, in joules.
+    joules: f64,
     parts: u32,
     missing: bool,
 }
 
 impl Sum {
-    fn add(&mut self, watts: Option<f64>) {
+    fn add(&mut self, watts: Option<f64>, joules: f64) {
+        self.joules += joules;
         self.parts += 1;
         self.watts += watts.unwrap_or(0.0);
         self.missing |= watts.is_none();

@@ -1,7 +1,8 @@
 //! The kernel's powercap zones (Documentation/power/powercap/powercap.rst, ABI/testing/sysfs-class-powercap).
 //!
 //! A zone is a directory `intel-rapl:0` with `name`, `energy_uj` and `max_energy_range_uj`; a zone inside it is
-//! `intel-rapl:0:1`. The class directory lists all of them side by side, and each is also inside its parent: whichever
+//! `intel-rapl:0:1`. The numbers are hexadecimal (`dev_set_name(…, "%s:%x", …)`, drivers/powercap/powercap_sys.c): the
+//! eleventh package is `intel-rapl:a`. The class directory lists all of them side by side, and each is also inside its parent: whichever
 //! is met first is read, once. AMD's processors have the same zones under the same name since Linux 5.8; there the
 //! zone `core` counts one core, the one the kernel happens to read (`MSR_AMD_CORE_ENERGY_STATUS` of its lead CPU).
 
@@ -11,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::domain::{identify, Counter, Found, Kind};
-use crate::sources::tape::{files, Tape};
+use crate::sources::tape::files;
 use crate::sources::{parse_number, read_text, Attribute, Error, Health};
 
 /// The kernel nests two levels deep, below the directory of the control type.
 const DEEPEST: usize = 4;
-/// More than any board has, in one directory or in all.
-const MOST_ENTRIES: usize = 256;
+/// More than any board has, in one directory or in all: 64 packages of several dies with four zones each.
+const MOST_ZONES: usize = 1024;
 
 const DENIED: &str =
     "readable by root only since CVE-2020-8694: run as root, or install the udev rule from systemd/";
@@ -41,7 +42,7 @@ impl ZoneId {
         };
         let indices = indices
             .splitn(DEEPEST + 1, ':')
-            .map(|index| index.parse().ok())
+            .map(hexadecimal)
             .collect::<Option<Vec<_>>>()?;
         (indices.len() <= DEEPEST).then_some(ZoneId { mmio, indices })
     }
@@ -53,6 +54,13 @@ impl ZoneId {
             indices: indices.to_vec(),
         })
     }
+}
+
+/// Parses a number as the kernel's `%x` prints it.
+fn hexadecimal(text: &str) -> Option<u32> {
+    let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    let is_number = text.bytes().all(is_digit) && (text == "0" || !text.starts_with('0'));
+    u32::from_str_radix(text, 16).ok().filter(|_| is_number)
 }
 
 /// A zone that counts energy.
@@ -83,7 +91,7 @@ impl Zone {
 
 /// All zones that count energy, each once, packages before what is in them.
 pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
-    let paths = walk(health.tape(), &sysfs.join("class/powercap"));
+    let paths = walk(health, &sysfs.join("class/powercap"));
     let names: BTreeMap<&ZoneId, String> = paths
         .iter()
         .filter_map(|(id, path)| Some((id, read_text(health, &path.join("name")).ok()?)))
@@ -117,34 +125,45 @@ pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
 }
 
 /// The directories of all zones in and under this one, by breadth, so that the shortest way to each is taken.
-fn walk(tape: &Tape, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
+fn walk(health: &Arc<Health>, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
     let mut found = BTreeMap::new();
+    let mut left_out = 0;
     let mut level = vec![class.to_path_buf()];
     for _ in 0..DEEPEST {
         let mut next = Vec::new();
         for directory in &level {
-            let Ok(mut names) = files::list(tape, directory, MOST_ENTRIES) else {
-                continue;
-            };
-            names.retain(|name| name.starts_with("intel-rapl"));
-            names.sort();
-            for name in names {
-                let path = directory.join(&name);
-                match ZoneId::parse(&name) {
-                    Some(id) if found.len() < MOST_ENTRIES => {
-                        if let Entry::Vacant(place) = found.entry(id) {
-                            place.insert(path.clone());
-                            next.push(path);
-                        }
+            let is_wanted = |name: &str| name.starts_with("intel-rapl");
+            let listed = files::list(health.tape(), directory, usize::MAX, &is_wanted);
+            let Ok((names, _)) = listed else { continue };
+            // In the order of their numbers, which are hexadecimal.
+            let mut named: Vec<_> = names
+                .iter()
+                .map(|name| (ZoneId::parse(name), name))
+                .collect();
+            named.sort();
+            for (id, name) in named {
+                let path = directory.join(name);
+                let Some(id) = id else {
+                    next.push(path);
+                    continue;
+                };
+                let is_full = found.len() >= MOST_ZONES;
+                match found.entry(id) {
+                    Entry::Occupied(_) => {}
+                    Entry::Vacant(_) if is_full => left_out += 1,
+                    Entry::Vacant(place) => {
+                        place.insert(path.clone());
+                        next.push(path);
                     }
-                    Some(_) => {}
-                    None => next.push(path),
                 }
             }
-            next.truncate(MOST_ENTRIES);
+            next.truncate(MOST_ZONES);
         }
         level = next;
     }
+    health.left_out("zones", left_out, || {
+        format!("{} has more than {MOST_ZONES} zones", class.display())
+    });
     found
 }
 
@@ -178,7 +197,18 @@ mod tests {
         };
         for (name, expected) in [
             ("intel-rapl:0", id(false, &[0])),
-            ("intel-rapl:10:2", id(false, &[10, 2])),
+            ("intel-rapl:10:2", id(false, &[16, 2])),
+            ("intel-rapl:a", id(false, &[10])),
+            ("intel-rapl:f:a", id(false, &[15, 10])),
+            ("intel-rapl:11:1b", id(false, &[17, 27])),
+            ("intel-rapl-mmio:b", id(true, &[11])),
+            ("intel-rapl:ffffffff", id(false, &[u32::MAX])),
+            ("intel-rapl:A", None),
+            ("intel-rapl:0a", None),
+            ("intel-rapl:+a", None),
+            ("intel-rapl:0x1", None),
+            ("intel-rapl:a:", None),
+            ("intel-rapl:100000000", None),
             ("intel-rapl-mmio:0", id(true, &[0])),
             ("intel-rapl", None),
             ("intel-rapl:", None),

@@ -42,14 +42,17 @@ pub(super) fn packages(
     by_die: bool,
 ) -> Result<Vec<Package>, Error> {
     let directory = cpus(sysfs);
-    // There are a few other files beside them.
-    let names = files::list(health.tape(), &directory, 2 * MOST_CPUS)
+    let number = |name: &str| -> Option<u32> { name.strip_prefix("cpu")?.parse().ok() };
+    let is_cpu = |name: &str| number(name).is_some();
+    let (names, beyond) = files::list(health.tape(), &directory, MOST_CPUS, &is_cpu)
         .map_err(|e| Error::cannot("list", &directory, &e))?;
-    let mut numbers: Vec<u32> = names
-        .iter()
-        .filter_map(|name| name.strip_prefix("cpu")?.parse().ok())
-        .take(MOST_CPUS)
-        .collect();
+    health.left_out("processors", beyond, || {
+        format!(
+            "{} has more than {MOST_CPUS} processors",
+            directory.display()
+        )
+    });
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| number(name)).collect();
     numbers.sort_unstable();
     let online: Vec<Cpu> = numbers
         .into_iter()

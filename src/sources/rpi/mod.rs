@@ -29,7 +29,7 @@ use super::sysfs::{entries, read_name};
 use super::tape::files;
 use super::{Attribute, Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec};
-use crate::metrics::{common, Rail, Readings, SeriesId};
+use crate::metrics::{common, Grade, Rail, Readings, SeriesId, Total};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -159,7 +159,7 @@ struct Rpi {
     has_pmic: bool,
     rails: Vec<RailSeries>,
     /// There from when a rail's power is known.
-    total: Option<SeriesId>,
+    total: Option<Total>,
 }
 
 struct RailSeries {
@@ -237,18 +237,24 @@ impl Rpi {
             };
         }
         self.context.health.count_unparsed(adc.unparsed);
+        self.context.health.left_out("rails", adc.beyond, || {
+            format!("the PMIC has more than {MOST_RAILS} rails")
+        });
         let mut sum = 0.0;
         self.rails.iter_mut().for_each(|rail| rail.read = false);
         for measured in &adc.rails {
             if let Some(rail) = self.rail(measured) {
-                rail.set(out, measured);
-                sum += measured.watts().unwrap_or_default();
+                sum += rail.set(out, measured).unwrap_or_default();
             }
         }
         let with_power = || self.rails.iter().filter(|rail| rail.power.is_some());
         if with_power().next().is_some() && with_power().all(|rail| rail.read) {
-            let register = || self.context.group.series(&common::power_total(), &[]);
-            out.set(*self.total.get_or_insert_with(register), sum);
+            let group = &self.context.group;
+            let total = self
+                .total
+                .get_or_insert_with(|| Total::new(group, Grade::Parts));
+            total.watts(out, sum);
+            total.parts(out, sum);
         }
         Ok(())
     }
@@ -268,7 +274,13 @@ impl Rpi {
                 });
                 self.rails.len() - 1
             }
-            None => return None,
+            None => {
+                let health = &self.context.health;
+                health.left_out("rails", 1, || {
+                    format!("the PMIC has had more than {MOST_RAILS} rails")
+                });
+                return None;
+            }
         };
         let group = &self.context.group;
         let rail = self.rails.get_mut(place)?;
@@ -291,19 +303,17 @@ impl Rpi {
 }
 
 impl RailSeries {
-    fn set(&mut self, out: &mut Readings, measured: &text::Rail<'_>) {
-        for (series, value) in [
-            (self.volts, measured.volts),
-            (self.amperes, measured.amperes),
-        ] {
-            if let Some((id, value)) = series.zip(value) {
-                out.set(id, value);
-            }
-        }
-        if let Some((power, watts)) = self.power.as_mut().zip(measured.watts()) {
-            power.watts(out, watts);
-            self.read = true;
-        }
+    /// Sets what is plausible; the power, if it is.
+    fn set(&mut self, out: &mut Readings, measured: &text::Rail<'_>) -> Option<f64> {
+        let mut take = |series: Option<SeriesId>, value| {
+            let (id, value) = series.zip(value)?;
+            out.take(id, value)
+        };
+        let volts = take(self.volts, measured.volts);
+        let watts = take(self.amperes, measured.amperes)? * volts?;
+        let watts = self.power.as_mut()?.watts(out, watts)?;
+        self.read = true;
+        Some(watts)
     }
 }
 

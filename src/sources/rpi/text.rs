@@ -12,6 +12,8 @@ pub struct Adc<'a> {
     pub rails: Vec<Rail<'a>>,
     /// Lines that were not understood.
     pub unparsed: u64,
+    /// Rails that there was no room for: they are among the unparsed.
+    pub beyond: u64,
 }
 
 /// What is measured of one rail.
@@ -52,6 +54,7 @@ pub fn adc(text: &str) -> Adc<'_> {
                 adc.rails.len() - 1
             }
             None => {
+                adc.beyond += 1;
                 adc.unparsed += 1;
                 continue;
             }

@@ -1,7 +1,8 @@
 //! From what a device said of one channel to its series.
 
 use super::status::{Channel, Energy, CONDITIONS};
-use crate::metrics::{common, Desc, Group, Rail, Readings, SeriesId};
+use crate::metrics::plausible::{range, Range, WATTS_OF_PHASE, WATTS_OF_PLUG};
+use crate::metrics::{common, Desc, EnergyCounter, Group, Kind, Rail, Readings, SeriesId};
 
 /// The counters are read in steps of their last digit, a milliwatt-hour, which is 3.6 J.
 const STEPS_PER_WATT_HOUR: f64 = 1000.0;
@@ -31,8 +32,11 @@ const ERRORS: [&str; CONDITIONS.len()] = [
 pub(super) struct ChannelSeries {
     name: String,
     rail: Option<Rail>,
+    returned: Option<EnergyCounter>,
     /// The device counts this channel's energy: it is not integrated then, not even while the counter is missing.
     counted: bool,
+    /// What the device counted since the last time, in joules; 0 where the counter was not there.
+    joules: f64,
     known: Vec<(&'static str, SeriesId)>,
 }
 
@@ -49,7 +53,9 @@ impl ChannelSeries {
         ChannelSeries {
             name: name.to_string(),
             rail: None,
+            returned: None,
             counted: false,
+            joules: 0.0,
             known: Vec::new(),
         }
     }
@@ -59,9 +65,15 @@ impl ChannelSeries {
         &self.name
     }
 
+    /// What the device counted since the last time, in joules; `None` where it does not count.
+    pub(super) fn counted(&self) -> Option<f64> {
+        self.counted.then_some(self.joules)
+    }
+
     /// Sets all that the device said of it.
     pub(super) fn set(&mut self, at: &mut Place<'_>, channel: &Channel) {
         self.set_power(at, channel);
+        self.set_returned(at, channel);
         let flag = |is: Option<bool>| is.map(f64::from);
         for (name, help, value) in [
             (
@@ -152,23 +164,39 @@ impl ChannelSeries {
         }
     }
 
+    fn set_returned(&mut self, at: &mut Place<'_>, channel: &Channel) {
+        let Some(steps) = channel.returned.total.and_then(steps) else {
+            return;
+        };
+        let name = self.rail_name(at.device);
+        let counter = self.returned.get_or_insert_with(|| {
+            let desc = common::energy_returned();
+            let energy = common::of_rail(at.group, &desc, &name);
+            EnergyCounter::new(energy, 0, watts_of(at.group, &self.name).most)
+        });
+        counter.counted(at.out, steps, JOULES_PER_STEP);
+    }
+
     fn set_power(&mut self, at: &mut Place<'_>, channel: &Channel) {
         let steps = channel.energy.total.and_then(steps);
         if channel.watts.is_none() && steps.is_none() {
             return;
         }
         let name = self.rail_name(at.device);
-        let rail = self.rail.get_or_insert_with(|| Rail::new(at.group, &name));
+        let watts = watts_of(at.group, &self.name);
+        let register = || Rail::within(at.group, &name, watts);
+        let rail = self.rail.get_or_insert_with(register);
         self.counted |= steps.is_some();
+        self.joules = 0.0;
         if let Some(steps) = steps {
-            // The mean power of a counter this coarse is worse than none.
-            let _ = rail.counted(at.out, steps, JOULES_PER_STEP);
+            rail.counted_in_steps(at.out, steps, JOULES_PER_STEP);
+            self.joules = rail.last_counted().unwrap_or(0.0);
         }
-        match channel.watts {
+        let _ = match channel.watts {
             Some(watts) if self.counted => rail.counted_at_watts(at.out, watts),
             Some(watts) => rail.watts(at.out, watts),
-            None => {}
-        }
+            None => None,
+        };
     }
 
     fn set_energy(
@@ -177,7 +205,7 @@ impl ChannelSeries {
         energy: &Energy,
         (total, timestamp, minutes): (&'static str, &'static str, [&'static str; 3]),
     ) {
-        const TOTAL: &str = "Energy that the device counted, in watt-hours; it may begin anew when the device restarts.";
+        const TOTAL: &str = "Energy that the device counted, consumed or returned apart, in watt-hours; it may begin anew when the device restarts.";
         const MINUTE: &str =
             "Energy of one of the last three full minutes, the latest being 0, in milliwatt-hours.";
         const BEGAN: &str = "When the minute began that these three come before, in Unix seconds.";
@@ -239,6 +267,15 @@ impl ChannelSeries {
             }
         };
         at.out.set(id, value);
+    }
+}
+
+/// What can flow through a channel: a clamp is around a house's conductor, all others are wires that go through the device.
+fn watts_of(group: &Group, channel: &str) -> &'static Range {
+    match channel.split_once(':') {
+        Some(("em", id)) if !id.contains('/') => range(&group.source, "power_watts", Kind::Gauge),
+        Some(("em" | "em1" | "emeter", _)) => &WATTS_OF_PHASE,
+        _ => &WATTS_OF_PLUG,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::status::{json, number, Channel, Energy, CONDITIONS, MAX_CHANNELS, MINUTES};
+use super::status::{json, number, Channel, Energy, CONDITIONS, MINUTES};
 
 const WATT_MINUTES_PER_WATT_HOUR: f64 = 60.0;
 const MILLI: f64 = 1000.0;
@@ -36,7 +36,7 @@ pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
         [] => list("lights"),
         relays => relays,
     };
-    for (i, value) in outputs.iter().enumerate().take(MAX_CHANNELS) {
+    for (i, value) in outputs.iter().enumerate() {
         // The switch that a meter measures has the meter's number.
         let name = format!("meter:{i}");
         match channels.iter_mut().find(|channel| channel.name == name) {
@@ -49,7 +49,6 @@ pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
         }
     }
     channels.retain(|channel| !channel.is_empty());
-    channels.truncate(MAX_CHANNELS);
     Ok(channels)
 }
 
@@ -69,7 +68,7 @@ fn device(status: &Value) -> Channel {
 
 fn meter(i: usize, value: &Value) -> Channel {
     let mut channel = Channel::new(format!("meter:{i}"));
-    if is_valid(value) {
+    if is_valid(value) && counts(value) {
         channel.watts = number(&value["power"]);
         let watt_hours = |value: &Value| Some(number(value)? / WATT_MINUTES_PER_WATT_HOUR);
         let mut minutes = [None; MINUTES];
@@ -112,9 +111,43 @@ fn condition(channel: &mut Channel, which: usize, value: &Value) {
     }
 }
 
-/// Every meter and sensor says whether it works; one that does not say so does.
+/// Every meter and sensor says whether it works; one that does not say so does. Some firmwares say it in words.
 fn is_valid(value: &Value) -> bool {
-    value["is_valid"].as_bool() != Some(false)
+    match &value["is_valid"] {
+        Value::Bool(is) => *is,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(word) => {
+            let word = word.trim();
+            !["false", "0", "no", ""]
+                .iter()
+                .any(|no| word.eq_ignore_ascii_case(no))
+        }
+        _ => true,
+    }
+}
+
+/// Whether it is a meter. Devices without one (Shelly 1) answer `{"power": 0.00, "is_valid": true}`, or the power that their owner
+/// told them of; all meters count what they measure.
+fn counts(value: &Value) -> bool {
+    let minutes = value["counters"].as_array();
+    number(&value["total"]).is_some() || minutes.is_some_and(|all| all.iter().any(Value::is_number))
+}
+
+/// Models that measure no power, whatever they say: a power that the owner told them (`/settings/power/0`), and what they count
+/// of it (<https://shelly-api-docs.shelly.cloud/gen1/>: Shelly 1, 1L, i3, Button 1, UNI).
+const WITHOUT_METER: &[&str] = &[
+    "SHSW-1", "SHSW-L", "SHIX3-1", "SHBTN-1", "SHBTN-2", "SHUNI-1",
+];
+
+/// Takes out what a device of this model says of power, if it cannot know.
+pub fn believe(model: &str, channels: &mut Vec<Channel>) {
+    if WITHOUT_METER.contains(&model) {
+        for channel in channels.iter_mut() {
+            channel.watts = None;
+            channel.energy = Energy::default();
+        }
+        channels.retain(|channel| !channel.is_empty());
+    }
 }
 
 const _: () = assert!(CONDITIONS.len() >= 2);
@@ -177,6 +210,65 @@ mod tests {
     }
 
     #[test]
+    fn a_meter_that_only_pretends_says_nothing() {
+        for meter in [
+            r#"{"power": 0.00, "is_valid": true}"#,
+            r#"{"power": 60.00, "is_valid": "true"}"#,
+            r#"{"power": 0, "is_valid": 1, "total": null, "counters": []}"#,
+        ] {
+            let text = format!(r#"{{"meters": [{meter}], "relays": [{{"ison": true}}]}}"#);
+            let expected = Channel {
+                output: Some(true),
+                ..Channel::new("meter:0")
+            };
+            assert_eq!(parse(text.as_bytes()).unwrap(), [expected], "{meter}");
+        }
+        let real =
+            br#"{"meters": [{"power": 0.0, "is_valid": "true", "counters": [0.0, 0.0, 0.0]}]}"#;
+        assert_eq!(parse(real).unwrap()[0].watts, Some(0.0));
+    }
+
+    #[test]
+    fn a_model_without_a_meter_is_not_believed() {
+        let text = br#"{"meters": [{"power": 60.0, "is_valid": true, "total": 77, "counters": [60.0, 60.0, 60.0]}],
+            "relays": [{"ison": true}]}"#;
+        for (model, watts) in [("SHSW-L", None), ("SHSW-1", None), ("SHSW-PM", Some(60.0))] {
+            let mut channels = parse(text).unwrap();
+            believe(model, &mut channels);
+            assert_eq!(
+                (channels[0].watts, channels[0].output),
+                (watts, Some(true)),
+                "{model}"
+            );
+            assert_eq!(
+                channels[0].energy.total.is_some(),
+                watts.is_some(),
+                "{model}"
+            );
+        }
+    }
+
+    #[test]
+    fn whether_a_meter_is_valid_may_be_said_in_words() {
+        for (word, is) in [
+            ("true", true),
+            ("false", false),
+            (r#""true""#, true),
+            (r#""True""#, true),
+            (r#""false""#, false),
+            (r#""FALSE""#, false),
+            ("1", true),
+            ("0", false),
+            ("null", true),
+        ] {
+            let text =
+                format!(r#"{{"emeters": [{{"power": 9.5, "total": 5.0, "is_valid": {word}}}]}}"#);
+            let channels = parse(text.as_bytes()).unwrap();
+            assert_eq!(!channels.is_empty(), is, "{word}");
+        }
+    }
+
+    #[test]
     fn what_has_another_type_is_absent() {
         let text = br#"{"meters": [{"power": "9.5", "total": null, "counters": 7}, 3, null], "relays": {"ison": 1},
             "temperature": [], "tmp": 5}"#;
@@ -190,10 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_bounded() {
+    fn channels_are_as_many_as_an_answer_has_room_for() {
         let relays = vec![r#"{"ison": true}"#; 1000].join(",");
         let text = format!(r#"{{"relays": [{relays}]}}"#);
-        assert_eq!(parse(text.as_bytes()).unwrap().len(), MAX_CHANNELS);
+        assert_eq!(parse(text.as_bytes()).unwrap().len(), 1000);
         let deep = "[".repeat(60_000);
         assert!(parse(deep.as_bytes()).is_err());
     }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::status::{json, number, Channel, Energy, CONDITIONS, MAX_CHANNELS, MINUTES};
+use super::status::{json, number, Channel, Energy, CONDITIONS, MINUTES};
 
 /// Components that switch or measure one thing, and all say it in the same words.
 const PLAIN: &[&str] = &[
@@ -37,7 +37,6 @@ pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
         }
     }
     channels.retain(|channel| !channel.is_empty());
-    channels.truncate(MAX_CHANNELS);
     Ok(channels)
 }
 
@@ -63,6 +62,7 @@ fn plain(name: &str, value: &Value) -> Channel {
         returned: energy(&value["ret_aenergy"]),
         ..Channel::new(name)
     };
+    channel.energy.take_out(&channel.returned);
     channel.set_temperature(&value["temperature"]);
     set_errors(&mut channel, &value["errors"]);
     channel
@@ -109,6 +109,26 @@ fn one_phase(name: &str, value: &Value, data: &Value) -> Channel {
     };
     set_errors(&mut channel, &value["errors"]);
     channel
+}
+
+impl Energy {
+    /// Leaves what was consumed, of what these components count: `aenergy` goes on while power flows back too, beside
+    /// `ret_aenergy` (home-assistant/core#135394, evcc-io/evcc#32445). `em` and `em1` count them apart. A counter that is less than
+    /// what flowed back cannot contain it.
+    fn take_out(&mut self, returned: &Energy) {
+        let consumed = |all: &mut Option<f64>, back: Option<f64>| {
+            if let (Some(all), Some(back)) = (all, back) {
+                if (0.0..=*all).contains(&back) {
+                    // To the last digit that the device tells.
+                    *all = ((*all - back) * 1000.0).round() / 1000.0;
+                }
+            }
+        };
+        consumed(&mut self.total, returned.total);
+        for (all, back) in self.minutes.iter_mut().zip(returned.minutes) {
+            consumed(all, back);
+        }
+    }
 }
 
 fn energy(value: &Value) -> Energy {
@@ -183,6 +203,25 @@ mod tests {
         assert_eq!(plug.returned, Energy::default());
         assert_eq!((plug.celsius, plug.fahrenheit), (Some(32.1), Some(89.7)));
         assert_eq!((plug.errors, plug.conditions), (Some(0), [Some(false); 4]));
+    }
+
+    #[test]
+    fn what_flows_back_is_not_consumed() {
+        let text = br#"{"pm1:0": {"apower": -63.1, "aenergy": {"total": 330.473, "by_minute": [1053.994, 900.0, 5.0]},
+            "ret_aenergy": {"total": 128.950, "by_minute": [1053.994, 400.5, 0.0]}}, "switch:0": {"apower": 5.0,
+            "aenergy": {"total": 7.0}, "ret_aenergy": {"total": 9.0}}}"#;
+        let channels = parse(text).unwrap();
+        let [pm1, switch] = channels.as_slice() else {
+            panic!("{channels:?}");
+        };
+        assert_eq!(pm1.energy.total, Some(201.523));
+        assert_eq!(pm1.energy.minutes, [Some(0.0), Some(499.5), Some(5.0)]);
+        assert_eq!(pm1.returned.total, Some(128.95));
+        assert_eq!(
+            switch.energy.total,
+            Some(7.0),
+            "it cannot contain the other"
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!   the names all meters share, with `rail="<device>/<channel>"`. A device is called by its `name`, or by its `host`.
 //! * **Energy**: `energy_joules_total` follows the device's own counter, so that it knows of what flowed while the network
 //!   did not. Where the counter falls, the device restarted or was reset, and it goes on from there. A channel without a
-//!   counter is integrated. Of a three-phase meter the sum is the rail `em:0`, beside its phases `em:0/a`, `b`, `c`.
+//!   counter is integrated. What flows back is another counter's (`energy_returned_joules_total`), and in no case part of the
+//!   first; the counters tell no power. Of a three-phase meter the sum is the rail `em:0`, beside its phases `em:0/a`, `b`, `c`.
 //! * **The board's total** (`power_total_watts`, and seed 001's `power_voltage_volts` and `power_current_amps`) is the switch
 //!   `switch_id` of the first device, if `device_type` is `shelly` or `shelly.power_total` is set.
 
@@ -31,9 +32,9 @@ use self::identity::{Generation, Identity};
 use self::resolve::{Host, PATIENCE};
 use self::series::DeviceSeries;
 use self::settings::{Plug, Settings};
-use self::status::Channel;
+use self::status::{Channel, MAX_CHANNELS};
 use super::tape::Tape;
-use super::{Board, Context, Device, Error, Meter, Pace, Source};
+use super::{Board, Context, Device, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, Secret, SectionSpec};
 use crate::metrics::Readings;
 
@@ -97,7 +98,9 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         last: None,
         series: DeviceSeries::new(&context.group, name, switch_id),
         has_switch: true,
+        measures: true,
         tape: context.health.tape().clone(),
+        health: Arc::clone(&context.health),
     }))
 }
 
@@ -111,7 +114,10 @@ struct Shelly {
     series: DeviceSeries,
     /// Whether the configured switch was there when last looked.
     has_switch: bool,
+    /// Whether it had a meter when last looked.
+    measures: bool,
     tape: Tape,
+    health: Arc<Health>,
 }
 
 impl Source for Shelly {
@@ -124,6 +130,11 @@ impl Source for Shelly {
         let (connected, channels) = read(connected, deadline)?;
         self.connected = Some(connected);
         let has_switch = self.series.set(out, &channels);
+        self.health
+            .left_out("channels", self.series.take_left_out(), || {
+                let name = self.plug.name();
+                format!("shelly {name} has more than {} channels", 2 * MAX_CHANNELS)
+            });
         if !has_switch && self.has_switch {
             let names: Vec<_> = channels.iter().map(|c| c.name.as_str()).collect();
             log::warn!(
@@ -134,6 +145,16 @@ impl Source for Shelly {
             );
         }
         self.has_switch = has_switch;
+        // The device itself says whether it has a meter: before it was set up it may say less.
+        let measures = channels.iter().any(Channel::measures);
+        if !measures && self.measures && has_switch {
+            log::warn!(
+                "shelly {}: nothing on it measures power (a {})",
+                self.plug.name(),
+                self.last.as_ref().map_or("device", |last| &last.model)
+            );
+        }
+        self.measures = measures;
         Ok(())
     }
 
@@ -189,6 +210,9 @@ fn read(
         Generation::First => gen1::parse(&body),
         Generation::Rpc => gen2::parse(&body),
     };
-    let channels = parsed.map_err(|why| client.error(path, &why))?;
+    let mut channels = parsed.map_err(|why| client.error(path, &why))?;
+    if identity.generation == Generation::First {
+        gen1::believe(&identity.model, &mut channels);
+    }
     Ok(((client, identity), channels))
 }

@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use super::channel::{ChannelSeries, Place};
 use super::status::{Channel, MAX_CHANNELS};
-use crate::metrics::{common, Desc, Group, Readings, SeriesId};
+use crate::metrics::{Desc, Grade, Group, Readings, SeriesId, Total as BoardTotal};
 
 /// The series of one device.
 pub(super) struct DeviceSeries {
     group: Arc<Group>,
     device: String,
     channels: Vec<ChannelSeries>,
+    /// Channels that there was no room for, since that was last asked.
+    left_out: u64,
     total: Option<Total>,
 }
 
 /// The series of the board that hangs on a plug.
 struct Total {
     switch_id: u32,
-    watts: SeriesId,
+    board: BoardTotal,
     volts: SeriesId,
     amperes: SeriesId,
 }
@@ -31,7 +33,7 @@ impl DeviceSeries {
             };
             Total {
                 switch_id,
-                watts: group.series(&common::power_total(), &[]),
+                board: BoardTotal::new(group, Grade::Asked),
                 volts: of_the_board(
                     "power_voltage_volts",
                     "Voltage that the whole board is supplied with, in volts.",
@@ -46,6 +48,7 @@ impl DeviceSeries {
             group: Arc::clone(group),
             device: device.to_string(),
             channels: Vec::new(),
+            left_out: 0,
             total,
         }
     }
@@ -53,6 +56,11 @@ impl DeviceSeries {
     /// Another device answers now: its counters have nothing to do with those of the one before.
     pub(super) fn forget_counters(&mut self) {
         self.channels.clear();
+    }
+
+    /// How many channels there was no room for since this was last asked.
+    pub(super) fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
     }
 
     /// Sets all that the device said. False: the switch that is the board's is not among it.
@@ -65,7 +73,10 @@ impl DeviceSeries {
             let place = match place {
                 Some(place) => place,
                 // A device that makes up names without end stops growing here.
-                None if self.channels.len() >= 2 * MAX_CHANNELS => continue,
+                None if self.channels.len() >= 2 * MAX_CHANNELS => {
+                    self.left_out += 1;
+                    continue;
+                }
                 None => {
                     self.channels.push(ChannelSeries::new(&channel.name));
                     self.channels.len() - 1
@@ -80,14 +91,19 @@ impl DeviceSeries {
                 series.set(&mut at, channel);
             }
         }
-        let Some(total) = &self.total else {
+        let Some(total) = &mut self.total else {
             return true;
         };
         match the_switch(channels, total.switch_id) {
             None => false,
             Some(channel) => {
+                let series = self.channels.iter().find(|s| s.name() == channel.name);
+                match (series.and_then(ChannelSeries::counted), channel.watts) {
+                    (Some(joules), watts) => total.board.counted(out, watts, joules),
+                    (None, Some(watts)) => total.board.watts(out, watts),
+                    (None, None) => {}
+                }
                 for (id, value) in [
-                    (total.watts, channel.watts),
                     (total.volts, channel.volts),
                     (total.amperes, channel.amperes),
                 ] {

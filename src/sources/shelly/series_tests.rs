@@ -206,4 +206,114 @@ fn channels_without_end_stop_growing() {
         desk.set(f64::from(i), &gen2::parse(text.as_bytes()).unwrap());
     }
     assert_eq!(desk.series.channels.len(), 2 * MAX_CHANNELS);
+    let left_out = 1000 - 2 * MAX_CHANNELS as u64;
+    assert_eq!(desk.series.take_left_out(), left_out);
+    assert_eq!(desk.series.take_left_out(), 0);
+}
+
+fn channel(text: &str) -> Vec<Channel> {
+    gen2::parse(text.as_bytes()).unwrap()
+}
+
+#[test]
+fn what_flows_back_has_a_counter_of_its_own_in_every_component() {
+    // By component: nothing has flown; then 2 Wh flowed back while 0.5 Wh were consumed.
+    for (rail, before, after) in [
+        (
+            "pm1:0",
+            r#"{"pm1:0": {"apower": -197.0, "aenergy": {"total": 330.0}, "ret_aenergy": {"total": 128.0}}}"#,
+            r#"{"pm1:0": {"apower": -197.0, "aenergy": {"total": 332.5}, "ret_aenergy": {"total": 130.0}}}"#,
+        ),
+        (
+            "switch:0",
+            r#"{"switch:0": {"apower": -197.0, "aenergy": {"total": 330.0}, "ret_aenergy": {"total": 128.0}}}"#,
+            r#"{"switch:0": {"apower": -197.0, "aenergy": {"total": 332.5}, "ret_aenergy": {"total": 130.0}}}"#,
+        ),
+        (
+            "em1:0",
+            r#"{"em1:0": {"act_power": -197.0}, "em1data:0": {"total_act_energy": 330.0, "total_act_ret_energy": 128.0}}"#,
+            r#"{"em1:0": {"act_power": -197.0}, "em1data:0": {"total_act_energy": 330.5, "total_act_ret_energy": 130.0}}"#,
+        ),
+        (
+            "em:0",
+            r#"{"em:0": {"total_act_power": -197.0}, "emdata:0": {"total_act": 330.0, "total_act_ret": 128.0}}"#,
+            r#"{"em:0": {"total_act_power": -197.0}, "emdata:0": {"total_act": 330.5, "total_act_ret": 130.0}}"#,
+        ),
+    ] {
+        let mut desk = Desk::new(None);
+        desk.set(1.0, &channel(before));
+        desk.set(31.0, &channel(after));
+        near(desk.joules(rail), 1800.0);
+        let returned =
+            format!(r#"energy_returned_joules_total{{rail="desk/{rail}",source="shelly"}}"#);
+        near(desk.value(&returned), 7200.0);
+        let power = format!(r#"power_watts{{rail="desk/{rail}",source="shelly"}}"#);
+        assert_eq!(desk.value(&power), Some(-197.0), "{rail}");
+    }
+}
+
+#[test]
+fn a_counter_that_steps_tells_energy_and_no_power() {
+    let em1 = |watts: &str, watt_hours: f64| {
+        channel(&format!(
+            r#"{{"em1:0": {{"act_power": {watts}, "voltage": 230.0}}, "em1data:0": {{"total_act_energy": {watt_hours}}}}}"#
+        ))
+    };
+    let mut desk = Desk::new(None);
+    let power = r#"power_watts{rail="desk/em1:0",source="shelly"}"#;
+    for (second, watt_hours, joules) in [
+        (1.0, 500.0, 0.0),
+        (2.0, 508.3, 29_880.0),
+        (3.0, 508.3, 29_880.0),
+    ] {
+        desk.set(second, &em1("null", watt_hours));
+        near(desk.joules("em1:0"), joules);
+        assert_eq!(desk.value(power), None, "{second}");
+    }
+    desk.set(4.0, &em1("500.0", 508.3));
+    assert_eq!(desk.value(power), Some(500.0));
+}
+
+#[test]
+fn a_counter_that_falls_to_zero_for_once_adds_what_flowed() {
+    let mut desk = Desk::new(None);
+    for (second, watt_hours, joules) in [
+        (1.0, 31_250.0, 0.0),
+        (2.0, 0.0, 0.0),
+        (3.0, 31_250.1, 360.0),
+        (4.0, 31_250.2, 720.0),
+    ] {
+        desk.set(second, &plug(10.0, watt_hours));
+        near(desk.joules("switch:0"), joules);
+    }
+}
+
+#[test]
+fn what_no_plug_measures_is_absent() {
+    let mut desk = Desk::new(Some(0));
+    let text = r#"{"switch:0": {"apower": 4294967.3, "voltage": 65535.0, "current": 1e30, "pf": 255, "freq": -1,
+        "aenergy": {"total": 7.0}, "temperature": {"tC": 999.0, "tF": 1830.2}}}"#;
+    assert!(desk.set(1.0, &channel(text)));
+    let shown: Vec<String> = {
+        let snapshot = desk.registry.snapshot(desk.out.at);
+        let families: Vec<_> = snapshot.families().collect();
+        families
+            .iter()
+            .map(|family| family.family.name.clone())
+            .collect()
+    };
+    for name in &shown {
+        let other = [
+            "board_energy_joules_total",
+            "energy_joules_total",
+            "shelly_energy_total_wh",
+            "shelly_errors_count",
+        ];
+        assert!(
+            other.contains(&name.as_str()) || name.starts_with("shelly_error_"),
+            "{name}"
+        );
+    }
+    assert_eq!(desk.value("power_total_watts"), None);
+    assert!(desk.out.refused().len() >= 9, "{:?}", desk.out.refused());
 }

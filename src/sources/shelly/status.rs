@@ -26,7 +26,7 @@ pub struct Channel {
     pub hertz: Option<f64>,
     /// Whether the output is on.
     pub output: Option<bool>,
-    /// Energy that it counted.
+    /// Energy that was consumed: without what flowed back.
     pub energy: Energy,
     /// Energy that flowed back.
     pub returned: Energy,
@@ -63,6 +63,11 @@ impl Channel {
     /// Whether it says anything at all.
     pub fn is_empty(&self) -> bool {
         *self == Channel::new(self.name.as_str())
+    }
+
+    /// Whether it says something of power or energy.
+    pub fn measures(&self) -> bool {
+        self.watts.is_some() || self.energy.total.is_some()
     }
 
     /// Sets the temperature from `{"tC": …, "tF": …}`.

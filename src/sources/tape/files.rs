@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::super::natural::natural;
 use super::mirror::KEEP;
 use super::{Answer, Failure, Playing, Recording, Reel, Tape, Writing};
 
@@ -127,11 +128,30 @@ pub(in crate::sources) fn is_link(path: &Path) -> bool {
     path.is_symlink()
 }
 
-/// The first `most` names in a folder, in no order, those that are UTF-8.
-pub(in crate::sources) fn list(tape: &Tape, dir: &Path, most: usize) -> io::Result<Vec<String>> {
+/// So many names of a folder are looked at: what is in no order has to be read as a whole to be put in one.
+const MOST_NAMES: usize = 1 << 16;
+
+/// The names in a folder that are `wanted`, in their natural order, and how many there are beyond the first `most`.
+/// Those that are not UTF-8 are not among them.
+pub(in crate::sources) fn list(
+    tape: &Tape,
+    dir: &Path,
+    most: usize,
+    wanted: &dyn Fn(&str) -> bool,
+) -> io::Result<(Vec<String>, u64)> {
+    let mut names = all(tape, dir)?;
+    names.retain(|name| wanted(name));
+    names.sort_by(|a, b| natural(a, b));
+    let beyond = names.len().saturating_sub(most);
+    names.truncate(most);
+    Ok((names, beyond as u64))
+}
+
+/// The names in a folder, in no order, those that are UTF-8.
+fn all(tape: &Tape, dir: &Path) -> io::Result<Vec<String>> {
     let live = || -> io::Result<Vec<String>> {
         Ok(fs::read_dir(dir)?
-            .take(most)
+            .take(MOST_NAMES)
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect())
     };
@@ -159,7 +179,7 @@ pub(in crate::sources) fn list(tape: &Tape, dir: &Path, most: usize) -> io::Resu
             Some(Ok(names)) => Ok(String::from_utf8_lossy(&names)
                 .split('/')
                 .filter(|name| !matches!(*name, "" | "." | ".."))
-                .take(most)
+                .take(MOST_NAMES)
                 .map(str::to_string)
                 .collect()),
             Some(Err(failure)) => Err(failure.io()),

@@ -113,7 +113,12 @@ impl Recording {
 
 fn roots(dir: &Path) -> Roots {
     let [sysfs, procfs, dev] = TREES.map(|tree| dir.join(tree));
-    Roots { sysfs, procfs, dev }
+    Roots {
+        sysfs,
+        procfs,
+        dev,
+        programs: None,
+    }
 }
 
 fn cannot(verb: &str, path: &Path, error: &io::Error) -> String {

@@ -1,4 +1,4 @@
-//! One line of NVIDIA's tegrastats, of any JetPack from 4 to 7, read token by token.
+//! One line of NVIDIA's tegrastats, of any JetPack from 3 (L4T 28) to 7, read token by token.
 //!
 //! What the statistics mean is in NVIDIA's Jetson Linux Developer Guide, "tegrastats Utility"; what the lines really
 //! look like is in the tests. The layout changes with every release, so a token that is not understood is counted and
@@ -46,6 +46,8 @@ pub struct Line<'a> {
     pub rails: Vec<Power<'a>>,
     /// How many tokens were not understood.
     pub unparsed: u64,
+    /// Tokens that there was no room for: they are among the unparsed.
+    pub beyond: u64,
 }
 
 /// What a group in parentheses belongs to.
@@ -83,7 +85,15 @@ pub fn parse(text: &str) -> Line<'_> {
                 };
                 line.memory(subject, value)
             }
-            "CPU" if value.starts_with('[') => line.cores(value),
+            // In lower case until L4T 28.
+            "CPU" | "cpu" if value.starts_with('[') => line.cores(value),
+            // The processor's highest frequency that its supply allows (Tegra K1 and X1): `EDP limit 1734`.
+            "EDP" if value == "limit" => {
+                tokens.next();
+                tokens
+                    .peek()
+                    .is_some_and(|mhz| token::number(mhz).is_some())
+            }
             // The words "fg" and "bg" with their percentages follow.
             "MTS" => {
                 if value != "fg" && value != "bg" {
@@ -186,6 +196,7 @@ impl<'a> Line<'a> {
                 None => Core::default(),
             };
             let room = self.cores.len() < MOST_CORES;
+            self.beyond += u64::from(!room);
             if core.on.is_none() || !room {
                 self.unparsed += 1;
             }
@@ -204,6 +215,7 @@ impl<'a> Line<'a> {
         };
         let now = value.split('/').next().unwrap_or("");
         let celsius = now.strip_suffix('C').and_then(token::number);
+        self.beyond += u64::from(self.temperatures.len() >= MOST);
         match celsius {
             Some(celsius) if token::is_name(name) && self.temperatures.len() < MOST => {
                 self.temperatures.push((name, celsius));
@@ -219,6 +231,7 @@ impl<'a> Line<'a> {
         let engine = engine.filter(|rest| token::is_name(rest)).unwrap_or(name);
         if let Some(power) = Power::parse(name, value) {
             if self.rails.len() >= MOST {
+                self.beyond += 1;
                 return false;
             }
             self.rails.push(power);
@@ -243,6 +256,7 @@ impl<'a> Line<'a> {
                         mhz: Some(mhz),
                     })
                 });
+                self.beyond += u64::from(self.engines.len() >= MOST);
                 if !off && load.is_none() || self.engines.len() >= MOST {
                     return false;
                 }
@@ -259,6 +273,14 @@ impl<'a> Line<'a> {
     /// `0%`, `0%@76`, `0%@[305,305]`, `@[314,314,314]`; of the second cluster `0%@0`
     fn gpu(&mut self, cluster: usize, value: &str) -> bool {
         if token::is_off(value) {
+            return true;
+        }
+        if value.starts_with('[') {
+            let Some(load) = Load::parse(value) else {
+                return false;
+            };
+            self.gpu_percent[cluster] = load.percent;
+            self.gpu_mhz.extend(load.mhz.map(|mhz| (cluster, mhz)));
             return true;
         }
         let (percent, frequencies) = match value.split_once('@') {
@@ -279,7 +301,10 @@ impl<'a> Line<'a> {
                 Some(mhz) if self.gpu_mhz.len() < MOST_CORES => {
                     self.gpu_mhz.push((cluster + i, mhz));
                 }
-                _ => self.unparsed += 1,
+                other => {
+                    self.unparsed += 1;
+                    self.beyond += u64::from(other.is_some());
+                }
             }
         }
         true
@@ -291,7 +316,7 @@ fn is_engine(name: &str) -> bool {
     let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
     [
         "APE", "VIC", "NVENC", "MSENC", "NVDEC", "NVJPG", "OFA", "NVDLA", "DLA", "PVA", "SE",
-        "TSEC",
+        "TSEC", "AVP", "VDE", "VI", "ISP", "NVCSI",
     ]
     .contains(&kind)
 }

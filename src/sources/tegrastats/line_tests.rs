@@ -2,6 +2,7 @@ use super::*;
 
 const TX1: &str = include_str!("../../../tests/boards/jetson_tx1_jp4/tegrastats.txt");
 const TX2: &str = include_str!("../../../tests/boards/jetson_tx2_jp4/tegrastats.txt");
+const TX2_L4T_28: &str = include_str!("../../../tests/boards/jetson_tx2_l4t28/tegrastats.txt");
 const NANO: &str = include_str!("../../../tests/boards/jetson_nano_jp4/tegrastats.txt");
 const AGX_XAVIER: &str = include_str!("../../../tests/boards/jetson_agx_xavier_jp4/tegrastats.txt");
 const XAVIER_NX: &str = include_str!("../../../tests/boards/jetson_xavier_nx_jp4/tegrastats.txt");
@@ -50,6 +51,7 @@ fn every_real_line_is_understood_to_the_last_token() {
     let lines = [
         TX1,
         TX2,
+        TX2_L4T_28,
         NANO,
         AGX_XAVIER,
         XAVIER_NX,
@@ -237,6 +239,115 @@ fn forms_seen_elsewhere() {
 }
 
 #[test]
+fn engines_of_several_units() {
+    for (value, percent, mhz) in [
+        ("[10%,20%]@1600", Some(15.0), Some(1600.0)),
+        ("[10%,20%]@[1600,800]", Some(15.0), Some(1600.0)),
+        ("[10%@800,20%@1600]", Some(15.0), Some(1600.0)),
+        ("[10%@1600,off]", Some(10.0), Some(1600.0)),
+        ("[10%, off]@1600", Some(10.0), Some(1600.0)),
+        ("[off,off]@1600", None, Some(1600.0)),
+        ("[10%,20%]", Some(15.0), None),
+        ("[0%]@1600", Some(0.0), Some(1600.0)),
+        ("7%@[115,230]", Some(7.0), Some(230.0)),
+        ("@[115]", None, Some(115.0)),
+    ] {
+        for name in ["PVA0_FREQ", "NVENC", "VIC_FREQ", "X_FREQ", "EMC_FREQ"] {
+            let text = format!("RAM 1/2MB {name} {value} APE 174");
+            let line = parse(&text);
+            assert_eq!(line.unparsed, 0, "{text}");
+            let load = match name {
+                "EMC_FREQ" => line.emc,
+                _ => line.engines[0].load,
+            };
+            assert_eq!(load, Load { percent, mhz }, "{text}");
+            assert_eq!(line.engines.last().unwrap().name, "APE");
+        }
+    }
+    let line = parse("GR3D_FREQ [10%,20%]@1300 GR3D2_FREQ [4%@5]");
+    assert_eq!(line.gpu_percent, [Some(15.0), Some(4.0)]);
+    assert_eq!(line.gpu_mhz, [(0, 1300.0), (1, 5.0)]);
+    assert_eq!(line.unparsed, 0);
+    for wrong in [
+        "[]@1600",
+        "[10%,20%]1600",
+        "[10,20%]@1",
+        "[10%,20%]@",
+        "[a]",
+        "[10%",
+        "1%@[]",
+    ] {
+        let text = format!("PVA0_FREQ {wrong} APE 174");
+        let line = parse(&text);
+        assert!(line.unparsed > 0, "{text}");
+        assert_eq!(engines(&line), [("APE", Some(174.0))], "{text}");
+    }
+}
+
+#[test]
+fn l4t_28_and_before() {
+    let line = parse(TX2_L4T_28);
+    assert_eq!(line.unparsed, 0);
+    let on: Vec<_> = line.cores.iter().map(|core| core.on.unwrap()).collect();
+    assert_eq!(on, [true, false, false, true, true, true]);
+    assert_eq!(line.cores[0].load, load(17.0, 408.0));
+    assert_eq!(line.cores[5].load, load(9.0, 408.0));
+    assert_eq!(rails(&line)[0], rail("VDD_IN", 3215.0, 3215.0));
+    let line = parse(
+        "RAM 1179/1892MB (lfb 120x4MB) cpu [12%,off,off,3%]@696 EMC 4%@396 AVP 7%@12 VDE 120 GR3D 5%@72 EDP limit 2065",
+    );
+    assert_eq!(line.unparsed, 0);
+    assert_eq!(line.cores.len(), 4);
+    assert_eq!(line.emc, load(4.0, 396.0));
+    assert_eq!(line.gpu_percent[0], Some(5.0));
+    assert_eq!(engines(&line), [("AVP", Some(12.0)), ("VDE", Some(120.0))]);
+    assert_eq!(parse("EDP limit x APE 1").engines.len(), 1);
+    assert_eq!(parse("cpu@41.5C cpu [1%]@2").temperatures.len(), 1);
+}
+
+/// From users' reports: jetson_stats#894 (JetPack 7.2 on an AGX Orin), jetson_stats#624 (an Orin NX), jetson_stats#16 (a Nano),
+/// tx-utils#3 (a TX2).
+#[test]
+fn lines_that_users_report() {
+    for (text, rails) in [
+        (
+            "07-25-2026 09:08:28 RAM 20642/62817MB (lfb 1x2MB) CPU [23%@2201,10%@2201] EMC_FREQ 3%@3199 GR3D_FREQ \
+             0%@[1300,1300] NVENC0 off NVDEC0 off APE 174 cpu@52.968C/52.968C tj@53C/53C VDD_GPU_SOC 3205mW/3205mW",
+            1,
+        ),
+        (
+            "05-15-2025 18:30:28 RAM 6982/7620MB (lfb 5x1MB) SWAP 2640/16384MB (cached 202MB) CPU [97%@1984,93%@247] \
+             EMC_FREQ 18%@3199 GR3D_FREQ 84%@[713] NVENC 1%@115 NVDEC 40%@115 NVJPG off NVJPG1 off VIC 31%@115 OFA off \
+             NVDLA0 off PVA0_FREQ off APE 174 cv0@63.031C cpu@65.562C VDD_IN 17946mW/15710mW VDD_SOC 3923mW/3515mW",
+            2,
+        ),
+        (
+            "RAM 1462/3957MB (lfb 457x4MB) IRAM 0/252kB(lfb 252kB) CPU [43%@1036,44%@1036] EMC_FREQ 6%@1600 GR3D_FREQ \
+             51%@307 NVDEC 192 APE 25 PLL@20.5C PMIC@100C POM_5V_IN 3353/1616 POM_5V_GPU 450/61 POM_5V_CPU 613/2",
+            3,
+        ),
+        (
+            "RAM 2020/7852MB (lfb 1164x4MB) CPU [9%@345,21%@345] EMC_FREQ 0% GR3D_FREQ 0% PLL@42.5C VDD_SYS_GPU 153/158 \
+             VDD_4V0_WIFI 633/527 VDD_IN 3140/3208",
+            3,
+        ),
+        (
+            "RAM 117456/125772MB (lfb 9x4MB) CPU [0%@1890,5%@1890] cpu@43.812C soc012@42.5C VDD_GPU 5517mW \
+             VDD_CPU_SOC_MSS 7484mW VIN_SYS_5V0 6309mW VIN 28548mW",
+            4,
+        ),
+        (
+            "RAM 1/2MB CPU [1%@2] NVDLA0 12%@1600 NVDLA1 0%@1600 PVA0_FREQ @1011 VIC_FREQ 115 EXT0-local@41C VDD_IN 1mW",
+            1,
+        ),
+    ] {
+        let line = parse(text);
+        assert_eq!((line.unparsed, line.rails.len()), (0, rails), "{text}");
+        assert_eq!(line.cores.iter().filter(|c| c.on == Some(true)).count(), line.cores.len());
+    }
+}
+
+#[test]
 fn what_is_not_understood_is_counted_and_costs_nothing_else() {
     let line =
         parse("WHAT RAM 1/2MB (new 7) FAN 40% ??@3C VDD_IN 5mW/6mW VDD_X 12 CPU [1%@2,?,3%@4]");
@@ -262,6 +373,7 @@ fn names_and_numbers_without_end_are_bounded() {
         .collect();
     let line = parse(&many);
     assert_eq!(line.rails.len(), MOST);
+    assert!(line.beyond > 0);
     assert_eq!(line.temperatures.len(), MOST);
     assert_eq!(line.engines.len(), MOST);
     assert!(line.unparsed > 2000);

@@ -19,7 +19,7 @@ use super::jetson::Settings;
 use super::pipe::Printer;
 use super::program::Program;
 use super::tape::Tape;
-use super::{ina3221, Board, Claims, Context, Error, Health, Meter, Pace, Source};
+use super::{ina3221, Board, Claims, Context, Error, Health, Meter, Pace, Roots, Source};
 use crate::config::{Config, SectionSpec, Switch};
 use crate::metrics::Readings;
 use crate::sys::stop::Stop;
@@ -62,13 +62,13 @@ fn switch(config: &Config) -> Switch {
     }
 }
 
-fn program(tape: &Tape, config: &Config) -> Result<PathBuf, Error> {
+fn program(tape: &Tape, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
     let jetson: Settings = config.meter();
-    PROGRAM.find(tape, jetson.tegrastats.as_deref())
+    PROGRAM.find(tape, roots, jetson.tegrastats.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
-    program(&board.tape, config).map(|path| path.display().to_string())
+    program(&board.tape, &board.roots, config).map(|path| path.display().to_string())
 }
 
 /// It reads the same chips, by way of their driver.
@@ -81,7 +81,7 @@ fn claims(board: &Board, config: &Config) -> Claims {
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let tape = context.health.tape();
-    let program = program(tape, &context.config)?;
+    let program = program(tape, &context.board.roots, &context.config)?;
     let interval = context.interval.max(LEAST_INTERVAL);
     if interval > context.interval {
         log::info!(
@@ -128,6 +128,10 @@ impl Source for Tegrastats {
         let text = String::from_utf8_lossy(printed.text);
         let line = line::parse(&text);
         self.health.count_unparsed(line.unparsed);
+        self.health.left_out("tegrastats", line.beyond, || {
+            let (most, cores) = (line::MOST, line::MOST_CORES);
+            format!("a line has more than {most} rails, sensors or engines, or {cores} cores")
+        });
         self.series.set(out, &line);
         if out.is_empty() {
             log::debug!("{}: nothing to be read in {text:?}", PROGRAM.name);

@@ -97,7 +97,7 @@ fn a_line_becomes_the_seeds_series() {
         ("jetson_vic_status", 1.0),
         ("jetson_ape_freq_mhz", 200.0),
         ("jetson_ape_status", 1.0),
-        ("jetson_temp_cpu_celsius", 53.97),
+        ("jetson_temp_cpu_celsius", 53.968),
         ("jetson_power_vdd_in_watts", 12.479),
         ("power_watts{rail=\"VDD_IN\",source=\"tegrastats\"}", 12.479),
         (
@@ -106,6 +106,7 @@ fn a_line_becomes_the_seeds_series() {
         ),
         ("jetson_power_vdd_in_avg_watts", 12.5),
         ("power_total_watts", 12.479),
+        ("board_energy_joules_total", 0.0),
     ];
     let all: Vec<_> = all
         .iter()
@@ -179,7 +180,9 @@ fn the_configuration_names_the_program_and_switches_it() {
         .meters
         .edit(|settings: &mut Settings| settings.tegrastats = Some("/bin/sh".into()));
     assert_eq!(
-        program(&Tape::default(), &config).unwrap().to_str(),
+        program(&Tape::default(), &Roots::default(), &config)
+            .unwrap()
+            .to_str(),
         Some("/bin/sh")
     );
 }

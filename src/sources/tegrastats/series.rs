@@ -5,17 +5,16 @@ use std::fmt::Arguments;
 use std::sync::Arc;
 
 use super::line::{Core, Engine, Line, Load, Power};
-use crate::metrics::common::{power_gpu, power_total};
-use crate::metrics::{metric_name, Desc, Group, Readings, SeriesId};
+use crate::metrics::common::power_gpu;
+use crate::metrics::plausible::{range, OFF_CELSIUS};
+use crate::metrics::{metric_name, Desc, Grade, Group, Kind, Readings, SeriesId, Total};
 use crate::sources::jetson::{self, power_of_rail, PowerRail, NOT_CONNECTED};
-
-/// Below this a sensor is powered off (tegrastats says -256).
-const COLDEST_CELSIUS: f64 = -100.0;
 
 /// The series, registered as lines first tell of them: what a board does not have is never listed.
 pub(super) struct SeriesOfLine {
     group: Arc<Group>,
     fixed: HashMap<&'static str, SeriesId>,
+    total: Option<Total>,
     cores: Vec<[Option<SeriesId>; 3]>,
     gpu_mhz: Vec<Option<SeriesId>>,
     engines: Named<[Option<SeriesId>; 3]>,
@@ -38,6 +37,7 @@ impl SeriesOfLine {
         SeriesOfLine {
             group: Arc::clone(group),
             fixed: HashMap::new(),
+            total: None,
             cores: Vec::new(),
             gpu_mhz: Vec::new(),
             engines: Named::default(),
@@ -56,7 +56,8 @@ impl SeriesOfLine {
             self.engine(out, i, engine);
         }
         for (i, (name, celsius)) in line.temperatures.iter().enumerate() {
-            if *celsius >= COLDEST_CELSIUS {
+            // One that is powered off may never be on: it is not listed.
+            if *celsius != OFF_CELSIUS {
                 let group = &self.group;
                 let id = self.temperatures.get(i, name, || {
                     let metric = format!("jetson_temp_{}_celsius", metric_name(name));
@@ -64,7 +65,7 @@ impl SeriesOfLine {
                     group.series(&Desc::gauge(metric, help), &[])
                 });
                 if let Some(id) = id {
-                    out.set(*id, hundredths(*celsius));
+                    out.set(*id, *celsius);
                 }
             }
         }
@@ -73,13 +74,18 @@ impl SeriesOfLine {
                 self.rail(out, i, power);
             }
         }
+        let power = range(&self.group.source, "power_watts", Kind::Gauge);
         let milliwatts = |name: &str| {
             let rail = line.rails.iter().find(|rail| rail.name == name);
             rail.map(|rail| rail.milliwatts)
+                .filter(|milliwatts| power.holds(milliwatts / 1000.0))
         };
         if let Some(total) = jetson::total(milliwatts) {
-            let id = self.known("power_total_watts", power_total);
-            out.set(id, total / 1000.0);
+            let group = &self.group;
+            let of_board = self
+                .total
+                .get_or_insert_with(|| Total::new(group, Grade::Input));
+            of_board.watts(out, total / 1000.0);
         }
         if let Some(gpu) = jetson::gpu(milliwatts) {
             let id = self.known("power_gpu_watts", power_gpu);
@@ -235,7 +241,7 @@ impl SeriesOfLine {
         });
         let Some(series) = series else { return };
         if let Some(rail) = &mut series.power {
-            rail.set(out, power.milliwatts / 1000.0);
+            let _ = rail.set(out, power.milliwatts / 1000.0);
         }
         if let Some(average) = power.average {
             let help = "Average electric power since tegrastats started";
@@ -292,7 +298,7 @@ fn set_load(
     }
 }
 
-/// As seed 001's exporter rounds percentages and temperatures (Python's `round(x, 2)`).
+/// As seed 001's exporter rounds percentages (Python's `round(x, 2)`): those that are worked out here.
 fn hundredths(value: f64) -> f64 {
     (value * 100.0).round_ties_even() / 100.0
 }

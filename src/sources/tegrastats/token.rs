@@ -79,6 +79,11 @@ pub(super) fn number(text: &str) -> Option<f64> {
     text.parse().ok()
 }
 
+/// A number of percent: `7%`.
+pub(super) fn percent(text: &str) -> Option<f64> {
+    number(text.strip_suffix('%')?)
+}
+
 /// A size such as `252kB` or `4MB`: the number, and how many kB its unit is.
 pub(super) fn kilobytes(text: &str) -> Option<(f64, f64)> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

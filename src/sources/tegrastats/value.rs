@@ -63,18 +63,55 @@ pub struct Power<'a> {
 }
 
 impl Load {
-    /// `7%@1600`, `7%`, `@1600`
+    /// `7%@1600`, `7%`, `@1600`; of an engine with several units `[10%,20%]@1600`, `[10%@1600,off]`, `10%@[1600,1600]`: the
+    /// mean load of those that are on, and the highest frequency.
     pub(super) fn parse(text: &str) -> Option<Load> {
+        if let Some((list, after)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
+            return Load::of_units(list, after);
+        }
         let (percent, mhz) = match text.split_once('@') {
-            Some((percent, mhz)) => (percent, Some(token::number(mhz)?)),
+            Some((percent, mhz)) => (percent, Some(highest(mhz)?)),
             None => (text, None),
         };
         let percent = match percent {
             "" => None,
-            _ => Some(token::number(percent.strip_suffix('%')?)?),
+            _ => Some(token::percent(percent)?),
         };
         (percent.is_some() || mhz.is_some()).then_some(Load { percent, mhz })
     }
+
+    fn of_units(list: &str, after: &str) -> Option<Load> {
+        let shared = match after.strip_prefix('@') {
+            Some(mhz) => Some(highest(mhz)?),
+            None if after.is_empty() => None,
+            None => return None,
+        };
+        let (mut sum, mut units, mut mhz) = (0.0, 0, shared);
+        for unit in list.split(',').map(str::trim) {
+            if token::is_off(unit) {
+                continue;
+            }
+            let (percent, own) = match unit.split_once('@') {
+                Some((percent, mhz)) => (percent, Some(token::number(mhz)?)),
+                None => (unit, None),
+            };
+            sum += token::percent(percent)?;
+            units += 1;
+            mhz = own.map_or(mhz, |own| Some(mhz.map_or(own, |mhz: f64| mhz.max(own))));
+        }
+        let percent = (units > 0).then(|| sum / f64::from(units));
+        (percent.is_some() || mhz.is_some()).then_some(Load { percent, mhz })
+    }
+}
+
+/// The highest of one frequency, or of several in brackets.
+fn highest(text: &str) -> Option<f64> {
+    let list = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let mut highest = f64::NEG_INFINITY;
+    for mhz in list.unwrap_or(text).split(',') {
+        highest = highest.max(token::number(mhz.trim())?);
+    }
+    Some(highest)
 }
 
 impl<'a> Power<'a> {

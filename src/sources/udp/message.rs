@@ -4,6 +4,8 @@ use std::fmt;
 
 use prost::Message;
 
+use crate::metrics::plausible::AMPERES;
+
 /// The longest datagram that is read, in bytes: the buffer of the original exporter. A message of known fields has at
 /// most 25; the rest is for fields that a later device may add.
 pub const MAX_DATAGRAM: usize = 1024;
@@ -33,7 +35,7 @@ pub enum Refused {
     Truncated,
     /// It is no protobuf, or not of these types.
     Malformed,
-    /// The numbers cannot be: not finite, or a total below zero.
+    /// The numbers cannot be: a current that nothing has, or a total below zero.
     Implausible,
 }
 
@@ -72,7 +74,8 @@ impl PowerMeasurement {
             }
         })?;
         let total = message.energy_consumption;
-        if message.current.is_finite() && (0.0..=MOST_ENERGY).contains(&total) {
+        let amperes = f64::from(message.current) / 1000.0;
+        if AMPERES.holds(amperes) && (0.0..=MOST_ENERGY).contains(&total) {
             Ok(message)
         } else {
             Err(Refused::Implausible)
@@ -226,7 +229,14 @@ mod tests {
             bytes.extend(total.to_le_bytes());
             assert_eq!(read(&bytes), Err(Refused::Implausible), "{total}");
         }
-        for current in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for current in [
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            1e30,
+            f32::MAX,
+            -5.1e6,
+        ] {
             let mut bytes = vec![0x1d];
             bytes.extend(current.to_le_bytes());
             assert_eq!(read(&bytes), Err(Refused::Implausible), "{current}");

@@ -24,8 +24,8 @@ use self::stream::Stream;
 use self::total::Total;
 use super::{Board, Context, Device as DeviceSpec, Error, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec};
-use crate::metrics::common::{current_amperes, of_rail, power_total};
-use crate::metrics::{Desc, Rail, Readings, SeriesId};
+use crate::metrics::common::{current_amperes, of_rail};
+use crate::metrics::{Desc, Grade, Rail, Readings, SeriesId, Total as BoardTotal, Why};
 
 /// The meter.
 pub const METER: Meter = Meter {
@@ -110,7 +110,10 @@ impl Source for Udp {
         };
         if let Some((at, message)) = message {
             out.at = at;
-            self.total.take(&message);
+            if let Some(jump) = self.total.take(&message, at) {
+                let charge = jump.milliampere_seconds / 1000.0;
+                out.refuse(self.series.charge, charge, Why::Jump(jump.seconds));
+            }
             self.series.set(out, &message, &self.total);
         }
         Ok(())
@@ -129,7 +132,7 @@ struct Series {
 struct Power {
     volts: f64,
     rail: Rail,
-    total: SeriesId,
+    total: BoardTotal,
 }
 
 impl Series {
@@ -149,7 +152,8 @@ impl Series {
             ),
             &[],
         );
-        if context.config.meter::<Settings>().start_at_zero {
+        let settings: Settings = context.config.meter();
+        if settings.start_at_zero {
             group.start_at(charge, 0.0);
             group.start_at(current, 0.0);
         }
@@ -158,15 +162,11 @@ impl Series {
             charge,
             current,
             amperes: of_rail(group, &current_amperes(), RAIL),
-            power: context
-                .config
-                .meter::<Settings>()
-                .voltage
-                .map(|volts| Power {
-                    volts,
-                    rail: Rail::new(group, RAIL),
-                    total: group.series(&power_total(), &[]),
-                }),
+            power: settings.voltage.map(|volts| Power {
+                volts,
+                rail: Rail::new(group, RAIL),
+                total: BoardTotal::new(group, Grade::Other),
+            }),
         }
     }
 
@@ -183,9 +183,10 @@ impl Series {
         if let Some(Power { volts, rail, total }) = &mut self.power {
             let watts = amperes * *volts;
             // The device counts the charge between two messages too: that is better than integrating what they say.
-            rail.counted(out, (charge * 1000.0) as u64, *volts * 1e-6);
-            rail.counted_at_watts(out, watts);
-            out.set(*total, watts);
+            let steps = (self.exported * 1e6) as u64;
+            rail.counted_in_steps(out, steps, *volts * 1e-6);
+            let watts = rail.counted_at_watts(out, watts);
+            total.counted(out, watts, rail.last_counted().unwrap_or(0.0));
         }
     }
 }

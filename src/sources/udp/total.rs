@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::message::PowerMeasurement;
+use crate::metrics::plausible::AMPERES;
+use crate::sys::clock::BootTime;
 
 /// Longer than a datagram is under way: what comes after it is not late, it is so.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -24,6 +26,19 @@ pub struct Total {
     /// What was exported when this was made and nothing had been heard, in milliampere-seconds.
     resumed: Option<f64>,
     last: Option<PowerMeasurement>,
+    /// When that was taken.
+    taken_at: BootTime,
+    /// What the device said when its total fell last, until it is there again.
+    fell_from: Option<f64>,
+}
+
+/// A step of the device's total that is not counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Jump {
+    /// By how much it moved, in milliampere-seconds.
+    pub milliampere_seconds: f64,
+    /// In so many seconds.
+    pub seconds: f64,
 }
 
 impl Total {
@@ -65,23 +80,48 @@ impl Total {
         Ok(())
     }
 
-    /// Counts a message. A total that fell began anew, and what it was before is kept.
-    pub fn take(&mut self, message: &PowerMeasurement) {
+    /// Counts a message. A total that fell began anew, and what it was before is kept. One that goes back above that in one step
+    /// had not begun anew: only what is above counts. A step that no current explains in the time counts for nothing.
+    pub fn take(&mut self, message: &PowerMeasurement, at: BootTime) -> Option<Jump> {
         // "Nothing measured yet" says nothing of the total: it comes from a relay that has started, too, whose device
         // has not.
         if message.is_nothing() {
-            return;
+            return None;
         }
         let now = message.energy_consumption;
-        match (self.last, self.resumed) {
-            (Some(last), _) if now < last.energy_consumption => {
-                self.before += last.energy_consumption;
+        let seconds = at.seconds_since(self.taken_at) + LONGEST_DELAY.as_secs_f64();
+        let most = AMPERES.most * 1000.0 * seconds;
+        let mut jump = None;
+        match (self.last.map(|last| last.energy_consumption), self.resumed) {
+            (Some(last), _) => {
+                // All that a device counted that has begun anew, it counted since.
+                let mut counted = if now < last { now } else { now - last };
+                let step = counted;
+                if now < last {
+                    self.fell_from = Some(last);
+                } else if let Some(from) = self.fell_from.filter(|from| now >= *from) {
+                    self.fell_from = None;
+                    counted = now - from;
+                }
+                if counted > most {
+                    jump = Some(Jump {
+                        milliampere_seconds: step,
+                        seconds,
+                    });
+                    counted = 0.0;
+                }
+                // Where nothing is odd, the total stays the device's own to the last bit.
+                if now < last || counted != step {
+                    self.before += last + counted - now;
+                }
             }
             // The last message before is not known any more: the total stays where it was, and grows from here.
             (None, Some(exported)) if now < exported => self.before = exported - now,
             _ => {}
         }
         self.last = Some(*message);
+        self.taken_at = at;
+        jump
     }
 }
 
@@ -99,9 +139,15 @@ mod tests {
         }
     }
 
+    fn at(second: u64) -> BootTime {
+        BootTime(second * 1_000_000_000)
+    }
+
     fn total(messages: &[PowerMeasurement]) -> Total {
         let mut total = Total::default();
-        messages.iter().for_each(|m| total.take(m));
+        for (m, second) in messages.iter().zip(1..) {
+            assert_eq!(total.take(m, at(second)), None);
+        }
         total
     }
 
@@ -128,10 +174,10 @@ mod tests {
         let nothing = PowerMeasurement::default();
         let mut relay = total(&[nothing, message(100.0, 500.0), nothing]);
         assert_eq!(relay.milliampere_seconds(), 500.0);
-        relay.take(&message(103.0, 520.0));
+        relay.take(&message(103.0, 520.0), at(9));
         assert_eq!(relay.milliampere_seconds(), 520.0);
-        relay.take(&nothing);
-        relay.take(&message(1.0, 7.0));
+        relay.take(&nothing, at(9));
+        relay.take(&message(1.0, 7.0), at(9));
         assert_eq!(relay.milliampere_seconds(), 527.0);
     }
 
@@ -139,12 +185,12 @@ mod tests {
     fn it_goes_on_from_what_was_exported() {
         let mut same = Total::resume(Some(500.0));
         assert_eq!(same.milliampere_seconds(), 500.0);
-        same.take(&message(1.0, 600.0));
+        same.take(&message(1.0, 600.0), at(9));
         assert_eq!(same.milliampere_seconds(), 600.0);
         let mut restarted = Total::resume(Some(500.0));
-        restarted.take(&message(1.0, 20.0));
+        restarted.take(&message(1.0, 20.0), at(9));
         assert_eq!(restarted.milliampere_seconds(), 500.0);
-        restarted.take(&message(2.0, 30.0));
+        restarted.take(&message(2.0, 30.0), at(9));
         assert_eq!(restarted.milliampere_seconds(), 510.0);
     }
 
@@ -170,5 +216,32 @@ mod tests {
         let total = total(&[message(0.0, 500.0)]);
         assert_eq!(total.judge(&message(0.0, 500.0), NOW), Ok(()));
         assert_eq!(total.judge(&message(0.0, 2.0), NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_total_that_falls_and_is_back_at_once_had_not_begun_anew() {
+        let mut total = total(&[message(100.0, 31_250e6)]);
+        assert_eq!(total.take(&message(101.0, 0.0), at(2)), None);
+        assert_eq!(total.milliampere_seconds(), 31_250e6);
+        assert_eq!(total.take(&message(102.0, 31_250e6 + 100.0), at(3)), None);
+        assert_eq!(total.milliampere_seconds(), 31_250e6 + 100.0);
+        assert_eq!(total.take(&message(103.0, 31_250e6 + 200.0), at(4)), None);
+        assert_eq!(total.milliampere_seconds(), 31_250e6 + 200.0);
+    }
+
+    #[test]
+    fn a_step_that_no_current_explains_is_not_counted() {
+        let mut total = total(&[message(100.0, 500.0)]);
+        let jump = total.take(&message(101.0, 1e12), at(2)).unwrap();
+        assert_eq!(jump.milliampere_seconds, 1e12 - 500.0);
+        assert_eq!(total.milliampere_seconds(), 500.0);
+        assert_eq!(total.take(&message(102.0, 1e12 + 100.0), at(3)), None);
+        assert_eq!(total.milliampere_seconds(), 600.0);
+        // An hour without a message: 0.5 A.
+        total.take(&message(3702.0, 1e12 + 100.0 + 1.8e6), at(3603));
+        assert_eq!(total.milliampere_seconds(), 1_800_600.0);
+        // It falls to what it cannot have counted since.
+        assert!(total.take(&message(3703.0, 5e11), at(3604)).is_some());
+        assert_eq!(total.milliampere_seconds(), 1_800_600.0);
     }
 }

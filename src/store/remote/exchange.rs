@@ -8,6 +8,7 @@ use crate::config::document::Document;
 use crate::http::client::Answer;
 use crate::sources::SCHEMA;
 use crate::sys::lock;
+use crate::wire::INVALID_CONFIGURATION;
 
 /// How often a change is told anew when others change the configuration at the same moment.
 const TRIES: usize = 8;
@@ -21,13 +22,18 @@ pub(in crate::store) enum Fetched {
     Config(Document),
     /// It has none.
     Unknown,
+    /// What it has is none: why, for people.
+    Wrong(String),
 }
 
 impl Remote {
     /// Asks for the board's configuration. The error is for people.
     pub(in crate::store) fn fetch(&self) -> Result<Fetched, String> {
         let outcome = self.ask();
-        lock::lock(&self.state).answered = outcome.is_ok();
+        let mut state = lock::lock(&self.state);
+        state.answered = outcome.is_ok();
+        state.wrong = matches!(outcome, Ok(Fetched::Wrong(_)));
+        drop(state);
         outcome
     }
 
@@ -48,6 +54,9 @@ impl Remote {
                 .map_err(|e| format!("{}: not a configuration: {e}", self.url()))?,
             (304, Some(known)) => known.document,
             (404, _) => Document::default(),
+            (500, _) if error_of(&answer).as_deref() == Some(INVALID_CONFIGURATION) => {
+                return Ok(Fetched::Wrong(self.explain(&answer)));
+            }
             _ => return Err(self.explain(&answer)),
         };
         let mut state = lock::lock(&self.state);
@@ -116,6 +125,9 @@ impl Remote {
             };
             let tag = known.as_ref().and_then(|known| known.tag.clone());
             let (mut document, condition) = match (&fetched, known) {
+                (Fetched::Wrong(why), _) => {
+                    return Err(format!("nothing is told while what it has is wrong: {why}"))
+                }
                 (Fetched::Config(document), _) => {
                     (document.clone(), tag.map(|tag| ("If-Match", tag)))
                 }
@@ -183,4 +195,10 @@ impl Remote {
             _ => Err(self.explain(&answer)),
         }
     }
+}
+
+/// The kind of error that an answer is.
+fn error_of(answer: &Answer) -> Option<String> {
+    let said: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    said.get("error")?.as_str().map(str::to_owned)
 }

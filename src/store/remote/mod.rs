@@ -54,6 +54,8 @@ struct State {
     kept: Pending,
     /// Whether the last question was answered.
     answered: bool,
+    /// Whether that was by a configuration that is none.
+    wrong: bool,
 }
 
 /// A configuration that the server gave us.
@@ -152,7 +154,11 @@ impl Remote {
         Standing {
             answered: state.answered,
             unsent,
-            work: unsent > 0 || state.unregistered || state.unreported || !state.answered,
+            work: unsent > 0
+                || state.unregistered
+                || state.unreported
+                || !state.answered
+                || state.wrong,
         }
     }
 
@@ -173,6 +179,18 @@ impl Remote {
     /// The server's configuration was refused, or taken.
     pub(super) fn refused(&self, why: Option<String>) {
         self.report(|report| report.refused = why);
+    }
+
+    /// The board is degraded for this reason, or is not. Another reason alone can wait for the next question.
+    pub fn degraded(&self, why: Option<String>) {
+        let mut state = lock::lock(&self.state);
+        let is_new = state.report.degraded.is_some() != why.is_some();
+        state.report.degraded = why;
+        state.unreported |= is_new;
+        drop(state);
+        if is_new {
+            self.ring();
+        }
     }
 
     fn report(&self, change: impl FnOnce(&mut Report)) {

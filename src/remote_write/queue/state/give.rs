@@ -126,7 +126,8 @@ impl State {
     }
 
     fn give(&mut self, blocks: &[(&Block, i64)], disk: Option<(Position, u64)>, cut: usize) {
-        let batch = self.restore.batch(blocks);
+        let mut batch = self.restore.batch(blocks);
+        batch.doubtful = disk.is_some() && self.careful > 0;
         let given = Given {
             batch: Arc::new(batch),
             disk,

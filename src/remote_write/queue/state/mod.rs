@@ -33,8 +33,9 @@ const SAME_CLOCK: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// A disk that could not be written is tried again after so long at least.
 const RETRY: Duration = Duration::from_secs(30);
-/// Of what was on disk when it was opened so many samples, at most, are given block by block. What was on its way when the process was
-/// killed may have been stored: a receiver that refuses it then refuses nothing else with it.
+/// Of what was on disk when it was opened so many samples, at most, are given block by block, and sent in small requests. What
+/// was on its way when the process was killed may have been stored: a receiver that refuses it then refuses little else
+/// with it.
 const CAREFUL: u64 = 16 * 1024;
 
 /// How the queue stands.

@@ -410,7 +410,8 @@ fn what_was_on_disk_at_the_start_is_given_block_by_block() {
     board.group.history().limit(Duration::ZERO, 0);
     let mut state = board.state();
     for _ in 0..5 {
-        assert_eq!(board.next(&mut state).unwrap().len(), 20);
+        let batch = board.next(&mut state).unwrap();
+        assert_eq!((batch.len(), batch.doubtful), (20, true));
         state.done();
     }
     assert!(board.next(&mut state).is_none());
@@ -425,7 +426,8 @@ fn what_was_written_since_the_start_is_given_in_whole_batches() {
         board.flush(&mut state);
     }
     // Blocks of 20 samples, and no more than 50 in a batch.
-    assert_eq!(board.next(&mut state).unwrap().len(), 40);
+    let batch = board.next(&mut state).unwrap();
+    assert_eq!((batch.len(), batch.doubtful), (40, false));
 }
 
 #[test]

@@ -254,7 +254,9 @@ fn a_bus_that_begins_to_hang_costs_that_bus_alone() {
     };
     let rail = |name: &str| {
         let labels = [("source", "ina260"), ("rail", name)];
-        let id = context.group.series(&common::voltage_volts(), &labels);
+        let id = context
+            .group
+            .series(&crate::metrics::common::voltage_volts(), &labels);
         context.group.value(id)
     };
     until("both are read", &|| {

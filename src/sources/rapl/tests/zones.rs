@@ -107,7 +107,7 @@ fn dies_and_packages_stay_apart_and_mmio_is_not_counted_twice() {
     zone(&tree, "intel-rapl:1:0", "dram", RANGE, 1);
     zone(&tree, "intel-rapl:2", "psys", RANGE, 1);
     // The kernel has no such thing, but if it had, neither would be lost.
-    zone(&tree, "intel-rapl:10", "package-0-die-1", RANGE, 1);
+    zone(&tree, "intel-rapl:a", "package-0-die-1", RANGE, 1);
     zone(&tree, "intel-rapl-mmio:0", "package-0-die-0", RANGE, 1);
     zone(&tree, "intel-rapl-mmio:1", "package-1", RANGE, 1);
     // It groups zones, and counts nothing.
@@ -117,7 +117,7 @@ fn dies_and_packages_stay_apart_and_mmio_is_not_counted_twice() {
     tree.write("sys/class/powercap/dtpm:0/energy_uj", "1");
     assert_eq!(
         Bench::open(&METER, &tree).probe().unwrap(),
-        "package-0-die-0, package-0-die-1, dram-0-die-1, psys, package-0-die-1/intel-rapl:10, package-1 by powercap"
+        "package-0-die-0, package-0-die-1, dram-0-die-1, psys, package-0-die-1/intel-rapl:a, package-1 by powercap"
     );
 }
 
@@ -136,14 +136,131 @@ fn the_platforms_counter_is_the_total_once_it_moves() {
     count(&tree, "intel-rapl:1", 31_000_000);
     bench.poll(3.0);
     assert_eq!(bench.value("power_total_watts"), Some(30.0));
-    // From then on it stays the total, whatever it says.
+    assert_eq!(
+        bench.value("board_energy_joules_total"),
+        Some(12.0 + 30.0),
+        "it goes on where it was"
+    );
+    // It stays the total, but what is less than a part of it is not shown.
     count(&tree, "intel-rapl:0", 12_000_000);
     bench.poll(4.0);
-    assert_eq!(bench.value("power_total_watts"), Some(0.0));
+    assert_eq!(bench.value("power_total_watts"), None);
+    assert_eq!(bench.value("board_energy_joules_total"), Some(42.0));
+    count(&tree, "intel-rapl:1", 60_000_000);
+    bench.poll(4.5);
+    assert_eq!(bench.value("power_total_watts"), Some(58.0));
+    assert_eq!(bench.value("board_energy_joules_total"), Some(71.0));
     tree.write("sys/class/powercap/intel-rapl:1/energy_uj", "garbage");
     bench.poll(5.0);
     assert_eq!(bench.value("power_total_watts"), None);
     assert_eq!(bench.value("power_package_watts"), Some(0.0));
+}
+
+#[test]
+fn a_platform_that_counts_less_than_its_package_is_not_the_total() {
+    let tree = Tree::new(&[]);
+    zone(&tree, "intel-rapl:0", "package-0", RANGE, 1_000_000);
+    zone(&tree, "intel-rapl:1", "psys", RANGE, 1_000_000);
+    let mut bench = Bench::open(&METER, &tree);
+    bench.poll(1.0);
+    let (mut package, mut psys, mut second) = (1_000_000, 1_000_000, 1.0);
+    let mut poll = |of_package: u64, of_psys: u64| {
+        second += 1.0;
+        package += of_package * 1_000_000;
+        psys += of_psys * 1_000_000;
+        count(&tree, "intel-rapl:0", package);
+        count(&tree, "intel-rapl:1", psys);
+        bench.poll(second);
+        (
+            bench.value("power_total_watts"),
+            bench.value("board_energy_joules_total"),
+            watts(&bench, "psys"),
+        )
+    };
+    assert_eq!(poll(32, 3), (Some(32.0), Some(32.0), Some(3.0)));
+    // When idle it would be more: the total does not go to and fro.
+    assert_eq!(poll(2, 3), (Some(2.0), Some(34.0), Some(3.0)));
+    assert_eq!(poll(32, 3), (Some(32.0), Some(66.0), Some(3.0)));
+    let complaints = bench.context.health.complaints();
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert!(
+        complaints[0].starts_with("rapl: psys counts less (3.0 W) than the packages"),
+        "{complaints:?}"
+    );
+}
+
+#[test]
+fn a_platforms_counter_that_stops_is_the_total_no_more() {
+    let tree = Tree::new(&[]);
+    zone(&tree, "intel-rapl:0", "package-0", RANGE, 1_000_000);
+    zone(&tree, "intel-rapl:1", "psys", RANGE, 1_000_000);
+    let mut bench = Bench::open(&METER, &tree);
+    bench.poll(0.0);
+    let mut energy = 0.0;
+    let mut totals = Vec::new();
+    for second in 1..=100 {
+        count(&tree, "intel-rapl:0", 1_000_000 + second * 10_000_000);
+        let psys = second.min(20) * 25_000_000;
+        count(&tree, "intel-rapl:1", 1_000_000 + psys);
+        bench.poll(second as f64);
+        totals.push(bench.value("power_total_watts"));
+        let now = bench.value("board_energy_joules_total").unwrap();
+        assert!(now >= energy, "it falls at {second}");
+        energy = now;
+    }
+    assert_eq!(totals[19], Some(25.0));
+    // Not known for a while, and from then on that of the package.
+    let unknown = totals.iter().filter(|total| total.is_none()).count();
+    assert!((10..60).contains(&unknown), "{unknown}");
+    assert!(totals[20..20 + unknown].iter().all(Option::is_none));
+    assert!(totals[20 + unknown..].iter().all(|t| *t == Some(10.0)));
+}
+
+#[test]
+fn packages_are_numbered_in_hexadecimal() {
+    let tree = Tree::new(&[]);
+    for package in 0..18u32 {
+        let name = format!("package-{package}");
+        let id = format!("intel-rapl:{package:x}");
+        zone(&tree, &id, &name, RANGE, 1_000_000);
+        zone(&tree, &format!("{id}:0"), "dram", RANGE, 1_000_000);
+        zone(
+            &tree,
+            &format!("intel-rapl-mmio:{package:x}"),
+            &name,
+            RANGE,
+            1,
+        );
+    }
+    // Sub-zones have such numbers too.
+    for part in 1..12u32 {
+        let id = format!("intel-rapl:a:{part:x}");
+        zone(&tree, &id, &format!("part{part}"), RANGE, 1_000_000);
+    }
+    let mut bench = Bench::open(&METER, &tree);
+    let found = bench.probe().unwrap();
+    let found: Vec<&str> = found.trim_end_matches(" by powercap").split(", ").collect();
+    assert_eq!(found.len(), 18 * 2 + 11);
+    let packages = found.iter().filter(|rail| rail.starts_with("package-"));
+    let expected: Vec<_> = (0..18).map(|n| format!("package-{n}")).collect();
+    assert_eq!(
+        packages.collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
+    assert!(found.contains(&"part11-10"), "{found:?}");
+    bench.poll(1.0);
+    for package in 0..18u64 {
+        let id = format!("intel-rapl:{package:x}");
+        count(&tree, &id, 1_000_000 + (package + 1) * 1_000_000);
+        count(&tree, &format!("{id}:0"), 1_500_000);
+    }
+    bench.poll(2.0);
+    assert_eq!(watts(&bench, "package-10"), Some(11.0));
+    assert_eq!(watts(&bench, "package-17"), Some(18.0));
+    assert_eq!(bench.value("power_package_watts"), Some(171.0));
+    assert_eq!(bench.value("power_dram_watts"), Some(9.0));
+    assert_eq!(bench.value("power_total_watts"), Some(180.0));
+    assert_eq!(bench.value("board_energy_joules_total"), Some(180.0));
 }
 
 #[test]

@@ -1,0 +1,243 @@
+//! Whether nvidia-smi may run: whether that would resume a suspended GPU, or keep an idle one from being suspended.
+//!
+//! The driver suspends a GPU that nobody uses where runtime D3 is enabled (NVIDIA driver README, "PCI-Express Runtime D3
+//! (RTD3) Power Management"): on laptops, mostly. nvidia-smi opens all GPUs, whichever it is asked for, so that one of them
+//! is enough. For as long as it runs, none is suspended: where the kernel may suspend one (`power/control` is `auto`) and
+//! all have been idle for a while, it is therefore ended, to see whether somebody else keeps them awake.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::line::Gpu;
+use crate::sources::runtime_power::{is_display, RuntimePower};
+use crate::sources::sysfs::entries;
+use crate::sources::tape::files;
+use crate::sources::{read_text, Board, Health};
+use crate::sys::clock::BootTime;
+
+/// NVIDIA's PCI vendor number.
+const VENDOR: &str = "0x10de";
+/// GPUs that did nothing for so many seconds are given the chance to be suspended.
+const IDLE: f64 = 30.0;
+/// For so many seconds. Reports have it between 6 and 20 s from the end of nvidia-smi until the GPU is suspended.
+const CHANCE: f64 = 20.0;
+/// If they were not, somebody else uses them: so many seconds until they are given another.
+const AGAIN: f64 = 600.0;
+
+/// The GPUs of NVIDIA's driver, as the kernel manages their power.
+pub(super) struct Sleep {
+    gpus: Vec<(PathBuf, RuntimePower)>,
+    /// Since when all have been idle.
+    idle_since: Option<BootTime>,
+    /// How long they have to be idle to be given a chance.
+    patience: f64,
+    /// Until when they have it.
+    chance_until: Option<BootTime>,
+}
+
+impl Sleep {
+    /// Without GPUs, nvidia-smi always may run.
+    pub(super) fn new() -> Sleep {
+        Sleep {
+            gpus: Vec::new(),
+            idle_since: None,
+            patience: IDLE,
+            chance_until: None,
+        }
+    }
+
+    /// Looks for GPUs that came or went.
+    pub(super) fn look(&mut self, health: &Arc<Health>, board: &Board) {
+        let found = find(health, &board.roots.sysfs.join("bus/pci/devices"));
+        self.gpus.retain(|(path, _)| found.contains(path));
+        for path in found {
+            if !self.gpus.iter().any(|(known, _)| *known == path) {
+                let power = RuntimePower::of(health, &path);
+                self.gpus.push((path, power));
+            }
+        }
+    }
+
+    /// Whether nvidia-smi may run at this time.
+    pub(super) fn allows(&mut self, health: &Health, now: BootTime) -> bool {
+        let mut suspended = false;
+        for (path, power) in &mut self.gpus {
+            suspended |= power.is_suspended();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let what = format!("GPU {name} is suspended: nvidia-smi does not run");
+            power.announce(health, path, &what, "nvidia.wake_suspended");
+        }
+        if suspended {
+            *self = Sleep {
+                gpus: std::mem::take(&mut self.gpus),
+                ..Sleep::new()
+            };
+            return false;
+        }
+        match self.chance_until {
+            Some(until) if now < until => false,
+            Some(_) => {
+                log::debug!("the GPUs are not suspended when idle: somebody else uses them");
+                self.chance_until = None;
+                self.patience = AGAIN;
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// A reading of this GPU, at this time.
+    pub(super) fn saw(&mut self, gpu: &Gpu<'_>, at: BootTime) {
+        let is_idle = |load: Option<f64>| load.is_none_or(|load| load == 0.0);
+        match is_idle(gpu.load) && is_idle(gpu.memory_load) {
+            true => {
+                self.idle_since.get_or_insert(at);
+            }
+            false => self.idle_since = None,
+        }
+    }
+
+    /// A reading of all GPUs is complete: whether nvidia-smi is to be ended, so that they can be suspended.
+    pub(super) fn wants_a_chance(&mut self, now: BootTime) -> bool {
+        let idle = |since: BootTime| now.seconds_since(since) >= self.patience;
+        if !self.idle_since.is_some_and(idle) {
+            return false;
+        }
+        self.idle_since = None;
+        if !self.gpus.iter_mut().any(|(_, power)| power.may_suspend()) {
+            return false;
+        }
+        log::info!("nvidia: the GPUs are idle: nvidia-smi is ended for {CHANCE} s, so that they can be suspended");
+        self.chance_until = Some(BootTime(now.0.saturating_add((CHANCE * 1e9) as u64)));
+        true
+    }
+}
+
+/// The display controllers of NVIDIA's that its driver has, as paths free of links.
+fn find(health: &Arc<Health>, devices: &Path) -> Vec<PathBuf> {
+    let tape = health.tape();
+    let names = entries(health, devices).unwrap_or_default();
+    let gpus = names.iter().map(|name| devices.join(name)).filter(|pci| {
+        let is_nvidias = || read_text(health, &pci.join("vendor")).is_ok_and(|v| v == VENDOR);
+        // Another's driver (one that hands it to a virtual machine) hides it from nvidia-smi.
+        let driver = || files::resolve(tape, &pci.join("driver")).ok();
+        let is_its = |driver: PathBuf| driver.file_name().is_some_and(|name| name == "nvidia");
+        is_nvidias() && is_display(health, pci) && driver().is_none_or(is_its)
+    });
+    gpus.filter_map(|pci| files::resolve(tape, &pci).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::testing::Tree;
+
+    const GPU: &str = "sys/devices/pci0000:00/0000:01:00.0";
+
+    fn at(second: u64) -> BootTime {
+        BootTime(second * 1_000_000_000)
+    }
+
+    /// A function of this vendor, class and driver, in this state.
+    fn add(tree: &Tree, name: &str, [vendor, class, driver, status]: [&str; 4]) {
+        let dir = format!("sys/devices/pci0000:00/{name}");
+        for (file, content) in [
+            ("vendor", vendor),
+            ("class", class),
+            ("power/runtime_status", status),
+            ("power/control", "auto"),
+        ] {
+            tree.write(&format!("{dir}/{file}"), format!("{content}\n"));
+        }
+        let drivers = format!("sys/bus/pci/drivers/{driver}");
+        if !driver.is_empty() {
+            tree.write(&format!("{drivers}/x"), "");
+            tree.link(&format!("{dir}/driver"), &drivers);
+        }
+        tree.link(&format!("sys/bus/pci/devices/{name}"), &dir);
+    }
+
+    fn sleep(tree: &Tree, health: &Arc<Health>) -> Sleep {
+        let mut sleep = Sleep::new();
+        sleep.look(health, &Board::look(tree.roots()));
+        sleep
+    }
+
+    #[test]
+    fn a_suspended_gpu_of_nvidias_driver_forbids_it_and_nothing_else_does() {
+        for (device, allowed) in [
+            (["0x10de", "0x030000", "nvidia", "suspended"], false),
+            (["0x10de", "0x030200", "nvidia", "suspending"], false),
+            (["0x10de", "0x030000", "", "suspended"], false),
+            (["0x10de", "0x030000", "nvidia", "active"], true),
+            (["0x10de", "0x030000", "vfio-pci", "suspended"], true),
+            (["0x10de", "0x040300", "snd_hda_intel", "suspended"], true),
+            (["0x10de", "0x0c0330", "xhci_hcd", "suspended"], true),
+            (["0x1002", "0x030000", "amdgpu", "suspended"], true),
+        ] {
+            let tree = Tree::new(&[]);
+            add(
+                &tree,
+                "0000:02:00.0",
+                ["0x10de", "0x030000", "nvidia", "active"],
+            );
+            add(&tree, "0000:01:00.0", device);
+            let health = Arc::new(Health::default());
+            let mut sleep = sleep(&tree, &health);
+            assert_eq!(sleep.allows(&health, at(1)), allowed, "{device:?}");
+            assert_eq!(health.complaints().is_empty(), allowed);
+            tree.write(&format!("{GPU}/power/runtime_status"), "active\n");
+            assert!(sleep.allows(&health, at(2)));
+            assert!(health.complaints().is_empty());
+        }
+    }
+
+    #[test]
+    fn idle_gpus_are_given_a_chance_to_be_suspended() {
+        let tree = Tree::new(&[]);
+        add(
+            &tree,
+            "0000:01:00.0",
+            ["0x10de", "0x030000", "nvidia", "active"],
+        );
+        let health = Arc::new(Health::default());
+        let mut sleep = sleep(&tree, &health);
+        let mut run = |from: u64, to: u64, load: f64| {
+            let busy = Gpu {
+                load: Some(load),
+                ..Gpu::default()
+            };
+            (from..to).find(|second| {
+                assert!(sleep.allows(&health, at(*second)), "{second}");
+                sleep.saw(&busy, at(*second));
+                sleep.wants_a_chance(at(*second))
+            })
+        };
+        assert_eq!(run(0, 100, 0.01), None);
+        assert_eq!(run(100, 120, 0.0), None);
+        assert_eq!(run(120, 121, 0.5), None, "not idle for long enough");
+        assert_eq!(run(121, 200, 0.0), Some(151));
+        assert!(!sleep.allows(&health, at(152)));
+        assert!(!sleep.allows(&health, at(170)));
+        // It was not suspended: somebody else uses it.
+        let idle = Gpu::default();
+        assert!(sleep.allows(&health, at(171)));
+        sleep.saw(&idle, at(171));
+        assert!(!sleep.wants_a_chance(at(400)));
+        assert!(sleep.wants_a_chance(at(771)));
+        // Now it is, until somebody uses it.
+        tree.write(&format!("{GPU}/power/runtime_status"), "suspended\n");
+        assert!(!sleep.allows(&health, at(780)));
+        assert!(!sleep.allows(&health, at(2000)));
+        tree.write(&format!("{GPU}/power/runtime_status"), "active\n");
+        assert!(sleep.allows(&health, at(2001)));
+        sleep.saw(&idle, at(2001));
+        assert!(sleep.wants_a_chance(at(2031)), "it does suspend when idle");
+        // Where the kernel never suspends it, there is no chance to be given.
+        tree.write(&format!("{GPU}/power/control"), "on\n");
+        assert!(sleep.allows(&health, at(2060)));
+        sleep.saw(&idle, at(2060));
+        assert!(!sleep.wants_a_chance(at(9000)));
+    }
+}

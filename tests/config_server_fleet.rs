@@ -1,0 +1,312 @@
+//! A large fleet on the central server: what is asked again is not made again, and what has changed is seen at once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod config_server_support;
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::symlink;
+
+use config_server_support::{body, Central};
+use serde_json::{json, Value};
+use support::{value, wait_until, TempDir};
+
+/// A fleet of this many boards, and the server that has read them.
+fn fleet(boards: usize) -> (TempDir, Central) {
+    let dir = TempDir::new();
+    for n in 0..boards {
+        let name = format!("edge-{n:05}.yaml");
+        dir.write(
+            &name,
+            &format!("device_type: jetson_orin\nport: {}\n", 9200 + n % 100),
+        );
+    }
+    let central = Central::start(dir.path());
+    assert_eq!(central.json("/devices")["total"], boards);
+    assert_eq!(central.json("/sd").as_array().unwrap().len(), boards);
+    (dir, central)
+}
+
+/// Configurations that were parsed, and pieces that were rendered.
+fn work(central: &Central) -> [f64; 2] {
+    let metrics = central.get("/metrics").text();
+    let names = [
+        "config_server_configurations_parsed_total",
+        "config_server_pieces_rendered_total",
+    ];
+    names.map(|name| value(&metrics, name).unwrap())
+}
+
+fn ids(devices: &Value) -> Vec<String> {
+    let devices = devices["devices"].as_array().unwrap().iter();
+    devices
+        .map(|device| device["device_id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_is_asked_again_is_not_made_again() {
+    let (dir, central) = fleet(1000);
+    let before = work(&central);
+    assert_eq!(before[0], 1000.0);
+    let gzip = [("Accept-Encoding", "gzip")];
+    for n in 0..25 {
+        for path in [
+            "/sd",
+            "/devices",
+            "/devices?limit=10",
+            &format!("/config/edge-000{n:02}"),
+        ] {
+            assert_eq!(central.get(path).status, 200);
+            assert_eq!(central.send_with("GET", path, &gzip, b"").status, 200);
+        }
+    }
+    assert_eq!(work(&central), before);
+    // One that changes costs one configuration, and of each answer one piece.
+    let made = |n: f64, what: &str| {
+        central.get("/sd");
+        central.get("/devices");
+        let now = work(&central);
+        assert_eq!(now[0], before[0] + n, "{what}");
+        assert!(now[1] <= before[1] + 3.0 * n, "{what}: {now:?} {before:?}");
+    };
+    dir.write("edge-00500.yaml", "device_type: shelly\n");
+    made(1.0, "an edited file");
+    // The same once more: it is read, and is the same.
+    dir.write("edge-00500.yaml", "device_type: shelly\n");
+    made(1.0, "a file that was saved again");
+    let put = central.send("PUT", "/config/edge-00501", r#"{"device_type":"x86"}"#);
+    assert_eq!(put.status, 200);
+    made(2.0, "a change by the API");
+    // A board that asks changes what is known of it, and no configuration.
+    let board = [
+        ("Exporter-Version", "0.1.0"),
+        ("Exporter-Ports", "31000 31001"),
+    ];
+    assert_eq!(
+        central
+            .send_with("GET", "/config/edge-00700", &board, b"")
+            .status,
+        200
+    );
+    made(2.0, "a board that asks");
+    assert_eq!(central.device("edge-00700")["port"], 31000);
+}
+
+#[test]
+fn whatever_becomes_of_a_file_is_seen_by_the_next_request() {
+    let (dir, central) = fleet(300);
+    let types = |name: &str| central.device(name)["device_type"].clone();
+    let there = |name: &str| ids(&central.json("/devices")).iter().any(|id| id == name);
+    // As long as before, within one tick of the clock.
+    for _ in 0..20 {
+        for kind in ["raspberry_pi", "jetson_orin_"] {
+            let kind = kind.trim_end_matches('_');
+            dir.write("edge-00007.yaml", &format!("device_type: {kind:12}\n"));
+            assert_eq!(types("edge-00007"), kind);
+            assert_eq!(central.json("/config/edge-00007")["device_type"], kind);
+        }
+    }
+    let file = |name: &str| dir.path().join(format!("{name}.yaml"));
+    std::fs::remove_file(file("edge-00008")).unwrap();
+    assert!(!there("edge-00008"));
+    assert_eq!(central.get("/config/edge-00008").status, 404);
+    std::fs::rename(file("edge-00009"), file("new")).unwrap();
+    assert!(!there("edge-00009") && there("new"));
+    // Editors write beside, and rename.
+    dir.write("edge-00010.yaml~", "device_type: shelly\n");
+    std::fs::rename(dir.path().join("edge-00010.yaml~"), file("edge-00010")).unwrap();
+    assert_eq!(types("edge-00010"), "shelly");
+    // What cannot be read costs that board alone.
+    let is_broken = |name: &str, words: &str| {
+        let device = central.device(name);
+        assert_eq!(device["status"], "unhealthy", "{device}");
+        assert!(
+            device["error"].as_str().unwrap().contains(words),
+            "{device}"
+        );
+        let answer = central.get(&format!("/config/{name}"));
+        assert_eq!(answer.status, 500);
+        let said = body(&answer);
+        assert_eq!(
+            (&said["error"], &said["device_id"]),
+            (&json!("Invalid configuration"), &json!(name))
+        );
+        assert_eq!(central.json("/health")["status"], "healthy");
+    };
+    std::fs::remove_file(file("edge-00011")).unwrap();
+    symlink("edge-00011.yaml", file("edge-00011")).unwrap();
+    is_broken("edge-00011", "edge-00011.yaml");
+    std::fs::remove_file(file("edge-00011")).unwrap();
+    nix::unistd::mkfifo(&file("edge-00011"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    is_broken("edge-00011", "FIFO");
+    std::fs::remove_file(file("edge-00011")).unwrap();
+    std::fs::create_dir(file("edge-00011")).unwrap();
+    is_broken("edge-00011", "directory");
+    std::fs::remove_dir(file("edge-00011")).unwrap();
+    dir.write("edge-00011.yaml", "interval: fast\n");
+    is_broken("edge-00011", "interval");
+    dir.write("edge-00011.yaml", "\u{7}\0");
+    is_broken("edge-00011", "line");
+    dir.write("edge-00011.yaml", &"# long\n".repeat(10_000));
+    is_broken("edge-00011", "bytes");
+    dir.write("edge-00011.yaml", "device_type: x86\n");
+    assert_eq!(
+        (
+            types("edge-00011"),
+            central.device("edge-00011")["status"].clone()
+        ),
+        (json!("x86"), json!("unknown"))
+    );
+    // Names that are no device's.
+    for name in ["a b.yaml", ".hidden.yaml", "x.yml", "ä.yaml", "-x.yaml"] {
+        dir.write(name, "device_type: x86\n");
+    }
+    assert_eq!(central.json("/devices")["total"], 299);
+    // All at once.
+    for n in 100..200 {
+        std::fs::remove_file(file(&format!("edge-{n:05}"))).unwrap();
+    }
+    assert_eq!(central.json("/devices")["total"], 199);
+    assert_eq!(central.json("/sd").as_array().unwrap().len(), 199);
+}
+
+/// Behind a link the kernel tells of nothing: that is looked at now and then.
+#[test]
+fn a_change_behind_a_link_is_found() {
+    let elsewhere = TempDir::new();
+    let (dir, central) = fleet(3);
+    let real = elsewhere.write("real", "device_type: x86\n");
+    symlink(&real, dir.path().join("linked.yaml")).unwrap();
+    assert_eq!(central.device("linked")["device_type"], "x86");
+    std::fs::write(&real, "device_type: shelly\n").unwrap();
+    assert_eq!(central.json("/config/linked")["device_type"], "shelly");
+    wait_until("it is found", || {
+        (central.device("linked")["device_type"] == "shelly").then_some(())
+    });
+}
+
+#[test]
+fn the_fleet_is_told_by_pages() {
+    let (_dir, central) = fleet(700);
+    let all = central.json("/devices");
+    let (mut found, mut path) = (Vec::new(), "/devices?limit=64".to_string());
+    loop {
+        let answer = central.get(&path);
+        let page = body(&answer);
+        assert_eq!((answer.status, &page["total"]), (200, &json!(700)));
+        assert!(page["devices"].as_array().unwrap().len() <= 64);
+        found.extend(ids(&page));
+        let Some(link) = answer.header("Link") else {
+            assert!(page["next"].is_null());
+            break;
+        };
+        let (to, rel) = link.split_once('>').unwrap();
+        assert_eq!(rel, "; rel=\"next\"");
+        path = to.trim_start_matches('<').to_string();
+        assert!(path.ends_with(page["next"].as_str().unwrap()), "{path}");
+    }
+    assert_eq!(found, ids(&all));
+    let of = |query: &str| ids(&central.json(&format!("/devices?{query}")));
+    assert_eq!(of("after=edge-00698"), ["edge-00699"]);
+    assert_eq!(of("after=zzz"), [""; 0]);
+    assert_eq!(
+        of("search=EDGE-0012"),
+        (120..130)
+            .map(|n| format!("edge-{n:05}"))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        of("search=edge-0012&limit=2&after=edge-00125"),
+        ["edge-00126", "edge-00127"]
+    );
+    let board = [
+        ("Exporter-Version", "1"),
+        ("Exporter-Degraded", "no <chip>"),
+    ];
+    central.send_with("GET", "/config/edge-00005", &board, b"");
+    assert_eq!(of("status=degraded,healthy"), ["edge-00005"]);
+    assert_eq!(of("status=unknown&search=chip"), [""; 0]);
+    assert_eq!(of("search=no%20%3Cchip"), ["edge-00005"]);
+    for bad in [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=-1",
+        "status=ill",
+        "limit=",
+    ] {
+        assert_eq!(central.get(&format!("/devices?{bad}")).status, 400, "{bad}");
+    }
+    assert_eq!(
+        central
+            .get(&format!("/devices?search={}", "x".repeat(257)))
+            .status,
+        400
+    );
+}
+
+#[cfg(feature = "gzip")]
+#[test]
+fn compressed_answers_say_the_same() {
+    let (dir, central) = fleet(400);
+    for turn in 0..3 {
+        for path in ["/sd", "/devices"] {
+            let plain = central.get(path);
+            let packed = central.send_with("GET", path, &[("Accept-Encoding", "gzip")], b"");
+            assert_eq!(packed.header("Content-Encoding"), Some("gzip"));
+            assert_eq!(packed.header("Vary"), Some("Accept-Encoding"));
+            assert!(packed.body.len() < plain.body.len() / 5);
+            let mut text = Vec::new();
+            flate2::read::GzDecoder::new(packed.body.as_slice())
+                .read_to_end(&mut text)
+                .unwrap();
+            assert!(text == plain.body, "{path}");
+            body(&plain);
+        }
+        dir.write(&format!("edge-0010{turn}.yaml"), "port: 1\n");
+    }
+    let head = central.send_with("HEAD", "/devices", &[("Accept-Encoding", "gzip")], b"");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    let refused = central.send_with("GET", "/sd", &[("Accept-Encoding", "gzip;q=0")], b"");
+    assert_eq!(refused.header("Content-Encoding"), None);
+}
+
+/// Those who ask and do not read have the same bytes, all of them.
+#[test]
+fn answers_that_nobody_reads_are_no_copies() {
+    let (_dir, central) = fleet(1500);
+    let rss = || {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", central.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<usize>()
+            .unwrap()
+    };
+    let answer = central.get("/devices").body.len();
+    let before = rss();
+    let ask = || {
+        let mut stream = TcpStream::connect(central.address).unwrap();
+        let request = format!("GET /devices HTTP/1.1\r\nHost: {}\r\n\r\n", central.address);
+        stream.write_all(request.as_bytes()).unwrap();
+        // The answer is on its way.
+        let mut first = [0];
+        stream.read_exact(&mut first).unwrap();
+        stream
+    };
+    let unread: Vec<TcpStream> = (0..64).map(|_| ask()).collect();
+    let grown = rss().saturating_sub(before);
+    drop(unread);
+    assert!(
+        grown < 64 * answer / 1024 / 4,
+        "{grown} kB for answers of {answer} bytes"
+    );
+    assert_eq!(central.json("/health")["status"], "healthy");
+}

@@ -1,0 +1,182 @@
+//! Receivers that mean no good, or are broken: whatever they answer, the sender goes on, in bounded time and memory, and ends
+//! when it is told to.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod remote_write_support;
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use edge_metrics_exporter::metrics::WallClock;
+use remote_write_support::{answer, status, written, Answer, Board, Receiver, SECOND};
+use support::wait_until;
+
+fn clock() -> WallClock {
+    WallClock::default().with_synchronised(|| Some(true))
+}
+
+/// Answers each connection's first request by `answer`, and cuts it off then. Counts them.
+fn raw(answer: impl Fn(usize, &mut TcpStream) + Send + 'static) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/api/v1/write", listener.local_addr().unwrap());
+    let count = Arc::<AtomicUsize>::default();
+    let of_thread = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = [0; 64 * 1024];
+            if matches!(stream.read(&mut bytes), Ok(read) if read > 0) {
+                answer(of_thread.fetch_add(1, Ordering::SeqCst), &mut stream);
+            }
+        }
+    });
+    (url, count)
+}
+
+/// Writes until the other end has had enough, or for so long that it never will.
+fn without_end(stream: &mut TcpStream, head: &str, more: &[u8]) {
+    let _ = stream.write_all(head.as_bytes());
+    for _ in 0..1_000_000 {
+        if stream.write_all(more).is_err() {
+            return;
+        }
+    }
+}
+
+fn chunk() -> Vec<u8> {
+    let mut chunk = b"4000\r\n".to_vec();
+    chunk.extend([b'x'; 0x4000]);
+    chunk.extend(b"\r\n");
+    chunk
+}
+
+const ENDLESS: &str = "Transfer-Encoding: chunked\r\n\r\n";
+
+/// The status stands: what was stored is not sent again, and what was refused neither.
+#[test]
+fn a_body_without_end() {
+    for (code, sent, dropped) in [(200, 1, 0), (400, 0, 1)] {
+        let head = format!("HTTP/1.1 {code} X\r\n{ENDLESS}");
+        let (url, count) = raw(move |_, stream| without_end(stream, &head, &chunk()));
+        let mut board = Board::with_clock(&url, "", clock());
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is done with", || {
+            let numbers = board.numbers();
+            (numbers.sent == sent && board.dropped("http_400") == dropped).then_some(())
+        });
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[test]
+fn a_body_without_end_of_one_that_is_to_be_asked_again() {
+    let (url, count) = raw(|n, stream| match n {
+        0 => without_end(stream, &format!("HTTP/1.1 503 X\r\n{ENDLESS}"), &chunk()),
+        _ => drop(stream.write_all(b"HTTP/1.1 204 X\r\nConnection: close\r\n\r\n")),
+    });
+    let mut board = Board::with_clock(&url, "", clock());
+    board.publish(&[("x", 1.0)]);
+    wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+/// Heads without end, of one answer or of many, are no answer.
+#[test]
+fn heads_without_end() {
+    for (head, more) in [
+        ("HTTP/1.1 204 X\r\n", "X-More: and more\r\n"),
+        ("", "HTTP/1.1 100 Continue\r\n\r\n"),
+        ("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"),
+        ("HTTP/1.1 204 ", "x"),
+    ] {
+        let (url, _) = raw(move |n, stream| match n {
+            0 => without_end(stream, head, more.as_bytes()),
+            _ => drop(stream.write_all(b"HTTP/1.1 204 X\r\nConnection: close\r\n\r\n")),
+        });
+        let mut board = Board::with_clock(&url, "    remote_timeout: 2s\n", clock());
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        assert!(board.numbers().requests["failed"] >= 1, "{more}");
+    }
+}
+
+/// Any number of these may come before the answer (RFC 9110, 15.2), and mean nothing to us.
+#[test]
+fn informational_answers_before_the_answer() {
+    for early in ["100 Continue", "102 Processing", "103 Early Hints"] {
+        let early = format!("HTTP/1.1 {early}\r\n\r\n");
+        let receiver = Receiver::new(move |_, _| {
+            let Answer(text) = status(204);
+            Answer(format!("{early}{early}{text}"))
+        });
+        let mut board = Board::with_clock(&receiver.url(), "", clock());
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        assert_eq!(receiver.requests().len(), 1);
+    }
+}
+
+/// Headers of no meaning, or of bytes that are no text, change nothing in what the status says.
+#[test]
+fn headers_of_nonsense() {
+    for headers in [
+        "Date: the day before yesterday\r\nRetry-After: -1\r\nX-\u{e9}: 1\r\n",
+        "X-Y: \u{1f980}\r\nDate: Thu, 99 Foo 9999999 99:99:99 GMT\r\n",
+        "Date: \r\nDate: \r\nRetry-After: \r\nX-Prometheus-Remote-Write-Version: 99.0.0\r\n",
+    ] {
+        let receiver = Receiver::new(move |n, _| match n {
+            0 => Answer(format!(
+                "HTTP/1.1 503 X\r\n{headers}Content-Length: 0\r\n\r\n"
+            )),
+            _ => written(1),
+        });
+        let mut board = Board::with_clock(&receiver.url(), SECOND, clock());
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+    }
+}
+
+/// However long it asks for, the sender ends, and hands over, when it is told to.
+#[test]
+fn a_wait_without_end() {
+    for after in [
+        "99999999999999999999999999",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "300",
+    ] {
+        for code in [429, 503] {
+            let headers = format!("Retry-After: {after}\r\n");
+            let receiver = Receiver::new(move |_, _| answer(code, &headers, ""));
+            let mut board = Board::with_clock(&receiver.url(), "", clock());
+            board.publish(&[("x", 1.0)]);
+            receiver.wait_for(1);
+            let sender = board.sender.take().unwrap();
+            sender.finish(Instant::now() + Duration::from_secs(60));
+            wait_until("it ends", || sender.has_ended().then_some(()));
+            assert_eq!(receiver.requests().len(), 1, "and asks no more");
+        }
+    }
+}
+
+/// Samples go where the configuration says, and nowhere else.
+#[test]
+fn a_redirect_is_not_followed() {
+    let elsewhere = Receiver::willing();
+    for code in [300, 301, 302, 303, 307, 308] {
+        let location = format!("Location: {}\r\n", elsewhere.url());
+        let receiver = Receiver::new(move |n, _| match n {
+            0 => answer(code, &location, ""),
+            _ => status(204),
+        });
+        let mut board = Board::with_clock(&receiver.url(), "", clock());
+        board.publish(&[("x", 1.0)]);
+        wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
+        let requests = receiver.requests();
+        assert_eq!(requests[0].body, requests[1].body);
+        assert!(requests.iter().all(|request| request.method == "POST"));
+    }
+    assert!(elsewhere.requests().is_empty() && elsewhere.others().is_empty());
+}
