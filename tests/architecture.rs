@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, the lowest first. A module uses modules of lower layers only.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     // The kernel, and the types that boards and server exchange.
     &["sys", "wire"],
+    &["logging"],
     // The schema: types, defaults, reading, checking.
     &["config"],
-    &["http", "metrics", "logging"],
+    &["http", "metrics"],
     // What happens to samples.
     &["sources", "remote_write", "exposition"],
     // The configuration in force.
