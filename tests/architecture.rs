@@ -1,5 +1,7 @@
 //! The order of the modules in `src/`: each may use the ones below it, and none beside or above it.
 
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,12 +1,13 @@
 //! What the exporter says of itself and of its sources.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::delivery_metrics::DeliveryMetrics;
 use super::remote_write_metrics::RemoteWriteMetrics;
-use super::Exporter;
+use super::{Exporter, UNKNOWN};
 use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
 use crate::metrics::{Process, BUILD};
 use crate::sources::{limits, Limit, Running, SERIES};
@@ -117,7 +118,7 @@ impl SelfMetrics {
 
     /// Brings all of it up to date.
     pub(super) fn refresh(&self, now: BootTime, exporter: &Exporter) {
-        let sources = lock::read(&exporter.sources);
+        let sources = exporter.sources();
         let config = exporter.store.status();
         let mut state = lock::lock(&self.state);
         let State {
@@ -171,7 +172,7 @@ impl SelfMetrics {
             }
         }
         process.set(readings);
-        let unknown = exporter.unknown_metrics().map(|names| names.len() as f64);
+        let unknown = exporter.unknown_metrics.load(Ordering::Relaxed);
         if let Some(remote) = exporter.store.remote() {
             let standing = remote.standing();
             let [up, unsent] = *state.central.get_or_insert_with(|| self.central());
@@ -181,8 +182,8 @@ impl SelfMetrics {
         let (build_info, reloaded, saved) = (state.build_info, state.reloaded, state.saved);
         state.readings.set(build_info, 1.0);
         let place = state.unknown;
-        if let Some(unknown) = unknown {
-            state.readings.set(place, unknown);
+        if unknown != UNKNOWN {
+            state.readings.set(place, unknown as f64);
         }
         state
             .readings
@@ -191,7 +192,6 @@ impl SelfMetrics {
             .readings
             .set(saved, f64::from(config.unsaved.is_none()));
         self.group.publish(self.generation, &state.readings);
-        drop(sources);
         state.delivery.refresh(now, exporter);
         state.remote_write.refresh(now, exporter);
     }
