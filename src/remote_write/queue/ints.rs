@@ -79,10 +79,7 @@ pub(super) fn take(reader: &mut Reader<'_>, count: usize) -> Option<Vec<i64>> {
     let mut bits = BitReader::new(reader.rest);
     ints.push(int);
     while ints.len() < count {
-        let mut ones = 0;
-        while ones <= MOST_ONES && bits.take(1)? == 1 {
-            ones += 1;
-        }
+        let ones = bits.ones(MOST_ONES + 1)?;
         let beside = match ones > MOST_ONES {
             true => {
                 let length = bits.take(6)? as u32 + 1;

@@ -159,6 +159,7 @@ impl Disk {
                 );
                 self.lost.damaged += samples;
                 self.lost.damaged_records += 1;
+                self.loaded = None;
                 self.remove(number);
                 return;
             }
