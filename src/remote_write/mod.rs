@@ -10,7 +10,8 @@ mod encode;
 mod feed;
 mod labels;
 mod memory;
-pub mod messages;
+#[cfg(test)]
+mod messages;
 pub mod queue;
 mod receiver;
 mod report;

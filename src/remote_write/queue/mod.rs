@@ -1,14 +1,14 @@
 //! The queue on disk: what the receiver has not taken outlasts the process, and outages longer than memory.
 //!
 //! [`QueueFeed`] stands between the feed out of memory and the sender. What is to be written comes out of memory as batches
-//! do, with stamps that are milliseconds since boot; a batch is cut into blocks ([`block`]), a block is written column
-//! by column into a record of a segment ([`segment`]), and segments are kept in a directory ([`disk`]). Wall-clock stamps
+//! do, with stamps that are milliseconds since boot; a batch is cut into blocks of its runs ([`block`]), a block is written
+//! run by run into a record of a segment ([`segment`]), and segments are kept in a directory ([`disk`]). Wall-clock stamps
 //! are made when a block leaves, from the clock as it is known then: so what was read before the clock was set comes out
 //! right, even after a restart.
 
 mod bits;
 pub mod block;
-mod bytes;
+pub(super) mod bytes;
 mod column;
 mod cut;
 mod directory;
@@ -22,7 +22,6 @@ pub mod series;
 mod state;
 #[cfg(test)]
 mod testing;
-mod xor;
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;

@@ -157,8 +157,8 @@ impl State {
         let Some(batch) = self.memory.next(&on_boot_time, now, self.most) else {
             return false;
         };
-        self.cut.extend(cut(&batch, clock));
         self.memory.done();
+        self.cut.extend(cut(Arc::unwrap_or_clone(batch), clock));
         true
     }
 
@@ -189,7 +189,7 @@ impl State {
         }
         self.given = None;
         let cut = std::mem::take(&mut self.cut);
-        let since_boot = cut.iter().map(|block| (block, -block.clock.ms()));
+        let since_boot = cut.iter().map(|block| (block, 0));
         let first = Restore::default().batch(&since_boot.collect::<Vec<_>>());
         self.memory.leave(first)
     }
@@ -234,13 +234,13 @@ impl State {
     }
 }
 
-/// What is to be added to a block's stamps when the clock is so many nanoseconds ahead of boot time.
-fn own_shift(block: &Block, nanos: i64) -> i64 {
+/// What is to be added to a block's stamps, in milliseconds, when the clock is so many nanoseconds ahead of boot time.
+fn to_wall(block: &Block, nanos: i64) -> i64 {
     let same = block.clock.right && block.clock.nanos.abs_diff(nanos) < SAME_CLOCK;
-    if same {
-        return 0;
+    match same {
+        true => block.clock.ms(),
+        false => nanos.div_euclid(1_000_000),
     }
-    nanos.div_euclid(1_000_000).saturating_sub(block.clock.ms())
 }
 
 #[cfg(test)]
