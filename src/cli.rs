@@ -15,13 +15,15 @@ use self::check_config::check_config;
 use crate::collector;
 use crate::config::{self, Config, Given};
 use crate::config_server;
+use crate::demo;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, Configuration, Options};
 use crate::http::AccessFiles;
-use crate::sources::reason;
+use crate::logging;
 use crate::sources::tape::{Recording, Tapes};
+use crate::sources::SCHEMA;
+use crate::sys::reason;
 use crate::sys::signals::Signals;
-use crate::{demo, logging};
 
 /// The exit status for a command line that cannot be understood.
 const USAGE: u8 = 2;
@@ -75,7 +77,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
         }
         Role::Doctor { json, write } => {
             let config = match find(named) {
-                Some(path) => config::load(&path).map_err(|e| e.to_string())?.config,
+                Some(path) => SCHEMA.load(&path).map_err(|e| e.to_string())?.config,
                 None => Config::default(),
             };
             doctor(

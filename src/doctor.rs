@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
-use crate::config::{departures, to_json, Config, Switch};
+use crate::config::{Config, Switch};
 use crate::metrics::{Policy, Registry};
 use crate::sources::{
-    limits, Board, Context, Device, Health, Limit, Meter, Roots, Running, METERS,
+    limits, Board, Context, Device, Health, Limit, Meter, Roots, Running, METERS, SCHEMA,
 };
 use crate::sys::clock::BootTime;
 
@@ -280,7 +280,7 @@ impl Report {
     /// A configuration to start from: the settings of the sources that there were already, what was found, and what would
     /// be exported. An error: there are more settings than a configuration has room for.
     pub fn configuration(&self) -> Result<String, String> {
-        let given = to_json(&self.config);
+        let given = SCHEMA.to_json(&self.config);
         let mut out = format!(
             "# Written by `edge-metrics-exporter doctor`. Every key: config.yaml.template.\n\
              device_type: {}\ninterval: {}\nport: {}\nreload_port: {}\n{}",
@@ -288,7 +288,7 @@ impl Report {
             given["interval"],
             given["port"],
             given["reload_port"],
-            departures(&self.config)?,
+            SCHEMA.departures(&self.config)?,
         );
         for finding in &self.findings {
             let name = finding.meter.name;

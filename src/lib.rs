@@ -21,4 +21,6 @@ pub mod logging;
 pub mod metrics;
 pub mod remote_write;
 pub mod sources;
+pub mod store;
 pub mod sys;
+pub mod wire;

@@ -5,11 +5,12 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use edge_metrics_exporter::config::{self, Config, Origin};
+use edge_metrics_exporter::sources::SCHEMA;
+use serde_json::Value;
 
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
@@ -21,78 +22,17 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// One line for each setting. Taking the configuration apart makes the compiler ask for whatever is added to it.
-fn settings(config: &Config) -> BTreeMap<&'static str, String> {
-    fn show(value: &dyn Debug) -> String {
-        format!("{value:?}")
+/// Each setting as it is shown, which `every_key_is_shown_and_no_secret_is` holds to be all of them.
+fn settings(config: &Config) -> BTreeMap<String, Value> {
+    match SCHEMA.to_json(config) {
+        Value::Object(entries) => entries.into_iter().collect(),
+        other => panic!("{other}"),
     }
-    let Config {
-        device_type,
-        interval,
-        port,
-        reload_port,
-        listen_address,
-        hostname,
-        labels,
-        self_metrics,
-        landing,
-        sources,
-        metrics,
-        watch,
-        management,
-        history,
-        multirate,
-        jetson,
-        rpi,
-        nvidia,
-        rapl,
-        hwmon,
-        power_supply,
-        thermal,
-        shelly,
-        ina260,
-        udp,
-        udp_agent,
-        remote_write,
-        config_server,
-        config_poll,
-    } = config;
-    BTreeMap::from([
-        ("device_type", show(device_type)),
-        ("interval", show(interval)),
-        ("port", show(port)),
-        ("reload_port", show(reload_port)),
-        ("listen_address", show(listen_address)),
-        ("hostname", show(hostname)),
-        ("labels", show(labels)),
-        ("self_metrics", show(self_metrics)),
-        ("landing", show(landing)),
-        ("sources", show(sources)),
-        ("metrics", show(metrics)),
-        ("watch", show(watch)),
-        ("management", show(management)),
-        ("history", show(history)),
-        ("multirate", show(multirate)),
-        ("jetson", show(jetson)),
-        ("rpi", show(rpi)),
-        ("nvidia", show(nvidia)),
-        ("rapl", show(rapl)),
-        ("hwmon", show(hwmon)),
-        ("power_supply", show(power_supply)),
-        ("thermal", show(thermal)),
-        ("shelly", show(shelly)),
-        ("ina260", show(ina260)),
-        ("udp", show(udp)),
-        ("udp_agent", show(udp_agent)),
-        ("remote_write", show(remote_write)),
-        ("config_server", show(config_server)),
-        ("config_poll", show(config_poll)),
-    ])
 }
 
 fn outcome(bytes: &[u8]) -> String {
     let origin = Origin::File("config.yaml".into());
-    let (config, warnings) = match config::parse_bytes(bytes) {
+    let (config, warnings) = match SCHEMA.parse_bytes(bytes) {
         Err(error) => return format!("error: {}\n", error.with(&origin)),
         Ok(parsed) => parsed,
     };
@@ -103,7 +43,7 @@ fn outcome(bytes: &[u8]) -> String {
     let defaults = settings(&Config::default());
     let mut changed = 0;
     for (key, value) in settings(&config) {
-        if defaults[key] != value {
+        if defaults.get(&key) != Some(&value) {
             text.push_str(&format!("{key} = {value}\n"));
             changed += 1;
         }
@@ -150,7 +90,9 @@ fn template() -> String {
 
 #[test]
 fn the_template_is_the_defaults() {
-    let (config, warnings) = config::parse(&template()).unwrap();
+    let (config, warnings) = edge_metrics_exporter::sources::SCHEMA
+        .parse(&template())
+        .unwrap();
     assert_eq!(warnings, []);
     assert_eq!(config, Config::default());
 }
@@ -190,13 +132,15 @@ fn the_template_shows_every_key_and_no_other() {
         true => uncommented.clone(),
         false => uncommented.replace("https://", "http://"),
     };
-    let (_, warnings) = config::parse(&readable).unwrap();
+    let (_, warnings) = edge_metrics_exporter::sources::SCHEMA
+        .parse(&readable)
+        .unwrap();
     let unknown: Vec<_> = warnings
         .iter()
         .filter(|warning| warning.message.contains("unknown key"))
         .collect();
     assert!(unknown.is_empty(), "{unknown:?}");
-    for key in config::known_keys() {
+    for key in SCHEMA.known_keys() {
         // How a server is asked is shown once.
         let key = match key.strip_prefix("config_server.") {
             Some(rest) if !["url", "timeout"].contains(&rest) => format!("remote_write.{rest}"),

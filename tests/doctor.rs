@@ -146,7 +146,7 @@ fn goes_on_from_the_configuration_that_it_was_given() {
     assert!(output.status.success());
     let read = |name| {
         let text = std::fs::read_to_string(name).unwrap();
-        let (config, warnings) = edge_metrics_exporter::config::parse(&text).unwrap();
+        let (config, warnings) = edge_metrics_exporter::sources::SCHEMA.parse(&text).unwrap();
         assert_eq!(warnings.len(), 0, "{text}");
         (config, text)
     };

@@ -39,7 +39,9 @@ fn a_change_shows_in_the_very_next_scrape_and_in_the_file() {
 fn the_first_toggle_writes_down_all_that_is_known() {
     let board = Board::start("device_type: generic\n");
     board.enable("{\"temperature_celsius\": false}");
-    let (config, _) = edge_metrics_exporter::config::parse(&board.text()).unwrap();
+    let (config, _) = edge_metrics_exporter::sources::SCHEMA
+        .parse(&board.text())
+        .unwrap();
     let metrics = config.metrics.unwrap();
     assert!(!metrics["temperature_celsius"]);
     let others: Vec<_> = metrics
@@ -184,7 +186,9 @@ fn clients_that_change_settings_at_once_lose_none() {
             });
         }
     });
-    let (config, _) = edge_metrics_exporter::config::parse(&board.text()).unwrap();
+    let (config, _) = edge_metrics_exporter::sources::SCHEMA
+        .parse(&board.text())
+        .unwrap();
     let metrics = config.metrics.unwrap();
     assert_eq!(metrics.len(), names.len());
     assert!(metrics.values().all(|on| !on), "{metrics:?}");

@@ -104,7 +104,7 @@ fn the_file_is_whole_whenever_it_is_killed() {
 
 fn read(path: &std::path::Path) -> Metrics {
     let text = std::fs::read_to_string(path).unwrap();
-    let (config, warnings) = edge_metrics_exporter::config::parse(&text).unwrap();
+    let (config, warnings) = edge_metrics_exporter::sources::SCHEMA.parse(&text).unwrap();
     assert_eq!(warnings, []);
     config.metrics.unwrap()
 }

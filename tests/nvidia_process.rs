@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use edge_metrics_exporter::config::{Config, Switch};
 use edge_metrics_exporter::metrics::{Policy, Readings, Registry};
+use edge_metrics_exporter::sources::nvidia::settings::Settings;
 use edge_metrics_exporter::sources::{
     Board, Context, Device, Health, Meter, Roots, Source, METERS,
 };
@@ -55,8 +56,12 @@ impl Bench {
         );
         make_executable(&program);
         let mut config = Config::default();
-        config.nvidia.enabled = Switch::On;
-        config.nvidia.nvidia_smi = Some(program);
+        config
+            .meters
+            .edit(|settings: &mut Settings| settings.enabled = Switch::On);
+        config
+            .meters
+            .edit(|settings: &mut Settings| settings.nvidia_smi = Some(program));
         let registry = Registry::new(Policy::All);
         let group = registry.add_group(0, "nvidia", vec![]);
         let interval = Duration::from_millis(100);
@@ -313,7 +318,9 @@ fn it_does_not_run_while_a_gpu_is_suspended() {
     assert_eq!(bench.context.health.errors(), 0);
 
     let mut config = (*bench.context.config).clone();
-    config.nvidia.wake_suspended = true;
+    config
+        .meters
+        .edit(|nvidia: &mut Settings| nvidia.wake_suspended = true);
     bench.context.config = Arc::new(config);
     let lines = bench.poll(&mut *bench.open());
     assert_eq!(value(&lines, &of("power_watts", 0)), Some(70.5));
@@ -420,7 +427,9 @@ fn it_is_quiet_without_a_driver_and_on_a_jetson() {
     let error = probe(&config).unwrap_err().to_string();
     assert!(error.contains("a Jetson's power"), "{error}");
     config.device_type = "x86".to_string();
-    config.nvidia.nvidia_smi = Some("/nowhere/nvidia-smi".into());
+    config
+        .meters
+        .edit(|settings: &mut Settings| settings.nvidia_smi = Some("/nowhere/nvidia-smi".into()));
     let error = probe(&config).unwrap_err().to_string();
     assert!(error.contains("(nvidia.nvidia_smi names it)"), "{error}");
 }

@@ -522,7 +522,7 @@ mod errors {
     #[test]
     fn invalid_url_scheme() {
         let text = "remote_write:\n  - url: ftp://h/\n";
-        assert!(edge_metrics_exporter::config::parse(text).is_err());
+        assert!(edge_metrics_exporter::sources::SCHEMA.parse(text).is_err());
     }
 
     /// The connection is closed without an answer: `handle_partial_write`, `sender_continues_after_errors`.

@@ -498,7 +498,7 @@ mod handing_over {
 
 mod what_is_on_disk {
     use super::*;
-    use edge_metrics_exporter::remote_write::queue::Settings;
+    use edge_metrics_exporter::config::DiskQueue;
     use edge_metrics_exporter::remote_write::{Labels, MemoryFeed, QueueFeed};
 
     /// A receiver that refuses what it has, and the whole request with it, costs little of what it does not have.
@@ -508,7 +508,7 @@ mod what_is_on_disk {
         let board_of = |board: &Board| {
             let registry = Arc::clone(&board.registry);
             let memory = MemoryFeed::new(registry, Labels::default(), BootTime(0));
-            let settings = Settings {
+            let settings = DiskQueue {
                 directory: temp.path().join("queue"),
                 bytes: 1 << 20,
                 sync_interval: Duration::from_secs(3600),
@@ -574,7 +574,7 @@ mod what_is_on_disk {
         let queue = |board: &Board, since| {
             let registry = Arc::clone(&board.registry);
             let memory = MemoryFeed::new(registry, Labels::default(), since);
-            let settings = Settings {
+            let settings = DiskQueue {
                 directory: directory.clone(),
                 bytes: 1 << 20,
                 sync_interval: Duration::from_secs(3600),

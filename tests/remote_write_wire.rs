@@ -115,7 +115,7 @@ mod protocol {
         ] {
             let text = format!("remote_write:\n  - url: http://h/\n    headers: {{{name}: x}}\n");
             assert!(
-                edge_metrics_exporter::config::parse(&text).is_err(),
+                edge_metrics_exporter::sources::SCHEMA.parse(&text).is_err(),
                 "{name}"
             );
         }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use edge_metrics_exporter::config::{Config, Switch};
+use edge_metrics_exporter::config::{Config, SectionSpec, Switch};
 use edge_metrics_exporter::metrics::{Desc, Policy, Readings, Registry, SeriesId};
+use edge_metrics_exporter::sources::nvidia::settings::Settings;
 use edge_metrics_exporter::sources::{
     Board, Context, Device, Error, Health, Meter, Pace, Roots, Running, Source,
 };
@@ -26,7 +27,7 @@ static METER: Meter = Meter {
     device_types: &[],
     pace: Pace::Interval,
     switch: |_| Switch::On,
-    settings: |_| String::new(),
+    section: SectionSpec::of::<Settings>(),
     devices: None,
     probe: |_, _| Ok(String::new()),
     claims: None,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use edge_metrics_exporter::config::{Config, Switch};
 use edge_metrics_exporter::metrics::{Policy, Readings, Registry};
+use edge_metrics_exporter::sources::jetson::Settings;
 use edge_metrics_exporter::sources::{
     Board, Context, Health, Meter, Roots, Running, Source, METERS,
 };
@@ -48,8 +49,12 @@ impl Bench {
         );
         make_executable(&program);
         let mut config = Config::default();
-        config.jetson.enabled = Switch::On;
-        config.jetson.tegrastats = Some(program);
+        config
+            .meters
+            .edit(|settings: &mut Settings| settings.enabled = Switch::On);
+        config
+            .meters
+            .edit(|settings: &mut Settings| settings.tegrastats = Some(program));
         let registry = Registry::new(Policy::All);
         let group = registry.add_group(0, "tegrastats", vec![]);
         group.set_interval(interval);

@@ -5,12 +5,13 @@
 use std::time::Duration;
 
 use edge_metrics_exporter::config::{
-    parse_bytes, valid_metric_name, Config, Diagnostic, DEVICE_TYPES, MAX_METRICS,
+    valid_metric_name, Config, Diagnostic, DEVICE_TYPES, MAX_METRICS,
 };
+use edge_metrics_exporter::sources::{ina260, shelly, SCHEMA};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let outcome = parse_bytes(bytes);
+    let outcome = SCHEMA.parse_bytes(bytes);
     match &outcome {
         Ok((config, warnings)) => {
             check(config);
@@ -20,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
         Err(error) => place(bytes, error),
     }
     // Nothing of one reading is left for the next.
-    assert_eq!(outcome, parse_bytes(bytes));
+    assert_eq!(outcome, SCHEMA.parse_bytes(bytes));
 });
 
 fn check(config: &Config) {
@@ -33,24 +34,24 @@ fn check(config: &Config) {
     }
     let one_line = |text: &str| !text.trim().is_empty() && !text.chars().any(char::is_control);
     assert!(config.hostname.as_deref().is_none_or(one_line));
-    for (i, plug) in config.shelly.plugs.iter().enumerate() {
+    let plugs = config.meter::<shelly::settings::Settings>().plugs;
+    for (i, plug) in plugs.iter().enumerate() {
         assert!(one_line(&plug.host) && one_line(plug.name()));
-        let names = config.shelly.plugs[..i].iter().map(|other| other.name());
+        let names = plugs[..i].iter().map(|other| other.name());
         assert!(names.into_iter().all(|name| name != plug.name()));
     }
-    for rail in config
-        .hwmon
-        .power_total
-        .iter()
-        .chain(&config.power_supply.power_total)
-    {
-        assert!(one_line(rail));
+    let shown = SCHEMA.to_json(config);
+    for meter in ["hwmon", "power_supply"] {
+        let rails = shown[meter]["power_total"].as_array();
+        for rail in rails.into_iter().flatten() {
+            assert!(rail.as_str().is_some_and(one_line));
+        }
     }
     if let Some(metrics) = &config.metrics {
         assert!(metrics.len() <= MAX_METRICS);
         assert!(metrics.keys().all(|name| valid_metric_name(name)));
     }
-    let chips = &config.ina260.chips;
+    let chips = config.meter::<ina260::settings::Settings>().chips;
     for (i, chip) in chips.iter().enumerate() {
         assert!((0x40..=0x4f).contains(&chip.address));
         for other in &chips[..i] {

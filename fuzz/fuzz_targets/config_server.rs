@@ -1,9 +1,8 @@
 //! What strangers and etcd say to the config-server: the first byte chooses the reader, the rest is what is read.
 #![no_main]
 
-use edge_metrics_exporter::config_server::{
-    etcd_json, Conditions, DeviceId, Etag, Report, Tags, Verdict,
-};
+use edge_metrics_exporter::config_server::{etcd_json, Conditions, Etag, Tags, Verdict};
+use edge_metrics_exporter::wire::{DeviceId, Report};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,7 +2,8 @@
 //! said to be too long; and a patch can be merged into it.
 #![no_main]
 
-use edge_metrics_exporter::config::{parse, Document, MAX_SIZE};
+use edge_metrics_exporter::config::{Document, MAX_SIZE};
+use edge_metrics_exporter::sources::SCHEMA;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -20,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(yaml.len() <= MAX_SIZE);
             assert_eq!(Document::from_yaml(yaml.as_bytes()).as_ref(), Ok(&document));
             // The same by both ways to a configuration.
-            let (ours, files) = (document.read(), parse(&yaml));
+            let (ours, files) = (document.read(&SCHEMA), SCHEMA.parse(&yaml));
             assert_eq!(
                 ours.map(|(config, _)| config).ok(),
                 files.map(|(config, _)| config).ok()

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use edge_metrics_exporter::config::Ina260Chip;
 use edge_metrics_exporter::sources::ina260::registers::{
     flags, is_ina260, other_chip, Conversion, Raw, AVERAGINGS, CONVERSION_MICROSECONDS,
 };
+use edge_metrics_exporter::sources::ina260::settings::Ina260Chip;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|words: [u16; 12]| {

@@ -7,7 +7,7 @@ use edge_metrics_exporter::collector::join::{Kind, Table};
 use edge_metrics_exporter::collector::kubernetes;
 use edge_metrics_exporter::collector::names::Names;
 use edge_metrics_exporter::collector::prometheus::{parse, refusal, Series, MAX_LABEL, MAX_SERIES};
-use edge_metrics_exporter::collector::queries::{LABELS, NODES, PODS};
+use edge_metrics_exporter::config::queries::{LABELS, NODES, PODS};
 use libfuzzer_sys::fuzz_target;
 
 const MOST: usize = 8;

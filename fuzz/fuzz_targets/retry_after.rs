@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use edge_metrics_exporter::config::Protocol;
 use edge_metrics_exporter::http::parse_date;
-use edge_metrics_exporter::remote_write::{judge, words, Protocol, Sent, Verdict};
+use edge_metrics_exporter::remote_write::{judge, words, Sent, Verdict};
 use libfuzzer_sys::fuzz_target;
 
 /// The last second of the year 9999, and a leap second.

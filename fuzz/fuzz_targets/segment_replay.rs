@@ -41,12 +41,7 @@ fn check(bytes: &[u8]) {
     }
     let (back, damaged) = read(&again);
     assert_eq!((back.len(), damaged), (blocks.len(), 0));
-    for (back, block) in back.iter().zip(&blocks) {
-        assert!(
-            back.series == block.series && back.stamps == block.stamps && back.clock == block.clock
-        );
-        assert_eq!(bits(back), bits(block));
-    }
+    assert!(back == blocks);
 }
 
 /// The blocks, and how many records were damaged.
@@ -66,14 +61,13 @@ fn read(bytes: &[u8]) -> (Vec<Block>, usize) {
             damaged += 1;
             continue;
         };
-        assert!(!block.series.is_empty() && block.series.len() <= MOST_SERIES);
-        assert!(block.stamps.len() * block.series.len() <= MOST_SAMPLES);
-        assert!(block.stamps.windows(2).all(|two| two[0] < two[1]));
-        assert!(block
-            .columns
-            .iter()
-            .all(|column| column.len() == block.stamps.len()));
-        series += block.series.len();
+        assert!(!block.runs.is_empty() && block.runs.len() <= MOST_SERIES);
+        assert!(block.samples() <= MOST_SAMPLES);
+        for run in &block.runs {
+            assert!(!run.samples.is_empty());
+            assert!(run.samples.windows(2).all(|two| two[0].0 < two[1].0));
+        }
+        series += block.runs.len();
         blocks.push(block);
         // Enough of them for one input.
         if series > 2000 {
@@ -81,9 +75,4 @@ fn read(bytes: &[u8]) -> (Vec<Block>, usize) {
         }
     }
     (blocks, damaged)
-}
-
-fn bits(block: &Block) -> Vec<Option<u64>> {
-    let cells = block.columns.iter().flatten();
-    cells.map(|cell| cell.map(f64::to_bits)).collect()
 }

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use edge_metrics_exporter::config::{parse, set_metrics, Diagnostic, MAX_SIZE};
+use edge_metrics_exporter::config::{Diagnostic, MAX_SIZE};
+use edge_metrics_exporter::sources::SCHEMA;
+use edge_metrics_exporter::store::set_metrics;
 use libfuzzer_sys::fuzz_target;
 
 /// What is asked for: more names than most texts have, one that is often there, and names that YAML reads as something
@@ -17,7 +19,7 @@ fn changes() -> BTreeMap<String, bool> {
 
 fuzz_target!(|text: &str| {
     let changes = changes();
-    let before = parse(text);
+    let before = SCHEMA.parse(text);
     match set_metrics(text, &changes) {
         Ok(after) => accepted(text, before.map(|(config, _)| config), &after, &changes),
         Err(refusal) => assert_sane(text, &refusal),
@@ -33,7 +35,7 @@ fn accepted(
     assert!(after.len() <= MAX_SIZE + '\u{feff}'.len_utf8());
     assert_eq!(text.starts_with('\u{feff}'), after.starts_with('\u{feff}'));
     // What was wrong elsewhere stays wrong.
-    let parsed = parse(after);
+    let parsed = SCHEMA.parse(after);
     assert_eq!(before.is_ok(), parsed.is_ok());
     if let (Ok(mut before), Ok((mut config, _))) = (before, parsed) {
         let mut expected = before.metrics.take().unwrap_or_default();

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::say;
 use crate::config::{self, Collector, Config};
-use crate::http::client::{shown, Client, Limits, Settings};
+use crate::config::{shown, ClientSettings as Settings};
+use crate::http::client::{Client, Limits};
 use crate::http::{AccessFiles, Gate};
+use crate::sources::SCHEMA;
 use crate::sources::{chosen, unknown, Board, Roots};
 
 /// Says what would be run, or what is wrong. A collector's file is known by its keys.
@@ -20,10 +22,10 @@ pub(super) fn check_config(
         None => say("no configuration file: the defaults\n"),
         Some(path) => {
             let bytes = config::read_file(path).map_err(|e| e.to_string())?;
-            if Collector::is_in(&bytes) {
+            if Collector::is_in(&SCHEMA, &bytes) {
                 return check_collector(path, &access);
             }
-            let loaded = config::load(path).map_err(|e| e.to_string())?;
+            let loaded = SCHEMA.load(path).map_err(|e| e.to_string())?;
             for warning in &loaded.warnings {
                 say(&format!("{}\n", warning.with(&loaded.origin)));
             }

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::prometheus::{self, refusal, shown, Error, Series, MAX_SERIES};
-use super::queries::LABELS;
-use crate::http::client::{Client, Error as ClientError, Limits, Settings};
+use crate::config::queries::LABELS;
+use crate::config::ClientSettings as Settings;
+use crate::http::client::{Client, Error as ClientError, Limits};
 
 /// The longest answer that is read: [`MAX_SERIES`] series have some 6 MB.
 const MAX_BODY: u64 = 16 * 1024 * 1024;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::form::{self, Form};
+use super::permits::Permit;
 use super::rows::{Feed, Lost, Place};
-use super::streams::Ticket;
 use crate::http::websocket::frame::close;
 use crate::http::websocket::{Heard, WebSocket};
 
@@ -88,12 +88,12 @@ pub struct Client {
     blocked: bool,
     /// How its stream ended, and until when it may take to leave.
     ending: Option<(End, Instant)>,
-    _ticket: Ticket,
+    _permit: Permit,
 }
 
 impl Client {
     /// A new one. It gets the rows that come from now on.
-    pub fn new(mut socket: WebSocket, feed: Arc<Feed>, form: Form, ticket: Ticket) -> Client {
+    pub fn new(mut socket: WebSocket, feed: Arc<Feed>, form: Form, permit: Permit) -> Client {
         socket.say(&form::header(feed.kind(), form));
         Client {
             place: feed.end(),
@@ -104,7 +104,7 @@ impl Client {
             asked: false,
             blocked: false,
             ending: None,
-            _ticket: ticket,
+            _permit: permit,
         }
     }
 

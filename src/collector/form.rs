@@ -176,7 +176,7 @@ fn python_float(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collector::queries;
+    use crate::config::queries;
 
     fn row(values: &[Option<f64>]) -> Row {
         Row {

@@ -10,7 +10,10 @@ use serde_json::Value;
 use super::names::Names;
 use super::prometheus::{shown, MAX_LABEL};
 use crate::config;
-use crate::http::client::{Authorization, Client, Given, Limits, Settings, Tls};
+use crate::config::{
+    Authorization, ClientSettings as Settings, ClientTls as Tls, SecretSource as Given,
+};
+use crate::http::client::{Client, Limits};
 
 /// Pods of one answer. What a pod is said to be has some 10 kB, sometimes 50.
 const PAGE: usize = 250;

@@ -5,14 +5,15 @@
 //! rows ([`rows`]). Downloads read that ring; WebSockets follow it, each with a place of its own ([`client`]), all of them
 //! in one other thread ([`streams`]). Nobody takes a row away from anybody.
 
+pub mod app_state;
 pub mod ask;
 pub mod client;
 pub mod form;
 pub mod join;
 pub mod kubernetes;
 pub mod names;
+pub mod permits;
 pub mod prometheus;
-pub mod queries;
 pub mod round;
 pub mod routes;
 pub mod rows;
@@ -30,9 +31,9 @@ use crate::sys::file;
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::{Stop, Woken};
+use app_state::AppState;
 use join::Kind;
 use round::{Before, Collecting};
-use routes::Desk;
 use rows::Feed;
 use status::Status;
 use streams::{Shared, Streams};
@@ -131,21 +132,20 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         &config,
         options.listen_address.as_deref(),
         Gate::new(&options.access)?,
-        Desk {
-            in_flight: routes::in_flight(),
+        AppState {
+            in_flight: app_state::in_flight(),
             feeds: feeds.clone(),
             streams: streams.shared(),
             status: Arc::clone(&status),
-            own: self_metrics::SelfMetrics::new(),
             about: [
-                crate::http::client::shown(&config.url).to_owned(),
+                crate::config::shown(&config.url).to_owned(),
                 namespace.clone(),
             ],
         },
     )?;
     log::info!(
         "collecting from {} every {} s, pods of the namespace {namespace}",
-        crate::http::client::shown(&config.url),
+        crate::config::shown(&config.url),
         config.interval.as_secs_f64()
     );
     let stop = Arc::new(Stop::default());
@@ -165,7 +165,7 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         })
         .map_err(|e| format!("cannot start a thread: {e}"))?;
     let manager = Notifier::from_environment();
-    let summary = format!("collects from {}", crate::http::client::shown(&config.url));
+    let summary = format!("collects from {}", crate::config::shown(&config.url));
     manager.ready(&summary);
     while let Ok(Request::Reload) = signals.wait() {
         manager.reloading();
@@ -211,7 +211,7 @@ fn serve(
     config: &Collector,
     address: Option<&str>,
     gate: Arc<Gate>,
-    desk: Desk,
+    state: AppState,
 ) -> Result<Server, String> {
     let address = match (address, &config.listen_address) {
         (Some(address), _) => address.to_owned(),
@@ -225,8 +225,13 @@ fn serve(
         per_peer: CONNECTIONS,
         ..Limits::default()
     };
-    let server = Server::behind(Arc::clone(&gate), listener, routes::handler(desk), limits)
-        .map_err(|e| format!("cannot serve: {e}"))?;
+    let server = Server::behind(
+        Arc::clone(&gate),
+        listener,
+        routes::handler(state, self_metrics::SelfMetrics::new()),
+        limits,
+    )
+    .map_err(|e| format!("cannot serve: {e}"))?;
     log::info!("collect: listening on {}", gate.url(server.local_addr()));
     Ok(server)
 }

@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use std::collections::HashMap;
 
 use super::prometheus::Series;
-use super::queries::{NODE_LABELS, POD_LABELS};
+use crate::config::queries::{NODE_LABELS, POD_LABELS};
 
 /// The most names of each kind that are learned. A cluster of Kubernetes has at most 150,000 pods; one that has as many
 /// is not asked for each of them by a query that sums up.

@@ -10,9 +10,9 @@ use super::join::{Kind, Table};
 use super::kubernetes::Kubernetes;
 use super::names::Names;
 use super::prometheus::Series;
-use super::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
 use super::rows::Feed;
 use super::status::{Outcome, Status};
+use crate::config::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
 use crate::config::Queries;
 use crate::sys::clock::{wall_nanos, BootTime};
 

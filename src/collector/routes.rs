@@ -4,49 +4,22 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::app_state::AppState;
 use super::form::Form;
 use super::join::Kind;
-use super::rows::Feed;
 use super::self_metrics::SelfMetrics;
-use super::status::{Outcome, Status};
-use super::streams::Shared;
+use super::status::Outcome;
 use crate::exposition::negotiate;
 use crate::http::websocket::accept;
-use crate::http::{Handler, InFlight, Method, Request, Response};
+use crate::http::{Handler, Method, Request, Response};
 use crate::sys::clock::BootTime;
 
 /// How many rows a download has that does not say.
 const SIZE: usize = 100;
 const CSV: &str = "text/csv; charset=utf-8";
 
-/// So many bytes of files may be on their way to one address, and in all: where there is a limit to memory, it is often
-/// 128 MiB.
-const PER_PEER: usize = 16 << 20;
-const IN_FLIGHT: usize = 32 << 20;
-
-/// What bounds the files that are on their way.
-pub fn in_flight() -> Arc<InFlight> {
-    Arc::new(InFlight::new(PER_PEER, IN_FLIGHT))
-}
-
-/// What the answers are made of.
-pub struct Desk {
-    /// The files on their way.
-    pub in_flight: Arc<InFlight>,
-    /// By [`Kind::ALL`].
-    pub feeds: [Arc<Feed>; Kind::ALL.len()],
-    /// The streams.
-    pub streams: Arc<Shared>,
-    /// How the collecting goes.
-    pub status: Arc<Status>,
-    /// The collector's own metrics.
-    pub own: SelfMetrics,
-    /// What is collected, in words: Prometheus's URL, and the namespace.
-    pub about: [String; 2],
-}
-
 /// The handler.
-pub fn handler(desk: Desk) -> Arc<Handler> {
+pub fn handler(state: AppState, own: SelfMetrics) -> Arc<Handler> {
     Arc::new(move |request| {
         if !matches!(request.method, Method::Get | Method::Head) {
             let body = format!("405: only GET and HEAD, not {}\n", request.method);
@@ -54,17 +27,17 @@ pub fn handler(desk: Desk) -> Arc<Handler> {
         }
         // The original took a slash at the end, too.
         match request.path.trim_end_matches('/') {
-            "" => Response::text(200, desk.index(request)),
-            "/download" | "/nodes" => desk.download(request, Kind::Nodes),
-            "/pods" => desk.download(request, Kind::Pods),
-            "/metrics" | "/metrics/nodes" => desk.stream(request, Kind::Nodes),
-            "/metrics/pods" => desk.stream(request, Kind::Pods),
+            "" => Response::text(200, state.index(request)),
+            "/download" | "/nodes" => state.download(request, Kind::Nodes),
+            "/pods" => state.download(request, Kind::Pods),
+            "/metrics" | "/metrics/nodes" => state.stream(request, Kind::Nodes),
+            "/metrics/pods" => state.stream(request, Kind::Pods),
             "/metrics/self" => {
                 let format = negotiate(request.header_list("Accept").as_deref());
-                let body = desk.own.render(&desk, format);
+                let body = own.render(&state, format);
                 Response::new(200, format.content_type(), body).with_header("Vary", "Accept")
             }
-            "/health" => Response::new(200, "application/json", desk.health()),
+            "/health" => Response::new(200, "application/json", state.health()),
             _ => Response::text(
                 404,
                 "404: there is only /download, /nodes, /pods, /metrics, /metrics/nodes, /metrics/pods, \
@@ -74,7 +47,7 @@ pub fn handler(desk: Desk) -> Arc<Handler> {
     })
 }
 
-impl Desk {
+impl AppState {
     fn download(&self, request: &Request, kind: Kind) -> Response {
         let size = match request.query_values("size").last() {
             None => SIZE,
@@ -112,8 +85,11 @@ impl Desk {
             Ok(form) => form,
             Err(refusal) => return refusal,
         };
-        let Some(ticket) = self.streams.admit(kind) else {
-            let body = format!("503: there are {} streams already\n", self.streams.most());
+        let Some(permit) = self.streams.permits().acquire(kind) else {
+            let body = format!(
+                "503: there are {} streams already\n",
+                self.streams.permits().limit()
+            );
             return Response::text(503, body).with_header("Retry-After", "10");
         };
         let (streams, feed) = (
@@ -121,7 +97,7 @@ impl Desk {
             Arc::clone(&self.feeds[kind as usize]),
         );
         Response::switching("websocket", move |upgraded| {
-            streams.take(upgraded, feed, form, ticket);
+            streams.take(upgraded, feed, form, permit);
         })
         .with_header("Sec-WebSocket-Accept", &accepted)
     }
@@ -169,7 +145,7 @@ impl Desk {
             "failing": columns.collect::<serde_json::Map<_, _>>(),
             "last_success_age_seconds": report.success.map(|at| now.seconds_since(at)),
             "rows": { "nodes": nodes.counts().0, "pods": pods.counts().0 },
-            "streams": self.streams.clients().iter().sum::<usize>(),
+            "streams": self.streams.permits().open().iter().sum::<usize>(),
         })
         .to_string();
         body.push('\n');

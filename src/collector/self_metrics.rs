@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use super::app_state::AppState;
 use super::client::End;
 use super::join::Kind;
-use super::routes::Desk;
 use super::status::{Outcome, Subject};
-use crate::exporter::process::{Process, BUILD};
 use crate::exposition::{render, Format};
 use crate::metrics::{Desc, Group, Policy, Readings, Registry, SeriesId};
+use crate::metrics::{Process, BUILD};
 use crate::sys::clock::BootTime;
 use crate::sys::lock::lock;
 
@@ -46,15 +46,15 @@ impl SelfMetrics {
     }
 
     /// The answer to a scrape.
-    pub fn render(&self, desk: &Desk, format: Format) -> Vec<u8> {
+    pub fn render(&self, app: &AppState, format: Format) -> Vec<u8> {
         let now = BootTime::now();
-        self.refresh(desk, now);
+        self.refresh(app, now);
         let mut text = Vec::with_capacity(8 * 1024);
         render(&self.registry.snapshot(now), format, &mut text);
         text
     }
 
-    fn refresh(&self, desk: &Desk, now: BootTime) {
+    fn refresh(&self, app: &AppState, now: BootTime) {
         let mut state = lock(&self.state);
         let State {
             readings,
@@ -72,10 +72,10 @@ impl SelfMetrics {
             &BUILD,
             1.0,
         );
-        out.rounds(desk, now);
-        out.rows(desk);
-        out.streams(desk);
-        for (subject, health) in desk.status.report().subjects {
+        out.rounds(app, now);
+        out.rows(app);
+        out.streams(app);
+        for (subject, health) in app.status.report().subjects {
             let [up, failures] = *subjects.entry(subject).or_insert_with(|| {
                 let labels = [("group", subject.0), ("column", subject.1)];
                 let up = Desc::gauge(
@@ -131,8 +131,8 @@ impl Out<'_> {
         self.readings.set(id, value as f64);
     }
 
-    fn rounds(&mut self, desk: &Desk, now: BootTime) {
-        let report = desk.status.report();
+    fn rounds(&mut self, app: &AppState, now: BootTime) {
+        let report = app.status.report();
         for outcome in Outcome::ALL {
             self.counter(
                 "collector_rounds_total",
@@ -169,9 +169,9 @@ impl Out<'_> {
         }
     }
 
-    fn rows(&mut self, desk: &Desk) {
-        let report = desk.status.report();
-        for (kind, feed) in Kind::ALL.into_iter().zip(&desk.feeds) {
+    fn rows(&mut self, app: &AppState) {
+        let report = app.status.report();
+        for (kind, feed) in Kind::ALL.into_iter().zip(&app.feeds) {
             let labels = [("kind", kind.as_str())];
             let (kept, published) = feed.counts();
             self.counter(
@@ -201,8 +201,8 @@ impl Out<'_> {
         }
     }
 
-    fn streams(&mut self, desk: &Desk) {
-        for (kind, clients) in Kind::ALL.into_iter().zip(desk.streams.clients()) {
+    fn streams(&mut self, app: &AppState) {
+        for (kind, clients) in Kind::ALL.into_iter().zip(app.streams.permits().open()) {
             self.gauge(
                 "collector_streams",
                 "WebSockets that are open.",
@@ -210,7 +210,7 @@ impl Out<'_> {
                 clients as f64,
             );
         }
-        for (end, count) in End::ALL.into_iter().zip(desk.streams.ended()) {
+        for (end, count) in End::ALL.into_iter().zip(app.streams.ended()) {
             self.counter(
                 "collector_streams_ended_total",
                 "WebSockets that ended: the client left, was too slow, was silent, broke the rules, is not let in any more, or we stopped.",
@@ -222,7 +222,7 @@ impl Out<'_> {
             "collector_streams_refused_total",
             "WebSockets refused because there were as many as may be.",
             &[],
-            desk.streams.refused(),
+            app.streams.permits().refused(),
         );
     }
 }

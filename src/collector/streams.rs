@@ -2,7 +2,7 @@
 //! somebody is to be asked whether he is alive. A client costs a descriptor and some kilobytes, and no thread.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use nix::sys::time::TimeSpec;
 
 use super::client::{Client, End, Manners, Ready};
 use super::form::Form;
-use super::join::Kind;
+use super::permits::{Permit, Permits};
 use super::rows::Feed;
 use crate::config;
 use crate::http::websocket::{frame::close, WebSocket};
@@ -38,28 +38,13 @@ pub struct Streams {
 
 /// What handlers and the thread share.
 pub struct Shared {
-    most: usize,
+    permits: Arc<Permits>,
     manners: Manners,
     newcomers: Mutex<Vec<Client>>,
     stopping: AtomicBool,
     wake: EventFd,
-    /// Those admitted, by [`Kind::ALL`].
-    admitted: [AtomicUsize; Kind::ALL.len()],
     /// Streams that ended, by [`End::ALL`].
     ended: [AtomicU64; End::ALL.len()],
-    refused: AtomicU64,
-}
-
-/// The right to a stream, given back when it is dropped.
-pub struct Ticket {
-    kind: Kind,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.shared.admitted[self.kind as usize].fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 impl Streams {
@@ -69,7 +54,7 @@ impl Streams {
         let quarter = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let shared = Arc::new(Shared {
-            most: settings.clients.min(quarter),
+            permits: Arc::new(Permits::new(settings.clients.min(quarter))),
             manners: Manners {
                 ping: settings.ping,
                 patience: settings.patience,
@@ -77,9 +62,7 @@ impl Streams {
             newcomers: Mutex::default(),
             stopping: AtomicBool::new(false),
             wake: EventFd::from_flags(flags)?,
-            admitted: Default::default(),
             ended: Default::default(),
-            refused: AtomicU64::new(0),
         });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -109,28 +92,12 @@ impl Drop for Streams {
 }
 
 impl Shared {
-    /// The right to one more stream; `None` when there are as many as may be.
-    pub fn admit(self: &Arc<Self>, kind: Kind) -> Option<Ticket> {
-        let mine = &self.admitted[kind as usize];
-        mine.fetch_add(1, Ordering::SeqCst);
-        // Counted first, so that of several at once none is one too many.
-        let ticket = Ticket {
-            kind,
-            shared: Arc::clone(self),
-        };
-        if self.clients().iter().sum::<usize>() > self.most {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(ticket)
-    }
-
     /// Streams rows of this feed to a connection that has become a WebSocket.
-    pub fn take(&self, upgraded: Upgraded, feed: Arc<Feed>, form: Form, ticket: Ticket) {
+    pub fn take(&self, upgraded: Upgraded, feed: Arc<Feed>, form: Form, permit: Permit) {
         let socket = WebSocket::new(upgraded);
         // Without it the kernel would keep megabytes for somebody who does not read.
         let _ = setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER);
-        lock(&self.newcomers).push(Client::new(socket, feed, form, ticket));
+        lock(&self.newcomers).push(Client::new(socket, feed, form, permit));
         self.wake();
     }
 
@@ -139,24 +106,14 @@ impl Shared {
         let _ = self.wake.write(1);
     }
 
-    /// The most there may be.
-    pub fn most(&self) -> usize {
-        self.most
-    }
-
-    /// How many there are, by [`Kind::ALL`].
-    pub fn clients(&self) -> [usize; Kind::ALL.len()] {
-        Kind::ALL.map(|kind| self.admitted[kind as usize].load(Ordering::SeqCst))
+    /// The permits for streams.
+    pub fn permits(&self) -> &Arc<Permits> {
+        &self.permits
     }
 
     /// How many have ended, by [`End::ALL`].
     pub fn ended(&self) -> [u64; End::ALL.len()] {
         End::ALL.map(|end| self.ended[end as usize].load(Ordering::Relaxed))
-    }
-
-    /// How many were turned away.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
     }
 
     fn run(&self) {

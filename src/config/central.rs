@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::http_client;
 use super::section::{Problem, Section};
+use super::show;
 use super::tree::Node;
 use super::values::{self, Outcome};
-use crate::http::client::{check_url, Settings};
+use super::{check_url, ClientSettings};
 
 /// The longest time that the start may be delayed.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -15,14 +18,17 @@ const LONGEST: Duration = Duration::from_secs(60);
 const MAX_URLS: usize = 9;
 
 /// Where the central server is, and how it is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigServer {
     /// Its URLs, without `/config/…`: one or several that have the same. None: there is no server.
+    #[serde(rename = "url", serialize_with = "with_commas")]
     pub urls: Vec<String>,
     /// How long one question may take, and with it how long the start is delayed at most.
+    #[serde(serialize_with = "show::seconds")]
     pub timeout: Duration,
     /// How to log in, and whom to trust.
-    pub client: Settings,
+    #[serde(flatten)]
+    pub client: ClientSettings,
 }
 
 impl Default for ConfigServer {
@@ -30,7 +36,7 @@ impl Default for ConfigServer {
         ConfigServer {
             urls: Vec::new(),
             timeout: Duration::from_secs(5),
-            client: Settings::default(),
+            client: ClientSettings::default(),
         }
     }
 }
@@ -47,6 +53,11 @@ pub(super) fn read(
         return Err(section.refuse(Some("timeout"), message.into()));
     }
     http_client::read(section, &mut server.client)
+}
+
+fn with_commas<S: Serializer>(urls: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    let url = Some(urls.join(",")).filter(|url| !url.is_empty());
+    url.serialize(serializer)
 }
 
 /// URLs, with commas between them.

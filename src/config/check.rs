@@ -11,7 +11,7 @@ use super::read::Reading;
 const MAX_NAMED: usize = 20;
 
 /// Finishes a configuration: converts what is old, refuses what contradicts itself, and warns.
-pub(super) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+pub(crate) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
     let Reading {
         mut config,
         enabled_metrics,
@@ -68,19 +68,8 @@ pub(super) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
         let message = "`remote_write`: nothing is sent, because `history` keeps nothing";
         warn(&["remote_write"], message.into());
     }
-    if config.device_type == "shelly" && config.shelly.plugs.is_empty() {
-        let message =
-            "`device_type: shelly`: there is no plug: write its address as `host` below `shelly:`";
-        warn(&["device_type"], message.into());
-    }
-    for plug in &config.shelly.plugs {
-        if plug.password.is_some() && plug.password_file.is_some() {
-            let name = super::diagnose::quoted(plug.name());
-            let message = format!(
-                "`password_file` of {name} has no effect, because `password` is there: remove one"
-            );
-            warn(&["shelly"], message);
-        }
+    for (key, message) in config.meters.warnings(&config.device_type) {
+        warn(&[key], message);
     }
     warnings.sort_by_key(|warning| {
         (
@@ -92,7 +81,7 @@ pub(super) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
 }
 
 /// A warning for each key that nobody knows, or that has no effect.
-pub(super) fn key_warnings(text: &str, keys: &Keys) -> Vec<Diagnostic> {
+pub(crate) fn key_warnings(text: &str, keys: &Keys) -> Vec<Diagnostic> {
     let warning = |path: &Vec<String>| {
         let steps: Vec<&str> = path.iter().map(String::as_str).collect();
         Diagnostic::at_key(text, &steps, unknown(path, &keys.known))

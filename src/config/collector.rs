@@ -8,14 +8,13 @@ use super::diagnose::Origin;
 use super::keys::Keys;
 use super::load;
 use super::model::Switch;
-use super::read::known_keys;
+use super::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
+use super::schema::Schema;
 use super::section::{read_as, Problem, Section};
 use super::settings::{self, Setting};
 use super::tree::{self, Node};
 use super::values::{self, refuse, Outcome, Refusal};
-use super::{http_client, text_of};
-use crate::collector::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
-use crate::http::client::Settings;
+use super::{http_client, text_of, ClientSettings as Settings};
 
 /// What would help where the file is missing that somebody named.
 const MISSING: &str =
@@ -156,11 +155,11 @@ impl Collector {
 
     /// Whether these bytes are a collector's file: of the keys at its left margin there are some that only a collector has,
     /// and none that only an exporter has.
-    pub fn is_in(bytes: &[u8]) -> bool {
+    pub fn is_in(schema: &Schema, bytes: &[u8]) -> bool {
         let Some(Node::Map(entries)) = text_of(bytes).ok().and_then(|t| tree::build(t).ok()) else {
             return false;
         };
-        let (own, exporters) = (Collector::known_keys(), known_keys());
+        let (own, exporters) = (Collector::known_keys(), schema.known_keys());
         let has = |some: &[String], not: &[String]| {
             let mut keys = entries.iter().map(|(key, _)| key);
             keys.any(|key| some.contains(key) && !not.contains(key))

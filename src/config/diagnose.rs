@@ -31,7 +31,7 @@ pub enum Origin {
 
 impl Diagnostic {
     /// About no line in particular.
-    pub(super) fn new(message: String) -> Self {
+    pub(crate) fn new(message: String) -> Self {
         Self {
             line: None,
             column: None,
@@ -40,7 +40,7 @@ impl Diagnostic {
     }
 
     /// About this line and column, both from 1.
-    pub(super) fn at(line: usize, column: usize, message: String) -> Self {
+    pub(crate) fn at(line: usize, column: usize, message: String) -> Self {
         Self {
             line: Some(line),
             column: Some(column),
@@ -49,12 +49,12 @@ impl Diagnostic {
     }
 
     /// About the key of `path`, if it is found in `text`.
-    pub(super) fn at_key(text: &str, path: &[&str], message: String) -> Self {
+    pub(crate) fn at_key(text: &str, path: &[&str], message: String) -> Self {
         Self::placed(lines::key(text, path), message)
     }
 
     /// About the value of `path`, if it is found in `text`.
-    pub(super) fn at_value(text: &str, path: &[&str], message: String) -> Self {
+    pub(crate) fn at_value(text: &str, path: &[&str], message: String) -> Self {
         Self::placed(lines::value(text, path), message)
     }
 
@@ -109,12 +109,12 @@ impl fmt::Display for Origin {
 }
 
 /// A user's text in a message, in quotes: on one line, and not longer than a line.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", shown(text))
 }
 
 /// As [`quoted`], without the quotes.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const SHOWN: usize = 60;
     let mut chars = text.chars();
     let start: String = chars.by_ref().take(SHOWN).collect();
@@ -123,7 +123,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// The error for bytes that are no UTF-8 from `valid` on.
-pub(super) fn not_utf8(bytes: &[u8], valid: usize) -> Diagnostic {
+pub(crate) fn not_utf8(bytes: &[u8], valid: usize) -> Diagnostic {
     if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         return Diagnostic::new("the file is UTF-16: save it as UTF-8".into());
     }
@@ -144,7 +144,7 @@ fn after(before: &str, message: String) -> Diagnostic {
 
 /// The error for the first character that YAML does not allow (YAML 1.1, 5.1), if there is one. libyaml finds most of
 /// them too, but tells their place in no line.
-pub(super) fn not_yaml(text: &str) -> Option<Diagnostic> {
+pub(crate) fn not_yaml(text: &str) -> Option<Diagnostic> {
     let allowed = |c: char| {
         matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..)
             && !matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
@@ -158,7 +158,7 @@ pub(super) fn not_yaml(text: &str) -> Option<Diagnostic> {
 }
 
 /// The candidate that `word` was most likely meant to be, if any is near enough to be worth naming.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

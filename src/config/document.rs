@@ -9,8 +9,9 @@ use super::check;
 use super::diagnose::Diagnostic;
 use super::model::Config;
 use super::read;
+use super::schema::Schema;
 use super::tree::{self, Node};
-use super::{parse_bytes, text_of, MAX_SIZE};
+use super::{text_of, MAX_SIZE};
 
 /// Keys with values, in their order. Reading one is bounded as reading a configuration file is.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -65,9 +66,9 @@ impl Document {
     }
 
     /// The configuration that it is, with warnings; or why it is none. The same code as for a file.
-    pub fn read(&self) -> Result<(Config, Vec<Diagnostic>), Rejection> {
+    pub fn read(&self, schema: &Schema) -> Result<(Config, Vec<Diagnostic>), Rejection> {
         let root = Node::Map(self.entries.clone());
-        let reading = read::read(&root).map_err(|problem| Rejection {
+        let reading = read::read(schema, &root).map_err(|problem| Rejection {
             key: Some(problem.dotted()).filter(|key| !key.is_empty()),
             line: None,
             column: None,
@@ -78,8 +79,8 @@ impl Document {
     }
 
     /// As `read`, of the YAML text that this is, so that the places are in it.
-    pub fn read_yaml(text: &[u8]) -> Result<(Config, Vec<Diagnostic>), Rejection> {
-        parse_bytes(text).map_err(Rejection::from)
+    pub fn read_yaml(schema: &Schema, text: &[u8]) -> Result<(Config, Vec<Diagnostic>), Rejection> {
+        schema.parse_bytes(text).map_err(Rejection::from)
     }
 
     /// As YAML text, from which the same document is read again; an error where there is no such text, or where it would
@@ -250,7 +251,3 @@ fn serialize_map<S: Serializer>(
     }
     map.end()
 }
-
-#[cfg(test)]
-#[path = "document_tests.rs"]
-mod tests;

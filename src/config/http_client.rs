@@ -11,8 +11,10 @@ use super::section::{read_as, Problem, Section};
 use super::text_of;
 use super::tree::{self, Node};
 use super::values::{self, Outcome, Refusal};
-use crate::http::client::{check_proxy, check_url, Authorization, BasicAuth, Given, Settings};
-use crate::sources::reason;
+use super::{
+    check_proxy, check_url, Authorization, BasicAuth, ClientSettings as Settings, SecretSource,
+};
+use crate::sys::reason;
 
 /// Headers that are not a user's to set: those of the connection and of the body, and those that have keys of their own.
 const RESERVED: [&str; 17] = [
@@ -73,7 +75,7 @@ pub fn load_settings(path: &Path) -> Result<Settings, String> {
             .as_mut()
             .map(|login| &mut login.credentials),
     ];
-    files.extend(logins.into_iter().flatten().filter_map(Given::file));
+    files.extend(logins.into_iter().flatten().filter_map(SecretSource::file));
     for file in files {
         *file = directory.join(&file);
     }
@@ -145,7 +147,7 @@ fn basic_auth(section: &mut Section<'_, '_>) -> Result<Option<BasicAuth>, Proble
             section.unsupported(key, "there are files only")?;
         }
         login = match (username, password) {
-            (None, Given::None) => None,
+            (None, SecretSource::None) => None,
             (None, _) => {
                 let message = "`basic_auth` has a password, but no `username`";
                 return Err(section.refuse(None, message.into()));
@@ -169,7 +171,7 @@ fn authorization(section: &mut Section<'_, '_>) -> Result<Option<Authorization>,
         let credentials = given(section, "credentials", "credentials_file")?;
         section.unsupported("credentials_ref", "there are files only")?;
         login = match credentials {
-            Given::None => None,
+            SecretSource::None => None,
             credentials => Some(Authorization { kind, credentials }),
         };
         Ok(())
@@ -194,7 +196,7 @@ fn given(
     section: &mut Section<'_, '_>,
     here: &'static str,
     file: &'static str,
-) -> Result<Given, Problem> {
+) -> Result<SecretSource, Problem> {
     let (mut secret, mut path) = (None, None);
     section.option(here, values::secret, &mut secret)?;
     section.option(file, values::path, &mut path)?;
@@ -203,9 +205,9 @@ fn given(
             let message = format!("`{here}` and `{file}` are both there: remove one");
             Err(section.refuse(Some(file), message))
         }
-        (Some(secret), None) => Ok(Given::Here(secret)),
-        (None, Some(path)) => Ok(Given::File(path)),
-        (None, None) => Ok(Given::None),
+        (Some(secret), None) => Ok(SecretSource::Here(secret)),
+        (None, Some(path)) => Ok(SecretSource::File(path)),
+        (None, None) => Ok(SecretSource::None),
     }
 }
 
@@ -299,7 +301,7 @@ mod tests {
         let login = settings.basic_auth.unwrap();
         assert_eq!(
             login.password,
-            Given::File(directory.path().join("password"))
+            SecretSource::File(directory.path().join("password"))
         );
         assert_eq!(settings.tls.ca_file.unwrap(), Path::new("/etc/ca.pem"));
         for (wrong, place, words) in [

@@ -4,23 +4,23 @@ use super::diagnose::{nearest, shown};
 
 /// Which keys there are in a file, and which there could be.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     /// Keys of the file that no one took: their path.
-    pub(super) unknown: Vec<Vec<String>>,
+    pub(crate) unknown: Vec<Vec<String>>,
     /// Keys that are understood and have no effect: their path, and what there is to say.
-    pub(super) idle: Vec<(Vec<String>, String)>,
+    pub(crate) idle: Vec<(Vec<String>, String)>,
     /// Keys that were asked for, dotted, in the schema's order.
-    pub(super) known: Vec<String>,
+    pub(crate) known: Vec<String>,
 }
 
 /// A path as messages name it: without the numbers of items, which the line tells better.
-pub(super) fn dotted(path: &[String]) -> String {
+pub(crate) fn dotted(path: &[String]) -> String {
     let keys = path.iter().filter(|step| step.parse::<usize>().is_err());
     keys.map(String::as_str).collect::<Vec<_>>().join(".")
 }
 
 /// The warning for one unknown key: what it may have been meant to be, or where it belongs.
-pub(super) fn unknown(path: &[String], known: &[String]) -> String {
+pub(crate) fn unknown(path: &[String], known: &[String]) -> String {
     let (key, outer) = path
         .split_last()
         .map_or(("", path), |(key, outer)| (key.as_str(), outer));

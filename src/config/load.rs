@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 
 use super::diagnose::{Diagnostic, Origin};
 use super::model::Config;
-use super::{parse_bytes, MAX_SIZE};
+use super::{Schema, MAX_SIZE};
 
 /// Where an installed exporter has its configuration.
 pub const SYSTEM_FILE: &str = "/etc/edge-metrics-exporter/config.yaml";
@@ -31,7 +31,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// A configuration that nobody wrote.
-    pub(super) fn built_in(config: Config) -> Loaded {
+    pub(crate) fn built_in(config: Config) -> Loaded {
         Loaded {
             config,
             warnings: Vec::new(),
@@ -74,7 +74,7 @@ const MISSING: &str =
 
 impl Error {
     /// The same in words, with what would help where the file is missing.
-    pub(super) fn explain(&self, missing: &str) -> String {
+    pub(crate) fn explain(&self, missing: &str) -> String {
         match self {
             Self::Read { path, source } => {
                 let what = format!("cannot read the configuration {}: {source}", path.display());
@@ -139,23 +139,26 @@ fn is_there(path: &Path) -> bool {
     }
 }
 
-/// Reads and checks the configuration file at `path`. It never blocks: what is no regular file is refused before it is
-/// opened, all but `/dev/null`, which is an empty file. No more than [`MAX_SIZE`] bytes are read.
-pub fn load(path: &Path) -> Result<Loaded, Error> {
-    let bytes = read(path)?;
-    let (config, warnings) = parse_bytes(&bytes).map_err(|diagnostic| Error::Invalid {
-        path: path.to_owned(),
-        diagnostic,
-    })?;
-    Ok(Loaded {
-        config,
-        warnings,
-        origin: Origin::File(path.to_owned()),
-        text: bytes,
-    })
+impl Schema {
+    /// Reads and checks the configuration file at `path`. It never blocks: what is no regular file is refused before it
+    /// is opened, all but `/dev/null`, which is an empty file. No more than [`MAX_SIZE`] bytes are read.
+    pub fn load(&self, path: &Path) -> Result<Loaded, Error> {
+        let bytes = read(path)?;
+        let parsed = self.parse_bytes(&bytes);
+        let (config, warnings) = parsed.map_err(|diagnostic| Error::Invalid {
+            path: path.to_owned(),
+            diagnostic,
+        })?;
+        Ok(Loaded {
+            config,
+            warnings,
+            origin: Origin::File(path.to_owned()),
+            text: bytes,
+        })
+    }
 }
 
-/// The bytes of a configuration file, as [`load`] reads them; one more than [`MAX_SIZE`] where there are more.
+/// The bytes of a configuration file, as [`Schema::load`] reads them; one more than [`MAX_SIZE`] where there are more.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read {
         path: path.to_owned(),
@@ -235,7 +238,7 @@ mod tests {
     fn loads_a_file_and_says_which() {
         let dir = Dir::new("load");
         let path = dir.file("config.yaml", b"port: 9200\nprot: 1\n");
-        let loaded = load(&path).unwrap();
+        let loaded = Schema::default().load(&path).unwrap();
         assert_eq!(loaded.config.port, Some(9200));
         assert_eq!(loaded.warnings.len(), 1);
         assert_eq!(loaded.origin, Origin::File(path));
@@ -245,7 +248,7 @@ mod tests {
     fn an_error_begins_with_path_line_and_column() {
         let dir = Dir::new("invalid");
         let path = dir.file("config.yaml", b"port: 1\ninterval: fast\n");
-        let message = load(&path).unwrap_err().to_string();
+        let message = Schema::default().load(&path).unwrap_err().to_string();
         let start = format!("{}:2:11: ", path.display());
         assert!(message.starts_with(&start), "{message}");
     }
@@ -254,7 +257,7 @@ mod tests {
     fn a_missing_file_is_an_error_that_helps() {
         let dir = Dir::new("missing");
         let path = dir.0.join("config.yaml");
-        let message = load(&path).unwrap_err().to_string();
+        let message = Schema::default().load(&path).unwrap_err().to_string();
         assert!(message.contains(&*path.to_string_lossy()), "{message}");
         assert!(message.contains("config.yaml.template"), "{message}");
     }
@@ -275,12 +278,12 @@ mod tests {
             (dir.0.as_path(), "a directory"),
             (Path::new("/dev/zero"), "a device"),
         ] {
-            match load(path) {
+            match Schema::default().load(path) {
                 Err(Error::NotAFile { kind: found, .. }) => assert_eq!(found, kind),
                 other => panic!("{}: {other:?}", path.display()),
             }
         }
-        let nothing = load(Path::new("/dev/null")).unwrap();
+        let nothing = Schema::default().load(Path::new("/dev/null")).unwrap();
         assert_eq!(nothing.config, Config::default());
     }
 
@@ -289,7 +292,7 @@ mod tests {
         let dir = Dir::new("large");
         let path = dir.0.join("config.yaml");
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
-        let message = load(&path).unwrap_err().to_string();
+        let message = Schema::default().load(&path).unwrap_err().to_string();
         assert!(message.contains("larger than 65536 bytes"), "{message}");
     }
 

@@ -8,85 +8,76 @@
 //! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it, and
 //! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
 
-mod central;
-mod check;
+mod bcrypt;
+pub(crate) mod central;
+pub(crate) mod check;
+mod client;
 mod collector;
-mod configuration;
-mod diagnose;
-mod document;
+pub(crate) mod diagnose;
+pub(crate) mod document;
 mod duration;
-mod file;
 mod http_client;
-mod ina260;
 mod keys;
-mod load;
-mod model;
-mod preset;
-mod proposal;
-mod read;
-mod remote;
+pub(crate) mod load;
+pub(crate) mod model;
+pub(crate) mod preset;
+pub mod queries;
+pub(crate) mod read;
 mod remote_write;
+pub(crate) mod schema;
 mod secret;
-mod section;
+pub(crate) mod section;
 mod settings;
 mod share;
-mod shelly;
-mod show;
-mod show_remote_write;
-mod store;
-mod tree;
-mod values;
-mod watch;
+pub(crate) mod show;
+pub(crate) mod tree;
+mod url;
+pub(crate) mod values;
 mod web;
 mod web_tls;
 
 pub mod lines;
 
+pub use bcrypt::Hash as BcryptHash;
 pub use central::ConfigServer;
+pub use client::{Authorization, BasicAuth, ClientSettings, ClientTls, SecretSource};
 pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
-pub use configuration::Configuration;
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
-pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
 pub use http_client::load_settings;
 pub(crate) use load::read as read_file;
-pub use load::{find, load, Error, Loaded, SYSTEM_FILE};
-pub use model::{
-    Config, History, Ina260, Ina260Chip, Jetson, Management, Multirate, Nvidia, Plug, Rapl,
-    RaplInterface, RaplUnit, Rpi, Shelly, Switch, Sysfs, Udp, UdpAgent, UdpMode, DEVICE_TYPES,
-};
+pub use load::{find, Error, Loaded, SYSTEM_FILE};
+pub use model::{Config, History, Management, Multirate, Switch, UdpAgent, DEVICE_TYPES};
 pub use preset::{Given, Preset, PRESETS};
-pub use proposal::{Change, Proposal};
-pub use read::known_keys;
-pub use remote::{jittered, Remote, Standing};
-pub use remote_write::{Queue, RemoteWrite};
+pub use remote_write::{valid_label_name, DiskQueue, Protocol, Queue, RemoteWrite};
+pub use schema::{AnySettings, MeterSettings, Meters, Schema, SectionSpec};
 pub use secret::Secret;
 pub use settings::Setting;
-pub use share::{departures, shared};
-pub use show::to_json;
-pub use store::{NotSet, Refused, Status, Store};
+pub use url::{check_proxy, check_url, shown};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
-pub use watch::Watch;
-pub use web::{ClientAuth, Pem, ServerTls, Versions, Web};
+pub use web::Web;
+pub use web_tls::{ClientAuth, Pem, ServerTls, Versions};
 #[cfg(all(test, feature = "tls"))]
-pub(crate) use web::{CIPHER_SUITES, CURVES};
+pub(crate) use web_tls::{CIPHER_SUITES, CURVES};
 
 /// The largest configuration that is read, in bytes. Ten times what a board with a thousand metrics needs is still
 /// less; YAML's cost grows faster than its size.
 pub const MAX_SIZE: usize = 64 * 1024;
 
-/// Reads a configuration from YAML text: the configuration and its warnings in the order of their lines, or the
-/// first error. Pure and total: any text is answered, in bounded time and memory.
-pub fn parse(text: &str) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let root = tree::build(text)?;
-    let reading = read::read(&root).map_err(|problem| problem.locate(text))?;
-    check::check(text, reading)
-}
+impl Schema {
+    /// Reads a configuration from YAML text: the configuration and its warnings in the order of their lines, or the
+    /// first error. Pure and total: any text is answered, in bounded time and memory.
+    pub fn parse(&self, text: &str) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let root = tree::build(text)?;
+        let reading = read::read(self, &root).map_err(|problem| problem.locate(text))?;
+        check::check(text, reading)
+    }
 
-/// As [`parse`], from bytes that may not be text at all.
-pub fn parse_bytes(bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
-    parse(text_of(bytes)?)
+    /// As [`Schema::parse`], from bytes that may not be text at all.
+    pub fn parse_bytes(&self, bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+        self.parse(text_of(bytes)?)
+    }
 }
 
 /// The text that these bytes are, without a byte order mark.
@@ -103,16 +94,20 @@ mod tests {
 
     #[test]
     fn says_where_bytes_are_not_utf8() {
-        let error = parse_bytes(b"interval: 1\nhostname: caf\xe9\n").unwrap_err();
+        let error = Schema::default()
+            .parse_bytes(b"interval: 1\nhostname: caf\xe9\n")
+            .unwrap_err();
         assert_eq!((error.line, error.column), (Some(2), Some(14)));
         assert!(error.message.contains("0xe9"), "{}", error.message);
-        let utf16 = parse_bytes(b"\xff\xfei\0n\0").unwrap_err();
+        let utf16 = Schema::default()
+            .parse_bytes(b"\xff\xfei\0n\0")
+            .unwrap_err();
         assert!(utf16.message.contains("UTF-16"), "{}", utf16.message);
     }
 
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_first_key() {
-        let (config, warnings) = parse("\u{feff}port: 9200\n").unwrap();
+        let (config, warnings) = Schema::default().parse("\u{feff}port: 9200\n").unwrap();
         assert_eq!(config.port, Some(9200));
         assert!(warnings.is_empty());
     }
@@ -146,7 +141,10 @@ mod tests {
         ];
         for bomb in bombs {
             let shown: String = bomb.chars().take(30).collect();
-            assert!(parse(&bomb).is_err(), "accepted {shown:?}");
+            assert!(
+                Schema::default().parse(&bomb).is_err(),
+                "accepted {shown:?}"
+            );
         }
     }
 
@@ -157,7 +155,7 @@ mod tests {
             let aliases = vec![format!("*a{}", i - 1); 10].join(",");
             laughs.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
         }
-        let error = parse(&laughs).unwrap_err();
+        let error = Schema::default().parse(&laughs).unwrap_err();
         assert!(error.message.contains("aliases"), "{}", error.message);
 
         let long = format!(
@@ -165,7 +163,7 @@ mod tests {
             "x".repeat(30_000),
             "*a, ".repeat(8_000)
         );
-        let error = parse(&long).unwrap_err();
+        let error = Schema::default().parse(&long).unwrap_err();
         assert!(error.message.contains("aliases"), "{}", error.message);
     }
 }

@@ -4,15 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::central::ConfigServer;
 use super::remote_write::RemoteWrite;
-
-mod meters;
-
-pub use meters::{
-    Ina260, Ina260Chip, Jetson, Nvidia, Plug, Rapl, RaplInterface, RaplUnit, Rpi, Shelly, Sysfs,
-    Udp, UdpAgent, UdpMode,
-};
+use super::schema::{MeterSettings, Meters};
+use super::show;
 
 /// Every `device_type` there is. `auto` reads whatever the board has; the others say what board it is, for the
 /// `device_type` label and for the sources that ask.
@@ -32,16 +29,19 @@ pub const DEVICE_TYPES: &[&str] = &[
 ];
 
 /// All settings of the exporter. `Config::default()` is what runs without any file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     /// One of [`DEVICE_TYPES`], in lower case.
     pub device_type: String,
     /// How often meters are read: 1 ms to a day.
+    #[serde(serialize_with = "show::seconds")]
     pub interval: Duration,
     /// Port of `/metrics`; 0 takes any free one, `None` is no metrics by HTTP.
+    #[serde(serialize_with = "show::port_or_off")]
     pub port: Option<u16>,
     /// Port of the management API; 0 takes any free one, `None` is no management API. Never the same as `port`, unless
     /// both are 0.
+    #[serde(serialize_with = "show::port_or_off")]
     pub reload_port: Option<u16>,
     /// The one address to listen on, for both ports; `None` is every address, IPv4 and IPv6.
     pub listen_address: Option<String>,
@@ -66,33 +66,17 @@ pub struct Config {
     pub history: History,
     /// How they are scraped.
     pub multirate: Multirate,
-    /// NVIDIA Jetson.
-    pub jetson: Jetson,
-    /// Raspberry Pi.
-    pub rpi: Rpi,
-    /// NVIDIA GPUs.
-    pub nvidia: Nvidia,
-    /// Intel and AMD processors' energy counters.
-    pub rapl: Rapl,
-    /// Monitoring chips that have a kernel driver (INA226, PMBus, …).
-    pub hwmon: Sysfs,
-    /// Batteries, chargers and PMICs.
-    pub power_supply: Sysfs,
-    /// Temperatures by thermal zone.
-    pub thermal: Sysfs,
-    /// Shelly plugs and energy meters.
-    pub shelly: Shelly,
-    /// INA260 chips on I2C without a kernel driver.
-    pub ina260: Ina260,
-    /// A device that sends protobuf messages by UDP.
-    pub udp: Udp,
-    /// The same for others: what this board measures, by UDP.
+    /// The meters' own settings.
+    #[serde(flatten)]
+    pub meters: Meters,
+    /// What this board measures, for others by UDP.
     pub udp_agent: UdpAgent,
     /// Who is sent every sample; no two of one name.
     pub remote_write: Vec<RemoteWrite>,
     /// The central server, and how it is asked. Of the local configuration alone, when the exporter starts.
     pub config_server: ConfigServer,
     /// How often the central server is asked for a change; `None` is at start and reload only.
+    #[serde(serialize_with = "show::optional_seconds")]
     pub config_poll: Option<Duration>,
 }
 
@@ -114,21 +98,19 @@ impl Default for Config {
             management: Management::default(),
             history: History::default(),
             multirate: Multirate::default(),
-            jetson: Jetson::default(),
-            rpi: Rpi::default(),
-            nvidia: Nvidia::default(),
-            rapl: Rapl::default(),
-            hwmon: Sysfs::default(),
-            power_supply: Sysfs::default(),
-            thermal: Sysfs::default(),
-            shelly: Shelly::default(),
-            ina260: Ina260::default(),
-            udp: Udp::default(),
+            meters: Meters::default(),
             udp_agent: UdpAgent::default(),
             remote_write: Vec::new(),
             config_server: ConfigServer::default(),
             config_poll: None,
         }
+    }
+}
+
+impl Config {
+    /// The settings of one meter.
+    pub fn meter<T: MeterSettings>(&self) -> T {
+        self.meters.get()
     }
 }
 
@@ -144,8 +126,18 @@ pub enum Switch {
     Off,
 }
 
+impl Serialize for Switch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Switch::Auto => serializer.serialize_str("auto"),
+            Switch::On => serializer.serialize_bool(true),
+            Switch::Off => serializer.serialize_bool(false),
+        }
+    }
+}
+
 /// `management:`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Management {
     /// Whether settings may be changed from other machines.
     pub allow_remote: bool,
@@ -156,16 +148,17 @@ pub struct Management {
 }
 
 /// `history:`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct History {
     /// How old a sample grows; zero keeps none.
+    #[serde(rename = "seconds", serialize_with = "show::seconds")]
     pub keep: Duration,
     /// How much memory all of them take, each source an equal share; 0 keeps none.
     pub bytes: usize,
-    /// Whether `/metrics` has what happened since the consumer's last scrape.
-    pub window_statistics: bool,
     /// How many readings of each source; `None`: as many as there is room for.
     pub rows: Option<usize>,
+    /// Whether `/metrics` has what happened since the consumer's last scrape.
+    pub window_statistics: bool,
 }
 
 impl Default for History {
@@ -180,7 +173,7 @@ impl Default for History {
 }
 
 /// `multirate:`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Multirate {
     /// Whether `/metrics` answers as `/multirate` does, besides the exporter's own metrics.
     pub on_metrics: bool,
@@ -203,5 +196,26 @@ impl Config {
             **on && !known.contains(name) && !of_window(name)
         });
         unknown.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// `udp_agent:`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UdpAgent {
+    /// Whether requests by UDP are answered.
+    pub enabled: bool,
+    /// The port; 0 takes any free one.
+    pub port: u16,
+    /// What the board's power is drawn at, in volts; `None`: as measured.
+    pub voltage: Option<f64>,
+}
+
+impl Default for UdpAgent {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            port: 5000,
+            voltage: None,
+        }
     }
 }

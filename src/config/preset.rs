@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::diagnose::Origin;
 use super::load::{self, Loaded};
+use super::schema::Schema;
 use super::settings::{self, merge, Setting};
 use super::tree::{self, Node};
 use super::{check, read, text_of};
@@ -57,19 +58,19 @@ pub struct Given {
 
 /// The section `preset`.
 #[derive(Debug, Default)]
-struct Head {
-    summary: String,
-    usage: String,
+pub(crate) struct Head {
+    pub(crate) summary: String,
+    pub(crate) usage: String,
     /// The keys that arguments without a name set, in their order.
-    arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// The keys that flags set.
-    flags: Vec<(String, String)>,
+    pub(crate) flags: Vec<(String, String)>,
     /// The keys that variables set.
-    environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<(String, String)>,
     /// Keys that must have been set by one of them.
-    required: Vec<String>,
+    pub(crate) required: Vec<String>,
     /// What to say if they have not.
-    missing: String,
+    pub(crate) missing: String,
 }
 
 impl Preset {
@@ -106,7 +107,12 @@ impl Preset {
     }
 
     /// The configuration: the preset, with `file` over it, and what was given over that. The error is for people.
-    pub fn load(&self, given: &Given, file: Option<&Path>) -> Result<Loaded, String> {
+    pub fn load(
+        &self,
+        schema: &Schema,
+        given: &Given,
+        file: Option<&Path>,
+    ) -> Result<Loaded, String> {
         let (head, mut root) = self.parse()?;
         let mut bytes = Vec::new();
         let mut origin = Origin::Preset(self.name);
@@ -128,7 +134,7 @@ impl Preset {
             });
         }
         settings::apply(&settings, &mut root);
-        let reading = read::read(&root)
+        let reading = read::read(schema, &root)
             .map_err(|problem| settings::explain(problem, &settings, text, &origin))?;
         let (config, warnings) =
             check::check(text, reading).map_err(|e| e.with(&origin).to_string())?;
@@ -141,7 +147,7 @@ impl Preset {
     }
 
     /// Its head and the rest of it.
-    fn parse(&self) -> Result<(Head, Node), String> {
+    pub(crate) fn parse(&self) -> Result<(Head, Node), String> {
         let mut root = tree::build(self.text).map_err(|e| format!("{}: {e}", self.name))?;
         let mut head = Head::default();
         if let Node::Map(entries) = &mut root {
@@ -211,7 +217,3 @@ impl Head {
         settings
     }
 }
-
-#[cfg(test)]
-#[path = "preset_tests.rs"]
-mod tests;

@@ -1,45 +1,80 @@
 //! `remote_write:`, a list as in Prometheus, under its names
 //! (prometheus.io/docs/prometheus/latest/configuration, `remote_write`).
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use super::diagnose::quoted;
 use super::section::{Problem, Section};
+use super::show;
 use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
-use super::{duration, http_client};
-use crate::http::client::{check_url, Settings};
-use crate::remote_write::{queue, valid_label_name, Protocol};
+use super::{check_url, duration, http_client, valid_metric_name, ClientSettings};
 
 /// One receiver.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RemoteWrite {
     /// What it is called in logs and metrics; by default its host and port.
     pub name: String,
     /// Where to send.
+    #[serde(serialize_with = "show::url_without_query")]
     pub url: String,
     /// How long a request may take.
+    #[serde(rename = "remote_timeout", serialize_with = "show::seconds")]
     pub timeout: Duration,
     /// The message to begin with.
+    #[serde(rename = "protobuf_message")]
     pub protocol: Protocol,
-    /// How it is asked.
-    pub client: Settings,
-    /// Labels that every series gets which does not have them.
-    pub external_labels: Vec<(String, String)>,
     /// The label `job`; empty is none.
     pub job: String,
     /// The label `instance`; `None` is the board's name and the port of its metrics, empty is none.
     pub instance: Option<String>,
-    /// Whether it may be asked for its time (`HEAD /`) while the kernel says that ours is not synchronised.
+    /// Labels that every series gets which does not have them.
+    #[serde(serialize_with = "show::mapping")]
+    pub external_labels: Vec<(String, String)>,
+    /// Whether the receiver may be asked for its time (`HEAD /`) while the kernel says that ours is not synchronised.
     pub ask_time: bool,
     /// How samples are gathered and sent again.
+    #[serde(rename = "queue_config")]
     pub queue: Queue,
+    /// How the receiver is asked.
+    #[serde(flatten)]
+    pub client: ClientSettings,
     /// Where what was not sent is kept; `None`: in memory only.
-    pub disk: Option<queue::Settings>,
+    #[serde(flatten)]
+    pub disk: Option<DiskQueue>,
+}
+
+/// The generations of the protocol, by their messages' names in Prometheus's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum Protocol {
+    /// `prometheus.WriteRequest`: 1.0.
+    #[default]
+    #[serde(rename = "prometheus.WriteRequest")]
+    V1,
+    /// `io.prometheus.write.v2.Request`: 2.0.
+    #[serde(rename = "io.prometheus.write.v2.Request")]
+    V2,
+}
+
+/// Where the queue is, and how much it may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiskQueue {
+    /// The directory, which is the queue's alone.
+    #[serde(rename = "queue_directory")]
+    pub directory: PathBuf,
+    /// The most bytes in it.
+    #[serde(rename = "queue_bytes")]
+    pub bytes: u64,
+    /// No sample that has not been sent is older than this and not on disk.
+    #[serde(serialize_with = "show::seconds")]
+    pub sync_interval: Duration,
 }
 
 /// `queue_config:`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Queue {
     /// Samples in one request, at most.
     pub max_samples_per_send: usize,
@@ -47,14 +82,18 @@ pub struct Queue {
     /// are.
     pub readings_per_send: Option<usize>,
     /// How long a sample waits for others, at most.
+    #[serde(serialize_with = "show::seconds")]
     pub batch_send_deadline: Duration,
     /// How long to wait before a request is sent again, at first.
+    #[serde(serialize_with = "show::seconds")]
     pub min_backoff: Duration,
     /// And after many times.
+    #[serde(serialize_with = "show::seconds")]
     pub max_backoff: Duration,
     /// Whether a request is sent again when there were too many (429).
     pub retry_on_http_429: bool,
     /// Samples that are older are not sent any more; zero: however old.
+    #[serde(serialize_with = "show::seconds")]
     pub sample_age_limit: Duration,
     /// Requests that may follow one that is refused (400, 413, 422), with its halves and theirs; 0: it is dropped whole.
     pub split_requests: u32,
@@ -119,7 +158,7 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
         url: String::new(),
         timeout: Duration::from_secs(30),
         protocol: Protocol::default(),
-        client: Settings::default(),
+        client: ClientSettings::default(),
         external_labels: Vec::new(),
         job: env!("CARGO_PKG_NAME").to_owned(),
         instance: None,
@@ -213,7 +252,7 @@ fn queue_config(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), 
 }
 
 /// The queue on disk, if it has a place.
-fn disk(section: &mut Section<'_, '_>) -> Result<Option<queue::Settings>, Problem> {
+fn disk(section: &mut Section<'_, '_>) -> Result<Option<DiskQueue>, Problem> {
     let mut directory = None;
     section.option("queue_directory", values::path, &mut directory)?;
     let Some(directory) = directory else {
@@ -222,7 +261,7 @@ fn disk(section: &mut Section<'_, '_>) -> Result<Option<queue::Settings>, Proble
         }
         return Ok(None);
     };
-    let mut settings = queue::Settings {
+    let mut settings = DiskQueue {
         directory,
         bytes: 64 << 20,
         sync_interval: Duration::from_secs(10),
@@ -297,13 +336,18 @@ fn labels(node: &Node) -> Outcome<Vec<(String, String)>> {
     entries.iter().map(label).collect()
 }
 
+/// `[a-zA-Z_][a-zA-Z0-9_]*`. Two underscores in front are Prometheus's own.
+pub fn valid_label_name(name: &str) -> bool {
+    valid_metric_name(name) && !name.contains(':') && !name.starts_with("__")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn longest_wait(settings: &str) -> Duration {
         let text = format!("remote_write:\n  - url: http://h/\n{settings}");
-        let (config, _) = crate::config::parse(&text).unwrap();
+        let (config, _) = crate::config::Schema::default().parse(&text).unwrap();
         config.remote_write[0].longest_wait()
     }
 

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::sources::reason;
 use crate::sys::file;
+use crate::sys::reason;
 
 /// The longest file with a secret in it. Tokens have some hundred bytes, signed ones some thousand.
 const MAX_FILE: u64 = 64 * 1024;

@@ -10,7 +10,7 @@ use super::values::{self, Outcome, Refusal};
 
 /// A value that was refused.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub struct Problem {
     path: Vec<String>,
     key: bool,
     message: String,
@@ -18,17 +18,17 @@ pub(super) struct Problem {
 
 impl Problem {
     /// The key it is about, as the user knows it: `udp.port`.
-    pub(super) fn dotted(&self) -> String {
+    pub(crate) fn dotted(&self) -> String {
         self.path.join(".")
     }
 
     /// What is wrong.
-    pub(super) fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
     /// The error, at its place in `text`.
-    pub(super) fn locate(self, text: &str) -> Diagnostic {
+    pub(crate) fn locate(self, text: &str) -> Diagnostic {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         if self.key {
             Diagnostic::at_key(text, &path, self.message)
@@ -39,7 +39,7 @@ impl Problem {
 }
 
 /// The keys of a whole file.
-pub(super) fn top(root: &Node) -> Result<&[(String, Node)], Problem> {
+pub(crate) fn top(root: &Node) -> Result<&[(String, Node)], Problem> {
     match root {
         Node::Null => Ok(&[]),
         Node::Map(entries) => Ok(entries),
@@ -55,7 +55,7 @@ pub(super) fn top(root: &Node) -> Result<&[(String, Node)], Problem> {
 }
 
 /// Takes another configuration than the exporter's out of a document: `schema` asks for its keys.
-pub(super) fn read_as<'n>(
+pub(crate) fn read_as<'n>(
     root: &'n Node,
     keys: &mut Keys,
     schema: impl FnOnce(&mut Section<'n, '_>) -> Result<(), Problem>,
@@ -67,7 +67,7 @@ pub(super) fn read_as<'n>(
 }
 
 /// One mapping of the file, or one that is not there.
-pub(super) struct Section<'n, 'r> {
+pub struct Section<'n, 'r> {
     /// The steps to it from the top: keys, and numbers of items.
     path: Vec<String>,
     entries: &'n [(String, Node)],
@@ -76,7 +76,7 @@ pub(super) struct Section<'n, 'r> {
 }
 
 impl<'n, 'r> Section<'n, 'r> {
-    pub(super) fn new(
+    pub(crate) fn new(
         path: Vec<String>,
         entries: &'n [(String, Node)],
         keys: &'r mut Keys,
@@ -126,7 +126,7 @@ impl<'n, 'r> Section<'n, 'r> {
     }
 
     /// The value of `key` if it is there, an empty one too.
-    pub(super) fn take_even_empty<T>(
+    pub(crate) fn take_even_empty<T>(
         &mut self,
         key: &'static str,
         kind: impl FnOnce(&Node) -> Outcome<T>,
@@ -141,7 +141,7 @@ impl<'n, 'r> Section<'n, 'r> {
     }
 
     /// Sets `target` if `key` is there with a value. A key with nothing after its colon has its default.
-    pub(super) fn set<T>(
+    pub(crate) fn set<T>(
         &mut self,
         key: &'static str,
         kind: impl FnOnce(&Node) -> Outcome<T>,
@@ -158,7 +158,7 @@ impl<'n, 'r> Section<'n, 'r> {
     }
 
     /// As `set`, for what is `None` by default.
-    pub(super) fn option<T>(
+    pub(crate) fn option<T>(
         &mut self,
         key: &'static str,
         kind: impl FnOnce(&Node) -> Outcome<T>,
@@ -168,7 +168,7 @@ impl<'n, 'r> Section<'n, 'r> {
     }
 
     /// A key of a program that this one follows, which has no effect here: if it is there, it is warned of.
-    pub(super) fn idle(&mut self, key: &'static str, why: &str) {
+    pub(crate) fn idle(&mut self, key: &'static str, why: &str) {
         self.taken.push(key);
         if self.entries.iter().any(|(name, _)| name == key) {
             let path = self.path(key);
@@ -179,7 +179,7 @@ impl<'n, 'r> Section<'n, 'r> {
 
     /// A key of a program that this one follows, without which the rest would do something else than is wanted: if it
     /// is there, it is refused.
-    pub(super) fn unsupported(&mut self, key: &'static str, instead: &str) -> Result<(), Problem> {
+    pub(crate) fn unsupported(&mut self, key: &'static str, instead: &str) -> Result<(), Problem> {
         if !self.entries.iter().any(|(name, _)| name == key) {
             return Ok(());
         }
@@ -192,7 +192,7 @@ impl<'n, 'r> Section<'n, 'r> {
     }
 
     /// Reads the mapping under `key`. `inside` is called whether or not there is one.
-    pub(super) fn section(
+    pub(crate) fn section(
         &mut self,
         key: &'static str,
         inside: impl FnOnce(&mut Section<'n, '_>) -> Result<(), Problem>,
@@ -220,7 +220,7 @@ impl<'n, 'r> Section<'n, 'r> {
 
     /// Reads the mappings of the list under `key`, or the one mapping that is there. `inside` is called for each, and
     /// for an empty one if there is none, of which nothing but its keys is kept.
-    pub(super) fn sections<T>(
+    pub(crate) fn sections<T>(
         &mut self,
         key: &'static str,
         inside: impl Fn(&mut Section<'n, '_>) -> Result<T, Problem>,
@@ -275,12 +275,12 @@ impl<'n, 'r> Section<'n, 'r> {
     }
 
     /// Whether nobody wrote anything in it.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.iter().all(|(_, node)| *node == Node::Null)
     }
 
     /// Something wrong with the value under `key`, or with the section itself.
-    pub(super) fn refuse(&self, key: Option<&str>, message: String) -> Problem {
+    pub(crate) fn refuse(&self, key: Option<&str>, message: String) -> Problem {
         Problem {
             path: key.map_or_else(|| self.path.clone(), |key| self.path(key)),
             key: false,
@@ -289,7 +289,7 @@ impl<'n, 'r> Section<'n, 'r> {
     }
 
     /// Refuses what nobody asked for, where it would otherwise be warned of: nothing else may be in this section.
-    pub(super) fn refuse_others(&self) -> Result<(), Problem> {
+    pub(crate) fn refuse_others(&self) -> Result<(), Problem> {
         let mut keys = self.entries.iter().map(|(key, _)| key.as_str());
         let Some(key) = keys.find(|key| !self.taken.contains(key)) else {
             return Ok(());
@@ -303,7 +303,7 @@ impl<'n, 'r> Section<'n, 'r> {
     }
 
     /// Notes what nobody asked for.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for (key, _) in self.entries {
             if !self.taken.contains(&key.as_str()) {
                 self.keys.unknown.push(self.path(key));

@@ -23,7 +23,7 @@ const MAX_TEXT: usize = MAX_SIZE * 3 / 2;
 
 /// One value of the configuration file.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     /// Nothing, `null` or `~`.
     Null,
     /// `true` or `false`.
@@ -42,7 +42,7 @@ pub(super) enum Node {
 
 impl Node {
     /// The value as an error names it: `text "yes"`, `70000`, `a list`.
-    pub(super) fn found(&self) -> String {
+    pub(crate) fn found(&self) -> String {
         match self {
             Self::Null => "empty".into(),
             Self::Bool(value) => value.to_string(),
@@ -58,7 +58,7 @@ impl Node {
 }
 
 /// Parses one YAML document.
-pub(super) fn build(text: &str) -> Result<Node, Diagnostic> {
+pub(crate) fn build(text: &str) -> Result<Node, Diagnostic> {
     if text.len() > MAX_SIZE {
         return Err(Diagnostic::new(format!(
             "the configuration is larger than {MAX_SIZE} bytes: it is not read"
@@ -96,7 +96,7 @@ pub(super) fn build(text: &str) -> Result<Node, Diagnostic> {
 }
 
 /// Parses one JSON text to the same tree, within the same limits.
-pub(super) fn build_json(bytes: &[u8]) -> Result<Node, Diagnostic> {
+pub(crate) fn build_json(bytes: &[u8]) -> Result<Node, Diagnostic> {
     if bytes.len() > MAX_SIZE {
         return Err(Diagnostic::new(format!(
             "the configuration is larger than {MAX_SIZE} bytes: it is not read"

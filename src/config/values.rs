@@ -4,19 +4,19 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::diagnose::{nearest, quoted};
-use super::model::{RaplInterface, RaplUnit, Switch, UdpMode, DEVICE_TYPES};
+use super::model::{Switch, DEVICE_TYPES};
 use super::secret::Secret;
 use super::tree::Node;
 
 mod metric;
 mod number;
 
-pub(super) use metric::{help, label_name, metric_name, metric_names, metrics};
+pub(crate) use metric::{help, label_name, metric_name, metric_names, metrics};
 pub use metric::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
-pub(super) use number::{bytes, index, keep, port, port_or_off, rows, seconds, volts, whole};
+pub(crate) use number::{bytes, index, keep, port, port_or_off, rows, seconds, volts, whole};
 
 /// The most items of any list but those of metrics.
-pub(super) const MAX_ITEMS: usize = 64;
+pub(crate) const MAX_ITEMS: usize = 64;
 /// More consumers than this need not be told apart; each is several series.
 const MAX_CONSUMERS: usize = 16;
 /// The longest of any other text, in bytes: a DNS name's limit (RFC 1035, 2.3.4), and enough for a path.
@@ -26,17 +26,17 @@ const MAX_LANDING: usize = 4096;
 
 /// Why a value is refused. The whole sentence begins with the key and is made by `section`.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// The steps from the key to the part refused: items of lists, by number, and names of mappings.
-    pub(super) below: Vec<String>,
+    pub(crate) below: Vec<String>,
     /// Whether it is the key itself that is refused.
-    pub(super) key: bool,
+    pub(crate) key: bool,
     /// The end of the sentence `` `interval` … ``.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 impl Refusal {
-    pub(super) fn new(message: String) -> Self {
+    pub(crate) fn new(message: String) -> Self {
         Self {
             below: Vec::new(),
             key: false,
@@ -45,21 +45,21 @@ impl Refusal {
     }
 
     /// The same, of what is one step below.
-    pub(super) fn at(mut self, step: impl ToString) -> Self {
+    pub(crate) fn at(mut self, step: impl ToString) -> Self {
         self.below.insert(0, step.to_string());
         self
     }
 }
 
 /// What a reader of one kind of value gives.
-pub(super) type Outcome<T> = Result<T, Refusal>;
+pub(crate) type Outcome<T> = Result<T, Refusal>;
 
-pub(super) fn refuse<T>(node: &Node, wanted: &str) -> Outcome<T> {
+pub(crate) fn refuse<T>(node: &Node, wanted: &str) -> Outcome<T> {
     Err(Refusal::new(format!("is {}: write {wanted}", node.found())))
 }
 
 /// `true` or `false`. YAML 1.1's `yes` and `on` are plain text in YAML 1.2, and never meant as such here.
-pub(super) fn flag(node: &Node) -> Outcome<bool> {
+pub(crate) fn flag(node: &Node) -> Outcome<bool> {
     match node {
         Node::Bool(value) => Ok(*value),
         _ => refuse(node, "true or false"),
@@ -67,7 +67,7 @@ pub(super) fn flag(node: &Node) -> Outcome<bool> {
 }
 
 /// `auto`, `true` or `false`.
-pub(super) fn switch(node: &Node) -> Outcome<Switch> {
+pub(crate) fn switch(node: &Node) -> Outcome<Switch> {
     match node {
         Node::Bool(true) => Ok(Switch::On),
         Node::Bool(false) => Ok(Switch::Off),
@@ -76,37 +76,26 @@ pub(super) fn switch(node: &Node) -> Outcome<Switch> {
     }
 }
 
-/// `auto`, `powercap` or `msr`.
-pub(super) fn interface(node: &Node) -> Outcome<RaplInterface> {
-    match node {
-        Node::Text(text) if text.eq_ignore_ascii_case("auto") => Ok(RaplInterface::Auto),
-        Node::Text(text) if text.eq_ignore_ascii_case("powercap") => Ok(RaplInterface::Powercap),
-        Node::Text(text) if text.eq_ignore_ascii_case("msr") => Ok(RaplInterface::Msr),
-        _ => refuse(node, "auto, powercap or msr"),
-    }
-}
-
-/// `watts` or `microjoules`.
-pub(super) fn rapl_unit(node: &Node) -> Outcome<RaplUnit> {
-    match node {
-        Node::Text(text) if text.eq_ignore_ascii_case("watts") => Ok(RaplUnit::Watts),
-        Node::Text(text) if text.eq_ignore_ascii_case("microjoules") => Ok(RaplUnit::Microjoules),
-        _ => refuse(node, "watts or microjoules"),
-    }
-}
-
-/// `request`, `listen` or `subscribe`.
-pub(super) fn udp_mode(node: &Node) -> Outcome<UdpMode> {
-    match node {
-        Node::Text(text) if text.eq_ignore_ascii_case("request") => Ok(UdpMode::Request),
-        Node::Text(text) if text.eq_ignore_ascii_case("listen") => Ok(UdpMode::Listen),
-        Node::Text(text) if text.eq_ignore_ascii_case("subscribe") => Ok(UdpMode::Subscribe),
-        _ => refuse(node, "request, listen or subscribe"),
-    }
+/// One of these words, whatever its case.
+pub(crate) fn choice<T: Copy>(node: &Node, words: &[(&str, T)]) -> Outcome<T> {
+    let found = match node {
+        Node::Text(text) => words
+            .iter()
+            .find(|(word, _)| text.eq_ignore_ascii_case(word)),
+        _ => None,
+    };
+    found.map_or_else(
+        || {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let (last, others) = words.split_last().unwrap_or((&"", &[]));
+            refuse(node, &format!("{} or {last}", others.join(", ")))
+        },
+        |(_, value)| Ok(*value),
+    )
 }
 
 /// One of [`DEVICE_TYPES`], whatever its case (seed 001 lower-cased it too).
-pub(super) fn device_type(node: &Node) -> Outcome<String> {
+pub(crate) fn device_type(node: &Node) -> Outcome<String> {
     let supported = DEVICE_TYPES.join(", ");
     let Node::Text(text) = node else {
         return refuse(node, &format!("one of {supported}"));
@@ -125,7 +114,7 @@ pub(super) fn device_type(node: &Node) -> Outcome<String> {
 
 /// Some text: not empty, of one line, not endless. A number is refused rather than guessed at: `0x10` and `1e3` would
 /// not come back as they were written.
-pub(super) fn text<'n>(node: &'n Node, wanted: &str) -> Outcome<&'n str> {
+pub(crate) fn text<'n>(node: &'n Node, wanted: &str) -> Outcome<&'n str> {
     match node {
         Node::Text(text)
             if !text.trim().is_empty()
@@ -145,12 +134,12 @@ pub(super) fn text<'n>(node: &'n Node, wanted: &str) -> Outcome<&'n str> {
 }
 
 /// A value of the `hostname` label.
-pub(super) fn label(node: &Node) -> Outcome<String> {
+pub(crate) fn label(node: &Node) -> Outcome<String> {
     text(node, "a name").map(str::to_owned)
 }
 
 /// An answer in plain text, of one line or several.
-pub(super) fn landing(node: &Node) -> Outcome<String> {
+pub(crate) fn landing(node: &Node) -> Outcome<String> {
     match node {
         Node::Text(text) if text.len() <= MAX_LANDING => Ok(text.clone()),
         _ => refuse(node, &format!("a text of at most {MAX_LANDING} bytes")),
@@ -158,7 +147,7 @@ pub(super) fn landing(node: &Node) -> Outcome<String> {
 }
 
 /// A password. What is there instead of one is not shown: it may be one.
-pub(super) fn secret(node: &Node) -> Outcome<Secret> {
+pub(crate) fn secret(node: &Node) -> Outcome<Secret> {
     text(node, "").map(Secret::new).map_err(|_| {
         Refusal::new(format!(
             "is no text: write it in quotes, in one line of at most {MAX_TEXT} bytes"
@@ -167,17 +156,17 @@ pub(super) fn secret(node: &Node) -> Outcome<Secret> {
 }
 
 /// The path of a file.
-pub(super) fn path(node: &Node) -> Outcome<PathBuf> {
+pub(crate) fn path(node: &Node) -> Outcome<PathBuf> {
     text(node, "the path of a file").map(PathBuf::from)
 }
 
 /// A program's path or name.
-pub(super) fn program(node: &Node) -> Outcome<PathBuf> {
+pub(crate) fn program(node: &Node) -> Outcome<PathBuf> {
     text(node, "the path of a program").map(PathBuf::from)
 }
 
 /// An IP address, IPv6 with or without brackets.
-pub(super) fn address(node: &Node) -> Outcome<String> {
+pub(crate) fn address(node: &Node) -> Outcome<String> {
     let wanted = "an IP address such as 127.0.0.1 or ::1, without a port";
     let text = text(node, wanted)?;
     let bare = text
@@ -191,7 +180,7 @@ pub(super) fn address(node: &Node) -> Outcome<String> {
 }
 
 /// A host to connect to: a name or an address, with a port if need be, and no URL.
-pub(super) fn host(node: &Node) -> Outcome<String> {
+pub(crate) fn host(node: &Node) -> Outcome<String> {
     let wanted = "a host name or IP address";
     let text = text(node, wanted)?;
     if text.contains("://") {
@@ -204,7 +193,7 @@ pub(super) fn host(node: &Node) -> Outcome<String> {
 }
 
 /// A list, each of its items read by `item`.
-pub(super) fn list<T>(
+pub(crate) fn list<T>(
     node: &Node,
     wanted: &str,
     most: usize,
@@ -227,7 +216,7 @@ pub(super) fn list<T>(
 }
 
 /// Names of rails, each once: they are added up.
-pub(super) fn rails(node: &Node) -> Outcome<Vec<String>> {
+pub(crate) fn rails(node: &Node) -> Outcome<Vec<String>> {
     let wanted = "a list of what the label `rail` says, such as [ina226-1-0040:power1]";
     let rails = list(node, wanted, MAX_ITEMS, |item| {
         text(item, "the name of a rail").map(str::to_owned)
@@ -261,7 +250,7 @@ pub(super) fn consumers(node: &Node) -> Outcome<Vec<String>> {
 }
 
 /// Names of hosts.
-pub(super) fn hosts(node: &Node) -> Outcome<Vec<String>> {
+pub(crate) fn hosts(node: &Node) -> Outcome<Vec<String>> {
     let wanted = "a list of host names, such as [edge-01.example.com]";
     list(node, wanted, MAX_ITEMS, |item| {
         host(item).map(|name| name.to_lowercase())
@@ -269,7 +258,7 @@ pub(super) fn hosts(node: &Node) -> Outcome<Vec<String>> {
 }
 
 /// Names of sources.
-pub(super) fn sources(node: &Node) -> Outcome<Vec<String>> {
+pub(crate) fn sources(node: &Node) -> Outcome<Vec<String>> {
     let wanted = "a list of names of sources, such as [hwmon, thermal]";
     list(node, wanted, MAX_ITEMS, |item| {
         text(item, "the name of a source").map(str::to_owned)

@@ -5,17 +5,17 @@
 //! keeps others out.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::diagnose::{quoted, Diagnostic, Origin};
 use super::keys::Keys;
-use super::secret::Secret;
 use super::section::{read_as, Problem, Section};
 use super::tree::{self, Node};
 use super::values::{self, refuse, Outcome, Refusal};
+use super::web_tls::{self, Pem, ServerTls};
+use super::BcryptHash;
 use super::{load, text_of};
-use crate::http::BcryptHash;
-use crate::sources::reason;
+use crate::sys::reason;
 
 /// The most names that `basic_auth_users` may hold.
 const MAX_USERS: usize = 256;
@@ -29,21 +29,6 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("X-Frame-Options", &["deny", "sameorigin"]),
     ("X-XSS-Protection", &[]),
 ];
-/// What rustls speaks, by Go's names. Those of TLS 1.3 are always on, as with Go.
-pub(crate) const CIPHER_SUITES: [&str; 9] = [
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-    "TLS_AES_128_GCM_SHA256",
-    "TLS_AES_256_GCM_SHA384",
-    "TLS_CHACHA20_POLY1305_SHA256",
-];
-/// The same of elliptic curves.
-pub(crate) const CURVES: [&str; 3] = ["X25519", "CurveP256", "CurveP384"];
-
 /// A web configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Web {
@@ -53,70 +38,6 @@ pub struct Web {
     pub headers: Vec<(&'static str, String)>,
     /// `basic_auth_users:`; none: nobody has to log in.
     pub users: BTreeMap<String, BcryptHash>,
-}
-
-/// `tls_server_config:`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerTls {
-    /// The server's certificate, with what it was signed by.
-    pub cert: Pem,
-    /// Its private key.
-    pub key: Pem,
-    /// Whether clients have to show a certificate.
-    pub client_auth: ClientAuth,
-    /// What that has to be signed by.
-    pub client_ca: Option<Pem>,
-    /// Subject alternative names, one of which it has to have; empty: whatever it has.
-    pub client_allowed_sans: Vec<String>,
-    /// The versions that are spoken.
-    pub versions: Versions,
-    /// By Go's names, the most preferred first; `None`: all that there are.
-    pub cipher_suites: Option<Vec<&'static str>>,
-    /// Whether our order of them counts, or the client's.
-    pub prefer_server_cipher_suites: bool,
-    /// By Go's names, the most preferred first; `None`: all that there are.
-    pub curves: Option<Vec<&'static str>>,
-}
-
-/// A PEM file, or its text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pem {
-    /// There.
-    File(PathBuf),
-    /// Here.
-    Here(Secret),
-}
-
-/// `client_auth_type:`, by Go's names (pkg.go.dev/crypto/tls, ClientAuthType).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ClientAuth {
-    /// `NoClientCert`.
-    #[default]
-    No,
-    /// `RequestClientCert`: any certificate or none.
-    Request,
-    /// `RequireAnyClientCert`: any certificate, whoever signed it.
-    RequireAny,
-    /// `VerifyClientCertIfGiven`.
-    VerifyIfGiven,
-    /// `RequireAndVerifyClientCert`.
-    RequireAndVerify,
-}
-
-impl ClientAuth {
-    /// Whether a certificate that is shown says who it is.
-    pub fn verifies(self) -> bool {
-        matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
-    }
-}
-
-/// Versions of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Versions {
-    /// 1.2.
-    pub tls12: bool,
-    /// 1.3.
-    pub tls13: bool,
 }
 
 impl Web {
@@ -194,7 +115,7 @@ impl Web {
 
 fn read(top: &mut Section<'_, '_>, web: &mut Web) -> Result<(), Problem> {
     top.section("tls_server_config", |tls| {
-        web.tls = super::web_tls::read(tls)?;
+        web.tls = web_tls::read(tls)?;
         Ok(())
     })?;
     top.section("http_server_config", |http| {

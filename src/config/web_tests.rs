@@ -1,6 +1,7 @@
 //! Tests of `web`: what exporter-toolkit's files mean, and what is said of those that mean nothing.
 
 use super::*;
+use crate::config::{ClientAuth, Versions};
 
 const HASH: &str = "$2y$04$VImZYFTlUDU2TXNWm22QY.f.toxyFiLqSW2ZQebdx80pPspviZfJG";
 

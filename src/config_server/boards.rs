@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::device::{Device, Summary};
-use super::device_id::DeviceId;
 use super::etag::Etag;
 use super::pieces::{Packer, Piece};
+use crate::wire::DeviceId;
 
 /// The most boards of a segment.
 const MOST: usize = 128;

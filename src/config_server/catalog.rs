@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use super::boards::{Board, Boards, Counts, Kind, Renderer};
 use super::device::{take_apart, Device, Kept, Summary};
-use super::device_id::DeviceId;
 use super::etag::Etag;
 use super::pieces::{Packer, Piece};
 use super::store::{Change, Changes, Failure, Look, Stored};
 use super::Central;
 use crate::sys::lock;
+use crate::wire::DeviceId;
 
 #[derive(Default)]
 pub(super) struct Catalog {

@@ -7,12 +7,13 @@ use serde_json::{json, Value};
 
 use super::answers::{error, failure, precondition_failed, refused_access, unknown_device};
 use super::device::{take_apart, ADDRESS};
-use super::device_id::DeviceId;
 use super::etag::{Conditions, Tags, Verdict};
 use super::store::{Failure, Stored};
 use super::{access, Central};
 use crate::config::{Document, Rejection};
 use crate::http::{host_address, Method, Request, Response};
+use crate::sources::SCHEMA;
+use crate::wire::DeviceId;
 
 /// How often a change is tried anew when others change the same device at the same moment.
 const TRIES: usize = 64;
@@ -304,14 +305,14 @@ fn check(document: &Document, yaml: Option<&str>, id: &DeviceId) -> Result<Vec<S
             "device_type is required",
         ));
     }
-    match document.read() {
+    match document.read(&SCHEMA) {
         Ok((_, warnings)) => {
             let warnings = warnings.into_iter().map(|warning| warning.message);
             Ok(warnings.take(MAX_WARNINGS).collect())
         }
         Err(why) => {
             // Again from the text, for the place in it.
-            let placed = yaml.and_then(|yaml| Document::read_yaml(yaml.as_bytes()).err());
+            let placed = yaml.and_then(|yaml| Document::read_yaml(&SCHEMA, yaml.as_bytes()).err());
             let why = match placed {
                 Some(placed) => Rejection {
                     key: why.key,

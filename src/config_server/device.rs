@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::device_id::DeviceId;
 use super::fleet::State;
 use super::store::Stored;
 use crate::config::{Config, Document, Rejection, DEVICE_TYPES};
 use crate::http::host_address;
+use crate::sources::SCHEMA;
+use crate::wire::DeviceId;
 
 /// The key by which a device is registered with an address. It is the server's, and no part of the configuration.
 pub(super) const ADDRESS: &str = "ip_address";
@@ -82,14 +83,17 @@ pub(super) fn take_apart(stored: &Stored) -> Result<Kept, String> {
         None => None,
     };
     document.remove(ADDRESS);
-    match document.read() {
+    match document.read(&SCHEMA) {
         Ok((config, _)) => Ok(Kept {
             document,
             config,
             address,
         }),
         // Again from the text, for the place in it.
-        Err(refused) => Err(Document::read_yaml(&stored.text).err().unwrap_or(refused)).map_err(
+        Err(refused) => Err(Document::read_yaml(&SCHEMA, &stored.text)
+            .err()
+            .unwrap_or(refused))
+        .map_err(
             |Rejection {
                  line,
                  column,
@@ -262,8 +266,8 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::super::fleet::Seen;
-    use super::super::report::{Ports, Report};
     use super::*;
+    use crate::wire::{Ports, Report};
 
     fn device(text: &str, seen: Option<Seen>) -> Device {
         let stored = Stored {

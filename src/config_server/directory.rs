@@ -13,12 +13,12 @@ use std::sync::Mutex;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::device_id::DeviceId;
 use super::directory_watch::{DirectoryWatch, SUFFIX, TEMPORARY};
 use super::store::{Changes, Failure, Look, Store, Stored, MAX_DEVICES};
 use crate::config::{self, read_file};
 use crate::sys::lock;
 use crate::sys::mark::Mark;
+use crate::wire::DeviceId;
 
 /// Where the notes are.
 const NOTES: &str = ".notes";

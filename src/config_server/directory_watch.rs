@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 
-use super::device_id::DeviceId;
 use super::store::{Change, Changes};
 use crate::sys::lock;
+use crate::wire::DeviceId;
 
 pub(super) const SUFFIX: &str = ".yaml";
 /// What is being written: never the name of a device, since those do not begin with a dot.

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::device_id::DeviceId;
 use super::etcd_json as words;
 use super::etcd_watch::EtcdWatch;
 use super::store::{Change, Changes, Failure, Look, Store, Stored, MAX_DEVICES};
 use crate::config::Secret;
-use crate::http::client::{check_url, Answer, BasicAuth, Client, Limits, Settings, Tls};
+use crate::config::{check_url, BasicAuth, ClientSettings as Settings, ClientTls as Tls};
+use crate::http::client::{Answer, Client, Limits};
 use crate::sys::lock;
+use crate::wire::DeviceId;
 
 const PORT: u16 = 2379;
 const JSON: (&str, &str) = ("Content-Type", "application/json");

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
-use super::device_id::DeviceId;
 use super::reload::Outcome;
-use super::report::{Ports, Report};
 use super::store::Store;
 use crate::sys::clock::wall_seconds;
 use crate::sys::lock;
+use crate::wire::DeviceId;
+use crate::wire::{Ports, Report};
 
 /// A note is written again, though nothing but its time has changed, when it is so old, in seconds.
 const NOTE_AGE: i64 = 60;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::catalog::Catalog;
-use crate::exporter::process::{Process, BUILD};
 use crate::exposition::{negotiate, render};
 use crate::http::{Method, Request, Response};
 use crate::metrics::{Desc, Group, Policy, Readings, Registry, SeriesId};
+use crate::metrics::{Process, BUILD};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 

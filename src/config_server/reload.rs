@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::device::Device;
-use super::device_id::DeviceId;
 use super::Central;
 use crate::config::load_settings;
-use crate::http::client::{Answer, Client, Limits, Settings};
+use crate::config::ClientSettings as Settings;
+use crate::http::client::{Answer, Client, Limits};
 use crate::sys::lock;
+use crate::wire::DeviceId;
 
 /// For one board to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

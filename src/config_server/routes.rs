@@ -7,14 +7,13 @@ use serde_json::{json, Value};
 
 use super::answers::{
     error, failure, not_allowed, precondition_failed, refused_access, too_many, unknown_device,
-    WRONG,
 };
-use super::device_id::DeviceId;
 use super::etag::Verdict;
 use super::store::Failure;
 use super::{access, changes, listing, reload, Central};
 use crate::http::page::{self, Page};
 use crate::http::{Handler, Method, Request, Response};
+use crate::wire::{DeviceId, INVALID_CONFIGURATION};
 
 /// Answers every request, and counts it.
 pub(super) fn handler(central: Arc<Central>) -> Arc<Handler> {
@@ -111,7 +110,7 @@ fn get(central: &Central, request: &Request, id: &DeviceId) -> Response {
         Ok(None) => return unknown_device(id, "No configuration available for this device"),
         Err(Failure::Unreadable(why)) => {
             heard_of(central, request, id);
-            return error(500, WRONG, Some(id), &why);
+            return error(500, INVALID_CONFIGURATION, Some(id), &why);
         }
         Err(error) => return failure(&error),
     };
@@ -121,7 +120,7 @@ fn get(central: &Central, request: &Request, id: &DeviceId) -> Response {
         Verdict::Same => Response::new(304, "application/json", ""),
         Verdict::Go => match found.json {
             Ok(json) => Response::shared(200, "application/json", vec![json]),
-            Err(why) => return error(500, WRONG, Some(id), &why),
+            Err(why) => return error(500, INVALID_CONFIGURATION, Some(id), &why),
         },
     };
     response

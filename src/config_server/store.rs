@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
-use super::device_id::DeviceId;
 use super::directory::Directory;
 use super::etag::Etag;
 use super::etcd::Etcd;
 use crate::config::load_settings;
-use crate::http::client::Settings;
+use crate::config::ClientSettings as Settings;
+use crate::wire::DeviceId;
 
 /// The most devices that are kept.
 pub(super) const MAX_DEVICES: usize = 100_000;

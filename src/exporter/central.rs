@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Exporter;
-use crate::config::{self, jittered, Config, Configuration, Remote};
+use crate::config::Config;
 use crate::remote_write::backoff::Backoff;
+use crate::sources::SCHEMA;
 use crate::sources::{Board, Roots};
+use crate::store::{jittered, Configuration, Remote};
 
 /// How long to wait before the server is asked again when it did not answer: at first, and at most.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -36,7 +38,7 @@ pub(super) fn remote(
 
 /// The local configuration. One that is wrong is said later, when it is to count.
 fn local(configuration: &Configuration) -> Config {
-    let loaded = configuration.file().map(config::load);
+    let loaded = configuration.file().map(|path| SCHEMA.load(path));
     loaded
         .and_then(Result::ok)
         .map_or_else(Config::default, |loaded| loaded.config)
@@ -55,7 +57,7 @@ pub(super) fn start(exporter: &Arc<Exporter>) -> Result<(), String> {
     let local_poll = exporter
         .store
         .file()
-        .and_then(|path| config::load(path).ok())
+        .and_then(|path| SCHEMA.load(path).ok())
         .and_then(|loaded| loaded.config.config_poll);
     let touch = Touch {
         exporter: Arc::clone(exporter),

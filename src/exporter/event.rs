@@ -1,6 +1,6 @@
 //! What the supervisor is told.
 
-use crate::config::Proposal;
+use crate::store::Proposal;
 
 /// One thing to attend to.
 #[derive(Debug)]

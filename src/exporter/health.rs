@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde_json::{json, Map, Value};
 
 use super::Exporter;
-use crate::config::{Origin, Remote, Status};
+use crate::config::Origin;
 use crate::sources::{limits, Running};
+use crate::store::{Remote, Status};
 use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -18,7 +19,7 @@ impl Exporter {
         let now = BootTime::now();
         // Looked at before the sources: they may be set up just now.
         let set_up = self.set_up.load(Ordering::Acquire);
-        let sources = lock::read(&self.sources).clone();
+        let sources = self.sources();
         let status = self.store.status();
         let identity = lock::read(&self.identity).clone();
         let metrics = self.metrics();
@@ -56,7 +57,7 @@ impl Exporter {
     pub(super) fn degraded(&self) -> Option<Option<String>> {
         let now = BootTime::now();
         let is_set_up = self.set_up.load(Ordering::Acquire);
-        let sources = lock::read(&self.sources).clone();
+        let sources = self.sources();
         let is_settled = |source: &Arc<Running>| source.context().group.is_settled();
         if !is_set_up || !sources.iter().all(is_settled) {
             return None;
@@ -95,7 +96,7 @@ impl Exporter {
 impl Exporter {
     /// The names that `metrics:` lists as true and nothing on this board has; `None` while sources are still being tried.
     pub(super) fn unknown_metrics(&self) -> Option<Vec<String>> {
-        let sources = lock::read(&self.sources);
+        let sources = self.sources();
         let are_known = sources.iter().all(|s| s.context().group.is_settled());
         if !are_known || !self.set_up.load(Ordering::Acquire) {
             return None;

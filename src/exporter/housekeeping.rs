@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Exporter;
-use crate::config::{Config, Watch};
+use crate::config::Config;
+use crate::store::Watch;
 use crate::sys::clock::BootTime;
 
 /// How often to look.

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Map, Value};
 
 use super::Exporter;
-use crate::config::{to_json, NotSet, MAX_METRICS};
+use crate::config::MAX_METRICS;
 use crate::http::page::{self, Page};
 use crate::http::{
     foreign_page, Form, Handler, Limits, Method, Rate, Request, Response, Standing, BEARER,
 };
+use crate::sources::SCHEMA;
+use crate::store::NotSet;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -44,7 +46,7 @@ pub(super) fn routes(exporter: Arc<Exporter>) -> Arc<Handler> {
     Arc::new(move |request| match request.path.as_str() {
         "/health" => reads(request, || Response::json(200, &exporter.health())),
         "/config" => reads(request, || {
-            Response::json(200, &to_json(&exporter.store.current()))
+            Response::json(200, &SCHEMA.to_json(&exporter.store.current()))
         }),
         "/history" => reads(request, || history(&exporter, request)),
         "/metrics/list" => reads(request, || Response::json(200, &list(&exporter))),

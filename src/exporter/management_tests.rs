@@ -1,7 +1,9 @@
 use super::*;
-use crate::config::{Config, Configuration, Store};
+use crate::config::Config;
 use crate::http::{HTTPVersion, Header};
 use crate::metrics::Desc;
+use crate::sources::shelly::settings as shelly;
+use crate::store::{Configuration, Store};
 
 /// An exporter without a board, that knows three metrics.
 fn exporter() -> Arc<Exporter> {
@@ -292,14 +294,17 @@ fn paths_and_methods_that_are_none_are_told_what_there_is() {
 #[test]
 fn the_configuration_is_shown_without_its_secrets() {
     let mut config = Config::default();
-    config.shelly.plugs.push(crate::config::Plug {
+    let plug = shelly::Plug {
         host: "192.0.2.2".into(),
         name: None,
         switch_id: 0,
         username: "admin".into(),
         password: Some(crate::config::Secret::new("hunter2")),
         password_file: None,
-    });
+    };
+    config
+        .meters
+        .edit(|shelly: &mut shelly::Settings| shelly.plugs.push(plug));
     let store = Store::open(Configuration::Fixed(Box::new(config)), |p| p.answer(Ok(())));
     let exporter = Arc::new(Exporter::new(Arc::new(store.unwrap())));
     for path in ["/config", "/health", "/metrics/list"] {

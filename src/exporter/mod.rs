@@ -14,7 +14,6 @@ mod management;
 mod multirate;
 mod places;
 mod ports;
-pub(crate) mod process;
 mod record;
 mod remote_write;
 mod remote_write_metrics;
@@ -23,29 +22,36 @@ mod self_metrics;
 mod supervisor;
 mod udp_agent;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-pub use crate::config::Configuration;
+pub use crate::store::Configuration;
 pub use record::record;
 pub use supervisor::{run, Options};
 
-use crate::config::{Config, Store};
+use crate::config::Config;
 use crate::exposition::{render_end, render_families, Format};
 use crate::metrics::{Policy, Registry, Snapshot, WallClock};
 use crate::remote_write::Stats;
 use crate::sources::Running;
+use crate::store::Store;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::notify::Notifier;
 use consumers::Consumers;
 use self_metrics::SelfMetrics;
 
+/// There is no number yet.
+const UNKNOWN: u64 = u64::MAX;
+
 /// What the listeners share with the supervisor.
 struct Exporter {
     registry: Arc<Registry>,
-    sources: RwLock<Vec<Arc<Running>>>,
+    /// See [`Exporter::sources`].
+    sources: RwLock<Arc<[Arc<Running>]>>,
+    /// How many names `metrics:` lists as true that nothing on this board has; [`UNKNOWN`] while sources are tried.
+    unknown_metrics: AtomicU64,
     /// Whether it is known which those are: before, that there are none means nothing.
     set_up: AtomicBool,
     /// The configuration in force, through which all changes go.
@@ -91,7 +97,8 @@ impl Exporter {
             manager: Notifier::from_environment(),
             self_metrics: RwLock::default(),
             registry: Arc::new(Registry::new(Policy::All)),
-            sources: RwLock::default(),
+            sources: RwLock::new(Arc::new([])),
+            unknown_metrics: AtomicU64::new(UNKNOWN),
             set_up: AtomicBool::new(false),
             landing: RwLock::default(),
             #[cfg(feature = "gzip")]
@@ -135,9 +142,15 @@ impl Exporter {
         }
     }
 
+    /// The sources that run. No lock is held while they are used: a second reader behind a waiting writer would wait for
+    /// the first one, and so for itself where both are one thread.
+    fn sources(&self) -> Arc<[Arc<Running>]> {
+        Arc::clone(&lock::read(&self.sources))
+    }
+
     /// What it does, in a line.
     fn summary(&self) -> String {
-        let sources = lock::read(&self.sources);
+        let sources = self.sources();
         let names: Vec<_> = sources.iter().map(|running| running.name()).collect();
         match names.as_slice() {
             [] => "nothing to read on this board".to_string(),

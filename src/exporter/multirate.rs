@@ -133,7 +133,7 @@ impl Exporter {
 
     /// Bytes of the histories of all sources.
     pub(super) fn history_bytes(&self) -> usize {
-        let sources = lock::read(&self.sources);
+        let sources = self.sources();
         let bytes = sources.iter().map(|s| s.context().group.history().bytes());
         bytes.sum()
     }

@@ -6,9 +6,9 @@ use super::listening::{Failure, Listening, Step};
 use super::udp_agent::UdpAgent;
 use super::{management, routes, Exporter};
 use crate::config::Config;
-use crate::config_server;
 use crate::http::{Gate, Limits};
 use crate::sys::listen_fds::listen_fds;
+use crate::wire;
 
 /// What is listened on.
 pub(super) struct Ports {
@@ -158,8 +158,8 @@ impl Ports {
     }
 
     /// Where the board listens, by number.
-    pub(super) fn numbers(&self) -> config_server::Ports {
-        config_server::Ports {
+    pub(super) fn numbers(&self) -> wire::Ports {
+        wire::Ports {
             metrics: self.metrics.port(),
             management: self.management.port(),
         }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::event::Event;
 use super::supervisor::{forward, Options, Supervisor};
-use crate::config::{self, Configuration, Store};
 use crate::exposition::Format;
 use crate::http::Gate;
 use crate::sources::tape::{Recorder, Tapes};
 use crate::sources::Board;
+use crate::sources::SCHEMA;
+use crate::store::{Configuration, Store};
 use crate::sys::signals::Signals;
 
 /// How often to look whether it is time to end.
@@ -34,7 +35,7 @@ pub fn record(
     // Nothing is sent anywhere, and the exporter's own metrics are not the board's.
     config = config.of_sources();
     config.self_metrics = false;
-    let recorder = Recorder::begin(dir, &options.roots, &config::shared(&config))?;
+    let recorder = Recorder::begin(dir, &options.roots, &SCHEMA.shared(&config))?;
     let began = Instant::now();
     let fixed = Configuration::Fixed(Box::new(config.clone()));
     let store = Store::open(fixed, |p| p.answer(Ok(())))?;

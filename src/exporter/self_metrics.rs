@@ -1,14 +1,15 @@
 //! What the exporter says of itself and of its sources.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::delivery_metrics::DeliveryMetrics;
-use super::process::{Process, BUILD};
 use super::remote_write_metrics::RemoteWriteMetrics;
-use super::Exporter;
+use super::{Exporter, UNKNOWN};
 use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
+use crate::metrics::{Process, BUILD};
 use crate::sources::{limits, Limit, Running, SERIES};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -117,8 +118,7 @@ impl SelfMetrics {
 
     /// Brings all of it up to date.
     pub(super) fn refresh(&self, now: BootTime, exporter: &Exporter) {
-        // Not held meanwhile: what is called here takes the lock again, and a writer that waits in between would wait for ever.
-        let sources = lock::read(&exporter.sources).clone();
+        let sources = exporter.sources();
         let config = exporter.store.status();
         let mut state = lock::lock(&self.state);
         let State {
@@ -172,7 +172,7 @@ impl SelfMetrics {
             }
         }
         process.set(readings);
-        let unknown = exporter.unknown_metrics().map(|names| names.len() as f64);
+        let unknown = exporter.unknown_metrics.load(Ordering::Relaxed);
         if let Some(remote) = exporter.store.remote() {
             let standing = remote.standing();
             let [up, unsent] = *state.central.get_or_insert_with(|| self.central());
@@ -182,8 +182,8 @@ impl SelfMetrics {
         let (build_info, reloaded, saved) = (state.build_info, state.reloaded, state.saved);
         state.readings.set(build_info, 1.0);
         let place = state.unknown;
-        if let Some(unknown) = unknown {
-            state.readings.set(place, unknown);
+        if unknown != UNKNOWN {
+            state.readings.set(place, unknown as f64);
         }
         state
             .readings

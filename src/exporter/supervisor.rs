@@ -12,7 +12,7 @@ use super::housekeeping::{self, Errand};
 use super::ports::Ports;
 use super::remote_write::{own_share, Place, Senders};
 use super::{Exporter, Identity};
-use crate::config::{Change, Config, Configuration, Proposal, Store};
+use crate::config::Config;
 use crate::exposition::Format;
 use crate::http::{port_of, AccessFiles, Gate};
 use crate::metrics::Policy;
@@ -20,6 +20,7 @@ use crate::sources::tape::Tapes;
 use crate::sources::{
     chosen, source_name, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
 };
+use crate::store::{Change, Configuration, Proposal, Store};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::program;
@@ -185,6 +186,9 @@ impl Supervisor {
         let Some(unknown) = self.exporter.unknown_metrics() else {
             return;
         };
+        let count = unknown.len() as u64;
+        let counted = &self.exporter.unknown_metrics;
+        counted.store(count, Ordering::Relaxed);
         // One that has been found in the meantime is no news.
         if unknown.iter().all(|n| self.unknown_metrics.contains(n)) {
             return;
@@ -208,14 +212,14 @@ impl Supervisor {
     /// Sees after sources that hang.
     pub(super) fn watch(&self) {
         let now = BootTime::now();
-        for running in lock::read(&self.exporter.sources).iter() {
+        for running in self.exporter.sources().iter() {
             running.watch(now);
         }
     }
 
     /// Ends all sources, and says which there were.
     pub(super) fn end_sources(&self) -> Vec<String> {
-        let sources = lock::read(&self.exporter.sources);
+        let sources = self.exporter.sources();
         end(&sources);
         sources.iter().map(|s| s.name().to_string()).collect()
     }
@@ -298,7 +302,7 @@ impl Supervisor {
         });
         let devices: Vec<_> = devices.collect();
         let share = (config.history.bytes - own_share(&config)) / devices.len().max(1);
-        let mut old = lock::read(&self.exporter.sources).clone();
+        let mut old = self.exporter.sources().to_vec();
         let mut new = Vec::new();
         for (meter, device, reason) in devices {
             let before = old
@@ -324,7 +328,7 @@ impl Supervisor {
                 }
             });
         }
-        *lock::write(&self.exporter.sources) = new;
+        *lock::write(&self.exporter.sources) = new.into();
         self.exporter.set_up.store(true, Ordering::Release);
         for name in self.options.tapes.unused() {
             log::warn!("{name} was recorded, and is not found in the recording's files");
@@ -396,7 +400,7 @@ impl Supervisor {
         log::info!("stopping");
         self.exporter.manager.stopping();
         self.ports.stop();
-        end(&lock::read(&self.exporter.sources));
+        end(&self.exporter.sources());
         self.senders.stop(&self.exporter);
     }
 }
@@ -426,5 +430,8 @@ fn is_same(running: &Running, meter: &Meter, board: &Board, config: &Config) -> 
     context.interval == meter.pace.interval(config.interval)
         && context.board.roots == board.roots
         && context.board.claims == board.claims
-        && (meter.settings)(&context.config) == (meter.settings)(config)
+        && (meter.devices.is_some() || {
+            let section = meter.section.name;
+            context.config.meters.same_section(&config.meters, section)
+        })
 }

@@ -40,7 +40,7 @@ pub mod websocket;
 pub use access::{foreign_page, is_local, Standing, BEARER};
 pub use address::{bind, host_address, port_of, BindError};
 pub use date::parse_date;
-pub use gate::{AccessFiles, BcryptHash, Gate};
+pub use gate::{AccessFiles, Gate};
 pub use head::{parse_head, Head, HeadError};
 pub use in_flight::{network, InFlight, Share};
 pub use limits::{Form, Limits};

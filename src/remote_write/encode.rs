@@ -1,22 +1,15 @@
 //! Runs of samples to the body of a request: a message of either generation, compressed by snappy's block format.
+//!
+//! The messages are those of prometheus.io/docs/specs/prw, remote_write_spec and remote_write_spec_2_0 (2.0-rc.4), in
+//! protobuf's encoding, fields in the order of their numbers. They are written from the runs as these are: no text is
+//! copied but into the message.
 
 use std::collections::HashMap;
 
-use prost::Message;
-
 use super::feed::Run;
-use super::messages::{v1, v2};
+use super::queue::bytes::put_number;
+use crate::config::Protocol;
 use crate::metrics::Kind;
-
-/// The generations of the protocol, by their messages' names in Prometheus's configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Protocol {
-    /// `prometheus.WriteRequest`: 1.0.
-    #[default]
-    V1,
-    /// `io.prometheus.write.v2.Request`: 2.0.
-    V2,
-}
 
 impl Protocol {
     /// The value of `Content-Type`.
@@ -39,64 +32,91 @@ impl Protocol {
     /// The body of a request. `None`: it is larger than snappy's format can hold (4 GiB).
     pub fn encode(self, runs: &[Run]) -> Option<Vec<u8>> {
         let message = match self {
-            Protocol::V1 => write_request(runs).encode_to_vec(),
-            Protocol::V2 => request(runs).encode_to_vec(),
+            Protocol::V1 => write_request(runs),
+            Protocol::V2 => request(runs),
         };
         snap::raw::Encoder::new().compress_vec(&message).ok()
     }
 }
 
-fn write_request(runs: &[Run]) -> v1::WriteRequest {
-    let series = runs.iter().map(|run| {
-        let labels = run.series.labels.iter().map(|(name, value)| v1::Label {
-            name: name.clone(),
-            value: value.clone(),
-        });
-        let samples = run.samples.iter().map(|(timestamp, bits)| v1::Sample {
-            value: f64::from_bits(*bits),
-            timestamp: *timestamp,
-        });
-        v1::TimeSeries {
-            labels: labels.collect(),
-            samples: samples.collect(),
+/// `prometheus.WriteRequest`: each series (1) has labels (1: name, 2: value) and samples (2).
+fn write_request(runs: &[Run]) -> Vec<u8> {
+    let (mut out, mut series, mut label) = (Vec::new(), Vec::new(), Vec::new());
+    for run in runs {
+        series.clear();
+        for (name, value) in &run.series.labels {
+            label.clear();
+            put_bytes(&mut label, 1, name.as_bytes());
+            put_bytes(&mut label, 2, value.as_bytes());
+            put_bytes(&mut series, 1, &label);
         }
-    });
-    v1::WriteRequest {
-        timeseries: series.collect(),
+        put_samples(&mut series, run, 0);
+        put_bytes(&mut out, 1, &series);
+    }
+    out
+}
+
+/// `io.prometheus.write.v2.Request`: every text (4) once, the first of them empty, and each series (5). That has its labels
+/// (1: name and value in turn, as places in the texts), samples (2), and metadata (5: 1, type; 3, help; 4, unit).
+fn request(runs: &[Run]) -> Vec<u8> {
+    let mut symbols = Symbols::default();
+    symbols.place("");
+    let (mut all, mut series, mut held) = (Vec::new(), Vec::new(), Vec::new());
+    for run in runs {
+        series.clear();
+        held.clear();
+        for text in run.series.labels.iter().flat_map(|(n, v)| [n, v]) {
+            put_number(&mut held, symbols.place(text));
+        }
+        put_bytes(&mut series, 1, &held);
+        put_samples(&mut series, run, start(run.start));
+        held.clear();
+        let kind = match run.series.kind {
+            Kind::Counter => 1,
+            Kind::Gauge => 2,
+        };
+        put_field(&mut held, 1, kind);
+        put_field(&mut held, 3, symbols.place(&run.series.help));
+        put_field(&mut held, 4, symbols.place(&run.series.unit));
+        put_bytes(&mut series, 5, &held);
+        put_bytes(&mut all, 5, &series);
+    }
+    let mut out = Vec::with_capacity(all.len());
+    for text in symbols.all {
+        put_bytes(&mut out, 4, text.as_bytes());
+    }
+    out.extend(all);
+    out
+}
+
+/// The samples of a series (2): value (1), timestamp (2), and since when a counter counts (3), in milliseconds since 1970.
+fn put_samples(out: &mut Vec<u8>, run: &Run, start: i64) {
+    let mut sample = Vec::new();
+    for (timestamp, bits) in &run.samples {
+        sample.clear();
+        if f64::from_bits(*bits) != 0.0 {
+            sample.push(1 << 3 | 1);
+            sample.extend(bits.to_le_bytes());
+        }
+        put_field(&mut sample, 2, *timestamp as u64);
+        put_field(&mut sample, 3, start as u64);
+        put_bytes(out, 2, &sample);
     }
 }
 
-fn request(runs: &[Run]) -> v2::Request {
-    let mut symbols = Symbols::default();
-    symbols.place("");
-    let series = runs.iter().map(|run| {
-        let labels = run.series.labels.iter();
-        let refs = labels.flat_map(|(name, value)| [name, value]);
-        let labels_refs = refs.map(|text| symbols.place(text)).collect();
-        let metadata = v2::Metadata {
-            r#type: match run.series.kind {
-                Kind::Gauge => v2::MetricType::Gauge.into(),
-                Kind::Counter => v2::MetricType::Counter.into(),
-            },
-            help_ref: symbols.place(&run.series.help),
-            unit_ref: symbols.place(&run.series.unit),
-        };
-        let samples = run.samples.iter().map(|(timestamp, bits)| v2::Sample {
-            value: f64::from_bits(*bits),
-            timestamp: *timestamp,
-            start_timestamp: start(run.start),
-        });
-        v2::TimeSeries {
-            labels_refs,
-            samples: samples.collect(),
-            metadata: Some(metadata),
-        }
-    });
-    let timeseries = series.collect();
-    v2::Request {
-        symbols: symbols.all.into_iter().map(str::to_string).collect(),
-        timeseries,
+/// A field that is a number. 0 is what it is when it is not there.
+fn put_field(out: &mut Vec<u8>, field: u8, number: u64) {
+    if number != 0 {
+        out.push(field << 3);
+        put_number(out, number);
     }
+}
+
+/// A field that is a text or a message.
+fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    out.push(field << 3 | 2);
+    put_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
 /// 0 says that it is not known: the moment 0 itself is told by its neighbour.
@@ -111,16 +131,16 @@ fn start(since: Option<i64>) -> i64 {
 /// Each text once.
 #[derive(Default)]
 struct Symbols<'t> {
-    places: HashMap<&'t str, u32>,
+    places: HashMap<&'t str, u64>,
     all: Vec<&'t str>,
 }
 
 impl<'t> Symbols<'t> {
-    fn place(&mut self, text: &'t str) -> u32 {
+    fn place(&mut self, text: &'t str) -> u64 {
         let all = &mut self.all;
         *self.places.entry(text).or_insert_with(|| {
             all.push(text);
-            (all.len() - 1) as u32
+            (all.len() - 1) as u64
         })
     }
 }
@@ -129,7 +149,10 @@ impl<'t> Symbols<'t> {
 mod tests {
     use std::sync::Arc;
 
+    use prost::Message;
+
     use super::super::feed::Identity;
+    use super::super::messages::{v1, v2};
     use super::*;
     use crate::metrics::ABSENT;
 
@@ -212,5 +235,78 @@ mod tests {
     #[test]
     fn the_moment_0_is_not_said_to_be_unknown() {
         assert_eq!([start(None), start(Some(0)), start(Some(-5))], [0, 1, -5]);
+    }
+
+    fn reference_v1(runs: &[Run]) -> v1::WriteRequest {
+        let series = runs.iter().map(|run| {
+            let labels = run.series.labels.iter().map(|(name, value)| v1::Label {
+                name: name.clone(),
+                value: value.clone(),
+            });
+            let samples = run.samples.iter().map(|(timestamp, bits)| v1::Sample {
+                value: f64::from_bits(*bits),
+                timestamp: *timestamp,
+            });
+            v1::TimeSeries {
+                labels: labels.collect(),
+                samples: samples.collect(),
+            }
+        });
+        v1::WriteRequest {
+            timeseries: series.collect(),
+        }
+    }
+
+    fn reference_v2(runs: &[Run]) -> v2::Request {
+        let mut symbols = Symbols::default();
+        symbols.place("");
+        let series = runs.iter().map(|run| {
+            let labels = run.series.labels.iter();
+            let refs = labels.flat_map(|(name, value)| [name, value]);
+            let labels_refs = refs.map(|text| symbols.place(text) as u32).collect();
+            let metadata = v2::Metadata {
+                r#type: match run.series.kind {
+                    Kind::Gauge => v2::MetricType::Gauge.into(),
+                    Kind::Counter => v2::MetricType::Counter.into(),
+                },
+                help_ref: symbols.place(&run.series.help) as u32,
+                unit_ref: symbols.place(&run.series.unit) as u32,
+            };
+            let samples = run.samples.iter().map(|(timestamp, bits)| v2::Sample {
+                value: f64::from_bits(*bits),
+                timestamp: *timestamp,
+                start_timestamp: start(run.start),
+            });
+            v2::TimeSeries {
+                labels_refs,
+                samples: samples.collect(),
+                metadata: Some(metadata),
+            }
+        });
+        let timeseries = series.collect();
+        v2::Request {
+            symbols: symbols.all.into_iter().map(str::to_string).collect(),
+            timeseries,
+        }
+    }
+
+    #[test]
+    fn every_byte_is_what_a_library_for_protobuf_writes() {
+        let mut runs = runs().to_vec();
+        runs.push(run(
+            "zero",
+            Kind::Counter,
+            &[(0, 0.0), (1, -0.0), (-5, f64::NAN), (i64::MAX, 5e-324)],
+        ));
+        runs.push(run(&"long ".repeat(100), Kind::Gauge, &[]));
+        let mut odd = run("unit", Kind::Gauge, &[(i64::MIN, f64::MAX)]);
+        let mut identity = (*odd.series).clone();
+        (identity.unit, identity.help) = ("watts".into(), String::new());
+        (odd.series, odd.start) = (Arc::new(identity), Some(0));
+        runs.push(odd);
+        for runs in [&runs[..], &runs[..1], &[]] {
+            assert_eq!(write_request(runs), reference_v1(runs).encode_to_vec());
+            assert_eq!(request(runs), reference_v2(runs).encode_to_vec());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The labels under which a receiver gets a series: its own, `__name__`, and those of the receiver's entry.
 
-use crate::config::valid_metric_name;
+use crate::config::{valid_label_name, valid_metric_name};
 
 /// The label of the metric's name.
 const NAME: &str = "__name__";
@@ -37,11 +37,6 @@ impl Labels {
         let legal = |(name, _): &(String, String)| name == NAME || valid_label_name(name);
         (!twice && valid_metric_name(family) && all.iter().all(legal)).then_some(all)
     }
-}
-
-/// `[a-zA-Z_][a-zA-Z0-9_]*`. Two underscores in front are Prometheus's own.
-pub fn valid_label_name(name: &str) -> bool {
-    valid_metric_name(name) && !name.contains(':') && !name.starts_with("__")
 }
 
 #[cfg(test)]

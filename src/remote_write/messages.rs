@@ -1,109 +1,111 @@
+//! For tests of what is written in their place: the messages, as a library for protobuf has them.
+//!
 //! The messages of both generations, as far as they are sent: prometheus.io/docs/specs/prw, remote_write_spec and
 //! remote_write_spec_2_0 (2.0-rc.4).
 
 /// `prometheus.WriteRequest`.
-pub mod v1 {
+pub(super) mod v1 {
     /// The whole of a request.
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct WriteRequest {
+    pub(crate) struct WriteRequest {
         /// Each series once.
         #[prost(message, repeated, tag = "1")]
-        pub timeseries: Vec<TimeSeries>,
+        pub(crate) timeseries: Vec<TimeSeries>,
     }
 
     /// Some samples of a series.
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct TimeSeries {
+    pub(crate) struct TimeSeries {
         /// All of its labels, sorted by name.
         #[prost(message, repeated, tag = "1")]
-        pub labels: Vec<Label>,
+        pub(crate) labels: Vec<Label>,
         /// Oldest first.
         #[prost(message, repeated, tag = "2")]
-        pub samples: Vec<Sample>,
+        pub(crate) samples: Vec<Sample>,
     }
 
     /// A label.
     #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Label {
+    pub(crate) struct Label {
         /// Its name.
         #[prost(string, tag = "1")]
-        pub name: String,
+        pub(crate) name: String,
         /// Its value.
         #[prost(string, tag = "2")]
-        pub value: String,
+        pub(crate) value: String,
     }
 
     /// A sample.
     #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub struct Sample {
+    pub(crate) struct Sample {
         /// Its value.
         #[prost(double, tag = "1")]
-        pub value: f64,
+        pub(crate) value: f64,
         /// Milliseconds since 1970.
         #[prost(int64, tag = "2")]
-        pub timestamp: i64,
+        pub(crate) timestamp: i64,
     }
 }
 
 /// `io.prometheus.write.v2.Request`.
-pub mod v2 {
+pub(super) mod v2 {
     /// The whole of a request.
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Request {
+    pub(crate) struct Request {
         /// Every text once; the first is the empty one.
         #[prost(string, repeated, tag = "4")]
-        pub symbols: Vec<String>,
+        pub(crate) symbols: Vec<String>,
         /// Each series once.
         #[prost(message, repeated, tag = "5")]
-        pub timeseries: Vec<TimeSeries>,
+        pub(crate) timeseries: Vec<TimeSeries>,
     }
 
     /// Some samples of a series.
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct TimeSeries {
+    pub(crate) struct TimeSeries {
         /// Name and value of each label in turn, as places in the symbols; sorted by name.
         #[prost(uint32, repeated, tag = "1")]
-        pub labels_refs: Vec<u32>,
+        pub(crate) labels_refs: Vec<u32>,
         /// Oldest first.
         #[prost(message, repeated, tag = "2")]
-        pub samples: Vec<Sample>,
+        pub(crate) samples: Vec<Sample>,
         /// What the series is.
         #[prost(message, optional, tag = "5")]
-        pub metadata: Option<Metadata>,
+        pub(crate) metadata: Option<Metadata>,
     }
 
     /// A sample.
     #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub struct Sample {
+    pub(crate) struct Sample {
         /// Its value.
         #[prost(double, tag = "1")]
-        pub value: f64,
+        pub(crate) value: f64,
         /// Milliseconds since 1970.
         #[prost(int64, tag = "2")]
-        pub timestamp: i64,
+        pub(crate) timestamp: i64,
         /// Since when a counter counts, in milliseconds since 1970; 0: not known.
         #[prost(int64, tag = "3")]
-        pub start_timestamp: i64,
+        pub(crate) start_timestamp: i64,
     }
 
     /// What a series is.
     #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-    pub struct Metadata {
+    pub(crate) struct Metadata {
         /// Gauge or counter.
         #[prost(enumeration = "MetricType", tag = "1")]
-        pub r#type: i32,
+        pub(crate) r#type: i32,
         /// The help, as a place in the symbols.
         #[prost(uint32, tag = "3")]
-        pub help_ref: u32,
+        pub(crate) help_ref: u32,
         /// The unit, as a place in the symbols.
         #[prost(uint32, tag = "4")]
-        pub unit_ref: u32,
+        pub(crate) unit_ref: u32,
     }
 
     /// The types that there are here.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
     #[repr(i32)]
-    pub enum MetricType {
+    pub(crate) enum MetricType {
         /// Not said.
         Unspecified = 0,
         /// A total that only grows.

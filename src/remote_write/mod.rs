@@ -10,7 +10,8 @@ mod encode;
 mod feed;
 mod labels;
 mod memory;
-pub mod messages;
+#[cfg(test)]
+mod messages;
 pub mod queue;
 mod receiver;
 mod report;
@@ -19,9 +20,8 @@ mod sender;
 mod split;
 mod stats;
 
-pub use encode::Protocol;
 pub use feed::{Batch, Feed, Identity, Losses, Most, Pending, Run};
-pub use labels::{valid_label_name, Labels};
+pub use labels::Labels;
 pub use memory::MemoryFeed;
 pub use queue::QueueFeed;
 pub use response::{judge, words, Sent, Verdict};

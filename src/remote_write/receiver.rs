@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::encode::Protocol;
 use super::feed::Run;
 use super::response::{judge, words, Sent, Verdict};
+use crate::config::shown;
+use crate::config::Protocol;
 use crate::config::RemoteWrite;
-use crate::http::client::{shown, Answer, Client, Error, Limits};
+use crate::http::client::{Answer, Client, Error, Limits};
 use crate::sys::clock::wall_seconds;
 
 /// One receiver.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::encode::Protocol;
+use crate::config::Protocol;
 use crate::http::Rate;
 
 /// What stays as it is is said again after so long.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::encode::Protocol;
+use crate::config::Protocol;
 use crate::http::parse_date;
 
 /// No receiver makes us wait any longer.

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::sys::reason;
+
 /// Why a source or one of its values cannot be read.
 #[derive(Debug)]
 pub struct Error {
@@ -107,21 +109,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// The system's words for an error, without "(os error 13)".
-pub fn reason(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => {
-            let words = nix::errno::Errno::from_raw(number).desc();
-            let mut chars = words.chars();
-            match chars.next() {
-                Some(first) => first.to_lowercase().chain(chars).collect(),
-                None => error.to_string(),
-            }
-        }
-        None => error.to_string(),
-    }
-}
 
 #[cfg(test)]
 mod tests {

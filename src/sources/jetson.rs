@@ -1,10 +1,42 @@
 //! What the two meters of a Jetson have in common: the names of its rails' power, and which of them is the board's input
 //! and which feeds the GPU.
 
+use std::path::PathBuf;
+
+use serde::Serialize;
+
 use super::attribute::read_text;
 use super::Board;
-use crate::config::Config;
+use crate::config::section::{Problem, Section};
+use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{metric_name, Desc, Group, Rail, Readings, SeriesId};
+
+/// `jetson:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Settings {
+    /// Whether the Jetson source runs.
+    pub enabled: Switch,
+    /// True reads power by tegrastats even where sysfs has it.
+    pub use_tegrastats: bool,
+    /// The program to run; `None` is `tegrastats` on `PATH`.
+    pub tegrastats: Option<PathBuf>,
+    /// Runs it as `sudo -n tegrastats`.
+    pub sudo: bool,
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "jetson";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        let use_tegrastats = &mut settings.use_tegrastats;
+        section.set("use_tegrastats", values::flag, use_tegrastats)?;
+        section.option("tegrastats", values::program, &mut settings.tegrastats)?;
+        section.set("sudo", values::flag, &mut settings.sudo)?;
+        Ok(settings)
+    }
+}
 
 /// Rails through which all of the board's power comes: TX1, TX2, Xavier NX, Orin NX and Nano; Nano; AGX Thor.
 const INPUTS: [&str; 3] = ["VDD_IN", "POM_5V_IN", "VIN"];

@@ -9,7 +9,7 @@ mod health;
 mod hwmon;
 pub mod ina260;
 mod ina3221;
-mod jetson;
+pub mod jetson;
 mod natural;
 mod number;
 pub mod nvidia;
@@ -36,13 +36,13 @@ use std::time::Duration;
 
 pub use attribute::{read_text, Attribute};
 pub use board::{Board, Claims, Roots};
-pub use error::{reason, Error};
+pub use error::Error;
 pub use health::{Health, Limit, Tally};
 pub use number::parse_number;
 pub use runner::Running;
 pub use ticker::Ticker;
 
-use crate::config::{Config, Switch};
+use crate::config::{AnySettings, Config, Schema, SectionSpec, Switch};
 use crate::metrics::{Group, Readings, MAX_SERIES_PER_GROUP};
 use crate::sys::stop::Stop;
 
@@ -61,7 +61,10 @@ pub const METERS: &[Meter] = &[
     udp::METER,
 ];
 
-/// What the rest of the house knows of a meter.
+/// The configuration's keys: those of every board, and the meters' sections.
+pub const SCHEMA: Schema = Schema::new(|| METERS.iter().map(|meter| meter.section).collect());
+
+/// What the rest of the exporter knows of a meter.
 pub struct Meter {
     /// Its name: the label `source`, and its section in the configuration.
     pub name: &'static str,
@@ -73,8 +76,8 @@ pub struct Meter {
     pub pace: Pace,
     /// Whether the configuration asks for it.
     pub switch: fn(&Config) -> Switch,
-    /// The part of the configuration that it depends on, as text: when it changes, the meter is started anew.
-    pub settings: fn(&Config) -> String,
+    /// Its section of the configuration: when that changes, the meter is started anew.
+    pub section: SectionSpec,
     /// What it reads in a thread each, where these are several; `None`: all in one thread.
     pub devices: Option<fn(&Config) -> Vec<Device>>,
     /// Looks for it, without reading a value; `Err` says what was looked for.
@@ -87,12 +90,23 @@ pub struct Meter {
 }
 
 /// One of several devices that a meter reads in a thread each, so that none delays another.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Device {
     /// What it is called, in the label `device`; no other of the meter's has this name. Empty: the meter has but one.
     pub name: String,
-    /// As [`Meter::settings`], of this device.
-    pub settings: String,
+    /// What it depends on: when that changes, the device is started anew. `None`: the meter's section.
+    pub settings: Option<Arc<dyn AnySettings>>,
+}
+
+impl PartialEq for Device {
+    fn eq(&self, other: &Device) -> bool {
+        self.name == other.name
+            && match (&self.settings, &other.settings) {
+                (Some(one), Some(other)) => one.equals(other.as_ref()),
+                (None, None) => true,
+                _ => false,
+            }
+    }
 }
 
 impl Meter {
@@ -233,3 +247,10 @@ pub fn chosen(board: &mut Board, config: &Config) -> Vec<(&'static Meter, String
         })
         .collect()
 }
+
+#[cfg(test)]
+mod document_tests;
+#[cfg(test)]
+mod preset_tests;
+#[cfg(test)]
+mod schema_tests;

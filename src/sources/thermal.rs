@@ -13,11 +13,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::sysfs::{entries, read_name, unique};
 use super::{
     parse_number, read_text, Attribute, Board, Context, Error, Health, Meter, Pace, Source,
 };
-use crate::config::Config;
+use crate::config::section::{Problem, Section};
+use crate::config::{values, Config, MeterSettings, SectionSpec, Switch};
 use crate::metrics::{common, Group, Readings, SeriesId};
 
 /// The meter.
@@ -26,13 +29,30 @@ pub(super) const METER: Meter = Meter {
     summary: "temperatures by the kernel's thermal zones",
     device_types: &[],
     pace: Pace::Interval,
-    switch: |config| config.thermal.enabled,
-    settings: |_| String::new(),
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
     devices: None,
     probe,
     claims: None,
     open,
 };
+
+/// `thermal:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+struct Settings {
+    /// Whether the source runs.
+    pub enabled: Switch,
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "thermal";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        Ok(settings)
+    }
+}
 
 /// A zone that was found: its folder and its type.
 type Found = (String, String);

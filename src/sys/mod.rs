@@ -4,6 +4,7 @@ pub mod boot_id;
 pub mod calendar;
 pub mod child;
 pub mod clock;
+pub mod constant_time;
 pub mod datagram;
 pub mod file;
 pub mod heap;
@@ -12,9 +13,12 @@ pub mod lock;
 pub mod mark;
 pub mod notify;
 pub mod program;
+mod reason;
 pub mod signals;
 pub mod stop;
 pub mod vcio;
+
+pub use reason::reason;
 
 #[cfg(test)]
 #[path = "../../tests/support/temp_dir.rs"]

@@ -13,7 +13,7 @@ use crate::support::PATIENCE;
 
 fn entry(url: &str, settings: &str) -> config::RemoteWrite {
     let text = format!("remote_write:\n  - url: {url}\n{settings}");
-    let (mut config, _) = config::parse(&text).unwrap();
+    let (mut config, _) = edge_metrics_exporter::sources::SCHEMA.parse(&text).unwrap();
     config.remote_write.remove(0)
 }
 

@@ -12,7 +12,7 @@ pub const MAX_METRICS: usize = 1000;
 pub const MAX_NAME_LENGTH: usize = 255;
 
 /// The name of a metric of our own.
-pub(in crate::config) fn metric_name(node: &Node) -> Outcome<String> {
+pub(crate) fn metric_name(node: &Node) -> Outcome<String> {
     match node {
         Node::Text(name) if valid_metric_name(name) => Ok(name.clone()),
         Node::Text(name) => Err(Refusal::new(bad_name(name))),
@@ -22,7 +22,7 @@ pub(in crate::config) fn metric_name(node: &Node) -> Outcome<String> {
 
 /// The name of a label (`[a-zA-Z_][a-zA-Z0-9_]*`; two underscores in front are Prometheus's own). Not one of those that
 /// every series has.
-pub(in crate::config) fn label_name(node: &Node) -> Outcome<String> {
+pub(crate) fn label_name(node: &Node) -> Outcome<String> {
     match node {
         Node::Text(name)
             if valid_metric_name(name)
@@ -37,7 +37,7 @@ pub(in crate::config) fn label_name(node: &Node) -> Outcome<String> {
 }
 
 /// What is said of a metric, in one line.
-pub(in crate::config) fn help(node: &Node) -> Outcome<String> {
+pub(crate) fn help(node: &Node) -> Outcome<String> {
     text(node, "what the metric is").map(str::to_owned)
 }
 
@@ -59,7 +59,7 @@ fn bad_name(name: &str) -> String {
 }
 
 /// `metrics:`, names with true or false. Empty is none at all.
-pub(in crate::config) fn metrics(node: &Node) -> Outcome<BTreeMap<String, bool>> {
+pub(crate) fn metrics(node: &Node) -> Outcome<BTreeMap<String, bool>> {
     let entries = match node {
         Node::Null => return Ok(BTreeMap::new()),
         Node::Map(entries) => entries,
@@ -81,7 +81,7 @@ pub(in crate::config) fn metrics(node: &Node) -> Outcome<BTreeMap<String, bool>>
 }
 
 /// The old `enabled_metrics:`, names alone. Empty is none at all, and a name may stand there twice, as it might before.
-pub(in crate::config) fn metric_names(node: &Node) -> Outcome<Vec<String>> {
+pub(crate) fn metric_names(node: &Node) -> Outcome<Vec<String>> {
     if let Node::Null = node {
         return Ok(Vec::new());
     }

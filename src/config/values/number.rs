@@ -11,7 +11,7 @@ const INTERVAL: (f64, f64) = (0.001, 86_400.0);
 const MOST_VOLTS: f64 = 1000.0;
 
 /// A number that is whole, and not beyond what a `T` holds.
-pub(in crate::config) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
+pub(crate) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
     match node {
         Node::Int(value) => T::try_from(*value).ok(),
         _ => None,
@@ -29,7 +29,7 @@ fn real(node: &Node) -> Option<f64> {
 }
 
 /// Seconds, whole or not.
-pub(in crate::config) fn seconds(node: &Node) -> Outcome<Duration> {
+pub(crate) fn seconds(node: &Node) -> Outcome<Duration> {
     let Some(seconds) = real(node) else {
         return refuse(node, "seconds as a number, such as 1 or 0.1");
     };
@@ -41,7 +41,7 @@ pub(in crate::config) fn seconds(node: &Node) -> Outcome<Duration> {
 }
 
 /// How long something is kept, in seconds, whole or not; 0: not at all.
-pub(in crate::config) fn keep(node: &Node) -> Outcome<Duration> {
+pub(crate) fn keep(node: &Node) -> Outcome<Duration> {
     const MOST: f64 = 86_400.0;
     match real(node).filter(|seconds| (0.0..=MOST).contains(seconds)) {
         Some(seconds) => Ok(Duration::from_secs_f64(seconds)),
@@ -50,7 +50,7 @@ pub(in crate::config) fn keep(node: &Node) -> Outcome<Duration> {
 }
 
 /// An amount of memory, in bytes.
-pub(in crate::config) fn bytes(node: &Node) -> Outcome<usize> {
+pub(crate) fn bytes(node: &Node) -> Outcome<usize> {
     const MOST: usize = 1 << 30;
     match whole(node).filter(|bytes| *bytes <= MOST) {
         Some(bytes) => Ok(bytes),
@@ -59,7 +59,7 @@ pub(in crate::config) fn bytes(node: &Node) -> Outcome<usize> {
 }
 
 /// A number of readings.
-pub(in crate::config) fn rows(node: &Node) -> Outcome<usize> {
+pub(crate) fn rows(node: &Node) -> Outcome<usize> {
     match whole(node).filter(|rows| *rows > 0) {
         Some(rows) => Ok(rows),
         None => refuse(node, "a whole number from 1"),
@@ -67,13 +67,13 @@ pub(in crate::config) fn rows(node: &Node) -> Outcome<usize> {
 }
 
 /// A TCP port; 0 has the kernel choose one.
-pub(in crate::config) fn port(node: &Node) -> Outcome<u16> {
+pub(crate) fn port(node: &Node) -> Outcome<u16> {
     let wanted = "a port from 1 to 65535, or 0 for any free one";
     whole(node).map_or_else(|| refuse(node, wanted), Ok)
 }
 
 /// A TCP port, or `off` for none.
-pub(in crate::config) fn port_or_off(node: &Node) -> Outcome<Option<u16>> {
+pub(crate) fn port_or_off(node: &Node) -> Outcome<Option<u16>> {
     match node {
         Node::Bool(false) => Ok(None),
         Node::Text(text) if text.eq_ignore_ascii_case("off") => Ok(None),
@@ -83,7 +83,7 @@ pub(in crate::config) fn port_or_off(node: &Node) -> Outcome<Option<u16>> {
 }
 
 /// Volts, whole or not.
-pub(in crate::config) fn volts(node: &Node) -> Outcome<f64> {
+pub(crate) fn volts(node: &Node) -> Outcome<f64> {
     let Some(volts) = real(node) else {
         return refuse(node, "volts as a number, such as 5 or 5.1");
     };
@@ -94,6 +94,6 @@ pub(in crate::config) fn volts(node: &Node) -> Outcome<f64> {
 }
 
 /// A number that counts from 0.
-pub(in crate::config) fn index(node: &Node) -> Outcome<u32> {
+pub(crate) fn index(node: &Node) -> Outcome<u32> {
     whole(node).map_or_else(|| refuse(node, "a whole number from 0"), Ok)
 }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use super::*;
+use crate::config::{Authorization, BasicAuth, SecretSource};
 
 const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(20),
@@ -61,7 +62,7 @@ fn a_request_has_our_headers_and_its_own_which_count_more() {
         ],
         basic_auth: Some(BasicAuth {
             username: "Aladdin".into(),
-            password: Given::Here(Secret::new("open sesame")),
+            password: SecretSource::Here(Secret::new("open sesame")),
         }),
         ..Settings::default()
     };
@@ -102,7 +103,7 @@ fn no_secret_is_shown() {
         headers: vec![("X-Key".into(), Secret::new("s3cret"))],
         authorization: Some(Authorization {
             kind: "Bearer".into(),
-            credentials: Given::Here(Secret::new("s3cret")),
+            credentials: SecretSource::Here(Secret::new("s3cret")),
         }),
         proxy_url: Some(Secret::new("http://me:s3cret@127.0.0.1:1")),
         ..Settings::default()
@@ -250,7 +251,7 @@ fn with_secrets() -> Client {
         ],
         authorization: Some(Authorization {
             kind: "Bearer".into(),
-            credentials: Given::Here(Secret::new("s3cret")),
+            credentials: SecretSource::Here(Secret::new("s3cret")),
         }),
         ..Settings::default()
     })

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use crate::sources::reason;
+use crate::sys::reason;
 
 /// No answer.
 #[derive(Debug)]

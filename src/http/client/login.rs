@@ -1,6 +1,6 @@
 //! The `Authorization` header.
 
-use super::settings::Settings;
+use crate::config::ClientSettings as Settings;
 use crate::config::Secret;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -44,8 +44,8 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::{Authorization, BasicAuth, Given};
     use super::*;
+    use crate::config::{Authorization, BasicAuth, SecretSource};
 
     #[test]
     fn the_test_vectors_of_rfc_4648() {
@@ -72,7 +72,7 @@ mod tests {
         let basic = Settings {
             basic_auth: Some(BasicAuth {
                 username: "Aladdin".into(),
-                password: Given::Here(Secret::new("open sesame")),
+                password: SecretSource::Here(Secret::new("open sesame")),
             }),
             ..Settings::default()
         };
@@ -83,7 +83,7 @@ mod tests {
         let bearer = Settings {
             authorization: Some(Authorization {
                 kind: "Bearer".into(),
-                credentials: Given::File(path.clone()),
+                credentials: SecretSource::File(path.clone()),
             }),
             ..Settings::default()
         };

@@ -22,7 +22,7 @@ use ureq::unversioned::transport::{
     TransportAdapter,
 };
 
-use super::settings::Tls;
+use crate::config::ClientTls as Tls;
 use crate::http::tls::pinned::{is_of_a_ca, Pinned, SERVER};
 use crate::http::tls::signatures::Signatures;
 use crate::http::tls::{pem, BoardClock};

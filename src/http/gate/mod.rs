@@ -9,7 +9,6 @@
 
 mod admission;
 pub mod authorization;
-mod bcrypt;
 mod failures;
 mod passwords;
 mod policy;
@@ -23,7 +22,6 @@ use std::time::{Duration, Instant};
 
 pub use admission::Admission;
 pub(super) use admission::{Caller, Shown};
-pub use bcrypt::Hash as BcryptHash;
 pub(super) use policy::Policy;
 
 use self::authorization::Credentials;
@@ -32,6 +30,7 @@ use self::passwords::{Passwords, Verdict};
 use super::address::peer_key;
 use super::head::{Head, HeadError};
 use super::request::Login;
+use crate::sys::constant_time::same_bytes;
 use crate::sys::lock;
 use crate::sys::mark::Mark;
 
@@ -286,13 +285,7 @@ impl Gate {
 
 /// Whether one of them is this one. It takes as long whichever it is, and whether or not it is there.
 fn has<'f>(all: impl Iterator<Item = &'f Fingerprint>, one: &Fingerprint) -> bool {
-    all.fold(false, |found, other| found | same(other, one))
-}
-
-/// Whether two byte strings are equal; of equal length they take equally long to compare.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let differing = a.iter().zip(b).fold(0, |bits, (a, b)| bits | (a ^ b));
-    a.len() == b.len() && std::hint::black_box(differing) == 0
+    all.fold(false, |found, other| found | same_bytes(other, one))
 }
 
 #[cfg(test)]

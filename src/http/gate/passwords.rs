@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::bcrypt::Hash;
 use super::failures::Failures;
 use super::turns::Turns;
 use super::{has, Fingerprint};
+use crate::config::BcryptHash as Hash;
 use crate::sys::lock::lock;
 
 /// Passwords that are remembered, right ones and wrong ones apart: who guesses makes nobody's right one forgotten.

@@ -10,9 +10,9 @@ use super::tokens::Tokens;
 use crate::config::{ClientAuth, ServerTls, Web};
 #[cfg(feature = "tls")]
 use crate::http::tls::Accepting;
-use crate::sources::reason;
 use crate::sys::file;
 use crate::sys::mark::Mark;
+use crate::sys::reason;
 
 /// The largest file of tokens.
 const MAX_TOKENS: u64 = 64 * 1024;

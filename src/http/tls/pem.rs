@@ -5,8 +5,8 @@ use std::path::Path;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::sources::reason;
 use crate::sys::file;
+use crate::sys::reason;
 
 /// Debian's file of all certificates that it trusts has 220 KiB.
 const MAX_FILE: u64 = 4 << 20;

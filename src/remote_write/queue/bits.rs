@@ -56,6 +56,25 @@ impl<'a> BitReader<'a> {
         Some(bits)
     }
 
+    /// How many ones are next, up to `most`; and passes over the zero behind fewer than that.
+    pub(super) fn ones(&mut self, most: u32) -> Option<u32> {
+        let mut ones = 0;
+        loop {
+            let byte = *self.bytes.get(self.at / 8)?;
+            let used = (self.at % 8) as u32;
+            let run = (byte << used).leading_ones().min(most - ones);
+            self.at += run as usize;
+            ones += run;
+            if ones == most {
+                return Some(ones);
+            }
+            if run < 8 - used {
+                self.at += 1;
+                return Some(ones);
+            }
+        }
+    }
+
     /// Bytes of which at least a bit was taken.
     pub(super) fn bytes_taken(&self) -> usize {
         self.at.div_ceil(8)

@@ -1,16 +1,16 @@
-//! What the queue takes, keeps and gives at a time: some series, and their samples column by column.
+//! What the queue takes, keeps and gives at a time: runs of samples, as they come out of memory.
 //!
-//! Stamps are those of the clock as it was known when the block was made, whatever that was: [`ClockOffset`] says what has
-//! to be added when something better is known.
+//! Their stamps are milliseconds since boot: what is to be added is known better when a block leaves than when it was made.
 
 use std::sync::Arc;
 
 use super::bytes::{put_number, put_signed, Reader};
 use super::series::{Series, MOST_SERIES};
 use super::{column, ints};
+use crate::remote_write::Run;
 use crate::sys::clock::BootTime;
 
-/// The most samples of a block, be they there or not: what is read is bounded.
+/// The most samples of a block: what is read is bounded.
 pub const MOST_SAMPLES: usize = 16 * 1024;
 
 const MILLISECOND: i64 = 1_000_000;
@@ -34,115 +34,109 @@ impl ClockOffset {
 /// Samples of some series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
-    /// How far the clock was ahead of boot time in its stamps.
+    /// How far the clock was ahead of boot time when the block was made.
     pub clock: ClockOffset,
-    /// What its columns are: 1 to [`MOST_SERIES`].
-    pub series: Vec<Arc<Series>>,
-    /// Milliseconds, ascending.
-    pub stamps: Vec<i64>,
-    /// A value for each stamp, or none, of each series.
-    pub columns: Vec<Vec<Option<f64>>>,
+    /// 1 to [`MOST_SERIES`]; none is empty. Stamps and starts are milliseconds since boot.
+    pub runs: Vec<Run>,
 }
 
 impl Block {
-    /// Values that are there.
+    /// How many samples it holds.
     pub fn samples(&self) -> usize {
-        self.columns.iter().flatten().flatten().count()
+        self.runs.iter().map(|run| run.samples.len()).sum()
     }
 
     /// The moment of its first sample.
     pub fn oldest(&self) -> Option<BootTime> {
-        let boot_ms = self.stamps.first()?.saturating_sub(self.clock.ms());
-        Some(BootTime(boot_ms.max(0) as u64 * MILLISECOND as u64))
+        let first = self.runs.iter().filter_map(|run| run.samples.first());
+        let boot_ms = first.map(|(stamp, _)| *stamp).min()?.max(0) as u64;
+        Some(BootTime(boot_ms.saturating_mul(MILLISECOND as u64)))
     }
 
-    /// Appends the block, with the numbers of its series. `base` is what it is written beside: the nearer, the shorter.
-    pub(super) fn put(&self, out: &mut Vec<u8>, numbers: &[u32], base: &Base) {
-        put_number(
-            out,
-            (self.series.len() as u64) << 1 | u64::from(self.clock.right),
-        );
-        ints::put(
-            out,
-            &numbers.iter().map(|n| i64::from(*n)).collect::<Vec<_>>(),
-        );
-        put_signed(out, self.clock.nanos.wrapping_sub(base.offset));
-        put_number(out, self.stamps.len() as u64);
-        let stamps = self
-            .stamps
-            .iter()
-            .map(|stamp| stamp.wrapping_sub(base.stamp_ms));
-        ints::put(out, &stamps.collect::<Vec<_>>());
-        for (place, column) in self.columns.iter().enumerate() {
-            let before = self.columns.get(..place).unwrap_or_default();
-            column::put(out, column, before);
+    /// The stamp of its last sample.
+    pub(super) fn newest(&self) -> Option<i64> {
+        let last = self.runs.iter().filter_map(|run| run.samples.last());
+        last.map(|(stamp, _)| *stamp).max()
+    }
+
+    /// Appends the block, with the numbers of its series. `offset` is what its clock is written beside: the nearer, the
+    /// shorter.
+    pub(super) fn put(&self, out: &mut Vec<u8>, numbers: &[u32], offset: i64) {
+        let head = (self.runs.len() as u64) << 1 | u64::from(self.clock.right);
+        put_number(out, head);
+        put_signed(out, self.clock.nanos.wrapping_sub(offset));
+        let (mut last, mut before) = (0, Vec::new());
+        for (run, number) in self.runs.iter().zip(numbers) {
+            put_signed(out, i64::from(*number) - last);
+            last = i64::from(*number);
+            let (stamps, values): (Vec<i64>, Vec<f64>) = run
+                .samples
+                .iter()
+                .map(|(stamp, bits)| (*stamp, f64::from_bits(*bits)))
+                .unzip();
+            // 0: the stamps of the run before it.
+            if stamps == before {
+                out.push(0);
+            } else {
+                put_number(out, stamps.len() as u64);
+                ints::put(out, &stamps);
+                before = stamps;
+            }
+            column::put(out, &values);
         }
     }
 
     /// Takes a block, whose series are found by their numbers.
     pub(super) fn take(
         bytes: &[u8],
-        base: &Base,
+        offset: i64,
         series: impl Fn(u32) -> Option<Arc<Series>>,
     ) -> Option<Block> {
         let mut reader = Reader::new(bytes);
-        let (numbers, clock) = Block::take_head(&mut reader, base)?;
-        let numbers = numbers
-            .into_iter()
-            .map(|number| series(u32::try_from(number).ok()?));
-        let series = numbers.collect::<Option<Vec<_>>>()?;
-        let rows = reader.count(MOST_SAMPLES / series.len().max(1))?;
-        let stamps = ints::take(&mut reader, rows)?;
-        let stamps = stamps
-            .into_iter()
-            .map(|stamp| stamp.wrapping_add(base.stamp_ms));
-        let stamps = stamps.collect();
-        let mut columns = Vec::with_capacity(series.len());
-        for _ in 0..series.len() {
-            columns.push(column::take(&mut reader, rows, &columns)?);
+        let (count, clock) = Block::take_head(&mut reader, offset)?;
+        let (mut number, mut stamps, mut left) = (0i64, Vec::new(), MOST_SAMPLES);
+        let mut runs = Vec::with_capacity(count);
+        for _ in 0..count {
+            number = number.wrapping_add(reader.signed()?);
+            let series = series(u32::try_from(number).ok()?)?;
+            let samples = reader.count(left)?;
+            if samples > 0 {
+                stamps = ints::take(&mut reader, samples)?;
+            }
+            left = left.checked_sub(stamps.len())?;
+            let ascend = stamps.iter().zip(stamps.iter().skip(1)).all(|(a, b)| a < b);
+            if stamps.is_empty() || !ascend {
+                return None;
+            }
+            let values = column::take(&mut reader, stamps.len())?;
+            let bits = values.iter().map(|value| value.to_bits());
+            runs.push(Run {
+                series: Arc::clone(&series.identity),
+                start: series.start,
+                samples: stamps.iter().copied().zip(bits).collect(),
+            });
         }
-        let block = Block {
-            clock,
-            series,
-            stamps,
-            columns,
-        };
-        (reader.rest.is_empty() && block.ascends()).then_some(block)
-    }
-
-    fn ascends(&self) -> bool {
-        self.stamps
-            .windows(2)
-            .all(|two| matches!(two, [a, b] if a < b))
+        reader.rest.is_empty().then_some(Block { clock, runs })
     }
 
     /// What a block says of the wall clock, without reading the rest of it.
-    pub(super) fn clock_of(bytes: &[u8], base: &Base) -> Option<ClockOffset> {
-        let (_, clock) = Block::take_head(&mut Reader::new(bytes), base)?;
+    pub(super) fn clock_of(bytes: &[u8], offset: i64) -> Option<ClockOffset> {
+        let (_, clock) = Block::take_head(&mut Reader::new(bytes), offset)?;
         Some(clock)
     }
 
-    fn take_head(reader: &mut Reader<'_>, base: &Base) -> Option<(Vec<i64>, ClockOffset)> {
-        let head = reader.count(2 * MOST_SERIES + 1)?;
-        let numbers = ints::take(reader, head >> 1).filter(|numbers| !numbers.is_empty())?;
-        let nanos = reader.signed()?.wrapping_add(base.offset);
+    /// How many runs there are, and the clock.
+    fn take_head(reader: &mut Reader<'_>, offset: i64) -> Option<(usize, ClockOffset)> {
+        let head = reader.count(2 * MOST_SERIES + 1).filter(|head| *head > 1)?;
+        let nanos = reader.signed()?.wrapping_add(offset);
         let right = head & 1 == 1;
-        Some((numbers, ClockOffset { nanos, right }))
+        Some((head >> 1, ClockOffset { nanos, right }))
     }
-}
-
-/// What the blocks of a segment are written beside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Base {
-    /// Wall clock less boot time, in nanoseconds.
-    pub offset: i64,
-    /// A stamp.
-    pub stamp_ms: i64,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_same, block, series, Random};
+    use super::super::testing::{block, series, Random};
     use super::*;
 
     #[test]
@@ -153,22 +147,19 @@ mod tests {
             let rows = 1 + random.below(60) as usize;
             let step = [1, 1000, 40_000_000][round as usize % 3];
             let block = block(&mut random, &series, rows, step);
-            let base = Base {
-                offset: block.clock.nanos - random.below(1000) as i64,
-                stamp_ms: block.stamps[0],
-            };
+            let offset = block.clock.nanos - random.below(1000) as i64;
             let numbers: Vec<_> = (0..series.len() as u32).map(|i| i * i).collect();
             let of = |n: u32| {
                 let place = numbers.iter().position(|number| *number == n)?;
                 Some(Arc::clone(&series[place]))
             };
             let mut out = Vec::new();
-            block.put(&mut out, &numbers, &base);
-            assert_same(&Block::take(&out, &base, of).unwrap(), &block);
-            assert_eq!(Block::clock_of(&out, &base), Some(block.clock));
-            assert!(Block::take(&out, &base, |n| of(n).filter(|_| n > 0)).is_none());
+            block.put(&mut out, &numbers, offset);
+            assert_eq!(Block::take(&out, offset, of).unwrap(), block);
+            assert_eq!(Block::clock_of(&out, offset), Some(block.clock));
+            assert!(Block::take(&out, offset, |n| of(n).filter(|_| n > 0)).is_none());
             for length in 0..out.len() {
-                assert!(Block::take(&out[..length], &base, of).is_none());
+                assert!(Block::take(&out[..length], offset, of).is_none());
             }
         }
     }
@@ -176,34 +167,39 @@ mod tests {
     #[test]
     fn what_is_read_is_bounded() {
         let series = series("rapl", 2);
-        let constant = |rows: usize| {
-            // Two series, 0 and 1, and a clock as the base's.
-            let mut out = vec![4, 0, 0, 2, 0];
-            put_number(&mut out, rows as u64);
-            // Stamps: the first, a slope of one, and a run of no difference. Then two columns of the same value.
-            out.extend([1, 0, 2, 0]);
-            put_number(&mut out, rows as u64 - 2);
-            out.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-            Block::take(&out, &Base::default(), |n| series.get(n as usize).cloned())
+        let block = |rows: usize| {
+            let run = |series: &Arc<Series>| Run {
+                series: Arc::clone(&series.identity),
+                start: series.start,
+                samples: (0..rows as i64).map(|stamp| (stamp, 0)).collect(),
+            };
+            let block = Block {
+                clock: ClockOffset {
+                    nanos: 0,
+                    right: true,
+                },
+                runs: series.iter().map(run).collect(),
+            };
+            let mut out = Vec::new();
+            block.put(&mut out, &[0, 1], 0);
+            Block::take(&out, 0, |n| series.get(n as usize).cloned())
         };
-        assert_eq!(constant(MOST_SAMPLES / 2).unwrap().samples(), MOST_SAMPLES);
-        assert!(constant(MOST_SAMPLES / 2 + 1).is_none());
+        assert_eq!(block(MOST_SAMPLES / 2).unwrap().samples(), MOST_SAMPLES);
+        assert!(block(MOST_SAMPLES / 2 + 1).is_none());
+        assert!(block(MOST_SAMPLES + 1).is_none());
+        assert!(block(0).is_none());
     }
 
     #[test]
     fn stamps_that_do_not_ascend_are_no_block() {
         let series = series("rapl", 1);
         let mut random = Random::new(4);
-        for (stamps, good) in [
-            (vec![1, 2, 3], true),
-            (vec![1, 1, 3], false),
-            (vec![1, 2, 0], false),
-        ] {
-            let mut block = block(&mut random, &series, 3, 1);
-            block.stamps = stamps;
+        for (stamps, good) in [([1, 2, 3], true), ([1, 1, 3], false), ([1, 2, 0], false)] {
+            let mut block = block(&mut random, &series, 1, 1);
+            block.runs[0].samples = stamps.iter().map(|stamp| (*stamp, 0)).collect();
             let mut out = Vec::new();
-            block.put(&mut out, &[0], &Base::default());
-            let back = Block::take(&out, &Base::default(), |_| Some(Arc::clone(&series[0])));
+            block.put(&mut out, &[0], 0);
+            let back = Block::take(&out, 0, |_| Some(Arc::clone(&series[0])));
             assert_eq!(back.is_some(), good);
         }
     }

@@ -1,90 +1,31 @@
-//! Batches to blocks: series that have their samples at the same moments stand in one.
-
-use std::sync::Arc;
+//! Batches to blocks: the series of a source stand in one.
 
 use super::block::{Block, ClockOffset, MOST_SAMPLES};
-use super::series::{Series, MOST_SERIES};
+use super::series::MOST_SERIES;
+use crate::remote_write::split::pieces;
 use crate::remote_write::{Batch, Run};
 
-/// Blocks that hold the batch's samples, those of each series in order. The batch's stamps are milliseconds since boot; the
-/// blocks' are on the clock.
-pub(super) fn cut(batch: &Batch, clock: ClockOffset) -> Vec<Block> {
-    let mut clusters: Vec<Cluster<'_>> = Vec::new();
-    for run in &batch.runs {
-        match clusters.iter_mut().find(|cluster| cluster.suits(run)) {
-            Some(cluster) => cluster.add(run),
-            None => clusters.push(Cluster {
-                stamps: run.samples.iter().map(|(stamp, _)| *stamp).collect(),
-                runs: vec![run],
-            }),
+/// Blocks that hold the batch's samples, those of each series in order. Stamps are milliseconds since boot.
+pub(super) fn cut(batch: Batch, clock: ClockOffset) -> Vec<Block> {
+    let first = |run: &Run| run.samples.first().map(|(stamp, _)| *stamp);
+    // What is read together begins together.
+    let mut sources: Vec<Vec<Run>> = Vec::new();
+    for run in batch.runs {
+        let mut known = sources.iter_mut();
+        match known.find(|source| source.first().and_then(first) == first(&run)) {
+            Some(source) => source.push(run),
+            None => sources.push(vec![run]),
         }
     }
-    let blocks = clusters.iter().flat_map(|cluster| cluster.blocks(clock));
-    blocks.collect()
-}
-
-struct Cluster<'a> {
-    /// All that any of the runs has, in order.
-    stamps: Vec<i64>,
-    runs: Vec<&'a Run>,
-}
-
-impl<'a> Cluster<'a> {
-    /// Whether a run has most of its samples when the others have theirs.
-    fn suits(&self, run: &Run) -> bool {
-        let shared = run
-            .samples
-            .iter()
-            .filter(|(stamp, _)| self.stamps.binary_search(stamp).is_ok());
-        self.runs.len() < MOST_SERIES && shared.count() * 2 > run.samples.len()
-    }
-
-    fn add(&mut self, run: &'a Run) {
-        self.stamps
-            .extend(run.samples.iter().map(|(stamp, _)| *stamp));
-        self.stamps.sort_unstable();
-        self.stamps.dedup();
-        self.runs.push(run);
-    }
-
-    fn blocks(&self, clock: ClockOffset) -> Vec<Block> {
-        let series = self.runs.iter().map(|run| {
-            Arc::new(Series {
-                identity: Arc::clone(&run.series),
-                start: run.start,
-            })
-        });
-        let series: Vec<_> = series.collect();
-        let mut rest: Vec<_> = self
-            .runs
-            .iter()
-            .map(|run| run.samples.iter().peekable())
-            .collect();
-        let rows = (MOST_SAMPLES / series.len().max(1)).max(1);
-        let blocks = self.stamps.chunks(rows).map(|stamps| {
-            let columns = rest.iter_mut().map(|samples| {
-                let cell = |stamp: &i64| samples.next_if(|(at, _)| at == stamp);
-                let cells = stamps.iter().map(cell);
-                cells
-                    .map(|cell| cell.map(|(_, bits)| f64::from_bits(*bits)))
-                    .collect()
-            });
-            Block {
-                clock,
-                series: series.clone(),
-                columns: columns.collect(),
-                stamps: stamps
-                    .iter()
-                    .map(|stamp| stamp.saturating_add(clock.ms()))
-                    .collect(),
-            }
-        });
-        blocks.collect()
-    }
+    let runs = sources.iter().flat_map(|source| source.chunks(MOST_SERIES));
+    let pieces = runs.flat_map(|runs| pieces(runs, MOST_SAMPLES));
+    pieces.map(|runs| Block { clock, runs }).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::restore::Restore;
     use super::super::testing::{series, Random};
     use super::*;
@@ -136,12 +77,12 @@ mod tests {
         };
         for _ in 0..100 {
             let mut batch = batch(&mut random);
-            let blocks = cut(&batch, clock);
+            let blocks = cut(batch.clone(), clock);
             assert_eq!(
                 blocks.iter().map(Block::samples).sum::<usize>(),
                 batch.len()
             );
-            let shifted: Vec<_> = blocks.iter().map(|block| (block, -clock.ms())).collect();
+            let shifted: Vec<_> = blocks.iter().map(|block| (block, 0)).collect();
             let mut back = Restore::default().batch(&shifted);
             let key = |run: &Run| run.series.labels.clone();
             back.runs.sort_by_key(key);
@@ -168,12 +109,9 @@ mod tests {
             nanos: 0,
             right: false,
         };
-        let blocks = cut(&batch, clock);
-        let shape: Vec<_> = blocks
-            .iter()
-            .map(|b| (b.series.len(), b.stamps.len()))
-            .collect();
-        assert_eq!(shape, [(5, 101), (5, 100)]);
+        let blocks = cut(batch.clone(), clock);
+        let shape: Vec<_> = blocks.iter().map(|b| (b.runs.len(), b.samples())).collect();
+        assert_eq!(shape, [(5, 501), (5, 500)]);
     }
 
     #[test]
@@ -191,10 +129,10 @@ mod tests {
             nanos: 0,
             right: false,
         };
-        let blocks = cut(&batch, clock);
+        let blocks = cut(batch.clone(), clock);
         assert!(blocks
             .iter()
-            .all(|b| b.series.len() <= MOST_SERIES && b.samples() <= MOST_SAMPLES));
+            .all(|b| b.runs.len() <= MOST_SERIES && b.samples() <= MOST_SAMPLES));
         assert_eq!(
             blocks.iter().map(Block::samples).sum::<usize>(),
             batch.len()

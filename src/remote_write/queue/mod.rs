@@ -1,14 +1,14 @@
 //! The queue on disk: what the receiver has not taken outlasts the process, and outages longer than memory.
 //!
 //! [`QueueFeed`] stands between the feed out of memory and the sender. What is to be written comes out of memory as batches
-//! do, with stamps that are milliseconds since boot; a batch is cut into blocks ([`block`]), a block is written column
-//! by column into a record of a segment ([`segment`]), and segments are kept in a directory ([`disk`]). Wall-clock stamps
+//! do, with stamps that are milliseconds since boot; a batch is cut into blocks of its runs ([`block`]), a block is written
+//! run by run into a record of a segment ([`segment`]), and segments are kept in a directory ([`disk`]). Wall-clock stamps
 //! are made when a block leaves, from the clock as it is known then: so what was read before the clock was set comes out
 //! right, even after a restart.
 
 mod bits;
 pub mod block;
-mod bytes;
+pub(super) mod bytes;
 mod column;
 mod cut;
 mod directory;
@@ -22,19 +22,19 @@ pub mod series;
 mod state;
 #[cfg(test)]
 mod testing;
-mod xor;
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Batch, Feed, Losses, MemoryFeed, Most, Pending};
+use crate::config::DiskQueue;
 use crate::metrics::{Offset, WallClock};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::stop::{Stop, Woken};
+pub use state::Figures;
 use state::State;
-pub use state::{Figures, Settings};
 
 /// Gives every sample once, out of memory or from disk.
 pub struct QueueFeed {
@@ -47,7 +47,7 @@ pub struct QueueFeed {
 impl QueueFeed {
     /// What is in the directory comes first, then what memory gives. A directory that cannot be used is said once, and
     /// tried again.
-    pub fn new(memory: MemoryFeed, settings: Settings, clock: Arc<WallClock>) -> QueueFeed {
+    pub fn new(memory: MemoryFeed, settings: DiskQueue, clock: Arc<WallClock>) -> QueueFeed {
         let look = (settings.sync_interval / 8).max(Duration::from_millis(10));
         let state = State::new(memory, settings, BootTime::now());
         let state = Arc::new(Mutex::new(state));

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! 0  1  mark: e9
-//! 1  1  kind in the lowest two bits; above them the highest six bits of the length of what it holds
-//! 2  2  the others, little-endian as all of this
+//! 1  1  kind in the lowest two bits; above them the highest five bits of the length of what it holds; in the highest
+//!       bit whether that is packed by snappy's block format
+//! 2  2  the other bits of the length, little-endian as all of this
 //! 4  2  samples in it
 //! 6  2  check of bytes 0 to 5: the lower half of their CRC-32
 //! 8  4  CRC-32 of bytes 0 to 5 and of what it holds
@@ -13,13 +14,20 @@
 //! With a check of its own for the head, a record with a flipped bit still says where the next one begins, and how many
 //! samples are lost. Where the head is damaged, the next record is looked for.
 
+use std::borrow::Cow;
+
 use crc32fast::Hasher;
+use snap::raw::{Decoder, Encoder};
+
+use super::series::MOST_TEXT;
 
 const MARK: u8 = 0xe9;
 /// Bytes before what a record holds.
 pub const HEAD: usize = 12;
-/// The most that a record holds: twice what the largest block can take.
+/// The most bytes of a record: twice what the largest block can take.
 pub const MOST_BYTES: usize = 1 << 20;
+/// The most bytes that it holds, unpacked: a little more than the text of all series of a segment.
+const MOST_UNPACKED: usize = MOST_TEXT + MOST_BYTES;
 
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,29 +53,39 @@ impl Kind {
 
 /// Appends a record that holds what `fill` appends. False: that was too much, and nothing was appended.
 pub fn put(out: &mut Vec<u8>, kind: Kind, samples: usize, fill: impl FnOnce(&mut Vec<u8>)) -> bool {
-    let begin = out.len();
-    out.resize(begin + HEAD, 0);
-    fill(out);
-    let length = out.len() - begin - HEAD;
-    let Some((head, held)) = out
-        .get_mut(begin..)
-        .and_then(|r| r.split_at_mut_checked(HEAD))
+    let mut held = Vec::new();
+    fill(&mut held);
+    if held.len() > MOST_UNPACKED {
+        return false;
+    }
+    let (Ok(samples), Ok(packed)) = (u16::try_from(samples), Encoder::new().compress_vec(&held))
     else {
         return false;
     };
-    let (Ok(samples), true) = (u16::try_from(samples), length <= MOST_BYTES) else {
-        out.truncate(begin);
+    // A header can be read by every version, be it to say which one has written it.
+    let is_packed = packed.len() < held.len() && kind != Kind::Header;
+    if is_packed {
+        held = packed;
+    }
+    if held.len() > MOST_BYTES {
         return false;
-    };
-    let [low, middle, high, _] = (length as u32).to_le_bytes();
+    }
+    let [low, middle, high, _] = (held.len() as u32).to_le_bytes();
     let [s0, s1] = samples.to_le_bytes();
-    let fields = [MARK, high << 2 | kind as u8, low, middle, s0, s1];
-    let [c0, c1] = check(&fields);
-    let sum = checksum(&fields, held).to_le_bytes();
-    head[..6].copy_from_slice(&fields);
-    head[6..8].copy_from_slice(&[c0, c1]);
-    head[8..].copy_from_slice(&sum);
+    let bits = u8::from(is_packed) << 7 | high << 2 | kind as u8;
+    let fields = [MARK, bits, low, middle, s0, s1];
+    out.extend(fields);
+    out.extend(check(&fields));
+    out.extend(checksum(&fields, &held).to_le_bytes());
+    out.extend(held);
     true
+}
+
+fn unpack(held: &[u8]) -> Option<Vec<u8>> {
+    let length = snap::raw::decompress_len(held).ok()?;
+    (length <= MOST_UNPACKED)
+        .then(|| Decoder::new().decompress_vec(held).ok())
+        .flatten()
 }
 
 fn check(fields: &[u8]) -> [u8; 2] {
@@ -83,7 +101,7 @@ fn checksum(fields: &[u8], held: &[u8]) -> u32 {
 }
 
 /// What stands next in a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item<'a> {
     /// A record.
     Record {
@@ -91,8 +109,8 @@ pub enum Item<'a> {
         kind: Kind,
         /// How many samples are in it.
         samples: usize,
-        /// The bytes of that.
-        held: &'a [u8],
+        /// The bytes of that, unpacked.
+        held: Cow<'a, [u8]>,
     },
     /// Bytes that are no whole record, up to the next one.
     Damaged {
@@ -125,7 +143,8 @@ impl<'a> Records<'a> {
         self.at
     }
 
-    fn whole(&mut self, at: usize) -> Option<(Item<'a>, usize)> {
+    /// The record at a place, if it is whole, what it holds as it is there, and where it ends.
+    fn whole(&mut self, at: usize) -> Option<(Head<'a>, &'a [u8], usize)> {
         let head = Head::at(self.bytes, at)?;
         let begin = at + HEAD;
         let held = self.bytes.get(begin..begin.checked_add(head.length)?)?;
@@ -133,13 +152,9 @@ impl<'a> Records<'a> {
         if checksum(head.fields, held) != head.checksum {
             return None;
         }
-        let (kind, samples) = (head.kind?, head.samples);
-        let item = Item::Record {
-            kind,
-            samples,
-            held,
-        };
-        Some((item, begin + head.length))
+        head.kind?;
+        let end = begin + head.length;
+        Some((head, held, end))
     }
 }
 
@@ -151,9 +166,21 @@ impl<'a> Iterator for Records<'a> {
         if at >= self.bytes.len() {
             return None;
         }
-        if let Some((item, end)) = self.whole(at) {
+        if let Some((head, held, end)) = self.whole(at) {
             self.at = end;
-            return Some(item);
+            let samples = head.samples;
+            let held = match head.is_packed {
+                true => unpack(held).map(Cow::Owned),
+                false => Some(Cow::Borrowed(held)),
+            };
+            return Some(match (head.kind, held) {
+                (Some(kind), Some(held)) => Item::Record {
+                    kind,
+                    samples,
+                    held,
+                },
+                _ => Item::Damaged { samples },
+            });
         }
         let head = Head::at(self.bytes, at);
         let samples = head.as_ref().map_or(0, |head| head.samples);
@@ -178,6 +205,7 @@ struct Head<'a> {
     fields: &'a [u8],
     /// `None`: one that this version does not know.
     kind: Option<Kind>,
+    is_packed: bool,
     samples: usize,
     length: usize,
     checksum: u32,
@@ -188,11 +216,12 @@ impl<'a> Head<'a> {
         let head: &[u8; HEAD] = bytes.get(at..)?.first_chunk()?;
         let fields = bytes.get(at..at + 6)?;
         let [mark, kind, low, middle, s0, s1, c0, c1, sum @ ..] = *head;
-        let length = u32::from_le_bytes([low, middle, kind >> 2, 0]) as usize;
+        let length = u32::from_le_bytes([low, middle, kind >> 2 & 0x1f, 0]) as usize;
         let good = mark == MARK && [c0, c1] == check(fields) && length <= MOST_BYTES;
         good.then_some(Head {
             fields,
             kind: Kind::of(kind & 3),
+            is_packed: kind >> 7 == 1,
             samples: usize::from(u16::from_le_bytes([s0, s1])),
             length,
             checksum: u32::from_le_bytes(sum),
@@ -202,6 +231,7 @@ impl<'a> Head<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::Random;
     use super::*;
 
     fn three() -> (Vec<u8>, Vec<usize>) {
@@ -287,7 +317,11 @@ mod tests {
     fn what_is_too_large_is_not_written() {
         let mut out = vec![1];
         assert!(!put(&mut out, Kind::Series, 0, |out| out
-            .resize(MOST_BYTES + 100, 0)));
+            .resize(MOST_UNPACKED + 1, 0)));
+        let mut random = Random::new(1);
+        assert!(!put(&mut out, Kind::Series, 0, |out| {
+            out.resize_with(MOST_BYTES + 100, || random.next() as u8)
+        }));
         assert!(!put(&mut out, Kind::Block, 1 << 16, |_| ()));
         assert_eq!(out, [1]);
     }

@@ -31,54 +31,45 @@ impl Restore {
         }
         let mut batch = Batch::default();
         let mut places: HashMap<Arc<Identity>, usize> = HashMap::new();
-        for (block, shift) in blocks {
-            for (series, column) in block.series.iter().zip(&block.columns) {
-                let samples = self.samples(&series.identity, block, column, *shift);
-                let Some((first, _)) = samples.first() else {
-                    continue;
-                };
-                if let Some(place) = places.get(&series.identity) {
-                    if let Some(run) = batch.runs.get_mut(*place) {
-                        run.samples.extend(samples);
-                    }
-                    continue;
+        let runs = blocks
+            .iter()
+            .flat_map(|(block, shift)| block.runs.iter().map(|run| (run, *shift)));
+        for (run, shift) in runs {
+            let samples = self.samples(run, shift);
+            let Some((first, _)) = samples.first() else {
+                continue;
+            };
+            if let Some(place) = places.get(&run.series) {
+                if let Some(run) = batch.runs.get_mut(*place) {
+                    run.samples.extend(samples);
                 }
-                places.insert(Arc::clone(&series.identity), batch.runs.len());
-                let to_wall = block.clock.ms().saturating_add(*shift);
-                let start = series.start.map(|start| start.saturating_add(to_wall));
-                batch.runs.push(Run {
-                    series: Arc::clone(&series.identity),
-                    start: start.map(|start| start.min(*first)),
-                    samples,
-                });
+                continue;
             }
+            places.insert(Arc::clone(&run.series), batch.runs.len());
+            let start = run.start.map(|start| start.saturating_add(shift));
+            batch.runs.push(Run {
+                series: Arc::clone(&run.series),
+                start: start.map(|start| start.min(*first)),
+                samples,
+            });
         }
         batch
     }
 
-    fn samples(
-        &mut self,
-        identity: &Identity,
-        block: &Block,
-        column: &[Option<f64>],
-        shift: i64,
-    ) -> Vec<(i64, u64)> {
+    fn samples(&mut self, run: &Run, shift: i64) -> Vec<(i64, u64)> {
         let mut hasher = DefaultHasher::new();
-        identity.labels.hash(&mut hasher);
+        run.series.labels.hash(&mut hasher);
         let last = self.last.entry(hasher.finish()).or_insert(i64::MIN);
-        let mut samples = Vec::new();
-        for (stamp, value) in block.stamps.iter().zip(column) {
-            let Some(value) = value else {
-                continue;
-            };
+        let mut samples = Vec::with_capacity(run.samples.len());
+        for (stamp, bits) in &run.samples {
             let own = stamp.saturating_add(shift);
             if own <= *last && last.saturating_sub(own) >= MOST_SHIFT_MS {
                 // A mark that comes too late marks nothing any more.
-                self.set_back += u64::from(value.to_bits() != ABSENT.to_bits());
+                self.set_back += u64::from(*bits != ABSENT.to_bits());
                 continue;
             }
             *last = own.max(last.saturating_add(1));
-            samples.push((*last, value.to_bits()));
+            samples.push((*last, *bits));
         }
         samples
     }
@@ -87,18 +78,22 @@ impl Restore {
 #[cfg(test)]
 mod tests {
     use super::super::block::ClockOffset;
+    use super::super::series::Series;
     use super::super::testing::series;
     use super::*;
 
     fn block(stamps: &[i64]) -> Block {
+        let run = |series: Arc<Series>| Run {
+            series: Arc::clone(&series.identity),
+            start: series.start,
+            samples: stamps.iter().map(|stamp| (*stamp, 0)).collect(),
+        };
         Block {
             clock: ClockOffset {
                 nanos: 5_000_000,
                 right: true,
             },
-            series: series("rapl", 2),
-            stamps: stamps.to_vec(),
-            columns: vec![vec![Some(1.0); stamps.len()]; 2],
+            runs: series("rapl", 2).into_iter().map(run).collect(),
         }
     }
 
@@ -114,8 +109,8 @@ mod tests {
         let batch = Restore::default().batch(&[(&one, 7), (&two, 7)]);
         assert_eq!(batch.runs.len(), 2);
         assert_eq!(stamps(&batch), [20_007, 20_008, 20_107]);
-        // Since 12.345 s after boot, which was at 5 ms.
-        assert_eq!(batch.runs[1].start, Some(12_345 + 5 + 7));
+        // Since 12.345 s after boot, which was at 7 ms.
+        assert_eq!(batch.runs[1].start, Some(12_345 + 7));
     }
 
     #[test]
@@ -127,7 +122,9 @@ mod tests {
         assert_eq!(stamps(&batch), [2001, 3000]);
         assert_eq!(restore.set_back, 2);
         let mut mark = block(&[1500]);
-        mark.columns = vec![vec![Some(ABSENT)]; 2];
+        for run in &mut mark.runs {
+            run.samples[0].1 = ABSENT.to_bits();
+        }
         assert!(restore.batch(&[(&mark, 0)]).is_empty());
         assert_eq!(restore.set_back, 2);
     }

@@ -1,15 +1,16 @@
 //! A segment: a header, blocks, and before them which series they have. Each is read without the others.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::block::{Base, Block, ClockOffset};
+use super::block::{Block, ClockOffset};
 use super::bytes::Reader;
 use super::record::{self, Item, Kind, Records};
 use super::series::{self, Series, MOST_SERIES, MOST_TEXT};
 
 /// Of how these files are written. Another one is not read.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Which of its lives a machine was in: the kernel's `boot_id`.
 pub type BootId = [u8; 16];
@@ -19,8 +20,8 @@ pub type BootId = [u8; 16];
 pub struct Header {
     /// In which boot it was written. The moments in it are of that.
     pub boot: BootId,
-    /// What its blocks are written beside.
-    pub base: Base,
+    /// How far the wall clock was ahead of boot time then, in nanoseconds: what the clocks of its blocks are written beside.
+    pub offset: i64,
 }
 
 impl Header {
@@ -29,10 +30,7 @@ impl Header {
         let version = reader.byte()?;
         let header = Header {
             boot: reader.array()?,
-            base: Base {
-                offset: i64::from_le_bytes(reader.array()?),
-                stamp_ms: i64::from_le_bytes(reader.array()?),
-            },
+            offset: i64::from_le_bytes(reader.array()?),
         };
         (version == VERSION && reader.rest.is_empty()).then_some(header)
     }
@@ -41,8 +39,7 @@ impl Header {
         record::put(out, Kind::Header, 0, |out| {
             out.push(VERSION);
             out.extend(self.boot);
-            out.extend(self.base.offset.to_le_bytes());
-            out.extend(self.base.stamp_ms.to_le_bytes());
+            out.extend(self.offset.to_le_bytes());
         });
     }
 }
@@ -63,10 +60,7 @@ impl Writer {
     pub fn begin(boot: BootId, first: &Block, out: &mut Vec<u8>) -> Writer {
         let header = Header {
             boot,
-            base: Base {
-                offset: first.clock.nanos,
-                stamp_ms: first.stamps.first().copied().unwrap_or_default(),
-            },
+            offset: first.clock.nanos,
         };
         // Twice: without it nothing of the segment can be read.
         header.put(out);
@@ -83,21 +77,25 @@ impl Writer {
     /// is to be given up, and perhaps for any.
     pub fn put(&mut self, block: &Block, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
-        let done = self.put_series(block, out) && self.put_block(block, out);
+        let all = block.runs.iter().map(|run| {
+            Arc::new(Series {
+                identity: Arc::clone(&run.series),
+                start: run.start,
+            })
+        });
+        let all: Vec<_> = all.collect();
+        let done = self.put_series(&all, out) && self.put_block(block, &all, out);
         if !done {
             out.truncate(begin);
         }
         done
     }
 
-    fn put_series(&mut self, block: &Block, out: &mut Vec<u8>) -> bool {
-        let new = block
-            .series
-            .iter()
-            .filter(|series| !self.numbers.contains_key(*series));
-        let new: Vec<_> = new.cloned().collect();
+    fn put_series(&mut self, all: &[Arc<Series>], out: &mut Vec<u8>) -> bool {
+        let known = |series: &&Arc<Series>| self.numbers.contains_key(*series);
+        let new: Vec<_> = all.iter().filter(|s| !known(s)).cloned().collect();
         self.text += new.iter().map(|series| series.text()).sum::<usize>();
-        if self.text > MOST_TEXT || block.series.len() > MOST_SERIES {
+        if self.text > MOST_TEXT || all.len() > MOST_SERIES {
             return false;
         }
         let first = self.given;
@@ -108,16 +106,13 @@ impl Writer {
         new.is_empty() || record::put(out, Kind::Series, 0, |out| series::put(out, first, &new))
     }
 
-    fn put_block(&self, block: &Block, out: &mut Vec<u8>) -> bool {
-        let numbers = block
-            .series
-            .iter()
-            .map(|series| self.numbers.get(series).copied());
+    fn put_block(&self, block: &Block, all: &[Arc<Series>], out: &mut Vec<u8>) -> bool {
+        let numbers = all.iter().map(|series| self.numbers.get(series).copied());
         let Some(numbers) = numbers.collect::<Option<Vec<_>>>() else {
             return false;
         };
         record::put(out, Kind::Block, block.samples(), |out| {
-            block.put(out, &numbers, &self.header.base);
+            block.put(out, &numbers, self.header.offset);
         })
     }
 }
@@ -128,18 +123,19 @@ pub struct Replay {
     header: Option<Header>,
     series: HashMap<u32, Arc<Series>>,
     text: usize,
+    other_version: Option<u8>,
 }
 
 /// A block as it stands in a segment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Stored<'a> {
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
     /// Samples in it.
     pub samples: usize,
 }
 
 /// What [`Replay::next`] finds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Found<'a> {
     /// A block.
     Block(Stored<'a>),
@@ -151,6 +147,11 @@ impl Replay {
     /// The segment's header, as soon as it has been read.
     pub fn header(&self) -> Option<&Header> {
         self.header.as_ref()
+    }
+
+    /// Of which version its header is, where that is not [`VERSION`].
+    pub(super) fn other_version(&self) -> Option<u8> {
+        self.other_version.filter(|_| self.header.is_none())
     }
 
     /// The next block among records.
@@ -169,10 +170,12 @@ impl Replay {
                 // The first one counts: it is what the blocks before a second one were written beside.
                 Kind::Header if self.header.is_some() => true,
                 Kind::Header => {
-                    self.header = Header::take(bytes);
+                    self.header = Header::take(&bytes);
+                    let version = bytes.first().copied();
+                    self.other_version = version.filter(|version| *version != VERSION);
                     self.header.is_some()
                 }
-                Kind::Series => self.learn(bytes),
+                Kind::Series => self.learn(&bytes),
             };
             if !good {
                 return Some(Found::Damaged(0));
@@ -182,13 +185,17 @@ impl Replay {
     }
 
     fn learn(&mut self, bytes: &[u8]) -> bool {
-        let Some((first, all)) = series::take(bytes, MOST_TEXT - self.text) else {
+        let Some((first, all)) = series::take(bytes) else {
             return false;
         };
+        let text: usize = all.iter().map(Series::text).sum();
+        if self.text + text > MOST_TEXT {
+            return false;
+        }
         for (number, series) in (first..).zip(all) {
             // A number is used once: one that comes again is of what has been read before.
             self.series.entry(number).or_insert_with(|| {
-                self.text = (self.text + series.text()).min(MOST_TEXT);
+                self.text += series.text();
                 Arc::new(series)
             });
         }
@@ -197,8 +204,7 @@ impl Replay {
 
     /// The block itself. `None`: it says what cannot be, or one of its series is lost.
     pub fn block(&self, stored: &Stored<'_>) -> Option<Block> {
-        let base = &self.header?.base;
-        let block = Block::take(stored.bytes, base, |number| {
+        let block = Block::take(&stored.bytes, self.header?.offset, |number| {
             self.series.get(&number).cloned()
         })?;
         (block.samples() == stored.samples).then_some(block)
@@ -206,7 +212,7 @@ impl Replay {
 
     /// What it says of the wall clock.
     pub fn clock(&self, stored: &Stored<'_>) -> Option<ClockOffset> {
-        Block::clock_of(stored.bytes, &self.header?.base)
+        Block::clock_of(&stored.bytes, self.header?.offset)
     }
 }
 

@@ -37,14 +37,10 @@ impl Series {
     }
 }
 
-/// Appends series whose numbers begin with `first`. Texts that several have are written once.
+/// Appends series whose numbers begin with `first`. A record packs what they have in common.
 pub(super) fn put(out: &mut Vec<u8>, first: u32, all: &[Arc<Series>]) {
     put_number(out, u64::from(first));
     put_number(out, all.len() as u64);
-    let mut texts = Texts {
-        out,
-        known: Vec::new(),
-    };
     for series in all {
         let Identity {
             labels,
@@ -53,49 +49,47 @@ pub(super) fn put(out: &mut Vec<u8>, first: u32, all: &[Arc<Series>]) {
             unit,
         } = &*series.identity;
         let counts = u8::from(*kind == Kind::Counter);
-        texts
-            .out
-            .push(counts | u8::from(series.start.is_some()) << 1);
+        out.push(counts | u8::from(series.start.is_some()) << 1);
         if let Some(start) = series.start {
-            put_signed(texts.out, start);
+            put_signed(out, start);
         }
-        texts.put(help);
-        texts.put(unit);
-        put_number(texts.out, labels.len() as u64);
+        put_text(out, help);
+        put_text(out, unit);
+        put_number(out, labels.len() as u64);
         for (name, value) in labels {
-            texts.put(name);
-            texts.put(value);
+            put_text(out, name);
+            put_text(out, value);
         }
     }
 }
 
-/// Takes series and the number of the first. They have no more than `most_text` bytes of text.
-pub(super) fn take(bytes: &[u8], most_text: usize) -> Option<(u32, Vec<Series>)> {
-    let mut texts = TextReader {
-        reader: Reader::new(bytes),
-        known: Vec::new(),
-        left: most_text,
-    };
-    let first = u32::try_from(texts.reader.number()?).ok()?;
-    let count = texts.reader.count(MOST_SERIES)?;
+/// Takes series and the number of the first.
+pub(super) fn take(bytes: &[u8]) -> Option<(u32, Vec<Series>)> {
+    let mut reader = Reader::new(bytes);
+    let first = u32::try_from(reader.number()?).ok()?;
+    let count = reader.count(MOST_SERIES)?;
     first.checked_add(count as u32)?;
-    let all = (0..count).map(|_| one(&mut texts)).collect::<Option<_>>()?;
-    texts.reader.rest.is_empty().then_some((first, all))
+    let all = (0..count)
+        .map(|_| one(&mut reader))
+        .collect::<Option<_>>()?;
+    reader.rest.is_empty().then_some((first, all))
 }
 
-fn one(texts: &mut TextReader<'_>) -> Option<Series> {
-    let flags = texts.reader.byte().filter(|flags| *flags < 4)?;
+fn one(reader: &mut Reader<'_>) -> Option<Series> {
+    let flags = reader.byte().filter(|flags| *flags < 4)?;
     let start = match flags & 2 {
         0 => None,
-        _ => Some(texts.reader.signed()?),
+        _ => Some(reader.signed()?),
     };
     let kind = match flags & 1 {
         0 => Kind::Gauge,
         _ => Kind::Counter,
     };
-    let (help, unit) = (texts.take()?, texts.take()?);
-    let count = texts.reader.count(MOST_LABELS)?;
-    let labels = (0..count).map(|_| Some((texts.take()?, texts.take()?)));
+    let mut text = || reader.text().map(str::to_string);
+    let (help, unit) = (text()?, text()?);
+    let count = reader.count(MOST_LABELS)?;
+    let mut text = || reader.text().map(str::to_string);
+    let labels = (0..count).map(|_| Some((text()?, text()?)));
     let labels = labels.collect::<Option<_>>()?;
     let identity = Arc::new(Identity {
         labels,
@@ -106,50 +100,9 @@ fn one(texts: &mut TextReader<'_>) -> Option<Series> {
     Some(Series { identity, start })
 }
 
-struct Texts<'a> {
-    out: &'a mut Vec<u8>,
-    known: Vec<&'a str>,
-}
-
-impl<'a> Texts<'a> {
-    /// 0 and the text, or which of those before it is, from 1.
-    fn put(&mut self, text: &'a str) {
-        match self.known.iter().position(|known| *known == text) {
-            Some(place) => put_number(self.out, place as u64 + 1),
-            None => {
-                self.out.push(0);
-                put_text(self.out, text);
-                self.known.push(text);
-            }
-        }
-    }
-}
-
-struct TextReader<'a> {
-    reader: Reader<'a>,
-    known: Vec<&'a str>,
-    /// Bytes of text that may still be taken.
-    left: usize,
-}
-
-impl TextReader<'_> {
-    fn take(&mut self) -> Option<String> {
-        let place = self.reader.count(self.known.len())?;
-        let text = match place.checked_sub(1) {
-            Some(before) => *self.known.get(before)?,
-            None => {
-                let text = self.reader.text()?;
-                self.known.push(text);
-                text
-            }
-        };
-        self.left = self.left.checked_sub(text.len())?;
-        Some(text.to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::record;
     use super::super::testing::series;
     use super::*;
 
@@ -158,31 +111,19 @@ mod tests {
         let all = series("hwmon", 20);
         let mut out = Vec::new();
         put(&mut out, 7, &all);
-        let (first, back) = take(&out, MOST_TEXT).unwrap();
+        let (first, back) = take(&out).unwrap();
         assert_eq!(first, 7);
         assert!(back.iter().eq(all.iter().map(|series| &**series)));
         for length in 0..out.len() {
-            assert_eq!(take(&out[..length], MOST_TEXT), None);
+            assert_eq!(take(&out[..length]), None);
         }
         // Twenty series of nine texts each, of which but two are new in each.
-        assert!(out.len() < 20 * 50, "{}", out.len());
+        let mut packed = Vec::new();
+        record::put(&mut packed, record::Kind::Series, 0, |out| {
+            put(out, 7, &all)
+        });
+        assert!(packed.len() < 20 * 50, "{}", packed.len());
         out.push(0);
-        assert_eq!(take(&out, MOST_TEXT), None);
-    }
-
-    #[test]
-    fn text_that_is_said_again_and_again_is_bounded() {
-        let mut identity = (*series("hwmon", 1)[0].identity).clone();
-        identity.labels = vec![("x".repeat(1000), "x".repeat(1000)); 100];
-        let series = Series {
-            identity: Arc::new(identity),
-            start: None,
-        };
-        let text = series.text();
-        let mut out = Vec::new();
-        put(&mut out, 0, &[Arc::new(series)]);
-        assert!(out.len() < 2000 && text > 200_000);
-        assert!(take(&out, text).is_some());
-        assert!(take(&out, text - 1).is_none());
+        assert_eq!(take(&out), None);
     }
 }

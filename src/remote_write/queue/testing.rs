@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::block::{Block, ClockOffset};
 use super::series::Series;
 use crate::metrics::{Kind, ABSENT};
-use crate::remote_write::Identity;
+use crate::remote_write::{Identity, Run};
 
 /// Numbers that look random and are always the same (Marsaglia's xorshift64).
 pub(super) struct Random(u64);
@@ -72,47 +72,35 @@ pub(super) fn series(source: &str, count: usize) -> Vec<Arc<Series>> {
 /// Samples of all kinds of values, some of them not there, every `step` milliseconds or so.
 pub(super) fn block(random: &mut Random, series: &[Arc<Series>], rows: usize, step: u64) -> Block {
     let right = random.below(3) > 0;
-    let offset = if right {
+    let nanos = if right {
         1_795_219_200_000_000_000 - random.below(1 << 50) as i64
     } else {
         0
     };
-    let mut stamp = offset / 1_000_000 + random.below(1 << 40) as i64;
+    let mut stamp = random.below(1 << 40) as i64;
     let mut stamps = Vec::new();
     for _ in 0..rows {
         stamp += 1 + random.below(step) as i64;
         stamps.push(stamp);
     }
-    let column = |random: &mut Random| {
+    let run = |series: &Arc<Series>| {
         let (kind, sometimes, mut value) = (random.below(10), random.below(4) == 0, 41.5);
-        let mut cells = Vec::new();
-        for _ in 0..rows {
+        let mut samples = Vec::new();
+        for stamp in &stamps {
             value = random.value(kind, value);
-            let there = !sometimes || random.below(3) > 0;
-            cells.push(there.then_some(value));
+            // The first is there: none is empty.
+            if samples.is_empty() || !sometimes || random.below(3) > 0 {
+                samples.push((*stamp, value.to_bits()));
+            }
         }
-        cells
+        Run {
+            series: Arc::clone(&series.identity),
+            start: series.start,
+            samples,
+        }
     };
-    let columns = series.iter().map(|_| column(random)).collect();
     Block {
-        clock: ClockOffset {
-            nanos: offset,
-            right,
-        },
-        series: series.to_vec(),
-        stamps,
-        columns,
+        clock: ClockOffset { nanos, right },
+        runs: series.iter().map(run).collect(),
     }
-}
-
-/// Equal to the bit.
-pub(super) fn assert_same(back: &Block, block: &Block) {
-    assert_eq!(back.series, block.series);
-    assert_eq!(back.clock, block.clock);
-    assert_eq!(back.stamps, block.stamps);
-    let bits = |of: &Block| -> Vec<Option<u64>> {
-        let cells = of.columns.iter().flatten();
-        cells.map(|cell| cell.map(f64::to_bits)).collect()
-    };
-    assert_eq!(bits(back), bits(block));
 }

@@ -22,18 +22,20 @@
 mod chip;
 mod input;
 mod layout;
+mod settings;
 mod total;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use chip::{announce, identify, look, Chip, Identity, RailSource, Sum};
+use settings::Settings;
 use total::{by_rule, Candidate};
 
 use super::runtime_power::RuntimePower;
 use super::sysfs::{entries, unique};
 use super::{Board, Context, Error, Health, Meter, Pace, Source};
-use crate::config::Config;
+use crate::config::{Config, SectionSpec};
 use crate::metrics::{Grade, Readings, Total};
 
 /// The meter.
@@ -42,8 +44,8 @@ pub(super) const METER: Meter = Meter {
     summary: "monitoring chips with a kernel driver: volts, amperes, watts, degrees",
     device_types: &[],
     pace: Pace::Interval,
-    switch: |config| config.hwmon.enabled,
-    settings: |config| format!("{:?}", config.hwmon),
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
     devices: None,
     probe,
     claims: None,
@@ -89,6 +91,7 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let mut source = Hwmon {
         context: context.clone(),
+        settings: context.config.meter(),
         chips: Vec::new(),
         idle: Vec::new(),
         suspended: Vec::new(),
@@ -106,6 +109,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 
 struct Hwmon {
     context: Context,
+    settings: Settings,
     chips: Vec<Chip>,
     /// Chips that measure nothing that we know.
     idle: Vec<Identity>,
@@ -122,7 +126,7 @@ struct Hwmon {
 
 impl Hwmon {
     fn asked_for(&self) -> &[String] {
-        &self.context.config.hwmon.power_total
+        &self.settings.power_total
     }
 
     fn rails(&self) -> impl Iterator<Item = &RailSource> {
@@ -159,7 +163,7 @@ impl Hwmon {
                 continue;
             }
             let mut power = match &identity.device {
-                Some(device) if !self.context.config.hwmon.wake_suspended => {
+                Some(device) if !self.settings.wake_suspended => {
                     RuntimePower::of(&self.context.health, device)
                 }
                 _ => RuntimePower::default(),
@@ -217,7 +221,7 @@ impl Hwmon {
     }
 
     fn choose_total(&mut self) {
-        let asked_for = &self.context.config.hwmon.power_total;
+        let asked_for = &self.settings.power_total;
         let mut candidates = Vec::new();
         for (number, chip) in self.chips.iter().enumerate() {
             for rail in chip.rails.iter().filter(|rail| rail.has_power()) {

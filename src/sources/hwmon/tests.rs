@@ -267,7 +267,9 @@ fn the_user_says_what_the_total_is() {
 
 fn total_of(tree: &Tree, rails: &[&str]) -> Option<f64> {
     let mut config = Config::default();
-    config.hwmon.power_total = rails.iter().map(|r| r.to_string()).collect();
+    config.meters.edit(|settings: &mut Settings| {
+        settings.power_total = rails.iter().map(|r| r.to_string()).collect()
+    });
     let mut bench = Bench::new(&METER, tree, config);
     bench.reopen().unwrap();
     bench.poll(1.0);

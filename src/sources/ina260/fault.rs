@@ -7,7 +7,8 @@ use nix::errno::Errno as E;
 
 use super::bridge::Errno;
 use super::registers::other_chip;
-use crate::sources::{reason, Error};
+use crate::sources::Error;
+use crate::sys::reason;
 
 /// Where a chip sits.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ mod chip;
 mod fault;
 pub mod registers;
 mod seat;
+pub mod settings;
 #[cfg(test)]
 mod simulated;
 mod taped;
@@ -26,11 +27,12 @@ use std::time::{Duration, Instant};
 
 use bridge::{Buses, Linux};
 use seat::{Seat, Work};
+use settings::Settings;
 use taped::Taped;
 
 use super::tape::files;
 use super::{Board, Context, Error, Meter, Pace, Source};
-use crate::config::{Config, Switch};
+use crate::config::{Config, SectionSpec, Switch};
 use crate::metrics::{Grade, Readings, Total};
 use crate::sys::clock::BootTime;
 
@@ -41,7 +43,7 @@ pub(super) const METER: Meter = Meter {
     device_types: &[],
     pace: Pace::Interval,
     switch,
-    settings: |config| format!("{:?}", config.ina260),
+    section: SectionSpec::of::<Settings>(),
     devices: None,
     probe,
     claims: None,
@@ -59,8 +61,9 @@ pub(super) const METER: Meter = Meter {
 
 /// Whoever gives an address wants it read, found or not.
 fn switch(config: &Config) -> Switch {
-    match config.ina260.enabled {
-        Switch::Auto if !config.ina260.chips.is_empty() => Switch::On,
+    let settings: Settings = config.meter();
+    match settings.enabled {
+        Switch::Auto if !settings.chips.is_empty() => Switch::On,
         switch => switch,
     }
 }
@@ -72,11 +75,11 @@ fn none_configured() -> Error {
 
 /// Looks whether the buses are there. The chips are not asked.
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
-    let chips = &config.ina260.chips;
+    let chips = config.meter::<Settings>().chips;
     if chips.is_empty() {
         return Err(none_configured());
     }
-    for chip in chips {
+    for chip in &chips {
         let device = board.roots.dev.join(format!("i2c-{}", chip.bus));
         if let Err(error) = files::look(&board.tape, &device) {
             return Err(Error::cannot("find", &device, &error)
@@ -88,7 +91,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
 }
 
 fn open<B: Buses + 'static>(context: &Context, buses: B) -> Result<Box<dyn Source>, Error> {
-    let settings = &context.config.ina260;
+    let settings: Settings = context.config.meter();
     if settings.chips.is_empty() {
         return Err(none_configured());
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Ina260Chip;
+use super::settings::Ina260Chip;
 
 /// Mask/enable: which alerts are on, and the flags below. Reading it clears the conversion-ready flag.
 pub const MASK_ENABLE: u8 = 0x06;
@@ -36,7 +36,6 @@ const MOST_POWER: u16 = 41_943;
 pub const AVERAGINGS: [u16; 8] = [1, 4, 16, 64, 128, 256, 512, 1024];
 /// How long a conversion can take, in microseconds, by the code in bits 8 to 6 (voltage) and 5 to 3 (current).
 pub const CONVERSION_MICROSECONDS: [u16; 8] = [140, 204, 332, 588, 1100, 2116, 4156, 8244];
-
 /// Whether these are the two identity registers of an INA260, of whatever revision.
 pub fn is_ina260(manufacturer: u16, die: u16) -> bool {
     manufacturer == TEXAS_INSTRUMENTS && die >> 4 == DEVICE

@@ -7,8 +7,8 @@ use std::cell::RefCell;
 
 use super::simulated::{Chip, Rack};
 use super::*;
-use crate::config;
 use crate::sources::testing::{Bench, Tree};
+use crate::sources::SCHEMA;
 
 thread_local! {
     /// The buses of the test that runs in this thread.
@@ -23,7 +23,7 @@ static SIMULATED: Meter = Meter {
 
 fn bench(rack: &Rack, tree: &Tree, yaml: &str) -> Bench {
     RACK.set(rack.clone());
-    let (config, warnings) = config::parse(yaml).unwrap();
+    let (config, warnings) = SCHEMA.parse(yaml).unwrap();
     assert_eq!(warnings, []);
     Bench::new(&SIMULATED, tree, config)
 }
@@ -234,7 +234,7 @@ fn runs_only_where_an_address_is_given() {
     let tree = Tree::new(&[("dev/i2c-1", "")]);
     let rack = Rack::default();
     for yaml in ["{}", "device_type: raspberry_pi", "ina260: {i2c_bus: 1}"] {
-        let (config, _) = config::parse(yaml).unwrap();
+        let (config, _) = SCHEMA.parse(yaml).unwrap();
         assert_eq!(switch(&config), Switch::Auto);
         let board = Board::look(tree.roots());
         assert!(probe(&board, &config).is_err(), "{yaml}");
@@ -259,7 +259,7 @@ fn runs_only_where_an_address_is_given() {
 #[test]
 fn a_file_that_is_no_bus_is_said_to_be_none() {
     let tree = Tree::new(&[("dev/i2c-1", "")]);
-    let config = config::parse("ina260: {i2c_address: 0x40}").unwrap().0;
+    let config = SCHEMA.parse("ina260: {i2c_address: 0x40}").unwrap().0;
     let mut bench = Bench::new(&METER, &tree, config);
     let error = bench.reopen().unwrap_err().to_string();
     assert!(error.ends_with("/dev/i2c-1 is no I2C bus"), "{error}");

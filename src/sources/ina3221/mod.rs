@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use layout::{Channel, Chip};
 
-use super::jetson::{self, is_jetson, PowerRail};
+use super::jetson::{self, is_jetson, PowerRail, Settings};
 use super::sysfs::Gauge;
 use super::tape::files;
 use super::{Attribute, Board, Claims, Context, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, Switch};
+use crate::config::{Config, SectionSpec, Switch};
 use crate::metrics::{common, Grade, Readings, SeriesId, Total};
 
 /// The meter.
@@ -26,7 +26,7 @@ pub(super) const METER: Meter = Meter {
     device_types: &[],
     pace: Pace::Interval,
     switch,
-    settings: |_| String::new(),
+    section: SectionSpec::of::<Settings>(),
     devices: None,
     probe,
     claims: Some(claims),
@@ -37,9 +37,10 @@ const HINT: &str = "run as root, or let jetson.use_tegrastats read the power";
 
 /// Not every Jetson has one: `enabled: true` is answered for by tegrastats.
 fn switch(config: &Config) -> Switch {
-    match config.jetson.enabled {
+    let jetson: Settings = config.meter();
+    match jetson.enabled {
         Switch::Off => Switch::Off,
-        _ if config.jetson.use_tegrastats => Switch::Off,
+        _ if jetson.use_tegrastats => Switch::Off,
         _ => Switch::Auto,
     }
 }

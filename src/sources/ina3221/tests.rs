@@ -233,7 +233,9 @@ fn only_a_jetsons_labelled_chips_count() {
 /// The names of the meters that are chosen, with tegrastats installed, and what is claimed.
 fn choose(tree: &Tree, config: &Config) -> (Vec<&'static str>, Claims) {
     let mut config = config.clone();
-    config.jetson.tegrastats = Some("/bin/sh".into());
+    config
+        .meters
+        .edit(|settings: &mut Settings| settings.tegrastats = Some("/bin/sh".into()));
     let mut board = Board::look(tree.roots());
     let chosen = chosen(&mut board, &config);
     let names = chosen.iter().map(|(meter, _)| meter.name);
@@ -264,12 +266,16 @@ fn what_it_reads_others_leave_out() {
 fn tegrastats_reads_power_if_told_to_or_alone() {
     let tree = orin();
     let mut config = Config::default();
-    config.jetson.use_tegrastats = true;
+    config
+        .meters
+        .edit(|settings: &mut Settings| settings.use_tegrastats = true);
     let (names, claims) = choose(&tree, &config);
     assert_eq!(names, ["tegrastats"], "and hwmon has nothing left");
     assert!(claims.rails.is_empty());
 
-    config.jetson.enabled = Switch::Off;
+    config
+        .meters
+        .edit(|settings: &mut Settings| settings.enabled = Switch::Off);
     let (names, claims) = choose(&tree, &config);
     assert_eq!(names, ["hwmon"], "nobody claims the chips");
     assert_eq!(claims, Claims::default());

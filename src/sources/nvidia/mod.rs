@@ -12,6 +12,7 @@
 
 pub mod line;
 mod series;
+pub mod settings;
 mod sleep;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use line::{Gpu, FIELDS, MOST_GPUS};
 use series::GpuSeries;
+use settings::Settings;
 use sleep::Sleep;
 
 use super::jetson::is_jetson;
@@ -27,7 +29,7 @@ use super::pipe::Printer;
 use super::program::Program;
 use super::tape::{files, Tape};
 use super::{Board, Context, Error, Health, Meter, Pace, Roots, Source};
-use crate::config::Config;
+use crate::config::{Config, SectionSpec};
 use crate::metrics::Readings;
 use crate::sys::clock::BootTime;
 
@@ -37,8 +39,8 @@ pub(super) const METER: Meter = Meter {
     summary: "NVIDIA GPUs: power, temperature and utilisation, by nvidia-smi",
     device_types: &[],
     pace: Pace::Device,
-    switch: |config| config.nvidia.enabled,
-    settings: |config| format!("{:?}", config.nvidia),
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
     devices: None,
     probe,
     claims: None,
@@ -57,7 +59,8 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn program(tape: &Tape, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
-    PROGRAM.find(tape, roots, config.nvidia.nvidia_smi.as_deref())
+    let settings: Settings = config.meter();
+    PROGRAM.find(tape, roots, settings.nvidia_smi.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -100,7 +103,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 
 /// Whether the GPUs' power management is looked at. What was recorded resumes nothing.
 fn watches(context: &Context) -> bool {
-    !context.config.nvidia.wake_suspended && context.health.tape().playing().is_none()
+    !context.config.meter::<Settings>().wake_suspended && context.health.tape().playing().is_none()
 }
 
 struct Nvidia {

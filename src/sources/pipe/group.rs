@@ -9,7 +9,8 @@ use nix::sys::signal::{killpg, Signal};
 use nix::sys::wait::{waitid, Id, WaitPidFlag, WaitStatus};
 use nix::unistd::Pid;
 
-use crate::sources::error::{reason, Error};
+use crate::sources::error::Error;
+use crate::sys::reason;
 use crate::sys::{child, lock};
 
 /// How long the group has between being asked to end and being killed.

@@ -16,9 +16,10 @@ use nix::fcntl::{fcntl, FcntlArg, OFlag};
 
 use self::group::ProcessGroup;
 use self::lines::{Flow, Lines};
-use super::error::{reason, Error};
+use super::error::Error;
 use crate::metrics::longest_silence;
 use crate::sys::clock::BootTime;
+use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
 
 /// So much is read at once.

@@ -16,16 +16,18 @@
 //!   too, RAPL.
 
 mod battery;
+mod settings;
 mod supply;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use settings::Settings;
 use supply::{describe, Description, Role, Supply};
 
 use super::sysfs::entries;
 use super::{Board, Context, Error, Health, Meter, Pace, Source};
-use crate::config::Config;
+use crate::config::{Config, SectionSpec};
 use crate::metrics::{Grade, Readings, Total};
 
 /// The meter.
@@ -34,8 +36,8 @@ pub(super) const METER: Meter = Meter {
     summary: "batteries, chargers and PMICs, by the kernel's power_supply class",
     device_types: &[],
     pace: Pace::Interval,
-    switch: |config| config.power_supply.enabled,
-    settings: |config| format!("{:?}", config.power_supply),
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
     devices: None,
     probe,
     claims: None,
@@ -69,6 +71,7 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let mut source = PowerSupply {
         context: context.clone(),
+        settings: context.config.meter(),
         supplies: Vec::new(),
         total: None,
     };
@@ -79,6 +82,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 
 struct PowerSupply {
     context: Context,
+    settings: Settings,
     supplies: Vec<Supply>,
     /// There from when the board has a supply that measures power.
     total: Option<(Grade, Total)>,
@@ -87,7 +91,7 @@ struct PowerSupply {
 impl PowerSupply {
     /// The rails that the user says make the total.
     fn asked_for(&self) -> &[String] {
-        &self.context.config.power_supply.power_total
+        &self.settings.power_total
     }
 
     fn warn_of_strangers(&self) {
@@ -130,7 +134,7 @@ impl PowerSupply {
     }
 
     fn total_watts(&mut self) -> Option<f64> {
-        let asked_for = self.context.config.power_supply.power_total.len();
+        let asked_for = self.settings.power_total.len();
         if asked_for > 0 {
             return sum(self
                 .supplies

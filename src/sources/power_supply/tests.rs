@@ -198,7 +198,9 @@ fn what_is_not_the_boards_or_not_measured_does_not_count() {
 fn the_user_says_what_the_total_is() {
     let tree = axp209();
     let mut config = Config::default();
-    config.power_supply.power_total = vec!["axp20x-usb".into(), "axp20x-battery".into()];
+    config.meters.edit(|settings: &mut Settings| {
+        settings.power_total = vec!["axp20x-usb".into(), "axp20x-battery".into()]
+    });
     let mut bench = Bench::new(&METER, &tree, config);
     bench.reopen().unwrap();
     bench.poll(1.0);

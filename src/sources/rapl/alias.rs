@@ -4,7 +4,7 @@
 //! it leaves out `psys`. Unlike its releases up to 0.5.2, counters that wrap do not make energy negative.
 
 use super::domain::Kind;
-use crate::config::{self, RaplUnit};
+use super::settings::{Settings, Unit};
 use crate::metrics::{Desc, Group, Readings, SeriesId};
 use crate::sys::clock::BootTime;
 
@@ -12,17 +12,12 @@ use crate::sys::clock::BootTime;
 #[derive(Debug)]
 pub(super) struct Alias {
     series: SeriesId,
-    unit: RaplUnit,
+    unit: Unit,
 }
 
 impl Alias {
     /// Registers it, if the configuration asks for it and the domain has one.
-    pub(super) fn new(
-        group: &Group,
-        config: &config::Rapl,
-        kind: Kind,
-        rail: &str,
-    ) -> Option<Alias> {
+    pub(super) fn new(group: &Group, config: &Settings, kind: Kind, rail: &str) -> Option<Alias> {
         let name = config.metric.clone()?;
         if matches!(kind, Kind::Psys | Kind::Other) {
             return None;
@@ -30,8 +25,8 @@ impl Alias {
         let unit = config.metric_unit;
         let help = config.metric_help.clone().unwrap_or_else(|| {
             let what = match unit {
-                RaplUnit::Watts => "Mean electric power by RAPL domain, in watts.",
-                RaplUnit::Microjoules => {
+                Unit::Watts => "Mean electric power by RAPL domain, in watts.",
+                Unit::Microjoules => {
                     "Electric energy between two readings by RAPL domain, in microjoules."
                 }
             };
@@ -48,9 +43,9 @@ impl Alias {
     /// Sets it, from the mean power in watts and the energy in joules since the last reading.
     pub(super) fn set(&self, out: &mut Readings, watts: Option<f64>, joules: Option<f64>) {
         let value = match self.unit {
-            RaplUnit::Watts => watts,
+            Unit::Watts => watts,
             // The counters' steps are parts of a microjoule at least as large as a millionth: what is below is rounding.
-            RaplUnit::Microjoules => joules.map(|joules| (joules * 1e12).round() / 1e6),
+            Unit::Microjoules => joules.map(|joules| (joules * 1e12).round() / 1e6),
         };
         if let Some(value) = value {
             out.set(self.series, value);
@@ -67,7 +62,7 @@ pub(super) struct Duration {
 
 impl Duration {
     /// Registers it, if the configuration asks for it.
-    pub(super) fn new(group: &Group, config: &config::Rapl) -> Option<Duration> {
+    pub(super) fn new(group: &Group, config: &Settings) -> Option<Duration> {
         let name = config.duration_metric.clone()?;
         let help = config.duration_help.clone();
         let help = help

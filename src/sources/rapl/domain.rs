@@ -7,7 +7,7 @@
 
 use super::alias::Alias;
 use super::msr::{Cores, Register};
-use crate::config;
+use super::settings::Settings;
 use crate::metrics::{cut, Group, Rail, Readings};
 use crate::sources::Attribute;
 
@@ -116,7 +116,7 @@ pub(super) struct Domain {
 
 impl Domain {
     /// Registers the domain's power and energy.
-    pub(super) fn new(group: &Group, config: &config::Rapl, found: Found) -> Domain {
+    pub(super) fn new(group: &Group, config: &Settings, found: Found) -> Domain {
         Domain {
             alias: Alias::new(group, config, found.kind, &found.rail),
             rail: Rail::with_range(group, &found.rail, found.range),

@@ -17,6 +17,7 @@ mod msr;
 mod powercap;
 mod processor;
 mod registers;
+mod settings;
 mod topology;
 
 #[cfg(test)]
@@ -25,10 +26,11 @@ mod tests;
 use std::path::Path;
 
 use domain::{Domain, Found, Kind};
+use settings::{Interface, Settings};
 
 use super::tape::files;
 use super::{Board, Context, Error, Meter, Pace, Source};
-use crate::config::{Config, RaplInterface};
+use crate::config::{Config, SectionSpec};
 use crate::metrics::{Comparison, Desc, Grade, Readings, SeriesId, Total};
 use crate::sys::clock::BootTime;
 
@@ -38,8 +40,8 @@ pub(super) const METER: Meter = Meter {
     summary: "energy counters of Intel and AMD processors (powercap, MSR)",
     device_types: &["lattepanda"],
     pace: Pace::Interval,
-    switch: |config| config.rapl.enabled,
-    settings: |config| format!("{:?}", config.rapl),
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
     devices: None,
     probe,
     claims: None,
@@ -56,10 +58,10 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
             true => Err(no_zones(board)),
         }
     };
-    match config.rapl.interface {
-        RaplInterface::Powercap => by_powercap(),
-        RaplInterface::Msr => msr::probe(board, &health, true),
-        RaplInterface::Auto => by_powercap().or_else(|no_zones| {
+    match config.meter::<Settings>().interface {
+        Interface::Powercap => by_powercap(),
+        Interface::Msr => msr::probe(board, &health, true),
+        Interface::Auto => by_powercap().or_else(|no_zones| {
             msr::probe(board, &health, false)
                 .map_err(|error| Error::new(format!("{no_zones}, and {error}")))
         }),
@@ -82,6 +84,7 @@ fn no_zones(board: &Board) -> Error {
 /// The open meter.
 struct Rapl {
     context: Context,
+    settings: Settings,
     domains: Vec<Domain>,
     /// The sums that there is something for.
     package: Option<SeriesId>,
@@ -98,6 +101,7 @@ impl Rapl {
     fn open(context: &Context) -> Result<Rapl, Error> {
         let mut rapl = Rapl {
             context: context.clone(),
+            settings: context.config.meter(),
             domains: Vec::new(),
             package: None,
             dram: None,
@@ -109,10 +113,10 @@ impl Rapl {
         };
         let mut found = rapl.find_zones();
         if found.is_empty() {
-            found = match context.config.rapl.interface {
-                RaplInterface::Powercap => return Err(no_zones(&context.board)),
-                RaplInterface::Msr => rapl.find_registers()?,
-                RaplInterface::Auto => rapl.find_registers().map_err(|error| {
+            found = match rapl.settings.interface {
+                Interface::Powercap => return Err(no_zones(&context.board)),
+                Interface::Msr => rapl.find_registers()?,
+                Interface::Auto => rapl.find_registers().map_err(|error| {
                     Error::new(format!("{}, and {error}", no_zones(&context.board)))
                 })?,
             };
@@ -121,19 +125,14 @@ impl Rapl {
         }
         rapl.adopt(found);
         // After the domains, whose metric it comes after.
-        rapl.duration = alias::Duration::new(&context.group, &context.config.rapl);
+        rapl.duration = alias::Duration::new(&context.group, &rapl.settings);
         Ok(rapl)
     }
 
     /// The powercap zones, if they may be used.
     fn find_zones(&self) -> Vec<Found> {
-        let Context {
-            board,
-            config,
-            health,
-            ..
-        } = &self.context;
-        if config.rapl.interface == RaplInterface::Msr {
+        let Context { board, health, .. } = &self.context;
+        if self.settings.interface == Interface::Msr {
             return Vec::new();
         }
         let zones = powercap::zones(health, &board.roots.sysfs).into_iter();
@@ -153,7 +152,7 @@ impl Rapl {
         for found in found {
             let domain = match known.iter().position(|domain| domain.is(&found)) {
                 Some(place) => known.swap_remove(place),
-                None => Domain::new(group, &self.context.config.rapl, found),
+                None => Domain::new(group, &self.settings, found),
             };
             self.domains.push(domain);
         }

@@ -14,6 +14,7 @@
 
 mod flags;
 mod mailbox;
+mod settings;
 mod taped;
 pub mod text;
 
@@ -22,11 +23,12 @@ use std::sync::Arc;
 
 use flags::Flags;
 use mailbox::{gencmd, Mailbox, Vcio};
+use settings::Settings;
 
 use super::sysfs::{entries, read_name};
 use super::tape::files;
 use super::{Attribute, Board, Context, Error, Health, Meter, Pace, Source};
-use crate::config::Config;
+use crate::config::{Config, SectionSpec};
 use crate::metrics::{common, Grade, Rail, Readings, SeriesId, Total};
 
 /// The meter.
@@ -35,8 +37,8 @@ pub(super) const METER: Meter = Meter {
     summary: "Raspberry Pi: the PMIC's rails (Pi 5), under-voltage and throttling",
     device_types: &[],
     pace: Pace::Interval,
-    switch: |config| config.rpi.enabled,
-    settings: |_| String::new(),
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
     devices: None,
     probe,
     claims: None,

@@ -1,8 +1,10 @@
 //! Tests of `runner`.
 
 use super::*;
+use crate::config::SectionSpec;
 use crate::config::Switch;
 use crate::metrics::Desc;
+use crate::sources::nvidia::settings::Settings;
 use crate::sources::testing::{Bench, Tree};
 
 /// A device that says something every millisecond, until it is to stop.
@@ -24,7 +26,7 @@ static METER: Meter = Meter {
     device_types: &[],
     pace: Pace::Device,
     switch: |_| Switch::On,
-    settings: |_| String::new(),
+    section: SectionSpec::of::<Settings>(),
     devices: None,
     probe: |_, _| Ok(String::new()),
     claims: None,

@@ -12,7 +12,8 @@ use super::basic;
 use super::digest::{Challenge, Login};
 use super::identity::Generation;
 use super::resolve::{Found, PATIENCE};
-use crate::sources::{reason, Error};
+use crate::sources::Error;
+use crate::sys::reason;
 
 /// The longest answer that is read. The status of a device with four meters has 4 KiB.
 const MAX_BODY: u64 = 64 * 1024;

@@ -20,9 +20,9 @@ pub mod gen2;
 pub mod identity;
 mod resolve;
 mod series;
+pub mod settings;
 pub mod status;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,10 +31,11 @@ use self::client::Client;
 use self::identity::{Generation, Identity};
 use self::resolve::{Host, PATIENCE};
 use self::series::DeviceSeries;
+use self::settings::{Plug, Settings};
 use self::status::{Channel, MAX_CHANNELS};
 use super::tape::Tape;
 use super::{Board, Context, Device, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, Plug, Secret};
+use crate::config::{Config, Secret, SectionSpec};
 use crate::metrics::Readings;
 
 /// The meter.
@@ -44,8 +45,8 @@ pub(super) const METER: Meter = Meter {
     device_types: &["shelly"],
     // The devices measure about once a second.
     pace: Pace::AtLeast(Duration::from_millis(500)),
-    switch: |config| config.shelly.enabled,
-    settings: |_| String::new(),
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
     devices: Some(devices),
     probe,
     claims: None,
@@ -53,23 +54,18 @@ pub(super) const METER: Meter = Meter {
 };
 
 fn devices(config: &Config) -> Vec<Device> {
-    let plugs = config.shelly.plugs.iter().enumerate();
+    let plugs = config.meter::<Settings>().plugs.into_iter().enumerate();
     plugs
-        .map(|(place, plug)| {
-            // The password is not shown, so its change has to be seen in another way.
-            let mut hasher = DefaultHasher::new();
-            plug.password.hash(&mut hasher);
-            Device {
-                name: plug.name().to_string(),
-                settings: format!("{plug:?} {:x} {}", hasher.finish(), is_total(config, place)),
-            }
+        .map(|(place, plug)| Device {
+            name: plug.name().to_string(),
+            settings: Some(Arc::new((plug, is_total(config, place)))),
         })
         .collect()
 }
 
 /// Whether the board hangs on the plug at this place of the list.
 fn is_total(config: &Config, place: usize) -> bool {
-    place == 0 && (config.shelly.power_total || config.device_type == METER.name)
+    place == 0 && (config.meter::<Settings>().power_total || config.device_type == METER.name)
 }
 
 fn probe(_: &Board, config: &Config) -> Result<String, Error> {
@@ -77,7 +73,7 @@ fn probe(_: &Board, config: &Config) -> Result<String, Error> {
         Some(name) => format!("{name} ({})", plug.host),
         None => plug.host.clone(),
     };
-    match config.shelly.plugs.as_slice() {
+    match config.meter::<Settings>().plugs.as_slice() {
         [] => Err(nothing_to_read()),
         plugs => Ok(plugs.iter().map(show).collect::<Vec<_>>().join(", ")),
     }
@@ -89,7 +85,8 @@ fn nothing_to_read() -> Error {
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let name = &context.device.name;
-    let mut plugs = context.config.shelly.plugs.iter().enumerate();
+    let settings: Settings = context.config.meter();
+    let mut plugs = settings.plugs.iter().enumerate();
     let (place, plug) = plugs
         .find(|(_, plug)| plug.name() == name)
         .ok_or_else(nothing_to_read)?;

@@ -15,7 +15,8 @@
 use std::fmt::Write;
 use std::io;
 
-use crate::sources::{reason, Error};
+use crate::sources::Error;
+use crate::sys::reason;
 
 /// A longer line is none of ours: the longest answer of all has 64 KiB, of which each byte takes up to four.
 pub(super) const MOST_LINE: usize = 320 * 1024;

@@ -12,8 +12,10 @@ use super::mirror::stays_inside;
 use super::play::{Playing, Schedule};
 use super::{Places, Reel, Tape, BOARD};
 use crate::config::{self, Config};
-use crate::sources::{reason, Roots};
+use crate::sources::Roots;
+use crate::sources::SCHEMA;
 use crate::sys::lock;
+use crate::sys::reason;
 
 /// So many files, folders and links at most are in its trees, and so deep.
 const MOST_ENTRIES: usize = 100_000;
@@ -55,7 +57,7 @@ impl Recording {
         let config = dir.join(CONFIG);
         // Not more of it than the configuration allows.
         read(&config, config::MAX_SIZE as u64)?;
-        let config = config::load(&config).map_err(|error| error.to_string())?;
+        let config = SCHEMA.load(&config).map_err(|error| error.to_string())?;
         let logs = read_logs(&dir.join(LOGS))?;
         let length = logs.values().map(|log| log.end).max().unwrap_or_default();
         Ok(Recording {

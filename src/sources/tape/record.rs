@@ -12,9 +12,10 @@ use super::line::{self, Act, Answer, Kind, Line};
 use super::log::HEAD;
 use super::mirror::Mirror;
 use super::{Places, Tape};
-use crate::sources::{reason, Roots};
+use crate::sources::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
+use crate::sys::reason;
 
 /// So much is kept until it is written.
 const CHUNK: usize = 64 * 1024;

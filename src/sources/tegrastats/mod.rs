@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::series::SeriesOfLine;
+use super::jetson::Settings;
 use super::pipe::Printer;
 use super::program::Program;
 use super::tape::Tape;
 use super::{ina3221, Board, Claims, Context, Error, Health, Meter, Pace, Roots, Source};
-use crate::config::{Config, Switch};
+use crate::config::{Config, SectionSpec, Switch};
 use crate::metrics::Readings;
 use crate::sys::stop::Stop;
 
@@ -36,7 +37,7 @@ pub const METER: Meter = Meter {
     ],
     pace: Pace::Device,
     switch,
-    settings: |config| format!("{:?}", config.jetson),
+    section: SectionSpec::of::<Settings>(),
     devices: None,
     probe,
     claims: Some(claims),
@@ -54,14 +55,16 @@ const PROGRAM: Program = Program {
 const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
 fn switch(config: &Config) -> Switch {
-    match config.jetson.enabled {
-        Switch::Auto if config.jetson.use_tegrastats => Switch::On,
+    let jetson: Settings = config.meter();
+    match jetson.enabled {
+        Switch::Auto if jetson.use_tegrastats => Switch::On,
         switch => switch,
     }
 }
 
 fn program(tape: &Tape, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
-    PROGRAM.find(tape, roots, config.jetson.tegrastats.as_deref())
+    let jetson: Settings = config.meter();
+    PROGRAM.find(tape, roots, jetson.tegrastats.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -87,7 +90,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
             interval.as_millis()
         );
     }
-    let mut command = if context.config.jetson.sudo {
+    let mut command = if context.config.meter::<Settings>().sudo {
         let mut sudo = Command::new("sudo");
         sudo.arg("-n").arg(program);
         sudo

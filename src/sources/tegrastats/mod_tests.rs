@@ -179,12 +179,18 @@ fn a_device_that_makes_up_names_without_end_is_bounded() {
 fn the_configuration_names_the_program_and_switches_it() {
     let mut config = Config::default();
     assert_eq!(switch(&config), Switch::Auto);
-    config.jetson.use_tegrastats = true;
+    config
+        .meters
+        .edit(|settings: &mut Settings| settings.use_tegrastats = true);
     assert_eq!(switch(&config), Switch::On);
-    config.jetson.enabled = Switch::Off;
+    config
+        .meters
+        .edit(|settings: &mut Settings| settings.enabled = Switch::Off);
     assert_eq!(switch(&config), Switch::Off);
 
-    config.jetson.tegrastats = Some("/bin/sh".into());
+    config
+        .meters
+        .edit(|settings: &mut Settings| settings.tegrastats = Some("/bin/sh".into()));
     assert_eq!(
         program(&Tape::default(), &Roots::default(), &config)
             .unwrap()

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use super::link::Heard;
 use super::message::{PowerMeasurement, MAX_DATAGRAM};
-use crate::sources::reason;
 use crate::sources::tape::{Failure, Tape};
 use crate::sys::clock::BootTime;
+use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
 
 /// What is recorded of the line in use, and of the one before.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::line::Line;
 use super::message::{PowerMeasurement, Refused};
 use crate::sources::tape::{word, Answer, Failure, Tape};
-use crate::sources::{reason, Error, Health, Tally};
+use crate::sources::{Error, Health, Tally};
 use crate::sys::clock::BootTime;
+use crate::sys::reason;
 
 /// The device that is asked: a name may have several addresses, which are tried in turn.
 pub(super) struct Device {

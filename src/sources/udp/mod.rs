@@ -8,18 +8,22 @@ mod line;
 mod link;
 pub mod message;
 mod request;
+pub mod settings;
 mod stream;
 pub mod total;
 
 pub use request::REQUEST;
 
+use std::sync::Arc;
+
 use self::link::Device;
 use self::message::PowerMeasurement;
 use self::request::Request;
+use self::settings::{Mode, Settings};
 use self::stream::Stream;
 use self::total::Total;
-use super::{Board, Context, Error, Meter, Pace, Source};
-use crate::config::{Config, UdpMode};
+use super::{Board, Context, Device as DeviceSpec, Error, Meter, Pace, Source};
+use crate::config::{Config, SectionSpec};
 use crate::metrics::common::{current_amperes, of_rail};
 use crate::metrics::{Desc, Grade, Rail, Readings, SeriesId, Total as BoardTotal, Why};
 
@@ -29,9 +33,15 @@ pub const METER: Meter = Meter {
     summary: "a device that sends protobuf messages by UDP: current and charge",
     device_types: &[],
     pace: Pace::Device,
-    switch: |config| config.udp.enabled,
-    settings: |config| format!("{:?} {:?}", config.udp, config.listen_address),
-    devices: None,
+    section: SectionSpec::of::<Settings>(),
+    switch: |config| config.meter::<Settings>().enabled,
+    devices: Some(|config| {
+        let settings: Settings = config.meter();
+        vec![DeviceSpec {
+            name: String::new(),
+            settings: Some(Arc::new((settings, config.listen_address.clone()))),
+        }]
+    }),
     probe,
     claims: None,
     open,
@@ -41,12 +51,12 @@ pub const METER: Meter = Meter {
 const RAIL: &str = "device";
 
 fn probe(_board: &Board, config: &Config) -> Result<String, Error> {
-    let udp = &config.udp;
+    let udp: Settings = config.meter();
     match (udp.mode, &udp.host) {
-        (UdpMode::Listen, None) => Ok(format!("whoever sends to port {}", udp.port)),
-        (UdpMode::Listen, Some(host)) => Ok(format!("what {host} sends to port {}", udp.port)),
-        (UdpMode::Request, Some(host)) => Ok(format!("{host}, port {}", udp.port)),
-        (UdpMode::Subscribe, Some(host)) => Ok(format!(
+        (Mode::Listen, None) => Ok(format!("whoever sends to port {}", udp.port)),
+        (Mode::Listen, Some(host)) => Ok(format!("what {host} sends to port {}", udp.port)),
+        (Mode::Request, Some(host)) => Ok(format!("{host}, port {}", udp.port)),
+        (Mode::Subscribe, Some(host)) => Ok(format!(
             "{host}, port {}, channel {}",
             udp.port, udp.channel
         )),
@@ -57,16 +67,16 @@ fn probe(_board: &Board, config: &Config) -> Result<String, Error> {
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
-    let udp = &context.config.udp;
+    let udp: Settings = context.config.meter();
     let series = Series::new(context);
     let device = || match &udp.host {
         Some(host) => Device::new(context.health.tape(), host, udp.port),
         None => Err(Error::new("udp.host names no device")),
     };
     let speaks = match udp.mode {
-        UdpMode::Listen => Speaks::Unasked(Stream::listen(context)?),
-        UdpMode::Subscribe => Speaks::Unasked(Stream::subscribe(context, device()?)?),
-        UdpMode::Request => {
+        Mode::Listen => Speaks::Unasked(Stream::listen(context)?),
+        Mode::Subscribe => Speaks::Unasked(Stream::subscribe(context, device()?)?),
+        Mode::Request => {
             let pause = udp.interval.unwrap_or(context.interval);
             // A request that is lost takes longer than one that is answered.
             context.group.set_interval(pause.max(udp.timeout));
@@ -142,7 +152,8 @@ impl Series {
             ),
             &[],
         );
-        if context.config.udp.start_at_zero {
+        let settings: Settings = context.config.meter();
+        if settings.start_at_zero {
             group.start_at(charge, 0.0);
             group.start_at(current, 0.0);
         }
@@ -151,7 +162,7 @@ impl Series {
             charge,
             current,
             amperes: of_rail(group, &current_amperes(), RAIL),
-            power: context.config.udp.voltage.map(|volts| Power {
+            power: settings.voltage.map(|volts| Power {
                 volts,
                 rail: Rail::new(group, RAIL),
                 total: BoardTotal::new(group, Grade::Other),

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use super::line::Line;
 use super::link::{is_from, Counts, Device, Heard};
 use super::message::PowerMeasurement;
+use super::settings::Settings;
 use super::total::{Stale, Total};
 use crate::metrics::Group;
-use crate::sources::{reason, Context, Error, Health};
+use crate::sources::{Context, Error, Health};
 use crate::sys::clock::BootTime;
+use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
 
 /// What the original exporter sends: these twelve bytes, without a NUL.
@@ -45,7 +47,7 @@ impl Request {
             device,
             unanswered: None,
             pause,
-            timeout: context.config.udp.timeout,
+            timeout: context.config.meter::<Settings>().timeout,
             ask_at: Instant::now(),
             heard_at: None,
             counts: Counts::new(&context.health),

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use super::line::Line;
 use super::link::{is_from, Counts, Device, Heard};
 use super::message::PowerMeasurement;
+use super::settings::Settings;
 use super::total::{Stale, Total};
 use crate::metrics::Group;
-use crate::sources::{reason, Context, Error, Health};
+use crate::sources::{Context, Error, Health};
 use crate::sys::clock::BootTime;
 use crate::sys::datagram;
+use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
 
 pub(super) struct Stream {
@@ -36,7 +38,7 @@ impl Stream {
     /// Waits on the port for what is sent there.
     pub(super) fn listen(context: &Context) -> Result<Stream, Error> {
         let config = &context.config;
-        let udp = &config.udp;
+        let udp: Settings = config.meter();
         let tape = context.health.tape();
         let device = udp.host.as_deref().map(|host| Device::new(tape, host, 0));
         let device = device.transpose()?;
@@ -61,7 +63,7 @@ impl Stream {
 
     /// Subscribes to a channel of the device.
     pub(super) fn subscribe(context: &Context, device: Device) -> Result<Stream, Error> {
-        let subscription = subscription(context.config.udp.channel);
+        let subscription = subscription(context.config.meter::<Settings>().channel);
         let line = device.line()?;
         let stream = Stream::new(context, line, Some(device), Some(subscription))?;
         stream.ask();
@@ -81,7 +83,7 @@ impl Stream {
             speaker: None,
             silent_since: Instant::now(),
             heard_at: None,
-            timeout: context.config.udp.timeout,
+            timeout: context.config.meter::<Settings>().timeout,
             counts: Counts::new(&context.health),
             stop: Arc::clone(&context.stop),
             health: Arc::clone(&context.health),

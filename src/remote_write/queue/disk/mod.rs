@@ -15,7 +15,7 @@ use std::path::Path;
 use super::block::Block;
 use super::directory::{Directory, MOST_BYTES};
 use super::record::Records;
-use super::segment::{BootId, Found, Replay, Writer};
+use super::segment::{BootId, Found, Replay, Writer, VERSION};
 use super::sent::{Position, Sent};
 
 /// The parts that the queue is cut into: what gives way at its limit is one of them.
@@ -150,6 +150,18 @@ impl Disk {
                 if let (Some(clock), Some(header)) = (clock, replay.header()) {
                     self.clocks.insert(header.boot, clock.nanos);
                 }
+            }
+            if let Some(version) = replay.other_version() {
+                log::warn!(
+                    "remote write: segment {number} in {} is of format {version}, and only format {VERSION} can be \
+                     read: its {samples} samples are dropped",
+                    self.directory.path().display()
+                );
+                self.lost.damaged += samples;
+                self.lost.damaged_records += 1;
+                self.loaded = None;
+                self.remove(number);
+                return;
             }
         }
         self.segments.push_back(Segment {

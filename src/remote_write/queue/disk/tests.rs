@@ -1,6 +1,7 @@
 use crate::sys::temp_dir::TempDir;
 
-use super::super::testing::{assert_same, block, series, Random};
+use super::super::record::{self, Item, Kind};
+use super::super::testing::{block, series, Random};
 use super::*;
 use std::fs::OpenOptions;
 
@@ -38,10 +39,7 @@ fn drain(disk: &mut Disk, most_samples: usize) -> Vec<Block> {
 }
 
 fn assert_all_same(back: &[Block], blocks: &[Block]) {
-    assert_eq!(back.len(), blocks.len());
-    back.iter()
-        .zip(blocks)
-        .for_each(|(back, block)| assert_same(back, block));
+    assert!(back == blocks, "{} of {}", back.len(), blocks.len());
 }
 
 fn files(place: &TempDir) -> Vec<String> {
@@ -224,6 +222,38 @@ fn rubbish_in_the_directory_is_passed_over() {
     disk.append(&all).unwrap();
     assert_all_same(&drain(&mut disk, 100), &all);
     assert!(disk.lost().damaged_records > 0);
+}
+
+#[test]
+fn a_segment_of_another_format_is_dropped_and_counted() {
+    let place = TempDir::new();
+    let all = blocks(8, 5);
+    open(&place, MIB).append(&all).unwrap();
+    let path = place.path().join("0000000001.segment");
+    let bytes = std::fs::read(&path).unwrap();
+    let mut other = Vec::new();
+    for record in Records::from(&bytes, 0) {
+        let Item::Record {
+            kind,
+            samples,
+            held,
+        } = record
+        else {
+            panic!("{record:?}");
+        };
+        let mut held = held.into_owned();
+        if kind == Kind::Header {
+            held[0] = VERSION - 1;
+        }
+        record::put(&mut other, kind, samples, |out| out.extend(held));
+    }
+    std::fs::write(&path, other).unwrap();
+    let mut disk = open(&place, MIB);
+    assert_eq!(disk.lost().damaged, samples(&all));
+    assert_eq!(disk.lost().damaged_records, 1);
+    assert!(!path.exists());
+    disk.append(&all).unwrap();
+    assert_all_same(&drain(&mut disk, 100), &all);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{own_shift, Block, BootTime, Given, Most, Offset, Position, State, Taken, PATIENCE};
+use super::{to_wall, Block, BootTime, Given, Most, Offset, Position, State, Taken, PATIENCE};
 use crate::remote_write::Batch;
 
-/// What is to be added to stamps, in milliseconds.
+/// What is to be added to stamps since boot, in milliseconds.
 enum Shift {
     By(i64),
     /// That will be known later.
@@ -108,11 +108,11 @@ impl State {
         let shifted = blocks
             .iter()
             .take(count)
-            .map(|block| (block, own_shift(block, offset.nanos())));
+            .map(|block| (block, to_wall(block, offset.nanos())));
         let shifted: Vec<_> = shifted.collect();
         let newest = shifted
             .iter()
-            .filter_map(|(block, shift)| Some(block.stamps.last()? + shift));
+            .filter_map(|(block, shift)| Some(block.newest()?.saturating_add(*shift)));
         // A mark stands a millisecond behind what it marks, which may be now.
         let too_early = newest.max().is_some_and(|newest| newest > offset.now_ms());
         if !too_early {
@@ -145,19 +145,18 @@ impl State {
 
     fn shift(&self, taken: &Taken, offset: &Offset, now: BootTime) -> Shift {
         if taken.boot == self.boot {
-            return Shift::By(own_shift(&taken.block, offset.nanos()));
+            return Shift::By(to_wall(&taken.block, offset.nanos()));
         }
         let known = self.disk.as_ref().and_then(|disk| disk.clock(&taken.boot));
         let Some(known) = known else {
             return Shift::Never;
         };
-        let shift = own_shift(&taken.block, known);
+        let shift = to_wall(&taken.block, known);
         // It was before this boot began. If it does not seem so, one of the clocks is wrong, and perhaps still to be set.
         let began = offset.nanos().div_euclid(1_000_000);
         let newest = taken
             .block
-            .stamps
-            .last()
+            .newest()
             .map_or(i64::MIN, |stamp| stamp.saturating_add(shift));
         let waited = Duration::from_nanos(now.0.saturating_sub(self.opened.0));
         match newest <= began {

@@ -7,7 +7,6 @@
 mod flush;
 mod give;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,21 +16,11 @@ use super::disk::{Disk, Taken};
 use super::restore::Restore;
 use super::segment::BootId;
 use super::sent::Position;
+use crate::config::DiskQueue;
 use crate::metrics::Offset;
 use crate::remote_write::{Batch, Feed, Losses, MemoryFeed, Most, Pending};
 use crate::sys::boot_id::boot_id;
 use crate::sys::clock::BootTime;
-
-/// Where the queue is, and how much it may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The directory, which is the queue's alone.
-    pub directory: PathBuf,
-    /// The most bytes in it.
-    pub bytes: u64,
-    /// No sample that has not been sent is older than this and not on disk.
-    pub sync_interval: Duration,
-}
 
 /// What has not been asked for yet is cut into parts like this.
 const USUAL: Most = Most {
@@ -64,7 +53,7 @@ pub struct Figures {
 
 pub(super) struct State {
     memory: MemoryFeed,
-    settings: Settings,
+    settings: DiskQueue,
     boot: BootId,
     disk: Option<Disk>,
     /// When the disk is tried again that could not be written, and what was wrong with it.
@@ -91,7 +80,7 @@ struct Given {
 }
 
 impl State {
-    pub(super) fn new(memory: MemoryFeed, settings: Settings, now: BootTime) -> State {
+    pub(super) fn new(memory: MemoryFeed, settings: DiskQueue, now: BootTime) -> State {
         let mut state = State {
             memory,
             settings,
@@ -168,8 +157,8 @@ impl State {
         let Some(batch) = self.memory.next(&on_boot_time, now, self.most) else {
             return false;
         };
-        self.cut.extend(cut(&batch, clock));
         self.memory.done();
+        self.cut.extend(cut(Arc::unwrap_or_clone(batch), clock));
         true
     }
 
@@ -200,7 +189,7 @@ impl State {
         }
         self.given = None;
         let cut = std::mem::take(&mut self.cut);
-        let since_boot = cut.iter().map(|block| (block, -block.clock.ms()));
+        let since_boot = cut.iter().map(|block| (block, 0));
         let first = Restore::default().batch(&since_boot.collect::<Vec<_>>());
         self.memory.leave(first)
     }
@@ -245,13 +234,13 @@ impl State {
     }
 }
 
-/// What is to be added to a block's stamps when the clock is so many nanoseconds ahead of boot time.
-fn own_shift(block: &Block, nanos: i64) -> i64 {
+/// What is to be added to a block's stamps, in milliseconds, when the clock is so many nanoseconds ahead of boot time.
+fn to_wall(block: &Block, nanos: i64) -> i64 {
     let same = block.clock.right && block.clock.nanos.abs_diff(nanos) < SAME_CLOCK;
-    if same {
-        return 0;
+    match same {
+        true => block.clock.ms(),
+        false => nanos.div_euclid(1_000_000),
     }
-    nanos.div_euclid(1_000_000).saturating_sub(block.clock.ms())
 }
 
 #[cfg(test)]

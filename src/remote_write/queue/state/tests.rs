@@ -70,7 +70,7 @@ impl Board {
 
     fn state(&self) -> State {
         let memory = MemoryFeed::new(Arc::clone(&self.registry), Labels::default(), self.now());
-        let settings = Settings {
+        let settings = DiskQueue {
             directory: self.place.path().join("queue"),
             bytes: 1 << 20,
             sync_interval: Duration::from_secs(10),

@@ -150,7 +150,9 @@ fn who_insists_reads_it_all_the_same() {
     let tree = gpu("suspended");
     make_readable(&tree);
     let mut config = Config::default();
-    config.hwmon.wake_suspended = true;
+    config
+        .meters
+        .edit(|hwmon: &mut Settings| hwmon.wake_suspended = true);
     let mut bench = Bench::new(&METER, &tree, config);
     bench.reopen().unwrap();
     bench.poll(1.0);

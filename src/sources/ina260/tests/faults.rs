@@ -6,6 +6,7 @@ use nix::libc::{EACCES, EAGAIN, EIO, ENOENT, EREMOTEIO, ETIMEDOUT};
 
 use super::*;
 use crate::sources::Running;
+use crate::sources::SCHEMA;
 
 const TWO: &str = "ina260: {i2c_address: [0x40, 0x41]}";
 
@@ -240,7 +241,7 @@ fn a_bus_that_begins_to_hang_costs_that_bus_alone() {
     });
     let tree = Tree::new(&[]);
     let yaml = "{interval: 0.05, ina260: {i2c_bus: [1, 2], i2c_address: 0x40}}";
-    let config = config::parse(yaml).unwrap().0;
+    let config = SCHEMA.parse(yaml).unwrap().0;
     let context = Bench::new(&WITH_A_BUS_THAT_HANGS, &tree, config).context;
     let running = Running::start(&WITH_A_BUS_THAT_HANGS, context.clone());
     let until = |what: &str, is_so: &dyn Fn() -> bool| {

@@ -4,6 +4,7 @@ use super::*;
 use crate::sources::ina260::taped::Taped;
 use crate::sources::tape::{Recorder, Tapes};
 use crate::sources::testing::replayed;
+use crate::sources::SCHEMA;
 
 /// The simulated chips, by way of the tape.
 static TAPED: Meter = Meter {
@@ -22,7 +23,7 @@ fn same(rack: &Rack, yaml: &str, polls: impl FnOnce(&mut Bench)) -> String {
     let dir = Tree::new(&[]);
     let dir = dir.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), yaml).unwrap();
-    let (config, _) = config::parse(yaml).unwrap();
+    let (config, _) = SCHEMA.parse(yaml).unwrap();
     let tapes = Tapes::Record(recorder.clone());
     let mut bench = Bench::on_tape(&TAPED, tree.roots(), config, &tapes);
     assert!(bench.probe().is_ok());

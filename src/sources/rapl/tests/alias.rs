@@ -1,16 +1,25 @@
 //! Domains under another name.
 
 use super::{count, server, zone, RANGE};
-use crate::config::{Config, RaplUnit};
+use crate::config::Config;
+use crate::sources::rapl::settings::{Settings, Unit};
 use crate::sources::rapl::METER;
 use crate::sources::testing::{Bench, Tree};
 
-fn bench(tree: &Tree, unit: RaplUnit) -> Bench {
+fn bench(tree: &Tree, unit: Unit) -> Bench {
     let mut config = Config::default();
-    config.rapl.metric = Some("other".into());
-    config.rapl.metric_label = "component".into();
-    config.rapl.metric_unit = unit;
-    config.rapl.duration_metric = Some("took_seconds".into());
+    config
+        .meters
+        .edit(|rapl: &mut Settings| rapl.metric = Some("other".into()));
+    config
+        .meters
+        .edit(|rapl: &mut Settings| rapl.metric_label = "component".into());
+    config
+        .meters
+        .edit(|rapl: &mut Settings| rapl.metric_unit = unit);
+    config
+        .meters
+        .edit(|rapl: &mut Settings| rapl.duration_metric = Some("took_seconds".into()));
     let mut bench = Bench::new(&METER, tree, config);
     bench.reopen().unwrap();
     bench
@@ -25,7 +34,7 @@ fn others(lines: Vec<String>) -> Vec<String> {
 fn microjoules_are_those_of_the_interval_and_whole() {
     let tree = server();
     zone(&tree, "intel-rapl:2", "psys", RANGE, 0);
-    let mut bench = bench(&tree, RaplUnit::Microjoules);
+    let mut bench = bench(&tree, Unit::Microjoules);
     assert!(others(bench.poll(10.0)).is_empty());
     count(&tree, "intel-rapl:0", 1_000 + 1_234_567);
     count(&tree, "intel-rapl:0:0", 1_001);
@@ -53,7 +62,7 @@ fn microjoules_are_those_of_the_interval_and_whole() {
 #[test]
 fn watts_are_the_mean_of_the_interval() {
     let tree = server();
-    let mut bench = bench(&tree, RaplUnit::Watts);
+    let mut bench = bench(&tree, Unit::Watts);
     bench.poll(10.0);
     count(&tree, "intel-rapl:0", 1_000 + 5_000_000);
     let lines = others(bench.poll(10.5));

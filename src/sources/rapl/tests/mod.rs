@@ -4,7 +4,8 @@ mod alias;
 mod registers;
 mod zones;
 
-use crate::config::{Config, RaplInterface};
+use crate::config::Config;
+use crate::sources::rapl::settings::{Interface, Settings};
 use crate::sources::testing::{Bench, Tree};
 
 use super::METER;
@@ -25,9 +26,11 @@ fn count(tree: &Tree, zone: &str, energy: u64) {
     tree.write(&path, format!("{energy}\n"));
 }
 
-fn bench_by(tree: &Tree, interface: RaplInterface) -> Bench {
+fn bench_by(tree: &Tree, interface: Interface) -> Bench {
     let mut config = Config::default();
-    config.rapl.interface = interface;
+    config
+        .meters
+        .edit(|rapl: &mut Settings| rapl.interface = interface);
     Bench::new(&METER, tree, config)
 }
 

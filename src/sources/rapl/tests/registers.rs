@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
 use super::{bench_by, joules, server, watts};
-use crate::config::RaplInterface;
+use crate::sources::rapl::settings::Interface;
 use crate::sources::rapl::METER;
 use crate::sources::testing::{Bench, Tree};
 
@@ -190,10 +190,10 @@ fn the_interface_that_is_asked_for_is_used() {
     registers(&tree, 0, &[INTEL_UNITS, (0x611, 1)]);
     let found = |interface| bench_by(&tree, interface).probe().unwrap();
     let by_powercap = "package-0, dram-0, package-1, dram-1 by powercap";
-    assert_eq!(found(RaplInterface::Auto), by_powercap);
-    assert_eq!(found(RaplInterface::Powercap), by_powercap);
-    assert_eq!(found(RaplInterface::Msr), "package-0 by MSR");
-    let mut bench = bench_by(&tree, RaplInterface::Msr);
+    assert_eq!(found(Interface::Auto), by_powercap);
+    assert_eq!(found(Interface::Powercap), by_powercap);
+    assert_eq!(found(Interface::Msr), "package-0 by MSR");
+    let mut bench = bench_by(&tree, Interface::Msr);
     bench.reopen().unwrap();
     bench.poll(1.0);
     bench.rescan();
@@ -214,7 +214,7 @@ fn without_the_device_or_its_counters_the_error_says_so() {
         let open = bench.reopen().unwrap_err().to_string();
         (probe.unwrap_or_default(), open)
     };
-    let (probe, open) = error(RaplInterface::Msr);
+    let (probe, open) = error(Interface::Msr);
     assert!(
         probe.ends_with("msr is not there (modprobe msr)"),
         "{probe}"
@@ -225,7 +225,7 @@ fn without_the_device_or_its_counters_the_error_says_so() {
     );
 
     registers(&tree, 0, &[INTEL_UNITS, (0x611, 0)]);
-    let (probe, open) = error(RaplInterface::Auto);
+    let (probe, open) = error(Interface::Auto);
     assert!(
         probe.ends_with("a virtual machine has no RAPL registers"),
         "{probe}"
@@ -236,11 +236,11 @@ fn without_the_device_or_its_counters_the_error_says_so() {
     );
 
     registers(&tree, 0, &[(0x606, 0), (0x611, 1)]);
-    let (_, open) = error(RaplInterface::Auto);
+    let (_, open) = error(Interface::Auto);
     assert!(open.ends_with("msr is empty"), "{open}");
 
     tree.remove("dev/cpu/0/msr");
     tree.fifo("dev/cpu/0/msr");
-    let (_, open) = error(RaplInterface::Msr);
+    let (_, open) = error(Interface::Msr);
     assert!(open.ends_with("msr is not a device"), "{open}");
 }

@@ -1,7 +1,8 @@
 //! By powercap.
 
 use super::{bench_by, count, joules, server, watts, zone, RANGE};
-use crate::config::{Config, RaplInterface};
+use crate::config::Config;
+use crate::sources::rapl::settings::Interface;
 use crate::sources::rapl::METER;
 use crate::sources::testing::{Bench, Tree};
 
@@ -380,7 +381,7 @@ fn a_board_without_rapl_says_what_was_looked_for() {
         );
         assert!(error.contains("proc/cpuinfo"), "{error}");
     }
-    let mut bench = bench_by(&tree, RaplInterface::Powercap);
+    let mut bench = bench_by(&tree, Interface::Powercap);
     for error in [bench.probe().unwrap_err(), bench.reopen().unwrap_err()] {
         assert!(!error.to_string().contains("cpuinfo"), "{error}");
     }

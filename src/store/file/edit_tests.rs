@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::set_metrics;
-use crate::config::parse;
+use crate::sources::SCHEMA;
 
 fn set(text: &str, changes: &[(&str, bool)]) -> Result<String, String> {
     let changes: BTreeMap<_, _> = changes
@@ -16,7 +16,7 @@ fn set(text: &str, changes: &[(&str, bool)]) -> Result<String, String> {
 fn becomes(before: &str, after: &str) {
     let edited = set(before, &[("a", false), ("new", true)]);
     assert_eq!(edited.as_deref(), Ok(after));
-    let config = parse(&after.replace('\u{feff}', "")).unwrap().0;
+    let config = SCHEMA.parse(&after.replace('\u{feff}', "")).unwrap().0;
     let metrics = config.metrics.unwrap();
     assert_eq!((metrics["a"], metrics["new"]), (false, true));
     // Once more changes nothing, and there is a way back for what was there.
@@ -320,13 +320,13 @@ fn the_cases_of_the_reader_are_edited_or_refused() {
         let Ok(text) = std::fs::read_to_string(&file) else {
             continue;
         };
-        let before = parse(&text);
+        let before = SCHEMA.parse(&text);
         match (
             set(&text, &[("jetson_power_x", false), ("new", true)]),
             before,
         ) {
             (Ok(after), Ok((before, _))) => {
-                let (mut after, _) = parse(&after).unwrap();
+                let (mut after, _) = SCHEMA.parse(&after).unwrap();
                 let mut metrics = after.metrics.take().unwrap();
                 metrics.remove("new");
                 metrics.remove("jetson_power_x");

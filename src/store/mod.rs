@@ -9,20 +9,27 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::configuration::Configuration;
-use super::diagnose::Origin;
-use super::document::Document;
-use super::load::{self, Loaded};
-use super::model::Config;
-use super::proposal::{Change, Proposal};
-use super::remote::Remote;
+use crate::config::diagnose::Origin;
+use crate::config::document::Document;
+use crate::config::load::{self, Loaded};
+use crate::config::model::Config;
 use crate::sys::clock::wall_seconds;
 use crate::sys::lock;
 
 mod central;
+mod configuration;
+mod file;
+mod proposal;
+mod remote;
 mod selection;
+mod watch;
 
+pub use configuration::Configuration;
+pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
+pub use proposal::{Change, Proposal};
+pub use remote::{jittered, Remote, Standing};
 pub use selection::NotSet;
+pub use watch::Watch;
 
 /// How the supervisor hears of proposals.
 type Propose = Box<dyn Fn(Proposal) + Send + Sync>;
@@ -45,7 +52,7 @@ struct State {
     text: Vec<u8>,
     loaded_at: i64,
     refusal: Option<Refused>,
-    unsaved: Option<Unsaved>,
+    unsaved: Option<UnsavedMetrics>,
     /// The central server's configuration that was last taken over, or refused.
     followed: Option<Document>,
 }
@@ -80,7 +87,7 @@ pub struct Refused {
 
 /// Settings that hold in memory, but not in the file.
 #[derive(Debug, Clone)]
-struct Unsaved {
+struct UnsavedMetrics {
     why: String,
     metrics: BTreeMap<String, bool>,
 }

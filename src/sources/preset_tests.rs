@@ -1,7 +1,9 @@
 //! Tests of `preset`.
 
-use super::*;
-use crate::config::known_keys;
+use super::udp::settings::Settings as Udp;
+use super::SCHEMA;
+use crate::config::load::Loaded;
+use crate::config::{check, read, Given, Preset, PRESETS};
 
 fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |(a, b): &(&str, &str)| (a.to_string(), b.to_string());
@@ -9,16 +11,16 @@ fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn load(name: &str, given: &Given) -> Result<Loaded, String> {
-    Preset::named(name).unwrap().load(given, None)
+    Preset::named(name).unwrap().load(&SCHEMA, given, None)
 }
 
 /// What a preset sets, and what sets it, is known to the schema.
 #[test]
 fn every_preset_is_a_good_configuration() {
-    let known = known_keys();
+    let known = SCHEMA.known_keys();
     for preset in PRESETS {
         let (head, root) = preset.parse().unwrap();
-        let reading = read::read(&root).unwrap();
+        let reading = read::read(&SCHEMA, &root).unwrap();
         assert_eq!(
             reading.keys.unknown,
             Vec::<Vec<String>>::new(),
@@ -48,21 +50,30 @@ fn arguments_count_more_than_the_environment() {
         environment,
         ..Given::default()
     };
-    let udp = load("power-exporter", &given).unwrap().config.udp;
+    let udp = load("power-exporter", &given)
+        .unwrap()
+        .config
+        .meter::<Udp>();
     assert_eq!((udp.host.as_deref(), udp.port), (Some("192.0.2.1"), 1));
 
     let given = Given {
         arguments: vec!["192.0.2.2".into(), "2".into()],
         ..given
     };
-    let udp = load("power-exporter", &given).unwrap().config.udp;
+    let udp = load("power-exporter", &given)
+        .unwrap()
+        .config
+        .meter::<Udp>();
     assert_eq!((udp.host.as_deref(), udp.port), (Some("192.0.2.2"), 2));
 
     let given = Given {
         flags: pairs(&[("device-port", "3")]),
         ..given
     };
-    let udp = load("power-exporter", &given).unwrap().config.udp;
+    let udp = load("power-exporter", &given)
+        .unwrap()
+        .config
+        .meter::<Udp>();
     assert_eq!((udp.host.as_deref(), udp.port), (Some("192.0.2.2"), 3));
 }
 
@@ -106,20 +117,23 @@ fn a_file_lies_over_the_preset_and_below_what_is_given() {
         ..Given::default()
     };
     let preset = Preset::named("power-exporter").unwrap();
-    let loaded = preset.load(&given, Some(&path));
+    let loaded = preset.load(&SCHEMA, &given, Some(&path));
     std::fs::write(&path, "interval: fast\n").unwrap();
-    let wrong = preset.load(&given, Some(&path)).unwrap_err();
+    let wrong = preset.load(&SCHEMA, &given, Some(&path)).unwrap_err();
     std::fs::write(&path, "\u{feff}port: 8002\n").unwrap();
-    let marked = preset.load(&given, Some(&path)).unwrap();
+    let marked = preset.load(&SCHEMA, &given, Some(&path)).unwrap();
     std::fs::write(&path, b"# caf\xe9\n").unwrap();
-    let latin = preset.load(&given, Some(&path)).unwrap_err();
+    let latin = preset.load(&SCHEMA, &given, Some(&path)).unwrap_err();
     std::fs::remove_file(&path).unwrap();
     let Loaded {
         config, warnings, ..
     } = loaded.unwrap();
-    assert_eq!((config.port, config.udp.port), (Some(8001), 5000));
-    assert_eq!(config.udp.voltage, Some(5.1));
-    assert!(config.udp.start_at_zero, "as the preset has it");
+    assert_eq!(
+        (config.port, config.meter::<Udp>().port),
+        (Some(8001), 5000)
+    );
+    assert_eq!(config.meter::<Udp>().voltage, Some(5.1));
+    assert!(config.meter::<Udp>().start_at_zero, "as the preset has it");
     assert_eq!(warnings[0].line, Some(3));
     assert!(wrong.contains(":1:11: "), "{wrong}");
     assert_eq!(marked.config.port, Some(8002));
@@ -141,8 +155,8 @@ fn power_exporter_is_as_its_original_was() {
     assert_eq!((config.port, config.reload_port), (Some(8000), None));
     assert_eq!(config.listen_address, None, "all addresses");
     assert_eq!(config.interval.as_secs(), 3, "after an answer");
-    assert_eq!(config.udp.interval, None, "the same");
-    assert_eq!(config.udp.timeout.as_secs(), 5);
+    assert_eq!(config.meter::<Udp>().interval, None, "the same");
+    assert_eq!(config.meter::<Udp>().timeout.as_secs(), 5);
     let agent = load("udp-agent", &Given::default()).unwrap().config;
     assert_eq!((agent.port, agent.reload_port), (None, None));
     assert!(agent.udp_agent.enabled && agent.udp_agent.port == 5000);
@@ -199,7 +213,7 @@ fn the_pyjoules_remote_write_client_is_as_its_original_was() {
         assert_eq!((&*entry.url, entry.timeout.as_secs()), (url, 5));
         assert_eq!(entry.queue.readings_per_send, Some(readings));
         assert_eq!((&*entry.job, entry.instance.as_deref()), ("", Some("")));
-        assert_eq!(entry.protocol, crate::remote_write::Protocol::V1);
+        assert_eq!(entry.protocol, crate::config::Protocol::V1);
     }
     let wrong = Given {
         environment: pairs(&[("BATCH_SIZE", "0")]),

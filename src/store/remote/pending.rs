@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{json, Value};
 
 use crate::config::{valid_metric_name, Document};
+use crate::sources::SCHEMA;
 use crate::sys::file;
 
 /// The largest file of this kind: a thousand names.
@@ -64,7 +65,7 @@ impl Pending {
             return;
         }
         // What is no configuration is left as it is.
-        let Ok((config, _)) = document.read() else {
+        let Ok((config, _)) = document.read(&SCHEMA) else {
             return;
         };
         let mut metrics = match config.metrics {

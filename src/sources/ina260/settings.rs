@@ -1,20 +1,128 @@
 //! The kinds of value in `ina260:`, and how they make the list of its chips.
 
-use super::diagnose::{nearest, quoted};
-use super::model::Ina260Chip;
-use super::tree::Node;
-use super::values::{list, rails, refuse, text, whole, Outcome, Refusal, MAX_ITEMS};
-use crate::sources::ina260::registers::{AVERAGINGS, CONVERSION_MICROSECONDS};
+use serde::{Serialize, Serializer};
+
+use super::registers::{AVERAGINGS, CONVERSION_MICROSECONDS};
+use crate::config::diagnose::{nearest, quoted};
+use crate::config::section::{Problem, Section};
+use crate::config::tree::Node;
+use crate::config::values::{self, list, rails, refuse, text, whole, Outcome, Refusal, MAX_ITEMS};
+use crate::config::{MeterSettings, Switch};
 
 /// The highest number of a bus (Linux, include/uapi/linux/i2c-dev.h and drivers/i2c/i2c-dev.c: `I2C_MINORS`).
 const MAX_BUS: u32 = 0xF_FFFF;
 
+/// `ina260:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Settings {
+    /// Whether the source runs; `Auto` is: if there are chips.
+    pub enabled: Switch,
+    /// The chips, of `i2c_bus` and `i2c_address` and then of `chips`; no two at one place or of one name.
+    pub chips: Vec<Ina260Chip>,
+    /// The chips whose sum is the board's total; empty leaves it to the documented rule.
+    pub power_total: Vec<String>,
+}
+
+/// One chip of `ina260:`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ina260Chip {
+    /// The name of its rail; `None` is one made of its place.
+    pub name: Option<String>,
+    /// N of `/dev/i2c-N`.
+    #[serde(rename = "i2c_bus")]
+    pub bus: u32,
+    /// 7-bit I2C address, 0x40 to 0x4f (INA260 data sheet SBOS656, table 2: A0 and A1 choose one of 16).
+    #[serde(rename = "i2c_address")]
+    pub address: u8,
+    /// How many conversions a reading is the mean of; `None` is as many as the interval has room for.
+    #[serde(serialize_with = "or_auto")]
+    pub averaging: Option<u16>,
+    /// How long one conversion of the voltage takes, in microseconds.
+    pub voltage_conversion_us: u16,
+    /// How long one conversion of the current takes, in microseconds.
+    pub current_conversion_us: u16,
+    /// Converts only when told to, at each poll.
+    #[serde(rename = "mode", serialize_with = "mode")]
+    pub triggered: bool,
+}
+
+impl Default for Ina260Chip {
+    fn default() -> Self {
+        Self {
+            name: None,
+            bus: 1,
+            address: 0x40,
+            averaging: None,
+            voltage_conversion_us: 1100,
+            current_conversion_us: 1100,
+            triggered: false,
+        }
+    }
+}
+
+impl Ina260Chip {
+    /// The name of its rail: its own, or such as `ina260-1-0040`.
+    pub fn rail(&self) -> String {
+        match &self.name {
+            Some(name) => name.clone(),
+            None => format!("ina260-{}-{:04x}", self.bus, self.address),
+        }
+    }
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "ina260";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let Settings {
+            mut enabled,
+            mut chips,
+            mut power_total,
+        } = Settings::default();
+        let mut common = Common::default();
+        section.set("enabled", values::switch, &mut enabled)?;
+        section.set("i2c_bus", buses, &mut common.buses)?;
+        section.set("i2c_address", addresses, &mut common.addresses)?;
+        let chip = &mut common.chip;
+        section.set("averaging", averaging, &mut chip.averaging)?;
+        let us = &mut chip.voltage_conversion_us;
+        section.set("voltage_conversion_us", conversion, us)?;
+        let us = &mut chip.current_conversion_us;
+        section.set("current_conversion_us", conversion, us)?;
+        section.set("mode", triggered, &mut chip.triggered)?;
+        chips.extend(common.chips());
+        let more = |node: &Node| self::chips(node, &common);
+        section.set("chips", more, &mut chips)?;
+        let rails = |node: &Node| self::power_total(node, &chips);
+        section.set("power_total", rails, &mut power_total)?;
+        Ok(Settings {
+            enabled,
+            chips,
+            power_total,
+        })
+    }
+}
+
+fn or_auto<S: Serializer>(count: &Option<u16>, serializer: S) -> Result<S::Ok, S::Error> {
+    match count {
+        Some(count) => serializer.serialize_u16(*count),
+        None => serializer.serialize_str("auto"),
+    }
+}
+
+fn mode<S: Serializer>(triggered: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match triggered {
+        true => "triggered",
+        false => "continuous",
+    })
+}
+
 /// What holds for all chips.
 #[derive(Debug, Clone)]
-pub(super) struct Common {
-    pub(super) buses: Vec<u32>,
-    pub(super) addresses: Vec<u8>,
-    pub(super) chip: Ina260Chip,
+struct Common {
+    buses: Vec<u32>,
+    addresses: Vec<u8>,
+    chip: Ina260Chip,
 }
 
 impl Default for Common {
@@ -30,7 +138,7 @@ impl Default for Common {
 
 impl Common {
     /// The chips at each address of each bus.
-    pub(super) fn chips(&self) -> Vec<Ina260Chip> {
+    fn chips(&self) -> Vec<Ina260Chip> {
         let places = self
             .buses
             .iter()
@@ -65,7 +173,7 @@ fn one_or_more<T: Copy + PartialEq>(
 }
 
 /// One bus, or a list.
-pub(super) fn buses(node: &Node) -> Outcome<Vec<u32>> {
+fn buses(node: &Node) -> Outcome<Vec<u32>> {
     one_or_more(node, bus, |bus| bus.to_string())
 }
 
@@ -77,7 +185,7 @@ fn bus(node: &Node) -> Outcome<u32> {
 }
 
 /// One address, or a list.
-pub(super) fn addresses(node: &Node) -> Outcome<Vec<u8>> {
+fn addresses(node: &Node) -> Outcome<Vec<u8>> {
     one_or_more(node, address, |address| format!("{address:#04x}"))
 }
 
@@ -109,7 +217,7 @@ fn one_of(node: &Node, allowed: &[u16], or: &str) -> Outcome<u16> {
 }
 
 /// `auto`, or how many conversions a reading is the mean of.
-pub(super) fn averaging(node: &Node) -> Outcome<Option<u16>> {
+fn averaging(node: &Node) -> Outcome<Option<u16>> {
     match node {
         Node::Text(text) if text.eq_ignore_ascii_case("auto") => Ok(None),
         _ => one_of(node, &AVERAGINGS, ", or auto").map(Some),
@@ -117,12 +225,12 @@ pub(super) fn averaging(node: &Node) -> Outcome<Option<u16>> {
 }
 
 /// How long a conversion takes, in microseconds.
-pub(super) fn conversion(node: &Node) -> Outcome<u16> {
+fn conversion(node: &Node) -> Outcome<u16> {
     one_of(node, &CONVERSION_MICROSECONDS, "")
 }
 
 /// `continuous` or `triggered`.
-pub(super) fn triggered(node: &Node) -> Outcome<bool> {
+fn triggered(node: &Node) -> Outcome<bool> {
     match node {
         Node::Text(text) if text.eq_ignore_ascii_case("continuous") => Ok(false),
         Node::Text(text) if text.eq_ignore_ascii_case("triggered") => Ok(true),
@@ -131,7 +239,7 @@ pub(super) fn triggered(node: &Node) -> Outcome<bool> {
 }
 
 /// The chips of `i2c_address`, and those of the list.
-pub(super) fn chips(node: &Node, common: &Common) -> Outcome<Vec<Ina260Chip>> {
+fn chips(node: &Node, common: &Common) -> Outcome<Vec<Ina260Chip>> {
     let wanted = "a list of chips, `- i2c_address: 0x40`, one below the other";
     let mut all = common.chips();
     for (i, chip) in list(node, wanted, MAX_ITEMS, |item| chip(item, common))?
@@ -210,7 +318,7 @@ fn chip(node: &Node, common: &Common) -> Outcome<Ina260Chip> {
 }
 
 /// Names of chips.
-pub(super) fn power_total(node: &Node, chips: &[Ina260Chip]) -> Outcome<Vec<String>> {
+fn power_total(node: &Node, chips: &[Ina260Chip]) -> Outcome<Vec<String>> {
     let names = rails(node)?;
     for (i, name) in names.iter().enumerate() {
         if !chips.iter().any(|chip| chip.rail() == *name) {

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::diagnose::Origin;
-use super::load::{self, Loaded};
-use super::model::Config;
-use super::preset::{Given, Preset};
+use crate::config::diagnose::Origin;
+use crate::config::load::Loaded;
+use crate::config::model::Config;
+use crate::config::preset::{Given, Preset};
+use crate::sources::SCHEMA;
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -35,8 +36,10 @@ impl Configuration {
                 log::info!("no configuration file: everything that this board has is exported");
                 Loaded::built_in(Config::default())
             }
-            Configuration::File(Some(path)) => load::load(path).map_err(|e| e.to_string())?,
-            Configuration::Preset(preset, given, file) => preset.load(given, file.as_deref())?,
+            Configuration::File(Some(path)) => SCHEMA.load(path).map_err(|e| e.to_string())?,
+            Configuration::Preset(preset, given, file) => {
+                preset.load(&SCHEMA, given, file.as_deref())?
+            }
         };
         for warning in &loaded.warnings {
             log::warn!("{}", warning.with(&loaded.origin));

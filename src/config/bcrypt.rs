@@ -5,7 +5,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{alphabet, Engine as _};
 use blowfish::Blowfish;
 
-use super::same;
+use crate::sys::constant_time::same_bytes;
 
 /// bcrypt's own alphabet, whose last letters hold bits to spare.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -73,7 +73,7 @@ impl Hash {
     }
 
     /// All that it is, for whoever needs to tell hashes apart.
-    pub(super) fn bytes(&self) -> [u8; 1 + 16 + DIGEST] {
+    pub(crate) fn bytes(&self) -> [u8; 1 + 16 + DIGEST] {
         let mut bytes = [0; 1 + 16 + DIGEST];
         let parts = [self.cost as u8].into_iter().chain(self.salt);
         for (place, byte) in bytes.iter_mut().zip(parts.chain(self.digest)) {
@@ -102,7 +102,7 @@ impl Hash {
                 bytes.copy_from_slice(&word.to_be_bytes());
             }
         }
-        same(found.get(..DIGEST).unwrap_or_default(), &self.digest)
+        same_bytes(found.get(..DIGEST).unwrap_or_default(), &self.digest)
     }
 }
 

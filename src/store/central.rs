@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::Store;
-use crate::config::configuration::Configuration;
 use crate::config::diagnose::Origin;
 use crate::config::document::Document;
 use crate::config::load::{self, Loaded};
 use crate::config::model::Config;
-use crate::config::proposal::Change;
-use crate::config::remote::{Fetched, Remote};
+use crate::sources::SCHEMA;
+use crate::store::configuration::Configuration;
+use crate::store::proposal::Change;
+use crate::store::remote::{Fetched, Remote};
 use crate::sys::lock;
 
 /// The first configuration: the server's, else the local one. An error only if there is none at all.
@@ -57,7 +58,9 @@ fn of_server(
     current: &Config,
 ) -> Result<Loaded, String> {
     let document = remote.last(current.metrics.as_ref()).unwrap_or_default();
-    let (config, warnings) = document.read().map_err(|rejection| rejection.message)?;
+    let (config, warnings) = document
+        .read(&SCHEMA)
+        .map_err(|rejection| rejection.message)?;
     let origin = Origin::Server(remote.url().to_owned());
     for warning in &warnings {
         log::warn!("{}", warning.with(&origin));

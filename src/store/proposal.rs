@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::Arc;
 
-use super::model::Config;
+use crate::config::model::Config;
 
 /// Whether it is in force now, or why not.
 type Outcome = Result<(), String>;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{getrlimit, Resource};
 
+use super::{Desc, Group, Readings, SeriesId};
 use crate::logging::dropped_lines;
-use crate::metrics::{Desc, Group, Readings, SeriesId};
 use crate::sys::clock::process_cpu_seconds;
 use crate::sys::program::page_size;
 

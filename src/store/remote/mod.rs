@@ -11,15 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-pub(in crate::config) use exchange::Fetched;
+pub(in crate::store) use exchange::Fetched;
 use pending::{Pending, Switches};
 
-use super::central::ConfigServer;
-use super::document::Document;
-use super::MAX_SIZE;
-use crate::config_server::{DeviceId, Ports, Report};
-use crate::http::client::{shown, Client, Limits};
+use crate::config::central::ConfigServer;
+use crate::config::document::Document;
+use crate::config::shown;
+use crate::config::MAX_SIZE;
+use crate::http::client::{Client, Limits};
 use crate::sys::lock;
+use crate::wire::{DeviceId, Ports, Report};
 
 /// An answer is a configuration as JSON, with its spaces.
 const MAX_ANSWER: u64 = 4 * MAX_SIZE as u64;

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use super::pending::Switches;
 use super::{Known, Remote};
 use crate::config::document::Document;
-use crate::config_server::WRONG;
 use crate::http::client::Answer;
+use crate::sources::SCHEMA;
 use crate::sys::lock;
+use crate::wire::INVALID_CONFIGURATION;
 
 /// How often a change is told anew when others change the configuration at the same moment.
 const TRIES: usize = 8;
@@ -16,7 +17,7 @@ const CLOSE: (&str, &str) = ("Connection", "close");
 
 /// What the server says.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::config) enum Fetched {
+pub(in crate::store) enum Fetched {
     /// This is the board's configuration.
     Config(Document),
     /// It has none.
@@ -27,7 +28,7 @@ pub(in crate::config) enum Fetched {
 
 impl Remote {
     /// Asks for the board's configuration. The error is for people.
-    pub(in crate::config) fn fetch(&self) -> Result<Fetched, String> {
+    pub(in crate::store) fn fetch(&self) -> Result<Fetched, String> {
         let outcome = self.ask();
         let mut state = lock::lock(&self.state);
         state.answered = outcome.is_ok();
@@ -53,7 +54,7 @@ impl Remote {
                 .map_err(|e| format!("{}: not a configuration: {e}", self.url()))?,
             (304, Some(known)) => known.document,
             (404, _) => Document::default(),
-            (500, _) if error_of(&answer).as_deref() == Some(WRONG) => {
+            (500, _) if error_of(&answer).as_deref() == Some(INVALID_CONFIGURATION) => {
                 return Ok(Fetched::Wrong(self.explain(&answer)));
             }
             _ => return Err(self.explain(&answer)),
@@ -111,7 +112,7 @@ impl Remote {
 
     /// Tells the server what was changed here; a server that does not know the board gets what it gave it last, else
     /// `local`. `selection` is what the board exports. Gives what the server has then.
-    pub(in crate::config) fn tell(
+    pub(in crate::store) fn tell(
         &self,
         local: impl Fn() -> Result<Document, String>,
         selection: Option<&Switches>,
@@ -131,12 +132,12 @@ impl Remote {
                     (document.clone(), tag.map(|tag| ("If-Match", tag)))
                 }
                 (Fetched::Unknown, known) => {
-                    let known = known.filter(|known| known.document.read().is_ok());
+                    let known = known.filter(|known| known.document.read(&SCHEMA).is_ok());
                     let document = known.map_or_else(&local, |known| Ok(known.document))?;
                     (document, Some(("If-None-Match", "*".to_string())))
                 }
             };
-            document.read().map_err(|why| {
+            document.read(&SCHEMA).map_err(|why| {
                 format!(
                     "{}: nothing is told while it is wrong: {}",
                     self.url(),

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Store, Unsaved};
-use crate::config::configuration::Configuration;
-use crate::config::file::{selects_metrics, set_metrics, update};
+use super::{Store, UnsavedMetrics};
 use crate::config::model::Config;
-use crate::config::proposal::Change;
 use crate::config::values::MAX_METRICS;
+use crate::store::configuration::Configuration;
+use crate::store::file::{selects_metrics, set_metrics, update};
+use crate::store::proposal::Change;
 use crate::sys::lock;
 
 /// Why metrics were not switched: none of them.
@@ -170,7 +170,7 @@ impl Store {
             }
             Err(why) => {
                 let news = before.is_none_or(|before| before.why != why);
-                state.unsaved = Some(Unsaved {
+                state.unsaved = Some(UnsavedMetrics {
                     why: why.clone(),
                     metrics,
                 });

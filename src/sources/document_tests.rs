@@ -1,4 +1,5 @@
-use super::*;
+use super::SCHEMA;
+use crate::config::{Document, MAX_SIZE};
 
 fn json(text: &str) -> Document {
     Document::from_json(text.as_bytes()).unwrap()
@@ -145,14 +146,14 @@ fn what_is_wrong_is_named_by_its_key() {
         (r#"{"metrics":{"a":1}}"#, Some("metrics.a"), "true or false"),
         (r#"{"port":5,"reload_port":5}"#, None, "they need two"),
     ] {
-        let refused = json(text).read().unwrap_err();
+        let refused = json(text).read(&SCHEMA).unwrap_err();
         assert_eq!(refused.key.as_deref(), key, "{text}: {refused:?}");
         assert!(refused.message.contains(words), "{text}: {refused:?}");
     }
-    let (config, warnings) = json(r#"{"port":9200,"prot":1}"#).read().unwrap();
+    let (config, warnings) = json(r#"{"port":9200,"prot":1}"#).read(&SCHEMA).unwrap();
     assert_eq!(config.port, Some(9200));
     assert!(warnings[0].message.contains("did you mean"), "{warnings:?}");
-    let refused = Document::read_yaml(b"port: 1\ninterval: fast\n").unwrap_err();
+    let refused = Document::read_yaml(&SCHEMA, b"port: 1\ninterval: fast\n").unwrap_err();
     assert_eq!((refused.line, refused.column), (Some(2), Some(11)));
 }
 

@@ -1,0 +1,230 @@
+//! The schema of the exporter's configuration: the keys that every board has, and a section for each meter.
+//!
+//! A meter declares its section where it is implemented ([`MeterSettings`]); this module knows no meter. Settings are
+//! kept by the section's name ([`Meters`]), and [`Schema`] holds the sections that there are.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
+
+use super::model::Config;
+use super::section::{Problem, Section};
+
+/// The settings of one meter, as its section of the configuration has them. Its `Serialize` shows each setting under its
+/// key; a secret is a [`Secret`](super::Secret), which shows itself to nobody.
+pub trait MeterSettings:
+    Clone + Debug + Default + PartialEq + Serialize + Send + Sync + 'static
+{
+    /// The section's name.
+    const SECTION: &'static str;
+
+    /// Takes the settings out of the section.
+    fn read(section: &mut Section<'_, '_>) -> Result<Self, Problem>;
+
+    /// What is allowed and has another effect than the user expects, on a board of this type: the top-level key that
+    /// each message is about, and the message.
+    fn warnings(&self, _device_type: &str) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}
+
+/// Settings of some type, which can be compared.
+pub trait AnySettings: Debug + Send + Sync {
+    /// Whether the other settings are of the same type and equal.
+    fn equals(&self, other: &dyn AnySettings) -> bool;
+    /// Themselves, to be compared.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<T: Any + Debug + PartialEq + Send + Sync> AnySettings for T {
+    fn equals(&self, other: &dyn AnySettings) -> bool {
+        other.as_any().downcast_ref::<T>() == Some(self)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A section's settings, whatever their type.
+#[derive(Clone)]
+struct Entry {
+    settings: Arc<dyn AnySettings>,
+    spec: SectionSpec,
+}
+
+impl Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+/// The settings of all meters, by section. A section that is not there has its defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Meters(Vec<Entry>);
+
+impl Meters {
+    /// The settings of one meter.
+    pub fn get<T: MeterSettings>(&self) -> T {
+        let entry = self.entry(T::SECTION);
+        let settings = entry.and_then(|entry| entry.settings.as_any().downcast_ref::<T>());
+        settings.cloned().unwrap_or_default()
+    }
+
+    fn entry(&self, section: &str) -> Option<&Entry> {
+        self.0.iter().find(|entry| entry.spec.name == section)
+    }
+
+    /// Sets the settings of one meter.
+    pub fn set<T: MeterSettings>(&mut self, settings: T) {
+        self.0.retain(|entry| entry.spec.name != T::SECTION);
+        self.0.push(Entry {
+            settings: Arc::new(settings),
+            spec: SectionSpec::of::<T>(),
+        });
+    }
+
+    /// Changes the settings of one meter.
+    pub fn edit<T: MeterSettings>(&mut self, change: impl FnOnce(&mut T)) {
+        let mut settings = self.get();
+        change(&mut settings);
+        self.set::<T>(settings);
+    }
+
+    /// Whether a section has the same settings in both.
+    pub fn same_section(&self, other: &Meters, section: &str) -> bool {
+        match (self.entry(section), other.entry(section)) {
+            (Some(one), Some(other)) => one.settings.equals(other.settings.as_ref()),
+            (Some(one), None) | (None, Some(one)) => {
+                one.settings.equals((one.spec.default)().as_ref())
+            }
+            (None, None) => true,
+        }
+    }
+
+    pub(super) fn warnings(&self, device_type: &str) -> Vec<(&'static str, String)> {
+        let entries = self.0.iter();
+        entries
+            .flat_map(|entry| (entry.spec.warnings)(entry.settings.as_ref(), device_type))
+            .collect()
+    }
+}
+
+impl PartialEq for Meters {
+    fn eq(&self, other: &Meters) -> bool {
+        let mut entries = self.0.iter().chain(&other.0);
+        entries.all(|entry| self.same_section(other, entry.spec.name))
+    }
+}
+
+type Warnings = fn(&dyn AnySettings, &str) -> Vec<(&'static str, String)>;
+
+/// One meter's section.
+#[derive(Clone, Copy)]
+pub struct SectionSpec {
+    /// Its key in the file.
+    pub name: &'static str,
+    read: fn(&mut Section<'_, '_>) -> Result<Arc<dyn AnySettings>, Problem>,
+    default: fn() -> Arc<dyn AnySettings>,
+    show: fn(&dyn AnySettings) -> Value,
+    warnings: Warnings,
+}
+
+impl SectionSpec {
+    /// The section of these settings.
+    pub const fn of<T: MeterSettings>() -> SectionSpec {
+        SectionSpec {
+            name: T::SECTION,
+            read: |section| Ok(Arc::new(T::read(section)?)),
+            default: || Arc::new(T::default()),
+            show: |settings| {
+                let settings = settings.as_any().downcast_ref::<T>();
+                serde_json::to_value(settings).unwrap_or_default()
+            },
+            warnings: |settings, device_type| {
+                let settings = settings.as_any().downcast_ref::<T>();
+                settings.map_or_else(Vec::new, |settings| settings.warnings(device_type))
+            },
+        }
+    }
+}
+
+/// The configuration's keys: those of every board, and these meters' sections in their order.
+#[derive(Clone, Copy)]
+pub struct Schema {
+    sections: fn() -> Vec<SectionSpec>,
+}
+
+impl Schema {
+    /// The schema with these sections. A name that comes twice is one section, which two meters share.
+    pub const fn new(sections: fn() -> Vec<SectionSpec>) -> Schema {
+        Schema { sections }
+    }
+
+    /// The sections, each once.
+    pub fn sections(&self) -> Vec<SectionSpec> {
+        let mut sections: Vec<SectionSpec> = Vec::new();
+        for spec in (self.sections)() {
+            if !sections.iter().any(|known| known.name == spec.name) {
+                sections.push(spec);
+            }
+        }
+        sections
+    }
+
+    pub(super) fn read(&self, top: &mut Section<'_, '_>) -> Result<Meters, Problem> {
+        let mut meters = Meters::default();
+        for spec in self.sections() {
+            top.section(spec.name, |section| {
+                let settings = (spec.read)(section)?;
+                meters.0.push(Entry { settings, spec });
+                Ok(())
+            })?;
+        }
+        Ok(meters)
+    }
+
+    /// The same configuration, with every section in it.
+    pub(super) fn complete(&self, config: &Config) -> Config {
+        let entry = |spec: SectionSpec| {
+            let entry = config.meters.entry(spec.name).cloned();
+            entry.unwrap_or_else(|| Entry {
+                settings: (spec.default)(),
+                spec,
+            })
+        };
+        Config {
+            meters: Meters(self.sections().into_iter().map(entry).collect()),
+            ..config.clone()
+        }
+    }
+}
+
+/// The keys that every board has, and no meter's.
+impl Default for Schema {
+    fn default() -> Self {
+        Schema::new(Vec::new)
+    }
+}
+
+impl Debug for Schema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sections = self.sections();
+        f.debug_list()
+            .entries(sections.iter().map(|spec| spec.name))
+            .finish()
+    }
+}
+
+impl Serialize for Meters {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for Entry { settings, spec } in &self.0 {
+            map.serialize_entry(spec.name, &(spec.show)(settings.as_ref()))?;
+        }
+        map.end()
+    }
+}
