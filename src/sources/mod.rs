@@ -7,6 +7,7 @@ mod board;
 mod error;
 mod health;
 mod hwmon;
+mod iio;
 pub mod ina260;
 mod ina3221;
 pub mod jetson;
@@ -53,6 +54,7 @@ pub const METERS: &[Meter] = &[
     ina3221::METER,
     tegrastats::METER,
     hwmon::METER,
+    iio::METER,
     rpi::METER,
     nvidia::METER,
     rapl::METER,
