@@ -106,6 +106,12 @@ impl Board {
                 out.add(self.group.series(&desc, labels), *value);
             } else {
                 let desc = Desc::gauge(name.to_string(), format!("Help of {name}."));
+                // What is measured is finite; the exporter's own state need not be.
+                let desc = if value.is_infinite() {
+                    desc.own()
+                } else {
+                    desc
+                };
                 out.set(self.group.series(&desc, labels), *value);
             }
         }
