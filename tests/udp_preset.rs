@@ -148,7 +148,9 @@ fn its_ports_are_the_originals() {
         let asked = device.0.recv(&mut [0; 64]).is_ok();
         (asked || child.try_wait().unwrap().is_some()).then_some(asked)
     });
-    child.kill().unwrap();
+    // So that it writes out what it has logged. It may have ended by itself.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
     child.wait().unwrap();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut log).unwrap();
     if asked {
