@@ -15,7 +15,9 @@ SEED_NAMES = "jetson_"
 def main():
     with exporter("demo") as target:
         url = f"http://{target}/metrics"
-        wait_until("tegrastats is read", lambda: "power_watts{" in get(url)[0] and "jetson_ram_used_mb" in get(url)[0])
+        # The last is known when every source has been tried.
+        expected = ["power_watts{", "jetson_ram_used_mb", "\nexporter_unknown_metrics "]
+        wait_until("tegrastats is read", lambda: all(name in get(url)[0] for name in expected))
         text, headers = get(url)
         assert headers["Content-Type"].startswith("text/plain; version=0.0.4"), headers
         lint(text)
