@@ -79,7 +79,9 @@ def main():
             stack.callback(server.stop)
             server.start()
         urls = [f"  - url: {server.url}/api/v1/write\n" for server in (sent, victoria)]
-        board = stack.enter_context(Rapl(directory, "remote_write:\n" + "".join(urls)))
+        # Each of those that are listed has counters of its own.
+        listed = "multirate: {consumers: [steady, killed, truth]}\n"
+        board = stack.enter_context(Rapl(directory, listed + "remote_write:\n" + "".join(urls)))
         target = stack.enter_context(exporter(*board.arguments()))
         scraping = [Scraping(directory, name, target) for name in ("steady", "killed")]
         for server in scraping:
