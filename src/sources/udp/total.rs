@@ -81,7 +81,7 @@ impl Total {
     }
 
     /// Counts a message. A total that fell began anew, and what it was before is kept. One that goes back above that in one step
-    /// had not begun anew: only what is above counts. A step that no current explains in the time counts for nothing.
+    /// had not begun anew, unless the device's clock had: only what is above counts. A step that no current explains in the time counts for nothing.
     pub fn take(&mut self, message: &PowerMeasurement, at: BootTime) -> Option<Jump> {
         // "Nothing measured yet" says nothing of the total: it comes from a relay that has started, too, whose device
         // has not.
@@ -92,13 +92,16 @@ impl Total {
         let seconds = at.seconds_since(self.taken_at) + LONGEST_DELAY.as_secs_f64();
         let most = AMPERES.most * 1000.0 * seconds;
         let mut jump = None;
-        match (self.last.map(|last| last.energy_consumption), self.resumed) {
-            (Some(last), _) => {
+        match (self.last, self.resumed) {
+            (Some(before), _) => {
+                let last = before.energy_consumption;
+                // By its clock it began anew; without one, what comes next tells.
+                let restarted = message.timestamp < before.timestamp;
                 // All that a device counted that has begun anew, it counted since.
                 let mut counted = if now < last { now } else { now - last };
                 let step = counted;
                 if now < last {
-                    self.fell_from = Some(last);
+                    self.fell_from = (!restarted).then_some(last);
                 } else if let Some(from) = self.fell_from.filter(|from| now >= *from) {
                     self.fell_from = None;
                     counted = now - from;
@@ -227,6 +230,15 @@ mod tests {
         assert_eq!(total.milliampere_seconds(), 31_250e6 + 100.0);
         assert_eq!(total.take(&message(103.0, 31_250e6 + 200.0), at(4)), None);
         assert_eq!(total.milliampere_seconds(), 31_250e6 + 200.0);
+    }
+
+    #[test]
+    fn what_is_counted_after_a_restart_counts_however_soon_it_passes_the_old_total() {
+        let mut total = total(&[message(100.0, 4_000.0)]);
+        assert_eq!(total.take(&message(0.001, 200.0), at(2)), None);
+        assert_eq!(total.milliampere_seconds(), 4_200.0);
+        assert_eq!(total.take(&message(2.0, 5_200.0), at(3)), None);
+        assert_eq!(total.milliampere_seconds(), 9_200.0);
     }
 
     #[test]
