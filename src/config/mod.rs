@@ -5,8 +5,9 @@
 //! with the kinds of value of `values`, and `check` looks at what one key alone does not show. What a step finds is a
 //! [`Diagnostic`] with the line and column it is about: an error ends the reading, a warning does not.
 //!
-//! [`parse`] is pure, and takes any text whatever; [`load`] and [`find`] are the thin layer of files around it, and
-//! `file` the way back. [`Store`] holds the configuration in force, and all changes go through it.
+//! [`Schema::parse`] is pure, and takes any text whatever; [`Schema::load`] and [`find`] are the thin layer of files around
+//! it. The sections of the meters are declared by the meters (`schema`). The configuration in force, and the writing of files,
+//! are in [`crate::store`].
 
 mod bcrypt;
 pub(crate) mod central;
