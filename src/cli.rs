@@ -20,7 +20,7 @@ use crate::doctor::{self, Report};
 use crate::exporter::{self, Configuration, Options};
 use crate::http::AccessFiles;
 use crate::logging;
-use crate::sources::tape::{Recording, Tapes};
+use crate::sources::io_log::{IoLogs, Recording};
 use crate::sources::SCHEMA;
 use crate::sys::reason;
 use crate::sys::signals::Signals;
@@ -112,10 +112,10 @@ fn perform(arguments: Arguments) -> Result<(), String> {
         }
         Role::Run => {
             let signals = block_signals()?;
-            let (configuration, roots, tapes) = match &arguments.replay {
+            let (configuration, roots, io_logs) = match &arguments.replay {
                 None => {
                     let configuration = Configuration::File(find(named));
-                    (configuration, arguments.roots, Tapes::Off)
+                    (configuration, arguments.roots, IoLogs::Off)
                 }
                 Some(dir) => {
                     let recording = Arc::new(Recording::open(dir, arguments.at_once)?);
@@ -123,7 +123,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                         Some(file) => Configuration::File(Some(file.to_path_buf())),
                         None => Configuration::Fixed(Box::new(recording.config().clone())),
                     };
-                    (configuration, recording.roots(), Tapes::Play(recording))
+                    (configuration, recording.roots(), IoLogs::Play(recording))
                 }
             };
             exporter::run(
@@ -133,8 +133,8 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     management_address: arguments.management_address,
                     access: arguments.access,
                     roots,
-                    asks_server: matches!(tapes, Tapes::Off),
-                    tapes,
+                    asks_server: matches!(io_logs, IoLogs::Off),
+                    io_logs,
                 },
                 signals,
             )
@@ -147,7 +147,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                 management_address: None,
                 access: AccessFiles::default(),
                 roots: arguments.roots,
-                tapes: Tapes::Off,
+                io_logs: IoLogs::Off,
                 asks_server: false,
             };
             let dir = dir.unwrap_or_default();
@@ -168,7 +168,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     management_address: arguments.management_address,
                     access: arguments.access,
                     roots: arguments.roots,
-                    tapes: Tapes::Off,
+                    io_logs: IoLogs::Off,
                     asks_server: false,
                 },
                 signals,
@@ -189,7 +189,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                     management_address: arguments.management_address,
                     access: arguments.access,
                     roots: board.roots(),
-                    tapes: Tapes::Off,
+                    io_logs: IoLogs::Off,
                     asks_server: named.is_some(),
                 },
                 signals,

@@ -2,8 +2,8 @@
 //! when it is written again, and a log that is taken can be played to its end, whatever the source asks for.
 #![no_main]
 
-use edge_metrics_exporter::sources::tape::{
-    parse_line, render_line, Act, Line, Log, Next, Playing,
+use edge_metrics_exporter::sources::io_log::{
+    parse_line, render_line, Step, Line, Log, Next, Playing,
 };
 use edge_metrics_exporter::sys::stop::{Stop, Woken};
 use libfuzzer_sys::fuzz_target;
@@ -61,7 +61,7 @@ fuzz_target!(|bytes: &[u8]| {
         turns += 1;
         assert!(turns <= 2 * (steps + items) + 2, "it does not end");
         match playing.next_item(open, &mut seen, &stop) {
-            Next::Do(Act::Open, _) => open = turns % 5 != 0,
+            Next::Do(Step::Open, _) => open = turns % 5 != 0,
             Next::Do(..) => match (playing.wait(&stop), turns % 3) {
                 (Woken::Ready, 0 | 1) => {
                     assert!(playing.is_coming());

@@ -1,4 +1,4 @@
-//! The `record` role: runs the sources for a while, with a tape, and without serving anything.
+//! The `record` role: runs the sources for a while, with an I/O log, and without serving anything.
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -9,7 +9,7 @@ use super::event::Event;
 use super::supervisor::{forward, Options, Supervisor};
 use crate::exposition::Format;
 use crate::http::Gate;
-use crate::sources::tape::{Recorder, Tapes};
+use crate::sources::io_log::{IoLogs, Recorder};
 use crate::sources::Board;
 use crate::sources::SCHEMA;
 use crate::store::{Configuration, Store};
@@ -39,9 +39,12 @@ pub fn record(
     let began = Instant::now();
     let fixed = Configuration::Fixed(Box::new(config.clone()));
     let store = Store::open(fixed, |p| p.answer(Ok(())))?;
-    let tapes = Tapes::Record(recorder.clone());
-    let mut supervisor =
-        Supervisor::new(Options { tapes, ..options }, Gate::open(), Arc::new(store));
+    let io_logs = IoLogs::Record(recorder.clone());
+    let mut supervisor = Supervisor::new(
+        Options { io_logs, ..options },
+        Gate::open(),
+        Arc::new(store),
+    );
     supervisor.apply(config);
     let (events, inbox) = mpsc::channel();
     // Nobody does them: a recording has one configuration.

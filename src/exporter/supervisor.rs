@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::exposition::Format;
 use crate::http::{port_of, AccessFiles, Gate};
 use crate::metrics::Policy;
-use crate::sources::tape::Tapes;
+use crate::sources::io_log::IoLogs;
 use crate::sources::{
     chosen, source_name, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
 };
@@ -40,7 +40,7 @@ pub struct Options {
     /// Where the board's files are.
     pub roots: Roots,
     /// By way of which they are read.
-    pub tapes: Tapes,
+    pub io_logs: IoLogs,
     /// Where the configuration comes from.
     pub configuration: Configuration,
     /// Overrides the address of the metrics port.
@@ -270,8 +270,8 @@ impl Supervisor {
         for name in unknown(&config) {
             log::warn!("`sources` names {name}, which is no source: see --help");
         }
-        let tapes = &self.options.tapes;
-        let mut board = Board::look_by(self.options.roots.clone(), tapes.of_board());
+        let io_logs = &self.options.io_logs;
+        let mut board = Board::look_by(self.options.roots.clone(), io_logs.of_board());
         if config.device_type == "auto" {
             config.device_type = board.device_type().to_string();
         }
@@ -330,7 +330,7 @@ impl Supervisor {
         }
         *lock::write(&self.exporter.sources) = new.into();
         self.exporter.set_up.store(true, Ordering::Release);
-        for name in self.options.tapes.unused() {
+        for name in self.options.io_logs.unused() {
             log::warn!("{name} was recorded, and is not found in the recording's files");
         }
         for ended in &old {
@@ -362,7 +362,7 @@ impl Supervisor {
         let registry = &self.exporter.registry;
         // Its place among all meters, whichever of them run now: a reload may start others.
         let rank = METERS.iter().position(|m| m.name == meter.name);
-        let tape = self.options.tapes.of(&source_name(meter, &device));
+        let io_log = self.options.io_logs.of(&source_name(meter, &device));
         Context {
             board: Arc::clone(board),
             config: Arc::clone(config),
@@ -372,7 +372,7 @@ impl Supervisor {
                 meter.name,
                 self.labels.clone(),
             ),
-            health: Arc::new(Health::on(tape)),
+            health: Arc::new(Health::on(io_log)),
             stop: Arc::default(),
             interval: meter.pace.interval(config.interval),
         }

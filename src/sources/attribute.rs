@@ -12,8 +12,8 @@ use nix::sys::resource::{getrlimit, Resource};
 
 use super::error::Error;
 use super::health::Health;
+use super::io_log::{files, Answer, Failure};
 use super::number::parse_number;
-use super::tape::{files, Answer, Failure};
 
 const LEFT_ALONE: &str = "hangs and is left alone";
 /// Longer than any number sysfs prints, shorter than any of its longer files (a page).
@@ -34,8 +34,8 @@ pub struct Attribute {
     /// Its place in the health's list of what is being read.
     item: u32,
     file: Option<Held>,
-    /// The same where there is a tape: so that without one there is nothing more to look at on the way to a value.
-    by_tape: Option<File>,
+    /// The same where there is an I/O log: so that without one there is nothing more to look at on the way to a value.
+    by_io_log: Option<File>,
     reopen_at: Option<Instant>,
     failing: bool,
     hint: &'static str,
@@ -88,7 +88,7 @@ impl Attribute {
             path,
             health: Arc::clone(health),
             file: None,
-            by_tape: None,
+            by_io_log: None,
             reopen_at: None,
             failing: false,
             hint: "",
@@ -117,7 +117,7 @@ impl Attribute {
     pub fn read_as<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
         let mut buffer = [0; NUMBER_BYTES];
         if self.file.is_none() && !self.is_open_now() {
-            return self.read_by_tape(what, parse);
+            return self.read_by_io_log(what, parse);
         }
         let taken = self.take(&mut buffer, parse);
         self.let_go_if_many();
@@ -140,8 +140,8 @@ impl Attribute {
     #[inline]
     pub fn try_read(&mut self) -> Result<Option<i64>, Error> {
         let mut buffer = [0; NUMBER_BYTES];
-        if !self.health.tape().is_off() {
-            return self.try_read_by_tape("a number", parse_number);
+        if !self.health.io_log().is_off() {
+            return self.try_read_by_io_log("a number", parse_number);
         }
         if self.file.is_none() {
             self.file = self.open()?;
@@ -172,13 +172,13 @@ impl Attribute {
         }
     }
 
-    /// As [`Attribute::read_as`], by way of a tape, if there is one.
+    /// As [`Attribute::read_as`], by way of an I/O log, if there is one.
     #[cold]
-    fn read_by_tape<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
-        if self.health.tape().is_off() {
+    fn read_by_io_log<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        if self.health.io_log().is_off() {
             return None;
         }
-        match self.try_read_by_tape(what, parse) {
+        match self.try_read_by_io_log(what, parse) {
             Ok(value) => {
                 if self.failing && value.is_some() {
                     self.recovered();
@@ -193,14 +193,14 @@ impl Attribute {
     }
 
     #[cold]
-    fn try_read_by_tape<T>(
+    fn try_read_by_io_log<T>(
         &mut self,
         what: &str,
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         let health = Arc::clone(&self.health);
         let path = self.path.clone();
-        let answer = files::content(health.tape(), &path, || self.read_for_tape());
+        let answer = files::content(health.io_log(), &path, || self.read_for_io_log());
         let mut buffer = [0; NUMBER_BYTES];
         let trouble = match answer {
             Ok(content) => {
@@ -218,19 +218,19 @@ impl Attribute {
     }
 
     /// Reads the file's first bytes, and keeps it open.
-    fn read_for_tape(&mut self) -> Answer {
+    fn read_for_io_log(&mut self) -> Answer {
         if self.health.is_excluded(&self.path) {
             return Err(Failure::new(LEFT_ALONE));
         }
         self.health.reading(self.item);
-        let file = match self.by_tape.take() {
+        let file = match self.by_io_log.take() {
             Some(file) => file,
             None => open_regular(&self.path).map_err(|error| Failure::from(&error))?,
         };
         let mut buffer = [0; NUMBER_BYTES];
         let n = file.read_at(&mut buffer, 0);
         let n = n.map_err(|error| Failure::from(&error))?;
-        self.by_tape = Some(file);
+        self.by_io_log = Some(file);
         Ok(buffer[..n].to_vec())
     }
 
@@ -263,7 +263,7 @@ impl Attribute {
 
     #[cold]
     fn is_open_now(&mut self) -> bool {
-        if !self.health.tape().is_off() {
+        if !self.health.io_log().is_off() {
             return false;
         }
         match self.open() {
@@ -330,13 +330,13 @@ pub(super) fn open_regular(path: &Path) -> Result<File, Error> {
 
 /// Reads a short text attribute (a name, a label) without the white space around it. Non-UTF-8 becomes U+FFFD.
 pub fn read_text(health: &Arc<Health>, path: &Path) -> Result<String, Error> {
-    let tape = health.tape();
-    if tape.is_off() {
+    let io_log = health.io_log();
+    if io_log.is_off() {
         let text = read_page(health, path)?;
         return Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned());
     }
     let read = || read_page(health, path).map_err(|error| Failure::from(&error));
-    match files::content(tape, path, read) {
+    match files::content(io_log, path, read) {
         Ok(text) => Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned()),
         Err(failure) => Err(Error::cannot("read", path, &failure.io())),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::attribute::read_text;
 use super::health::Health;
-use super::tape::Tape;
+use super::io_log::IoLog;
 
 /// Where the board's files are. Tests put a fixture's tree there (as node_exporter's `--path.sysfs`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct Board {
     /// What the meters that were chosen so far read of it, and others leave out.
     pub claims: Claims,
     /// By way of which it is looked at.
-    pub tape: Tape,
+    pub io_log: IoLog,
 }
 
 /// What a meter reads that a more general one would find as well.
@@ -66,12 +66,12 @@ impl Claims {
 impl Board {
     /// Looks at the board.
     pub fn look(roots: Roots) -> Board {
-        Board::look_by(roots, Tape::default())
+        Board::look_by(roots, IoLog::default())
     }
 
-    /// The same by way of a tape.
-    pub fn look_by(roots: Roots, tape: Tape) -> Board {
-        let health = Arc::new(Health::on(tape.clone()));
+    /// The same by way of an I/O log.
+    pub fn look_by(roots: Roots, io_log: IoLog) -> Board {
+        let health = Arc::new(Health::on(io_log.clone()));
         let text = |path: PathBuf| {
             read_text(&health, &path)
                 .ok()
@@ -88,13 +88,13 @@ impl Board {
             model,
             hostname: hostname.unwrap_or_else(|| "localhost".to_string()),
             claims: Claims::default(),
-            tape,
+            io_log,
         }
     }
 
     /// To look at it with, before there is a source.
     pub fn health(&self) -> Arc<Health> {
-        Arc::new(Health::of_probe(self.tape.clone()))
+        Arc::new(Health::of_probe(self.io_log.clone()))
     }
 
     /// The device type that goes with the model, for `device_type: auto`.
@@ -154,7 +154,7 @@ mod tests {
                 model: Some(model.to_string()),
                 hostname: String::new(),
                 claims: Claims::default(),
-                tape: Tape::default(),
+                io_log: IoLog::default(),
             };
             assert_eq!(board.device_type(), device_type, "{model}");
         }

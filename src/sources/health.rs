@@ -1,4 +1,4 @@
-//! How a source fares, what it is reading right now, and by way of which tape.
+//! How a source fares, what it is reading right now, and by way of which I/O log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::io_log::IoLog;
 use super::natural::natural;
-use super::tape::Tape;
 use crate::metrics::{Group, Readings, Refused, Why};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -42,7 +42,7 @@ pub struct Health {
     limits: Mutex<BTreeMap<&'static str, Limit>>,
     /// There is no source yet: what is found out is not said in the log.
     quiet: bool,
-    tape: Tape,
+    io_log: IoLog,
 }
 
 /// The paths that can be read: by their places, and their places.
@@ -131,26 +131,26 @@ impl Exclusion {
 }
 
 impl Health {
-    /// That of a source whose world passes by this tape.
-    pub fn on(tape: Tape) -> Health {
+    /// That of a source whose world passes by this I/O log.
+    pub fn on(io_log: IoLog) -> Health {
         Health {
-            tape,
+            io_log,
             ..Health::default()
         }
     }
 
     /// That of a look at the board, before there is a source.
-    pub fn of_probe(tape: Tape) -> Health {
+    pub fn of_probe(io_log: IoLog) -> Health {
         Health {
             quiet: true,
-            ..Health::on(tape)
+            ..Health::on(io_log)
         }
     }
 
     /// What the source's world passes by.
     #[inline]
-    pub fn tape(&self) -> &Tape {
-        &self.tape
+    pub fn io_log(&self) -> &IoLog {
+        &self.io_log
     }
 
     /// The place of a path in the list of what can be read.
@@ -398,7 +398,7 @@ impl Health {
     /// Takes back what was said of files whose folder is gone: nobody reads them any more. (What was recorded may have
     /// no folders.)
     pub fn forget_gone(&self) {
-        if self.tape.is_off() {
+        if self.io_log.is_off() {
             let is_there = |path: &PathBuf| path.parent().is_none_or(Path::exists);
             lock::lock(&self.complaints).retain(|path, _| is_there(path));
         }

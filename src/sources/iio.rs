@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::io_log::files;
 use super::sysfs::{entries, files_of, read_name, unique};
-use super::tape::files;
 use super::{read_text, Attribute, Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::section::{Problem, Section};
 use crate::config::{values, Config, MeterSettings, SectionSpec, Switch};
@@ -117,7 +117,7 @@ impl Name {
             format!("in_{word}_{kind}"),
         ];
         let mut paths = names.iter().map(|name| dir.join(name));
-        let path = paths.find(|path| files::exists(health.tape(), path))?;
+        let path = paths.find(|path| files::exists(health.io_log(), path))?;
         match read_text(health, &path) {
             Ok(text) => decimal(text.as_bytes()),
             Err(error) => {
@@ -159,7 +159,7 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<Found>, Error> {
     let names = entries(health, &class)?.into_iter();
     let devices = names.filter(|name| name.starts_with("iio:device"));
     let found = devices.filter_map(|name| {
-        let dir = files::resolve(health.tape(), &class.join(&name)).ok()?;
+        let dir = files::resolve(health.io_log(), &class.join(&name)).ok()?;
         let device = dir.parent()?.to_path_buf();
         if board.claims.devices.contains(&device) {
             return None;
@@ -281,7 +281,7 @@ impl Device {
         for name in &found.channels {
             let own = format!("{}{}", name.word(), name.suffix);
             let label = found.dir.join(format!("in_{own}_label"));
-            let label = files::exists(health.tape(), &label).then(|| read_name(health, &label));
+            let label = files::exists(health.io_log(), &label).then(|| read_name(health, &label));
             let label = label.flatten();
             let mut key = label.clone().unwrap_or_else(|| name.suffix.clone());
             let of_number = |other: &&Name| other.suffix == name.suffix;

@@ -10,6 +10,7 @@ mod hwmon;
 mod iio;
 pub mod ina260;
 mod ina3221;
+pub mod io_log;
 pub mod jetson;
 mod natural;
 mod number;
@@ -23,7 +24,6 @@ mod runner;
 mod runtime_power;
 pub mod shelly;
 mod sysfs;
-pub mod tape;
 pub mod tegrastats;
 #[cfg(test)]
 mod testing;

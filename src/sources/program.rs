@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::tape::{Failure, Tape};
+use super::io_log::{Failure, IoLog};
 use super::{Error, Roots};
 
 /// A program that a meter runs.
@@ -24,7 +24,7 @@ impl Program {
     /// Its path: as `configured` (a path, or a name to be looked for), or by its own name.
     pub(super) fn find(
         &self,
-        tape: &Tape,
+        io_log: &IoLog,
         roots: &Roots,
         configured: Option<&Path>,
     ) -> Result<PathBuf, Error> {
@@ -35,10 +35,10 @@ impl Program {
                 false => Err(Error::new(format!("this board has no {}", self.name))),
             };
         }
-        if tape.is_off() {
+        if io_log.is_off() {
             return self.look_for(configured);
         }
-        let found = tape.ask(&format!("program {}", self.name), || {
+        let found = io_log.ask(&format!("program {}", self.name), || {
             let found = self.look_for(configured);
             let found = found.map(|path| path.into_os_string().into_encoded_bytes());
             found.map_err(|error| Failure::new(error.to_string()))
@@ -102,7 +102,7 @@ mod tests {
                 programs: Some(folder.into()),
                 ..Roots::default()
             };
-            shell.find(&Tape::default(), &roots, Some(Path::new("/bin/sh")))
+            shell.find(&IoLog::default(), &roots, Some(Path::new("/bin/sh")))
         };
         assert_eq!(find("/bin").unwrap(), Path::new("/bin/sh"));
         let none = find("/proc").unwrap_err().to_string();

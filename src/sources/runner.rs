@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::tape::Act;
+use super::io_log::Step;
 use super::ticker::Ticker;
 use super::{source_name, Context, Device, Error, Health, Meter, Pace, Source};
 use crate::metrics::{longest_silence, Readings};
@@ -164,7 +164,7 @@ impl Running {
 
 fn run(shared: &Shared, generation: u64) {
     let Context { health, stop, .. } = &shared.context;
-    if let Some(playing) = health.tape().playing() {
+    if let Some(playing) = health.io_log().playing() {
         return replay::run(shared, generation, playing);
     }
     let name = &shared.name;
@@ -175,7 +175,7 @@ fn run(shared: &Shared, generation: u64) {
         let opened = match kept.take() {
             Some(source) => Ok(source),
             None => {
-                health.tape().begins(Act::Open);
+                health.io_log().begins(Step::Open);
                 (shared.meter.open)(&shared.context)
             }
         };
@@ -265,11 +265,11 @@ fn poll_until_it_fails(
         let began = match shared.meter.pace {
             // It is the device's events that count, and they have a time of their own.
             Pace::Device => BootTime::now(),
-            Pace::Interval | Pace::AtLeast(_) => health.tape().begins(Act::Poll),
+            Pace::Interval | Pace::AtLeast(_) => health.io_log().begins(Step::Poll),
         };
         health.poll_begins(began);
         let Some(polled) = poll(shared, generation, source, &mut readings, began) else {
-            health.tape().discard(began);
+            health.io_log().discard(began);
             return Ok(());
         };
         match polled {
@@ -299,7 +299,7 @@ fn poll_until_it_fails(
         let now = Instant::now();
         if now >= rescan_at {
             rescan_at = now + RESCAN;
-            health.poll_begins(health.tape().begins(Act::Rescan));
+            health.poll_begins(health.io_log().begins(Step::Rescan));
             rescan(source, health);
             if !shared.is_current(generation) {
                 return Ok(());

@@ -15,7 +15,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::tape::files;
+use super::io_log::files;
 use super::{read_text, Attribute, Health};
 use crate::sys::clock::BootTime;
 
@@ -55,7 +55,7 @@ impl RuntimePower {
     pub(super) fn of(health: &Arc<Health>, device: &Path) -> RuntimePower {
         let attribute = |folder: &Path, name: &str| {
             let path = folder.join("power").join(name);
-            files::exists(health.tape(), &path).then(|| Attribute::new(health, path))
+            files::exists(health.io_log(), &path).then(|| Attribute::new(health, path))
         };
         let devices = devices(device, |pci| is_display(health, pci));
         let own = |name| devices.first().and_then(|own| attribute(own, name));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::tape::files;
+use super::io_log::files;
 use super::{read_text, Attribute, Error, Health};
 use crate::metrics::{cut, Readings, SeriesId};
 
@@ -41,7 +41,7 @@ fn list(
         )));
     }
     health.reading(health.item(dir));
-    let (names, beyond) = files::list(health.tape(), dir, most, wanted)
+    let (names, beyond) = files::list(health.io_log(), dir, most, wanted)
         .map_err(|e| Error::cannot("list", dir, &e))?;
     health.was_read();
     health.left_out("entries", beyond, || {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::io_log::{IoLogs, Recording, Step};
 use super::runner::rescan;
-use super::tape::{Act, Recording, Tapes};
 use super::{Board, Context, Device, Error, Health, Meter, Roots, Running, Source};
 use crate::config::Config;
 use crate::metrics::{Group, Policy, Readings, Registry};
@@ -86,7 +86,7 @@ impl Tree {
 pub(crate) fn replayed(dir: &Path, meter: &'static Meter) -> Vec<String> {
     let recording = Arc::new(Recording::open(dir, true).unwrap());
     let (roots, config) = (recording.roots(), recording.config().clone());
-    let bench = Bench::on_tape(meter, roots, config, &Tapes::Play(recording));
+    let bench = Bench::on_io_log(meter, roots, config, &IoLogs::Play(recording));
     let running = Running::start(meter, bench.context.clone());
     running.join(Instant::now() + Duration::from_secs(60));
     bench.lines()
@@ -106,27 +106,27 @@ pub(crate) struct Bench {
 impl Bench {
     /// The meter on this tree, not open yet. Silences over 5 s are not integrated, as at an interval of 1 s.
     pub(crate) fn new(meter: &'static Meter, tree: &Tree, config: Config) -> Bench {
-        Bench::on_tape(meter, tree.roots(), config, &Tapes::Off)
+        Bench::on_io_log(meter, tree.roots(), config, &IoLogs::Off)
     }
 
-    /// The same on these roots, and by way of a tape.
-    pub(crate) fn on_tape(
+    /// The same on these roots, and by way of an I/O log.
+    pub(crate) fn on_io_log(
         meter: &'static Meter,
         roots: Roots,
         config: Config,
-        tapes: &Tapes,
+        io_logs: &IoLogs,
     ) -> Bench {
         let registry = Registry::new(Policy::All);
         let group: Arc<Group> = registry.add_group(0, meter.name, vec![]);
         Bench {
             generation: group.new_generation(),
             context: Context {
-                board: Arc::new(Board::look_by(roots, tapes.of_board())),
+                board: Arc::new(Board::look_by(roots, io_logs.of_board())),
                 interval: config.interval,
                 config: Arc::new(config),
                 device: Device::default(),
                 group,
-                health: Arc::new(Health::on(tapes.of(meter.name))),
+                health: Arc::new(Health::on(io_logs.of(meter.name))),
                 stop: Arc::new(Stop::default()),
             },
             meter,
@@ -146,7 +146,7 @@ impl Bench {
     /// Opens the meter, anew if it is open.
     pub(crate) fn reopen(&mut self) -> Result<(), Error> {
         self.source = None;
-        self.context.health.tape().begins(Act::Open);
+        self.context.health.io_log().begins(Step::Open);
         self.source = Some((self.meter.open)(&self.context)?);
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Bench {
 
     /// Polls now, as the runner does, and publishes if that does not fail.
     pub(crate) fn tick(&mut self) -> Result<(), Error> {
-        let began = self.context.health.tape().begins(Act::Poll);
+        let began = self.context.health.io_log().begins(Step::Poll);
         let mut source = self.source.take().expect("the meter is open");
         let polled = self.poll_at(began, |out| source.poll(out));
         self.source = Some(source);
@@ -203,7 +203,7 @@ impl Bench {
 
     /// Looks for devices that came or went.
     pub(crate) fn rescan(&mut self) {
-        self.context.health.tape().begins(Act::Rescan);
+        self.context.health.io_log().begins(Step::Rescan);
         let source = self.source.as_mut().expect("the meter is open");
         rescan(&mut **source, &self.context.health);
     }

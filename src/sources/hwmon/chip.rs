@@ -7,9 +7,9 @@ use super::input::{inputs, is_value, Input, Kind};
 use super::layout::{rails, sensors};
 use crate::metrics::plausible::THERMOCOUPLE;
 use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
+use crate::sources::io_log::files;
 use crate::sources::runtime_power::{Access, RuntimePower};
 use crate::sources::sysfs::{files_of, read_name};
-use crate::sources::tape::files;
 use crate::sources::{Attribute, Context, Health};
 
 /// What a chip is known by. As long as it stays the same, the chip does.
@@ -47,8 +47,8 @@ impl Identity {
 
 /// Looks at `hwmonN`. `None`: it has gone, or another meter reads the device.
 pub(super) fn identify(health: &Arc<Health>, hwmon: &Path) -> Option<Identity> {
-    let dir = files::resolve(health.tape(), hwmon).ok()?;
-    let device = files::resolve(health.tape(), &dir.join("device")).ok();
+    let dir = files::resolve(health.io_log(), hwmon).ok()?;
+    let device = files::resolve(health.io_log(), &dir.join("device")).ok();
     let class = device.as_deref().and_then(Path::parent);
     let class = class.and_then(Path::file_name);
     if class.is_some_and(|c| c == "power_supply" || c == "thermal") {
@@ -223,7 +223,7 @@ impl Chip {
     ) -> Option<Chip> {
         let Context { group, health, .. } = context;
         let (dir, mut inputs) = look(health, &identity)?;
-        let has = |name: &str| files::exists(health.tape(), &dir.join(name));
+        let has = |name: &str| files::exists(health.io_log(), &dir.join(name));
         for input in &mut inputs {
             // ACPI's power meters have no label, and may say here what they measure (Documentation/hwmon/acpi_power_meter).
             let names = ["label", "oem_info"].map(|item| format!("{}_{item}", input.channel()));

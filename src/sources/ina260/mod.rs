@@ -16,21 +16,21 @@
 mod bridge;
 mod chip;
 mod fault;
+mod logged;
 pub mod registers;
 mod seat;
 pub mod settings;
 #[cfg(test)]
 mod simulated;
-mod taped;
 
 use std::time::{Duration, Instant};
 
 use bridge::{Buses, Linux};
+use logged::Logged;
 use seat::{Seat, Work};
 use settings::Settings;
-use taped::Taped;
 
-use super::tape::files;
+use super::io_log::files;
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec, Switch};
 use crate::metrics::{Grade, Readings, Total};
@@ -47,13 +47,13 @@ pub(super) const METER: Meter = Meter {
     devices: None,
     probe,
     claims: None,
-    open: |context| match context.health.tape() {
-        tape if tape.is_off() => open(context, Linux),
-        tape => open(
+    open: |context| match context.health.io_log() {
+        io_log if io_log.is_off() => open(context, Linux),
+        io_log => open(
             context,
-            Taped {
+            Logged {
                 buses: Linux,
-                tape: tape.clone(),
+                io_log: io_log.clone(),
             },
         ),
     },
@@ -81,7 +81,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     }
     for chip in &chips {
         let device = board.roots.dev.join(format!("i2c-{}", chip.bus));
-        if let Err(error) = files::look(&board.tape, &device) {
+        if let Err(error) = files::look(&board.io_log, &device) {
             return Err(Error::cannot("find", &device, &error)
                 .hint("`modprobe i2c-dev`; on a Raspberry Pi `dtparam=i2c_arm=on` in config.txt"));
         }
@@ -198,7 +198,7 @@ impl<B: Buses> Source for Ina260<B> {
     fn rescan(&mut self) {
         let (seats, work) = self.at_work(Instant::now());
         for seat in seats {
-            seat.check(work.context.health.tape().now(), &work);
+            seat.check(work.context.health.io_log().now(), &work);
             seat.report(&work.context.health, None);
         }
     }

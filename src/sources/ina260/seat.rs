@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::bridge::Buses;
 use super::chip::Chip;
 use super::fault::{Fault, Place};
+use super::logged;
 use super::registers::{Conversion, Flags, Reading};
 use super::settings::Ina260Chip;
-use super::taped;
 use crate::metrics::{common, Rail, Readings, SeriesId};
 use crate::sources::{Context, Error, Health};
 use crate::sys::clock::BootTime;
@@ -239,13 +239,13 @@ impl<B: Buses> Seat<B> {
 
     fn read(&mut self, now: BootTime, work: &Work<'_, B>) -> Result<Option<Reading>, Fault> {
         let (item, time) = (self.item, self.conversion.time());
-        let tape = work.context.health.tape().clone();
+        let io_log = work.context.health.io_log().clone();
         let Place {
             device, address, ..
         } = &self.place;
         let chip =
-            (!tape.is_off()).then(|| format!("{} {address:#04x}", taped::key(&tape, device)));
-        let said = || chip.as_ref().is_some_and(|chip| tape.has_more(chip));
+            (!io_log.is_off()).then(|| format!("{} {address:#04x}", logged::key(&io_log, device)));
+        let said = || chip.as_ref().is_some_and(|chip| io_log.has_more(chip));
         let here = self.have(work)?;
         work.context.health.reading(item);
         if !here.converting {

@@ -13,9 +13,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::sources::io_log::files;
 use crate::sources::jetson::NOT_CONNECTED;
 use crate::sources::sysfs::{entries, read_name, unique};
-use crate::sources::tape::files;
 use crate::sources::Health;
 
 /// What AGX Thor's one channel with an INA238 is called where the device tree does not say.
@@ -61,9 +61,10 @@ pub(super) fn chips(health: &Arc<Health>, sysfs: &Path) -> Vec<Chip> {
                 "ina3221" => of_ina3221(health, &device),
                 _ => of_ina238(health, &device),
             };
-            if let (false, Ok(device)) =
-                (channels.is_empty(), files::resolve(health.tape(), &device))
-            {
+            if let (false, Ok(device)) = (
+                channels.is_empty(),
+                files::resolve(health.io_log(), &device),
+            ) {
                 chips.push(Chip { device, channels });
             }
         }
@@ -114,7 +115,7 @@ fn of_ina238(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
         return Vec::new();
     }
     let rail = match dir.join("label") {
-        label if files::exists(health.tape(), &label) => connected(health, &label),
+        label if files::exists(health.io_log(), &label) => connected(health, &label),
         _ => Some(INPUT_OF_THOR.to_string()),
     };
     let channel = |rail| Channel {
@@ -136,7 +137,7 @@ fn folder(health: &Arc<Health>, dir: &Path, prefix: &str) -> Option<PathBuf> {
 
 /// A channel's label, where it has one and is connected.
 fn connected(health: &Arc<Health>, label: &Path) -> Option<String> {
-    if !files::exists(health.tape(), label) {
+    if !files::exists(health.io_log(), label) {
         return None;
     }
     read_name(health, label).filter(|name| name != NOT_CONNECTED)

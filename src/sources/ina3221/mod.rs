@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use layout::{Channel, Chip};
 
+use super::io_log::files;
 use super::jetson::{self, is_jetson, PowerRail, Settings};
 use super::sysfs::Gauge;
-use super::tape::files;
 use super::{Attribute, Board, Claims, Context, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec, Switch};
 use crate::metrics::{common, Grade, Readings, SeriesId, Total};
@@ -91,7 +91,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
 }
 
 fn may_be_read(board: &Board, path: &Path) -> Result<(), Error> {
-    files::may_be_read(&board.tape, path)
+    files::may_be_read(&board.io_log, path)
         .map_err(|error| Error::cannot("read", path, &error).hint_if_denied(HINT))
 }
 

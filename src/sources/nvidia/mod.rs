@@ -24,10 +24,10 @@ use series::GpuSeries;
 use settings::Settings;
 use sleep::Sleep;
 
+use super::io_log::{files, IoLog};
 use super::jetson::is_jetson;
 use super::pipe::Printer;
 use super::program::Program;
-use super::tape::{files, Tape};
 use super::{Board, Context, Error, Health, Meter, Pace, Roots, Source};
 use crate::config::{Config, SectionSpec};
 use crate::metrics::Readings;
@@ -58,9 +58,9 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 /// Without NVIDIA's persistence daemon each GPU is started first, which takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn program(tape: &Tape, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
+fn program(io_log: &IoLog, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
     let settings: Settings = config.meter();
-    PROGRAM.find(tape, roots, settings.nvidia_smi.as_deref())
+    PROGRAM.find(io_log, roots, settings.nvidia_smi.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -73,14 +73,14 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let roots = &board.roots;
     let driver = roots.procfs.join("driver/nvidia");
     let others = ["nvidiactl", "dxg"].map(|name| roots.dev.join(name));
-    let is_there = |path: &PathBuf| files::exists(&board.tape, path);
+    let is_there = |path: &PathBuf| files::exists(&board.io_log, path);
     if !is_there(&driver) && !others.iter().any(is_there) {
         let driver = driver.display();
         return Err(Error::new(format!(
             "there is no {driver}: NVIDIA's driver is not loaded"
         )));
     }
-    program(&board.tape, &board.roots, config).map(|path| path.display().to_string())
+    program(&board.io_log, &board.roots, config).map(|path| path.display().to_string())
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
@@ -90,7 +90,11 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     }
     Ok(Box::new(Nvidia {
         sleep,
-        program: program(context.health.tape(), &context.board.roots, &context.config)?,
+        program: program(
+            context.health.io_log(),
+            &context.board.roots,
+            &context.config,
+        )?,
         fields: FIELDS.to_vec(),
         pipe: None,
         held: None,
@@ -103,7 +107,8 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 
 /// Whether the GPUs' power management is looked at. What was recorded resumes nothing.
 fn watches(context: &Context) -> bool {
-    !context.config.meter::<Settings>().wake_suspended && context.health.tape().playing().is_none()
+    !context.config.meter::<Settings>().wake_suspended
+        && context.health.io_log().playing().is_none()
 }
 
 struct Nvidia {
@@ -132,7 +137,7 @@ impl Nvidia {
         let pipe = match &mut self.pipe {
             Some(pipe) => pipe,
             None => self.pipe.insert(start(
-                self.context.health.tape(),
+                self.context.health.io_log(),
                 &self.program,
                 &self.fields,
                 self.context.interval,
@@ -226,7 +231,7 @@ impl Nvidia {
 }
 
 fn start(
-    tape: &Tape,
+    io_log: &IoLog,
     program: &PathBuf,
     fields: &[&str],
     interval: Duration,
@@ -239,7 +244,7 @@ fn start(
         .arg(format!("--loop-ms={}", interval.as_millis()))
         .env("LC_ALL", "C");
     let most = Some((MOST_GPUS, PATIENCE));
-    Printer::start(tape, PROGRAM.name, command, interval, most)
+    Printer::start(io_log, PROGRAM.name, command, interval, most)
 }
 
 /// Says in the log and among the complaints what there is to say of `place`, if that begins or ends.

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::line::Gpu;
+use crate::sources::io_log::files;
 use crate::sources::runtime_power::{is_display, RuntimePower};
 use crate::sources::sysfs::entries;
-use crate::sources::tape::files;
 use crate::sources::{read_text, Board, Health};
 use crate::sys::clock::BootTime;
 
@@ -115,16 +115,16 @@ impl Sleep {
 
 /// The display controllers of NVIDIA's that its driver has, as paths free of links.
 fn find(health: &Arc<Health>, devices: &Path) -> Vec<PathBuf> {
-    let tape = health.tape();
+    let io_log = health.io_log();
     let names = entries(health, devices).unwrap_or_default();
     let gpus = names.iter().map(|name| devices.join(name)).filter(|pci| {
         let is_nvidias = || read_text(health, &pci.join("vendor")).is_ok_and(|v| v == VENDOR);
         // Another's driver (one that hands it to a virtual machine) hides it from nvidia-smi.
-        let driver = || files::resolve(tape, &pci.join("driver")).ok();
+        let driver = || files::resolve(io_log, &pci.join("driver")).ok();
         let is_its = |driver: PathBuf| driver.file_name().is_some_and(|name| name == "nvidia");
         is_nvidias() && is_display(health, pci) && driver().is_none_or(is_its)
     });
-    gpus.filter_map(|pci| files::resolve(tape, &pci).ok())
+    gpus.filter_map(|pci| files::resolve(io_log, &pci).ok())
         .collect()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::lines::MOST_LINE;
 use super::{Pipe, Printed};
-use crate::sources::tape::{Failure, Tape};
+use crate::sources::io_log::{Failure, IoLog};
 use crate::sources::Error;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
@@ -13,7 +13,7 @@ use crate::sys::stop::{Stop, Woken};
 /// A program that prints, or that did.
 pub(crate) struct Printer {
     name: &'static str,
-    tape: Tape,
+    io_log: IoLog,
     /// `None`: it does not run here.
     pipe: Option<Pipe>,
     /// The line that was played last.
@@ -24,7 +24,7 @@ impl Printer {
     /// Starts `command`, the program `name`, which is to print a line every `interval`; up to `most` of them, if that is
     /// given, the first of which may take so much longer than the others.
     pub(crate) fn start(
-        tape: &Tape,
+        io_log: &IoLog,
         name: &'static str,
         command: Command,
         interval: Duration,
@@ -39,10 +39,10 @@ impl Printer {
             });
             Ok(())
         };
-        if tape.is_off() {
+        if io_log.is_off() {
             start()?;
         } else {
-            let started = tape.ask(&format!("start {name}"), || match start() {
+            let started = io_log.ask(&format!("start {name}"), || match start() {
                 Ok(()) => Ok(b"good".to_vec()),
                 Err(error) => Err(Failure::new(error.to_string())),
             });
@@ -50,7 +50,7 @@ impl Printer {
         }
         Ok(Printer {
             name,
-            tape: tape.clone(),
+            io_log: io_log.clone(),
             pipe,
             played: Vec::new(),
         })
@@ -62,19 +62,19 @@ impl Printer {
             return self.play(stop);
         }
         let Printer {
-            name, tape, pipe, ..
+            name, io_log, pipe, ..
         } = self;
         let Some(pipe) = pipe else {
             return Ok(None);
         };
         let next = pipe.next_line(stop);
-        if !tape.is_off() {
+        if !io_log.is_off() {
             match &next {
-                Ok(Some(printed)) => tape.came(name, printed.at, &Ok(printed.text.to_vec())),
+                Ok(Some(printed)) => io_log.came(name, printed.at, &Ok(printed.text.to_vec())),
                 Ok(None) => {}
                 Err(error) => {
                     let failure = Failure::new(error.to_string());
-                    tape.came(name, BootTime::now(), &Err(failure));
+                    io_log.came(name, BootTime::now(), &Err(failure));
                 }
             }
         }
@@ -82,10 +82,10 @@ impl Printer {
     }
 
     fn play(&mut self, stop: &Stop) -> Result<Option<Printed<'_>>, Error> {
-        if self.tape.wait(stop) == Some(Woken::Stop) {
+        if self.io_log.wait(stop) == Some(Woken::Stop) {
             return Ok(None);
         }
-        match self.tape.take(self.name) {
+        match self.io_log.take(self.name) {
             Some((_, Ok(line))) if line.len() > MOST_LINE => Err(Error::new(format!(
                 "the recording has a line of {} that is too long to be one",
                 self.name

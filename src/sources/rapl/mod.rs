@@ -28,7 +28,7 @@ use std::path::Path;
 use domain::{Domain, Found, Kind};
 use settings::{Interface, Settings};
 
-use super::tape::files;
+use super::io_log::files;
 use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec};
 use crate::metrics::{Comparison, Desc, Grade, Readings, SeriesId, Total};
@@ -73,7 +73,7 @@ fn no_zones(board: &Board) -> Error {
     let error = Error::new(format!("{} has no intel-rapl zones", class.display()));
     // The class directory still links to what is covered up (moby's advisory GHSA-jq35-85cj-fj4p).
     let control_type = class.join("intel-rapl");
-    match files::is_link(&control_type) && !files::exists(&board.tape, &control_type) {
+    match files::is_link(&control_type) && !files::exists(&board.io_log, &control_type) {
         true => error.hint(
             "hidden, as container runtimes do: mount the host's /sys and set --path.sysfs to it",
         ),

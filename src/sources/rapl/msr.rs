@@ -11,7 +11,7 @@ use super::processor::{Processor, Vendor};
 use super::registers::{device, Device, COUNTER_MASK, MISSING};
 use super::topology::{self, Package};
 use crate::metrics::CounterUnwrap;
-use crate::sources::tape::files;
+use crate::sources::io_log::files;
 use crate::sources::{read_text, Board, Error, Health};
 use crate::sys::clock::BootTime;
 
@@ -120,7 +120,7 @@ pub(super) fn probe(board: &Board, health: &Arc<Health>, asked_for: bool) -> Res
     }
     for lead in packages.iter().filter_map(|package| package.cores.first()) {
         let path = device(&board.roots.dev, *lead);
-        if !files::exists(&board.tape, &path) {
+        if !files::exists(&board.io_log, &path) {
             let path = path.display();
             return Err(Error::new(format!("{path} is not there")).hint(MISSING));
         }

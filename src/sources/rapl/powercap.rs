@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::domain::{identify, Counter, Found, Kind};
-use crate::sources::tape::files;
+use crate::sources::io_log::files;
 use crate::sources::{parse_number, read_text, Attribute, Error, Health};
 
 /// The kernel nests two levels deep, below the directory of the control type.
@@ -102,7 +102,7 @@ pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
     for (id, path) in &paths {
         let Some(name) = names.get(id) else { continue };
         // A zone may only limit power, or only group others.
-        if !files::exists(health.tape(), &path.join("energy_uj")) {
+        if !files::exists(health.io_log(), &path.join("energy_uj")) {
             continue;
         }
         let parent = id.parent().and_then(|id| names.get(&id));
@@ -133,7 +133,7 @@ fn walk(health: &Arc<Health>, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
         let mut next = Vec::new();
         for directory in &level {
             let is_wanted = |name: &str| name.starts_with("intel-rapl");
-            let listed = files::list(health.tape(), directory, usize::MAX, &is_wanted);
+            let listed = files::list(health.io_log(), directory, usize::MAX, &is_wanted);
             let Ok((names, _)) = listed else { continue };
             // In the order of their numbers, which are hexadecimal.
             let mut named: Vec<_> = names

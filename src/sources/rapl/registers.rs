@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::sources::tape::{files, Failure};
+use crate::sources::io_log::{files, Failure};
 use crate::sources::{Error, Health};
 
 pub(super) const MISSING: &str = "modprobe msr";
@@ -16,7 +16,7 @@ pub(super) const COUNTER_MASK: u64 = 0xffff_ffff;
 
 /// How a device is read that is not read directly.
 #[derive(Debug)]
-struct ByTape {
+struct LoggedRegister {
     /// The question's beginning.
     key: String,
     /// `None`: it is not there, and another's answers are played.
@@ -27,9 +27,9 @@ struct ByTape {
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) path: PathBuf,
-    /// `None`: it is read by way of a tape.
+    /// `None`: it is read by way of an I/O log.
     file: Option<File>,
-    by_tape: Option<ByTape>,
+    by_io_log: Option<LoggedRegister>,
     /// So many bytes lie between two registers: the device takes a register's number for the place in the file, and
     /// hands out eight bytes there. A fixture's registers are in a regular file, where eight bytes need room for them.
     stride: u64,
@@ -54,11 +54,11 @@ impl Device {
                 false => error,
             }
         };
-        let tape = health.tape();
-        let by_tape = files::key(tape, &path);
+        let io_log = health.io_log();
+        let by_io_log = files::key(io_log, &path);
         let mut opened = None;
         let mut kind = None;
-        let looked = files::open(tape, &path, || {
+        let looked = files::open(io_log, &path, || {
             let file = OpenOptions::new()
                 .read(true)
                 // A FIFO in its place would otherwise be waited on.
@@ -73,14 +73,14 @@ impl Device {
             let path = path.display();
             return Err(Error::new(format!("{path} is not a device")));
         }
-        let (file, by_tape) = match by_tape {
+        let (file, by_io_log) = match by_io_log {
             None => (opened, None),
-            Some(key) => (None, Some(ByTape { key, file: opened })),
+            Some(key) => (None, Some(LoggedRegister { key, file: opened })),
         };
         Ok(Device {
             path,
             file,
-            by_tape,
+            by_io_log,
             stride: if kind.is_some_and(|kind| kind.is_file()) {
                 8
             } else {
@@ -96,7 +96,7 @@ impl Device {
         self.health.reading(self.item);
         let read = match &self.file {
             Some(file) => self.read_from(file, register),
-            None => self.read_by_tape(register),
+            None => self.read_by_io_log(register),
         };
         read.map_err(|error| {
             let verb = format!("read register {register:#x} of");
@@ -112,12 +112,12 @@ impl Device {
     }
 
     #[cold]
-    fn read_by_tape(&self, register: u32) -> io::Result<u64> {
-        let Some(ByTape { key, file }) = &self.by_tape else {
+    fn read_by_io_log(&self, register: u32) -> io::Result<u64> {
+        let Some(LoggedRegister { key, file }) = &self.by_io_log else {
             return Err(io::ErrorKind::NotFound.into());
         };
         let key = format!("{key} {register:#x}");
-        let answer = self.health.tape().ask(&key, || match file {
+        let answer = self.health.io_log().ask(&key, || match file {
             Some(file) => match self.read_from(file, register) {
                 Ok(value) => Ok(format!("{value:#018x}").into_bytes()),
                 Err(error) => Err(Failure::from(&error)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::sources::tape::files;
+use crate::sources::io_log::files;
 use crate::sources::{read_text, Error, Health};
 
 /// The kernel's own limit (NR_CPUS).
@@ -44,7 +44,7 @@ pub(super) fn packages(
     let directory = cpus(sysfs);
     let number = |name: &str| -> Option<u32> { name.strip_prefix("cpu")?.parse().ok() };
     let is_cpu = |name: &str| number(name).is_some();
-    let (names, beyond) = files::list(health.tape(), &directory, MOST_CPUS, &is_cpu)
+    let (names, beyond) = files::list(health.io_log(), &directory, MOST_CPUS, &is_cpu)
         .map_err(|e| Error::cannot("list", &directory, &e))?;
     health.left_out("processors", beyond, || {
         format!(

@@ -13,9 +13,9 @@
 //!   is that driver's alarm in hwmon, which tells of too little voltage alone.
 
 mod flags;
+mod logged;
 mod mailbox;
 mod settings;
-mod taped;
 pub mod text;
 
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ use flags::Flags;
 use mailbox::{gencmd, Mailbox, Vcio};
 use settings::Settings;
 
+use super::io_log::files;
 use super::sysfs::{entries, read_name};
-use super::tape::files;
 use super::{Attribute, Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, SectionSpec};
 use crate::metrics::{common, Grade, Rail, Readings, SeriesId, Total};
@@ -79,7 +79,7 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
     let found: Vec<_> = devices(board)
         .into_iter()
         .chain(found.into_iter().flatten())
-        .filter(|path| files::exists(&board.tape, path))
+        .filter(|path| files::exists(&board.io_log, path))
         .map(|path| path.display().to_string())
         .collect();
     if found.is_empty() {
@@ -99,12 +99,12 @@ fn open(context: &Context, mailbox_at: Open) -> Result<Box<dyn Source>, Error> {
     let Context { board, health, .. } = context;
     let mut mailbox = None;
     let mut refused = None;
-    let tape = health.tape();
+    let io_log = health.io_log();
     for path in devices(board)
         .iter()
-        .filter(|path| files::exists(tape, path))
+        .filter(|path| files::exists(io_log, path))
     {
-        match taped::open(health, path, mailbox_at) {
+        match logged::open(health, path, mailbox_at) {
             Ok(opened) => {
                 health.complain(path, None);
                 mailbox = Some(opened);
@@ -139,7 +139,7 @@ enum Way {
 /// The ways that there may be, the best first.
 fn ways_to_flags(context: &Context, has_mailbox: bool) -> Vec<Way> {
     let Context { board, health, .. } = context;
-    let file = Some(get_throttled(board)).filter(|path| files::exists(health.tape(), path));
+    let file = Some(get_throttled(board)).filter(|path| files::exists(health.io_log(), path));
     let file = file.map(|path| Way::Sysfs(Attribute::new(health, path)));
     let alarm = alarm(health, board).map(|path| Way::Alarm(Attribute::new(health, path)));
     let mailbox = has_mailbox.then_some([Way::Command, Way::Tag]);

@@ -2,7 +2,7 @@
 
 use super::{poll, Shared};
 use crate::metrics::{longest_silence, Readings};
-use crate::sources::tape::{Act, Next, Playing};
+use crate::sources::io_log::{Next, Playing, Step};
 use crate::sources::{Context, Error, Pace, Source};
 use crate::sys::clock::BootTime;
 use std::time::Duration;
@@ -26,19 +26,19 @@ pub(super) fn run(shared: &Shared, generation: u64, playing: &Playing) {
         };
         health.poll_begins(BootTime::now());
         let outcome = match (next, &mut source) {
-            (Next::Do(Act::Open, _), source) => {
+            (Next::Do(Step::Open, _), source) => {
                 // One that is opened anew is ended first.
                 drop(source.take());
                 let opened = (shared.meter.open)(&shared.context);
                 opened.map(|opened| *source = Some(opened))
             }
-            (Next::Do(Act::Poll, at), Some(source)) => {
+            (Next::Do(Step::Poll, at), Some(source)) => {
                 match poll(shared, generation, &mut **source, &mut readings, at) {
                     Some(polled) => polled.map(|_| ()),
                     None => return,
                 }
             }
-            (Next::Do(Act::Rescan, _), Some(source)) => {
+            (Next::Do(Step::Rescan, _), Some(source)) => {
                 source.rescan();
                 Ok(())
             }

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use super::client::Client;
 use super::identity::Generation;
-use crate::sources::tape::{word, Answer, Failure, Tape};
+use crate::sources::io_log::{word, Answer, Failure, IoLog};
 use crate::sources::Error;
 
 /// A device that answers, or did.
 pub(super) struct Answers {
-    tape: Tape,
+    io_log: IoLog,
     /// `None`: it is not asked.
     client: Option<Client>,
 }
@@ -18,16 +18,16 @@ pub(super) struct Answers {
 impl Answers {
     /// Of a device that `find` finds; of a recording, without finding it.
     pub(super) fn of(
-        tape: &Tape,
+        io_log: &IoLog,
         find: impl FnOnce() -> Result<Client, Error>,
     ) -> Result<Answers, Error> {
         let mut client = None;
-        ask(tape, "address", || {
+        ask(io_log, "address", || {
             client = Some(find()?);
             Ok(Vec::new())
         })?;
         Ok(Answers {
-            tape: tape.clone(),
+            io_log: io_log.clone(),
             client,
         })
     }
@@ -35,7 +35,7 @@ impl Answers {
     /// Gets what nobody needs to log in for.
     pub(super) fn get_open(&mut self, path: &str, deadline: Instant) -> Result<Vec<u8>, Error> {
         let client = &mut self.client;
-        ask(&self.tape, &key(path), || match client {
+        ask(&self.io_log, &key(path), || match client {
             Some(client) => client.get_open(path, deadline),
             None => Err(absent()),
         })
@@ -49,7 +49,7 @@ impl Answers {
         deadline: Instant,
     ) -> Result<Vec<u8>, Error> {
         let client = &mut self.client;
-        ask(&self.tape, &key(path), || match client {
+        ask(&self.io_log, &key(path), || match client {
             Some(client) => client.get(path, generation, deadline),
             None => Err(absent()),
         })
@@ -74,12 +74,12 @@ fn absent() -> Error {
 
 /// Asks; the error is the one that `ask` gives, or what is left of it in a recording.
 fn ask(
-    tape: &Tape,
+    io_log: &IoLog,
     key: &str,
     ask: impl FnOnce() -> Result<Vec<u8>, Error>,
 ) -> Result<Vec<u8>, Error> {
     let mut asked = None;
-    let answer: Answer = tape.ask(key, || {
+    let answer: Answer = io_log.ask(key, || {
         ask().map_err(|error| {
             let failure = Failure::new(error.to_string());
             asked = Some(error);

@@ -33,7 +33,7 @@ use self::resolve::{Host, PATIENCE};
 use self::series::DeviceSeries;
 use self::settings::{Plug, Settings};
 use self::status::{Channel, MAX_CHANNELS};
-use super::tape::Tape;
+use super::io_log::IoLog;
 use super::{Board, Context, Device, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, Secret, SectionSpec};
 use crate::metrics::Readings;
@@ -99,7 +99,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         series: DeviceSeries::new(&context.group, name, switch_id),
         has_switch: true,
         measures: true,
-        tape: context.health.tape().clone(),
+        io_log: context.health.io_log().clone(),
         health: Arc::clone(&context.health),
     }))
 }
@@ -116,7 +116,7 @@ struct Shelly {
     has_switch: bool,
     /// Whether it had a meter when last looked.
     measures: bool,
-    tape: Tape,
+    io_log: IoLog,
     health: Arc<Health>,
 }
 
@@ -167,9 +167,9 @@ impl Shelly {
     /// Finds the device, and which it is. The password is read anew each time: it may have been mended.
     fn connect(&mut self, deadline: Instant) -> Result<(Answers, Identity), Error> {
         let Shelly {
-            plug, host, tape, ..
+            plug, host, io_log, ..
         } = self;
-        let mut client = Answers::of(tape, || {
+        let mut client = Answers::of(io_log, || {
             let password = match (&plug.password, &plug.password_file) {
                 (Some(password), _) => Some(password.reveal().to_string()),
                 (None, Some(path)) => {

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::series::SeriesOfLine;
+use super::io_log::IoLog;
 use super::jetson::Settings;
 use super::pipe::Printer;
 use super::program::Program;
-use super::tape::Tape;
 use super::{ina3221, Board, Claims, Context, Error, Health, Meter, Pace, Roots, Source};
 use crate::config::{Config, SectionSpec, Switch};
 use crate::metrics::Readings;
@@ -62,13 +62,13 @@ fn switch(config: &Config) -> Switch {
     }
 }
 
-fn program(tape: &Tape, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
+fn program(io_log: &IoLog, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
     let jetson: Settings = config.meter();
-    PROGRAM.find(tape, roots, jetson.tegrastats.as_deref())
+    PROGRAM.find(io_log, roots, jetson.tegrastats.as_deref())
 }
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
-    program(&board.tape, &board.roots, config).map(|path| path.display().to_string())
+    program(&board.io_log, &board.roots, config).map(|path| path.display().to_string())
 }
 
 /// It reads the same chips, by way of their driver.
@@ -80,8 +80,8 @@ fn claims(board: &Board, config: &Config) -> Claims {
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
-    let tape = context.health.tape();
-    let program = program(tape, &context.board.roots, &context.config)?;
+    let io_log = context.health.io_log();
+    let program = program(io_log, &context.board.roots, &context.config)?;
     let interval = context.interval.max(LEAST_INTERVAL);
     if interval > context.interval {
         log::info!(
@@ -102,7 +102,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         .args(["--interval", &milliseconds.to_string()])
         .env("LC_ALL", "C");
     Ok(Box::new(Tegrastats {
-        printer: Printer::start(tape, PROGRAM.name, command, interval, None)?,
+        printer: Printer::start(io_log, PROGRAM.name, command, interval, None)?,
         series: SeriesOfLine::new(&context.group, &context.board.claims.rails),
         stop: Arc::clone(&context.stop),
         health: Arc::clone(&context.health),

@@ -192,7 +192,7 @@ fn the_configuration_names_the_program_and_switches_it() {
         .meters
         .edit(|settings: &mut Settings| settings.tegrastats = Some("/bin/sh".into()));
     assert_eq!(
-        program(&Tape::default(), &Roots::default(), &config)
+        program(&IoLog::default(), &Roots::default(), &config)
             .unwrap()
             .to_str(),
         Some("/bin/sh")

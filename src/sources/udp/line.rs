@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::link::Heard;
 use super::message::{PowerMeasurement, MAX_DATAGRAM};
-use crate::sources::tape::{Failure, Tape};
+use crate::sources::io_log::{Failure, IoLog};
 use crate::sys::clock::BootTime;
 use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
@@ -19,16 +19,16 @@ const LATE: &str = "udp-late";
 pub(super) struct Line {
     /// `None`: it is played.
     socket: Option<UdpSocket>,
-    tape: Tape,
+    io_log: IoLog,
     key: &'static str,
 }
 
 impl Line {
     /// A line by this socket, which does not block; `None`: of a recording.
-    pub(super) fn new(tape: &Tape, socket: Option<UdpSocket>) -> Line {
+    pub(super) fn new(io_log: &IoLog, socket: Option<UdpSocket>) -> Line {
         Line {
             socket,
-            tape: tape.clone(),
+            io_log: io_log.clone(),
             key: KEY,
         }
     }
@@ -40,11 +40,11 @@ impl Line {
 
     pub(super) fn send_to(&self, bytes: &[u8], address: SocketAddr) -> io::Result<()> {
         let Some(socket) = &self.socket else {
-            let sent = self.tape.send(self.key, || Ok(Vec::new()));
+            let sent = self.io_log.send(self.key, || Ok(Vec::new()));
             return sent.map(|_| ()).map_err(|failure| failure.io());
         };
         let mut outcome = Ok(());
-        let _ = self.tape.send(self.key, || {
+        let _ = self.io_log.send(self.key, || {
             outcome = socket.send_to(bytes, address).map(|_| ());
             match &outcome {
                 Ok(()) => Ok(bytes.to_vec()),
@@ -58,13 +58,13 @@ impl Line {
     pub(super) fn wait(&self, stop: &Stop, deadline: Instant) -> Woken {
         match &self.socket {
             Some(socket) => stop.wait_readable(socket.as_fd(), deadline),
-            None => self.tape.wait(stop).unwrap_or(Woken::Stop),
+            None => self.io_log.wait(stop).unwrap_or(Woken::Stop),
         }
     }
 
     /// Whether `deadline` is over; in a recording, whether it was.
     pub(super) fn is_over(&self, deadline: Instant) -> bool {
-        match self.tape.playing() {
+        match self.io_log.playing() {
             Some(playing) => !playing.is_coming(),
             None => Instant::now() >= deadline,
         }
@@ -81,9 +81,9 @@ impl Line {
             Ok((length, peer)) => {
                 let at = BootTime::now();
                 let datagram = buffer.get(..length).unwrap_or(&buffer);
-                if !self.tape.is_off() {
+                if !self.io_log.is_off() {
                     let said = [peer.to_string().as_bytes(), b" ", datagram].concat();
-                    self.tape.came(self.key, at, &Ok(said));
+                    self.io_log.came(self.key, at, &Ok(said));
                 }
                 Some(heard(at, peer, datagram))
             }
@@ -97,7 +97,7 @@ impl Line {
     }
 
     fn play(&self) -> Option<Heard> {
-        let (at, said) = self.tape.take(self.key)?;
+        let (at, said) = self.io_log.take(self.key)?;
         let said = said.ok()?;
         let end = said.iter().position(|byte| *byte == b' ')?;
         let peer = std::str::from_utf8(said.get(..end)?).ok()?.parse().ok()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::line::Line;
 use super::message::{PowerMeasurement, Refused};
-use crate::sources::tape::{word, Answer, Failure, Tape};
+use crate::sources::io_log::{word, Answer, Failure, IoLog};
 use crate::sources::{Error, Health, Tally};
 use crate::sys::clock::BootTime;
 use crate::sys::reason;
@@ -16,18 +16,18 @@ pub(super) struct Device {
     port: u16,
     addresses: Vec<SocketAddr>,
     current: usize,
-    tape: Tape,
+    io_log: IoLog,
 }
 
 impl Device {
     /// Looks the host up.
-    pub(super) fn new(tape: &Tape, host: &str, port: u16) -> Result<Device, Error> {
+    pub(super) fn new(io_log: &IoLog, host: &str, port: u16) -> Result<Device, Error> {
         let mut device = Device {
             host: host.trim_matches(['[', ']']).to_string(),
             port,
             addresses: Vec::new(),
             current: 0,
-            tape: tape.clone(),
+            io_log: io_log.clone(),
         };
         device.addresses = device.look_up()?;
         Ok(device)
@@ -44,7 +44,9 @@ impl Device {
             let found: Vec<_> = found.take(16).map(|a| a.to_string()).collect();
             Ok(found.join(" ").into_bytes())
         };
-        let found = self.tape.ask(&format!("address {}", word(&self.host)), ask);
+        let found = self
+            .io_log
+            .ask(&format!("address {}", word(&self.host)), ask);
         let found = found.map_err(|failure| failed(&failure.words))?;
         let addresses: Vec<SocketAddr> = String::from_utf8_lossy(&found)
             .split(' ')
@@ -95,9 +97,9 @@ impl Device {
 
     /// The same, to speak with the device; of a recording, what was said.
     pub(super) fn line(&self) -> Result<Line, Error> {
-        match self.tape.playing() {
-            None => Ok(Line::new(&self.tape, Some(self.socket()?))),
-            Some(_) => Ok(Line::new(&self.tape, None)),
+        match self.io_log.playing() {
+            None => Ok(Line::new(&self.io_log, Some(self.socket()?))),
+            Some(_) => Ok(Line::new(&self.io_log, None)),
         }
     }
 }

@@ -70,7 +70,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let udp: Settings = context.config.meter();
     let series = Series::new(context);
     let device = || match &udp.host {
-        Some(host) => Device::new(context.health.tape(), host, udp.port),
+        Some(host) => Device::new(context.health.io_log(), host, udp.port),
         None => Err(Error::new("udp.host names no device")),
     };
     let speaks = match udp.mode {

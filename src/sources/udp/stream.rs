@@ -39,11 +39,11 @@ impl Stream {
     pub(super) fn listen(context: &Context) -> Result<Stream, Error> {
         let config = &context.config;
         let udp: Settings = config.meter();
-        let tape = context.health.tape();
-        let device = udp.host.as_deref().map(|host| Device::new(tape, host, 0));
+        let io_log = context.health.io_log();
+        let device = udp.host.as_deref().map(|host| Device::new(io_log, host, 0));
         let device = device.transpose()?;
-        if tape.playing().is_some() {
-            return Stream::new(context, Line::new(tape, None), device, None);
+        if io_log.playing().is_some() {
+            return Stream::new(context, Line::new(io_log, None), device, None);
         }
         // `listen_address` holds an address: that was checked.
         let host = config.listen_address.as_ref().and_then(|a| a.parse().ok());
@@ -58,7 +58,7 @@ impl Stream {
         if let Ok(address) = socket.local_addr() {
             log::info!("udp: listening on {address}");
         }
-        Stream::new(context, Line::new(tape, Some(socket)), device, None)
+        Stream::new(context, Line::new(io_log, Some(socket)), device, None)
     }
 
     /// Subscribes to a channel of the device.

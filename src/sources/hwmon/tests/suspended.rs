@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Config;
-use crate::sources::tape::{Recorder, Tapes};
+use crate::sources::io_log::{IoLogs, Recorder};
 use crate::sources::testing::replayed;
 
 const FUNCTION: &str = "sys/devices/pci0000:00/0000:00:01.1/0000:03:00.0";
@@ -202,8 +202,8 @@ fn what_was_suspended_replays_as_it_was() {
     let dir = Tree::new(&[]);
     let dir = dir.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "hwmon:\n").unwrap();
-    let tapes = Tapes::Record(std::sync::Arc::clone(&recorder));
-    let mut bench = Bench::on_tape(&METER, tree.roots(), Config::default(), &tapes);
+    let io_logs = IoLogs::Record(std::sync::Arc::clone(&recorder));
+    let mut bench = Bench::on_io_log(&METER, tree.roots(), Config::default(), &io_logs);
     bench.probe().unwrap();
     bench.reopen().unwrap();
     bench.tick().unwrap();

@@ -1,17 +1,17 @@
 //! Chips recorded at the buses' boundary, and replayed where there is no bus.
 
 use super::*;
-use crate::sources::ina260::taped::Taped;
-use crate::sources::tape::{Recorder, Tapes};
+use crate::sources::ina260::logged::Logged;
+use crate::sources::io_log::{IoLogs, Recorder};
 use crate::sources::testing::replayed;
 use crate::sources::SCHEMA;
 
-/// The simulated chips, by way of the tape.
-static TAPED: Meter = Meter {
+/// The simulated chips, by way of the I/O log.
+static LOGGED: Meter = Meter {
     open: |context| {
         let buses = RACK.with_borrow(Rack::clone);
-        let tape = context.health.tape().clone();
-        open(context, Taped { buses, tape })
+        let io_log = context.health.io_log().clone();
+        open(context, Logged { buses, io_log })
     },
     ..METER
 };
@@ -24,8 +24,8 @@ fn same(rack: &Rack, yaml: &str, polls: impl FnOnce(&mut Bench)) -> String {
     let dir = dir.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), yaml).unwrap();
     let (config, _) = SCHEMA.parse(yaml).unwrap();
-    let tapes = Tapes::Record(recorder.clone());
-    let mut bench = Bench::on_tape(&TAPED, tree.roots(), config, &tapes);
+    let io_logs = IoLogs::Record(recorder.clone());
+    let mut bench = Bench::on_io_log(&LOGGED, tree.roots(), config, &io_logs);
     assert!(bench.probe().is_ok());
     bench.reopen().unwrap();
     polls(&mut bench);

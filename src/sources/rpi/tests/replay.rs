@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::sources::tape::{Recorder, Tapes};
+use crate::sources::io_log::{IoLogs, Recorder};
 use crate::sources::testing::replayed;
 use crate::sources::Meter;
 
@@ -34,8 +34,8 @@ fn same(
     let dir = Tree::new(&[]);
     let dir = dir.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "rpi:\n").unwrap();
-    let tapes = Tapes::Record(Arc::clone(&recorder));
-    let mut bench = Bench::on_tape(&SIMULATED, tree.roots(), Config::default(), &tapes);
+    let io_logs = IoLogs::Record(Arc::clone(&recorder));
+    let mut bench = Bench::on_io_log(&SIMULATED, tree.roots(), Config::default(), &io_logs);
     assert!(bench.probe().is_ok());
     bench.reopen().unwrap();
     polls(&firmware, &tree, &mut bench);

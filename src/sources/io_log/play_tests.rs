@@ -1,6 +1,6 @@
 use super::*;
-use crate::sources::tape::line::Failure;
-use crate::sources::tape::log::HEAD;
+use crate::sources::io_log::line::Failure;
+use crate::sources::io_log::log::HEAD;
 
 /// This log, all of it in the past.
 fn playing(lines: &str) -> Playing {
@@ -37,20 +37,20 @@ fn a_step_has_its_answers_in_their_order_and_then_the_last_one() {
     assert_eq!(get("before").as_deref(), Some("0"));
     assert_eq!(get("a"), None, "nobody has asked yet");
     assert_eq!(get("never"), None);
-    assert_eq!(playing.next_step(&stop), Next::Do(Act::Open, moment(1)));
+    assert_eq!(playing.next_step(&stop), Next::Do(Step::Open, moment(1)));
     assert_eq!(playing.now(), moment(1));
     assert_eq!([get("a"), get("a")].map(Option::unwrap), ["1", "1"]);
-    assert_eq!(playing.next_step(&stop), Next::Do(Act::Poll, moment(2)));
+    assert_eq!(playing.next_step(&stop), Next::Do(Step::Poll, moment(2)));
     let said = [get("a"), get("a"), get("a"), get("b"), get("before")];
     assert_eq!(said.map(Option::unwrap), ["2", "3", "3", "failed: no", "0"]);
     // What is the same is not recorded again.
-    assert_eq!(playing.next_step(&stop), Next::Do(Act::Poll, moment(3)));
+    assert_eq!(playing.next_step(&stop), Next::Do(Step::Poll, moment(3)));
     assert_eq!(
         [get("a"), get("b")].map(Option::unwrap),
         ["3", "failed: no"]
     );
     // What is not asked for is known afterwards.
-    assert_eq!(playing.next_step(&stop), Next::Do(Act::Poll, moment(4)));
+    assert_eq!(playing.next_step(&stop), Next::Do(Step::Poll, moment(4)));
     assert_eq!(playing.next_step(&stop), Next::Over(moment(5)));
     assert_eq!(playing.next_step(&stop), Next::Over(moment(5)));
 }
@@ -62,8 +62,8 @@ fn what_was_passed_over_is_known() {
          3.000000000 poll\n4.000000000 end\n",
     );
     let stop = Stop::default();
-    assert_eq!(playing.next_step(&stop), Next::Do(Act::Poll, moment(1)));
-    assert_eq!(playing.next_step(&stop), Next::Do(Act::Poll, moment(3)));
+    assert_eq!(playing.next_step(&stop), Next::Do(Step::Poll, moment(1)));
+    assert_eq!(playing.next_step(&stop), Next::Do(Step::Poll, moment(3)));
     assert_eq!(answer(&playing, "a").as_deref(), Some("2"));
 }
 
@@ -77,9 +77,9 @@ fn what_comes_by_itself_comes_once_in_its_order() {
     let stop = Stop::default();
     let mut seen = None;
     let mut next = |is_open| playing.next_item(is_open, &mut seen, &stop);
-    assert_eq!(next(false), Next::Do(Act::Open, moment(0)));
+    assert_eq!(next(false), Next::Do(Step::Open, moment(0)));
     assert_eq!(answer(&playing, "address").as_deref(), Some("1"));
-    assert_eq!(next(true), Next::Do(Act::Poll, moment(1)));
+    assert_eq!(next(true), Next::Do(Step::Poll, moment(1)));
     assert_eq!(
         (playing.wait(&stop), playing.is_coming()),
         (Woken::Time, false)
@@ -108,9 +108,9 @@ fn what_comes_by_itself_comes_once_in_its_order() {
     assert_eq!(playing.wait(&stop), Woken::Stop);
     assert_eq!(playing.sent(), Ok(Vec::new()));
     assert_eq!(playing.take("udp"), None);
-    assert_eq!(next(true), Next::Do(Act::Open, moment(5)));
+    assert_eq!(next(true), Next::Do(Step::Open, moment(5)));
     // A source that takes nothing does not keep the rest from being played.
-    assert_eq!(next(true), Next::Do(Act::Poll, moment(6)));
+    assert_eq!(next(true), Next::Do(Step::Poll, moment(6)));
     assert_eq!(next(true), Next::Over(moment(7)));
 }
 
@@ -120,8 +120,8 @@ fn nothing_comes_to_a_source_that_is_not_open() {
     let stop = Stop::default();
     let mut seen = None;
     let mut next = |is_open| playing.next_item(is_open, &mut seen, &stop);
-    assert_eq!(next(false), Next::Do(Act::Open, moment(1)));
-    assert_eq!(next(false), Next::Do(Act::Open, moment(4)));
+    assert_eq!(next(false), Next::Do(Step::Open, moment(1)));
+    assert_eq!(next(false), Next::Do(Step::Open, moment(4)));
     assert_eq!(next(false), Next::Over(moment(5)));
 }
 
@@ -149,7 +149,7 @@ fn at_the_recorded_pace_it_waits_until_told_to_stop() {
     let schedule = Schedule::new(false, log.end);
     let playing = Arc::new(Playing::new(log, schedule));
     let stop = Arc::new(Stop::default());
-    assert!(matches!(playing.next_step(&stop), Next::Do(Act::Open, _)));
+    assert!(matches!(playing.next_step(&stop), Next::Do(Step::Open, _)));
     let waiting: Vec<_> = [true, false]
         .into_iter()
         .map(|polled| {

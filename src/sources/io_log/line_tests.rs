@@ -14,9 +14,9 @@ fn lines_are_written_as_they_are_read() {
         })
     };
     for (text, line) in [
-        ("0.000000000 open\n", Line::Act(Act::Open)),
-        ("0.000000000 poll\n", Line::Act(Act::Poll)),
-        ("0.000000000 rescan\n", Line::Act(Act::Rescan)),
+        ("0.000000000 open\n", Line::Step(Step::Open)),
+        ("0.000000000 poll\n", Line::Step(Step::Poll)),
+        ("0.000000000 rescan\n", Line::Step(Step::Rescan)),
         ("0.000000000 end\n", Line::End),
         (
             "0.000000000 discard 12.000000345\n",

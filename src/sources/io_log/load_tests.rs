@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::sources::tape::log::HEAD;
+use crate::sources::io_log::log::HEAD;
 use crate::sources::testing::Tree;
 
 /// A recording with nothing much in it.
@@ -45,14 +45,17 @@ fn a_whole_one_is_taken_with_the_settings_of_its_sources() {
     assert_eq!(recording.config().landing, None);
     assert_eq!(recording.unused(), ["thermal"]);
     let recording = Arc::new(recording);
-    let tape = recording.tape("thermal");
+    let io_log = recording.io_log("thermal");
     assert_eq!(
-        tape,
-        recording.tape("thermal"),
-        "there is one tape of a name"
+        io_log,
+        recording.io_log("thermal"),
+        "there is one I/O log of a name"
     );
     assert!(recording.unused().is_empty());
-    assert!(recording.tape("hwmon").playing().is_some(), "an empty one");
+    assert!(
+        recording.io_log("hwmon").playing().is_some(),
+        "an empty one"
+    );
 }
 
 #[test]

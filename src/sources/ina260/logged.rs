@@ -1,4 +1,4 @@
-//! Buses by way of a tape: each transfer is a question, what was written to whom, and its answer what was read.
+//! Buses by way of an I/O log: each transfer is a question, what was written to whom, and its answer what was read.
 
 use std::io;
 use std::path::Path;
@@ -6,35 +6,35 @@ use std::path::Path;
 use embedded_hal::i2c::{Error, ErrorKind, ErrorType, I2c, Operation};
 
 use super::bridge::{Buses, Errno};
-use crate::sources::tape::{files, word, Answer, Failure, Tape};
+use crate::sources::io_log::{files, word, Answer, Failure, IoLog};
 
 /// Buses whose transfers are recorded, or played.
-pub(super) struct Taped<B> {
+pub(super) struct Logged<B> {
     pub(super) buses: B,
-    pub(super) tape: Tape,
+    pub(super) io_log: IoLog,
 }
 
 /// One of them.
 pub(super) struct Bus<B> {
     /// `None`: it is not there.
     live: Option<B>,
-    tape: Tape,
+    io_log: IoLog,
     key: String,
 }
 
 /// The beginning of the questions to a chip. All that is written and read follows.
-pub(super) fn key(tape: &Tape, path: &Path) -> String {
+pub(super) fn key(io_log: &IoLog, path: &Path) -> String {
     let name = || word(path.file_name().unwrap_or_default());
-    files::key(tape, path).unwrap_or_else(name)
+    files::key(io_log, path).unwrap_or_else(name)
 }
 
-impl<B: Buses> Buses for Taped<B> {
+impl<B: Buses> Buses for Logged<B> {
     type Bus = Bus<B::Bus>;
 
     fn open(&self, path: &Path) -> io::Result<Bus<B::Bus>> {
         let mut live = None;
-        let key = key(&self.tape, path);
-        let opened = self.tape.ask(&format!("open {key}"), || {
+        let key = key(&self.io_log, path);
+        let opened = self.io_log.ask(&format!("open {key}"), || {
             live = Some(
                 self.buses
                     .open(path)
@@ -43,13 +43,13 @@ impl<B: Buses> Buses for Taped<B> {
             Ok(b"good".to_vec())
         });
         opened.map_err(|failure| failure.io())?;
-        let tape = self.tape.clone();
-        Ok(Bus { live, tape, key })
+        let io_log = self.io_log.clone();
+        Ok(Bus { live, io_log, key })
     }
 
     fn claim(&self, bus: &mut Bus<B::Bus>, address: u8) -> io::Result<()> {
-        let Bus { live, tape, key } = bus;
-        let claimed = tape.ask(&format!("claim {key} {address:#04x}"), || match live {
+        let Bus { live, io_log, key } = bus;
+        let claimed = io_log.ask(&format!("claim {key} {address:#04x}"), || match live {
             Some(live) => match self.buses.claim(live, address) {
                 Ok(()) => Ok(b"good".to_vec()),
                 Err(error) => Err(Failure::from(&error)),
@@ -86,7 +86,7 @@ impl<B> ErrorType for Bus<B> {
 
 impl<B: I2c<Error: Errno>> I2c for Bus<B> {
     fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), Fault> {
-        let Bus { live, tape, key } = self;
+        let Bus { live, io_log, key } = self;
         let mut question = format!("{key} {address:#04x}");
         for operation in operations.iter() {
             match operation {
@@ -97,7 +97,7 @@ impl<B: I2c<Error: Errno>> I2c for Bus<B> {
                 Operation::Read(bytes) => question.push_str(&format!(" r{}", bytes.len())),
             }
         }
-        let answer = tape.ask(&question, || {
+        let answer = io_log.ask(&question, || {
             let Some(live) = live else {
                 return Err(absent());
             };

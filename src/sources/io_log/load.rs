@@ -10,7 +10,7 @@ use super::layout::{plain, BYTES_IN_ALL, CONFIG, LOGS, MANIFEST, MANIFEST_HEAD, 
 use super::log::{Log, MOST_LINES};
 use super::mirror::stays_inside;
 use super::play::{Playing, Schedule};
-use super::{Places, Reel, Tape, BOARD};
+use super::{IoLog, Mode, Places, BOARD};
 use crate::config::{self, Config};
 use crate::sources::Roots;
 use crate::sources::SCHEMA;
@@ -31,7 +31,7 @@ pub struct Recording {
     config: Config,
     schedule: Schedule,
     logs: HashMap<String, Arc<Log>>,
-    tapes: Mutex<HashMap<String, Tape>>,
+    io_logs: Mutex<HashMap<String, IoLog>>,
 }
 
 impl Recording {
@@ -66,7 +66,7 @@ impl Recording {
             config: config.config.of_sources(),
             schedule: Schedule::new(at_once, length),
             logs,
-            tapes: Mutex::default(),
+            io_logs: Mutex::default(),
         })
     }
 
@@ -82,9 +82,9 @@ impl Recording {
 
     /// Those whose logs nobody asked for.
     pub fn unused(&self) -> Vec<&str> {
-        let tapes = lock::lock(&self.tapes);
+        let io_logs = lock::lock(&self.io_logs);
         let mut names: Vec<&str> = self.logs.keys().map(String::as_str).collect();
-        names.retain(|name| *name != BOARD && !tapes.contains_key(*name));
+        names.retain(|name| *name != BOARD && !io_logs.contains_key(*name));
         names.sort_unstable();
         names
     }
@@ -93,11 +93,11 @@ impl Recording {
         &self.places
     }
 
-    /// The tape of this source. It has nothing on it if there is no log.
-    pub(super) fn tape(self: &Arc<Self>, name: &str) -> Tape {
+    /// The I/O log of this source. It has nothing on it if there is no log.
+    pub(super) fn io_log(self: &Arc<Self>, name: &str) -> IoLog {
         let name = plain(name);
-        let mut tapes = lock::lock(&self.tapes);
-        let tape = tapes.entry(name.clone()).or_insert_with(|| {
+        let mut io_logs = lock::lock(&self.io_logs);
+        let io_log = io_logs.entry(name.clone()).or_insert_with(|| {
             let log = self.logs.get(&name).cloned().unwrap_or_else(|| {
                 if name != BOARD {
                     log::warn!("{} has no log of {name}", self.dir.display());
@@ -105,9 +105,9 @@ impl Recording {
                 Arc::default()
             });
             let playing = Playing::new(log, self.schedule);
-            Tape(Some(Arc::new(Reel::Playing(Arc::clone(self), playing))))
+            IoLog(Some(Arc::new(Mode::Playing(Arc::clone(self), playing))))
         });
-        tape.clone()
+        io_log.clone()
     }
 }
 

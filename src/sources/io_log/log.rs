@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::line::{self, Act, Answer, Kind, Line};
+use super::line::{self, Answer, Kind, Line, Step};
 
 /// How a log begins; the name of its source follows.
 pub(super) const HEAD: &str = "edge-metrics-exporter log 1 of ";
@@ -38,7 +38,7 @@ pub struct Log {
     /// The source's name, as in the log, and which of its devices.
     pub name: String,
     /// In their order.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<StepRecord>,
     /// What was asked, in its order.
     pub(super) facts: Vec<Fact>,
     /// What was sent and what came, in its order.
@@ -51,10 +51,10 @@ pub struct Log {
 
 /// One act.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
+pub(super) struct StepRecord {
     pub(super) at: u64,
     /// `None`: nothing came of it.
-    pub(super) act: Option<Act>,
+    pub(super) act: Option<Step>,
     /// Its first fact; the last is before the next step's.
     pub(super) first: usize,
 }
@@ -88,7 +88,7 @@ impl Log {
     pub fn parse(text: &[u8]) -> Result<Log, Wrong> {
         let mut log = Log::default();
         // What comes before the first act is a part of none: the board's own log has only that.
-        log.steps.push(Step {
+        log.steps.push(StepRecord {
             at: 0,
             act: None,
             first: 0,
@@ -141,14 +141,14 @@ impl Log {
 
     fn add(&mut self, at: u64, line: Line) {
         match line {
-            Line::Act(act) => {
-                if act == Act::Open {
+            Line::Step(act) => {
+                if act == Step::Open {
                     self.items.push(Item {
                         at,
                         what: What::Opened(self.steps.len()),
                     });
                 }
-                self.steps.push(Step {
+                self.steps.push(StepRecord {
                     at,
                     act: Some(act),
                     first: self.facts.len(),
@@ -174,7 +174,7 @@ impl Log {
         /// Another run of the source may have begun meanwhile, but few.
         const NEAR: usize = 16;
         let mut last = self.steps.iter_mut().rev().take(NEAR);
-        if let Some(step) = last.find(|step| step.at == then && step.act == Some(Act::Poll)) {
+        if let Some(step) = last.find(|step| step.at == then && step.act == Some(Step::Poll)) {
             step.act = None;
         }
         let came_since = |item: &Item| item.at >= then && !matches!(item.what, What::Opened(_));
@@ -210,7 +210,7 @@ mod tests {
         let steps: Vec<_> = log.steps.iter().map(|s| (s.at, s.act)).collect();
         assert_eq!(
             steps,
-            [(0, None), (1, Some(Act::Open)), (3, Some(Act::Poll))]
+            [(0, None), (1, Some(Step::Open)), (3, Some(Step::Poll))]
         );
         assert_eq!(
             [0, 1, 2, 3].map(|step| log.facts_of(step)),
@@ -228,7 +228,7 @@ mod tests {
         );
         let log = log.unwrap();
         let acts: Vec<_> = log.steps.iter().map(|s| s.act).collect();
-        assert_eq!(acts, [None, Some(Act::Poll), None]);
+        assert_eq!(acts, [None, Some(Step::Poll), None]);
         assert_eq!((log.facts.len(), log.items.len()), (1, 0));
     }
 

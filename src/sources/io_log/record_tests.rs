@@ -1,5 +1,5 @@
 use super::*;
-use crate::sources::tape::{Failure, Recording, Tapes};
+use crate::sources::io_log::{Failure, IoLogs, Recording};
 use crate::sources::testing::Tree;
 
 fn refused(dir: &Path, tree: &Tree) -> String {
@@ -37,8 +37,8 @@ fn a_recording_that_grows_too_large_is_told_to_end_and_can_be_replayed() {
         bytes_in_all: 20_000,
     };
     let recorder = Recorder::within(limits, &dir, &tree.roots(), "").unwrap();
-    let tape = Tapes::Record(Arc::clone(&recorder)).of("x");
-    let fact = |n: usize| drop(tape.ask("question", || Ok(vec![b'a' + n as u8; 1000])));
+    let io_log = IoLogs::Record(Arc::clone(&recorder)).of("x");
+    let fact = |n: usize| drop(io_log.ask("question", || Ok(vec![b'a' + n as u8; 1000])));
     (0..5).for_each(fact);
     assert_eq!(recorder.trouble(), None);
     (5..12).for_each(fact);
@@ -64,10 +64,10 @@ fn many_short_lines_are_too_many_as_well() {
         bytes_in_all: 1 << 20,
     };
     let recorder = Recorder::within(limits, &tree.path("r"), &tree.roots(), "").unwrap();
-    let tape = Tapes::Record(Arc::clone(&recorder)).of("x");
+    let io_log = IoLogs::Record(Arc::clone(&recorder)).of("x");
     for _ in 0..=10 {
         assert_eq!(recorder.trouble(), None);
-        tape.begins(Act::Poll);
+        io_log.begins(Step::Poll);
     }
     assert!(recorder.trouble().is_some());
 }
@@ -77,20 +77,20 @@ fn nothing_is_recorded_after_the_end() {
     let tree = Tree::new(&[("sys/late", "x")]);
     let dir = tree.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "").unwrap();
-    let tapes = Tapes::Record(Arc::clone(&recorder));
-    let tape = tapes.of("x");
-    let began = tape.begins(Act::Poll);
+    let io_logs = IoLogs::Record(Arc::clone(&recorder));
+    let io_log = io_logs.of("x");
+    let began = io_log.begins(Step::Poll);
     recorder.finish("metric 1\n").unwrap();
-    tape.ask("late", || Ok(b"x".to_vec())).unwrap();
-    tape.discard(began);
+    io_log.ask("late", || Ok(b"x".to_vec())).unwrap();
+    io_log.discard(began);
     let late = tree.path("sys/late");
-    super::super::files::content(&tape, &late, || Ok(b"x".to_vec())).unwrap();
+    super::super::files::content(&io_log, &late, || Ok(b"x".to_vec())).unwrap();
     let log = fs::read_to_string(dir.join("logs/x.log")).unwrap();
     assert_eq!(log.lines().count(), 3, "{log}");
     assert!(!dir.join("sys/late").exists());
     assert_eq!(fs::read_to_string(dir.join(METRICS)).unwrap(), "metric 1\n");
-    // One that asks for a tape only now has none to be kept.
-    tapes.of("y").begins(Act::Poll);
+    // One that asks for an I/O log only now has none to be kept.
+    io_logs.of("y").begins(Step::Poll);
     assert!(Recording::open(&dir, true).is_ok());
 }
 
@@ -99,15 +99,15 @@ fn names_of_devices_make_files_of_their_own() {
     let tree = Tree::new(&[]);
     let dir = tree.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "").unwrap();
-    let tapes = Tapes::Record(Arc::clone(&recorder));
+    let io_logs = IoLogs::Record(Arc::clone(&recorder));
     for name in [
         "shelly a/b",
         "shelly a b",
         "shelly ../../x",
         "shelly \n\u{e9}",
     ] {
-        tapes.of(name).begins(Act::Open);
-        tapes.of(name).begins(Act::Poll);
+        io_logs.of(name).begins(Step::Open);
+        io_logs.of(name).begins(Step::Poll);
     }
     recorder.finish("").unwrap();
     let mut files: Vec<_> = fs::read_dir(dir.join(LOGS))
@@ -133,16 +133,16 @@ fn the_same_answer_is_recorded_once_and_a_check_only_when_it_fails() {
     let tree = Tree::new(&[]);
     let dir = tree.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "").unwrap();
-    let tape = Tapes::Record(Arc::clone(&recorder)).of("x");
+    let io_log = IoLogs::Record(Arc::clone(&recorder)).of("x");
     for answer in ["1", "1", "2", "2", "1"] {
-        tape.ask("a", || Ok(answer.into())).unwrap();
+        io_log.ask("a", || Ok(answer.into())).unwrap();
     }
     let failing = |errno| {
         let error = io::Error::from_raw_os_error(errno);
-        let _ = tape.ask("b", || Err(Failure::from(&error)));
+        let _ = io_log.ask("b", || Err(Failure::from(&error)));
     };
     [5, 5, 19].into_iter().for_each(failing);
-    let writing = tape.recording().unwrap();
+    let writing = io_log.recording().unwrap();
     let (good, bad) = (Ok(b"good".to_vec()), Err(Failure::new("gone")));
     for outcome in [&good, &good, &bad, &bad, &good] {
         writing.check("c", outcome);

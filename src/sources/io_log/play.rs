@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::line::{Act, Answer};
+use super::line::{Answer, Step};
 use super::log::{Log, What};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -53,7 +53,7 @@ impl Schedule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// This, as if it were this time.
-    Do(Act, BootTime),
+    Do(Step, BootTime),
     /// Nothing more: the recording is over, at this time.
     Over(BootTime),
     /// To end.
@@ -192,7 +192,7 @@ impl Playing {
                 Some((at, What::Opened(step))) => (at, Some(*step)),
                 Some((at, _)) if is_open && *seen != Some(place) => {
                     *seen = Some(place);
-                    return Next::Do(Act::Poll, self.schedule.moment(at));
+                    return Next::Do(Step::Poll, self.schedule.moment(at));
                 }
                 Some(_) => {
                     state.item += 1;
@@ -210,7 +210,7 @@ impl Playing {
             let mut state = lock::lock(&self.state);
             state.item = place + 1;
             state.enter(step);
-            return Next::Do(Act::Open, self.schedule.moment(at));
+            return Next::Do(Step::Open, self.schedule.moment(at));
         }
     }
 

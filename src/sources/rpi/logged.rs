@@ -1,15 +1,15 @@
-//! The mailbox by way of a tape: messages and answers as bytes, of which the zeros at the end go without saying.
+//! The mailbox by way of an I/O log: messages and answers as bytes, of which the zeros at the end go without saying.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::mailbox::Mailbox;
-use crate::sources::tape::{files, word, Answer, Failure, Tape};
+use crate::sources::io_log::{files, word, Answer, Failure, IoLog};
 use crate::sources::{Error, Health};
 
 /// A mailbox whose messages are recorded, or played.
-pub(super) struct Taped {
-    tape: Tape,
+pub(super) struct Logged {
+    io_log: IoLog,
     path: Box<Path>,
     /// The beginning of its questions.
     key: String,
@@ -17,37 +17,37 @@ pub(super) struct Taped {
     asked: Option<Box<dyn Mailbox>>,
 }
 
-/// The mailbox that `open` finds at `path`, by way of the tape if there is one.
+/// The mailbox that `open` finds at `path`, by way of the I/O log if there is one.
 pub(super) fn open(
     health: &Arc<Health>,
     path: &Path,
     open: super::Open,
 ) -> Result<Box<dyn Mailbox>, Error> {
-    let tape = health.tape();
-    if tape.is_off() {
+    let io_log = health.io_log();
+    if io_log.is_off() {
         return open(health, path);
     }
     let name = || word(path.file_name().unwrap_or_default());
-    let key = files::key(tape, path).unwrap_or_else(name);
+    let key = files::key(io_log, path).unwrap_or_else(name);
     let mut asked = None;
-    let opened = tape.ask(&format!("open {key}"), || {
+    let opened = io_log.ask(&format!("open {key}"), || {
         asked = Some(open(health, path).map_err(|error| Failure::from(&error))?);
         Ok(b"good".to_vec())
     });
     opened.map_err(|failure| Error::cannot("open", path, &failure.io()))?;
-    Ok(Box::new(Taped {
-        tape: tape.clone(),
+    Ok(Box::new(Logged {
+        io_log: io_log.clone(),
         path: path.into(),
         key,
         asked,
     }))
 }
 
-impl Mailbox for Taped {
+impl Mailbox for Logged {
     fn property(&mut self, message: &mut [u32]) -> Result<(), Error> {
         let key = format!("{} {}", self.key, word_of(message));
-        let Taped { asked, path, .. } = self;
-        let answer = self.tape.ask(&key, || match asked {
+        let Logged { asked, path, .. } = self;
+        let answer = self.io_log.ask(&key, || match asked {
             Some(mailbox) => match mailbox.property(message) {
                 Ok(()) => Ok(bytes(message)),
                 Err(error) => Err(Failure::from(&error)),

@@ -1,5 +1,5 @@
 //! The board's files, as far as they decide what there is: whether a file is there, what a folder holds, where a link
-//! leads. By the tape like everything else; what a recording does not say of them, its copy of the files does.
+//! leads. By the I/O log like everything else; what a recording does not say of them, its copy of the files does.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::natural::natural;
 use super::mirror::KEEP;
-use super::{Answer, Failure, Playing, Recording, Reel, Tape, Writing};
+use super::{Answer, Failure, IoLog, Mode, Playing, Recording, Writing};
 
 /// A path, and how it is looked at.
 enum Way<'a> {
@@ -16,14 +16,14 @@ enum Way<'a> {
     Played(&'a Recording, &'a Playing, String),
 }
 
-fn way<'a>(tape: &'a Tape, path: &Path) -> Way<'a> {
-    let way = match tape.0.as_deref() {
+fn way<'a>(io_log: &'a IoLog, path: &Path) -> Way<'a> {
+    let way = match io_log.0.as_deref() {
         None => None,
-        Some(Reel::Writing(writing)) => {
+        Some(Mode::Writing(writing)) => {
             let key = writing.places().key(path);
             key.map(|key| Way::Recorded(writing, key))
         }
-        Some(Reel::Playing(recording, playing)) => {
+        Some(Mode::Playing(recording, playing)) => {
             let key = recording.places().key(path);
             key.map(|key| Way::Played(recording, playing, key))
         }
@@ -31,49 +31,49 @@ fn way<'a>(tape: &'a Tape, path: &Path) -> Way<'a> {
     way.unwrap_or(Way::Live)
 }
 
-/// The question for a path, if there is a tape and the path is the board's.
-pub(in crate::sources) fn key(tape: &Tape, path: &Path) -> Option<String> {
-    match way(tape, path) {
+/// The question for a path, if there is an I/O log and the path is the board's.
+pub(in crate::sources) fn key(io_log: &IoLog, path: &Path) -> Option<String> {
+    match way(io_log, path) {
         Way::Live => None,
         Way::Recorded(_, key) | Way::Played(_, _, key) => Some(key),
     }
 }
 
 /// Whether there is something at `path`.
-pub(in crate::sources) fn exists(tape: &Tape, path: &Path) -> bool {
-    look(tape, path).is_ok()
+pub(in crate::sources) fn exists(io_log: &IoLog, path: &Path) -> bool {
+    look(io_log, path).is_ok()
 }
 
 /// Whether there is something at `path`, or why that is not known.
-pub(in crate::sources) fn look(tape: &Tape, path: &Path) -> io::Result<()> {
-    check(tape, path, "look", || fs::metadata(path).map(|_| ()))
+pub(in crate::sources) fn look(io_log: &IoLog, path: &Path) -> io::Result<()> {
+    check(io_log, path, "look", || fs::metadata(path).map(|_| ()))
 }
 
 /// Whether the file at `path` may be read.
-pub(in crate::sources) fn may_be_read(tape: &Tape, path: &Path) -> io::Result<()> {
+pub(in crate::sources) fn may_be_read(io_log: &IoLog, path: &Path) -> io::Result<()> {
     use nix::unistd::{access, AccessFlags};
-    check(tape, path, "access", || {
+    check(io_log, path, "access", || {
         Ok(access(path, AccessFlags::R_OK)?)
     })
 }
 
 /// Opens the device at `path` by `open`, or says how that ended.
 pub(in crate::sources) fn open(
-    tape: &Tape,
+    io_log: &IoLog,
     path: &Path,
     open: impl FnMut() -> io::Result<()>,
 ) -> io::Result<()> {
-    check(tape, path, "open", open)
+    check(io_log, path, "open", open)
 }
 
 /// A question of which mostly the failure is recorded: that all is well is the copy's to say.
 fn check(
-    tape: &Tape,
+    io_log: &IoLog,
     path: &Path,
     verb: &str,
     mut live: impl FnMut() -> io::Result<()>,
 ) -> io::Result<()> {
-    match way(tape, path) {
+    match way(io_log, path) {
         Way::Live => live(),
         Way::Recorded(writing, key) => {
             let outcome = live();
@@ -96,8 +96,8 @@ fn check(
 }
 
 /// What `path` is without links.
-pub(in crate::sources) fn resolve(tape: &Tape, path: &Path) -> io::Result<PathBuf> {
-    match way(tape, path) {
+pub(in crate::sources) fn resolve(io_log: &IoLog, path: &Path) -> io::Result<PathBuf> {
+    match way(io_log, path) {
         Way::Live => path.canonicalize(),
         Way::Recorded(writing, key) => {
             let found = path.canonicalize();
@@ -134,12 +134,12 @@ const MOST_NAMES: usize = 1 << 16;
 /// The names in a folder that are `wanted`, in their natural order, and how many there are beyond the first `most`.
 /// Those that are not UTF-8 are not among them.
 pub(in crate::sources) fn list(
-    tape: &Tape,
+    io_log: &IoLog,
     dir: &Path,
     most: usize,
     wanted: &dyn Fn(&str) -> bool,
 ) -> io::Result<(Vec<String>, u64)> {
-    let mut names = all(tape, dir)?;
+    let mut names = all(io_log, dir)?;
     names.retain(|name| wanted(name));
     names.sort_by(|a, b| natural(a, b));
     let beyond = names.len().saturating_sub(most);
@@ -148,14 +148,14 @@ pub(in crate::sources) fn list(
 }
 
 /// The names in a folder, in no order, those that are UTF-8.
-fn all(tape: &Tape, dir: &Path) -> io::Result<Vec<String>> {
+fn all(io_log: &IoLog, dir: &Path) -> io::Result<Vec<String>> {
     let live = || -> io::Result<Vec<String>> {
         Ok(fs::read_dir(dir)?
             .take(MOST_NAMES)
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect())
     };
-    match way(tape, dir) {
+    match way(io_log, dir) {
         Way::Live => live(),
         Way::Recorded(writing, key) => {
             let found = live();
@@ -193,11 +193,11 @@ fn all(tape: &Tape, dir: &Path) -> io::Result<Vec<String>> {
 
 /// What `read` finds at `path`.
 pub(in crate::sources) fn content(
-    tape: &Tape,
+    io_log: &IoLog,
     path: &Path,
     read: impl FnOnce() -> Answer,
 ) -> Answer {
-    match way(tape, path) {
+    match way(io_log, path) {
         Way::Live => read(),
         Way::Recorded(writing, key) => {
             let answer = read();

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::layout::{manifest, plain, Limits, CONFIG, LIMITS, LOGS, MANIFEST, METRICS, TREES};
-use super::line::{self, Act, Answer, Kind, Line};
+use super::line::{self, Answer, Kind, Line, Step};
 use super::log::HEAD;
 use super::mirror::Mirror;
-use super::{Places, Tape};
+use super::{IoLog, Places};
 use crate::sources::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -29,7 +29,7 @@ pub struct Recorder {
     began: BootTime,
     places: Places,
     mirrors: Mutex<Vec<Mirror>>,
-    tapes: Mutex<HashMap<String, Tape>>,
+    io_logs: Mutex<HashMap<String, IoLog>>,
     bytes: AtomicU64,
     lines: AtomicU64,
     limits: Limits,
@@ -79,7 +79,7 @@ impl Recorder {
             began: BootTime::now(),
             places: Places::new(roots),
             mirrors: Mutex::new(mirrors.collect::<Result<_, _>>()?),
-            tapes: Mutex::default(),
+            io_logs: Mutex::default(),
             bytes: AtomicU64::new(config.len() as u64),
             lines: AtomicU64::new(0),
             limits,
@@ -88,24 +88,24 @@ impl Recorder {
         }))
     }
 
-    /// The tape of this source, made at the first time.
-    pub(super) fn tape(self: &Arc<Self>, name: &str) -> Tape {
+    /// The I/O log of this source, made at the first time.
+    pub(super) fn io_log(self: &Arc<Self>, name: &str) -> IoLog {
         let name = plain(name);
-        let mut tapes = lock::lock(&self.tapes);
-        if let Some(tape) = tapes.get(&name) {
-            return tape.clone();
+        let mut io_logs = lock::lock(&self.io_logs);
+        if let Some(io_log) = io_logs.get(&name) {
+            return io_log.clone();
         }
         let writing = Writing {
             recorder: Arc::clone(self),
             state: Mutex::new(State {
-                out: self.create_log(&name, tapes.len()),
+                out: self.create_log(&name, io_logs.len()),
                 last: HashMap::new(),
                 text: format!("{HEAD}{name}\n"),
             }),
         };
-        let tape = Tape::writing(writing);
-        tapes.insert(name, tape.clone());
-        tape
+        let io_log = IoLog::writing(writing);
+        io_logs.insert(name, io_log.clone());
+        io_log
     }
 
     /// The file for a source's log; `None` if it cannot be had, or all has ended.
@@ -192,8 +192,8 @@ impl Recorder {
     pub fn finish(&self, metrics: &str) -> Result<(), String> {
         self.closed.store(true, Ordering::Release);
         let length = self.since(BootTime::now());
-        for tape in lock::lock(&self.tapes).values() {
-            if let Some(writing) = tape.recording() {
+        for io_log in lock::lock(&self.io_logs).values() {
+            if let Some(writing) = io_log.recording() {
                 writing.end(length);
             }
         }
@@ -242,10 +242,10 @@ impl Writing {
         self.recorder.mirror(path, content);
     }
 
-    pub(super) fn act(&self, act: Act) -> BootTime {
+    pub(super) fn act(&self, act: Step) -> BootTime {
         let mut state = lock::lock(&self.state);
         let now = BootTime::now();
-        self.put(&mut state, now, &Line::Act(act));
+        self.put(&mut state, now, &Line::Step(act));
         now
     }
 

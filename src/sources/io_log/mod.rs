@@ -1,15 +1,15 @@
-//! The tape: everything the sources learn from the world outside passes by here, and can be recorded to a directory of
+//! The io_log: everything the sources learn from the world outside passes by here, and can be recorded to a directory of
 //! plain files, or played from one on a machine that has none of it.
 //!
-//! A source has a [`Tape`] with its `Health`, the probes have one with the `Board`. Most of what a source learns is the
-//! answer to a *question*: a file's content, a register, what a device says to a request. It goes through [`Tape::ask`],
+//! A source has a [`IoLog`] with its `Health`, the probes have one with the `Board`. Most of what a source learns is the
+//! answer to a *question*: a file's content, a register, what a device says to a request. It goes through [`IoLog::ask`],
 //! which asks, or asks and records, or plays what was answered. What *comes by itself* (a line in a pipe, a datagram) is
-//! recorded with [`Tape::came`] and played with [`Tape::wait`] and [`Tape::take`]. And whatever the runner does with the
+//! recorded with [`IoLog::came`] and played with [`IoLog::wait`] and [`IoLog::take`]. And whatever the runner does with the
 //! source, open it or poll it, is recorded with its time, so that a replay polls at the same moments: it integrates the
 //! same energy.
 //!
-//! Without a tape, the way to a value is as it would be without this module: whoever keeps a descriptor has it elsewhere
-//! when there is a tape (see `Attribute`).
+//! Without an I/O log, the way to a value is as it would be without this module: whoever keeps a descriptor has it elsewhere
+//! when there is an I/O log (see `Attribute`).
 //!
 //! ```text
 //! DIR/recording.txt    that it is one, and what is in it
@@ -33,7 +33,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-pub use line::{parse as parse_line, render as render_line, Act, Answer, Failure, Kind, Line};
+pub use line::{parse as parse_line, render as render_line, Answer, Failure, Kind, Line, Step};
 pub use load::Recording;
 pub use log::{Log, Wrong};
 pub use play::{Next, Playing};
@@ -45,12 +45,12 @@ use super::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
 
-/// The name of the tape for what is looked at before there are sources.
+/// The name of the I/O log for what is looked at before there are sources.
 const BOARD: &str = "board";
 
-/// Where tapes come from.
+/// Where I/O logs come from.
 #[derive(Debug, Clone, Default)]
-pub enum Tapes {
+pub enum IoLogs {
     /// There are none: the world is as it is.
     #[default]
     Off,
@@ -60,42 +60,42 @@ pub enum Tapes {
     Play(Arc<Recording>),
 }
 
-impl Tapes {
-    /// The tape of this source: always the same one for a name.
-    pub fn of(&self, source: &str) -> Tape {
+impl IoLogs {
+    /// The I/O log of this source: always the same one for a name.
+    pub fn of(&self, source: &str) -> IoLog {
         match self {
-            Tapes::Off => Tape::default(),
-            Tapes::Record(recorder) => recorder.tape(source),
-            Tapes::Play(recording) => recording.tape(source),
+            IoLogs::Off => IoLog::default(),
+            IoLogs::Record(recorder) => recorder.io_log(source),
+            IoLogs::Play(recording) => recording.io_log(source),
         }
     }
 
     /// What was recorded of sources that do not ask for it.
     pub fn unused(&self) -> Vec<&str> {
         match self {
-            Tapes::Play(recording) => recording.unused(),
-            Tapes::Off | Tapes::Record(_) => Vec::new(),
+            IoLogs::Play(recording) => recording.unused(),
+            IoLogs::Off | IoLogs::Record(_) => Vec::new(),
         }
     }
 
-    /// The tape for what is looked at before there are sources.
-    pub fn of_board(&self) -> Tape {
+    /// The I/O log for what is looked at before there are sources.
+    pub fn of_board(&self) -> IoLog {
         self.of(BOARD)
     }
 }
 
-/// One source's tape, or none.
+/// One source's I/O log, or none.
 #[derive(Debug, Clone, Default)]
-pub struct Tape(Option<Arc<Reel>>);
+pub struct IoLog(Option<Arc<Mode>>);
 
 #[derive(Debug)]
-enum Reel {
+enum Mode {
     Writing(Writing),
     Playing(Arc<Recording>, Playing),
 }
 
-impl PartialEq for Tape {
-    fn eq(&self, other: &Tape) -> bool {
+impl PartialEq for IoLog {
+    fn eq(&self, other: &IoLog) -> bool {
         match (&self.0, &other.0) {
             (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
             (ours, theirs) => ours.is_none() && theirs.is_none(),
@@ -103,14 +103,14 @@ impl PartialEq for Tape {
     }
 }
 
-impl Eq for Tape {}
+impl Eq for IoLog {}
 
-impl Tape {
-    fn writing(writing: Writing) -> Tape {
-        Tape(Some(Arc::new(Reel::Writing(writing))))
+impl IoLog {
+    fn writing(writing: Writing) -> IoLog {
+        IoLog(Some(Arc::new(Mode::Writing(writing))))
     }
 
-    /// Whether there is no tape.
+    /// Whether there is no I/O log.
     #[inline]
     pub fn is_off(&self) -> bool {
         self.0.is_none()
@@ -119,14 +119,14 @@ impl Tape {
     /// What is being played, if anything is.
     pub fn playing(&self) -> Option<&Playing> {
         match self.0.as_deref() {
-            Some(Reel::Playing(_, playing)) => Some(playing),
+            Some(Mode::Playing(_, playing)) => Some(playing),
             _ => None,
         }
     }
 
     fn recording(&self) -> Option<&Writing> {
         match self.0.as_deref() {
-            Some(Reel::Writing(writing)) => Some(writing),
+            Some(Mode::Writing(writing)) => Some(writing),
             _ => None,
         }
     }
@@ -137,7 +137,7 @@ impl Tape {
     }
 
     /// The source begins something, now.
-    pub fn begins(&self, act: Act) -> BootTime {
+    pub fn begins(&self, act: Step) -> BootTime {
         match self.recording() {
             Some(writing) => writing.act(act),
             None => BootTime::now(),
@@ -155,12 +155,12 @@ impl Tape {
     pub fn ask(&self, key: &str, ask: impl FnOnce() -> Answer) -> Answer {
         match self.0.as_deref() {
             None => ask(),
-            Some(Reel::Writing(writing)) => {
+            Some(Mode::Writing(writing)) => {
                 let answer = ask();
                 writing.fact(key, Kind::Asked, &answer);
                 answer
             }
-            Some(Reel::Playing(_, playing)) => playing
+            Some(Mode::Playing(_, playing)) => playing
                 .answer(key)
                 .unwrap_or_else(|| Err(Failure::new("the recording does not say"))),
         }
@@ -177,12 +177,12 @@ impl Tape {
     pub fn send(&self, key: &str, send: impl FnOnce() -> Answer) -> Answer {
         match self.0.as_deref() {
             None => send(),
-            Some(Reel::Writing(writing)) => {
+            Some(Mode::Writing(writing)) => {
                 let outcome = send();
                 writing.fact(key, Kind::Sent, &outcome);
                 outcome
             }
-            Some(Reel::Playing(_, playing)) => playing.sent(),
+            Some(Mode::Playing(_, playing)) => playing.sent(),
         }
     }
 

@@ -76,7 +76,7 @@ impl From<&Error> for Failure {
 
 /// What a source does: all that it asks until the next of them is a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub enum Step {
     /// It is opened, anew if it is open.
     Open,
     /// It is polled.
@@ -100,7 +100,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     /// From here on the source does this.
-    Act(Act),
+    Step(Step),
     /// What was read in the act that began at this time was not used.
     Discard(u64),
     /// All has been said.
@@ -121,9 +121,9 @@ pub(super) fn write(out: &mut String, at: u64, line: &Line) {
     write_time(out, at);
     out.push(' ');
     match line {
-        Line::Act(Act::Open) => out.push_str("open"),
-        Line::Act(Act::Poll) => out.push_str("poll"),
-        Line::Act(Act::Rescan) => out.push_str("rescan"),
+        Line::Step(Step::Open) => out.push_str("open"),
+        Line::Step(Step::Poll) => out.push_str("poll"),
+        Line::Step(Step::Rescan) => out.push_str("rescan"),
         Line::End => out.push_str("end"),
         Line::Discard(then) => {
             out.push_str("discard ");
@@ -177,9 +177,9 @@ pub fn parse(line: &[u8]) -> Result<(u64, Line), String> {
     let (at, rest) = text.split_once(' ').unwrap_or((text, ""));
     let at = parse_time(at)?;
     let line = match rest {
-        "open" => Line::Act(Act::Open),
-        "poll" => Line::Act(Act::Poll),
-        "rescan" => Line::Act(Act::Rescan),
+        "open" => Line::Step(Step::Open),
+        "poll" => Line::Step(Step::Poll),
+        "rescan" => Line::Step(Step::Rescan),
         "end" => Line::End,
         _ => match rest.strip_prefix("discard ") {
             Some(then) => Line::Discard(parse_time(then)?),
