@@ -235,7 +235,8 @@ fn few_descriptors() {
     let script = "ulimit -n 64; exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
     command
-        .args(["-c", script, env!("CARGO_BIN_EXE_edge-metrics-exporter")])
+        .args(["-c", script])
+        .arg(support::binary())
         .args(["--web.listen-address", "127.0.0.1:0"])
         .args(["--web.management-address", "127.0.0.1:0"])
         .args(["--path.sysfs", "/nonexistent"])

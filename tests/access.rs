@@ -154,7 +154,7 @@ fn what_is_wrong_at_the_start_is_said_and_nothing_runs() {
     );
 
     let check = |web: &str, tokens: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+        let mut command = std::process::Command::new(support::binary());
         let web = dir.write("web.yml", web);
         let tokens = dir.write("tokens", tokens);
         let output = command

@@ -118,7 +118,7 @@ struct Role {
 impl Role {
     fn start(arguments: &[&str], dir: &TempDir, web: &str) -> Role {
         let (web, tokens) = (dir.write("web.yml", web), dir.write("tokens", TOKEN));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"))
+        let mut child = Command::new(support::binary())
             .args(arguments)
             .args(["--web.listen-address", "127.0.0.1:0", "--web.config.file"])
             .arg(web)

@@ -14,6 +14,7 @@ pub mod registers;
 mod temp_dir;
 mod wait;
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
@@ -35,10 +36,20 @@ pub struct Exporter {
     code: u64,
 }
 
-/// The binary, with free ports, not yet started: Cargo's, or what `EXPORTER` names (another machine's, under an emulator).
+/// The binary that is tested: Cargo's, or the file that `EXPORTER` names (a release build, or a program that starts one for
+/// another machine under an emulator).
+pub fn binary() -> OsString {
+    let built_by_cargo = env!("CARGO_BIN_EXE_edge-metrics-exporter");
+    other_binary().unwrap_or(built_by_cargo.into())
+}
+
+fn other_binary() -> Option<OsString> {
+    std::env::var_os("EXPORTER")
+}
+
+/// The command that starts the binary on free ports.
 pub fn exporter() -> Command {
-    let ours = env!("CARGO_BIN_EXE_edge-metrics-exporter");
-    let mut command = Command::new(std::env::var_os("EXPORTER").unwrap_or(ours.into()));
+    let mut command = Command::new(binary());
     command
         .args(["--web.listen-address", "127.0.0.1:0"])
         .args(["--web.management-address", "127.0.0.1:0"])
@@ -136,7 +147,8 @@ impl Exporter {
     /// The most memory it ever had, in kB; of a debug build without its code, which is large and says nothing. The kernel
     /// may have taken pages of that back meanwhile, which the most includes.
     pub fn peak_memory(&self) -> u64 {
-        let code = match cfg!(debug_assertions) {
+        let is_debug_build = cfg!(debug_assertions) && other_binary().is_none();
+        let code = match is_debug_build {
             true => self.status("RssFile").max(self.code),
             false => 0,
         };

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -19,14 +20,31 @@ import urllib.parse
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = pathlib.Path(os.environ.get("EXPORTER", ROOT / "target/release/edge-metrics-exporter"))
+BINARY = pathlib.Path(os.environ.get("EXPORTER", ROOT / "target/release/edge-metrics-exporter")).resolve()
 PATIENCE = 30
 
 
+CLAIMED = []
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port on which nobody listens. No other test is given it while this one runs, nor does the kernel give it to a connection:
+    it lies outside the range that the kernel chooses from. (tests/support/free_port.rs does the same.)"""
+    first, last = map(int, pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [port for port in range(10_000, 65_536) if not first <= port <= last] or list(range(10_000, 65_536))
+    for port in random.sample(ports, len(ports)):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0edge-metrics-test-port-{port}")
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as s:
+                    s.bind(("0.0.0.0", port))
+        except OSError:
+            claim.close()
+            continue
+        CLAIMED.append(claim)
+        return port
+    raise AssertionError("no port is free")
 
 
 def wait_until(what, attempt):

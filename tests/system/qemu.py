@@ -1,5 +1,9 @@
-"""Boards and machines in QEMU: Debian's kernels, an initramfs, and what they print on their serial console."""
+"""Boards and machines in QEMU: Debian's kernels, an initramfs, and what they print on their serial console.
 
+As a program: fetches and makes all images that the tests need."""
+
+import contextlib
+import fcntl
 import os
 import pathlib
 import re
@@ -11,28 +15,43 @@ from peers import ROOT
 
 FETCH_SECONDS = 300
 BOOT_SECONDS = 170
+IMAGES = ROOT / "target/qemu"
+# Debian's name of the kernel for each of its architectures.
+FLAVOURS = {"arm64": "arm64", "armhf": "armmp", "amd64": "cloud-amd64"}
 
 
-def fetched(architecture, flavour, *places):
+@contextlib.contextmanager
+def locked(name):
+    """One process at a time makes an image; the others find it made."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with open(IMAGES / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fetched(architecture, *places):
     """Paths in Debian's packages of a kernel and of a static busybox; they are fetched once."""
-    directory = ROOT / f"target/qemu/{flavour}"
+    flavour = FLAVOURS[architecture]
+    directory = IMAGES / flavour
 
     def find():
         return [next(iter(sorted((directory / "root").glob(place))), None) for place in places]
 
-    if not all(find()):
-        command = [ROOT / "tests/system/qemu_fetch", architecture, flavour, directory]
-        subprocess.run(command, check=True, timeout=FETCH_SECONDS)
-    found = find()
+    with locked(flavour):
+        if not all(find()):
+            command = [ROOT / "tests/system/qemu_fetch", architecture, flavour, directory]
+            subprocess.run(command, check=True, timeout=FETCH_SECONDS)
+        found = find()
     assert all(found), f"the packages lack something: {dict(zip(places, found))}"
     return found
 
 
 def debian_root():
     """A small Debian with systemd and OpenRC, packed; it is made once."""
-    packed = ROOT / "target/qemu/debian-root.tar"
-    if not packed.exists():
-        packed.parent.mkdir(parents=True, exist_ok=True)
+    packed = IMAGES / "debian-root.tar"
+    with locked(packed.name):
+        if packed.exists():
+            return packed
         packages = "systemd,udev,dbus,openrc,busybox-static,init-system-helpers,passwd"
         without = [f"--dpkgopt=path-exclude=/usr/share/{place}/*" for place in ("doc", "man", "locale")]
         unfinished = packed.with_suffix(".part.tar")
@@ -117,3 +136,9 @@ def boot(command, kernel, initramfs, console, *more, kernel_options="", seconds=
         print(printed)
         raise AssertionError("it did not come to its end")
     return sections
+
+
+if __name__ == "__main__":
+    for architecture in FLAVOURS:
+        fetched(architecture, "boot/vmlinuz-*", "bin/busybox")
+    debian_root()

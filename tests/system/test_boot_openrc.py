@@ -31,7 +31,7 @@ def check(sections):
 
 def main():
     binary = ROOT / "dist/edge-metrics-exporter-x86_64"
-    kernel, busybox = fetched("amd64", "cloud-amd64", "boot/vmlinuz-*-cloud-amd64", "bin/busybox")
+    kernel, busybox = fetched("amd64", "boot/vmlinuz-*", "bin/busybox")
     with temporary() as directory:
         installed = directory / "installed"
         environment = os.environ | {"DESTDIR": str(installed), "PREFIX": "/usr", "INIT": "openrc"}

@@ -3,12 +3,12 @@ the pyJoules clients on the demo's RAPL, and a Raspberry Pi's fixture tree: each
 
 import contextlib
 import json
-import pathlib
+import os
 import re
 import subprocess
 
 import yaml
-from peers import ROOT, exporter, free_port, prometheus, query, running, wait_until
+from peers import ROOT, exporter, free_port, prometheus, query, running, temporary, wait_until
 import peers
 
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -82,10 +82,12 @@ def every_alert_is_tested():
 @contextlib.contextmanager
 def demo():
     """Gives its address, and where its tree is."""
-    before = set(pathlib.Path("/tmp").glob("edge-metrics-demo-*"))
-    with exporter("demo") as address:
-        (tree,) = set(pathlib.Path("/tmp").glob("edge-metrics-demo-*")) - before
-        yield address, tree
+    with temporary() as directory:
+        # A directory of its own, in which no other demo puts its tree.
+        os.environ["TMPDIR"] = str(directory)
+        with exporter("demo") as address:
+            (tree,) = directory.glob("edge-metrics-demo-*")
+            yield address, tree
 
 
 def job(name, address, **more):

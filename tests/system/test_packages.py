@@ -82,8 +82,14 @@ def roles():
 
 
 def completions_complete():
+    with temporary() as directory:
+        # They ask the binary of that name in PATH.
+        (directory / NAME).symlink_to(BINARY)
+        completions_complete_with(os.environ | {"PATH": f"{directory}:{os.environ['PATH']}"})
+
+
+def completions_complete_with(environment):
     """In each shell, as far as it is installed: the roles, and the options."""
-    environment = os.environ | {"PATH": f"{BINARY.parent}:{os.environ['PATH']}"}
     file = ROOT / f"completions/{NAME}.bash"
 
     def bash(*words):
