@@ -25,8 +25,10 @@ ALONE = [
     "test_udp",
     "test_window",
 ]
-# They take longest, and keep a processor busy all that time: they begin first.
+# Emulated machines have long timeouts, and their tests measure nothing: other tests' processes go first.
 EMULATORS = ["test_boot_systemd", "test_boot_openrc", "test_boot_boards", "test_ina260_qemu"]
+# Those that take longest begin first.
+FIRST = [*EMULATORS, "test_config_server_openapi", "test_openapi", "test_page", "test_packages"]
 # The tests of hostile clients in tests/*.rs, with limits on memory that only a release build is measured by.
 ABUSE = "abuse of the release binary"
 ABUSE_TESTS = ["abuse", "management_abuse", "access", "access_tls", "access_roles"]
@@ -40,7 +42,6 @@ def command(name):
     if name == ABUSE:
         return cargo_test(ABUSE_TESTS)
     python = [sys.executable, str(HERE / f"{name}.py")]
-    # Emulated machines have long timeouts, and their tests measure nothing: the others go first.
     return ["nice", *python] if name in EMULATORS else python
 
 
@@ -62,7 +63,7 @@ def main():
     # Before one test waits for a build that another one has begun (test_static runs `boards`).
     subprocess.run(cargo_test([*ABUSE_TESTS, "boards"], "--no-run"), check=True, cwd=ROOT)
     beside = [name for name in names if name not in ALONE]
-    beside.sort(key=lambda name: EMULATORS.index(name) if name in EMULATORS else len(EMULATORS))
+    beside.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     with concurrent.futures.ThreadPoolExecutor(2 * os.cpu_count()) as pool:
         outcomes = dict(zip(beside, pool.map(passes, beside)))
     outcomes |= {name: passes(name) for name in names if name in ALONE}
