@@ -6,7 +6,7 @@ mod support;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use support::{exporter, get, try_get, wait_until, Exporter, PATIENCE};
@@ -66,7 +66,7 @@ impl Victim {
 }
 
 #[test]
-fn connections_that_are_reset() {
+fn reset_connections_leave_nothing_behind() {
     let victim = Victim::start();
     for i in 0..20_000 {
         let mut stream = victim.connect();
@@ -89,18 +89,15 @@ fn connections_that_are_reset() {
 #[test]
 fn idle_connections_make_room_for_a_scrape() {
     let victim = Victim::start();
-    // A machine that has other things to do may be slow for a while. Whoever waits for the idle to leave waits each time.
-    wait_until("a scrape takes less than a second", || {
-        let _idle: Vec<_> = (0..300).map(|_| victim.connect()).collect();
-        let asked = Instant::now();
-        assert_eq!(get(victim.address(), "/metrics").status, 200);
-        (asked.elapsed() < Duration::from_secs(1)).then_some(())
-    });
+    let idle: Vec<_> = (0..300).map(|_| victim.connect()).collect();
+    // The exporter closes idle connections after 75 s, and `get` waits less: a scrape that had to wait for that would fail.
+    assert_eq!(get(victim.address(), "/metrics").status, 200);
+    drop(idle);
     victim.assert_unharmed();
 }
 
 #[test]
-fn a_byte_a_second_does_not_keep_others_out() {
+fn slow_requests_do_not_block_other_clients() {
     let victim = Victim::start();
     let address = victim.address();
     let trickle = std::thread::spawn(move || {
@@ -126,7 +123,7 @@ fn a_byte_a_second_does_not_keep_others_out() {
 }
 
 #[test]
-fn a_header_of_100_megabytes() {
+fn header_of_100_megabytes_is_refused_without_buffering() {
     let victim = Victim::start();
     let mut stream = victim.connect();
     stream
@@ -147,7 +144,7 @@ fn a_header_of_100_megabytes() {
 }
 
 #[test]
-fn a_body_of_100_gigabytes() {
+fn body_of_100_gigabytes_is_refused() {
     let victim = Victim::start();
     let mut stream = victim.connect();
     stream
@@ -159,7 +156,7 @@ fn a_body_of_100_gigabytes() {
 }
 
 #[test]
-fn a_request_behind_another_is_not_smuggled_in() {
+fn request_behind_an_ambiguous_one_is_not_answered() {
     let victim = Victim::start();
     for head in [
         "Content-Length: 5\r\nContent-Length: 6\r\n",
@@ -183,7 +180,7 @@ fn a_request_behind_another_is_not_smuggled_in() {
 }
 
 #[test]
-fn request_lines_that_make_no_sense() {
+fn malformed_request_lines_get_an_error_status() {
     let victim = Victim::start();
     for line in [
         "",
@@ -231,7 +228,7 @@ fn request_lines_that_make_no_sense() {
 }
 
 #[test]
-fn few_descriptors() {
+fn scrapes_are_answered_with_64_descriptors() {
     let script = "ulimit -n 64; exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
     command
@@ -255,7 +252,7 @@ fn few_descriptors() {
 }
 
 #[test]
-fn an_answer_that_nobody_reads() {
+fn unread_responses_do_not_block_a_scrape() {
     let victim = Victim::start();
     // Fewer than one peer may have: those of a peer that are all busy leave no room for it.
     let deaf: Vec<_> = (0..20)

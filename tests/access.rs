@@ -23,7 +23,7 @@ fn ask(address: SocketAddr, login: &str) -> Answer {
 }
 
 #[test]
-fn users_log_in_on_both_ports() {
+fn both_ports_require_a_login() {
     let dir = TempDir::new();
     let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n";
     let web = dir.write("web.yml", &(users(&["alice", "bob"]) + headers));
@@ -67,7 +67,7 @@ fn users_log_in_on_both_ports() {
 }
 
 #[test]
-fn a_token_stands_in_for_a_password() {
+fn token_is_accepted_in_place_of_a_password() {
     let dir = TempDir::new();
     let web = dir.write("web.yml", &users(&["alice"]));
     let tokens = dir.write("tokens", &format!("# ours\n{TOKEN}\n"));
@@ -105,7 +105,7 @@ fn a_token_stands_in_for_a_password() {
 }
 
 #[test]
-fn the_file_is_read_again_and_a_broken_one_changes_nothing() {
+fn web_config_is_reloaded_and_an_invalid_one_is_ignored() {
     let dir = TempDir::new();
     let web = dir.write("web.yml", &users(&["alice"]));
     let exporter = start(&web);
@@ -140,7 +140,7 @@ fn the_file_is_read_again_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
-fn what_is_wrong_at_the_start_is_said_and_nothing_runs() {
+fn invalid_web_config_prevents_the_start_with_a_reason() {
     let dir = TempDir::new();
     let web = dir.write("web.yml", "basic_auth_user:\n  alice: x\n");
     let output = with_web_config(&mut exporter(), &web).output().unwrap();
@@ -199,7 +199,7 @@ fn what_is_wrong_at_the_start_is_said_and_nothing_runs() {
 
 /// More at once than may wait: each is told that it is wrong, or to come later.
 #[test]
-fn wrong_passwords_at_once_are_refused_as_such() {
+fn concurrent_wrong_passwords_get_401_or_429() {
     let dir = TempDir::new();
     let web = dir.write("web.yml", &users(&["alice"]));
     let exporter = start(&web);
@@ -233,7 +233,7 @@ fn wrong_passwords_at_once_are_refused_as_such() {
 /// Some hundred wrong passwords a second, each on a connection of its own, from the address of one who knows and from
 /// others.
 #[test]
-fn wrong_passwords_keep_nobody_out() {
+fn password_guessing_does_not_block_valid_logins() {
     const GUESSES: u64 = 1000;
     const SCRAPES: u64 = 50;
     let dir = TempDir::new();

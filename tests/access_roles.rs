@@ -39,7 +39,7 @@ const ENABLE: &str = "POST /metrics/enable";
 const METRICS: &str = r#"{"metrics": {"power_total_watts": true}}"#;
 
 #[test]
-fn settings_are_changed_by_those_who_are_known() {
+fn only_authenticated_clients_change_settings() {
     let dir = TempDir::new();
     let tokens = dir.write("tokens", TOKEN);
     let config = dir.write("config.yaml", "management: {allow_remote: true}\n");
@@ -88,7 +88,7 @@ fn settings_are_changed_by_those_who_are_known() {
 }
 
 #[test]
-fn a_certificate_shows_who_it_is() {
+fn client_certificate_counts_as_a_login() {
     let dir = TempDir::new();
     let [kind, ca] = clients("VerifyClientCertIfGiven");
     let web = dir.write("web.yml", &tls("server", &[&kind, &ca]));
@@ -148,7 +148,7 @@ impl Drop for Role {
 }
 
 #[test]
-fn the_config_server_has_the_same_gate() {
+fn config_server_applies_the_same_access_rules() {
     let dir = TempDir::new();
     let store = dir.path().join("devices");
     std::fs::create_dir(&store).unwrap();

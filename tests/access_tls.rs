@@ -39,7 +39,7 @@ fn is_good(address: SocketAddr, certificate: Option<&str>) -> bool {
 }
 
 #[test]
-fn both_ports_speak_tls_and_only_that() {
+fn both_ports_accept_only_tls() {
     let dir = TempDir::new();
     let web = tls("server", &[]) + &users(&["alice"]);
     let mut exporter = start(&dir, &web);
@@ -70,7 +70,7 @@ fn both_ports_speak_tls_and_only_that() {
 }
 
 #[test]
-fn versions_and_curves_are_those_that_are_wanted() {
+fn configured_versions_and_curves_are_negotiated() {
     let dir = TempDir::new();
     let web = tls(
         "server",
@@ -98,7 +98,7 @@ fn versions_and_curves_are_those_that_are_wanted() {
 }
 
 #[test]
-fn clients_show_certificates_of_our_ca() {
+fn clients_need_a_certificate_of_the_configured_ca() {
     let dir = TempDir::new();
     let [kind, ca] = clients("RequireAndVerifyClientCert");
     let exporter = start(&dir, &tls("server", &[&kind, &ca]));
@@ -117,7 +117,7 @@ fn clients_show_certificates_of_our_ca() {
 }
 
 #[test]
-fn only_clients_with_a_name_that_is_allowed_come_in() {
+fn client_certificate_needs_an_allowed_name() {
     for name in [
         "prometheus.example.org",
         "prometheus@example.org",
@@ -141,7 +141,7 @@ fn only_clients_with_a_name_that_is_allowed_come_in() {
 }
 
 #[test]
-fn other_ways_to_ask_for_certificates() {
+fn every_client_auth_type_is_applied() {
     let dir = TempDir::new();
     let verifying = clients("VerifyClientCertIfGiven").join("\n  ");
     for (lines, good, refused) in [
@@ -176,7 +176,7 @@ fn other_ways_to_ask_for_certificates() {
 }
 
 #[test]
-fn certificates_are_replaced_while_it_runs() {
+fn certificates_are_reloaded_while_the_exporter_runs() {
     let dir = TempDir::new();
     let put = |name: &str, ending: &str| {
         let from = pem(&format!("{name}.{ending}"));
@@ -266,7 +266,7 @@ fn kept_over_a_change(certificate: Option<&str>, before: &[&str], after: &[&str]
 }
 
 #[test]
-fn a_kept_connection_ends_when_its_certificate_is_not_allowed_any_more() {
+fn kept_connection_closes_when_its_certificate_is_no_longer_allowed() {
     let [kind, ca] = &clients("RequireAndVerifyClientCert");
     let other = &format!("client_ca_file: {}", pem("other.pem").display());
     let any = "client_auth_type: RequireAnyClientCert";
@@ -304,7 +304,7 @@ fn a_kept_connection_ends_when_its_certificate_is_not_allowed_any_more() {
 
 /// A client's certificate that is among the authorities itself, as exporter-toolkit takes it.
 #[test]
-fn certificates_of_clients_can_be_pinned() {
+fn client_certificates_can_be_pinned() {
     let [kind, _] = clients("RequireAndVerifyClientCert");
     let pinned = |name: &str| format!("client_ca_file: {}", pem(name).display());
     for (certificate, more, good) in [
@@ -355,7 +355,7 @@ fn server(dir: &TempDir, limits: Limits) -> Server {
 }
 
 #[test]
-fn large_answers_and_bodies_go_through_whole() {
+fn large_responses_and_bodies_arrive_complete() {
     let dir = TempDir::new();
     let server = server(&dir, Limits::default());
     let ca = client("ca", None, BOTH);
@@ -374,7 +374,7 @@ fn large_answers_and_bodies_go_through_whole() {
 
 /// The bytes of a connection that was given away: none missing, none twice, though the kernel takes them in pieces.
 #[test]
-fn what_follows_http_goes_through_whole() {
+fn upgraded_connection_delivers_every_byte() {
     const LENGTH: usize = 3 << 20;
     let pattern = |at: usize| (at % 251) as u8;
     let dir = TempDir::new();
@@ -422,7 +422,7 @@ fn what_follows_http_goes_through_whole() {
 }
 
 #[test]
-fn a_handshake_that_never_ends_is_ended() {
+fn unfinished_handshake_times_out() {
     let dir = TempDir::new();
     let limits = Limits {
         head_time: Duration::from_millis(300),
@@ -493,7 +493,7 @@ fn idle_tls_connections_make_room_for_a_scrape() {
 }
 
 #[test]
-fn clients_that_are_cut_off_at_any_byte() {
+fn handshake_cut_off_at_any_byte_is_harmless() {
     let dir = TempDir::new();
     let exporter = start(&dir, &tls("server", &[]));
     let ca = client("ca", None, BOTH);
@@ -533,7 +533,7 @@ fn clients_that_are_cut_off_at_any_byte() {
 }
 
 #[test]
-fn records_that_are_none_and_answers_that_nobody_reads() {
+fn invalid_records_and_unread_responses_are_harmless() {
     let dir = TempDir::new();
     let exporter = start(&dir, &tls("server", &[]));
     let ca = client("ca", None, BOTH);

@@ -16,7 +16,7 @@ use support::{difference, exporter, on_board, Exporter, TempDir, PATIENCE};
 const INTERVAL: &str = "interval: 0.2\n";
 
 #[test]
-fn every_board_exports_what_is_expected() {
+fn every_board_exports_its_expected_metrics() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards");
     let mut boards: Vec<PathBuf> = std::fs::read_dir(root)
         .unwrap()

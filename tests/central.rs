@@ -102,7 +102,7 @@ const SERVERS: &str =
     r#"{"device_type":"orange_pi","interval":0.2,"metrics":{"power_watts":true}}"#;
 
 #[test]
-fn the_servers_configuration_counts() {
+fn server_configuration_takes_precedence() {
     let dir = TempDir::new();
     let central = Central::start(dir.path());
     central.send("PUT", "/config/edge-07", SERVERS);
@@ -145,7 +145,7 @@ fn the_servers_configuration_counts() {
 }
 
 #[test]
-fn a_board_that_polls_finds_changes_by_itself() {
+fn polling_board_picks_up_changes() {
     let dir = TempDir::new();
     let central = Central::start(dir.path());
     // Its management is off: it cannot be told.
@@ -170,7 +170,7 @@ fn a_board_that_polls_finds_changes_by_itself() {
 }
 
 #[test]
-fn without_a_server_the_file_counts_until_it_is_there() {
+fn local_file_applies_until_the_server_is_reachable() {
     let port = FreePort::new();
     let board = Board::new("interval: 9\n", &format!("http://{}", port.address()));
     let mut exporter = board.start();
@@ -196,7 +196,7 @@ fn without_a_server_the_file_counts_until_it_is_there() {
 }
 
 #[test]
-fn a_server_that_hangs_delays_the_start_and_no_more() {
+fn hanging_server_only_delays_the_start() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let board = Board::new(
         "interval: 9\n",
@@ -209,7 +209,7 @@ fn a_server_that_hangs_delays_the_start_and_no_more() {
 }
 
 #[test]
-fn a_board_that_the_server_does_not_know_registers_itself() {
+fn unknown_board_registers_itself() {
     let dir = TempDir::new();
     let central = Central::start(dir.path());
     let board = Board::new(
@@ -270,7 +270,7 @@ fn a_board_that_the_server_does_not_know_registers_itself() {
 }
 
 #[test]
-fn what_is_switched_on_the_board_arrives_and_overwrites_nothing() {
+fn local_switches_reach_the_server_and_overwrite_nothing_else() {
     let dir = TempDir::new();
     let central = Central::start(dir.path());
     central.send("PUT", "/config/edge-07", SERVERS);
@@ -313,7 +313,7 @@ fn what_is_switched_on_the_board_arrives_and_overwrites_nothing() {
 }
 
 #[test]
-fn what_is_switched_while_the_server_is_away_outlasts_a_restart() {
+fn switches_made_while_the_server_is_down_survive_a_restart() {
     let dir = TempDir::new();
     let port = FreePort::new();
     let central = at(dir.path(), port.address());
@@ -384,7 +384,7 @@ impl Stub {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_and_the_last_good_one_kept() {
+fn invalid_server_configuration_is_refused_and_the_last_valid_one_kept() {
     let answer = Arc::new(Mutex::new(SERVERS.to_string()));
     let shared = Arc::clone(&answer);
     let stub = Stub::new(move |request| match request.method {
@@ -433,7 +433,7 @@ fn a_wrong_configuration_is_refused_and_the_last_good_one_kept() {
 }
 
 #[test]
-fn a_wrong_configuration_at_the_start_is_not_the_end() {
+fn invalid_server_configuration_at_start_falls_back_to_the_file() {
     let stub = Stub::new(|_| Response::new(200, "application/json", r#"{"interval":"fast"}"#));
     let board = Board::new("interval: 9\n", &stub.url());
     let mut exporter = board.start();
@@ -456,7 +456,7 @@ fn a_wrong_configuration_at_the_start_is_not_the_end() {
 
 /// What the server has for the board is broken, in one way or another; the server is not.
 #[test]
-fn a_broken_file_on_the_server_is_said_to_the_board() {
+fn broken_file_on_the_server_is_reported_to_the_board() {
     let store = TempDir::new();
     let central = Central::start(store.path());
     let file = store.write("edge-07.yaml", "device_type: orange_pi\ninterval: 0.2\n");
@@ -507,7 +507,7 @@ fn a_broken_file_on_the_server_is_said_to_the_board() {
 }
 
 #[test]
-fn a_broken_file_on_the_server_at_the_start_is_not_the_end() {
+fn broken_file_on_the_server_at_start_falls_back_to_the_file() {
     let store = TempDir::new();
     let central = Central::start(store.path());
     let file = store.write("edge-07.yaml", "interval: fast\n");
@@ -523,7 +523,7 @@ fn a_broken_file_on_the_server_at_the_start_is_not_the_end() {
 }
 
 #[test]
-fn a_degraded_board_is_degraded_on_the_server() {
+fn degraded_state_is_reported_to_the_server() {
     let store = TempDir::new();
     let central = Central::start(store.path());
     store.write("edge-07.yaml", "device_type: generic\ninterval: 0.1\n");
@@ -561,7 +561,7 @@ fn a_degraded_board_is_degraded_on_the_server() {
 }
 
 #[test]
-fn a_token_from_a_file_is_sent_and_never_shown() {
+fn token_file_is_sent_and_never_shown() {
     let stub = Stub::new(|request| match request.header("Authorization") {
         Some("Bearer s3cret") => Response::new(200, "application/json", SERVERS),
         _ => Response::error(401, "Unauthorized", "who are you?"),
@@ -584,7 +584,7 @@ fn a_token_from_a_file_is_sent_and_never_shown() {
 }
 
 #[test]
-fn a_server_that_takes_no_changes_is_complained_of_once() {
+fn server_that_refuses_changes_is_logged_once() {
     let stub = Stub::new(|request| match request.method {
         Method::Get => Response::new(200, "application/json", SERVERS).with_header("ETag", "\"1\""),
         _ => Response::error(403, "Forbidden", "not from there"),
@@ -618,7 +618,7 @@ fn a_server_that_takes_no_changes_is_complained_of_once() {
 }
 
 #[test]
-fn wrong_settings_of_the_environment_are_said() {
+fn invalid_environment_settings_are_reported() {
     let board = Board::new("", "localhost:8080");
     let output = board.command().output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -682,7 +682,7 @@ fn tls_server() -> SocketAddr {
 
 #[cfg(feature = "tls")]
 #[test]
-fn a_server_by_https_is_trusted_by_its_authority_and_logged_in_to() {
+fn https_server_needs_a_trusted_ca_and_a_login() {
     let port = tls_server().port();
     let board = Board::new("", "");
     let password = board.dir.write("password", "s3cret\n");

@@ -55,7 +55,7 @@ fn outcome(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_case_comes_out_as_expected() {
+fn every_case_has_its_expected_outcome() {
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     let mut wrong = Vec::new();
     let cases = cases();
@@ -89,7 +89,7 @@ fn template() -> String {
 }
 
 #[test]
-fn the_template_is_the_defaults() {
+fn template_equals_the_defaults() {
     let (config, warnings) = edge_metrics_exporter::sources::SCHEMA
         .parse(&template())
         .unwrap();
@@ -99,7 +99,7 @@ fn the_template_is_the_defaults() {
 
 /// What follows an example on its line would be taken for a part of it.
 #[test]
-fn the_templates_examples_stand_alone() {
+fn template_examples_stand_on_their_own_lines() {
     for line in template().lines() {
         let example = line.trim_start().strip_prefix('#').unwrap_or("");
         assert!(
@@ -111,7 +111,7 @@ fn the_templates_examples_stand_alone() {
 
 /// The commented examples count too: a line that begins with `#`, but with no space after it, is a setting.
 #[test]
-fn the_template_shows_every_key_and_no_other() {
+fn template_lists_exactly_the_known_keys() {
     let uncommented: String = template()
         .lines()
         .map(|line| {

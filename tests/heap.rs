@@ -35,7 +35,7 @@ fn is_whole(block: &[u8]) -> bool {
 }
 
 #[test]
-fn what_a_burst_leaves_between_things_that_stay_is_given_back() {
+fn freed_memory_between_live_blocks_is_returned_to_the_kernel() {
     let _alone = ALONE.lock().unwrap();
     give_back();
     let before = anonymous("self");
@@ -65,7 +65,7 @@ fn what_a_burst_leaves_between_things_that_stay_is_given_back() {
 }
 
 #[test]
-fn blocks_grow_and_shrink_between_small_and_large() {
+fn blocks_keep_their_contents_when_resized() {
     let _alone = ALONE.lock().unwrap();
     let mut block: Vec<u8> = Vec::new();
     for size in [
@@ -110,7 +110,7 @@ fn blocks_grow_and_shrink_between_small_and_large() {
 }
 
 #[test]
-fn threads_share_it_while_it_is_given_back() {
+fn threads_allocate_while_memory_is_returned() {
     let _alone = ALONE.lock().unwrap();
     std::thread::scope(|scope| {
         for thread in 1..5 {
@@ -161,7 +161,7 @@ fn burst(address: SocketAddr) {
 }
 
 #[test]
-fn a_burst_of_scrapes_is_given_back_by_the_exporter() {
+fn exporter_returns_memory_after_a_burst_of_scrapes() {
     let _alone = ALONE.lock().unwrap();
     let dir = board();
     let mut command = exporter();

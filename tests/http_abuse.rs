@@ -26,7 +26,7 @@ fn hasty() -> Limits {
 }
 
 #[test]
-fn a_byte_now_and_then_does_not_extend_a_deadline() {
+fn trickled_bytes_do_not_extend_a_deadline() {
     let scene = Scene::echo(hasty());
     for request in ["GET /", "POST / HTTP/1.0\r\nContent-Length: 1000\r\n\r\n"] {
         let mut socket = scene.connect();
@@ -80,7 +80,7 @@ fn idle_connections_make_room() {
 }
 
 #[test]
-fn when_all_are_busy_the_newcomer_is_told_so() {
+fn new_client_gets_503_when_all_connections_are_busy() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let (entered, has_entered) = mpsc::channel();
     let entered = Mutex::new(entered);
@@ -128,7 +128,7 @@ fn when_all_are_busy_the_newcomer_is_told_so() {
 
 /// All come and go at once, so that whoever looks for the longest idle finds everybody changing.
 #[test]
-fn more_clients_than_seats_all_in_motion() {
+fn more_active_clients_than_connections_are_served() {
     let scene = Scene::echo(Limits::default());
     std::thread::scope(|scope| {
         for _ in 0..48 {
@@ -156,7 +156,7 @@ fn more_clients_than_seats_all_in_motion() {
 }
 
 #[test]
-fn thousands_of_resets_leave_nothing_behind() {
+fn thousands_of_resets_leak_nothing() {
     let scene = Scene::echo(Limits::default());
     for n in 0..4000 {
         let mut socket = scene.connect();
@@ -178,7 +178,7 @@ fn thousands_of_resets_leave_nothing_behind() {
 }
 
 #[test]
-fn an_answer_that_nobody_reads_is_given_up() {
+fn unread_response_times_out() {
     let (told, heard) = mpsc::channel();
     let told = Mutex::new(told);
     let scene = Scene::new(hasty(), move |request| {
@@ -200,7 +200,7 @@ fn an_answer_that_nobody_reads_is_given_up() {
 }
 
 #[test]
-fn an_endless_head_or_body_costs_no_memory() {
+fn endless_head_or_body_is_not_buffered() {
     let scene = Scene::echo(Limits::default());
     assert!(scene.is_well());
     let before = resident();
@@ -231,7 +231,7 @@ fn an_endless_head_or_body_costs_no_memory() {
 }
 
 #[test]
-fn many_announced_bodies_are_only_announced() {
+fn announced_bodies_reserve_no_memory() {
     let scene = Scene::echo(hasty());
     let mut sockets: Vec<_> = (0..20).map(|_| scene.connect()).collect();
     for socket in &mut sockets {
@@ -248,7 +248,7 @@ fn many_announced_bodies_are_only_announced() {
 }
 
 #[test]
-fn a_panic_costs_one_connection() {
+fn handler_panic_closes_only_its_connection() {
     let scene = Scene::new(Limits::default(), |request| {
         assert_ne!(request.path, "/panic", "as this test wants it");
         echo(request)
@@ -272,7 +272,7 @@ fn a_panic_costs_one_connection() {
 }
 
 #[test]
-fn without_descriptors_the_idle_give_way_and_it_goes_on() {
+fn idle_connections_close_when_descriptors_run_out() {
     let scene = Scene::echo(Limits::default());
     // The process has the limit, so not before this test is alone in it.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

@@ -13,7 +13,7 @@ use edge_metrics_exporter::http::{bind, Limits, Response, Server};
 use http_support::*;
 
 #[test]
-fn a_connection_is_kept_and_requests_sent_ahead_are_answered_in_order() {
+fn keep_alive_answers_pipelined_requests_in_order() {
     let scene = Scene::echo(Limits::default());
     let mut socket = scene.connect();
     for n in 0..3 {
@@ -43,7 +43,7 @@ fn a_connection_is_kept_and_requests_sent_ahead_are_answered_in_order() {
 }
 
 #[test]
-fn a_large_body_arrives_whole_and_in_pieces_too() {
+fn large_and_fragmented_bodies_arrive_complete() {
     let scene = Scene::echo(Limits::default());
     let mut socket = scene.connect();
     let body = "x".repeat(64 * 1024);
@@ -70,7 +70,7 @@ fn a_large_body_arrives_whole_and_in_pieces_too() {
 }
 
 #[test]
-fn http_1_0_is_answered_in_kind() {
+fn http_1_0_request_gets_an_http_1_0_response() {
     let scene = Scene::echo(Limits::default());
     let answer = scene.exchange("GET /a HTTP/1.0\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
@@ -91,7 +91,7 @@ fn http_1_0_is_answered_in_kind() {
 }
 
 #[test]
-fn head_has_the_length_and_not_the_body() {
+fn head_response_has_a_length_and_no_body() {
     let scene = Scene::echo(Limits::default());
     let mut socket = scene.connect();
     socket
@@ -107,7 +107,7 @@ fn head_has_the_length_and_not_the_body() {
 }
 
 #[test]
-fn who_asks_before_sending_a_body_is_told_to() {
+fn expect_100_continue_is_answered() {
     let scene = Scene::echo(Limits::default());
     let mut socket = scene.connect();
     socket
@@ -136,7 +136,7 @@ fn who_asks_before_sending_a_body_is_told_to() {
 }
 
 #[test]
-fn on_done_says_whether_the_answer_went_out() {
+fn on_done_reports_whether_the_response_was_sent() {
     let (told, heard) = mpsc::channel();
     let told = Mutex::new(told);
     let scene = Scene::new(Limits::default(), move |_| {
@@ -151,16 +151,18 @@ fn on_done_says_whether_the_answer_went_out() {
 }
 
 #[test]
-fn a_stopped_server_has_let_go_of_its_port_and_of_its_clients() {
+fn stopped_server_releases_its_port_and_clients() {
     let (entered, has_entered) = mpsc::channel();
     let entered = Mutex::new(entered);
+    let (over, is_over) = mpsc::channel::<()>();
+    let is_over = Mutex::new(is_over);
     let scene = Scene::new(Limits::default(), move |request| {
         entered.lock().unwrap().send(()).unwrap();
         if request.path == "/slow" {
             std::thread::sleep(Duration::from_millis(100));
         }
         if request.path == "/stuck" {
-            std::thread::sleep(Duration::from_secs(2));
+            let _ = is_over.lock().unwrap().recv();
         }
         echo(request)
     });
@@ -189,6 +191,7 @@ fn a_stopped_server_has_let_go_of_its_port_and_of_its_clients() {
     assert!(head.contains("Connection: close\r\n"), "{head}");
     assert_eq!(body, "GET /slow \n");
     assert!(is_closed(&mut stuck));
+    drop(over);
     drop(again.unwrap());
     assert!(TcpStream::connect(address).is_err());
 }

@@ -13,7 +13,7 @@ use http_support::*;
 
 /// A request whose end two readers could see in different places is refused, and nothing behind it is answered.
 #[test]
-fn nothing_is_smuggled_behind_a_bad_request() {
+fn ambiguous_request_is_refused_and_the_connection_closed() {
     let smuggled = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&smuggled);
     let scene = Scene::new(Limits::default(), move |request| {
@@ -116,7 +116,7 @@ fn nothing_is_smuggled_behind_a_bad_request() {
 
 /// Bytes from a generator with a known seed, mostly of the kind that requests are made of.
 #[test]
-fn noise_is_answered_or_hung_up_on() {
+fn random_bytes_get_an_error_or_a_closed_connection() {
     let scene = Scene::echo(Limits {
         linger_time: Duration::from_millis(100),
         ..Limits::default()

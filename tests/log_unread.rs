@@ -136,7 +136,7 @@ fn reload_until(unread: &Unread, board: &TempDir, config: &str, done: impl Fn() 
 }
 
 #[test]
-fn scrapes_readings_reloads_and_the_end_wait_for_no_reader() {
+fn scrapes_readings_reloads_and_shutdown_do_not_block_on_the_log() {
     let (board, config) = board();
     let mut unread = Unread::start(&["run"], |command| on(&board, &config, command));
     reload_until(&unread, &board, &config, || unread.dropped() > 0.0);
@@ -153,7 +153,7 @@ fn scrapes_readings_reloads_and_the_end_wait_for_no_reader() {
 }
 
 #[test]
-fn a_reader_that_comes_late_gets_what_was_kept_and_hears_how_much_was_not() {
+fn late_reader_gets_the_kept_lines_and_the_number_of_dropped_ones() {
     let (board, config) = board();
     let mut unread = Unread::start(&["run"], |command| on(&board, &config, command));
     reload_until(&unread, &board, &config, || unread.dropped() >= 3.0);
@@ -197,7 +197,7 @@ fn a_reader_that_comes_late_gets_what_was_kept_and_hears_how_much_was_not() {
 }
 
 #[test]
-fn every_role_that_serves_starts_answers_and_ends() {
+fn every_server_role_starts_answers_and_stops_with_a_full_log_pipe() {
     let store = TempDir::new();
     let collector = TempDir::new();
     let collector = collector.write(
@@ -223,7 +223,7 @@ fn every_role_that_serves_starts_answers_and_ends() {
 }
 
 #[test]
-fn a_command_that_cannot_be_done_ends_and_says_why_when_it_can() {
+fn failing_command_exits_and_reports_the_error_when_the_log_is_read() {
     for readable in [true, false] {
         let (reader, stderr) = match readable {
             true => pipe(),
@@ -249,7 +249,7 @@ fn a_command_that_cannot_be_done_ends_and_says_why_when_it_can() {
 }
 
 #[test]
-fn a_log_that_is_closed_or_on_a_full_disk_ends_nothing() {
+fn closed_log_or_full_disk_stops_nothing() {
     let (board, config) = board();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut unread = Unread::start(&["run"], |command| {

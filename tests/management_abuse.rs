@@ -81,7 +81,7 @@ impl Victim {
 }
 
 #[test]
-fn bodies_of_a_gigabyte() {
+fn bodies_of_a_gigabyte_are_refused() {
     let victim = Victim::start("device_type: generic\n");
     let chunk = vec![b'['; 1 << 20];
     for path in ["/metrics/enable", "/reload", "/health", "/nothing"] {
@@ -121,7 +121,7 @@ fn bodies_of_a_gigabyte() {
 }
 
 #[test]
-fn bodies_that_make_no_sense() {
+fn malformed_bodies_are_refused() {
     let victim = Victim::start("device_type: generic\n");
     let thousand_and_one: Vec<_> = (0..1001).map(|n| format!("\"m{n}\":true")).collect();
     let long_name = format!("{{\"{}\": true}}", "x".repeat(100_000));
@@ -160,7 +160,7 @@ fn bodies_that_make_no_sense() {
 }
 
 #[test]
-fn configurations_that_are_bombs() {
+fn configuration_bombs_are_refused() {
     let victim = Victim::start("device_type: generic\n");
     let mut laughs = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for i in 1..10 {
@@ -205,7 +205,7 @@ fn configurations_that_are_bombs() {
 }
 
 #[test]
-fn a_thousand_reloads_keep_nobody_from_scraping() {
+fn a_thousand_reloads_do_not_block_scrapes() {
     let victim = Victim::start("device_type: generic\n");
     let address = victim.exporter.management;
     let (mut done, mut refused) = (0, 0);

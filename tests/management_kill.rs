@@ -33,7 +33,7 @@ impl Dice {
 }
 
 #[test]
-fn the_file_is_whole_whenever_it_is_killed() {
+fn configuration_file_is_complete_after_a_kill_at_any_moment() {
     let dir = TempDir::new();
     let mut text = String::from("# by hand\ninterval: 3600\nmetrics:\n");
     for n in 0..NAMES {

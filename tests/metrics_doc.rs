@@ -311,7 +311,7 @@ fn document(mut families: BTreeMap<String, Family>) -> String {
 }
 
 #[test]
-fn the_metrics_are_those_of_the_document() {
+fn documented_metrics_are_the_exported_ones() {
     let mut found = Found::default();
     for board in boards() {
         found.take(&std::fs::read_to_string(board.join("expected.prom")).unwrap());
@@ -358,7 +358,7 @@ fn the_metrics_are_those_of_the_document() {
 
 /// It says which source's total is the board's.
 #[test]
-fn the_table_in_the_readme_is_in_the_order_of_preference() {
+fn readme_table_has_the_order_of_preference() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let rows = readme

@@ -67,7 +67,7 @@ const FLAGS: &str = "sys/devices/platform/soc/soc:firmware/get_throttled";
 const CHIP: &str = "sys/class/hwmon/hwmon0/power1_input";
 
 #[test]
-fn no_source_disturbs_another() {
+fn misbehaving_sources_do_not_disturb_others() {
     let long = Box::leak("9".repeat(100_000).into_boxed_str());
     let culprits = [
         Culprit::Tegrastats("silent"),

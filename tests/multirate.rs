@@ -113,7 +113,7 @@ fn two_consumers_each_get_every_sample() {
 }
 
 #[test]
-fn an_answer_that_is_cut_off_loses_nothing() {
+fn interrupted_response_loses_no_sample() {
     let config = "interval: 0.001\nhistory: {bytes: 100000000}\n";
     let (_board, exporter) = start(40, config);
     let (mut cut, mut whole) = (Samples::new(), Samples::new());
@@ -169,7 +169,7 @@ fn half_read(exporter: &Exporter, path: &str) -> TcpStream {
 }
 
 #[test]
-fn what_a_small_history_cannot_keep_is_counted() {
+fn samples_that_exceed_the_history_are_counted() {
     let config = "interval: 0.001\nhistory: {bytes: 2400}\nmultirate: {consumers: [late]}\n";
     let (_board, exporter) = start(1, config);
     let mut all = Samples::new();
@@ -198,7 +198,7 @@ const HOSTILE: [&str; 8] = [
 ];
 
 #[test]
-fn strangers_take_nothing_away_and_their_names_are_shown_to_nobody() {
+fn unlisted_consumers_cost_others_no_sample_and_are_not_named() {
     let listed = "history: {window_statistics: true}\nmultirate: {consumers: [listed]}\n";
     let (_board, exporter) = start(1, &format!("interval: 0.005\n{listed}"));
     let names = |text: &str| -> BTreeSet<String> {
@@ -253,7 +253,7 @@ fn strangers_take_nothing_away_and_their_names_are_shown_to_nobody() {
 }
 
 #[test]
-fn what_a_reload_takes_away_is_counted() {
+fn samples_dropped_by_a_reload_are_counted() {
     let (board, exporter) = start(1, "interval: 0.005\nmultirate: {consumers: [a]}\n");
     let mut before = Samples::new();
     wait_until("it is read", || {
@@ -280,7 +280,7 @@ fn what_a_reload_takes_away_is_counted() {
 }
 
 #[test]
-fn the_first_answer_is_a_scrape_intervals_worth() {
+fn first_response_covers_one_scrape_interval() {
     let (_board, exporter) = start(1, "interval: 0.001\n");
     let half = ("X-Prometheus-Scrape-Timeout-Seconds", "0.5");
     let mut consumer = 0;
@@ -302,7 +302,7 @@ fn the_first_answer_is_a_scrape_intervals_worth() {
 }
 
 #[test]
-fn both_formats_and_on_the_ordinary_path() {
+fn samples_are_served_in_both_formats_and_on_metrics() {
     let (_board, exporter) = start(1, "interval: 0.01\nmultirate: {on_metrics: true}\n");
     let open = ("Accept", "application/openmetrics-text;version=1.0.0");
     // The first answer has what there is; a later one has what came in between.
@@ -354,7 +354,7 @@ fn both_formats_and_on_the_ordinary_path() {
 }
 
 #[test]
-fn a_family_that_is_switched_off_is_not_delivered() {
+fn disabled_family_is_not_delivered() {
     let (_board, exporter) = start(1, "interval: 0.01\nmetrics: {power_watts: true}\n");
     wait_until("it was read", || {
         exporter
@@ -366,7 +366,7 @@ fn a_family_that_is_switched_off_is_not_delivered() {
 }
 
 #[test]
-fn a_spike_between_two_scrapes_is_seen_by_both_who_ask() {
+fn spike_between_scrapes_is_reported_to_both_consumers() {
     let board = TempDir::new();
     let supply = |file: &str, content: &str| {
         board.write(&format!("sys/class/power_supply/usb/{file}"), content);
@@ -418,7 +418,7 @@ fn a_spike_between_two_scrapes_is_seen_by_both_who_ask() {
 }
 
 #[test]
-fn names_that_are_asked_for_hold_for_windows_and_samples_too() {
+fn requested_names_apply_to_windows_and_samples() {
     let types = |exporter: &Exporter, path: &str, least: usize| {
         wait_until("it is read", || {
             let text = get(exporter.metrics, path).text();

@@ -150,7 +150,7 @@ fn value(lines: &[String], series: &str) -> Option<f64> {
 }
 
 #[test]
-fn a_reading_has_all_gpus_in_it_and_fields_that_are_unknown_are_not_asked_for() {
+fn reading_has_all_gpus_and_only_supported_fields_are_queried() {
     let bench = Bench::new("none", TWO);
     let mut source = bench.open();
     for _ in 0..5 {
@@ -186,7 +186,7 @@ fn a_reading_has_all_gpus_in_it_and_fields_that_are_unknown_are_not_asked_for() 
 }
 
 #[test]
-fn a_reading_that_comes_in_parts_is_one() {
+fn partial_output_is_joined_into_one_reading() {
     let bench = Bench::new("slow", TWO);
     let mut source = bench.open();
     for _ in 0..3 {
@@ -197,7 +197,7 @@ fn a_reading_that_comes_in_parts_is_one() {
 }
 
 #[test]
-fn where_energy_is_counted_it_is_not_integrated() {
+fn energy_counter_takes_precedence_over_integration() {
     let bench = Bench::new("none", ONE_THAT_COUNTS);
     let mut source = bench.open();
     bench.poll(&mut *source);
@@ -210,7 +210,7 @@ fn where_energy_is_counted_it_is_not_integrated() {
 }
 
 #[test]
-fn a_gpu_that_is_lost_is_absent_and_the_other_goes_on() {
+fn lost_gpu_is_absent_and_the_other_is_still_read() {
     let bench = Bench::new("lost", TWO);
     let mut source = bench.open();
     let lines = bench.poll(&mut *source);
@@ -226,7 +226,7 @@ fn a_gpu_that_is_lost_is_absent_and_the_other_goes_on() {
 }
 
 #[test]
-fn a_gpu_that_nvidia_smi_cannot_ask_is_said_to_be_so() {
+fn unreachable_gpu_is_reported() {
     for (said, complaint) in [
         ("[GPU is lost]", "says [GPU is lost] of its power.draw"),
         ("[Unknown Error]", "says [Unknown Error] of its power.draw"),
@@ -255,7 +255,7 @@ fn a_gpu_that_nvidia_smi_cannot_ask_is_said_to_be_so() {
 }
 
 #[test]
-fn the_others_keep_their_numbers_where_one_is_lost_and_nvidia_smi_counts_anew() {
+fn remaining_gpus_keep_their_index_when_nvidia_smi_renumbers() {
     let bench = Bench::new("dead", TWO);
     let mut source = bench.open();
     let lines = bench.poll(&mut *source);
@@ -277,7 +277,7 @@ fn the_others_keep_their_numbers_where_one_is_lost_and_nvidia_smi_counts_anew() 
 }
 
 #[test]
-fn it_does_not_run_while_a_gpu_is_suspended() {
+fn nvidia_smi_does_not_run_while_a_gpu_is_suspended() {
     let mut bench = Bench::new("none", TWO);
     let device = "sys/bus/pci/devices/0000:01:00.0";
     let set = |bench: &Bench, status| {
@@ -327,7 +327,7 @@ fn it_does_not_run_while_a_gpu_is_suspended() {
 }
 
 #[test]
-fn what_it_says_at_its_end_is_told() {
+fn exit_message_is_reported() {
     let bench = Bench::new("dead", TWO);
     let failure = bench.failure(&mut *bench.open());
     let end = "ended with exit status 15; it prints: \
@@ -341,7 +341,7 @@ fn what_it_says_at_its_end_is_told() {
 }
 
 #[test]
-fn one_that_knows_none_of_the_fields_is_not_asked_for_ever() {
+fn program_without_known_fields_is_not_queried_again() {
     let bench = Bench::new("none", "uuid, name\nGPU-a, x\n");
     let failure = bench.failure(&mut *bench.open());
     let end = "exit status 2; it prints: Field \"index\" is not a valid field to query.";
@@ -350,7 +350,7 @@ fn one_that_knows_none_of_the_fields_is_not_asked_for_ever() {
 }
 
 #[test]
-fn a_flood_and_a_line_without_an_end_are_ended() {
+fn endless_output_is_stopped() {
     for (mode, what) in [
         ("flood", "lines a second"),
         ("endless", "a line without an end"),
@@ -366,7 +366,7 @@ fn a_flood_and_a_line_without_an_end_are_ended() {
 }
 
 #[test]
-fn lines_that_are_no_lines_cost_only_themselves() {
+fn malformed_lines_are_skipped() {
     let bench = Bench::new("garbage", TWO);
     let mut source = bench.open();
     let health = &bench.context.health;
@@ -380,7 +380,7 @@ fn lines_that_are_no_lines_cost_only_themselves() {
 }
 
 #[test]
-fn one_that_ignores_requests_is_killed_with_its_children() {
+fn program_that_ignores_sigterm_is_killed_with_its_children() {
     let bench = Bench::new("stubborn", TWO);
     let mut source = bench.open();
     bench.poll(&mut *source);
@@ -393,7 +393,7 @@ fn one_that_ignores_requests_is_killed_with_its_children() {
 }
 
 #[test]
-fn a_request_to_stop_ends_the_waiting() {
+fn stop_request_ends_a_wait() {
     let bench = Bench::new("silent", TWO);
     let mut source = bench.open();
     bench.poll(&mut *source);
@@ -408,7 +408,7 @@ fn a_request_to_stop_ends_the_waiting() {
 }
 
 #[test]
-fn it_is_quiet_without_a_driver_and_on_a_jetson() {
+fn probe_declines_without_a_driver_and_on_a_jetson() {
     let bench = Bench::new("none", TWO);
     let temp = TempDir::new();
     let roots = Roots {

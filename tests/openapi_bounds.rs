@@ -43,7 +43,7 @@ fn alternatives<'a>(document: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
 
 /// Every number is taken at its bounds and refused beyond them, by PUT and by PATCH.
 #[test]
-fn numbers_are_taken_within_their_bounds_and_not_beyond() {
+fn numbers_are_accepted_exactly_within_their_bounds() {
     let dir = TempDir::new();
     let central = Central::start(dir.path());
     let document = document("config-server");
@@ -114,7 +114,7 @@ fn numbers_are_taken_within_their_bounds_and_not_beyond() {
 }
 
 #[test]
-fn texts_lists_and_queries_are_taken_within_their_bounds_and_not_beyond() {
+fn texts_lists_and_queries_are_accepted_exactly_within_their_bounds() {
     let dir = TempDir::new();
     let central = Central::start(dir.path());
     let document = document("config-server");
@@ -203,7 +203,7 @@ fn texts_lists_and_queries_are_taken_within_their_bounds_and_not_beyond() {
 }
 
 #[test]
-fn the_exporters_bounds_are_its_own() {
+fn documented_bounds_match_the_exporter() {
     let document = document("exporter");
     let schemas = &document["components"]["schemas"];
     assert_eq!(schemas["Switches"]["maxProperties"], MAX_METRICS);

@@ -53,7 +53,7 @@ fn board() -> Studio {
 const QUICK: &str = "interval: 0.05\n";
 
 #[test]
-fn files_that_change_replay_with_the_same_energy() {
+fn changing_files_replay_with_the_same_energy() {
     let studio = board();
     studio.record(studio.command(QUICK), || {
         for n in 1..=10 {
@@ -107,7 +107,7 @@ fn files_that_change_replay_with_the_same_energy() {
 }
 
 #[test]
-fn a_replay_keeps_the_recorded_pace_and_stands_still_at_its_end() {
+fn replay_keeps_the_recorded_pace_and_stops_at_its_end() {
     let studio = board();
     let temp = |celsius: i64| {
         let content = format!("{}\n", celsius * 1000);
@@ -150,7 +150,7 @@ fn a_replay_keeps_the_recorded_pace_and_stands_still_at_its_end() {
 }
 
 #[test]
-fn registers_replay_as_they_were() {
+fn registers_replay_unchanged() {
     let studio = Studio::new();
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/amd_msr");
     std::fs::remove_dir_all(&studio.board).unwrap();
@@ -185,7 +185,7 @@ fn registers_replay_as_they_were() {
 }
 
 #[test]
-fn lines_of_tegrastats_replay_with_its_death_and_return() {
+fn tegrastats_replays_with_its_exit_and_restart() {
     let studio = Studio::new();
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/jetson_agx_orin_jp6");
     let lines = std::fs::read_to_string(board.join("tegrastats.txt")).unwrap();
@@ -209,7 +209,7 @@ fn lines_of_tegrastats_replay_with_its_death_and_return() {
 }
 
 #[test]
-fn lines_of_nvidia_smi_replay_as_they_were() {
+fn nvidia_smi_output_replays_unchanged() {
     let studio = Studio::new();
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/pc_two_nvidia_gpus");
     let table = std::fs::read_to_string(board.join("nvidia-smi.txt")).unwrap();
@@ -225,7 +225,7 @@ fn lines_of_nvidia_smi_replay_as_they_were() {
 }
 
 #[test]
-fn datagrams_that_were_asked_for_replay_as_they_were() {
+fn requested_datagrams_replay_unchanged() {
     let studio = Studio::new();
     let device = Device::new();
     let config = format!(
@@ -269,7 +269,7 @@ fn datagrams_that_were_asked_for_replay_as_they_were() {
 }
 
 #[test]
-fn datagrams_that_came_by_themselves_replay_without_a_port_being_opened() {
+fn pushed_datagrams_replay_without_opening_a_port() {
     let studio = Studio::new();
     let free = FreePort::new();
     let port = free.number();
@@ -308,7 +308,7 @@ const SECRET: &str = "s3cret-of-the-plug";
 const BASIC: &str = "Basic YWRtaW46czNjcmV0LW9mLXRoZS1wbHVn";
 
 #[test]
-fn answers_of_plugs_replay_without_their_passwords() {
+fn plug_responses_replay_without_passwords() {
     let studio = Studio::new();
     let digest = Auth::Digest {
         password: SECRET,
@@ -414,7 +414,7 @@ fn everything(dir: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_board_without_anything_is_recorded_as_that() {
+fn board_without_meters_can_be_recorded() {
     let studio = Studio::new();
     studio.write("proc/sys/kernel/hostname", "empty\n");
     let output = studio

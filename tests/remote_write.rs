@@ -127,7 +127,7 @@ mod retries {
 
     /// However many samples are in it, and whatever it is refused for, it is one request.
     #[test]
-    fn what_is_refused_is_not_cut_up() {
+    fn refused_request_is_not_split() {
         for code in [400, 413, 422] {
             let receiver = Receiver::new(move |_, _| status(code));
             let mut board = Board::silent();
@@ -174,7 +174,7 @@ mod retries {
     }
 
     #[test]
-    fn a_receiver_is_waited_for_as_it_asks() {
+    fn retry_after_is_honoured() {
         let receiver = at_first(answer(503, "Retry-After: 1\r\n", ""));
         let mut board = Board::new(&receiver, "");
         board.publish(&[("now", 1.0)]);
@@ -246,7 +246,7 @@ mod fallback {
 
     /// Nor does it get each sample twice for ever, and the log two lines each time.
     #[test]
-    fn one_that_understands_neither_is_asked_in_turns() {
+    fn unsupported_versions_are_tried_alternately() {
         let receiver = Receiver::new(|_, _| status(415));
         let settings = "    protobuf_message: io.prometheus.write.v2.Request\n    queue_config: {batch_send_deadline: 10ms}\n";
         let mut board = Board::new(&receiver, settings);
@@ -284,7 +284,7 @@ mod fallback {
 
     /// So that the first refusal costs little.
     #[test]
-    fn what_may_not_be_understood_is_sent_in_small_requests() {
+    fn requests_stay_small_until_the_version_is_confirmed() {
         let receiver = first_generation(status(400));
         let mut board = Board::silent();
         for reading in 0..300 {
@@ -304,7 +304,7 @@ mod fallback {
 
     /// It refused a first request for what was in it, and understands nothing but 2.0.
     #[test]
-    fn a_receiver_of_2_0_alone_gets_it_again() {
+    fn receiver_of_2_0_only_is_sent_2_0_after_a_failed_fallback() {
         let receiver = Receiver::new(|n, request| match (n, request.is_second()) {
             (0, _) => status(400),
             (_, true) => written(1),
@@ -322,7 +322,7 @@ mod fallback {
     }
 
     #[test]
-    fn a_receiver_that_understands_neither_gets_each_once() {
+    fn receiver_without_either_version_gets_each_sample_once() {
         let receiver = Receiver::new(|_, _| status(415));
         let mut board = Board::new(&receiver, SECOND);
         board.publish(&[("x", 1.0)]);
@@ -415,13 +415,13 @@ mod response {
 
     /// Prometheus itself has answered 1.0 so (client_golang#1927).
     #[test]
-    fn written_count_headers_mean_nothing_in_1_0() {
+    fn written_count_headers_are_ignored_in_1_0() {
         is_a_success(written(0));
     }
 
     /// Of all that it says nothing can be read: nothing counts as delivered, and nothing is sent again.
     #[test]
-    fn written_count_headers_that_are_none() {
+    fn malformed_written_count_headers_are_ignored() {
         let name = "X-Prometheus-Remote-Write-Samples-Written";
         for value in [
             "-1",

@@ -57,7 +57,7 @@ const ENDLESS: &str = "Transfer-Encoding: chunked\r\n\r\n";
 
 /// The status stands: what was stored is not sent again, and what was refused neither.
 #[test]
-fn a_body_without_end() {
+fn endless_body_is_not_read_to_its_end() {
     for (code, sent, dropped) in [(200, 1, 0), (400, 0, 1)] {
         let head = format!("HTTP/1.1 {code} X\r\n{ENDLESS}");
         let (url, count) = raw(move |_, stream| without_end(stream, &head, &chunk()));
@@ -72,7 +72,7 @@ fn a_body_without_end() {
 }
 
 #[test]
-fn a_body_without_end_of_one_that_is_to_be_asked_again() {
+fn endless_body_of_a_retryable_response_is_not_read_to_its_end() {
     let (url, count) = raw(|n, stream| match n {
         0 => without_end(stream, &format!("HTTP/1.1 503 X\r\n{ENDLESS}"), &chunk()),
         _ => drop(stream.write_all(b"HTTP/1.1 204 X\r\nConnection: close\r\n\r\n")),
@@ -85,7 +85,7 @@ fn a_body_without_end_of_one_that_is_to_be_asked_again() {
 
 /// Heads without end, of one answer or of many, are no answer.
 #[test]
-fn heads_without_end() {
+fn endless_response_head_is_cut_off() {
     for (head, more) in [
         ("HTTP/1.1 204 X\r\n", "X-More: and more\r\n"),
         ("", "HTTP/1.1 100 Continue\r\n\r\n"),
@@ -105,7 +105,7 @@ fn heads_without_end() {
 
 /// Any number of these may come before the answer (RFC 9110, 15.2), and mean nothing to us.
 #[test]
-fn informational_answers_before_the_answer() {
+fn informational_responses_are_skipped() {
     for early in ["100 Continue", "102 Processing", "103 Early Hints"] {
         let early = format!("HTTP/1.1 {early}\r\n\r\n");
         let receiver = Receiver::new(move |_, _| {
@@ -121,7 +121,7 @@ fn informational_answers_before_the_answer() {
 
 /// Headers of no meaning, or of bytes that are no text, change nothing in what the status says.
 #[test]
-fn headers_of_nonsense() {
+fn malformed_headers_are_ignored() {
     for headers in [
         "Date: the day before yesterday\r\nRetry-After: -1\r\nX-\u{e9}: 1\r\n",
         "X-Y: \u{1f980}\r\nDate: Thu, 99 Foo 9999999 99:99:99 GMT\r\n",
@@ -141,7 +141,7 @@ fn headers_of_nonsense() {
 
 /// However long it asks for, the sender ends, and hands over, when it is told to.
 #[test]
-fn a_wait_without_end() {
+fn excessive_retry_after_does_not_delay_shutdown() {
     for after in [
         "99999999999999999999999999",
         "Fri, 31 Dec 9999 23:59:59 GMT",
@@ -163,7 +163,7 @@ fn a_wait_without_end() {
 
 /// Samples go where the configuration says, and nowhere else.
 #[test]
-fn a_redirect_is_not_followed() {
+fn redirect_is_not_followed() {
     let elsewhere = Receiver::willing();
     for code in [300, 301, 302, 303, 307, 308] {
         let location = format!("Location: {}\r\n", elsewhere.url());

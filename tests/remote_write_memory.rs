@@ -36,7 +36,7 @@ fn resident() -> usize {
 }
 
 #[test]
-fn an_hour_without_a_receiver_takes_no_more_memory_than_is_allowed() {
+fn memory_stays_bounded_during_an_hour_without_a_receiver() {
     let now = Arc::new(AtomicI64::new(0));
     let of_clock = Arc::clone(&now);
     let clock = WallClock::new(move || {

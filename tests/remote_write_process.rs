@@ -21,7 +21,7 @@ use remote_write_support::{answer, status, written, Receiver, Request, SECOND};
 use support::{on_board, wait_until, Exporter, TempDir};
 
 #[test]
-fn samples_arrive_and_the_numbers_are_shown() {
+fn samples_arrive_and_self_metrics_count_them() {
     let receiver = Receiver::willing();
     let (_board, mut command) = board(&config(&[("main", &receiver)]));
     let exporter = Exporter::start(&mut command);
@@ -56,7 +56,7 @@ fn samples_arrive_and_the_numbers_are_shown() {
 
 /// `Up` and `Invalid` of the first suite: whether a source is read is told as `exporter_source_up`.
 #[test]
-fn up_and_invalid() {
+fn unreadable_source_is_sent_as_down_and_without_its_value() {
     for (content, up) in [("41500\n", 1.0), ("this is no temperature\n", 0.0)] {
         let receiver = Receiver::willing();
         let (board, mut command) = board(&config(&[("main", &receiver)]));
@@ -80,7 +80,7 @@ fn up_and_invalid() {
 
 /// It accepts everything and says that it writes nothing: that is said when it begins and when it ends, and counted.
 #[test]
-fn a_receiver_that_writes_nothing_is_said_to() {
+fn receiver_that_stores_nothing_is_logged() {
     let writes = Arc::new(AtomicUsize::new(0));
     let of_receiver = Arc::clone(&writes);
     let receiver = Receiver::new(move |_, _| written(of_receiver.load(Ordering::Relaxed)));
@@ -102,7 +102,7 @@ fn a_receiver_that_writes_nothing_is_said_to() {
 
 /// The kernel of this machine is asked; `ask_time` is stronger.
 #[test]
-fn the_receiver_is_asked_for_its_time_if_the_kernel_says_so() {
+fn receiver_time_is_requested_when_the_kernel_reports_no_synchronisation() {
     let unsynchronised = edge_metrics_exporter::sys::clock::is_synchronised() == Some(false);
     for (setting, asked) in [("true", unsynchronised), ("false", false)] {
         let receiver = Receiver::willing();
@@ -117,7 +117,7 @@ fn the_receiver_is_asked_for_its_time_if_the_kernel_says_so() {
 
 /// A receiver that has just failed is not sent anything more because the process ends, which it does in time.
 #[test]
-fn the_end_is_no_reason_to_send_again_at_once() {
+fn shutdown_does_not_skip_the_backoff() {
     let receiver = Receiver::new(|_, _| status(503));
     let text =
         config(&[("main", &receiver)]).replace("50ms", "50ms, min_backoff: 1m, max_backoff: 2m");
@@ -130,7 +130,7 @@ fn the_end_is_no_reason_to_send_again_at_once() {
 }
 
 #[test]
-fn the_end_sends_what_is_left_and_the_marks() {
+fn shutdown_sends_remaining_samples_and_stale_markers() {
     let receiver = Receiver::willing();
     let text = config(&[("main", &receiver)]).replace("50ms", "1h");
     let (_board, mut command) = board(&text);
@@ -151,7 +151,7 @@ fn the_end_sends_what_is_left_and_the_marks() {
 }
 
 #[test]
-fn a_reload_starts_ends_and_keeps() {
+fn reload_starts_stops_and_keeps_senders() {
     let (kept, ended, begun) = (
         Receiver::willing(),
         Receiver::willing(),
@@ -190,7 +190,7 @@ fn a_reload_starts_ends_and_keeps() {
 
 /// Another setting is another sender, which goes on where the first was.
 #[test]
-fn a_changed_entry_goes_on_where_it_was() {
+fn changed_receiver_settings_keep_the_position() {
     let receiver = Receiver::willing();
     let (board, mut command) = board(&config(&[("main", &receiver)]));
     let mut exporter = Exporter::start(&mut command);
@@ -227,7 +227,7 @@ fn a_changed_entry_goes_on_where_it_was() {
 }
 
 #[test]
-fn no_secret_is_in_the_log() {
+fn secrets_are_not_logged() {
     let receiver = Receiver::new(|n, request: &Request| match n {
         0 => answer(401, "", "who are you?"),
         _ if request.header("Authorization").is_some() => written(100_000),

@@ -78,24 +78,24 @@ fn every_sample_arrives(settings: [&str; 2]) -> (TempDir, Exporter) {
 const QUEUE: &str = "    queue_directory: DIR/queue\n    sync_interval: 1h\n";
 
 #[test]
-fn what_waits_in_memory_goes_over_to_a_new_queue() {
+fn pending_samples_in_memory_move_to_a_new_disk_queue() {
     let (_board, exporter) = every_sample_arrives(["", QUEUE]);
     assert!(!exporter.log().contains("stay on disk"));
 }
 
 #[test]
-fn what_waits_before_a_queue_goes_on_without_it() {
+fn pending_samples_survive_removal_of_the_disk_queue() {
     every_sample_arrives([QUEUE, ""]);
 }
 
 #[test]
-fn what_waits_before_a_queue_goes_over_to_another() {
+fn pending_samples_move_to_another_disk_queue() {
     every_sample_arrives([QUEUE, &QUEUE.replace("queue\n", "other\n")]);
 }
 
 /// What is on disk by then comes first.
 #[test]
-fn a_queue_goes_on_in_its_place_with_other_settings() {
+fn disk_queue_keeps_its_place_with_changed_settings() {
     let [small, large] = ["8388608", "16777216"]
         .map(|bytes| QUEUE.replace("1h", "200ms") + &format!("    queue_bytes: {bytes}\n"));
     every_sample_arrives([&small, &large]);

@@ -33,7 +33,7 @@ impl Manager {
 }
 
 #[test]
-fn a_service_manager_is_told_of_start_reload_and_end() {
+fn service_manager_is_notified_of_start_reload_and_stop() {
     let board = TempDir::new();
     board.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
     board.write("sys/class/thermal/thermal_zone0/temp", "41500\n");
@@ -75,7 +75,7 @@ fn a_service_manager_is_told_of_start_reload_and_end() {
 
 /// systemd hands sockets over in the order of their units, which is that of nobody's choice.
 #[test]
-fn sockets_that_are_handed_over_go_by_their_names() {
+fn inherited_sockets_are_matched_by_name() {
     let board = TempDir::new();
     let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [management, metrics] = sockets

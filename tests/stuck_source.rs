@@ -125,7 +125,7 @@ fn wait_for(what: &str, mut happens: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_value_that_hangs_costs_itself_alone() {
+fn hanging_value_does_not_affect_others() {
     let registry = Registry::new(Policy::All);
     let group = registry.add_group(0, METER.name, vec![]);
     let config = Config::default();

@@ -122,7 +122,7 @@ fn meter() -> &'static Meter {
 }
 
 #[test]
-fn lines_are_readings_and_the_child_goes_with_the_source() {
+fn lines_are_readings_and_the_child_ends_with_the_source() {
     let bench = Bench::new("none", Duration::from_millis(20));
     assert!((meter().probe)(&bench.context.board, &bench.context.config).is_ok());
     let generation = bench.context.group.new_generation();
@@ -144,7 +144,7 @@ fn lines_are_readings_and_the_child_goes_with_the_source() {
 }
 
 #[test]
-fn a_request_to_stop_ends_the_waiting() {
+fn stop_request_ends_a_wait() {
     let bench = Bench::new("none", Duration::from_secs(3600));
     let mut source = bench.open();
     let group = bench.group();
@@ -160,7 +160,7 @@ fn a_request_to_stop_ends_the_waiting() {
 }
 
 #[test]
-fn a_silent_one_is_ended() {
+fn silent_child_is_stopped() {
     let bench = Bench::new("silent", Duration::from_millis(20));
     let mut source = bench.open();
     let failure = bench.failure(&mut *source);
@@ -171,7 +171,7 @@ fn a_silent_one_is_ended() {
 }
 
 #[test]
-fn of_a_dead_one_the_status_and_the_last_words_are_told() {
+fn exit_status_and_last_output_are_reported() {
     let bench = Bench::new("dead", Duration::from_millis(20));
     let mut source = bench.open();
     let failure = bench.failure(&mut *source);
@@ -183,7 +183,7 @@ fn of_a_dead_one_the_status_and_the_last_words_are_told() {
 }
 
 #[test]
-fn of_one_that_cannot_run_the_reason_is_told() {
+fn failure_to_start_is_reported_with_its_reason() {
     let bench = Bench::new("missing", Duration::from_millis(20));
     let failure = bench.failure(&mut *bench.open());
     assert!(failure.contains("status 127; it says: "), "{failure}");
@@ -191,7 +191,7 @@ fn of_one_that_cannot_run_the_reason_is_told() {
 }
 
 #[test]
-fn one_that_is_killed_is_told_so() {
+fn signal_that_killed_the_child_is_reported() {
     let bench = Bench::new("none", Duration::from_millis(500));
     let mut source = bench.open();
     let group = bench.group();
@@ -205,7 +205,7 @@ fn one_that_is_killed_is_told_so() {
 }
 
 #[test]
-fn a_flood_is_ended() {
+fn output_flood_is_stopped() {
     let bench = Bench::new("flood", Duration::from_millis(100));
     let mut source = bench.open();
     let failure = bench.failure(&mut *source);
@@ -216,7 +216,7 @@ fn a_flood_is_ended() {
 }
 
 #[test]
-fn a_line_without_an_end_is_ended() {
+fn endless_line_is_stopped() {
     let bench = Bench::new("endless", Duration::from_millis(100));
     let mut source = bench.open();
     let failure = bench.failure(&mut *source);
@@ -227,7 +227,7 @@ fn a_line_without_an_end_is_ended() {
 }
 
 #[test]
-fn lines_that_are_no_lines_cost_only_themselves() {
+fn malformed_lines_are_skipped() {
     let bench = Bench::new("garbage", Duration::from_millis(20));
     let generation = bench.context.group.new_generation();
     let mut source = bench.open();
@@ -243,7 +243,7 @@ fn lines_that_are_no_lines_cost_only_themselves() {
 }
 
 #[test]
-fn one_that_ignores_requests_is_killed_with_its_children() {
+fn child_that_ignores_sigterm_is_killed_with_its_children() {
     let bench = Bench::new("stubborn", Duration::from_millis(20));
     let mut source = bench.open();
     let mut out = Readings::new(5.0);
@@ -256,7 +256,7 @@ fn one_that_ignores_requests_is_killed_with_its_children() {
 }
 
 #[test]
-fn signals_that_are_blocked_here_are_not_in_the_child() {
+fn child_does_not_inherit_blocked_signals() {
     let bench = Bench::new("none", Duration::from_millis(500));
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
         .thread_block()
@@ -273,7 +273,7 @@ fn signals_that_are_blocked_here_are_not_in_the_child() {
 }
 
 #[test]
-fn one_that_died_is_started_again() {
+fn exited_child_is_restarted() {
     let bench = Bench::new("dead", Duration::from_millis(20));
     let running = Running::start(meter(), bench.context.clone());
     let first = bench.group();
@@ -314,7 +314,7 @@ fn group_in(temp: &TempDir) -> i32 {
 }
 
 #[test]
-fn the_exporter_leaves_no_child_behind_when_asked_to_stop() {
+fn stopped_exporter_leaves_no_child() {
     let temp = TempDir::new();
     let exporter = on_orin("stubborn", &temp);
     let group = group_in(&temp);
@@ -327,7 +327,7 @@ fn the_exporter_leaves_no_child_behind_when_asked_to_stop() {
 }
 
 #[test]
-fn nor_when_it_is_killed() {
+fn killed_exporter_leaves_no_child() {
     let temp = TempDir::new();
     let exporter = on_orin("silent", &temp);
     let group = group_in(&temp);

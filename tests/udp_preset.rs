@@ -32,7 +32,7 @@ fn power_exporter() -> Command {
 }
 
 #[test]
-fn its_answers_are_the_originals() {
+fn preset_exposition_equals_the_original() {
     let device = Device::new();
     let port = device.port().to_string();
     let exporter = Exporter::start(power_exporter().args(["127.0.0.1", &port]));
@@ -66,7 +66,7 @@ fn its_answers_are_the_originals() {
 }
 
 #[test]
-fn the_device_is_named_by_flags_or_by_the_environment_and_arguments_count_more() {
+fn arguments_take_precedence_over_the_environment() {
     let device = Device::new();
     let port = device.port().to_string();
     let mut by_flags = power_exporter();
@@ -89,7 +89,7 @@ fn the_device_is_named_by_flags_or_by_the_environment_and_arguments_count_more()
 }
 
 #[test]
-fn without_a_device_it_says_what_the_original_said_and_fails() {
+fn missing_device_fails_with_the_original_message() {
     let missing =
         "ENVs 'DEVICE_UDP_IP' and 'DEVICE_UDP_PORT' must be set when no arguments are given.";
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
@@ -131,7 +131,7 @@ fn without_a_device_it_says_what_the_original_said_and_fails() {
 /// As the original: on port 8000 of all addresses, and nowhere else. What the test's own addresses would hide is asked
 /// of `check-config`'s words in the log.
 #[test]
-fn its_ports_are_the_originals() {
+fn preset_uses_the_original_ports() {
     let device = Device::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"))
         .args(["power-exporter", "127.0.0.1", &device.port().to_string()])
@@ -219,7 +219,7 @@ fn measured(address: SocketAddr, ask: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_agent_answers_any_datagram_with_the_boards_current() {
+fn agent_answers_any_datagram_with_the_current() {
     let board = board(1600.0);
     let (agent, address) = agent(&board, &[]);
     for ask in [&b"DATA_REQUEST"[..], b"", b"HELLO", &[0xff; 2000]] {
@@ -237,7 +237,7 @@ fn the_agent_answers_any_datagram_with_the_boards_current() {
 }
 
 #[test]
-fn an_agent_that_measures_nothing_answers_with_no_bytes() {
+fn agent_without_a_meter_answers_with_an_empty_datagram() {
     let board = TempDir::new();
     for dir in ["sys", "proc", "dev"] {
         std::fs::create_dir_all(board.path().join(dir)).unwrap();
@@ -252,7 +252,7 @@ fn an_agent_that_measures_nothing_answers_with_no_bytes() {
 
 /// Two agents that somebody makes answer each other, with one forged datagram, would otherwise never stop.
 #[test]
-fn the_agent_answers_so_often_and_no_more() {
+fn agent_replies_are_limited_in_rate() {
     let board = board(100.0);
     let (agent, address) = agent(&board, &["--log.level", "debug"]);
     let asker = Device::new();
@@ -276,7 +276,7 @@ fn the_agent_answers_so_often_and_no_more() {
 }
 
 #[test]
-fn exporter_and_agent_understand_each_other() {
+fn exporter_reads_the_agent() {
     let board = board(1250.0);
     let port = FreePort::new();
     let (agent_process, address) = agent_at(port.number(), &board, &[]);
@@ -307,7 +307,7 @@ fn exporter_and_agent_understand_each_other() {
 }
 
 #[test]
-fn a_voltage_that_is_given_divides_the_power() {
+fn voltage_setting_divides_the_power() {
     // A board whose meter knows its power, but no voltage and no current.
     let dir = TempDir::new();
     let supply = "sys/class/power_supply/usb";
