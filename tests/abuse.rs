@@ -1,4 +1,4 @@
-//! What a network can do to the exporter. It lives, stays small, and still answers.
+//! Hostile and broken clients: the exporter keeps running, uses little memory, and still answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use support::{exporter, get, try_get, wait_until, Exporter, PATIENCE};
+use support::{exporter, get, try_get, wait_until, Exporter, WAIT_TIMEOUT};
 
-/// Resident memory, whatever is done to it: in kB. `make system-test` runs these tests with the release build.
+/// The limit of resident memory in kB. `make system-test` runs these tests with a release build.
 const MEMORY: u64 = 8 * 1024;
 
-/// The exporter on an empty board, with what it takes when nobody asks for anything.
+/// The exporter on an empty board, with the threads and descriptors that it uses when idle.
 struct Victim {
     exporter: Exporter,
     threads: u64,
@@ -45,11 +45,11 @@ impl Victim {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         stream
     }
 
-    /// It is as it was before: it answers, and nothing was left behind.
+    /// The exporter answers, and uses no more threads and descriptors than before.
     fn assert_unharmed(self) {
         assert!(self.exporter.scrape().contains("exporter_build_info"));
         let memory = self.exporter.peak_memory();
@@ -111,7 +111,7 @@ fn slow_requests_do_not_block_other_clients() {
             std::thread::sleep(Duration::from_secs(1));
         }
     });
-    // One of them may push a scrape out before it has said what it wants: the next gets through.
+    // A slow connection may displace a scrape that has not sent its request yet; the next scrape succeeds.
     while !trickle.is_finished() {
         wait_until("a scrape gets through", || {
             try_get(address, "/metrics").filter(|answer| answer.status == 200)
@@ -254,7 +254,7 @@ fn scrapes_are_answered_with_64_descriptors() {
 #[test]
 fn unread_responses_do_not_block_a_scrape() {
     let victim = Victim::start();
-    // Fewer than one peer may have: those of a peer that are all busy leave no room for it.
+    // Fewer than the limit per peer: a peer whose connections are all busy gets no other one.
     let deaf: Vec<_> = (0..20)
         .map(|_| {
             let mut stream = victim.connect();
@@ -272,7 +272,7 @@ fn unread_responses_do_not_block_a_scrape() {
     victim.assert_unharmed();
 }
 
-/// What comes until the other side closes. A reset is an end as well.
+/// Reads until the server closes or resets the connection.
 fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];

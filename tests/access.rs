@@ -1,4 +1,4 @@
-//! Who may come in: users and their passwords, tokens, and the files that say so.
+//! Access control: users and passwords, tokens, and the files that configure them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access_support;
@@ -49,7 +49,7 @@ fn both_ports_require_a_login() {
         assert_eq!(scrape.status, 200);
         assert!(scrape.text().contains("exporter_build_info"));
         assert_eq!(scrape.header("X-Frame-Options"), Some("deny"));
-        // It is not logged in to the connection, but by each request.
+        // A login is valid for one request, not for the connection.
         assert_eq!(get(exporter.metrics, "/metrics").status, 401);
     }
     let login = [("Authorization", basic("bob", PASSWORD))];
@@ -79,12 +79,12 @@ fn token_is_accepted_in_place_of_a_password() {
     let mut exporter = Exporter::start(with_web_config(command.arg("--config").arg(&config), &web));
     let management = exporter.management;
     let bearer = |token: &str| ask(management, &format!("Bearer {token}")).status;
-    // There is no such page, for those who may ask.
+    // An authenticated client gets 404: the path does not exist.
     assert_eq!(bearer(TOKEN), 404);
     assert_eq!(bearer(&TOKEN.replace('0', "1")), 401);
     dir.write("tokens", &TOKEN.replace('0', "1"));
     wait_until("the other token is taken", || {
-        // Few tries: each that is too early counts as a wrong token, and too many of those are refused.
+        // Every attempt before the reload counts as a wrong token, and the number of those is limited.
         std::thread::sleep(Duration::from_millis(500));
         (bearer(&TOKEN.replace('0', "1")) == 404).then_some(())
     });
@@ -95,7 +95,7 @@ fn token_is_accepted_in_place_of_a_password() {
         exporter.log().contains("too short").then_some(())
     });
     assert_eq!(bearer(&TOKEN.replace('0', "1")), 404);
-    // The configuration is free to name another file, but not one that is none.
+    // The configuration may name another file, but not one that cannot be read.
     dir.write("config.yaml", "management: {token_file: /nonexistent}\n");
     exporter.signal(nix::sys::signal::Signal::SIGHUP);
     exporter.wait_for_log("cannot read the tokens /nonexistent");
@@ -124,7 +124,7 @@ fn web_config_is_reloaded_and_an_invalid_one_is_ignored() {
             .then_some(())
     });
     assert_eq!((status("alice"), status("bob")), (401, 200));
-    // Nobody is let in because the file is being written just now.
+    // A file that is being written grants no access.
     dir.write("web.yml", "");
     wait_until("the log says so", || {
         assert_eq!(get(metrics, "/metrics").status, 401);
@@ -197,7 +197,7 @@ fn invalid_web_config_prevents_the_start_with_a_reason() {
     assert!(!good && text.contains(part), "{text}");
 }
 
-/// More at once than may wait: each is told that it is wrong, or to come later.
+/// More logins at once than may wait for their check: each gets 401 or 429.
 #[test]
 fn concurrent_wrong_passwords_get_401_or_429() {
     let dir = TempDir::new();
@@ -210,7 +210,7 @@ fn concurrent_wrong_passwords_get_401_or_429() {
                 .map(|n| {
                     scope.spawn(move || {
                         let wrong = basic("alice", &format!("{round} {n}"));
-                        // Of the same peer, then of many.
+                        // From one peer, then from many.
                         let from = if round == 0 { 1 } else { 1 + n };
                         let answer = request_from([127, 0, 0, from].into(), metrics, &wrong);
                         let answer = answer.unwrap();
@@ -230,7 +230,7 @@ fn concurrent_wrong_passwords_get_401_or_429() {
     }
 }
 
-/// Some hundred wrong passwords a second, each on a connection of its own, from the address of one who knows and from
+/// Several hundred wrong passwords a second, each on its own connection, from the address of a valid client and from
 /// others.
 #[test]
 fn password_guessing_does_not_block_valid_logins() {
@@ -276,7 +276,7 @@ fn password_guessing_does_not_block_valid_logins() {
             );
             scrapes += 1;
             if scrapes == 10 {
-                // One whose password has not been looked at yet.
+                // A client whose password is not cached yet.
                 newcomer = Some(scope.spawn(move || {
                     wait_until("a newcomer is let in", || {
                         let login = basic("bob", PASSWORD);
@@ -291,7 +291,7 @@ fn password_guessing_does_not_block_valid_logins() {
         newcomer.unwrap().join().unwrap();
         stop.store(true, Ordering::Relaxed);
     });
-    // One more may be looked at with every while that passes, but not so many.
+    // The allowance for password checks recovers with time, but not fast enough for all of these.
     let again = |i| {
         request_from(
             [127, 0, 0, 1].into(),
@@ -313,6 +313,6 @@ fn password_guessing_does_not_block_valid_logins() {
     );
     let (status, _, log) = exporter.stop();
     assert!(status.success(), "{log}");
-    // Whoever guesses cannot fill the log.
+    // Guessing does not fill the log.
     assert!(log.lines().count() < 50, "{log}");
 }

@@ -1,4 +1,4 @@
-//! A board and its central server, both real: whose configuration counts when, and how a change goes either way.
+//! A board and its config server, both real: which configuration applies when, and how changes travel both ways.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config_server_support;
@@ -19,7 +19,7 @@ use support::{exporter, get, on_board, post, wait_until, Exporter, TempDir};
 const POWER: &str = "power_watts";
 const VOLTS: &str = "voltage_volts";
 
-/// A board that is called edge-07.
+/// A board named edge-07.
 struct Board {
     dir: TempDir,
     file: PathBuf,
@@ -53,7 +53,7 @@ impl Board {
         Exporter::start(&mut self.command())
     }
 
-    /// What was changed and is not told yet.
+    /// The number of changes that the server has not been told yet.
     fn unsent(&self) -> PathBuf {
         self.dir.path().join(".config.yaml.unsent")
     }
@@ -67,7 +67,7 @@ fn in_force(exporter: &Exporter) -> Value {
     serde_json::from_slice(&get(exporter.management, "/config").body).unwrap()
 }
 
-/// Has the configuration loaded again, as often as that may be.
+/// Reloads the configuration, as often as the rate limit permits.
 fn reload(exporter: &Exporter) -> support::Answer {
     wait_until("a reload is due", || {
         let answer = post(exporter.management, "/reload", "");
@@ -116,13 +116,13 @@ fn server_configuration_takes_precedence() {
         .as_str()
         .unwrap()
         .ends_with("/config/edge-07"));
-    // The file is as its owner wrote it, but for the metrics that were found.
+    // The file is as its owner wrote it, except for the metrics that were added.
     let file = std::fs::read_to_string(&board.file).unwrap();
     assert!(
         file.starts_with("hostname: edge-07\ninterval: 9\n"),
         "{file}"
     );
-    // The server knows where the board is, and that it took what it was given.
+    // The server knows the board's address, and that the board accepted its configuration.
     let device = wait_until("the board has said where it is", || {
         let device = central.device("edge-07");
         (device["port"] == exporter.metrics.port()).then_some(device)
@@ -132,7 +132,7 @@ fn server_configuration_takes_precedence() {
     let target = format!("127.0.0.1:{}", exporter.metrics.port());
     assert_eq!(central.json("/sd")[0]["targets"][0], target);
     assert_eq!(exporter.value("exporter_config_server_up"), Some(1.0));
-    // A change there is told to the board at once, and what it does not touch runs on.
+    // The server announces a change to the board at once, and sources that it does not concern keep running.
     let threads = exporter.threads_at_rest();
     let put = central.send("PATCH", "/config/edge-07", r#"{"interval":0.4}"#);
     assert_eq!(config_server_support::body(&put)["reload_triggered"], true);
@@ -148,12 +148,12 @@ fn server_configuration_takes_precedence() {
 fn polling_board_picks_up_changes() {
     let dir = TempDir::new();
     let central = Central::start(dir.path());
-    // Its management is off: it cannot be told.
+    // The management port is off: the server cannot reach the board.
     let config = json!({"device_type": "orange_pi", "config_poll": 0.1, "interval": 1});
     central.send("PUT", "/config/edge-07", &config.to_string());
     let board = Board::new("", &url(&central));
     let exporter = board.start();
-    // What somebody edits in the store tells nobody.
+    // An edit of the file in the store is not announced.
     for interval in [2, 3] {
         let config = format!("device_type: orange_pi\nconfig_poll: 0.1\ninterval: {interval}\n");
         std::fs::write(dir.path().join("edge-07.yaml"), config).unwrap();
@@ -178,7 +178,7 @@ fn local_file_applies_until_the_server_is_reachable() {
     assert_eq!(in_force(&exporter)["interval"], 9);
     assert_eq!(health(&exporter)["config"]["source"], "file");
     assert_eq!(exporter.value("exporter_config_server_up"), Some(0.0));
-    // A reload is not refused because of it.
+    // A reload succeeds without the server.
     assert_eq!(reload(&exporter).status, 200);
     let dir = TempDir::new();
     dir.write("edge-07.yaml", "device_type: orange_pi\ninterval: 0.3\n");
@@ -188,7 +188,7 @@ fn local_file_applies_until_the_server_is_reachable() {
     });
     exporter.wait_for_log("the central server answers again");
     assert_eq!(health(&exporter)["config_server"]["answered"], true);
-    // The server gone, a reload keeps what it said last.
+    // Without the server, a reload keeps its last configuration.
     drop(_central);
     assert_eq!(reload(&exporter).status, 200);
     exporter.wait_for_log("fallback: what is in force stays so");
@@ -231,7 +231,7 @@ fn unknown_board_registers_itself() {
         let target = format!("127.0.0.1:{}", exporter.metrics.port());
         (central.json("/sd")[0]["targets"][0] == target).then_some(())
     });
-    // As what it found itself to be, which is what its metrics are labelled with.
+    // With the detected device type, which is also the label of its metrics.
     let list: Value =
         serde_json::from_slice(&get(exporter.management, "/metrics/list").body).unwrap();
     assert!(
@@ -240,7 +240,7 @@ fn unknown_board_registers_itself() {
     );
     let label = &central.json("/sd")[0]["labels"]["device_type"];
     assert_eq!(label, &list["device_type"]);
-    // A server that lost everything is given it again.
+    // A server that lost its store is given the configuration again.
     central.send("PATCH", "/config/edge-07", r#"{"interval":0.5}"#);
     wait_until("the change is in force", || {
         (in_force(&exporter)["interval"] == 0.5).then_some(())
@@ -253,7 +253,7 @@ fn unknown_board_registers_itself() {
     assert_eq!(central.json("/config/edge-07")["interval"], 0.5);
     assert_eq!(in_force(&exporter)["interval"], 0.5);
 
-    // A password is not for everybody who reads the server.
+    // A password is not sent, as anybody may read the server.
     let secret = Board::new(
         "shelly: {host: 127.0.0.1, password: hunter2}\n",
         &url(&central),
@@ -286,11 +286,11 @@ fn local_switches_reach_the_server_and_overwrite_nothing_else() {
         (json!(true), &json!(0.2))
     );
     assert!(exporter.scrape().contains("\nvoltage_volts{"));
-    // In the file too, for the time when the server is away.
+    // In the file too, for times without the server.
     let file = std::fs::read_to_string(&board.file).unwrap();
     assert!(file.contains("voltage_volts: true"), "{file}");
 
-    // Both change something: the server all but the metrics that are switched here.
+    // Both sides change: the server everything but the metrics that are switched here.
     let held = std::fs::read_to_string(dir.path().join("edge-07.yaml")).unwrap();
     let edited = held
         .replace("interval: 0.2", "interval: 0.7")
@@ -348,7 +348,7 @@ fn switches_made_while_the_server_is_down_survive_a_restart() {
     });
 }
 
-/// A central server that answers what it is told to.
+/// A config server with scripted responses.
 struct Stub {
     server: Server,
     asked: Arc<Mutex<Vec<Request>>>,
@@ -415,13 +415,13 @@ fn invalid_server_configuration_is_refused_and_the_last_valid_one_kept() {
             health["config"]["error"].as_str().unwrap().contains(words),
             "{health}"
         );
-        // The server hears of it.
+        // The refusal is reported to the server.
         stub.heard("why it was refused", |r| {
             r.header("Exporter-Refused")
                 .is_some_and(|why| why.contains(words))
         });
     }
-    // What is no answer at all changes nothing either, and neither does an empty one.
+    // An invalid response changes nothing, nor does an empty one.
     for nonsense in ["<html>", "[1]", "{", "{}", "null"] {
         *answer.lock().unwrap() = nonsense.to_string();
         reload(&exporter);
@@ -443,7 +443,7 @@ fn invalid_server_configuration_at_start_falls_back_to_the_file() {
     stub.heard("why it was refused", |r| {
         r.header("Exporter-Refused").is_some()
     });
-    // Nothing to start with at all ends it, and says both reasons.
+    // Without any valid configuration the exporter exits with both reasons.
     std::fs::write(&board.file, "interval: slow\n").unwrap();
     let output = board.command().output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -454,7 +454,7 @@ fn invalid_server_configuration_at_start_falls_back_to_the_file() {
     );
 }
 
-/// What the server has for the board is broken, in one way or another; the server is not.
+/// The server works, but its configuration for the board is broken.
 #[test]
 fn broken_file_on_the_server_is_reported_to_the_board() {
     let store = TempDir::new();
@@ -482,7 +482,7 @@ fn broken_file_on_the_server_is_reported_to_the_board() {
         let device = central.device("edge-07");
         assert_eq!(device["status"], "unhealthy", "{device}");
     }
-    // No file at all, though there is something of its name.
+    // A directory in the place of the file.
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
     assert_eq!(reload(&exporter).status, 422);
@@ -496,7 +496,7 @@ fn broken_file_on_the_server_is_reported_to_the_board() {
         "{}",
         exporter.log()
     );
-    // As it was before: nothing is new, but that it is right. The board finds that by itself.
+    // The configuration from before: only its validity has changed. The board notices by polling.
     std::fs::write(&file, "device_type: orange_pi\ninterval: 0.2\n").unwrap();
     wait_until("the board is content", || {
         health(&exporter)["config"]["error"].is_null().then_some(())
@@ -612,7 +612,7 @@ fn server_that_refuses_changes_is_logged_once() {
         "{}",
         exporter.log()
     );
-    // It holds here nevertheless, also after a reload.
+    // The change applies on the board nevertheless, also after a reload.
     assert_eq!(reload(&exporter).status, 200);
     assert_eq!(in_force(&exporter)["metrics"][VOLTS], true);
 }
@@ -631,7 +631,7 @@ fn invalid_environment_settings_are_reported() {
     assert!(said.contains("set `hostname`"), "{said}");
 }
 
-/// A central server by TLS, with the certificate of tests/tls, for whoever logs in.
+/// A config server with TLS, with the certificate of tests/tls, that requires a login.
 #[cfg(feature = "tls")]
 fn tls_server() -> SocketAddr {
     use rustls::pki_types::pem::PemObject;
@@ -701,7 +701,7 @@ fn https_server_needs_a_trusted_ca_and_a_login() {
     exporter.wait_for_log("configuration: https://");
     assert_eq!(in_force(&exporter)["interval"], 0.2);
     drop(exporter);
-    // Nobody has said whom to trust.
+    // No CA is configured.
     std::fs::write(&board.file, config("")).unwrap();
     let mut exporter = start();
     exporter.wait_for_log("tls_config.ca_file");

@@ -1,4 +1,4 @@
-//! `doctor`: what it says of a board, to people and to machines.
+//! `doctor`: its report on a board, as text and as JSON.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -52,7 +52,7 @@ fn reports_a_board_that_measures_no_power() {
     let lack = "\nNothing here measures power. ";
     let without = text("raspberry_pi_4");
     assert!(without.contains(lack), "{without}");
-    // One whose supply says whether it is there, and how much it takes.
+    // A supply with its state and its power.
     let with = text("orange_pi_axp");
     assert!(!with.contains(lack), "{with}");
 }
@@ -154,7 +154,7 @@ fn extends_the_given_configuration() {
     let (mut written, text) = read(names[1]);
     assert_eq!(written.device_type, "orange_pi", "{text}");
     let metrics = written.metrics.as_mut().unwrap();
-    // What was found beside what was listed is there, to be chosen.
+    // Metrics that were found but not listed are written as well, switched off.
     assert_eq!(metrics.remove("power_watts"), Some(false), "{text}");
     metrics.retain(|_, on| *on);
     written.device_type = given.device_type.clone();

@@ -64,7 +64,7 @@ fn blocked_source_does_not_delay_a_scrape() {
         .arg("--config")
         .arg(config);
     let exporter = Exporter::start(&mut command);
-    // It says one line and then nothing: its thread waits in a read from now on.
+    // The program prints one line and then nothing: the source's thread is blocked in a read from now on.
     let total = "power_total_watts{device_type=\"jetson_orin\",hostname=\"edge-01\"}";
     wait_until("the only line", || exporter.value(total));
     for _ in 0..100 {
@@ -87,7 +87,7 @@ fn energy_is_power_integrated_over_time() {
     let board = small_board();
     let exporter = start(&board, "device_type: generic\ninterval: 0.01\n");
     let energy = "energy_joules_total{device_type=\"generic\",hostname=\"edge-01\",rail=\"usb\",source=\"power_supply\"} ";
-    // With the times of the readings, so that it does not matter when they are asked for.
+    // With the times of the readings, so that the time of the scrape does not matter.
     let mut readings: Vec<(f64, f64)> = Vec::new();
     let seconds = wait_until("half a second of readings", || {
         let text = get(exporter.metrics, "/multirate").text();
@@ -137,7 +137,7 @@ fn sighup_reloads_and_an_invalid_file_is_ignored() {
     exporter.signal(Signal::SIGHUP);
     let line = exporter.wait_for_log("the configuration stays as it was");
     assert!(line.contains("config.yaml:2:11"), "{line}");
-    // The log may say it a moment before.
+    // The log line may come a moment before.
     wait_until("the metric says so", || {
         let good = exporter.value("exporter_config_last_reload_successful");
         (good == Some(0.0)).then_some(())
@@ -150,7 +150,7 @@ fn sighup_reloads_and_an_invalid_file_is_ignored() {
     );
     exporter.signal(Signal::SIGHUP);
     exporter.wait_for_log("configuration reloaded");
-    // The log may say it a moment before.
+    // The log line may come a moment before.
     wait_until("the metric says so", || {
         let good = exporter.value("exporter_config_last_reload_successful");
         (good == Some(1.0)).then_some(())
@@ -217,7 +217,7 @@ fn stops_with_its_children(signal: Signal) {
     exporter.signal(signal);
     let status = wait_until("it ends", || exporter.child.try_wait().unwrap());
     assert!(status.success(), "{status}");
-    // Its own children are reaped by init, which may take its time.
+    // Orphans are reaped by init, which may take a while.
     let group = Pid::from_raw(-child);
     wait_until("its children are gone", || kill(group, None).err());
 }
@@ -379,7 +379,7 @@ fn check_config_reports_the_result_or_the_error() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// What the board is, whatever the file says that it is.
+/// The board type that was detected, whatever the file says.
 #[test]
 fn check_config_reports_the_board_type() {
     let dir = TempDir::new();
@@ -403,7 +403,7 @@ fn check_config_reports_the_board_type() {
     }
 }
 
-/// Which it knows by its keys: those that both have say nothing.
+/// A collector's file is recognised by keys that the exporter's file does not have.
 #[test]
 fn check_config_recognises_a_collector_file() {
     let dir = TempDir::new();
@@ -518,7 +518,7 @@ fn invalid_command_line_is_refused() {
 
 #[test]
 fn demo_values_change_and_its_files_are_removed() {
-    // A demo that is killed leaves its files behind, and process ids come again.
+    // A killed demo leaves its files behind, and process ids are reused.
     let place = TempDir::new();
     let exporter = Exporter::start(exporter().arg("demo").env("TMPDIR", place.path()));
     let total = "power_total_watts{device_type=\"jetson_orin\",hostname=\"demo\"}";
@@ -542,7 +542,7 @@ fn demo_values_change_and_its_files_are_removed() {
     assert!(!dir.exists());
 }
 
-/// Somebody who has no board can try a configuration, remote write for one, all the same.
+/// Without a board, a configuration (such as remote write) can be tried on the demo.
 #[test]
 fn demo_accepts_a_configuration() {
     let place = TempDir::new();
@@ -555,7 +555,7 @@ fn demo_accepts_a_configuration() {
     assert!(!exporter.scrape().contains("source=\"hwmon\""));
 }
 
-/// The demo is a board of its own, and its configuration an ordinary one: it is named, watched and loaded again.
+/// The demo's configuration is an ordinary one: it is reported, watched and reloaded.
 #[test]
 fn demo_reports_and_reloads_its_file() {
     let place = TempDir::new();

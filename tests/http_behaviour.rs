@@ -1,4 +1,4 @@
-//! What a well-behaved client can rely on.
+//! What well-behaved clients can rely on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod http_support;
@@ -118,7 +118,7 @@ fn expect_100_continue_is_answered() {
     assert_eq!(read_head(&mut socket), "HTTP/1.1 100 Continue\r\n\r\n");
     socket.write_all(b"abc").unwrap();
     assert_eq!(read_answer(&mut socket).1, "PUT /a abc\n");
-    // Who does not wait is not kept waiting, and a body that is too large is refused before it is sent.
+    // A client that does not wait for the 100 is served too, and a body that is too large is refused before it is sent.
     socket
         .write_all(
             b"PUT /b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nb",
@@ -144,9 +144,9 @@ fn on_done_reports_whether_the_response_was_sent() {
         Response::text(200, "x").on_done(move |written| told.send(written).unwrap())
     });
     scene.exchange("GET / HTTP/1.0\r\n\r\n");
-    assert!(heard.recv_timeout(PATIENCE).unwrap());
+    assert!(heard.recv_timeout(WAIT_TIMEOUT).unwrap());
     scene.exchange("HEAD / HTTP/1.0\r\n\r\n");
-    assert!(!heard.recv_timeout(PATIENCE).unwrap());
+    assert!(!heard.recv_timeout(WAIT_TIMEOUT).unwrap());
     scene.end(());
 }
 
@@ -176,7 +176,7 @@ fn stopped_server_releases_its_port_and_clients() {
         .write_all(b"GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();
     for _ in 0..2 {
-        has_entered.recv_timeout(PATIENCE).unwrap();
+        has_entered.recv_timeout(WAIT_TIMEOUT).unwrap();
     }
     let Scene { server, .. } = scene;
     server.stop();

@@ -1,4 +1,4 @@
-//! Requests that are none, and what is hidden behind them.
+//! Invalid requests, and requests hidden behind them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod http_support;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use edge_metrics_exporter::http::Limits;
 use http_support::*;
 
-/// A request whose end two readers could see in different places is refused, and nothing behind it is answered.
+/// A request whose end two parsers could see in different places is refused, and nothing behind it is answered.
 #[test]
 fn ambiguous_request_is_refused_and_the_connection_closed() {
     let smuggled = Arc::new(AtomicUsize::new(0));
@@ -99,14 +99,14 @@ fn ambiguous_request_is_refused_and_the_connection_closed() {
         assert!([400, 505].contains(&status(&answer)), "{line:?} {answer}");
         assert_eq!(answer.matches("\nDate: ").count(), 1, "{line:?} {answer}");
     }
-    // A body is a body, also when it looks like a request.
+    // A body that looks like a request is not a request.
     let answer = scene.exchange(format!(
         "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{behind}",
         behind.len()
     ));
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
     assert_eq!(smuggled.load(Ordering::SeqCst), 0);
-    // And the counter does count.
+    // The control: a second request is counted.
     scene.exchange(format!(
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n{behind}GET / HTTP/1.0\r\n\r\n"
     ));
@@ -114,7 +114,7 @@ fn ambiguous_request_is_refused_and_the_connection_closed() {
     scene.end(());
 }
 
-/// Bytes from a generator with a known seed, mostly of the kind that requests are made of.
+/// Bytes from a generator with a fixed seed, mostly characters that occur in requests.
 #[test]
 fn random_bytes_get_an_error_or_a_closed_connection() {
     let scene = Scene::echo(Limits {

@@ -1,4 +1,4 @@
-//! Limits: what is beyond one is said in the log, counted by a metric, and shown by `doctor`.
+//! Limits: what exceeds one is logged, counted by a metric, and shown by `doctor`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -9,11 +9,11 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use support::{exporter, on_board, wait_until, Exporter, TempDir};
 
-/// The chip of a processor's thermometers, with these values, in files that were made in no order.
+/// A processor's coretemp chip with this many thermometers, whose files are created in no particular order.
 fn coretemp(temp: &TempDir, sensors: usize) {
     const DIR: &str = "sys/devices/platform/coretemp.0/hwmon/hwmon0";
     temp.write(&format!("{DIR}/name"), "coretemp\n");
-    // 7919 is a prime: each number comes once.
+    // 7919 is a prime, so that each number occurs once.
     for place in 0..sensors {
         let n = place * 7919 % sensors + 1;
         let value = format!("{}\n", 30_000 + n);
@@ -53,7 +53,7 @@ fn doctor(temp: &TempDir, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same program with so many descriptors.
+/// The same command with a limit on descriptors.
 fn with_descriptors(command: &Command, most: u32) -> Command {
     let mut limited = Command::new("sh");
     limited

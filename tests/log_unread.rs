@@ -1,4 +1,4 @@
-//! Nobody reads the log: standard error is a pipe that is full. All goes on, and what was not written is counted.
+//! Standard error is a full pipe that nobody reads: the program keeps working, and counts the lines that it drops.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -14,16 +14,16 @@ use nix::unistd::{pipe2, Pid};
 use support::free_port::FreePort;
 use support::{get, on_board, try_get, value, wait_until, TempDir};
 
-/// What is in the pipe before anybody else writes to it.
+/// What the pipe is filled with.
 const BEFORE: u8 = b'.';
 
-/// The end to read, and the end to write.
+/// The read end and the write end.
 fn pipe() -> (File, File) {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     (File::from(reader), File::from(writer))
 }
 
-/// A pipe into which nothing more goes. Those who write to it block.
+/// A full pipe: a write to it blocks.
 fn full_pipe() -> (File, File) {
     let (reader, mut writer) = pipe();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
@@ -33,18 +33,18 @@ fn full_pipe() -> (File, File) {
     (reader, writer)
 }
 
-/// A program with a log that nobody reads. It is killed when this is dropped.
+/// A running role whose log nobody reads. It is killed when this is dropped.
 struct Unread {
     child: Child,
     address: SocketAddr,
-    /// Where its metrics are.
+    /// The address of its metrics.
     path: &'static str,
     log: Option<File>,
     _port: FreePort,
 }
 
 impl Unread {
-    /// Starts a role, and waits until it answers.
+    /// Starts a role and waits until it answers.
     fn start(arguments: &[&str], more: impl FnOnce(&mut Command)) -> Unread {
         let port = FreePort::new();
         let (log, stderr) = full_pipe();
@@ -100,7 +100,7 @@ impl Drop for Unread {
     }
 }
 
-/// A board with one sensor, and a configuration file whose name alone makes long lines.
+/// A board with one sensor, and a configuration file whose long name makes long log lines.
 fn board() -> (TempDir, String) {
     let board = TempDir::new();
     board.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
@@ -118,7 +118,7 @@ fn on(board: &TempDir, config: &str, command: &mut Command) {
         .arg(board.path().join(config));
 }
 
-/// Has it reload, with another name each time, until `done`. Every reload comes into force.
+/// Reloads with another hostname each time until `done`. Every reload takes effect.
 fn reload_until(unread: &Unread, board: &TempDir, config: &str, done: impl Fn() -> bool) {
     for n in 0..1000 {
         if done() {
@@ -164,7 +164,7 @@ fn late_reader_gets_the_kept_lines_and_the_number_of_dropped_ones() {
         pipe.read_to_end(&mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     });
-    // Its next lines come out, and none of them is lost any more.
+    // Later lines are written again, and none is dropped.
     wait_until("the log is written again", || {
         let before = unread.dropped();
         unread.signal(Signal::SIGHUP);

@@ -1,4 +1,4 @@
-//! The management API of the running exporter, and what it makes of the configuration file.
+//! The management API of the running exporter, and how it edits the configuration file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod management_support;
@@ -67,7 +67,7 @@ fn found_metrics_are_added_to_the_file() {
     });
     let beginning = "device_type: generic\nmetrics:\n  power_watts: true # this\n";
     assert!(text.starts_with(beginning), "{text}");
-    // A device that comes later brings its metrics later.
+    // Metrics of a device that appears later are added later.
     for (name, content) in [("name", "ina226\n"), ("in1_input", "5000\n")] {
         board
             .dir
@@ -97,7 +97,7 @@ fn unsaved_switch_applies_and_is_reported() {
     let health = board.health();
     assert_eq!(health["config"]["saved"], false);
     assert_eq!(health["status"], "degraded");
-    // As the file says again.
+    // The reload restores what the file says.
     assert_eq!(board.reload().status, 200);
     assert_eq!(board.value(TEMPERATURE), Some(41.5));
     assert_eq!(board.value("exporter_config_saved"), Some(1.0));
@@ -110,7 +110,7 @@ fn switch_applies_when_the_file_is_not_writable() {
     dir.write("sys/class/thermal/thermal_zone0/temp", "41500\n");
     let text = "device_type: generic\nmetrics:\n  temperature_celsius: true\n";
     let config = dir.write("config.yaml", text);
-    // Root may write everywhere: it becomes somebody who may not, from where that one may run it.
+    // Root may write everywhere: the exporter runs as another user, from a copy that the user may execute.
     let binary = dir.path().join("exporter");
     let ours = env!("CARGO_BIN_EXE_edge-metrics-exporter");
     copy_program(ours.as_ref(), &binary);
@@ -199,7 +199,7 @@ fn health_reports_sources_and_errors() {
     assert_eq!(health["metrics_count"], health["enabled_metrics"]);
     assert_eq!(health["config"]["source"], "file");
     assert_eq!(health["sources"].as_array().unwrap().len(), 2);
-    // A sensor that says nothing that makes sense.
+    // A sensor without a valid value.
     let sensor = "sys/class/thermal/thermal_zone0/temp";
     board.dir.write(sensor, "broken\n");
     wait_until("it is missed", || {

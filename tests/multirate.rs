@@ -1,4 +1,4 @@
-//! The multirate scrape: every sample to everybody who asks, once.
+//! The multirate scrape: every sample to every consumer, once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -11,10 +11,10 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use support::{exporter, get, on_board, request, request_from, wait_until, Exporter, TempDir};
 
-/// A Prometheus that scrapes every minute.
+/// The header of a Prometheus that scrapes every minute.
 const MINUTE: (&str, &str) = ("X-Prometheus-Scrape-Timeout-Seconds", "60");
 
-/// An exporter that reads so many thermal zones every so many seconds.
+/// An exporter with this many thermal zones.
 fn start(zones: usize, config: &str) -> (TempDir, Exporter) {
     let board = TempDir::new();
     board.write("proc/sys/kernel/hostname", "edge-01\n");
@@ -30,10 +30,10 @@ fn start(zones: usize, config: &str) -> (TempDir, Exporter) {
     (board, exporter)
 }
 
-/// Stamps, in milliseconds, of each series.
+/// Timestamps of each series in milliseconds.
 type Samples = BTreeMap<String, Vec<i64>>;
 
-/// Adds what an answer in text format holds.
+/// Adds the samples of a response in the text format.
 fn add(all: &mut Samples, text: &str) -> usize {
     let mut count = 0;
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -48,13 +48,13 @@ fn add(all: &mut Samples, text: &str) -> usize {
     count
 }
 
-/// Asks as a consumer until it gets what there was when it began.
+/// Scrapes as a consumer until it has all samples that existed at the start.
 fn scrape(exporter: &Exporter, consumer: &str, all: &mut Samples) {
     loop {
         let path = format!("/multirate?consumer={consumer}");
         let answer = request(exporter.metrics, "GET", &path, &[MINUTE]);
         assert_eq!(answer.status, 200, "{}", answer.text());
-        // A full answer has more than so much.
+        // A full response is longer than this.
         if add(all, &answer.text()) < 50_000 {
             return;
         }
@@ -70,7 +70,7 @@ fn assert_ascending(all: &Samples) {
     }
 }
 
-/// Both have the same samples, up to where the one that asked first stops.
+/// Both have the same samples, up to the end of the one that scraped first.
 fn assert_same(first: &Samples, second: &Samples, least: usize) {
     assert_ascending(first);
     assert_ascending(second);
@@ -117,17 +117,17 @@ fn interrupted_response_loses_no_sample() {
     let config = "interval: 0.001\nhistory: {bytes: 100000000}\n";
     let (_board, exporter) = start(40, config);
     let (mut cut, mut whole) = (Samples::new(), Samples::new());
-    // More than the buffers on the way can take.
+    // More than the socket buffers hold.
     wait_until("there is much to deliver", || {
         scrape(&exporter, "whole", &mut whole);
         let count: usize = whole.values().map(Vec::len).sum();
         (count > 120_000).then_some(())
     });
     let path = "/multirate?consumer=cut";
-    // A HEAD gets nothing, and so loses nothing.
+    // A HEAD request delivers nothing, and so consumes nothing.
     assert_eq!(request(exporter.metrics, "HEAD", path, &[MINUTE]).body, b"");
     let mut stream = half_read(&exporter, path);
-    // Meanwhile it is not given the same again. Others get theirs.
+    // Meanwhile the same samples are not given to this consumer again. Other consumers get theirs.
     let busy = get(exporter.metrics, path);
     assert_eq!(busy.status, 503);
     assert!(busy.text().contains("?consumer="), "{}", busy.text());
@@ -143,7 +143,7 @@ fn interrupted_response_loses_no_sample() {
     assert_same(&cut, &whole, 1000);
 }
 
-/// A client that asks for everything and does not read it: the answer is on its way.
+/// A client that requests everything and does not read on: the response is in transit.
 fn half_read(exporter: &Exporter, path: &str) -> TcpStream {
     let socket = nix::sys::socket::socket(
         nix::sys::socket::AddressFamily::Inet,
@@ -185,7 +185,7 @@ fn samples_that_exceed_the_history_are_counted() {
     assert!(bytes <= 2400.0, "{bytes}");
 }
 
-/// Names that nobody wants to find in everybody's scrapes.
+/// Consumer names that must not appear in other clients' scrapes.
 const HOSTILE: [&str; 8] = [
     "stranger",
     "other",
@@ -263,7 +263,7 @@ fn samples_dropped_by_a_reload_are_counted() {
     let read = || exporter.value("exporter_history_bytes").unwrap();
     let then = read();
     wait_until("more is read", || (read() > then).then_some(()));
-    // The source ends, and with it what nobody has fetched.
+    // The source ends, and the samples that were not fetched with it.
     board.write(
         "config.yaml",
         "interval: 0.005\nthermal: {enabled: false}\nmultirate: {consumers: [a, b]}\n",
@@ -305,7 +305,7 @@ fn first_response_covers_one_scrape_interval() {
 fn samples_are_served_in_both_formats_and_on_metrics() {
     let (_board, exporter) = start(1, "interval: 0.01\nmultirate: {on_metrics: true}\n");
     let open = ("Accept", "application/openmetrics-text;version=1.0.0");
-    // The first answer has what there is; a later one has what came in between.
+    // The first response has the existing samples, a later one those since then.
     wait_until("it was read", || {
         let age = exporter.value("exporter_source_last_success_age_seconds{source=\"thermal\"}");
         age.map(|_| std::thread::sleep(Duration::from_millis(300)))

@@ -1,4 +1,4 @@
-//! The meter of NVIDIA GPUs and its child process: a stand-in that answers as nvidia-smi does, and misbehaves.
+//! The meter of NVIDIA GPUs and its child process: a stand-in that prints what nvidia-smi prints, and misbehaves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/processes.rs"]
@@ -16,9 +16,9 @@ use edge_metrics_exporter::sources::{
     Board, Context, Device, Health, Meter, Roots, Source, METERS,
 };
 use edge_metrics_exporter::sys::clock::BootTime;
-use processes::{goes_with_its_source, members, nothing_is_left_of};
+use processes::{assert_child_ends_with_source, assert_group_is_gone, members};
 use support::programs::make_executable;
-use support::{wait_until, TempDir, PATIENCE};
+use support::{wait_until, TempDir, WAIT_TIMEOUT};
 
 const TWO: &str =
     "index, count, uuid, power.draw, temperature.gpu, utilization.gpu, utilization.memory, name
@@ -30,7 +30,7 @@ const ONE_THAT_COUNTS: &str =
 0, 1, GPU-a, 20 W, 5000 mJ, 41, 3 %, 1 %, NVIDIA RTX 2000
 ";
 
-/// The stand-in in one of its modes, and what the meter works with.
+/// The stand-in in one of its modes, and the context of the meter.
 struct Bench {
     temp: TempDir,
     context: Context,
@@ -44,7 +44,7 @@ impl Bench {
         let table = temp.write("table.txt", table);
         let stand_in =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/bin/nvidia/nvidia-smi");
-        // The environment is shared by all tests, so the stand-in's is written into a program of its own.
+        // All tests share the environment, so the stand-in's variables are written into a script.
         let program = temp.write(
             "bin/nvidia-smi",
             &format!(
@@ -86,7 +86,7 @@ impl Bench {
         (meter().open)(&self.context).unwrap()
     }
 
-    /// Polls and publishes; then what is exported, as `name{labels} value`.
+    /// Polls and publishes; returns what is exported, as `name{labels} value`.
     fn poll(&self, source: &mut dyn Source) -> Vec<String> {
         let mut out = Readings::new(5.0);
         out.begin(BootTime::now());
@@ -102,10 +102,10 @@ impl Bench {
         lines.collect()
     }
 
-    /// Polls until it fails, and says why.
+    /// Polls until the source fails; returns the error.
     fn failure(&self, source: &mut dyn Source) -> String {
-        // Without a pause between polls, as a source is polled whose device sets the pace.
-        let deadline = Instant::now() + PATIENCE;
+        // Without a pause between polls, as the supervisor polls a source with `Pace::Device`.
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             let mut out = Readings::new(5.0);
             out.begin(BootTime::now());
@@ -116,7 +116,7 @@ impl Bench {
         }
     }
 
-    /// How the program was started, each time: its number, and its arguments.
+    /// The starts of the program: process id and arguments.
     fn starts(&self) -> Vec<(i32, String)> {
         wait_until("the stand-in says its number", || {
             let text = std::fs::read_to_string(self.temp.path().join("pids")).ok()?;
@@ -181,8 +181,8 @@ fn reading_has_all_gpus_and_only_supported_fields_are_queried() {
     let group = bench.group();
     assert!(members(group).contains(&group));
     drop(source);
-    nothing_is_left_of(group);
-    nothing_is_left_of(starts[0].0);
+    assert_group_is_gone(group);
+    assert_group_is_gone(starts[0].0);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn unreachable_gpu_is_reported() {
         assert!(complaints[0].ends_with(complaint), "{complaints:?}");
         assert_eq!((complaints.len(), health.unparsed()), (1, 0));
     }
-    // One that it counts and never tells of.
+    // A GPU that nvidia-smi counts but never lists.
     let bench = Bench::new(
         "none",
         &TWO.replace("0, 2, GPU-a", "0, 3, GPU-a")
@@ -314,7 +314,7 @@ fn nvidia_smi_does_not_run_while_a_gpu_is_suspended() {
     let group = bench.group();
     set(&bench, "suspending\n");
     bench.poll(&mut *source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
     assert_eq!(bench.context.health.errors(), 0);
 
     let mut config = (*bench.context.config).clone();
@@ -361,7 +361,7 @@ fn endless_output_is_stopped() {
         assert!(failure.contains(what), "{failure}");
         let group = bench.group();
         drop(source);
-        nothing_is_left_of(group);
+        assert_group_is_gone(group);
     }
 }
 
@@ -389,7 +389,7 @@ fn program_that_ignores_sigterm_is_killed_with_its_children() {
         bench.poll(&mut *source);
         (members(group).len() >= 3).then_some(())
     });
-    goes_with_its_source(group, source);
+    assert_child_ends_with_source(group, source);
 }
 
 #[test]
@@ -404,7 +404,7 @@ fn stop_request_ends_a_wait() {
     });
     stop.set();
     waiting.join().unwrap();
-    nothing_is_left_of(bench.group());
+    assert_group_is_gone(bench.group());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What `record` and `--replay` refuse, and in which words: the real binary, on recordings that are none.
+//! What `record` and `--replay` refuse, and with which messages: the real binary on invalid recordings.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod record_support;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use record_support::{refused, replay, Studio};
 
-/// A recording of a thermometer, whose board is gone.
+/// A recording of a thermometer whose board no longer exists.
 fn recording() -> Studio {
     let studio = Studio::new();
     studio.write("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n");
@@ -117,7 +117,7 @@ fn replay_reads_nothing_outside_the_recording() {
     }
 }
 
-/// What a log says of a folder or a link is somebody's word.
+/// Directories and links in a log are untrusted input.
 #[test]
 fn paths_in_a_log_cannot_leave_the_recording() {
     let studio = recording();

@@ -1,5 +1,5 @@
-//! `record` and `--replay` by the real binary: for every kind of thing that sources read, what is recorded of a real one
-//! replays where there is none.
+//! `record` and `--replay` by the real binary: for everything that sources read, a recording of a real device replays
+//! without the device.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod record_support;
@@ -69,7 +69,7 @@ fn changing_files_replay_with_the_same_energy() {
             );
             std::thread::sleep(Duration::from_millis(120));
         }
-        // One that can no longer be read is not exported.
+        // A value that can no longer be read is not exported.
         studio.write("sys/class/power_supply/usb/current_now", "no number\n");
         studio.wait_for_log("power_supply", "no number", 1);
         studio.wait_for_log("hwmon", "/power1_input = 8500000", 1);
@@ -126,7 +126,7 @@ fn replay_keeps_the_recorded_pace_and_stops_at_its_end() {
     let mut exporter = replay(&studio.recording, &[]);
     exporter.wait_for_log("the recording is over");
     let took = began.elapsed();
-    // Each of them was read, one after the other, and for as long as it was there.
+    // Each value was read in turn, for as long as it lasted.
     let minute = [("X-Prometheus-Scrape-Timeout-Seconds", "60")];
     let read = request(exporter.metrics, "GET", "/multirate", &minute).text();
     let samples = read.lines().filter_map(|line| line.strip_prefix(series));
@@ -137,11 +137,11 @@ fn replay_keeps_the_recorded_pace_and_stops_at_its_end() {
     let begins: Vec<_> = samples.chunk_by(|a, b| a.0 == b.0).map(|c| c[0]).collect();
     let values: Vec<_> = begins.iter().map(|(celsius, _)| *celsius).collect();
     assert_eq!(values, [41.0, 42.0, 43.0, 44.0, 45.0], "{read}");
-    // A value is in the log when it was read, and there was a pause then.
+    // A value is in the log once it was read, and a pause follows it.
     let pauses = begins.windows(2).map(|pair| pair[1].1 - pair[0].1);
     assert!(pauses.min().unwrap() >= 400, "{begins:?}");
     assert!(took >= Duration::from_millis(1600), "{took:?}");
-    // Long after its last poll it still says so: at most five seconds, a source that is silent would.
+    // The values remain long after the last poll; those of a silent source would disappear after five seconds.
     let age = "exporter_source_last_success_age_seconds{source=\"thermal\"}";
     wait_until("the last poll is long past", || {
         (exporter.value(age)? > 6.0).then_some(())
@@ -238,7 +238,7 @@ fn requested_datagrams_replay_unchanged() {
             device.says(from, b"garbage");
             device.says(from, &after(n, n as f64 * 1000.0));
         }
-        // One that is lost, one that is late.
+        // One lost reply, and one late one.
         device.is_asked();
         let late = device.is_asked();
         device.says(late, &after(6, 6000.0));
@@ -283,7 +283,7 @@ fn pushed_datagrams_replay_without_opening_a_port() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 1.. {
-                    // Until somebody listens.
+                    // Until the port is open.
                     device.says(to, &after(n, n as f64 * 10.0));
                     std::thread::sleep(Duration::from_millis(20));
                     if done.load(Ordering::Relaxed) {
@@ -296,7 +296,7 @@ fn pushed_datagrams_replay_without_opening_a_port() {
         });
     });
     assert!(said.contains("udp: listening on"), "{said}");
-    // Somebody else has the port.
+    // The port is in use.
     let other = Device::at(std::net::SocketAddr::from(([0, 0, 0, 0], port)));
     let exported = studio.replays_as_it_was();
     assert!(value(&exported, CHARGE).unwrap() >= 0.05);

@@ -1,4 +1,4 @@
-//! Loading the configuration again: when it is bad, when it is watched, when ports move.
+//! Reloads of the configuration: invalid files, watched files, and ports that move.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod management_support;
@@ -31,7 +31,7 @@ fn invalid_file_is_reported_in_the_response_health_and_a_metric() {
         Some(0.0)
     );
     assert_eq!(board.value(TEMPERATURE), Some(41.5));
-    // One of whose ports one cannot be had is refused as a whole.
+    // A configuration with a port that is in use is refused as a whole.
     let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     board.write(&format!(
@@ -67,7 +67,7 @@ fn watched_file_is_reloaded_when_it_changes() {
         board.value(TEMPERATURE).is_none().then_some(())
     });
     assert!(board.value(ENERGY).unwrap() > 1.0);
-    // Renamed over, as editors do it; and a bad one.
+    // An invalid file, renamed over the old one as editors do.
     board.dir.write("etc/new", "watch: true\nport: [\n");
     let etc = board.dir.path().join("etc");
     std::fs::rename(etc.join("new"), etc.join("config.yaml")).unwrap();
@@ -77,7 +77,7 @@ fn watched_file_is_reloaded_when_it_changes() {
     wait_until("it is reported", || {
         board.health()["config"]["error"].is_string().then_some(())
     });
-    // The whole directory goes, and comes back.
+    // The directory is removed and created again.
     std::fs::rename(&etc, board.dir.path().join("away")).unwrap();
     wait_until("it is missed", || {
         let health = board.health();
@@ -119,7 +119,7 @@ fn reload_can_move_the_port_it_was_requested_on() {
         (200, "Config reload triggered\n")
     );
     assert!(there(at([127, 0, 0, 1], second)) && !there(at([127, 0, 0, 1], first)));
-    // The same port on more addresses, or on others, can only be had when the old one was given up.
+    // The same port on more addresses, or on others, is only free once the old socket is closed.
     config("0.0.0.0", second);
     let answer = request(at([127, 0, 0, 1], second), "POST", "/reload", &[]);
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -128,7 +128,7 @@ fn reload_can_move_the_port_it_was_requested_on() {
     let answer = request(at([127, 0, 0, 1], second), "POST", "/reload", &[]);
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(there(at([127, 0, 0, 2], second)) && !there(at([127, 0, 0, 1], second)));
-    // To one that another has, it cannot go: it stays, and says so.
+    // A port in use is refused, and the old port is kept.
     let taken = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
     config("127.0.0.2", taken.local_addr().unwrap().port());
     let answer = request(at([127, 0, 0, 2], second), "POST", "/reload", &[]);
@@ -157,7 +157,7 @@ fn ports_are_exchanged_atomically() {
     let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let serves = |[metrics, management]: [u16; 2]| {
         assert_eq!(get(at(metrics), "/metrics").status, 200);
-        // This is on the management port alone.
+        // This path exists on the management port only.
         assert_eq!(get(at(management), "/metrics/list").status, 200);
         assert_ne!(get(at(metrics), "/metrics/list").status, 200);
     };
@@ -165,7 +165,7 @@ fn ports_are_exchanged_atomically() {
     wait_until("it listens", || (there(a) && there(b)).then_some(()));
     serves([a, b]);
     let mut now = [a, b];
-    // Each into the other's place; the one into the other's, which makes room for it; and the other way round.
+    // Both ports are exchanged; then each in turn takes the port that the other one leaves.
     for next in [[b, a], [a, c], [c, b], [b, c]] {
         config(next, "");
         let answer = request(at(now[1]), "POST", "/reload", &[]);
@@ -176,7 +176,7 @@ fn ports_are_exchanged_atomically() {
         }
         now = next;
     }
-    // One of the new set cannot be had: whoever made way is back where it was.
+    // One port of the new pair is in use: both listeners are restored.
     let taken = std::net::TcpListener::bind(at(a)).unwrap();
     let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let agent = datagrams.local_addr().unwrap().port();

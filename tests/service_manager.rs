@@ -1,4 +1,4 @@
-//! What a service manager hears of the exporter.
+//! Notifications to the service manager.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
-use support::{exporter, get, on_board, Exporter, TempDir, PATIENCE};
+use support::{exporter, get, on_board, Exporter, TempDir, WAIT_TIMEOUT};
 
 struct Manager(UnixDatagram);
 
@@ -40,7 +40,7 @@ fn service_manager_is_notified_of_start_reload_and_stop() {
     let config = board.write("config.yaml", "interval: 1\n");
     let path = board.path().join("notify");
     let manager = Manager(UnixDatagram::bind(&path).unwrap());
-    manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.0.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
 
     let mut command = exporter();
     on_board(&mut command, board.path());
@@ -73,7 +73,7 @@ fn service_manager_is_notified_of_start_reload_and_stop() {
     assert!(exporter.child.wait().unwrap().success());
 }
 
-/// systemd hands sockets over in the order of their units, which is that of nobody's choice.
+/// systemd passes sockets in the order of their units, which the user does not choose.
 #[test]
 fn inherited_sockets_are_matched_by_name() {
     let board = TempDir::new();

@@ -1,4 +1,4 @@
-//! Shelly plugs over real sockets: the real binary polls stand-ins for every generation, well and misbehaving.
+//! Shelly plugs over real sockets: the real binary polls stand-ins for every generation, working and misbehaving ones.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod shelly_support;
@@ -35,7 +35,7 @@ fn gen3(auth: Auth) -> Plug {
     )
 }
 
-/// The exporter with this `shelly:` section, on a board without anything else.
+/// The exporter with this `shelly:` section, on a board without other meters.
 fn start(dir: &TempDir, section: &str) -> Exporter {
     let config = dir.write("config.yaml", &format!("interval: 0.5\nshelly:\n{section}"));
     let mut command = exporter();
@@ -44,11 +44,11 @@ fn start(dir: &TempDir, section: &str) -> Exporter {
             .arg(format!("--path.{flag}"))
             .arg(dir.path().join(flag));
     }
-    // At its most talkative, the log must not tell a password either.
+    // The log must not contain a password at any level.
     Exporter::start(command.env("RUST_LOG", "trace").arg("--config").arg(config))
 }
 
-/// The value of the one series whose line has this name and all these labels.
+/// The value of the only series with this name and all these labels.
 fn value(exporter: &Exporter, name: &str, labels: &[&str]) -> Option<f64> {
     let text = exporter.scrape();
     let mut found = text.lines().filter(|line| {
@@ -69,7 +69,7 @@ fn wait_for(exporter: &Exporter, name: &str, labels: &[&str], wanted: f64) {
     });
 }
 
-/// Waits until the plug was polled so many times more, and the last of that is exported.
+/// Waits for this many more polls of the plug, until the last of them is exported.
 fn polls(plug: &Plug, more: usize) {
     let before = plug.polls();
     wait_until("it is polled", || {
@@ -79,7 +79,7 @@ fn polls(plug: &Plug, more: usize) {
 
 fn no_secret(exporter: &Exporter) {
     let mut log = exporter.log();
-    // A dump tells it too, in its last column.
+    // The message would also be in the last column of a dump.
     let dumped: Vec<String> = log
         .lines()
         .filter_map(|line| Some(line.rsplit_once(' ')?.1.to_string()))
@@ -211,7 +211,7 @@ fn digest_login_is_reused_with_an_increasing_count() {
 
 #[test]
 fn stale_nonce_causes_no_missed_reading() {
-    // With and without saying so: newer and older firmware.
+    // With and without `stale=true`: newer and older firmware.
     let plugs = [gen3(digest(2, true)), gen3(digest(1, false))];
     let dir = TempDir::new();
     let items = plugs
@@ -372,7 +372,7 @@ fn misbehaving_plug_does_not_affect_others() {
         let line = exporter.wait_for_log(&mark);
         assert!(line.contains(said), "{line}");
     }
-    // Two polls of the one that hangs take 4 s, in which there is time for 8 others.
+    // Two polls of the hanging plug take 4 s, enough for 8 polls of the others.
     let hangs = &plugs[0].2;
     let asked = hangs.with(|state| state.requests.len());
     wait_until("it is tried again", || {
@@ -423,7 +423,7 @@ fn energy_counter_survives_a_plug_restart() {
     plug.with(|state| state.status = status(914.252));
     joules(&exporter, 3600.0);
 
-    // The network is gone until it is given up, and the plug goes on counting.
+    // The network fails until the source is given up, while the plug keeps counting.
     plug.with(|state| state.mood = Mood::Resets);
     exporter.wait_for_log("connection reset by peer");
     let asked = plug.with(|state| state.requests.len());
@@ -437,13 +437,13 @@ fn energy_counter_survives_a_plug_restart() {
     });
     joules(&exporter, 3.0 * 3600.0);
 
-    // It restarts, and counts from 0.
+    // The plug restarts, and counts from 0.
     plug.with(|state| state.status = status(0.001));
     polls(&plug, 1);
     plug.with(|state| state.status = status(0.501));
     joules(&exporter, 3.5 * 3600.0);
 
-    // Another plug takes its place, whose counter has nothing to do with it.
+    // The plug is replaced by another one with its own counter.
     plug.with(|state| {
         state.shelly = state.shelly.replace("AABBCCDDEE33", "AABBCCDDEE44");
         state.status = status(9000.0);

@@ -1,4 +1,4 @@
-//! The tegrastats meter's hold on its child process: real ones, which misbehave.
+//! The tegrastats meter and its child process: stand-ins that misbehave.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/processes.rs"]
@@ -18,14 +18,14 @@ use edge_metrics_exporter::sources::{
 use edge_metrics_exporter::sys::clock::BootTime;
 use nix::sys::signal::{kill, SigSet, Signal};
 use nix::unistd::Pid;
-use processes::{goes_with_its_source, members, nothing_is_left_of};
+use processes::{assert_child_ends_with_source, assert_group_is_gone, members};
 use support::programs::make_executable;
 use support::{exporter, on_board, wait_until, Exporter, TempDir};
 
 const LINES: &str =
     "RAM 1/2MB CPU [1%@2] VDD_IN 1000/1000\nRAM 1/2MB CPU [1%@2] VDD_IN 2000/1500\n";
 
-/// The stand-in in one of its modes, and what the meter works with.
+/// The stand-in in one of its modes, and the context of the meter.
 struct Bench {
     temp: TempDir,
     context: Context,
@@ -37,7 +37,7 @@ impl Bench {
         let temp = TempDir::new();
         let lines = temp.write("lines.txt", LINES);
         let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/bin/tegrastats");
-        // The environment is shared by all tests, so the stand-in's is written into a program of its own.
+        // All tests share the environment, so the stand-in's variables are written into a script.
         let program = temp.write(
             "jetson/tegrastats",
             &format!(
@@ -78,7 +78,7 @@ impl Bench {
         (meter().open)(&self.context).unwrap()
     }
 
-    /// Polls until it fails, and says why.
+    /// Polls until the source fails; returns the error.
     fn failure(&self, source: &mut dyn Source) -> String {
         let started = Instant::now();
         let mut out = Readings::new(5.0);
@@ -87,11 +87,14 @@ impl Bench {
             if let Err(error) = source.poll(&mut out) {
                 return error.to_string();
             }
-            assert!(started.elapsed() < support::PATIENCE, "it does not fail");
+            assert!(
+                started.elapsed() < support::WAIT_TIMEOUT,
+                "it does not fail"
+            );
         }
     }
 
-    /// The process group of the child that was started last.
+    /// The process group of the latest child.
     fn group(&self) -> i32 {
         let pids = self.temp.path().join("pids");
         wait_until("the stand-in says its number", || {
@@ -140,7 +143,7 @@ fn lines_are_readings_and_the_child_ends_with_the_source() {
     assert_eq!(bench.context.health.unparsed(), 0);
     let group = bench.group();
     assert!(members(group).contains(&group));
-    goes_with_its_source(group, source);
+    assert_child_ends_with_source(group, source);
 }
 
 #[test]
@@ -156,7 +159,7 @@ fn stop_request_ends_a_wait() {
     });
     stop.set();
     waiting.join().unwrap();
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn silent_child_is_stopped() {
     assert!(failure.contains("has printed nothing for "), "{failure}");
     let group = bench.group();
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
@@ -179,7 +182,7 @@ fn exit_status_and_last_output_are_reported() {
     assert!(failure.ends_with(end), "{failure}");
     let group = bench.group();
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
@@ -201,7 +204,7 @@ fn signal_that_killed_the_child_is_reported() {
     let failure = bench.failure(&mut *source);
     assert!(failure.contains("was ended by SIGKILL"), "{failure}");
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
@@ -212,7 +215,7 @@ fn output_flood_is_stopped() {
     assert!(failure.contains("lines a second"), "{failure}");
     let group = bench.group();
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn endless_line_is_stopped() {
     assert!(failure.contains("a line without an end"), "{failure}");
     let group = bench.group();
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn child_that_ignores_sigterm_is_killed_with_its_children() {
         source.poll(&mut out).unwrap();
         (members(group).len() >= 3).then_some(())
     });
-    goes_with_its_source(group, source);
+    assert_child_ends_with_source(group, source);
 }
 
 #[test]
@@ -263,13 +266,13 @@ fn child_does_not_inherit_blocked_signals() {
         .unwrap();
     let source = bench.open();
     let group = bench.group();
-    // A shell blocks signals itself, for moments.
+    // A shell blocks signals itself for short times.
     wait_until("no signal is blocked in the child", || {
         let status = std::fs::read_to_string(format!("/proc/{group}/status")).unwrap();
         status.contains("SigBlk:\t0000000000000000\n").then_some(())
     });
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
@@ -280,14 +283,14 @@ fn exited_child_is_restarted() {
     let second = wait_until("there is another", || {
         Some(bench.group()).filter(|group| *group != first)
     });
-    nothing_is_left_of(first);
+    assert_group_is_gone(first);
     assert!(bench.context.health.errors() >= 1);
     running.stop();
-    running.join(Instant::now() + support::PATIENCE);
-    nothing_is_left_of(second);
+    running.join(Instant::now() + support::WAIT_TIMEOUT);
+    assert_group_is_gone(second);
 }
 
-/// The exporter itself on a fixture board, with the stand-in in this mode.
+/// The exporter on a fixture board, with the stand-in in this mode.
 fn on_orin(mode: &str, temp: &TempDir) -> Exporter {
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/jetson_agx_orin_jp6");
     let mut command = exporter();
@@ -323,7 +326,7 @@ fn stopped_exporter_leaves_no_child() {
     });
     let (status, _, log) = exporter.stop();
     assert!(status.success(), "{log}");
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
@@ -336,7 +339,7 @@ fn killed_exporter_leaves_no_child() {
         (!members(group).contains(&group)).then_some(())
     });
     for orphan in members(group) {
-        // What the stand-in was waiting for: tegrastats itself has no children.
+        // A child of the stand-in; tegrastats itself has none.
         kill(Pid::from_raw(orphan), Signal::SIGKILL).unwrap();
     }
 }

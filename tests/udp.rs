@@ -1,4 +1,4 @@
-//! The UDP source against devices with real sockets: what is asked, and what becomes of each kind of reply.
+//! The UDP source with devices on real sockets: the requests, and the effect of each kind of reply.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -61,7 +61,7 @@ fn device_without_a_reply_is_degraded() {
     }
 }
 
-/// Each of them leaves everything as it was, and the request open for the answer.
+/// Each of them changes nothing, and the request stays open for the reply.
 #[test]
 fn invalid_datagrams_are_counted_by_kind_and_ignored() {
     let device = Device::new();
@@ -133,7 +133,7 @@ fn second_reply_to_one_request_is_a_duplicate() {
 #[test]
 fn timeout_repeats_the_request_and_the_late_reply_is_ignored() {
     let device = Device::new();
-    // Were it not at once, the next request would come after a day.
+    // Otherwise the next request would follow after a day.
     let settings = format!(
         "host: 127.0.0.1, port: {}, interval: 86400, timeout: 2",
         device.port()
@@ -158,10 +158,10 @@ fn device_restart_keeps_the_total() {
     let exporter = asking(&device);
     for (answer, charge) in [
         (after(100, 304_000.0), 304.0),
-        // The device's agent has started anew, and has no measurement yet.
+        // The device's agent has restarted, and has no measurement yet.
         (Vec::new(), 304.0),
         (after(101, 305_000.0), 305.0),
-        // The device itself has.
+        // The device itself has restarted.
         (message(1000, 500.0, 500.0), 305.5),
         (message(2000, 1500.0, 500.0), 306.5),
         (message(900, 250.0, 500.0), 306.75),
@@ -179,7 +179,7 @@ fn older_message_is_not_taken_for_a_restart() {
     let exporter = asking(&device);
     device.answers(&after(100, 304_000.0));
     wait_for_charge(&exporter, 304.0);
-    // A device that has been running for 99 s did not start since the last message.
+    // A device with an uptime of 99 s has not restarted since the last message.
     let from = device.answers(&after(99, 303_000.0));
     wait_for_count(&exporter, "reordered", 1.0);
     device.says(from, &after(99, 304_000.0));
@@ -247,7 +247,7 @@ fn voltage_setting_yields_power_and_energy() {
     let of = |name: &str| exporter.value(&format!("{name}{{rail=\"device\",source=\"udp\"}}"));
     assert_eq!(of("power_watts"), Some(2.5));
     assert_eq!(exporter.value("power_total_watts"), Some(2.5));
-    // Two ampere-seconds at five volts, however long it took: the device counted them.
+    // Two ampere-seconds at five volts, whatever time has passed: the device counts the charge.
     let joules = of("energy_joules_total").unwrap();
     assert!((joules - 10.0).abs() < 1e-6, "{joules}");
 }
@@ -286,7 +286,7 @@ fn configured_host_is_the_only_accepted_sender_and_may_change_its_port_after_a_s
     wait_for_count(&exporter, "foreign", 1.0);
     Device::new().says(to, &after(1, 1000.0));
     wait_for_charge(&exporter, 1.0);
-    // The same device after a restart, on another port. What it says while the old port may still be alive is foreign.
+    // The same device after a restart, on another port: ignored while the old port may still be in use.
     let restarted = Device::new();
     wait_until("the new port is believed", || {
         restarted.says(to, &message(1000, 500.0, 1.0));
@@ -316,7 +316,7 @@ fn subscription_ends_with_a_nul_and_is_renewed_after_a_silence() {
     wait_for_charge(&exporter, 4.0);
 }
 
-/// A flood from elsewhere neither keeps the answer out nor the source from seeing that there is none.
+/// A flood from other senders hides neither the reply nor its absence.
 #[test]
 fn flood_of_foreign_datagrams_hides_neither_reply_nor_timeout() {
     let device = Device::new();
@@ -350,7 +350,7 @@ fn stop_request_ends_the_wait_for_a_reply() {
     let (status, took, log) = exporter.stop();
     assert!(status.success(), "{log}");
     assert!(!log.contains("does not end"), "{log}");
-    // It waits a minute for its answer.
+    // The source waits up to a minute for the reply.
     assert!(took.as_secs() < 30, "{took:?}");
 }
 

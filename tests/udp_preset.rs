@@ -1,4 +1,4 @@
-//! `power-exporter` and `udp-agent`, started as their originals were, alone and against each other.
+//! `power-exporter` and `udp-agent`, started like the original programs, alone and together.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -11,8 +11,8 @@ use support::free_port::FreePort;
 use support::{exporter, get, on_board, request, wait_until, Exporter, TempDir};
 use udp_support::{message, wait_for_charge, Device, CHARGE, CURRENT, LOCALHOST};
 
-/// The sample of the original's README, for 304000 mAs and the current of which it shows the quotient: the float next
-/// below 1600 mA. The C library behind it wrote an empty line after each family, which no format asks for.
+/// The sample of the original's README, for 304000 mAs and the float next below 1600 mA. The original's C library wrote
+/// an empty line after each family, which no format requires.
 const SAMPLE: &str = "\
 # HELP powerexporter_power_consumption_ampere_seconds_total The total power consumption given in ampere-seconds.
 # TYPE powerexporter_power_consumption_ampere_seconds_total counter
@@ -49,7 +49,7 @@ fn preset_exposition_equals_the_original() {
     assert_eq!(answer.text(), SAMPLE);
     let text = "text/plain; version=0.0.4; charset=utf-8";
     assert_eq!(answer.header("Content-Type"), Some(text));
-    // What a Prometheus server asks for.
+    // The Accept header of a Prometheus server.
     let accept = (
         "Accept",
         "application/openmetrics-text;version=1.0.0,*/*;q=0.1",
@@ -128,8 +128,8 @@ fn missing_device_fails_with_the_original_message() {
     }
 }
 
-/// As the original: on port 8000 of all addresses, and nowhere else. What the test's own addresses would hide is asked
-/// of `check-config`'s words in the log.
+/// As the original: on port 8000 of all addresses, and nowhere else. The test's own addresses would hide this, so the log
+/// is checked.
 #[test]
 fn preset_uses_the_original_ports() {
     let device = Device::new();
@@ -138,7 +138,7 @@ fn preset_uses_the_original_ports() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It is asking, or another program has port 8000 and it said so.
+    // The source is running, or port 8000 is in use and that was logged.
     let mut log = String::new();
     let asked = wait_until("it asks or ends", || {
         device
@@ -148,7 +148,7 @@ fn preset_uses_the_original_ports() {
         let asked = device.0.recv(&mut [0; 64]).is_ok();
         (asked || child.try_wait().unwrap().is_some()).then_some(asked)
     });
-    // So that it writes out what it has logged. It may have ended by itself.
+    // The exporter flushes its log at the end. It may have exited by itself.
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
     child.wait().unwrap();
@@ -184,7 +184,7 @@ fn board(milliamperes: f64) -> TempDir {
     dir
 }
 
-/// An agent at any free port.
+/// An agent on a free port.
 fn agent(board: &TempDir, arguments: &[&str]) -> (Exporter, SocketAddr) {
     agent_at(0, board, arguments)
 }
@@ -206,14 +206,14 @@ fn agent_at(port: u16, board: &TempDir, arguments: &[&str]) -> (Exporter, Socket
     (agent, address)
 }
 
-/// Asks an agent with any datagram, until it has measured.
+/// Queries an agent until it has measured.
 fn measured(address: SocketAddr, ask: &[u8]) -> Vec<u8> {
     let asker = Device::new();
     wait_until("the agent has measured", || {
         asker.says(address, ask);
         let (answer, from) = asker.hears();
         assert_eq!(from, address);
-        // Once there is a current, some charge flows too.
+        // With a current, the charge grows too.
         (answer.len() >= 16).then_some(answer)
     })
 }
@@ -250,7 +250,7 @@ fn agent_without_a_meter_answers_with_an_empty_datagram() {
     }
 }
 
-/// Two agents that somebody makes answer each other, with one forged datagram, would otherwise never stop.
+/// Otherwise one forged datagram could make two agents answer each other for ever.
 #[test]
 fn agent_replies_are_limited_in_rate() {
     let board = board(100.0);
@@ -258,7 +258,7 @@ fn agent_replies_are_limited_in_rate() {
     let asker = Device::new();
     asker.0.set_nonblocking(true).unwrap();
     let mut answers = 0;
-    // However slow the machine is. How much is too much, a test of the quota says.
+    // On any machine, however slow. The exact limit is covered by the unit tests of the quota.
     wait_until("it is asked too often", || {
         for _ in 0..1000 {
             asker.says(address, b"?");
@@ -295,7 +295,7 @@ fn exporter_reads_the_agent() {
     wait_until("charge flows", || {
         (exporter.value(CHARGE)? > before + 0.1).then_some(())
     });
-    // The board restarts: its charge begins at nothing, and what is exported goes on.
+    // The board restarts: its charge starts at zero, and the exported counter continues.
     drop(agent_process);
     let before = exporter.value(CHARGE).unwrap();
     let _again = agent_at(port.number(), &board, &[]);
@@ -308,7 +308,7 @@ fn exporter_reads_the_agent() {
 
 #[test]
 fn voltage_setting_divides_the_power() {
-    // A board whose meter knows its power, but no voltage and no current.
+    // A board with a power, but no voltage and no current.
     let dir = TempDir::new();
     let supply = "sys/class/power_supply/usb";
     for (file, content) in [

@@ -55,7 +55,9 @@ impl Board {
 fn watched_file_is_reloaded_when_it_changes() {
     let mut board = Board::new("watch: true\ninterval: 2\n");
     board.rounds();
-    board.dir.write("config.yaml", "watch: true\ninterval: 30\n");
+    board
+        .dir
+        .write("config.yaml", "watch: true\ninterval: 30\n");
     board.rounds();
     assert_eq!(board.interval(), Duration::from_secs(30));
 }

@@ -21,7 +21,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("EXPORTER", ROOT / "target/release/edge-metrics-exporter")).resolve()
-PATIENCE = 30
+WAIT_SECONDS = 30
 
 
 CLAIMED = []
@@ -48,7 +48,7 @@ def free_port():
 
 
 def wait_until(what, attempt):
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         with contextlib.suppress(OSError, AssertionError):
             found = attempt()

@@ -1,6 +1,6 @@
 """Runs the system tests, or those that are named: run_all.py [test_udp ...]. EXPORTER is the release binary.
 
-Most tests wait for most of their time: those run side by side. A test that fails runs a second time, with nothing beside it, and has
+Most tests wait for most of their time, and run side by side. A test that fails runs a second time, with nothing beside it, and has
 failed if it fails then, too: on a machine that others use, a peer may be slow to the point of failing.
 """
 
@@ -14,16 +14,16 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-# They compare times or every sample of a fast meter: other tests' load would be part of the result.
-ALONE = [
-    "test_fleet",
+# They compare times, or every sample of a fast meter: they run after the others, one for each processor at a time.
+TIMED = [
     "test_multirate",
-    "test_prometheus",
-    "test_pyjoules",
     "test_queue",
     "test_remote_write",
+    "test_fleet",
     "test_udp",
+    "test_prometheus",
     "test_window",
+    "test_pyjoules",
 ]
 # Emulated machines have long timeouts, and their tests measure nothing: other tests' processes go first.
 EMULATORS = ["test_boot_systemd", "test_boot_openrc", "test_boot_boards", "test_ina260_qemu"]
@@ -58,15 +58,19 @@ def passes(name, again=""):
     return done.returncode == 0
 
 
+def side_by_side(names, at_once):
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        return dict(zip(names, pool.map(passes, names)))
+
+
 def main():
     names = sys.argv[1:] or [ABUSE, *sorted(path.stem for path in HERE.glob("test_*.py"))]
     # Before one test waits for a build that another one has begun (test_static runs `boards`).
     subprocess.run(cargo_test([*ABUSE_TESTS, "boards"], "--no-run"), check=True, cwd=ROOT)
-    beside = [name for name in names if name not in ALONE]
-    beside.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
-    with concurrent.futures.ThreadPoolExecutor(2 * os.cpu_count()) as pool:
-        outcomes = dict(zip(beside, pool.map(passes, beside)))
-    outcomes |= {name: passes(name) for name in names if name in ALONE}
+    order = lambda name: (FIRST + TIMED).index(name) if name in FIRST + TIMED else len(FIRST)
+    names.sort(key=order)
+    outcomes = side_by_side([name for name in names if name not in TIMED], 2 * os.cpu_count())
+    outcomes |= side_by_side([name for name in names if name in TIMED], os.cpu_count())
     failed = [name for name in names if not outcomes[name] and not passes(name, ", again")]
     if failed:
         print(f"failed: {', '.join(failed)}")

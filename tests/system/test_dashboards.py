@@ -15,7 +15,7 @@ PROMETHEUS = ROOT / "deploy/prometheus"
 DASHBOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
 RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
 # Prometheus has to scrape everything twice, and four exporters to be up.
-peers.PATIENCE = 120
+peers.WAIT_SECONDS = 120
 # What the pyJoules dashboard's one visible series is called, to the letter.
 PYJOULES = {
     "__name__": "pyjoules_simple_energy_watts",
