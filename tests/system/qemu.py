@@ -1,6 +1,6 @@
-"""Boards and machines in QEMU: Debian's kernels, an initramfs, and what they print on their serial console.
+"""Boards and machines in QEMU: Debian's kernels, an initramfs, and their output on a serial console.
 
-As a program: fetches and makes all images that the tests need."""
+As a program: fetches and builds all images that the tests need."""
 
 import contextlib
 import fcntl
@@ -22,7 +22,7 @@ FLAVOURS = {"arm64": "arm64", "armhf": "armmp", "amd64": "cloud-amd64"}
 
 @contextlib.contextmanager
 def locked(name):
-    """One process at a time makes an image; the others find it made."""
+    """One process at a time builds an image; others wait for it and use it."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with open(IMAGES / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -30,7 +30,7 @@ def locked(name):
 
 
 def fetched(architecture, *places):
-    """Paths in Debian's packages of a kernel and of a static busybox; they are fetched once."""
+    """Paths in Debian's packages of a kernel and of a static busybox, which are fetched once."""
     flavour = FLAVOURS[architecture]
     directory = IMAGES / flavour
 
@@ -47,7 +47,7 @@ def fetched(architecture, *places):
 
 
 def debian_root():
-    """A small Debian with systemd and OpenRC, packed; it is made once."""
+    """The tar file of a small Debian with systemd and OpenRC, which is built once."""
     packed = IMAGES / "debian-root.tar"
     with locked(packed.name):
         if packed.exists():
@@ -62,7 +62,7 @@ def debian_root():
 
 
 def tree(directory, place):
-    """The files and links under a directory, as `cpio` wants them, below `place`."""
+    """The files and links under a directory, for `cpio`, below `place`."""
     files = {}
     for path in sorted(directory.rglob("*")):
         name = f"{place}/{path.relative_to(directory)}"
@@ -74,7 +74,7 @@ def tree(directory, place):
 
 
 def sources(place):
-    """What install.sh needs, with the static binary, as `cpio` wants it, below `place`."""
+    """The files that install.sh needs, with the static binary, for `cpio`, below `place`."""
     names = ["install.sh", "uninstall.sh", "scripts/place.sh", "config.yaml.template", "LICENSE"]
     for folder in ("systemd", "openrc", "man", "completions"):
         names += [str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file()]
@@ -87,8 +87,8 @@ def link(target):
 
 
 def cpio(files, directories):
-    """An archive in the "new ASCII" format (Linux, Documentation/driver-api/early-userspace/buffer-format.rst). `files`: by
-    their names a path, or bytes, and a mode."""
+    """An archive in the "new ASCII" format (Linux, Documentation/driver-api/early-userspace/buffer-format.rst). `files`
+    maps names to (path or bytes, mode)."""
     archive = bytearray()
 
     def entry(name, mode, content):
@@ -109,13 +109,13 @@ def cpio(files, directories):
     return bytes(archive)
 
 
-# An x86 kernel tries its timer for a moment, and on a busy machine QEMU's may be late.
+# An x86 kernel checks its timer at boot, and on a busy machine QEMU's may be late.
 PC = ["qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-m", "1200"]
 PC_KERNEL_OPTIONS = "no_timer_check"
 
 
 def boot(command, kernel, initramfs, console, *more, kernel_options="", seconds=BOOT_SECONDS):
-    """Runs a machine until it switches itself off; gives what it printed: text by section ("=== name")."""
+    """Runs a machine until it powers off; returns its output by section ("=== name")."""
     command = [*command, "-kernel", kernel, "-initrd", initramfs]
     command += ["-append", f"console={console} panic=-1 quiet loglevel=1 {kernel_options}", *more]
     command += ["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]

@@ -37,7 +37,7 @@ def main():
         environment = os.environ | {"DESTDIR": str(installed), "PREFIX": "/usr", "INIT": "openrc"}
         subprocess.run([ROOT / "scripts/place.sh", "install", binary], check=True, env=environment)
         files = tree(ROOT / "tests/boards/orange_pi_axp", "extra/board") | {
-            # What is installed may be executed: the binary and the init script have to be.
+            # All installed files are executable: the binary and the init script have to be.
             **{name: (path, 0o755) for name, (path, _) in tree(installed, "extra").items()},
             "init": (GUEST / "init", 0o755),
             "init-of-root": (b"/sbin/openrc-init", 0o644),

@@ -1,5 +1,4 @@
-"""In a chroot, the Debian packages and install.sh: installing, upgrading, removing and purging leaves what it should, and nothing
-else. (With systemd as PID 1: test_boot_systemd.py.)"""
+"""In a chroot, the Debian packages and install.sh: installing, upgrading, removing and purging leave the expected files only. (With systemd as PID 1: test_boot_systemd.py.)"""
 
 import hashlib
 import os
@@ -12,7 +11,7 @@ from qemu import debian_root, sources
 
 NAME = "edge-metrics-exporter"
 CONFIG = f"etc/{NAME}/config.yaml"
-# What dpkg and its like keep for themselves.
+# Records and logs of dpkg and other tools.
 BOOKS = re.compile(r"var/(lib/dpkg|lib/systemd/deb-systemd-helper|lib/insserv|log|cache)(/|$)|etc/(passwd|group|g?shadow|sub[ug]id)-?$")
 
 
@@ -110,7 +109,7 @@ def digests(packages):
 
 
 def packaged(source):
-    """The packages, made twice in a copy of the source tree: other tests read those in dist/ meanwhile."""
+    """Builds the packages twice in a copy of the source tree, as other tests read those in dist/ meanwhile."""
     shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", "target", "*.deb"))
     arches = ["x86_64", "armv7", "aarch64"]
     environment = os.environ | {"SOURCE_DATE_EPOCH": run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()}
