@@ -13,7 +13,8 @@ import time
 
 from peers import ROOT
 
-FETCH_SECONDS = 300
+# Fetching and building images goes on beside builds, which may keep all processors busy.
+FETCH_SECONDS = 1800
 BOOT_SECONDS = 170
 IMAGES = ROOT / "target/qemu"
 # Debian's name of the kernel for each of its architectures.

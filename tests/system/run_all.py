@@ -25,10 +25,17 @@ TIMED = [
     "test_window",
     "test_pyjoules",
 ]
-# Emulated machines have long timeouts, and their tests measure nothing: other tests' processes go first.
-EMULATORS = ["test_boot_systemd", "test_boot_openrc", "test_boot_boards", "test_ina260_qemu"]
-# Those that take longest begin first.
-FIRST = [*EMULATORS, "test_config_server_openapi", "test_openapi", "test_page", "test_packages"]
+# Those that take longest begin first. QEMU keeps a processor busy: no more than two of its machines at a time at the start.
+FIRST = [
+    "test_boot_systemd",
+    "test_config_server_openapi",
+    "test_boot_openrc",
+    "test_openapi",
+    "test_boot_boards",
+    "test_page",
+    "test_ina260_qemu",
+    "test_packages",
+]
 # The tests of hostile clients in tests/*.rs, with limits on memory that only a release build is measured by.
 ABUSE = "abuse of the release binary"
 ABUSE_TESTS = ["abuse", "management_abuse", "access", "access_tls", "access_roles"]
@@ -41,8 +48,7 @@ def cargo_test(tests, *more):
 def command(name):
     if name == ABUSE:
         return cargo_test(ABUSE_TESTS)
-    python = [sys.executable, str(HERE / f"{name}.py")]
-    return ["nice", *python] if name in EMULATORS else python
+    return [sys.executable, str(HERE / f"{name}.py")]
 
 
 def passes(name, again=""):
