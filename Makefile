@@ -20,9 +20,12 @@ run: ## the exporter on a simulated board: http://localhost:9100/metrics
 build: ## the release binary for this machine
 	$(CARGO) build --release --locked
 
-test: ## all tests that need only Rust and gcc
-	$(CARGO) test --locked
-	$(CARGO) test --locked --no-default-features
+# Most tests wait for most of their time: cargo-nextest runs those of all binaries side by side. (It runs no documentation tests; there are none.)
+TEST = $(if $(shell command -v cargo-nextest),nextest run --no-fail-fast --test-threads=$(shell expr 2 \* `nproc`),test)
+
+test: ## all tests that need only Rust and gcc; sooner done where cargo-nextest is installed
+	$(CARGO) $(TEST) --locked
+	$(CARGO) $(TEST) --locked --no-default-features
 
 lint: ## formatting, clippy, the fuzz targets, and cargo-deny where it is installed
 	$(CARGO) fmt --check

@@ -76,14 +76,14 @@ with_rustup() {
     if [ -z "${!target:-}" ] && has "$compiler"; then
         export "$target=$compiler"
     fi
-    cargo build --release --locked --target "$@" --target-dir "$built/rustup"
+    cargo build --release --locked --target "$@"
 }
 
 with_cross() {
     if [ -e cross.toml ]; then
         export CROSS_CONFIG=$PWD/cross.toml
     fi
-    cross build --release --locked --target "$@" --target-dir "$built/cross"
+    cross build --release --locked --target "$@"
 }
 
 has_zig() {
@@ -109,13 +109,26 @@ install_zig() {
 with_zig() {
     local sysroot order
     sysroot=$(/usr/bin/rustc --print sysroot)
-    order=$built/order-$(sha256sum scripts/order.ld | cut -c1-16).ld
+    order=$CARGO_TARGET_DIR/order-$(sha256sum scripts/order.ld | cut -c1-16).ld
     cp scripts/order.ld "$order"
     PATH="$PWD/$venv/bin:$PATH" RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
         RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$sysroot=/rust -C link-self-contained=no -C force-unwind-tables=no \
             -C symbol-mangling-version=v0 -C link-arg=-Wl,-T,$order" \
-        CARGO_TARGET_DIR="$built/zig" cargo-zigbuild zigbuild --release --locked --target "$@" -Zbuild-std=std,panic_abort \
+        cargo-zigbuild zigbuild --release --locked --target "$@" -Zbuild-std=std,panic_abort \
         -Zbuild-std-features=optimize_for_size
+}
+
+build() { # build ARCH TRIPLE WITH: all variants, in a directory of the architecture's own, as builds in one would wait for each other
+    local options variant
+    export CARGO_TARGET_DIR=$built/$3/$1
+    mkdir -p "$CARGO_TARGET_DIR"
+    RUSTFLAGS="$RUSTFLAGS $(flags "$1")"
+    for variant in ${VARIANTS:-full}; do
+        echo "== $2, $variant, with $3"
+        read -ra options <<<"$(features "$variant")"
+        "with_$3" "$2" "${options[@]}"
+        install -m 0755 "$CARGO_TARGET_DIR/$2/release/$name" "dist/$(file_name "$1" "$variant")"
+    done
 }
 
 file_name() { # file_name ARCH VARIANT
@@ -139,6 +152,12 @@ choose() { # choose TRIPLE: rustup, cross or zig
 
 [ $# -gt 0 ] || set -- x86_64 armv7 aarch64
 mkdir -p dist
+# As many at once as there are processors: a build ends with optimising the whole program, which is minutes on one of them.
+running=0 failed=no
+reap() {
+    wait -n || failed=yes
+    running=$((running - 1))
+}
 for arch in "$@"; do
     triple=$(triple "$arch")
     with=$(choose "$triple")
@@ -152,13 +171,14 @@ for arch in "$@"; do
         fi
         install_zig
     fi
-    for variant in ${VARIANTS:-full}; do
-        echo "== $triple, $variant, with $with"
-        read -ra options <<<"$(features "$variant")"
-        RUSTFLAGS="$RUSTFLAGS $(flags "$arch")" "with_$with" "$triple" "${options[@]}"
-        install -m 0755 "$built/$with/$triple/release/$name" "dist/$(file_name "$arch" "$variant")"
-    done
+    [ "$running" -lt "$(nproc)" ] || reap
+    build "$arch" "$triple" "$with" &
+    running=$((running + 1))
 done
+while [ "$running" -gt 0 ]; do
+    reap
+done
+[ "$failed" = no ]
 
 # A binary that asks for an interpreter or a library is not static, whatever its build said.
 for arch in "$@"; do

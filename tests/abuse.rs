@@ -1,4 +1,4 @@
-//! What a network can do to the exporter. It lives, stays small, and still answers.
+//! Hostile and broken clients: the exporter keeps running, uses little memory, and still answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -6,15 +6,15 @@ mod support;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use support::{exporter, get, try_get, wait_until, Exporter, PATIENCE};
+use support::{exporter, get, try_get, wait_until, Exporter, WAIT_TIMEOUT};
 
-/// Resident memory, whatever is done to it: in kB. `make system-test` runs these tests with the release build.
+/// The limit of resident memory in kB. `make system-test` runs these tests with a release build.
 const MEMORY: u64 = 8 * 1024;
 
-/// The exporter on an empty board, with what it takes when nobody asks for anything.
+/// The exporter on an empty board, with the threads and descriptors that it uses when idle.
 struct Victim {
     exporter: Exporter,
     threads: u64,
@@ -45,11 +45,11 @@ impl Victim {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         stream
     }
 
-    /// It is as it was before: it answers, and nothing was left behind.
+    /// The exporter answers, and uses no more threads and descriptors than before.
     fn assert_unharmed(self) {
         assert!(self.exporter.scrape().contains("exporter_build_info"));
         let memory = self.exporter.peak_memory();
@@ -66,7 +66,7 @@ impl Victim {
 }
 
 #[test]
-fn connections_that_are_reset() {
+fn reset_connections_leave_nothing_behind() {
     let victim = Victim::start();
     for i in 0..20_000 {
         let mut stream = victim.connect();
@@ -89,18 +89,15 @@ fn connections_that_are_reset() {
 #[test]
 fn idle_connections_make_room_for_a_scrape() {
     let victim = Victim::start();
-    // A machine that has other things to do may be slow for a while. Whoever waits for the idle to leave waits each time.
-    wait_until("a scrape takes less than a second", || {
-        let _idle: Vec<_> = (0..300).map(|_| victim.connect()).collect();
-        let asked = Instant::now();
-        assert_eq!(get(victim.address(), "/metrics").status, 200);
-        (asked.elapsed() < Duration::from_secs(1)).then_some(())
-    });
+    let idle: Vec<_> = (0..300).map(|_| victim.connect()).collect();
+    // The exporter closes idle connections after 75 s, and `get` waits less: a scrape that had to wait for that would fail.
+    assert_eq!(get(victim.address(), "/metrics").status, 200);
+    drop(idle);
     victim.assert_unharmed();
 }
 
 #[test]
-fn a_byte_a_second_does_not_keep_others_out() {
+fn slow_requests_do_not_block_other_clients() {
     let victim = Victim::start();
     let address = victim.address();
     let trickle = std::thread::spawn(move || {
@@ -114,7 +111,7 @@ fn a_byte_a_second_does_not_keep_others_out() {
             std::thread::sleep(Duration::from_secs(1));
         }
     });
-    // One of them may push a scrape out before it has said what it wants: the next gets through.
+    // A slow connection may displace a scrape that has not sent its request yet; the next scrape succeeds.
     while !trickle.is_finished() {
         wait_until("a scrape gets through", || {
             try_get(address, "/metrics").filter(|answer| answer.status == 200)
@@ -126,7 +123,7 @@ fn a_byte_a_second_does_not_keep_others_out() {
 }
 
 #[test]
-fn a_header_of_100_megabytes() {
+fn header_of_100_megabytes_is_refused_without_buffering() {
     let victim = Victim::start();
     let mut stream = victim.connect();
     stream
@@ -147,7 +144,7 @@ fn a_header_of_100_megabytes() {
 }
 
 #[test]
-fn a_body_of_100_gigabytes() {
+fn body_of_100_gigabytes_is_refused() {
     let victim = Victim::start();
     let mut stream = victim.connect();
     stream
@@ -159,7 +156,7 @@ fn a_body_of_100_gigabytes() {
 }
 
 #[test]
-fn a_request_behind_another_is_not_smuggled_in() {
+fn request_behind_an_ambiguous_one_is_not_answered() {
     let victim = Victim::start();
     for head in [
         "Content-Length: 5\r\nContent-Length: 6\r\n",
@@ -183,7 +180,7 @@ fn a_request_behind_another_is_not_smuggled_in() {
 }
 
 #[test]
-fn request_lines_that_make_no_sense() {
+fn malformed_request_lines_get_an_error_status() {
     let victim = Victim::start();
     for line in [
         "",
@@ -231,11 +228,12 @@ fn request_lines_that_make_no_sense() {
 }
 
 #[test]
-fn few_descriptors() {
+fn scrapes_are_answered_with_64_descriptors() {
     let script = "ulimit -n 64; exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
     command
-        .args(["-c", script, env!("CARGO_BIN_EXE_edge-metrics-exporter")])
+        .args(["-c", script])
+        .arg(support::binary())
         .args(["--web.listen-address", "127.0.0.1:0"])
         .args(["--web.management-address", "127.0.0.1:0"])
         .args(["--path.sysfs", "/nonexistent"])
@@ -254,9 +252,9 @@ fn few_descriptors() {
 }
 
 #[test]
-fn an_answer_that_nobody_reads() {
+fn unread_responses_do_not_block_a_scrape() {
     let victim = Victim::start();
-    // Fewer than one peer may have: those of a peer that are all busy leave no room for it.
+    // Fewer than the limit per peer: a peer whose connections are all busy gets no other one.
     let deaf: Vec<_> = (0..20)
         .map(|_| {
             let mut stream = victim.connect();
@@ -274,7 +272,7 @@ fn an_answer_that_nobody_reads() {
     victim.assert_unharmed();
 }
 
-/// What comes until the other side closes. A reset is an end as well.
+/// Reads until the server closes or resets the connection.
 fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];

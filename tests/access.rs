@@ -1,4 +1,4 @@
-//! Who may come in: users and their passwords, tokens, and the files that say so.
+//! Access control: users and passwords, tokens, and the files that configure them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access_support;
@@ -23,7 +23,7 @@ fn ask(address: SocketAddr, login: &str) -> Answer {
 }
 
 #[test]
-fn users_log_in_on_both_ports() {
+fn both_ports_require_a_login() {
     let dir = TempDir::new();
     let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n";
     let web = dir.write("web.yml", &(users(&["alice", "bob"]) + headers));
@@ -49,7 +49,7 @@ fn users_log_in_on_both_ports() {
         assert_eq!(scrape.status, 200);
         assert!(scrape.text().contains("exporter_build_info"));
         assert_eq!(scrape.header("X-Frame-Options"), Some("deny"));
-        // It is not logged in to the connection, but by each request.
+        // A login is valid for one request, not for the connection.
         assert_eq!(get(exporter.metrics, "/metrics").status, 401);
     }
     let login = [("Authorization", basic("bob", PASSWORD))];
@@ -67,7 +67,7 @@ fn users_log_in_on_both_ports() {
 }
 
 #[test]
-fn a_token_stands_in_for_a_password() {
+fn token_is_accepted_in_place_of_a_password() {
     let dir = TempDir::new();
     let web = dir.write("web.yml", &users(&["alice"]));
     let tokens = dir.write("tokens", &format!("# ours\n{TOKEN}\n"));
@@ -79,12 +79,12 @@ fn a_token_stands_in_for_a_password() {
     let mut exporter = Exporter::start(with_web_config(command.arg("--config").arg(&config), &web));
     let management = exporter.management;
     let bearer = |token: &str| ask(management, &format!("Bearer {token}")).status;
-    // There is no such page, for those who may ask.
+    // An authenticated client gets 404: the path does not exist.
     assert_eq!(bearer(TOKEN), 404);
     assert_eq!(bearer(&TOKEN.replace('0', "1")), 401);
     dir.write("tokens", &TOKEN.replace('0', "1"));
     wait_until("the other token is taken", || {
-        // Few tries: each that is too early counts as a wrong token, and too many of those are refused.
+        // Every attempt before the reload counts as a wrong token, and the number of those is limited.
         std::thread::sleep(Duration::from_millis(500));
         (bearer(&TOKEN.replace('0', "1")) == 404).then_some(())
     });
@@ -95,7 +95,7 @@ fn a_token_stands_in_for_a_password() {
         exporter.log().contains("too short").then_some(())
     });
     assert_eq!(bearer(&TOKEN.replace('0', "1")), 404);
-    // The configuration is free to name another file, but not one that is none.
+    // The configuration may name another file, but not one that cannot be read.
     dir.write("config.yaml", "management: {token_file: /nonexistent}\n");
     exporter.signal(nix::sys::signal::Signal::SIGHUP);
     exporter.wait_for_log("cannot read the tokens /nonexistent");
@@ -105,7 +105,7 @@ fn a_token_stands_in_for_a_password() {
 }
 
 #[test]
-fn the_file_is_read_again_and_a_broken_one_changes_nothing() {
+fn web_config_is_reloaded_and_an_invalid_one_is_ignored() {
     let dir = TempDir::new();
     let web = dir.write("web.yml", &users(&["alice"]));
     let exporter = start(&web);
@@ -124,7 +124,7 @@ fn the_file_is_read_again_and_a_broken_one_changes_nothing() {
             .then_some(())
     });
     assert_eq!((status("alice"), status("bob")), (401, 200));
-    // Nobody is let in because the file is being written just now.
+    // A file that is being written grants no access.
     dir.write("web.yml", "");
     wait_until("the log says so", || {
         assert_eq!(get(metrics, "/metrics").status, 401);
@@ -140,7 +140,7 @@ fn the_file_is_read_again_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
-fn what_is_wrong_at_the_start_is_said_and_nothing_runs() {
+fn invalid_web_config_prevents_the_start_with_a_reason() {
     let dir = TempDir::new();
     let web = dir.write("web.yml", "basic_auth_user:\n  alice: x\n");
     let output = with_web_config(&mut exporter(), &web).output().unwrap();
@@ -154,7 +154,7 @@ fn what_is_wrong_at_the_start_is_said_and_nothing_runs() {
     );
 
     let check = |web: &str, tokens: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+        let mut command = std::process::Command::new(support::binary());
         let web = dir.write("web.yml", web);
         let tokens = dir.write("tokens", tokens);
         let output = command
@@ -197,9 +197,9 @@ fn what_is_wrong_at_the_start_is_said_and_nothing_runs() {
     assert!(!good && text.contains(part), "{text}");
 }
 
-/// More at once than may wait: each is told that it is wrong, or to come later.
+/// More logins at once than may wait for their check: each gets 401 or 429.
 #[test]
-fn wrong_passwords_at_once_are_refused_as_such() {
+fn concurrent_wrong_passwords_get_401_or_429() {
     let dir = TempDir::new();
     let web = dir.write("web.yml", &users(&["alice"]));
     let exporter = start(&web);
@@ -210,7 +210,7 @@ fn wrong_passwords_at_once_are_refused_as_such() {
                 .map(|n| {
                     scope.spawn(move || {
                         let wrong = basic("alice", &format!("{round} {n}"));
-                        // Of the same peer, then of many.
+                        // From one peer, then from many.
                         let from = if round == 0 { 1 } else { 1 + n };
                         let answer = request_from([127, 0, 0, from].into(), metrics, &wrong);
                         let answer = answer.unwrap();
@@ -230,10 +230,10 @@ fn wrong_passwords_at_once_are_refused_as_such() {
     }
 }
 
-/// Some hundred wrong passwords a second, each on a connection of its own, from the address of one who knows and from
+/// Several hundred wrong passwords a second, each on its own connection, from the address of a valid client and from
 /// others.
 #[test]
-fn wrong_passwords_keep_nobody_out() {
+fn password_guessing_does_not_block_valid_logins() {
     const GUESSES: u64 = 1000;
     const SCRAPES: u64 = 50;
     let dir = TempDir::new();
@@ -276,7 +276,7 @@ fn wrong_passwords_keep_nobody_out() {
             );
             scrapes += 1;
             if scrapes == 10 {
-                // One whose password has not been looked at yet.
+                // A client whose password is not cached yet.
                 newcomer = Some(scope.spawn(move || {
                     wait_until("a newcomer is let in", || {
                         let login = basic("bob", PASSWORD);
@@ -291,7 +291,7 @@ fn wrong_passwords_keep_nobody_out() {
         newcomer.unwrap().join().unwrap();
         stop.store(true, Ordering::Relaxed);
     });
-    // One more may be looked at with every while that passes, but not so many.
+    // The allowance for password checks recovers with time, but not fast enough for all of these.
     let again = |i| {
         request_from(
             [127, 0, 0, 1].into(),
@@ -313,6 +313,6 @@ fn wrong_passwords_keep_nobody_out() {
     );
     let (status, _, log) = exporter.stop();
     assert!(status.success(), "{log}");
-    // Whoever guesses cannot fill the log.
+    // Guessing does not fill the log.
     assert!(log.lines().count() < 50, "{log}");
 }

@@ -1,4 +1,4 @@
-//! What users, tokens and certificates are good for in each role, by TLS.
+//! What users, tokens and client certificates permit in each role, over TLS.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,7 +15,7 @@ use support::{exporter, request, Exporter, Log, TempDir};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// A request with JSON, by a client with this certificate and these headers; its answer.
+/// Sends a request with a JSON body, with this client certificate and these headers; returns the response.
 fn send(
     address: SocketAddr,
     certificate: Option<&str>,
@@ -39,7 +39,7 @@ const ENABLE: &str = "POST /metrics/enable";
 const METRICS: &str = r#"{"metrics": {"power_total_watts": true}}"#;
 
 #[test]
-fn settings_are_changed_by_those_who_are_known() {
+fn only_authenticated_clients_change_settings() {
     let dir = TempDir::new();
     let tokens = dir.write("tokens", TOKEN);
     let config = dir.write("config.yaml", "management: {allow_remote: true}\n");
@@ -55,7 +55,7 @@ fn settings_are_changed_by_those_who_are_known() {
         let headers: Vec<_> = headers.iter().chain(&json).copied().collect();
         request(exporter.management, "POST", "/metrics/enable", &headers)
     };
-    // Reading, and loading again, is for everybody; and where there are tokens, nothing else is.
+    // Reading and reloading need no login. Where tokens are configured, everything else does.
     assert_eq!(
         request(exporter.management, "GET", "/metrics/list", &[]).status,
         200
@@ -76,10 +76,10 @@ fn settings_are_changed_by_those_who_are_known() {
         refused.text()
     );
     assert_eq!(post(&[("Authorization", "Bearer other")]).status, 401);
-    // It has no body, which is what is wrong then.
+    // The request has no body, and is refused for that.
     let bearer = format!("Bearer {TOKEN}");
     assert_eq!(post(&[("Authorization", &bearer)]).status, 400);
-    // A page from elsewhere gets nowhere with it either.
+    // A page of another origin is refused with the token too.
     let page = [
         ("Authorization", bearer.as_str()),
         ("Origin", "http://evil.example"),
@@ -88,7 +88,7 @@ fn settings_are_changed_by_those_who_are_known() {
 }
 
 #[test]
-fn a_certificate_shows_who_it_is() {
+fn client_certificate_counts_as_a_login() {
     let dir = TempDir::new();
     let [kind, ca] = clients("VerifyClientCertIfGiven");
     let web = dir.write("web.yml", &tls("server", &[&kind, &ca]));
@@ -100,7 +100,7 @@ fn a_certificate_shows_who_it_is() {
         status(&answer).to_owned()
     };
     assert_eq!(with(None, ""), "401");
-    // This metric is not known here, of which those hear alone who may ask.
+    // The metric is unknown here, which only an authenticated client is told.
     assert_eq!(with(Some("client"), ""), "400");
     assert_eq!(
         with(Some("client"), "Origin: https://evil.example\r\n"),
@@ -109,7 +109,7 @@ fn a_certificate_shows_who_it_is() {
     assert_eq!(with(Some("client"), "Origin: https://localhost\r\n"), "400");
 }
 
-/// A role that is not the exporter, until it is dropped.
+/// A running role other than the exporter. It is killed when this is dropped.
 struct Role {
     child: Child,
     address: SocketAddr,
@@ -118,7 +118,7 @@ struct Role {
 impl Role {
     fn start(arguments: &[&str], dir: &TempDir, web: &str) -> Role {
         let (web, tokens) = (dir.write("web.yml", web), dir.write("tokens", TOKEN));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"))
+        let mut child = Command::new(support::binary())
             .args(arguments)
             .args(["--web.listen-address", "127.0.0.1:0", "--web.config.file"])
             .arg(web)
@@ -148,7 +148,7 @@ impl Drop for Role {
 }
 
 #[test]
-fn the_config_server_has_the_same_gate() {
+fn config_server_applies_the_same_access_rules() {
     let dir = TempDir::new();
     let store = dir.path().join("devices");
     std::fs::create_dir(&store).unwrap();
@@ -201,7 +201,7 @@ fn the_collector_streams_over_tls() {
     assert_eq!(status(&refused.unwrap()), "401");
     let mut stream = connect(role.address, client("ca", None, BOTH));
     let login = format!("Authorization: {}\r\n", basic("alice", PASSWORD));
-    // A ping comes in the same record as the request.
+    // A ping in the same TLS record as the request.
     let mut request = opening(&login).into_bytes();
     request.extend(b"\x89\x82\0\0\0\0hi");
     stream.write_all(&request).unwrap();
@@ -215,10 +215,10 @@ fn the_collector_streams_over_tls() {
         }
     };
     until(&mut stream, b"HTTP/1.1 101 ");
-    // The answer to the ping, and the stream's first line.
+    // The pong, and the first line of the stream.
     until(&mut stream, b"\x8a\x02hi");
     until(&mut stream, b"instance,");
-    // Much in one record, with a close at its end: all of it is read, though the kernel has given it out already.
+    // Many frames in one record, with a close frame at the end: all of them are read, although the socket has no more data.
     let mut frames = Vec::new();
     for _ in 0..12 {
         frames.extend(b"\x82\xfe\x04\x00\0\0\0\0");

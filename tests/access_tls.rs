@@ -1,4 +1,4 @@
-//! TLS on the exporter's ports: versions, clients' certificates, changed files, and clients who mean no good.
+//! TLS on the exporter's ports: versions, client certificates, changed files, and hostile clients.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -16,7 +16,7 @@ use edge_metrics_exporter::http::{bind, AccessFiles, Gate, Limits, Response, Ser
 use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::version::{TLS12, TLS13};
-use support::{exporter, get, try_get, wait_until, Exporter, TempDir, PATIENCE};
+use support::{exporter, get, try_get, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
 
 const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
@@ -25,7 +25,7 @@ fn start(dir: &TempDir, web: &str) -> Exporter {
     Exporter::start(with_web_config(&mut exporter(), &web))
 }
 
-/// The first line of the answer to a scrape, by a client with this certificate.
+/// The status line of a scrape with this client certificate.
 fn scrape(address: SocketAddr, certificate: Option<&str>) -> Result<String, String> {
     let answer = exchange(address, client("ca", certificate, BOTH), GET);
     let answer = answer.map_err(|e| e.to_string())?;
@@ -39,7 +39,7 @@ fn is_good(address: SocketAddr, certificate: Option<&str>) -> bool {
 }
 
 #[test]
-fn both_ports_speak_tls_and_only_that() {
+fn both_ports_accept_only_tls() {
     let dir = TempDir::new();
     let web = tls("server", &[]) + &users(&["alice"]);
     let mut exporter = start(&dir, &web);
@@ -59,10 +59,10 @@ fn both_ports_speak_tls_and_only_that() {
         assert!(answer.starts_with(GOOD), "{answer}");
         assert!(answer.contains("exporter_build_info"), "{answer}");
     }
-    // Who trusts others does not trust us.
+    // A client that trusts another CA refuses the certificate.
     let other = exchange(exporter.metrics, client("other", None, BOTH), GET).unwrap_err();
     assert!(other.to_string().contains("UnknownIssuer"), "{other}");
-    // And who is spoken to in TLS where there is none lives on.
+    // A port without TLS survives a TLS handshake.
     let dir = TempDir::new();
     let plain = start(&dir, "http_server_config: {http2: false}\n");
     assert!(scrape(plain.metrics, None).is_err());
@@ -70,7 +70,7 @@ fn both_ports_speak_tls_and_only_that() {
 }
 
 #[test]
-fn versions_and_curves_are_those_that_are_wanted() {
+fn configured_versions_and_curves_are_negotiated() {
     let dir = TempDir::new();
     let web = tls(
         "server",
@@ -98,7 +98,7 @@ fn versions_and_curves_are_those_that_are_wanted() {
 }
 
 #[test]
-fn clients_show_certificates_of_our_ca() {
+fn clients_need_a_certificate_of_the_configured_ca() {
     let dir = TempDir::new();
     let [kind, ca] = clients("RequireAndVerifyClientCert");
     let exporter = start(&dir, &tls("server", &[&kind, &ca]));
@@ -117,7 +117,7 @@ fn clients_show_certificates_of_our_ca() {
 }
 
 #[test]
-fn only_clients_with_a_name_that_is_allowed_come_in() {
+fn client_certificate_needs_an_allowed_name() {
     for name in [
         "prometheus.example.org",
         "prometheus@example.org",
@@ -141,7 +141,7 @@ fn only_clients_with_a_name_that_is_allowed_come_in() {
 }
 
 #[test]
-fn other_ways_to_ask_for_certificates() {
+fn every_client_auth_type_is_applied() {
     let dir = TempDir::new();
     let verifying = clients("VerifyClientCertIfGiven").join("\n  ");
     for (lines, good, refused) in [
@@ -176,7 +176,7 @@ fn other_ways_to_ask_for_certificates() {
 }
 
 #[test]
-fn certificates_are_replaced_while_it_runs() {
+fn certificates_are_reloaded_while_the_exporter_runs() {
     let dir = TempDir::new();
     let put = |name: &str, ending: &str| {
         let from = pem(&format!("{name}.{ending}"));
@@ -184,7 +184,7 @@ fn certificates_are_replaced_while_it_runs() {
     };
     put("server", "pem");
     put("server", "key");
-    // The paths are those beside the file.
+    // Relative paths are resolved against the directory of the file.
     let web = "tls_server_config:\n  cert_file: own.pem\n  key_file: own.key\n";
     let exporter = start(&dir, web);
     let metrics = exporter.metrics;
@@ -209,12 +209,12 @@ fn certificates_are_replaced_while_it_runs() {
     put("self", "key");
     wait_until("the other certificate is shown", || {
         let refused = scrape(metrics, None).err()?;
-        // What signed it is a CA's, and no CA of ours.
+        // The signer is a CA, but not one that the client trusts.
         refused.contains("invalid peer certificate").then_some(())
     });
-    // Who connected before is answered, and connects anew.
+    // A connection from before the reload is answered once more, then closed.
     assert!(ask(&mut kept).contains("Connection: close"));
-    // TLS is not taken away while it runs.
+    // TLS cannot be switched off by a reload.
     dir.write("web.yml", "http_server_config: {http2: true}\n");
     wait_until("the log says that it stays", || {
         assert_eq!(get(metrics, "/metrics").status, 400);
@@ -225,7 +225,7 @@ fn certificates_are_replaced_while_it_runs() {
     });
 }
 
-/// The answer to a request on a connection that is kept.
+/// The response to a request on a kept connection.
 fn on_kept(stream: &mut access_support::tls_client::Tls) -> String {
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -245,8 +245,8 @@ fn on_kept(stream: &mut access_support::tls_client::Tls) -> String {
     }
 }
 
-/// What a kept connection gets after the file has become `after`, by this client. Another that still may come in is
-/// answered once more, and connects anew then.
+/// What a kept connection of this client gets after the file has become `after`. A client that is still allowed is
+/// answered once more before the connection closes.
 fn kept_over_a_change(certificate: Option<&str>, before: &[&str], after: &[&str]) -> String {
     let dir = TempDir::new();
     let exporter = start(&dir, &tls("server", before));
@@ -254,7 +254,7 @@ fn kept_over_a_change(certificate: Option<&str>, before: &[&str], after: &[&str]
     let first = on_kept(&mut kept);
     assert!(first.starts_with(GOOD), "{first}");
     dir.write("web.yml", &tls("server", after));
-    // It is looked at when somebody comes.
+    // The file is checked when a client connects.
     wait_until("the change is in force", || {
         let _ = scrape(exporter.metrics, None);
         exporter
@@ -266,7 +266,7 @@ fn kept_over_a_change(certificate: Option<&str>, before: &[&str], after: &[&str]
 }
 
 #[test]
-fn a_kept_connection_ends_when_its_certificate_is_not_allowed_any_more() {
+fn kept_connection_closes_when_its_certificate_is_no_longer_allowed() {
     let [kind, ca] = &clients("RequireAndVerifyClientCert");
     let other = &format!("client_ca_file: {}", pem("other.pem").display());
     let any = "client_auth_type: RequireAnyClientCert";
@@ -276,7 +276,7 @@ fn a_kept_connection_ends_when_its_certificate_is_not_allowed_any_more() {
         &names("elsewhere.example"),
     );
     for (certificate, before, after) in [
-        // Another name is wanted, or any name, another CA, or a certificate at all.
+        // Another name is required, or any name, another CA, or a certificate at all.
         (
             Some("named"),
             &[kind, ca, ours][..],
@@ -297,25 +297,25 @@ fn a_kept_connection_ends_when_its_certificate_is_not_allowed_any_more() {
         assert!(answer.starts_with("HTTP/1.1 403"), "{after:?}: {answer}");
         assert!(!answer.contains("exporter_build_info"), "{answer}");
     }
-    // Whoever may still come in loses no scrape.
+    // A client that is still allowed loses no scrape.
     let answer = kept_over_a_change(Some("named"), &[kind, ca], &[kind, ca, ours]);
     assert!(answer.starts_with(GOOD) && answer.contains("Connection: close"));
 }
 
-/// A client's certificate that is among the authorities itself, as exporter-toolkit takes it.
+/// A client certificate that is listed among the CAs itself, which exporter-toolkit accepts.
 #[test]
-fn certificates_of_clients_can_be_pinned() {
+fn client_certificates_can_be_pinned() {
     let [kind, _] = clients("RequireAndVerifyClientCert");
     let pinned = |name: &str| format!("client_ca_file: {}", pem(name).display());
     for (certificate, more, good) in [
         ("self-client", None, true),
         ("self", None, true),
         ("leaf", None, true),
-        // One that a CA signed which is not there.
+        // Signed by a CA that is not configured.
         ("client", None, true),
         ("self-named", Some("prometheus.example.org"), true),
         ("self-named", Some("elsewhere.example"), false),
-        // It is a server's.
+        // A server certificate.
         ("self-server", None, false),
         ("self-expired", None, false),
     ] {
@@ -330,7 +330,7 @@ fn certificates_of_clients_can_be_pinned() {
             good,
             "{certificate}: {scraped:?}"
         );
-        // Its like is not it.
+        // A certificate with the same names is not the pinned one.
         assert!(scrape(exporter.metrics, Some("self-again")).is_err());
     }
 }
@@ -343,7 +343,7 @@ fn gate(web: std::path::PathBuf) -> Arc<Gate> {
     Gate::new(&files).unwrap()
 }
 
-/// A server in this process, whose deadlines need no patience.
+/// A server in this process, with short deadlines.
 fn server(dir: &TempDir, limits: Limits) -> Server {
     let web = dir.write("web.yml", &tls("server", &[]));
     let listener = bind("127.0.0.1:0", "the test").unwrap();
@@ -355,7 +355,7 @@ fn server(dir: &TempDir, limits: Limits) -> Server {
 }
 
 #[test]
-fn large_answers_and_bodies_go_through_whole() {
+fn large_responses_and_bodies_arrive_complete() {
     let dir = TempDir::new();
     let server = server(&dir, Limits::default());
     let ca = client("ca", None, BOTH);
@@ -372,9 +372,9 @@ fn large_answers_and_bodies_go_through_whole() {
     server.stop();
 }
 
-/// The bytes of a connection that was given away: none missing, none twice, though the kernel takes them in pieces.
+/// The bytes of an upgraded connection: none missing and none twice, although the kernel accepts them in pieces.
 #[test]
-fn what_follows_http_goes_through_whole() {
+fn upgraded_connection_delivers_every_byte() {
     const LENGTH: usize = 3 << 20;
     let pattern = |at: usize| (at % 251) as u8;
     let dir = TempDir::new();
@@ -422,7 +422,7 @@ fn what_follows_http_goes_through_whole() {
 }
 
 #[test]
-fn a_handshake_that_never_ends_is_ended() {
+fn unfinished_handshake_times_out() {
     let dir = TempDir::new();
     let limits = Limits {
         head_time: Duration::from_millis(300),
@@ -435,20 +435,20 @@ fn a_handshake_that_never_ends_is_ended() {
     let hello = [0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3];
     for sent in [0, 1, 5, hello.len()] {
         let mut silent = TcpStream::connect(address).unwrap();
-        silent.set_read_timeout(Some(PATIENCE)).unwrap();
+        silent.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         silent.write_all(&hello[..sent]).unwrap();
         let mut rest = Vec::new();
         let ended = silent.read_to_end(&mut rest);
         assert!(ended.is_ok() && rest.is_empty(), "{ended:?} {rest:?}");
     }
-    // A byte now and then does not extend it.
+    // Single bytes do not extend the deadline.
     let mut slow = TcpStream::connect(address).unwrap();
     slow.write_all(&hello).unwrap();
     wait_until("it is closed under the bytes", || {
         std::thread::sleep(Duration::from_millis(20));
         slow.write_all(&[0]).err()
     });
-    // Nor is there more time after the handshake.
+    // The handshake does not extend the deadline for the request.
     let mut idle = connect(address, client("ca", None, BOTH));
     idle.conn.complete_io(&mut idle.sock).unwrap();
     let mut rest = Vec::new();
@@ -457,7 +457,7 @@ fn a_handshake_that_never_ends_is_ended() {
     server.stop();
 }
 
-/// Resident memory, whatever is done to it, in kB: more than without TLS by the records of 64 connections.
+/// The limit of resident memory in kB: more than without TLS by the record buffers of 64 connections.
 const MEMORY: u64 = 12 * 1024;
 
 #[track_caller]
@@ -493,7 +493,7 @@ fn idle_tls_connections_make_room_for_a_scrape() {
 }
 
 #[test]
-fn clients_that_are_cut_off_at_any_byte() {
+fn handshake_cut_off_at_any_byte_is_harmless() {
     let dir = TempDir::new();
     let exporter = start(&dir, &tls("server", &[]));
     let ca = client("ca", None, BOTH);
@@ -533,7 +533,7 @@ fn clients_that_are_cut_off_at_any_byte() {
 }
 
 #[test]
-fn records_that_are_none_and_answers_that_nobody_reads() {
+fn invalid_records_and_unread_responses_are_harmless() {
     let dir = TempDir::new();
     let exporter = start(&dir, &tls("server", &[]));
     let ca = client("ca", None, BOTH);
@@ -551,7 +551,7 @@ fn records_that_are_none_and_answers_that_nobody_reads() {
             let _ = stream.write_all(many.as_bytes());
             let _ = stream.flush();
         } else {
-            // A record of the largest size, of nonsense, where one in cipher is expected.
+            // A record of the largest size with random bytes, where an encrypted record is expected.
             let mut record = vec![0x17, 3, 3, 0x40, 0];
             record.resize(5 + 0x4000, n as u8);
             let _ = stream.sock.write_all(&record);
@@ -561,7 +561,7 @@ fn records_that_are_none_and_answers_that_nobody_reads() {
     wait_until("a scrape gets through", || {
         is_good(exporter.metrics, None).then_some(())
     });
-    // Nobody hears in the clear what belongs into TLS.
+    // No plaintext response is sent on a TLS port.
     assert_eq!(
         try_get(exporter.metrics, "/metrics").map(|a| a.status),
         Some(400)

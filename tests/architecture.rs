@@ -98,7 +98,7 @@ fn modules_use_only_what_is_below_them() {
 }
 
 #[test]
-fn an_upward_import_is_found_wherever_it_stands() {
+fn upward_import_is_reported_in_every_form() {
     for (module, line) in [
         ("sys", "use crate::config::Config;"),
         ("config", "    use crate::http::client::{self, Client};"),

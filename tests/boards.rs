@@ -1,4 +1,4 @@
-//! The fixture boards: the real binary reads each, and what it exports is compared with the board's `expected.prom`.
+//! The fixture boards: the real binary reads each, and its exposition is compared with the board's `expected.prom`.
 //!
 //! `UPDATE_EXPECT=1 cargo test --test boards` (or `make update-boards`) writes them all anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -10,13 +10,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use support::registers::with_registers;
-use support::{difference, exporter, on_board, Exporter, TempDir, PATIENCE};
+use support::{difference, exporter, on_board, Exporter, TempDir, WAIT_TIMEOUT};
 
-/// Boards are polled so often that none takes long, and seldom enough that a busy machine keeps up.
+/// Short enough that no board takes long, and long enough that a busy machine keeps up.
 const INTERVAL: &str = "interval: 0.2\n";
 
 #[test]
-fn every_board_exports_what_is_expected() {
+fn every_board_exports_its_expected_metrics() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards");
     let mut boards: Vec<PathBuf> = std::fs::read_dir(root)
         .unwrap()
@@ -48,7 +48,7 @@ fn check(board: &Path, update: bool) -> Result<(), String> {
     let config = std::fs::read_to_string(board.join("config.yaml")).unwrap_or_default();
     let config = temp.write("config.yaml", &format!("{INTERVAL}{config}"));
     let mut command = exporter();
-    // What was recorded has its times with it, and so its energy.
+    // A recording contains its times, so that its energy is exact.
     let recorded = board.join("recording.txt").exists();
     let normalised = |text: &str| normalised(text, recorded);
     if recorded {
@@ -67,11 +67,11 @@ fn check(board: &Path, update: bool) -> Result<(), String> {
     }
     let name = board.file_name().unwrap().to_string_lossy();
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     loop {
         let scrape = exporter.scrape();
         let text = normalised(&scrape);
-        // That it is an x86 the binary knows, and no file: another machine's, under an emulator, does not say so.
+        // The device type x86 is compiled in: a binary of another architecture, under an emulator, does not export it.
         let same = match scrape.contains("arch=\"x86_64\"") {
             true => text == expected,
             false => without_x86(&text) == without_x86(&expected),
@@ -91,7 +91,7 @@ fn without_x86(text: &str) -> String {
     text.replace("device_type=\"x86\"", "device_type=\"generic\"")
 }
 
-/// What it exports once that no longer changes.
+/// The exposition once it no longer changes.
 fn settled(exporter: &Exporter, normalised: impl Fn(&str) -> String) -> String {
     let mut text = String::new();
     let mut since = Instant::now();
@@ -105,8 +105,8 @@ fn settled(exporter: &Exporter, normalised: impl Fn(&str) -> String) -> String {
     text
 }
 
-/// The part of the exposition that is the board's: without the process, and with numbers that depend on how long it
-/// has been running reduced to whether they are zero, unless that is known.
+/// The board's part of the exposition: without self-metrics, and, unless `exact`, with values that depend on the run
+/// time reduced to zero or not zero.
 fn normalised(text: &str, exact: bool) -> String {
     let kept = [
         "exporter_source_up",

@@ -22,7 +22,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// Each setting as it is shown, which `every_key_is_shown_and_no_secret_is` holds to be all of them.
+/// Each setting as it is shown; `every_key_is_shown_and_no_secret_is` tests that these are all.
 fn settings(config: &Config) -> BTreeMap<String, Value> {
     match SCHEMA.to_json(config) {
         Value::Object(entries) => entries.into_iter().collect(),
@@ -55,14 +55,14 @@ fn outcome(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_case_comes_out_as_expected() {
+fn every_case_has_its_expected_outcome() {
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     let mut wrong = Vec::new();
     let cases = cases();
     assert!(cases.len() >= 35, "only {} cases found", cases.len());
     for case in cases {
         let found = outcome(&fs::read(case.join("config.yaml")).unwrap());
-        // What is another outcome without TLS is beside it.
+        // A case whose outcome differs without TLS has a second file.
         let without_tls = case.join("expected.no-tls");
         let path = match cfg!(feature = "tls") || !without_tls.exists() {
             true => case.join("expected"),
@@ -89,7 +89,7 @@ fn template() -> String {
 }
 
 #[test]
-fn the_template_is_the_defaults() {
+fn template_equals_the_defaults() {
     let (config, warnings) = edge_metrics_exporter::sources::SCHEMA
         .parse(&template())
         .unwrap();
@@ -97,9 +97,9 @@ fn the_template_is_the_defaults() {
     assert_eq!(config, Config::default());
 }
 
-/// What follows an example on its line would be taken for a part of it.
+/// A comment behind an example would become part of it when the example is uncommented.
 #[test]
-fn the_templates_examples_stand_alone() {
+fn template_examples_stand_on_their_own_lines() {
     for line in template().lines() {
         let example = line.trim_start().strip_prefix('#').unwrap_or("");
         assert!(
@@ -109,9 +109,9 @@ fn the_templates_examples_stand_alone() {
     }
 }
 
-/// The commented examples count too: a line that begins with `#`, but with no space after it, is a setting.
+/// Commented examples count as well: a line that begins with `#` and no space is a setting.
 #[test]
-fn the_template_shows_every_key_and_no_other() {
+fn template_lists_exactly_the_known_keys() {
     let uncommented: String = template()
         .lines()
         .map(|line| {
@@ -141,13 +141,13 @@ fn the_template_shows_every_key_and_no_other() {
         .collect();
     assert!(unknown.is_empty(), "{unknown:?}");
     for key in SCHEMA.known_keys() {
-        // How a server is asked is shown once.
+        // The settings of HTTP clients are shown once.
         let key = match key.strip_prefix("config_server.") {
             Some(rest) if !["url", "timeout"].contains(&rest) => format!("remote_write.{rest}"),
             _ => key,
         };
         let path: Vec<&str> = key.split('.').collect();
-        // Or of one of the first items, where there is a list of mappings: some keys exclude each other.
+        // In a list of mappings a key may be in any of the first items, as some keys exclude each other.
         let shown = |item: &'static str| {
             (0..path.len()).any(|at| {
                 let (outer, inner) = path.split_at(at);

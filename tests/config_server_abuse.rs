@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use config_server_support::{body, command, try_send, Central};
 use nix::sys::signal::Signal;
-use support::{wait_until, TempDir, PATIENCE};
+use support::{wait_until, TempDir, WAIT_TIMEOUT};
 
 fn config(n: u32) -> String {
     // Long enough to be written in several pages.
@@ -98,7 +98,7 @@ fn whatever_is_sent_it_answers_and_stays_small() {
     let central = Central::start(dir.path());
     let raw = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(central.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         // It may have been refused before it was all sent.
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();

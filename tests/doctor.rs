@@ -1,4 +1,4 @@
-//! `doctor`: what it says of a board, to people and to machines.
+//! `doctor`: its report on a board, as text and as JSON.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -26,7 +26,7 @@ fn board(name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn says_of_each_source_what_it_is_and_shows_a_reading() {
+fn reports_each_source_with_a_reading() {
     let output = doctor(&board("ina226_hwmon"), &[]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
@@ -39,7 +39,7 @@ fn says_of_each_source_what_it_is_and_shows_a_reading() {
 }
 
 #[test]
-fn fails_where_nothing_can_be_read() {
+fn fails_when_nothing_can_be_read() {
     let output = doctor(&board("empty_vm"), &[]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -47,18 +47,18 @@ fn fails_where_nothing_can_be_read() {
 }
 
 #[test]
-fn says_that_a_board_measures_temperatures_but_no_power() {
+fn reports_a_board_that_measures_no_power() {
     let text = |name: &str| String::from_utf8(doctor(&board(name), &[]).stdout).unwrap();
     let lack = "\nNothing here measures power. ";
     let without = text("raspberry_pi_4");
     assert!(without.contains(lack), "{without}");
-    // One whose supply says whether it is there, and how much it takes.
+    // A supply with its state and its power.
     let with = text("orange_pi_axp");
     assert!(!with.contains(lack), "{with}");
 }
 
 #[test]
-fn a_value_that_cannot_be_read_is_named() {
+fn names_values_that_cannot_be_read() {
     let temp = TempDir::new();
     temp.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
     temp.write("sys/class/thermal/thermal_zone0/temp", "41000\n");
@@ -74,7 +74,7 @@ fn a_value_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_is_suspended_or_in_doubt_is_said() {
+fn reports_suspended_devices_and_doubtful_values() {
     let text = |name: &str| String::from_utf8(doctor(&board(name), &[]).stdout).unwrap();
     let suspended = text("laptop_amdgpu_suspended");
     assert!(
@@ -95,7 +95,7 @@ fn what_is_suspended_or_in_doubt_is_said() {
 }
 
 #[test]
-fn speaks_json_to_machines() {
+fn prints_json_on_request() {
     let output = doctor(&board("jetson_nano_jp4"), &["--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["device_type"], "jetson_nano");
@@ -111,7 +111,7 @@ fn speaks_json_to_machines() {
 }
 
 #[test]
-fn writes_a_configuration_to_start_from_but_not_over_another() {
+fn writes_a_configuration_but_never_over_another_file() {
     let temp = TempDir::new();
     let file = temp.path().join("config.yaml");
     let name = file.to_str().unwrap();
@@ -132,7 +132,7 @@ fn writes_a_configuration_to_start_from_but_not_over_another() {
 }
 
 #[test]
-fn goes_on_from_the_configuration_that_it_was_given() {
+fn extends_the_given_configuration() {
     let temp = TempDir::new();
     let given = temp.write(
         "given.yaml",
@@ -154,7 +154,7 @@ fn goes_on_from_the_configuration_that_it_was_given() {
     let (mut written, text) = read(names[1]);
     assert_eq!(written.device_type, "orange_pi", "{text}");
     let metrics = written.metrics.as_mut().unwrap();
-    // What was found beside what was listed is there, to be chosen.
+    // Metrics that were found but not listed are written as well, switched off.
     assert_eq!(metrics.remove("power_watts"), Some(false), "{text}");
     metrics.retain(|_, on| *on);
     written.device_type = given.device_type.clone();

@@ -1,4 +1,4 @@
-//! The heap of the program: what it gives back after a burst, and that it loses nothing of what is in it.
+//! The program's allocator: it returns memory to the kernel after a burst, and preserves the contents of blocks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -13,10 +13,10 @@ use support::{exporter, try_get, wait_until, Exporter, TempDir};
 #[global_allocator]
 static HEAP: Heap = Heap;
 
-/// Memory is the whole process's: one test at a time.
+/// Memory is measured of the whole process: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Kibibytes of a process that no file has.
+/// Anonymous memory of a process in KiB.
 fn anonymous(process: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
     let line = text.lines().find_map(|l| l.strip_prefix("Anonymous:"));
@@ -24,7 +24,7 @@ fn anonymous(process: &str) -> u64 {
     number.parse().unwrap()
 }
 
-/// Blocks of all sizes, each filled with a byte of its own.
+/// Blocks of many sizes, each filled with its own byte.
 fn fill(count: usize) -> Vec<Vec<u8>> {
     let block = |n: usize| vec![n as u8; 24 + n * 7919 % 6000];
     (0..count).map(block).collect()
@@ -35,7 +35,7 @@ fn is_whole(block: &[u8]) -> bool {
 }
 
 #[test]
-fn what_a_burst_leaves_between_things_that_stay_is_given_back() {
+fn freed_memory_between_live_blocks_is_returned_to_the_kernel() {
     let _alone = ALONE.lock().unwrap();
     give_back();
     let before = anonymous("self");
@@ -53,7 +53,7 @@ fn what_a_burst_leaves_between_things_that_stay_is_given_back() {
     let after = anonymous("self");
     assert!(after < before + 6_000, "{before} {full} {after} KiB");
     assert!(blocks.iter().all(|block| is_whole(block)));
-    // And it can be used again, however often.
+    // The returned memory can be allocated again, repeatedly.
     for _ in 0..3 {
         let more = fill(4_000);
         give_back();
@@ -65,7 +65,7 @@ fn what_a_burst_leaves_between_things_that_stay_is_given_back() {
 }
 
 #[test]
-fn blocks_grow_and_shrink_between_small_and_large() {
+fn blocks_keep_their_contents_when_resized() {
     let _alone = ALONE.lock().unwrap();
     let mut block: Vec<u8> = Vec::new();
     for size in [
@@ -101,7 +101,7 @@ fn blocks_grow_and_shrink_between_small_and_large() {
                 let grown = HEAP.realloc(block, layout, size * 3);
                 assert!(grown as usize % align == 0 && grown.read() == 7);
                 HEAP.dealloc(grown, Layout::from_size_align(size * 3, align).unwrap());
-                // More than there is: that is said, and no more.
+                // An allocation that cannot succeed returns null.
                 let much = Layout::from_size_align(isize::MAX as usize - align, align).unwrap();
                 assert!(HEAP.alloc(much).is_null());
             }
@@ -110,7 +110,7 @@ fn blocks_grow_and_shrink_between_small_and_large() {
 }
 
 #[test]
-fn threads_share_it_while_it_is_given_back() {
+fn threads_allocate_while_memory_is_returned() {
     let _alone = ALONE.lock().unwrap();
     std::thread::scope(|scope| {
         for thread in 1..5 {
@@ -152,7 +152,7 @@ fn burst(address: SocketAddr) {
         for _ in 0..24 {
             scope.spawn(move || {
                 for _ in 0..4 {
-                    // Who comes at the same time as too many others is turned away.
+                    // Scrapes beyond the limit are refused.
                     let _ = try_get(address, "/metrics");
                 }
             });
@@ -161,12 +161,12 @@ fn burst(address: SocketAddr) {
 }
 
 #[test]
-fn a_burst_of_scrapes_is_given_back_by_the_exporter() {
+fn exporter_returns_memory_after_a_burst_of_scrapes() {
     let _alone = ALONE.lock().unwrap();
     let dir = board();
     let mut command = exporter();
     command.arg("--path.sysfs").arg(dir.path().join("sys"));
-    // Without a history, which grows.
+    // Without a history, which would grow.
     let config = dir.write("config.yaml", "history: {seconds: 0}\n");
     command.arg("--config").arg(config);
     let exporter = Exporter::start(&mut command);

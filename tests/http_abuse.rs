@@ -1,4 +1,4 @@
-//! What a client can't do to the server, however it behaves.
+//! Misbehaving clients of the HTTP server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod http_support;
@@ -13,7 +13,7 @@ use edge_metrics_exporter::http::{Limits, Response};
 use http_support::*;
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 
-/// Deadlines that a test can wait for.
+/// Deadlines short enough for a test.
 fn hasty() -> Limits {
     Limits {
         head_time: Duration::from_millis(300),
@@ -26,13 +26,13 @@ fn hasty() -> Limits {
 }
 
 #[test]
-fn a_byte_now_and_then_does_not_extend_a_deadline() {
+fn trickled_bytes_do_not_extend_a_deadline() {
     let scene = Scene::echo(hasty());
     for request in ["GET /", "POST / HTTP/1.0\r\nContent-Length: 1000\r\n\r\n"] {
         let mut socket = scene.connect();
         socket.write_all(request.as_bytes()).unwrap();
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE && socket.write_all(b"a").is_ok() {
+        while begun.elapsed() < WAIT_TIMEOUT && socket.write_all(b"a").is_ok() {
             std::thread::sleep(Duration::from_millis(20));
             socket.set_nonblocking(true).unwrap();
             let answered = socket.peek(&mut [0]).is_ok();
@@ -44,7 +44,7 @@ fn a_byte_now_and_then_does_not_extend_a_deadline() {
         let answer = read_to_end(&mut socket);
         assert_eq!(status(&answer), 408, "{answer}");
     }
-    // Who has said nothing is told nothing.
+    // A client that has sent nothing gets no response.
     assert_eq!(scene.exchange(""), "");
     let mut kept = scene.connect();
     kept.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -60,7 +60,7 @@ fn idle_connections_make_room() {
     let mut idle = Vec::new();
     for n in 0..300 {
         let mut socket = scene.connect();
-        // Every other one has begun a request and does not go on.
+        // Every other client has begun a request and does not continue.
         if n % 2 == 0 {
             let _ = socket.write_all(b"GET / HT");
         }
@@ -80,7 +80,7 @@ fn idle_connections_make_room() {
 }
 
 #[test]
-fn when_all_are_busy_the_newcomer_is_told_so() {
+fn new_client_gets_503_when_all_connections_are_busy() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let (entered, has_entered) = mpsc::channel();
     let entered = Mutex::new(entered);
@@ -102,14 +102,14 @@ fn when_all_are_busy_the_newcomer_is_told_so() {
         socket
             .write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
             .unwrap();
-        has_entered.recv_timeout(PATIENCE).unwrap();
+        has_entered.recv_timeout(WAIT_TIMEOUT).unwrap();
     }
     for _ in 0..20 {
         let answer = scene.exchange("");
         assert_eq!(status(&answer), 503, "{answer}");
         assert!(answer.contains("Retry-After: 1\r\n"), "{answer}");
     }
-    // Somebody else is not concerned.
+    // A client of another address is served.
     let mut other = connect_from(
         unconnected(),
         Ipv4Addr::new(127, 0, 0, 2),
@@ -126,9 +126,9 @@ fn when_all_are_busy_the_newcomer_is_told_so() {
     scene.end((busy, other));
 }
 
-/// All come and go at once, so that whoever looks for the longest idle finds everybody changing.
+/// Connections open and close all the time while the server looks for the longest idle one.
 #[test]
-fn more_clients_than_seats_all_in_motion() {
+fn more_active_clients_than_connections_are_served() {
     let scene = Scene::echo(Limits::default());
     std::thread::scope(|scope| {
         for _ in 0..48 {
@@ -137,7 +137,7 @@ fn more_clients_than_seats_all_in_motion() {
                 while answered < 50 {
                     let mut socket = scene.connect();
                     let mut answer = [0; 400];
-                    // Until it has to make room.
+                    // Until the server closes it to make room.
                     while answered < 50
                         && socket
                             .write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -156,12 +156,12 @@ fn more_clients_than_seats_all_in_motion() {
 }
 
 #[test]
-fn thousands_of_resets_leave_nothing_behind() {
+fn thousands_of_resets_leak_nothing() {
     let scene = Scene::echo(Limits::default());
     for n in 0..4000 {
         let mut socket = scene.connect();
         reset_on_close(&socket);
-        // At every stage: nothing sent, half a head, a whole request, and one that is answered.
+        // At every stage: nothing sent, half a head, a complete request, and an answered one.
         if n % 4 > 0 {
             let _ = socket.write_all(b"GET / HTTP/1.1\r\nHost:");
         }
@@ -178,7 +178,7 @@ fn thousands_of_resets_leave_nothing_behind() {
 }
 
 #[test]
-fn an_answer_that_nobody_reads_is_given_up() {
+fn unread_response_times_out() {
     let (told, heard) = mpsc::channel();
     let told = Mutex::new(told);
     let scene = Scene::new(hasty(), move |request| {
@@ -193,14 +193,14 @@ fn an_answer_that_nobody_reads_is_given_up() {
     socket
         .write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();
-    assert!(!heard.recv_timeout(PATIENCE).unwrap());
+    assert!(!heard.recv_timeout(WAIT_TIMEOUT).unwrap());
     scene.settle();
     assert!(scene.is_well());
     scene.end(socket);
 }
 
 #[test]
-fn an_endless_head_or_body_costs_no_memory() {
+fn endless_head_or_body_is_not_buffered() {
     let scene = Scene::echo(Limits::default());
     assert!(scene.is_well());
     let before = resident();
@@ -231,7 +231,7 @@ fn an_endless_head_or_body_costs_no_memory() {
 }
 
 #[test]
-fn many_announced_bodies_are_only_announced() {
+fn announced_bodies_reserve_no_memory() {
     let scene = Scene::echo(hasty());
     let mut sockets: Vec<_> = (0..20).map(|_| scene.connect()).collect();
     for socket in &mut sockets {
@@ -248,7 +248,7 @@ fn many_announced_bodies_are_only_announced() {
 }
 
 #[test]
-fn a_panic_costs_one_connection() {
+fn handler_panic_closes_only_its_connection() {
     let scene = Scene::new(Limits::default(), |request| {
         assert_ne!(request.path, "/panic", "as this test wants it");
         echo(request)
@@ -272,9 +272,9 @@ fn a_panic_costs_one_connection() {
 }
 
 #[test]
-fn without_descriptors_the_idle_give_way_and_it_goes_on() {
+fn idle_connections_close_when_descriptors_run_out() {
     let scene = Scene::echo(Limits::default());
-    // The process has the limit, so not before this test is alone in it.
+    // The limit is the process's: `Scene` keeps other tests out before it is set.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, soft.min(256), hard).unwrap();
     let mut idle = scene.connect();
@@ -296,7 +296,7 @@ fn without_descriptors_the_idle_give_way_and_it_goes_on() {
             .write_all(b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n")
             .unwrap();
         assert_eq!(read_answer(&mut socket).1, "GET /b \n");
-        // It is the idle one's descriptor that this one has.
+        // The new connection got the descriptor of the idle one.
         assert!(is_closed(&mut idle));
         idle = socket;
     }

@@ -1,4 +1,4 @@
-//! What a well-behaved client can rely on.
+//! What well-behaved clients can rely on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod http_support;
@@ -13,7 +13,7 @@ use edge_metrics_exporter::http::{bind, Limits, Response, Server};
 use http_support::*;
 
 #[test]
-fn a_connection_is_kept_and_requests_sent_ahead_are_answered_in_order() {
+fn keep_alive_answers_pipelined_requests_in_order() {
     let scene = Scene::echo(Limits::default());
     let mut socket = scene.connect();
     for n in 0..3 {
@@ -43,7 +43,7 @@ fn a_connection_is_kept_and_requests_sent_ahead_are_answered_in_order() {
 }
 
 #[test]
-fn a_large_body_arrives_whole_and_in_pieces_too() {
+fn large_and_fragmented_bodies_arrive_complete() {
     let scene = Scene::echo(Limits::default());
     let mut socket = scene.connect();
     let body = "x".repeat(64 * 1024);
@@ -70,7 +70,7 @@ fn a_large_body_arrives_whole_and_in_pieces_too() {
 }
 
 #[test]
-fn http_1_0_is_answered_in_kind() {
+fn http_1_0_request_gets_an_http_1_0_response() {
     let scene = Scene::echo(Limits::default());
     let answer = scene.exchange("GET /a HTTP/1.0\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
@@ -91,7 +91,7 @@ fn http_1_0_is_answered_in_kind() {
 }
 
 #[test]
-fn head_has_the_length_and_not_the_body() {
+fn head_response_has_a_length_and_no_body() {
     let scene = Scene::echo(Limits::default());
     let mut socket = scene.connect();
     socket
@@ -107,7 +107,7 @@ fn head_has_the_length_and_not_the_body() {
 }
 
 #[test]
-fn who_asks_before_sending_a_body_is_told_to() {
+fn expect_100_continue_is_answered() {
     let scene = Scene::echo(Limits::default());
     let mut socket = scene.connect();
     socket
@@ -118,7 +118,7 @@ fn who_asks_before_sending_a_body_is_told_to() {
     assert_eq!(read_head(&mut socket), "HTTP/1.1 100 Continue\r\n\r\n");
     socket.write_all(b"abc").unwrap();
     assert_eq!(read_answer(&mut socket).1, "PUT /a abc\n");
-    // Who does not wait is not kept waiting, and a body that is too large is refused before it is sent.
+    // A client that does not wait for the 100 is served too, and a body that is too large is refused before it is sent.
     socket
         .write_all(
             b"PUT /b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nb",
@@ -136,7 +136,7 @@ fn who_asks_before_sending_a_body_is_told_to() {
 }
 
 #[test]
-fn on_done_says_whether_the_answer_went_out() {
+fn on_done_reports_whether_the_response_was_sent() {
     let (told, heard) = mpsc::channel();
     let told = Mutex::new(told);
     let scene = Scene::new(Limits::default(), move |_| {
@@ -144,23 +144,25 @@ fn on_done_says_whether_the_answer_went_out() {
         Response::text(200, "x").on_done(move |written| told.send(written).unwrap())
     });
     scene.exchange("GET / HTTP/1.0\r\n\r\n");
-    assert!(heard.recv_timeout(PATIENCE).unwrap());
+    assert!(heard.recv_timeout(WAIT_TIMEOUT).unwrap());
     scene.exchange("HEAD / HTTP/1.0\r\n\r\n");
-    assert!(!heard.recv_timeout(PATIENCE).unwrap());
+    assert!(!heard.recv_timeout(WAIT_TIMEOUT).unwrap());
     scene.end(());
 }
 
 #[test]
-fn a_stopped_server_has_let_go_of_its_port_and_of_its_clients() {
+fn stopped_server_releases_its_port_and_clients() {
     let (entered, has_entered) = mpsc::channel();
     let entered = Mutex::new(entered);
+    let (over, is_over) = mpsc::channel::<()>();
+    let is_over = Mutex::new(is_over);
     let scene = Scene::new(Limits::default(), move |request| {
         entered.lock().unwrap().send(()).unwrap();
         if request.path == "/slow" {
             std::thread::sleep(Duration::from_millis(100));
         }
         if request.path == "/stuck" {
-            std::thread::sleep(Duration::from_secs(2));
+            let _ = is_over.lock().unwrap().recv();
         }
         echo(request)
     });
@@ -174,7 +176,7 @@ fn a_stopped_server_has_let_go_of_its_port_and_of_its_clients() {
         .write_all(b"GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();
     for _ in 0..2 {
-        has_entered.recv_timeout(PATIENCE).unwrap();
+        has_entered.recv_timeout(WAIT_TIMEOUT).unwrap();
     }
     let Scene { server, .. } = scene;
     server.stop();
@@ -189,6 +191,7 @@ fn a_stopped_server_has_let_go_of_its_port_and_of_its_clients() {
     assert!(head.contains("Connection: close\r\n"), "{head}");
     assert_eq!(body, "GET /slow \n");
     assert!(is_closed(&mut stuck));
+    drop(over);
     drop(again.unwrap());
     assert!(TcpStream::connect(address).is_err());
 }

@@ -1,4 +1,4 @@
-//! Requests that are none, and what is hidden behind them.
+//! Invalid requests, and requests hidden behind them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod http_support;
@@ -11,9 +11,9 @@ use std::time::Duration;
 use edge_metrics_exporter::http::Limits;
 use http_support::*;
 
-/// A request whose end two readers could see in different places is refused, and nothing behind it is answered.
+/// A request whose end two parsers could see in different places is refused, and nothing behind it is answered.
 #[test]
-fn nothing_is_smuggled_behind_a_bad_request() {
+fn ambiguous_request_is_refused_and_the_connection_closed() {
     let smuggled = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&smuggled);
     let scene = Scene::new(Limits::default(), move |request| {
@@ -99,14 +99,14 @@ fn nothing_is_smuggled_behind_a_bad_request() {
         assert!([400, 505].contains(&status(&answer)), "{line:?} {answer}");
         assert_eq!(answer.matches("\nDate: ").count(), 1, "{line:?} {answer}");
     }
-    // A body is a body, also when it looks like a request.
+    // A body that looks like a request is not a request.
     let answer = scene.exchange(format!(
         "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{behind}",
         behind.len()
     ));
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
     assert_eq!(smuggled.load(Ordering::SeqCst), 0);
-    // And the counter does count.
+    // The control: a second request is counted.
     scene.exchange(format!(
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n{behind}GET / HTTP/1.0\r\n\r\n"
     ));
@@ -114,9 +114,9 @@ fn nothing_is_smuggled_behind_a_bad_request() {
     scene.end(());
 }
 
-/// Bytes from a generator with a known seed, mostly of the kind that requests are made of.
+/// Bytes from a generator with a fixed seed, mostly characters that occur in requests.
 #[test]
-fn noise_is_answered_or_hung_up_on() {
+fn random_bytes_get_an_error_or_a_closed_connection() {
     let scene = Scene::echo(Limits {
         linger_time: Duration::from_millis(100),
         ..Limits::default()

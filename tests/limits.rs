@@ -1,4 +1,4 @@
-//! Limits: what is beyond one is said in the log, counted by a metric, and shown by `doctor`.
+//! Limits: what exceeds one is logged, counted by a metric, and shown by `doctor`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -9,11 +9,11 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use support::{exporter, on_board, wait_until, Exporter, TempDir};
 
-/// The chip of a processor's thermometers, with these values, in files that were made in no order.
+/// A processor's coretemp chip with this many thermometers, whose files are created in no particular order.
 fn coretemp(temp: &TempDir, sensors: usize) {
     const DIR: &str = "sys/devices/platform/coretemp.0/hwmon/hwmon0";
     temp.write(&format!("{DIR}/name"), "coretemp\n");
-    // 7919 is a prime: each number comes once.
+    // 7919 is a prime, so that each number occurs once.
     for place in 0..sensors {
         let n = place * 7919 % sensors + 1;
         let value = format!("{}\n", 30_000 + n);
@@ -31,7 +31,8 @@ fn coretemp(temp: &TempDir, sensors: usize) {
 }
 
 fn start(temp: &TempDir, config: &str) -> Exporter {
-    let config = temp.write("config.yaml", &format!("interval: 0.5\n{config}"));
+    // Longer than a busy machine takes to read all of it: a source that exceeds its interval is opened again, and counts again.
+    let config = temp.write("config.yaml", &format!("interval: 5\n{config}"));
     let mut command = exporter();
     on_board(&mut command, temp.path());
     command.arg("--config").arg(config);
@@ -52,7 +53,7 @@ fn doctor(temp: &TempDir, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same program with so many descriptors.
+/// The same command with a limit on descriptors.
 fn with_descriptors(command: &Command, most: u32) -> Command {
     let mut limited = Command::new("sh");
     limited
@@ -69,7 +70,7 @@ fn with_descriptors(command: &Command, most: u32) -> Command {
 }
 
 #[test]
-fn a_machine_with_289_thermometers_shows_them_all_with_few_descriptors() {
+fn all_289_thermometers_are_read_with_200_descriptors() {
     let temp = TempDir::new();
     coretemp(&temp, 289);
     let mut command = exporter();
@@ -89,7 +90,7 @@ fn a_machine_with_289_thermometers_shows_them_all_with_few_descriptors() {
 }
 
 #[test]
-fn beyond_the_limit_the_first_by_number_are_kept_and_the_rest_is_counted() {
+fn series_beyond_the_limit_are_counted_and_the_first_by_number_kept() {
     let temp = TempDir::new();
     coretemp(&temp, 4100);
     let exporter = start(&temp, "");
@@ -118,7 +119,7 @@ fn beyond_the_limit_the_first_by_number_are_kept_and_the_rest_is_counted() {
 }
 
 #[test]
-fn names_under_metrics_that_nothing_has_are_said_once_and_counted() {
+fn unknown_names_in_metrics_are_logged_once_and_counted() {
     let temp = TempDir::new();
     coretemp(&temp, 2);
     let config = "metrics: {temperature_celsius: true, power_watt: true, jetson_x: false}\n";

@@ -1,4 +1,4 @@
-//! Nobody reads the log: standard error is a pipe that is full. All goes on, and what was not written is counted.
+//! Standard error is a full pipe that nobody reads: the program keeps working, and counts the lines that it drops.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -14,16 +14,16 @@ use nix::unistd::{pipe2, Pid};
 use support::free_port::FreePort;
 use support::{get, on_board, try_get, value, wait_until, TempDir};
 
-/// What is in the pipe before anybody else writes to it.
+/// What the pipe is filled with.
 const BEFORE: u8 = b'.';
 
-/// The end to read, and the end to write.
+/// The read end and the write end.
 fn pipe() -> (File, File) {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     (File::from(reader), File::from(writer))
 }
 
-/// A pipe into which nothing more goes. Those who write to it block.
+/// A full pipe: a write to it blocks.
 fn full_pipe() -> (File, File) {
     let (reader, mut writer) = pipe();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
@@ -33,18 +33,18 @@ fn full_pipe() -> (File, File) {
     (reader, writer)
 }
 
-/// A program with a log that nobody reads. It is killed when this is dropped.
+/// A running role whose log nobody reads. It is killed when this is dropped.
 struct Unread {
     child: Child,
     address: SocketAddr,
-    /// Where its metrics are.
+    /// The address of its metrics.
     path: &'static str,
     log: Option<File>,
     _port: FreePort,
 }
 
 impl Unread {
-    /// Starts a role, and waits until it answers.
+    /// Starts a role and waits until it answers.
     fn start(arguments: &[&str], more: impl FnOnce(&mut Command)) -> Unread {
         let port = FreePort::new();
         let (log, stderr) = full_pipe();
@@ -100,7 +100,7 @@ impl Drop for Unread {
     }
 }
 
-/// A board with one sensor, and a configuration file whose name alone makes long lines.
+/// A board with one sensor, and a configuration file whose long name makes long log lines.
 fn board() -> (TempDir, String) {
     let board = TempDir::new();
     board.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
@@ -118,7 +118,7 @@ fn on(board: &TempDir, config: &str, command: &mut Command) {
         .arg(board.path().join(config));
 }
 
-/// Has it reload, with another name each time, until `done`. Every reload comes into force.
+/// Reloads with another hostname each time until `done`. Every reload takes effect.
 fn reload_until(unread: &Unread, board: &TempDir, config: &str, done: impl Fn() -> bool) {
     for n in 0..1000 {
         if done() {
@@ -136,7 +136,7 @@ fn reload_until(unread: &Unread, board: &TempDir, config: &str, done: impl Fn() 
 }
 
 #[test]
-fn scrapes_readings_reloads_and_the_end_wait_for_no_reader() {
+fn scrapes_readings_reloads_and_shutdown_do_not_block_on_the_log() {
     let (board, config) = board();
     let mut unread = Unread::start(&["run"], |command| on(&board, &config, command));
     reload_until(&unread, &board, &config, || unread.dropped() > 0.0);
@@ -153,7 +153,7 @@ fn scrapes_readings_reloads_and_the_end_wait_for_no_reader() {
 }
 
 #[test]
-fn a_reader_that_comes_late_gets_what_was_kept_and_hears_how_much_was_not() {
+fn late_reader_gets_the_kept_lines_and_the_number_of_dropped_ones() {
     let (board, config) = board();
     let mut unread = Unread::start(&["run"], |command| on(&board, &config, command));
     reload_until(&unread, &board, &config, || unread.dropped() >= 3.0);
@@ -164,7 +164,7 @@ fn a_reader_that_comes_late_gets_what_was_kept_and_hears_how_much_was_not() {
         pipe.read_to_end(&mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     });
-    // Its next lines come out, and none of them is lost any more.
+    // Later lines are written again, and none is dropped.
     wait_until("the log is written again", || {
         let before = unread.dropped();
         unread.signal(Signal::SIGHUP);
@@ -197,7 +197,7 @@ fn a_reader_that_comes_late_gets_what_was_kept_and_hears_how_much_was_not() {
 }
 
 #[test]
-fn every_role_that_serves_starts_answers_and_ends() {
+fn every_server_role_starts_answers_and_stops_with_a_full_log_pipe() {
     let store = TempDir::new();
     let collector = TempDir::new();
     let collector = collector.write(
@@ -223,7 +223,7 @@ fn every_role_that_serves_starts_answers_and_ends() {
 }
 
 #[test]
-fn a_command_that_cannot_be_done_ends_and_says_why_when_it_can() {
+fn failing_command_exits_and_reports_the_error_when_the_log_is_read() {
     for readable in [true, false] {
         let (reader, stderr) = match readable {
             true => pipe(),
@@ -249,7 +249,7 @@ fn a_command_that_cannot_be_done_ends_and_says_why_when_it_can() {
 }
 
 #[test]
-fn a_log_that_is_closed_or_on_a_full_disk_ends_nothing() {
+fn closed_log_or_full_disk_stops_nothing() {
     let (board, config) = board();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut unread = Unread::start(&["run"], |command| {

@@ -1,5 +1,5 @@
-//! What the management port and the configuration file can be given. The exporter lives, stays small, keeps its
-//! configuration, and still answers.
+//! Hostile input on the management port and in the configuration file: the exporter keeps running and its configuration,
+//! uses little memory, and still answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -7,9 +7,9 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use support::{exporter, get, post, request, wait_until, Exporter, TempDir, PATIENCE};
+use support::{exporter, get, post, request, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
 
-/// Resident memory, whatever is done to it: in kB. See tests/abuse.rs.
+/// The limit of resident memory in kB. See tests/abuse.rs.
 const MEMORY: u64 = 8 * 1024;
 const GIGABYTE: usize = 1 << 30;
 
@@ -38,11 +38,11 @@ impl Victim {
         victim
     }
 
-    /// What comes back for these bytes, and for as many more as it takes of `chunk`.
+    /// Sends `head` and up to `times` chunks; returns the response.
     fn send(&self, head: &str, chunk: &[u8], times: usize) -> String {
         let mut stream = TcpStream::connect(self.exporter.management).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(WAIT_TIMEOUT)).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
         for _ in 0..times {
             if stream.write_all(chunk).is_err() {
@@ -81,7 +81,7 @@ impl Victim {
 }
 
 #[test]
-fn bodies_of_a_gigabyte() {
+fn bodies_of_a_gigabyte_are_refused() {
     let victim = Victim::start("device_type: generic\n");
     let chunk = vec![b'['; 1 << 20];
     for path in ["/metrics/enable", "/reload", "/health", "/nothing"] {
@@ -112,7 +112,7 @@ fn bodies_of_a_gigabyte() {
         let answer = victim.send(&head, b"", 0);
         assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
     }
-    // The largest that is read, and the first that is not.
+    // The largest body that is read, and the smallest that is not.
     let (status, answer) = victim.enable(&vec![b' '; 102_400]);
     assert_eq!(status, 400, "{answer}");
     let (status, answer) = victim.enable(&vec![b' '; 102_401]);
@@ -121,7 +121,7 @@ fn bodies_of_a_gigabyte() {
 }
 
 #[test]
-fn bodies_that_make_no_sense() {
+fn malformed_bodies_are_refused() {
     let victim = Victim::start("device_type: generic\n");
     let thousand_and_one: Vec<_> = (0..1001).map(|n| format!("\"m{n}\":true")).collect();
     let long_name = format!("{{\"{}\": true}}", "x".repeat(100_000));
@@ -160,7 +160,7 @@ fn bodies_that_make_no_sense() {
 }
 
 #[test]
-fn configurations_that_are_bombs() {
+fn configuration_bombs_are_refused() {
     let victim = Victim::start("device_type: generic\n");
     let mut laughs = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for i in 1..10 {
@@ -179,13 +179,13 @@ fn configurations_that_are_bombs() {
         "x".repeat(1 << 20),
     ] {
         victim.dir.write("config.yaml", &bomb);
-        // A second is given back for each second.
+        // The rate limit permits one more each second.
         let answer = wait_until("it may be asked again", || {
             let answer = request(victim.exporter.management, "POST", "/reload", &[]);
             (answer.status != 429).then_some(answer)
         });
         assert_eq!(answer.status, 422, "{bomb:.40}");
-        // Neither is it edited.
+        // The file is not edited.
         let toggle = "{\"temperature_celsius\": true}";
         let answer = post(victim.exporter.management, "/metrics/enable", toggle);
         assert!(
@@ -205,7 +205,7 @@ fn configurations_that_are_bombs() {
 }
 
 #[test]
-fn a_thousand_reloads_keep_nobody_from_scraping() {
+fn a_thousand_reloads_do_not_block_scrapes() {
     let victim = Victim::start("device_type: generic\n");
     let address = victim.exporter.management;
     let (mut done, mut refused) = (0, 0);

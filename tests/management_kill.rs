@@ -1,4 +1,4 @@
-//! Killed at a hundred random moments while settings change: the file is always whole, and one of the states asked for.
+//! Kills at a hundred random moments while settings change: the file is always complete, and in a requested state.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use support::{exporter, post, try_post, wait_until, Exporter, TempDir};
 
 const ROUNDS: u64 = 100;
-/// Enough that the file is several pages.
+/// Enough for a file of several pages.
 const NAMES: u64 = 100;
 
 type Metrics = BTreeMap<String, bool>;
@@ -33,7 +33,7 @@ impl Dice {
 }
 
 #[test]
-fn the_file_is_whole_whenever_it_is_killed() {
+fn configuration_file_is_complete_after_a_kill_at_any_moment() {
     let dir = TempDir::new();
     let mut text = String::from("# by hand\ninterval: 3600\nmetrics:\n");
     for n in 0..NAMES {
@@ -46,9 +46,9 @@ fn the_file_is_whole_whenever_it_is_killed() {
     let (mut all_confirmed, mut unconfirmed) = (0, 0);
     let enough = |confirmed, unconfirmed| confirmed > ROUNDS / 2 && unconfirmed > 0;
     let mut round = 0;
-    // On a slow machine it takes more of them to hit the moments that this is about.
+    // A slow machine needs more kills to hit a write.
     while round < ROUNDS || !enough(all_confirmed, unconfirmed) {
-        // Else none of the moments was one of those.
+        // Otherwise no kill has hit a write.
         assert!(
             round < 10 * ROUNDS,
             "{all_confirmed} changes were confirmed, {unconfirmed} were made and not confirmed"
@@ -58,7 +58,7 @@ fn the_file_is_whole_whenever_it_is_killed() {
             .args(["--path.sysfs", "/nonexistent", "--config"])
             .arg(&path);
         let mut exporter = Exporter::start(&mut command);
-        // The last state that was confirmed, and what was asked for after it.
+        // The last confirmed state, and the request after it.
         let states = Arc::new(Mutex::new((read(&path), Metrics::new())));
         let asking = {
             let (address, states, seed) = (
@@ -90,7 +90,7 @@ fn the_file_is_whole_whenever_it_is_killed() {
         unconfirmed += u64::from(found != confirmed);
         round += 1;
     }
-    // What the last one left behind is not in the way.
+    // Files left behind by the last kill do no harm.
     let mut command = exporter();
     let command = command.args(["--path.sysfs", "/nonexistent", "--config"]);
     let exporter = Exporter::start(command.arg(&path));

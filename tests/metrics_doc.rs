@@ -1,5 +1,5 @@
-//! `docs/metrics.md` is what the exporter really exports: of the fixture boards, of Shelly plugs, of a device by UDP, of RAPL under
-//! the pyJoules names, and of itself. `UPDATE_EXPECT=1 cargo test --test metrics_doc` writes it anew.
+//! `docs/metrics.md` lists what the exporter really exports: for the fixture boards, Shelly plugs, a UDP device, RAPL under the
+//! pyJoules names, and itself. `UPDATE_EXPECT=1 cargo test --test metrics_doc` writes it anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod shelly_support;
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use edge_metrics_exporter::sources::METERS;
 use shelly_support::{fixture, Auth, Plug};
-use support::{exporter, get, on_board, wait_until, Exporter, TempDir, PATIENCE};
+use support::{exporter, get, on_board, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
 
-/// Names that differ in a number or a rail are one row: the beginning, the end, and how the row is called.
+/// Names that differ in a number or a rail share a row: prefix, suffix, and the name of the row.
 const ALIKE: &[(&str, &str, &str)] = &[
     (
         "jetson_cpu_core",
@@ -50,7 +50,7 @@ const ALIKE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The sections: what their names begin with, and what is said of them. A name is in the first that fits.
+/// The sections: prefixes of their names, and an introduction. A name belongs to the first section that matches.
 const SECTIONS: &[(&str, &[&str], &str)] = &[
     (
         "NVIDIA Jetson",
@@ -94,7 +94,7 @@ struct Family {
 struct Found(BTreeMap<String, Family>);
 
 impl Found {
-    /// Takes what a scrape says.
+    /// Adds the families of a scrape.
     fn take(&mut self, text: &str) {
         for line in text.lines() {
             if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' '))
@@ -125,7 +125,7 @@ impl Found {
     }
 }
 
-/// The row of names like this one, and what is its own in it.
+/// The row of a name, and the part of the name that varies within the row.
 fn alike(name: &str) -> Option<(&'static str, &str)> {
     ALIKE.iter().find_map(|(begin, end, row)| {
         let own = name.strip_prefix(begin)?.strip_suffix(end)?;
@@ -145,7 +145,7 @@ fn help_of(name: &str, help: &str) -> String {
     }
 }
 
-/// The labels of a line, none of whose values here has a quote or a comma in it.
+/// The labels of a line. No label value here contains a quote or a comma.
 fn pairs(labels: &str) -> Vec<(String, String)> {
     let pair = |label: &str| {
         let (name, value) = label.split_once("=\"")?;
@@ -165,7 +165,7 @@ fn boards() -> Vec<PathBuf> {
     boards
 }
 
-/// Takes whatever is pushed to it, for as long as the test runs.
+/// Accepts whatever is pushed to it while the test runs.
 fn receiver() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -190,7 +190,7 @@ fn receiver() -> SocketAddr {
     address
 }
 
-/// Now, as HTTP writes it.
+/// The current time as an HTTP date.
 fn httpdate() -> String {
     let date = Command::new("date")
         .args(["-u", "+%a, %d %b %Y %H:%M:%S GMT"])
@@ -200,8 +200,8 @@ fn httpdate() -> String {
     String::from_utf8(date.stdout).unwrap().trim().to_string()
 }
 
-/// What is exported that no board's fixture tree has: plugs, a device by UDP, remote write, statistics of a window. A source
-/// may be late with some of it: it is looked at until it is `complete`, or nobody waits any longer.
+/// What no board's fixture tree exports: plugs, a UDP device, remote write, window statistics. Sources may be late with
+/// some of it: scrapes are repeated until one is `complete`, or the wait times out.
 fn of_the_network(found: &mut Found, mut complete: impl FnMut(&Found) -> bool) {
     let temp = TempDir::new();
     let gen1 = Plug::start(
@@ -229,7 +229,7 @@ fn of_the_network(found: &mut Found, mut complete: impl FnMut(&Found) -> bool) {
     let config = temp.write("config.yaml", &config);
     let mut command = exporter();
     on_board(&mut command, temp.path());
-    // A central server that is not there has its metrics all the same.
+    // An unreachable config server has its metrics too.
     command.env("CONFIG_SERVER_URL", "http://127.0.0.1:9");
     let exporter = Exporter::start(command.arg("--config").arg(config));
     get(exporter.metrics, "/multirate?consumer=a");
@@ -251,7 +251,7 @@ fn of_the_network(found: &mut Found, mut complete: impl FnMut(&Found) -> bool) {
             .all(|word| text.contains(word))
             .then(|| found.take(&text))
     });
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while !complete(found) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(50));
         found.take(&exporter.scrape());
@@ -262,7 +262,7 @@ fn of_preset(found: &mut Found, preset: &str, last: &str) {
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/lattepanda");
     let mut command = exporter();
     on_board(&mut command, &board);
-    // Nobody is there to be sent anything.
+    // A receiver that is not there.
     command.env("REMOTE_WRITE_URL", "http://127.0.0.1:9/");
     let exporter = Exporter::start(command.arg(preset));
     wait_until("it has measured", || {
@@ -280,7 +280,7 @@ fn document(mut families: BTreeMap<String, Family>) -> String {
         families = rest;
         sections.push((title, about, rows));
     }
-    // What all boards have comes first.
+    // The families of all boards come first.
     sections.rotate_right(1);
     let mut text = "# Metrics\n\nMade by `UPDATE_EXPECT=1 cargo test --test metrics_doc` out of what is really exported; a test \
                     compares it. A value that could not be read is not there.\n"
@@ -311,7 +311,7 @@ fn document(mut families: BTreeMap<String, Family>) -> String {
 }
 
 #[test]
-fn the_metrics_are_those_of_the_document() {
+fn documented_metrics_are_the_exported_ones() {
     let mut found = Found::default();
     for board in boards() {
         found.take(&std::fs::read_to_string(board.join("expected.prom")).unwrap());
@@ -356,9 +356,9 @@ fn the_metrics_are_those_of_the_document() {
     );
 }
 
-/// It says which source's total is the board's.
+/// The order decides which source's total is the board's.
 #[test]
-fn the_table_in_the_readme_is_in_the_order_of_preference() {
+fn readme_table_has_the_order_of_preference() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let rows = readme

@@ -1,5 +1,4 @@
-//! All sources at once that need no bus of their own, and one of them misbehaves in turn: the others are read as if nothing
-//! was.
+//! All sources that need no bus at once, of which one after the other misbehaves: the other ones are read as before.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod shelly_support;
@@ -11,7 +10,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use shelly_support::{fixture, Auth, Mood, Plug};
-use support::{exporter, on_board, wait_until, Exporter, TempDir, PATIENCE};
+use support::{exporter, on_board, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
 use udp_support::{after, Device};
 
 const SOURCES: [&str; 9] = [
@@ -25,13 +24,13 @@ const SOURCES: [&str; 9] = [
     "thermal",
     "udp",
 ];
-/// How long a source may go unread that is to be read every fifth of a second, on a machine that has other things to do
-/// too. Whoever waits for another source to time out waits longer.
+/// The largest permitted age of a source that is read every fifth of a second, on a busy machine. A source that had to
+/// wait for another one's timeout would be older.
 const OLDEST: f64 = 1.5;
-/// How long each misbehaves.
+/// How long each source misbehaves.
 const WATCHED: Duration = Duration::from_secs(3);
 
-/// Who misbehaves, and how.
+/// The source that misbehaves, and how.
 #[derive(Debug, Clone, Copy)]
 enum Culprit {
     /// The stand-in's `TEGRASTATS_MODE`.
@@ -39,11 +38,11 @@ enum Culprit {
     /// The stand-in's `NVIDIA_SMI_MODE`.
     Nvidia(&'static str),
     Plug(Mood),
-    /// The device says nothing, or what is no message, or that without a pause.
+    /// The device is silent, sends invalid messages, or floods with them.
     UdpSilent,
     UdpLies,
     UdpFloods,
-    /// What the file holds from then on; `None`: the folder that it is in vanishes.
+    /// The file's new content; `None`: its directory is removed.
     File(&'static str, &'static str, Option<&'static str>),
     Fifo(&'static str, &'static str),
 }
@@ -67,7 +66,7 @@ const FLAGS: &str = "sys/devices/platform/soc/soc:firmware/get_throttled";
 const CHIP: &str = "sys/class/hwmon/hwmon0/power1_input";
 
 #[test]
-fn no_source_disturbs_another() {
+fn misbehaving_sources_do_not_disturb_others() {
     let long = Box::leak("9".repeat(100_000).into_boxed_str());
     let culprits = [
         Culprit::Tegrastats("silent"),
@@ -104,8 +103,8 @@ fn no_source_disturbs_another() {
             scope.spawn(|| loop {
                 let next = queue.lock().unwrap().next();
                 let Some(culprit) = next else { return };
-                // A machine that stands still does so for a while: who disturbs, disturbs each time.
-                let deadline = Instant::now() + PATIENCE;
+                // A stalled machine recovers, whereas a source that disturbs others does so each time.
+                let deadline = Instant::now() + WAIT_TIMEOUT;
                 while let Err(told) = try_one(*culprit) {
                     if Instant::now() > deadline {
                         faults.lock().unwrap().push(format!("{culprit:?}: {told}"));
@@ -158,7 +157,7 @@ fn try_one(culprit: Culprit) -> Result<(), String> {
     })
 }
 
-/// Sets it when it is dropped, whether or not somebody panics.
+/// Sets the flag when dropped, also after a panic.
 struct Set<'a>(&'a AtomicBool);
 
 impl Drop for Set<'_> {
@@ -167,7 +166,7 @@ impl Drop for Set<'_> {
     }
 }
 
-/// Every source but this one goes on being read.
+/// Checks for a while that every source but the culprit is read.
 fn watch(exporter: &Exporter, culprit: &str) -> Result<(), String> {
     let until = Instant::now() + WATCHED;
     while Instant::now() < until {
@@ -202,7 +201,7 @@ fn begin(culprit: Culprit, plug: &Plug, board: &TempDir) {
     }
 }
 
-/// The UDP device: well, until it is to misbehave.
+/// The UDP device, which works until it is told to misbehave.
 fn answer(device: &Device, culprit: Culprit, misbehaves: &AtomicBool, stop: &AtomicBool) {
     device
         .0
@@ -233,7 +232,7 @@ fn answer(device: &Device, culprit: Culprit, misbehaves: &AtomicBool, stop: &Ato
     }
 }
 
-/// A board that has everything that is read from files, a tegrastats and an nvidia-smi.
+/// A board with everything that is read from files, a tegrastats and an nvidia-smi.
 fn board() -> TempDir {
     let board = TempDir::new();
     for (path, content) in [
@@ -269,7 +268,7 @@ fn is_up(text: &str, source: &str) -> bool {
     of_source(text, "exporter_source_up", source) == Some(1.0)
 }
 
-/// The value of an own metric of this source (whose labels may name a device too).
+/// The value of a self-metric of this source (which may have a device label too).
 fn of_source(text: &str, name: &str, source: &str) -> Option<f64> {
     let label = format!("source=\"{source}\"");
     let line = text

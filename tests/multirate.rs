@@ -1,4 +1,4 @@
-//! The multirate scrape: every sample to everybody who asks, once.
+//! The multirate scrape: every sample to every consumer, once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -11,10 +11,10 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use support::{exporter, get, on_board, request, request_from, wait_until, Exporter, TempDir};
 
-/// A Prometheus that scrapes every minute.
+/// The header of a Prometheus that scrapes every minute.
 const MINUTE: (&str, &str) = ("X-Prometheus-Scrape-Timeout-Seconds", "60");
 
-/// An exporter that reads so many thermal zones every so many seconds.
+/// An exporter with this many thermal zones.
 fn start(zones: usize, config: &str) -> (TempDir, Exporter) {
     let board = TempDir::new();
     board.write("proc/sys/kernel/hostname", "edge-01\n");
@@ -30,10 +30,10 @@ fn start(zones: usize, config: &str) -> (TempDir, Exporter) {
     (board, exporter)
 }
 
-/// Stamps, in milliseconds, of each series.
+/// Timestamps of each series in milliseconds.
 type Samples = BTreeMap<String, Vec<i64>>;
 
-/// Adds what an answer in text format holds.
+/// Adds the samples of a response in the text format.
 fn add(all: &mut Samples, text: &str) -> usize {
     let mut count = 0;
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -48,13 +48,13 @@ fn add(all: &mut Samples, text: &str) -> usize {
     count
 }
 
-/// Asks as a consumer until it gets what there was when it began.
+/// Scrapes as a consumer until it has all samples that existed at the start.
 fn scrape(exporter: &Exporter, consumer: &str, all: &mut Samples) {
     loop {
         let path = format!("/multirate?consumer={consumer}");
         let answer = request(exporter.metrics, "GET", &path, &[MINUTE]);
         assert_eq!(answer.status, 200, "{}", answer.text());
-        // A full answer has more than so much.
+        // A full response is longer than this.
         if add(all, &answer.text()) < 50_000 {
             return;
         }
@@ -70,7 +70,7 @@ fn assert_ascending(all: &Samples) {
     }
 }
 
-/// Both have the same samples, up to where the one that asked first stops.
+/// Both have the same samples, up to the end of the one that scraped first.
 fn assert_same(first: &Samples, second: &Samples, least: usize) {
     assert_ascending(first);
     assert_ascending(second);
@@ -113,21 +113,21 @@ fn two_consumers_each_get_every_sample() {
 }
 
 #[test]
-fn an_answer_that_is_cut_off_loses_nothing() {
+fn interrupted_response_loses_no_sample() {
     let config = "interval: 0.001\nhistory: {bytes: 100000000}\n";
     let (_board, exporter) = start(40, config);
     let (mut cut, mut whole) = (Samples::new(), Samples::new());
-    // More than the buffers on the way can take.
+    // More than the socket buffers hold.
     wait_until("there is much to deliver", || {
         scrape(&exporter, "whole", &mut whole);
         let count: usize = whole.values().map(Vec::len).sum();
         (count > 120_000).then_some(())
     });
     let path = "/multirate?consumer=cut";
-    // A HEAD gets nothing, and so loses nothing.
+    // A HEAD request delivers nothing, and so consumes nothing.
     assert_eq!(request(exporter.metrics, "HEAD", path, &[MINUTE]).body, b"");
     let mut stream = half_read(&exporter, path);
-    // Meanwhile it is not given the same again. Others get theirs.
+    // Meanwhile the same samples are not given to this consumer again. Other consumers get theirs.
     let busy = get(exporter.metrics, path);
     assert_eq!(busy.status, 503);
     assert!(busy.text().contains("?consumer="), "{}", busy.text());
@@ -143,7 +143,7 @@ fn an_answer_that_is_cut_off_loses_nothing() {
     assert_same(&cut, &whole, 1000);
 }
 
-/// A client that asks for everything and does not read it: the answer is on its way.
+/// A client that requests everything and does not read on: the response is in transit.
 fn half_read(exporter: &Exporter, path: &str) -> TcpStream {
     let socket = nix::sys::socket::socket(
         nix::sys::socket::AddressFamily::Inet,
@@ -169,7 +169,7 @@ fn half_read(exporter: &Exporter, path: &str) -> TcpStream {
 }
 
 #[test]
-fn what_a_small_history_cannot_keep_is_counted() {
+fn samples_that_exceed_the_history_are_counted() {
     let config = "interval: 0.001\nhistory: {bytes: 2400}\nmultirate: {consumers: [late]}\n";
     let (_board, exporter) = start(1, config);
     let mut all = Samples::new();
@@ -185,7 +185,7 @@ fn what_a_small_history_cannot_keep_is_counted() {
     assert!(bytes <= 2400.0, "{bytes}");
 }
 
-/// Names that nobody wants to find in everybody's scrapes.
+/// Consumer names that must not appear in other clients' scrapes.
 const HOSTILE: [&str; 8] = [
     "stranger",
     "other",
@@ -198,7 +198,7 @@ const HOSTILE: [&str; 8] = [
 ];
 
 #[test]
-fn strangers_take_nothing_away_and_their_names_are_shown_to_nobody() {
+fn unlisted_consumers_cost_others_no_sample_and_are_not_named() {
     let listed = "history: {window_statistics: true}\nmultirate: {consumers: [listed]}\n";
     let (_board, exporter) = start(1, &format!("interval: 0.005\n{listed}"));
     let names = |text: &str| -> BTreeSet<String> {
@@ -253,7 +253,7 @@ fn strangers_take_nothing_away_and_their_names_are_shown_to_nobody() {
 }
 
 #[test]
-fn what_a_reload_takes_away_is_counted() {
+fn samples_dropped_by_a_reload_are_counted() {
     let (board, exporter) = start(1, "interval: 0.005\nmultirate: {consumers: [a]}\n");
     let mut before = Samples::new();
     wait_until("it is read", || {
@@ -263,7 +263,7 @@ fn what_a_reload_takes_away_is_counted() {
     let read = || exporter.value("exporter_history_bytes").unwrap();
     let then = read();
     wait_until("more is read", || (read() > then).then_some(()));
-    // The source ends, and with it what nobody has fetched.
+    // The source ends, and the samples that were not fetched with it.
     board.write(
         "config.yaml",
         "interval: 0.005\nthermal: {enabled: false}\nmultirate: {consumers: [a, b]}\n",
@@ -280,7 +280,7 @@ fn what_a_reload_takes_away_is_counted() {
 }
 
 #[test]
-fn the_first_answer_is_a_scrape_intervals_worth() {
+fn first_response_covers_one_scrape_interval() {
     let (_board, exporter) = start(1, "interval: 0.001\n");
     let half = ("X-Prometheus-Scrape-Timeout-Seconds", "0.5");
     let mut consumer = 0;
@@ -302,10 +302,10 @@ fn the_first_answer_is_a_scrape_intervals_worth() {
 }
 
 #[test]
-fn both_formats_and_on_the_ordinary_path() {
+fn samples_are_served_in_both_formats_and_on_metrics() {
     let (_board, exporter) = start(1, "interval: 0.01\nmultirate: {on_metrics: true}\n");
     let open = ("Accept", "application/openmetrics-text;version=1.0.0");
-    // The first answer has what there is; a later one has what came in between.
+    // The first response has the existing samples, a later one those since then.
     wait_until("it was read", || {
         let age = exporter.value("exporter_source_last_success_age_seconds{source=\"thermal\"}");
         age.map(|_| std::thread::sleep(Duration::from_millis(300)))
@@ -354,7 +354,7 @@ fn both_formats_and_on_the_ordinary_path() {
 }
 
 #[test]
-fn a_family_that_is_switched_off_is_not_delivered() {
+fn disabled_family_is_not_delivered() {
     let (_board, exporter) = start(1, "interval: 0.01\nmetrics: {power_watts: true}\n");
     wait_until("it was read", || {
         exporter
@@ -366,7 +366,7 @@ fn a_family_that_is_switched_off_is_not_delivered() {
 }
 
 #[test]
-fn a_spike_between_two_scrapes_is_seen_by_both_who_ask() {
+fn spike_between_scrapes_is_reported_to_both_consumers() {
     let board = TempDir::new();
     let supply = |file: &str, content: &str| {
         board.write(&format!("sys/class/power_supply/usb/{file}"), content);
@@ -418,7 +418,7 @@ fn a_spike_between_two_scrapes_is_seen_by_both_who_ask() {
 }
 
 #[test]
-fn names_that_are_asked_for_hold_for_windows_and_samples_too() {
+fn requested_names_apply_to_windows_and_samples() {
     let types = |exporter: &Exporter, path: &str, least: usize| {
         wait_until("it is read", || {
             let text = get(exporter.metrics, path).text();

@@ -1,4 +1,4 @@
-//! The meter of NVIDIA GPUs and its child process: a stand-in that answers as nvidia-smi does, and misbehaves.
+//! The meter of NVIDIA GPUs and its child process: a stand-in that prints what nvidia-smi prints, and misbehaves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/processes.rs"]
@@ -16,9 +16,9 @@ use edge_metrics_exporter::sources::{
     Board, Context, Device, Health, Meter, Roots, Source, METERS,
 };
 use edge_metrics_exporter::sys::clock::BootTime;
-use processes::{goes_with_its_source, members, nothing_is_left_of};
+use processes::{assert_child_ends_with_source, assert_group_is_gone, members};
 use support::programs::make_executable;
-use support::{wait_until, TempDir, PATIENCE};
+use support::{wait_until, TempDir, WAIT_TIMEOUT};
 
 const TWO: &str =
     "index, count, uuid, power.draw, temperature.gpu, utilization.gpu, utilization.memory, name
@@ -30,7 +30,7 @@ const ONE_THAT_COUNTS: &str =
 0, 1, GPU-a, 20 W, 5000 mJ, 41, 3 %, 1 %, NVIDIA RTX 2000
 ";
 
-/// The stand-in in one of its modes, and what the meter works with.
+/// The stand-in in one of its modes, and the context of the meter.
 struct Bench {
     temp: TempDir,
     context: Context,
@@ -44,7 +44,7 @@ impl Bench {
         let table = temp.write("table.txt", table);
         let stand_in =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/bin/nvidia/nvidia-smi");
-        // The environment is shared by all tests, so the stand-in's is written into a program of its own.
+        // All tests share the environment, so the stand-in's variables are written into a script.
         let program = temp.write(
             "bin/nvidia-smi",
             &format!(
@@ -86,7 +86,7 @@ impl Bench {
         (meter().open)(&self.context).unwrap()
     }
 
-    /// Polls and publishes; then what is exported, as `name{labels} value`.
+    /// Polls and publishes; returns what is exported, as `name{labels} value`.
     fn poll(&self, source: &mut dyn Source) -> Vec<String> {
         let mut out = Readings::new(5.0);
         out.begin(BootTime::now());
@@ -102,10 +102,10 @@ impl Bench {
         lines.collect()
     }
 
-    /// Polls until it fails, and says why.
+    /// Polls until the source fails; returns the error.
     fn failure(&self, source: &mut dyn Source) -> String {
-        // Without a pause between polls, as a source is polled whose device sets the pace.
-        let deadline = Instant::now() + PATIENCE;
+        // Without a pause between polls, as the supervisor polls a source with `Pace::Device`.
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             let mut out = Readings::new(5.0);
             out.begin(BootTime::now());
@@ -116,7 +116,7 @@ impl Bench {
         }
     }
 
-    /// How the program was started, each time: its number, and its arguments.
+    /// The starts of the program: process id and arguments.
     fn starts(&self) -> Vec<(i32, String)> {
         wait_until("the stand-in says its number", || {
             let text = std::fs::read_to_string(self.temp.path().join("pids")).ok()?;
@@ -150,7 +150,7 @@ fn value(lines: &[String], series: &str) -> Option<f64> {
 }
 
 #[test]
-fn a_reading_has_all_gpus_in_it_and_fields_that_are_unknown_are_not_asked_for() {
+fn reading_has_all_gpus_and_only_supported_fields_are_queried() {
     let bench = Bench::new("none", TWO);
     let mut source = bench.open();
     for _ in 0..5 {
@@ -181,12 +181,12 @@ fn a_reading_has_all_gpus_in_it_and_fields_that_are_unknown_are_not_asked_for() 
     let group = bench.group();
     assert!(members(group).contains(&group));
     drop(source);
-    nothing_is_left_of(group);
-    nothing_is_left_of(starts[0].0);
+    assert_group_is_gone(group);
+    assert_group_is_gone(starts[0].0);
 }
 
 #[test]
-fn a_reading_that_comes_in_parts_is_one() {
+fn partial_output_is_joined_into_one_reading() {
     let bench = Bench::new("slow", TWO);
     let mut source = bench.open();
     for _ in 0..3 {
@@ -197,7 +197,7 @@ fn a_reading_that_comes_in_parts_is_one() {
 }
 
 #[test]
-fn where_energy_is_counted_it_is_not_integrated() {
+fn energy_counter_takes_precedence_over_integration() {
     let bench = Bench::new("none", ONE_THAT_COUNTS);
     let mut source = bench.open();
     bench.poll(&mut *source);
@@ -210,7 +210,7 @@ fn where_energy_is_counted_it_is_not_integrated() {
 }
 
 #[test]
-fn a_gpu_that_is_lost_is_absent_and_the_other_goes_on() {
+fn lost_gpu_is_absent_and_the_other_is_still_read() {
     let bench = Bench::new("lost", TWO);
     let mut source = bench.open();
     let lines = bench.poll(&mut *source);
@@ -226,7 +226,7 @@ fn a_gpu_that_is_lost_is_absent_and_the_other_goes_on() {
 }
 
 #[test]
-fn a_gpu_that_nvidia_smi_cannot_ask_is_said_to_be_so() {
+fn unreachable_gpu_is_reported() {
     for (said, complaint) in [
         ("[GPU is lost]", "says [GPU is lost] of its power.draw"),
         ("[Unknown Error]", "says [Unknown Error] of its power.draw"),
@@ -242,7 +242,7 @@ fn a_gpu_that_nvidia_smi_cannot_ask_is_said_to_be_so() {
         assert!(complaints[0].ends_with(complaint), "{complaints:?}");
         assert_eq!((complaints.len(), health.unparsed()), (1, 0));
     }
-    // One that it counts and never tells of.
+    // A GPU that nvidia-smi counts but never lists.
     let bench = Bench::new(
         "none",
         &TWO.replace("0, 2, GPU-a", "0, 3, GPU-a")
@@ -255,7 +255,7 @@ fn a_gpu_that_nvidia_smi_cannot_ask_is_said_to_be_so() {
 }
 
 #[test]
-fn the_others_keep_their_numbers_where_one_is_lost_and_nvidia_smi_counts_anew() {
+fn remaining_gpus_keep_their_index_when_nvidia_smi_renumbers() {
     let bench = Bench::new("dead", TWO);
     let mut source = bench.open();
     let lines = bench.poll(&mut *source);
@@ -277,7 +277,7 @@ fn the_others_keep_their_numbers_where_one_is_lost_and_nvidia_smi_counts_anew() 
 }
 
 #[test]
-fn it_does_not_run_while_a_gpu_is_suspended() {
+fn nvidia_smi_does_not_run_while_a_gpu_is_suspended() {
     let mut bench = Bench::new("none", TWO);
     let device = "sys/bus/pci/devices/0000:01:00.0";
     let set = |bench: &Bench, status| {
@@ -314,7 +314,7 @@ fn it_does_not_run_while_a_gpu_is_suspended() {
     let group = bench.group();
     set(&bench, "suspending\n");
     bench.poll(&mut *source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
     assert_eq!(bench.context.health.errors(), 0);
 
     let mut config = (*bench.context.config).clone();
@@ -327,7 +327,7 @@ fn it_does_not_run_while_a_gpu_is_suspended() {
 }
 
 #[test]
-fn what_it_says_at_its_end_is_told() {
+fn exit_message_is_reported() {
     let bench = Bench::new("dead", TWO);
     let failure = bench.failure(&mut *bench.open());
     let end = "ended with exit status 15; it prints: \
@@ -341,7 +341,7 @@ fn what_it_says_at_its_end_is_told() {
 }
 
 #[test]
-fn one_that_knows_none_of_the_fields_is_not_asked_for_ever() {
+fn program_without_known_fields_is_not_queried_again() {
     let bench = Bench::new("none", "uuid, name\nGPU-a, x\n");
     let failure = bench.failure(&mut *bench.open());
     let end = "exit status 2; it prints: Field \"index\" is not a valid field to query.";
@@ -350,7 +350,7 @@ fn one_that_knows_none_of_the_fields_is_not_asked_for_ever() {
 }
 
 #[test]
-fn a_flood_and_a_line_without_an_end_are_ended() {
+fn endless_output_is_stopped() {
     for (mode, what) in [
         ("flood", "lines a second"),
         ("endless", "a line without an end"),
@@ -361,12 +361,12 @@ fn a_flood_and_a_line_without_an_end_are_ended() {
         assert!(failure.contains(what), "{failure}");
         let group = bench.group();
         drop(source);
-        nothing_is_left_of(group);
+        assert_group_is_gone(group);
     }
 }
 
 #[test]
-fn lines_that_are_no_lines_cost_only_themselves() {
+fn malformed_lines_are_skipped() {
     let bench = Bench::new("garbage", TWO);
     let mut source = bench.open();
     let health = &bench.context.health;
@@ -380,7 +380,7 @@ fn lines_that_are_no_lines_cost_only_themselves() {
 }
 
 #[test]
-fn one_that_ignores_requests_is_killed_with_its_children() {
+fn program_that_ignores_sigterm_is_killed_with_its_children() {
     let bench = Bench::new("stubborn", TWO);
     let mut source = bench.open();
     bench.poll(&mut *source);
@@ -389,11 +389,11 @@ fn one_that_ignores_requests_is_killed_with_its_children() {
         bench.poll(&mut *source);
         (members(group).len() >= 3).then_some(())
     });
-    goes_with_its_source(group, source);
+    assert_child_ends_with_source(group, source);
 }
 
 #[test]
-fn a_request_to_stop_ends_the_waiting() {
+fn stop_request_ends_a_wait() {
     let bench = Bench::new("silent", TWO);
     let mut source = bench.open();
     bench.poll(&mut *source);
@@ -404,11 +404,11 @@ fn a_request_to_stop_ends_the_waiting() {
     });
     stop.set();
     waiting.join().unwrap();
-    nothing_is_left_of(bench.group());
+    assert_group_is_gone(bench.group());
 }
 
 #[test]
-fn it_is_quiet_without_a_driver_and_on_a_jetson() {
+fn probe_declines_without_a_driver_and_on_a_jetson() {
     let bench = Bench::new("none", TWO);
     let temp = TempDir::new();
     let roots = Roots {

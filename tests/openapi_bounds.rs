@@ -1,4 +1,4 @@
-//! The bounds of numbers, texts and lists in the descriptions of both APIs are those of the program.
+//! The bounds of numbers, texts and lists in both OpenAPI documents are those of the program.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config_server_support;
@@ -16,7 +16,7 @@ fn document(name: &str) -> Value {
     serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// What a `$ref` leads to.
+/// Resolves a `$ref`.
 fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     match schema["$ref"].as_str() {
         Some(to) => document.pointer(to.trim_start_matches('#')).unwrap(),
@@ -41,9 +41,9 @@ fn alternatives<'a>(document: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
     }
 }
 
-/// Every number is taken at its bounds and refused beyond them, by PUT and by PATCH.
+/// Every number is accepted at its bounds and refused beyond them, by PUT and by PATCH.
 #[test]
-fn numbers_are_taken_within_their_bounds_and_not_beyond() {
+fn numbers_are_accepted_exactly_within_their_bounds() {
     let dir = TempDir::new();
     let central = Central::start(dir.path());
     let document = document("config-server");
@@ -87,7 +87,7 @@ fn numbers_are_taken_within_their_bounds_and_not_beyond() {
         }
     }
     assert_eq!(bounds, 6);
-    // And what is no number.
+    // Values that are no numbers.
     for schema in alternatives(&document, &document["components"]["schemas"]["Port"]) {
         for value in schema["enum"].as_array().into_iter().flatten() {
             for key in ["port", "reload_port"] {
@@ -114,7 +114,7 @@ fn numbers_are_taken_within_their_bounds_and_not_beyond() {
 }
 
 #[test]
-fn texts_lists_and_queries_are_taken_within_their_bounds_and_not_beyond() {
+fn texts_lists_and_queries_are_accepted_exactly_within_their_bounds() {
     let dir = TempDir::new();
     let central = Central::start(dir.path());
     let document = document("config-server");
@@ -203,7 +203,7 @@ fn texts_lists_and_queries_are_taken_within_their_bounds_and_not_beyond() {
 }
 
 #[test]
-fn the_exporters_bounds_are_its_own() {
+fn documented_bounds_match_the_exporter() {
     let document = document("exporter");
     let schemas = &document["components"]["schemas"];
     assert_eq!(schemas["Switches"]["maxProperties"], MAX_METRICS);

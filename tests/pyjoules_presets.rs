@@ -1,4 +1,4 @@
-//! `pyjoules-simple` and `pyjoules-multirate`, started as their originals were.
+//! `pyjoules-simple` and `pyjoules-multirate`, started like the original programs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -15,7 +15,7 @@ fn board() -> TempDir {
     board.write(&format!("{ZONE}/name"), "package-0\n");
     board.write(&format!("{ZONE}/max_energy_range_uj"), "262143328850\n");
     board.write(&format!("{ZONE}/energy_uj"), "1000\n");
-    // Beside it what the originals do not read.
+    // Domains that the originals do not read.
     board.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
     board.write("sys/class/thermal/thermal_zone0/temp", "40000\n");
     board
@@ -24,12 +24,12 @@ fn board() -> TempDir {
 fn preset(name: &str, board: &Path) -> Command {
     let mut command = exporter();
     on_board(&mut command, board);
-    // They have no port for management; the tests' own way to start an exporter wants one.
+    // The presets have no management port, which `Exporter::start` needs.
     command.arg(name).env("SCRAPE_INTERVAL_SECONDS", "0.02");
     command
 }
 
-/// The lines that are not about the exporter itself.
+/// The lines without self-metrics.
 fn measured(text: &str) -> Vec<&str> {
     let lines = text.lines().filter(|line| line.contains("pyjoules"));
     assert!(!text.contains("temperature") && !text.contains("power_watts"));
@@ -83,7 +83,7 @@ fn multirate_shows_the_microjoules_of_every_interval_once() {
         (stamps.len(), energy)
     };
     wait_until("a first interval", || (ask().0 > 0).then_some(()));
-    // All that the counter counts since it was first read, and no part of it twice.
+    // The counter's increase since the first reading, no part of it twice.
     for steps in 1..=20 {
         let counted = 1000 + steps * 123_456;
         board.write(&format!("{ZONE}/energy_uj"), &format!("{counted}\n"));

@@ -1,4 +1,4 @@
-//! What `record` and `--replay` refuse, and in which words: the real binary, on recordings that are none.
+//! What `record` and `--replay` refuse, and with which messages: the real binary on invalid recordings.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod record_support;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use record_support::{refused, replay, Studio};
 
-/// A recording of a thermometer, whose board is gone.
+/// A recording of a thermometer whose board no longer exists.
 fn recording() -> Studio {
     let studio = Studio::new();
     studio.write("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n");
@@ -28,7 +28,7 @@ fn change(studio: &Studio, file: &str, change: impl FnOnce(String) -> String) {
 }
 
 #[test]
-fn a_recording_is_not_written_over() {
+fn existing_recording_is_not_overwritten() {
     let studio = recording();
     let before = studio.log("thermal");
     let said = refused(&["record", "--for", "1"], &studio.recording);
@@ -40,7 +40,7 @@ fn a_recording_is_not_written_over() {
 }
 
 #[test]
-fn a_recording_that_was_cut_off_garbled_or_made_too_large_is_refused_with_its_place() {
+fn truncated_garbled_or_oversized_recording_is_refused_with_its_position() {
     let half = |text: String| text[..text.len() / 2].to_string();
     let garbled = |text: String| text.replacen(" poll\n", " p\u{0}ll\n", 1);
     let huge =
@@ -83,7 +83,7 @@ fn a_recording_that_was_cut_off_garbled_or_made_too_large_is_refused_with_its_pl
 }
 
 #[test]
-fn a_recording_that_is_killed_is_refused() {
+fn recording_without_an_end_is_refused() {
     let studio = Studio::new();
     studio.write("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n");
     studio.write("sys/class/thermal/thermal_zone0/temp", "41000\n");
@@ -99,7 +99,7 @@ fn a_recording_that_is_killed_is_refused() {
 }
 
 #[test]
-fn nothing_outside_of_a_recording_is_read() {
+fn replay_reads_nothing_outside_the_recording() {
     let studio = recording();
     let secret = studio.temp.write("secret", "42000\n");
     let temp = studio
@@ -117,9 +117,9 @@ fn nothing_outside_of_a_recording_is_read() {
     }
 }
 
-/// What a log says of a folder or a link is somebody's word.
+/// Directories and links in a log are untrusted input.
 #[test]
-fn a_log_does_not_lead_out_of_a_recording_either() {
+fn paths_in_a_log_cannot_leave_the_recording() {
     let studio = recording();
     studio.temp.write("secret/type", "secret\n");
     studio.temp.write("secret/temp", "42000\n");
@@ -139,7 +139,7 @@ fn a_log_does_not_lead_out_of_a_recording_either() {
 }
 
 #[test]
-fn a_stranger_s_settings_open_and_start_nothing() {
+fn settings_in_a_recording_open_and_start_nothing() {
     let studio = recording();
     let mark = studio.temp.path().join("mark");
     let program = studio
@@ -170,7 +170,7 @@ fn a_stranger_s_settings_open_and_start_nothing() {
 }
 
 #[test]
-fn the_command_line_is_checked() {
+fn invalid_record_and_replay_options_are_refused() {
     let nowhere = Path::new("/nowhere");
     for (arguments, why) in [
         (&["record", "--for", "0"][..], "--for wants seconds"),

@@ -1,5 +1,5 @@
-//! `record` and `--replay` by the real binary: for every kind of thing that sources read, what is recorded of a real one
-//! replays where there is none.
+//! `record` and `--replay` by the real binary: for everything that sources read, a recording of a real device replays
+//! without the device.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod record_support;
@@ -53,7 +53,7 @@ fn board() -> Studio {
 const QUICK: &str = "interval: 0.05\n";
 
 #[test]
-fn files_that_change_replay_with_the_same_energy() {
+fn changing_files_replay_with_the_same_energy() {
     let studio = board();
     studio.record(studio.command(QUICK), || {
         for n in 1..=10 {
@@ -69,7 +69,7 @@ fn files_that_change_replay_with_the_same_energy() {
             );
             std::thread::sleep(Duration::from_millis(120));
         }
-        // One that can no longer be read is not exported.
+        // A value that can no longer be read is not exported.
         studio.write("sys/class/power_supply/usb/current_now", "no number\n");
         studio.wait_for_log("power_supply", "no number", 1);
         studio.wait_for_log("hwmon", "/power1_input = 8500000", 1);
@@ -107,7 +107,7 @@ fn files_that_change_replay_with_the_same_energy() {
 }
 
 #[test]
-fn a_replay_keeps_the_recorded_pace_and_stands_still_at_its_end() {
+fn replay_keeps_the_recorded_pace_and_stops_at_its_end() {
     let studio = board();
     let temp = |celsius: i64| {
         let content = format!("{}\n", celsius * 1000);
@@ -126,7 +126,7 @@ fn a_replay_keeps_the_recorded_pace_and_stands_still_at_its_end() {
     let mut exporter = replay(&studio.recording, &[]);
     exporter.wait_for_log("the recording is over");
     let took = began.elapsed();
-    // Each of them was read, one after the other, and for as long as it was there.
+    // Each value was read in turn, for as long as it lasted.
     let minute = [("X-Prometheus-Scrape-Timeout-Seconds", "60")];
     let read = request(exporter.metrics, "GET", "/multirate", &minute).text();
     let samples = read.lines().filter_map(|line| line.strip_prefix(series));
@@ -137,11 +137,11 @@ fn a_replay_keeps_the_recorded_pace_and_stands_still_at_its_end() {
     let begins: Vec<_> = samples.chunk_by(|a, b| a.0 == b.0).map(|c| c[0]).collect();
     let values: Vec<_> = begins.iter().map(|(celsius, _)| *celsius).collect();
     assert_eq!(values, [41.0, 42.0, 43.0, 44.0, 45.0], "{read}");
-    // A value is in the log when it was read, and there was a pause then.
+    // A value is in the log once it was read, and a pause follows it.
     let pauses = begins.windows(2).map(|pair| pair[1].1 - pair[0].1);
     assert!(pauses.min().unwrap() >= 400, "{begins:?}");
     assert!(took >= Duration::from_millis(1600), "{took:?}");
-    // Long after its last poll it still says so: at most five seconds, a source that is silent would.
+    // The values remain long after the last poll; those of a silent source would disappear after five seconds.
     let age = "exporter_source_last_success_age_seconds{source=\"thermal\"}";
     wait_until("the last poll is long past", || {
         (exporter.value(age)? > 6.0).then_some(())
@@ -150,7 +150,7 @@ fn a_replay_keeps_the_recorded_pace_and_stands_still_at_its_end() {
 }
 
 #[test]
-fn registers_replay_as_they_were() {
+fn registers_replay_unchanged() {
     let studio = Studio::new();
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/amd_msr");
     std::fs::remove_dir_all(&studio.board).unwrap();
@@ -185,7 +185,7 @@ fn registers_replay_as_they_were() {
 }
 
 #[test]
-fn lines_of_tegrastats_replay_with_its_death_and_return() {
+fn tegrastats_replays_with_its_exit_and_restart() {
     let studio = Studio::new();
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/jetson_agx_orin_jp6");
     let lines = std::fs::read_to_string(board.join("tegrastats.txt")).unwrap();
@@ -209,7 +209,7 @@ fn lines_of_tegrastats_replay_with_its_death_and_return() {
 }
 
 #[test]
-fn lines_of_nvidia_smi_replay_as_they_were() {
+fn nvidia_smi_output_replays_unchanged() {
     let studio = Studio::new();
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/pc_two_nvidia_gpus");
     let table = std::fs::read_to_string(board.join("nvidia-smi.txt")).unwrap();
@@ -225,7 +225,7 @@ fn lines_of_nvidia_smi_replay_as_they_were() {
 }
 
 #[test]
-fn datagrams_that_were_asked_for_replay_as_they_were() {
+fn requested_datagrams_replay_unchanged() {
     let studio = Studio::new();
     let device = Device::new();
     let config = format!(
@@ -238,7 +238,7 @@ fn datagrams_that_were_asked_for_replay_as_they_were() {
             device.says(from, b"garbage");
             device.says(from, &after(n, n as f64 * 1000.0));
         }
-        // One that is lost, one that is late.
+        // One lost reply, and one late one.
         device.is_asked();
         let late = device.is_asked();
         device.says(late, &after(6, 6000.0));
@@ -269,7 +269,7 @@ fn datagrams_that_were_asked_for_replay_as_they_were() {
 }
 
 #[test]
-fn datagrams_that_came_by_themselves_replay_without_a_port_being_opened() {
+fn pushed_datagrams_replay_without_opening_a_port() {
     let studio = Studio::new();
     let free = FreePort::new();
     let port = free.number();
@@ -283,7 +283,7 @@ fn datagrams_that_came_by_themselves_replay_without_a_port_being_opened() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 1.. {
-                    // Until somebody listens.
+                    // Until the port is open.
                     device.says(to, &after(n, n as f64 * 10.0));
                     std::thread::sleep(Duration::from_millis(20));
                     if done.load(Ordering::Relaxed) {
@@ -296,7 +296,7 @@ fn datagrams_that_came_by_themselves_replay_without_a_port_being_opened() {
         });
     });
     assert!(said.contains("udp: listening on"), "{said}");
-    // Somebody else has the port.
+    // The port is in use.
     let other = Device::at(std::net::SocketAddr::from(([0, 0, 0, 0], port)));
     let exported = studio.replays_as_it_was();
     assert!(value(&exported, CHARGE).unwrap() >= 0.05);
@@ -308,7 +308,7 @@ const SECRET: &str = "s3cret-of-the-plug";
 const BASIC: &str = "Basic YWRtaW46czNjcmV0LW9mLXRoZS1wbHVn";
 
 #[test]
-fn answers_of_plugs_replay_without_their_passwords() {
+fn plug_responses_replay_without_passwords() {
     let studio = Studio::new();
     let digest = Auth::Digest {
         password: SECRET,
@@ -414,7 +414,7 @@ fn everything(dir: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_board_without_anything_is_recorded_as_that() {
+fn board_without_meters_can_be_recorded() {
     let studio = Studio::new();
     studio.write("proc/sys/kernel/hostname", "empty\n");
     let output = studio

@@ -1,4 +1,4 @@
-//! Loading the configuration again: when it is bad, when it is watched, when ports move.
+//! Reloads of the configuration: invalid files, watched files, and ports that move.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod management_support;
@@ -12,7 +12,7 @@ use support::free_port::FreePort;
 use support::{get, request, wait_until, TempDir};
 
 #[test]
-fn a_bad_file_is_refused_in_the_answer_in_health_and_in_a_metric() {
+fn invalid_file_is_reported_in_the_response_health_and_a_metric() {
     let board = Board::start("device_type: generic\n");
     board.write("device_type: generic\ninterval: fast\n");
     let answer = board.reload();
@@ -31,7 +31,7 @@ fn a_bad_file_is_refused_in_the_answer_in_health_and_in_a_metric() {
         Some(0.0)
     );
     assert_eq!(board.value(TEMPERATURE), Some(41.5));
-    // One of whose ports one cannot be had is refused as a whole.
+    // A configuration with a port that is in use is refused as a whole.
     let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     board.write(&format!(
@@ -55,7 +55,7 @@ fn a_bad_file_is_refused_in_the_answer_in_health_and_in_a_metric() {
 }
 
 #[test]
-fn a_watched_file_is_loaded_when_it_changes() {
+fn watched_file_is_reloaded_when_it_changes() {
     let mut board = Board::start("device_type: generic\nwatch: true\ninterval: 0.05\n");
     wait_until("some energy", || {
         board.value(ENERGY).filter(|joules| *joules > 1.0)
@@ -67,7 +67,7 @@ fn a_watched_file_is_loaded_when_it_changes() {
         board.value(TEMPERATURE).is_none().then_some(())
     });
     assert!(board.value(ENERGY).unwrap() > 1.0);
-    // Renamed over, as editors do it; and a bad one.
+    // An invalid file, renamed over the old one as editors do.
     board.dir.write("etc/new", "watch: true\nport: [\n");
     let etc = board.dir.path().join("etc");
     std::fs::rename(etc.join("new"), etc.join("config.yaml")).unwrap();
@@ -77,7 +77,7 @@ fn a_watched_file_is_loaded_when_it_changes() {
     wait_until("it is reported", || {
         board.health()["config"]["error"].is_string().then_some(())
     });
-    // The whole directory goes, and comes back.
+    // The directory is removed and created again.
     std::fs::rename(&etc, board.dir.path().join("away")).unwrap();
     wait_until("it is missed", || {
         let health = board.health();
@@ -94,15 +94,7 @@ fn a_watched_file_is_loaded_when_it_changes() {
 }
 
 #[test]
-fn an_unwatched_file_is_not() {
-    let board = Board::start("device_type: generic\n");
-    board.write("device_type: generic\nmetrics: {}\n");
-    std::thread::sleep(Duration::from_millis(3000));
-    assert_eq!(board.value(TEMPERATURE), Some(41.5));
-}
-
-#[test]
-fn the_port_on_which_a_reload_was_asked_for_may_move() {
+fn reload_can_move_the_port_it_was_requested_on() {
     let board = TempDir::new();
     let config = |host: &str, port: u16| {
         let text = format!("listen_address: {host}\nport: off\nreload_port: {port}\n");
@@ -127,7 +119,7 @@ fn the_port_on_which_a_reload_was_asked_for_may_move() {
         (200, "Config reload triggered\n")
     );
     assert!(there(at([127, 0, 0, 1], second)) && !there(at([127, 0, 0, 1], first)));
-    // The same port on more addresses, or on others, can only be had when the old one was given up.
+    // The same port on more addresses, or on others, is only free once the old socket is closed.
     config("0.0.0.0", second);
     let answer = request(at([127, 0, 0, 1], second), "POST", "/reload", &[]);
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -136,7 +128,7 @@ fn the_port_on_which_a_reload_was_asked_for_may_move() {
     let answer = request(at([127, 0, 0, 1], second), "POST", "/reload", &[]);
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(there(at([127, 0, 0, 2], second)) && !there(at([127, 0, 0, 1], second)));
-    // To one that another has, it cannot go: it stays, and says so.
+    // A port in use is refused, and the old port is kept.
     let taken = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
     config("127.0.0.2", taken.local_addr().unwrap().port());
     let answer = request(at([127, 0, 0, 2], second), "POST", "/reload", &[]);
@@ -146,7 +138,7 @@ fn the_port_on_which_a_reload_was_asked_for_may_move() {
 }
 
 #[test]
-fn ports_move_into_each_others_places_all_or_none() {
+fn ports_are_exchanged_atomically() {
     let board = TempDir::new();
     let config = |ports: [u16; 2], more: &str| {
         let [metrics, management] = ports;
@@ -165,7 +157,7 @@ fn ports_move_into_each_others_places_all_or_none() {
     let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let serves = |[metrics, management]: [u16; 2]| {
         assert_eq!(get(at(metrics), "/metrics").status, 200);
-        // This is on the management port alone.
+        // This path exists on the management port only.
         assert_eq!(get(at(management), "/metrics/list").status, 200);
         assert_ne!(get(at(metrics), "/metrics/list").status, 200);
     };
@@ -173,7 +165,7 @@ fn ports_move_into_each_others_places_all_or_none() {
     wait_until("it listens", || (there(a) && there(b)).then_some(()));
     serves([a, b]);
     let mut now = [a, b];
-    // Each into the other's place; the one into the other's, which makes room for it; and the other way round.
+    // Both ports are exchanged; then each in turn takes the port that the other one leaves.
     for next in [[b, a], [a, c], [c, b], [b, c]] {
         config(next, "");
         let answer = request(at(now[1]), "POST", "/reload", &[]);
@@ -184,7 +176,7 @@ fn ports_move_into_each_others_places_all_or_none() {
         }
         now = next;
     }
-    // One of the new set cannot be had: whoever made way is back where it was.
+    // One port of the new pair is in use: both listeners are restored.
     let taken = std::net::TcpListener::bind(at(a)).unwrap();
     let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let agent = datagrams.local_addr().unwrap().port();
@@ -214,7 +206,7 @@ impl Drop for KillOnDrop {
 }
 
 #[test]
-fn it_ends_promptly_whoever_is_asking() {
+fn exporter_stops_during_concurrent_reloads() {
     let board = Board::start("device_type: generic\n");
     let address = board.exporter.management;
     let busy: Vec<_> = (0..4)

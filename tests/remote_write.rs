@@ -23,7 +23,7 @@ fn stamps(request: &Request, name: &str) -> Vec<i64> {
         .collect()
 }
 
-/// A receiver that answers so at first, and then takes everything.
+/// A receiver with this first response, which accepts everything afterwards.
 fn at_first(first: Answer) -> Receiver {
     Receiver::new(move |n, _| if n == 0 { first.clone() } else { written(1000) })
 }
@@ -31,7 +31,7 @@ fn at_first(first: Answer) -> Receiver {
 mod retries {
     use super::*;
 
-    /// The same samples come again, and with them nothing is lost.
+    /// The same samples are sent again, and none is lost.
     fn is_sent_again(first: Answer) {
         let receiver = at_first(first);
         let mut board = Board::new(&receiver, "");
@@ -44,7 +44,7 @@ mod retries {
         assert!(numbers.dropped.values().all(|n| *n == 0), "{numbers:?}");
     }
 
-    /// What was refused does not come again, and what follows does.
+    /// Refused samples are not sent again, and later ones are sent.
     fn is_not_sent_again(first: Answer, reason: &str) {
         for settings in ["", SECOND] {
             let receiver = at_first(first.clone());
@@ -115,7 +115,7 @@ mod retries {
         is_not_sent_again(status(413), "http_413");
     }
 
-    /// All others, but for 415 of a receiver that is asked for 2.0.
+    /// All others, except 415 in answer to 2.0.
     #[test]
     fn no_retry_on_any_other_4xx() {
         for code in [
@@ -125,9 +125,9 @@ mod retries {
         }
     }
 
-    /// However many samples are in it, and whatever it is refused for, it is one request.
+    /// A refused request stays one request, however many samples it has and whatever the status.
     #[test]
-    fn what_is_refused_is_not_cut_up() {
+    fn refused_request_is_not_split() {
         for code in [400, 413, 422] {
             let receiver = Receiver::new(move |_, _| status(code));
             let mut board = Board::silent();
@@ -174,7 +174,7 @@ mod retries {
     }
 
     #[test]
-    fn a_receiver_is_waited_for_as_it_asks() {
+    fn retry_after_is_honoured() {
         let receiver = at_first(answer(503, "Retry-After: 1\r\n", ""));
         let mut board = Board::new(&receiver, "");
         board.publish(&[("now", 1.0)]);
@@ -187,7 +187,7 @@ mod backoff {
     use super::*;
 
     /// `exponential_backoff_on_retries`, `backoff_required`, `backoff_max_delay`, `backoff_with_jitter`: no wait is
-    /// shorter than seven eighths of what it is to be. (How long they are at most is tested where they are made.)
+    /// shorter than seven eighths of the nominal delay. (Unit tests of the backoff check the upper bounds.)
     #[test]
     fn backoff_required() {
         let receiver = Receiver::new(|n, _| status(if n < 6 { 500 } else { 204 }));
@@ -210,7 +210,7 @@ mod fallback {
         requests.iter().map(Request::is_second).collect()
     }
 
-    /// A receiver of the first generation, which answers 2.0 so.
+    /// A receiver of 1.0 only, with this response to 2.0.
     fn first_generation(answer: Answer) -> Receiver {
         Receiver::new(move |_, request| match request.is_second() {
             true => answer.clone(),
@@ -244,9 +244,9 @@ mod fallback {
         assert_eq!(board.numbers().retries, 0);
     }
 
-    /// Nor does it get each sample twice for ever, and the log two lines each time.
+    /// The receiver does not get each sample twice, nor the log two lines each time.
     #[test]
-    fn one_that_understands_neither_is_asked_in_turns() {
+    fn unsupported_versions_are_tried_alternately() {
         let receiver = Receiver::new(|_, _| status(415));
         let settings = "    protobuf_message: io.prometheus.write.v2.Request\n    queue_config: {batch_send_deadline: 10ms}\n";
         let mut board = Board::new(&receiver, settings);
@@ -265,8 +265,8 @@ mod fallback {
         falls_back_for_good(status(415));
     }
 
-    /// As Prometheus 2.x answers what it cannot decode. What it refused is not sent again in another message either: a 400
-    /// may mean that the samples are bad.
+    /// Prometheus 2.x answers so when it cannot decode a request. The refused samples are not sent again in the other
+    /// message: a 400 may also mean that the samples are bad.
     #[test]
     fn fallback_on_400_of_a_1_x_receiver() {
         let receiver = first_generation(answer(400, "", "snappy: corrupt input"));
@@ -282,9 +282,9 @@ mod fallback {
         assert_eq!(board.dropped("http_400"), 1);
     }
 
-    /// So that the first refusal costs little.
+    /// A first refusal then drops few samples.
     #[test]
-    fn what_may_not_be_understood_is_sent_in_small_requests() {
+    fn requests_stay_small_until_the_version_is_confirmed() {
         let receiver = first_generation(status(400));
         let mut board = Board::silent();
         for reading in 0..300 {
@@ -302,9 +302,9 @@ mod fallback {
         );
     }
 
-    /// It refused a first request for what was in it, and understands nothing but 2.0.
+    /// The receiver refused a first request for its samples, and supports 2.0 only.
     #[test]
-    fn a_receiver_of_2_0_alone_gets_it_again() {
+    fn receiver_of_2_0_only_is_sent_2_0_after_a_failed_fallback() {
         let receiver = Receiver::new(|n, request| match (n, request.is_second()) {
             (0, _) => status(400),
             (_, true) => written(1),
@@ -322,7 +322,7 @@ mod fallback {
     }
 
     #[test]
-    fn a_receiver_that_understands_neither_gets_each_once() {
+    fn receiver_without_either_version_gets_each_sample_once() {
         let receiver = Receiver::new(|_, _| status(415));
         let mut board = Board::new(&receiver, SECOND);
         board.publish(&[("x", 1.0)]);
@@ -332,7 +332,7 @@ mod fallback {
         assert_eq!(versions(&receiver.requests()), [true, false]);
     }
 
-    /// As Prometheus 2.42 answers: it reads an empty message, and stores nothing.
+    /// Prometheus 2.42 answers so: it decodes an empty message, and stores nothing.
     #[test]
     fn fallback_on_204_that_stored_nothing() {
         falls_back_for_good(status(204));
@@ -349,7 +349,7 @@ mod fallback {
         assert_eq!(versions(&receiver.requests()), [true, true, true]);
     }
 
-    /// `TestContentTypeNegotiation`, `rw1_version_header`, `rw1_content_type`: who is told 1.0 is never asked for 2.0.
+    /// `TestContentTypeNegotiation`, `rw1_version_header`, `rw1_content_type`: with 1.0 configured, 2.0 is never tried.
     #[test]
     fn rw1_version_header() {
         let receiver = at_first(status(500));
@@ -415,13 +415,13 @@ mod response {
 
     /// Prometheus itself has answered 1.0 so (client_golang#1927).
     #[test]
-    fn written_count_headers_mean_nothing_in_1_0() {
+    fn written_count_headers_are_ignored_in_1_0() {
         is_a_success(written(0));
     }
 
-    /// Of all that it says nothing can be read: nothing counts as delivered, and nothing is sent again.
+    /// None of the headers can be parsed: nothing counts as delivered, and nothing is sent again.
     #[test]
-    fn written_count_headers_that_are_none() {
+    fn malformed_written_count_headers_are_ignored() {
         let name = "X-Prometheus-Remote-Write-Samples-Written";
         for value in [
             "-1",
@@ -443,7 +443,7 @@ mod response {
             assert_eq!((numbers.sent, numbers.highest_ms), (0, None), "{value:?}");
             assert_eq!(receiver.requests().len(), 1);
         }
-        // Two of them: the first counts. More than there was: all.
+        // A repeated header: the first one counts. More than was sent: all.
         for headers in [
             format!("{name}: 3\r\n{name}: 0\r\n"),
             format!("{name}: 9223372036854775807\r\n"),
@@ -456,7 +456,7 @@ mod response {
         }
     }
 
-    /// What was written is not sent again.
+    /// Written samples are not sent again.
     #[test]
     fn handle_partial_write_response() {
         let written = "X-Prometheus-Remote-Write-Samples-Written: 2\r\n";
@@ -494,7 +494,7 @@ mod errors {
         let mut board = Board::new(&receiver, "    remote_timeout: 300ms\n");
         board.publish(&[("x", 1.0)]);
         wait_until("it is sent", || (board.numbers().sent == 1).then_some(()));
-        // A busy machine may take longer than that for a good answer, too.
+        // On a busy machine a good response may exceed this as well.
         assert!(board.numbers().requests["failed"] >= 1);
     }
 
@@ -536,7 +536,7 @@ mod errors {
         is_survived("HTTP/1.1 204 No Content\r\n");
     }
 
-    /// It has said that it has them: to send them again would store them twice.
+    /// The receiver has confirmed the samples: a repetition would store them twice.
     #[test]
     fn a_success_whose_body_breaks_off_is_one() {
         let receiver = at_first(Answer(

@@ -1,5 +1,5 @@
-//! Receivers that mean no good, or are broken: whatever they answer, the sender goes on, in bounded time and memory, and ends
-//! when it is told to.
+//! Hostile and broken receivers: whatever they answer, the sender continues in bounded time and memory, and ends when it is
+//! told to.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod remote_write_support;
@@ -19,7 +19,7 @@ fn clock() -> WallClock {
     WallClock::default().with_synchronised(|| Some(true))
 }
 
-/// Answers each connection's first request by `answer`, and cuts it off then. Counts them.
+/// Answers the first request of each connection by `answer`, then closes the connection. Counts the requests.
 fn raw(answer: impl Fn(usize, &mut TcpStream) + Send + 'static) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/api/v1/write", listener.local_addr().unwrap());
@@ -36,7 +36,7 @@ fn raw(answer: impl Fn(usize, &mut TcpStream) + Send + 'static) -> (String, Arc<
     (url, count)
 }
 
-/// Writes until the other end has had enough, or for so long that it never will.
+/// Writes until the client closes the connection, or fails after so much that it never would.
 fn without_end(stream: &mut TcpStream, head: &str, more: &[u8]) {
     let _ = stream.write_all(head.as_bytes());
     for _ in 0..1_000_000 {
@@ -55,9 +55,9 @@ fn chunk() -> Vec<u8> {
 
 const ENDLESS: &str = "Transfer-Encoding: chunked\r\n\r\n";
 
-/// The status stands: what was stored is not sent again, and what was refused neither.
+/// The status is valid: samples that were stored or refused are not sent again.
 #[test]
-fn a_body_without_end() {
+fn endless_body_is_not_read_to_its_end() {
     for (code, sent, dropped) in [(200, 1, 0), (400, 0, 1)] {
         let head = format!("HTTP/1.1 {code} X\r\n{ENDLESS}");
         let (url, count) = raw(move |_, stream| without_end(stream, &head, &chunk()));
@@ -72,7 +72,7 @@ fn a_body_without_end() {
 }
 
 #[test]
-fn a_body_without_end_of_one_that_is_to_be_asked_again() {
+fn endless_body_of_a_retryable_response_is_not_read_to_its_end() {
     let (url, count) = raw(|n, stream| match n {
         0 => without_end(stream, &format!("HTTP/1.1 503 X\r\n{ENDLESS}"), &chunk()),
         _ => drop(stream.write_all(b"HTTP/1.1 204 X\r\nConnection: close\r\n\r\n")),
@@ -83,9 +83,9 @@ fn a_body_without_end_of_one_that_is_to_be_asked_again() {
     assert_eq!(count.load(Ordering::SeqCst), 2);
 }
 
-/// Heads without end, of one answer or of many, are no answer.
+/// An endless head, or endless informational responses, are no response.
 #[test]
-fn heads_without_end() {
+fn endless_response_head_is_cut_off() {
     for (head, more) in [
         ("HTTP/1.1 204 X\r\n", "X-More: and more\r\n"),
         ("", "HTTP/1.1 100 Continue\r\n\r\n"),
@@ -103,9 +103,9 @@ fn heads_without_end() {
     }
 }
 
-/// Any number of these may come before the answer (RFC 9110, 15.2), and mean nothing to us.
+/// Any number of these may precede the response (RFC 9110, 15.2).
 #[test]
-fn informational_answers_before_the_answer() {
+fn informational_responses_are_skipped() {
     for early in ["100 Continue", "102 Processing", "103 Early Hints"] {
         let early = format!("HTTP/1.1 {early}\r\n\r\n");
         let receiver = Receiver::new(move |_, _| {
@@ -119,9 +119,9 @@ fn informational_answers_before_the_answer() {
     }
 }
 
-/// Headers of no meaning, or of bytes that are no text, change nothing in what the status says.
+/// Meaningless or non-text headers do not change the meaning of the status.
 #[test]
-fn headers_of_nonsense() {
+fn malformed_headers_are_ignored() {
     for headers in [
         "Date: the day before yesterday\r\nRetry-After: -1\r\nX-\u{e9}: 1\r\n",
         "X-Y: \u{1f980}\r\nDate: Thu, 99 Foo 9999999 99:99:99 GMT\r\n",
@@ -139,9 +139,9 @@ fn headers_of_nonsense() {
     }
 }
 
-/// However long it asks for, the sender ends, and hands over, when it is told to.
+/// The sender ends when it is told to, however long the receiver asks it to wait.
 #[test]
-fn a_wait_without_end() {
+fn excessive_retry_after_does_not_delay_shutdown() {
     for after in [
         "99999999999999999999999999",
         "Fri, 31 Dec 9999 23:59:59 GMT",
@@ -161,9 +161,9 @@ fn a_wait_without_end() {
     }
 }
 
-/// Samples go where the configuration says, and nowhere else.
+/// Samples are sent to the configured URL only.
 #[test]
-fn a_redirect_is_not_followed() {
+fn redirect_is_not_followed() {
     let elsewhere = Receiver::willing();
     for code in [300, 301, 302, 303, 307, 308] {
         let location = format!("Location: {}\r\n", elsewhere.url());

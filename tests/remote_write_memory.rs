@@ -1,5 +1,5 @@
-//! An hour's outage of a receiver, at 100 readings a second of 20 series: the memory stays within its bound, and what is
-//! lost is counted. The hour is the injected clock's.
+//! An outage of an hour, at 100 readings a second of 20 series: memory stays bounded, and lost samples are counted. The hour
+//! passes on an injected clock.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -24,7 +24,7 @@ const MOST: Most = Most {
     readings: usize::MAX,
 };
 
-/// Memory of this process, in bytes.
+/// Memory of this process in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -36,7 +36,7 @@ fn resident() -> usize {
 }
 
 #[test]
-fn an_hour_without_a_receiver_takes_no_more_memory_than_is_allowed() {
+fn memory_stays_bounded_during_an_hour_without_a_receiver() {
     let now = Arc::new(AtomicI64::new(0));
     let of_clock = Arc::clone(&now);
     let clock = WallClock::new(move || {
@@ -64,7 +64,7 @@ fn an_hour_without_a_receiver_takes_no_more_memory_than_is_allowed() {
         at
     };
 
-    // A minute with a receiver, to have everything made that is made once.
+    // A minute with a receiver, for everything that is allocated once.
     for number in 1..=6000 {
         let at = tick(number);
         if number % 100 == 0 && feed.next(&clock.offset().unwrap(), at, MOST).is_some() {
@@ -79,7 +79,7 @@ fn an_hour_without_a_receiver_takes_no_more_memory_than_is_allowed() {
     }
     let before = resident();
 
-    // The sender has a batch in hand, and tries again and again.
+    // The sender holds a batch, and retries.
     for number in 6001..=6000 + HOUR {
         let at = tick(number);
         if number % 100 == 0 {
@@ -90,10 +90,10 @@ fn an_hour_without_a_receiver_takes_no_more_memory_than_is_allowed() {
     let (bytes, after) = (group.history().bytes(), resident());
     assert!(bytes <= BYTES, "{bytes}");
     let grown = after.saturating_sub(before);
-    // Twice the ring while it grows, at most, and the batch; the hour has 58 MB of samples.
+    // At most twice the ring while it grows, and the batch. The hour has 58 MB of samples.
     assert!(grown <= 2 * BYTES + (2 << 20), "{grown}");
 
-    // The receiver is back: what is there comes in order and is whole, and the rest was counted.
+    // The receiver is back: the kept samples arrive complete and in order, and the others were counted.
     let mut given = 0;
     let mut last = 0;
     let end = BootTime(((6000 + HOUR) * TICK_MS * 1_000_000) as u64);

@@ -21,7 +21,7 @@ use remote_write_support::{answer, status, written, Receiver, Request, SECOND};
 use support::{on_board, wait_until, Exporter, TempDir};
 
 #[test]
-fn samples_arrive_and_the_numbers_are_shown() {
+fn samples_arrive_and_self_metrics_count_them() {
     let receiver = Receiver::willing();
     let (_board, mut command) = board(&config(&[("main", &receiver)]));
     let exporter = Exporter::start(&mut command);
@@ -34,7 +34,7 @@ fn samples_arrive_and_the_numbers_are_shown() {
     let message = receiver.requests()[0].message();
     let series = message.of(TEMPERATURE);
     assert_eq!(series.label("job"), Some("edge-metrics-exporter"));
-    // A port that the kernel chooses is not known before.
+    // A port that the kernel chooses would not be known in advance.
     assert_eq!(series.label("instance"), Some("edge-01"));
     assert_eq!(series.label("device_type"), Some("generic"));
     let sent = of("main", &exporter, "samples_sent_total").unwrap();
@@ -54,15 +54,15 @@ fn samples_arrive_and_the_numbers_are_shown() {
     assert_eq!(lost, 0.0);
 }
 
-/// `Up` and `Invalid` of the first suite: whether a source is read is told as `exporter_source_up`.
+/// `Up` and `Invalid` of the first suite, as `exporter_source_up`.
 #[test]
-fn up_and_invalid() {
+fn unreadable_source_is_sent_as_down_and_without_its_value() {
     for (content, up) in [("41500\n", 1.0), ("this is no temperature\n", 0.0)] {
         let receiver = Receiver::willing();
         let (board, mut command) = board(&config(&[("main", &receiver)]));
         board.write(&format!("{ZONE}/temp"), content);
         let exporter = Exporter::start(&mut command);
-        // What the exporter says of itself is sent from time to time, and at the end.
+        // Self-metrics are sent from time to time, and at shutdown.
         let series = "exporter_source_up{source=\"thermal\"}";
         wait_until("it was read, or not", || {
             (exporter.value(series) == Some(up)).then_some(())
@@ -78,9 +78,9 @@ fn up_and_invalid() {
     }
 }
 
-/// It accepts everything and says that it writes nothing: that is said when it begins and when it ends, and counted.
+/// The receiver accepts everything and reports that it writes nothing: begin and end are logged, and the samples counted.
 #[test]
-fn a_receiver_that_writes_nothing_is_said_to() {
+fn receiver_that_stores_nothing_is_logged() {
     let writes = Arc::new(AtomicUsize::new(0));
     let of_receiver = Arc::clone(&writes);
     let receiver = Receiver::new(move |_, _| written(of_receiver.load(Ordering::Relaxed)));
@@ -100,9 +100,9 @@ fn a_receiver_that_writes_nothing_is_said_to() {
     assert_eq!(log.matches("writes less").count(), 1, "{log}");
 }
 
-/// The kernel of this machine is asked; `ask_time` is stronger.
+/// The state is that of this machine's kernel; `ask_time` overrides it.
 #[test]
-fn the_receiver_is_asked_for_its_time_if_the_kernel_says_so() {
+fn receiver_time_is_requested_when_the_kernel_reports_no_synchronisation() {
     let unsynchronised = edge_metrics_exporter::sys::clock::is_synchronised() == Some(false);
     for (setting, asked) in [("true", unsynchronised), ("false", false)] {
         let receiver = Receiver::willing();
@@ -115,9 +115,9 @@ fn the_receiver_is_asked_for_its_time_if_the_kernel_says_so() {
     }
 }
 
-/// A receiver that has just failed is not sent anything more because the process ends, which it does in time.
+/// A receiver that has just failed gets no further request because the process ends, which it does in time.
 #[test]
-fn the_end_is_no_reason_to_send_again_at_once() {
+fn shutdown_does_not_skip_the_backoff() {
     let receiver = Receiver::new(|_, _| status(503));
     let text =
         config(&[("main", &receiver)]).replace("50ms", "50ms, min_backoff: 1m, max_backoff: 2m");
@@ -130,7 +130,7 @@ fn the_end_is_no_reason_to_send_again_at_once() {
 }
 
 #[test]
-fn the_end_sends_what_is_left_and_the_marks() {
+fn shutdown_sends_remaining_samples_and_stale_markers() {
     let receiver = Receiver::willing();
     let text = config(&[("main", &receiver)]).replace("50ms", "1h");
     let (_board, mut command) = board(&text);
@@ -151,7 +151,7 @@ fn the_end_sends_what_is_left_and_the_marks() {
 }
 
 #[test]
-fn a_reload_starts_ends_and_keeps() {
+fn reload_starts_stops_and_keeps_senders() {
     let (kept, ended, begun) = (
         Receiver::willing(),
         Receiver::willing(),
@@ -178,7 +178,7 @@ fn a_reload_starts_ends_and_keeps() {
     assert!(!exporter.log().contains("remote write kept: started anew"));
     assert_eq!(of("ended", &exporter, "samples_sent_total"), None);
     assert!(of("begun", &exporter, "samples_sent_total").is_some());
-    // Nobody got anything twice, or the wrong way round.
+    // No receiver got a sample twice or out of order.
     let count = kept.samples(TEMPERATURE).len();
     wait_until("more", || {
         (kept.samples(TEMPERATURE).len() > count + 5).then_some(())
@@ -188,9 +188,9 @@ fn a_reload_starts_ends_and_keeps() {
     assert!(samples.iter().all(|(_, value)| !value.is_nan()));
 }
 
-/// Another setting is another sender, which goes on where the first was.
+/// A changed setting means a new sender, which continues at the position of the old one.
 #[test]
-fn a_changed_entry_goes_on_where_it_was() {
+fn changed_receiver_settings_keep_the_position() {
     let receiver = Receiver::willing();
     let (board, mut command) = board(&config(&[("main", &receiver)]));
     let mut exporter = Exporter::start(&mut command);
@@ -210,7 +210,7 @@ fn a_changed_entry_goes_on_where_it_was() {
             .nth(2)
             .map(|_| ())
     });
-    // Every reading that was kept has arrived, once.
+    // Every kept reading has arrived once.
     let kept = kept(&exporter);
     wait_until("the last of them has arrived", || {
         let last = receiver.samples(TEMPERATURE).last()?.0;
@@ -227,7 +227,7 @@ fn a_changed_entry_goes_on_where_it_was() {
 }
 
 #[test]
-fn no_secret_is_in_the_log() {
+fn secrets_are_not_logged() {
     let receiver = Receiver::new(|n, request: &Request| match n {
         0 => answer(401, "", "who are you?"),
         _ if request.header("Authorization").is_some() => written(100_000),
@@ -283,7 +283,7 @@ mod pyjoules {
         }
     }
 
-    /// The original's request, letter for letter but for its user agent.
+    /// The original program's request, identical except for the user agent.
     #[test]
     fn remote_write_is_on_the_wire_as_its_originals_was() {
         let receiver = Receiver::new(|_, _| status(204));

@@ -1,5 +1,4 @@
-//! `queue_directory` given to a receiver's entry, moved and taken away while samples wait: the real binary, and a receiver that
-//! is away meanwhile.
+//! `queue_directory` added, changed and removed while samples wait: the real binary, and a receiver that is down meanwhile.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod remote_write_support;
@@ -13,7 +12,7 @@ use remote_write_support::process::{board, config, kept, of, TEMPERATURE};
 use remote_write_support::{status, written, Receiver};
 use support::{wait_until, Exporter, TempDir};
 
-/// A receiver that takes nothing until it is told to, and how many requests it refused by then.
+/// A receiver that refuses requests until it is told to accept them, and counts the refused ones.
 fn away() -> (Receiver, Arc<AtomicBool>, Arc<AtomicUsize>) {
     let back = Arc::new(AtomicBool::new(false));
     let refused = Arc::new(AtomicUsize::new(0));
@@ -28,7 +27,7 @@ fn away() -> (Receiver, Arc<AtomicBool>, Arc<AtomicUsize>) {
     (receiver, back, refused)
 }
 
-/// With these settings and then with those: what was read arrives, in order and once, whatever held it meanwhile.
+/// Changes the first settings to the second ones: all samples arrive once and in order, wherever they were kept.
 fn every_sample_arrives(settings: [&str; 2]) -> (TempDir, Exporter) {
     let (receiver, back, refused) = away();
     let (board, mut command) = board("");
@@ -78,24 +77,24 @@ fn every_sample_arrives(settings: [&str; 2]) -> (TempDir, Exporter) {
 const QUEUE: &str = "    queue_directory: DIR/queue\n    sync_interval: 1h\n";
 
 #[test]
-fn what_waits_in_memory_goes_over_to_a_new_queue() {
+fn pending_samples_in_memory_move_to_a_new_disk_queue() {
     let (_board, exporter) = every_sample_arrives(["", QUEUE]);
     assert!(!exporter.log().contains("stay on disk"));
 }
 
 #[test]
-fn what_waits_before_a_queue_goes_on_without_it() {
+fn pending_samples_survive_removal_of_the_disk_queue() {
     every_sample_arrives([QUEUE, ""]);
 }
 
 #[test]
-fn what_waits_before_a_queue_goes_over_to_another() {
+fn pending_samples_move_to_another_disk_queue() {
     every_sample_arrives([QUEUE, &QUEUE.replace("queue\n", "other\n")]);
 }
 
-/// What is on disk by then comes first.
+/// The samples on disk are sent first.
 #[test]
-fn a_queue_goes_on_in_its_place_with_other_settings() {
+fn disk_queue_keeps_its_place_with_changed_settings() {
     let [small, large] = ["8388608", "16777216"]
         .map(|bytes| QUEUE.replace("1h", "200ms") + &format!("    queue_bytes: {bytes}\n"));
     every_sample_arrives([&small, &large]);

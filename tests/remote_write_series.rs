@@ -1,4 +1,4 @@
-//! What a receiver is told of a series: the cases about labels, symbols and metadata of the sender suites of
+//! How series are described to a receiver: the cases about labels, symbols and metadata of the sender suites of
 //! prometheus/compliance, under their names.
 #![allow(
     clippy::type_complexity,
@@ -67,7 +67,7 @@ mod labels {
         assert_eq!(get(&labels, "b").as_deref(), Some("1"));
     }
 
-    /// Labels that a source gives count more than ours.
+    /// Labels of the source take precedence over external labels.
     #[test]
     fn honor_labels() {
         let own = [("job", "its own"), ("instance", "elsewhere")];
@@ -76,7 +76,7 @@ mod labels {
         assert_eq!(get(&labels, "instance").as_deref(), Some("elsewhere"));
     }
 
-    /// What has an illegal name is not sent, and costs nothing else: `label_name_format_valid`, `reserved_label_prefix`.
+    /// A series with an invalid name is not sent, and drops no other: `label_name_format_valid`, `reserved_label_prefix`.
     #[test]
     fn reserved_label_prefix() {
         let receiver = Receiver::willing();
@@ -201,7 +201,7 @@ mod metadata {
         );
     }
 
-    /// `metadata_empty_help_allowed`: what there is no unit of refers to the empty text.
+    /// `metadata_empty_help_allowed`: a family without a unit refers to the empty text.
     #[test]
     fn metadata_unit() {
         assert_eq!(metadata("energy_joules_total").2, "joules");

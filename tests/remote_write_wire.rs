@@ -1,6 +1,6 @@
-//! What a receiver gets: the cases about requests, samples and stamps of the sender suites of prometheus/compliance
-//! (remotewrite/sender, of 2.0 now and of 1.0 before), under their names. Those about histograms, summaries and exemplars are not
-//! here: there are none.
+//! Requests on the wire: the cases about requests, samples and stamps of the sender suites of prometheus/compliance
+//! (remotewrite/sender, of 2.0 now and of 1.0 before), under their names. The exporter has no
+//! histograms, summaries or exemplars, so their cases are left out.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod remote_write_support;
@@ -71,7 +71,7 @@ mod protocol {
         assert_eq!(header("", "User-Agent"), expected);
     }
 
-    /// The framed format begins with a chunk that says so.
+    /// The framed format would begin with an identifying chunk.
     #[test]
     fn snappy_block_format() {
         let body = sent("", &[("x", 1.0)]).body;
@@ -95,7 +95,7 @@ mod protocol {
         );
     }
 
-    /// `Headers` of the first suite; a user's own go along, and none of the reserved ones can be set.
+    /// `Headers` of the first suite. Configured headers are sent, and reserved ones cannot be configured.
     #[test]
     fn headers() {
         let request = sent("    headers: {X-Scope-OrgID: edge}\n", &[("x", 1.0)]);
@@ -155,7 +155,7 @@ mod samples {
         assert_eq!(value(f64::NEG_INFINITY), f64::NEG_INFINITY.to_bits());
     }
 
-    /// A NaN says that nothing was measured; what is sent of that is the mark, if there was something before.
+    /// A NaN means that nothing was measured: the stale marker is sent, if the series had a value before.
     #[test]
     fn nan_encoding() {
         let receiver = Receiver::willing();
@@ -369,7 +369,7 @@ mod batching {
         wait_until("all is sent", || (board.numbers().sent == 70).then_some(()));
     }
 
-    /// Nothing is sent of nothing.
+    /// No request is sent without samples.
     #[test]
     fn empty_scrape() {
         let receiver = Receiver::willing();

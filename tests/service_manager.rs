@@ -1,4 +1,4 @@
-//! What a service manager hears of the exporter.
+//! Notifications to the service manager.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
-use support::{exporter, get, on_board, Exporter, TempDir, PATIENCE};
+use support::{exporter, get, on_board, Exporter, TempDir, WAIT_TIMEOUT};
 
 struct Manager(UnixDatagram);
 
@@ -33,14 +33,14 @@ impl Manager {
 }
 
 #[test]
-fn a_service_manager_is_told_of_start_reload_and_end() {
+fn service_manager_is_notified_of_start_reload_and_stop() {
     let board = TempDir::new();
     board.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
     board.write("sys/class/thermal/thermal_zone0/temp", "41500\n");
     let config = board.write("config.yaml", "interval: 1\n");
     let path = board.path().join("notify");
     let manager = Manager(UnixDatagram::bind(&path).unwrap());
-    manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.0.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
 
     let mut command = exporter();
     on_board(&mut command, board.path());
@@ -73,9 +73,9 @@ fn a_service_manager_is_told_of_start_reload_and_end() {
     assert!(exporter.child.wait().unwrap().success());
 }
 
-/// systemd hands sockets over in the order of their units, which is that of nobody's choice.
+/// systemd passes sockets in the order of their units, which the user does not choose.
 #[test]
-fn sockets_that_are_handed_over_go_by_their_names() {
+fn inherited_sockets_are_matched_by_name() {
     let board = TempDir::new();
     let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [management, metrics] = sockets

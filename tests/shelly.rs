@@ -1,4 +1,4 @@
-//! Shelly plugs over real sockets: the real binary polls stand-ins for every generation, well and misbehaving.
+//! Shelly plugs over real sockets: the real binary polls stand-ins for every generation, working and misbehaving ones.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod shelly_support;
@@ -35,7 +35,7 @@ fn gen3(auth: Auth) -> Plug {
     )
 }
 
-/// The exporter with this `shelly:` section, on a board without anything else.
+/// The exporter with this `shelly:` section, on a board without other meters.
 fn start(dir: &TempDir, section: &str) -> Exporter {
     let config = dir.write("config.yaml", &format!("interval: 0.5\nshelly:\n{section}"));
     let mut command = exporter();
@@ -44,11 +44,11 @@ fn start(dir: &TempDir, section: &str) -> Exporter {
             .arg(format!("--path.{flag}"))
             .arg(dir.path().join(flag));
     }
-    // At its most talkative, the log must not tell a password either.
+    // The log must not contain a password at any level.
     Exporter::start(command.env("RUST_LOG", "trace").arg("--config").arg(config))
 }
 
-/// The value of the one series whose line has this name and all these labels.
+/// The value of the only series with this name and all these labels.
 fn value(exporter: &Exporter, name: &str, labels: &[&str]) -> Option<f64> {
     let text = exporter.scrape();
     let mut found = text.lines().filter(|line| {
@@ -69,7 +69,7 @@ fn wait_for(exporter: &Exporter, name: &str, labels: &[&str], wanted: f64) {
     });
 }
 
-/// Waits until the plug was polled so many times more, and the last of that is exported.
+/// Waits for this many more polls of the plug, until the last of them is exported.
 fn polls(plug: &Plug, more: usize) {
     let before = plug.polls();
     wait_until("it is polled", || {
@@ -79,7 +79,7 @@ fn polls(plug: &Plug, more: usize) {
 
 fn no_secret(exporter: &Exporter) {
     let mut log = exporter.log();
-    // A dump tells it too, in its last column.
+    // The message would also be in the last column of a dump.
     let dumped: Vec<String> = log
         .lines()
         .filter_map(|line| Some(line.rsplit_once(' ')?.1.to_string()))
@@ -93,7 +93,7 @@ fn no_secret(exporter: &Exporter) {
 }
 
 #[test]
-fn the_first_generation_without_a_login() {
+fn first_generation_plug_is_read_without_a_login() {
     let plug = gen1(Auth::None);
     let dir = TempDir::new();
     let exporter = start(
@@ -138,7 +138,7 @@ fn the_first_generation_without_a_login() {
 }
 
 #[test]
-fn the_first_generation_with_a_basic_login() {
+fn first_generation_plug_is_read_with_basic_login() {
     let plug = gen1(Auth::Basic(BASIC));
     let dir = TempDir::new();
     let password = dir.write("password", &format!("{SECRET}\n"));
@@ -162,7 +162,7 @@ fn the_first_generation_with_a_basic_login() {
 }
 
 #[test]
-fn a_digest_login_is_used_again_and_counted() {
+fn digest_login_is_reused_with_an_increasing_count() {
     let plug = gen3(digest(1000, true));
     let dir = TempDir::new();
     let section = format!(
@@ -210,8 +210,8 @@ fn a_digest_login_is_used_again_and_counted() {
 }
 
 #[test]
-fn a_nonce_that_is_too_old_costs_nothing() {
-    // With and without saying so: newer and older firmware.
+fn stale_nonce_causes_no_missed_reading() {
+    // With and without `stale=true`: newer and older firmware.
     let plugs = [gen3(digest(2, true)), gen3(digest(1, false))];
     let dir = TempDir::new();
     let items = plugs
@@ -235,7 +235,7 @@ fn a_nonce_that_is_too_old_costs_nothing() {
 }
 
 #[test]
-fn a_wrong_password_is_said_and_not_insisted_on() {
+fn wrong_password_is_logged_and_not_retried_at_every_poll() {
     let plugs = [
         gen1(Auth::Basic("Basic of another")),
         gen3(digest(1000, true)),
@@ -281,7 +281,7 @@ fn a_wrong_password_is_said_and_not_insisted_on() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn login_host_and_file_errors_are_reported() {
     let closed = gen3(digest(1, true));
     let never = gen3(digest(0, true));
     let dir = TempDir::new();
@@ -308,7 +308,7 @@ fn what_is_missing_is_said() {
 }
 
 #[test]
-fn no_plug_at_all_is_seen() {
+fn missing_plug_configuration_is_reported() {
     let dir = TempDir::new();
     let config = dir.write("config.yaml", "device_type: shelly\n");
     let mut exporter = Exporter::start(exporter().arg("--config").arg(config));
@@ -320,7 +320,7 @@ fn no_plug_at_all_is_seen() {
 }
 
 #[test]
-fn misbehaving_plugs_cost_themselves_alone() {
+fn misbehaving_plug_does_not_affect_others() {
     let moods = [
         (Mood::Hangs, "no whole answer within 2 s"),
         (Mood::Drips, "no whole answer within 2 s"),
@@ -372,7 +372,7 @@ fn misbehaving_plugs_cost_themselves_alone() {
         let line = exporter.wait_for_log(&mark);
         assert!(line.contains(said), "{line}");
     }
-    // Two polls of the one that hangs take 4 s, in which there is time for 8 others.
+    // Two polls of the hanging plug take 4 s, enough for 8 polls of the others.
     let hangs = &plugs[0].2;
     let asked = hangs.with(|state| state.requests.len());
     wait_until("it is tried again", || {
@@ -409,7 +409,7 @@ fn misbehaving_plugs_cost_themselves_alone() {
 }
 
 #[test]
-fn energy_survives_a_restart_of_the_plug() {
+fn energy_counter_survives_a_plug_restart() {
     let status = |watt_hours: f64| {
         fixture("gen3_1pm_mini.status").replace("913.252", &watt_hours.to_string())
     };
@@ -423,7 +423,7 @@ fn energy_survives_a_restart_of_the_plug() {
     plug.with(|state| state.status = status(914.252));
     joules(&exporter, 3600.0);
 
-    // The network is gone until it is given up, and the plug goes on counting.
+    // The network fails until the source is given up, while the plug keeps counting.
     plug.with(|state| state.mood = Mood::Resets);
     exporter.wait_for_log("connection reset by peer");
     let asked = plug.with(|state| state.requests.len());
@@ -437,13 +437,13 @@ fn energy_survives_a_restart_of_the_plug() {
     });
     joules(&exporter, 3.0 * 3600.0);
 
-    // It restarts, and counts from 0.
+    // The plug restarts, and counts from 0.
     plug.with(|state| state.status = status(0.001));
     polls(&plug, 1);
     plug.with(|state| state.status = status(0.501));
     joules(&exporter, 3.5 * 3600.0);
 
-    // Another plug takes its place, whose counter has nothing to do with it.
+    // The plug is replaced by another one with its own counter.
     plug.with(|state| {
         state.shelly = state.shelly.replace("AABBCCDDEE33", "AABBCCDDEE44");
         state.status = status(9000.0);
@@ -458,7 +458,7 @@ fn energy_survives_a_restart_of_the_plug() {
 }
 
 #[test]
-fn a_reload_leaves_other_plugs_alone() {
+fn reload_does_not_restart_unchanged_plugs() {
     let (first, second) = (gen3(digest(1000, true)), gen1(Auth::None));
     let dir = TempDir::new();
     let one = format!(
@@ -520,7 +520,7 @@ fn a_reload_leaves_other_plugs_alone() {
 }
 
 #[test]
-fn a_switch_that_does_not_measure_has_no_power() {
+fn switch_without_a_meter_exports_no_power() {
     let status = r#"{"switch:0": {"id": 0, "source": "init", "output": true, "temperature": {"tC": 50.1, "tF": 122.2}}, "sys": {}}"#;
     let plug = Plug::start(&fixture("gen2_plus_plug_s.shelly"), status, Auth::None);
     let dir = TempDir::new();
@@ -541,7 +541,7 @@ fn a_switch_that_does_not_measure_has_no_power() {
 }
 
 #[test]
-fn a_meter_that_only_pretends_is_absent_and_said() {
+fn meter_without_real_values_is_absent_and_logged() {
     let shelly = fixture("gen1_plug_s.shelly").replace("SHPLG-S", "SHSW-1");
     for status in [
         r#"{"relays": [{"ison": true}], "meters": [{"power": 0.00, "is_valid": true}]}"#,
@@ -570,7 +570,7 @@ fn a_meter_that_only_pretends_is_absent_and_said() {
 }
 
 #[test]
-fn what_is_not_plausible_is_absent_counted_and_said_once() {
+fn implausible_value_is_absent_counted_and_logged_once() {
     let hot = fixture("gen3_1pm_mini.status").replace("68.1", "999.0");
     let plug = Plug::start(&fixture("gen3_plug_s.shelly"), &hot, Auth::None);
     let dir = TempDir::new();

@@ -1,5 +1,5 @@
-//! A source that hangs in one value: the watchdog leaves that value out, the others go on being published, and what
-//! hung cannot publish what it read long ago.
+//! A source that hangs in one value: the watchdog leaves that value out, the others are still published, and the hanging
+//! poll cannot publish its old values later.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
@@ -17,8 +17,8 @@ use edge_metrics_exporter::sys::clock::BootTime;
 use edge_metrics_exporter::sys::stop::Stop;
 
 /// Longer than anything here takes on the busiest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What hangs.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where the source hangs.
 const HANGS: &str = "/sys/hangs";
 
 static METER: Meter = Meter {
@@ -34,7 +34,7 @@ static METER: Meter = Meter {
     open: |context| Ok(Box::new(Hanging::new(context))),
 };
 
-/// A gate that is waited at while it is closed.
+/// A gate: threads wait while it is closed.
 struct Gate {
     state: Mutex<(bool, u32)>,
     changed: Condvar,
@@ -67,7 +67,7 @@ impl Gate {
     }
 }
 
-/// In the value that hangs, and before any value is read.
+/// One gate in the hanging value, and one before any value is read.
 static VALUE: Gate = Gate::open();
 static POLL: Gate = Gate::open();
 static OPENED: AtomicU32 = AtomicU32::new(0);
@@ -117,7 +117,7 @@ impl Drop for Hanging {
 }
 
 fn wait_for(what: &str, mut happens: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while !happens() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -125,7 +125,7 @@ fn wait_for(what: &str, mut happens: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_value_that_hangs_costs_itself_alone() {
+fn hanging_value_does_not_affect_others() {
     let registry = Registry::new(Policy::All);
     let group = registry.add_group(0, METER.name, vec![]);
     let config = Config::default();
@@ -166,7 +166,7 @@ fn a_value_that_hangs_costs_itself_alone() {
     assert_eq!(OPENED.load(Ordering::SeqCst), 2);
     assert_eq!(CLOSED.load(Ordering::SeqCst), 0, "the first still hangs");
 
-    // While the second is held before its poll, only the first could publish.
+    // While the second source is held before its poll, only the first one could publish.
     POLL.set_closed(true);
     wait_for("the second waits", || POLL.is_waited_at());
     let before = group.read_at();
@@ -180,6 +180,6 @@ fn a_value_that_hangs_costs_itself_alone() {
     wait_for("the second goes on", || group.read_at() > before);
     assert_eq!(health.errors(), errors, "that it came back is no error");
     running.stop();
-    running.join(Instant::now() + PATIENCE);
+    running.join(Instant::now() + WAIT_TIMEOUT);
     assert_eq!(CLOSED.load(Ordering::SeqCst), 2);
 }

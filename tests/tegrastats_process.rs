@@ -1,4 +1,4 @@
-//! The tegrastats meter's hold on its child process: real ones, which misbehave.
+//! The tegrastats meter and its child process: stand-ins that misbehave.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/processes.rs"]
@@ -18,14 +18,14 @@ use edge_metrics_exporter::sources::{
 use edge_metrics_exporter::sys::clock::BootTime;
 use nix::sys::signal::{kill, SigSet, Signal};
 use nix::unistd::Pid;
-use processes::{goes_with_its_source, members, nothing_is_left_of};
+use processes::{assert_child_ends_with_source, assert_group_is_gone, members};
 use support::programs::make_executable;
 use support::{exporter, on_board, wait_until, Exporter, TempDir};
 
 const LINES: &str =
     "RAM 1/2MB CPU [1%@2] VDD_IN 1000/1000\nRAM 1/2MB CPU [1%@2] VDD_IN 2000/1500\n";
 
-/// The stand-in in one of its modes, and what the meter works with.
+/// The stand-in in one of its modes, and the context of the meter.
 struct Bench {
     temp: TempDir,
     context: Context,
@@ -37,7 +37,7 @@ impl Bench {
         let temp = TempDir::new();
         let lines = temp.write("lines.txt", LINES);
         let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/bin/tegrastats");
-        // The environment is shared by all tests, so the stand-in's is written into a program of its own.
+        // All tests share the environment, so the stand-in's variables are written into a script.
         let program = temp.write(
             "jetson/tegrastats",
             &format!(
@@ -78,7 +78,7 @@ impl Bench {
         (meter().open)(&self.context).unwrap()
     }
 
-    /// Polls until it fails, and says why.
+    /// Polls until the source fails; returns the error.
     fn failure(&self, source: &mut dyn Source) -> String {
         let started = Instant::now();
         let mut out = Readings::new(5.0);
@@ -87,11 +87,14 @@ impl Bench {
             if let Err(error) = source.poll(&mut out) {
                 return error.to_string();
             }
-            assert!(started.elapsed() < support::PATIENCE, "it does not fail");
+            assert!(
+                started.elapsed() < support::WAIT_TIMEOUT,
+                "it does not fail"
+            );
         }
     }
 
-    /// The process group of the child that was started last.
+    /// The process group of the latest child.
     fn group(&self) -> i32 {
         let pids = self.temp.path().join("pids");
         wait_until("the stand-in says its number", || {
@@ -122,7 +125,7 @@ fn meter() -> &'static Meter {
 }
 
 #[test]
-fn lines_are_readings_and_the_child_goes_with_the_source() {
+fn lines_are_readings_and_the_child_ends_with_the_source() {
     let bench = Bench::new("none", Duration::from_millis(20));
     assert!((meter().probe)(&bench.context.board, &bench.context.config).is_ok());
     let generation = bench.context.group.new_generation();
@@ -140,11 +143,11 @@ fn lines_are_readings_and_the_child_goes_with_the_source() {
     assert_eq!(bench.context.health.unparsed(), 0);
     let group = bench.group();
     assert!(members(group).contains(&group));
-    goes_with_its_source(group, source);
+    assert_child_ends_with_source(group, source);
 }
 
 #[test]
-fn a_request_to_stop_ends_the_waiting() {
+fn stop_request_ends_a_wait() {
     let bench = Bench::new("none", Duration::from_secs(3600));
     let mut source = bench.open();
     let group = bench.group();
@@ -156,22 +159,22 @@ fn a_request_to_stop_ends_the_waiting() {
     });
     stop.set();
     waiting.join().unwrap();
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
-fn a_silent_one_is_ended() {
+fn silent_child_is_stopped() {
     let bench = Bench::new("silent", Duration::from_millis(20));
     let mut source = bench.open();
     let failure = bench.failure(&mut *source);
     assert!(failure.contains("has printed nothing for "), "{failure}");
     let group = bench.group();
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
-fn of_a_dead_one_the_status_and_the_last_words_are_told() {
+fn exit_status_and_last_output_are_reported() {
     let bench = Bench::new("dead", Duration::from_millis(20));
     let mut source = bench.open();
     let failure = bench.failure(&mut *source);
@@ -179,11 +182,11 @@ fn of_a_dead_one_the_status_and_the_last_words_are_told() {
     assert!(failure.ends_with(end), "{failure}");
     let group = bench.group();
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
-fn of_one_that_cannot_run_the_reason_is_told() {
+fn failure_to_start_is_reported_with_its_reason() {
     let bench = Bench::new("missing", Duration::from_millis(20));
     let failure = bench.failure(&mut *bench.open());
     assert!(failure.contains("status 127; it says: "), "{failure}");
@@ -191,7 +194,7 @@ fn of_one_that_cannot_run_the_reason_is_told() {
 }
 
 #[test]
-fn one_that_is_killed_is_told_so() {
+fn signal_that_killed_the_child_is_reported() {
     let bench = Bench::new("none", Duration::from_millis(500));
     let mut source = bench.open();
     let group = bench.group();
@@ -201,33 +204,33 @@ fn one_that_is_killed_is_told_so() {
     let failure = bench.failure(&mut *source);
     assert!(failure.contains("was ended by SIGKILL"), "{failure}");
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
-fn a_flood_is_ended() {
+fn output_flood_is_stopped() {
     let bench = Bench::new("flood", Duration::from_millis(100));
     let mut source = bench.open();
     let failure = bench.failure(&mut *source);
     assert!(failure.contains("lines a second"), "{failure}");
     let group = bench.group();
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
-fn a_line_without_an_end_is_ended() {
+fn endless_line_is_stopped() {
     let bench = Bench::new("endless", Duration::from_millis(100));
     let mut source = bench.open();
     let failure = bench.failure(&mut *source);
     assert!(failure.contains("a line without an end"), "{failure}");
     let group = bench.group();
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
-fn lines_that_are_no_lines_cost_only_themselves() {
+fn malformed_lines_are_skipped() {
     let bench = Bench::new("garbage", Duration::from_millis(20));
     let generation = bench.context.group.new_generation();
     let mut source = bench.open();
@@ -243,7 +246,7 @@ fn lines_that_are_no_lines_cost_only_themselves() {
 }
 
 #[test]
-fn one_that_ignores_requests_is_killed_with_its_children() {
+fn child_that_ignores_sigterm_is_killed_with_its_children() {
     let bench = Bench::new("stubborn", Duration::from_millis(20));
     let mut source = bench.open();
     let mut out = Readings::new(5.0);
@@ -252,42 +255,42 @@ fn one_that_ignores_requests_is_killed_with_its_children() {
         source.poll(&mut out).unwrap();
         (members(group).len() >= 3).then_some(())
     });
-    goes_with_its_source(group, source);
+    assert_child_ends_with_source(group, source);
 }
 
 #[test]
-fn signals_that_are_blocked_here_are_not_in_the_child() {
+fn child_does_not_inherit_blocked_signals() {
     let bench = Bench::new("none", Duration::from_millis(500));
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
         .thread_block()
         .unwrap();
     let source = bench.open();
     let group = bench.group();
-    // A shell blocks signals itself, for moments.
+    // A shell blocks signals itself for short times.
     wait_until("no signal is blocked in the child", || {
         let status = std::fs::read_to_string(format!("/proc/{group}/status")).unwrap();
         status.contains("SigBlk:\t0000000000000000\n").then_some(())
     });
     drop(source);
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
-fn one_that_died_is_started_again() {
+fn exited_child_is_restarted() {
     let bench = Bench::new("dead", Duration::from_millis(20));
     let running = Running::start(meter(), bench.context.clone());
     let first = bench.group();
     let second = wait_until("there is another", || {
         Some(bench.group()).filter(|group| *group != first)
     });
-    nothing_is_left_of(first);
+    assert_group_is_gone(first);
     assert!(bench.context.health.errors() >= 1);
     running.stop();
-    running.join(Instant::now() + support::PATIENCE);
-    nothing_is_left_of(second);
+    running.join(Instant::now() + support::WAIT_TIMEOUT);
+    assert_group_is_gone(second);
 }
 
-/// The exporter itself on a fixture board, with the stand-in in this mode.
+/// The exporter on a fixture board, with the stand-in in this mode.
 fn on_orin(mode: &str, temp: &TempDir) -> Exporter {
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards/jetson_agx_orin_jp6");
     let mut command = exporter();
@@ -314,7 +317,7 @@ fn group_in(temp: &TempDir) -> i32 {
 }
 
 #[test]
-fn the_exporter_leaves_no_child_behind_when_asked_to_stop() {
+fn stopped_exporter_leaves_no_child() {
     let temp = TempDir::new();
     let exporter = on_orin("stubborn", &temp);
     let group = group_in(&temp);
@@ -323,11 +326,11 @@ fn the_exporter_leaves_no_child_behind_when_asked_to_stop() {
     });
     let (status, _, log) = exporter.stop();
     assert!(status.success(), "{log}");
-    nothing_is_left_of(group);
+    assert_group_is_gone(group);
 }
 
 #[test]
-fn nor_when_it_is_killed() {
+fn killed_exporter_leaves_no_child() {
     let temp = TempDir::new();
     let exporter = on_orin("silent", &temp);
     let group = group_in(&temp);
@@ -336,7 +339,7 @@ fn nor_when_it_is_killed() {
         (!members(group).contains(&group)).then_some(())
     });
     for orphan in members(group) {
-        // What the stand-in was waiting for: tegrastats itself has no children.
+        // A child of the stand-in; tegrastats itself has none.
         kill(Pid::from_raw(orphan), Signal::SIGKILL).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The UDP source against devices with real sockets: what is asked, and what becomes of each kind of reply.
+//! The UDP source with devices on real sockets: the requests, and the effect of each kind of reply.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -14,7 +14,7 @@ use udp_support::{
 };
 
 #[test]
-fn it_asks_with_twelve_bytes_again_and_again_from_one_port() {
+fn requests_of_twelve_bytes_are_repeated_from_one_port() {
     let device = Device::new();
     let exporter = asking(&device);
     let first = device.answers(&after(1, 10.0));
@@ -34,7 +34,7 @@ fn it_asks_with_twelve_bytes_again_and_again_from_one_port() {
 }
 
 #[test]
-fn nothing_is_exported_before_the_device_has_answered() {
+fn nothing_is_exported_before_the_first_reply() {
     let device = Device::new();
     let exporter = asking(&device);
     device.is_asked();
@@ -49,7 +49,7 @@ fn nothing_is_exported_before_the_device_has_answered() {
 }
 
 #[test]
-fn a_device_that_was_never_heard_is_not_about_to_start() {
+fn device_without_a_reply_is_degraded() {
     let silent = Device::new();
     let asked = format!("host: 127.0.0.1, port: {}, timeout: 0.2", silent.port());
     for settings in [&*asked, "mode: listen, port: 0, timeout: 0.2"] {
@@ -61,9 +61,9 @@ fn a_device_that_was_never_heard_is_not_about_to_start() {
     }
 }
 
-/// Each of them leaves everything as it was, and the request open for the answer.
+/// Each of them changes nothing, and the request stays open for the reply.
 #[test]
-fn what_is_no_answer_is_counted_by_kind_and_changes_nothing() {
+fn invalid_datagrams_are_counted_by_kind_and_ignored() {
     let device = Device::new();
     let exporter = asking(&device);
     device.answers(&after(100, 1000.0));
@@ -95,7 +95,7 @@ fn what_is_no_answer_is_counted_by_kind_and_changes_nothing() {
 }
 
 #[test]
-fn only_the_device_that_was_asked_counts_by_address_and_port() {
+fn replies_from_other_addresses_or_ports_are_ignored() {
     let port = FreePort::new();
     let device = Device::at(port.address());
     let exporter = asking(&device);
@@ -115,7 +115,7 @@ fn only_the_device_that_was_asked_counts_by_address_and_port() {
 }
 
 #[test]
-fn a_second_answer_to_one_request_is_a_duplicate() {
+fn second_reply_to_one_request_is_a_duplicate() {
     let device = Device::new();
     let settings = format!("host: 127.0.0.1, port: {}, interval: 60", device.port());
     let exporter = reading(&settings);
@@ -131,9 +131,9 @@ fn a_second_answer_to_one_request_is_a_duplicate() {
 }
 
 #[test]
-fn after_a_time_out_it_asks_again_at_once_and_the_late_answer_does_not_count() {
+fn timeout_repeats_the_request_and_the_late_reply_is_ignored() {
     let device = Device::new();
-    // Were it not at once, the next request would come after a day.
+    // Otherwise the next request would follow after a day.
     let settings = format!(
         "host: 127.0.0.1, port: {}, interval: 86400, timeout: 2",
         device.port()
@@ -153,15 +153,15 @@ fn after_a_time_out_it_asks_again_at_once_and_the_late_answer_does_not_count() {
 }
 
 #[test]
-fn a_restart_of_the_device_adds_up() {
+fn device_restart_keeps_the_total() {
     let device = Device::new();
     let exporter = asking(&device);
     for (answer, charge) in [
         (after(100, 304_000.0), 304.0),
-        // The device's agent has started anew, and has no measurement yet.
+        // The device's agent has restarted, and has no measurement yet.
         (Vec::new(), 304.0),
         (after(101, 305_000.0), 305.0),
-        // The device itself has.
+        // The device itself has restarted.
         (message(1000, 500.0, 500.0), 305.5),
         (message(2000, 1500.0, 500.0), 306.5),
         (message(900, 250.0, 500.0), 306.75),
@@ -174,12 +174,12 @@ fn a_restart_of_the_device_adds_up() {
 }
 
 #[test]
-fn an_older_message_is_no_restart() {
+fn older_message_is_not_taken_for_a_restart() {
     let device = Device::new();
     let exporter = asking(&device);
     device.answers(&after(100, 304_000.0));
     wait_for_charge(&exporter, 304.0);
-    // A device that has been running for 99 s did not start since the last message.
+    // A device with an uptime of 99 s has not restarted since the last message.
     let from = device.answers(&after(99, 303_000.0));
     wait_for_count(&exporter, "reordered", 1.0);
     device.says(from, &after(99, 304_000.0));
@@ -190,7 +190,7 @@ fn an_older_message_is_no_restart() {
 }
 
 #[test]
-fn a_datagram_of_no_bytes_is_a_message_of_zeros() {
+fn empty_datagram_is_a_message_of_zeros() {
     let device = Device::new();
     let exporter = asking(&device);
     device.answers(b"");
@@ -200,7 +200,7 @@ fn a_datagram_of_no_bytes_is_a_message_of_zeros() {
 }
 
 #[test]
-fn a_device_may_come_late_go_and_come_back() {
+fn device_is_read_again_after_an_absence() {
     let port = FreePort::new();
     let settings = format!("host: localhost, port: {}, timeout: 0.1", port.number());
     let exporter = reading(&settings);
@@ -221,7 +221,7 @@ fn a_device_may_come_late_go_and_come_back() {
 }
 
 #[test]
-fn a_device_is_reached_by_ipv6() {
+fn device_is_reachable_by_ipv6() {
     let Ok(probe) = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)) else {
         return; // No IPv6 on this machine.
     };
@@ -237,7 +237,7 @@ fn a_device_is_reached_by_ipv6() {
 }
 
 #[test]
-fn with_a_voltage_there_are_power_and_energy() {
+fn voltage_setting_yields_power_and_energy() {
     let device = Device::new();
     let settings = format!("host: 127.0.0.1, port: {}, voltage: 5", device.port());
     let exporter = reading(&settings);
@@ -247,13 +247,13 @@ fn with_a_voltage_there_are_power_and_energy() {
     let of = |name: &str| exporter.value(&format!("{name}{{rail=\"device\",source=\"udp\"}}"));
     assert_eq!(of("power_watts"), Some(2.5));
     assert_eq!(exporter.value("power_total_watts"), Some(2.5));
-    // Two ampere-seconds at five volts, however long it took: the device counted them.
+    // Two ampere-seconds at five volts, whatever time has passed: the device counts the charge.
     let joules = of("energy_joules_total").unwrap();
     assert!((joules - 10.0).abs() < 1e-6, "{joules}");
 }
 
 #[test]
-fn what_a_device_streams_is_taken_from_whoever_begins() {
+fn stream_is_bound_to_its_first_sender() {
     let mut exporter = reading("mode: listen, port: 0, timeout: 60");
     let port = listening_port(&mut exporter);
     let to = SocketAddr::from((LOCALHOST, port));
@@ -277,7 +277,7 @@ fn what_a_device_streams_is_taken_from_whoever_begins() {
 }
 
 #[test]
-fn a_host_that_is_named_is_the_only_one_listened_to_and_its_place_is_free_after_a_silence() {
+fn configured_host_is_the_only_accepted_sender_and_may_change_its_port_after_a_silence() {
     let mut exporter = reading("mode: listen, host: 127.0.0.1, port: 0, timeout: 0.5");
     let port = listening_port(&mut exporter);
     let to = SocketAddr::from((LOCALHOST, port));
@@ -286,7 +286,7 @@ fn a_host_that_is_named_is_the_only_one_listened_to_and_its_place_is_free_after_
     wait_for_count(&exporter, "foreign", 1.0);
     Device::new().says(to, &after(1, 1000.0));
     wait_for_charge(&exporter, 1.0);
-    // The same device after a restart, on another port. What it says while the old port may still be alive is foreign.
+    // The same device after a restart, on another port: ignored while the old port may still be in use.
     let restarted = Device::new();
     wait_until("the new port is believed", || {
         restarted.says(to, &message(1000, 500.0, 1.0));
@@ -295,7 +295,7 @@ fn a_host_that_is_named_is_the_only_one_listened_to_and_its_place_is_free_after_
 }
 
 #[test]
-fn a_subscription_is_the_channel_with_a_nul_and_is_made_again_after_a_silence() {
+fn subscription_ends_with_a_nul_and_is_renewed_after_a_silence() {
     let device = Device::new();
     let settings = format!(
         "mode: subscribe, host: 127.0.0.1, port: {}, channel: 4, timeout: 0.5",
@@ -316,9 +316,9 @@ fn a_subscription_is_the_channel_with_a_nul_and_is_made_again_after_a_silence() 
     wait_for_charge(&exporter, 4.0);
 }
 
-/// A flood from elsewhere neither keeps the answer out nor the source from seeing that there is none.
+/// A flood from other senders hides neither the reply nor its absence.
 #[test]
-fn a_flood_of_foreign_datagrams_is_survived() {
+fn flood_of_foreign_datagrams_hides_neither_reply_nor_timeout() {
     let device = Device::new();
     let settings = format!("host: 127.0.0.1, port: {}, timeout: 1", device.port());
     let exporter = reading(&settings);
@@ -343,14 +343,14 @@ fn a_flood_of_foreign_datagrams_is_survived() {
 }
 
 #[test]
-fn it_stops_at_once_while_it_waits_for_an_answer() {
+fn stop_request_ends_the_wait_for_a_reply() {
     let device = Device::new();
     let exporter = asking(&device);
     device.is_asked();
     let (status, took, log) = exporter.stop();
     assert!(status.success(), "{log}");
     assert!(!log.contains("does not end"), "{log}");
-    // It waits a minute for its answer.
+    // The source waits up to a minute for the reply.
     assert!(took.as_secs() < 30, "{took:?}");
 }
 

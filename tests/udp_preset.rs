@@ -1,4 +1,4 @@
-//! `power-exporter` and `udp-agent`, started as their originals were, alone and against each other.
+//! `power-exporter` and `udp-agent`, started like the original programs, alone and together.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -11,8 +11,8 @@ use support::free_port::FreePort;
 use support::{exporter, get, on_board, request, wait_until, Exporter, TempDir};
 use udp_support::{message, wait_for_charge, Device, CHARGE, CURRENT, LOCALHOST};
 
-/// The sample of the original's README, for 304000 mAs and the current of which it shows the quotient: the float next
-/// below 1600 mA. The C library behind it wrote an empty line after each family, which no format asks for.
+/// The sample of the original's README, for 304000 mAs and the float next below 1600 mA. The original's C library wrote
+/// an empty line after each family, which no format requires.
 const SAMPLE: &str = "\
 # HELP powerexporter_power_consumption_ampere_seconds_total The total power consumption given in ampere-seconds.
 # TYPE powerexporter_power_consumption_ampere_seconds_total counter
@@ -32,7 +32,7 @@ fn power_exporter() -> Command {
 }
 
 #[test]
-fn its_answers_are_the_originals() {
+fn preset_exposition_equals_the_original() {
     let device = Device::new();
     let port = device.port().to_string();
     let exporter = Exporter::start(power_exporter().args(["127.0.0.1", &port]));
@@ -49,7 +49,7 @@ fn its_answers_are_the_originals() {
     assert_eq!(answer.text(), SAMPLE);
     let text = "text/plain; version=0.0.4; charset=utf-8";
     assert_eq!(answer.header("Content-Type"), Some(text));
-    // What a Prometheus server asks for.
+    // The Accept header of a Prometheus server.
     let accept = (
         "Accept",
         "application/openmetrics-text;version=1.0.0,*/*;q=0.1",
@@ -66,7 +66,7 @@ fn its_answers_are_the_originals() {
 }
 
 #[test]
-fn the_device_is_named_by_flags_or_by_the_environment_and_arguments_count_more() {
+fn arguments_take_precedence_over_the_environment() {
     let device = Device::new();
     let port = device.port().to_string();
     let mut by_flags = power_exporter();
@@ -89,7 +89,7 @@ fn the_device_is_named_by_flags_or_by_the_environment_and_arguments_count_more()
 }
 
 #[test]
-fn without_a_device_it_says_what_the_original_said_and_fails() {
+fn missing_device_fails_with_the_original_message() {
     let missing =
         "ENVs 'DEVICE_UDP_IP' and 'DEVICE_UDP_PORT' must be set when no arguments are given.";
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
@@ -128,17 +128,17 @@ fn without_a_device_it_says_what_the_original_said_and_fails() {
     }
 }
 
-/// As the original: on port 8000 of all addresses, and nowhere else. What the test's own addresses would hide is asked
-/// of `check-config`'s words in the log.
+/// As the original: on port 8000 of all addresses, and nowhere else. The test's own addresses would hide this, so the log
+/// is checked.
 #[test]
-fn its_ports_are_the_originals() {
+fn preset_uses_the_original_ports() {
     let device = Device::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"))
         .args(["power-exporter", "127.0.0.1", &device.port().to_string()])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It is asking, or another program has port 8000 and it said so.
+    // The source is running, or port 8000 is in use and that was logged.
     let mut log = String::new();
     let asked = wait_until("it asks or ends", || {
         device
@@ -148,7 +148,7 @@ fn its_ports_are_the_originals() {
         let asked = device.0.recv(&mut [0; 64]).is_ok();
         (asked || child.try_wait().unwrap().is_some()).then_some(asked)
     });
-    // So that it writes out what it has logged. It may have ended by itself.
+    // The exporter flushes its log at the end. It may have exited by itself.
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
     child.wait().unwrap();
@@ -184,7 +184,7 @@ fn board(milliamperes: f64) -> TempDir {
     dir
 }
 
-/// An agent at any free port.
+/// An agent on a free port.
 fn agent(board: &TempDir, arguments: &[&str]) -> (Exporter, SocketAddr) {
     agent_at(0, board, arguments)
 }
@@ -206,20 +206,20 @@ fn agent_at(port: u16, board: &TempDir, arguments: &[&str]) -> (Exporter, Socket
     (agent, address)
 }
 
-/// Asks an agent with any datagram, until it has measured.
+/// Queries an agent until it has measured.
 fn measured(address: SocketAddr, ask: &[u8]) -> Vec<u8> {
     let asker = Device::new();
     wait_until("the agent has measured", || {
         asker.says(address, ask);
         let (answer, from) = asker.hears();
         assert_eq!(from, address);
-        // Once there is a current, some charge flows too.
+        // With a current, the charge grows too.
         (answer.len() >= 16).then_some(answer)
     })
 }
 
 #[test]
-fn the_agent_answers_any_datagram_with_the_boards_current() {
+fn agent_answers_any_datagram_with_the_current() {
     let board = board(1600.0);
     let (agent, address) = agent(&board, &[]);
     for ask in [&b"DATA_REQUEST"[..], b"", b"HELLO", &[0xff; 2000]] {
@@ -237,7 +237,7 @@ fn the_agent_answers_any_datagram_with_the_boards_current() {
 }
 
 #[test]
-fn an_agent_that_measures_nothing_answers_with_no_bytes() {
+fn agent_without_a_meter_answers_with_an_empty_datagram() {
     let board = TempDir::new();
     for dir in ["sys", "proc", "dev"] {
         std::fs::create_dir_all(board.path().join(dir)).unwrap();
@@ -250,15 +250,15 @@ fn an_agent_that_measures_nothing_answers_with_no_bytes() {
     }
 }
 
-/// Two agents that somebody makes answer each other, with one forged datagram, would otherwise never stop.
+/// Otherwise one forged datagram could make two agents answer each other for ever.
 #[test]
-fn the_agent_answers_so_often_and_no_more() {
+fn agent_replies_are_limited_in_rate() {
     let board = board(100.0);
     let (agent, address) = agent(&board, &["--log.level", "debug"]);
     let asker = Device::new();
     asker.0.set_nonblocking(true).unwrap();
     let mut answers = 0;
-    // However slow the machine is. How much is too much, a test of the quota says.
+    // On any machine, however slow. The exact limit is covered by the unit tests of the quota.
     wait_until("it is asked too often", || {
         for _ in 0..1000 {
             asker.says(address, b"?");
@@ -276,7 +276,7 @@ fn the_agent_answers_so_often_and_no_more() {
 }
 
 #[test]
-fn exporter_and_agent_understand_each_other() {
+fn exporter_reads_the_agent() {
     let board = board(1250.0);
     let port = FreePort::new();
     let (agent_process, address) = agent_at(port.number(), &board, &[]);
@@ -295,7 +295,7 @@ fn exporter_and_agent_understand_each_other() {
     wait_until("charge flows", || {
         (exporter.value(CHARGE)? > before + 0.1).then_some(())
     });
-    // The board restarts: its charge begins at nothing, and what is exported goes on.
+    // The board restarts: its charge starts at zero, and the exported counter continues.
     drop(agent_process);
     let before = exporter.value(CHARGE).unwrap();
     let _again = agent_at(port.number(), &board, &[]);
@@ -307,8 +307,8 @@ fn exporter_and_agent_understand_each_other() {
 }
 
 #[test]
-fn a_voltage_that_is_given_divides_the_power() {
-    // A board whose meter knows its power, but no voltage and no current.
+fn voltage_setting_divides_the_power() {
+    // A board with a power, but no voltage and no current.
     let dir = TempDir::new();
     let supply = "sys/class/power_supply/usb";
     for (file, content) in [

@@ -31,16 +31,7 @@ pub(super) enum Errand {
 /// Starts the thread. It ends when nobody is left to tell it anything.
 pub(super) fn start(exporter: Arc<Exporter>) -> Result<Sender<Errand>, String> {
     let (errands, inbox) = mpsc::channel();
-    let housekeeping = Housekeeping {
-        watch: None,
-        noted: None,
-        seen: None,
-        rounds: 0,
-        retry_at: Instant::now() + RETRY,
-        is_degraded: false,
-        degraded_rounds: 0,
-        exporter,
-    };
+    let housekeeping = Housekeeping::new(exporter);
     std::thread::Builder::new()
         .name("configuration".to_string())
         .stack_size(STACK)
@@ -77,6 +68,19 @@ impl Known {
 }
 
 impl Housekeeping {
+    fn new(exporter: Arc<Exporter>) -> Housekeeping {
+        Housekeeping {
+            watch: None,
+            noted: None,
+            seen: None,
+            rounds: 0,
+            retry_at: Instant::now() + RETRY,
+            is_degraded: false,
+            degraded_rounds: 0,
+            exporter,
+        }
+    }
+
     fn run(mut self, inbox: &Receiver<Errand>) {
         let mut next = Instant::now() + ROUND;
         loop {
@@ -164,3 +168,7 @@ impl Housekeeping {
         self.noted = Some(now);
     }
 }
+
+#[cfg(test)]
+#[path = "housekeeping_tests.rs"]
+mod tests;

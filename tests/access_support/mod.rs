@@ -1,4 +1,4 @@
-//! Web configurations, logins, and clients that speak TLS.
+//! Web configurations, logins, and TLS clients.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use base64::prelude::{Engine as _, BASE64_STANDARD};
 
-/// Of "open sesame". The cost is 8, so that a debug build does not take seconds.
+/// The bcrypt hash of "open sesame". Its cost is 8, so that a debug build does not take seconds.
 pub const HASH: &str = "$2y$08$On26A3fTF77Yv0zsTaE0EOlO7ODypd1zgElymTiRtWUIVPgL3MIl6";
 pub const PASSWORD: &str = "open sesame";
 
@@ -24,7 +24,7 @@ pub fn users(names: &[&str]) -> String {
     format!("basic_auth_users:\n{}", lines.collect::<String>())
 }
 
-/// TLS with this certificate, and more lines of its section.
+/// A `tls_server_config` with this certificate and more lines.
 pub fn tls(certificate: &str, more: &[&str]) -> String {
     let (cert, key) = (format!("{certificate}.pem"), format!("{certificate}.key"));
     let mut text = format!(
@@ -38,7 +38,7 @@ pub fn tls(certificate: &str, more: &[&str]) -> String {
     text
 }
 
-/// The lines that ask clients for a certificate.
+/// The lines that require client certificates.
 pub fn clients(kind: &str) -> [String; 2] {
     [
         format!("client_auth_type: {kind}"),
@@ -46,7 +46,7 @@ pub fn clients(kind: &str) -> [String; 2] {
     ]
 }
 
-/// The value of `Authorization`.
+/// The value of `Authorization` for basic authentication.
 pub fn basic(user: &str, password: &str) -> String {
     format!(
         "Basic {}",
@@ -54,7 +54,7 @@ pub fn basic(user: &str, password: &str) -> String {
     )
 }
 
-/// The same exporter with a web configuration, on an empty board.
+/// Adds a web configuration and an empty board to the command.
 pub fn with_web_config<'c>(command: &'c mut Command, file: &Path) -> &'c mut Command {
     command
         .args(["--path.sysfs", "/nonexistent"])
@@ -74,14 +74,14 @@ pub mod tls_client {
         ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
     };
 
-    use super::super::support::PATIENCE;
+    use super::super::support::WAIT_TIMEOUT;
     use super::pem;
 
     pub type Tls = StreamOwned<ClientConnection, TcpStream>;
     pub const BOTH: &[&SupportedProtocolVersion] =
         &[&rustls::version::TLS12, &rustls::version::TLS13];
 
-    /// A client that trusts what `ca` signed, and shows a certificate of `tests/tls`.
+    /// A client that trusts `ca`, with a client certificate of `tests/tls`.
     pub fn client(
         ca: &str,
         certificate: Option<&str>,
@@ -109,12 +109,12 @@ pub mod tls_client {
     pub fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> Tls {
         let name = ServerName::try_from("localhost").unwrap();
         let socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+        socket.set_write_timeout(Some(WAIT_TIMEOUT)).unwrap();
         StreamOwned::new(ClientConnection::new(config, name).unwrap(), socket)
     }
 
-    /// Sends this, and reads until the other side says goodbye; or why not.
+    /// Sends this and reads until the server closes the TLS session; or the error.
     pub fn exchange(
         address: SocketAddr,
         config: Arc<ClientConfig>,

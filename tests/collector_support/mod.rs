@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::support::{get, Log, TempDir, PATIENCE};
+use crate::support::{get, Log, TempDir, WAIT_TIMEOUT};
 
 /// What it does with a query, by what the query asks for.
 #[derive(Debug, Clone)]
@@ -280,7 +280,7 @@ impl Stream {
     /// Asks for one; gives the status and the head of the answer, too.
     pub fn ask(address: SocketAddr, path: &str, more: &str) -> (Stream, u16, String) {
         let mut socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use edge_metrics_exporter::http::{bind, Limits, Request, Response, Server};
 use serde_json::Value;
 
-use crate::support::{Answer, Log, PATIENCE};
+use crate::support::{Answer, Log, WAIT_TIMEOUT};
 
 /// A running config-server. It is killed when this is dropped.
 pub struct Central {
@@ -139,7 +139,7 @@ pub fn try_send(
     body: &[u8],
 ) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE * 2))?;
+    stream.set_read_timeout(Some(WAIT_TIMEOUT * 2))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));

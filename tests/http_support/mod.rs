@@ -1,4 +1,4 @@
-//! A server on loopback, clients of every kind, and a count of what they leave behind.
+//! A server on loopback, clients, and checks for leaked threads and descriptors.
 #![allow(dead_code, unreachable_pub)]
 
 use std::io::{ErrorKind, Read, Write};
@@ -11,12 +11,12 @@ use edge_metrics_exporter::http::{bind, Limits, Request, Response, Server};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 
 /// Longer than anything here takes, on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Tests in one process share descriptors and threads, and these tests count them: one at a time.
+/// These tests count the descriptors and threads of the process: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A running server, and what there was before it.
+/// A running server, and the threads and descriptors from before its start.
 pub struct Scene {
     pub server: Server,
     before: (usize, usize),
@@ -38,7 +38,7 @@ impl Scene {
         handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Scene {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // A handler that outlived its server may still be on its way out: what it holds is not this scene's.
+        // A handler of an earlier server may still be ending: its descriptors do not count.
         wait_for("the threads of the scene before to end", || {
             server_threads() == 0
         });
@@ -52,27 +52,27 @@ impl Scene {
         }
     }
 
-    /// A server whose answers say what was asked.
+    /// A server that echoes method, path and body.
     pub fn echo(limits: Limits) -> Scene {
         Scene::new(limits, echo)
     }
 
     pub fn connect(&self) -> TcpStream {
         let socket = TcpStream::connect(self.server.local_addr()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+        socket.set_write_timeout(Some(WAIT_TIMEOUT)).unwrap();
         socket
     }
 
-    /// Sends this on a new connection and reads until the server hangs up.
+    /// Sends this on a new connection and reads until the server closes it.
     pub fn exchange(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut socket = self.connect();
-        // It may have been refused before it was all sent.
+        // The request may be refused before it is sent completely.
         let _ = socket.write_all(bytes.as_ref());
         read_to_end(&mut socket)
     }
 
-    /// Whether it still answers, as it should.
+    /// Whether the server still answers.
     pub fn is_well(&self) -> bool {
         self.exchange("GET /well HTTP/1.0\r\n\r\n")
             .ends_with("\r\n\r\nGET /well \n")
@@ -83,7 +83,7 @@ impl Scene {
         wait_for("connections to end", || self.server.connections() == 0);
     }
 
-    /// Stops the server, then drops the clients, and finds no thread and no descriptor left.
+    /// Stops the server, drops the clients, and checks that no thread and no descriptor is left.
     pub fn end<T>(self, clients: T) {
         self.server.stop();
         drop(clients);
@@ -108,14 +108,14 @@ pub fn echo(request: &Request) -> Response {
 }
 
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// All that comes until the server hangs up; a reset ends it too.
+/// Reads until the server closes or resets the connection.
 pub fn read_to_end(socket: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     if let Err(e) = socket.read_to_end(&mut bytes) {
@@ -124,7 +124,7 @@ pub fn read_to_end(socket: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// One answer of a connection that stays open: head and body.
+/// One response on a connection that stays open: head and body.
 pub fn read_answer(socket: &mut TcpStream) -> (String, String) {
     let head = read_head(socket);
     let length = head
@@ -146,7 +146,7 @@ pub fn read_head(socket: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Whether the server has hung up, without another byte.
+/// Whether the server has closed the connection without another byte.
 pub fn is_closed(socket: &mut TcpStream) -> bool {
     match socket.read(&mut [0]) {
         Ok(n) => n == 0,
@@ -154,13 +154,13 @@ pub fn is_closed(socket: &mut TcpStream) -> bool {
     }
 }
 
-/// The status of an answer, 0 if there is none.
+/// The status of a response, 0 without one.
 pub fn status(answer: &str) -> u16 {
     let code = answer.strip_prefix("HTTP/1.1 ").and_then(|a| a.get(..3));
     code.map_or(0, |c| c.parse().unwrap())
 }
 
-/// A socket that is not connected yet.
+/// An unconnected socket.
 pub fn unconnected() -> OwnedFd {
     socket::socket(
         AddressFamily::Inet,
@@ -171,7 +171,7 @@ pub fn unconnected() -> OwnedFd {
     .unwrap()
 }
 
-/// Connects it, from this address of loopback's many.
+/// Connects it from this loopback address.
 pub fn connect_from(socket: OwnedFd, from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let from = SockaddrIn::from(SocketAddrV4::new(from, 0));
     socket::bind(socket.as_raw_fd(), &from).unwrap();
@@ -181,11 +181,11 @@ pub fn connect_from(socket: OwnedFd, from: Ipv4Addr, to: SocketAddr) -> TcpStrea
     let to = SockaddrIn::from(SocketAddrV4::new(ip, to.port()));
     socket::connect(socket.as_raw_fd(), &to).unwrap();
     let socket = TcpStream::from(socket);
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     socket
 }
 
-/// Closing it from now on sends a reset.
+/// Makes a later close send a reset.
 pub fn reset_on_close(socket: &TcpStream) {
     let linger = nix::libc::linger {
         l_onoff: 1,
@@ -194,7 +194,7 @@ pub fn reset_on_close(socket: &TcpStream) {
     socket::setsockopt(socket, socket::sockopt::Linger, &linger).unwrap();
 }
 
-/// Threads of servers, by their names; the harness has others, that come and go as it likes.
+/// The server's threads, by their names; the test harness has others.
 fn server_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     tasks

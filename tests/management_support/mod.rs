@@ -36,7 +36,7 @@ impl Board {
         let board = Board { dir, exporter };
         wait_until("all sources are read", || {
             let health = board.health();
-            // Of a board of which no source has been started yet, all are well.
+            // Before the first source has started, a board counts as healthy.
             let there = health["sources"].as_array().unwrap().len() == 2;
             (there && health["status"] == "healthy").then_some(())
         });

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
-use crate::support::{difference, exporter, on_board, wait_until, Exporter, TempDir, PATIENCE};
+use crate::support::{difference, exporter, on_board, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
 
-/// A board of the test's own, what is recorded of it, and the folder for both.
+/// A board, its recording, and the directory of both.
 pub struct Studio {
     pub temp: TempDir,
     pub board: PathBuf,
@@ -34,19 +34,19 @@ impl Studio {
         }
     }
 
-    /// Writes one of the board's files, in place as the kernel does.
+    /// Writes a file of the board in place, as the kernel does.
     pub fn write(&self, path: &str, content: &str) {
         self.temp.write(&format!("board/{path}"), content);
     }
 
-    /// Makes one of the board's links.
+    /// Creates a link of the board.
     pub fn link(&self, path: &str, target: &str) {
         let path = self.board.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(target, path).unwrap();
     }
 
-    /// `record`, with this configuration, not yet started.
+    /// The `record` command with this configuration.
     pub fn command(&self, config: &str) -> Command {
         let config = self.temp.write("config.yaml", config);
         let mut command = exporter();
@@ -56,7 +56,7 @@ impl Studio {
         command
     }
 
-    /// Records while this goes on; then the board is gone. Returns what was said.
+    /// Records while `meanwhile` runs, then removes the board. Returns the output.
     pub fn record(&self, mut command: Command, meanwhile: impl FnOnce()) -> String {
         let child = command.args(["--for", "600"]).spawn().unwrap();
         let pid = Pid::from_raw(child.id() as i32);
@@ -80,9 +80,9 @@ impl Studio {
         self.read(&format!("logs/{source}.log"))
     }
 
-    /// Waits until a source's log has so many lines with `text`.
+    /// Waits until a source's log has this many lines with `text`.
     pub fn wait_for_log(&self, source: &str, text: &str, most: usize) {
-        // Logs are written when they have something to write, so they are looked at on the disk.
+        // The progress of the recorder shows in its files only.
         let path = self.recording.join(format!("logs/{source}.log"));
         wait_until(&format!("{source} has {most} of {text:?}"), || {
             let log = std::fs::read_to_string(&path).ok()?;
@@ -90,7 +90,7 @@ impl Studio {
         });
     }
 
-    /// Replays it elsewhere and in both ways, and sees that the end is what was exported at the recording's end.
+    /// Replays it elsewhere in both modes, and compares the end with what was exported at the end of the recording.
     pub fn replays_as_it_was(&self) -> String {
         let elsewhere = self.temp.path().join("elsewhere");
         std::fs::rename(&self.recording, &elsewhere).unwrap();
@@ -102,8 +102,8 @@ impl Studio {
         for more in [&["--replay.at-once"][..], &[]] {
             let exporter = replay(&elsewhere, more);
             let mut last = String::new();
-            // A replay takes as long as the recording did.
-            let end = Instant::now() + self.began.elapsed() + PATIENCE;
+            // A replay takes as long as the recording.
+            let end = Instant::now() + self.began.elapsed() + WAIT_TIMEOUT;
             while last != expected {
                 assert!(
                     Instant::now() < end,
@@ -119,14 +119,14 @@ impl Studio {
     }
 }
 
-/// A replay, on a machine that has nothing of it.
+/// A replay on a machine without the recorded devices.
 pub fn replay(recording: &Path, more: &[&str]) -> Exporter {
     let mut command = exporter();
     command.arg("--replay").arg(recording).args(more);
     Exporter::start(command.env("PATH", "/nowhere"))
 }
 
-/// What is the board's of an exposition.
+/// The board's part of an exposition.
 pub fn of_board(text: &str) -> String {
     let is_own = |line: &&str| {
         let name = line
@@ -140,7 +140,7 @@ pub fn of_board(text: &str) -> String {
         .collect()
 }
 
-/// What the binary says to these arguments, and that it fails.
+/// The message with which the binary fails for these arguments.
 pub fn refused(arguments: &[&str], more: &Path) -> String {
     let Output { status, stderr, .. } = exporter().args(arguments).arg(more).output().unwrap();
     let said = String::from_utf8_lossy(&stderr).into_owned();

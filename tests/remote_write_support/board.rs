@@ -9,7 +9,7 @@ use edge_metrics_exporter::remote_write::{Feed, Labels, MemoryFeed, Sender};
 use edge_metrics_exporter::sys::clock::BootTime;
 
 use super::{Given, Receiver};
-use crate::support::PATIENCE;
+use crate::support::WAIT_TIMEOUT;
 
 fn entry(url: &str, settings: &str) -> config::RemoteWrite {
     let text = format!("remote_write:\n  - url: {url}\n{settings}");
@@ -17,7 +17,7 @@ fn entry(url: &str, settings: &str) -> config::RemoteWrite {
     config.remote_write.remove(0)
 }
 
-/// A board with one source that publishes what it is told, and a sender to a receiver.
+/// A board with one source that publishes given values, and a sender.
 pub struct Board {
     pub registry: Arc<Registry>,
     pub group: Arc<Group>,
@@ -27,7 +27,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// With this configuration below the entry's URL; each line indented by four spaces. It sends at once.
+    /// With these settings below the entry's URL, each line indented by four spaces. The sender starts immediately.
     pub fn new(receiver: &Receiver, settings: &str) -> Board {
         Board::with_clock(&receiver.url(), settings, WallClock::default())
     }
@@ -87,14 +87,14 @@ impl Board {
     }
 
     pub fn publish_labelled(&mut self, values: &[Given<'_>]) {
-        // No two readings in one millisecond.
+        // Never two readings in one millisecond.
         while BootTime::now().0 < self.at.0 + 1_100_000 {
             std::thread::sleep(Duration::from_micros(200));
         }
         self.publish_at(BootTime::now(), values);
     }
 
-    /// The same of a reading at this moment.
+    /// The same for a reading at this time.
     pub fn publish_at(&mut self, at: BootTime, values: &[Given<'_>]) {
         let mut out = Readings::new(5.0);
         self.at = at;
@@ -106,7 +106,7 @@ impl Board {
                 out.add(self.group.series(&desc, labels), *value);
             } else {
                 let desc = Desc::gauge(name.to_string(), format!("Help of {name}."));
-                // What is measured is finite; the exporter's own state need not be.
+                // Measured values are finite; self-metrics need not be.
                 let desc = if value.is_infinite() {
                     desc.own()
                 } else {
@@ -130,10 +130,10 @@ impl Board {
         self.numbers().dropped.get(reason).copied().unwrap_or(0)
     }
 
-    /// Has the sender send what is left, and end.
+    /// Lets the sender send what is left, and waits for its end.
     pub fn finish(&mut self) {
         let sender = self.sender.take().unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         sender.finish(deadline);
         sender.join(deadline);
     }

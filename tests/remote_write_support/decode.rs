@@ -1,7 +1,7 @@
 //! The body of a request, read by hand: snappy's block format by its crate, protobuf by the encoding's own document
 //! (protobuf.dev/programming-guides/encoding).
 
-/// A message of either generation.
+/// A message of either version.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
     /// Of 2.0.
@@ -50,7 +50,7 @@ impl Message {
     }
 }
 
-/// Reads it, and panics at anything that the specification does not have.
+/// Decodes the message, and panics at anything outside the specification.
 pub fn message(body: &[u8], second: bool) -> Message {
     let bytes = snap::raw::Decoder::new().decompress_vec(body).unwrap();
     let mut message = Message::default();

@@ -1,5 +1,5 @@
-//! A receiver on loopback that answers as it is told, and reads what it is sent by itself: HTTP, snappy and protobuf,
-//! with nothing of ours but the specification.
+//! A receiver on loopback with scripted responses. Its HTTP, snappy and protobuf parsers are written from the specifications
+//! and share no code with the sender.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -20,7 +20,7 @@ pub type Given<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
 pub use board::Board;
 pub use decode::Message;
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
@@ -53,7 +53,7 @@ impl Request {
     }
 }
 
-/// What is answered: a status, headers in full lines, a body. An empty status line closes the connection instead.
+/// A response as text: status line, headers, body. An empty one closes the connection instead.
 #[derive(Clone)]
 pub struct Answer(pub String);
 
@@ -61,7 +61,7 @@ pub fn status(code: u16) -> Answer {
     answer(code, "", "")
 }
 
-/// With these header lines, each ended by `\r\n`.
+/// A response with these header lines, each ended by `\r\n`.
 pub fn answer(code: u16, headers: &str, body: &str) -> Answer {
     let length = body.len();
     Answer(format!(
@@ -69,7 +69,7 @@ pub fn answer(code: u16, headers: &str, body: &str) -> Answer {
     ))
 }
 
-/// As a receiver of 2.0 answers one that it took whole.
+/// The response of a receiver of 2.0 that stored everything.
 pub fn written(samples: usize) -> Answer {
     let header = format!("X-Prometheus-Remote-Write-Samples-Written: {samples}\r\n");
     answer(204, &header, "")
@@ -87,7 +87,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Answers the requests with samples by `script`, which is given each one's number from 0; others with 405.
+    /// Answers requests with samples by `script`, which gets their number from 0, and others with 405.
     pub fn new(script: impl FnMut(usize, &Request) -> Answer + Send + 'static) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -113,17 +113,17 @@ impl Receiver {
         }
     }
 
-    /// What time it is there, for those who ask.
+    /// The time in responses to time requests.
     pub fn set_date(&self, date: impl Fn() -> String + Send + 'static) {
         *self.heads.lock().unwrap() = Box::new(move || Some(format!("Date: {}\r\n", date())));
     }
 
-    /// Cuts off everybody who does not send samples, as a gateway does that knows no other path.
+    /// Closes connections of requests without samples, as a gateway without other paths does.
     pub fn set_curt(&self) {
         *self.heads.lock().unwrap() = Box::new(|| None);
     }
 
-    /// Takes everything, of either generation.
+    /// Accepts everything, of either version.
     pub fn willing() -> Receiver {
         Receiver::new(|_, _| written(1_000_000))
     }
@@ -142,7 +142,7 @@ impl Receiver {
         self.others.lock().unwrap().clone()
     }
 
-    /// Waits until there have been so many.
+    /// Waits for this many requests with samples.
     pub fn wait_for(&self, count: usize) -> Vec<Request> {
         wait_until(&format!("{count} requests"), || {
             let requests = self.requests();
@@ -150,7 +150,7 @@ impl Receiver {
         })
     }
 
-    /// All samples of a family in what was sent, in the order of arrival: stamps and values.
+    /// All received samples of a family in the order of arrival: timestamps and values.
     pub fn samples(&self, name: &str) -> Vec<(i64, f64)> {
         let mut samples = Vec::new();
         for request in self.requests() {
@@ -172,7 +172,7 @@ fn serve(
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
         let answer = if request.method == "POST" {
-            // The script's lock makes a number of each request.
+            // The lock makes the numbers unique.
             let mut script = script.lock().unwrap();
             let number = {
                 let mut all = all.lock().unwrap();
@@ -227,7 +227,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
 
 pub const SECOND: &str = "    protobuf_message: io.prometheus.write.v2.Request\n";
 
-/// What is sent of one reading.
+/// The message that is sent for one reading.
 pub fn sent(settings: &str, values: &[(&str, f64)]) -> Request {
     let labelled: Vec<_> = values.iter().map(|(n, v)| (*n, &[][..], *v)).collect();
     sent_labelled(settings, &labelled)

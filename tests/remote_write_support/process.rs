@@ -37,7 +37,7 @@ pub fn of(name: &str, exporter: &Exporter, metric: &str) -> Option<f64> {
     ))
 }
 
-/// The stamps of every reading that the history has.
+/// The timestamps of all readings in the history.
 pub fn kept(exporter: &Exporter) -> Vec<i64> {
     let minute = ("X-Prometheus-Scrape-Timeout-Seconds", "60");
     let kept = request(exporter.metrics, "GET", "/multirate", &[minute]).text();

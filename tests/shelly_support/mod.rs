@@ -1,5 +1,5 @@
-//! A Shelly for tests: answers as the real ones do, each generation with its own way of logging in, and misbehaves on
-//! demand. What it checks of a login is written from RFC 7616 and 7617, and from nothing of ours.
+//! A stand-in for Shelly plugs: responds like the real ones, each generation with its own kind of login, and misbehaves on
+//! demand. Its login checks are written from RFC 7616 and 7617 and share no code with the client.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -13,11 +13,11 @@ use sha2::{Digest, Sha256};
 
 pub const REALM: &str = "shellyplugsg3-aabbccddee33";
 
-/// How it wants a login.
+/// The login that the plug requires.
 #[derive(Clone, Debug)]
 pub enum Auth {
     None,
-    /// The first generation's: the whole header that is right.
+    /// Basic authentication of the first generation: the complete header value.
     Basic(&'static str),
     /// Gen2's and later: the password, how often a nonce may be used, and whether it is then called stale.
     Digest {
@@ -27,26 +27,26 @@ pub enum Auth {
     },
 }
 
-/// How it behaves.
+/// The behaviour of the plug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     Well,
-    /// Takes requests and says nothing.
+    /// Accepts requests and never responds.
     Hangs,
-    /// Says one byte at a time.
+    /// Sends one byte at a time.
     Drips,
     Fails,
     Html,
-    /// Says that the answer has ended when half of the JSON has been said.
+    /// Announces a length that ends in the middle of the JSON.
     Truncated,
-    /// Ends the connection in the middle of the answer.
+    /// Closes the connection in the middle of the response.
     BreaksOff,
     Redirects,
     Huge,
-    /// Many headers.
+    /// Sends many headers.
     LongHead,
     Resets,
-    /// No HTTP.
+    /// Sends something other than HTTP.
     Garbage,
 }
 
@@ -55,14 +55,14 @@ pub struct State {
     pub status: String,
     pub auth: Auth,
     pub mood: Mood,
-    /// Path and `Authorization` of each request, in their order.
+    /// Path and `Authorization` of each request, in order.
     pub requests: Vec<(String, Option<String>)>,
     pub connections: usize,
-    /// What a login did that it may not.
+    /// Violations of the protocol by logins.
     pub violations: Vec<String>,
-    /// Answers of 401.
+    /// The number of 401 responses.
     pub refusals: usize,
-    /// The last count of each nonce that was given out.
+    /// The last count used with each issued nonce.
     nonces: HashMap<String, u32>,
 }
 
@@ -112,7 +112,7 @@ impl Plug {
         look(&mut self.state.lock().unwrap())
     }
 
-    /// How often its status was asked for, in vain or not.
+    /// The number of status requests, successful or not.
     pub fn polls(&self) -> usize {
         self.with(|state| {
             state
@@ -173,7 +173,7 @@ fn request(reader: &mut impl BufRead) -> Option<(String, Option<String>)> {
     }
 }
 
-/// Says the answer in this mood; false: the connection is over.
+/// Sends the response in this mood; false: the connection is over.
 fn misbehave(stream: &mut TcpStream, mood: Mood, answer: &str) -> bool {
     let page = |status: &str, kind: &str, body: &str| {
         format!(
@@ -184,7 +184,7 @@ fn misbehave(stream: &mut TcpStream, mood: Mood, answer: &str) -> bool {
     match mood {
         Mood::Well => stream.write_all(answer.as_bytes()).is_ok(),
         Mood::Hangs => {
-            // Until the other side gives up.
+            // Until the client gives up.
             let _ = stream.read(&mut [0]);
             false
         }
@@ -386,7 +386,7 @@ enum Verdict {
     TooOld,
 }
 
-/// `name=value` and `name="value"`, as the devices themselves read them.
+/// `name=value` and `name="value"`, as the devices parse them.
 fn fields(header: &str) -> Option<HashMap<String, String>> {
     let rest = header.strip_prefix("Digest ")?;
     rest.split(", ")

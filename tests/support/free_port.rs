@@ -1,16 +1,16 @@
-//! A port that is known before anybody listens on it.
+//! A port that is known before a program listens on it.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as Name, UnixListener};
 
-/// A port on which nobody listens, by TCP or UDP, until the test does; and again after that.
+/// A port that is free for TCP and UDP, reserved for this test.
 ///
-/// One that the kernel chose and got back may be anybody's the next moment: each connection is given one. So it is one
-/// that the kernel does not choose from, and no other test takes it for as long as this lives.
+/// A port from the kernel's ephemeral range could be given to a connection at any time. This port is outside of that range,
+/// and no other test takes it while this value lives.
 pub struct FreePort {
     number: u16,
-    /// A name that all tests of this machine (of its network namespace) see, and that is gone with the process.
+    /// An abstract socket, whose name is unique in the network namespace and freed with the process.
     _claim: UnixListener,
 }
 
@@ -24,7 +24,7 @@ impl FreePort {
             true => (10_000..=u16::MAX).collect(),
             false => ports,
         };
-        // Not all begin with the same.
+        // Processes start at different ports.
         let begin = std::process::id() as usize * 101 % ports.len();
         let mut ports = ports.iter().cycle().skip(begin).take(ports.len());
         ports.find_map(|port| FreePort::claim(*port)).unwrap()
@@ -51,7 +51,7 @@ impl FreePort {
     }
 }
 
-/// The first and the last of the ports that the kernel chooses from.
+/// The kernel's ephemeral range: its first and last port.
 fn chosen_from() -> (u16, u16) {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     let range = range.unwrap_or_default();

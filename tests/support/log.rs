@@ -1,4 +1,4 @@
-//! What a running program says.
+//! The log of a running program.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::wait_until;
 
-/// The lines of its standard error so far, read by a thread.
+/// Standard error so far, read by a thread.
 pub struct Log(Arc<Mutex<String>>);
 
 impl Log {
@@ -27,7 +27,7 @@ impl Log {
         self.0.lock().unwrap().clone()
     }
 
-    /// The last line that holds `text`, waited for.
+    /// Waits for a line that contains `text`; returns the last one.
     pub fn wait_for(&self, child: &mut Child, text: &str) -> String {
         wait_until(&format!("a line with {text:?} in the log"), || {
             let log = self.text();
@@ -39,7 +39,7 @@ impl Log {
         })
     }
 
-    /// The address that the port of this name was last said to listen on.
+    /// The latest address in the log on which the port of this name listens.
     pub fn address(&self, child: &mut Child, name: &str) -> SocketAddr {
         let line = self.wait_for(child, &format!("{name}: listening on http"));
         let (_, address) = line.rsplit_once("://").unwrap();

@@ -1,4 +1,4 @@
-//! The real binary, started and asked from outside.
+//! Starts the real binary, and sends requests to it.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@ pub mod registers;
 mod temp_dir;
 mod wait;
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use log::Log;
 pub use temp_dir::TempDir;
-pub use wait::{wait_until, PATIENCE};
+pub use wait::{wait_until, WAIT_TIMEOUT};
 
 /// A running exporter. It is killed when this is dropped.
 pub struct Exporter {
@@ -31,14 +32,24 @@ pub struct Exporter {
     pub metrics: SocketAddr,
     pub management: SocketAddr,
     log: Log,
-    /// What it had of its file in memory when it had started, in kB.
+    /// Resident pages of its file after the start, in kB.
     code: u64,
 }
 
-/// The binary, with free ports, not yet started: Cargo's, or what `EXPORTER` names (another machine's, under an emulator).
+/// The binary under test: Cargo's build, or the file that `EXPORTER` names (a release build, or a script that runs a binary
+/// of another architecture under an emulator).
+pub fn binary() -> OsString {
+    let built_by_cargo = env!("CARGO_BIN_EXE_edge-metrics-exporter");
+    other_binary().unwrap_or(built_by_cargo.into())
+}
+
+fn other_binary() -> Option<OsString> {
+    std::env::var_os("EXPORTER")
+}
+
+/// The command that starts the binary on free ports.
 pub fn exporter() -> Command {
-    let ours = env!("CARGO_BIN_EXE_edge-metrics-exporter");
-    let mut command = Command::new(std::env::var_os("EXPORTER").unwrap_or(ours.into()));
+    let mut command = Command::new(binary());
     command
         .args(["--web.listen-address", "127.0.0.1:0"])
         .args(["--web.management-address", "127.0.0.1:0"])
@@ -50,12 +61,12 @@ pub fn exporter() -> Command {
     command
 }
 
-/// Arguments that put a fixture's tree in place of the board's files.
+/// Adds arguments that replace the machine's files by a fixture board.
 pub fn on_board(command: &mut Command, board: &Path) {
     for (flag, dir) in [("sysfs", "sys"), ("procfs", "proc"), ("dev", "dev")] {
         command.arg(format!("--path.{flag}")).arg(board.join(dir));
     }
-    // Each program stands in a folder of its own, so that a board has those alone that it has output of.
+    // Each stand-in has its own directory, so that a board gets only the programs whose output it has.
     let mut path = std::env::var("PATH").unwrap();
     for (output, variable, bin) in [
         ("tegrastats.txt", "TEGRASTATS_LINES", "tests/support/bin"),
@@ -76,7 +87,7 @@ pub fn on_board(command: &mut Command, board: &Path) {
 }
 
 impl Exporter {
-    /// Starts it, and waits until it listens.
+    /// Starts the exporter and waits until it listens.
     pub fn start(command: &mut Command) -> Exporter {
         let mut child = command.spawn().unwrap();
         let mut exporter = Exporter {
@@ -92,12 +103,12 @@ impl Exporter {
         exporter
     }
 
-    /// The address that it last said to listen on.
+    /// The latest listen address of this port in the log.
     pub fn address(&mut self, name: &str) -> SocketAddr {
         self.log.address(&mut self.child, name)
     }
 
-    /// The last line of the log that holds `text`, waited for.
+    /// Waits for a log line that contains `text`; returns the last one.
     pub fn wait_for_log(&mut self, text: &str) -> String {
         self.log.wait_for(&mut self.child, text)
     }
@@ -114,7 +125,7 @@ impl Exporter {
         nix::sys::signal::kill(self.pid(), signal).unwrap();
     }
 
-    /// Asks it to stop, and waits for its end.
+    /// Stops the exporter by SIGTERM, and waits for its end.
     pub fn stop(mut self) -> (ExitStatus, Duration, String) {
         let asked = Instant::now();
         self.signal(nix::sys::signal::Signal::SIGTERM);
@@ -133,10 +144,11 @@ impl Exporter {
         value(&self.scrape(), series)
     }
 
-    /// The most memory it ever had, in kB; of a debug build without its code, which is large and says nothing. The kernel
-    /// may have taken pages of that back meanwhile, which the most includes.
+    /// Peak resident memory in kB. Of a debug build without its code, which is large. The kernel may have evicted code pages
+    /// since the peak, so the larger of two readings is subtracted.
     pub fn peak_memory(&self) -> u64 {
-        let code = match cfg!(debug_assertions) {
+        let is_debug_build = cfg!(debug_assertions) && other_binary().is_none();
+        let code = match is_debug_build {
             true => self.status("RssFile").max(self.code),
             false => 0,
         };
@@ -151,12 +163,12 @@ impl Exporter {
         number.parse().unwrap()
     }
 
-    /// How many threads it has while nobody asks it for anything.
+    /// The number of threads when idle.
     pub fn threads_at_rest(&self) -> u64 {
         self.at_rest(|exporter| exporter.status("Threads"))
     }
 
-    /// What is so of it twice in a row: connections that have just ended take a while to be gone.
+    /// The value of `look` once it is the same twice in a row: closed connections take a while to disappear.
     pub fn at_rest<T: PartialEq>(&self, look: impl Fn(&Exporter) -> T) -> T {
         wait_until("it is at rest", || {
             let now = look(self);
@@ -214,7 +226,7 @@ pub fn get(address: SocketAddr, path: &str) -> Answer {
     request(address, "GET", path, &[])
 }
 
-/// `None`: the connection was closed before there was an answer, to make room for another.
+/// `None`: the connection was closed without a response, to make room for another.
 pub fn try_get(address: SocketAddr, path: &str) -> Option<Answer> {
     try_request(address, "GET", path, &[]).ok()?
 }
@@ -229,7 +241,7 @@ pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
     try_post(address, path, body).unwrap()
 }
 
-/// `None`: there was no answer.
+/// `None`: there was no response.
 pub fn try_post(address: SocketAddr, path: &str, body: &str) -> Option<Answer> {
     let length = body.len().to_string();
     let headers = [
@@ -248,7 +260,7 @@ fn try_request(
     try_send(address, method, path, headers, "")
 }
 
-/// A scrape with a login, from this address of loopback's many; `None` if there was no answer.
+/// A scrape with this `Authorization`, from this loopback address; `None`: there was no response.
 pub fn request_from(from: Ipv4Addr, address: SocketAddr, login: &str) -> Option<Answer> {
     use nix::sys::socket::{bind, connect, socket, AddressFamily, SockFlag, SockType, SockaddrIn};
     let SocketAddr::V4(to) = address else {
@@ -283,7 +295,7 @@ fn send_on(
     headers: &[(&str, &str)],
     body: &str,
 ) -> std::io::Result<Option<Answer>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(WAIT_TIMEOUT))?;
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
@@ -304,7 +316,7 @@ fn send_on(
     }))
 }
 
-/// The lines that only one of them has.
+/// The lines that only one of the texts has.
 pub fn difference(expected: &str, got: &str) -> String {
     let only = |a: &str, b: &str, mark: &str| {
         let missing = a.lines().filter(|line| !b.lines().any(|l| l == *line));

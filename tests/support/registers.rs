@@ -1,4 +1,4 @@
-//! The MSR device files of a fixture board, which no repository can hold.
+//! The MSR device files of a fixture board, which cannot be committed.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::TempDir;
 
-/// The board's tree; a copy of it with MSR device files, if it has any.
+/// The board's tree, or a copy with MSR device files if it has any.
 pub fn with_registers(board: &Path, temp: &TempDir) -> PathBuf {
     let Ok(registers) = std::fs::read_to_string(board.join("msr.txt")) else {
         return board.to_path_buf();
@@ -24,8 +24,7 @@ pub fn with_registers(board: &Path, temp: &TempDir) -> PathBuf {
         let (register, value) = (number(), number());
         let path = tree.join("dev/cpu").join(cpu).join("msr");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // Each register has eight bytes of its own, in a file with holes. (The device takes the register's number for
-        // the place; in a file, the next register would then begin within this one.)
+        // Register n is at offset 8 n of a sparse file. (The device uses n as the offset; in a file, registers would overlap.)
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(false)

@@ -1,19 +1,19 @@
-//! A place for a test's files: for the tests of programs and, as `sys::temp_dir`, for the library's own.
+//! Temporary directories of tests: of the integration tests and, as `sys::temp_dir`, of the unit tests.
 #![allow(dead_code, unreachable_pub)]
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// A directory of its own for each test, gone afterwards.
+/// A new directory, removed when this is dropped.
 pub struct TempDir(PathBuf);
 
 impl TempDir {
     pub fn new() -> TempDir {
-        // Of a name that nobody had before: one that was killed left its files behind.
+        // A new name: a killed test leaves its files behind.
         let name = std::env::temp_dir().join("edge-metrics-test-XXXXXX");
         let dir = nix::unistd::mkdtemp(&name).unwrap();
-        // A test may become somebody else, who is to find its files.
+        // A test may start programs as another user, who has to reach its files.
         std::fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
         TempDir(dir)
     }
@@ -22,8 +22,8 @@ impl TempDir {
         &self.0
     }
 
-    /// Writes a file, with the directories above it. One that is as long or shorter is written over, as the kernel's are:
-    /// whoever reads it meanwhile never finds it empty.
+    /// Writes a file and creates its directories. An existing file that is not longer is overwritten in place, as the kernel's
+    /// files change: a reader never finds it empty.
     pub fn write(&self, path: &str, content: &str) -> PathBuf {
         let path = self.0.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -19,24 +20,41 @@ import urllib.parse
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = pathlib.Path(os.environ.get("EXPORTER", ROOT / "target/release/edge-metrics-exporter"))
-PATIENCE = 30
+BINARY = pathlib.Path(os.environ.get("EXPORTER", ROOT / "target/release/edge-metrics-exporter")).resolve()
+WAIT_SECONDS = 30
+
+
+CLAIMED = []
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A free port, reserved for this test while it runs. It lies outside the kernel's ephemeral range, so that no connection
+    gets it. (tests/support/free_port.rs reserves ports in the same way.)"""
+    first, last = map(int, pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [port for port in range(10_000, 65_536) if not first <= port <= last] or list(range(10_000, 65_536))
+    for port in random.sample(ports, len(ports)):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0edge-metrics-test-port-{port}")
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as s:
+                    s.bind(("0.0.0.0", port))
+        except OSError:
+            claim.close()
+            continue
+        CLAIMED.append(claim)
+        return port
+    raise AssertionError("no port is free")
 
 
 def wait_until(what, attempt):
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         with contextlib.suppress(OSError, AssertionError):
             found = attempt()
             if found:
                 return found
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        assert time.monotonic() < deadline, f"timed out: waited until {what}"
         time.sleep(0.05)
 
 
@@ -79,7 +97,7 @@ class Exporter:
         self.said, self.process, self.metrics = 0, None, None
 
     def text(self):
-        """What it has said, in all its lives."""
+        """The log of all its runs."""
         return self.log.read_text() if self.log.exists() else ""
 
     def start(self):
@@ -105,14 +123,14 @@ class Exporter:
 
 @contextlib.contextmanager
 def exporter(*arguments):
-    """The release binary; gives the address of its metrics port, as host:port."""
+    """A running exporter; yields the address of its metrics port, as host:port."""
     with managed_exporter(*arguments) as (metrics, _):
         yield metrics
 
 
 @contextlib.contextmanager
 def managed_exporter(*arguments):
-    """The same; gives the addresses of its metrics port and its management port."""
+    """A running exporter; yields the addresses of its metrics port and its management port."""
     with temporary() as directory:
         exporter = Exporter(directory, *arguments)
         try:
@@ -127,7 +145,7 @@ def managed_exporter(*arguments):
 
 @contextlib.contextmanager
 def collector(*arguments, environment=None):
-    """The collector; gives its address, as host:port, and its process."""
+    """The collector; yields its address, as host:port, and its process."""
     with temporary() as directory, open(directory / "log", "w+") as log:
         command = [BINARY, "collect", "--web.listen-address", "127.0.0.1:0", *arguments]
         names = ("PROMETHEUSSERVER", "UPDATE_INTERVAL", "NAMESPACE", "KUBERNETES_SERVICE_HOST", "RUST_LOG")
@@ -146,14 +164,14 @@ def collector(*arguments, environment=None):
 
 @contextlib.contextmanager
 def prometheus(targets, interval="1s", jobs=None, rules=(), address=None, flags=()):
-    """A Prometheus that scrapes `targets`, or has these jobs instead; gives its base URL."""
+    """A Prometheus that scrapes `targets`, or has these jobs instead; yields its base URL."""
     with temporary() as directory:
         config = {
             "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
             "rule_files": [str(file) for file in rules],
             "scrape_configs": jobs or [{"job_name": "edge-power", "static_configs": [{"targets": targets}]}],
         }
-        # JSON is YAML.
+        # JSON is valid YAML.
         (directory / "prometheus.yml").write_text(json.dumps(config))
         address = address or f"127.0.0.1:{free_port()}"
         command = [
@@ -202,7 +220,7 @@ class LiveBoard:
 
     @staticmethod
     def write(path, value):
-        # In place and of equal length: a reader never sees half of a number.
+        # In place and with a constant length: a reader never sees a partial number.
         with open(os.open(path, os.O_WRONLY | os.O_CREAT), "w") as file:
             file.write(f"{int(value):>20}\n")
 
@@ -228,7 +246,7 @@ class LiveBoard:
 
 @contextlib.contextmanager
 def etcd(certificate=None):
-    """An etcd of one member, by TLS with CERTIFICATE.pem and .key; gives its address, as host:port, and its process."""
+    """An etcd of one member, with TLS by CERTIFICATE.pem and .key; yields its address, as host:port, and its process."""
     scheme, tls = "http", []
     if certificate:
         scheme, tls = "https", [f"--cert-file={certificate}.pem", f"--key-file={certificate}.key"]
@@ -266,7 +284,7 @@ class ConfigServer:
 
     def start(self):
         self.process = subprocess.Popen(self.command, stderr=self.log)
-        # A server whose store is away listens nevertheless.
+        # A server listens even while its store is unreachable.
         wait_until("the config-server listens", self.listens)
         return self
 
@@ -279,7 +297,7 @@ class ConfigServer:
         self.process.wait()
 
     def ask(self, method, path, body=None, headers=None):
-        """Status, JSON (or text) and headers; OSError if there is no answer."""
+        """Status, JSON (or text) and headers; OSError without a response."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", **(headers or {})}
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)

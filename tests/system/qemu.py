@@ -1,5 +1,9 @@
-"""Boards and machines in QEMU: Debian's kernels, an initramfs, and what they print on their serial console."""
+"""Boards and machines in QEMU: Debian's kernels, an initramfs, and their output on a serial console.
 
+As a program: fetches and builds all images that the tests need."""
+
+import contextlib
+import fcntl
 import os
 import pathlib
 import re
@@ -9,30 +13,46 @@ import time
 
 from peers import ROOT
 
-FETCH_SECONDS = 300
+# Fetching and building images goes on beside builds, which may keep all processors busy.
+FETCH_SECONDS = 1800
 BOOT_SECONDS = 170
+IMAGES = ROOT / "target/qemu"
+# Debian's name of the kernel for each of its architectures.
+FLAVOURS = {"arm64": "arm64", "armhf": "armmp", "amd64": "cloud-amd64"}
 
 
-def fetched(architecture, flavour, *places):
-    """Paths in Debian's packages of a kernel and of a static busybox; they are fetched once."""
-    directory = ROOT / f"target/qemu/{flavour}"
+@contextlib.contextmanager
+def locked(name):
+    """One process at a time builds an image; others wait for it and use it."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with open(IMAGES / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fetched(architecture, *places):
+    """Paths in Debian's packages of a kernel and of a static busybox, which are fetched once."""
+    flavour = FLAVOURS[architecture]
+    directory = IMAGES / flavour
 
     def find():
         return [next(iter(sorted((directory / "root").glob(place))), None) for place in places]
 
-    if not all(find()):
-        command = [ROOT / "tests/system/qemu_fetch", architecture, flavour, directory]
-        subprocess.run(command, check=True, timeout=FETCH_SECONDS)
-    found = find()
+    with locked(flavour):
+        if not all(find()):
+            command = [ROOT / "tests/system/qemu_fetch", architecture, flavour, directory]
+            subprocess.run(command, check=True, timeout=FETCH_SECONDS)
+        found = find()
     assert all(found), f"the packages lack something: {dict(zip(places, found))}"
     return found
 
 
 def debian_root():
-    """A small Debian with systemd and OpenRC, packed; it is made once."""
-    packed = ROOT / "target/qemu/debian-root.tar"
-    if not packed.exists():
-        packed.parent.mkdir(parents=True, exist_ok=True)
+    """The tar file of a small Debian with systemd and OpenRC, which is built once."""
+    packed = IMAGES / "debian-root.tar"
+    with locked(packed.name):
+        if packed.exists():
+            return packed
         packages = "systemd,udev,dbus,openrc,busybox-static,init-system-helpers,passwd"
         without = [f"--dpkgopt=path-exclude=/usr/share/{place}/*" for place in ("doc", "man", "locale")]
         unfinished = packed.with_suffix(".part.tar")
@@ -43,7 +63,7 @@ def debian_root():
 
 
 def tree(directory, place):
-    """The files and links under a directory, as `cpio` wants them, below `place`."""
+    """The files and links under a directory, for `cpio`, below `place`."""
     files = {}
     for path in sorted(directory.rglob("*")):
         name = f"{place}/{path.relative_to(directory)}"
@@ -55,7 +75,7 @@ def tree(directory, place):
 
 
 def sources(place):
-    """What install.sh needs, with the static binary, as `cpio` wants it, below `place`."""
+    """The files that install.sh needs, with the static binary, for `cpio`, below `place`."""
     names = ["install.sh", "uninstall.sh", "scripts/place.sh", "config.yaml.template", "LICENSE"]
     for folder in ("systemd", "openrc", "man", "completions"):
         names += [str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file()]
@@ -68,8 +88,8 @@ def link(target):
 
 
 def cpio(files, directories):
-    """An archive in the "new ASCII" format (Linux, Documentation/driver-api/early-userspace/buffer-format.rst). `files`: by
-    their names a path, or bytes, and a mode."""
+    """An archive in the "new ASCII" format (Linux, Documentation/driver-api/early-userspace/buffer-format.rst). `files`
+    maps names to (path or bytes, mode)."""
     archive = bytearray()
 
     def entry(name, mode, content):
@@ -90,13 +110,13 @@ def cpio(files, directories):
     return bytes(archive)
 
 
-# An x86 kernel tries its timer for a moment, and on a busy machine QEMU's may be late.
+# An x86 kernel checks its timer at boot, and on a busy machine QEMU's may be late.
 PC = ["qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-m", "1200"]
 PC_KERNEL_OPTIONS = "no_timer_check"
 
 
 def boot(command, kernel, initramfs, console, *more, kernel_options="", seconds=BOOT_SECONDS):
-    """Runs a machine until it switches itself off; gives what it printed: text by section ("=== name")."""
+    """Runs a machine until it powers off; returns its output by section ("=== name")."""
     command = [*command, "-kernel", kernel, "-initrd", initramfs]
     command += ["-append", f"console={console} panic=-1 quiet loglevel=1 {kernel_options}", *more]
     command += ["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]
@@ -117,3 +137,9 @@ def boot(command, kernel, initramfs, console, *more, kernel_options="", seconds=
         print(printed)
         raise AssertionError("it did not come to its end")
     return sections
+
+
+if __name__ == "__main__":
+    for architecture in FLAVOURS:
+        fetched(architecture, "boot/vmlinuz-*", "bin/busybox")
+    debian_root()

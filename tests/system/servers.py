@@ -1,4 +1,4 @@
-"""A board whose meter ticks a thousand times a second, servers that store every sample of it, and the comparison of the two."""
+"""A board with a 1 kHz meter, servers that store every sample, and their comparison."""
 
 import bisect
 import json
@@ -12,15 +12,15 @@ import time
 from peers import free_port, get, query, wait_until
 
 TICK = 0.001
-# What a tick adds, in µJ: 15 W and 5 W.
+# The energy of a tick in µJ: 15 W and 5 W.
 PACKAGE, CORE = 15_000, 5_000
 OURS = ("job", "instance")
 
 
 class Rapl:
-    """A RAPL package with its cores, whose counters a process of its own moves at every tick."""
+    """A RAPL package with its cores, whose counters a separate process advances at every tick."""
 
-    # After so many ticks comes one that is worth as many more.
+    # (n, m): every n-th tick adds the energy of m more ticks.
     spike = (0, 0)
 
     def __init__(self, directory, config="", tick=TICK):
@@ -57,7 +57,7 @@ class Rapl:
             ticks += 1
             if every and ticks % every == 0:
                 ticks += more
-            # In place and of equal length: a reader never sees half of a number.
+            # In place and with a constant length: a reader never sees a partial number.
             for file, microjoules in zip(files, (PACKAGE, CORE)):
                 os.pwrite(file, f"{ticks * microjoules:>20}\n".encode(), 0)
             sleeps += 1
@@ -74,7 +74,7 @@ class Rapl:
 
 
 class Server:
-    """A server that stores samples, can be killed, and started again on what it had."""
+    """A server that stores samples, and can be killed and started again with its data."""
 
     def __init__(self, directory, name):
         self.name, self.directory = name, directory / name
@@ -99,7 +99,7 @@ class Server:
 
     @staticmethod
     def equal(found, expected):
-        """Whether what was stored is what was sent."""
+        """Whether the stored samples are the sent ones."""
         return found == expected
 
     def counter(self, name):
@@ -123,7 +123,7 @@ class Prometheus(Server):
 
     def __init__(self, directory, name, config, *flags):
         super().__init__(directory, name)
-        # JSON is YAML.
+        # JSON is valid YAML.
         (self.directory / "prometheus.yml").write_text(json.dumps(config))
         self.flags = flags
 
@@ -142,12 +142,12 @@ class VictoriaMetrics(Server):
     ready = "/health"
 
     def kill(self):
-        """As near as one comes to that: it has no log of what it took last, and loses that itself."""
+        """SIGTERM instead: VictoriaMetrics has no write-ahead log, and would lose its latest samples itself."""
         self.stop(signal.SIGTERM)
 
     @staticmethod
     def equal(found, expected):
-        """It keeps floats as decimals, those of a block with one exponent."""
+        """VictoriaMetrics stores floats as decimals with one exponent for each block."""
         largest = max((abs(value) for _, value in expected), default=0)
         return len(found) == len(expected) and all(
             a[0] == b[0] and math.isclose(a[1], b[1], rel_tol=1e-12, abs_tol=1e-12 * largest)
@@ -164,7 +164,7 @@ class VictoriaMetrics(Server):
         ]
 
     def samples(self, name, begin, end):
-        """As they were stored: queries would make up a grid of their own."""
+        """Raw samples by the export API: a query would resample them."""
         get(f"{self.url}/internal/force_flush")
         text, _ = get(f"{self.url}/api/v1/export?match[]={name}&start={begin:.3f}&end={end:.3f}")
         result = {}
@@ -177,7 +177,7 @@ class VictoriaMetrics(Server):
 
 
 def scrape(target, consumer, every):
-    """Adds what a consumer has not had to {name: {labels: [(stamp in ms, value)]}}; returns how many."""
+    """Scrapes as a consumer, adds the new samples to {name: {labels: [(stamp in ms, value)]}}; returns their number."""
     text, _ = get(f"http://{target}/multirate?consumer={consumer}", {"X-Prometheus-Scrape-Timeout-Seconds": "60"})
     count = 0
     for line in text.splitlines():
@@ -198,7 +198,7 @@ def own(target, pattern):
 
 
 def compare(server, every, begin, end):
-    """Count and values equal, series by series, within a window that both cover."""
+    """Asserts equal samples, series by series, within a window that both cover; returns their number."""
     total = 0
     for name, all_series in every.items():
         stored = server.samples(name, begin, end)
@@ -219,7 +219,7 @@ def compare(server, every, begin, end):
 
 
 def check_energy(every):
-    """What the counter counted is what the meter counted: whole ticks, none lost, none twice."""
+    """The exported counter equals the meter's: whole ticks, none lost, none twice."""
     for labels, samples in every["energy_joules_total"].items():
         joules = (PACKAGE if ("rail", "package-0") in labels else CORE) / 1e6
         ticks = [value / joules for _, value in samples]

@@ -1,5 +1,5 @@
 """The web configuration with real peers: Prometheus scrapes with a password and a certificate, curl and promtool agree,
-and node_exporter, which has the same file, answers the same."""
+and node_exporter gives the same responses with the same file."""
 
 import json
 import subprocess
@@ -25,13 +25,13 @@ def web_config(directory, client_auth="RequireAndVerifyClientCert"):
         "basic_auth_users": dict([made.stdout.strip().split(":")]),
     }
     path = directory / "web.yml"
-    # JSON is YAML.
+    # JSON is valid YAML.
     path.write_text(json.dumps(config))
     return path
 
 
 def curl(address, *arguments, certificate="named", scheme="https"):
-    """The status and the headers that tell something; status 0: there was no answer."""
+    """The status and the relevant headers; status 0: there was no response."""
     command = ["curl", "--silent", "--max-time", "20", "--cacert", TLS / "ca.pem", "-o", "/dev/null", "-D", "-"]
     if certificate:
         command += ["--cert", TLS / f"{certificate}.pem", "--key", TLS / f"{certificate}.key"]
@@ -59,7 +59,7 @@ def scrapes(target):
     ]
     with prometheus(None, jobs=jobs) as url:
         wait_until("the good ones are up", lambda: len(query(url, "up == 1")) == 2)
-        # Each target has been scraped some times.
+        # Each target has been scraped several times.
         wait_until("all are scraped", lambda: len(query(url, "count_over_time(up[1m]) > 8")) == len(jobs))
         up = {result["metric"]["job"]: result["value"][1] for result in query(url, "up")}
         assert up == {job["job_name"]: "1" if job["job_name"].startswith("good") else "0" for job in jobs}, up
@@ -69,7 +69,7 @@ def scrapes(target):
 
 
 def requests():
-    """What is asked of both, by name."""
+    """The requests that both exporters get, by name."""
     password = lambda user, password: ("--user", f"{user}:{password}")
     return {
         "right": (password("alice", PASSWORD), {}),
@@ -145,7 +145,7 @@ def main():
         web = web_config(directory)
         checks(directory, web)
         with exporter("--path.sysfs=/nonexistent", f"--web.config.file={web}") as ours:
-            # Looked at once, and known from then on.
+            # The password is checked once, and cached.
             assert curl(ours, "--user", f"alice:{PASSWORD}")[0] == 200
             beside_node_exporter(directory, ours, web)
             scrapes(ours)

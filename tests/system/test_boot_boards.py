@@ -43,13 +43,13 @@ def check(sections):
 
 def main():
     boards = [
-        ("aarch64", "arm64", "arm64", ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53"]),
-        ("armv7", "armhf", "armmp", ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a7"]),
+        ("aarch64", "arm64", ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53"]),
+        ("armv7", "armhf", ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a7"]),
     ]
-    for arch, architecture, flavour, machine in boards:
+    for arch, architecture, machine in boards:
         binary = ROOT / f"dist/edge-metrics-exporter-{arch}"
         assert binary.exists(), f"{binary} is not there: make dist TARGETS={arch}"
-        kernel, busybox = fetched(architecture, flavour, f"boot/vmlinuz-*-{flavour}", "bin/busybox")
+        kernel, busybox = fetched(architecture, "boot/vmlinuz-*", "bin/busybox")
         with temporary() as directory:
             initramfs = directory / "initramfs"
             initramfs.write_bytes(cpio(files_of(binary, busybox), ["dev", "proc", "sys", "tmp"]))

@@ -1,5 +1,5 @@
-"""A Debian with systemd as PID 1 in QEMU, on which the .deb is installed: it becomes active by notify, is well confined,
-reloads, comes back when it is killed or stands still, and goes without a trace. Then the same by install.sh."""
+"""A Debian with systemd as PID 1 in QEMU, on which the .deb is installed: it becomes active by sd_notify, is confined,
+reloads, restarts when it is killed or hangs, and is removed without a trace. Then the same by install.sh."""
 
 from peers import ROOT, temporary
 from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, link, sources, tree
@@ -44,7 +44,7 @@ def check(sections):
     says("remove", "inactive\n")
     left = [line for line in sections["remove"].splitlines() if line.startswith("/")]
     configuration = {"/etc/default/edge-metrics-exporter", "/etc/edge-metrics-exporter"}
-    # The configuration, the drop-in of this test, and what the config server was told to keep.
+    # The configuration, the drop-in of this test, and the config server's store.
     allowed = ("/etc/systemd/system/edge-metrics-exporter.service.d", "/var/lib/private", "/var/lib/edge-metrics-config-server")
     assert {path for path in left if not path.startswith(allowed)} == configuration, left
     says("install.sh", "config.yaml is kept as it is", "ActiveState=active\n", "/usr/local/lib/systemd/system/", "power_total_watts{")
@@ -54,7 +54,7 @@ def check(sections):
 
 def main():
     (package,) = (ROOT / "dist").glob("edge-metrics-exporter_*_amd64.deb")
-    kernel, busybox = fetched("amd64", "cloud-amd64", "boot/vmlinuz-*-cloud-amd64", "bin/busybox")
+    kernel, busybox = fetched("amd64", "boot/vmlinuz-*", "bin/busybox")
     files = sources("extra/src") | tree(ROOT / "tests/boards/orange_pi_axp", "extra/board") | {
         "init": (GUEST / "init", 0o755),
         "init-of-root": (b"/lib/systemd/systemd", 0o644),
@@ -66,7 +66,7 @@ def main():
         f"{SYSTEMD}/edge-metrics-exporter.service.d/board.conf": (DROP_IN, 0o644),
         f"{SYSTEMD}/boot-test.service": (TEST, 0o644),
         f"{SYSTEMD}/multi-user.target.wants/boot-test.service": link("../boot-test.service"),
-        # The console is the test's.
+        # The console is used by the test.
         f"{SYSTEMD}/serial-getty@ttyS0.service": link("/dev/null"),
     }
     with temporary() as directory:

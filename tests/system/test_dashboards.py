@@ -3,20 +3,20 @@ the pyJoules clients on the demo's RAPL, and a Raspberry Pi's fixture tree: each
 
 import contextlib
 import json
-import pathlib
+import os
 import re
 import subprocess
 
 import yaml
-from peers import ROOT, exporter, free_port, prometheus, query, running, wait_until
+from peers import ROOT, exporter, free_port, prometheus, query, running, temporary, wait_until
 import peers
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 DASHBOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
 RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
-# Prometheus has to scrape everything twice, and four exporters to be up.
-peers.PATIENCE = 120
-# What the pyJoules dashboard's one visible series is called, to the letter.
+# Prometheus has to scrape four exporters twice.
+peers.WAIT_SECONDS = 120
+# The exact labels of the only visible series of the pyJoules dashboard.
 PYJOULES = {
     "__name__": "pyjoules_simple_energy_watts",
     "domain": "package_0",
@@ -81,11 +81,13 @@ def every_alert_is_tested():
 
 @contextlib.contextmanager
 def demo():
-    """Gives its address, and where its tree is."""
-    before = set(pathlib.Path("/tmp").glob("edge-metrics-demo-*"))
-    with exporter("demo") as address:
-        (tree,) = set(pathlib.Path("/tmp").glob("edge-metrics-demo-*")) - before
-        yield address, tree
+    """The demo; yields its address and its directory."""
+    with temporary() as directory:
+        # A separate directory, without the trees of other demos.
+        os.environ["TMPDIR"] = str(directory)
+        with exporter("demo") as address:
+            (tree,) = directory.glob("edge-metrics-demo-*")
+            yield address, tree
 
 
 def job(name, address, **more):
@@ -116,7 +118,7 @@ def main():
         values["instance"] = address
 
         def data(expression):
-            # The Raspberry Pi's metrics are of another board than the demo's.
+            # The Raspberry Pi's metrics have another hostname than the demo's.
             return query(url, re.sub(r'(rpi_\w+\{hostname=")demo', r"\1edge-01", expression))
 
         expressions = [*of_dashboards(values), *of_rules(), *of_readme()]

@@ -7,15 +7,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from peers import exporter, get, wait_until
 
-# What promtool says of names that are not ours to choose: seed 001's, which people's dashboards query. They use
-# megabytes, megahertz and percent, which are no base units, and `_total` for what is no counter.
+# promtool's complaints about names that are fixed, as dashboards of the replaced program query them. They use
+# megabytes, megahertz and percent, which are no base units, and `_total` for gauges.
 SEED_NAMES = "jetson_"
 
 
 def main():
     with exporter("demo") as target:
         url = f"http://{target}/metrics"
-        # The last is known when every source has been tried.
+        # The last one is known when every source has been tried.
         expected = ["power_watts{", "jetson_ram_used_mb", "\nexporter_unknown_metrics "]
         wait_until("tegrastats is read", lambda: all(name in get(url)[0] for name in expected))
         text, headers = get(url)

@@ -1,5 +1,5 @@
-"""A full disk and a read-only one, real ones: settings hold in memory, the answer says so, the file stays as it was, and
-is written as soon as it can be."""
+"""A full disk and a read-only one: settings apply in memory, the response says so, the file is unchanged, and is written as
+soon as possible."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def check(management, scrape, config, on, because):
 if os.environ.get("MOUNTS") == "own":
     main()
 else:
-    # Mounts of its own, which nobody else sees and which go with it.
+    # In a mount namespace, whose mounts are invisible to others and end with the process.
     namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     command = [*namespace, sys.executable, __file__]
     sys.exit(subprocess.run(command, env={**os.environ, "MOUNTS": "own"}).returncode)

@@ -25,8 +25,7 @@ def main():
     is_static()
     kernel, tree, *modules, busybox = fetched(
         "armhf",
-        "armmp",
-        "boot/vmlinuz-*-armmp",
+        "boot/vmlinuz-*",
         "usr/lib/linux-image-*/vexpress-v2p-ca9.dtb",
         "lib/modules/*/kernel/drivers/i2c/busses/i2c-versatile.ko*",
         "lib/modules/*/kernel/drivers/i2c/i2c-dev.ko*",

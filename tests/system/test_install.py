@@ -1,8 +1,7 @@
-"""In a chroot, the Debian packages and install.sh: installing, upgrading, removing and purging leaves what it should, and nothing
-else. (With systemd as PID 1: test_boot_systemd.py.)"""
+"""In a chroot, the Debian packages and install.sh: installing, upgrading, removing and purging leave the expected files only. (With systemd as PID 1: test_boot_systemd.py.)"""
 
 import hashlib
-import pathlib
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from qemu import debian_root, sources
 
 NAME = "edge-metrics-exporter"
 CONFIG = f"etc/{NAME}/config.yaml"
-# What dpkg and its like keep for themselves.
+# Records and logs of dpkg and other tools.
 BOOKS = re.compile(r"var/(lib/dpkg|lib/systemd/deb-systemd-helper|lib/insserv|log|cache)(/|$)|etc/(passwd|group|g?shadow|sub[ug]id)-?$")
 
 
@@ -109,25 +108,33 @@ def digests(packages):
     return {package.name: hashlib.sha256(package.read_bytes()).hexdigest() for package in packages}
 
 
-def main():
+def packaged(source):
+    """Builds the packages twice in a copy of the source tree, as other tests read those in dist/ meanwhile."""
+    shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", "target", "*.deb"))
     arches = ["x86_64", "armv7", "aarch64"]
-    run("scripts/deb.sh", *arches, cwd=ROOT)
-    packages = sorted((ROOT / "dist").glob(f"{NAME}_*.deb"))
+    environment = os.environ | {"SOURCE_DATE_EPOCH": run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()}
+    run("scripts/deb.sh", *arches, cwd=source, env=environment)
+    packages = sorted((source / "dist").glob(f"{NAME}_*.deb"))
     first = digests(packages)
-    run("scripts/deb.sh", *arches, cwd=ROOT)
+    run("scripts/deb.sh", *arches, cwd=source, env=environment)
     assert digests(packages) == first, "the same binaries gave another package"
-    architectures = {run("dpkg-deb", "-f", package, "Architecture").strip() for package in packages}
-    assert architectures == {"amd64", "armhf", "arm64"}, architectures
-    for package in packages:
-        said = run("dpkg-deb", "-c", package)
-        assert f" ./usr/bin/{NAME}\n" in said and "/copyright\n" in said, said
-        assert not re.search(r"^\S+ (?!root/root)", said, flags=re.MULTILINE), "files that are not root's"
-    (amd64,) = [package for package in packages if package.name.endswith("_amd64.deb")]
+    return packages
+
+
+def main():
     with temporary() as directory:
-        root = pathlib.Path(directory) / "root"
+        packages = packaged(directory / "source")
+        architectures = {run("dpkg-deb", "-f", package, "Architecture").strip() for package in packages}
+        assert architectures == {"amd64", "armhf", "arm64"}, architectures
+        for package in packages:
+            said = run("dpkg-deb", "-c", package)
+            assert f" ./usr/bin/{NAME}\n" in said and "/copyright\n" in said, said
+            assert not re.search(r"^\S+ (?!root/root)", said, flags=re.MULTILINE), "files that are not root's"
+        (amd64,) = [package for package in packages if package.name.endswith("_amd64.deb")]
+        root = directory / "root"
         root.mkdir()
         life(amd64, root)
-        other = pathlib.Path(directory) / "other"
+        other = directory / "other"
         other.mkdir()
         scripts(other)
 

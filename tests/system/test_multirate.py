@@ -1,5 +1,5 @@
-"""Every sample of a meter that ticks at 1 kHz reaches four at once, through the death of one of each kind: two Prometheus
-servers that scrape all of them, and by remote write a Prometheus and a VictoriaMetrics."""
+"""Every sample of a 1 kHz meter reaches four servers at once, two of which are killed meanwhile: two Prometheus servers that
+scrape /multirate, and by remote write a Prometheus and a VictoriaMetrics."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ TROUBLES = ("out_of_order", "duplicate_timestamp", "out_of_bounds")
 
 
 class Scraping(Prometheus):
-    """A Prometheus that scrapes /multirate every second under a name."""
+    """A Prometheus that scrapes /multirate every second as a named consumer."""
 
     def __init__(self, directory, name, target):
         config = {
@@ -33,7 +33,7 @@ class Scraping(Prometheus):
         super().__init__(directory, name, config)
 
     def kill(self):
-        """Between two scrapes: what is on its way to a Prometheus that dies is lost to any scrape."""
+        """Between two scrapes: samples in transit to a killed Prometheus would be lost."""
 
         def scraped():
             return float(query(self.url, "timestamp(up)")[0]["value"][1])
@@ -45,7 +45,7 @@ class Scraping(Prometheus):
 
 
 def promtool(target):
-    """Both formats are what Prometheus takes them for."""
+    """promtool and prometheus_client accept both formats."""
     text, _ = get(f"http://{target}/multirate?consumer=promtool")
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     assert checked.returncode in (0, 3), checked.stderr
@@ -61,7 +61,7 @@ def promtool(target):
 
 
 def check_losses(target, asked=0):
-    """Nothing was lost. A receiver that dies may have stored what it has not answered: asked again, it refuses that."""
+    """Nothing was lost. A killed receiver may have stored samples without a response, and refuses their repetition."""
     lost = own(target, "exporter_history_dropped_samples_total{")
     lost.update(own(target, "exporter_clock_dropped_samples_total{"))
     assert len(lost) >= 6
@@ -79,7 +79,7 @@ def main():
             stack.callback(server.stop)
             server.start()
         urls = [f"  - url: {server.url}/api/v1/write\n" for server in (sent, victoria)]
-        # Each of those that are listed has counters of its own.
+        # Each listed consumer has its own counters.
         listed = "multirate: {consumers: [steady, killed, truth]}\n"
         board = stack.enter_context(Rapl(directory, listed + "remote_write:\n" + "".join(urls)))
         target = stack.enter_context(exporter(*board.arguments()))
@@ -98,7 +98,7 @@ def main():
         time.sleep(2)
         begin = time.time()
         for second in range(SECONDS + KILLED):
-            # First all for a minute, then one of each kind is dead for a while.
+            # All servers run for a minute; then one of each kind is down for a while.
             if second == SECONDS:
                 middle = time.time()
                 check_losses(target)
@@ -109,9 +109,10 @@ def main():
         killed.start()
         sent.start()
         time.sleep(10)
-        scrape(target, "truth", every)
+        # Taken before the scrape, which may take long: the truth covers everything until then.
         end = time.time() - 4
-        # What is read waits five seconds at most before it is sent.
+        scrape(target, "truth", every)
+        # Samples wait five seconds at most before they are sent.
         time.sleep(5)
         cpu_after, missed_after = own(target, "process_cpu"), own(target, "exporter_source_missed_polls")
 

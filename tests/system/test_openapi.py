@@ -1,4 +1,4 @@
-"""schemathesis holds the running exporter to the description of its API, with requests right and wrong."""
+"""schemathesis checks the running exporter against its OpenAPI document, with valid and invalid requests."""
 
 import pathlib
 import subprocess
@@ -16,7 +16,7 @@ def main():
             url = f"http://{management}"
             wait_until("the board is read", lambda: '"status": "healthy"' in get(f"{url}/health")[0])
             command = [SCHEMATHESIS, "run", DOCUMENT, f"--url={url}", "--checks=all", "--max-examples=60"]
-            # Names that the board does not have are of the right form, and refused.
+            # Names of metrics that the board does not have are well-formed, and refused.
             command += ["--exclude-checks=positive_data_acceptance", "--seed=1", "--warnings=off", "--no-color"]
             result = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300)
             print(result.stdout[-6000:])

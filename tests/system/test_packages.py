@@ -11,12 +11,12 @@ import yaml
 from peers import BINARY, ROOT, free_port, get, running, temporary, wait_until
 
 NAME = "edge-metrics-exporter"
-# Beside the Python that runs this.
+# In the same virtual environment as this Python.
 OELINT = pathlib.Path(sys.executable).parent / "oelint-adv"
 
 
 def run(*command, **options):
-    """What a command prints. That it fails is an error, with what it said."""
+    """Returns the output of a command; a failure is an error with that output."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT, **options)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -33,9 +33,9 @@ def scripts_are_sound():
     for script in scripts:
         shell = "bash" if b"bash" in (ROOT / script).read_bytes()[:40] else "sh"
         run(shell, "-n", script)
-    # busybox is checked as dash, which it is close to.
+    # shellcheck treats busybox as dash, which is similar.
     run("shellcheck", "--severity=warning", "--exclude=SC2187", *scripts)
-    # Those of OpenRC: functions and variables are openrc-run's.
+    # OpenRC scripts use functions and variables of openrc-run.
     openrc = ["openrc/edge-metrics-exporter.initd", "openrc/edge-metrics-exporter.confd"]
     run("shellcheck", "--shell=sh", "--exclude=SC2034,SC2154", *openrc)
     assert len(scripts) > 10, scripts
@@ -45,7 +45,7 @@ def scripts_are_sound():
 def units_are_sound():
     with temporary() as directory:
         for unit in sorted((ROOT / "systemd").glob("*.service")):
-            # What is verified has to be there.
+            # systemd-analyze needs an existing binary.
             text = unit.read_text().replace(f"/usr/bin/{NAME}", str(BINARY))
             (directory / unit.name).write_text(text)
             said = run("systemd-analyze", "verify", "--man=no", directory / unit.name)
@@ -54,8 +54,8 @@ def units_are_sound():
             print(score.splitlines()[-1].replace("→ ", ""))
 
 
-def openrc_hands_on_the_variables():
-    """What is written in conf.d is the shell's alone until it is exported."""
+def openrc_exports_the_variables():
+    """Variables of conf.d reach the program only if the init script exports them."""
     exported = set(re.findall(r"[A-Z_]+", " ".join(re.findall(r"^export (.*)$", (ROOT / f"openrc/{NAME}.initd").read_text(), flags=re.MULTILINE))))
     asked = {"LOCAL_CONFIG_PATH", "CONFIG_SERVER_URL", "CONFIG_TIMEOUT", "RUST_LOG"}
     for preset in (ROOT / "src/config/presets").glob("*.yaml"):
@@ -63,7 +63,7 @@ def openrc_hands_on_the_variables():
     assert "BATCH_SIZE" in asked and asked <= exported, asked - exported
 
 
-def the_man_page_knows_everything():
+def man_page_lists_all_roles_and_options():
     run("mandoc", "-Tlint", "-Wwarning", f"man/{NAME}.1")
     page = run("mandoc", "-Tascii", f"man/{NAME}.1")
     page = re.sub(r".\x08", "", page)
@@ -81,9 +81,15 @@ def roles():
     return set(re.findall(r"^  ([a-z][a-z-]*) ", run(BINARY, "--help"), flags=re.MULTILINE))
 
 
-def completions_complete():
-    """In each shell, as far as it is installed: the roles, and the options."""
-    environment = os.environ | {"PATH": f"{BINARY.parent}:{os.environ['PATH']}"}
+def completions_work():
+    with temporary() as directory:
+        # They call the binary of that name in PATH.
+        (directory / NAME).symlink_to(BINARY)
+        completions_work_with(os.environ | {"PATH": f"{directory}:{os.environ['PATH']}"})
+
+
+def completions_work_with(environment):
+    """Completes roles and options in each installed shell."""
     file = ROOT / f"completions/{NAME}.bash"
 
     def bash(*words):
@@ -114,7 +120,7 @@ def recipes_are_sound():
     print(run("buildroot/check").strip())
 
 
-def manifests_ask_for_no_more_than_they_need():
+def manifests_have_minimal_privileges():
     for folder in sorted(path.parent for path in (ROOT / "deploy/kubernetes").glob("*/kustomization.yaml")):
         objects = list(yaml.safe_load_all(run("kubectl", "kustomize", folder)))
         pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] in ("DaemonSet", "Deployment")]
@@ -136,8 +142,8 @@ def manifests_ask_for_no_more_than_they_need():
         print(f"{folder.name}: {', '.join(o['kind'] for o in objects)}")
 
 
-def both_daemonsets_stand_beside_each_other():
-    """Nothing that one of them brings takes the place of the other's, and no node has both, who would want the same port."""
+def both_daemonsets_can_be_deployed_together():
+    """The objects of both have different names, and no node runs both, which would need the same port."""
     kinds = {}
     for folder in ("exporter", "exporter-i2c"):
         objects = list(yaml.safe_load_all(run("kubectl", "kustomize", ROOT / "deploy/kubernetes" / folder)))
@@ -151,10 +157,10 @@ def both_daemonsets_stand_beside_each_other():
     assert pods["exporter-i2c"]["nodeSelector"] == {"edge-metrics/i2c": "true"} and "affinity" not in pods["exporter-i2c"]
     labels = {folder: o["spec"]["template"]["metadata"]["labels"] for folder, o in sets.items()}
     for folder, o in sets.items():
-        # It selects its own pods, and not the other's.
+        # Each selects its own pods only.
         selected = [f for f in sets if o["spec"]["selector"]["matchLabels"].items() <= labels[f].items()]
         assert selected == [folder], selected
-        # The settings that it mounts are its own.
+        # Each mounts its own settings.
         (name,) = [v["configMap"]["name"] for v in pods[folder]["volumes"] if "configMap" in v]
         assert ("ConfigMap", name) in kinds[folder], name
 
@@ -179,7 +185,7 @@ def stacks_are_sound():
         print(f"{file.name}: {', '.join(stack['services'])}")
 
 
-def a_docker_is_given_the_image_of_its_own_platform():
+def docker_loads_the_image_of_its_own_platform():
     with temporary() as directory:
         for file in ("deploy/docker/image.sh", "Cargo.toml", "LICENSE"):
             (directory / file).parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +203,7 @@ def a_docker_is_given_the_image_of_its_own_platform():
         assert "--load" in said and re.search(r"--platform linux/[^ ,]+ ", said), said
 
 
-def the_stacks_prometheus_starts():
+def prometheus_of_the_stack_starts():
     folder = ROOT / "deploy/docker/prometheus"
     with temporary() as directory:
         environment = os.environ | {
@@ -222,8 +228,9 @@ def the_stacks_prometheus_starts():
     assert len(groups) == 2, groups
 
 
-def boards_that_are_listed_keep_their_labels():
-    """The server's list has labels of the boards' own names: without honor_labels theirs would be called exported_…."""
+def listed_boards_keep_their_labels():
+    """Targets of the server's list have the same label names as the boards' metrics: without honor_labels, Prometheus would
+    rename the latter to exported_…."""
     files = [*(ROOT / "deploy").rglob("*.yml"), *(ROOT / "deploy").rglob("*.yaml")]
     jobs = []
     for file in files:
@@ -234,15 +241,15 @@ def boards_that_are_listed_keep_their_labels():
         assert job.get("honor_labels") is True, f"{file}: {job['job_name']}"
 
 
-def the_fleets_server_can_be_reached_by_boards():
-    """By this machine alone until somebody says by whom; then at the address that the boards are told."""
+def config_server_of_the_stack_is_reachable_if_configured():
+    """On loopback by default, or on the configured address."""
     text = (ROOT / "deploy/docker/compose.fleet.yaml").read_text()
     ports = yaml.safe_load(text)["services"]["config-server"]["ports"]
     assert ports == ["${CONFIG_SERVER_ADDRESS:-127.0.0.1}:8080:8080"], ports
 
 
-def placed_and_taken_away():
-    """`make install` and `make uninstall`, for each init: what is left is what the user may have changed."""
+def install_and_uninstall_for_every_init():
+    """`make install` and `make uninstall` for each init: only files that the user may have changed are left."""
     for init, settings in [
         ("systemd", {f"etc/default/{NAME}"}),
         ("openrc", {f"etc/conf.d/{NAME}"}),
@@ -267,8 +274,8 @@ def placed_and_taken_away():
     print("installed and taken away for systemd, OpenRC, System V and none")
 
 
-def nothing_is_installed_by_mistake():
-    """install.sh leaves all as it is when it is told of a package's directory, or given a binary of another machine."""
+def invalid_installations_change_nothing():
+    """install.sh changes nothing with a DESTDIR, or with a binary of another machine."""
     with temporary() as directory:
         (directory / "foreign").write_bytes(b"\x7fELF of another machine")
         (directory / "foreign").chmod(0o755)
@@ -277,14 +284,14 @@ def nothing_is_installed_by_mistake():
             (["--yes", "--no-start", "--binary", "foreign"], {}, "does not run here"),
             (["--yes", "--no-start", "--binary", "gone"], {}, "does not run here"),
         ]:
-            # A prefix of its own, should it go on after all; found from where it is called, not from where it lies.
+            # A separate prefix, in case it installs nevertheless. Relative paths refer to the working directory.
             environment = os.environ | {"PREFIX": str(directory / "prefix")} | environment
             done = subprocess.run(
                 [ROOT / "install.sh", *words], capture_output=True, text=True, cwd=directory, env=environment, check=False
             )
             assert done.returncode != 0 and said in done.stderr, done
             assert not list(directory.glob("p*")), list(directory.iterdir())
-        # An init that is not known, before anything is placed; and make takes a binary that is there without asking cargo.
+        # An unknown init is refused before anything is installed; and make installs an existing binary without cargo.
         binary = directory / "built"
         shutil.copy(BINARY, binary)
         for init, code, files in [("bogus", 2, 0), ("none", 0, 1)]:
@@ -307,19 +314,19 @@ def main():
     versions_agree()
     scripts_are_sound()
     units_are_sound()
-    openrc_hands_on_the_variables()
-    the_man_page_knows_everything()
-    completions_complete()
+    openrc_exports_the_variables()
+    man_page_lists_all_roles_and_options()
+    completions_work()
     recipes_are_sound()
-    manifests_ask_for_no_more_than_they_need()
-    both_daemonsets_stand_beside_each_other()
+    manifests_have_minimal_privileges()
+    both_daemonsets_can_be_deployed_together()
     stacks_are_sound()
-    a_docker_is_given_the_image_of_its_own_platform()
-    the_stacks_prometheus_starts()
-    boards_that_are_listed_keep_their_labels()
-    the_fleets_server_can_be_reached_by_boards()
-    placed_and_taken_away()
-    nothing_is_installed_by_mistake()
+    docker_loads_the_image_of_its_own_platform()
+    prometheus_of_the_stack_starts()
+    listed_boards_keep_their_labels()
+    config_server_of_the_stack_is_reachable_if_configured()
+    install_and_uninstall_for_every_init()
+    invalid_installations_change_nothing()
 
 
 main()

@@ -1,5 +1,5 @@
-"""The status pages in a real browser: what they show moves, settings are switched, refusals are told, and a server that goes
-away and comes back is noticed. With SCREENSHOTS=DIRECTORY, pictures of them for people to look at."""
+"""The status pages in a real browser: charts move, settings are switched, refusals are shown, and the loss and return of a
+server is noticed. With SCREENSHOTS=DIRECTORY, screenshots are saved."""
 
 import contextlib
 import json
@@ -13,14 +13,14 @@ from playwright.sync_api import expect, sync_playwright
 
 from peers import BINARY, ConfigServer, LiveBoard, free_port, get, running, temporary, wait_until
 
-# Headless, without anything that looks for the Internet.
+# Headless, without features that access the Internet.
 FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
     --disable-component-update --disable-sync""".split()
 SIZES = {"narrow": {"width": 390, "height": 844}, "wide": {"width": 1280, "height": 900}}
 NAME = "<img src=x onerror=alert(1)>"
-PATIENCE = 30_000
+TIMEOUT_MS = 30_000
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def exporter(board, ports):
 
 @contextlib.contextmanager
 def page_at(browser, url, **options):
-    """A page of its own, that may neither complain nor ask anybody else for anything."""
+    """A new page. Console errors and requests to other hosts are failures."""
     context = browser.new_context(**options)
     page = context.new_page()
     trouble = []
@@ -44,7 +44,7 @@ def page_at(browser, url, **options):
     page.goto(f"{url}/")
     yield page
     context.close()
-    # A refusal, and a server that is away, are told there too.
+    # The console also reports refusals and unreachable servers.
     expected = r"Failed to load resource: (net::ERR_\w+|the server responded with a status of (401|403|422) .*)"
     assert all(re.fullmatch(expected, text) for text in trouble), trouble
 
@@ -62,7 +62,7 @@ def pictures(browser, url, what, ready):
 
 
 def fits(browser, url, ready):
-    """Nothing of it is wider than a phone, and its colours are those that the reader asked for."""
+    """The page fits the width of a phone, and has the preferred colour scheme."""
     backs = []
     for scheme in ("light", "dark"):
         with page_at(browser, url, viewport={"width": 320, "height": 600}, color_scheme=scheme) as page:
@@ -73,7 +73,7 @@ def fits(browser, url, ready):
 
 
 def chart_moves(page):
-    # Two canvases are never alike when a line goes through them that moves.
+    # Two images of a canvas with a moving line always differ.
     canvas = page.locator("#rails canvas").first
     picture = lambda: canvas.evaluate("canvas => canvas.toDataURL()")
     label = canvas.get_attribute("aria-label")
@@ -81,7 +81,7 @@ def chart_moves(page):
     wait_until("the chart moves", lambda: picture() != before)
     wait_until("its words move", lambda: canvas.get_attribute("aria-label") != label)
     assert "rail" not in label and "usb" in label, label
-    # Something of it has the line's colour.
+    # Some pixels have the line's colour.
     drawn = """canvas => {
         const dots = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
         let blue = 0;
@@ -122,7 +122,7 @@ def toggles(page, board, metrics_url):
     page.keyboard.press("Space")
     expect(page.locator("#metrics-note")).to_contain_text(f"{name} is exported. Saved.")
     assert exported(metrics_url, name)
-    # What somebody else switches shows here.
+    # Switches by another client appear on the page.
     body = json.dumps({name: False}).encode()
     headers = {"Content-Type": "application/json"}
     url = page.url + "metrics/enable"
@@ -130,8 +130,8 @@ def toggles(page, board, metrics_url):
     expect(switch).not_to_be_checked()
 
 
-def refusal_is_told(browser, url, metrics_url):
-    """From elsewhere (a proxy is, too) nothing is switched, and the page says why and what would help."""
+def refusal_is_shown(browser, url, metrics_url):
+    """A remote client (or a proxy) cannot switch anything, and the page shows the reason and a remedy."""
     name = "current_amperes"
     with page_at(browser, url, extra_http_headers={"X-Forwarded-For": "192.0.2.1"}) as page:
         switch = page.get_by_role("switch", name=name, exact=True)
@@ -143,8 +143,8 @@ def refusal_is_told(browser, url, metrics_url):
     assert exported(metrics_url, name)
 
 
-def trouble_is_told(page, board):
-    """A source that fails says what and why; a configuration that is refused does, too."""
+def errors_are_shown(page, board):
+    """The page shows why a source fails, and why a configuration is refused."""
     source = page.locator("#sources li", has_text="power_supply")
     expect(source).to_contain_text("read")
     volts = board.directory / "sys/class/power_supply/usb/voltage_now"
@@ -160,7 +160,7 @@ def trouble_is_told(page, board):
     expect(page.locator("#reload-note")).to_contain_text("Loaded again")
     expect(page.locator("#config-facts")).not_to_contain_text("was refused")
     kept = volts.read_text()
-    # In place: the exporter keeps it open.
+    # In place: the exporter keeps the file open.
     volts.write_text("<b>broken</b>".ljust(20) + "\n")
     expect(source).to_contain_text(re.compile("in part|not read"))
     expect(source.locator(".why")).to_contain_text("voltage_now")
@@ -168,7 +168,7 @@ def trouble_is_told(page, board):
     expect(source.locator(".pill")).to_have_text("read")
 
 
-def names_are_no_html(page):
+def names_are_escaped(page):
     expect(page.locator("h1")).to_have_text(NAME)
     assert page.locator("img").count() == 0
     policy = get(page.url)[1]["Content-Security-Policy"]
@@ -190,12 +190,12 @@ def board_page(browser):
             first.enter_context(exporter(board, ports))
             with page_at(browser, url) as page:
                 ready(page)
-                names_are_no_html(page)
+                names_are_escaped(page)
                 chart_moves(page)
                 searches(page)
                 toggles(page, board, metrics_url)
-                trouble_is_told(page, board)
-                refusal_is_told(browser, url, metrics_url)
+                errors_are_shown(page, board)
+                refusal_is_shown(browser, url, metrics_url)
                 first.close()
                 expect(page.locator("#gone")).to_contain_text("No answer from the board")
                 with exporter(board, ports):
@@ -206,14 +206,14 @@ def board_page(browser):
                     fits(browser, url, ready)
 
 
-def token_is_asked_for(browser):
+def token_is_requested(browser):
     with temporary() as directory, LiveBoard(directory) as board:
         (directory / "token").write_text("correct-horse-battery-staple\n")
         config = directory / "config.yaml"
         config.write_text(config.read_text() + f"management: {{token_file: {directory / 'token'}}}\n")
         ports = (free_port(), free_port())
         url, metrics_url = f"http://127.0.0.1:{ports[1]}", f"http://127.0.0.1:{ports[0]}/metrics"
-        # A proxy: this machine's own need none.
+        # A proxy: local clients need no token.
         elsewhere = {"X-Forwarded-For": "192.0.2.1"}
         with exporter(board, ports), page_at(browser, url, extra_http_headers=elsewhere) as page:
             switch = page.get_by_role("switch", name="voltage_volts", exact=True)
@@ -258,12 +258,12 @@ def fleet_page(browser):
             page.get_by_label("Search").fill("edge-00")
             expect(page.locator("#boards tr")).to_have_count(1)
             page.get_by_label("Search").fill("")
-            # A new board comes by itself.
+            # A new board appears without a reload.
             assert server.ask("PUT", "/config/edge-09", board)[0] == 200
             expect(page.locator("#boards tr", has_text="edge-09")).to_be_visible()
             assert server.ask("DELETE", "/config/edge-09")[0] == 200
             ready(page)
-            # More than a page of them.
+            # More boards than one page holds.
             for n in range(120):
                 (directory / f"fleet/many-{n:03}.yaml").write_text("device_type: x86\n")
             expect(page.locator("#boards-count")).to_have_text("100 of 124 shown, page 1")
@@ -288,7 +288,7 @@ def fleet_page(browser):
 
 
 def demo(browser):
-    """Pictures of more than one rail."""
+    """Screenshots with more than one rail."""
     port = free_port()
     with temporary() as directory, open(directory / "log", "w") as log:
         command = [BINARY, "demo", "--web.listen-address", "127.0.0.1:0", "--web.management-address", f"127.0.0.1:{port}"]
@@ -310,7 +310,7 @@ def main():
         chromium = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         board_page(browser)
-        token_is_asked_for(browser)
+        token_is_requested(browser)
         fleet_page(browser)
         if os.environ.get("SCREENSHOTS"):
             demo(browser)

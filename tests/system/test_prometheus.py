@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the running binary, and what it stored is true."""
+"""A real Prometheus scrapes the running binary, and its stored values are correct."""
 
 import time
 

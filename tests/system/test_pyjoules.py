@@ -13,7 +13,7 @@ SIMPLE, MULTIRATE = "pyjoules-metrics-client-simple:9091", "pyjoules-metrics-cli
 
 
 def job(name, instance, address):
-    """A job of the original's, whose container's name is looked up here."""
+    """A job of the original, whose container name is mapped to a local address."""
     return {
         "job_name": name,
         "static_configs": [{"targets": [instance]}],
@@ -51,8 +51,8 @@ def main():
         store.start()
         written = {"REMOTE_WRITE_URL": f"{store.url}/api/v1/write", "SAMPLING_PERIOD_S": "0.2", "BATCH_SIZE": "5"}
         client(stack, directory, board, "pyjoules-remote-write", **written)
-        # The dashboard's three queries, and every label that must be on what they find: Grafana's panel hides all but one
-        # series, which it knows by all of its labels.
+        # The dashboard's three queries, and all labels of their results: Grafana's panel hides all series but one, which it
+        # identifies by all of its labels.
         expected = {
             "pyjoules_simple_energy_watts": ("domain", {"job": "pyjoules_simple", "instance": SIMPLE}),
             "pyjoules_multirate_energy_uj": ("component", {"job": "pyjoules_multirate", "instance": MULTIRATE}),
@@ -77,7 +77,7 @@ def main():
                     # 15,000 µJ each 5 ms are 3 W, and the meter's process may be late.
                     assert all(value < 10 for value in values), series
         counts = {name: len(query(store.url, f"{name}[4s]")[0]["values"]) for name in expected}
-        # One scrape a second has one value of the one, and every one of the others.
+        # A scrape a second gets one value of the first, and all values of the others.
         assert counts["pyjoules_multirate_energy_uj"] > 2 * counts["pyjoules_simple_energy_watts"], counts
         print(f"samples of a series in four seconds: {counts}")
 

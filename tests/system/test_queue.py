@@ -1,5 +1,5 @@
-"""The queue on disk: a meter at 1 kHz, receivers that are away, an exporter that is killed meanwhile and started again, and
-a disk that is full or read-only."""
+"""The disk queue: a 1 kHz meter, receivers that are down, an exporter that is killed and restarted meanwhile, and a disk that
+is full or read-only."""
 
 import contextlib
 import json
@@ -11,13 +11,13 @@ import time
 from peers import Exporter, temporary, wait_until
 from servers import Prometheus, Rapl, VictoriaMetrics, compare, own, scrape
 
-# Seconds that no sample is older which is neither sent nor on disk.
+# The maximum age in seconds of a sample that is neither sent nor on disk.
 SYNC = 4
 AWAY = int(os.environ.get("QUEUE_AWAY", 20))
 
 
 def figure(target, name, of=""):
-    """The sum of a metric of remote write, of all receivers or of one."""
+    """The sum of a remote write metric over all receivers, or over one."""
     return sum(value for series, value in own(target, f"exporter_remote_write_{name}").items() if of in series)
 
 
@@ -38,7 +38,7 @@ def follow(target, every, seconds):
 
 
 def lost_at_the_end(store, every, begin, end):
-    """Compares all but what is missing at the end, and returns how many milliseconds that are."""
+    """Compares all samples except those missing at the end; returns the length of the missing part in milliseconds."""
     last = max(samples[-1][0] for family in every.values() for samples in family.values())
     found = 0
     for name in every:
@@ -76,7 +76,7 @@ def killed():
         first, second = {}, {}
         begin = time.time() + 2
         follow(target, first, 12)
-        # Whoever takes everything at once costs no write.
+        # Receivers that accept everything cause no disk writes.
         assert figure(target, "samples_sent_total") > 10_000
         assert figure(target, "queue_written_bytes_total") == 0
         for store in stores:
@@ -94,7 +94,7 @@ def killed():
         again = time.time()
         for store in stores:
             store.start()
-        # All that was on disk is sent, and what has been read meanwhile.
+        # The samples on disk are sent, and those read meanwhile.
         deadline = time.monotonic() + 60
         while figure(target, "queue_bytes{") > 0:
             follow(target, second, 0.5)
@@ -111,14 +111,14 @@ def killed():
             count = compare(store, second, (restarted - 0.5) / 1000, end)
             print(f"{store.name}: {count} samples of the one that was started again")
         lost = own(target, "exporter_remote_write_samples_dropped_total{")
-        # What the one had stored when it was killed, without an answer, it refuses when it comes again.
+        # A receiver refuses samples that it had stored without a response when it was killed.
         answers = [lost.pop(series) for series in list(lost) if "http_400" in series]
         assert not any(lost.values()) and sum(answers) <= 4000, (lost, answers)
         passed = True
 
 
 class SmallDisk:
-    """A file system of its own of a few pages."""
+    """A file system of a few pages."""
 
     def __init__(self, directory):
         self.path = directory / "disk"
@@ -158,7 +158,7 @@ def full_and_read_only():
         every = {}
         begin = time.time() + 1
         follow(target, every, 2)
-        # Nobody is there yet, and the disk is full before long: the rest stays in memory.
+        # No receiver runs yet, and the disk fills up soon: the rest stays in memory.
         filler = disk.path / "filler"
         with contextlib.suppress(OSError), open(filler, "wb") as file:
             while True:
@@ -168,7 +168,7 @@ def full_and_read_only():
         follow(target, every, 4)
         assert exporter.text().count("goes on in memory") == 1, exporter.text()
         assert "No space left on device" in exporter.text()
-        # What is on disk and what is in memory arrive, in order, although nothing more can be written.
+        # Samples on disk and in memory arrive in order, although nothing more can be written.
         store.start()
         back = time.time()
         newest = lambda: figure(target, "highest_sent_timestamp_seconds")
@@ -183,7 +183,7 @@ def full_and_read_only():
         print(f"a disk that is full: {count} samples found again")
         exporter.stop()
 
-        # One that begins with a disk that is read-only says so, and sends all the same.
+        # An exporter that starts with a read-only disk logs that, and sends nevertheless.
         subprocess.run(["mount", "-o", "remount,ro", disk.path], check=True)
         exporter.start()
         target = exporter.metrics

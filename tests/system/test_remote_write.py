@@ -1,5 +1,5 @@
-"""Every sample of a meter that ticks at 1 kHz reaches a Prometheus and a VictoriaMetrics by remote write, through the death of
-the Prometheus; and the pyJoules preset reaches it too."""
+"""Every sample of a 1 kHz meter reaches a Prometheus and a VictoriaMetrics by remote write, although the Prometheus is killed
+meanwhile; and so do those of the pyJoules preset."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from servers import PACKAGE, Prometheus, Rapl, VictoriaMetrics, check_energy, co
 
 SECONDS = int(os.environ.get("REMOTE_WRITE_SECONDS", 30))
 KILLED = int(os.environ.get("REMOTE_WRITE_KILLED", 20))
-# The receiver of 2.42 knows 1.0 alone, and answers 2.0 with 204: what falls back to 1.0 loses nothing.
+# Prometheus 2.42 supports 1.0 only, and answers 2.0 with 204: the fallback to 1.0 loses nothing.
 CONFIG = """\
 remote_write:
   - url: {prometheus}/api/v1/write
@@ -27,7 +27,7 @@ def check_servers(prometheus, target):
     assert prometheus.counter("prometheus_tsdb_out_of_order_samples_total") == 0
     assert prometheus.counter("prometheus_tsdb_out_of_bound_samples_total") == 0
     dropped = own(target, "exporter_remote_write_samples_dropped_total{")
-    # What the one that died had stored and not yet answered for is refused when it comes again, once.
+    # The killed receiver refuses, once, samples that it had stored without a response.
     again = sum(dropped.pop(series) for series in list(dropped) if "http_400" in series and "prometheus" in series)
     assert again <= 2000 and len(dropped) >= 6 and not any(dropped.values()), dropped
     lost = own(target, "exporter_history_dropped_samples_total{")
@@ -37,7 +37,7 @@ def check_servers(prometheus, target):
 
 
 def is_sent(target, name):
-    """Nothing that was read a while ago waits any more."""
+    """No old sample is waiting."""
     lag = own(target, f'exporter_remote_write_lag_seconds{{remote_name="{name}"}}')
     return list(lag.values())[0] < 3
 
@@ -69,7 +69,7 @@ def ticking(directory, prometheus, victoria):
         outcomes = check_servers(prometheus, target)
         assert any("not_understood" in name for name in outcomes), outcomes
         assert any("failed" in name for name in outcomes), "it was dead for a while"
-    # The exporter has ended, and has said so.
+    # The exporter has stopped, and sent stale markers.
     wait_until("the series have ended", lambda: not query(prometheus.url, "power_watts"))
     assert query(prometheus.url, "last_over_time(power_watts[5m])") != []
 

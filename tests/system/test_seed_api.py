@@ -1,4 +1,4 @@
-"""Each curl command of seed 001's README that goes to a board works as it is printed there."""
+"""Each curl command to a board in the README of the replaced exporter works as printed there."""
 
 import json
 import subprocess
@@ -66,7 +66,7 @@ def main():
             ports = {"9100": metrics, "9101": management}
 
             def curl(command):
-                """The command as printed, with the ports of this test in the place of those that it names."""
+                """The command as printed, with its ports mapped to those of this test."""
                 places = []
                 for port, address in ports.items():
                     host, there = address.rsplit(":", 1)

@@ -1,4 +1,4 @@
-"""The release binary reads Shelly devices of three generations, played by a server that shares no code with it."""
+"""The release binary reads Shelly devices of three generations, simulated by a server that shares no code with it."""
 
 import base64
 import hashlib
@@ -140,7 +140,7 @@ def main():
         (directory / "password").write_text(PASSWORD + "\n")
         plug = lambda name: {"host": devices[name].host, "name": name, "password_file": str(directory / "password")}
         first, *others = (plug(name) for name in devices)
-        # JSON is YAML.
+        # JSON is valid YAML.
         config = {"device_type": "shelly", "interval": 0.5, "shelly": {**first, "devices": others}}
         (directory / "config.yaml").write_text(json.dumps(config))
         arguments = ["--config", directory / "config.yaml", "--path.sysfs", directory, "--path.procfs", directory]

@@ -1,5 +1,5 @@
-"""The static binaries that ship: each is static to the last symbol, and hardened, and reads the golden boards (those of other
-machines under qemu-user)."""
+"""The static binaries that ship: each has no undefined symbol, is hardened, and reads the fixture boards (binaries of other
+architectures under qemu-user)."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ MACHINES = {
     "armv7": ("ARM", "qemu-arm-static"),
 }
 BOARDS_SECONDS = 170
-# What scripts/order.ld finds of what it names; there is twice as much, as long as the list is not out of date.
+# The minimum size of .text.running. With a current scripts/order.ld the section is twice as large.
 SIDE_BY_SIDE = 100_000
 
 
@@ -49,7 +49,7 @@ def reads_the_boards(arch, binary, emulator):
         subprocess.run(command, check=True, cwd=ROOT, env=environment, timeout=BOARDS_SECONDS, stdout=subprocess.DEVNULL)
 
 
-def gives_back_what_starting_needed(binary):
+def releases_startup_code(binary):
     command = [binary, "demo", "--web.listen-address=127.0.0.1:0", "--web.management-address=127.0.0.1:0"]
     with running(command, stderr=subprocess.DEVNULL) as process:
         status = pathlib.Path(f"/proc/{process.pid}/status")
@@ -72,7 +72,7 @@ def main():
         is_static(binary, machine)
         reads_the_boards(arch, binary, emulator)
         if platform.machine() == arch:
-            gives_back_what_starting_needed(binary)
+            releases_startup_code(binary)
         print(f"{arch}: static, {binary.stat().st_size} bytes, reads the golden boards")
     subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], check=True, cwd=ROOT / "dist")
 

@@ -18,7 +18,7 @@ CURRENT = "powerexporter_current_ampere"
 
 
 def compiled(directory):
-    """The message's class."""
+    """The message class."""
     outcome = protoc.main(
         ["protoc", f"--proto_path={ROOT / 'proto'}", f"--python_out={directory}", "powermeasurement.proto"]
     )
@@ -28,7 +28,7 @@ def compiled(directory):
 
 
 class Device:
-    """Answers each request with what `answer` then holds, and remembers the requests."""
+    """Answers each request with the current `answer`, and records the requests."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -1,4 +1,4 @@
-"""What happens between two scrapes of an ordinary Prometheus shows in the window's statistics: the spike, and every joule."""
+"""Window statistics show what happens between two scrapes of an ordinary Prometheus: the spike, and every joule."""
 
 import contextlib
 import math
@@ -9,12 +9,12 @@ from servers import PACKAGE, Prometheus, Rapl, own, scrape
 
 CONFIG = "history: {window_statistics: true}\n"
 SECONDS = 15
-# Joules of the greatest tick.
+# The energy of the largest tick in joules.
 SPIKE = 1.01 * 201 * PACKAGE / 1e6
 
 
 def values(server, expression):
-    """Its one series: [(stamp in ms, value)]."""
+    """The only series: [(stamp in ms, value)]."""
     (series,) = query(server.url, expression)
     return [(round(float(at) * 1000), float(value)) for at, value in series["values"]]
 
@@ -23,7 +23,7 @@ def main():
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(temporary())
         board = Rapl(directory, CONFIG)
-        # A millisecond in seven tenths of a second is worth two hundred.
+        # One millisecond in 0.7 s has the energy of two hundred.
         board.spike = (700, 200)
         stack.enter_context(board)
         target = stack.enter_context(exporter(*board.arguments()))
@@ -58,7 +58,7 @@ def main():
         spikes = exact = counted = 0
         for i in range(1, len(stamps)):
             least, most, mean, joules, total = (shown[name][i][1] for name in names)
-            # A scrape's stamp is when it began; the window's edge is where it was answered, a little later.
+            # A scrape is stamped at its start; the window ends at the response, a little later.
             surely = [value for at, value in truth if stamps[i - 1] + 500 <= at <= stamps[i]]
             perhaps = [value for at, value in truth if stamps[i - 1] <= at <= stamps[i] + 500]
             assert min(perhaps) <= least <= min(surely), (i, least)
@@ -67,12 +67,12 @@ def main():
             counted += joules
             first, before = shown["energy_joules_total"][0][1], shown["energy_joules_total"][i - 1][1]
             exact += math.isclose(joules, total - before, abs_tol=1e-6)
-            # No joule falls between two windows, and none is in both: but the meter may tick, by a spike at most, between the
-            # reading of the total and the window's edge in the same answer.
+            # Every joule is in exactly one window. But the meter may tick, by a spike at most, between the reading of the
+            # total and the end of the window in the same response.
             assert abs(counted - (total - first)) <= SPIKE, (i, counted, total - first)
             spikes += most > 1000
         assert exact > len(stamps) / 2, exact
-        # The spike is in most windows, and in next to none of the values that are scraped.
+        # The spike is in most windows, and in almost none of the scraped values.
         assert spikes > len(stamps) / 2, shown["power_watts_max"]
         seen = sum(value > 1000 for _, value in values(server, f"power_watts{rail}[{SECONDS - 2}s]"))
         assert seen < spikes

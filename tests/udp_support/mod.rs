@@ -1,15 +1,15 @@
-//! Devices of these tests: real sockets on loopback, and messages packed by hand.
+//! UDP devices: real sockets on loopback, and messages encoded by hand.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use crate::support::{exporter, wait_until, Exporter, TempDir, PATIENCE};
+use crate::support::{exporter, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
 
 pub const CHARGE: &str = "powerexporter_power_consumption_ampere_seconds_total";
 pub const CURRENT: &str = "powerexporter_current_ampere";
 pub const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// `power_measurement` as protobuf-c packs it: fields in their order, those that are zero left out.
+/// `power_measurement` as protobuf-c encodes it: fields in order, without those that are zero.
 pub fn message(timestamp: u64, milliampere_seconds: f64, milliamperes: f32) -> Vec<u8> {
     let mut bytes = Vec::new();
     if timestamp != 0 {
@@ -32,12 +32,12 @@ pub fn message(timestamp: u64, milliampere_seconds: f64, milliamperes: f32) -> V
     bytes
 }
 
-/// A message of a device that has been running for so many seconds.
+/// A message of a device with this uptime in seconds.
 pub fn after(seconds: u64, milliampere_seconds: f64) -> Vec<u8> {
     message(seconds * 1_000_000, milliampere_seconds, 500.0)
 }
 
-/// A device that waits to be asked.
+/// A device that waits for requests.
 pub struct Device(pub UdpSocket);
 
 impl Device {
@@ -47,7 +47,7 @@ impl Device {
 
     pub fn at(address: SocketAddr) -> Device {
         let socket = UdpSocket::bind(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         Device(socket)
     }
 
@@ -59,14 +59,14 @@ impl Device {
         self.address().port()
     }
 
-    /// What comes next, and from where.
+    /// The next datagram and its sender.
     pub fn hears(&self) -> (Vec<u8>, SocketAddr) {
         let mut buffer = [0; 2048];
         let (length, from) = self.0.recv_from(&mut buffer).expect("nobody asks");
         (buffer[..length].to_vec(), from)
     }
 
-    /// Waits for a request, which is these bytes and no others.
+    /// Waits for a request, which consists of exactly these bytes.
     pub fn is_asked(&self) -> SocketAddr {
         let (request, from) = self.hears();
         assert_eq!(request, b"DATA_REQUEST");
@@ -77,7 +77,7 @@ impl Device {
         self.0.send_to(datagram, to).unwrap();
     }
 
-    /// Answers whatever it is asked, until something is so: on a busy machine an answer may be too late to count.
+    /// Answers every request until the condition holds: on a busy machine a reply may be too late to count.
     pub fn answers_until(&self, what: &str, datagram: &[u8], is_so: impl Fn() -> bool) {
         self.0.set_nonblocking(true).unwrap();
         wait_until(what, || {
@@ -96,7 +96,7 @@ impl Device {
     }
 }
 
-/// An exporter that reads UDP alone, with these settings under `udp:`.
+/// An exporter with UDP as its only source, and these settings under `udp:`.
 pub fn reading(settings: &str) -> Exporter {
     let dir = TempDir::new();
     let config = dir.write(
@@ -106,7 +106,7 @@ pub fn reading(settings: &str) -> Exporter {
     Exporter::start(exporter().arg("--config").arg(config))
 }
 
-/// An exporter that asks this device, and waits long for its answers.
+/// An exporter that requests from this device, with a long timeout.
 pub fn asking(device: &Device) -> Exporter {
     let settings = format!(
         "host: {}, port: {}, timeout: 60",
@@ -116,7 +116,7 @@ pub fn asking(device: &Device) -> Exporter {
     reading(&settings.replace("::1", "'::1'"))
 }
 
-/// How many datagrams of a kind there were.
+/// The number of datagrams of a kind.
 pub fn count(exporter: &Exporter, kind: &str) -> f64 {
     let series = format!("exporter_udp_datagrams_total{{kind=\"{kind}\",source=\"udp\"}}");
     exporter.value(&series).unwrap_or(f64::NAN)
