@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::device::{Device, Summary};
 use super::etag::Etag;
-use super::pieces::{Packer, Piece};
+use super::pieces::Piece;
+use crate::http::gzip::Compressor;
 use crate::wire::DeviceId;
 
 /// The most boards of a segment.
@@ -148,8 +149,8 @@ pub(super) struct Renderer<'a> {
     pub(super) device: &'a dyn Fn(&Board) -> Device,
     /// Writes what is to be said of it.
     pub(super) write: &'a dyn Fn(&Device, &mut Vec<u8>),
-    /// Whether the piece is wanted compressed too.
-    pub(super) packer: Option<&'a mut Packer>,
+    /// Compresses the piece too; `None`: it is not needed compressed.
+    pub(super) compressor: Option<&'a Compressor>,
 }
 
 /// All boards, in the order of their ids.
@@ -304,7 +305,7 @@ impl Boards {
         &mut self,
         kind: Kind,
         after: &str,
-        renderer: &mut Renderer<'_>,
+        renderer: &Renderer<'_>,
     ) -> Option<(Option<Piece>, Counts, DeviceId)> {
         let place = |segment: &Segment| {
             segment
@@ -325,8 +326,8 @@ impl Boards {
             self.rendered += 1;
         }
         let rendered = segment.rendered(kind).as_mut()?;
-        if let (Some(piece), Some(packer)) = (&mut rendered.piece, &mut renderer.packer) {
-            packer.pack(piece);
+        if let (Some(piece), Some(compressor)) = (&mut rendered.piece, renderer.compressor) {
+            piece.compress(compressor);
         }
         Some((rendered.piece.clone(), rendered.counts, last))
     }
@@ -396,17 +397,17 @@ mod tests {
     /// The whole text, and how many pieces were rendered for it.
     fn text(boards: &mut Boards) -> (String, u64) {
         let before = boards.rendered;
-        let mut renderer = Renderer {
+        let renderer = Renderer {
             device: &device,
             write: &|device, text| {
                 if !device.id.as_str().ends_with("no") {
                     text.extend(device.id.as_str().bytes());
                 }
             },
-            packer: None,
+            compressor: None,
         };
         let (mut all, mut after) = (Vec::new(), String::new());
-        while let Some((piece, _, last)) = boards.piece(Kind::Devices, &after, &mut renderer) {
+        while let Some((piece, _, last)) = boards.piece(Kind::Devices, &after, &renderer) {
             all.extend(piece.map(|piece| String::from_utf8(piece.plain.to_vec()).unwrap()));
             after = last.to_string();
         }

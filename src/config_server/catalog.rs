@@ -10,9 +10,10 @@ use std::time::Instant;
 use super::boards::{Board, Boards, Counts, Kind, Renderer};
 use super::device::{take_apart, Device, Kept, Summary};
 use super::etag::Etag;
-use super::pieces::{Packer, Piece};
+use super::pieces::Piece;
 use super::store::{Change, Changes, Failure, Look, Stored};
 use super::Central;
+use crate::http::gzip::Compressor;
 use crate::sys::lock;
 use crate::wire::DeviceId;
 
@@ -23,7 +24,7 @@ pub(super) struct Catalog {
     /// How often the store was asked.
     begun: AtomicU64,
     boards: Mutex<Boards>,
-    packer: Mutex<Packer>,
+    compressor: Compressor,
     parsed: AtomicU64,
 }
 
@@ -69,10 +70,10 @@ impl Catalog {
         lock::lock(&self.boards).heard_of(id, matters);
     }
 
-    /// Compresses those of the pieces that are not yet.
-    pub(super) fn pack(&self, pieces: &mut [Piece]) {
-        let mut packer = lock::lock(&self.packer);
-        pieces.iter_mut().for_each(|piece| packer.pack(piece));
+    /// Compresses the pieces that are not compressed yet.
+    pub(super) fn compress(&self, pieces: &mut [Piece]) {
+        let pieces = pieces.iter_mut();
+        pieces.for_each(|piece| piece.compress(&self.compressor));
     }
 
     fn take_apart(&self, text: &Stored) -> Result<Kept, String> {
@@ -303,17 +304,16 @@ impl Central {
         self.sync()?;
         let device = |board: &Board| self.device_of(board);
         let (mut pieces, mut counts, mut after) = (Vec::new(), Counts::default(), None);
+        let renderer = Renderer {
+            device: &device,
+            write,
+            compressor: gzip.then_some(&self.catalog.compressor),
+        };
         loop {
-            let mut packer = gzip.then(|| lock::lock(&self.catalog.packer));
-            let mut renderer = Renderer {
-                device: &device,
-                write,
-                packer: packer.as_deref_mut(),
-            };
             // Others have their turn between two segments.
             let mut boards = lock::lock(&self.catalog.boards);
             let last = after.as_ref().map_or("", DeviceId::as_str);
-            let Some((piece, of_piece, last)) = boards.piece(kind, last, &mut renderer) else {
+            let Some((piece, of_piece, last)) = boards.piece(kind, last, &renderer) else {
                 return Ok((pieces, counts));
             };
             drop(boards);

@@ -122,9 +122,9 @@ fn answer(
     }
     all.push(Piece::new(end));
     if gzip {
-        central.catalog.pack(&mut all);
+        central.catalog.compress(&mut all);
     }
-    pieces::answer(&all, gzip)
+    pieces::response(&all, gzip)
 }
 
 fn wants_gzip(request: &Request) -> bool {
