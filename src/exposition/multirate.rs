@@ -5,8 +5,8 @@
 use super::{write_header, write_number, Format};
 use crate::metrics::{Batch, Family, Layout};
 
-/// Appends the samples of the families for which `wanted` is true, except those of the exporter's own metrics. The caller appends
-/// the end mark of OpenMetrics.
+/// Appends the samples of the families for which `wanted` is true, except those of the exporter's own metrics. The caller
+/// appends the end mark of OpenMetrics.
 pub fn render_batch(
     batch: &Batch,
     layout: &Layout,

@@ -1,4 +1,5 @@
-//! Chooses the format and encoding of a response by the request's `Accept` and `Accept-Encoding` (RFC 9110, sections 12.4 and 12.5).
+//! Chooses the format and encoding of a response by the request's `Accept` and `Accept-Encoding` (RFC 9110, sections 12.4 and
+//! 12.5).
 
 /// An exposition format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +46,8 @@ impl Format {
     }
 }
 
-/// The format with the highest weight in `Accept`. Plain text if the header names no format of ours, as other Prometheus exporters do,
-/// so that browsers and `curl` always get a page.
+/// The format with the highest weight in `Accept`. Plain text if the header names no format of ours, as other Prometheus
+/// exporters do, so that browsers and `curl` always get a page.
 pub fn negotiate(accept: Option<&str>) -> Format {
     let Some(accept) = accept else {
         return Format::Text;

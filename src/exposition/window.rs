@@ -7,8 +7,8 @@ const ENERGY: &str = "energy_joules_total";
 const WINDOW_ENERGY: &str = "energy_window_joules";
 
 /// Appends `…_watts_min`, `…_watts_max` and `…_watts_avg` (the mean of the readings) of every power in the batch, and
-/// `energy_window_joules`: the increase of the energy counters from the last reading of the previous batch to the last reading of
-/// this one. Appends only families for whose name `wanted` is true.
+/// `energy_window_joules`: the increase of the energy counters from the last reading of the previous batch to the last
+/// reading of this one. Appends only families for whose name `wanted` is true.
 pub fn render_window(
     batch: &Batch,
     layout: &Layout,

@@ -3,8 +3,8 @@
 //! The compressor's memory is kept from one response to the next: allocating and freeing a third of a megabyte costs more
 //! than compressing a scrape does.
 //!
-//! A part is compressed by itself and ends on a byte boundary (RFC 1951, 3.2.4: an empty stored block does), so that the parts in a
-//! row are one deflate stream, and the checksum of the whole follows from theirs.
+//! A part is compressed by itself and ends on a byte boundary (RFC 1951, 3.2.4: an empty stored block does), so that the
+//! parts in a row are one deflate stream, and the checksum of the whole follows from theirs.
 
 use std::sync::{Arc, Mutex};
 
