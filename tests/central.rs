@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use config_server_support::{command, Central};
+use config_server_support::{command, ConfigServer};
 use edge_metrics_exporter::http::{bind, Limits, Method, Request, Response, Server};
 use serde_json::{json, Value};
 use support::free_port::FreePort;
@@ -87,15 +87,15 @@ fn switch(exporter: &Exporter, name: &str, on: bool) {
     });
 }
 
-fn url(central: &Central) -> String {
+fn url(central: &ConfigServer) -> String {
     format!("http://{}", central.address)
 }
 
 /// A server at this address.
-fn at(dir: &Path, address: SocketAddr) -> Central {
+fn at(dir: &Path, address: SocketAddr) -> ConfigServer {
     let mut command = command(dir.to_str().unwrap());
     command.args(["--web.listen-address", &address.to_string()]);
-    Central::of(&mut command)
+    ConfigServer::of(&mut command)
 }
 
 const SERVERS: &str =
@@ -104,7 +104,7 @@ const SERVERS: &str =
 #[test]
 fn the_servers_configuration_counts() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     central.send("PUT", "/config/edge-07", SERVERS);
     let board = Board::new("interval: 9\n", &url(&central));
     let mut exporter = board.start();
@@ -147,7 +147,7 @@ fn the_servers_configuration_counts() {
 #[test]
 fn a_board_that_polls_finds_changes_by_itself() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     // Its management is off: it cannot be told.
     let config = json!({"device_type": "orange_pi", "config_poll": 0.1, "interval": 1});
     central.send("PUT", "/config/edge-07", &config.to_string());
@@ -211,7 +211,7 @@ fn a_server_that_hangs_delays_the_start_and_no_more() {
 #[test]
 fn a_board_that_the_server_does_not_know_registers_itself() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let board = Board::new(
         "# mine\ninterval: 9\nina260: {i2c_bus: 0x1}\n",
         &url(&central),
@@ -272,7 +272,7 @@ fn a_board_that_the_server_does_not_know_registers_itself() {
 #[test]
 fn what_is_switched_on_the_board_arrives_and_overwrites_nothing() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     central.send("PUT", "/config/edge-07", SERVERS);
     let board = Board::new("metrics: {}\n", &url(&central));
     let exporter = board.start();
@@ -458,7 +458,7 @@ fn a_wrong_configuration_at_the_start_is_not_the_end() {
 #[test]
 fn a_broken_file_on_the_server_is_said_to_the_board() {
     let store = TempDir::new();
-    let central = Central::start(store.path());
+    let central = ConfigServer::start(store.path());
     let file = store.write("edge-07.yaml", "device_type: orange_pi\ninterval: 0.2\n");
     let board = Board::new("interval: 9\n", &url(&central));
     let mut exporter = board.start();
@@ -509,7 +509,7 @@ fn a_broken_file_on_the_server_is_said_to_the_board() {
 #[test]
 fn a_broken_file_on_the_server_at_the_start_is_not_the_end() {
     let store = TempDir::new();
-    let central = Central::start(store.path());
+    let central = ConfigServer::start(store.path());
     let file = store.write("edge-07.yaml", "interval: fast\n");
     let board = Board::new("interval: 9\n", &url(&central));
     let mut exporter = board.start();
@@ -525,7 +525,7 @@ fn a_broken_file_on_the_server_at_the_start_is_not_the_end() {
 #[test]
 fn a_degraded_board_is_degraded_on_the_server() {
     let store = TempDir::new();
-    let central = Central::start(store.path());
+    let central = ConfigServer::start(store.path());
     store.write("edge-07.yaml", "device_type: generic\ninterval: 0.1\n");
     let board = Board::new("", &url(&central));
     let sensor = "sys/class/thermal/thermal_zone0";
