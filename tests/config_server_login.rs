@@ -48,7 +48,7 @@ fn contradictory_settings_are_refused_at_the_start() {
         (etcd_store, etcd, &user, &[], "gone"),
         (etcd_store, etcd, &tls, &[], "etcds://"),
     ] {
-        let said = refused(command(place).arg(option).arg(file).args(more));
+        let said = start_error(command(place).arg(option).arg(file).args(more));
         assert!(said.contains(option) && said.contains(words), "{said}");
         assert!(!said.contains("0123456789abcdef"), "{said}");
     }

@@ -1,7 +1,7 @@
 //! What strangers and etcd say to the config-server: the first byte chooses the reader, the rest is what is read.
 #![no_main]
 
-use edge_metrics_exporter::config_server::{etcd_json, Conditions, Etag, Tags, Evaluation};
+use edge_metrics_exporter::config_server::{etcd_json, Conditions, Etag, Evaluation, Tags};
 use edge_metrics_exporter::wire::{DeviceId, Report};
 use libfuzzer_sys::fuzz_target;
 

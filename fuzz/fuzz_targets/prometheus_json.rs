@@ -2,11 +2,13 @@
 //! of as many fields as the header has, whose numbers read back.
 #![no_main]
 
-use edge_metrics_exporter::collector::layout::{header, line, Layout};
 use edge_metrics_exporter::collector::join::{RowKind, Table};
 use edge_metrics_exporter::collector::kubernetes;
+use edge_metrics_exporter::collector::layout::{header, line, Layout};
 use edge_metrics_exporter::collector::names::Names;
-use edge_metrics_exporter::collector::prometheus::{parse, error_message, Series, MAX_LABEL, MAX_SERIES};
+use edge_metrics_exporter::collector::prometheus::{
+    error_message, parse, Series, MAX_LABEL, MAX_SERIES,
+};
 use edge_metrics_exporter::config::queries::{LABELS, NODES, PODS};
 use libfuzzer_sys::fuzz_target;
 
