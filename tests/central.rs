@@ -1,4 +1,4 @@
-//! A board and its config server, both real: which configuration applies when, and how changes travel both ways.
+//! A board with its central server: which configuration is in force, and how changes reach the other side.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config_server_support;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use config_server_support::{command, Central};
+use config_server_support::{command, ConfigServer};
 use edge_metrics_exporter::http::{bind, Limits, Method, Request, Response, Server};
 use serde_json::{json, Value};
 use support::free_port::FreePort;
@@ -19,7 +19,7 @@ use support::{exporter, get, on_board, post, wait_until, Exporter, TempDir};
 const POWER: &str = "power_watts";
 const VOLTS: &str = "voltage_volts";
 
-/// A board named edge-07.
+/// A board with the device id edge-07.
 struct Board {
     dir: TempDir,
     file: PathBuf,
@@ -53,7 +53,7 @@ impl Board {
         Exporter::start(&mut self.command())
     }
 
-    /// The number of changes that the server has not been told yet.
+    /// The file of changes that the server does not have yet.
     fn unsent(&self) -> PathBuf {
         self.dir.path().join(".config.yaml.unsent")
     }
@@ -67,7 +67,7 @@ fn in_force(exporter: &Exporter) -> Value {
     serde_json::from_slice(&get(exporter.management, "/config").body).unwrap()
 }
 
-/// Reloads the configuration, as often as the rate limit permits.
+/// Makes the board reload its configuration, as soon as the rate limit allows.
 fn reload(exporter: &Exporter) -> support::Answer {
     wait_until("a reload is due", || {
         let answer = post(exporter.management, "/reload", "");
@@ -87,24 +87,24 @@ fn switch(exporter: &Exporter, name: &str, on: bool) {
     });
 }
 
-fn url(central: &Central) -> String {
+fn url(central: &ConfigServer) -> String {
     format!("http://{}", central.address)
 }
 
-/// A server at this address.
-fn at(dir: &Path, address: SocketAddr) -> Central {
+/// Starts a server at this address.
+fn at(dir: &Path, address: SocketAddr) -> ConfigServer {
     let mut command = command(dir.to_str().unwrap());
     command.args(["--web.listen-address", &address.to_string()]);
-    Central::of(&mut command)
+    ConfigServer::of(&mut command)
 }
 
 const SERVERS: &str =
     r#"{"device_type":"orange_pi","interval":0.2,"metrics":{"power_watts":true}}"#;
 
 #[test]
-fn server_configuration_takes_precedence() {
+fn server_configuration_takes_precedence_over_the_file() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     central.send("PUT", "/config/edge-07", SERVERS);
     let board = Board::new("interval: 9\n", &url(&central));
     let mut exporter = board.start();
@@ -116,14 +116,14 @@ fn server_configuration_takes_precedence() {
         .as_str()
         .unwrap()
         .ends_with("/config/edge-07"));
-    // The file is as its owner wrote it, except for the metrics that were added.
+    // The file is unchanged except for the metrics that were found.
     let file = std::fs::read_to_string(&board.file).unwrap();
     assert!(
         file.starts_with("hostname: edge-07\ninterval: 9\n"),
         "{file}"
     );
-    // The server knows the board's address, and that the board accepted its configuration.
-    let device = wait_until("the board has said where it is", || {
+    // The server knows the board's address, and that it accepted its configuration.
+    let device = wait_until("the board has reported its ports", || {
         let device = central.device("edge-07");
         (device["port"] == exporter.metrics.port()).then_some(device)
     });
@@ -132,7 +132,7 @@ fn server_configuration_takes_precedence() {
     let target = format!("127.0.0.1:{}", exporter.metrics.port());
     assert_eq!(central.json("/sd")[0]["targets"][0], target);
     assert_eq!(exporter.value("exporter_config_server_up"), Some(1.0));
-    // The server announces a change to the board at once, and sources that it does not concern keep running.
+    // A change on the server reaches the board at once. Sources that the change does not affect keep running.
     let threads = exporter.threads_at_rest();
     let put = central.send("PATCH", "/config/edge-07", r#"{"interval":0.4}"#);
     assert_eq!(config_server_support::body(&put)["reload_triggered"], true);
@@ -145,15 +145,15 @@ fn server_configuration_takes_precedence() {
 }
 
 #[test]
-fn polling_board_picks_up_changes() {
+fn polling_board_finds_changes_without_a_call() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
-    // The management port is off: the server cannot reach the board.
+    let central = ConfigServer::start(dir.path());
+    // The management API is off, so the server cannot call the board.
     let config = json!({"device_type": "orange_pi", "config_poll": 0.1, "interval": 1});
     central.send("PUT", "/config/edge-07", &config.to_string());
     let board = Board::new("", &url(&central));
     let exporter = board.start();
-    // An edit of the file in the store is not announced.
+    // The server does not call boards after an edit of the store's files.
     for interval in [2, 3] {
         let config = format!("device_type: orange_pi\nconfig_poll: 0.1\ninterval: {interval}\n");
         std::fs::write(dir.path().join("edge-07.yaml"), config).unwrap();
@@ -170,7 +170,7 @@ fn polling_board_picks_up_changes() {
 }
 
 #[test]
-fn local_file_applies_until_the_server_is_reachable() {
+fn file_is_in_force_until_the_server_answers() {
     let port = FreePort::new();
     let board = Board::new("interval: 9\n", &format!("http://{}", port.address()));
     let mut exporter = board.start();
@@ -178,7 +178,7 @@ fn local_file_applies_until_the_server_is_reachable() {
     assert_eq!(in_force(&exporter)["interval"], 9);
     assert_eq!(health(&exporter)["config"]["source"], "file");
     assert_eq!(exporter.value("exporter_config_server_up"), Some(0.0));
-    // A reload succeeds without the server.
+    // The reload succeeds nevertheless.
     assert_eq!(reload(&exporter).status, 200);
     let dir = TempDir::new();
     dir.write("edge-07.yaml", "device_type: orange_pi\ninterval: 0.3\n");
@@ -188,7 +188,7 @@ fn local_file_applies_until_the_server_is_reachable() {
     });
     exporter.wait_for_log("the central server answers again");
     assert_eq!(health(&exporter)["config_server"]["answered"], true);
-    // Without the server, a reload keeps its last configuration.
+    // With the server gone, a reload keeps the server's last configuration.
     drop(_central);
     assert_eq!(reload(&exporter).status, 200);
     exporter.wait_for_log("fallback: what is in force stays so");
@@ -211,7 +211,7 @@ fn hanging_server_only_delays_the_start() {
 #[test]
 fn unknown_board_registers_itself() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let board = Board::new(
         "# mine\ninterval: 9\nina260: {i2c_bus: 0x1}\n",
         &url(&central),
@@ -231,7 +231,7 @@ fn unknown_board_registers_itself() {
         let target = format!("127.0.0.1:{}", exporter.metrics.port());
         (central.json("/sd")[0]["targets"][0] == target).then_some(())
     });
-    // With the detected device type, which is also the label of its metrics.
+    // The server lists the type that the board found, as in the labels of its metrics.
     let list: Value =
         serde_json::from_slice(&get(exporter.management, "/metrics/list").body).unwrap();
     assert!(
@@ -240,7 +240,7 @@ fn unknown_board_registers_itself() {
     );
     let label = &central.json("/sd")[0]["labels"]["device_type"];
     assert_eq!(label, &list["device_type"]);
-    // A server that lost its store is given the configuration again.
+    // A board registers again with a server that lost its configuration.
     central.send("PATCH", "/config/edge-07", r#"{"interval":0.5}"#);
     wait_until("the change is in force", || {
         (in_force(&exporter)["interval"] == 0.5).then_some(())
@@ -253,7 +253,7 @@ fn unknown_board_registers_itself() {
     assert_eq!(central.json("/config/edge-07")["interval"], 0.5);
     assert_eq!(in_force(&exporter)["interval"], 0.5);
 
-    // A password is not sent, as anybody may read the server.
+    // A configuration with a password is not registered, since every client of the server could read it.
     let secret = Board::new(
         "shelly: {host: 127.0.0.1, password: hunter2}\n",
         &url(&central),
@@ -270,9 +270,9 @@ fn unknown_board_registers_itself() {
 }
 
 #[test]
-fn local_switches_reach_the_server_and_overwrite_nothing_else() {
+fn metric_switches_reach_the_server_and_keep_its_other_changes() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     central.send("PUT", "/config/edge-07", SERVERS);
     let board = Board::new("metrics: {}\n", &url(&central));
     let exporter = board.start();
@@ -286,11 +286,11 @@ fn local_switches_reach_the_server_and_overwrite_nothing_else() {
         (json!(true), &json!(0.2))
     );
     assert!(exporter.scrape().contains("\nvoltage_volts{"));
-    // In the file too, for times without the server.
+    // The file has the switch too, for a start without the server.
     let file = std::fs::read_to_string(&board.file).unwrap();
     assert!(file.contains("voltage_volts: true"), "{file}");
 
-    // Both sides change: the server everything but the metrics that are switched here.
+    // Both sides change something. The server's changes win except for metrics that the board switched.
     let held = std::fs::read_to_string(dir.path().join("edge-07.yaml")).unwrap();
     let edited = held
         .replace("interval: 0.2", "interval: 0.7")
@@ -313,7 +313,7 @@ fn local_switches_reach_the_server_and_overwrite_nothing_else() {
 }
 
 #[test]
-fn switches_made_while_the_server_is_down_survive_a_restart() {
+fn switch_without_a_server_survives_a_restart() {
     let dir = TempDir::new();
     let port = FreePort::new();
     let central = at(dir.path(), port.address());
@@ -348,7 +348,7 @@ fn switches_made_while_the_server_is_down_survive_a_restart() {
     });
 }
 
-/// A config server with scripted responses.
+/// A fake central server, which records requests.
 struct Stub {
     server: Server,
     asked: Arc<Mutex<Vec<Request>>>,
@@ -384,7 +384,7 @@ impl Stub {
 }
 
 #[test]
-fn invalid_server_configuration_is_refused_and_the_last_valid_one_kept() {
+fn invalid_configuration_is_refused_and_the_last_valid_one_kept() {
     let answer = Arc::new(Mutex::new(SERVERS.to_string()));
     let shared = Arc::clone(&answer);
     let stub = Stub::new(move |request| match request.method {
@@ -415,13 +415,13 @@ fn invalid_server_configuration_is_refused_and_the_last_valid_one_kept() {
             health["config"]["error"].as_str().unwrap().contains(words),
             "{health}"
         );
-        // The refusal is reported to the server.
+        // The server hears of it.
         stub.heard("why it was refused", |r| {
             r.header("Exporter-Refused")
                 .is_some_and(|why| why.contains(words))
         });
     }
-    // An invalid response changes nothing, nor does an empty one.
+    // Malformed and empty responses change nothing either.
     for nonsense in ["<html>", "[1]", "{", "{}", "null"] {
         *answer.lock().unwrap() = nonsense.to_string();
         reload(&exporter);
@@ -433,7 +433,7 @@ fn invalid_server_configuration_is_refused_and_the_last_valid_one_kept() {
 }
 
 #[test]
-fn invalid_server_configuration_at_start_falls_back_to_the_file() {
+fn invalid_server_configuration_at_the_start_falls_back_to_the_file() {
     let stub = Stub::new(|_| Response::new(200, "application/json", r#"{"interval":"fast"}"#));
     let board = Board::new("interval: 9\n", &stub.url());
     let mut exporter = board.start();
@@ -443,7 +443,7 @@ fn invalid_server_configuration_at_start_falls_back_to_the_file() {
     stub.heard("why it was refused", |r| {
         r.header("Exporter-Refused").is_some()
     });
-    // Without any valid configuration the exporter exits with both reasons.
+    // If the file is invalid too, the exporter stops and reports both errors.
     std::fs::write(&board.file, "interval: slow\n").unwrap();
     let output = board.command().output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -454,11 +454,10 @@ fn invalid_server_configuration_at_start_falls_back_to_the_file() {
     );
 }
 
-/// The server works, but its configuration for the board is broken.
 #[test]
-fn broken_file_on_the_server_is_reported_to_the_board() {
+fn invalid_file_on_the_server_is_reported_to_the_board() {
     let store = TempDir::new();
-    let central = Central::start(store.path());
+    let central = ConfigServer::start(store.path());
     let file = store.write("edge-07.yaml", "device_type: orange_pi\ninterval: 0.2\n");
     let board = Board::new("interval: 9\n", &url(&central));
     let mut exporter = board.start();
@@ -496,20 +495,20 @@ fn broken_file_on_the_server_is_reported_to_the_board() {
         "{}",
         exporter.log()
     );
-    // The configuration from before: only its validity has changed. The board notices by polling.
+    // The file is as it was before. The board notices that it is valid again without a call.
     std::fs::write(&file, "device_type: orange_pi\ninterval: 0.2\n").unwrap();
-    wait_until("the board is content", || {
+    wait_until("the board has no error", || {
         health(&exporter)["config"]["error"].is_null().then_some(())
     });
-    wait_until("the server knows", || {
+    wait_until("the server lists the board as healthy", || {
         (central.device("edge-07")["status"] == "healthy").then_some(())
     });
 }
 
 #[test]
-fn broken_file_on_the_server_at_start_falls_back_to_the_file() {
+fn invalid_file_on_the_server_at_the_start_falls_back_to_the_file() {
     let store = TempDir::new();
-    let central = Central::start(store.path());
+    let central = ConfigServer::start(store.path());
     let file = store.write("edge-07.yaml", "interval: fast\n");
     let board = Board::new("interval: 9\n", &url(&central));
     let mut exporter = board.start();
@@ -523,9 +522,9 @@ fn broken_file_on_the_server_at_start_falls_back_to_the_file() {
 }
 
 #[test]
-fn degraded_state_is_reported_to_the_server() {
+fn degraded_board_is_listed_as_degraded() {
     let store = TempDir::new();
-    let central = Central::start(store.path());
+    let central = ConfigServer::start(store.path());
     store.write("edge-07.yaml", "device_type: generic\ninterval: 0.1\n");
     let board = Board::new("", &url(&central));
     let sensor = "sys/class/thermal/thermal_zone0";
@@ -561,7 +560,7 @@ fn degraded_state_is_reported_to_the_server() {
 }
 
 #[test]
-fn token_file_is_sent_and_never_shown() {
+fn token_from_a_file_is_sent_and_never_shown() {
     let stub = Stub::new(|request| match request.header("Authorization") {
         Some("Bearer s3cret") => Response::new(200, "application/json", SERVERS),
         _ => Response::error(401, "Unauthorized", "who are you?"),
@@ -584,7 +583,7 @@ fn token_file_is_sent_and_never_shown() {
 }
 
 #[test]
-fn server_that_refuses_changes_is_logged_once() {
+fn refused_changes_are_logged_once() {
     let stub = Stub::new(|request| match request.method {
         Method::Get => Response::new(200, "application/json", SERVERS).with_header("ETag", "\"1\""),
         _ => Response::error(403, "Forbidden", "not from there"),
@@ -593,7 +592,7 @@ fn server_that_refuses_changes_is_logged_once() {
     let mut exporter = board.start();
     exporter.wait_for_log("configuration: http://");
     switch(&exporter, VOLTS, true);
-    let put = stub.heard("the switch is told", |r| r.method == Method::Put);
+    let put = stub.heard("the switch is sent", |r| r.method == Method::Put);
     assert_eq!(put.header("If-Match"), Some("\"1\""));
     assert!(String::from_utf8_lossy(&put.body).contains("\"voltage_volts\":true"));
     exporter.wait_for_log("status 403: not from there");
@@ -605,14 +604,14 @@ fn server_that_refuses_changes_is_logged_once() {
             .filter(|r| r.method == Method::Put)
             .count()
     };
-    wait_until("it is told again", || (puts() >= 2).then_some(()));
+    wait_until("the switch is sent again", || (puts() >= 2).then_some(()));
     assert_eq!(
         exporter.log().matches("not from there").count(),
         1,
         "{}",
         exporter.log()
     );
-    // The change applies on the board nevertheless, also after a reload.
+    // The switch stays in force on the board, also after a reload.
     assert_eq!(reload(&exporter).status, 200);
     assert_eq!(in_force(&exporter)["metrics"][VOLTS], true);
 }
@@ -631,7 +630,7 @@ fn invalid_environment_settings_are_reported() {
     assert!(said.contains("set `hostname`"), "{said}");
 }
 
-/// A config server with TLS, with the certificate of tests/tls, that requires a login.
+/// A central server with TLS and the certificate of tests/tls, which requires a login.
 #[cfg(feature = "tls")]
 fn tls_server() -> SocketAddr {
     use rustls::pki_types::pem::PemObject;
@@ -682,7 +681,7 @@ fn tls_server() -> SocketAddr {
 
 #[cfg(feature = "tls")]
 #[test]
-fn https_server_needs_a_trusted_ca_and_a_login() {
+fn https_server_needs_its_ca_and_a_login() {
     let port = tls_server().port();
     let board = Board::new("", "");
     let password = board.dir.write("password", "s3cret\n");
@@ -701,7 +700,7 @@ fn https_server_needs_a_trusted_ca_and_a_login() {
     exporter.wait_for_log("configuration: https://");
     assert_eq!(in_force(&exporter)["interval"], 0.2);
     drop(exporter);
-    // No CA is configured.
+    // Without the CA the server is not trusted.
     std::fs::write(&board.file, config("")).unwrap();
     let mut exporter = start();
     exporter.wait_for_log("tls_config.ca_file");

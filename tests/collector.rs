@@ -1,4 +1,4 @@
-//! The collector with a Prometheus that does all that one does on a bad day: bounded, reported, recovered.
+//! The collector with a Prometheus that fails in every way: memory stays bounded, errors are reported, and rows resume.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod collector_support;
@@ -7,10 +7,10 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use collector_support::{Collector, Mode, Prometheus};
+use collector_support::{Behaviour, Collector, FakePrometheus};
 use support::{get, request, wait_until};
 
-fn collector(prometheus: &Prometheus, timeout: u32) -> Collector {
+fn collector(prometheus: &FakePrometheus, timeout: u32) -> Collector {
     Collector::start(&format!(
         "prometheus: {{url: '{}', timeout: {timeout}}}\ninterval: 0.1\nkeep: {{nodes: 100000}}\nnamespace: ns\n",
         prometheus.url()
@@ -21,29 +21,33 @@ fn vector(series: &str) -> String {
     format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#)
 }
 
-/// The values of the last row that begins so: what is behind the three fields that say who and when.
-fn last(collector: &Collector, path: &str, name: &str) -> Option<String> {
+/// The values of the last row that begins with `name`, without the first three fields (name and times).
+fn last_values(collector: &Collector, path: &str, name: &str) -> Option<String> {
     let rows = collector.rows(path);
     let row = rows.iter().rev().find(|row| row.starts_with(name))?;
     Some(row.splitn(4, ',').nth(3)?.to_owned())
 }
 
 #[test]
-fn rows_are_collected_at_once_and_join_by_node() {
-    let prometheus = Prometheus::start();
+fn first_round_is_immediate_and_joins_columns_by_node() {
+    let prometheus = FakePrometheus::start();
     let config = format!(
         "prometheus: {{url: '{}'}}\nnamespace: ns\n",
         prometheus.url()
     );
     let collector = Collector::start(&config);
-    // The interval is 30 s: this is the first round.
-    let row = wait_until("there is a row", || last(&collector, "/nodes", "node-a,"));
+    // The interval is 30 s, so this is the first round.
+    let row = wait_until("there is a row", || {
+        last_values(&collector, "/nodes", "node-a,")
+    });
     assert_eq!(row, "1.5,,,,12,,,");
     assert_eq!(
-        last(&collector, "/nodes", "10.0.0.2,").unwrap(),
+        last_values(&collector, "/nodes", "10.0.0.2,").unwrap(),
         "2.5,,,,,,,"
     );
-    let pod = wait_until("there is a pod", || last(&collector, "/pods", "node-a,"));
+    let pod = wait_until("there is a pod", || {
+        last_values(&collector, "/pods", "node-a,")
+    });
     assert_eq!(pod, "web-0,ns,0.25,,,,");
     assert!(collector.rows("/nodes")[0].contains(",2025-11-21T09:23:20.500Z,"));
     assert_eq!(collector.health()["status"], "healthy");
@@ -73,12 +77,13 @@ fn rows_are_collected_at_once_and_join_by_node() {
     }
 }
 
-/// A query that fails costs its column, not the row.
 #[test]
-fn one_bad_answer_costs_its_column_alone() {
-    let prometheus = Prometheus::start();
+fn bad_answer_empties_only_its_column() {
+    let prometheus = FakePrometheus::start();
     let collector = collector(&prometheus, 10);
-    wait_until("there is a row", || last(&collector, "/nodes", "node-a,"));
+    wait_until("there is a row", || {
+        last_values(&collector, "/nodes", "node-a,")
+    });
     let one = r#"{"metric":{"instance":"10.0.0.1:9100"},"value":[1763717000.5,"NaN"]}"#;
     let many: Vec<String> = (0..100_000)
         .map(|n| format!(r#"{{"metric":{{"instance":"n{n}:9100"}},"value":[1763717000.5,"1"]}}"#))
@@ -112,19 +117,19 @@ fn one_bad_answer_costs_its_column_alone() {
         ("deep", "[".repeat(100_000), "not JSON"),
         ("nothing", String::new(), "ends too early"),
     ];
-    for (what, body, said) in bad {
-        prometheus.set(Mode::Cpu(body.into_bytes()));
+    for (what, body, expected) in bad {
+        prometheus.set(Behaviour::Cpu(body.into_bytes()));
         wait_until(what, || {
             let health = collector.health();
-            let trouble = health["failing"]["nodes.cpu_usage"].as_str()?;
-            (health["status"] == "degraded" && trouble.contains(said)).then_some(())
+            let error = health["failing"]["nodes.cpu_usage"].as_str()?;
+            (health["status"] == "degraded" && error.contains(expected)).then_some(())
         });
-        let row = || last(&collector, "/nodes", "node-a,");
-        wait_until("the rest is there", || {
+        let row = || last_values(&collector, "/nodes", "node-a,");
+        wait_until("the other columns are there", || {
             (row()? == ",,,,12,,,").then_some(())
         });
-        prometheus.set(Mode::Good);
-        wait_until("it is well again", || {
+        prometheus.set(Behaviour::Good);
+        wait_until("the column recovers", || {
             (row()? == "1.5,,,,12,,,").then_some(())
         });
     }
@@ -132,10 +137,10 @@ fn one_bad_answer_costs_its_column_alone() {
         collector.metric("collector_column_failures_total{column=\"cpu_usage\",group=\"nodes\"}")
             >= 7.0
     );
-    // NaN is no failure, and no value.
-    prometheus.set(Mode::Cpu(whole.into_bytes()));
+    // NaN is a missing value, not an error.
+    prometheus.set(Behaviour::Cpu(whole.into_bytes()));
     wait_until("NaN is empty", || {
-        (last(&collector, "/nodes", "node-a,")? == ",,,,12,,,").then_some(())
+        (last_values(&collector, "/nodes", "node-a,")? == ",,,,12,,,").then_some(())
     });
     wait_until("all is answered", || {
         (collector.health()["status"] == "healthy").then_some(())
@@ -153,10 +158,10 @@ fn one_bad_answer_costs_its_column_alone() {
     assert!(resident < 128 * 1024, "{resident} kB");
 }
 
-/// As they are in the rows that are collected from now on, however long there is trouble with this subject.
-fn in_trouble(collector: &Collector, subject: &str, name: &str) -> Vec<String> {
-    wait_until("the trouble is told", || {
-        collector.health()["failing"][subject].as_str().map(drop)
+/// The rows of a few rounds while `column` fails.
+fn rows_while_failing(collector: &Collector, column: &str, name: &str) -> Vec<String> {
+    wait_until("the error is reported", || {
+        collector.health()["failing"][column].as_str().map(drop)
     });
     let partial = || collector.metric("collector_rounds_total{outcome=\"partial\"}");
     let before = partial();
@@ -168,12 +173,14 @@ fn in_trouble(collector: &Collector, subject: &str, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_node_keeps_its_name_while_names_cannot_be_asked_for() {
-    let prometheus = Prometheus::start();
+fn nodes_keep_their_names_while_the_query_for_names_fails() {
+    let prometheus = FakePrometheus::start();
     let collector = collector(&prometheus, 10);
-    wait_until("there is a row", || last(&collector, "/nodes", "node-a,"));
-    prometheus.set(Mode::Without("kube_node_info"));
-    let rows = in_trouble(&collector, "names.nodes", "node-a,");
+    wait_until("there is a row", || {
+        last_values(&collector, "/nodes", "node-a,")
+    });
+    prometheus.set(Behaviour::Without("kube_node_info"));
+    let rows = rows_while_failing(&collector, "names.nodes", "node-a,");
     assert!(
         !rows.iter().any(|row| row.starts_with("10.0.0.1,")),
         "{rows:?}"
@@ -181,20 +188,22 @@ fn a_node_keeps_its_name_while_names_cannot_be_asked_for() {
 }
 
 #[test]
-fn a_query_that_fails_is_not_one_that_has_nothing_to_say() {
-    let prometheus = Prometheus::start();
+fn failed_query_is_not_replaced_by_the_next_one() {
+    let prometheus = FakePrometheus::start();
     let collector = Collector::start(&format!(
         "prometheus: {{url: '{}'}}\ninterval: 0.1\nkeep: {{nodes: 100000}}\nnamespace: ns\n\
          queries: {{nodes: {{wattage: [kubelet_working_pods, node_cpu_seconds_total]}}}}\n",
         prometheus.url()
     ));
-    wait_until("there is a row", || last(&collector, "/nodes", "node-a,"));
-    // The second query is for those of whom the first knows nothing.
-    let row = |name| last(&collector, "/nodes", name).unwrap();
+    wait_until("there is a row", || {
+        last_values(&collector, "/nodes", "node-a,")
+    });
+    // The second query fills in nodes for which the first has no value.
+    let row = |name| last_values(&collector, "/nodes", name).unwrap();
     assert_eq!(row("node-a,"), "1.5,,,12.0,12,,,");
     assert_eq!(row("10.0.0.2,"), "2.5,,,2.5,,,,");
-    prometheus.set(Mode::Without("kubelet_working_pods"));
-    for row in in_trouble(&collector, "nodes.wattage", "node-a,") {
+    prometheus.set(Behaviour::Without("kubelet_working_pods"));
+    for row in rows_while_failing(&collector, "nodes.wattage", "node-a,") {
         assert!(
             row.ends_with(",1.5,,,,,,,") || row.ends_with(",2.5,,,,,,,"),
             "{row}"
@@ -202,53 +211,52 @@ fn a_query_that_fails_is_not_one_that_has_nothing_to_say() {
     }
 }
 
-/// Nothing that was collected is lost, and it goes on where it can.
 #[test]
-fn a_prometheus_that_is_no_help_costs_nothing_but_its_time() {
-    let prometheus = Prometheus::start();
+fn rows_are_kept_and_resume_after_every_failure_of_prometheus() {
+    let prometheus = FakePrometheus::start();
     let collector = collector(&prometheus, 1);
     let count = || collector.rows("/nodes?size=100000").len();
     wait_until("there are rows", || (count() > 4).then_some(()));
     let bad_data = r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#;
-    for (mode, said) in [
+    for (behaviour, expected) in [
         (
-            Mode::All(400, "application/json", bad_data),
+            Behaviour::All(400, "application/json", bad_data),
             "status 400: Prometheus says bad_data: parse error",
         ),
         (
-            Mode::All(401, "text/plain", "no"),
+            Behaviour::All(401, "text/plain", "no"),
             "status 401 (text/plain)",
         ),
         (
-            Mode::All(503, "text/html", "<html>"),
+            Behaviour::All(503, "text/html", "<html>"),
             "status 503 (text/html)",
         ),
-        (Mode::All(302, "text/html", ""), "status"),
+        (Behaviour::All(302, "text/html", ""), "status"),
         (
-            Mode::All(200, "text/html", "<html>Log in</html>"),
+            Behaviour::All(200, "text/html", "<html>Log in</html>"),
             "is this a Prometheus",
         ),
         (
-            Mode::All(200, "application/json", "{}"),
+            Behaviour::All(200, "application/json", "{}"),
             "status is neither success nor error",
         ),
-        (Mode::Silent, "no whole answer within 1 s"),
-        (Mode::Drip, "no whole answer within 1 s"),
-        (Mode::Cut, "http://127.0.0.1:"),
+        (Behaviour::Silent, "no whole answer within 1 s"),
+        (Behaviour::Drip, "no whole answer within 1 s"),
+        (Behaviour::Cut, "http://127.0.0.1:"),
     ] {
-        prometheus.set(mode.clone());
-        let trouble = wait_until("the trouble is told", || {
+        prometheus.set(behaviour.clone());
+        let error = wait_until("the error is reported", || {
             let health = collector.health();
-            let trouble = health["last_error"].as_str()?.to_owned();
-            trouble.contains(said).then_some(trouble)
+            let error = health["last_error"].as_str()?.to_owned();
+            error.contains(expected).then_some(error)
         });
-        assert!(trouble.contains("/api/v1/query: "), "{trouble}");
+        assert!(error.contains("/api/v1/query: "), "{error}");
         let before = count();
-        assert!(before > 4, "{mode:?}");
+        assert!(before > 4, "{behaviour:?}");
         assert_eq!(collector.metric("collector_prometheus_up"), 0.0);
-        prometheus.set(Mode::Good);
+        prometheus.set(Behaviour::Good);
         wait_until("rows come again", || (count() > before).then_some(()));
-        wait_until("it is well", || {
+        wait_until("the collector is healthy", || {
             (collector.health()["status"] == "healthy").then_some(())
         });
     }
@@ -256,15 +264,15 @@ fn a_prometheus_that_is_no_help_costs_nothing_but_its_time() {
 }
 
 #[test]
-fn states_are_logged_and_not_rounds() {
-    let prometheus = Prometheus::start();
-    prometheus.set(Mode::All(401, "text/plain", "no"));
+fn persistent_errors_are_logged_once() {
+    let prometheus = FakePrometheus::start();
+    prometheus.set(Behaviour::All(401, "text/plain", "no"));
     let collector = collector(&prometheus, 10);
     wait_until("it failed often", || {
         let failed = collector.metric("collector_rounds_total{outcome=\"failed\"}");
         (failed > 5.0).then_some(())
     });
-    prometheus.set(Mode::Cpu(b"{}".to_vec()));
+    prometheus.set(Behaviour::Cpu(b"{}".to_vec()));
     wait_until("a column failed often", || {
         let series = "collector_column_failures_total{column=\"cpu_usage\",group=\"nodes\"}";
         let text = get(collector.address, "/metrics/self").text();
@@ -276,21 +284,21 @@ fn states_are_logged_and_not_rounds() {
 }
 
 #[test]
-fn files_that_nobody_reads_do_not_pile_up() {
-    let prometheus = Prometheus::start();
+fn unread_downloads_are_limited() {
+    let prometheus = FakePrometheus::start();
     let name = "x".repeat(240);
     let many: Vec<String> = (0..20_000)
         .map(|n| {
             format!(r#"{{"metric":{{"instance":"{name}{n}:9100"}},"value":[1763717000.5,"1"]}}"#)
         })
         .collect();
-    prometheus.set(Mode::Cpu(vector(&many.join(",")).into_bytes()));
+    prometheus.set(Behaviour::Cpu(vector(&many.join(",")).into_bytes()));
     let collector = collector(&prometheus, 10);
     wait_until("there are many rows", || {
         let kept = collector.metric("collector_rows_kept{kind=\"nodes\"}");
         (kept >= 40_000.0).then_some(())
     });
-    // 12 MB: more than the kernel takes for somebody who does not read.
+    // 12 MB: more than the kernel buffers for a client that does not read.
     let large = "/nodes?size=40000";
     let mut unread = TcpStream::connect(collector.address).unwrap();
     write!(unread, "GET {large} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -301,7 +309,7 @@ fn files_that_nobody_reads_do_not_pile_up() {
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(get(collector.address, "/nodes").status, 200);
     drop(unread);
-    wait_until("it is there again", || {
+    wait_until("the download is available again", || {
         (get(collector.address, large).status == 200).then_some(())
     });
 }

@@ -1,4 +1,4 @@
-//! The collector's WebSockets, and how they end.
+//! The collector's streams, and the reasons for which they end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access_support;
@@ -8,10 +8,10 @@ mod support;
 use std::io::Write;
 
 use access_support::{basic, users, PASSWORD};
-use collector_support::{Collector, Prometheus, Stream};
+use collector_support::{Collector, FakePrometheus, Stream};
 use support::{request, wait_until, TempDir};
 
-fn collector(prometheus: &Prometheus, more: &str) -> Collector {
+fn collector(prometheus: &FakePrometheus, more: &str) -> Collector {
     Collector::start(&format!(
         "prometheus: {{url: '{}'}}\ninterval: 0.2\n{more}",
         prometheus.url()
@@ -19,8 +19,8 @@ fn collector(prometheus: &Prometheus, more: &str) -> Collector {
 }
 
 #[test]
-fn the_header_comes_first_and_then_every_row() {
-    let prometheus = Prometheus::start();
+fn stream_has_the_header_and_then_every_row() {
+    let prometheus = FakePrometheus::start();
     let collector = collector(&prometheus, "");
     let mut ours = Stream::open(collector.address, "/metrics");
     let mut original = Stream::open(collector.address, "/metrics/nodes/?header=original");
@@ -48,11 +48,11 @@ fn the_header_comes_first_and_then_every_row() {
     assert!(pods.text().ends_with(",web-0,default,0.25,,,,"));
     let row = original.text();
     assert!(row.starts_with("10.0.0.2,2025-11-21 09:23:20,20"), "{row}");
-    // Each is what the download has, too.
+    // The download has the same rows.
     let download = collector.rows("/nodes?size=1000");
     assert!(rows.iter().all(|row| download.contains(row)));
     assert_eq!(collector.metric("collector_streams{kind=\"nodes\"}"), 2.0);
-    // A ping is answered, data is ignored, a goodbye is returned.
+    // A ping is answered, data is ignored, and a close frame is returned.
     ours.socket
         .write_all(b"\x82\x83\0\0\0\0abc\x89\x82\0\0\0\0hi")
         .unwrap();
@@ -61,7 +61,7 @@ fn the_header_comes_first_and_then_every_row() {
     ours.socket.write_all(b"\x88\x82\0\0\0\0\x03\xe8").unwrap();
     assert_eq!(ours.close(), (1000, String::new()));
     assert!(ours.frame().is_none());
-    // One that vanishes is noticed.
+    // A broken connection is noticed.
     drop(pods);
     wait_until("both are gone", || {
         let left = collector.metric("collector_streams_ended_total{reason=\"left\"}");
@@ -72,8 +72,8 @@ fn the_header_comes_first_and_then_every_row() {
 }
 
 #[test]
-fn who_breaks_the_rules_or_is_silent_is_told_so() {
-    let prometheus = Prometheus::start();
+fn protocol_errors_and_silence_end_a_stream_with_a_reason() {
+    let prometheus = FakePrometheus::start();
     let collector = collector(&prometheus, "streams: {ping: 0.1, patience: 3}\n");
     let mut rude = Stream::open(collector.address, "/metrics");
     rude.socket.write_all(b"\x81\x03abc").unwrap();
@@ -94,7 +94,7 @@ fn who_breaks_the_rules_or_is_silent_is_told_so() {
             "collector_streams_ended_total{{reason=\"{reason}\"}}"
         ))
     };
-    // The goodbye may be here a moment before it is counted.
+    // The close frame may arrive a moment before the end is counted.
     wait_until("all three are counted", || {
         (ended("rules") + ended("silent") >= 3.0).then_some(())
     });
@@ -102,8 +102,8 @@ fn who_breaks_the_rules_or_is_silent_is_told_so() {
 }
 
 #[test]
-fn what_opens_no_stream_is_told_why() {
-    let prometheus = Prometheus::start();
+fn refused_handshakes_have_a_status() {
+    let prometheus = FakePrometheus::start();
     let collector = collector(&prometheus, "streams: {clients: 2}\n");
     let ask = |path: &str, more: &str| Stream::ask(collector.address, path, more).1;
     assert_eq!(ask("/metrics", "Origin: http://evil.example\r\n"), 403);
@@ -117,7 +117,7 @@ fn what_opens_no_stream_is_told_why() {
     assert_eq!(ask("/metrics?header=x", ""), 400);
     assert_eq!(ask("/nodes", ""), 200);
     assert_eq!(ask("/metrics", "Sec-WebSocket-Key: again==\r\n"), 400);
-    wait_until("the one is gone", || {
+    wait_until("the first stream is gone", || {
         (collector.health()["streams"] == 0).then_some(())
     });
     let _two = [(); 2].map(|()| Stream::open(collector.address, "/metrics"));
@@ -128,8 +128,8 @@ fn what_opens_no_stream_is_told_why() {
 }
 
 #[test]
-fn who_listens_is_told_when_we_stop() {
-    let prometheus = Prometheus::start();
+fn streams_are_closed_when_the_collector_stops() {
+    let prometheus = FakePrometheus::start();
     let mut collector = collector(&prometheus, "");
     let mut streams = [(); 3].map(|()| Stream::open(collector.address, "/metrics"));
     for stream in &mut streams {
@@ -139,14 +139,15 @@ fn who_listens_is_told_when_we_stop() {
     for stream in &mut streams {
         assert_eq!(stream.close().0, 1001);
     }
-    let status = wait_until("it ends", || collector.child.try_wait().unwrap());
+    let status = wait_until("the collector exits", || {
+        collector.child.try_wait().unwrap()
+    });
     assert!(status.success(), "{status}");
 }
 
-/// Who is not let in any more gets no further row, though the connection is there.
 #[test]
-fn a_stream_ends_when_its_user_is_removed() {
-    let prometheus = Prometheus::start();
+fn stream_ends_when_its_user_is_removed() {
+    let prometheus = FakePrometheus::start();
     let dir = TempDir::new();
     let web = dir.write("web.yml", &users(&["alice", "bob"]));
     let config = format!(
@@ -168,7 +169,7 @@ fn a_stream_ends_when_its_user_is_removed() {
     }
     collector.dir.write("web.yml", &users(&["bob"]));
     assert_eq!(alice.close(), (1008, "not let in any more".into()));
-    // The rows go on for the other.
+    // The other user's stream continues.
     while bob.frame().is_some_and(|(opcode, _)| opcode == 1) {
         let rest = request(
             collector.address,

@@ -1,4 +1,4 @@
-//! The central server from outside: what it answers, what it keeps, whom it calls.
+//! The config-server from outside: responses, stored configurations, and calls to boards.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config_server_support;
@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use config_server_support::{body, command, Board, Central};
+use config_server_support::{body, command, Board, ConfigServer};
 use edge_metrics_exporter::http::Response;
 use serde_json::{json, Value};
 use support::free_port::FreePort;
@@ -16,9 +16,9 @@ use support::{wait_until, TempDir};
 const ORIN: &str = r#"{"device_type":"jetson_orin","interval":1,"port":9100,"reload_port":9101,"metrics":{"power_total_watts":true}}"#;
 
 #[test]
-fn the_verbs_answer_as_the_originals_did() {
+fn methods_answer_as_the_original_server_did() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let expect = |method: &str, path: &str, sent: &str, status: u16, answered: Value| {
         let answer = central.send(method, path, sent);
         assert_eq!(
@@ -112,15 +112,15 @@ fn the_verbs_answer_as_the_originals_did() {
     );
     assert_eq!(central.get("/nothing").status, 404);
     assert_eq!(central.send("POST", "/devices", "").status, 405);
-    // The file is the one that a board would have.
+    // The stored file is one that a board could use.
     let file = std::fs::read_to_string(dir.path().join("edge-01.yaml")).unwrap();
     assert!(file.starts_with("device_type: jetson_orin\n"), "{file}");
 }
 
 #[test]
-fn what_is_no_configuration_is_refused_with_its_place() {
+fn invalid_configuration_is_refused_with_line_and_column() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let many: Vec<String> = (0..1001).map(|i| format!("\"m{i}\":true")).collect();
     let many = format!(
         "{{\"device_type\":\"generic\",\"metrics\":{{{}}}}}",
@@ -226,7 +226,7 @@ fn what_is_no_configuration_is_refused_with_its_place() {
         415
     );
     assert_eq!(central.json("/devices")["total"], 0);
-    // A word that is merely unknown is said, and kept.
+    // An unknown key is a warning, and is stored.
     let said = body(&central.send(
         "PUT",
         "/config/edge-01",
@@ -242,9 +242,9 @@ fn what_is_no_configuration_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_change_is_made_only_to_the_state_it_is_meant_for() {
+fn change_requires_its_preconditions() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let send = |method: &str, condition: (&str, &str), sent: &str| {
         let headers = [("Content-Type", "application/json"), condition];
         central.send_with(method, "/config/edge-01", &headers, sent.as_bytes())
@@ -280,9 +280,9 @@ fn a_change_is_made_only_to_the_state_it_is_meant_for() {
         assert_eq!(body(&late)["error"], "Precondition failed");
     }
     assert_eq!(send("PUT", ("If-Match", "edge"), ORIN).status, 400);
-    // The tag is of the content: a restart changes nothing.
+    // The tag depends on the content only, so a restart does not change it.
     drop(central);
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     assert_eq!(
         central.get("/config/edge-01").header("ETag"),
         Some(second.as_str())
@@ -297,9 +297,9 @@ fn a_change_is_made_only_to_the_state_it_is_meant_for() {
 }
 
 #[test]
-fn people_edit_the_files_and_keep_their_comments() {
+fn edited_files_are_served_and_keep_their_comments() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let text =
         "# the one in the hall\ndevice_type: generic # for now\nina260: {i2c_address: 0x40}\n";
     let yaml = [("Content-Type", "application/yaml")];
@@ -322,7 +322,7 @@ fn people_edit_the_files_and_keep_their_comments() {
         central.json("/config/attic"),
         json!({"device_type": "generic", "port": 9300})
     );
-    // A file that somebody broke is said, and costs no other.
+    // An invalid file is reported, and does not affect the others.
     std::fs::write(&file, "device_type: generic\ninterval: fast\n").unwrap();
     let answer = central.get("/config/hall");
     assert_eq!(answer.status, 500);
@@ -350,11 +350,11 @@ fn people_edit_the_files_and_keep_their_comments() {
 }
 
 #[test]
-fn no_name_leads_out_of_the_directory() {
+fn device_ids_cannot_leave_the_directory() {
     let dir = TempDir::new();
     let inside = dir.path().join("store");
     dir.write("secret.yaml", "device_type: generic\n");
-    let central = Central::start(&inside);
+    let central = ConfigServer::start(&inside);
     for path in [
         "/config/../secret",
         "/config/..%2fsecret",
@@ -412,9 +412,9 @@ fn no_name_leads_out_of_the_directory() {
 }
 
 #[test]
-fn of_many_changes_at_once_none_is_lost() {
+fn concurrent_changes_are_not_lost() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     central.send(
         "PUT",
         "/config/edge-01",
@@ -431,7 +431,7 @@ fn of_many_changes_at_once_none_is_lost() {
                         assert_eq!(answer.status, 200, "{}", answer.text());
                         continue;
                     }
-                    // Read, change, write back if it is still the same.
+                    // Read, change, and write back with If-Match.
                     wait_until("a change by If-Match", || {
                         let got = central.get("/config/edge-01");
                         let mut config: Value = serde_json::from_slice(&got.body).unwrap();
@@ -458,9 +458,9 @@ fn of_many_changes_at_once_none_is_lost() {
 }
 
 #[test]
-fn boards_are_told_to_reload_and_each_outcome_is_told() {
+fn boards_reload_and_outcomes_are_reported() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let good = Board::new(|| Response::text(200, "Config reload triggered\n"));
     let bad = Board::new(|| {
         Response::new(
@@ -482,7 +482,7 @@ fn boards_are_told_to_reload_and_each_outcome_is_told() {
     register("good", good.port());
     register("bad", bad.port());
     register("gone", gone.number());
-    // Where they are is known, so they are told of the first one too.
+    // Their addresses are known, so they are called for the first configuration too.
     let failed = || {
         let metrics = central.get("/metrics").text();
         support::value(&metrics, "config_server_reloads_total{result=\"failed\"}")
@@ -548,24 +548,24 @@ fn boards_are_told_to_reload_and_each_outcome_is_told() {
     assert_eq!(central.send("GET", "/devices/good/reload", "").status, 405);
     assert_eq!(good.asked(), ["POST /reload"; 3]);
 
-    // A change made by somebody else than the board is told to the board; one that changes nothing is not.
+    // The board is called after a change by another client, and not if nothing changed.
     let config =
         json!({"device_type": "generic", "reload_port": good.port(), "port": 9100, "interval": 3});
     let put = || body(&central.send("PUT", "/config/good", &config.to_string()));
     assert_eq!(put()["reload_triggered"], true);
-    wait_until("the board is told", || {
+    wait_until("the board is called", || {
         (good.asked().len() == 4).then_some(())
     });
     assert_eq!(put()["reload_triggered"], false);
-    // The address that it was registered with stays.
+    // The registered address stays.
     assert_eq!(central.device("good")["ip_address"], "127.0.0.1");
     assert_eq!(failed(), Some(6.0));
 }
 
 #[test]
-fn the_first_configuration_is_told_to_a_board_whose_address_is_known() {
+fn first_configuration_calls_a_board_of_known_address() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let board = Board::new(|| Response::text(200, "Config reload triggered\n"));
     let config = |more: &str| {
         let port = board.port();
@@ -573,7 +573,7 @@ fn the_first_configuration_is_told_to_a_board_whose_address_is_known() {
     };
     let at = config(",\"ip_address\":\"127.0.0.1\"");
     let told = |times: usize| {
-        wait_until("the board is told", || {
+        wait_until("the board is called", || {
             (board.asked().len() == times).then_some(())
         });
     };
@@ -585,10 +585,10 @@ fn the_first_configuration_is_told_to_a_board_whose_address_is_known() {
     told(1);
     assert_eq!(central.send("POST", "/config/edge-02", &at).status, 201);
     told(2);
-    // Where this one is nobody knows.
+    // This board's address is not known.
     let put = body(&central.send("PUT", "/config/edge-03", &config("")));
     assert_eq!(put["reload_triggered"], false);
-    // This one sent it itself.
+    // This board sent the configuration itself.
     let own = [
         ("Content-Type", "application/json"),
         ("Exporter-Version", "0.1.0"),
@@ -601,11 +601,11 @@ fn the_first_configuration_is_told_to_a_board_whose_address_is_known() {
     told(3);
 }
 
-/// A board that was told to reload too often is there all the same, and hears of the last change as of all others.
+/// A board that answers 429 counts as reachable, and is called until it has the last change.
 #[test]
-fn a_board_that_is_told_too_often_is_told_again() {
+fn board_that_answers_429_is_called_again() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let busy = Arc::new(AtomicBool::new(true));
     let is_busy = Arc::clone(&busy);
     let board = Board::new(move || match is_busy.load(Ordering::SeqCst) {
@@ -623,12 +623,12 @@ fn a_board_that_is_told_too_often_is_told_again() {
     assert_eq!(one.status, 503);
     assert!(one.text().contains("429"), "{}", one.text());
     assert_eq!(central.device("busy")["status"], "unknown");
-    // More changes than calls that may be under way at once.
+    // More changes than concurrent calls are allowed.
     for interval in 2..50 {
         assert_eq!(change(interval)["reload_triggered"], true, "{interval}");
     }
     busy.store(false, Ordering::SeqCst);
-    wait_until("the board is told", || {
+    wait_until("the board is called", || {
         let metrics = central.get("/metrics").text();
         let name = "config_server_reloads_total{result=\"success\"}";
         support::value(&metrics, name).filter(|told| *told > 0.0)
@@ -637,9 +637,9 @@ fn a_board_that_is_told_too_often_is_told_again() {
 }
 
 #[test]
-fn prometheus_finds_every_board() {
+fn service_discovery_lists_every_board() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let board = |ports: &'static str| {
         [
             ("Content-Type", "application/json"),
@@ -647,7 +647,7 @@ fn prometheus_finds_every_board() {
             ("Exporter-Ports", ports),
         ]
     };
-    // Registered by an address; one that asks by itself; one of which only its name is known; one without metrics.
+    // A board with a registered address, one that contacts the server, one known by name only, and one without metrics.
     central.send(
         "PUT",
         "/config/fixed",
@@ -717,11 +717,11 @@ fn prometheus_finds_every_board() {
         ),
     ]);
     assert_eq!(body(&answer), expected);
-    // A server that was killed knows them all again.
+    // A server that was killed still knows all of them.
     central.kill();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     assert_eq!(central.json("/sd"), expected);
-    // A board that refused what it was given says so, until it takes something.
+    // A board reports a refused configuration until it accepts one.
     let refused = [
         &board("31000 31001")[..],
         &[("Exporter-Refused", "`interval` is no number")],
@@ -750,7 +750,7 @@ fn prometheus_finds_every_board() {
         (&json!("healthy"), &Value::Null)
     );
     assert!(device["last_seen"].as_str().unwrap().ends_with('Z'));
-    // One that has TLS is scraped and shown by it, until it has none any more.
+    // A board with TLS is listed with https until it reports otherwise.
     let tls = [&board("31000 31001")[..], &[("Exporter-Scheme", "https")]].concat();
     for (headers, shown, label) in [
         (&tls[..], "https", json!("https")),
@@ -761,7 +761,7 @@ fn prometheus_finds_every_board() {
         let listed = central.json("/sd");
         assert_eq!(listed[0]["labels"]["__scheme__"], label, "{listed}");
     }
-    // Whoever may change nothing does not say where a board is either.
+    // A client that may not change anything cannot change a board's address either.
     let proxied = [&board("666 666")[..], &[("X-Forwarded-For", "10.6.6.6")]].concat();
     assert_eq!(
         central
@@ -770,16 +770,16 @@ fn prometheus_finds_every_board() {
         200
     );
     assert_eq!(central.device("asks")["port"], 31000);
-    // One that is deleted is forgotten.
+    // A deleted board is forgotten.
     central.send("DELETE", "/config/asks", "");
     central.send("PUT", "/config/asks", ORIN);
     assert_eq!(central.device("asks")["address_from"], "name");
 }
 
 #[test]
-fn only_this_machine_changes_anything_unless_others_may() {
+fn changes_from_elsewhere_need_allow_remote() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let remote = [
         ("Content-Type", "application/json"),
         ("X-Forwarded-For", "10.0.0.1"),
@@ -812,7 +812,7 @@ fn only_this_machine_changes_anything_unless_others_may() {
             .status,
         403
     );
-    // Reading and reloading are open; the latter within measure.
+    // Every client may read, and reload at a limited rate.
     assert_eq!(
         central.send_with("GET", "/devices", &remote, b"").status,
         200
@@ -834,7 +834,7 @@ fn only_this_machine_changes_anything_unless_others_may() {
     );
     drop(central);
     let central =
-        Central::of(command(dir.path().to_str().unwrap()).arg("--management.allow-remote"));
+        ConfigServer::of(command(dir.path().to_str().unwrap()).arg("--management.allow-remote"));
     assert_eq!(
         central
             .send_with("PUT", "/config/edge-01", &remote, ORIN.as_bytes())

@@ -1,4 +1,4 @@
-//! What can happen to the central server: killed at any moment, sent anything, two of them in one place.
+//! The config-server under abuse: kills, hostile requests, two servers with one directory, failing disks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config_server_support;
@@ -10,12 +10,12 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use config_server_support::{body, command, try_send, Central};
+use config_server_support::{body, command, try_send, ConfigServer};
 use nix::sys::signal::Signal;
-use support::{wait_until, TempDir, WAIT_TIMEOUT};
+use support::{wait_until, TempDir, PATIENCE};
 
 fn config(n: u32) -> String {
-    // Long enough to be written in several pages.
+    // Long enough for several pages of a file.
     let metrics: Vec<String> = (0..400)
         .map(|i| format!("\"metric_{i}_of_{n}\":true"))
         .collect();
@@ -25,15 +25,15 @@ fn config(n: u32) -> String {
     )
 }
 
-/// Killed in the middle of changes, again and again: what is there afterwards is whole, and is the last that was said to be
-/// saved, or the one that was on its way.
+/// After a kill in the middle of changes every file has the last configuration that was acknowledged, or the one of the request under
+/// way.
 #[test]
-fn killed_at_any_moment_every_file_is_whole() {
+fn kill_during_changes_leaves_every_file_whole() {
     let dir = TempDir::new();
     let saved = AtomicU32::new(0);
     let next = AtomicU32::new(1);
     for round in 0..100_u64 {
-        let central = Central::start(dir.path());
+        let central = ConfigServer::start(dir.path());
         if round > 0 {
             let now = central.json("/config/edge-01");
             let interval = now["interval"].as_u64().unwrap() as u32;
@@ -82,7 +82,7 @@ fn killed_at_any_moment_every_file_is_whole() {
             wait_until("something is saved", || {
                 (saved.load(Ordering::SeqCst) > before).then_some(())
             });
-            // Somewhere within the next change or two.
+            // Sometime during the next one or two changes.
             std::thread::sleep(Duration::from_micros(round * 733 % 9000));
             central.signal(Signal::SIGKILL);
             killed.store(true, Ordering::SeqCst);
@@ -93,13 +93,13 @@ fn killed_at_any_moment_every_file_is_whole() {
 }
 
 #[test]
-fn whatever_is_sent_it_answers_and_stays_small() {
+fn hostile_requests_are_answered_in_bounded_memory() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let raw = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(central.address).unwrap();
-        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
-        // It may have been refused before it was all sent.
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The request may have been refused before all of it was sent.
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
@@ -159,7 +159,7 @@ fn whatever_is_sent_it_answers_and_stays_small() {
             );
         }
     }
-    // As JSON it is short enough, as YAML it would not be.
+    // Short enough as JSON, but too long as YAML.
     let grows = format!(
         "{{\"device_type\":\"generic\",\"metrics\":{{}},\"x\":[{}]}}",
         vec!["{\"a\":[[[[1]]]]}"; 900].join(",")
@@ -177,14 +177,14 @@ fn whatever_is_sent_it_answers_and_stays_small() {
 }
 
 #[test]
-fn a_disk_that_refuses_is_said_and_loses_nothing() {
+fn failed_write_is_reported_and_loses_nothing() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     assert_eq!(
         central.send("PUT", "/config/edge-01", &config(1)).status,
         200
     );
-    // As root, a missing directory refuses where a forbidden one would not.
+    // A missing directory fails for root too, where a read-only one would not.
     let away = dir.path().with_extension("away");
     std::fs::rename(dir.path(), &away).unwrap();
     let answer = central.send("PUT", "/config/edge-02", &config(1));
@@ -205,9 +205,9 @@ fn a_disk_that_refuses_is_said_and_loses_nothing() {
 }
 
 #[test]
-fn what_cannot_run_says_why() {
+fn errors_at_start_name_the_cause() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let store = dir.path().to_str().unwrap();
     let port = central.address.to_string();
     let other = TempDir::new();
@@ -266,9 +266,9 @@ fn what_cannot_run_says_why() {
 }
 
 #[test]
-fn it_stops_when_told_and_lives_through_a_hang_up() {
+fn sigterm_stops_the_server_and_sighup_does_not() {
     let dir = TempDir::new();
-    let mut central = Central::of(&mut command(dir.path().to_str().unwrap()));
+    let mut central = ConfigServer::of(&mut command(dir.path().to_str().unwrap()));
     central.signal(Signal::SIGHUP);
     wait_until("the signal is seen", || {
         central.log().contains("nothing to load").then_some(())

@@ -1,4 +1,4 @@
-//! A large fleet on the central server: what is asked again is not made again, and what has changed is seen at once.
+//! The config-server with a large fleet: unchanged responses are not rendered again, and changes are visible at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config_server_support;
@@ -8,12 +8,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 
-use config_server_support::{body, Central};
+use config_server_support::{body, ConfigServer};
 use serde_json::{json, Value};
 use support::{value, wait_until, TempDir};
 
-/// A fleet of this many boards, and the server that has read them.
-fn fleet(boards: usize) -> (TempDir, Central) {
+/// The directory of a fleet of this many boards, and a server that has loaded it.
+fn fleet(boards: usize) -> (TempDir, ConfigServer) {
     let dir = TempDir::new();
     for n in 0..boards {
         let name = format!("edge-{n:05}.yaml");
@@ -22,14 +22,14 @@ fn fleet(boards: usize) -> (TempDir, Central) {
             &format!("device_type: jetson_orin\nport: {}\n", 9200 + n % 100),
         );
     }
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     assert_eq!(central.json("/devices")["total"], boards);
     assert_eq!(central.json("/sd").as_array().unwrap().len(), boards);
     (dir, central)
 }
 
-/// Configurations that were parsed, and pieces that were rendered.
-fn work(central: &Central) -> [f64; 2] {
+/// The numbers of configurations parsed and of pieces rendered.
+fn work(central: &ConfigServer) -> [f64; 2] {
     let metrics = central.get("/metrics").text();
     let names = [
         "config_server_configurations_parsed_total",
@@ -46,7 +46,7 @@ fn ids(devices: &Value) -> Vec<String> {
 }
 
 #[test]
-fn what_is_asked_again_is_not_made_again() {
+fn unchanged_boards_are_not_parsed_or_rendered_again() {
     let (dir, central) = fleet(1000);
     let before = work(&central);
     assert_eq!(before[0], 1000.0);
@@ -63,7 +63,7 @@ fn what_is_asked_again_is_not_made_again() {
         }
     }
     assert_eq!(work(&central), before);
-    // One that changes costs one configuration, and of each answer one piece.
+    // One change costs parsing one configuration, and rendering one piece of each response.
     let made = |n: f64, what: &str| {
         central.get("/sd");
         central.get("/devices");
@@ -73,13 +73,13 @@ fn what_is_asked_again_is_not_made_again() {
     };
     dir.write("edge-00500.yaml", "device_type: shelly\n");
     made(1.0, "an edited file");
-    // The same once more: it is read, and is the same.
+    // A file written with the same content is read, but not parsed.
     dir.write("edge-00500.yaml", "device_type: shelly\n");
     made(1.0, "a file that was saved again");
     let put = central.send("PUT", "/config/edge-00501", r#"{"device_type":"x86"}"#);
     assert_eq!(put.status, 200);
     made(2.0, "a change by the API");
-    // A board that asks changes what is known of it, and no configuration.
+    // A contact of a board renders pieces, but parses nothing.
     let board = [
         ("Exporter-Version", "0.1.0"),
         ("Exporter-Ports", "31000 31001"),
@@ -95,11 +95,11 @@ fn what_is_asked_again_is_not_made_again() {
 }
 
 #[test]
-fn whatever_becomes_of_a_file_is_seen_by_the_next_request() {
+fn every_change_of_a_file_is_visible_to_the_next_request() {
     let (dir, central) = fleet(300);
     let types = |name: &str| central.device(name)["device_type"].clone();
     let there = |name: &str| ids(&central.json("/devices")).iter().any(|id| id == name);
-    // As long as before, within one tick of the clock.
+    // With the same length, within one tick of the clock.
     for _ in 0..20 {
         for kind in ["raspberry_pi", "jetson_orin_"] {
             let kind = kind.trim_end_matches('_');
@@ -114,11 +114,11 @@ fn whatever_becomes_of_a_file_is_seen_by_the_next_request() {
     assert_eq!(central.get("/config/edge-00008").status, 404);
     std::fs::rename(file("edge-00009"), file("new")).unwrap();
     assert!(!there("edge-00009") && there("new"));
-    // Editors write beside, and rename.
+    // Editors write a temporary file and rename it.
     dir.write("edge-00010.yaml~", "device_type: shelly\n");
     std::fs::rename(dir.path().join("edge-00010.yaml~"), file("edge-00010")).unwrap();
     assert_eq!(types("edge-00010"), "shelly");
-    // What cannot be read costs that board alone.
+    // An unreadable file affects its board only.
     let is_broken = |name: &str, words: &str| {
         let device = central.device(name);
         assert_eq!(device["status"], "unhealthy", "{device}");
@@ -159,12 +159,12 @@ fn whatever_becomes_of_a_file_is_seen_by_the_next_request() {
         ),
         (json!("x86"), json!("unknown"))
     );
-    // Names that are no device's.
+    // Names that are no device ids.
     for name in ["a b.yaml", ".hidden.yaml", "x.yml", "ä.yaml", "-x.yaml"] {
         dir.write(name, "device_type: x86\n");
     }
     assert_eq!(central.json("/devices")["total"], 299);
-    // All at once.
+    // All files at once.
     for n in 100..200 {
         std::fs::remove_file(file(&format!("edge-{n:05}"))).unwrap();
     }
@@ -172,9 +172,9 @@ fn whatever_becomes_of_a_file_is_seen_by_the_next_request() {
     assert_eq!(central.json("/sd").as_array().unwrap().len(), 199);
 }
 
-/// Behind a link the kernel tells of nothing: that is looked at now and then.
+/// inotify does not report changes of a link's target. Scans find them.
 #[test]
-fn a_change_behind_a_link_is_found() {
+fn change_of_a_link_target_is_found() {
     let elsewhere = TempDir::new();
     let (dir, central) = fleet(3);
     let real = elsewhere.write("real", "device_type: x86\n");
@@ -188,7 +188,7 @@ fn a_change_behind_a_link_is_found() {
 }
 
 #[test]
-fn the_fleet_is_told_by_pages() {
+fn fleet_is_listed_by_pages_and_searches() {
     let (_dir, central) = fleet(700);
     let all = central.json("/devices");
     let (mut found, mut path) = (Vec::new(), "/devices?limit=64".to_string());
@@ -249,7 +249,7 @@ fn the_fleet_is_told_by_pages() {
 
 #[cfg(feature = "gzip")]
 #[test]
-fn compressed_answers_say_the_same() {
+fn compressed_responses_have_the_same_text() {
     let (dir, central) = fleet(400);
     for turn in 0..3 {
         for path in ["/sd", "/devices"] {
@@ -273,9 +273,9 @@ fn compressed_answers_say_the_same() {
     assert_eq!(refused.header("Content-Encoding"), None);
 }
 
-/// Those who ask and do not read have the same bytes, all of them.
+/// Clients that do not read share the bytes of the response.
 #[test]
-fn answers_that_nobody_reads_are_no_copies() {
+fn unread_responses_share_memory() {
     let (_dir, central) = fleet(1500);
     let rss = || {
         let status =
@@ -296,7 +296,7 @@ fn answers_that_nobody_reads_are_no_copies() {
         let mut stream = TcpStream::connect(central.address).unwrap();
         let request = format!("GET /devices HTTP/1.1\r\nHost: {}\r\n\r\n", central.address);
         stream.write_all(request.as_bytes()).unwrap();
-        // The answer is on its way.
+        // The response is on its way.
         let mut first = [0];
         stream.read_exact(&mut first).unwrap();
         stream

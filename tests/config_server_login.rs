@@ -1,4 +1,4 @@
-//! Boards that ask for a login and have TLS, and the config-server that calls them; and what of that it refuses to do.
+//! Calls to boards with a login and TLS, and HTTP client settings that are refused at the start.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config_server_support;
@@ -12,15 +12,15 @@ use std::process::{Command, Stdio};
 use config_server_support::command;
 use support::TempDir;
 
-/// What a server says that is started so and does not run.
-fn refused(command: &mut Command) -> String {
+/// The error of a server that does not start.
+fn start_error(command: &mut Command) -> String {
     let output = command.stdout(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_at_the_start() {
+fn contradictory_settings_are_refused_at_the_start() {
     let dir = TempDir::new();
     let store = dir.path().join("store").display().to_string();
     let token = dir.write("token", "0123456789abcdef");
@@ -48,13 +48,13 @@ fn what_cannot_be_meant_is_refused_at_the_start() {
         (etcd_store, etcd, &user, &[], "gone"),
         (etcd_store, etcd, &tls, &[], "etcds://"),
     ] {
-        let said = refused(command(place).arg(option).arg(file).args(more));
+        let said = start_error(command(place).arg(option).arg(file).args(more));
         assert!(said.contains(option) && said.contains(words), "{said}");
         assert!(!said.contains("0123456789abcdef"), "{said}");
     }
     drop(token);
     if cfg!(not(feature = "tls")) {
-        let said = refused(&mut command("etcds://127.0.0.1:1/x"));
+        let said = start_error(&mut command("etcds://127.0.0.1:1/x"));
         assert!(said.contains("no TLS"), "{said}");
     }
 }
@@ -62,7 +62,7 @@ fn what_cannot_be_meant_is_refused_at_the_start() {
 #[cfg(feature = "tls")]
 mod tls {
     use super::access_support::{pem, tls, users, with_web_config, PASSWORD};
-    use super::config_server_support::{body, Central};
+    use super::config_server_support::{body, ConfigServer};
     use super::support::{exporter, wait_until, Exporter};
     use super::*;
 
@@ -77,7 +77,7 @@ mod tls {
         );
         let http = dir.write("boards.yml", &http);
         let mut with_login = command(store.to_str().unwrap());
-        let central = Central::of(with_login.arg("--boards.http.config.file").arg(http));
+        let central = ConfigServer::of(with_login.arg("--boards.http.config.file").arg(http));
         let config = dir.write("config.yaml", "hostname: edge-07\n");
         let web = dir.write("web.yml", &(tls("server", &[]) + &users(&["alice"])));
         let mut board = exporter();
@@ -86,7 +86,7 @@ mod tls {
             .arg(config)
             .env("CONFIG_SERVER_URL", format!("http://{}", central.address));
         let mut board = Exporter::start(&mut board);
-        wait_until("the board says where it is", || {
+        wait_until("the board is listed", || {
             let all = central.json("/devices");
             let device = all["devices"].as_array()?.first()?.clone();
             (device["scheme"] == "https").then_some(())
@@ -99,11 +99,11 @@ mod tls {
         assert!(!central.log().contains(PASSWORD), "{}", central.log());
         central.kill();
 
-        // A server that knows no password for it says what the board said, and does not call it silent.
+        // A server without the password reports the board's answer, and does not list the board as unreachable.
         let trusting = format!("tls_config: {{ca_file: {}}}\n", pem("ca.pem").display());
         let http = dir.write("trusting.yml", &trusting);
         let mut without = command(store.to_str().unwrap());
-        let central = Central::of(without.arg("--boards.http.config.file").arg(http));
+        let central = ConfigServer::of(without.arg("--boards.http.config.file").arg(http));
         let told = central.send("POST", "/devices/edge-07/reload", "");
         let said = body(&told)["error"].as_str().unwrap().to_string();
         assert!(
@@ -113,8 +113,8 @@ mod tls {
         assert_eq!(central.device("edge-07")["status"], "healthy");
         drop(central);
 
-        // One that does not trust it does not know whom it reached.
-        let central = Central::start(&store);
+        // A server that does not trust the certificate lists the board as unreachable.
+        let central = ConfigServer::start(&store);
         let told = central.send("POST", "/devices/edge-07/reload", "");
         assert_eq!(told.status, 503);
         assert_eq!(central.device("edge-07")["status"], "unreachable");

@@ -4,7 +4,7 @@
 mod config_server_support;
 mod support;
 
-use config_server_support::Central;
+use config_server_support::ConfigServer;
 use edge_metrics_exporter::config::{
     valid_metric_name, DEVICE_TYPES, MAX_METRICS, MAX_NAME_LENGTH,
 };
@@ -45,7 +45,7 @@ fn alternatives<'a>(document: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
 #[test]
 fn numbers_are_accepted_exactly_within_their_bounds() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let document = document("config-server");
     let mut bounds = 0;
     for (schema, method) in [("NewConfig", "PUT"), ("Patch", "PATCH")] {
@@ -116,7 +116,7 @@ fn numbers_are_accepted_exactly_within_their_bounds() {
 #[test]
 fn texts_lists_and_queries_are_accepted_exactly_within_their_bounds() {
     let dir = TempDir::new();
-    let central = Central::start(dir.path());
+    let central = ConfigServer::start(dir.path());
     let document = document("config-server");
     let at = |pointer: &str| {
         document

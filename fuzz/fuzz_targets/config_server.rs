@@ -1,7 +1,7 @@
 //! What strangers and etcd say to the config-server: the first byte chooses the reader, the rest is what is read.
 #![no_main]
 
-use edge_metrics_exporter::config_server::{etcd_json, Conditions, Etag, Tags, Verdict};
+use edge_metrics_exporter::config_server::{etcd_json, Conditions, Etag, Evaluation, Tags};
 use edge_metrics_exporter::wire::{DeviceId, Report};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
                 // It goes into a header.
                 assert!(!token.reveal().contains(['\r', '\n', ' ']));
             }
-            if let Ok(watched) = etcd_json::parse_watched(rest) {
+            if let Ok(watched) = etcd_json::parse_watch(rest) {
                 assert!(watched.events.iter().all(|event| event.pair.revision > 0));
             }
             let said = etcd_json::parse_error(rest);
@@ -58,7 +58,7 @@ fn tags(text: &str) {
         return;
     };
     let tag = Etag::of(text.as_bytes());
-    if let Tags::These(list) = &tags {
+    if let Tags::List(list) = &tags {
         assert!(!list.is_empty());
         let again: Vec<_> = list
             .iter()
@@ -73,8 +73,8 @@ fn tags(text: &str) {
         if_match: Some(tags),
         if_none_match: None,
     };
-    assert_eq!(conditions.judge(None), Verdict::Changed);
-    let _ = conditions.judge(Some(&tag));
+    assert_eq!(conditions.evaluate(None), Evaluation::Failed);
+    let _ = conditions.evaluate(Some(&tag));
 }
 
 /// What was heard and is said again is heard the same.

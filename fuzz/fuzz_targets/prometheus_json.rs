@@ -2,22 +2,24 @@
 //! of as many fields as the header has, whose numbers read back.
 #![no_main]
 
-use edge_metrics_exporter::collector::form::{header, line, Form};
-use edge_metrics_exporter::collector::join::{Kind, Table};
+use edge_metrics_exporter::collector::join::{RowKind, Table};
 use edge_metrics_exporter::collector::kubernetes;
+use edge_metrics_exporter::collector::layout::{header, line, Layout};
 use edge_metrics_exporter::collector::names::Names;
-use edge_metrics_exporter::collector::prometheus::{parse, refusal, Series, MAX_LABEL, MAX_SERIES};
+use edge_metrics_exporter::collector::prometheus::{
+    error_message, parse, Series, MAX_LABEL, MAX_SERIES,
+};
 use edge_metrics_exporter::config::queries::{LABELS, NODES, PODS};
 use libfuzzer_sys::fuzz_target;
 
-const MOST: usize = 8;
+const MAX_ROWS: usize = 8;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut names = Names::default();
-    let _ = kubernetes::read(bytes, &mut names);
+    let _ = kubernetes::parse_pods(bytes, &mut names);
     match parse(bytes, LABELS) {
         Ok(series) => {
-            assert!(refusal(bytes).is_none());
+            assert!(error_message(bytes).is_none());
             check(&series);
             names.learn_nodes(&series);
             names.learn_containers(&series);
@@ -45,25 +47,25 @@ fn check(series: &[Series]) {
 }
 
 fn join(series: &[Series], names: &Names) {
-    for (kind, columns) in [(Kind::Nodes, NODES.len()), (Kind::Pods, PODS.len())] {
-        let mut table = Table::new(kind, columns, MOST);
+    for (kind, columns) in [(RowKind::Nodes, NODES.len()), (RowKind::Pods, PODS.len())] {
+        let mut table = Table::new(kind, columns, MAX_ROWS);
         for column in 0..columns {
             table.fill(column, series, names);
         }
         let rows: Vec<_> = table.into_rows().collect();
-        assert!(rows.len() <= MOST);
+        assert!(rows.len() <= MAX_ROWS);
         for row in rows {
             assert!(!row.name.is_empty() && row.values.iter().flatten().all(|v| v.is_finite()));
-            for form in Form::ALL {
-                let line = line(kind, form, &row, "ns", 0);
+            for layout in Layout::ALL {
+                let line = line(kind, layout, &row, "ns", 0);
                 let fields = fields(&line);
                 assert_eq!(
                     fields.len(),
-                    header(kind, form).split(',').count(),
+                    header(kind, layout).split(',').count(),
                     "{line}"
                 );
-                assert!(fields.contains(&row.name.to_string()) || kind == Kind::Nodes);
-                if kind == Kind::Nodes && form == Form::Ours {
+                assert!(fields.contains(&row.name.to_string()) || kind == RowKind::Nodes);
+                if kind == RowKind::Nodes && layout == Layout::Own {
                     let back: Option<f64> = fields[3].parse().ok();
                     assert_eq!(
                         back.map(f64::to_bits),

@@ -1,33 +1,35 @@
-//! What the requests to the collector share.
+//! The state that the handlers of requests share.
 
 use std::sync::Arc;
 
-use super::join::Kind;
-use super::rows::Feed;
+use super::feed::Feed;
+use super::join::RowKind;
 use super::status::Status;
-use super::streams::Shared;
+use super::streams::StreamLoop;
 use crate::http::InFlight;
 
-/// So many bytes of files may be on their way to one address, and in all: where there is a limit to memory, it is often
-/// 128 MiB.
-const PER_PEER: usize = 16 << 20;
-const IN_FLIGHT: usize = 32 << 20;
+/// The most bytes of downloads that one client address has not read yet.
+const MAX_IN_FLIGHT_PER_PEER: usize = 16 << 20;
+/// The most bytes of downloads that all clients have not read yet. Containers often have a memory limit of 128 MiB.
+const MAX_IN_FLIGHT: usize = 32 << 20;
 
-/// What bounds the files that are on their way.
+/// The limits of unread downloads.
 pub fn in_flight() -> Arc<InFlight> {
-    Arc::new(InFlight::new(PER_PEER, IN_FLIGHT))
+    Arc::new(InFlight::new(MAX_IN_FLIGHT_PER_PEER, MAX_IN_FLIGHT))
 }
 
-/// What requests are answered from.
+/// The state that responses are made from.
 pub struct AppState {
-    /// The files on their way.
+    /// The downloads that clients have not read yet.
     pub in_flight: Arc<InFlight>,
-    /// By [`Kind::ALL`].
-    pub feeds: [Arc<Feed>; Kind::ALL.len()],
+    /// The last rows, by [`RowKind::ALL`].
+    pub feeds: [Arc<Feed>; RowKind::ALL.len()],
     /// The streams.
-    pub streams: Arc<Shared>,
-    /// How the collecting goes.
+    pub streams: Arc<StreamLoop>,
+    /// The status of the collecting.
     pub status: Arc<Status>,
-    /// What is collected, in words: Prometheus's URL, and the namespace.
-    pub about: [String; 2],
+    /// Prometheus's URL, without a password.
+    pub prometheus_url: String,
+    /// The namespace whose pods are collected.
+    pub namespace: String,
 }

@@ -1,154 +1,159 @@
-//! One client of a stream: the header, then each new row, as one text message.
+//! One client of a stream. The client receives the header, then each new row, as one text message each.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::form::{self, Form};
+use super::feed::{Cursor, Feed, Lost};
+use super::layout::{self, Layout};
 use super::permits::Permit;
-use super::rows::{Feed, Lost, Place};
 use crate::http::websocket::frame::close;
 use crate::http::websocket::{Heard, WebSocket};
 
-/// So many bytes of rows are put into frames at a time.
-const ENOUGH: usize = 16 * 1024;
-/// How long a client may take to say goodbye that has said, or done, what ends its stream.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How many bytes of rows are put into frames before the socket is flushed.
+const BATCH_BYTES: usize = 16 * 1024;
+/// How long a client has to complete the closing handshake once its stream has ended.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a stream ended.
+/// Why a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The client left, or vanished.
+pub enum StreamEnd {
+    /// The client left, or its connection broke.
     Left,
-    /// It did not read: rows that it had not got were there no longer.
+    /// The client did not read: rows that it had not received were no longer kept.
     Slow,
-    /// It gave no sign of life.
+    /// The client gave no sign of life.
     Silent,
-    /// It broke the rules of WebSockets.
+    /// The client violated the WebSocket protocol.
     Rules,
-    /// It is not let in any more.
+    /// The client is no longer admitted.
     Forbidden,
-    /// We stop.
+    /// The collector stopped.
     Stopped,
 }
 
-impl End {
-    /// All there are.
-    pub const ALL: [End; 6] = [
-        End::Left,
-        End::Slow,
-        End::Silent,
-        End::Rules,
-        End::Forbidden,
-        End::Stopped,
+impl StreamEnd {
+    /// Every reason.
+    pub const ALL: [StreamEnd; 6] = [
+        StreamEnd::Left,
+        StreamEnd::Slow,
+        StreamEnd::Silent,
+        StreamEnd::Rules,
+        StreamEnd::Forbidden,
+        StreamEnd::Stopped,
     ];
 
-    /// One word.
+    /// The value of the label `reason`.
     pub fn as_str(self) -> &'static str {
         match self {
-            End::Left => "left",
-            End::Slow => "slow",
-            End::Silent => "silent",
-            End::Rules => "rules",
-            End::Forbidden => "forbidden",
-            End::Stopped => "stopped",
+            StreamEnd::Left => "left",
+            StreamEnd::Slow => "slow",
+            StreamEnd::Silent => "silent",
+            StreamEnd::Rules => "rules",
+            StreamEnd::Forbidden => "forbidden",
+            StreamEnd::Stopped => "stopped",
         }
     }
 }
 
-/// How often clients are asked whether they are alive, and how long they may be silent.
+/// When silent clients are pinged, and when they are disconnected.
 #[derive(Debug, Clone, Copy)]
-pub struct Manners {
-    /// Silence after which they are asked.
-    pub ping: Duration,
-    /// Silence after which they are cut off.
-    pub patience: Duration,
+pub struct KeepAlive {
+    /// Silence after which a client is pinged.
+    pub ping_after: Duration,
+    /// Silence after which a client is disconnected.
+    pub timeout: Duration,
 }
 
-/// What can be done with a client now.
+/// What poll reported for a client's socket.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ready {
-    /// It has said something, or is gone.
-    pub read: bool,
-    /// It takes more.
-    pub write: bool,
+pub struct Readiness {
+    /// There is something to read, or the connection is gone.
+    pub readable: bool,
+    /// The socket takes more.
+    pub writable: bool,
 }
 
-/// A client.
+/// A client of a stream.
 pub struct Client {
     socket: WebSocket,
     feed: Arc<Feed>,
-    form: Form,
-    place: Place,
-    /// When it last gave a sign of life.
-    heard: Instant,
-    /// Whether it has been asked for one since.
-    asked: bool,
-    /// Whether it took nothing more the last time.
-    blocked: bool,
-    /// How its stream ended, and until when it may take to leave.
-    ending: Option<(End, Instant)>,
+    layout: Layout,
+    cursor: Cursor,
+    /// The time of the last sign of life.
+    last_activity: Instant,
+    /// A ping was sent since the last sign of life.
+    is_pinged: bool,
+    /// The last flush could not send everything.
+    is_blocked: bool,
+    /// Why the stream ended, and when the client is disconnected even if it has not closed.
+    ending: Option<(StreamEnd, Instant)>,
     _permit: Permit,
 }
 
 impl Client {
-    /// A new one. It gets the rows that come from now on.
-    pub fn new(mut socket: WebSocket, feed: Arc<Feed>, form: Form, permit: Permit) -> Client {
-        socket.say(&form::header(feed.kind(), form));
+    /// A new client, which receives the rows published from now on.
+    pub fn new(mut socket: WebSocket, feed: Arc<Feed>, layout: Layout, permit: Permit) -> Client {
+        socket.say(&layout::header(feed.kind(), layout));
         Client {
-            place: feed.end(),
+            cursor: feed.end(),
             socket,
             feed,
-            form,
-            heard: Instant::now(),
-            asked: false,
-            blocked: false,
+            layout,
+            last_activity: Instant::now(),
+            is_pinged: false,
+            is_blocked: false,
             ending: None,
             _permit: permit,
         }
     }
 
-    /// Whether it keeps us waiting.
-    pub fn is_behind(&self) -> bool {
+    /// Whether there are bytes that the socket has not taken yet.
+    pub fn has_unsent(&self) -> bool {
         self.socket.unsent() > 0
     }
 
-    /// How its stream ended, if it did.
-    pub fn ending(&self) -> Option<End> {
+    /// Why the stream ended, if it did.
+    pub fn ending(&self) -> Option<StreamEnd> {
         self.ending.map(|(end, _)| end)
     }
 
-    /// Hears and says what there is. `Err`: it is to be dropped, for this reason.
-    pub fn attend(&mut self, ready: Ready, manners: Manners, now: Instant) -> Result<(), End> {
-        if ready.read {
-            self.hear(now)?;
+    /// Receives and sends what can be received and sent now. `Err`: the connection is over, for this reason.
+    pub fn serve(
+        &mut self,
+        ready: Readiness,
+        keep_alive: KeepAlive,
+        now: Instant,
+    ) -> Result<(), StreamEnd> {
+        if ready.readable {
+            self.receive(now)?;
         }
         if self.ending.is_none() && !self.socket.is_admitted() {
             self.end(
-                End::Forbidden,
+                StreamEnd::Forbidden,
                 close::POLICY,
                 "not let in any more",
-                now + FAREWELL,
+                now + CLOSE_TIMEOUT,
             )?;
         }
-        if ready.write || !self.is_behind() {
-            self.say(manners, now)?;
-        } else if let (true, Err(lost)) = (self.socket.is_open(), self.feed.check(self.place)) {
-            self.lose(lost, manners, now)?;
+        if ready.writable || !self.has_unsent() {
+            self.send_rows(keep_alive, now)?;
+        } else if let (true, Err(lost)) = (self.socket.is_open(), self.feed.check(self.cursor)) {
+            self.end_slow(lost, keep_alive, now)?;
         }
         if self.socket.is_over() {
-            return Err(self.ending.map_or(End::Left, |(end, _)| end));
+            return Err(self.end_or_left());
         }
         match self.ending {
-            Some((end, until)) if now >= until => return Err(end),
+            Some((end, deadline)) if now >= deadline => return Err(end),
             Some(_) => {}
-            None if now >= self.heard + manners.patience => {
-                let seconds = manners.patience.as_secs();
+            None if now >= self.last_activity + keep_alive.timeout => {
+                let seconds = keep_alive.timeout.as_secs();
                 let why = format!("no sign of life for {seconds} s");
-                self.end(End::Silent, close::POLICY, &why, now + FAREWELL)?;
+                self.end(StreamEnd::Silent, close::POLICY, &why, now + CLOSE_TIMEOUT)?;
             }
-            None if !self.asked && now >= self.heard + manners.ping => {
-                self.asked = true;
+            None if !self.is_pinged && now >= self.last_activity + keep_alive.ping_after => {
+                self.is_pinged = true;
                 self.socket.ping();
                 self.flush(now)?;
             }
@@ -157,75 +162,100 @@ impl Client {
         Ok(())
     }
 
-    /// When it is to be attended to even if nothing happens.
-    pub fn due(&self, manners: Manners) -> Instant {
-        match (self.ending, self.asked) {
-            (Some((_, until)), _) => until,
-            (None, true) => self.heard + manners.patience,
-            (None, false) => self.heard + manners.ping.min(manners.patience),
+    /// When the client must be served even if its socket is not ready.
+    pub fn deadline(&self, keep_alive: KeepAlive) -> Instant {
+        match (self.ending, self.is_pinged) {
+            (Some((_, deadline)), _) => deadline,
+            (None, true) => self.last_activity + keep_alive.timeout,
+            (None, false) => self.last_activity + keep_alive.ping_after.min(keep_alive.timeout),
         }
     }
 
-    /// Says that this is the end.
-    pub fn end(&mut self, end: End, code: u16, why: &str, until: Instant) -> Result<(), End> {
+    /// Begins the closing handshake, which the client has until `deadline` to complete.
+    pub fn end(
+        &mut self,
+        end: StreamEnd,
+        code: u16,
+        why: &str,
+        deadline: Instant,
+    ) -> Result<(), StreamEnd> {
         self.socket.close(code, why);
-        self.ending.get_or_insert((end, until));
+        self.ending.get_or_insert((end, deadline));
         self.flush(Instant::now()).map(|_| ())
     }
 
-    fn hear(&mut self, now: Instant) -> Result<(), End> {
+    fn receive(&mut self, now: Instant) -> Result<(), StreamEnd> {
         let was_open = self.socket.is_open();
         match self.socket.hear() {
             Ok(Heard::Nothing) => return Ok(()),
             Ok(Heard::Life) => {}
             Ok(Heard::Left) => {
-                self.ending.get_or_insert((End::Left, now + FAREWELL));
+                self.ending
+                    .get_or_insert((StreamEnd::Left, now + CLOSE_TIMEOUT));
             }
             Ok(Heard::Nonsense) => {
-                self.ending.get_or_insert((End::Rules, now + FAREWELL));
+                self.ending
+                    .get_or_insert((StreamEnd::Rules, now + CLOSE_TIMEOUT));
             }
-            Err(_) => return Err(self.ending.map_or(End::Left, |(end, _)| end)),
+            Err(_) => return Err(self.end_or_left()),
         }
         if was_open {
-            self.heard = now;
-            self.asked = false;
+            self.note_activity(now);
         }
         Ok(())
     }
 
-    /// Says what it has not got yet, as far as it takes it.
-    fn say(&mut self, manners: Manners, now: Instant) -> Result<(), End> {
+    /// Sends the rows after the cursor, until there are no more or the socket takes no more.
+    fn send_rows(&mut self, keep_alive: KeepAlive, now: Instant) -> Result<(), StreamEnd> {
         while self.flush(now)? && self.socket.is_open() {
             let socket = &mut self.socket;
-            let said = self
-                .feed
-                .follow(&mut self.place, self.form, |row| socket.say(row), ENOUGH);
-            match said {
+            let sent = self.feed.read(
+                &mut self.cursor,
+                self.layout,
+                |row| socket.say(row),
+                BATCH_BYTES,
+            );
+            match sent {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(lost) => self.lose(lost, manners, now)?,
+                Err(lost) => self.end_slow(lost, keep_alive, now)?,
             }
         }
         Ok(())
     }
 
-    /// Ends the stream of a client that was too slow. It may take its time to read so.
-    fn lose(&mut self, Lost(rows): Lost, manners: Manners, now: Instant) -> Result<(), End> {
+    /// Ends the stream of a client that was too slow. Such a client gets the longer timeout for the closing handshake.
+    fn end_slow(
+        &mut self,
+        Lost(rows): Lost,
+        keep_alive: KeepAlive,
+        now: Instant,
+    ) -> Result<(), StreamEnd> {
         let why = format!("too slow: {rows} rows are lost");
-        let until = now + manners.patience;
-        self.end(End::Slow, close::TRY_AGAIN_LATER, &why, until)
+        let deadline = now + keep_alive.timeout;
+        self.end(StreamEnd::Slow, close::TRY_AGAIN_LATER, &why, deadline)
     }
 
-    /// Sends what it can; whether that is all. A client that takes something again is alive, even if it says nothing.
-    fn flush(&mut self, now: Instant) -> Result<bool, End> {
+    /// Sends what the socket takes, and returns whether that is everything. A blocked client that takes bytes again is alive,
+    /// even if it sends nothing.
+    fn flush(&mut self, now: Instant) -> Result<bool, StreamEnd> {
         let before = self.socket.unsent();
-        let done = self.socket.flush();
-        if self.blocked && self.socket.unsent() < before {
-            self.heard = now;
-            self.asked = false;
+        let flushed = self.socket.flush();
+        if self.is_blocked && self.socket.unsent() < before {
+            self.note_activity(now);
         }
-        self.blocked = matches!(done, Ok(false));
-        done.map_err(|_| self.ending.map_or(End::Left, |(end, _)| end))
+        self.is_blocked = matches!(flushed, Ok(false));
+        flushed.map_err(|_| self.end_or_left())
+    }
+
+    fn note_activity(&mut self, now: Instant) {
+        self.last_activity = now;
+        self.is_pinged = false;
+    }
+
+    /// Why the stream ended: if nothing else ended it, the client left.
+    fn end_or_left(&self) -> StreamEnd {
+        self.ending().unwrap_or(StreamEnd::Left)
     }
 }
 

@@ -1,61 +1,60 @@
-//! Answers become rows: one for each node or pod, with a value in each column that has one. Pure.
+//! Joins answers to rows: one for each node or pod, with a value in each column that has one. Pure.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 
 use super::names::{Names, Pod};
 use super::prometheus::Series;
 
-/// A node or a pod at one moment.
+/// The values of a node or pod at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// The node's or the pod's name.
     pub name: Box<str>,
-    /// The node; of a pod it may not be known.
+    /// The node's name, which may be unknown for a pod.
     pub node: Option<Box<str>>,
-    /// The oldest of its values' times, in seconds since 1970.
+    /// The time of the oldest value, in seconds since 1970.
     pub at: f64,
-    /// A value for each column, in the columns' order. `None`: nobody measured it.
+    /// The value of each column, in the order of the columns. `None`: it was not measured.
     pub values: Vec<Option<f64>>,
 }
 
-/// Whose rows.
+/// What the rows of a table are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RowKind {
     /// One row for each node.
     Nodes,
     /// One row for each pod.
     Pods,
 }
 
-impl Kind {
-    /// Both.
-    pub const ALL: [Kind; 2] = [Kind::Nodes, Kind::Pods];
+impl RowKind {
+    /// Every kind.
+    pub const ALL: [RowKind; 2] = [RowKind::Nodes, RowKind::Pods];
 
     /// `nodes` or `pods`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Nodes => "nodes",
-            Kind::Pods => "pods",
+            RowKind::Nodes => "nodes",
+            RowKind::Pods => "pods",
         }
     }
 }
 
-/// The rows of one round, being filled.
+/// The rows of one round, which are filled column by column.
 #[derive(Debug)]
 pub struct Table {
-    kind: Kind,
+    kind: RowKind,
     columns: usize,
-    /// The most rows.
-    most: usize,
+    max_rows: usize,
     rows: BTreeMap<Box<str>, Row>,
-    /// Series of rows that there was no room for.
+    /// The number of series left out because the table was full.
     pub left_out: u64,
-    /// Series beside another of the same row in the same answer.
-    pub doubled: u64,
+    /// The number of series left out because the same answer had another one for the same row.
+    pub duplicates: u64,
 }
 
-/// What one answer says of one row.
-struct Found<'s> {
+/// The value of one row in one answer.
+struct Candidate<'s> {
     pod: Pod,
     value: f64,
     at: f64,
@@ -63,68 +62,68 @@ struct Found<'s> {
 }
 
 impl Table {
-    /// An empty one.
-    pub fn new(kind: Kind, columns: usize, most: usize) -> Table {
+    /// An empty table.
+    pub fn new(kind: RowKind, columns: usize, max_rows: usize) -> Table {
         Table {
             kind,
             columns,
-            most,
+            max_rows,
             rows: BTreeMap::new(),
             left_out: 0,
-            doubled: 0,
+            duplicates: 0,
         }
     }
 
-    /// Fills a column with the answer to one of its queries, where it has no value from an earlier one. What is not
-    /// finite is no value. Containers of one pod are added up; of other series of one row the first by its labels counts,
-    /// whatever order they come in.
+    /// Fills a column with the answer to one of its queries, in rows that have no value from an earlier query. Values that
+    /// are not finite are ignored. The values of a pod's containers are summed. Of several other series for one row, the
+    /// first in the order of labels counts, in whatever order they arrive.
     pub fn fill(&mut self, column: usize, answer: &[Series], names: &Names) {
-        let mut found: BTreeMap<Box<str>, Found<'_>> = BTreeMap::new();
+        let mut candidates: BTreeMap<Box<str>, Candidate<'_>> = BTreeMap::new();
         for series in answer.iter().filter(|series| series.value.is_finite()) {
-            let Some((pod, is_part)) = self.whose(series, names) else {
+            let Some((pod, is_container)) = self.subject_of(series, names) else {
                 continue;
             };
             let name = pod.name.clone();
-            let one = Found {
+            let candidate = Candidate {
                 pod,
                 value: series.value,
                 at: series.at,
                 from: series,
             };
-            match found.entry(name) {
+            match candidates.entry(name) {
                 Entry::Vacant(entry) => {
-                    entry.insert(one);
+                    entry.insert(candidate);
                 }
-                Entry::Occupied(mut entry) if is_part => {
+                Entry::Occupied(mut entry) if is_container => {
                     let sum = entry.get_mut();
-                    sum.value += one.value;
-                    sum.at = sum.at.min(one.at);
+                    sum.value += candidate.value;
+                    sum.at = sum.at.min(candidate.at);
                 }
                 Entry::Occupied(mut entry) => {
-                    self.doubled += 1;
+                    self.duplicates += 1;
                     if series.labels < entry.get().from.labels {
-                        entry.insert(one);
+                        entry.insert(candidate);
                     }
                 }
             }
         }
-        for (name, found) in found {
-            self.set(column, name, &found);
+        for (name, candidate) in candidates {
+            self.set(column, name, &candidate);
         }
     }
 
-    fn whose(&self, series: &Series, names: &Names) -> Option<(Pod, bool)> {
+    fn subject_of(&self, series: &Series, names: &Names) -> Option<(Pod, bool)> {
         match self.kind {
-            Kind::Pods => names.pod(series),
-            Kind::Nodes => names.node(series).map(|name| {
+            RowKind::Pods => names.pod(series),
+            RowKind::Nodes => names.node(series).map(|name| {
                 let node = Some(name.clone());
                 (Pod { name, node }, false)
             }),
         }
     }
 
-    fn set(&mut self, column: usize, name: Box<str>, found: &Found<'_>) {
-        if self.rows.len() >= self.most && !self.rows.contains_key(&name) {
+    fn set(&mut self, column: usize, name: Box<str>, candidate: &Candidate<'_>) {
+        if self.rows.len() >= self.max_rows && !self.rows.contains_key(&name) {
             self.left_out += 1;
             return;
         }
@@ -132,14 +131,14 @@ impl Table {
         let row = self.rows.entry(name).or_insert_with_key(|name| Row {
             name: name.clone(),
             node: None,
-            at: found.at,
+            at: candidate.at,
             values: vec![None; columns],
         });
         if let Some(value @ None) = row.values.get_mut(column) {
-            *value = Some(found.value);
-            row.at = row.at.min(found.at);
+            *value = Some(candidate.value);
+            row.at = row.at.min(candidate.at);
             if row.node.is_none() {
-                row.node.clone_from(&found.pod.node);
+                row.node.clone_from(&candidate.pod.node);
             }
         }
     }
@@ -168,10 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn nodes_join_whatever_their_ports() {
+    fn series_of_a_node_join_whatever_their_ports() {
         let mut names = Names::default();
         names.learn_nodes(&[series(&[("internal_ip", "10.0.0.7"), ("node", "a")], 1.0)]);
-        let mut table = Table::new(Kind::Nodes, 3, 10);
+        let mut table = Table::new(RowKind::Nodes, 3, 10);
         table.fill(0, &[series(&[("instance", "10.0.0.7:9100")], 1.5)], &names);
         table.fill(2, &[series(&[("instance", "10.0.0.7:10250")], 7.0)], &names);
         table.fill(1, &[series(&[("node", "b")], 2.0)], &names);
@@ -190,9 +189,9 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_query_counts_more_and_a_later_one_fills_what_it_left() {
+    fn later_queries_fill_only_what_earlier_ones_left() {
         let names = Names::default();
-        let mut table = Table::new(Kind::Nodes, 1, 10);
+        let mut table = Table::new(RowKind::Nodes, 1, 10);
         table.fill(
             0,
             &[
@@ -211,8 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_makes_no_row() {
-        let mut table = Table::new(Kind::Nodes, 1, 10);
+    fn non_finite_values_make_no_row() {
+        let mut table = Table::new(RowKind::Nodes, 1, 10);
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             table.fill(0, &[series(&[("node", "a")], value)], &Names::default());
         }
@@ -220,19 +219,19 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_added_up_and_other_doubles_are_not() {
+    fn containers_are_summed_and_other_duplicates_are_not() {
         let mut names = Names::default();
         for (id, pod) in [("c1", "web"), ("c2", "web"), ("c3", "db")] {
             names.learn_container(id, pod, Some("a"));
         }
-        let mut table = Table::new(Kind::Pods, 2, 10);
+        let mut table = Table::new(RowKind::Pods, 2, 10);
         let containers = ["c1", "c2", "c3", "unknown"];
         let answer: Vec<_> = containers
             .iter()
             .map(|id| series(&[("container_id", id)], 1.25))
             .collect();
         table.fill(0, &answer, &names);
-        // The same pod on two nodes: it has just moved.
+        // The same pod on two nodes: it was moved just now.
         let mut moved = [
             series(&[("instance", "b:1"), ("pod", "web")], 5.0),
             series(&[("instance", "a:1"), ("pod", "web")], 4.0),
@@ -241,7 +240,7 @@ mod tests {
             moved.reverse();
             table.fill(1, &moved, &names);
         }
-        assert_eq!(table.doubled, 2);
+        assert_eq!(table.duplicates, 2);
         let a = || Some("a".to_string());
         assert_eq!(
             rows(table),
@@ -253,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_rows_than_may_be() {
-        let mut table = Table::new(Kind::Nodes, 2, 3);
+    fn rows_beyond_the_limit_are_counted_as_left_out() {
+        let mut table = Table::new(RowKind::Nodes, 2, 3);
         let nodes = ["a", "b", "c", "d", "e"].map(|n| series(&[("node", n)], 1.0));
         table.fill(0, &nodes, &Names::default());
         table.fill(1, &nodes, &Names::default());
@@ -265,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_value_is_the_rows_time() {
-        let mut table = Table::new(Kind::Nodes, 2, 10);
+    fn row_time_is_that_of_the_oldest_value() {
+        let mut table = Table::new(RowKind::Nodes, 2, 10);
         table.fill(0, &[series(&[("node", "a")], 1.0)], &Names::default());
         let older = Series {
             at: 90.5,

@@ -1,6 +1,6 @@
-//! Which pod a container is in, by the Kubernetes API, `GET /api/v1/namespaces/NAMESPACE/pods`
-//! (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>). It needs the right to list the
-//! namespace's pods, and nothing else.
+//! Learns from the Kubernetes API which pod a container is in: `GET /api/v1/namespaces/NAMESPACE/pods`
+//! (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>). The service account only needs the
+//! right to list the namespace's pods.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,21 +8,19 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::names::Names;
-use super::prometheus::{shown, MAX_LABEL};
+use super::prometheus::{excerpt, MAX_LABEL};
 use crate::config;
-use crate::config::{
-    Authorization, ClientSettings as Settings, ClientTls as Tls, SecretSource as Given,
-};
+use crate::config::{Authorization, ClientSettings as Settings, ClientTls as Tls, SecretSource};
 use crate::http::client::{Client, Limits};
 
-/// Pods of one answer. What a pod is said to be has some 10 kB, sometimes 50.
-const PAGE: usize = 250;
+/// The most pods of one answer. The description of a pod takes some 10 kB, sometimes 50 kB.
+const PAGE_SIZE: usize = 250;
 /// The longest answer.
 const MAX_BODY: u64 = 32 * 1024 * 1024;
-/// Answers in all: 10,000 pods.
+/// The most answers: 10,000 pods in all.
 const MAX_PAGES: usize = 40;
 
-/// The API.
+/// The Kubernetes API.
 pub struct Kubernetes {
     client: Client,
     /// `…/pods`.
@@ -30,8 +28,8 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// The API as the configuration and the environment have it; `None` where it isn't to be asked. The error is for
-    /// people.
+    /// The API that the configuration and the environment name; `None` if it is not to be used. The error is a message for
+    /// the user.
     pub fn new(
         config: &config::Kubernetes,
         namespace: &str,
@@ -83,16 +81,16 @@ impl Kubernetes {
         }
     }
 
-    /// Learns the containers of the namespace's pods. The error is for people.
+    /// Learns the containers of the namespace's pods. The error is a message that names the URL.
     pub fn learn(&self, names: &mut Names) -> Result<(), String> {
         let mut next = String::new();
         for _ in 0..MAX_PAGES {
             let url = match next.as_str() {
-                "" => format!("{}?limit={PAGE}", self.url),
+                "" => format!("{}?limit={PAGE_SIZE}", self.url),
                 token => format!(
-                    "{}?limit={PAGE}&continue={}",
+                    "{}?limit={PAGE_SIZE}&continue={}",
                     self.url,
-                    super::ask::escaped(token)
+                    super::query::percent_encoded(token)
                 ),
             };
             let accept = [("Accept", "application/json")];
@@ -101,7 +99,7 @@ impl Kubernetes {
                 return Err(self.refused(answer.status, &answer.body));
             }
             let page = match answer.whole {
-                true => read(&answer.body, names),
+                true => parse_pods(&answer.body, names),
                 false => Err("the answer is too long"),
             };
             match page.map_err(|what| format!("{}: {what}", self.url))? {
@@ -109,7 +107,11 @@ impl Kubernetes {
                 None => return Ok(()),
             }
         }
-        Err(format!("{}: more than {} pods", self.url, PAGE * MAX_PAGES))
+        Err(format!(
+            "{}: more than {} pods",
+            self.url,
+            PAGE_SIZE * MAX_PAGES
+        ))
     }
 
     fn refused(&self, status: u16, body: &[u8]) -> String {
@@ -122,17 +124,18 @@ impl Kubernetes {
         format!(
             "{}: status {status}: {}{hint}",
             self.url,
-            shown(said.unwrap_or("no reason given"))
+            excerpt(said.unwrap_or("no reason given"))
         )
     }
 }
 
-/// The service account's token, which is replaced from time to time, and the cluster's own authority.
+/// The settings of the HTTP client: the service account's token, which Kubernetes replaces from time to time, and the
+/// cluster's own CA.
 fn settings(service_account: &Path) -> Settings {
     Settings {
         authorization: Some(Authorization {
             kind: "Bearer".into(),
-            credentials: Given::File(service_account.join("token")),
+            credentials: SecretSource::File(service_account.join("token")),
         }),
         tls: Tls {
             ca_file: Some(service_account.join("ca.crt")).filter(|path| path.exists()),
@@ -143,8 +146,8 @@ fn settings(service_account: &Path) -> Settings {
     }
 }
 
-/// Reads one list of pods. Gives the token of the next, if there is one.
-pub fn read(body: &[u8], names: &mut Names) -> Result<Option<String>, &'static str> {
+/// Learns the containers in a list of pods. Returns the token for the next list, if there is one.
+pub fn parse_pods(body: &[u8], names: &mut Names) -> Result<Option<String>, &'static str> {
     let list: Value = serde_json::from_slice(body).map_err(|_| "the answer is not JSON")?;
     let items = list.get("items").and_then(Value::as_array);
     for pod in items.ok_or("the answer is no list of pods")? {
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_read_out_of_a_list_of_pods() {
+    fn containers_are_learned_from_a_list_of_pods() {
         let mut names = Names::default();
         let list = br#"{"kind":"PodList","metadata":{"continue":"more"},"items":[
             {"metadata":{"name":"web-0"},"spec":{"nodeName":"node-a"},"status":{
@@ -203,16 +206,16 @@ mod tests {
             {"metadata":{"name":"pending"},"spec":{},"status":{}},
             {"metadata":{"name":"db-0"},"spec":{},"status":{"containerStatuses":[{"containerID":"docker://cc"}]}},
             7, null, {"metadata":7}, {"metadata":{"name":"x"},"status":{"containerStatuses":{}}}]}"#;
-        assert_eq!(read(list, &mut names), Ok(Some("more".into())));
+        assert_eq!(parse_pods(list, &mut names), Ok(Some("more".into())));
         let web = Some(("web-0".into(), Some("node-a".into())));
         assert_eq!(pod(&names, "cri-containerd-aa"), web);
         assert_eq!(pod(&names, "bb"), web);
         assert_eq!(pod(&names, "cc"), Some(("db-0".into(), None)));
-        assert_eq!(read(br#"{"items":[]}"#, &mut names), Ok(None));
+        assert_eq!(parse_pods(br#"{"items":[]}"#, &mut names), Ok(None));
     }
 
     #[test]
-    fn what_is_no_list_is_refused() {
+    fn malformed_lists_are_refused() {
         for body in [
             &b""[..],
             b"<html>",
@@ -221,7 +224,7 @@ mod tests {
             br#"{"items":null}"#,
             &[b'['; 10_000],
         ] {
-            assert!(read(body, &mut Names::default()).is_err());
+            assert!(parse_pods(body, &mut Names::default()).is_err());
         }
     }
 }

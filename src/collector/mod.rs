@@ -1,22 +1,22 @@
-//! The `collect` role: energy of nodes and pods, read back out of Prometheus, as CSV and as a stream.
+//! The `collect` role: queries Prometheus for the energy of nodes and pods, and serves it as CSV and as streams.
 //!
-//! One thread asks ([`round`]): every query for one moment ([`ask`], whose answers [`prometheus`] reads), joined to rows
-//! by the names of nodes and pods ([`names`], [`join`]), written as lines of CSV ([`form`]) into the ring of the last
-//! rows ([`rows`]). Downloads read that ring; WebSockets follow it, each with a place of its own ([`client`]), all of them
-//! in one other thread ([`streams`]). Nobody takes a row away from anybody.
+//! One thread does the rounds ([`round`]): it sends every query for one moment ([`query`], whose answers [`prometheus`]
+//! parses), joins the answers to rows by the names of nodes and pods ([`names`], [`join`]), writes the rows as CSV
+//! ([`layout`]), and publishes them in a ring of the last rows ([`feed`]). Downloads read that ring. Each WebSocket client
+//! reads it from a cursor of its own ([`client`]); one other thread serves all of them ([`streams`]).
 
 pub mod app_state;
-pub mod ask;
 pub mod client;
-pub mod form;
+pub mod feed;
 pub mod join;
 pub mod kubernetes;
+pub mod layout;
 pub mod names;
 pub mod permits;
 pub mod prometheus;
+pub mod query;
 pub mod round;
 pub mod routes;
-pub mod rows;
 pub mod self_metrics;
 pub mod status;
 pub mod streams;
@@ -25,27 +25,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{is_namespace, Collector, Setting};
+use crate::config::{is_namespace, Collector as Configuration, Setting};
 use crate::http::{bind, AccessFiles, Gate, Limits, Server};
 use crate::sys::file;
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::{Stop, Woken};
 use app_state::AppState;
-use join::Kind;
-use round::{Before, Collecting};
-use rows::Feed;
+use feed::Feed;
+use join::RowKind;
+use round::{Collector, KnownNames};
 use status::Status;
-use streams::{Shared, Streams};
+use streams::{StreamLoop, Streams};
 
-/// Streams begin as HTTP, and a laboratory's all come from one address where they go through `kubectl port-forward`.
+/// The most HTTP connections, in all and from one address: streams begin as HTTP, and all clients behind `kubectl
+/// port-forward` share an address.
 const CONNECTIONS: usize = 256;
-/// The namespace of nobody in particular.
+/// The namespace if neither the configuration nor a service account names one.
 const DEFAULT_NAMESPACE: &str = "default";
-/// The longest file with a namespace in it.
-const MAX_NAMESPACE: u64 = 1024;
+/// The longest `namespace` file of a service account, in bytes.
+const MAX_NAMESPACE_FILE: u64 = 1024;
 
-/// The variables of the environment that count, and the keys they set.
+/// The environment variables that are read, and the keys they set.
 const VARIABLES: [(&str, &str); 3] = [
     ("PROMETHEUSSERVER", "prometheus.url"),
     ("UPDATE_INTERVAL", "interval"),
@@ -59,7 +60,7 @@ pub const FLAGS: [(&str, &str); 3] = [
     ("namespace", "namespace"),
 ];
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Debug, Default)]
 pub struct Options {
     /// The configuration file.
@@ -73,7 +74,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// All keys that are set from outside the file, the weightiest last. An empty variable is as good as none.
+    /// The keys set outside the configuration file; later ones take precedence. An empty variable counts as not set.
     fn settings(&self, environment: impl Fn(&str) -> Option<String>) -> Vec<Setting> {
         let mut settings = Vec::new();
         for (name, key) in VARIABLES {
@@ -98,17 +99,17 @@ impl Options {
     }
 }
 
-/// Runs the collector until it is told to stop. An error is one that a person has to mend before it can run at all.
+/// Runs the collector until a signal stops it. An error needs the user: the collector cannot start.
 pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
     let environment = |name: &str| std::env::var(name).ok();
     let settings = options.settings(environment);
-    let (config, warnings) = Collector::load(options.config.as_deref(), &settings)?;
+    let (config, warnings) = Configuration::load(options.config.as_deref(), &settings)?;
     for warning in warnings {
         log::warn!("{warning}");
     }
     let namespace = namespace(&config)?;
-    let collecting = Collecting {
-        prometheus: ask::Prometheus::new(&config.url, config.http.clone(), config.timeout)
+    let collector = Collector {
+        prometheus: query::Prometheus::new(&config.url, config.http.clone(), config.timeout)
             .map_err(|e| e.to_string())?,
         kubernetes: kubernetes::Kubernetes::new(
             &config.kubernetes,
@@ -118,12 +119,12 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         )?,
         queries: config.queries.clone(),
         namespace: namespace.clone(),
-        // One query that hangs, or two, are to leave time for the others.
-        longest: config.interval.max(config.timeout * 3),
+        // One or two queries that hang must leave time for the others.
+        max_duration: config.interval.max(config.timeout * 3),
     };
     let feeds = [
-        Arc::new(Feed::new(Kind::Nodes, config.keep_nodes)),
-        Arc::new(Feed::new(Kind::Pods, config.keep_pods)),
+        Arc::new(Feed::new(RowKind::Nodes, config.keep_nodes)),
+        Arc::new(Feed::new(RowKind::Pods, config.keep_pods)),
     ];
     let status = Arc::new(Status::default());
     let streams = Streams::start(&config.streams)
@@ -135,12 +136,10 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         AppState {
             in_flight: app_state::in_flight(),
             feeds: feeds.clone(),
-            streams: streams.shared(),
+            streams: streams.stream_loop(),
             status: Arc::clone(&status),
-            about: [
-                crate::config::shown(&config.url).to_owned(),
-                namespace.clone(),
-            ],
+            prometheus_url: crate::config::shown(&config.url).to_owned(),
+            namespace: namespace.clone(),
         },
     )?;
     log::info!(
@@ -149,18 +148,18 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         config.interval.as_secs_f64()
     );
     let stop = Arc::new(Stop::default());
-    let (theirs, shared) = (Arc::clone(&stop), streams.shared());
-    // It is not waited for at the end: it may hang on somebody else's answer.
+    let (stopping, stream_loop) = (Arc::clone(&stop), streams.stream_loop());
+    // The thread is not joined at the end: it may be waiting for an answer.
     std::thread::Builder::new()
         .name("collect".into())
         .spawn(move || {
             rounds(
-                &collecting,
+                &collector,
                 config.interval,
                 &feeds,
                 &status,
-                &shared,
-                &theirs,
+                &stream_loop,
+                &stopping,
             );
         })
         .map_err(|e| format!("cannot start a thread: {e}"))?;
@@ -179,19 +178,19 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
     Ok(())
 }
 
-/// Does a round at once, and then one in each interval, without drift.
+/// Does a round at once, and then one per interval, without drift.
 fn rounds(
-    collecting: &Collecting,
+    collector: &Collector,
     interval: Duration,
     feeds: &[Arc<Feed>],
     status: &Status,
-    streams: &Shared,
+    streams: &StreamLoop,
     stop: &Stop,
 ) {
     let mut next = Instant::now();
-    let mut before = Before::default();
+    let mut known = KnownNames::default();
     loop {
-        collecting.round(&mut before, feeds, status);
+        collector.round(&mut known, feeds, status);
         streams.wake();
         next += interval;
         let late = Instant::now().saturating_duration_since(next);
@@ -208,7 +207,7 @@ fn rounds(
 }
 
 fn serve(
-    config: &Collector,
+    config: &Configuration,
     address: Option<&str>,
     gate: Arc<Gate>,
     state: AppState,
@@ -236,8 +235,8 @@ fn serve(
     Ok(server)
 }
 
-/// The namespace as it was said, else the service account's, else that of nobody in particular.
-fn namespace(config: &Collector) -> Result<String, String> {
+/// The namespace of the configuration, else the service account's, else `default`.
+fn namespace(config: &Configuration) -> Result<String, String> {
     if let Some(namespace) = &config.namespace {
         return Ok(namespace.clone());
     }
@@ -245,7 +244,7 @@ fn namespace(config: &Collector) -> Result<String, String> {
     if !path.exists() {
         return Ok(DEFAULT_NAMESPACE.to_owned());
     }
-    let bytes = file::read(path, MAX_NAMESPACE)
+    let bytes = file::read(path, MAX_NAMESPACE_FILE)
         .map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     match is_namespace(&text) {

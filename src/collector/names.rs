@@ -1,7 +1,7 @@
-//! Who is who: which node an address or another name is, and which pod a container is in. Pure.
+//! Resolves addresses and other names to nodes, and containers to pods. Pure.
 //!
-//! node_exporter, the kubelet, Kepler and Scaphandre each say `instance` with a port of their own, by IP address or by
-//! name; and Scaphandre knows containers, where all others know pods.
+//! node_exporter, the kubelet, Kepler and Scaphandre each have another port in the label `instance`, and either an IP address
+//! or a name before it. Scaphandre has labels of containers, where all others have labels of pods.
 
 use std::collections::hash_map::Entry;
 use std::collections::HashMap;
@@ -9,14 +9,13 @@ use std::collections::HashMap;
 use super::prometheus::Series;
 use crate::config::queries::{NODE_LABELS, POD_LABELS};
 
-/// The most names of each kind that are learned. A cluster of Kubernetes has at most 150,000 pods; one that has as many
-/// is not asked for each of them by a query that sums up.
+/// The most names of each kind. A Kubernetes cluster has at most 150,000 pods, but one that large is queried by sums.
 const MAX_NAMES: usize = 50_000;
 
-/// What is known of names.
+/// The names learned from answers.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Nodes by IP address or host name. `None`: by this one there are several.
+    /// Nodes by IP address or host name. `None`: several nodes share this one.
     nodes: HashMap<Box<str>, Option<Box<str>>>,
     /// Pods by container.
     containers: HashMap<Box<str>, Pod>,
@@ -32,8 +31,8 @@ pub struct Pod {
 }
 
 impl Names {
-    /// Learns nodes from the answer to a query. What was learned from earlier answers counts more; where one answer gives
-    /// an address to two nodes, it is nobody's.
+    /// Learns nodes from an answer. Names learned from earlier answers take precedence. An address that one answer gives to
+    /// two nodes resolves to neither.
     pub fn learn_nodes(&mut self, answer: &[Series]) {
         let mut new: HashMap<&str, Option<&str>> = HashMap::new();
         for series in answer {
@@ -42,11 +41,11 @@ impl Names {
             };
             let addresses = [series.label("internal_ip"), series.label("pod_ip")];
             let mut addresses: Vec<_> = addresses.into_iter().flatten().collect();
-            // Beside an address of its own, the instance is that of whoever says so.
+            // If the series has the node's address, its instance is that of the exporter which reports it.
             let instance = series.label("instance").filter(|_| addresses.is_empty());
             let host = instance.map(host);
             addresses.extend(instance.into_iter().chain(host));
-            // An address that is a node's already says what this name means there.
+            // If the address is already a node's, this name is another name of that node.
             let known = host.and_then(|host| self.nodes.get(host)).cloned();
             if let Some(Some(known)) = &known {
                 self.insert(node, Some(known));
@@ -73,7 +72,7 @@ impl Names {
         }
     }
 
-    /// Learns pods from the answer to a query. What was learned before counts more.
+    /// Learns the pods of containers from an answer. Names learned earlier take precedence.
     pub fn learn_containers(&mut self, answer: &[Series]) {
         for series in answer {
             if let (Some(id), Some(pod)) = (series.label("container_id"), series.label("pod")) {
@@ -82,7 +81,7 @@ impl Names {
         }
     }
 
-    /// Learns one container, by its id in whatever form.
+    /// Learns the pod of one container, whose id may have a prefix or suffix of its runtime.
     pub fn learn_container(&mut self, id: &str, pod: &str, node: Option<&str>) {
         let id = bare_id(id);
         if !id.is_empty() && self.containers.len() < MAX_NAMES {
@@ -93,34 +92,34 @@ impl Names {
         }
     }
 
-    /// Takes over the containers that are not known.
+    /// Adds the containers of earlier names that are not known.
     pub fn keep_containers(&mut self, before: &Names) {
         for (id, pod) in &before.containers {
             self.learn_container(id, &pod.name, pod.node.as_deref());
         }
     }
 
-    /// The name of a series' node.
+    /// The name of the node that a series is about.
     pub fn node(&self, series: &Series) -> Option<Box<str>> {
         for label in NODE_LABELS {
             if let Some(name) = series.label(label) {
-                return Some(self.proper(name).unwrap_or(name).into());
+                return Some(self.resolve(name).unwrap_or(name).into());
             }
         }
         let instance = series.label("instance")?;
         let host = host(instance);
-        let name = self.proper(instance).or_else(|| self.proper(host));
-        // Where several are behind one address, its ports tell them apart.
+        let name = self.resolve(instance).or_else(|| self.resolve(host));
+        // If several nodes share an address, the port distinguishes them.
         let shared = matches!(self.nodes.get(host), Some(None));
         Some(name.unwrap_or(if shared { instance } else { host }).into())
     }
 
-    /// What a node with this name or address is called.
-    fn proper(&self, name: &str) -> Option<&str> {
+    /// The name of the node that has this name or address.
+    fn resolve(&self, name: &str) -> Option<&str> {
         self.nodes.get(name)?.as_deref()
     }
 
-    /// A series' pod, and whether it is known by one of its containers only.
+    /// The pod that a series is about, and whether the series is about one container of the pod.
     pub fn pod(&self, series: &Series) -> Option<(Pod, bool)> {
         let node = self.node(series);
         for label in POD_LABELS {
@@ -154,8 +153,8 @@ fn host(instance: &str) -> &str {
     }
 }
 
-/// A container's id as its runtime knows it: Kubernetes writes `containerd://` before it, and Scaphandre takes it from
-/// the name of a cgroup, `cri-containerd-….scope`.
+/// A container's id as its runtime has it. Kubernetes prefixes `containerd://`, and Scaphandre takes the id from the name of
+/// a cgroup, `cri-containerd-….scope`.
 fn bare_id(id: &str) -> &str {
     let id = id.rsplit("//").next().unwrap_or(id);
     let id = id.strip_suffix(".scope").unwrap_or(id);

@@ -13,7 +13,7 @@ fn node(names: &Names, labels: &[(&'static str, &str)]) -> Option<String> {
 }
 
 #[test]
-fn a_port_is_no_part_of_a_nodes_name() {
+fn node_name_excludes_the_port() {
     let names = Names::default();
     for (instance, name) in [
         ("edge-01:9100", "edge-01"),
@@ -35,7 +35,7 @@ fn a_port_is_no_part_of_a_nodes_name() {
 }
 
 #[test]
-fn a_label_that_names_the_node_counts_more_than_the_instance() {
+fn node_label_takes_precedence_over_instance() {
     let names = Names::default();
     for label in NODE_LABELS {
         let labels = [("instance", "10.0.0.7:9100"), (*label, "edge-01")];
@@ -44,7 +44,7 @@ fn a_label_that_names_the_node_counts_more_than_the_instance() {
 }
 
 #[test]
-fn addresses_are_nodes() {
+fn addresses_resolve_to_nodes() {
     let mut names = Names::default();
     names.learn_nodes(&[
         series(&[("internal_ip", "10.0.0.7"), ("node", "node-a.local")]),
@@ -76,16 +76,16 @@ fn addresses_are_nodes() {
         let found = node(&names, &[("instance", instance)]);
         assert_eq!(found.as_deref(), Some(name), "{instance}");
     }
-    // The kernel's name of a node is the cluster's.
+    // The node's own host name resolves to its name in the cluster.
     assert_eq!(
         node(&names, &[("hostname", "node-a")]).as_deref(),
         Some("node-a.local")
     );
 }
 
-/// Boards behind one address, each by a port of its own.
+/// Boards behind one address, each on another port.
 #[test]
-fn an_address_of_several_nodes_is_nobodys() {
+fn shared_address_keeps_its_port() {
     let mut names = Names::default();
     names.learn_nodes(&[
         series(&[("instance", "gateway:9101"), ("nodename", "edge-01")]),
@@ -104,7 +104,7 @@ fn an_address_of_several_nodes_is_nobodys() {
 }
 
 #[test]
-fn containers_are_in_pods() {
+fn containers_resolve_to_pods() {
     let mut names = Names::default();
     let id = "4ffb78ad06ec9a4e8a3f2c1b5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80";
     let known = format!("containerd://{id}");
@@ -133,7 +133,7 @@ fn containers_are_in_pods() {
     }
     assert_eq!(names.pod(&series(&[("container_id", "x")])), None);
     assert_eq!(names.pod(&series(&[("container_id", "")])), None);
-    // The exporter's own pod is not the one that is measured.
+    // `pod` is the exporter's own pod, `pod_name` the measured one.
     let labels = [
         ("pod", "kepler-x"),
         ("pod_name", "web-1"),

@@ -3,21 +3,21 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use super::join::Kind;
+use super::join::RowKind;
 
 /// Counts the open streams, and limits their number.
 #[derive(Debug)]
 pub struct Permits {
     limit: usize,
-    /// Permits given out, by [`Kind::ALL`].
-    open: [AtomicUsize; Kind::ALL.len()],
+    /// Permits given out, by [`RowKind::ALL`].
+    open: [AtomicUsize; RowKind::ALL.len()],
     refused: AtomicU64,
 }
 
 /// The permission for one stream, returned when it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    kind: Kind,
+    kind: RowKind,
     permits: Arc<Permits>,
 }
 
@@ -32,7 +32,7 @@ impl Permits {
     }
 
     /// The permission for one more stream; `None` when the limit is reached.
-    pub fn acquire(self: &Arc<Self>, kind: Kind) -> Option<Permit> {
+    pub fn acquire(self: &Arc<Self>, kind: RowKind) -> Option<Permit> {
         self.open[kind as usize].fetch_add(1, Ordering::SeqCst);
         // Counted first, so that several requests at once cannot exceed the limit.
         let permit = Permit {
@@ -51,9 +51,9 @@ impl Permits {
         self.limit
     }
 
-    /// Open streams, by [`Kind::ALL`].
-    pub fn open(&self) -> [usize; Kind::ALL.len()] {
-        Kind::ALL.map(|kind| self.open[kind as usize].load(Ordering::SeqCst))
+    /// Open streams, by [`RowKind::ALL`].
+    pub fn open(&self) -> [usize; RowKind::ALL.len()] {
+        RowKind::ALL.map(|kind| self.open[kind as usize].load(Ordering::SeqCst))
     }
 
     /// Streams that were refused because the limit was reached.

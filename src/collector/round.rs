@@ -1,167 +1,169 @@
-//! One round: everything is asked for at one moment, joined, and published.
+//! One round: sends all queries for one moment, joins the answers to rows, and publishes the rows.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ask::Prometheus;
-use super::form::{self, Form};
-use super::join::{Kind, Table};
+use super::feed::Feed;
+use super::join::{RowKind, Table};
 use super::kubernetes::Kubernetes;
+use super::layout::{self, Layout};
 use super::names::Names;
 use super::prometheus::Series;
-use super::rows::Feed;
-use super::status::{Outcome, Status};
+use super::query::Prometheus;
+use super::status::{ColumnId, RoundOutcome, Status};
 use crate::config::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
 use crate::config::Queries;
 use crate::sys::clock::{wall_nanos, BootTime};
 
-/// What collects.
-pub struct Collecting {
-    /// Who is asked.
+/// Everything that a round needs.
+pub struct Collector {
+    /// The Prometheus that is queried.
     pub prometheus: Prometheus,
-    /// Who else is asked, if anybody.
+    /// The Kubernetes API, if it is used.
     pub kubernetes: Option<Kubernetes>,
-    /// What is asked for, with `$namespace` in it.
+    /// The queries, in which `$namespace` stands for the namespace.
     pub queries: Queries,
-    /// The namespace.
+    /// The namespace of the pods.
     pub namespace: String,
-    /// The longest that a round may take. A query that has begun may take its own time.
-    pub longest: Duration,
+    /// No query starts later than this after the round began. A started query may run up to its own timeout.
+    pub max_duration: Duration,
 }
 
-/// What the rounds before have learned of names.
+/// The names learned in earlier rounds.
 #[derive(Default)]
-pub struct Before {
-    /// The last answer to each of the queries for nodes.
+pub struct KnownNames {
+    /// The last answer to each query for node names.
     nodes: Vec<Vec<Series>>,
     names: Names,
 }
 
-impl Collecting {
+impl Collector {
     /// Does one round.
     ///
-    /// All queries are asked for one moment, that of Prometheus's clock when the round begins, so that the values of a row
-    /// belong together. A query that fails costs what it would have said and no more; without the first one, by which
-    /// Prometheus tells its time, there is nothing to say at all.
-    pub fn round(&self, before: &mut Before, feeds: &[Arc<Feed>], status: &Status) {
+    /// All queries are for one moment, the time of Prometheus's clock when the round begins, so that the values of a row
+    /// belong together. A query that fails leaves its column without values. If the first query fails, which asks for
+    /// Prometheus's time, the whole round fails.
+    pub fn round(&self, known: &mut KnownNames, feeds: &[Arc<Feed>], status: &Status) {
         let began = BootTime::now();
         let collected = wall_nanos().div_euclid(1_000_000);
-        let round = match self.prometheus.ask("time()", None) {
-            Err(trouble) => return status.round(began, Err(trouble)),
+        let round = match self.prometheus.query("time()", None) {
+            Err(error) => return status.round(began, Err(error)),
             Ok(time) => Round {
-                collecting: self,
+                collector: self,
                 status,
                 at: time.first().map(|series| series.at),
-                until: Instant::now() + self.longest,
+                deadline: Instant::now() + self.max_duration,
             },
         };
-        let mut failed = !round.learn_names(before);
+        let mut failed = !round.learn_names(known);
         for feed in feeds {
-            let (table, failures) = round.table(feed.kind(), feed.most(), &before.names);
+            let (table, failures) = round.table(feed.kind(), feed.max_rows(), &known.names);
             failed |= failures;
-            status.add(feed.kind(), table.left_out, table.doubled);
+            status.add(feed.kind(), table.left_out, table.duplicates);
             feed.publish(table.into_rows().map(|row| {
-                Form::ALL.map(|form| {
-                    let line = form::line(feed.kind(), form, &row, &self.namespace, collected);
+                Layout::ALL.map(|layout| {
+                    let line = layout::line(feed.kind(), layout, &row, &self.namespace, collected);
                     line.into_boxed_str()
                 })
             }));
         }
         let outcome = match failed {
-            true => Outcome::Partial,
-            false => Outcome::Complete,
+            true => RoundOutcome::Partial,
+            false => RoundOutcome::Complete,
         };
         status.round(began, Ok(outcome));
     }
 }
 
 struct Round<'r> {
-    collecting: &'r Collecting,
+    collector: &'r Collector,
     status: &'r Status,
     at: Option<f64>,
-    until: Instant,
+    deadline: Instant,
 }
 
 impl Round<'_> {
-    /// Asks one query after the other; `take` gets each answer, or that there is none, and says whether to go on
-    /// with the next. Whether all were answered.
-    fn ask(
+    /// Sends one query after the other, and returns whether all that were sent were answered. `take` gets each answer, `None`
+    /// for a failed query, and returns whether to send the next one.
+    fn query_all(
         &self,
-        subject: (&'static str, &'static str),
+        column: ColumnId,
         queries: &[String],
         mut take: impl FnMut(Option<Vec<Series>>) -> ControlFlow<()>,
     ) -> bool {
         let mut result = Ok(());
         for query in queries {
-            let answer = match Instant::now() < self.until {
+            let answer = match Instant::now() < self.deadline {
                 true => {
-                    let query = query.replace("$namespace", &self.collecting.namespace);
-                    self.collecting.prometheus.ask(&query, self.at)
+                    let query = query.replace("$namespace", &self.collector.namespace);
+                    self.collector.prometheus.query(&query, self.at)
                 }
                 false => Err("there was no time left for it in this round".into()),
             };
-            let answer = answer.map_err(|trouble| result = Err(trouble)).ok();
+            let answer = answer.map_err(|error| result = Err(error)).ok();
             if take(answer).is_break() {
                 break;
             }
         }
-        let good = result.is_ok();
-        self.status.note(subject, result);
-        good
+        let is_answered = result.is_ok();
+        self.status.note(column, result);
+        is_answered
     }
 
-    /// Learns who is who, and says whether all of it could be learned. What is not answered this time is as it was the last
-    /// time: a node that is called by its name in one round and by its address in the next would be two nodes.
-    fn learn_names(&self, before: &mut Before) -> bool {
-        let queries = &self.collecting.queries;
+    /// Learns the names of nodes and pods, and returns whether every source of names answered. For a query that failed its
+    /// last answer counts: otherwise a node would appear by its name in one round and by its address in the next, as two
+    /// nodes.
+    fn learn_names(&self, known: &mut KnownNames) -> bool {
+        let queries = &self.collector.queries;
         let mut names = Names::default();
-        before.nodes.resize(queries.node_names.len(), Vec::new());
-        let mut of_nodes = before.nodes.iter_mut();
-        let nodes = self.ask(("names", NODE_NAMES.name), &queries.node_names, |answer| {
-            if let Some(last) = of_nodes.next() {
+        known.nodes.resize(queries.node_names.len(), Vec::new());
+        let mut last_answers = known.nodes.iter_mut();
+        let nodes = self.query_all(("names", NODE_NAMES.name), &queries.node_names, |answer| {
+            if let Some(last) = last_answers.next() {
                 *last = answer.unwrap_or_else(|| std::mem::take(last));
                 names.learn_nodes(last);
             }
             ControlFlow::Continue(())
         });
-        let containers = self.ask(("names", CONTAINERS.name), &queries.containers, |answer| {
-            names.learn_containers(&answer.unwrap_or_default());
-            ControlFlow::Continue(())
-        });
+        let containers =
+            self.query_all(("names", CONTAINERS.name), &queries.containers, |answer| {
+                names.learn_containers(&answer.unwrap_or_default());
+                ControlFlow::Continue(())
+            });
         let mut failed = !nodes || !containers;
-        if let Some(kubernetes) = &self.collecting.kubernetes {
+        if let Some(kubernetes) = &self.collector.kubernetes {
             let result = kubernetes.learn(&mut names);
             failed |= result.is_err();
             self.status.note(("names", "kubernetes"), result);
         }
         if failed {
-            // A container is in one pod for ever.
-            names.keep_containers(&before.names);
+            // A container never moves to another pod.
+            names.keep_containers(&known.names);
         }
-        before.names = names;
+        known.names = names;
         !failed
     }
 
-    /// A table, and whether something of it could not be had.
-    fn table(&self, kind: Kind, most: usize, names: &Names) -> (Table, bool) {
+    /// The table of this kind, and whether a query for it failed.
+    fn table(&self, kind: RowKind, max_rows: usize, names: &Names) -> (Table, bool) {
         let (columns, queries): (&[Column], _) = match kind {
-            Kind::Nodes => (NODES, &self.collecting.queries.nodes),
-            Kind::Pods => (PODS, &self.collecting.queries.pods),
+            RowKind::Nodes => (NODES, &self.collector.queries.nodes),
+            RowKind::Pods => (PODS, &self.collector.queries.pods),
         };
-        let mut table = Table::new(kind, columns.len(), most);
+        let mut table = Table::new(kind, columns.len(), max_rows);
         let mut failed = false;
-        for (number, (column, queries)) in columns.iter().zip(queries).enumerate() {
-            let subject = (kind.as_str(), column.name);
-            // What the next ones say counts only where this one has nothing to say: who knows, if it was not answered.
-            let good = self.ask(subject, queries, |answer| match answer {
+        for (index, (column, queries)) in columns.iter().zip(queries).enumerate() {
+            let id = (kind.as_str(), column.name);
+            // A later query fills in where an earlier one has no value. That is unknown if the earlier one failed.
+            let is_answered = self.query_all(id, queries, |answer| match answer {
                 Some(answer) => {
-                    table.fill(number, &answer, names);
+                    table.fill(index, &answer, names);
                     ControlFlow::Continue(())
                 }
                 None => ControlFlow::Break(()),
             });
-            failed |= !good;
+            failed |= !is_answered;
         }
         (table, failed)
     }

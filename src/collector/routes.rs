@@ -1,40 +1,40 @@
-//! What is answered on the collector's port.
+//! The responses on the collector's port.
 
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::app_state::AppState;
-use super::form::Form;
-use super::join::Kind;
+use super::join::RowKind;
+use super::layout::Layout;
 use super::self_metrics::SelfMetrics;
-use super::status::Outcome;
+use super::status::RoundOutcome;
 use crate::exposition::negotiate;
 use crate::http::websocket::accept;
 use crate::http::{Handler, Method, Request, Response};
 use crate::sys::clock::BootTime;
 
-/// How many rows a download has that does not say.
-const SIZE: usize = 100;
+/// The number of rows of a download without `?size`.
+const DEFAULT_SIZE: usize = 100;
 const CSV: &str = "text/csv; charset=utf-8";
 
-/// The handler.
-pub fn handler(state: AppState, own: SelfMetrics) -> Arc<Handler> {
+/// The handler of all requests.
+pub fn handler(state: AppState, self_metrics: SelfMetrics) -> Arc<Handler> {
     Arc::new(move |request| {
         if !matches!(request.method, Method::Get | Method::Head) {
             let body = format!("405: only GET and HEAD, not {}\n", request.method);
             return Response::text(405, body).with_header("Allow", "GET, HEAD");
         }
-        // The original took a slash at the end, too.
+        // The original program accepted a slash at the end, too.
         match request.path.trim_end_matches('/') {
             "" => Response::text(200, state.index(request)),
-            "/download" | "/nodes" => state.download(request, Kind::Nodes),
-            "/pods" => state.download(request, Kind::Pods),
-            "/metrics" | "/metrics/nodes" => state.stream(request, Kind::Nodes),
-            "/metrics/pods" => state.stream(request, Kind::Pods),
+            "/download" | "/nodes" => state.download(request, RowKind::Nodes),
+            "/pods" => state.download(request, RowKind::Pods),
+            "/metrics" | "/metrics/nodes" => state.stream(request, RowKind::Nodes),
+            "/metrics/pods" => state.stream(request, RowKind::Pods),
             "/metrics/self" => {
                 let format = negotiate(request.header_list("Accept").as_deref());
-                let body = own.render(&state, format);
+                let body = self_metrics.render(&state, format);
                 Response::new(200, format.content_type(), body).with_header("Vary", "Accept")
             }
             "/health" => Response::new(200, "application/json", state.health()),
@@ -48,9 +48,9 @@ pub fn handler(state: AppState, own: SelfMetrics) -> Arc<Handler> {
 }
 
 impl AppState {
-    fn download(&self, request: &Request, kind: Kind) -> Response {
+    fn download(&self, request: &Request, kind: RowKind) -> Response {
         let size = match request.query_values("size").last() {
-            None => SIZE,
+            None => DEFAULT_SIZE,
             Some(text) => match text.parse() {
                 Ok(size) => size,
                 Err(_) => {
@@ -58,11 +58,11 @@ impl AppState {
                 }
             },
         };
-        let form = match form(request) {
-            Ok(form) => form,
+        let layout = match layout_of(request) {
+            Ok(layout) => layout,
             Err(refusal) => return refusal,
         };
-        let file = self.feeds[kind as usize].file(size, form);
+        let file = self.feeds[kind as usize].csv(size, layout);
         let share = self
             .in_flight
             .share(request.peer.ip(), file.len(), file.len());
@@ -76,13 +76,13 @@ impl AppState {
             .on_done(move |_| drop(share))
     }
 
-    fn stream(&self, request: &Request, kind: Kind) -> Response {
+    fn stream(&self, request: &Request, kind: RowKind) -> Response {
         let accepted = match accept(request) {
             Ok(accepted) => accepted,
             Err(refusal) => return refusal.answer(&how_to_stream(request)),
         };
-        let form = match form(request) {
-            Ok(form) => form,
+        let layout = match layout_of(request) {
+            Ok(layout) => layout,
             Err(refusal) => return refusal,
         };
         let Some(permit) = self.streams.permits().acquire(kind) else {
@@ -97,18 +97,18 @@ impl AppState {
             Arc::clone(&self.feeds[kind as usize]),
         );
         Response::switching("websocket", move |upgraded| {
-            streams.take(upgraded, feed, form, permit);
+            streams.add(upgraded, feed, layout, permit);
         })
         .with_header("Sec-WebSocket-Accept", &accepted)
     }
 
     fn index(&self, request: &Request) -> String {
         let host = host(request);
-        let [url, namespace] = &self.about;
+        let (url, namespace) = (&self.prometheus_url, &self.namespace);
         format!(
             "edge-metrics-exporter {} collect: energy of nodes and pods out of Prometheus\n\n\
              Collected from {url}, pods of the namespace {namespace}.\n\n\
-             /download, /nodes   the last {SIZE} rows of nodes, as CSV; ?size=N: the last N\n\
+             /download, /nodes   the last {DEFAULT_SIZE} rows of nodes, as CSV; ?size=N: the last N\n\
              /pods               the same of pods\n\
              /metrics/nodes, /metrics, /metrics/pods\n\
              \x20                   a WebSocket: the header, then each new row, as one text message\n\
@@ -125,24 +125,24 @@ impl AppState {
         let report = self.status.report();
         let status = match report.last {
             None => "starting",
-            Some(Outcome::Complete) => "healthy",
-            Some(Outcome::Partial | Outcome::Failed) => "degraded",
+            Some(RoundOutcome::Complete) => "healthy",
+            Some(RoundOutcome::Partial | RoundOutcome::Failed) => "degraded",
         };
         let now = BootTime::now();
-        let columns = report
-            .subjects
+        let failing = report
+            .columns
             .iter()
             .filter_map(|((group, column), health)| {
-                let trouble = health.trouble.as_deref()?;
-                Some((format!("{group}.{column}"), json!(trouble)))
+                let last_error = health.last_error.as_deref()?;
+                Some((format!("{group}.{column}"), json!(last_error)))
             });
         let [nodes, pods] = &self.feeds;
         let mut body = json!({
             "status": status,
-            "prometheus": self.about[0],
-            "namespace": self.about[1],
-            "last_error": report.trouble,
-            "failing": columns.collect::<serde_json::Map<_, _>>(),
+            "prometheus": self.prometheus_url,
+            "namespace": self.namespace,
+            "last_error": report.last_error,
+            "failing": failing.collect::<serde_json::Map<_, _>>(),
             "last_success_age_seconds": report.success.map(|at| now.seconds_since(at)),
             "rows": { "nodes": nodes.counts().0, "pods": pods.counts().0 },
             "streams": self.streams.permits().open().iter().sum::<usize>(),
@@ -153,10 +153,10 @@ impl AppState {
     }
 }
 
-fn form(request: &Request) -> Result<Form, Response> {
+fn layout_of(request: &Request) -> Result<Layout, Response> {
     match request.query_values("header").last().as_deref() {
-        None => Ok(Form::Ours),
-        Some("original") => Ok(Form::Original),
+        None => Ok(Layout::Own),
+        Some("original") => Ok(Layout::Original),
         Some(_) => Err(Response::text(
             400,
             "400: there is ?header=original, and no header else\n",

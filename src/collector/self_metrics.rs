@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::app_state::AppState;
-use super::client::End;
-use super::join::Kind;
-use super::status::{Outcome, Subject};
+use super::client::StreamEnd;
+use super::join::RowKind;
+use super::status::{ColumnId, RoundOutcome};
 use crate::exposition::{render, Format};
 use crate::metrics::{Desc, Group, Policy, Readings, Registry, SeriesId};
 use crate::metrics::{Process, BUILD};
@@ -25,7 +25,7 @@ struct State {
     readings: Readings,
     process: Process,
     /// By what they are about.
-    subjects: BTreeMap<Subject, [SeriesId; 2]>,
+    columns: BTreeMap<ColumnId, [SeriesId; 2]>,
 }
 
 impl SelfMetrics {
@@ -38,7 +38,7 @@ impl SelfMetrics {
             state: Mutex::new(State {
                 readings: Readings::default(),
                 process: Process::new(&group),
-                subjects: BTreeMap::new(),
+                columns: BTreeMap::new(),
             }),
             group,
             registry,
@@ -59,7 +59,7 @@ impl SelfMetrics {
         let State {
             readings,
             process,
-            subjects,
+            columns,
         } = &mut *state;
         readings.begin(now);
         let mut out = Out {
@@ -75,8 +75,8 @@ impl SelfMetrics {
         out.rounds(app, now);
         out.rows(app);
         out.streams(app);
-        for (subject, health) in app.status.report().subjects {
-            let [up, failures] = *subjects.entry(subject).or_insert_with(|| {
+        for (subject, health) in app.status.report().columns {
+            let [up, failures] = *columns.entry(subject).or_insert_with(|| {
                 let labels = [("group", subject.0), ("column", subject.1)];
                 let up = Desc::gauge(
                     "collector_column_up",
@@ -88,7 +88,7 @@ impl SelfMetrics {
                 );
                 [up, failures].map(|desc| self.group.series(&desc.own(), &labels))
             });
-            out.readings.set(up, f64::from(health.trouble.is_none()));
+            out.readings.set(up, f64::from(health.last_error.is_none()));
             out.readings.set(failures, health.failures as f64);
         }
         process.set(readings);
@@ -133,7 +133,7 @@ impl Out<'_> {
 
     fn rounds(&mut self, app: &AppState, now: BootTime) {
         let report = app.status.report();
-        for outcome in Outcome::ALL {
+        for outcome in RoundOutcome::ALL {
             self.counter(
                 "collector_rounds_total",
                 "Rounds of queries, by whether all, some or none were answered.",
@@ -151,7 +151,7 @@ impl Out<'_> {
             "collector_prometheus_up",
             "Whether Prometheus answered in the last round: 1 or 0.",
             &[],
-            f64::from(report.last.is_some_and(|last| last != Outcome::Failed)),
+            f64::from(report.last.is_some_and(|last| last != RoundOutcome::Failed)),
         );
         self.gauge(
             "collector_round_duration_seconds",
@@ -171,7 +171,7 @@ impl Out<'_> {
 
     fn rows(&mut self, app: &AppState) {
         let report = app.status.report();
-        for (kind, feed) in Kind::ALL.into_iter().zip(&app.feeds) {
+        for (kind, feed) in RowKind::ALL.into_iter().zip(&app.feeds) {
             let labels = [("kind", kind.as_str())];
             let (kept, published) = feed.counts();
             self.counter(
@@ -196,13 +196,13 @@ impl Out<'_> {
                 "collector_doubled_series_total",
                 "Series beside another of the same row and column, of which one was taken.",
                 &labels,
-                report.doubled[kind as usize],
+                report.duplicates[kind as usize],
             );
         }
     }
 
     fn streams(&mut self, app: &AppState) {
-        for (kind, clients) in Kind::ALL.into_iter().zip(app.streams.permits().open()) {
+        for (kind, clients) in RowKind::ALL.into_iter().zip(app.streams.permits().open()) {
             self.gauge(
                 "collector_streams",
                 "WebSockets that are open.",
@@ -210,7 +210,7 @@ impl Out<'_> {
                 clients as f64,
             );
         }
-        for (end, count) in End::ALL.into_iter().zip(app.streams.ended()) {
+        for (end, count) in StreamEnd::ALL.into_iter().zip(app.streams.ended()) {
             self.counter(
                 "collector_streams_ended_total",
                 "WebSockets that ended: the client left, was too slow, was silent, broke the rules, is not let in any more, or we stopped.",

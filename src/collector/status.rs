@@ -1,99 +1,103 @@
-//! How the collecting goes, for those who ask.
+//! The status of the collecting: outcomes of rounds, and errors by column.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::join::Kind;
+use super::join::RowKind;
 use crate::sys::clock::BootTime;
 use crate::sys::lock::lock;
 
-/// How a round went.
+/// The outcome of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum RoundOutcome {
     /// Every query was answered.
     Complete,
-    /// Some were not.
+    /// Some queries were not answered.
     Partial,
-    /// None: Prometheus could not be asked.
+    /// Prometheus could not be queried at all.
     Failed,
 }
 
-impl Outcome {
-    /// All there are.
-    pub const ALL: [Outcome; 3] = [Outcome::Complete, Outcome::Partial, Outcome::Failed];
+impl RoundOutcome {
+    /// Every outcome.
+    pub const ALL: [RoundOutcome; 3] = [
+        RoundOutcome::Complete,
+        RoundOutcome::Partial,
+        RoundOutcome::Failed,
+    ];
 
-    /// One word.
+    /// The value of the label `outcome`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Outcome::Complete => "complete",
-            Outcome::Partial => "partial",
-            Outcome::Failed => "failed",
+            RoundOutcome::Complete => "complete",
+            RoundOutcome::Partial => "partial",
+            RoundOutcome::Failed => "failed",
         }
     }
 }
 
-/// What is asked for: a group and one of its columns.
-pub type Subject = (&'static str, &'static str);
+/// A column: its group (`nodes`, `pods` or `names`) and its name.
+pub type ColumnId = (&'static str, &'static str);
 
-/// How the asking for one column goes.
+/// The status of one column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Health {
-    /// How often it failed.
+pub struct ColumnHealth {
+    /// In how many rounds a query of the column failed.
     pub failures: u64,
-    /// Why it failed the last time, if it did.
-    pub trouble: Option<String>,
+    /// Why a query failed in the last round, if one did.
+    pub last_error: Option<String>,
 }
 
-/// Everything there is to say.
+/// The status of everything.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// Rounds, by [`Outcome::ALL`].
-    pub rounds: [u64; Outcome::ALL.len()],
-    /// How the last one went.
-    pub last: Option<Outcome>,
-    /// Why the last one failed, if it did.
-    pub trouble: Option<String>,
-    /// When the last one that did not fail began.
+    /// The number of rounds, by [`RoundOutcome::ALL`].
+    pub rounds: [u64; RoundOutcome::ALL.len()],
+    /// The outcome of the last round.
+    pub last: Option<RoundOutcome>,
+    /// Why the last round failed, if it did.
+    pub last_error: Option<String>,
+    /// When the last round began that did not fail.
     pub success: Option<BootTime>,
-    /// How long the last one took, in seconds.
+    /// The duration of the last round, in seconds.
     pub seconds: f64,
-    /// Rounds left out because the one before took too long.
+    /// The number of rounds left out because the one before took too long.
     pub missed: u64,
-    /// By what was asked for.
-    pub subjects: BTreeMap<Subject, Health>,
-    /// Series that no row was left for, by [`Kind::ALL`].
-    pub left_out: [u64; Kind::ALL.len()],
-    /// Series beside another of the same row, by [`Kind::ALL`].
-    pub doubled: [u64; Kind::ALL.len()],
+    /// The status of each column.
+    pub columns: BTreeMap<ColumnId, ColumnHealth>,
+    /// The number of series left out because the table was full, by [`RowKind::ALL`].
+    pub left_out: [u64; RowKind::ALL.len()],
+    /// The number of series left out because another one had filled the same row and column, by [`RowKind::ALL`].
+    pub duplicates: [u64; RowKind::ALL.len()],
 }
 
-/// A report that is being written and read.
+/// The current report.
 #[derive(Debug, Default)]
 pub struct Status(Mutex<Report>);
 
 impl Status {
-    /// The report as it stands.
+    /// A copy of the current report.
     pub fn report(&self) -> Report {
         lock(&self.0).clone()
     }
 
-    /// Notes how the asking for something went, and logs it when that has changed.
-    pub fn note(&self, subject: Subject, result: Result<(), String>) {
+    /// Records the result of a column's queries. A change between success and failure is logged.
+    pub fn note(&self, id: ColumnId, result: Result<(), String>) {
         let mut report = lock(&self.0);
-        let health = report.subjects.entry(subject).or_default();
-        let before = health.trouble.take();
+        let health = report.columns.entry(id).or_default();
+        let before = health.last_error.take();
         health.failures += u64::from(result.is_err());
-        health.trouble = result.err();
-        let (group, column) = subject;
-        match (&before, &health.trouble) {
-            (None, Some(trouble)) => log::warn!("{group}.{column}: {trouble}"),
+        health.last_error = result.err();
+        let (group, column) = id;
+        match (&before, &health.last_error) {
+            (None, Some(error)) => log::warn!("{group}.{column}: {error}"),
             (Some(_), None) => log::info!("{group}.{column}: is answered again"),
             _ => {}
         }
     }
 
-    /// Adds what a table could not take.
-    pub fn add(&self, kind: Kind, left_out: u64, doubled: u64) {
+    /// Adds to the numbers of series left out. The first time that a table is full is logged.
+    pub fn add(&self, kind: RowKind, left_out: u64, duplicates: u64) {
         let mut report = lock(&self.0);
         if left_out > 0 && report.left_out[kind as usize] == 0 {
             log::warn!(
@@ -103,28 +107,28 @@ impl Status {
             );
         }
         report.left_out[kind as usize] += left_out;
-        report.doubled[kind as usize] += doubled;
+        report.duplicates[kind as usize] += duplicates;
     }
 
-    /// Notes a round, which began then. `Err`: Prometheus could not be asked.
-    pub fn round(&self, began: BootTime, result: Result<Outcome, String>) {
+    /// Records a round that began at `began`. `Err`: Prometheus could not be queried.
+    pub fn round(&self, began: BootTime, result: Result<RoundOutcome, String>) {
         let mut report = lock(&self.0);
-        let outcome = *result.as_ref().unwrap_or(&Outcome::Failed);
-        match (&result, &report.trouble) {
-            (Err(trouble), None) => log::warn!("{trouble}"),
+        let outcome = *result.as_ref().unwrap_or(&RoundOutcome::Failed);
+        match (&result, &report.last_error) {
+            (Err(error), None) => log::warn!("{error}"),
             (Ok(_), Some(_)) => log::info!("Prometheus answers again"),
             _ => {}
         }
-        report.trouble = result.err();
+        report.last_error = result.err();
         report.rounds[outcome as usize] += 1;
         report.last = Some(outcome);
-        if outcome != Outcome::Failed {
+        if outcome != RoundOutcome::Failed {
             report.success = Some(began);
         }
         report.seconds = BootTime::now().seconds_since(began);
     }
 
-    /// Notes rounds that were left out.
+    /// Adds to the number of rounds left out.
     pub fn missed(&self, rounds: u64) {
         lock(&self.0).missed += rounds;
     }
@@ -135,34 +139,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_says_how_it_goes() {
+    fn report_has_outcomes_and_last_errors() {
         let status = Status::default();
         let began = BootTime::now();
         status.round(began, Err("down".into()));
-        assert_eq!(status.report().trouble.as_deref(), Some("down"));
+        assert_eq!(status.report().last_error.as_deref(), Some("down"));
         assert_eq!(status.report().success, None);
         status.note(("nodes", "wattage"), Err("no".into()));
-        status.round(began, Ok(Outcome::Partial));
+        status.round(began, Ok(RoundOutcome::Partial));
         let report = status.report();
         assert_eq!(
             (report.rounds, report.last),
-            ([0, 1, 1], Some(Outcome::Partial))
+            ([0, 1, 1], Some(RoundOutcome::Partial))
         );
-        assert_eq!((report.trouble, report.success), (None, Some(began)));
-        let health = &report.subjects[&("nodes", "wattage")];
+        assert_eq!((report.last_error, report.success), (None, Some(began)));
+        let health = &report.columns[&("nodes", "wattage")];
         assert_eq!(
-            (health.failures, health.trouble.as_deref()),
+            (health.failures, health.last_error.as_deref()),
             (1, Some("no"))
         );
         status.note(("nodes", "wattage"), Ok(()));
-        status.round(began, Ok(Outcome::Complete));
+        status.round(began, Ok(RoundOutcome::Complete));
         let report = status.report();
-        assert_eq!(report.subjects[&("nodes", "wattage")].trouble, None);
+        assert_eq!(report.columns[&("nodes", "wattage")].last_error, None);
         assert_eq!(report.rounds, [1, 1, 1]);
-        status.add(Kind::Pods, 3, 1);
-        status.add(Kind::Pods, 3, 1);
+        status.add(RowKind::Pods, 3, 1);
+        status.add(RowKind::Pods, 3, 1);
         assert_eq!(
-            (status.report().left_out, status.report().doubled),
+            (status.report().left_out, status.report().duplicates),
             ([0, 6], [0, 2])
         );
     }

@@ -1,5 +1,5 @@
-//! All streams, in one thread: it waits until one of them can be read or written, until there are new rows, or until
-//! somebody is to be asked whether he is alive. A client costs a descriptor and some kilobytes, and no thread.
+//! One thread serves all streams. It waits until a client's socket is ready, until there are new rows, or until a client must
+//! be pinged. A client costs a descriptor and some kilobytes, and no thread.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,94 +14,94 @@ use nix::sys::resource::{getrlimit, Resource};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 
-use super::client::{Client, End, Manners, Ready};
-use super::form::Form;
+use super::client::{Client, KeepAlive, Readiness, StreamEnd};
+use super::feed::Feed;
+use super::layout::Layout;
 use super::permits::{Permit, Permits};
-use super::rows::Feed;
 use crate::config;
 use crate::http::websocket::{frame::close, WebSocket};
 use crate::http::Upgraded;
 use crate::sys::lock::lock;
 
-/// What the kernel keeps for a client that does not read: some hundred rows. The rest of its backlog is the feed.
+/// The kernel's send buffer of a client: some hundred rows. The rest of a slow client's backlog stays in the feed.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How long clients have to take the goodbye when we stop.
-const GOODBYE: Duration = Duration::from_millis(300);
-/// The longest wait, when nobody is to be asked anything.
-const LONG: Duration = Duration::from_secs(3600);
+/// How long clients have to complete the closing handshake when the collector stops.
+const STOP_TIMEOUT: Duration = Duration::from_millis(300);
+/// The longest wait, while there are no clients to ping.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// The streams, running. Dropping it ends them.
+/// The thread that serves the streams. Dropping it ends all of them.
 pub struct Streams {
-    shared: Arc<Shared>,
+    stream_loop: Arc<StreamLoop>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What handlers and the thread share.
-pub struct Shared {
+/// The state that the thread and the request handlers share.
+pub struct StreamLoop {
     permits: Arc<Permits>,
-    manners: Manners,
-    newcomers: Mutex<Vec<Client>>,
+    keep_alive: KeepAlive,
+    new_clients: Mutex<Vec<Client>>,
     stopping: AtomicBool,
     wake: EventFd,
-    /// Streams that ended, by [`End::ALL`].
-    ended: [AtomicU64; End::ALL.len()],
+    /// The number of streams that ended, by [`StreamEnd::ALL`].
+    ended: [AtomicU64; StreamEnd::ALL.len()],
 }
 
 impl Streams {
-    /// Starts the thread. Fails when there is none, or no descriptor.
+    /// Starts the thread. Fails if no thread or descriptor is available.
     pub fn start(settings: &config::Streams) -> std::io::Result<Streams> {
         let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         let quarter = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let shared = Arc::new(Shared {
+        let stream_loop = Arc::new(StreamLoop {
             permits: Arc::new(Permits::new(settings.clients.min(quarter))),
-            manners: Manners {
-                ping: settings.ping,
-                patience: settings.patience,
+            keep_alive: KeepAlive {
+                ping_after: settings.ping,
+                timeout: settings.patience,
             },
-            newcomers: Mutex::default(),
+            new_clients: Mutex::default(),
             stopping: AtomicBool::new(false),
             wake: EventFd::from_flags(flags)?,
             ended: Default::default(),
         });
-        let theirs = Arc::clone(&shared);
+        let running = Arc::clone(&stream_loop);
         let thread = std::thread::Builder::new()
             .name("streams".into())
             .stack_size(256 * 1024)
-            .spawn(move || theirs.run())?;
+            .spawn(move || running.run())?;
         Ok(Streams {
-            shared,
+            stream_loop,
             thread: Some(thread),
         })
     }
 
-    /// For handlers, and for who publishes rows.
-    pub fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+    /// The part that request handlers and the publisher of rows use.
+    pub fn stream_loop(&self) -> Arc<StreamLoop> {
+        Arc::clone(&self.stream_loop)
     }
 }
 
 impl Drop for Streams {
     fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.wake();
+        self.stream_loop.stopping.store(true, Ordering::SeqCst);
+        self.stream_loop.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-impl Shared {
-    /// Streams rows of this feed to a connection that has become a WebSocket.
-    pub fn take(&self, upgraded: Upgraded, feed: Arc<Feed>, form: Form, permit: Permit) {
+impl StreamLoop {
+    /// Adds a client that receives the rows of this feed, on a connection that was upgraded to a WebSocket.
+    pub fn add(&self, upgraded: Upgraded, feed: Arc<Feed>, layout: Layout, permit: Permit) {
         let socket = WebSocket::new(upgraded);
-        // Without it the kernel would keep megabytes for somebody who does not read.
+        // Otherwise the kernel would buffer megabytes for a client that does not read.
         let _ = setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER);
-        lock(&self.newcomers).push(Client::new(socket, feed, form, permit));
+        lock(&self.new_clients).push(Client::new(socket, feed, layout, permit));
         self.wake();
     }
 
-    /// There is something to do.
+    /// Wakes the thread: there are new rows or clients, or it must stop.
     pub fn wake(&self) {
         let _ = self.wake.write(1);
     }
@@ -111,57 +111,68 @@ impl Shared {
         &self.permits
     }
 
-    /// How many have ended, by [`End::ALL`].
-    pub fn ended(&self) -> [u64; End::ALL.len()] {
-        End::ALL.map(|end| self.ended[end as usize].load(Ordering::Relaxed))
+    /// The number of streams that ended, by [`StreamEnd::ALL`].
+    pub fn ended(&self) -> [u64; StreamEnd::ALL.len()] {
+        StreamEnd::ALL.map(|end| self.ended[end as usize].load(Ordering::Relaxed))
     }
 
     fn run(&self) {
         let mut clients: Vec<Client> = Vec::new();
-        let mut ready: Vec<Ready> = Vec::new();
-        let mut stop_at = None;
+        let mut ready: Vec<Readiness> = Vec::new();
+        let mut stop_deadline = None;
         loop {
             let now = Instant::now();
-            let due = clients.iter().map(|client| client.due(self.manners));
-            let until = due.chain(stop_at).min().unwrap_or(now + LONG);
+            let deadlines = clients
+                .iter()
+                .map(|client| client.deadline(self.keep_alive));
+            let until = deadlines
+                .chain(stop_deadline)
+                .min()
+                .unwrap_or(now + MAX_WAIT);
             self.wait(&clients, &mut ready, until.saturating_duration_since(now));
             let now = Instant::now();
-            if stop_at.is_none() && self.stopping.load(Ordering::SeqCst) {
-                stop_at = Some(now + GOODBYE);
+            if stop_deadline.is_none() && self.stopping.load(Ordering::SeqCst) {
+                stop_deadline = Some(now + STOP_TIMEOUT);
                 for client in &mut clients {
-                    // Whoever is gone already is found out below.
+                    // The errors of connections that are already broken are handled below.
                     if client.ending().is_none() {
-                        self.ended[End::Stopped as usize].fetch_add(1, Ordering::Relaxed);
+                        self.ended[StreamEnd::Stopped as usize].fetch_add(1, Ordering::Relaxed);
                     }
-                    let _ = client.end(End::Stopped, close::GOING_AWAY, "", now + GOODBYE);
+                    let _ = client.end(
+                        StreamEnd::Stopped,
+                        close::GOING_AWAY,
+                        "",
+                        now + STOP_TIMEOUT,
+                    );
                 }
             }
             let mut readiness = ready.iter();
             clients.retain_mut(|client| {
                 let ready = readiness.next().copied().unwrap_or_default();
-                self.attend(client, ready, now)
+                self.serve(client, ready, now)
             });
-            let newcomers = std::mem::take(&mut *lock(&self.newcomers));
-            for mut client in newcomers {
-                // It may have said something along with its request, or have gone.
-                let ready = Ready {
-                    read: true,
-                    write: true,
+            let new_clients = std::mem::take(&mut *lock(&self.new_clients));
+            for mut client in new_clients {
+                // The client may have sent something along with its request, or have left.
+                let ready = Readiness {
+                    readable: true,
+                    writable: true,
                 };
-                if self.attend(&mut client, ready, now) {
+                if self.serve(&mut client, ready, now) {
                     clients.push(client);
                 }
             }
-            if stop_at.is_some_and(|at| clients.is_empty() || now >= at) {
+            if stop_deadline.is_some_and(|at| clients.is_empty() || now >= at) {
                 return;
             }
         }
     }
 
-    /// Whether the client stays. A stream has ended when that is decided, though the client may take a while to leave.
-    fn attend(&self, client: &mut Client, ready: Ready, now: Instant) -> bool {
+    /// Serves a client and returns whether it stays. A stream is counted as ended when its end begins, before the closing
+    /// handshake.
+    fn serve(&self, client: &mut Client, ready: Readiness, now: Instant) -> bool {
         let before = client.ending();
-        let stays = client.attend(ready, self.manners, now);
+        let stays = client.serve(ready, self.keep_alive, now);
         let after = client.ending().or(stays.err());
         if let (None, Some(end)) = (before, after) {
             self.ended[end as usize].fetch_add(1, Ordering::Relaxed);
@@ -169,39 +180,39 @@ impl Shared {
         stays.is_ok()
     }
 
-    /// Waits until somebody is ready, which `ready` then says of each, or until there is something to do.
-    fn wait(&self, clients: &[Client], ready: &mut Vec<Ready>, longest: Duration) {
+    /// Waits until a client is ready, the thread is woken, or `timeout` has passed. `ready` then has an item for each client.
+    fn wait(&self, clients: &[Client], ready: &mut Vec<Readiness>, timeout: Duration) {
         let mut fds = Vec::with_capacity(clients.len() + 1);
         fds.push(PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
         for client in clients {
             let mut wanted = PollFlags::POLLIN;
-            wanted.set(PollFlags::POLLOUT, client.is_behind());
+            wanted.set(PollFlags::POLLOUT, client.has_unsent());
             fds.push(PollFd::new(client.as_fd(), wanted));
         }
-        let polled = ppoll(&mut fds, Some(TimeSpec::from_duration(longest)), None);
+        let polled = ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None);
         if !matches!(polled, Ok(_) | Err(Errno::EINTR)) {
-            // No memory, say. A pause keeps it from spinning.
+            // Out of memory, for example. The pause keeps the loop from spinning.
             std::thread::sleep(Duration::from_millis(100));
         }
-        let of = |fd: &PollFd<'_>| {
+        let readiness_of = |fd: &PollFd<'_>| {
             let found = fd.revents().unwrap_or(PollFlags::empty());
             let broken = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
-            Ready {
-                read: found.intersects(PollFlags::POLLIN | broken),
-                write: found.contains(PollFlags::POLLOUT),
+            Readiness {
+                readable: found.intersects(PollFlags::POLLIN | broken),
+                writable: found.contains(PollFlags::POLLOUT),
             }
         };
         ready.clear();
-        let answered = polled.is_ok();
-        ready.extend(fds.iter().skip(1).map(|fd| match answered {
-            true => of(fd),
-            false => Ready::default(),
+        let is_polled = polled.is_ok();
+        ready.extend(fds.iter().skip(1).map(|fd| match is_polled {
+            true => readiness_of(fd),
+            false => Readiness::default(),
         }));
         let _ = self.wake.read();
     }
 }
 
-impl AsFd for Shared {
+impl AsFd for StreamLoop {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }

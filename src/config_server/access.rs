@@ -1,17 +1,17 @@
-//! Who may change something: whoever shows that, or where nobody can, whoever is on this machine, as with a board's
-//! management API, unless others may too; and never a page from elsewhere.
+//! Which requests may change something: those with a valid login; if there are no logins, those from this machine, or from
+//! anywhere with `--management.allow-remote`. A page of another site never may. A board's management API has the same rules.
 
 use crate::http::{foreign_page, Request, Standing};
 
-/// Why a request may not do something.
+/// Why a request is refused.
 pub(super) enum Refusal {
-    /// Others may.
-    Unknown(String),
+    /// Clients with a valid login may.
+    Unauthorized(String),
     /// Nobody may from there.
     Forbidden(String),
 }
 
-/// Why this request may not do anything at all; `None`: it may. For what is open to all but pages from elsewhere.
+/// Why this request is refused because a page of another site sent it; `None`: it is not.
 pub(super) fn refusal_of_page(request: &Request) -> Option<Refusal> {
     let hostname = nix::unistd::gethostname().unwrap_or_default();
     let hostname = hostname.to_string_lossy();
@@ -28,7 +28,7 @@ pub(super) fn refusal_of_change(request: &Request, allow_remote: bool) -> Option
     }
     match Standing::of(request, allow_remote) {
         Standing::Allowed => None,
-        Standing::Unknown => Some(Refusal::Unknown(
+        Standing::Unknown => Some(Refusal::Unauthorized(
             "configurations may be changed by those who show a token (Authorization: Bearer ...) or a certificate".into(),
         )),
         Standing::Elsewhere => Some(Refusal::Forbidden(

@@ -1,66 +1,71 @@
-//! The fleet in memory: of each board what its configuration says, and the pieces of answers that were rendered of it.
+//! The fleet in memory: a summary of each board's configuration, and the rendered pieces of responses.
 //!
-//! Boards lie in order, some together in a segment, and a piece is rendered of a segment: a change costs one segment, however
-//! large the fleet is.
+//! Boards are sorted by id and grouped in segments, and each segment is rendered as one piece. A change costs rendering one
+//! segment, however large the fleet is.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::device::{Device, Summary};
 use super::etag::Etag;
-use super::pieces::{Packer, Piece};
+use super::pieces::Piece;
+use crate::http::gzip::Compressor;
 use crate::wire::DeviceId;
 
 /// The most boards of a segment.
-const MOST: usize = 128;
-/// A file is trusted to have changed when its times have, once it has looked the same for so long: until then another change
-/// may hide behind the same times (ext3 and some network file systems count whole seconds).
-const SETTLING: Duration = Duration::from_secs(2);
-/// So long a piece may tell an older `last_seen`.
-const AGE: Duration = Duration::from_secs(5);
-/// The most bytes of configurations that are kept rendered, in all.
-const MOST_JSON: usize = 16 << 20;
+const MAX_SEGMENT_BOARDS: usize = 128;
+/// How long a file must have had its revision before the same revision means the same content. Until then another change may
+/// have left the file's times as they are (ext3 and some network file systems have a resolution of a second).
+const SETTLE_DELAY: Duration = Duration::from_secs(2);
+/// How long a piece may show an older `last_seen`.
+const MAX_LAST_SEEN_AGE: Duration = Duration::from_secs(5);
+/// The most bytes of JSON that are kept for all configurations together.
+const MAX_JSON_BYTES: usize = 16 << 20;
 
-/// One board's configuration as we know it.
+/// The known state of a board's configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Board {
     pub(super) id: DeviceId,
     pub(super) etag: Etag,
-    pub(super) kept: Arc<Result<Summary, String>>,
-    /// The configuration as JSON; `None`: it is broken, or all together are too long.
+    /// The summary; or why the configuration is not valid.
+    pub(super) parsed: Arc<Result<Summary, String>>,
+    /// The configuration as JSON; `None`: it is not valid, or the limit of all JSON was reached.
     pub(super) json: Option<Arc<[u8]>>,
     pub(super) revision: u64,
-    /// Since when it has this revision; `None`: long enough.
-    pub(super) since: Option<Instant>,
+    /// When this revision was first seen, while that is too short ago to trust the revision; `None`: the revision is trusted.
+    pub(super) revision_since: Option<Instant>,
 }
 
 impl Board {
-    /// The revision, if a change cannot hide behind it.
-    pub(super) fn settled(&self) -> Option<u64> {
-        match self.since {
+    /// The revision, if the same revision means the same content.
+    pub(super) fn trusted_revision(&self) -> Option<u64> {
+        match self.revision_since {
             None => Some(self.revision),
             Some(_) => None,
         }
     }
 
-    /// It was read again and found the same.
-    pub(super) fn seen_again(&mut self, revision: u64, is_sure: bool) {
+    /// The configuration was read again, with the same content.
+    pub(super) fn confirm(&mut self, revision: u64, is_unique: bool) {
         if self.revision != revision {
             self.revision = revision;
-            self.since = (!is_sure).then(Instant::now);
-        } else if self.since.is_some_and(|since| since.elapsed() >= SETTLING) {
-            self.since = None;
+            self.revision_since = (!is_unique).then(Instant::now);
+        } else if self
+            .revision_since
+            .is_some_and(|since| since.elapsed() >= SETTLE_DELAY)
+        {
+            self.revision_since = None;
         }
     }
 }
 
-/// How many boards are how.
+/// The number of boards by status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) total: usize,
     pub(super) healthy: usize,
     pub(super) degraded: usize,
-    /// The unreachable ones too.
+    /// Includes the unreachable ones.
     pub(super) unhealthy: usize,
     pub(super) unknown: usize,
 }
@@ -85,39 +90,41 @@ impl Counts {
     }
 }
 
-/// Of which answer a piece is.
+/// The response that a piece belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ListKind {
     /// `/devices`
     Devices,
     /// `/sd`
     Targets,
 }
 
-/// The piece of one segment.
+/// The rendered piece of a segment.
 #[derive(Debug)]
 struct Rendered {
-    /// `None`: nothing is to be said of any of them.
+    /// `None`: no board of the segment is listed.
     piece: Option<Piece>,
     counts: Counts,
-    made: Instant,
-    /// When it is no longer right, if nothing else happens: a board will be silent then.
-    until: Option<Instant>,
-    /// A board was heard of since.
-    is_aged: bool,
+    rendered_at: Instant,
+    /// When a board of the segment becomes unreachable if nothing is heard of it.
+    expires: Option<Instant>,
+    /// A board of the segment has contacted the server since.
+    has_newer_contact: bool,
 }
 
 impl Rendered {
-    fn is_right(&self) -> bool {
-        let is_over = self.until.is_some_and(|until| Instant::now() >= until);
-        let is_old = self.is_aged && self.made.elapsed() >= AGE;
-        !is_over && !is_old
+    fn is_current(&self) -> bool {
+        let is_expired = self
+            .expires
+            .is_some_and(|expires| Instant::now() >= expires);
+        let is_outdated = self.has_newer_contact && self.rendered_at.elapsed() >= MAX_LAST_SEEN_AGE;
+        !is_expired && !is_outdated
     }
 }
 
 #[derive(Debug, Default)]
 struct Segment {
-    /// In order, never empty.
+    /// Sorted by id, never empty.
     boards: Vec<Board>,
     devices: Option<Rendered>,
     targets: Option<Rendered>,
@@ -130,35 +137,35 @@ impl Segment {
             .is_some_and(|first| first.id.as_str() > id)
     }
 
-    fn changed(&mut self) {
+    fn invalidate(&mut self) {
         (self.devices, self.targets) = (None, None);
     }
 
-    fn rendered(&mut self, kind: Kind) -> &mut Option<Rendered> {
+    fn cache(&mut self, kind: ListKind) -> &mut Option<Rendered> {
         match kind {
-            Kind::Devices => &mut self.devices,
-            Kind::Targets => &mut self.targets,
+            ListKind::Devices => &mut self.devices,
+            ListKind::Targets => &mut self.targets,
         }
     }
 }
 
-/// What makes pieces of boards.
+/// Renders pieces.
 pub(super) struct Renderer<'a> {
-    /// What is known of the board besides.
+    /// Adds to a board what is known from its contacts.
     pub(super) device: &'a dyn Fn(&Board) -> Device,
-    /// Writes what is to be said of it.
+    /// Writes the device as JSON; nothing if it is not listed.
     pub(super) write: &'a dyn Fn(&Device, &mut Vec<u8>),
-    /// Whether the piece is wanted compressed too.
-    pub(super) packer: Option<&'a mut Packer>,
+    /// Compresses the piece too; `None`: it is not needed compressed.
+    pub(super) compressor: Option<&'a Compressor>,
 }
 
-/// All boards, in the order of their ids.
+/// All boards, sorted by id.
 #[derive(Debug, Default)]
 pub(super) struct Boards {
     segments: Vec<Segment>,
     count: usize,
     json_bytes: usize,
-    /// How often a piece was rendered.
+    /// The number of pieces rendered so far.
     pub(super) rendered: u64,
 }
 
@@ -167,16 +174,17 @@ impl Boards {
         self.count
     }
 
-    /// The segment in which it is, or would be.
-    fn segment(&self, id: &str) -> usize {
+    /// The index of the segment in which the id is, or would be.
+    fn segment_of(&self, id: &str) -> usize {
         let after = self
             .segments
             .partition_point(|segment| !segment.starts_after(id));
         after.saturating_sub(1)
     }
 
-    fn place(&self, id: &DeviceId) -> Option<(usize, usize)> {
-        let at = self.segment(id.as_str());
+    /// The index of the board's segment, and its index in the segment.
+    fn find(&self, id: &DeviceId) -> Option<(usize, usize)> {
+        let at = self.segment_of(id.as_str());
         let found = self
             .segments
             .get(at)?
@@ -186,54 +194,58 @@ impl Boards {
     }
 
     pub(super) fn get(&self, id: &DeviceId) -> Option<&Board> {
-        let (segment, board) = self.place(id)?;
+        let (segment, board) = self.find(id)?;
         self.segments.get(segment)?.boards.get(board)
     }
 
-    /// The board was read again, and is the same.
-    pub(super) fn seen_again(&mut self, id: &DeviceId, revision: u64, is_sure: bool) {
-        if let Some((segment, board)) = self.place(id) {
+    /// The board's configuration was read again, with the same content.
+    pub(super) fn confirm(&mut self, id: &DeviceId, revision: u64, is_unique: bool) {
+        if let Some((segment, board)) = self.find(id) {
             let segment = self.segments.get_mut(segment);
             if let Some(board) = segment.and_then(|segment| segment.boards.get_mut(board)) {
-                board.seen_again(revision, is_sure);
+                board.confirm(revision, is_unique);
             }
         }
     }
 
-    /// Puts a board in the place of what there is of it.
+    /// Inserts or replaces a board.
     pub(super) fn put(&mut self, mut board: Board) {
         let old = self.get(&board.id).map(json_bytes).unwrap_or_default();
         self.json_bytes -= old;
-        if self.json_bytes + json_bytes(&board) > MOST_JSON {
+        if self.json_bytes + json_bytes(&board) > MAX_JSON_BYTES {
             board.json = None;
         }
         self.json_bytes += json_bytes(&board);
-        let at = self.segment(board.id.as_str());
+        let at = self.segment_of(board.id.as_str());
         if self.segments.is_empty() {
             self.segments.push(Segment::default());
         }
         let Some(segment) = self.segments.get_mut(at) else {
             return;
         };
-        segment.changed();
+        segment.invalidate();
         let is_last = segment.boards.last().is_some_and(|last| last.id < board.id);
         match segment
             .boards
             .binary_search_by(|other| other.id.cmp(&board.id))
         {
-            Ok(place) => {
-                if let Some(there) = segment.boards.get_mut(place) {
-                    *there = board;
+            Ok(index) => {
+                if let Some(old) = segment.boards.get_mut(index) {
+                    *old = board;
                 }
             }
-            Err(place) => {
-                segment.boards.insert(place, board);
+            Err(index) => {
+                segment.boards.insert(index, board);
                 self.count += 1;
             }
         }
-        if segment.boards.len() > MOST {
-            // Where they come in order, the first half stays as it is.
-            let keep = if is_last { MOST } else { MOST / 2 };
+        if segment.boards.len() > MAX_SEGMENT_BOARDS {
+            // If boards are inserted in order, the full segment stays as it is. Otherwise it is split in halves.
+            let keep = if is_last {
+                MAX_SEGMENT_BOARDS
+            } else {
+                MAX_SEGMENT_BOARDS / 2
+            };
             let boards = segment.boards.split_off(keep);
             let second = Segment {
                 boards,
@@ -243,16 +255,16 @@ impl Boards {
         }
     }
 
-    /// Whether it was there.
+    /// Removes a board. Returns whether it was there.
     pub(super) fn remove(&mut self, id: &DeviceId) -> bool {
-        let Some((at, place)) = self.place(id) else {
+        let Some((at, index)) = self.find(id) else {
             return false;
         };
         let Some(segment) = self.segments.get_mut(at) else {
             return false;
         };
-        segment.changed();
-        let board = segment.boards.remove(place);
+        segment.invalidate();
+        let board = segment.boards.remove(index);
         self.json_bytes -= json_bytes(&board);
         self.count -= 1;
         if segment.boards.is_empty() {
@@ -261,37 +273,37 @@ impl Boards {
         true
     }
 
-    /// Something else is known of a board: something that matters, or merely that it was heard of again.
-    pub(super) fn heard_of(&mut self, id: &DeviceId, matters: bool) {
-        let at = self.segment(id.as_str());
+    /// What is known of a board has changed: its status or data (`is_change`), or only the time of its last contact.
+    pub(super) fn mark_outdated(&mut self, id: &DeviceId, is_change: bool) {
+        let at = self.segment_of(id.as_str());
         let Some(segment) = self.segments.get_mut(at) else {
             return;
         };
-        match matters {
-            true => segment.changed(),
+        match is_change {
+            true => segment.invalidate(),
             false => {
                 if let Some(devices) = &mut segment.devices {
-                    devices.is_aged = true;
+                    devices.has_newer_contact = true;
                 }
             }
         }
     }
 
-    /// The ids of all of them.
+    /// The ids of all boards.
     pub(super) fn ids(&self) -> impl Iterator<Item = &DeviceId> {
         self.segments
             .iter()
             .flat_map(|segment| segment.boards.iter().map(|board| &board.id))
     }
 
-    /// The boards after this id, of one segment. None: there are no more.
+    /// The boards of one segment after this id; empty if there are no more.
     pub(super) fn after(&self, id: &str) -> &[Board] {
-        let from = self.segment(id);
+        let from = self.segment_of(id);
         for segment in self.segments.get(from..).unwrap_or_default() {
-            let place = segment
+            let index = segment
                 .boards
                 .partition_point(|board| board.id.as_str() <= id);
-            match segment.boards.get(place..) {
+            match segment.boards.get(index..) {
                 None | Some([]) => {}
                 Some(boards) => return boards,
             }
@@ -299,34 +311,35 @@ impl Boards {
         &[]
     }
 
-    /// The piece of the first segment that has boards after this id, with the last id in it. `None`: there are no more.
+    /// The piece of the first segment that has boards after this id, and the last id in the segment. `None`: there are no
+    /// more.
     pub(super) fn piece(
         &mut self,
-        kind: Kind,
+        kind: ListKind,
         after: &str,
-        renderer: &mut Renderer<'_>,
+        renderer: &Renderer<'_>,
     ) -> Option<(Option<Piece>, Counts, DeviceId)> {
-        let place = |segment: &Segment| {
+        let is_before = |segment: &Segment| {
             segment
                 .boards
                 .last()
                 .is_some_and(|last| last.id.as_str() <= after)
         };
-        let at = self.segments.partition_point(place);
+        let at = self.segments.partition_point(is_before);
         let segment = self.segments.get_mut(at)?;
         let last = segment.boards.last()?.id.clone();
         if !segment
-            .rendered(kind)
+            .cache(kind)
             .as_ref()
-            .is_some_and(Rendered::is_right)
+            .is_some_and(Rendered::is_current)
         {
             let rendered = render(&segment.boards, renderer);
-            *segment.rendered(kind) = Some(rendered);
+            *segment.cache(kind) = Some(rendered);
             self.rendered += 1;
         }
-        let rendered = segment.rendered(kind).as_mut()?;
-        if let (Some(piece), Some(packer)) = (&mut rendered.piece, &mut renderer.packer) {
-            packer.pack(piece);
+        let rendered = segment.cache(kind).as_mut()?;
+        if let (Some(piece), Some(compressor)) = (&mut rendered.piece, renderer.compressor) {
+            piece.compress(compressor);
         }
         Some((rendered.piece.clone(), rendered.counts, last))
     }
@@ -337,15 +350,18 @@ fn json_bytes(board: &Board) -> usize {
 }
 
 fn render(boards: &[Board], renderer: &Renderer<'_>) -> Rendered {
-    let made = Instant::now();
+    let rendered_at = Instant::now();
     let mut text = Vec::with_capacity(boards.len() * 400);
     let mut counts = Counts::default();
-    let mut until: Option<Instant> = None;
+    let mut expires: Option<Instant> = None;
     for board in boards {
         let device = (renderer.device)(board);
         counts.count(device.status().0);
-        if let Some(at) = device.silent_in().and_then(|left| made.checked_add(left)) {
-            until = Some(until.map_or(at, |until| until.min(at)));
+        if let Some(at) = device
+            .unreachable_in()
+            .and_then(|left| rendered_at.checked_add(left))
+        {
+            expires = Some(expires.map_or(at, |expires| expires.min(at)));
         }
         let length = text.len();
         text.extend(match length {
@@ -362,51 +378,51 @@ fn render(boards: &[Board], renderer: &Renderer<'_>) -> Rendered {
     Rendered {
         piece: (!text.is_empty()).then(|| Piece::new(text)),
         counts,
-        made,
-        until,
-        is_aged: false,
+        rendered_at,
+        expires,
+        has_newer_contact: false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fleet::State;
+    use super::super::fleet::BoardState;
     use super::*;
 
     fn board(name: &str) -> Board {
         Board {
             id: DeviceId::parse(name).unwrap(),
             etag: Etag::of(name.as_bytes()),
-            kept: Arc::new(Err("broken".into())),
+            parsed: Arc::new(Err("broken".into())),
             json: None,
             revision: 1,
-            since: None,
+            revision_since: None,
         }
     }
 
     fn device(board: &Board) -> Device {
         Device {
             id: board.id.clone(),
-            kept: Arc::clone(&board.kept),
-            state: State::default(),
-            quiet: Duration::ZERO,
+            parsed: Arc::clone(&board.parsed),
+            state: BoardState::default(),
+            silence: Duration::ZERO,
         }
     }
 
     /// The whole text, and how many pieces were rendered for it.
     fn text(boards: &mut Boards) -> (String, u64) {
         let before = boards.rendered;
-        let mut renderer = Renderer {
+        let renderer = Renderer {
             device: &device,
             write: &|device, text| {
                 if !device.id.as_str().ends_with("no") {
                     text.extend(device.id.as_str().bytes());
                 }
             },
-            packer: None,
+            compressor: None,
         };
         let (mut all, mut after) = (Vec::new(), String::new());
-        while let Some((piece, _, last)) = boards.piece(Kind::Devices, &after, &mut renderer) {
+        while let Some((piece, _, last)) = boards.piece(ListKind::Devices, &after, &renderer) {
             all.extend(piece.map(|piece| String::from_utf8(piece.plain.to_vec()).unwrap()));
             after = last.to_string();
         }
@@ -417,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn boards_lie_in_order_however_they_come() {
+    fn boards_are_sorted_whatever_the_order_of_insertion() {
         let names: Vec<String> = (0..1000).map(|n| format!("edge-{n:04}")).collect();
         for step in [1, 7, 999] {
             let mut boards = Boards::default();
@@ -450,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_costs_one_piece() {
+    fn change_renders_one_piece_again() {
         let mut boards = Boards::default();
         for n in 0..1000 {
             boards.put(board(&format!("edge-{n:04}")));
@@ -461,17 +477,17 @@ mod tests {
         boards.put(board("edge-0500-no"));
         assert!((1..=2).contains(&text(&mut boards).1));
         assert!(!text(&mut boards).0.contains("  "));
-        boards.heard_of(&board("edge-0500").id, true);
+        boards.mark_outdated(&board("edge-0500").id, true);
         assert_eq!(text(&mut boards).1, 1);
-        // It may be told a little later.
-        boards.heard_of(&board("edge-0500").id, false);
+        // A new `last_seen` may be shown a little later.
+        boards.mark_outdated(&board("edge-0500").id, false);
         assert_eq!(text(&mut boards).1, 0);
         boards.remove(&board("edge-0001").id);
         assert_eq!(text(&mut boards).1, 1);
     }
 
     #[test]
-    fn what_is_kept_rendered_is_bounded() {
+    fn kept_json_is_bounded() {
         let mut boards = Boards::default();
         for n in 0..300 {
             let json = Some(vec![b' '; 100_000].into());
@@ -480,7 +496,7 @@ mod tests {
                 ..board(&format!("edge-{n}"))
             });
         }
-        assert!(boards.json_bytes <= MOST_JSON && boards.json_bytes > MOST_JSON / 2);
+        assert!(boards.json_bytes <= MAX_JSON_BYTES && boards.json_bytes > MAX_JSON_BYTES / 2);
         for n in 0..300 {
             boards.remove(&board(&format!("edge-{n}")).id);
         }
@@ -488,20 +504,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_trusted_once_it_has_been_the_same_for_a_while() {
+    fn revision_is_trusted_after_the_settle_delay() {
         let mut board = Board {
-            since: Some(Instant::now()),
+            revision_since: Some(Instant::now()),
             ..board("a")
         };
-        assert_eq!(board.settled(), None);
-        board.seen_again(1, false);
-        assert_eq!(board.settled(), None);
-        board.since = Instant::now().checked_sub(SETTLING);
-        board.seen_again(1, false);
-        assert_eq!(board.settled(), Some(1));
-        board.seen_again(2, false);
-        assert_eq!(board.settled(), None);
-        board.seen_again(3, true);
-        assert_eq!(board.settled(), Some(3));
+        assert_eq!(board.trusted_revision(), None);
+        board.confirm(1, false);
+        assert_eq!(board.trusted_revision(), None);
+        board.revision_since = Instant::now().checked_sub(SETTLE_DELAY);
+        board.confirm(1, false);
+        assert_eq!(board.trusted_revision(), Some(1));
+        board.confirm(2, false);
+        assert_eq!(board.trusted_revision(), None);
+        board.confirm(3, true);
+        assert_eq!(board.trusted_revision(), Some(3));
     }
 }

@@ -1,319 +1,331 @@
-//! Keeps the fleet in memory as the store has it, and answers from there.
+//! The fleet in memory, kept in step with the store.
 //!
-//! Nothing is looked through in vain: before the fleet is told, the store is asked what has changed, and that alone is read.
-//! Of many who ask at once one asks the store, and the others take what it found.
+//! Before the fleet is listed, the store reports what has changed, and only the changes are read. Of concurrent requests one
+//! synchronises with the store, and the others share the result.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::boards::{Board, Boards, Counts, Kind, Renderer};
-use super::device::{take_apart, Device, Kept, Summary};
+use super::boards::{Board, Boards, Counts, ListKind, Renderer};
+use super::device::{parse_stored, Device, ParsedConfig, Summary};
 use super::etag::Etag;
-use super::pieces::{Packer, Piece};
-use super::store::{Change, Changes, Failure, Look, Stored};
-use super::Central;
+use super::pieces::Piece;
+use super::store::{Change, Changes, Lookup, StoreError, Stored};
+use super::ConfigServer;
+use crate::http::gzip::Compressor;
 use crate::sys::lock;
 use crate::wire::DeviceId;
 
 #[derive(Default)]
 pub(super) struct Catalog {
-    /// Held while the store is asked: changes come in their order.
-    sync: Mutex<Sync>,
-    /// How often the store was asked.
-    begun: AtomicU64,
+    /// Locked during a synchronisation, so that changes are applied in order.
+    sync: Mutex<SyncState>,
+    /// The number of synchronisations started.
+    syncs_started: AtomicU64,
     boards: Mutex<Boards>,
-    packer: Mutex<Packer>,
+    compressor: Compressor,
     parsed: AtomicU64,
 }
 
 #[derive(Default)]
-struct Sync {
-    /// Which asking it was that ended last, and what came of it.
-    ended: u64,
-    outcome: Option<Result<(), Failure>>,
-    /// Whether everything has been read once, and nothing was missed since.
-    is_whole: bool,
-    has_notes: bool,
+struct SyncState {
+    /// The number of the last finished synchronisation.
+    last_finished: u64,
+    /// Its outcome.
+    outcome: Option<Result<(), StoreError>>,
+    /// Whether everything has been read once, and no change was missed since then.
+    is_complete: bool,
+    /// Whether all notes have been read once.
+    has_loaded_notes: bool,
 }
 
-/// A configuration, ready to be sent.
-pub(super) struct Found {
+/// A configuration in the form that is sent.
+pub(super) struct Configuration {
     pub(super) etag: Etag,
-    /// As JSON; or why it is none.
+    /// The configuration as JSON; or why it is not valid.
     pub(super) json: Result<Arc<[u8]>, String>,
 }
 
 /// A page of the fleet.
 pub(super) struct Page {
     pub(super) devices: Vec<Device>,
-    /// Whether there are more after the last.
+    /// Whether more devices follow.
     pub(super) more: bool,
 }
 
 impl Catalog {
-    /// How many configurations were parsed, and how many pieces of answers rendered.
+    /// The number of configurations parsed, and the number of pieces rendered.
     pub(super) fn work(&self) -> (u64, u64) {
         let rendered = lock::lock(&self.boards).rendered;
         (self.parsed.load(Ordering::Relaxed), rendered)
     }
 
-    /// How many boards there are; `None`: not known yet.
+    /// The number of boards; `None`: the store was not read yet.
     pub(super) fn count(&self) -> Option<usize> {
         let boards = lock::lock(&self.boards).len();
-        (self.begun.load(Ordering::Relaxed) > 0).then_some(boards)
+        (self.syncs_started.load(Ordering::Relaxed) > 0).then_some(boards)
     }
 
-    /// Something else is known of a board: something that matters, or merely that it was heard of again.
-    pub(super) fn heard_of(&self, id: &DeviceId, matters: bool) {
-        lock::lock(&self.boards).heard_of(id, matters);
+    /// As [`Boards::mark_outdated`].
+    pub(super) fn mark_outdated(&self, id: &DeviceId, is_change: bool) {
+        lock::lock(&self.boards).mark_outdated(id, is_change);
     }
 
-    /// Compresses those of the pieces that are not yet.
-    pub(super) fn pack(&self, pieces: &mut [Piece]) {
-        let mut packer = lock::lock(&self.packer);
-        pieces.iter_mut().for_each(|piece| packer.pack(piece));
+    /// Compresses the pieces that are not compressed yet.
+    pub(super) fn compress(&self, pieces: &mut [Piece]) {
+        let pieces = pieces.iter_mut();
+        pieces.for_each(|piece| piece.compress(&self.compressor));
     }
 
-    fn take_apart(&self, text: &Stored) -> Result<Kept, String> {
+    fn parse_stored(&self, text: &Stored) -> Result<ParsedConfig, String> {
         self.parsed.fetch_add(1, Ordering::Relaxed);
-        take_apart(text)
+        parse_stored(text)
     }
 
-    /// The revision that is known of a board, if it can be gone by.
-    fn known(&self, id: &DeviceId) -> Option<u64> {
-        lock::lock(&self.boards).get(id)?.settled()
+    /// The known revision of a board's configuration, if the same revision means the same content.
+    fn trusted_revision(&self, id: &DeviceId) -> Option<u64> {
+        lock::lock(&self.boards).get(id)?.trusted_revision()
     }
 
-    /// Whether the board has this text.
-    fn has(&self, id: &DeviceId, etag: Etag) -> bool {
+    /// Whether the board's known configuration has this tag.
+    fn has_etag(&self, id: &DeviceId, etag: Etag) -> bool {
         lock::lock(&self.boards)
             .get(id)
             .is_some_and(|board| board.etag == etag)
     }
 }
 
-impl Central {
-    /// Brings the fleet in memory up to what the store has.
-    pub(super) fn sync(&self) -> Result<(), Failure> {
-        let arrived = self.catalog.begun.load(Ordering::SeqCst);
+impl ConfigServer {
+    /// Brings the fleet in memory up to date with the store.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let started_before = self.catalog.syncs_started.load(Ordering::SeqCst);
         let mut sync = lock::lock(&self.catalog.sync);
         match &sync.outcome {
-            // Whatever had changed when we came was seen by it.
-            Some(outcome) if sync.ended > arrived => return outcome.clone(),
+            // This synchronisation started after this call, so it has seen every earlier change.
+            Some(outcome) if sync.last_finished > started_before => return outcome.clone(),
             _ => {}
         }
-        let this = self.catalog.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let outcome = self.ask(|_| self.bring_up(&mut sync));
-        sync.is_whole &= outcome.is_ok();
-        (sync.ended, sync.outcome) = (this, Some(outcome.clone()));
+        let number = self.catalog.syncs_started.fetch_add(1, Ordering::SeqCst) + 1;
+        let outcome = self.with_store(|_| self.catch_up(&mut sync));
+        sync.is_complete &= outcome.is_ok();
+        (sync.last_finished, sync.outcome) = (number, Some(outcome.clone()));
         outcome
     }
 
-    fn bring_up(&self, sync: &mut Sync) -> Result<(), Failure> {
+    fn catch_up(&self, sync: &mut SyncState) -> Result<(), StoreError> {
         match self.store.changes()? {
-            Changes::These(changes) if sync.is_whole => changes
+            Changes::Listed(changes) if sync.is_complete => changes
                 .into_iter()
                 .try_for_each(|change| self.apply(change)),
             _ => self.scan(sync),
         }
     }
 
-    fn scan(&self, sync: &mut Sync) -> Result<(), Failure> {
-        let is_first = !std::mem::replace(&mut sync.has_notes, true);
+    fn scan(&self, sync: &mut SyncState) -> Result<(), StoreError> {
+        let is_first = !std::mem::replace(&mut sync.has_loaded_notes, true);
         if is_first {
-            sync.has_notes = false;
-            for (id, note) in self.store.notes()? {
+            sync.has_loaded_notes = false;
+            for (id, note) in self.store.list_notes()? {
                 self.apply(Change::Noted(id, note))?;
             }
-            sync.has_notes = true;
+            sync.has_loaded_notes = true;
         }
-        let mut there = std::collections::HashSet::new();
-        let known = |id: &DeviceId| self.catalog.known(id);
-        self.store.scan(&known, &mut |id, look| {
-            // One that is gone again since is left out.
-            if look != Ok(Look::Gone) {
-                there.insert(id.clone());
+        let mut found = HashSet::new();
+        let known = |id: &DeviceId| self.catalog.trusted_revision(id);
+        self.store.scan(&known, &mut |id, result| {
+            // A configuration that was removed during the scan is left out.
+            if result != Ok(Lookup::Missing) {
+                found.insert(id.clone());
             }
-            self.looked(&id, look);
+            self.apply_lookup(&id, result);
         })?;
         let boards = lock::lock(&self.catalog.boards);
-        let gone: Vec<_> = boards
+        let removed: Vec<_> = boards
             .ids()
-            .filter(|id| !there.contains(*id))
+            .filter(|id| !found.contains(*id))
             .cloned()
             .collect();
         drop(boards);
-        gone.iter().for_each(|id| self.gone(id));
+        removed.iter().for_each(|id| self.remove(id));
         if is_first {
-            // Notes on what is not kept any more.
-            self.fleet.retain(|id| there.contains(id));
+            // Forget notes on devices that no longer exist.
+            self.fleet.retain(|id| found.contains(id));
         }
-        sync.is_whole = true;
+        sync.is_complete = true;
         Ok(())
     }
 
-    fn apply(&self, change: Change) -> Result<(), Failure> {
+    fn apply(&self, change: Change) -> Result<(), StoreError> {
         match change {
-            Change::Touched(id) => match self.store.look(&id, self.catalog.known(&id)) {
-                Err(failure @ (Failure::Away(_) | Failure::Broken(_))) => return Err(failure),
-                look => self.looked(&id, look),
+            Change::Touched(id) => match self.store.lookup(&id, self.catalog.trusted_revision(&id))
+            {
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Failed(_))) => {
+                    return Err(error)
+                }
+                result => self.apply_lookup(&id, result),
             },
             Change::Put(id, stored) => {
-                let newer = |board: &Board| board.revision >= stored.revision;
-                if !lock::lock(&self.catalog.boards).get(&id).is_some_and(newer) {
-                    self.looked(&id, Ok(Look::New(stored)));
+                let is_newer = |board: &Board| board.revision >= stored.revision;
+                if !lock::lock(&self.catalog.boards)
+                    .get(&id)
+                    .is_some_and(is_newer)
+                {
+                    self.apply_lookup(&id, Ok(Lookup::Found(stored)));
                 }
             }
             Change::Removed(id, revision) => {
-                let newer = |board: &Board| board.revision > revision;
-                if !lock::lock(&self.catalog.boards).get(&id).is_some_and(newer) {
-                    self.gone(&id);
+                let is_newer = |board: &Board| board.revision > revision;
+                if !lock::lock(&self.catalog.boards)
+                    .get(&id)
+                    .is_some_and(is_newer)
+                {
+                    self.remove(&id);
                 }
             }
             Change::Noted(id, note) => {
-                if let Some(matters) = self.fleet.noted(&id, &note) {
-                    self.catalog.heard_of(&id, matters);
+                if let Some(is_change) = self.fleet.apply_note(&id, &note) {
+                    self.catalog.mark_outdated(&id, is_change);
                 }
             }
         }
         Ok(())
     }
 
-    /// A look at a board found this.
-    fn looked(&self, id: &DeviceId, look: Result<Look, Failure>) {
-        let is_sure = self.store.has_sure_revisions();
-        let board = match look {
-            Ok(Look::Same) => return,
-            Ok(Look::Gone) => return self.gone(id),
-            Ok(Look::New(stored)) => {
+    /// Applies the result of looking up a board's configuration.
+    fn apply_lookup(&self, id: &DeviceId, result: Result<Lookup, StoreError>) {
+        let is_unique = self.store.has_unique_revisions();
+        let board = match result {
+            Ok(Lookup::Unchanged) => return,
+            Ok(Lookup::Missing) => return self.remove(id),
+            Ok(Lookup::Found(stored)) => {
                 let etag = stored.etag();
-                if self.catalog.has(id, etag) {
+                if self.catalog.has_etag(id, etag) {
                     let mut boards = lock::lock(&self.catalog.boards);
-                    return boards.seen_again(id, stored.revision, is_sure);
+                    return boards.confirm(id, stored.revision, is_unique);
                 }
-                let kept = self.catalog.take_apart(&stored);
-                let json = kept.as_ref().ok().and_then(|kept| kept.json().ok());
+                let parsed = self.catalog.parse_stored(&stored);
+                let json = parsed.as_ref().ok().and_then(|parsed| parsed.json().ok());
                 Board {
                     id: id.clone(),
                     etag,
-                    kept: Arc::new(kept.map(|kept| Summary::of(&kept))),
+                    parsed: Arc::new(parsed.map(|parsed| Summary::of(&parsed))),
                     json: json.map(Into::into),
                     revision: stored.revision,
-                    since: (!is_sure).then(Instant::now),
+                    revision_since: (!is_unique).then(Instant::now),
                 }
             }
-            Err(failure) => {
-                let why = failure.to_string();
+            Err(error) => {
+                let why = error.to_string();
                 let etag = Etag::of(format!("unreadable: {why}").as_bytes());
-                if self.catalog.has(id, etag) {
+                if self.catalog.has_etag(id, etag) {
                     return;
                 }
                 Board {
                     id: id.clone(),
                     etag,
-                    kept: Arc::new(Err(why)),
+                    parsed: Arc::new(Err(why)),
                     json: None,
                     revision: 0,
-                    // Looked at again each time.
-                    since: Some(Instant::now()),
+                    // Never trusted, so that it is looked up again each time.
+                    revision_since: Some(Instant::now()),
                 }
             }
         };
         lock::lock(&self.catalog.boards).put(board);
     }
 
-    fn gone(&self, id: &DeviceId) {
+    fn remove(&self, id: &DeviceId) {
         lock::lock(&self.catalog.boards).remove(id);
         self.fleet.forget(id);
     }
 
     /// The configuration of a board; `None`: there is none.
-    pub(super) fn configuration(&self, id: &DeviceId) -> Result<Option<Found>, Failure> {
-        let known = self.catalog.known(id);
-        match self.ask(|store| store.look(id, known))? {
-            Look::Gone => Ok(None),
-            Look::New(stored) => Ok(Some(self.read(id, &stored))),
-            Look::Same => match self.remembered(id, None) {
+    pub(super) fn configuration(&self, id: &DeviceId) -> Result<Option<Configuration>, StoreError> {
+        let known = self.catalog.trusted_revision(id);
+        match self.with_store(|store| store.lookup(id, known))? {
+            Lookup::Missing => Ok(None),
+            Lookup::Found(stored) => Ok(Some(self.read(id, &stored))),
+            Lookup::Unchanged => match self.cached(id, None) {
                 Some(found) => Ok(Some(found)),
-                // It was removed just now, or is too long to be remembered.
+                // It was removed just now, or its JSON is not kept because the limit was reached.
                 None => {
-                    let stored = self.ask(|store| store.get(id))?;
+                    let stored = self.with_store(|store| store.get(id))?;
                     Ok(stored.map(|stored| self.read(id, &stored)))
                 }
             },
         }
     }
 
-    /// What is remembered of it; if it has this tag, where one is given.
-    fn remembered(&self, id: &DeviceId, etag: Option<Etag>) -> Option<Found> {
+    /// The cached configuration, if there is one, and it has this tag (`None`: any tag).
+    fn cached(&self, id: &DeviceId, etag: Option<Etag>) -> Option<Configuration> {
         let boards = lock::lock(&self.catalog.boards);
         let board = boards.get(id)?;
         if etag.is_some_and(|etag| etag != board.etag) {
             return None;
         }
-        let json = match (&board.json, board.kept.as_ref()) {
+        let json = match (&board.json, board.parsed.as_ref()) {
             (Some(json), _) => Ok(Arc::clone(json)),
             (None, Err(why)) => Err(why.clone()),
             (None, Ok(_)) => return None,
         };
         let etag = board.etag;
-        Some(Found { etag, json })
+        Some(Configuration { etag, json })
     }
 
-    /// A configuration that was read, and is remembered where nobody is changing what is.
-    fn read(&self, id: &DeviceId, stored: &Stored) -> Found {
+    /// The stored configuration in the form that is sent. Caches it, unless a synchronisation is under way.
+    fn read(&self, id: &DeviceId, stored: &Stored) -> Configuration {
         let etag = stored.etag();
-        if let Some(found) = self.remembered(id, Some(etag)) {
+        if let Some(found) = self.cached(id, Some(etag)) {
             return found;
         }
-        if !self.store.has_sure_revisions() {
+        if !self.store.has_unique_revisions() {
             if let Ok(sync) = self.catalog.sync.try_lock() {
-                if sync.is_whole {
-                    // Read once more: it may have been changed since.
+                if sync.is_complete {
+                    // Read once more, since it may have changed meanwhile.
                     let _ = self.apply(Change::Touched(id.clone()));
                 }
             }
-            if let Some(found) = self.remembered(id, Some(etag)) {
+            if let Some(found) = self.cached(id, Some(etag)) {
                 return found;
             }
         }
-        let kept = self.catalog.take_apart(stored);
-        let json = kept.and_then(|kept| Ok(kept.json()?.into()));
-        Found { etag, json }
+        let parsed = self.catalog.parse_stored(stored);
+        let json = parsed.and_then(|parsed| Ok(parsed.json()?.into()));
+        Configuration { etag, json }
     }
 
     fn device_of(&self, board: &Board) -> Device {
         let state = self.fleet.state(&board.id);
         Device {
             id: board.id.clone(),
-            kept: Arc::clone(&board.kept),
-            quiet: self.fleet.quiet(&state),
+            parsed: Arc::clone(&board.parsed),
+            silence: self.fleet.silence(&state),
             state,
         }
     }
 
-    /// The pieces of an answer about the whole fleet, compressed too if that is wanted, and how many are how.
+    /// The pieces of a response about the whole fleet, also compressed if `gzip`, and the number of boards by status.
     pub(super) fn pieces(
         &self,
-        kind: Kind,
+        kind: ListKind,
         gzip: bool,
         write: &dyn Fn(&Device, &mut Vec<u8>),
-    ) -> Result<(Vec<Piece>, Counts), Failure> {
+    ) -> Result<(Vec<Piece>, Counts), StoreError> {
         self.sync()?;
         let device = |board: &Board| self.device_of(board);
         let (mut pieces, mut counts, mut after) = (Vec::new(), Counts::default(), None);
+        let renderer = Renderer {
+            device: &device,
+            write,
+            compressor: gzip.then_some(&self.catalog.compressor),
+        };
         loop {
-            let mut packer = gzip.then(|| lock::lock(&self.catalog.packer));
-            let mut renderer = Renderer {
-                device: &device,
-                write,
-                packer: packer.as_deref_mut(),
-            };
-            // Others have their turn between two segments.
+            // The lock is released between two segments, so that other requests can proceed.
             let mut boards = lock::lock(&self.catalog.boards);
             let last = after.as_ref().map_or("", DeviceId::as_str);
-            let Some((piece, of_piece, last)) = boards.piece(kind, last, &mut renderer) else {
+            let Some((piece, of_piece, last)) = boards.piece(kind, last, &renderer) else {
                 return Ok((pieces, counts));
             };
             drop(boards);
@@ -323,26 +335,26 @@ impl Central {
         }
     }
 
-    /// The devices after an id that are wanted, at most so many.
+    /// At most `limit` devices after an id for which `wanted` is true.
     pub(super) fn page(&self, after: &str, limit: usize, wanted: &dyn Fn(&Device) -> bool) -> Page {
         let mut devices: Vec<Device> = Vec::new();
         let mut after = after.to_owned();
         loop {
             let boards = lock::lock(&self.catalog.boards);
-            let some: Vec<_> = boards
+            let segment: Vec<_> = boards
                 .after(&after)
                 .iter()
                 .map(|board| self.device_of(board))
                 .collect();
             drop(boards);
-            let Some(last) = some.last() else {
+            let Some(last) = segment.last() else {
                 return Page {
                     devices,
                     more: false,
                 };
             };
             last.id.as_str().clone_into(&mut after);
-            for device in some.into_iter().filter(wanted) {
+            for device in segment.into_iter().filter(wanted) {
                 if devices.len() == limit {
                     return Page {
                         devices,
@@ -355,7 +367,7 @@ impl Central {
     }
 
     /// All devices, by id.
-    pub(super) fn devices(&self) -> Result<Vec<Device>, Failure> {
+    pub(super) fn devices(&self) -> Result<Vec<Device>, StoreError> {
         self.sync()?;
         Ok(self.page("", usize::MAX, &|_| true).devices)
     }

@@ -1,49 +1,53 @@
-//! What changes a configuration: PUT, POST, PATCH and DELETE.
+//! The requests that change a configuration: PUT, POST, PATCH and DELETE.
 //!
-//! Each is a comparison and a swap: what was read is judged, and replaced only if it is still there. So nobody's change
-//! is lost by two at once, on one server or on several.
+//! Each is a compare-and-swap: the configuration that was read is replaced only if it is still the stored one. So concurrent
+//! changes on one or several servers do not overwrite each other.
 
 use serde_json::{json, Value};
 
-use super::answers::{error, failure, precondition_failed, refused_access, unknown_device};
-use super::device::{take_apart, ADDRESS};
-use super::etag::{Conditions, Tags, Verdict};
-use super::store::{Failure, Stored};
-use super::{access, Central};
+use super::device::{parse_stored, ADDRESS_KEY};
+use super::etag::{Conditions, Etag, Evaluation, Tags};
+use super::responses::{access_refused, error, precondition_failed, store_error, unknown_device};
+use super::store::{StoreError, Stored};
+use super::{access, ConfigServer};
 use crate::config::{Document, Rejection};
 use crate::http::{host_address, Method, Request, Response};
 use crate::sources::SCHEMA;
 use crate::wire::DeviceId;
 
-/// How often a change is tried anew when others change the same device at the same moment.
-const TRIES: usize = 64;
-/// The most warnings that an answer has.
+/// How often a change is tried while other requests change the same device.
+const MAX_ATTEMPTS: usize = 64;
+/// The most warnings of a response.
 const MAX_WARNINGS: usize = 20;
 
-/// What a body says.
+/// The body of a request.
 struct Body {
     document: Document,
-    /// What it was read from, if that was YAML: it is kept to the letter, with its comments.
+    /// The text of a YAML body, which is stored as it is, with its comments.
     yaml: Option<String>,
 }
 
-/// What is to be kept, and what there is to say about it.
-struct Wanted {
+/// A configuration to be stored, and the warnings about it.
+struct NewConfiguration {
     text: String,
     warnings: Vec<String>,
 }
 
-/// Answers PUT, POST or PATCH of a device's configuration.
-pub(super) fn change(central: &Central, request: &Request, id: &DeviceId) -> Response {
-    try_change(central, request, id).unwrap_or_else(|refusal| refusal)
+/// The response to PUT, POST or PATCH of a device's configuration.
+pub(super) fn change(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
+    try_change(server, request, id).unwrap_or_else(|refusal| refusal)
 }
 
-fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Response, Response> {
-    allowed(central, request, id)?;
+fn try_change(
+    server: &ConfigServer,
+    request: &Request,
+    id: &DeviceId,
+) -> Result<Response, Response> {
+    allowed(server, request, id)?;
     let conditions = conditions(request)?;
     let body = read_body(request, id)?;
-    for _ in 0..TRIES {
-        let current = current(central, id, &conditions)?;
+    for _ in 0..MAX_ATTEMPTS {
+        let current = current(server, id, &conditions)?;
         match (&request.method, &current) {
             (Method::Post, Some(_)) => {
                 return Err(error(
@@ -58,25 +62,22 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
             }
             _ => {}
         }
-        let wanted = match (&request.method, &current) {
+        let NewConfiguration { text, warnings } = match (&request.method, &current) {
             (Method::Patch, Some(current)) => patched(&body, current, id)?,
-            (_, current) => whole(&body, current.as_ref(), id)?,
-        };
-        let new = Stored {
-            text: wanted.text.clone().into_bytes(),
-            revision: 0,
+            (_, current) => replaced(&body, current.as_ref(), id)?,
         };
         let is_new = current
             .as_ref()
-            .is_none_or(|current| current.text != new.text);
+            .is_none_or(|current| current.text != text.as_bytes());
         if is_new {
-            let swapped = central.ask(|store| store.swap(id, current.as_ref(), Some(&wanted.text)));
-            if !swapped.map_err(|e| unsaved(&e))? {
-                // Somebody else was quicker; or etcd did it, and its answer was lost.
-                let now = central
-                    .ask(|store| store.get(id))
-                    .map_err(|e| failure(&e))?;
-                if now.is_none_or(|now| now.text != new.text) {
+            let swapped = server
+                .with_store(|store| store.compare_and_swap(id, current.as_ref(), Some(&text)));
+            if !swapped.map_err(|e| change_error(&e))? {
+                // Another change came first; or etcd made this one, and its answer was lost.
+                let now = server
+                    .with_store(|store| store.get(id))
+                    .map_err(|e| store_error(&e))?;
+                if now.is_none_or(|now| now.text != text.as_bytes()) {
                     continue;
                 }
             }
@@ -89,14 +90,13 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
                 }
             );
         }
-        let by_board = central.report(request);
-        let reloading = match by_board {
+        let reloading = match server.report(request) {
             Some(report) => {
-                central.heard_of(id, request, report);
+                server.record_contact(id, request, report);
                 false
             }
-            // One that was not registered until now, too: it may be there, and wait for this.
-            None => is_new && central.reload_later(id),
+            // Also if the device was not registered before: the board may be waiting for its configuration.
+            None => is_new && server.reload_later(id),
         };
         let mut answer = match request.method {
             Method::Post => json!({"status": "created", "device_id": id.as_str()}),
@@ -109,37 +109,42 @@ fn try_change(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
                 json!({"status": status, "device_id": id.as_str(), "reload_triggered": reloading})
             }
         };
-        if !wanted.warnings.is_empty() {
-            answer["warnings"] = wanted.warnings.into();
+        if !warnings.is_empty() {
+            answer["warnings"] = warnings.into();
         }
         let status = if request.method == Method::Post {
             201
         } else {
             200
         };
-        return Ok(Response::json(status, &answer).with_header("ETag", &new.etag().to_string()));
+        return Ok(Response::json(status, &answer)
+            .with_header("ETag", &Etag::of(text.as_bytes()).to_string()));
     }
-    Err(busy(id))
+    Err(too_many_conflicts(id))
 }
 
-/// Answers DELETE.
-pub(super) fn delete(central: &Central, request: &Request, id: &DeviceId) -> Response {
-    try_delete(central, request, id).unwrap_or_else(|refusal| refusal)
+/// The response to DELETE of a device's configuration.
+pub(super) fn delete(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
+    try_delete(server, request, id).unwrap_or_else(|refusal| refusal)
 }
 
-fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Response, Response> {
-    allowed(central, request, id)?;
+fn try_delete(
+    server: &ConfigServer,
+    request: &Request,
+    id: &DeviceId,
+) -> Result<Response, Response> {
+    allowed(server, request, id)?;
     let conditions = conditions(request)?;
-    for _ in 0..TRIES {
-        let current = current(central, id, &conditions)?;
+    for _ in 0..MAX_ATTEMPTS {
+        let current = current(server, id, &conditions)?;
         if current.is_none() {
             return Err(unknown_device(id, ""));
         }
-        let swapped = central.ask(|store| store.swap(id, current.as_ref(), None));
-        if swapped.map_err(|e| unsaved(&e))? {
-            // If it is registered again at once, it is another one.
-            central.fleet.forget(id);
-            central.catalog.heard_of(id, true);
+        let swapped = server.with_store(|store| store.compare_and_swap(id, current.as_ref(), None));
+        if swapped.map_err(|e| change_error(&e))? {
+            // What was known of the board must not apply to one that is registered under the same id later.
+            server.fleet.forget(id);
+            server.catalog.mark_outdated(id, true);
             log::info!("{id}: deleted");
             return Ok(Response::json(
                 200,
@@ -147,47 +152,47 @@ fn try_delete(central: &Central, request: &Request, id: &DeviceId) -> Result<Res
             ));
         }
     }
-    Err(busy(id))
+    Err(too_many_conflicts(id))
 }
 
-fn allowed(central: &Central, request: &Request, id: &DeviceId) -> Result<(), Response> {
-    match access::refusal_of_change(request, central.allow_remote) {
-        Some(refusal) => Err(refused_access(refusal, Some(id))),
+fn allowed(server: &ConfigServer, request: &Request, id: &DeviceId) -> Result<(), Response> {
+    match access::refusal_of_change(request, server.allow_remote) {
+        Some(refusal) => Err(access_refused(refusal, Some(id))),
         None => Ok(()),
     }
 }
 
-/// What is kept now, if the conditions of the request hold for it.
+/// The stored configuration, if the preconditions of the request hold.
 fn current(
-    central: &Central,
+    server: &ConfigServer,
     id: &DeviceId,
     conditions: &Conditions,
 ) -> Result<Option<Stored>, Response> {
-    let current = central.ask(|store| store.get(id));
-    let current = current.map_err(|e| failure(&e))?;
+    let current = server.with_store(|store| store.get(id));
+    let current = current.map_err(|e| store_error(&e))?;
     let tag = current.as_ref().map(Stored::etag);
-    match conditions.judge(tag.as_ref()) {
-        Verdict::Go => Ok(current),
-        Verdict::Changed | Verdict::Same => Err(precondition_failed(id, tag)),
+    match conditions.evaluate(tag.as_ref()) {
+        Evaluation::Proceed => Ok(current),
+        Evaluation::Failed | Evaluation::NotModified => Err(precondition_failed(id, tag)),
     }
 }
 
-fn busy(id: &DeviceId) -> Response {
+fn too_many_conflicts(id: &DeviceId) -> Response {
     let why = "others change this device all the time: try again";
     error(503, "Busy", Some(id), why).with_header("Retry-After", "1")
 }
 
-/// The failure of a change: whether it was made may not be known.
-fn unsaved(why: &Failure) -> Response {
+/// The response to a change that failed. With an unavailable store the change may have been made.
+fn change_error(why: &StoreError) -> Response {
     match why {
-        Failure::Away(why) => failure(&Failure::Away(format!(
+        StoreError::Unavailable(why) => store_error(&StoreError::Unavailable(format!(
             "{why} (whether the change was saved is not known: GET it)"
         ))),
-        other => failure(other),
+        other => store_error(other),
     }
 }
 
-/// The conditions of a request.
+/// The preconditions of a request.
 pub(super) fn conditions(request: &Request) -> Result<Conditions, Response> {
     let tags = |name: &str| {
         let mut values = request.header_values(name).peekable();
@@ -237,55 +242,63 @@ fn read_body(request: &Request, id: &DeviceId) -> Result<Body, Response> {
         } else {
             "Invalid JSON"
         };
-        refused(what, id, Rejection::from(diagnostic))
+        invalid_configuration(what, id, Rejection::from(diagnostic))
     })?;
     if document.has("device_id") && document.text("device_id") != Some(id.as_str()) {
         let message = "`device_id` is another one than in the path";
         return Err(error(400, "Invalid configuration", Some(id), message));
     }
     let had_id = document.remove("device_id");
-    if document.has(ADDRESS) && document.text(ADDRESS).and_then(host_address).is_none() {
-        let message = format!("`{ADDRESS}` is no IP address of a device");
+    if document.has(ADDRESS_KEY) && document.text(ADDRESS_KEY).and_then(host_address).is_none() {
+        let message = format!("`{ADDRESS_KEY}` is no IP address of a device");
         return Err(error(400, "invalid_ip_address", Some(id), &message));
     }
     let yaml = (is_yaml && !had_id).then(|| String::from_utf8_lossy(&request.body).into_owned());
     Ok(Body { document, yaml })
 }
 
-/// What a whole configuration has kept. An address that the device was registered with stays unless another is given.
-fn whole(body: &Body, current: Option<&Stored>, id: &DeviceId) -> Result<Wanted, Response> {
+/// The configuration that a PUT or POST stores. The registered address stays unless the body has another one.
+fn replaced(
+    body: &Body,
+    current: Option<&Stored>,
+    id: &DeviceId,
+) -> Result<NewConfiguration, Response> {
     let warnings = check(&body.document, body.yaml.as_deref(), id)?;
     if let Some(yaml) = &body.yaml {
         let text = yaml.clone();
-        return Ok(Wanted { text, warnings });
+        return Ok(NewConfiguration { text, warnings });
     }
     let mut document = body.document.clone();
-    let registered = current.and_then(|current| take_apart(current).ok()?.address);
-    match (document.has(ADDRESS), registered) {
-        (false, Some(address)) => document.set_text(ADDRESS, &address.to_string()),
+    let registered = current.and_then(|current| parse_stored(current).ok()?.address);
+    match (document.has(ADDRESS_KEY), registered) {
+        (false, Some(address)) => document.set_text(ADDRESS_KEY, &address.to_string()),
         (false, None) => {
-            document.remove(ADDRESS);
+            document.remove(ADDRESS_KEY);
         }
         (true, _) => {}
     }
-    written(&document, warnings, id)
+    new_configuration(&document, warnings, id)
 }
 
-/// What is kept once the body has been merged into it.
-fn patched(body: &Body, current: &Stored, id: &DeviceId) -> Result<Wanted, Response> {
+/// The configuration that a PATCH stores: the current one with the body merged into it.
+fn patched(body: &Body, current: &Stored, id: &DeviceId) -> Result<NewConfiguration, Response> {
     let mut document = Document::from_yaml(&current.text).map_err(|e| {
         let message = format!("what is kept is broken, PUT a whole configuration instead: {e}");
         error(409, "Invalid configuration", Some(id), &message)
     })?;
     document.merge(&body.document);
     let warnings = check(&document, None, id)?;
-    written(&document, warnings, id)
+    new_configuration(&document, warnings, id)
 }
 
-fn written(document: &Document, warnings: Vec<String>, id: &DeviceId) -> Result<Wanted, Response> {
+fn new_configuration(
+    document: &Document,
+    warnings: Vec<String>,
+    id: &DeviceId,
+) -> Result<NewConfiguration, Response> {
     match document.to_yaml() {
-        Ok(text) => Ok(Wanted { text, warnings }),
-        Err(diagnostic) => Err(refused(
+        Ok(text) => Ok(NewConfiguration { text, warnings }),
+        Err(diagnostic) => Err(invalid_configuration(
             "Invalid configuration",
             id,
             Rejection::from(diagnostic),
@@ -293,10 +306,10 @@ fn written(document: &Document, warnings: Vec<String>, id: &DeviceId) -> Result<
     }
 }
 
-/// Looks at a configuration as check-config does, and says its warnings.
+/// Checks a configuration as check-config does, and returns its warnings.
 fn check(document: &Document, yaml: Option<&str>, id: &DeviceId) -> Result<Vec<String>, Response> {
     let mut document = document.clone();
-    document.remove(ADDRESS);
+    document.remove(ADDRESS_KEY);
     if !document.has("device_type") {
         return Err(error(
             400,
@@ -311,7 +324,7 @@ fn check(document: &Document, yaml: Option<&str>, id: &DeviceId) -> Result<Vec<S
             Ok(warnings.take(MAX_WARNINGS).collect())
         }
         Err(why) => {
-            // Again from the text, for the place in it.
+            // Read once more from the text, for line and column.
             let placed = yaml.and_then(|yaml| Document::read_yaml(&SCHEMA, yaml.as_bytes()).err());
             let why = match placed {
                 Some(placed) => Rejection {
@@ -320,12 +333,12 @@ fn check(document: &Document, yaml: Option<&str>, id: &DeviceId) -> Result<Vec<S
                 },
                 None => why,
             };
-            Err(refused("Invalid configuration", id, why))
+            Err(invalid_configuration("Invalid configuration", id, why))
         }
     }
 }
 
-fn refused(what: &str, id: &DeviceId, why: Rejection) -> Response {
+fn invalid_configuration(what: &str, id: &DeviceId, why: Rejection) -> Response {
     let mut body = json!({"error": what, "device_id": id.as_str(), "message": why.message});
     let number = |number: Option<usize>| number.map(Value::from);
     for (name, value) in [

@@ -1,48 +1,49 @@
-//! One device of the fleet: its configuration, and what is known of the board.
+//! A device of the fleet: its configuration, and what is known of the board.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fleet::State;
+use super::fleet::BoardState;
 use super::store::Stored;
 use crate::config::{Config, Document, Rejection, DEVICE_TYPES};
 use crate::http::host_address;
 use crate::sources::SCHEMA;
 use crate::wire::DeviceId;
 
-/// The key by which a device is registered with an address. It is the server's, and no part of the configuration.
-pub(super) const ADDRESS: &str = "ip_address";
+/// The key that registers a device's address. The server owns this key; it is not part of the board's configuration.
+pub(super) const ADDRESS_KEY: &str = "ip_address";
 
-/// A board that polls is silent when it has missed so many polls, and after that for so long as it takes another server's
-/// note of it to come, and the board to try again where it found nobody.
-const MISSED: u32 = 3;
-const SLACK: Duration = Duration::from_secs(120);
+/// A board that polls is unreachable after this many polls were missed and [`POLL_GRACE`] has passed. The grace is the time
+/// in which the note of another server arrives, or the board tries again after it found no server.
+const MISSED_POLLS: u32 = 3;
+/// See [`MISSED_POLLS`].
+const POLL_GRACE: Duration = Duration::from_secs(120);
 
-/// A configuration as it is kept, taken apart.
+/// A stored configuration, parsed.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Kept {
-    /// Without the server's own keys.
+pub(super) struct ParsedConfig {
+    /// The configuration without the server's own keys.
     pub(super) document: Document,
     pub(super) config: Config,
     /// The address that the device was registered with.
     pub(super) address: Option<IpAddr>,
 }
 
-impl Kept {
-    /// The configuration as JSON, as it is sent; the error is for people.
+impl ParsedConfig {
+    /// The configuration as the JSON that boards receive. The error is a message for the user.
     pub(super) fn json(&self) -> Result<Vec<u8>, String> {
         serde_json::to_vec_pretty(&self.document).map_err(|e| e.to_string())
     }
 }
 
-/// What is kept in memory of a configuration: that by which the fleet is listed.
+/// The part of a configuration that is kept in memory: what lists of the fleet show.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Summary {
     /// The address that the device was registered with.
     address: Option<IpAddr>,
-    /// The one address that others reach it at, if its configuration names one.
+    /// The configuration's `listen_address`, if other machines can reach it.
     listens_at: Option<IpAddr>,
     device_type: Cow<'static, str>,
     hostname: Option<Box<str>>,
@@ -52,15 +53,15 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn of(kept: &Kept) -> Summary {
-        let config = &kept.config;
-        // Behind a loopback address is a proxy of the board's own.
+    pub(super) fn of(parsed: &ParsedConfig) -> Summary {
+        let config = &parsed.config;
+        // A board that listens on loopback has a proxy on the same board.
         let listens_at = config.listen_address.as_deref().and_then(host_address);
         let known = DEVICE_TYPES
             .iter()
             .find(|known| **known == config.device_type);
         Summary {
-            address: kept.address,
+            address: parsed.address,
             listens_at: listens_at.filter(|address| !address.is_loopback()),
             device_type: known.map_or_else(
                 || config.device_type.clone().into(),
@@ -74,22 +75,22 @@ impl Summary {
     }
 }
 
-/// Takes it apart. An error is for people: somebody edited the file.
-pub(super) fn take_apart(stored: &Stored) -> Result<Kept, String> {
+/// Parses a stored configuration. The error is a message for the user, who may have edited the file.
+pub(super) fn parse_stored(stored: &Stored) -> Result<ParsedConfig, String> {
     let mut document = Document::from_yaml(&stored.text).map_err(|e| e.to_string())?;
-    let address = match document.text(ADDRESS).map(host_address) {
+    let address = match document.text(ADDRESS_KEY).map(host_address) {
         Some(Some(address)) => Some(address),
-        Some(None) => return Err(format!("`{ADDRESS}` is no IP address of a device")),
+        Some(None) => return Err(format!("`{ADDRESS_KEY}` is no IP address of a device")),
         None => None,
     };
-    document.remove(ADDRESS);
+    document.remove(ADDRESS_KEY);
     match document.read(&SCHEMA) {
-        Ok((config, _)) => Ok(Kept {
+        Ok((config, _)) => Ok(ParsedConfig {
             document,
             config,
             address,
         }),
-        // Again from the text, for the place in it.
+        // Read once more from the text, for line and column.
         Err(refused) => Err(Document::read_yaml(&SCHEMA, &stored.text)
             .err()
             .unwrap_or(refused))
@@ -111,55 +112,57 @@ pub(super) fn take_apart(stored: &Stored) -> Result<Kept, String> {
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) id: DeviceId,
-    /// What is kept of it; or why that is none.
-    pub(super) kept: Arc<Result<Summary, String>>,
-    pub(super) state: State,
-    /// How long nothing has been heard of it.
-    pub(super) quiet: Duration,
+    /// The summary of the configuration; or why it is not valid.
+    pub(super) parsed: Arc<Result<Summary, String>>,
+    pub(super) state: BoardState,
+    /// The time since the last contact, as `Fleet::silence` has it.
+    pub(super) silence: Duration,
 }
 
-/// Where the host of a device is from.
+/// How the address of a device is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HostFrom {
-    /// It was registered with this `ip_address`.
+pub(super) enum AddressSource {
+    /// The device was registered with this `ip_address`.
     Registered,
-    /// Its configuration has it listen there and nowhere else (`listen_address`).
+    /// The configuration has this `listen_address`.
     Configured,
-    /// It last asked from there.
-    Seen,
-    /// From nowhere: its id is the name of a host, as it is with edge-metrics-exporter.
+    /// The last contact came from this address.
+    Contact,
+    /// The address is not known. The device id serves as the host name, as it is with edge-metrics-exporter.
     Name,
 }
 
-impl HostFrom {
+impl AddressSource {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            HostFrom::Registered => "registered",
-            HostFrom::Configured => "configured",
-            HostFrom::Seen => "seen",
-            HostFrom::Name => "name",
+            AddressSource::Registered => "registered",
+            AddressSource::Configured => "configured",
+            AddressSource::Contact => "seen",
+            AddressSource::Name => "name",
         }
     }
 }
 
 impl Device {
-    /// Where it is, and how that is known. What it was registered with goes before what was seen: behind a proxy or a NAT
-    /// only somebody who knows the network can say it. One with several networks asks from one, and may listen in another.
-    pub(super) fn host(&self) -> (String, HostFrom) {
+    /// The device's host, and how that is known. A registered address takes precedence over the address of the last contact:
+    /// behind a proxy or NAT only the user can know the address. A board in several networks may contact the server from one
+    /// and listen in another.
+    pub(super) fn host(&self) -> (String, AddressSource) {
         let summary = self.summary();
         let registered = summary.and_then(|summary| summary.address);
-        let seen = self.state.seen.as_ref().map(|seen| seen.address);
+        let contacted = self.state.last_contact.as_ref();
+        let contacted = contacted.map(|contact| contact.address);
         let known = registered
-            .map(|address| (address, HostFrom::Registered))
-            .or_else(|| Some((summary?.listens_at?, HostFrom::Configured)))
-            .or_else(|| Some((seen?, HostFrom::Seen)));
+            .map(|address| (address, AddressSource::Registered))
+            .or_else(|| Some((summary?.listens_at?, AddressSource::Configured)))
+            .or_else(|| Some((contacted?, AddressSource::Contact)));
         known.map_or_else(
-            || (self.id.to_string(), HostFrom::Name),
+            || (self.id.to_string(), AddressSource::Name),
             |(address, from)| (address.to_string(), from),
         )
     }
 
-    /// Its host and a port of it, as in a URL.
+    /// Host and port, as in a URL.
     pub(super) fn authority(&self, port: u16) -> String {
         let (host, _) = self.host();
         match host.contains(':') {
@@ -168,46 +171,62 @@ impl Device {
         }
     }
 
-    /// `https` if it says that it is reached so, else `http`.
+    /// `https` if the board reported that it serves TLS, else `http`.
     pub(super) fn scheme(&self) -> &'static str {
-        match self.state.seen.as_ref().is_some_and(|seen| seen.report.tls) {
+        match self
+            .state
+            .last_contact
+            .as_ref()
+            .is_some_and(|contact| contact.report.tls)
+        {
             true => "https",
             false => "http",
         }
     }
 
-    /// The port of its metrics: the one that it says, else the one of its configuration.
+    /// The metrics port: the reported one, else the configured one.
     pub(super) fn port(&self) -> Option<u16> {
-        let said = self.state.seen.as_ref().and_then(|seen| seen.report.ports);
-        said.map_or_else(|| self.summary()?.port, |ports| ports.metrics)
+        let reported = self
+            .state
+            .last_contact
+            .as_ref()
+            .and_then(|contact| contact.report.ports);
+        reported
+            .map_or_else(|| self.summary()?.port, |ports| ports.metrics)
             .filter(|port| *port != 0)
     }
 
-    /// The port of its management.
+    /// The management port: the reported one, else the configured one.
     pub(super) fn reload_port(&self) -> Option<u16> {
-        let said = self.state.seen.as_ref().and_then(|seen| seen.report.ports);
-        said.map_or_else(|| self.summary()?.reload_port, |ports| ports.management)
+        let reported = self
+            .state
+            .last_contact
+            .as_ref()
+            .and_then(|contact| contact.report.ports);
+        reported
+            .map_or_else(|| self.summary()?.reload_port, |ports| ports.management)
             .filter(|port| *port != 0)
     }
 
+    /// The summary, if the configuration is valid.
     fn summary(&self) -> Option<&Summary> {
-        self.kept.as_ref().as_ref().ok()
+        self.parsed.as_ref().as_ref().ok()
     }
 
-    /// What board it is: as the configuration says, or where that leaves it to the board, as the board found.
+    /// The configured type of board; for `auto`, the type that the board reported.
     pub(super) fn device_type(&self) -> &str {
         let configured = self
             .summary()
             .map_or("unknown", |summary| summary.device_type.as_ref());
-        let seen = self.state.seen.as_ref();
-        let found = seen.and_then(|seen| seen.report.device_type.as_deref());
+        let contact = self.state.last_contact.as_ref();
+        let found = contact.and_then(|contact| contact.report.device_type.as_deref());
         match (configured, found) {
             ("auto", Some(found)) => found,
             _ => configured,
         }
     }
 
-    /// The `hostname` label of its metrics.
+    /// The `hostname` label of the device's metrics.
     pub(super) fn hostname(&self) -> &str {
         let own = self
             .summary()
@@ -215,24 +234,26 @@ impl Device {
         own.unwrap_or(self.id.as_str())
     }
 
-    /// How long nothing may be heard of it before it is silent; `None`: for ever.
-    fn may_be_quiet(&self) -> Option<Duration> {
+    /// The silence after which the device is unreachable; `None`: it does not poll, or was never seen.
+    fn silence_limit(&self) -> Option<Duration> {
         let every = self.summary()?.config_poll?;
-        let most = every.saturating_mul(MISSED).saturating_add(SLACK);
-        self.state.seen.as_ref().map(|_| most)
+        let limit = every
+            .saturating_mul(MISSED_POLLS)
+            .saturating_add(POLL_GRACE);
+        self.state.last_contact.as_ref().map(|_| limit)
     }
 
-    /// In how long it is silent, if it is not and nothing is heard of it.
-    pub(super) fn silent_in(&self) -> Option<Duration> {
-        let left = self.may_be_quiet()?.checked_sub(self.quiet)?;
+    /// The time until the device becomes unreachable without another contact; `None`: never, or it is unreachable already.
+    pub(super) fn unreachable_in(&self) -> Option<Duration> {
+        let left = self.silence_limit()?.checked_sub(self.silence)?;
         Some(left.saturating_add(Duration::from_nanos(1)))
     }
 
-    /// Why it counts as silent though nobody has called it in vain: it is to ask every so often, and has not.
+    /// Why the device is unreachable because it has missed its polls; `None`: it has not.
     fn overdue(&self) -> Option<String> {
         let every = self.summary()?.config_poll?;
-        let late = self.quiet > self.may_be_quiet()?;
-        let seconds = (self.quiet.as_secs(), every.as_secs_f64());
+        let late = self.silence > self.silence_limit()?;
+        let seconds = (self.silence.as_secs(), every.as_secs_f64());
         late.then(|| {
             format!(
                 "it has not asked for {} s, though it is to every {} s (`config_poll`)",
@@ -241,18 +262,20 @@ impl Device {
         })
     }
 
-    /// How it is, in the words of edge-metrics-server, and why.
+    /// The status, in the words of edge-metrics-server, and the reason for a bad one.
     pub(super) fn status(&self) -> (&'static str, Option<Cow<'_, str>>) {
-        let State {
-            seen, unreachable, ..
+        let BoardState {
+            last_contact,
+            unreachable,
+            ..
         } = &self.state;
-        let report = seen.as_ref().map(|seen| &seen.report);
+        let report = last_contact.as_ref().map(|contact| &contact.report);
         let refused = report.and_then(|report| report.refused.as_deref());
         let degraded = report.and_then(|report| report.degraded.as_deref());
-        match (self.kept.as_ref(), unreachable, refused, degraded) {
+        match (self.parsed.as_ref(), unreachable, refused, degraded) {
             (Err(why), ..) => ("unhealthy", Some(why.into())),
             (_, Some(why), ..) => ("unreachable", Some(why.as_ref().into())),
-            (_, _, refused, degraded) => match (self.overdue(), refused, degraded, seen) {
+            (_, _, refused, degraded) => match (self.overdue(), refused, degraded, last_contact) {
                 (Some(why), ..) => ("unreachable", Some(why.into())),
                 (_, Some(why), ..) => ("unhealthy", Some(why.into())),
                 (_, _, Some(why), _) => ("degraded", Some(why.into())),
@@ -265,27 +288,27 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fleet::Seen;
+    use super::super::fleet::Contact;
     use super::*;
     use crate::wire::{Ports, Report};
 
-    fn device(text: &str, seen: Option<Seen>) -> Device {
+    fn device(text: &str, contact: Option<Contact>) -> Device {
         let stored = Stored {
             text: text.into(),
             revision: 0,
         };
         Device {
             id: DeviceId::parse("edge-01").unwrap(),
-            kept: Arc::new(take_apart(&stored).map(|kept| Summary::of(&kept))),
-            state: State {
-                seen: seen.map(Arc::new),
-                ..State::default()
+            parsed: Arc::new(parse_stored(&stored).map(|parsed| Summary::of(&parsed))),
+            state: BoardState {
+                last_contact: contact.map(Arc::new),
+                ..BoardState::default()
             },
-            quiet: Duration::ZERO,
+            silence: Duration::ZERO,
         }
     }
 
-    fn seen(ports: Option<Ports>) -> Option<Seen> {
+    fn contact(ports: Option<Ports>) -> Option<Contact> {
         let report = Report {
             version: "1".into(),
             ports,
@@ -293,7 +316,7 @@ mod tests {
             device_type: Some("jetson_orin".into()),
             ..Report::default()
         };
-        Some(Seen {
+        Some(Contact {
             address: "fd00::7".parse().unwrap(),
             report,
             at: 1,
@@ -301,9 +324,9 @@ mod tests {
     }
 
     #[test]
-    fn where_a_device_is() {
-        let known = device("ip_address: 10.0.0.7\nport: 9200\n", seen(None));
-        assert_eq!(known.host(), ("10.0.0.7".into(), HostFrom::Registered));
+    fn address_is_registered_configured_seen_or_the_name() {
+        let known = device("ip_address: 10.0.0.7\nport: 9200\n", contact(None));
+        assert_eq!(known.host(), ("10.0.0.7".into(), AddressSource::Registered));
         assert_eq!(known.authority(1), "10.0.0.7:1");
         assert_eq!(
             (known.port(), known.reload_port()),
@@ -313,64 +336,67 @@ mod tests {
             metrics: Some(31000),
             management: None,
         };
-        let heard = device("port: 0\n", seen(Some(ports)));
-        assert_eq!(heard.host(), ("fd00::7".into(), HostFrom::Seen));
-        assert_eq!(heard.authority(1), "[fd00::7]:1");
-        assert_eq!((heard.port(), heard.reload_port()), (Some(31000), None));
-        // What it is itself, unless somebody says otherwise.
-        assert_eq!(heard.device_type(), "jetson_orin");
+        let reporting = device("port: 0\n", contact(Some(ports)));
+        assert_eq!(reporting.host(), ("fd00::7".into(), AddressSource::Contact));
+        assert_eq!(reporting.authority(1), "[fd00::7]:1");
         assert_eq!(
-            device("device_type: shelly\n", seen(None)).device_type(),
+            (reporting.port(), reporting.reload_port()),
+            (Some(31000), None)
+        );
+        // The reported type, unless the configuration names one.
+        assert_eq!(reporting.device_type(), "jetson_orin");
+        assert_eq!(
+            device("device_type: shelly\n", contact(None)).device_type(),
             "shelly"
         );
         assert_eq!(device("", None).device_type(), "auto");
-        // Asked from one network, listening in another.
-        let elsewhere = |text: &str| device(text, seen(None)).host();
+        // Contacts from one network, listens in another.
+        let elsewhere = |text: &str| device(text, contact(None)).host();
         assert_eq!(
             elsewhere("listen_address: 10.0.0.8\n"),
-            ("10.0.0.8".into(), HostFrom::Configured)
+            ("10.0.0.8".into(), AddressSource::Configured)
         );
         assert_eq!(
             elsewhere("listen_address: 10.0.0.8\nip_address: 10.0.0.7\n").1,
-            HostFrom::Registered
+            AddressSource::Registered
         );
         for nowhere in ["0.0.0.0", "\"::\"", "127.0.0.1", "\"::1\""] {
             let (_, from) = elsewhere(&format!("listen_address: {nowhere}\n"));
-            assert_eq!(from, HostFrom::Seen, "{nowhere}");
+            assert_eq!(from, AddressSource::Contact, "{nowhere}");
         }
-        let unheard = device("port: 0\nreload_port: off\n", None);
-        assert_eq!(unheard.host(), ("edge-01".into(), HostFrom::Name));
-        assert_eq!((unheard.port(), unheard.reload_port()), (None, None));
+        let never_seen = device("port: 0\nreload_port: off\n", None);
+        assert_eq!(never_seen.host(), ("edge-01".into(), AddressSource::Name));
+        assert_eq!((never_seen.port(), never_seen.reload_port()), (None, None));
     }
 
     #[test]
-    fn how_a_device_is() {
+    fn status_follows_configuration_contact_and_calls() {
         assert_eq!(device("", None).status(), ("unknown", None));
-        assert_eq!(device("", seen(None)).status(), ("healthy", None));
-        let broken = device("ip_address: 10.0.0.7\ninterval: fast\n", seen(None));
+        assert_eq!(device("", contact(None)).status(), ("healthy", None));
+        let broken = device("ip_address: 10.0.0.7\ninterval: fast\n", contact(None));
         let (status, why) = broken.status();
         assert_eq!(status, "unhealthy");
         let why = why.unwrap();
         assert!(why.starts_with("line 2, column 11: "), "{why}");
-        let mut gone = device("", seen(None));
+        let mut gone = device("", contact(None));
         gone.state.unreachable = Some("connection refused".into());
         assert_eq!(
             gone.status(),
             ("unreachable", Some("connection refused".into()))
         );
-        assert!(device("ip_address: x\n", None).kept.is_err());
+        assert!(device("ip_address: x\n", None).parsed.is_err());
     }
 
     #[test]
-    fn a_board_that_says_that_it_is_degraded_is() {
-        let mut hurt = seen(None).unwrap();
+    fn reported_degradation_is_the_status_unless_worse() {
+        let mut hurt = contact(None).unwrap();
         hurt.report.degraded = Some("hwmon: no such device".into());
         let mut board = device("", Some(hurt.clone()));
         assert_eq!(
             board.status(),
             ("degraded", Some("hwmon: no such device".into()))
         );
-        // What keeps it from its configuration goes before that.
+        // A refused configuration takes precedence.
         hurt.report.refused = Some("no".into());
         assert_eq!(device("", Some(hurt)).status().0, "unhealthy");
         board.state.unreachable = Some("connection refused".into());
@@ -378,16 +404,16 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_to_ask_and_does_not_is_silent() {
-        let after = |text: &str, quiet: u64| Device {
-            quiet: Duration::from_secs(quiet),
-            ..device(text, seen(None))
+    fn board_that_missed_its_polls_is_unreachable() {
+        let after = |text: &str, silence: u64| Device {
+            silence: Duration::from_secs(silence),
+            ..device(text, contact(None))
         };
         let about_to_be = after("config_poll: 60\n", 300);
         assert_eq!(about_to_be.status().0, "healthy");
-        assert_eq!(about_to_be.silent_in(), Some(Duration::from_nanos(1)));
-        assert_eq!(after("config_poll: 60\n", 301).silent_in(), None);
-        assert_eq!(after("", 1).silent_in(), None);
+        assert_eq!(about_to_be.unreachable_in(), Some(Duration::from_nanos(1)));
+        assert_eq!(after("config_poll: 60\n", 301).unreachable_in(), None);
+        assert_eq!(after("", 1).unreachable_in(), None);
         let silent = after("config_poll: 60\n", 301);
         let (status, why) = silent.status();
         assert_eq!(status, "unreachable");
@@ -395,12 +421,12 @@ mod tests {
             why.unwrap(),
             "it has not asked for 301 s, though it is to every 60 s (`config_poll`)"
         );
-        // One that asks at its start alone may be well.
+        // A board that only asks at its start may be healthy.
         assert_eq!(after("", 1_000_000).status().0, "healthy");
-        let unheard = Device {
-            state: State::default(),
+        let never_seen = Device {
+            state: BoardState::default(),
             ..after("config_poll: 1\n", 1_000_000)
         };
-        assert_eq!(unheard.status().0, "unknown");
+        assert_eq!(never_seen.status().0, "unknown");
     }
 }

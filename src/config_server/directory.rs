@@ -1,7 +1,8 @@
-//! A store that is a directory: one YAML file a device, `edge-01.yaml`, which people may read and edit too.
+//! A store in a directory: one YAML file per device, such as `edge-01.yaml`, which users may edit too.
 //!
-//! A file is replaced whole: written beside, synced, renamed over the old one, and the directory synced. Whenever the
-//! process or the machine ends, each file is one that was asked for; what was being written is swept at the next start.
+//! Files are replaced atomically: a temporary file is written and synced, renamed over the old file, and the directory is
+//! synced. If the process or the machine stops, every file has its old or its new content. The next start removes temporary
+//! files.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,34 +14,35 @@ use std::sync::Mutex;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::directory_watch::{DirectoryWatch, SUFFIX, TEMPORARY};
-use super::store::{Changes, Failure, Look, Store, Stored, MAX_DEVICES};
+use super::directory_watch::{DirectoryWatch, CONFIG_SUFFIX, TEMPORARY_SUFFIX};
+use super::store::{Changes, Lookup, Store, StoreError, Stored, MAX_DEVICES};
 use crate::config::{self, read_file};
 use crate::sys::lock;
 use crate::sys::mark::Mark;
 use crate::wire::DeviceId;
 
-/// Where the notes are.
-const NOTES: &str = ".notes";
-/// The mode of new files: there may be passwords in them.
-const MODE: u32 = 0o600;
-/// A note is a few hundred bytes.
-const LONGEST_NOTE: u64 = 4096;
+/// The subdirectory of notes.
+const NOTES_DIRECTORY: &str = ".notes";
+/// The mode of new files, which may contain passwords.
+const FILE_MODE: u32 = 0o600;
+/// The longest note. A usual one has a few hundred bytes.
+const MAX_NOTE_BYTES: u64 = 4096;
 
 pub(super) struct Directory {
     path: PathBuf,
-    /// Held while something is changed: what is compared then is what is replaced.
+    /// Locked during a compare-and-swap.
     changing: Mutex<()>,
+    /// The number of temporary files made, for their names.
     temporaries: AtomicU64,
-    /// How many devices there are, as far as we know.
+    /// The number of devices, which is wrong after other programs added or removed files.
     count: AtomicUsize,
     watch: DirectoryWatch,
-    /// Held as long as we live: the comparing is right only with one server in the directory.
-    _alone: Flock<File>,
+    /// The lock on the directory: a compare-and-swap is atomic only with one server per directory.
+    _lock: Flock<File>,
 }
 
 impl Directory {
-    /// Opens it, made if it is not there, and sweeps what an earlier server left half written.
+    /// Opens the directory, which is made if necessary, and removes temporary files of an earlier server.
     pub(super) fn open(path: &Path) -> Result<Directory, String> {
         let failed = |what: &str, e: io::Error| {
             format!(
@@ -51,16 +53,16 @@ impl Directory {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(path.join(NOTES))
+            .create(path.join(NOTES_DIRECTORY))
             .map_err(|e| failed("make the directory", e))?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(MODE)
+            .mode(FILE_MODE)
             .open(path.join(".lock"))
             .map_err(|e| failed("write in the directory", e))?;
-        let alone =
+        let lock =
             Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
                 nix::errno::Errno::EWOULDBLOCK => format!(
                     "another config-server uses {}: several side by side need `--store etcd://…`",
@@ -74,21 +76,21 @@ impl Directory {
             temporaries: AtomicU64::new(0),
             count: AtomicUsize::new(0),
             watch: DirectoryWatch::new(path),
-            _alone: alone,
+            _lock: lock,
         };
         directory
-            .sweep()
+            .remove_temporaries()
             .map_err(|e| failed("read the directory", e))?;
         directory.ids().map_err(|e| e.to_string())?;
         Ok(directory)
     }
 
-    fn sweep(&self) -> io::Result<()> {
-        for place in [self.path.clone(), self.path.join(NOTES)] {
-            for entry in fs::read_dir(&place)?.flatten() {
+    fn remove_temporaries(&self) -> io::Result<()> {
+        for directory in [self.path.clone(), self.path.join(NOTES_DIRECTORY)] {
+            for entry in fs::read_dir(&directory)?.flatten() {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
-                if name.starts_with('.') && name.ends_with(TEMPORARY) {
+                if name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX) {
                     log::info!(
                         "{}: half written by an earlier server: removed",
                         entry.path().display()
@@ -101,47 +103,47 @@ impl Directory {
     }
 
     fn file(&self, id: &DeviceId) -> PathBuf {
-        self.path.join(format!("{id}{SUFFIX}"))
+        self.path.join(format!("{id}{CONFIG_SUFFIX}"))
     }
 
     fn note_file(&self, id: &DeviceId) -> PathBuf {
-        self.path.join(NOTES).join(format!("{id}.json"))
+        self.path.join(NOTES_DIRECTORY).join(format!("{id}.json"))
     }
 
-    /// The devices that there are files of, by name.
-    fn ids(&self) -> Result<Vec<DeviceId>, Failure> {
-        let ids = self.names(&self.path, SUFFIX)?;
+    /// The devices that have a file, sorted.
+    fn ids(&self) -> Result<Vec<DeviceId>, StoreError> {
+        let ids = self.names(&self.path, CONFIG_SUFFIX)?;
         self.count.store(ids.len(), Ordering::Relaxed);
         Ok(ids)
     }
 
-    /// Whether no more are kept. The files are counted only where it may be so.
-    fn is_full(&self) -> Result<bool, Failure> {
+    /// Whether the limit of devices is reached. The files are counted only if the known number says so.
+    fn is_full(&self) -> Result<bool, StoreError> {
         Ok(self.count.load(Ordering::Relaxed) >= MAX_DEVICES && self.ids()?.len() >= MAX_DEVICES)
     }
 
-    /// There is nothing of this name, or nothing that the name leads to, or no directory any more.
-    fn missing(&self, path: &Path) -> Result<Option<Stored>, Failure> {
+    /// Why a file was not found: `Ok(None)` if it does not exist. A broken link, or a missing directory, is an error.
+    fn not_found(&self, path: &Path) -> Result<Option<Stored>, StoreError> {
         if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
-            return Err(Failure::Unreadable(format!(
+            return Err(StoreError::Unreadable(format!(
                 "cannot read {}: it is a link to nothing",
                 path.display()
             )));
         }
         match fs::metadata(&self.path) {
             Ok(_) => Ok(None),
-            Err(e) => Err(Failure::Broken(format!(
+            Err(e) => Err(StoreError::Failed(format!(
                 "cannot read {}: {e}",
                 self.path.display()
             ))),
         }
     }
 
-    fn names(&self, place: &Path, suffix: &str) -> Result<Vec<DeviceId>, Failure> {
+    fn names(&self, directory: &Path, suffix: &str) -> Result<Vec<DeviceId>, StoreError> {
         let failed =
-            |e: io::Error| Failure::Broken(format!("cannot read {}: {e}", place.display()));
+            |e: io::Error| StoreError::Failed(format!("cannot read {}: {e}", directory.display()));
         let mut ids = Vec::new();
-        for entry in fs::read_dir(place).map_err(failed)? {
+        for entry in fs::read_dir(directory).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             let id = name.to_str().and_then(|name| name.strip_suffix(suffix));
             ids.extend(id.and_then(|id| DeviceId::parse(id).ok()));
@@ -150,25 +152,25 @@ impl Directory {
         Ok(ids)
     }
 
-    /// Replaces a file. With `lasting`, it is on the disk when this returns.
-    fn replace(&self, path: &Path, text: &str, lasting: bool) -> io::Result<()> {
+    /// Replaces a file atomically. With `durable`, the file is on the disk when this returns.
+    fn replace(&self, path: &Path, text: &str, durable: bool) -> io::Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let n = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let temporary = parent.join(format!(".{}.{n}{TEMPORARY}", name.to_string_lossy()));
+        let temporary = parent.join(format!(".{}.{n}{TEMPORARY_SUFFIX}", name.to_string_lossy()));
         let write = || {
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
-                .mode(MODE)
+                .mode(FILE_MODE)
                 .open(&temporary)?;
-            // Whoever may read the file now may read it afterwards.
+            // The permissions of the file stay as they are.
             if let Ok(old) = fs::metadata(path) {
                 file.set_permissions(fs::Permissions::from_mode(old.permissions().mode()))?;
             }
             file.write_all(text.as_bytes())?;
-            if lasting {
+            if durable {
                 file.sync_all()?;
             }
             fs::rename(&temporary, path)
@@ -177,7 +179,7 @@ impl Directory {
             let _ = fs::remove_file(&temporary);
             return Err(error);
         }
-        if lasting {
+        if durable {
             File::open(parent)?.sync_all()?;
         }
         Ok(())
@@ -189,7 +191,7 @@ impl Directory {
     }
 }
 
-/// The revision of a file that looks so; 0 for one that cannot be looked at.
+/// The revision of a file; 0: its metadata could not be read.
 fn revision(mark: Mark) -> u64 {
     if mark == Mark::default() {
         return 0;
@@ -199,61 +201,63 @@ fn revision(mark: Mark) -> u64 {
     hasher.finish().max(1)
 }
 
-/// Whether a failure to read is that of one file alone.
-fn is_of_the_file(error: &io::Error) -> bool {
+/// Whether an error of reading is about one file, not about the directory or the disk.
+fn concerns_one_file(error: &io::Error) -> bool {
     use nix::libc::{EACCES, ELOOP, EPERM};
     matches!(error.raw_os_error(), Some(EACCES | EPERM | ELOOP))
 }
 
 impl Store for Directory {
-    fn get(&self, id: &DeviceId) -> Result<Option<Stored>, Failure> {
+    fn get(&self, id: &DeviceId) -> Result<Option<Stored>, StoreError> {
         let path = self.file(id);
         let before = Mark::of(&path);
         match read_file(&path) {
             Ok(text) => {
-                // What was written meanwhile is of no revision.
-                let is_whole = Mark::of(&path) == before;
-                let revision = if is_whole { revision(before) } else { 0 };
+                // A file that changed while it was read has no revision.
+                let is_unchanged = Mark::of(&path) == before;
+                let revision = if is_unchanged { revision(before) } else { 0 };
                 Ok(Some(Stored { text, revision }))
             }
             Err(config::Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                self.missing(&path)
+                self.not_found(&path)
             }
             Err(config::Error::Read { path, source }) => {
                 let why = format!("cannot read {}: {source}", path.display());
-                Err(match is_of_the_file(&source) {
-                    true => Failure::Unreadable(why),
-                    false => Failure::Broken(why),
+                Err(match concerns_one_file(&source) {
+                    true => StoreError::Unreadable(why),
+                    false => StoreError::Failed(why),
                 })
             }
-            Err(error) => Err(Failure::Unreadable(error.to_string())),
+            Err(error) => Err(StoreError::Unreadable(error.to_string())),
         }
     }
 
-    fn changes(&self) -> Result<Changes, Failure> {
+    fn changes(&self) -> Result<Changes, StoreError> {
         self.watch
             .changes()
-            .map_err(|e| Failure::Broken(format!("cannot read {}: {e}", self.path.display())))
+            .map_err(|e| StoreError::Failed(format!("cannot read {}: {e}", self.path.display())))
     }
 
-    fn look(&self, id: &DeviceId, known: Option<u64>) -> Result<Look, Failure> {
+    fn lookup(&self, id: &DeviceId, known: Option<u64>) -> Result<Lookup, StoreError> {
         if let Some(known) = known.filter(|known| *known != 0) {
             if revision(Mark::of(&self.file(id))) == known {
-                return Ok(Look::Same);
+                return Ok(Lookup::Unchanged);
             }
         }
-        Ok(self.get(id)?.map_or(Look::Gone, Look::New))
+        Ok(self.get(id)?.map_or(Lookup::Missing, Lookup::Found))
     }
 
     fn scan(
         &self,
         known: &dyn Fn(&DeviceId) -> Option<u64>,
-        found: &mut dyn FnMut(DeviceId, Result<Look, Failure>),
-    ) -> Result<(), Failure> {
+        found: &mut dyn FnMut(DeviceId, Result<Lookup, StoreError>),
+    ) -> Result<(), StoreError> {
         let scan = self.watch.scan();
         for id in self.ids()? {
-            match self.look(&id, known(&id)) {
-                Err(failure @ (Failure::Away(_) | Failure::Broken(_))) => return Err(failure),
+            match self.lookup(&id, known(&id)) {
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Failed(_))) => {
+                    return Err(error)
+                }
                 look => found(id, look),
             }
         }
@@ -261,16 +265,16 @@ impl Store for Directory {
         Ok(())
     }
 
-    fn has_sure_revisions(&self) -> bool {
+    fn has_unique_revisions(&self) -> bool {
         false
     }
 
-    fn swap(
+    fn compare_and_swap(
         &self,
         id: &DeviceId,
         expected: Option<&Stored>,
         text: Option<&str>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, StoreError> {
         let _changing = lock::lock(&self.changing);
         let current = self.get(id)?.map(|stored| stored.text);
         if current.as_ref() != expected.map(|stored| &stored.text) {
@@ -278,12 +282,12 @@ impl Store for Directory {
         }
         let path = self.file(id);
         let failed = |what: &str, e: io::Error| {
-            Failure::Broken(format!("cannot {what} {}: {e}", path.display()))
+            StoreError::Failed(format!("cannot {what} {}: {e}", path.display()))
         };
         match text {
             Some(text) => {
                 if expected.is_none() && self.is_full()? {
-                    return Err(Failure::Full);
+                    return Err(StoreError::Full);
                 }
                 let replaced = self.replace(&path, text, true);
                 self.watch.touched(id);
@@ -303,26 +307,28 @@ impl Store for Directory {
         Ok(true)
     }
 
-    fn note(&self, id: &DeviceId, note: &str) -> Result<(), Failure> {
+    fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError> {
         let path = self.note_file(id);
         self.replace(&path, note, false)
-            .map_err(|e| Failure::Broken(format!("cannot save {}: {e}", path.display())))
+            .map_err(|e| StoreError::Failed(format!("cannot save {}: {e}", path.display())))
     }
 
-    fn note_on(&self, id: &DeviceId) -> Result<Option<String>, Failure> {
+    fn get_note(&self, id: &DeviceId) -> Result<Option<String>, StoreError> {
         let mut note = String::new();
         let file = match File::open(self.note_file(id)) {
             Ok(file) => file,
             Err(_) => return Ok(None),
         };
-        let read = file.take(LONGEST_NOTE).read_to_string(&mut note);
+        let read = file.take(MAX_NOTE_BYTES).read_to_string(&mut note);
         Ok(read.ok().map(|_| note))
     }
 
-    fn notes(&self) -> Result<Vec<(DeviceId, String)>, Failure> {
-        let ids = self.names(&self.path.join(NOTES), ".json")?.into_iter();
+    fn list_notes(&self) -> Result<Vec<(DeviceId, String)>, StoreError> {
+        let ids = self
+            .names(&self.path.join(NOTES_DIRECTORY), ".json")?
+            .into_iter();
         let read = |id: DeviceId| {
-            let note = self.note_on(&id).ok()??;
+            let note = self.get_note(&id).ok()??;
             Some((id, note))
         };
         Ok(ids.filter_map(read).collect())

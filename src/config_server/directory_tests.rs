@@ -1,7 +1,7 @@
 use super::super::store::Change;
 use super::*;
 
-/// A directory of one test, removed when it goes.
+/// A directory that is removed when it is dropped.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -27,22 +27,22 @@ fn text(store: &Directory, name: &str) -> Option<String> {
     Some(String::from_utf8(stored.text).unwrap())
 }
 
-/// All that a scan finds.
-fn listed(store: &Directory) -> Vec<(DeviceId, Result<Look, Failure>)> {
+/// The results of a scan.
+fn listed(store: &Directory) -> Vec<(DeviceId, Result<Lookup, StoreError>)> {
     let mut all = Vec::new();
     let found = &mut |id, look| all.push((id, look));
     store.scan(&|_| None, found).unwrap();
     all
 }
 
-/// What has changed since this was asked last.
+/// The names of the devices that changed since the last call; `all` if anything may have changed.
 fn touched(store: &Directory) -> Vec<String> {
     match store.changes().unwrap() {
-        Changes::All => {
+        Changes::Unknown => {
             store.scan(&|_| None, &mut |_, _| {}).unwrap();
             vec!["all".to_string()]
         }
-        Changes::These(changes) => {
+        Changes::Listed(changes) => {
             let name = |change| match change {
                 Change::Touched(id) => id.to_string(),
                 other => panic!("{other:?}"),
@@ -55,64 +55,81 @@ fn touched(store: &Directory) -> Vec<String> {
 }
 
 #[test]
-fn what_is_put_is_there_afterwards() {
+fn changes_persist_and_swap_compares_the_text() {
     let dir = Dir::new("put");
     let store = Directory::open(&dir.0).unwrap();
     assert_eq!(listed(&store), []);
     let edge = id("edge-01");
-    assert_eq!(store.swap(&edge, None, Some("port: 1\n")), Ok(true));
-    let first = store.get(&edge).unwrap().unwrap();
-    assert_eq!(store.swap(&edge, None, Some("port: 2\n")), Ok(false));
-    assert_eq!(store.swap(&edge, Some(&first), Some("port: 3\n")), Ok(true));
     assert_eq!(
-        store.swap(&edge, Some(&first), Some("port: 4\n")),
+        store.compare_and_swap(&edge, None, Some("port: 1\n")),
+        Ok(true)
+    );
+    let first = store.get(&edge).unwrap().unwrap();
+    assert_eq!(
+        store.compare_and_swap(&edge, None, Some("port: 2\n")),
         Ok(false)
     );
-    assert_eq!(store.swap(&edge, Some(&first), None), Ok(false));
+    assert_eq!(
+        store.compare_and_swap(&edge, Some(&first), Some("port: 3\n")),
+        Ok(true)
+    );
+    assert_eq!(
+        store.compare_and_swap(&edge, Some(&first), Some("port: 4\n")),
+        Ok(false)
+    );
+    assert_eq!(store.compare_and_swap(&edge, Some(&first), None), Ok(false));
     assert_eq!(text(&store, "edge-01").as_deref(), Some("port: 3\n"));
     drop(store);
     let store = Directory::open(&dir.0).unwrap();
     let found = listed(&store);
     assert_eq!(found.len(), 1);
     let now = store.get(&edge).unwrap().unwrap();
-    assert_eq!(found[0].1, Ok(Look::New(now.clone())));
-    store.note(&edge, "a note").unwrap();
+    assert_eq!(found[0].1, Ok(Lookup::Found(now.clone())));
+    store.put_note(&edge, "a note").unwrap();
     assert_eq!(
-        store.notes().unwrap(),
+        store.list_notes().unwrap(),
         [(edge.clone(), "a note".to_string())]
     );
-    assert_eq!(store.swap(&edge, Some(&now), None), Ok(true));
-    assert_eq!(store.swap(&edge, Some(&now), None), Ok(false));
-    assert_eq!(store.swap(&edge, None, None), Ok(true));
-    assert_eq!((listed(&store).len(), store.notes().unwrap().len()), (0, 0));
-    assert_eq!(store.note_on(&edge), Ok(None));
+    assert_eq!(store.compare_and_swap(&edge, Some(&now), None), Ok(true));
+    assert_eq!(store.compare_and_swap(&edge, Some(&now), None), Ok(false));
+    assert_eq!(store.compare_and_swap(&edge, None, None), Ok(true));
+    assert_eq!(
+        (listed(&store).len(), store.list_notes().unwrap().len()),
+        (0, 0)
+    );
+    assert_eq!(store.get_note(&edge), Ok(None));
 }
 
 #[test]
-fn people_may_edit_the_files() {
+fn files_may_be_edited_by_users() {
     let dir = Dir::new("edit");
     let store = Directory::open(&dir.0).unwrap();
     let edge = id("edge-01");
-    store.swap(&edge, None, Some("port: 1\n")).unwrap();
+    store
+        .compare_and_swap(&edge, None, Some("port: 1\n"))
+        .unwrap();
     let before = store.get(&edge).unwrap().unwrap();
     let file = dir.0.join("edge-01.yaml");
     fs::write(&file, "port: 2 # mine\n").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert_ne!(store.get(&edge).unwrap().unwrap().etag(), before.etag());
     assert_eq!(
-        store.swap(&edge, Some(&before), Some("port: 3\n")),
+        store.compare_and_swap(&edge, Some(&before), Some("port: 3\n")),
         Ok(false)
     );
     let now = store.get(&edge).unwrap();
-    assert_eq!(store.swap(&edge, now.as_ref(), Some("port: 3\n")), Ok(true));
+    assert_eq!(
+        store.compare_and_swap(&edge, now.as_ref(), Some("port: 3\n")),
+        Ok(true)
+    );
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
-    // Files that are no device's are left alone, and are no devices.
+    // Other files are ignored.
     for name in ["README", "_x.yaml", ".hidden.yaml", "a b.yaml", "x.yml"] {
         fs::write(dir.0.join(name), "x").unwrap();
     }
     assert_eq!(listed(&store).len(), 1);
-    // One that cannot be read costs no other.
+    // An unreadable file does not affect the others.
     fs::create_dir(dir.0.join("broken.yaml")).unwrap();
     let found = listed(&store);
     assert_eq!(
@@ -125,7 +142,7 @@ fn people_may_edit_the_files() {
 }
 
 #[test]
-fn what_was_half_written_is_swept() {
+fn temporary_files_are_removed_at_start() {
     let dir = Dir::new("sweep");
     drop(Directory::open(&dir.0).unwrap());
     let left = [
@@ -142,7 +159,7 @@ fn what_was_half_written_is_swept() {
 }
 
 #[test]
-fn two_servers_do_not_share_a_directory() {
+fn second_server_in_a_directory_is_refused() {
     let dir = Dir::new("alone");
     let first = Directory::open(&dir.0).unwrap();
     let error = Directory::open(&dir.0).err().unwrap();
@@ -152,7 +169,7 @@ fn two_servers_do_not_share_a_directory() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_is_an_error_that_helps() {
+fn error_of_opening_names_path_and_option() {
     let dir = Dir::new("file");
     fs::write(&dir.0, "").unwrap();
     let error = Directory::open(&dir.0).err().unwrap();
@@ -164,11 +181,11 @@ fn a_directory_that_cannot_be_is_an_error_that_helps() {
 }
 
 #[test]
-fn of_many_at_once_each_swap_is_one_step() {
+fn concurrent_swaps_are_atomic() {
     let dir = Dir::new("race");
     let store = Directory::open(&dir.0).unwrap();
     let edge = id("edge-01");
-    store.swap(&edge, None, Some("0")).unwrap();
+    store.compare_and_swap(&edge, None, Some("0")).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -177,7 +194,10 @@ fn of_many_at_once_each_swap_is_one_step() {
                         let now = store.get(&edge).unwrap();
                         let text = String::from_utf8(now.clone().unwrap().text).unwrap();
                         let next = (text.parse::<u32>().unwrap() + 1).to_string();
-                        if store.swap(&edge, now.as_ref(), Some(&next)).unwrap() {
+                        if store
+                            .compare_and_swap(&edge, now.as_ref(), Some(&next))
+                            .unwrap()
+                        {
                             break;
                         }
                     }
@@ -189,15 +209,17 @@ fn of_many_at_once_each_swap_is_one_step() {
 }
 
 #[test]
-fn every_change_of_a_file_is_told_before_the_next_question() {
+fn every_change_is_reported_by_the_next_call() {
     let dir = Dir::new("told");
     let store = Directory::open(&dir.0).unwrap();
     assert_eq!(touched(&store), ["all"]);
-    store.swap(&id("a"), None, Some("port: 1\n")).unwrap();
+    store
+        .compare_and_swap(&id("a"), None, Some("port: 1\n"))
+        .unwrap();
     fs::write(dir.0.join("b.yaml"), "port: 1\n").unwrap();
     assert_eq!(touched(&store), ["a", "b"]);
     assert_eq!(touched(&store), [""; 0]);
-    // Within one tick of the clock, as long, in place.
+    // In place, with the same length, and within one tick of the clock.
     for port in 2..9 {
         fs::write(dir.0.join("b.yaml"), format!("port: {port}\n")).unwrap();
         assert_eq!(touched(&store), ["b"]);
@@ -208,18 +230,18 @@ fn every_change_of_a_file_is_told_before_the_next_question() {
     assert_eq!(touched(&store), ["c"]);
     fs::remove_file(dir.0.join("c.yaml")).unwrap();
     assert_eq!(touched(&store), ["c"]);
-    // A note is none, and neither is what is being written.
-    store.note(&id("a"), "x").unwrap();
+    // Neither notes nor temporary files are changes.
+    store.put_note(&id("a"), "x").unwrap();
     fs::write(dir.0.join(".a.yaml.1.tmp"), "x").unwrap();
     assert_eq!(touched(&store), [""; 0]);
-    // Kubernetes swaps a link by which all files are reached.
+    // Kubernetes replaces a link that all files are reached through.
     std::os::unix::fs::symlink("x", dir.0.join("..data")).unwrap();
     assert_eq!(touched(&store), ["all"]);
-    // The directory is another one.
+    // The directory is replaced by another one.
     let away = dir.0.with_extension("away");
     fs::rename(&dir.0, &away).unwrap();
-    assert!(matches!(store.changes(), Err(Failure::Broken(_))));
-    assert!(matches!(store.get(&id("a")), Err(Failure::Broken(_))));
+    assert!(matches!(store.changes(), Err(StoreError::Failed(_))));
+    assert!(matches!(store.get(&id("a")), Err(StoreError::Failed(_))));
     fs::create_dir(&dir.0).unwrap();
     assert_eq!(touched(&store), ["all"]);
     fs::write(dir.0.join("d.yaml"), "").unwrap();
@@ -230,7 +252,7 @@ fn every_change_of_a_file_is_told_before_the_next_question() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_that_devices_fault_alone() {
+fn unreadable_file_affects_one_device_only() {
     let dir = Dir::new("unreadable");
     let store = Directory::open(&dir.0).unwrap();
     fs::create_dir(dir.0.join("directory.yaml")).unwrap();
@@ -241,7 +263,7 @@ fn a_file_that_cannot_be_read_is_that_devices_fault_alone() {
     let names = ["dangling", "directory", "fifo", "loop"];
     for name in names {
         match store.get(&id(name)) {
-            Err(Failure::Unreadable(why)) => {
+            Err(StoreError::Unreadable(why)) => {
                 assert!(why.contains(&format!("{name}.yaml")), "{why}")
             }
             other => panic!("{name}: {other:?}"),
@@ -251,25 +273,27 @@ fn a_file_that_cannot_be_read_is_that_devices_fault_alone() {
     assert!(found.iter().map(|(id, _)| id.as_str()).eq(names));
     assert!(found
         .iter()
-        .all(|(_, look)| matches!(look, Err(Failure::Unreadable(_)))));
+        .all(|(_, look)| matches!(look, Err(StoreError::Unreadable(_)))));
 }
 
 #[test]
-fn a_look_reads_only_what_has_changed() {
+fn lookup_of_known_revision_is_unchanged_until_the_file_changes() {
     let dir = Dir::new("look");
     let store = Directory::open(&dir.0).unwrap();
     let edge = id("edge-01");
-    store.swap(&edge, None, Some("port: 1\n")).unwrap();
+    store
+        .compare_and_swap(&edge, None, Some("port: 1\n"))
+        .unwrap();
     let revision = store.get(&edge).unwrap().unwrap().revision;
     assert_ne!(revision, 0);
-    assert_eq!(store.look(&edge, Some(revision)), Ok(Look::Same));
-    assert!(matches!(store.look(&edge, None), Ok(Look::New(_))));
-    assert!(matches!(store.look(&edge, Some(0)), Ok(Look::New(_))));
+    assert_eq!(store.lookup(&edge, Some(revision)), Ok(Lookup::Unchanged));
+    assert!(matches!(store.lookup(&edge, None), Ok(Lookup::Found(_))));
+    assert!(matches!(store.lookup(&edge, Some(0)), Ok(Lookup::Found(_))));
     fs::write(dir.0.join("edge-01.yaml"), "port: 10\n").unwrap();
     assert!(matches!(
-        store.look(&edge, Some(revision)),
-        Ok(Look::New(_))
+        store.lookup(&edge, Some(revision)),
+        Ok(Lookup::Found(_))
     ));
     fs::remove_file(dir.0.join("edge-01.yaml")).unwrap();
-    assert_eq!(store.look(&edge, Some(revision)), Ok(Look::Gone));
+    assert_eq!(store.lookup(&edge, Some(revision)), Ok(Lookup::Missing));
 }

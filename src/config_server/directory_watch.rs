@@ -1,8 +1,9 @@
-//! What has changed in a directory of configurations.
+//! Which files of a directory have changed.
 //!
-//! The kernel tells (inotify), before the call that made the change returns. It does not tell what another machine wrote to a
-//! network file system, nor what was changed behind a link, nor through a mapping: so all files are looked at too now and then,
-//! and often where the kernel does not tell at all (it has a limit of watches). What we wrote ourselves is known either way.
+//! inotify reports a change before the system call that made it returns. It does not report changes that another machine
+//! makes on a network file system, changes of a link's target, or writes through a mapping. So all files are scanned now and
+//! then as well, and more often if inotify is not available, since the kernel limits the number of watches. The server's own
+//! changes are noted without inotify.
 
 use std::collections::HashSet;
 use std::fs;
@@ -19,42 +20,43 @@ use super::store::{Change, Changes};
 use crate::sys::lock;
 use crate::wire::DeviceId;
 
-pub(super) const SUFFIX: &str = ".yaml";
-/// What is being written: never the name of a device, since those do not begin with a dot.
-pub(super) const TEMPORARY: &str = ".tmp";
-/// How often all files are looked at, where the kernel tells of changes and where it does not.
-const WATCHED_PAUSE: Duration = Duration::from_secs(2);
-const UNWATCHED_PAUSE: Duration = Duration::from_secs(1);
-/// Looking at all files takes at most this part of the time.
-const SHARE: u32 = 20;
-/// So many changes are remembered one by one.
-const MOST_TOUCHED: usize = 4096;
+/// The suffix of a configuration's file.
+pub(super) const CONFIG_SUFFIX: &str = ".yaml";
+/// The suffix of temporary files. Their names begin with a dot, so that they are never a device's.
+pub(super) const TEMPORARY_SUFFIX: &str = ".tmp";
+/// How often all files are scanned, with and without inotify.
+const WATCHED_SCAN_INTERVAL: Duration = Duration::from_secs(2);
+const UNWATCHED_SCAN_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause after a scan is at least this many times its duration.
+const SCAN_REST_FACTOR: u32 = 20;
+/// The most changed devices that are noted one by one. Beyond it everything is scanned.
+const MAX_TOUCHED: usize = 4096;
 
 pub(super) struct DirectoryWatch {
     path: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
 }
 
 #[derive(Default)]
-struct State {
-    /// `None`: the kernel does not tell.
+struct WatchState {
+    /// `None`: inotify is not available.
     inotify: Option<Inotify>,
     /// Device and inode of the directory that is watched.
     watched: Option<(u64, u64)>,
-    /// When all files are to be looked at; `None`: now.
+    /// When all files are scanned next; `None`: now.
     scan_at: Option<Instant>,
-    /// What we changed ourselves.
+    /// The devices whose files changed.
     touched: HashSet<DeviceId>,
-    /// All files were looked at before.
-    is_read: bool,
-    /// It was said that the kernel does not tell.
-    said: bool,
+    /// All files were scanned at least once.
+    has_scanned: bool,
+    /// The warning about missing inotify was logged.
+    is_warned: bool,
 }
 
-/// A look at all files, under way.
+/// A scan of all files that is under way.
 pub(super) struct Scan<'a> {
     watch: &'a DirectoryWatch,
-    begun: Instant,
+    started_at: Instant,
 }
 
 impl DirectoryWatch {
@@ -65,17 +67,17 @@ impl DirectoryWatch {
         }
     }
 
-    /// We changed this device's file.
+    /// Notes that the server changed this device's file.
     pub(super) fn touched(&self, id: &DeviceId) {
         let mut state = lock::lock(&self.state);
-        if state.touched.len() < MOST_TOUCHED {
+        if state.touched.len() < MAX_TOUCHED {
             state.touched.insert(id.clone());
         } else {
             state.scan_at = None;
         }
     }
 
-    /// What has changed since this was asked last.
+    /// The changes since the last call.
     pub(super) fn changes(&self) -> io::Result<Changes> {
         let mut state = lock::lock(&self.state);
         let directory = fs::metadata(&self.path)?;
@@ -85,43 +87,43 @@ impl DirectoryWatch {
             state.watched = Some(directory);
             state.scan_at = None;
         }
-        state.listen();
+        state.read_events();
         let touched = std::mem::take(&mut state.touched);
         match state.scan_at {
-            Some(at) if Instant::now() < at => Ok(Changes::These(
+            Some(at) if Instant::now() < at => Ok(Changes::Listed(
                 touched.into_iter().map(Change::Touched).collect(),
             )),
-            _ => Ok(Changes::All),
+            _ => Ok(Changes::Unknown),
         }
     }
 
-    /// A look at all files begins.
+    /// Begins a scan of all files.
     pub(super) fn scan(&self) -> Scan<'_> {
         Scan {
             watch: self,
-            begun: Instant::now(),
+            started_at: Instant::now(),
         }
     }
 }
 
 impl Scan<'_> {
-    /// It has ended: all files were seen.
+    /// Ends the scan: all files were seen.
     pub(super) fn done(self) {
         let mut state = lock::lock(&self.watch.state);
         let pause = match state.inotify {
-            Some(_) => WATCHED_PAUSE,
-            None => UNWATCHED_PAUSE,
+            Some(_) => WATCHED_SCAN_INTERVAL,
+            None => UNWATCHED_SCAN_INTERVAL,
         };
-        // The first time most of it is reading.
-        let took = match std::mem::replace(&mut state.is_read, true) {
-            true => self.begun.elapsed(),
+        // The first scan reads every file, which later ones do not.
+        let took = match std::mem::replace(&mut state.has_scanned, true) {
+            true => self.started_at.elapsed(),
             false => Duration::ZERO,
         };
-        state.scan_at = Some(Instant::now() + pause.max(took.saturating_mul(SHARE)));
+        state.scan_at = Some(Instant::now() + pause.max(took.saturating_mul(SCAN_REST_FACTOR)));
     }
 }
 
-impl State {
+impl WatchState {
     fn watch(&mut self, path: &Path) {
         let flags = AddWatchFlags::IN_MODIFY
             | AddWatchFlags::IN_ATTRIB
@@ -131,22 +133,22 @@ impl State {
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
-        let begun = || {
+        let start = || {
             let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
             inotify.add_watch(path, flags)?;
             Ok(inotify)
         };
-        self.inotify = match begun() {
+        self.inotify = match start() {
             Ok(inotify) => Some(inotify),
             Err(error) => {
-                self.unwatched(path, error);
+                self.warn_unwatched(path, error);
                 None
             }
         };
     }
 
-    fn unwatched(&mut self, path: &Path, error: Errno) {
-        if !std::mem::replace(&mut self.said, true) {
+    fn warn_unwatched(&mut self, path: &Path, error: Errno) {
+        if !std::mem::replace(&mut self.is_warned, true) {
             log::warn!(
                 "{}: the kernel does not tell of changes ({error}): files that people edit are looked at once a second \
                  (fs.inotify.max_user_instances and max_user_watches are the limits)",
@@ -155,8 +157,8 @@ impl State {
         }
     }
 
-    /// Takes what the kernel tells.
-    fn listen(&mut self) {
+    /// Reads the pending inotify events.
+    fn read_events(&mut self) {
         let Some(inotify) = &self.inotify else {
             return;
         };
@@ -165,12 +167,12 @@ impl State {
             match inotify.read_events() {
                 Ok(events) => {
                     for event in &events {
-                        match device_of(event) {
-                            Told::Of(id) => {
+                        match effect_of(event) {
+                            Effect::Device(id) => {
                                 self.touched.insert(id);
                             }
-                            Told::Nothing => {}
-                            Told::Anything => self.scan_at = None,
+                            Effect::None => {}
+                            Effect::Scan => self.scan_at = None,
                         }
                     }
                 }
@@ -188,29 +190,32 @@ impl State {
     }
 }
 
-enum Told {
-    Nothing,
-    Of(DeviceId),
-    Anything,
+/// What an inotify event means.
+enum Effect {
+    None,
+    /// The device's configuration may have changed.
+    Device(DeviceId),
+    /// Anything may have changed.
+    Scan,
 }
 
-/// Which device the event is about. Of other files only the coming and going may mean something: the links of a mounted
-/// ConfigMap lead by way of one that is swapped.
-fn device_of(event: &InotifyEvent) -> Told {
+/// What an event means. Of files that are no device's only creation and renaming matter: the links of a mounted ConfigMap
+/// point to another link, which Kubernetes replaces.
+fn effect_of(event: &InotifyEvent) -> Effect {
     let coming_or_going = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE;
     let Some(name) = &event.name else {
-        // The directory itself, or the queue was full.
+        // The event is about the directory, or the queue overflowed.
         return match event.mask.contains(AddWatchFlags::IN_ATTRIB) {
-            true => Told::Nothing,
-            false => Told::Anything,
+            true => Effect::None,
+            false => Effect::Scan,
         };
     };
     let name = name.to_str().unwrap_or_default();
-    let id = name.strip_suffix(SUFFIX).map(DeviceId::parse);
+    let id = name.strip_suffix(CONFIG_SUFFIX).map(DeviceId::parse);
     match id {
-        Some(Ok(id)) => Told::Of(id),
-        _ if name.ends_with(TEMPORARY) => Told::Nothing,
-        _ if event.mask.intersects(coming_or_going) => Told::Anything,
-        _ => Told::Nothing,
+        Some(Ok(id)) => Effect::Device(id),
+        _ if name.ends_with(TEMPORARY_SUFFIX) => Effect::None,
+        _ if event.mask.intersects(coming_or_going) => Effect::Scan,
+        _ => Effect::None,
     }
 }

@@ -1,10 +1,10 @@
-//! Entity tags, and the conditions that a request puts on them (RFC 9110, 8.8.3 and 13.1).
+//! Entity tags, and preconditions of requests (RFC 9110, 8.8.3 and 13.1).
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// The tag of one content: the same for the same bytes, on whichever server.
+/// The entity tag of a content. The same bytes have the same tag on every server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Etag([u8; 12]);
 
@@ -19,7 +19,7 @@ impl Etag {
     }
 }
 
-/// As in the header, in quotes.
+/// The tag in quotes, as in the header.
 impl fmt::Display for Etag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\"")?;
@@ -33,12 +33,12 @@ impl fmt::Display for Etag {
 pub enum Tags {
     /// `*`.
     Any,
-    /// Tags as they stand there, with their quotes, and whether they are weak.
-    These(Vec<(bool, String)>),
+    /// A list of tags, with their quotes, and whether they are weak.
+    List(Vec<(bool, String)>),
 }
 
 impl Tags {
-    /// Reads the header's value. `None`: it is no list of tags.
+    /// Parses the value of the header; `None`: it is not a list of tags.
     pub fn parse(value: &str) -> Option<Tags> {
         const BLANK: [char; 2] = [' ', '\t'];
         let mut rest = value.trim_matches(BLANK);
@@ -47,7 +47,7 @@ impl Tags {
         }
         let mut tags = Vec::new();
         loop {
-            // Empty items of a list are passed over (RFC 9110, 5.6.1.2).
+            // Empty list elements are skipped (RFC 9110, 5.6.1.2).
             rest = rest.trim_start_matches([' ', '\t', ',']);
             if rest.is_empty() {
                 break;
@@ -65,15 +65,15 @@ impl Tags {
             }
             tags.push((weak, tag.to_owned()));
         }
-        (!tags.is_empty()).then_some(Tags::These(tags))
+        (!tags.is_empty()).then_some(Tags::List(tags))
     }
 
-    /// Whether one of them is the tag of what is there. Ours are strong; `weakly` takes weak ones for as good.
+    /// Whether the current tag is in the list. With `weakly`, weak tags match too (RFC 9110, 8.8.3.2).
     fn has(&self, current: Option<&Etag>, weakly: bool) -> bool {
         match (self, current) {
             (_, None) => false,
             (Tags::Any, Some(_)) => true,
-            (Tags::These(tags), Some(current)) => {
+            (Tags::List(tags), Some(current)) => {
                 let current = current.to_string();
                 tags.iter()
                     .any(|(weak, tag)| *tag == current && (weakly || !weak))
@@ -82,7 +82,7 @@ impl Tags {
     }
 }
 
-/// What a request says of the state it is meant for.
+/// The preconditions of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Conditions {
     /// `If-Match`.
@@ -91,34 +91,34 @@ pub struct Conditions {
     pub if_none_match: Option<Tags>,
 }
 
-/// What follows from the conditions.
+/// The result of evaluating preconditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// They hold.
-    Go,
+pub enum Evaluation {
+    /// The preconditions hold.
+    Proceed,
     /// `If-Match` does not hold.
-    Changed,
+    Failed,
     /// `If-None-Match` does not hold.
-    Same,
+    NotModified,
 }
 
 impl Conditions {
-    /// Whether they hold for what is there now; `None`: nothing is.
-    pub fn judge(&self, current: Option<&Etag>) -> Verdict {
+    /// Evaluates the preconditions for the current tag; `None`: there is no configuration.
+    pub fn evaluate(&self, current: Option<&Etag>) -> Evaluation {
         if self
             .if_match
             .as_ref()
             .is_some_and(|t| !t.has(current, false))
         {
-            Verdict::Changed
+            Evaluation::Failed
         } else if self
             .if_none_match
             .as_ref()
             .is_some_and(|t| t.has(current, true))
         {
-            Verdict::Same
+            Evaluation::NotModified
         } else {
-            Verdict::Go
+            Evaluation::Proceed
         }
     }
 }
@@ -128,16 +128,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_of_its_content() {
+    fn tag_depends_on_content_only() {
         let (a, b) = (Etag::of(b"a"), Etag::of(b"b"));
         assert_ne!(a, b);
         assert_eq!(a.to_string(), "\"ca978112ca1bbdcafac231b3\"");
     }
 
     #[test]
-    fn lists_of_tags_are_read() {
+    fn lists_of_tags_are_parsed() {
         let these = |tags: &[(bool, &str)]| {
-            Some(Tags::These(
+            Some(Tags::List(
                 tags.iter().map(|(w, t)| (*w, t.to_string())).collect(),
             ))
         };
@@ -164,29 +164,38 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_judged() {
+    fn preconditions_are_evaluated() {
         let here = Etag::of(b"here");
-        let judge =
+        let evaluate =
             |if_match: Option<&str>, if_none_match: Option<&str>, current: Option<&Etag>| {
                 let conditions = Conditions {
                     if_match: if_match.map(|t| Tags::parse(t).unwrap()),
                     if_none_match: if_none_match.map(|t| Tags::parse(t).unwrap()),
                 };
-                conditions.judge(current)
+                conditions.evaluate(current)
             };
         let (tag, weak) = (here.to_string(), format!("W/{here}"));
-        assert_eq!(judge(None, None, None), Verdict::Go);
-        assert_eq!(judge(Some("*"), None, None), Verdict::Changed);
-        assert_eq!(judge(Some("*"), None, Some(&here)), Verdict::Go);
-        assert_eq!(judge(Some(&tag), None, Some(&here)), Verdict::Go);
-        assert_eq!(judge(Some(&weak), None, Some(&here)), Verdict::Changed);
-        assert_eq!(judge(Some("\"x\""), None, Some(&here)), Verdict::Changed);
-        assert_eq!(judge(None, Some("*"), Some(&here)), Verdict::Same);
-        assert_eq!(judge(None, Some("*"), None), Verdict::Go);
-        assert_eq!(judge(None, Some(&weak), Some(&here)), Verdict::Same);
+        assert_eq!(evaluate(None, None, None), Evaluation::Proceed);
+        assert_eq!(evaluate(Some("*"), None, None), Evaluation::Failed);
+        assert_eq!(evaluate(Some("*"), None, Some(&here)), Evaluation::Proceed);
+        assert_eq!(evaluate(Some(&tag), None, Some(&here)), Evaluation::Proceed);
+        assert_eq!(evaluate(Some(&weak), None, Some(&here)), Evaluation::Failed);
         assert_eq!(
-            judge(Some("\"x\""), Some(&tag), Some(&here)),
-            Verdict::Changed
+            evaluate(Some("\"x\""), None, Some(&here)),
+            Evaluation::Failed
+        );
+        assert_eq!(
+            evaluate(None, Some("*"), Some(&here)),
+            Evaluation::NotModified
+        );
+        assert_eq!(evaluate(None, Some("*"), None), Evaluation::Proceed);
+        assert_eq!(
+            evaluate(None, Some(&weak), Some(&here)),
+            Evaluation::NotModified
+        );
+        assert_eq!(
+            evaluate(Some("\"x\""), Some(&tag), Some(&here)),
+            Evaluation::Failed
         );
     }
 }

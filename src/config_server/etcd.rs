@@ -1,10 +1,10 @@
-//! A store that is an etcd cluster, shared by several servers: its v3 API by the JSON gateway.
+//! A store in an etcd cluster, which several servers may share: the v3 API, through the JSON gateway.
 //!
-//! A configuration is the value of `PREFIX/config/ID`, a note that of `PREFIX/note/ID`. A change is a transaction that
-//! compares the key's `mod_revision`: of two servers that change one state, one succeeds.
+//! `PREFIX/config/ID` is the key of a configuration, `PREFIX/note/ID` that of a note. A change is a transaction that compares
+//! the key's `mod_revision`: if two servers change the same state, one of them succeeds.
 //!
-//! Where etcd has users, it is given a name and a password once, and then the token that it gave for them, until it does not
-//! know that any more (etcd's manual, "Authentication guide").
+//! If etcd has users, the server logs in with name and password, and sends the token that etcd returned until etcd no longer
+//! accepts it (etcd's manual, "Authentication guide").
 
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,28 +13,28 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::etcd_json as words;
+use super::etcd_json as messages;
 use super::etcd_watch::EtcdWatch;
-use super::store::{Change, Changes, Failure, Look, Store, Stored, MAX_DEVICES};
+use super::store::{Change, Changes, Lookup, Store, StoreError, Stored, MAX_DEVICES};
 use crate::config::Secret;
 use crate::config::{check_url, BasicAuth, ClientSettings as Settings, ClientTls as Tls};
 use crate::http::client::{Answer, Client, Limits};
 use crate::sys::lock;
 use crate::wire::DeviceId;
 
-const PORT: u16 = 2379;
+const DEFAULT_PORT: u16 = 2379;
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const DEFAULT_PREFIX: &str = "edge-metrics-exporter";
-/// For one question, if there is one member to ask.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// For each of several: one that is switched off does not answer at all.
-const PATIENCE_OF_ONE: Duration = Duration::from_millis(1500);
-/// So many keys are asked for at once; a configuration has at most 64 KiB, a third more in base64.
-const PAGE: usize = 100;
-const MAX_ANSWER: u64 = 16 << 20;
+/// The timeout of a request to the only member.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The timeout per member if there are several: a member that is switched off does not answer at all.
+const MEMBER_TIMEOUT: Duration = Duration::from_millis(1500);
+/// The number of keys per request. A configuration has at most 64 KiB, and a third more in base64.
+const PAGE_SIZE: usize = 100;
+const MAX_RESPONSE: u64 = 16 << 20;
 const MAX_MEMBERS: usize = 9;
 
-/// One of the cluster.
+/// A member of the cluster.
 struct Member {
     base: String,
     client: Client,
@@ -45,33 +45,33 @@ pub(super) struct Etcd {
     watch: EtcdWatch,
 }
 
-/// An etcd, and how it is asked.
+/// The client of an etcd cluster.
 pub(super) struct Cluster {
     members: Vec<Member>,
-    /// The member that answered last.
+    /// The index of the member that answered last.
     current: AtomicUsize,
     prefix: String,
-    place: String,
+    location: String,
     login: Option<BasicAuth>,
-    /// What etcd gave for the login.
+    /// The token that etcd returned for the login.
     token: Mutex<Option<Secret>>,
 }
 
 impl Etcd {
     /// As [`Cluster::new`].
-    pub(super) fn new(scheme: &str, place: &str, settings: Settings) -> Result<Etcd, String> {
-        let cluster = Arc::new(Cluster::new(scheme, place, settings)?);
+    pub(super) fn new(scheme: &str, location: &str, settings: Settings) -> Result<Etcd, String> {
+        let cluster = Arc::new(Cluster::new(scheme, location, settings)?);
         let watch = EtcdWatch::new(Arc::clone(&cluster));
         Ok(Etcd { cluster, watch })
     }
 }
 
 impl Cluster {
-    /// `host:port,host:port/prefix`, after `etcd://`, or after `etcds://`, by TLS. Nothing is asked yet: etcd may come up later
-    /// than we do.
-    fn new(scheme: &str, place: &str, mut settings: Settings) -> Result<Cluster, String> {
+    /// The cluster at `host:port,host:port/prefix`. `scheme` is `etcd`, or `etcds` for TLS. Sends no request yet: etcd may
+    /// start later than this server.
+    fn new(scheme: &str, location: &str, mut settings: Settings) -> Result<Cluster, String> {
         let wrong = |why: &str| {
-            format!("--store {scheme}://{place}: {why}, such as {scheme}://host:2379/prefix")
+            format!("--store {scheme}://{location}: {why}, such as {scheme}://host:2379/prefix")
         };
         let file = |why: &str| format!("--store.http.config.file: {why}");
         let http = match scheme {
@@ -95,7 +95,7 @@ impl Cluster {
         if let Some(login) = &login {
             login.password.get().map_err(|why| file(&why))?;
         }
-        let (hosts, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let (hosts, prefix) = location.split_once('/').unwrap_or((location, ""));
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() {
             DEFAULT_PREFIX
@@ -105,17 +105,17 @@ impl Cluster {
         if !prefix.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(wrong("a prefix of plain characters is wanted"));
         }
-        let hosts_named: Vec<&str> = hosts.split(',').collect();
-        let timeout = match hosts_named.len() {
-            1 => PATIENCE,
-            _ => PATIENCE_OF_ONE,
+        let host_list: Vec<&str> = hosts.split(',').collect();
+        let timeout = match host_list.len() {
+            1 => REQUEST_TIMEOUT,
+            _ => MEMBER_TIMEOUT,
         };
         let limits = Limits {
             timeout,
-            body: MAX_ANSWER,
+            body: MAX_RESPONSE,
         };
         let mut members = Vec::new();
-        for host in hosts_named {
+        for host in host_list {
             let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
             if host.is_empty() || !host.chars().all(plain) {
                 return Err(wrong("hosts are wanted"));
@@ -125,7 +125,7 @@ impl Cluster {
             });
             let base = match has_port {
                 true => format!("{http}://{host}"),
-                false => format!("{http}://{host}:{PORT}"),
+                false => format!("{http}://{host}:{DEFAULT_PORT}"),
             };
             check_url(&base).map_err(wrong)?;
             let client = Client::new(settings.clone(), limits);
@@ -142,7 +142,7 @@ impl Cluster {
             members,
             current: AtomicUsize::new(0),
             prefix: format!("/{prefix}"),
-            place: format!("{scheme}://{hosts}/{prefix}"),
+            location: format!("{scheme}://{hosts}/{prefix}"),
             login,
             token: Mutex::default(),
         })
@@ -164,23 +164,24 @@ impl Cluster {
         format!("{}{id}", self.notes())
     }
 
-    /// etcd's count of changes.
-    pub(super) fn revision(&self) -> Result<u64, Failure> {
-        // Any key will do.
-        let question = words::get(&self.configs());
-        let range = self.ask("/v3/kv/range", &question, words::parse_range)?;
+    /// etcd's current revision.
+    pub(super) fn revision(&self) -> Result<u64, StoreError> {
+        // The response to a request for any key has it.
+        let request = messages::get(&self.configs());
+        let range = self.request("/v3/kv/range", &request, messages::parse_range)?;
         Ok(range.revision)
     }
 
-    /// What happens from this revision on, line by line, for so long at most. The error is for people.
+    /// Watches configurations and notes from this revision on. The stream has a message per line, and ends after `time`. The
+    /// error is a message for the user.
     pub(super) fn watch(&self, from: u64, time: Duration) -> Result<impl Read + 'static, String> {
-        let place = self.current.load(Ordering::Relaxed) % self.members.len().max(1);
-        let member = self.members.get(place).ok_or("there is no member")?;
+        let index = self.current.load(Ordering::Relaxed) % self.members.len().max(1);
+        let member = self.members.get(index).ok_or("there is no member")?;
         let url = format!("{}/v3/watch", member.base);
         let watches = [self.configs(), self.notes()];
-        let watches = watches.map(|prefix| words::watch(&prefix, from).to_string());
-        let held = lock::lock(&self.token).clone();
-        let token = match (&self.login, held) {
+        let watches = watches.map(|prefix| messages::watch(&prefix, from).to_string());
+        let token = lock::lock(&self.token).clone();
+        let token = match (&self.login, token) {
             (None, _) => None,
             (Some(_), Some(token)) => Some(token),
             (Some(login), None) => Some(Cluster::log_in(member, login)?),
@@ -196,9 +197,9 @@ impl Cluster {
         stream.map_err(|e| e.to_string())
     }
 
-    /// What an event is to us; `None`: it is somebody else's key.
-    pub(super) fn change(&self, event: words::Event) -> Option<Change> {
-        let words::Event { pair, deleted } = event;
+    /// The change that an event reports; `None`: the key is another program's.
+    pub(super) fn change(&self, event: messages::Event) -> Option<Change> {
+        let messages::Event { pair, deleted } = event;
         let key = std::str::from_utf8(&pair.key).ok()?;
         let id = |prefix: &str| DeviceId::parse(key.strip_prefix(prefix)?).ok();
         match (id(&self.configs()), deleted) {
@@ -212,43 +213,44 @@ impl Cluster {
         }
     }
 
-    /// Asks a member, and the next one if that does not answer.
-    fn ask<T>(
+    /// Sends a request to the current member, and to the next ones if that fails.
+    fn request<T>(
         &self,
         path: &str,
-        question: &Value,
+        request: &Value,
         read: impl Fn(&[u8]) -> Result<T, String>,
-    ) -> Result<T, Failure> {
-        let body = question.to_string();
+    ) -> Result<T, StoreError> {
+        let body = request.to_string();
         let first = self.current.load(Ordering::Relaxed);
         let mut why = String::new();
-        for turn in 0..self.members.len() {
-            let place = (first + turn) % self.members.len();
-            let Some(member) = self.members.get(place) else {
+        for offset in 0..self.members.len() {
+            let index = (first + offset) % self.members.len();
+            let Some(member) = self.members.get(index) else {
                 break;
             };
             let url = format!("{}{path}", member.base);
-            match self.ask_member(member, &url, body.as_bytes()) {
+            match self.request_from(member, &url, body.as_bytes()) {
                 Ok(answer) if answer.status == 200 && answer.whole => {
-                    self.current.store(place, Ordering::Relaxed);
-                    return read(&answer.body)
-                        .map_err(|e| Failure::Away(format!("{url}: not an answer of etcd: {e}")));
+                    self.current.store(index, Ordering::Relaxed);
+                    return read(&answer.body).map_err(|e| {
+                        StoreError::Unavailable(format!("{url}: not an answer of etcd: {e}"))
+                    });
                 }
                 Ok(answer) => {
-                    let said = words::parse_error(&answer.body);
-                    why = format!("{url}: status {}: {said}", answer.status);
+                    let message = messages::parse_error(&answer.body);
+                    why = format!("{url}: status {}: {message}", answer.status);
                 }
                 Err(error) => why = error,
             }
         }
-        Err(Failure::Away(format!(
+        Err(StoreError::Unavailable(format!(
             "the store {} does not answer: {why}",
-            self.place
+            self.location
         )))
     }
 
-    /// Asks one member, logged in if there is a login.
-    fn ask_member(&self, member: &Member, url: &str, body: &[u8]) -> Result<Answer, String> {
+    /// Sends a request to one member, with a token if there is a login.
+    fn request_from(&self, member: &Member, url: &str, body: &[u8]) -> Result<Answer, String> {
         let post = |token: Option<&str>| {
             let login = token.map(|token| ("Authorization", token));
             let headers: Vec<_> = [JSON].into_iter().chain(login).collect();
@@ -260,10 +262,10 @@ impl Cluster {
         let Some(login) = &self.login else {
             return post(None);
         };
-        let held = lock::lock(&self.token).clone();
-        if let Some(token) = held {
+        let token = lock::lock(&self.token).clone();
+        if let Some(token) = token {
             let answer = post(Some(token.reveal()))?;
-            // 401: the token is not known any more; 400 is said too when users were changed since it was given.
+            // 401: the token has expired. After a change of users etcd may also answer 400.
             if !matches!(answer.status, 400 | 401) {
                 return Ok(answer);
             }
@@ -276,40 +278,40 @@ impl Cluster {
 
     fn log_in(member: &Member, login: &BasicAuth) -> Result<Secret, String> {
         let url = format!("{}/v3/auth/authenticate", member.base);
-        let question = words::authenticate(&login.username, login.password.get()?.reveal());
+        let request = messages::authenticate(&login.username, login.password.get()?.reveal());
         let answer = member
             .client
-            .post(&url, &[JSON], question.to_string().as_bytes());
+            .post(&url, &[JSON], request.to_string().as_bytes());
         let answer = answer.map_err(|e| e.to_string())?;
         match answer.status {
-            200 => words::parse_token(&answer.body)
+            200 => messages::parse_token(&answer.body)
                 .map_err(|e| format!("{url}: not an answer of etcd: {e}")),
             status => {
-                let said = words::parse_error(&answer.body);
+                let message = messages::parse_error(&answer.body);
                 Err(format!(
-                    "{url}: {}: status {status}: {said}",
+                    "{url}: {}: status {status}: {message}",
                     login.username
                 ))
             }
         }
     }
 
-    /// All pairs whose keys begin with `prefix`, by the rest of the key.
+    /// Passes all keys that begin with `prefix` to `found`, by the device id that follows.
     fn all(
         &self,
         prefix: &str,
-        found: &mut dyn FnMut(DeviceId, words::Pair),
-    ) -> Result<(), Failure> {
+        found: &mut dyn FnMut(DeviceId, messages::KeyValue),
+    ) -> Result<(), StoreError> {
         let mut count = 0;
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let question = words::range(prefix, after.as_deref(), PAGE);
-            let page = self.ask("/v3/kv/range", &question, words::parse_range)?;
+            let request = messages::range(prefix, after.as_deref(), PAGE_SIZE);
+            let page = self.request("/v3/kv/range", &request, messages::parse_range)?;
             after = page.pairs.last().map(|pair| pair.key.clone());
             for pair in page.pairs {
                 let id = std::str::from_utf8(&pair.key).ok();
                 let id = id.and_then(|key| DeviceId::parse(key.strip_prefix(prefix)?).ok());
-                // What somebody else has put there is none of ours.
+                // Other programs' keys are skipped.
                 if let Some(id) = id {
                     count += 1;
                     found(id, pair);
@@ -323,80 +325,81 @@ impl Cluster {
 }
 
 impl Store for Etcd {
-    fn get(&self, id: &DeviceId) -> Result<Option<Stored>, Failure> {
-        let question = words::get(&self.cluster.key(id));
+    fn get(&self, id: &DeviceId) -> Result<Option<Stored>, StoreError> {
+        let request = messages::get(&self.cluster.key(id));
         let range = self
             .cluster
-            .ask("/v3/kv/range", &question, words::parse_range)?;
+            .request("/v3/kv/range", &request, messages::parse_range)?;
         Ok(range.pairs.into_iter().next().map(stored))
     }
 
-    fn changes(&self) -> Result<Changes, Failure> {
+    fn changes(&self) -> Result<Changes, StoreError> {
         self.watch.changes()
     }
 
-    fn look(&self, id: &DeviceId, _known: Option<u64>) -> Result<Look, Failure> {
-        Ok(self.get(id)?.map_or(Look::Gone, Look::New))
+    fn lookup(&self, id: &DeviceId, _known: Option<u64>) -> Result<Lookup, StoreError> {
+        Ok(self.get(id)?.map_or(Lookup::Missing, Lookup::Found))
     }
 
     fn scan(
         &self,
         known: &dyn Fn(&DeviceId) -> Option<u64>,
-        found: &mut dyn FnMut(DeviceId, Result<Look, Failure>),
-    ) -> Result<(), Failure> {
+        found: &mut dyn FnMut(DeviceId, Result<Lookup, StoreError>),
+    ) -> Result<(), StoreError> {
         self.cluster.all(&self.cluster.configs(), &mut |id, pair| {
             let look = match known(&id) == Some(pair.revision) {
-                true => Look::Same,
-                false => Look::New(stored(pair)),
+                true => Lookup::Unchanged,
+                false => Lookup::Found(stored(pair)),
             };
             found(id, Ok(look));
         })
     }
 
-    fn has_sure_revisions(&self) -> bool {
+    fn has_unique_revisions(&self) -> bool {
         true
     }
 
-    fn swap(
+    fn compare_and_swap(
         &self,
         id: &DeviceId,
         expected: Option<&Stored>,
         text: Option<&str>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, StoreError> {
         if expected.is_none() && text.is_some() {
-            let question = words::count(&self.cluster.configs());
+            let request = messages::count(&self.cluster.configs());
             let range = self
                 .cluster
-                .ask("/v3/kv/range", &question, words::parse_range)?;
+                .request("/v3/kv/range", &request, messages::parse_range)?;
             if range.count >= MAX_DEVICES as u64 {
-                return Err(Failure::Full);
+                return Err(StoreError::Full);
             }
         }
         let revision = expected.map_or(0, |stored| stored.revision);
-        let question = words::swap(
+        let request = messages::compare_and_swap(
             &self.cluster.key(id),
             revision,
             text,
             &self.cluster.note_key(id),
         );
-        self.cluster.ask("/v3/kv/txn", &question, words::parse_swap)
+        self.cluster
+            .request("/v3/kv/txn", &request, messages::parse_swap)
     }
 
-    fn note(&self, id: &DeviceId, note: &str) -> Result<(), Failure> {
-        let question = words::put(&self.cluster.note_key(id), note);
-        self.cluster.ask("/v3/kv/put", &question, |_| Ok(()))
+    fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError> {
+        let request = messages::put(&self.cluster.note_key(id), note);
+        self.cluster.request("/v3/kv/put", &request, |_| Ok(()))
     }
 
-    fn note_on(&self, id: &DeviceId) -> Result<Option<String>, Failure> {
-        let question = words::get(&self.cluster.note_key(id));
+    fn get_note(&self, id: &DeviceId) -> Result<Option<String>, StoreError> {
+        let request = messages::get(&self.cluster.note_key(id));
         let range = self
             .cluster
-            .ask("/v3/kv/range", &question, words::parse_range)?;
+            .request("/v3/kv/range", &request, messages::parse_range)?;
         let pair = range.pairs.into_iter().next();
         Ok(pair.and_then(|pair| String::from_utf8(pair.value).ok()))
     }
 
-    fn notes(&self) -> Result<Vec<(DeviceId, String)>, Failure> {
+    fn list_notes(&self) -> Result<Vec<(DeviceId, String)>, StoreError> {
         let mut all = Vec::new();
         self.cluster.all(&self.cluster.notes(), &mut |id, pair| {
             all.extend(String::from_utf8(pair.value).ok().map(|note| (id, note)));
@@ -405,11 +408,11 @@ impl Store for Etcd {
     }
 
     fn describe(&self) -> String {
-        self.cluster.place.clone()
+        self.cluster.location.clone()
     }
 }
 
-fn stored(pair: words::Pair) -> Stored {
+fn stored(pair: messages::KeyValue) -> Stored {
     Stored {
         text: pair.value,
         revision: pair.revision,
@@ -421,7 +424,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_of_etcd() {
+    fn locations_are_parsed_or_refused() {
         for (place, members, prefix) in [
             (
                 "localhost",
@@ -466,14 +469,14 @@ mod tests {
     }
 
     #[test]
-    fn an_etcd_that_is_not_there_is_said_to_be_away() {
-        // Nobody is given this port by chance.
+    fn unreachable_etcd_is_unavailable() {
+        // Port 1 is never assigned by chance.
         let place = "127.0.0.1:1";
         let place_twice = format!("{place},{place}/x");
         let etcd = Etcd::new("etcd", &place_twice, Settings::default()).unwrap();
         let id = DeviceId::parse("edge-01").unwrap();
         match etcd.get(&id) {
-            Err(Failure::Away(why)) => {
+            Err(StoreError::Unavailable(why)) => {
                 assert!(why.contains(place) && why.contains("etcd://"), "{why}")
             }
             other => panic!("{other:?}"),

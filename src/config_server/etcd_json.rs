@@ -1,56 +1,58 @@
-//! What is said to etcd's JSON gateway, and what it answers: pure. (etcd's `rpc.proto` by grpc-gateway: keys and values in
-//! base64, 64-bit numbers as text, and fields that are empty or zero left out.)
+//! The messages of etcd's JSON gateway: requests and responses. Pure.
+//!
+//! They are etcd's `rpc.proto` as grpc-gateway maps it to JSON: keys and values in base64, 64-bit numbers as text, and empty
+//! or zero fields left out.
 
 use base64::prelude::{Engine, BASE64_STANDARD};
 use serde_json::{json, Map, Value};
 
 use crate::config::Secret;
 
-/// A key with its value, as etcd holds it.
+/// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
-    /// The key; ours are text.
+pub struct KeyValue {
+    /// The key. Those of config-server are text.
     pub key: Vec<u8>,
     /// The value.
     pub value: Vec<u8>,
-    /// etcd's count of changes when this was put: never 0, never the same for two states of a key.
+    /// etcd's revision when the value was put (`mod_revision`): never 0, and different for every change.
     pub revision: u64,
 }
 
-/// The answer to a range request.
+/// The response to a range request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Range {
-    /// In the order of their keys.
-    pub pairs: Vec<Pair>,
-    /// Whether there are more than were asked for.
+pub struct RangeResponse {
+    /// Keys and values, sorted by key.
+    pub pairs: Vec<KeyValue>,
+    /// Whether there are more than the limit of the request.
     pub more: bool,
-    /// How many there are in all.
+    /// The number of keys in the range.
     pub count: u64,
-    /// etcd's count of changes when it answered.
+    /// etcd's revision at the time of the response.
     pub revision: u64,
 }
 
-/// What etcd says of a watch.
+/// A message of a watch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Watched {
-    /// In their order: the key, and its pair, or `None` where it was deleted; with the change's revision.
+pub struct WatchResponse {
+    /// The changes, in order.
     pub events: Vec<Event>,
-    /// etcd's count of changes by then.
+    /// etcd's revision at the time of the message.
     pub revision: u64,
-    /// Which of the watches of the stream it is, from 0.
+    /// The index of the watch in its stream, from 0.
     pub watch: u64,
-    /// The watch has begun.
+    /// The watch was created.
     pub created: bool,
-    /// It has ended: what it was to begin with is forgotten, or may not be read.
+    /// The watch was ended by etcd: its first revision was compacted, or the user may not read the keys.
     pub canceled: bool,
 }
 
 /// A change of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Of a key that was deleted, its value is empty.
-    pub pair: Pair,
-    /// Whether it was deleted.
+    /// The key and value. The value of a deleted key is empty.
+    pub pair: KeyValue,
+    /// Whether the key was deleted.
     pub deleted: bool,
 }
 
@@ -58,12 +60,12 @@ fn encoded(bytes: impl AsRef<[u8]>) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// Logs in.
+/// A login request.
 pub(super) fn authenticate(name: &str, password: &str) -> Value {
     json!({"name": name, "password": password})
 }
 
-/// The token out of the answer to a login.
+/// Parses the token in the response to a login.
 pub fn parse_token(answer: &[u8]) -> Result<Secret, String> {
     let answer: Value = serde_json::from_slice(answer).map_err(|e| e.to_string())?;
     let token = answer.get("token").and_then(Value::as_str);
@@ -75,22 +77,22 @@ pub fn parse_token(answer: &[u8]) -> Result<Secret, String> {
     }
 }
 
-/// Asks for one key.
+/// A range request for one key.
 pub(super) fn get(key: &str) -> Value {
     json!({"key": encoded(key)})
 }
 
-/// Asks for the keys from `from` on (this one left out, if `after`) that begin with `prefix`, at most so many.
+/// A range request for at most `limit` keys that begin with `prefix` and follow the key `after`.
 pub(super) fn range(prefix: &str, after: Option<&[u8]>, limit: usize) -> Value {
     let from = match after {
-        // The next key there can be.
+        // The smallest key that is greater.
         Some(key) => [key, b"\0"].concat(),
         None => prefix.as_bytes().to_vec(),
     };
     json!({"key": encoded(from), "range_end": encoded(end_of(prefix)), "limit": limit.to_string()})
 }
 
-/// Watches the keys that begin with `prefix`, from a revision on.
+/// A request to watch the keys that begin with `prefix`, from a revision on.
 pub(super) fn watch(prefix: &str, from: u64) -> Value {
     json!({"create_request": {
         "key": encoded(prefix),
@@ -99,12 +101,12 @@ pub(super) fn watch(prefix: &str, from: u64) -> Value {
     }})
 }
 
-/// Asks how many keys begin with `prefix`.
+/// A request for the number of keys that begin with `prefix`.
 pub(super) fn count(prefix: &str) -> Value {
     json!({"key": encoded(prefix), "range_end": encoded(end_of(prefix)), "count_only": true})
 }
 
-/// The first key that no longer begins with `prefix`.
+/// The end of the range of keys that begin with `prefix`: the first greater key that does not.
 fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     while let Some(last) = end.pop() {
@@ -116,18 +118,24 @@ fn end_of(prefix: &str) -> Vec<u8> {
     vec![0]
 }
 
-/// Puts a value, whatever is there.
+/// A request to put a value, whatever the key has.
 pub(super) fn put(key: &str, value: &str) -> Value {
     json!({"key": encoded(key), "value": encoded(value)})
 }
 
-/// Puts or deletes, if the key's last change is still the one of this revision (0: it is not there).
-pub(super) fn swap(key: &str, revision: u64, value: Option<&str>, goes_along: &str) -> Value {
+/// A transaction that puts or deletes (`None`) a value if the key still has this revision (0: the key does not exist). A
+/// deletion also deletes the key `also_delete`.
+pub(super) fn compare_and_swap(
+    key: &str,
+    revision: u64,
+    value: Option<&str>,
+    also_delete: &str,
+) -> Value {
     let success = match value {
         Some(value) => json!([{"request_put": put(key, value)}]),
         None => json!([
             {"request_delete_range": {"key": encoded(key)}},
-            {"request_delete_range": {"key": encoded(goes_along)}},
+            {"request_delete_range": {"key": encoded(also_delete)}},
         ]),
     };
     json!({
@@ -141,14 +149,14 @@ pub(super) fn swap(key: &str, revision: u64, value: Option<&str>, goes_along: &s
     })
 }
 
-/// Reads the answer to a range request.
-pub fn parse_range(answer: &[u8]) -> Result<Range, String> {
+/// Parses the response to a range request.
+pub fn parse_range(answer: &[u8]) -> Result<RangeResponse, String> {
     let answer = object(answer)?;
     let mut pairs = Vec::new();
     for found in list(&answer, "kvs")? {
         pairs.push(pair(found)?);
     }
-    Ok(Range {
+    Ok(RangeResponse {
         pairs,
         more: answer.get("more") == Some(&Value::Bool(true)),
         count: number(answer.get("count"))?,
@@ -156,8 +164,8 @@ pub fn parse_range(answer: &[u8]) -> Result<Range, String> {
     })
 }
 
-/// Reads one line of what a watch says.
-pub fn parse_watched(line: &[u8]) -> Result<Watched, String> {
+/// Parses one line of a watch's stream.
+pub fn parse_watch(line: &[u8]) -> Result<WatchResponse, String> {
     let line: Value = serde_json::from_slice(line).map_err(|e| e.to_string())?;
     let Some(Value::Object(result)) = line.get("result") else {
         return Err(match line.get("error") {
@@ -174,7 +182,7 @@ pub fn parse_watched(line: &[u8]) -> Result<Watched, String> {
             deleted: event.get("type").and_then(Value::as_str) == Some("DELETE"),
         });
     }
-    Ok(Watched {
+    Ok(WatchResponse {
         events,
         revision: revision(result)?,
         watch: number(result.get("watch_id"))?,
@@ -191,12 +199,12 @@ fn list<'a>(answer: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], St
     }
 }
 
-fn pair(found: &Value) -> Result<Pair, String> {
+fn pair(found: &Value) -> Result<KeyValue, String> {
     let revision = number(found.get("mod_revision"))?;
     if revision == 0 {
         return Err("a key without mod_revision".to_string());
     }
-    Ok(Pair {
+    Ok(KeyValue {
         key: bytes(found.get("key"))?,
         value: bytes(found.get("value"))?,
         revision,
@@ -211,7 +219,7 @@ fn revision(answer: &Map<String, Value>) -> Result<u64, String> {
     )
 }
 
-/// Reads the answer to a swap: whether it was done.
+/// Parses the response to a compare-and-swap: whether it was done.
 pub fn parse_swap(answer: &[u8]) -> Result<bool, String> {
     match object(answer)?.get("succeeded") {
         None | Some(Value::Bool(false)) => Ok(false),
@@ -220,24 +228,24 @@ pub fn parse_swap(answer: &[u8]) -> Result<bool, String> {
     }
 }
 
-/// What an answer with an error says, for people.
+/// The message of an error response, shortened.
 pub fn parse_error(answer: &[u8]) -> String {
-    const SHOWN: usize = 200;
-    let words = match serde_json::from_slice::<Value>(answer) {
+    const MAX_CHARS: usize = 200;
+    let text = match serde_json::from_slice::<Value>(answer) {
         Ok(answer) => ["message", "error"]
             .iter()
             .find_map(|key| answer.get(*key)?.as_str().map(str::to_string)),
         Err(_) => None,
     };
-    let words = words.unwrap_or_else(|| String::from_utf8_lossy(answer).into_owned());
-    words
-        .chars()
+    let text = text.unwrap_or_else(|| String::from_utf8_lossy(answer).into_owned());
+    text.chars()
         .filter(|c| !c.is_control())
-        .take(SHOWN)
+        .take(MAX_CHARS)
         .collect()
 }
 
-/// An answer of etcd has a header with its revision: anything else that answers at this address has not.
+/// Parses a response object. etcd's responses have a header with a revision, which those of other programs at the address
+/// lack.
 fn object(answer: &[u8]) -> Result<Map<String, Value>, String> {
     match serde_json::from_slice(answer) {
         Ok(Value::Object(object)) if object.get("header").is_some_and(Value::is_object) => {
@@ -270,13 +278,13 @@ fn number(value: Option<&Value>) -> Result<u64, String> {
 mod tests {
     use super::*;
 
-    /// Answers of etcd 3.4.23.
+    /// Responses of etcd 3.4.23.
     #[test]
-    fn answers_are_read() {
+    fn responses_are_parsed() {
         let range = br#"{"header":{"cluster_id":"14841639068965178418","member_id":"10276657743932975437","revision":"3","raft_term":"2"},"kvs":[{"key":"L2EvYg==","create_revision":"2","mod_revision":"3","version":"2","value":"eDogMQo="},{"key":"L2EvYw==","mod_revision":"2"}],"more":true,"count":"5"}"#;
         let range = parse_range(range).unwrap();
         assert_eq!((range.more, range.count), (true, 5));
-        let pair = |key: &str, value: &str, revision| Pair {
+        let pair = |key: &str, value: &str, revision| KeyValue {
             key: key.into(),
             value: value.into(),
             revision,
@@ -287,9 +295,9 @@ mod tests {
         );
         assert_eq!(
             parse_range(br#"{"header":{"revision":"3"}}"#),
-            Ok(Range {
+            Ok(RangeResponse {
                 revision: 3,
-                ..Range::default()
+                ..RangeResponse::default()
             })
         );
         assert_eq!(
@@ -308,12 +316,12 @@ mod tests {
 
     /// Lines of etcd 3.4.23.
     #[test]
-    fn what_a_watch_says_is_read() {
+    fn watch_messages_are_parsed() {
         let created = br#"{"result":{"header":{"cluster_id":"14841639068965178418","member_id":"10276657743932975437","revision":"3","raft_term":"2"},"created":true}}"#;
-        let created = parse_watched(created).unwrap();
+        let created = parse_watch(created).unwrap();
         assert_eq!((created.created, created.revision), (true, 3));
         let events = br#"{"result":{"header":{"revision":"5"},"events":[{"kv":{"key":"L2EvYg==","create_revision":"4","mod_revision":"4","version":"1","value":"eDogMQo="}},{"type":"DELETE","kv":{"key":"L2EvYg==","mod_revision":"5"}}]}}"#;
-        let events = parse_watched(events).unwrap();
+        let events = parse_watch(events).unwrap();
         let of = |event: &Event| (event.pair.revision, event.deleted, event.pair.value.clone());
         let found: Vec<_> = events.events.iter().map(of).collect();
         assert_eq!(
@@ -322,7 +330,7 @@ mod tests {
         );
         let lost =
             br#"{"result":{"header":{"revision":"9"},"canceled":true,"compact_revision":"7"}}"#;
-        assert!(parse_watched(lost).unwrap().canceled);
+        assert!(parse_watch(lost).unwrap().canceled);
         for bad in [
             "",
             "{}",
@@ -333,12 +341,12 @@ mod tests {
             r#"{"result":{"header":{"revision":"x"}}}"#,
             r#"{"error":{"message":"no"}}"#,
         ] {
-            assert!(parse_watched(bad.as_bytes()).is_err(), "{bad}");
+            assert!(parse_watch(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_token_is_what_can_be_sent() {
+    fn token_must_fit_in_a_header() {
         let token = parse_token(br#"{"header":{"revision":"1"},"token":"DhRvXkWhOkpnQhBQ.12"}"#);
         assert_eq!(token.unwrap().reveal(), "DhRvXkWhOkpnQhBQ.12");
         for bad in [
@@ -353,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_an_error() {
+    fn malformed_responses_are_refused() {
         for bad in [
             "",
             "[]",
@@ -375,11 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_ends_where_the_next_begins() {
+    fn range_of_a_prefix_ends_at_the_next_prefix() {
         assert_eq!(end_of("/a/"), b"/a0");
         assert_eq!(end_of("a\u{7f}"), b"a\x80");
         assert_eq!(end_of(""), [0]);
         assert_eq!(range("/a/", Some(b"/a/b"), 7)["key"], encoded("/a/b\0"));
-        assert_eq!(swap("k", 0, None, "n")["compare"][0]["mod_revision"], "0");
+        assert_eq!(
+            compare_and_swap("k", 0, None, "n")["compare"][0]["mod_revision"],
+            "0"
+        );
     }
 }

@@ -1,26 +1,28 @@
-//! What has changed in an etcd, as its watch tells: by us, by the servers beside us, and by people with `etcdctl`.
+//! The changes that an etcd watch reports: those of this server, of other servers, and of users with `etcdctl`.
 //!
-//! A watch tells a moment later. So whoever asks what has changed asks etcd first how many changes there were, and waits until the
-//! watch has come so far. Where etcd is used by others too the watch says nothing of their changes, and the waiting ends soon.
+//! A watch reports a change a moment later. So a request for changes first gets etcd's current revision, and waits until the
+//! watch has reached it. Changes of other keys also raise the revision, but the watch does not report them. The wait for them
+//! ends after [`CATCH_UP_TIMEOUT`].
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::etcd::Cluster;
-use super::etcd_json as words;
-use super::store::{Change, Changes, Failure};
+use super::etcd_json as messages;
+use super::store::{Change, Changes, StoreError};
 use crate::sys::lock;
 
-/// How long the watch is waited for.
-const CATCH_UP: Duration = Duration::from_millis(50);
-/// How long one watch lasts; then there is another, from where it ended.
-const SESSION: Duration = Duration::from_secs(60);
-/// One that ends sooner does not work.
-const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest line, and the most changes that nobody has asked for yet.
+/// How long a request waits for the watch.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long one watch lasts. The next one continues where it ended.
+const SESSION_DURATION: Duration = Duration::from_secs(60);
+/// A watch that ends sooner counts as failed.
+const MIN_SESSION: Duration = Duration::from_secs(1);
+/// The longest line, in bytes.
 const MAX_LINE: u64 = 16 << 20;
-const MOST_CHANGES: usize = 4096;
+/// The most changes that are kept for the next request. Beyond it everything is scanned.
+const MAX_CHANGES: usize = 4096;
 const STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
 
 pub(super) struct EtcdWatch {
@@ -30,27 +32,27 @@ pub(super) struct EtcdWatch {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
-    told: Condvar,
+    state: Mutex<WatchState>,
+    progress: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    /// Which watch it is; another one has no say any more.
+struct WatchState {
+    /// The number of the current watch. Threads of earlier ones end.
     generation: u64,
     is_running: bool,
-    /// What nobody has asked for yet.
+    /// The changes since the last request for them.
     changes: Vec<Change>,
-    /// The watch has told everything up to this revision.
+    /// The watch has reported everything up to this revision.
     seen: u64,
-    /// Up to which each of the two watches of a stream has: configurations, and notes.
-    told: [u64; 2],
-    /// Up to this revision the watch was waited for in vain: others' changes.
-    waited: u64,
-    /// How it was when everything was looked at last, without a watch.
-    looked_at: Option<u64>,
-    /// Why a watch failed, as it was said in the log.
-    complaint: Option<String>,
+    /// The same for each of the two watches of a stream: configurations and notes.
+    watch_revisions: [u64; 2],
+    /// The revision for which a request has waited in vain: it is of another program's change.
+    waited_for: u64,
+    /// The revision of the last scan, if there was no watch at the time.
+    scanned_at: Option<u64>,
+    /// The error of a watch that was logged last.
+    logged_error: Option<String>,
 }
 
 impl EtcdWatch {
@@ -61,41 +63,41 @@ impl EtcdWatch {
         }
     }
 
-    /// What has changed since this was asked last.
-    pub(super) fn changes(&self) -> Result<Changes, Failure> {
+    /// The changes since the last call.
+    pub(super) fn changes(&self) -> Result<Changes, StoreError> {
         let revision = self.cluster.revision().inspect_err(|_| {
-            // Nobody knows whether the watch would hear of its end.
+            // It is unknown whether the watch would notice that etcd is gone.
             lock::lock(&self.shared.state).stop();
         })?;
         let mut state = lock::lock(&self.shared.state);
         if !state.is_running {
-            // Nothing has changed since, or this is the first time.
-            let is_known = state.looked_at == Some(revision);
+            // With the revision of the last scan nothing has changed.
+            let is_known = state.scanned_at == Some(revision);
             state.start(revision);
-            state.looked_at = Some(revision);
+            state.scanned_at = Some(revision);
             let generation = state.generation;
             drop(state);
             self.start(generation);
             return Ok(match is_known {
-                true => Changes::These(Vec::new()),
-                false => Changes::All,
+                true => Changes::Listed(Vec::new()),
+                false => Changes::Unknown,
             });
         }
-        let until = Instant::now() + CATCH_UP;
-        while state.is_running && state.seen.max(state.waited) < revision {
+        let until = Instant::now() + CATCH_UP_TIMEOUT;
+        while state.is_running && state.seen.max(state.waited_for) < revision {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                state.waited = revision;
+                state.waited_for = revision;
                 break;
             }
-            let waited = self.shared.told.wait_timeout(state, left);
-            state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            let woken = self.shared.progress.wait_timeout(state, left);
+            state = woken.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
         match state.is_running {
-            true => Ok(Changes::These(std::mem::take(&mut state.changes))),
+            true => Ok(Changes::Listed(std::mem::take(&mut state.changes))),
             false => {
-                state.looked_at = None;
-                Ok(Changes::All)
+                state.scanned_at = None;
+                Ok(Changes::Unknown)
             }
         }
     }
@@ -113,64 +115,64 @@ impl EtcdWatch {
     }
 }
 
-impl State {
+impl WatchState {
     fn start(&mut self, revision: u64) {
         self.generation += 1;
         self.is_running = true;
         self.changes.clear();
-        (self.seen, self.waited) = (revision, revision);
-        self.told = [revision; 2];
+        (self.seen, self.waited_for) = (revision, revision);
+        self.watch_revisions = [revision; 2];
     }
 
     fn stop(&mut self) {
         self.generation += 1;
         self.is_running = false;
-        self.looked_at = None;
+        self.scanned_at = None;
         self.changes.clear();
     }
 }
 
-/// Watches until it does not work, or another one does.
+/// Watches until a watch fails, or another thread has taken over.
 fn run(cluster: &Cluster, shared: &Shared, generation: u64) {
     loop {
         let state = lock::lock(&shared.state);
-        // What is told twice does no harm.
-        let from = state.told.into_iter().min().unwrap_or_default() + 1;
-        let is_ours = state.generation == generation;
+        // Reporting a change twice does no harm.
+        let from = state.watch_revisions.into_iter().min().unwrap_or_default() + 1;
+        let is_current = state.generation == generation;
         drop(state);
-        if !is_ours {
+        if !is_current {
             return;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let outcome = cluster
-            .watch(from, SESSION)
-            .and_then(|stream| listen(cluster, shared, generation, stream));
+            .watch(from, SESSION_DURATION)
+            .and_then(|stream| read_stream(cluster, shared, generation, stream));
         let mut state = lock::lock(&shared.state);
         if state.generation != generation {
             return;
         }
         let why = match outcome {
-            // It is over after its time, or the member is gone.
-            Ok(()) if begun.elapsed() >= SHORTEST => continue,
+            // The watch ended after its time, or the member is gone.
+            Ok(()) if started.elapsed() >= MIN_SESSION => continue,
             Ok(()) => "it ends at once".to_string(),
             Err(why) => why,
         };
-        let looked_at = state.looked_at;
+        let scanned_at = state.scanned_at;
         state.stop();
-        // If all is as it was then, nothing was missed.
-        state.looked_at = looked_at;
-        if state.complaint.as_ref() != Some(&why) {
+        // If etcd still has that revision at the next request, nothing was missed.
+        state.scanned_at = scanned_at;
+        if state.logged_error.as_ref() != Some(&why) {
             log::warn!("etcd's watch does not work: {why}; what changes is looked for by asking for everything");
-            state.complaint = Some(why);
+            state.logged_error = Some(why);
         }
         drop(state);
-        shared.told.notify_all();
+        shared.progress.notify_all();
         return;
     }
 }
 
-/// Takes what a watch tells, until it ends. An error: something may be missed.
-fn listen(
+/// Reads the messages of a watch until its stream ends. After an error changes may be missed.
+fn read_stream(
     cluster: &Cluster,
     shared: &Shared,
     generation: u64,
@@ -192,37 +194,37 @@ fn listen(
         if line.last() != Some(&b'\n')
             && serde_json::from_slice::<serde_json::Value>(&line).is_err()
         {
-            // It was cut off: once more from here.
+            // The stream was cut off. The next watch continues from here.
             return Ok(());
         }
-        let told = words::parse_watched(&line)?;
-        if told.canceled {
+        let message = messages::parse_watch(&line)?;
+        if message.canceled {
             return Err("etcd has ended it".to_string());
         }
         let mut state = lock::lock(&shared.state);
         if state.generation != generation {
             return Ok(());
         }
-        let changes = told
+        let changes = message
             .events
             .into_iter()
             .filter_map(|event| cluster.change(event));
         state.changes.extend(changes);
-        if state.changes.len() > MOST_CHANGES {
-            // Nobody asks: they are found by looking, when somebody does.
+        if state.changes.len() > MAX_CHANGES {
+            // There are no requests for changes. The next one scans everything.
             state.stop();
             return Ok(());
         }
-        // That it has begun says nothing of what there was before.
-        if !told.created {
-            state.seen = state.seen.max(told.revision);
-            let watch = usize::try_from(told.watch).unwrap_or(1).min(1);
-            if let Some(up_to) = state.told.get_mut(watch) {
-                *up_to = told.revision.max(*up_to);
+        // The message of a watch's creation does not mean that earlier changes were reported.
+        if !message.created {
+            state.seen = state.seen.max(message.revision);
+            let watch = usize::try_from(message.watch).unwrap_or(1).min(1);
+            if let Some(up_to) = state.watch_revisions.get_mut(watch) {
+                *up_to = message.revision.max(*up_to);
             }
-            state.looked_at = None;
+            state.scanned_at = None;
         }
         drop(state);
-        shared.told.notify_all();
+        shared.progress.notify_all();
     }
 }

@@ -1,7 +1,7 @@
-//! What is known of the boards besides their configurations: when they were last heard of, where they are, how they are.
+//! What is known of boards besides their configurations: the last contact, with address and report, and failed calls.
 //!
-//! It is kept in memory, and as a note in the store: so that a server that restarts knows the fleet at once, and
-//! servers side by side know of the boards that asked another of them.
+//! The last contact is kept in memory, and as a note in the store: so a restarted server knows the fleet at once, and several
+//! servers with one store know of the boards that contacted another one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,178 +17,187 @@ use crate::sys::lock;
 use crate::wire::DeviceId;
 use crate::wire::{Ports, Report};
 
-/// A note is written again, though nothing but its time has changed, when it is so old, in seconds.
-const NOTE_AGE: i64 = 60;
+/// The age at which a note is written again though only its time has changed, in seconds.
+const MAX_NOTE_AGE_SECONDS: i64 = 60;
 
-/// A board as it was last heard of.
+/// A contact of a board.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// Whence it asked.
+pub(super) struct Contact {
+    /// The address that the request came from.
     pub(super) address: IpAddr,
     pub(super) report: Report,
-    /// In seconds since 1970.
+    /// The time, in seconds started_at 1970.
     pub(super) at: i64,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    state: State,
-    /// What the note in the store says of it, as far as we know.
-    noted: Option<Arc<Seen>>,
+struct Entry {
+    state: BoardState,
+    /// The contact in the store's note, as far as this server knows.
+    noted: Option<Arc<Contact>>,
 }
 
-/// Of every device, by its id.
+/// The state of every board, by device id.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    known: Mutex<HashMap<DeviceId, Known>>,
-    since: Instant,
+    boards: Mutex<HashMap<DeviceId, Entry>>,
+    started_at: Instant,
 }
 
 impl Default for Fleet {
     fn default() -> Fleet {
         Fleet {
-            known: Mutex::default(),
-            since: Instant::now(),
+            boards: Mutex::default(),
+            started_at: Instant::now(),
         }
     }
 }
 
-/// What there is to say of one board.
+/// What is known of one board.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct State {
-    pub(super) seen: Option<Arc<Seen>>,
-    /// When it was heard of, if that was by us: however the clock may be set since.
-    pub(super) heard: Option<Instant>,
-    /// Why it could not be called, if the last call failed.
+pub(super) struct BoardState {
+    pub(super) last_contact: Option<Arc<Contact>>,
+    /// The monotonic time of the last contact, if it was with this server. Unlike the wall clock it is never set.
+    pub(super) contacted_at: Option<Instant>,
+    /// Why the last call failed, if the board could not be reached.
     pub(super) unreachable: Option<Arc<str>>,
 }
 
-impl State {
-    /// The same, with what the note says where nothing else is known.
-    pub(super) fn or_noted(mut self, note: Option<&str>) -> State {
-        self.seen = self.seen.or_else(|| Some(Arc::new(read(note?)?)));
+impl BoardState {
+    /// The same, with the contact of the note if no other is known.
+    pub(super) fn or_from_note(mut self, note: Option<&str>) -> BoardState {
+        self.last_contact = self
+            .last_contact
+            .or_else(|| Some(Arc::new(parse_note(note?)?)));
         self
     }
 }
 
 impl Fleet {
-    /// A board has asked for its configuration, or sent it. `id` is one that the store has: so there are no more of them
-    /// than it keeps. True: it says something else than before.
-    pub(super) fn heard_of(
+    /// Records that a board asked for its configuration, or sent it. The store must have `id`, which bounds the number of
+    /// entries. Returns whether anything but the time is new.
+    pub(super) fn record_contact(
         &self,
         id: &DeviceId,
         address: IpAddr,
         report: Report,
         store: &dyn Store,
     ) -> bool {
-        let seen = Arc::new(Seen {
+        let contact = Arc::new(Contact {
             address: address.to_canonical(),
             report,
             at: wall_seconds(),
         });
-        let mut all = lock::lock(&self.known);
-        let known = all.entry(id.clone()).or_default();
+        let mut all = lock::lock(&self.boards);
+        let entry = all.entry(id.clone()).or_default();
         let before = std::mem::replace(
-            &mut known.state,
-            State {
-                seen: Some(Arc::clone(&seen)),
-                heard: Some(Instant::now()),
+            &mut entry.state,
+            BoardState {
+                last_contact: Some(Arc::clone(&contact)),
+                contacted_at: Some(Instant::now()),
                 unreachable: None,
             },
         );
-        let was = before.seen.as_ref();
-        let matters = before.unreachable.is_some()
-            || !was.is_some_and(|was| was.says_as(&seen))
-            || self.is_long(&before);
-        let stale = known.noted.as_ref().is_none_or(|noted| {
-            !noted.says_as(&seen) || seen.at.saturating_sub(noted.at).saturating_abs() >= NOTE_AGE
+        let was = before.last_contact.as_ref();
+        let is_change = before.unreachable.is_some()
+            || !was.is_some_and(|was| was.reports_as(&contact))
+            || self.was_silent(&before);
+        let stale = entry.noted.as_ref().is_none_or(|note| {
+            !note.reports_as(&contact)
+                || contact.at.saturating_sub(note.at).saturating_abs() >= MAX_NOTE_AGE_SECONDS
         });
         if !stale {
-            return matters;
+            return is_change;
         }
-        known.noted = Some(Arc::clone(&seen));
+        entry.noted = Some(Arc::clone(&contact));
         drop(all);
-        if let Err(error) = store.note(id, &write(&seen)) {
+        if let Err(error) = store.put_note(id, &note_text(&contact)) {
             log::debug!("{id}: {error}");
-            // Once more the next time.
-            if let Some(known) = lock::lock(&self.known).get_mut(id) {
-                known.noted = None;
+            // The next contact tries again.
+            if let Some(entry) = lock::lock(&self.boards).get_mut(id) {
+                entry.noted = None;
             }
         }
-        matters
+        is_change
     }
 
-    /// There is a note on a board. Whether it says something else than was known, or is merely newer; `None`: neither.
-    pub(super) fn noted(&self, id: &DeviceId, note: &str) -> Option<bool> {
-        let noted = Arc::new(read(note)?);
-        let mut all = lock::lock(&self.known);
-        let known = all.entry(id.clone()).or_default();
-        let state = &mut known.state;
-        if state.seen.as_ref().is_some_and(|seen| seen.at >= noted.at) {
+    /// Applies a note from the store. Returns whether anything but the time is new; `None`: the note is not newer than the
+    /// known contact.
+    pub(super) fn apply_note(&self, id: &DeviceId, note: &str) -> Option<bool> {
+        let noted = Arc::new(parse_note(note)?);
+        let mut all = lock::lock(&self.boards);
+        let entry = all.entry(id.clone()).or_default();
+        let state = &mut entry.state;
+        if state
+            .last_contact
+            .as_ref()
+            .is_some_and(|last| last.at >= noted.at)
+        {
             return None;
         }
-        let was = state.seen.replace(Arc::clone(&noted));
-        state.heard = None;
-        known.noted = Some(Arc::clone(&noted));
-        Some(!was.is_some_and(|was| was.says_as(&noted)))
+        let was = state.last_contact.replace(Arc::clone(&noted));
+        state.contacted_at = None;
+        entry.noted = Some(Arc::clone(&noted));
+        Some(!was.is_some_and(|was| was.reports_as(&noted)))
     }
 
-    /// Whether so little was heard of it that this may have been said.
-    fn is_long(&self, state: &State) -> bool {
-        self.quiet(state) > Duration::from_secs(NOTE_AGE.unsigned_abs())
+    /// Whether the last contact was so long ago that the board may have been listed as unreachable.
+    fn was_silent(&self, state: &BoardState) -> bool {
+        self.silence(state) > Duration::from_secs(MAX_NOTE_AGE_SECONDS.unsigned_abs())
     }
 
-    /// A board was called. One that answers is there, whatever it answers. True: it was not so before.
-    pub(super) fn called(&self, id: &DeviceId, outcome: &Outcome) -> bool {
-        let silent = outcome.as_ref().err().filter(|failed| failed.silent);
-        let silent: Option<Arc<str>> = silent.map(|why| why.to_string().into());
-        let mut all = lock::lock(&self.known);
+    /// Records the outcome of a call to a board. A board that answers is reachable, whatever it answers. Returns whether that
+    /// is new.
+    pub(super) fn record_call(&self, id: &DeviceId, outcome: &Outcome) -> bool {
+        let error = outcome.as_ref().err().filter(|error| error.is_unreachable);
+        let unreachable: Option<Arc<str>> = error.map(|why| why.to_string().into());
+        let mut all = lock::lock(&self.boards);
         let state = &mut all.entry(id.clone()).or_default().state;
-        let is_new = state.unreachable != silent;
-        state.unreachable = silent;
+        let is_new = state.unreachable != unreachable;
+        state.unreachable = unreachable;
         is_new
     }
 
-    /// How long nothing has been heard of a board while somebody was here to hear it.
-    pub(super) fn quiet(&self, state: &State) -> Duration {
-        let here = self.since.elapsed();
-        if let Some(heard) = state.heard {
-            return heard.elapsed();
+    /// The time since the board's last contact, but at most the time since this server started.
+    pub(super) fn silence(&self, state: &BoardState) -> Duration {
+        let uptime = self.started_at.elapsed();
+        if let Some(at) = state.contacted_at {
+            return at.elapsed();
         }
-        let Some(seen) = &state.seen else {
-            return here;
+        let Some(last) = &state.last_contact else {
+            return uptime;
         };
-        let quiet = wall_seconds().saturating_sub(seen.at);
-        Duration::from_secs(u64::try_from(quiet).unwrap_or(0)).min(here)
+        let silence = wall_seconds().saturating_sub(last.at);
+        Duration::from_secs(u64::try_from(silence).unwrap_or(0)).min(uptime)
     }
 
     /// What is known of one board.
-    pub(super) fn state(&self, id: &DeviceId) -> State {
-        lock::lock(&self.known)
+    pub(super) fn state(&self, id: &DeviceId) -> BoardState {
+        lock::lock(&self.boards)
             .get(id)
-            .map(|known| known.state.clone())
+            .map(|entry| entry.state.clone())
             .unwrap_or_default()
     }
 
-    /// Forgets all others.
+    /// Forgets the boards for which `kept` is false.
     pub(super) fn retain(&self, kept: impl Fn(&DeviceId) -> bool) {
-        lock::lock(&self.known).retain(|id, _| kept(id));
+        lock::lock(&self.boards).retain(|id, _| kept(id));
     }
 
-    /// The device is no longer kept.
+    /// Forgets a board.
     pub(super) fn forget(&self, id: &DeviceId) {
-        lock::lock(&self.known).remove(id);
+        lock::lock(&self.boards).remove(id);
     }
 }
 
-impl Seen {
-    /// Whether it says the same, at another time perhaps.
-    fn says_as(&self, other: &Seen) -> bool {
+impl Contact {
+    /// Whether address and report are the same.
+    fn reports_as(&self, other: &Contact) -> bool {
         (self.address, &self.report) == (other.address, &other.report)
     }
 }
 
-fn write(seen: &Seen) -> String {
+fn note_text(contact: &Contact) -> String {
     let Report {
         version,
         ports,
@@ -196,10 +205,10 @@ fn write(seen: &Seen) -> String {
         device_type,
         refused,
         degraded,
-    } = &seen.report;
+    } = &contact.report;
     let mut note = json!({
-        "address": seen.address.to_string(),
-        "at": seen.at,
+        "address": contact.address.to_string(),
+        "at": contact.at,
         "version": version,
         "tls": tls,
         "device_type": device_type,
@@ -216,16 +225,16 @@ fn write(seen: &Seen) -> String {
     note.to_string()
 }
 
-/// `None` for what is no note of ours: it is only a note.
-fn read(note: &str) -> Option<Seen> {
+/// Parses a note. A malformed one is ignored, since losing a note does no harm.
+fn parse_note(note: &str) -> Option<Contact> {
     let note: Value = serde_json::from_str(note).ok()?;
     let text = |key: &str| note.get(key)?.as_str().map(str::to_string);
-    let port = |place: usize| u16::try_from(note.get("ports")?.get(place)?.as_u64()?).ok();
+    let port = |index: usize| u16::try_from(note.get("ports")?.get(index)?.as_u64()?).ok();
     let ports = || Ports {
         metrics: port(0),
         management: port(1),
     };
-    Some(Seen {
+    Some(Contact {
         address: text("address")?.parse().ok()?,
         at: note.get("at")?.as_i64()?,
         report: Report {
@@ -244,8 +253,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_says_what_was_seen() {
-        let seen = Seen {
+    fn note_round_trips() {
+        let contact = Contact {
             address: "fd00::7".parse().unwrap(),
             report: Report {
                 version: "0.1.0".into(),
@@ -260,7 +269,7 @@ mod tests {
             },
             at: 1_700_000_000,
         };
-        assert_eq!(read(&write(&seen)), Some(seen));
+        assert_eq!(parse_note(&note_text(&contact)), Some(contact));
         for bad in [
             "",
             "{}",
@@ -269,7 +278,7 @@ mod tests {
             r#"{"address":"x","at":1}"#,
             r#"{"address":"::1"}"#,
         ] {
-            assert_eq!(read(bad), None, "{bad}");
+            assert_eq!(parse_note(bad), None, "{bad}");
         }
     }
 }

@@ -1,86 +1,86 @@
-//! The fleet, told: `/devices`, whole, by pages, or those that are searched for; and `/sd`.
+//! The lists of the fleet: `/devices` (all, a page, or a search) and `/sd`.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
-use super::answers::{error, failure, too_many};
-use super::boards::{Counts, Kind};
+use super::boards::{Counts, ListKind};
 use super::device::Device;
 use super::pieces::{self, Piece};
-use super::{sd, Central};
+use super::responses::{error, store_error, too_many_requests};
+use super::{sd, ConfigServer};
 use crate::exposition::accepts_gzip;
 use crate::http::{Request, Response};
 use crate::sys::calendar::rfc3339;
 
-/// The most devices of one page.
-const MOST: usize = 1000;
-/// Searches that may come at once, and how often one more.
-pub(super) const SEARCHES: (u32, Duration) = (50, Duration::from_millis(100));
-/// The longest text that is searched for, and the longest id, in characters.
-const LONGEST_SEARCH: usize = 256;
-const LONGEST_ID: usize = 128;
+/// The most devices of a page.
+const MAX_PAGE: usize = 1000;
+/// The limit of searches: a burst, and the interval for one more.
+pub(super) const SEARCH_RATE: (u32, Duration) = (50, Duration::from_millis(100));
+/// The longest `search` and `after`, in characters.
+const MAX_SEARCH_CHARS: usize = 256;
+const MAX_ID_CHARS: usize = 128;
 const STATUSES: [&str; 5] = ["healthy", "degraded", "unhealthy", "unreachable", "unknown"];
 
-/// What a query asks for.
-struct Query {
+/// The parameters of a page or search.
+struct ListQuery {
     limit: usize,
     after: String,
-    /// In small letters.
+    /// In lower case.
     search: String,
-    /// Empty: whatever they are.
+    /// Empty: any status.
     statuses: Vec<String>,
 }
 
-/// Answers `/sd`.
-pub(super) fn targets(central: &Central, request: &Request) -> Response {
+/// The response of `/sd`.
+pub(super) fn targets(server: &ConfigServer, request: &Request) -> Response {
     let gzip = wants_gzip(request);
     let write = |device: &Device, text: &mut Vec<u8>| {
         if let Some(target) = sd::target(device) {
-            written(&target, text);
+            write_json(&target, text);
         }
     };
-    match central.pieces(Kind::Targets, gzip, &write) {
-        Ok((pieces, _)) => answer(central, pieces, b"[\n", b"\n]\n".to_vec(), gzip),
-        Err(error) => failure(&error),
+    match server.pieces(ListKind::Targets, gzip, &write) {
+        Ok((pieces, _)) => pieces_response(server, pieces, b"[\n", b"\n]\n".to_vec(), gzip),
+        Err(error) => store_error(&error),
     }
 }
 
-/// Answers `/devices`: all of them, where neither a limit is given nor anything that they are to be like.
-pub(super) fn devices(central: &Central, request: &Request) -> Response {
-    let query = match Query::read(request) {
+/// The response of `/devices`: all devices if the request has no parameters.
+pub(super) fn devices(server: &ConfigServer, request: &Request) -> Response {
+    let query = match ListQuery::read(request) {
         Ok(query) => query,
         Err(why) => return error(400, "Invalid query", None, &why),
     };
     let gzip = wants_gzip(request);
-    let write = |device: &Device, text: &mut Vec<u8>| written(&entry(device), text);
-    let (pieces, counts) = match central.pieces(Kind::Devices, gzip, &write) {
+    let write = |device: &Device, text: &mut Vec<u8>| write_json(&device_json(device), text);
+    let (pieces, counts) = match server.pieces(ListKind::Devices, gzip, &write) {
         Ok(all) => all,
-        Err(error) => return failure(&error),
+        Err(error) => return store_error(&error),
     };
     match query {
         None => {
             let end = format!("\n],\n{}}}\n", totals(counts));
-            answer(central, pieces, b"{\"devices\":[\n", end.into_bytes(), gzip)
+            pieces_response(server, pieces, b"{\"devices\":[\n", end.into_bytes(), gzip)
         }
         Some(query) => {
             drop(pieces);
-            page(central, request, &query, counts)
+            page(server, request, &query, counts)
         }
     }
 }
 
-fn page(central: &Central, request: &Request, query: &Query, counts: Counts) -> Response {
+fn page(server: &ConfigServer, request: &Request, query: &ListQuery, counts: Counts) -> Response {
     if query.is_search() {
-        if let Err(wait) = central.searches.take(Instant::now()) {
-            return too_many("the fleet is searched too often", wait.as_secs() + 1);
+        if let Err(wait) = server.search_rate.take(Instant::now()) {
+            return too_many_requests("the fleet is searched too often", wait.as_secs() + 1);
         }
     }
-    let page = central.page(&query.after, query.limit, &|device| query.wants(device));
+    let page = server.page(&query.after, query.limit, &|device| query.matches(device));
     let mut text = b"{\"devices\":[".to_vec();
-    for (place, device) in page.devices.iter().enumerate() {
-        text.extend_from_slice(if place == 0 { b"\n" } else { b",\n" });
-        written(&entry(device), &mut text);
+    for (index, device) in page.devices.iter().enumerate() {
+        text.extend_from_slice(if index == 0 { b"\n" } else { b",\n" });
+        write_json(&device_json(device), &mut text);
     }
     text.extend(format!("\n],\n{}", totals(counts)).into_bytes());
     let last = page.devices.last().filter(|_| page.more);
@@ -103,9 +103,9 @@ fn page(central: &Central, request: &Request, query: &Query, counts: Counts) -> 
     }
 }
 
-/// The answer of these pieces between two others.
-fn answer(
-    central: &Central,
+/// A response of `begin`, the pieces separated by commas, and `end`.
+fn pieces_response(
+    server: &ConfigServer,
     pieces: Vec<Piece>,
     begin: &[u8],
     end: Vec<u8>,
@@ -114,33 +114,33 @@ fn answer(
     let mut all = Vec::with_capacity(pieces.len() * 2 + 2);
     all.push(Piece::new(begin.to_vec()));
     let comma = Piece::new(b",\n".to_vec());
-    for (place, piece) in pieces.into_iter().enumerate() {
-        if place > 0 {
+    for (index, piece) in pieces.into_iter().enumerate() {
+        if index > 0 {
             all.push(comma.clone());
         }
         all.push(piece);
     }
     all.push(Piece::new(end));
     if gzip {
-        central.catalog.pack(&mut all);
+        server.catalog.compress(&mut all);
     }
-    pieces::answer(&all, gzip)
+    pieces::response(&all, gzip)
 }
 
 fn wants_gzip(request: &Request) -> bool {
     accepts_gzip(request.header_list("Accept-Encoding").as_deref())
 }
 
-fn written(value: &Value, text: &mut Vec<u8>) {
-    // A Vec takes everything.
+fn write_json(value: &Value, text: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
     let _ = serde_json::to_writer(text, value);
 }
 
-/// What there is to say of a device.
-fn entry(device: &Device) -> Value {
+/// A device's object in `/devices`.
+fn device_json(device: &Device) -> Value {
     let (status, why) = device.status();
     let (host, from) = device.host();
-    let mut entry = json!({
+    let mut device_json = json!({
         "device_id": device.id.as_str(),
         "device_type": device.device_type(),
         "hostname": device.hostname(),
@@ -151,17 +151,17 @@ fn entry(device: &Device) -> Value {
         "scheme": device.scheme(),
         "status": status,
     });
-    if let Some(seen) = &device.state.seen {
-        entry["last_seen"] = rfc3339(seen.at).into();
-        entry["version"] = seen.report.version.as_str().into();
+    if let Some(contact) = &device.state.last_contact {
+        device_json["last_seen"] = rfc3339(contact.at).into();
+        device_json["version"] = contact.report.version.as_str().into();
     }
     if let Some(why) = why {
-        entry["error"] = why.into();
+        device_json["error"] = why.into();
     }
-    entry
+    device_json
 }
 
-/// How many are how, as members of an object.
+/// The number of devices by status, as members of an object.
 fn totals(counts: Counts) -> String {
     let Counts {
         total,
@@ -175,9 +175,9 @@ fn totals(counts: Counts) -> String {
     )
 }
 
-impl Query {
-    /// `None`: all are asked for. The error is for people.
-    fn read(request: &Request) -> Result<Option<Query>, String> {
+impl ListQuery {
+    /// Reads the parameters; `None`: there are none. The error is a message for the user.
+    fn read(request: &Request) -> Result<Option<ListQuery>, String> {
         let one = |key: &str| request.query_values(key).last();
         let (limit, after) = (one("limit"), one("after"));
         let search = one("search").filter(|search| !search.trim().is_empty());
@@ -186,20 +186,20 @@ impl Query {
             return Ok(None);
         }
         let limit = match limit {
-            None => MOST,
+            None => MAX_PAGE,
             Some(limit) => match limit.parse() {
-                Ok(limit) if (1..=MOST).contains(&limit) => limit,
-                _ => return Err(format!("`limit` is a number from 1 to {MOST}")),
+                Ok(limit) if (1..=MAX_PAGE).contains(&limit) => limit,
+                _ => return Err(format!("`limit` is a number from 1 to {MAX_PAGE}")),
             },
         };
         let search = search.unwrap_or_default();
         let after = after.unwrap_or_default();
-        for (name, text, most) in [
-            ("search", &search, LONGEST_SEARCH),
-            ("after", &after, LONGEST_ID),
+        for (name, text, max_chars) in [
+            ("search", &search, MAX_SEARCH_CHARS),
+            ("after", &after, MAX_ID_CHARS),
         ] {
-            if text.chars().count() > most {
-                return Err(format!("`{name}` has at most {most} characters"));
+            if text.chars().count() > max_chars {
+                return Err(format!("`{name}` has at most {max_chars} characters"));
             }
         }
         let statuses: Vec<String> = statuses
@@ -213,7 +213,7 @@ impl Query {
         {
             return Err(format!("`status` is a list of {}", STATUSES.join(",")));
         }
-        Ok(Some(Query {
+        Ok(Some(ListQuery {
             limit,
             after,
             search: search.trim().to_lowercase(),
@@ -225,7 +225,7 @@ impl Query {
         !self.search.is_empty() || !self.statuses.is_empty()
     }
 
-    fn wants(&self, device: &Device) -> bool {
+    fn matches(&self, device: &Device) -> bool {
         if !self.is_search() {
             return true;
         }

@@ -1,14 +1,12 @@
-//! The `config-server` role: the central server that holds every board's configuration, and lists the fleet for
-//! Prometheus.
+//! The `config-server` role: one server holds the configurations of all boards, and lists the fleet for Prometheus.
 //!
-//! `routes` answers requests, `changes` those that change something; `store` is where the configurations are, in a
-//! `directory` or in `etcd`, and says what has changed there; `catalog` keeps the fleet in memory by that, as `boards`, with
-//! the `pieces` that answers are made of; `fleet` remembers when which board was heard of, `device` puts both together,
-//! `listing` tells it, and `sd` makes Prometheus's targets of it; `reload` calls the boards. A board says what it is in a
-//! [`Report`].
+//! * `routes` handles requests, `changes` those that change a configuration, and `reload` makes boards reload owned.
+//! * `store` is the interface to the place of the configurations: a `directory`, or `etcd`. Both report what has changed.
+//! * `catalog` keeps the fleet in memory: `boards`, with the `pieces` that responses are made of.
+//! * `fleet` records when each board last contacted a server, and what it said in its [`Report`]. `device` is a board with its
+//!   configuration and its contacts, `listing` lists the devices, and `sd` makes Prometheus targets of them.
 
 mod access;
-mod answers;
 mod boards;
 mod catalog;
 mod changes;
@@ -24,6 +22,7 @@ mod listing;
 mod metrics;
 mod pieces;
 mod reload;
+mod responses;
 mod routes;
 mod sd;
 mod store;
@@ -31,7 +30,7 @@ mod store;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 
-pub use etag::{Conditions, Etag, Tags, Verdict};
+pub use etag::{Conditions, Etag, Evaluation, Tags};
 
 use crate::config::ClientSettings as Settings;
 use crate::http::{bind, AccessFiles, Form, Gate, Limits, Rate, Request, Server};
@@ -39,97 +38,97 @@ use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
 use crate::wire::{DeviceId, Report};
 use catalog::Catalog;
-use device::{take_apart, Device, Summary};
+use device::{parse_stored, Device, Summary};
 use fleet::Fleet;
 use metrics::Metrics;
-use store::{Failure, Store};
+use store::{Store, StoreError};
 
-/// Where the configurations are if nothing else is said.
+/// The store if `--store` is not given.
 pub const DEFAULT_STORE: &str = "/var/lib/edge-metrics-exporter/devices";
 const DEFAULT_ADDRESS: &str = ":8080";
-/// As much as a connection's thread, which may do the same.
+/// The stack of the thread that loads the fleet: as large as that of a connection's thread, which may do the same work.
 const LOADER_STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// A directory, or `etcd://host:port/prefix`; `None`: [`DEFAULT_STORE`].
     pub store: Option<String>,
-    /// Where to listen; `None`: port 8080.
+    /// The address to listen on; `None`: port 8080.
     pub listen_address: Option<String>,
-    /// Whether others than this machine may change configurations.
+    /// Whether clients on other machines may change configurations.
     pub allow_remote: bool,
-    /// Who may connect, and whose tokens are taken.
+    /// The files that say who may connect, and which tokens are valid.
     pub access: AccessFiles,
-    /// How boards are called: a file with a login for them, and whom to trust.
+    /// The HTTP client settings for boards: a file with a login for them, and with the CAs to trust.
     pub boards_http: Option<PathBuf>,
-    /// The same for the store, if that is an etcd.
+    /// The same for an etcd store.
     pub store_http: Option<PathBuf>,
 }
 
-/// What all requests share.
-struct Central {
+/// The state that all requests share.
+struct ConfigServer {
     store: Box<dyn Store>,
-    /// How boards are called.
-    boards: Settings,
+    /// The HTTP client settings for boards.
+    board_http: Settings,
     fleet: Fleet,
     catalog: Catalog,
     metrics: Metrics,
     allow_remote: bool,
-    /// How often the fleet is searched, which costs the more the larger it is.
-    searches: Rate,
-    /// How often boards are made to reload by those who may not change anything.
-    pace: Rate,
-    background: reload::Background,
+    /// The limit of searches, whose cost grows with the fleet.
+    search_rate: Rate,
+    /// The limit of reloads by clients that may not change anything.
+    reload_rate: Rate,
+    background_calls: reload::BackgroundCalls,
     reloading_all: Mutex<()>,
-    /// Itself, for threads that outlast a request.
-    this: Weak<Central>,
+    /// A reference to itself, for threads that outlast a request.
+    this: Weak<ConfigServer>,
 }
 
-/// Runs the server until it is told to stop.
+/// Runs the server until a signal stops it.
 pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
     let store = store::open(
         options.store.as_deref().unwrap_or(DEFAULT_STORE),
         options.store_http.as_deref(),
     )?;
-    let boards = reload::settings(options.boards_http.as_deref(), options.allow_remote)?;
-    let central = Arc::new_cyclic(|this| Central {
+    let board_http = reload::settings(options.boards_http.as_deref(), options.allow_remote)?;
+    let server = Arc::new_cyclic(|this| ConfigServer {
         store,
-        boards,
+        board_http,
         fleet: Fleet::default(),
         catalog: Catalog::default(),
         metrics: Metrics::new(),
         allow_remote: options.allow_remote,
-        searches: Rate::new(listing::SEARCHES.0, listing::SEARCHES.1),
-        pace: Rate::new(reload::PACE.0, reload::PACE.1),
-        background: reload::Background::default(),
+        search_rate: Rate::new(listing::SEARCH_RATE.0, listing::SEARCH_RATE.1),
+        reload_rate: Rate::new(reload::RELOAD_RATE.0, reload::RELOAD_RATE.1),
+        background_calls: reload::BackgroundCalls::default(),
         reloading_all: Mutex::new(()),
         this: this.clone(),
     });
     let address = options.listen_address.as_deref().unwrap_or(DEFAULT_ADDRESS);
     let listener = bind(address, "--web.listen-address").map_err(|e| e.to_string())?;
     let limits = Limits {
-        // A fleet, each of whose boards asks now and then; and those of one place share an address.
+        // Every board of the fleet asks now and then, and the boards of one site share an address.
         connections: 512,
         per_peer: 256,
         refusals: Form::Json,
         ..Limits::default()
     };
-    let handler = routes::handler(Arc::clone(&central));
+    let handler = routes::handler(Arc::clone(&server));
     let gate = Gate::new(&options.access)?;
-    let server = Server::behind(Arc::clone(&gate), listener, handler, limits)
+    let http_server = Server::behind(Arc::clone(&gate), listener, handler, limits)
         .map_err(|e| format!("cannot serve {address}: {e}"))?;
     log::info!(
         "config-server: configurations in {}",
-        central.store.describe()
+        server.store.describe()
     );
     log::info!(
         "config-server: listening on {}",
-        gate.url(server.local_addr())
+        gate.url(http_server.local_addr())
     );
-    load(&central)?;
+    load(&server)?;
     let manager = Notifier::from_environment();
-    let summary = format!("configurations in {}", central.store.describe());
+    let summary = format!("configurations in {}", server.store.describe());
     manager.ready(&summary);
     while let Ok(signals::Request::Reload) = signals.wait() {
         manager.reloading();
@@ -140,33 +139,33 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
     }
     log::info!("stopping");
     manager.stopping();
-    server.stop();
+    http_server.stop();
     Ok(())
 }
 
-/// Reads the whole fleet, in a thread of its own: boards are answered meanwhile, and who asks for all waits. A store that
-/// is away is asked again when somebody wants to know.
-fn load(central: &Arc<Central>) -> Result<(), String> {
-    let central = Arc::clone(central);
+/// Loads the whole fleet in a thread of its own. Boards are answered meanwhile, and requests for the list wait. If the store
+/// is unavailable, the next request for the list tries again.
+fn load(server: &Arc<ConfigServer>) -> Result<(), String> {
+    let server = Arc::clone(server);
     std::thread::Builder::new()
         .name("fleet".to_string())
         .stack_size(LOADER_STACK)
         .spawn(move || {
-            let _ = central.sync();
+            let _ = server.sync();
         })
         .map(|_| ())
         .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
-impl Central {
-    /// Asks the store, and notes how that went; logged when it changes.
-    fn ask<T>(
+impl ConfigServer {
+    /// Calls the store and counts errors. A change between success and error is logged.
+    fn with_store<T>(
         &self,
-        question: impl FnOnce(&dyn Store) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let answer = question(self.store.as_ref());
-        let error = match &answer {
-            Err(error @ (Failure::Away(_) | Failure::Broken(_))) => Some(error),
+        call: impl FnOnce(&dyn Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let result = call(self.store.as_ref());
+        let error = match &result {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Failed(_))) => Some(error),
             _ => None,
         };
         if self.metrics.store_called(error.is_none()) {
@@ -175,77 +174,80 @@ impl Central {
                 None => log::debug!("the store {} answers", self.store.describe()),
             }
         }
-        answer
+        result
     }
 
-    /// What a board says of itself, if it is one that asks, and one that is listened to: what it says decides where the
-    /// board is looked for.
+    /// The board's report in a request; `None`: the client is not a board, or may not change anything. Such a report is
+    /// ignored, since it decides at which address the board is called.
     fn report(&self, request: &Request) -> Option<Report> {
         let report = Report::read(|name| request.header(name))?;
         let refused = access::refusal_of_change(request, self.allow_remote);
         refused.is_none().then_some(report)
     }
 
-    /// One device; `None` if there is none of this name.
-    fn device(&self, id: &DeviceId) -> Result<Option<Device>, Failure> {
-        let kept = match self.ask(|store| store.get(id)) {
+    /// The device of this name; `None`: there is none.
+    fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        let parsed = match self.with_store(|store| store.get(id)) {
             Ok(None) => return Ok(None),
-            Ok(Some(stored)) => take_apart(&stored).map(|kept| Summary::of(&kept)),
-            Err(Failure::Unreadable(why)) => Err(why),
-            Err(failure) => return Err(failure),
+            Ok(Some(stored)) => parse_stored(&stored).map(|parsed| Summary::of(&parsed)),
+            Err(StoreError::Unreadable(why)) => Err(why),
+            Err(error) => return Err(error),
         };
         let state = match self.fleet.state(id) {
-            // Perhaps it asked another server.
-            state if state.seen.is_none() => {
-                let note = self.ask(|store| store.note_on(id))?;
-                state.or_noted(note.as_deref())
+            // The board may have asked another server.
+            state if state.last_contact.is_none() => {
+                let note = self.with_store(|store| store.get_note(id))?;
+                state.or_from_note(note.as_deref())
             }
             state => state,
         };
         Ok(Some(Device {
             id: id.clone(),
-            kept: Arc::new(kept),
-            quiet: self.fleet.quiet(&state),
+            parsed: Arc::new(parsed),
+            silence: self.fleet.silence(&state),
             state,
         }))
     }
 
-    fn was_called(&self, id: &DeviceId, outcome: &reload::Outcome) {
+    /// Records the outcome of a call to a board.
+    fn record_call(&self, id: &DeviceId, outcome: &reload::Outcome) {
         self.metrics.reloaded(outcome.is_ok());
-        if self.fleet.called(id, outcome) {
-            self.catalog.heard_of(id, true);
+        if self.fleet.record_call(id, outcome) {
+            self.catalog.mark_outdated(id, true);
         }
     }
 
-    /// A board has sent this request.
-    fn heard_of(&self, id: &DeviceId, request: &Request, report: Report) {
+    /// Records that a board sent this request.
+    fn record_contact(&self, id: &DeviceId, request: &Request, report: Report) {
         let store = self.store.as_ref();
-        let matters = self.fleet.heard_of(id, request.peer.ip(), report, store);
-        self.catalog.heard_of(id, matters);
+        let is_change = self
+            .fleet
+            .record_contact(id, request.peer.ip(), report, store);
+        self.catalog.mark_outdated(id, is_change);
     }
 
-    /// Has a board told in a while that there is something new for it. False: it is not known where it is, or there is too
-    /// much to do.
+    /// Makes a board reload its configuration, in the background. False: the board's address is not known, or there are too
+    /// many calls already.
     fn reload_later(&self, id: &DeviceId) -> bool {
         let Ok(Some(device)) = self.device(id) else {
             return false;
         };
-        if device.host().1 == device::HostFrom::Name || device.reload_port().is_none() {
+        if device.host().1 == device::AddressSource::Name || device.reload_port().is_none() {
             return false;
         }
         let Some(this) = self.this.upgrade() else {
             return false;
         };
-        reload::Background::start(&this, id, |this, id| {
-            // Where it is may be among what was changed.
+        reload::BackgroundCalls::start(&this, id, |this, id| {
+            // The change may have included the board's address.
             let Ok(Some(device)) = this.device(id) else {
                 return;
             };
-            let outcome = reload::call_until_heard(&this.boards, &device);
+            let outcome = reload::call_with_retries(&this.board_http, &device);
             if let Err(why) = &outcome {
                 log::info!("{id}: not reloaded: {why}");
             }
-            this.was_called(id, &outcome);
+            this.record_call(id, &outcome);
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Telling boards to load their configuration again: `POST /reload` on their management port.
+//! Calls boards to make them reload their configuration: `POST /reload` on the management port.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,97 +10,102 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::device::Device;
-use super::Central;
+use super::ConfigServer;
 use crate::config::load_settings;
 use crate::config::ClientSettings as Settings;
 use crate::http::client::{Answer, Client, Limits};
 use crate::sys::lock;
 use crate::wire::DeviceId;
 
-/// For one board to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// For all of them: whoever asked waits as long.
-const PATIENCE_FOR_ALL: Duration = Duration::from_secs(30);
-/// So many boards are called at a time.
-const AT_ONCE: usize = 32;
-/// An answer is a line.
+/// The timeout of one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for calls to all boards. The client of `/devices/reload` waits as long.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most concurrent calls.
+const MAX_CONCURRENT_CALLS: usize = 32;
+/// The limits of a call. A response is one line.
 const LIMITS: Limits = Limits {
-    timeout: PATIENCE,
+    timeout: CALL_TIMEOUT,
     body: 64 * 1024,
 };
-/// A call needs little more than what ureq puts on the stack.
+/// The stack of a calling thread. A call needs little more than ureq puts on the stack.
 const STACK: usize = if cfg!(debug_assertions) {
     2 << 20
 } else {
     512 << 10
 };
-/// Reloads by those who may not change anything: so many at once, and one a second in the long run.
-pub(super) const PACE: (u32, Duration) = (20, Duration::from_secs(1));
+/// The limit of reloads by clients that may not change anything: a burst, and the interval for one more.
+pub(super) const RELOAD_RATE: (u32, Duration) = (20, Duration::from_secs(1));
 
-/// How often a board is told anew that takes no more reloads at the moment, and how long that is waited for.
-const TRIES: usize = 10;
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a board is called that answers 429.
+const MAX_ATTEMPTS: usize = 10;
+/// The longest wait before another call.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Why a board did not load its configuration again. `Display` is whole.
+/// Why a board did not reload its configuration. `Display` is the whole message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failed {
+pub(super) struct CallError {
     why: String,
-    /// Whether it gave no answer that an exporter gives: then nobody knows how it is.
-    pub(super) silent: bool,
-    /// It asks to be told again after so long.
-    again: Option<Duration>,
+    /// The board did not answer as an exporter does, so its status is unknown.
+    pub(super) is_unreachable: bool,
+    /// The board asks for another call after this time.
+    retry_after: Option<Duration>,
 }
 
-impl Failed {
-    fn silent(why: impl fmt::Display) -> Failed {
-        Failed {
+impl CallError {
+    fn unreachable(why: impl fmt::Display) -> CallError {
+        CallError {
             why: why.to_string(),
-            silent: true,
-            again: None,
+            is_unreachable: true,
+            retry_after: None,
         }
     }
 
-    /// It was not even called.
-    fn untried(why: impl fmt::Display) -> Failed {
-        Failed {
-            silent: false,
-            ..Failed::silent(why)
+    /// The board was not called.
+    fn not_tried(why: impl fmt::Display) -> CallError {
+        CallError {
+            is_unreachable: false,
+            ..CallError::unreachable(why)
         }
     }
 
-    /// It answered, but not that it does so. It may want a login, be given something that it refuses, or have done so just now.
-    fn refused(url: &str, answer: &Answer) -> Failed {
+    /// The board did not answer with success. It may require a login, refuse its configuration, or have reloaded just now.
+    fn refused(url: &str, answer: &Answer) -> CallError {
         let seconds = answer.header("Retry-After").and_then(|s| s.parse().ok());
         let pause = seconds.map_or(Duration::from_secs(1), Duration::from_secs);
-        Failed {
-            why: format!("{url}: status {}{}", answer.status, said(&answer.body)),
-            silent: !matches!(answer.status, 401 | 403 | 422 | 429),
-            again: (answer.status == 429).then(|| pause.min(LONGEST_PAUSE)),
+        CallError {
+            why: format!(
+                "{url}: status {}{}",
+                answer.status,
+                message_of(&answer.body)
+            ),
+            is_unreachable: !matches!(answer.status, 401 | 403 | 422 | 429),
+            retry_after: (answer.status == 429).then(|| pause.min(MAX_RETRY_DELAY)),
         }
     }
 }
 
-impl fmt::Display for Failed {
+impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)
     }
 }
 
-/// How boards are called, as this file says. The error is for people.
+/// Reads the HTTP client settings for boards. The error is a message for the user.
 pub(super) fn settings(file: Option<&Path>, allow_remote: bool) -> Result<Settings, String> {
     let Some(file) = file else {
         return Ok(Settings::default());
     };
-    let wrong = |why: &dyn fmt::Display| format!("--boards.http.config.file: {why}");
-    let settings = load_settings(file).map_err(|why| wrong(&why))?;
-    let shows = settings.basic_auth.is_some()
+    let invalid = |why: &dyn fmt::Display| format!("--boards.http.config.file: {why}");
+    let settings = load_settings(file).map_err(|why| invalid(&why))?;
+    let has_credentials = settings.basic_auth.is_some()
         || settings.authorization.is_some()
         || !settings.headers.is_empty();
-    if allow_remote && shows {
+    if allow_remote && has_credentials {
         let why = "with --management.allow-remote anybody can register a board, and be shown the login that is in it";
-        return Err(wrong(&why));
+        return Err(invalid(&why));
     }
-    let client = Client::new(settings.clone(), LIMITS).map_err(|e| wrong(&e))?;
+    let client = Client::new(settings.clone(), LIMITS).map_err(|e| invalid(&e))?;
     let scheme = if cfg!(feature = "tls") {
         "https"
     } else {
@@ -108,34 +113,37 @@ pub(super) fn settings(file: Option<&Path>, allow_remote: bool) -> Result<Settin
     };
     client
         .check(&format!("{scheme}://localhost/"))
-        .map_err(|e| wrong(&e))?;
+        .map_err(|e| invalid(&e))?;
     Ok(settings)
 }
 
-/// What became of a call.
-pub(super) type Outcome = Result<(), Failed>;
+/// The outcome of a call.
+pub(super) type Outcome = Result<(), CallError>;
 
 /// Calls one board.
 pub(super) fn call(settings: &Settings, device: &Device) -> Outcome {
-    let port = device
-        .reload_port()
-        .ok_or_else(|| Failed::untried("its management API is off, or its port is not known"))?;
-    let client = Client::new(settings.clone(), LIMITS).map_err(Failed::untried)?;
+    let port = device.reload_port().ok_or_else(|| {
+        CallError::not_tried("its management API is off, or its port is not known")
+    })?;
+    let client = Client::new(settings.clone(), LIMITS).map_err(CallError::not_tried)?;
     let url = format!("{}://{}/reload", device.scheme(), device.authority(port));
-    let answer = client.post(&url, &[], b"").map_err(Failed::silent)?;
+    let answer = client
+        .post(&url, &[], b"")
+        .map_err(CallError::unreachable)?;
     match answer.status {
         200..=299 => Ok(()),
-        _ => Err(Failed::refused(&url, &answer)),
+        _ => Err(CallError::refused(&url, &answer)),
     }
 }
 
-/// Calls one board, and once more where it is told too often at the moment: what was changed last is to arrive.
-pub(super) fn call_until_heard(settings: &Settings, device: &Device) -> Outcome {
+/// Calls one board, again if it answers 429: the last change must reach the board.
+pub(super) fn call_with_retries(settings: &Settings, device: &Device) -> Outcome {
     let mut outcome = call(settings, device);
-    for _ in 1..TRIES {
+    for _ in 1..MAX_ATTEMPTS {
         match &outcome {
-            Err(Failed {
-                again: Some(pause), ..
+            Err(CallError {
+                retry_after: Some(pause),
+                ..
             }) => std::thread::sleep(*pause),
             _ => break,
         }
@@ -144,9 +152,9 @@ pub(super) fn call_until_heard(settings: &Settings, device: &Device) -> Outcome 
     outcome
 }
 
-/// What an answer in JSON says, after a colon.
-fn said(answer: &[u8]) -> String {
-    const SHOWN: usize = 300;
+/// The message in a JSON response, after a colon.
+fn message_of(answer: &[u8]) -> String {
+    const MAX_CHARS: usize = 300;
     let answer: Option<Value> = serde_json::from_slice(answer).ok();
     let message = answer
         .as_ref()
@@ -156,7 +164,7 @@ fn said(answer: &[u8]) -> String {
             let words: String = message
                 .chars()
                 .filter(|c| !c.is_control())
-                .take(SHOWN)
+                .take(MAX_CHARS)
                 .collect();
             format!(": {words}")
         }
@@ -164,90 +172,90 @@ fn said(answer: &[u8]) -> String {
     }
 }
 
-/// Calls all of them, some at a time. The outcomes are in the same order.
+/// Calls all devices, some at a time. The outcomes are in the order of the devices.
 pub(super) fn call_all(settings: &Settings, devices: &[Device]) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
-    let deadline = Instant::now() + PATIENCE_FOR_ALL;
-    let (tell, told) = mpsc::channel();
-    let work = |tell: mpsc::Sender<_>| loop {
-        let place = next.fetch_add(1, Ordering::Relaxed);
-        let Some(device) = devices.get(place) else {
+    let deadline = Instant::now() + TOTAL_TIMEOUT;
+    let (sender, receiver) = mpsc::channel();
+    let work = |sender: mpsc::Sender<_>| loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(device) = devices.get(index) else {
             return;
         };
         let outcome = match Instant::now() < deadline {
             true => call(settings, device),
-            false => Err(Failed::untried(format!(
-                "not tried: the others took longer than {PATIENCE_FOR_ALL:?}"
+            false => Err(CallError::not_tried(format!(
+                "not tried: the others took longer than {TOTAL_TIMEOUT:?}"
             ))),
         };
-        let _ = tell.send((place, outcome));
+        let _ = sender.send((index, outcome));
     };
-    let untried = Failed::untried("not tried: no thread was to be had");
-    let mut outcomes = vec![Err(untried); devices.len()];
+    let not_tried = CallError::not_tried("not tried: no thread was to be had");
+    let mut outcomes = vec![Err(not_tried); devices.len()];
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(devices.len()) {
-            let tell = tell.clone();
+        for _ in 0..MAX_CONCURRENT_CALLS.min(devices.len()) {
+            let sender = sender.clone();
             let thread = std::thread::Builder::new()
                 .name("reload".into())
                 .stack_size(STACK);
-            if let Err(error) = thread.spawn_scoped(scope, || work(tell)) {
+            if let Err(error) = thread.spawn_scoped(scope, || work(sender)) {
                 log::warn!("cannot start a thread: {error}");
                 break;
             }
         }
-        drop(tell);
-        for (place, outcome) in told {
-            if let Some(there) = outcomes.get_mut(place) {
-                *there = outcome;
+        drop(sender);
+        for (index, outcome) in receiver {
+            if let Some(slot) = outcomes.get_mut(index) {
+                *slot = outcome;
             }
         }
     });
     outcomes
 }
 
-/// The calls under way that nobody waits for: of which devices, and whether these are to be called once more.
+/// The background calls under way: their devices, and whether another call was requested meanwhile.
 #[derive(Debug, Default)]
-pub(super) struct Background(Mutex<HashMap<DeviceId, bool>>);
+pub(super) struct BackgroundCalls(Mutex<HashMap<DeviceId, bool>>);
 
-impl Background {
-    /// Does this for the device in a thread of its own, and once more if it is asked for meanwhile; false if there are too
-    /// many already.
+impl BackgroundCalls {
+    /// Does `work` for the device in a thread of its own, and once more if `start` is called for the device meanwhile. False:
+    /// there are too many calls already.
     pub(super) fn start(
-        central: &Arc<Central>,
+        server: &Arc<ConfigServer>,
         id: &DeviceId,
-        work: impl Fn(&Central, &DeviceId) + Send + 'static,
+        work: impl Fn(&ConfigServer, &DeviceId) + Send + 'static,
     ) -> bool {
-        let mut all = lock::lock(&central.background.0);
+        let mut all = lock::lock(&server.background_calls.0);
         if let Some(again) = all.get_mut(id) {
             *again = true;
             return true;
         }
-        if all.len() >= AT_ONCE {
+        if all.len() >= MAX_CONCURRENT_CALLS {
             return false;
         }
         all.insert(id.clone(), false);
         drop(all);
-        let theirs = (Arc::clone(central), id.clone());
+        let owned = (Arc::clone(server), id.clone());
         let thread = std::thread::Builder::new()
             .name("reload".into())
             .stack_size(STACK);
         let started = thread.spawn(move || {
-            let (central, id) = theirs;
+            let (server, id) = owned;
             loop {
-                work(&central, &id);
-                if central.background.is_done(&id) {
+                work(&server, &id);
+                if server.background_calls.finish(&id) {
                     return;
                 }
             }
         });
         if started.is_err() {
-            lock::lock(&central.background.0).remove(id);
+            lock::lock(&server.background_calls.0).remove(id);
         }
         started.is_ok()
     }
 
-    /// Whether nobody has asked for the device again.
-    fn is_done(&self, id: &DeviceId) -> bool {
+    /// Ends the device's call, unless another one was requested. Returns whether it ended.
+    fn finish(&self, id: &DeviceId) -> bool {
         let mut all = lock::lock(&self.0);
         let again = all.get_mut(id).is_some_and(std::mem::take);
         if !again {
@@ -262,11 +270,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_board_says_is_told() {
+    fn message_of_a_board_is_shown() {
         assert_eq!(
-            said(br#"{"error":"x","message":"line 1:\n no"}"#),
+            message_of(br#"{"error":"x","message":"line 1:\n no"}"#),
             ": line 1: no"
         );
-        assert_eq!(said(b"no"), "");
+        assert_eq!(message_of(b"no"), "");
     }
 }

@@ -1,66 +1,61 @@
-//! What the server answers to which path.
+//! The routes of the server.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{json, Value};
 
-use super::answers::{
-    error, failure, not_allowed, precondition_failed, refused_access, too_many, unknown_device,
+use super::etag::Evaluation;
+use super::responses::{
+    access_refused, error, method_not_allowed, precondition_failed, store_error, too_many_requests,
+    unknown_device,
 };
-use super::etag::Verdict;
-use super::store::Failure;
-use super::{access, changes, listing, reload, Central};
+use super::store::StoreError;
+use super::{access, changes, listing, reload, ConfigServer};
 use crate::http::page::{self, Page};
 use crate::http::{Handler, Method, Request, Response};
 use crate::wire::{DeviceId, INVALID_CONFIGURATION};
 
-/// Answers every request, and counts it.
-pub(super) fn handler(central: Arc<Central>) -> Arc<Handler> {
+/// The handler of all requests, which also counts them.
+pub(super) fn handler(server: Arc<ConfigServer>) -> Arc<Handler> {
     Arc::new(move |request| {
-        let (route, response) = answer(&central, request);
-        central
+        let (route, response) = respond(&server, request);
+        server
             .metrics
             .answered(&request.method, route, response.status());
         response
     })
 }
 
-/// The answer, and the name of the route.
-fn answer(central: &Arc<Central>, request: &Request) -> (&'static str, Response) {
-    let steps: Vec<&str> = request.path.split('/').skip(1).collect();
-    match steps.as_slice() {
-        ["health"] => ("/health", reads(request, || health(central))),
+/// The name of the route, and the response.
+fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Response) {
+    let segments: Vec<&str> = request.path.split('/').skip(1).collect();
+    match segments.as_slice() {
+        ["health"] => ("/health", reads(request, || health(server))),
         ["metrics"] => (
             "/metrics",
-            reads(request, || {
-                central.metrics.scrape(request, &central.catalog)
-            }),
+            reads(request, || server.metrics.scrape(request, &server.catalog)),
         ),
-        ["sd"] => ("/sd", reads(request, || listing::targets(central, request))),
+        ["sd"] => ("/sd", reads(request, || listing::targets(server, request))),
         ["devices"] => (
             "/devices",
-            reads(request, || listing::devices(central, request)),
+            reads(request, || listing::devices(server, request)),
         ),
         ["devices", "reload"] => (
             "/devices/reload",
-            posts(request, || reload_all(central, request)),
+            posts(request, || reload_all(server, request)),
         ),
         ["devices", id, "reload"] => (
             "/devices/{device_id}/reload",
-            with_id(id, |id| {
-                posts(request, || reload_one(central, request, &id))
-            }),
+            with_id(id, |id| posts(request, || reload_one(server, request, &id))),
         ),
         ["config", id] => (
             "/config/{device_id}",
             with_id(id, |id| match request.method {
-                Method::Get | Method::Head => get(central, request, &id),
-                Method::Put | Method::Post | Method::Patch => {
-                    changes::change(central, request, &id)
-                }
-                Method::Delete => changes::delete(central, request, &id),
-                _ => not_allowed(request, "GET, HEAD, PUT, POST, PATCH, DELETE"),
+                Method::Get | Method::Head => get(server, request, &id),
+                Method::Put | Method::Post | Method::Patch => changes::change(server, request, &id),
+                Method::Delete => changes::delete(server, request, &id),
+                _ => method_not_allowed(request, "GET, HEAD, PUT, POST, PATCH, DELETE"),
             }),
         ),
         _ => match page::file(Page::Fleet, &request.path) {
@@ -71,54 +66,54 @@ fn answer(central: &Arc<Central>, request: &Request) -> (&'static str, Response)
 }
 
 fn not_found() -> Response {
-    let there_is = "there is the page at /, /config/{device_id}, /devices, /devices/reload, /devices/{device_id}/reload, /sd, \
+    let routes = "there is the page at /, /config/{device_id}, /devices, /devices/reload, /devices/{device_id}/reload, /sd, \
                     /health and /metrics here";
-    error(404, "Not found", None, there_is)
+    error(404, "Not found", None, routes)
 }
 
-fn with_id(text: &str, answer: impl FnOnce(DeviceId) -> Response) -> Response {
+fn with_id(text: &str, respond: impl FnOnce(DeviceId) -> Response) -> Response {
     match DeviceId::parse(text) {
-        Ok(id) => answer(id),
+        Ok(id) => respond(id),
         Err(why) => error(400, "Invalid device id", None, why),
     }
 }
 
-/// The answer of a resource that can only be read.
-fn reads(request: &Request, answer: impl FnOnce() -> Response) -> Response {
+/// The response of a resource that can only be read.
+fn reads(request: &Request, respond: impl FnOnce() -> Response) -> Response {
     match request.method {
-        Method::Get | Method::Head => answer(),
-        _ => not_allowed(request, "GET, HEAD"),
+        Method::Get | Method::Head => respond(),
+        _ => method_not_allowed(request, "GET, HEAD"),
     }
 }
 
-/// The answer of a resource that can only be posted to.
-fn posts(request: &Request, answer: impl FnOnce() -> Response) -> Response {
+/// The response of a resource that only accepts POST.
+fn posts(request: &Request, respond: impl FnOnce() -> Response) -> Response {
     match request.method {
-        Method::Post => answer(),
-        _ => not_allowed(request, "POST"),
+        Method::Post => respond(),
+        _ => method_not_allowed(request, "POST"),
     }
 }
 
-/// The configuration of a device.
-fn get(central: &Central, request: &Request, id: &DeviceId) -> Response {
+/// The response to GET of a device's configuration.
+fn get(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
     let conditions = match changes::conditions(request) {
         Ok(conditions) => conditions,
         Err(refusal) => return refusal,
     };
-    let found = match central.configuration(id) {
+    let found = match server.configuration(id) {
         Ok(Some(found)) => found,
         Ok(None) => return unknown_device(id, "No configuration available for this device"),
-        Err(Failure::Unreadable(why)) => {
-            heard_of(central, request, id);
+        Err(StoreError::Unreadable(why)) => {
+            record_contact(server, request, id);
             return error(500, INVALID_CONFIGURATION, Some(id), &why);
         }
-        Err(error) => return failure(&error),
+        Err(error) => return store_error(&error),
     };
-    heard_of(central, request, id);
-    let response = match conditions.judge(Some(&found.etag)) {
-        Verdict::Changed => return precondition_failed(id, Some(found.etag)),
-        Verdict::Same => Response::new(304, "application/json", ""),
-        Verdict::Go => match found.json {
+    record_contact(server, request, id);
+    let response = match conditions.evaluate(Some(&found.etag)) {
+        Evaluation::Failed => return precondition_failed(id, Some(found.etag)),
+        Evaluation::NotModified => Response::new(304, "application/json", ""),
+        Evaluation::Proceed => match found.json {
             Ok(json) => Response::shared(200, "application/json", vec![json]),
             Err(why) => return error(500, INVALID_CONFIGURATION, Some(id), &why),
         },
@@ -128,23 +123,23 @@ fn get(central: &Central, request: &Request, id: &DeviceId) -> Response {
         .with_header("Cache-Control", "no-cache")
 }
 
-/// Notes that a board has asked, if it is one.
-fn heard_of(central: &Central, request: &Request, id: &DeviceId) {
-    if let Some(report) = central.report(request) {
-        central.heard_of(id, request, report);
+/// Records a contact, if the client is a board.
+fn record_contact(server: &ConfigServer, request: &Request, id: &DeviceId) {
+    if let Some(report) = server.report(request) {
+        server.record_contact(id, request, report);
     }
 }
 
-fn health(central: &Central) -> Response {
+fn health(server: &ConfigServer) -> Response {
     let mut body = json!({
         "status": "healthy",
         "service": "config-server",
         "version": env!("CARGO_PKG_VERSION"),
-        "store": central.store.describe(),
+        "store": server.store.describe(),
     });
-    // Any device will do: whether the store answers is the question.
-    let asked = DeviceId::parse("health").map(|id| central.ask(|store| store.get(&id)));
-    match asked {
+    // Any device will do: whether the store responses is the question.
+    let result = DeviceId::parse("health").map(|id| server.with_store(|store| store.get(&id)));
+    match result {
         Ok(Err(error)) => {
             body["status"] = "unhealthy".into();
             body["error"] = "Store unavailable".into();
@@ -155,17 +150,17 @@ fn health(central: &Central) -> Response {
     }
 }
 
-fn reload_one(central: &Central, request: &Request, id: &DeviceId) -> Response {
-    if let Err(refusal) = may_reload(central, request) {
+fn reload_one(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
+    if let Err(refusal) = may_reload(server, request) {
         return refusal;
     }
-    let device = match central.device(id) {
+    let device = match server.device(id) {
         Ok(Some(device)) => device,
         Ok(None) => return unknown_device(id, ""),
-        Err(error) => return failure(&error),
+        Err(error) => return store_error(&error),
     };
-    let outcome = reload::call(&central.boards, &device);
-    central.was_called(id, &outcome);
+    let outcome = reload::call(&server.board_http, &device);
+    server.record_call(id, &outcome);
     match outcome {
         Ok(()) => Response::json(
             200,
@@ -178,23 +173,23 @@ fn reload_one(central: &Central, request: &Request, id: &DeviceId) -> Response {
     }
 }
 
-fn reload_all(central: &Central, request: &Request) -> Response {
-    if let Err(refusal) = may_reload(central, request) {
+fn reload_all(server: &ConfigServer, request: &Request) -> Response {
+    if let Err(refusal) = may_reload(server, request) {
         return refusal;
     }
-    // One at a time: a second one would only call the same boards again.
-    let Ok(_alone) = central.reloading_all.try_lock() else {
-        return too_many("all boards are being told to reload already", 5);
+    // One at a time: a second request would only call the same boards again.
+    let Ok(_alone) = server.reloading_all.try_lock() else {
+        return too_many_requests("all boards are being told to reload already", 5);
     };
-    let devices = match central.devices() {
+    let devices = match server.devices() {
         Ok(devices) => devices,
-        Err(error) => return failure(&error),
+        Err(error) => return store_error(&error),
     };
-    let outcomes = reload::call_all(&central.boards, &devices);
+    let outcomes = reload::call_all(&server.board_http, &devices);
     let mut success = 0;
     let mut results: Vec<Value> = Vec::new();
     for (device, outcome) in devices.iter().zip(outcomes) {
-        central.was_called(&device.id, &outcome);
+        server.record_call(&device.id, &outcome);
         let id = device.id.as_str();
         results.push(match outcome {
             Ok(()) => {
@@ -211,16 +206,16 @@ fn reload_all(central: &Central, request: &Request) -> Response {
     )
 }
 
-/// Everybody may have boards load again what they are meant to have, within measure; a page from elsewhere may not.
-fn may_reload(central: &Central, request: &Request) -> Result<(), Response> {
+/// Every client may make boards reload the configuration that is meant for them, at a limited rate. A page of another site
+/// may not.
+fn may_reload(server: &ConfigServer, request: &Request) -> Result<(), Response> {
     if let Some(refusal) = access::refusal_of_page(request) {
-        return Err(refused_access(refusal, None));
+        return Err(access_refused(refusal, None));
     }
-    if access::refusal_of_change(request, central.allow_remote).is_none() {
+    if access::refusal_of_change(request, server.allow_remote).is_none() {
         return Ok(());
     }
-    central
-        .pace
-        .take(Instant::now())
-        .map_err(|wait| too_many("boards are told to reload too often", wait.as_secs() + 1))
+    server.reload_rate.take(Instant::now()).map_err(|wait| {
+        too_many_requests("boards are told to reload too often", wait.as_secs() + 1)
+    })
 }

@@ -1,10 +1,10 @@
-//! The fleet for Prometheus: HTTP service discovery (prometheus.io, "Writing HTTP service discovery").
+//! HTTP service discovery for Prometheus (prometheus.io, "Writing HTTP service discovery").
 
 use serde_json::{json, Value};
 
 use super::device::Device;
 
-/// The target group of a device; `None` if it has no port for its metrics.
+/// The target group of a device; `None`: its metrics port is not known, or it has none.
 pub(super) fn target(device: &Device) -> Option<Value> {
     let port = device.port()?;
     let (_, from) = device.host();
@@ -18,7 +18,7 @@ pub(super) fn target(device: &Device) -> Option<Value> {
             "__meta_edge_status": device.status().0,
         },
     });
-    // Prometheus asks so then, whatever the job says.
+    // This label overrides the scheme of the scrape job.
     if device.scheme() == "https" {
         group["labels"]["__scheme__"] = "https".into();
     }

@@ -1,4 +1,4 @@
-//! Where the configurations are kept: what a store can do, and which one is meant.
+//! The interface of a store of configurations, and the choice of the store.
 
 use std::fmt;
 use std::path::Path;
@@ -10,46 +10,47 @@ use crate::config::load_settings;
 use crate::config::ClientSettings as Settings;
 use crate::wire::DeviceId;
 
-/// The most devices that are kept.
+/// The most devices of a store.
 pub(super) const MAX_DEVICES: usize = 100_000;
 
-/// One configuration as it is kept: YAML, as somebody wrote it.
+/// A stored configuration: YAML, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) text: Vec<u8>,
-    /// The store's own mark of this state; 0 where it has none.
+    /// The store's revision of this state; 0: unknown.
     pub(super) revision: u64,
 }
 
-/// What a look at one configuration finds.
+/// The result of looking up one configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Look {
-    /// The revision that is known already.
-    Same,
-    /// There is none.
-    Gone,
-    New(Stored),
+pub(super) enum Lookup {
+    /// The configuration still has the known revision.
+    Unchanged,
+    /// There is no configuration.
+    Missing,
+    /// The configuration has another revision.
+    Found(Stored),
 }
 
-/// What has changed in a store.
+/// The changes in a store.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Changes {
-    /// Perhaps everything: nobody knows.
-    All,
-    /// This, in this order.
-    These(Vec<Change>),
+    /// Anything may have changed.
+    Unknown,
+    /// These changes, in this order.
+    Listed(Vec<Change>),
 }
 
 /// A change of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Its configuration may be another: look at it.
+    /// The configuration may have changed: look it up.
     Touched(DeviceId),
-    /// Its configuration is this one by now.
+    /// This configuration was put.
     Put(DeviceId, Stored),
-    /// Its configuration was removed by the change of this revision.
+    /// The configuration was removed, by the change of this revision.
     Removed(DeviceId, u64),
-    /// There is a new note on it.
+    /// This note was put.
     Noted(DeviceId, String),
 }
 
@@ -59,26 +60,26 @@ impl Stored {
     }
 }
 
-/// Why a store did not do what it was to do.
+/// Why a call of a store failed. The texts are messages for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It cannot be reached at the moment, and may be again.
-    Away(String),
-    /// It refuses: the disk is full, it is read-only, ….
-    Broken(String),
-    /// What there is of this one device cannot be read: a directory, a file of somebody else's, ….
+pub(super) enum StoreError {
+    /// The store cannot be reached at the moment.
+    Unavailable(String),
+    /// The store refuses: the disk is full, the directory is read-only, ….
+    Failed(String),
+    /// The configuration of this one device cannot be read: it is a directory, the permissions forbid it, ….
     Unreadable(String),
-    /// It keeps as many devices as it may.
+    /// The store has [`MAX_DEVICES`] devices.
     Full,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Away(why) | Failure::Broken(why) | Failure::Unreadable(why) => {
-                f.write_str(why)
-            }
-            Failure::Full => write!(
+            StoreError::Unavailable(why)
+            | StoreError::Failed(why)
+            | StoreError::Unreadable(why) => f.write_str(why),
+            StoreError::Full => write!(
                 f,
                 "there are {MAX_DEVICES} devices: no more are kept (DELETE those that are gone)"
             ),
@@ -86,54 +87,54 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A place for configurations, and for a note on each device, which may be lost without harm. Every call is bounded in
-/// time; many may be made at once, by several servers too if the store is shared.
+/// A store of configurations, and of a note on each device. Losing a note does no harm. Every call is bounded in time. Calls
+/// may be concurrent, also from several servers if the store is shared.
 pub(super) trait Store: Send + Sync {
     /// The configuration of a device.
-    fn get(&self, id: &DeviceId) -> Result<Option<Stored>, Failure>;
+    fn get(&self, id: &DeviceId) -> Result<Option<Stored>, StoreError>;
 
-    /// What has changed since this was asked last. Nothing is missed that was changed before this is asked, by
-    /// ourselves or, as far as the store tells, by others.
-    fn changes(&self) -> Result<Changes, Failure>;
+    /// What has changed since the last call. Includes every change that this server made before the call, and the changes of
+    /// others as far as the store reports them.
+    fn changes(&self) -> Result<Changes, StoreError>;
 
-    /// Looks at one device, of which this revision is known.
-    fn look(&self, id: &DeviceId, known: Option<u64>) -> Result<Look, Failure>;
+    /// Looks up one device's configuration, whose revision `known` is known.
+    fn lookup(&self, id: &DeviceId, known: Option<u64>) -> Result<Lookup, StoreError>;
 
-    /// Looks at all of them.
+    /// Looks up all configurations. `known` is the known revision of a device.
     fn scan(
         &self,
         known: &dyn Fn(&DeviceId) -> Option<u64>,
-        found: &mut dyn FnMut(DeviceId, Result<Look, Failure>),
-    ) -> Result<(), Failure>;
+        found: &mut dyn FnMut(DeviceId, Result<Lookup, StoreError>),
+    ) -> Result<(), StoreError>;
 
-    /// Whether a revision is one of a kind. If not, a change may hide behind the same one for a moment, as behind the
-    /// times of a file.
-    fn has_sure_revisions(&self) -> bool;
+    /// Whether every change has a new revision. If not, two changes in quick succession may have the same one: a file's times
+    /// have a coarse resolution.
+    fn has_unique_revisions(&self) -> bool;
 
-    /// Puts `text` (`None`: nothing) in the place of `expected` (`None`: of nothing). False: something else is there by
-    /// now, and nothing was changed. A device that goes takes its note with it.
-    fn swap(
+    /// Replaces `expected` (`None`: no configuration) by `text` (`None`: removes the configuration, and the note). False: the
+    /// store has something else than `expected`, and nothing was changed.
+    fn compare_and_swap(
         &self,
         id: &DeviceId,
         expected: Option<&Stored>,
         text: Option<&str>,
-    ) -> Result<bool, Failure>;
+    ) -> Result<bool, StoreError>;
 
-    /// Keeps a note on a device.
-    fn note(&self, id: &DeviceId, note: &str) -> Result<(), Failure>;
+    /// Puts a note on a device.
+    fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError>;
 
     /// The note on a device.
-    fn note_on(&self, id: &DeviceId) -> Result<Option<String>, Failure>;
+    fn get_note(&self, id: &DeviceId) -> Result<Option<String>, StoreError>;
 
     /// All notes.
-    fn notes(&self) -> Result<Vec<(DeviceId, String)>, Failure>;
+    fn list_notes(&self) -> Result<Vec<(DeviceId, String)>, StoreError>;
 
-    /// What and where it is, for people.
+    /// The kind and place of the store, for messages.
     fn describe(&self) -> String;
 }
 
-/// The store that `--store` names: a directory, or `etcd://host:port,host:port/prefix` (`etcds://` by TLS), which is asked as
-/// the file `http` says.
+/// Opens the store that `--store` names: a directory, or `etcd://host:port,host:port/prefix` (`etcds://` for TLS). `http` is
+/// a file of HTTP client settings for etcd.
 pub(super) fn open(place: &str, http: Option<&Path>) -> Result<Box<dyn Store>, String> {
     match (place.split_once("://"), http) {
         (Some((scheme @ ("etcd" | "etcds"), rest)), http) => {

@@ -4,8 +4,6 @@ mod central;
 mod consumers;
 mod delivery_metrics;
 mod event;
-#[cfg(feature = "gzip")]
-mod gzip;
 mod health;
 mod history;
 mod housekeeping;
@@ -32,6 +30,7 @@ pub use supervisor::{run, Options};
 
 use crate::config::Config;
 use crate::exposition::{render_end, render_families, Format};
+use crate::http::gzip::Compressor;
 use crate::metrics::{Policy, Registry, Snapshot, WallClock};
 use crate::remote_write::Stats;
 use crate::sources::Running;
@@ -64,8 +63,7 @@ struct Exporter {
     self_metrics: RwLock<Option<SelfMetrics>>,
     /// What `GET /` answers instead of the page.
     landing: RwLock<Option<String>>,
-    #[cfg(feature = "gzip")]
-    packer: gzip::Packer,
+    compressor: Compressor,
     clock: Arc<WallClock>,
     /// Those who scrape every sample.
     consumers: Arc<Consumers>,
@@ -101,8 +99,7 @@ impl Exporter {
             unknown_metrics: AtomicU64::new(UNKNOWN),
             set_up: AtomicBool::new(false),
             landing: RwLock::default(),
-            #[cfg(feature = "gzip")]
-            packer: gzip::Packer::default(),
+            compressor: Compressor::default(),
             clock: Arc::default(),
             consumers: Arc::default(),
             windows: Arc::default(),

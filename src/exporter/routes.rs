@@ -12,7 +12,6 @@ use crate::sys::lock;
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 /// Compressing less than this saves no packet.
-#[cfg(feature = "gzip")]
 const WORTH_COMPRESSING: usize = 1400;
 
 /// The metrics port: `/metrics`, and a page that says so.
@@ -95,7 +94,6 @@ fn exposition(exporter: &Exporter, text: Vec<u8>, format: Format, request: &Requ
     }
 }
 
-#[cfg(feature = "gzip")]
 fn compressed(
     exporter: &Exporter,
     text: Vec<u8>,
@@ -104,19 +102,10 @@ fn compressed(
     if !accepted || text.len() < WORTH_COMPRESSING {
         return (text, None);
     }
-    match exporter.packer.pack(&text) {
-        Some(packed) => (packed, Some("gzip")),
+    match exporter.compressor.compress(&text) {
+        Some(compressed) => (compressed, Some("gzip")),
         None => (text, None),
     }
-}
-
-#[cfg(not(feature = "gzip"))]
-fn compressed(
-    _exporter: &Exporter,
-    text: Vec<u8>,
-    _accepted: bool,
-) -> (Vec<u8>, Option<&'static str>) {
-    (text, None)
 }
 
 /// The answer of a resource that can only be read.

@@ -1,17 +1,17 @@
 //! Comma-separated values (RFC 4180).
 
-/// What ends a line of a file.
+/// The line ending.
 pub const LINE_END: &str = "\r\n";
 
-/// Appends one field of a row: after a comma, unless the row begins with it, and in quotes where it needs them.
+/// Appends a field to a row, after a comma unless it is the first, and in quotes if its text needs them.
 pub fn write_field(text: &str, row: &mut String) {
     if !row.is_empty() {
         row.push(',');
     }
     let special = |c| matches!(c, ',' | '"' | '\r' | '\n');
-    // A row of one empty field would be an empty line, and then no row at all.
-    let would_be_lost = text.is_empty() && row.is_empty();
-    if !would_be_lost && !text.contains(special) {
+    // A row of one empty field would be an empty line, which readers skip. Quotes prevent that.
+    let starts_empty = text.is_empty() && row.is_empty();
+    if !starts_empty && !text.contains(special) {
         row.push_str(text);
         return;
     }
@@ -25,8 +25,8 @@ pub fn write_field(text: &str, row: &mut String) {
     row.push('"');
 }
 
-/// The shortest text that reads back as this number and is no whole one's, so that a column of measurements is one of
-/// floats whatever was measured: `5.0`, `0.1`, `1e-7`. What is not finite is the empty text: a missing value.
+/// The shortest text with a point or exponent that reads back as this number: `5.0`, `0.1`, `1e-7`. Readers then take a
+/// column of measurements for floats, even if all of them are whole. NaN and infinities are a missing value, the empty text.
 pub fn float(value: f64) -> String {
     match value.is_finite() {
         true => ryu::Buffer::new().format_finite(value).to_owned(),
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_quoted_where_they_need_it() {
+    fn fields_with_special_characters_are_quoted() {
         for (fields, text) in [
             (&["a", "b c", ""][..], "a,b c,"),
             (&["", "a"], "\"\",a"),
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn measurements_are_floats_or_missing() {
+    fn whole_numbers_have_a_point_and_non_finite_ones_are_missing() {
         for (value, text) in [
             (5.0, "5.0"),
             (0.1, "0.1"),

@@ -1,4 +1,4 @@
-//! Snapshots as text: what a scrape answers with. Pure: a snapshot and a format in, bytes out.
+//! Renders snapshots and batches of samples as the text of a scrape. Pure: samples and a format in, bytes out.
 
 pub mod csv;
 mod multirate;
@@ -25,7 +25,7 @@ pub fn render(snapshot: &Snapshot, format: Format, out: &mut Vec<u8>) {
     render_end(format, out);
 }
 
-/// Appends those families of the snapshot that `wanted` wants, without an end mark.
+/// Appends the families of the snapshot for which `wanted` is true, without an end mark.
 pub fn render_families(
     snapshot: &Snapshot,
     format: Format,
@@ -38,7 +38,7 @@ pub fn render_families(
     }
 }
 
-/// Appends what comes after the last family.
+/// Appends the end mark, which only OpenMetrics has.
 pub fn render_end(format: Format, out: &mut Vec<u8>) {
     match format {
         Format::Text => {}
@@ -46,7 +46,7 @@ pub fn render_end(format: Format, out: &mut Vec<u8>) {
     }
 }
 
-/// The lines of metadata before a family's samples.
+/// Appends the metadata lines of a family, which precede its samples.
 fn write_header(family: &Family, format: Format, out: &mut Vec<u8>) {
     match format {
         Format::Text => text::write_header(family, out),
@@ -54,7 +54,7 @@ fn write_header(family: &Family, format: Format, out: &mut Vec<u8>) {
     }
 }
 
-/// The lines of a family's samples, which are the same in both formats.
+/// Appends the sample lines of a family, which are the same in both formats.
 fn write_samples(family: &SnapshotFamily<'_>, out: &mut Vec<u8>) {
     for (prefix, value) in family.lines() {
         out.extend_from_slice(prefix.as_bytes());
@@ -63,7 +63,7 @@ fn write_samples(family: &SnapshotFamily<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// The text of a help line, each of these characters escaped: there hardly ever is one.
+/// The help text with these characters escaped. Hardly any help text contains one, so that it is rarely copied.
 fn escaped<'a>(help: &'a str, escapes: &[(char, &str)]) -> Cow<'a, str> {
     let mut help = Cow::Borrowed(help);
     for (character, escape) in escapes {
@@ -74,7 +74,7 @@ fn escaped<'a>(help: &'a str, escapes: &[(char, &str)]) -> Cow<'a, str> {
     help
 }
 
-/// A line of metadata: `# HELP name text`.
+/// Appends a metadata line: `# HELP name text`.
 fn write_meta(keyword: &str, name: &str, text: &str, out: &mut Vec<u8>) {
     for part in ["# ", keyword, " ", name, " ", text, "\n"] {
         out.extend_from_slice(part.as_bytes());

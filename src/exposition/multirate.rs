@@ -1,12 +1,12 @@
-//! Every sample with its time stamp: all of a family under one HELP and TYPE, all of a series together, oldest first.
+//! Every sample with its timestamp: each family under one HELP and TYPE, each series in one block, oldest sample first.
 //!
-//! Stamps are milliseconds since 1970 in the text format, seconds with three decimals in OpenMetrics.
+//! Timestamps are milliseconds since 1970 in the text format, seconds with three decimals in OpenMetrics.
 
 use super::{write_header, write_number, Format};
 use crate::metrics::{Batch, Family, Layout};
 
-/// Appends the samples of those families of the batch that `wanted` wants, but not of the exporter's own metrics. In
-/// OpenMetrics the end mark is the caller's.
+/// Appends the samples of the families for which `wanted` is true, except those of the exporter's own metrics. The caller
+/// appends the end mark of OpenMetrics.
 pub fn render_batch(
     batch: &Batch,
     layout: &Layout,
@@ -16,27 +16,27 @@ pub fn render_batch(
 ) {
     let families = layout.families();
     for (family, all_series) in families.filter(|(family, _)| !family.own && wanted(family)) {
-        let mut begun = false;
-        for (group, place, series) in all_series {
+        let mut has_header = false;
+        for (group, column, series) in all_series {
             let Some(rows) = batch.of(group) else {
                 continue;
             };
-            for (stamp, value) in rows.series(place) {
-                if !begun {
-                    begun = true;
+            for (stamp, value) in rows.series(column) {
+                if !has_header {
+                    has_header = true;
                     write_header(family, format, out);
                 }
                 out.extend_from_slice(series.prefix.as_bytes());
                 write_number(value, out);
                 out.push(b' ');
-                write_stamp(stamp, format, out);
+                write_timestamp(stamp, format, out);
                 out.push(b'\n');
             }
         }
     }
 }
 
-fn write_stamp(stamp: i64, format: Format, out: &mut Vec<u8>) {
+fn write_timestamp(stamp: i64, format: Format, out: &mut Vec<u8>) {
     if stamp < 0 {
         out.push(b'-');
     }
@@ -51,10 +51,10 @@ fn write_stamp(stamp: i64, format: Format, out: &mut Vec<u8>) {
     }
 }
 
-fn write_digits(mut rest: u64, least: usize, out: &mut Vec<u8>) {
+fn write_digits(mut rest: u64, min_digits: usize, out: &mut Vec<u8>) {
     let mut digits = [b'0'; 20];
     let mut at = digits.len();
-    while rest > 0 || digits.len() - at < least {
+    while rest > 0 || digits.len() - at < min_digits {
         at -= 1;
         digits[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
@@ -69,7 +69,7 @@ mod tests {
     use crate::sys::clock::BootTime;
     use std::time::Duration;
 
-    /// 2024-11-08T18:40:34.567Z is where the original's example is; this is two years later.
+    /// Two years after the timestamp in the original program's example, 2024-11-08T18:40:34.567Z.
     const START_MS: i64 = 1_794_163_234_567;
 
     fn registry() -> Registry {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn series_by_series_under_one_header() {
+    fn samples_are_grouped_by_series_under_one_header() {
         assert_eq!(
             text(&registry(), Format::Text),
             "# HELP power_watts Power.\n\
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn openmetrics_has_seconds_and_only_what_is_switched_on() {
+    fn openmetrics_timestamps_are_seconds_and_disabled_families_are_absent() {
         let registry = registry();
         let listed = [("energy_joules_total".to_string(), true)].into();
         registry.set_policy(Policy::Listed(listed));
@@ -143,10 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn stamps_are_written_in_full() {
+    fn timestamps_are_never_rounded() {
         let stamp = |stamp, format| {
             let mut out = Vec::new();
-            write_stamp(stamp, format, &mut out);
+            write_timestamp(stamp, format, &mut out);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(stamp(1_000_000_005, Format::OpenMetrics1), "1000000.005");

@@ -1,13 +1,14 @@
-//! Which format and encoding a client wants: `Accept` and `Accept-Encoding` (RFC 9110, sections 12.4 and 12.5).
+//! Chooses the format and encoding of a response by the request's `Accept` and `Accept-Encoding` (RFC 9110, sections 12.4 and
+//! 12.5).
 
-/// A text format.
+/// An exposition format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text 0.0.4.
     Text,
     /// OpenMetrics 1.0.0.
     OpenMetrics1,
-    /// The same text under OpenMetrics' earlier version number, for clients that know only that.
+    /// The text of OpenMetrics 1.0.0 under the version number 0.0.1, for clients that accept only the earlier one.
     OpenMetrics0,
 }
 
@@ -21,8 +22,8 @@ impl Format {
         }
     }
 
-    /// How well a media range with parameters fits: `None` not at all, higher is more specific.
-    fn fits(self, range: &str, version: Option<&str>) -> Option<u8> {
+    /// How specifically a media range with a `version` parameter names this format; `None`: it excludes the format.
+    fn specificity(self, range: &str, version: Option<&str>) -> Option<u8> {
         let (media_type, versions) = match self {
             Format::Text => ("text/plain", &["0.0.4"]),
             Format::OpenMetrics1 => ("application/openmetrics-text", &["1.0.0"]),
@@ -45,30 +46,30 @@ impl Format {
     }
 }
 
-/// The format that this `Accept` rates highest; plain text where it names none that we have, as Prometheus exporters
-/// do, so that a browser and `curl` always see something.
+/// The format with the highest weight in `Accept`. Plain text if the header names no format of ours, as other Prometheus
+/// exporters do, so that browsers and `curl` always get a page.
 pub fn negotiate(accept: Option<&str>) -> Format {
     let Some(accept) = accept else {
         return Format::Text;
     };
-    // In the order of preference where the client has none.
+    // In our order of preference, which decides between equal weights.
     let candidates = [Format::OpenMetrics1, Format::OpenMetrics0, Format::Text];
     let mut best = (Format::Text, 0.0, false);
     for format in candidates {
-        // The most specific range that fits decides.
-        let rated = items(accept)
+        // The most specific range that includes the format gives its weight.
+        let rated = elements(accept)
             .filter_map(|(range, parameters, q)| {
                 let version = parameters
                     .iter()
                     .find(|(name, _)| name.eq_ignore_ascii_case("version"));
-                let specific = format.fits(range, version.map(|(_, value)| *value))?;
+                let specific = format.specificity(range, version.map(|(_, value)| *value))?;
                 Some((specific, q))
             })
             .max_by_key(|(specific, _)| *specific);
         let Some((specific, q)) = rated else {
             continue;
         };
-        // A wildcard does not ask for OpenMetrics: what any client reads is plain text.
+        // A wildcard does not select OpenMetrics: plain text is the format that every client can read.
         let named = specific >= 2 || format == Format::Text;
         if named && q > 0.0 && (q > best.1 || q == best.1 && !best.2 && specific >= 2) {
             best = (format, q, specific >= 2);
@@ -77,23 +78,23 @@ pub fn negotiate(accept: Option<&str>) -> Format {
     best.0
 }
 
-/// Whether the answer may be compressed with gzip.
+/// Whether `Accept-Encoding` allows a response compressed with gzip.
 pub fn accepts_gzip(accept_encoding: Option<&str>) -> bool {
     let rate = |name: &str| {
-        items(accept_encoding.unwrap_or(""))
+        elements(accept_encoding.unwrap_or(""))
             .find(|(coding, _, _)| coding.eq_ignore_ascii_case(name))
             .map(|(_, _, q)| q)
     };
     rate("gzip").or_else(|| rate("*")).is_some_and(|q| q > 0.0)
 }
 
-type Item<'a> = (&'a str, Vec<(&'a str, &'a str)>, f64);
+type Element<'a> = (&'a str, Vec<(&'a str, &'a str)>, f64);
 
-/// The elements of a list header: value, parameters, and weight (1 if it has none, 0 if that is not a number). At most
-/// 32 of them: nobody has more to say.
-fn items(header: &str) -> impl Iterator<Item = Item<'_>> {
-    header.split(',').take(32).map(|item| {
-        let mut parts = item.split(';').map(str::trim);
+/// The first 32 elements of a list header: value, parameters, and weight (1 if there is none, 0 if it is not a number). No
+/// client sends more.
+fn elements(header: &str) -> impl Iterator<Item = Element<'_>> {
+    header.split(',').take(32).map(|element| {
+        let mut parts = element.split(';').map(str::trim);
         let value = parts.next().unwrap_or("");
         let parameters: Vec<_> = parts
             .filter_map(|p| p.split_once('='))
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_with_the_highest_weight_wins() {
+    fn format_with_the_highest_weight_wins() {
         const PROMETHEUS: &str =
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
              version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_used_only_where_it_is_accepted() {
+    fn gzip_is_used_only_if_accepted() {
         for (header, accepted) in [
             ("gzip", true),
             ("deflate, gzip;q=0.5", true),

@@ -1,9 +1,9 @@
-//! Numbers as text: the shortest that reads back the same.
+//! Numbers in the fewest digits that read back as the same number.
 
 /// Appends `value`: whole numbers without a point, others in the fewest digits that round-trip, infinities and NaN as
 /// Prometheus spells them.
 pub fn write_number(value: f64, out: &mut Vec<u8>) {
-    // Below 2^53 every whole number has its own double; -0.0 is left to the general case.
+    // Below 2^53 every whole number is a double of its own. The general case handles -0.0.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() < EXACT && (value != 0.0 || value.is_sign_positive()) {
         write_integer(value as i64, out);
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_that_round_trips() {
+    fn numbers_have_the_fewest_digits_that_round_trip() {
         for (value, expected) in [
             (0.0, "0"),
             (-0.0, "-0"),
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_back_the_same() {
+    fn every_finite_number_round_trips() {
         let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
         for _ in 0..100_000 {
             bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -3,10 +3,10 @@
 use super::{escaped, write_meta};
 use crate::metrics::Family;
 
-/// In help, backslash, line feed and quotation mark are escaped.
+/// Escapes in help texts: backslash, line feed and quotation mark.
 const ESCAPES: [(char, &str); 3] = [('\\', "\\\\"), ('\n', "\\n"), ('"', "\\\"")];
 
-/// Appends the lines before a family's samples.
+/// Appends the metadata lines of a family.
 pub(super) fn write_header(family: &Family, out: &mut Vec<u8>) {
     let name = family.base_name();
     write_meta("HELP", name, &escaped(&family.help, &ESCAPES), out);
@@ -23,7 +23,7 @@ mod tests {
     use crate::sys::clock::BootTime;
 
     #[test]
-    fn counters_are_named_without_total_and_there_is_an_end() {
+    fn counter_metadata_omits_total_and_text_ends_with_eof() {
         let mut out = Vec::new();
         let snapshot = sample_registry().snapshot(BootTime(1));
         render(&snapshot, Format::OpenMetrics1, &mut out);

@@ -1,9 +1,9 @@
-//! What the tests of both formats render.
+//! A registry for the tests of both formats.
 
 use crate::metrics::{Desc, Policy, Readings, Registry};
 use crate::sys::clock::BootTime;
 
-/// Two sources that share a family, a total that only the first shows, and a value that is not there.
+/// Two sources that share a family, a total exported for the first source only, and a series without a value.
 pub(super) fn sample_registry() -> Registry {
     let registry = Registry::new(Policy::All);
     let labels = || vec![("hostname".to_string(), "edge-01".to_string())];

@@ -3,13 +3,13 @@
 use super::{escaped, write_meta};
 use crate::metrics::Family;
 
-/// Appends the lines before a family's samples.
+/// Appends the metadata lines of a family.
 pub(super) fn write_header(family: &Family, out: &mut Vec<u8>) {
     write_meta("HELP", &family.name, &escaped(&family.help, &ESCAPES), out);
     write_meta("TYPE", &family.name, family.kind.as_str(), out);
 }
 
-/// In help, only the backslash and the line feed are escaped.
+/// Escapes in help texts: backslash and line feed only.
 const ESCAPES: [(char, &str); 2] = [('\\', "\\\\"), ('\n', "\\n")];
 
 #[cfg(test)]
@@ -20,7 +20,7 @@ mod tests {
     use crate::sys::clock::BootTime;
 
     #[test]
-    fn families_stand_together_in_the_order_of_the_sources() {
+    fn samples_of_a_family_are_contiguous_and_in_source_order() {
         let mut out = Vec::new();
         let snapshot = sample_registry().snapshot(BootTime(1));
         render(&snapshot, Format::Text, &mut out);
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_is_switched_off_is_not_there_in_the_next_snapshot() {
+    fn disabled_family_is_absent_from_the_next_snapshot() {
         let registry = sample_registry();
         let listed = [("power_watts".to_string(), true)].into();
         registry.set_policy(Policy::Listed(listed));
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_waits_for_the_sources_before_it() {
+    fn total_is_absent_until_preferred_sources_have_settled() {
         let registry = sample_registry();
         let total = || {
             let snapshot = registry.snapshot(BootTime(1));
@@ -63,13 +63,13 @@ mod tests {
         };
         assert_eq!(total(), Some(vec![12.0]));
         let first = registry.add_group(0, "tegrastats", vec![]);
-        assert_eq!(total(), None, "nobody knows yet what the first source has");
+        assert_eq!(total(), None, "the first source may still have a total");
         first.settle();
         assert_eq!(total(), Some(vec![12.0]));
     }
 
     #[test]
-    fn a_silent_source_is_not_exported() {
+    fn stale_source_is_not_exported() {
         let registry = sample_registry();
         let later = BootTime(u64::MAX);
         assert_eq!(registry.snapshot(later).families().count(), 3);

@@ -1,4 +1,4 @@
-//! What happened between two scrapes of one consumer: the extremes and the mean of every power, and the energy.
+//! Statistics of the time between two scrapes of one consumer: minimum, maximum and mean of every power, and the energy.
 
 use super::{write_meta, write_number};
 use crate::metrics::{Batch, GroupRows, Kind, Layout, Series};
@@ -7,8 +7,8 @@ const ENERGY: &str = "energy_joules_total";
 const WINDOW_ENERGY: &str = "energy_window_joules";
 
 /// Appends `…_watts_min`, `…_watts_max` and `…_watts_avg` (the mean of the readings) of every power in the batch, and
-/// `energy_window_joules`: what the counters counted from the last reading of the batch before to the last of this. Of
-/// all these, those names that are `wanted`.
+/// `energy_window_joules`: the increase of the energy counters from the last reading of the previous batch to the last
+/// reading of this one. Appends only families for whose name `wanted` is true.
 pub fn render_window(
     batch: &Batch,
     layout: &Layout,
@@ -21,12 +21,12 @@ pub fn render_window(
             continue;
         }
         let rows: Vec<_> = all_series
-            .filter_map(|(group, place, series)| Some((series, place, batch.of(group)?)))
+            .filter_map(|(group, column, series)| Some((series, column, batch.of(group)?)))
             .collect();
         if is_power {
-            let stretches: Vec<_> = rows
+            let statistics: Vec<_> = rows
                 .iter()
-                .filter_map(|(series, place, rows)| Some((*series, stretch(rows, *place)?)))
+                .filter_map(|(series, column, rows)| Some((*series, min_max_mean(rows, *column)?)))
                 .collect();
             for (i, (suffix, what)) in [("_min", "Least"), ("_max", "Greatest"), ("_avg", "Mean")]
                 .iter()
@@ -37,7 +37,7 @@ pub fn render_window(
                     "{what} of {} since this consumer's last scrape.",
                     family.name
                 );
-                let values = stretches
+                let values = statistics
                     .iter()
                     .map(|(series, values)| (*series, values[i]));
                 if wanted(&name) {
@@ -47,7 +47,7 @@ pub fn render_window(
         } else if wanted(WINDOW_ENERGY) {
             let values = rows
                 .iter()
-                .filter_map(|(series, place, rows)| Some((*series, rows.increase(*place)?)));
+                .filter_map(|(series, column, rows)| Some((*series, rows.increase(*column)?)));
             let help =
                 "Electric energy since this consumer's last scrape, by source and rail, in joules.";
             write_family(WINDOW_ENERGY, help, values, out);
@@ -55,10 +55,10 @@ pub fn render_window(
     }
 }
 
-/// Minimum, maximum and mean of a series.
-fn stretch(rows: &GroupRows, place: usize) -> Option<[f64; 3]> {
+/// Minimum, maximum and mean of a column; `None` if it has no values.
+fn min_max_mean(rows: &GroupRows, column: usize) -> Option<[f64; 3]> {
     let (mut min, mut max, mut sum, mut count) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0u32);
-    for (_, value) in rows.series(place) {
+    for (_, value) in rows.series(column) {
         min = min.min(value);
         max = max.max(value);
         sum += value;
@@ -74,10 +74,10 @@ fn write_family<'a>(
     values: impl Iterator<Item = (&'a Series, f64)>,
     out: &mut Vec<u8>,
 ) {
-    let mut begun = false;
+    let mut has_header = false;
     for (series, value) in values {
-        if !begun {
-            begun = true;
+        if !has_header {
+            has_header = true;
             write_meta("HELP", name, help, out);
             write_meta("TYPE", name, "gauge", out);
         }
@@ -97,7 +97,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_spike_is_seen_and_no_joule_is_lost_between_windows() {
+    fn window_shows_spikes_and_consecutive_windows_lose_no_energy() {
         let registry = Registry::new(Policy::All);
         let group = registry.add_group(0, "rapl", vec![]);
         group.history().limit(Duration::from_secs(60), 1 << 16);
@@ -131,7 +131,7 @@ mod tests {
                 r#"power_watts_min{rail="a"} 1"#,
                 r#"power_watts_max{rail="a"} 100"#,
                 r#"power_watts_avg{rail="a"} 35"#,
-                // The energy of the first reading was before it.
+                // The first reading's joule was counted before the window.
                 r#"energy_window_joules{rail="a"} 104"#,
             ]
         );

@@ -8,6 +8,7 @@
 //! * `in_flight` is a bound for the bytes of large answers that are on their way, for those handlers that have such;
 //! * `connection` is one client: read a head, read a body, call the handler, write the answer, again;
 //! * [`parse_head`] is pure, and strict: what two readers could understand differently is refused;
+//! * [`gzip`] compresses the bodies of responses;
 //! * `stream` is a byte stream with a deadline: a socket, or with `tls` between socket and connection;
 //! * [`gate`] decides who may come in;
 //! * [`Response::switching`] gives a connection away to another protocol; `websocket` is one.
@@ -22,6 +23,11 @@ pub mod client;
 mod connection;
 mod date;
 pub mod gate;
+#[cfg(feature = "gzip")]
+pub mod gzip;
+#[cfg(not(feature = "gzip"))]
+#[path = "no_gzip.rs"]
+pub mod gzip;
 mod head;
 mod in_flight;
 mod limits;

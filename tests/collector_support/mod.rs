@@ -1,4 +1,4 @@
-//! A stand-in for a Prometheus that misbehaves, a running collector, and a WebSocket client made of bytes.
+//! A fake Prometheus that can misbehave, a running collector, and a minimal WebSocket client.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use crate::support::{get, Log, TempDir, WAIT_TIMEOUT};
 
-/// What it does with a query, by what the query asks for.
+/// How the fake answers queries.
 #[derive(Debug, Clone)]
-pub enum Mode {
+pub enum Behaviour {
     Good,
     /// This body instead of the answer to the query for node_cpu_seconds_total.
     Cpu(Vec<u8>),
-    /// No answer to queries that ask for this.
+    /// Status 503 for queries that contain this text.
     Without(&'static str),
-    /// This status, type and body for every query.
+    /// This status, content type and body for every query.
     All(u16, &'static str, &'static str),
-    /// An answer that never begins.
+    /// No answer.
     Silent,
     /// An answer of one byte a second.
     Drip,
@@ -30,30 +30,30 @@ pub enum Mode {
     Cut,
 }
 
-/// The stand-in. It ends when it is dropped.
-pub struct Prometheus {
+/// A fake Prometheus, which stops when it is dropped.
+pub struct FakePrometheus {
     pub address: SocketAddr,
-    mode: Arc<Mutex<Mode>>,
+    mode: Arc<Mutex<Behaviour>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Prometheus {
-    pub fn start() -> Prometheus {
+impl FakePrometheus {
+    pub fn start() -> FakePrometheus {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mode = Arc::new(Mutex::new(Mode::Good));
+        let mode = Arc::new(Mutex::new(Behaviour::Good));
         let stop = Arc::new(AtomicBool::new(false));
-        let (theirs, stopped) = (Arc::clone(&mode), Arc::clone(&stop));
+        let (shared_behaviour, stopped) = (Arc::clone(&mode), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             let mut serving = Vec::new();
             for stream in listener.incoming() {
                 if stopped.load(Ordering::SeqCst) {
                     break;
                 }
-                let (mode, stop) = (Arc::clone(&theirs), Arc::clone(&stopped));
+                let (mode, stop) = (Arc::clone(&shared_behaviour), Arc::clone(&stopped));
                 let stream = stream.unwrap();
-                // Whoever hangs up is none of our business.
+                // Clients may disconnect.
                 serving.push(std::thread::spawn(move || {
                     drop(serve(&stream, &mode, &stop))
                 }));
@@ -62,7 +62,7 @@ impl Prometheus {
                 thread.join().unwrap();
             }
         });
-        Prometheus {
+        FakePrometheus {
             address,
             mode,
             stop,
@@ -70,7 +70,7 @@ impl Prometheus {
         }
     }
 
-    pub fn set(&self, mode: Mode) {
+    pub fn set(&self, mode: Behaviour) {
         *self.mode.lock().unwrap() = mode;
     }
 
@@ -79,7 +79,7 @@ impl Prometheus {
     }
 }
 
-impl Drop for Prometheus {
+impl Drop for FakePrometheus {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.address);
@@ -87,7 +87,7 @@ impl Drop for Prometheus {
     }
 }
 
-fn serve(stream: &TcpStream, mode: &Mutex<Mode>, stop: &AtomicBool) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, mode: &Mutex<Behaviour>, stop: &AtomicBool) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut reader = BufReader::new(stream);
     loop {
@@ -113,16 +113,16 @@ fn serve(stream: &TcpStream, mode: &Mutex<Mode>, stop: &AtomicBool) -> std::io::
 fn answer(
     mut stream: &TcpStream,
     target: &str,
-    mode: &Mode,
+    mode: &Behaviour,
     stop: &AtomicBool,
 ) -> std::io::Result<()> {
     let (status, kind, body) = match mode {
-        Mode::All(status, kind, body) => (*status, *kind, body.as_bytes().to_vec()),
-        Mode::Cpu(body) if target.contains("node_cpu_seconds_total") => {
+        Behaviour::All(status, kind, body) => (*status, *kind, body.as_bytes().to_vec()),
+        Behaviour::Cpu(body) if target.contains("node_cpu_seconds_total") => {
             (200, "application/json", body.clone())
         }
-        Mode::Without(name) if target.contains(name) => (503, "text/plain", Vec::new()),
-        Mode::Cut => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+        Behaviour::Without(name) if target.contains(name) => (503, "text/plain", Vec::new()),
+        Behaviour::Cut => return Err(std::io::ErrorKind::ConnectionAborted.into()),
         _ => (200, "application/json", good(target).into_bytes()),
     };
     let head = format!(
@@ -130,7 +130,7 @@ fn answer(
         body.len()
     );
     let whole = [head.as_bytes(), &body].concat();
-    // A second is made of many looks at whether the test is over.
+    // Waits in small steps, to notice the end of the test.
     let wait = |tenths: usize| {
         (0..tenths).all(|_| {
             std::thread::sleep(Duration::from_millis(100));
@@ -138,11 +138,11 @@ fn answer(
         })
     };
     match mode {
-        Mode::Silent => {
+        Behaviour::Silent => {
             wait(100);
             Err(std::io::ErrorKind::TimedOut.into())
         }
-        Mode::Drip => {
+        Behaviour::Drip => {
             for byte in whole {
                 stream.write_all(&[byte])?;
                 if !wait(10) {
@@ -184,7 +184,7 @@ fn good(target: &str) -> String {
     }
 }
 
-/// A running collector. It is killed when this is dropped.
+/// A running collector, which is killed when this is dropped.
 pub struct Collector {
     pub child: Child,
     pub address: SocketAddr,
@@ -193,12 +193,12 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// With this configuration, at any free port.
+    /// Starts a collector with this configuration, on any free port.
     pub fn start(config: &str) -> Collector {
         Collector::start_in(TempDir::new(), config, &[])
     }
 
-    /// The same with its files in this directory, and more arguments.
+    /// The same, with its files in this directory and more arguments.
     pub fn start_in(dir: TempDir, config: &str, arguments: &[&str]) -> Collector {
         let path = dir.write("collector.yaml", config);
         let mut child = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"))
@@ -240,7 +240,7 @@ impl Collector {
         serde_json::from_slice(&get(self.address, "/health").body).unwrap()
     }
 
-    /// The value of one of its own metrics.
+    /// The value of a series at `/metrics/self`.
     pub fn metric(&self, series: &str) -> f64 {
         let text = get(self.address, "/metrics/self").text();
         crate::support::value(&text, series).unwrap_or_else(|| panic!("no {series} in\n{text}"))
@@ -270,14 +270,14 @@ impl Drop for Collector {
     }
 }
 
-/// A WebSocket, from the client's side.
+/// The client of a WebSocket.
 pub struct Stream {
     pub socket: TcpStream,
     received: Vec<u8>,
 }
 
 impl Stream {
-    /// Asks for one; gives the status and the head of the answer, too.
+    /// Sends the handshake. Also returns the status and the head of the response.
     pub fn ask(address: SocketAddr, path: &str, more: &str) -> (Stream, u16, String) {
         let mut socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
@@ -319,7 +319,7 @@ impl Stream {
         n > 0
     }
 
-    /// The next frame: opcode and payload; `None` at the end.
+    /// Reads the next frame: opcode and payload; `None` at the end.
     pub fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             if let [first, length, rest @ ..] = self.received.as_slice() {
@@ -340,7 +340,7 @@ impl Stream {
         }
     }
 
-    /// The next text message.
+    /// Reads the next text message.
     pub fn text(&mut self) -> String {
         loop {
             match self.frame() {
@@ -351,7 +351,7 @@ impl Stream {
         }
     }
 
-    /// The close code and reason, whatever comes before.
+    /// Reads up to the close frame: its code and reason.
     pub fn close(&mut self) -> (u16, String) {
         loop {
             match self.frame() {

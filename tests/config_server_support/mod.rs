@@ -1,4 +1,4 @@
-//! The real config-server, started and asked from outside; and boards that it calls.
+//! A running config-server, a client for it, and a fake board that it calls.
 #![allow(dead_code, unreachable_pub, clippy::print_stdout)]
 
 use std::io::{Read, Write};
@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::support::{Answer, Log, WAIT_TIMEOUT};
 
-/// A running config-server. It is killed when this is dropped.
-pub struct Central {
+/// A running config-server, which is killed when this is dropped.
+pub struct ConfigServer {
     pub child: Child,
     pub address: SocketAddr,
     log: Log,
@@ -36,15 +36,15 @@ pub fn command(store: &str) -> Command {
     command
 }
 
-impl Central {
-    pub fn start(directory: &Path) -> Central {
-        Central::of(&mut command(directory.to_str().unwrap()))
+impl ConfigServer {
+    pub fn start(directory: &Path) -> ConfigServer {
+        ConfigServer::of(&mut command(directory.to_str().unwrap()))
     }
 
-    /// Starts it, and waits until it listens.
-    pub fn of(command: &mut Command) -> Central {
+    /// Starts the server and waits until it listens.
+    pub fn of(command: &mut Command) -> ConfigServer {
         let mut child = command.spawn().unwrap();
-        let mut central = Central {
+        let mut central = ConfigServer {
             log: Log::of(&mut child),
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -67,7 +67,7 @@ impl Central {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
-    /// Sends a request with a body of JSON.
+    /// Sends a request with a JSON body.
     pub fn send(&self, method: &str, path: &str, body: &str) -> Answer {
         self.send_with(
             method,
@@ -97,7 +97,7 @@ impl Central {
         body(&answer)
     }
 
-    /// One device out of /devices.
+    /// The device of this id in `/devices`.
     pub fn device(&self, id: &str) -> Value {
         let all = self.json("/devices");
         let devices = all["devices"].as_array().unwrap().iter();
@@ -109,7 +109,7 @@ impl Central {
     }
 }
 
-impl Drop for Central {
+impl Drop for ConfigServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -119,7 +119,7 @@ impl Drop for Central {
     }
 }
 
-/// The answer's body, which is to be JSON.
+/// The body of a JSON response.
 pub fn body(answer: &Answer) -> Value {
     assert_eq!(
         answer.header("Content-Type"),
@@ -130,7 +130,7 @@ pub fn body(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-/// An error: whoever has mended the server may see why there is no answer.
+/// Sends a request. An error is for callers that expect the server to be gone.
 pub fn try_send(
     address: SocketAddr,
     method: &str,
@@ -161,7 +161,7 @@ pub fn try_send(
     })
 }
 
-/// A board's management port, which answers as it is told and notes what it was asked.
+/// The management port of a fake board, which records requests.
 pub struct Board {
     pub server: Server,
     pub asked: Arc<Mutex<Vec<String>>>,

@@ -1,28 +1,28 @@
-//! The answers of Prometheus's query API (<https://prometheus.io/docs/prometheus/latest/querying/api/>), read as they
-//! come: of each series its value and those labels that are asked for are kept, and no more series than [`MAX_SERIES`].
-//! Pure; what limits the bytes is the reader that is given.
+//! Parses answers of Prometheus's query API (<https://prometheus.io/docs/prometheus/latest/querying/api/>).
+//!
+//! An answer is parsed as it is read. Only each series' value and wanted labels are kept, and at most [`MAX_SERIES`] series.
+//! Pure; the caller's reader limits the bytes.
 
 mod visitors;
 
 use std::fmt;
 use std::io::Read;
 
-/// The most series that an answer may have. One has a series for each node, pod or container.
+/// The most series of one answer. An answer has a series for each node, pod or container.
 pub const MAX_SERIES: usize = 20_000;
-/// The longest value of a label that is kept, in bytes: Kubernetes's names have at most 253. A label with a longer one
-/// counts as not there.
+/// The longest label value, in bytes: Kubernetes names have at most 253. A label with a longer value counts as missing.
 pub const MAX_LABEL: usize = 256;
-/// The most characters of somebody else's error message that are shown.
-const SHOWN: usize = 200;
+/// The most characters of an excerpt.
+const MAX_EXCERPT: usize = 200;
 
 /// A series at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// Those of the labels asked for that it has, and that are not empty.
+    /// The wanted labels that the series has and that are not empty.
     pub labels: Vec<(&'static str, Box<str>)>,
     /// Seconds since 1970, as Prometheus has them.
     pub at: f64,
-    /// The value; NaN and the infinities too.
+    /// The value, which may be NaN or infinite.
     pub value: f64,
 }
 
@@ -34,16 +34,16 @@ impl Series {
     }
 }
 
-/// Why an answer gives no series.
+/// Why an answer has no series.
 #[derive(Debug)]
 pub enum Error {
-    /// It is no JSON, or ends too early.
+    /// The answer is not JSON, or ends too early.
     Json(serde_json::Error),
-    /// It is JSON, but not what Prometheus answers to an instant query; this is what was found.
+    /// The answer is JSON, but not an answer to an instant query. The text says what was found.
     Shape(&'static str),
     /// More series than [`MAX_SERIES`].
     TooMany,
-    /// Prometheus says that it could not answer, and why.
+    /// Prometheus answered with an error, this one.
     Refused(String),
 }
 
@@ -65,8 +65,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Reads the answer to an instant query: a vector, or a scalar, which is one series without labels. Series of native
-/// histograms are passed over.
+/// Parses the answer to an instant query: a vector, or a scalar, which becomes one series without labels. Series of native
+/// histograms are skipped.
 pub fn parse(from: impl Read, wanted: &'static [&'static str]) -> Result<Vec<Series>, Error> {
     let answer = visitors::read(from, wanted)?;
     match (answer.status.as_str(), answer.series) {
@@ -81,25 +81,25 @@ pub fn parse(from: impl Read, wanted: &'static [&'static str]) -> Result<Vec<Ser
     }
 }
 
-/// What an error answer says, if it is Prometheus's.
-pub fn refusal(body: &[u8]) -> Option<String> {
+/// The error message in an answer, if it is an error answer of Prometheus.
+pub fn error_message(body: &[u8]) -> Option<String> {
     match parse(body, &[]) {
         Err(Error::Refused(why)) => Some(why),
         _ => None,
     }
 }
 
-/// Somebody else's text, in one line and not too long.
-pub fn shown(text: &str) -> String {
+/// The beginning of a text from another program, without control characters.
+pub fn excerpt(text: &str) -> String {
     let mut chars = text.chars();
-    let start = chars.by_ref().take(SHOWN);
-    let mut shown: String = start
+    let start = chars.by_ref().take(MAX_EXCERPT);
+    let mut excerpt: String = start
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     if chars.next().is_some() {
-        shown.push('…');
+        excerpt.push('…');
     }
-    shown
+    excerpt
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ fn vector(series: &str) -> String {
 }
 
 #[test]
-fn a_vector_is_read() {
+fn vector_is_parsed() {
     let answer = vector(
         r#"{"metric":{"__name__":"up","instance":"a:9100","node":""},"value":[1435781451.781,"1.5"]},
            {"metric":{"node":"b","instance":"\u00fc"},"value":[1435781451,"NaN"]},
@@ -29,9 +29,9 @@ fn a_vector_is_read() {
     assert!(read(&vector("")).unwrap().is_empty());
 }
 
-/// As `time()` is answered, and with what newer servers add.
+/// The answer to `time()`, with the members that newer servers add.
 #[test]
-fn a_scalar_is_one_series_without_labels() {
+fn scalar_is_one_series_without_labels() {
     let answer = r#"{"warnings":["x"],"data":{"result":[1763717000.123,"1763717000.5"],"resultType":"scalar",
                      "stats":{"a":[1,{}]}},"status":"success","infos":[]}"#;
     let series = read(answer).unwrap();
@@ -44,7 +44,7 @@ fn a_scalar_is_one_series_without_labels() {
 }
 
 #[test]
-fn native_histograms_are_passed_over() {
+fn native_histograms_are_skipped() {
     let answer = vector(
         r#"{"metric":{"node":"a"},"histogram":[1,{"count":"4","sum":"5","buckets":[[0,"1","2","3"]]}]},
            {"metric":{"node":"b"},"value":[1,"2"]}"#,
@@ -55,25 +55,25 @@ fn native_histograms_are_passed_over() {
 }
 
 #[test]
-fn an_error_is_prometheuss_own_words() {
+fn error_answer_is_reported_in_prometheus_words() {
     let answer = r#"{"status":"error","errorType":"bad_data","error":"1:5: parse error:\nunexpected <op:=>"}"#;
     let error = read(answer).unwrap_err();
     assert_eq!(
         error.to_string(),
         "Prometheus says bad_data: 1:5: parse error: unexpected <op:=>"
     );
-    let why = refusal(answer.as_bytes());
+    let why = error_message(answer.as_bytes());
     assert_eq!(
         why.as_deref(),
         Some("bad_data: 1:5: parse error: unexpected <op:=>")
     );
-    assert_eq!(refusal(b"<html>"), None);
+    assert_eq!(error_message(b"<html>"), None);
     let long = format!(r#"{{"status":"error","error":"{}"}}"#, "x".repeat(100_000));
     assert!(read(&long).unwrap_err().to_string().len() < 300);
 }
 
 #[test]
-fn what_is_no_answer_is_refused_in_words() {
+fn malformed_answers_are_refused_with_a_reason() {
     let not_json = [
         "<!DOCTYPE html><html><body>Log in</body></html>",
         "404 page not found\n",
@@ -135,12 +135,12 @@ fn what_is_no_answer_is_refused_in_words() {
         "[".repeat(100_000),
         r#"{"a":"#.repeat(100_000),
     ] {
-        assert!(read(&text).is_err(), "{}", shown(&text));
+        assert!(read(&text).is_err(), "{}", excerpt(&text));
     }
 }
 
 #[test]
-fn no_more_is_kept_than_may_be() {
+fn series_and_labels_are_limited() {
     let one = r#"{"metric":{"node":"a"},"value":[1,"2"]},"#;
     let all = one.repeat(MAX_SERIES);
     assert_eq!(
@@ -165,9 +165,8 @@ fn no_more_is_kept_than_may_be() {
     );
 }
 
-/// What breaks off in the middle is told as what it is.
 #[test]
-fn a_reader_that_fails_is_named() {
+fn read_error_is_reported_as_such() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {

@@ -1,4 +1,4 @@
-//! The walk through an answer's JSON.
+//! Reads the JSON of an answer with serde visitors, so that nothing but the wanted labels and values is kept.
 
 use std::cell::Cell;
 use std::fmt;
@@ -6,9 +6,9 @@ use std::io::Read;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{shown, Error, Series, MAX_LABEL, MAX_SERIES};
+use super::{excerpt, Error, Series, MAX_LABEL, MAX_SERIES};
 
-/// An answer, good or not.
+/// An answer, of success or of an error.
 #[derive(Default)]
 pub(super) struct Answer {
     pub(super) status: String,
@@ -18,30 +18,30 @@ pub(super) struct Answer {
     pub(super) series: Option<Vec<Series>>,
 }
 
-/// Reads an answer. What is wrong with it is either the JSON's fault or, noted on the side, its shape's.
+/// Reads an answer. serde's errors are for invalid JSON; an error of the answer's shape is stored in [`Reader::error`].
 pub(super) fn read(from: impl Read, wanted: &'static [&'static str]) -> Result<Answer, Error> {
-    let trouble = Cell::new(None);
+    let shape_error = Cell::new(None);
     let reader = Reader {
         wanted,
-        trouble: &trouble,
+        error: &shape_error,
     };
     let mut json = serde_json::Deserializer::from_reader(from);
     let read = json.deserialize_any(Envelope(reader));
     let read = read.and_then(|answer| json.end().map(|()| answer));
-    read.map_err(|error| trouble.take().unwrap_or(Error::Json(error)))
+    read.map_err(|error| shape_error.take().unwrap_or(Error::Json(error)))
 }
 
-/// What all that read share.
+/// What all visitors share.
 #[derive(Clone, Copy)]
 struct Reader<'t> {
     wanted: &'static [&'static str],
-    /// What is wrong, where it isn't the JSON.
-    trouble: &'t Cell<Option<Error>>,
+    /// The error, if valid JSON is not an answer of Prometheus.
+    error: &'t Cell<Option<Error>>,
 }
 
 impl Reader<'_> {
-    fn fail<T, E: de::Error>(self, trouble: Error) -> Result<T, E> {
-        self.trouble.set(Some(trouble));
+    fn fail<T, E: de::Error>(self, error: Error) -> Result<T, E> {
+        self.error.set(Some(error));
         Err(E::custom("not an answer"))
     }
 }
@@ -59,7 +59,7 @@ macro_rules! seed {
     };
 }
 
-/// The whole answer.
+/// The top-level object.
 struct Envelope<'t>(Reader<'t>);
 
 impl<'de> Visitor<'de> for Envelope<'_> {
@@ -84,7 +84,7 @@ impl<'de> Visitor<'de> for Envelope<'_> {
     }
 }
 
-/// `data`.
+/// The object `data`.
 struct Data<'t>(Reader<'t>);
 seed!(Data<'_>, Option<Vec<Series>>);
 
@@ -111,11 +111,11 @@ impl<'de> Visitor<'de> for Data<'_> {
     }
 }
 
-/// `result`: a list of series, or the two parts of a scalar.
+/// The list `result`: series, or the two parts of a scalar.
 struct Results<'t>(Reader<'t>);
 seed!(Results<'_>, Vec<Series>);
 
-/// An item of `result`.
+/// An item of `result`, or of a sample.
 enum Item {
     Series(Option<Series>),
     Time(f64),
@@ -234,7 +234,7 @@ impl<'de> Visitor<'de> for Sample<'_> {
     }
 }
 
-/// `metric`.
+/// The object `metric`.
 struct Labels<'t>(Reader<'t>);
 seed!(Labels<'_>, Vec<(&'static str, Box<str>)>);
 
@@ -260,7 +260,7 @@ impl<'de> Visitor<'de> for Labels<'_> {
     }
 }
 
-/// The value of a label that is asked for.
+/// The value of a wanted label; `None` if it is empty or too long.
 struct Label;
 seed!(Label, Option<Box<str>>);
 
@@ -277,7 +277,7 @@ impl<'de> Visitor<'de> for Label {
     }
 }
 
-/// A text to be shown.
+/// A text from Prometheus for an error message.
 struct Text;
 seed!(Text, String);
 
@@ -289,11 +289,11 @@ impl<'de> Visitor<'de> for Text {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<String, E> {
-        Ok(shown(text))
+        Ok(excerpt(text))
     }
 }
 
-/// A key, if it is one of these.
+/// The key of a member, if it is one of these.
 struct Key(&'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for Key {

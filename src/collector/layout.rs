@@ -1,28 +1,28 @@
-//! Rows as CSV: in our own form, and in the original program's (psc).
+//! Rows as CSV, in the layout of this program or in that of the original program (psc).
 
 use crate::exposition::csv::{float, write_field};
 use crate::exposition::write_number;
 use crate::sys::calendar::{civil, rfc3339_millis};
 
-use super::join::{Kind, Row};
+use super::join::{Row, RowKind};
 
-/// How a table is written.
+/// The columns of a table, their order, and their formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// The columns and their order as the tables of the original's README have them; RFC 3339 times; numbers in the fewest digits that read
-    /// back the same.
-    Ours,
-    /// Header, order and formats of the original program itself: times as Python prints them, numbers of nodes as Prometheus
-    /// writes them, of pods as Python does. A value that is missing is missing here too: the original said 0.
+pub enum Layout {
+    /// Columns and order of the tables in the original's README; RFC 3339 times; numbers in the fewest digits that read back
+    /// the same.
+    Own,
+    /// Header, order and formats of the original program: times as Python prints them, numbers of nodes as Prometheus writes
+    /// them, numbers of pods as Python prints them. A missing value is empty, where the original wrote 0.
     Original,
 }
 
-impl Form {
-    /// Both.
-    pub const ALL: [Form; 2] = [Form::Ours, Form::Original];
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Layout; 2] = [Layout::Own, Layout::Original];
 }
 
-/// One column of a form.
+/// The content of a column.
 #[derive(Clone, Copy)]
 enum Field {
     Name,
@@ -30,15 +30,15 @@ enum Field {
     Namespace,
     Collected,
     Observed,
-    /// The value of this number.
+    /// The value at this index of [`Row::values`].
     Value(usize),
 }
 
-type Layout = &'static [(&'static str, Field)];
+type Columns = &'static [(&'static str, Field)];
 
 use Field::{Collected, Name, Namespace, Node, Observed, Value};
 
-const NODES: Layout = &[
+const NODES: Columns = &[
     ("instance", Node),
     ("collection_time", Collected),
     ("observation_time", Observed),
@@ -46,16 +46,16 @@ const NODES: Layout = &[
     ("memory_usage", Value(1)),
     ("network_usage", Value(2)),
     ("wattage", Value(3)),
-    ("num_processes", Value(WHOLE)),
+    ("num_processes", Value(NUM_PROCESSES)),
     ("kepler_wattage", Value(5)),
     ("scaph_wattage", Value(6)),
     ("wattage_auxilary", Value(7)),
 ];
 
-/// The one column of nodes that counts.
-const WHOLE: usize = 4;
+/// The index of the node column that is a count.
+const NUM_PROCESSES: usize = 4;
 
-const ORIGINAL_NODES: Layout = &[
+const ORIGINAL_NODES: Columns = &[
     ("instance", Node),
     ("observation_time", Observed),
     ("collection_time", Collected),
@@ -70,7 +70,7 @@ const ORIGINAL_NODES: Layout = &[
     ("temperture", Value(8)),
 ];
 
-const PODS: Layout = &[
+const PODS: Columns = &[
     ("instance", Node),
     ("collection_time", Collected),
     ("observation_time", Observed),
@@ -83,7 +83,7 @@ const PODS: Layout = &[
     ("wattage_scaph", Value(4)),
 ];
 
-const ORIGINAL_PODS: Layout = &[
+const ORIGINAL_PODS: Columns = &[
     ("collection_time", Collected),
     ("observation_time", Observed),
     ("name", Name),
@@ -96,32 +96,35 @@ const ORIGINAL_PODS: Layout = &[
     ("wattage_scaph", Value(4)),
 ];
 
-/// The column of pods that the original did not convert.
-const NETWORK: usize = 2;
+/// The index of the pod column that the original wrote as Prometheus did.
+const POD_NETWORK: usize = 2;
 
-fn layout(kind: Kind, form: Form) -> Layout {
-    match (kind, form) {
-        (Kind::Nodes, Form::Ours) => NODES,
-        (Kind::Nodes, Form::Original) => ORIGINAL_NODES,
-        (Kind::Pods, Form::Ours) => PODS,
-        (Kind::Pods, Form::Original) => ORIGINAL_PODS,
+fn columns(kind: RowKind, layout: Layout) -> Columns {
+    match (kind, layout) {
+        (RowKind::Nodes, Layout::Own) => NODES,
+        (RowKind::Nodes, Layout::Original) => ORIGINAL_NODES,
+        (RowKind::Pods, Layout::Own) => PODS,
+        (RowKind::Pods, Layout::Original) => ORIGINAL_PODS,
     }
 }
 
-/// The header, without a line end.
-pub fn header(kind: Kind, form: Form) -> String {
-    let names: Vec<_> = layout(kind, form).iter().map(|(name, _)| *name).collect();
+/// The header, without a line ending.
+pub fn header(kind: RowKind, layout: Layout) -> String {
+    let names: Vec<_> = columns(kind, layout)
+        .iter()
+        .map(|(name, _)| *name)
+        .collect();
     names.join(",")
 }
 
-/// A row, without a line end. `collected` is when it was asked for, in milliseconds since 1970.
-pub fn line(kind: Kind, form: Form, row: &Row, namespace: &str, collected: i64) -> String {
+/// A row, without a line ending. `collected` is the time of the query, in milliseconds since 1970.
+pub fn line(kind: RowKind, layout: Layout, row: &Row, namespace: &str, collected: i64) -> String {
     let mut line = String::with_capacity(160);
-    let time = |millis| match form {
-        Form::Ours => rfc3339_millis(millis),
-        Form::Original => python_time(millis),
+    let time = |millis| match layout {
+        Layout::Own => rfc3339_millis(millis),
+        Layout::Original => python_time(millis),
     };
-    for (_, field) in layout(kind, form) {
+    for (_, field) in columns(kind, layout) {
         let text = match *field {
             Name => row.name.as_ref().into(),
             Node => row.node.as_deref().unwrap_or_default().into(),
@@ -130,11 +133,13 @@ pub fn line(kind: Kind, form: Form, row: &Row, namespace: &str, collected: i64) 
             Observed => time((row.at * 1000.0).round() as i64),
             Value(column) => match row.values.get(column).copied().flatten() {
                 None => String::new(),
-                Some(value) => match (kind, form, column) {
-                    (Kind::Nodes, Form::Ours, WHOLE) => whole(value),
-                    (_, Form::Ours, _) => float(value),
-                    (Kind::Nodes, Form::Original, _) | (_, _, NETWORK) => value.to_string(),
-                    (Kind::Pods, Form::Original, _) => python_float(value),
+                Some(value) => match (kind, layout, column) {
+                    (RowKind::Nodes, Layout::Own, NUM_PROCESSES) => count(value),
+                    (_, Layout::Own, _) => float(value),
+                    (RowKind::Nodes, Layout::Original, _) | (_, _, POD_NETWORK) => {
+                        value.to_string()
+                    }
+                    (RowKind::Pods, Layout::Original, _) => python_float(value),
                 },
             },
         };
@@ -143,8 +148,8 @@ pub fn line(kind: Kind, form: Form, row: &Row, namespace: &str, collected: i64) 
     line
 }
 
-/// A count, without a point where it is whole.
-fn whole(value: f64) -> String {
+/// A count: without a point if it is a whole number.
+fn count(value: f64) -> String {
     let mut text = Vec::new();
     write_number(value, &mut text);
     String::from_utf8(text).unwrap_or_default()
@@ -159,7 +164,7 @@ fn python_time(millis: i64) -> String {
     )
 }
 
-/// As Python's `repr`: the shortest digits, with an exponent below 1e-4 and from 1e16 on.
+/// As Python's `repr`: the fewest digits that round-trip, with an exponent below 1e-4 and from 1e16 on.
 fn python_float(value: f64) -> String {
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -188,47 +193,47 @@ mod tests {
     }
 
     #[test]
-    fn every_column_has_its_query() {
-        for kind in Kind::ALL {
-            let columns = match kind {
-                Kind::Nodes => queries::NODES,
-                Kind::Pods => queries::PODS,
+    fn every_column_is_named_after_its_query() {
+        for kind in RowKind::ALL {
+            let queried = match kind {
+                RowKind::Nodes => queries::NODES,
+                RowKind::Pods => queries::PODS,
             };
-            for (name, field) in layout(kind, Form::Ours) {
-                if let Value(column) = field {
-                    assert_eq!(columns[*column].name, *name);
+            for (name, field) in columns(kind, Layout::Own) {
+                if let Value(index) = field {
+                    assert_eq!(queried[*index].name, *name);
                 }
             }
         }
     }
 
-    /// The README's tables of the original, and its code.
+    /// As in the original's README, and in its code.
     #[test]
-    fn headers_are_as_the_seed_and_its_program_have_them() {
+    fn headers_match_the_original_readme_and_program() {
         assert_eq!(
-            header(Kind::Nodes, Form::Ours),
+            header(RowKind::Nodes, Layout::Own),
             "instance,collection_time,observation_time,cpu_usage,memory_usage,network_usage,wattage,num_processes,\
              kepler_wattage,scaph_wattage,wattage_auxilary"
         );
         assert_eq!(
-            header(Kind::Pods, Form::Ours),
+            header(RowKind::Pods, Layout::Own),
             "instance,collection_time,observation_time,name,namespace,cpu_usage,memory_usage,network_usage,\
              wattage_kepler,wattage_scaph"
         );
         assert_eq!(
-            header(Kind::Nodes, Form::Original),
+            header(RowKind::Nodes, Layout::Original),
             "instance,observation_time,collection_time,cpu_usage,memory_usage,network_usage,wattage,num_processes,\
              wattage_kepler,wattage_scaph,wattage_auxilary,temperture"
         );
         assert_eq!(
-            header(Kind::Pods, Form::Original),
+            header(RowKind::Pods, Layout::Original),
             "collection_time,observation_time,name,namespace,cpu_usage,memory_usage,network_usage,instance,\
              wattage_kepler,wattage_scaph"
         );
     }
 
     #[test]
-    fn nodes_as_rows() {
+    fn node_rows_follow_the_layout() {
         let some = |value| Some(value);
         let values = [
             some(2.0),
@@ -242,13 +247,13 @@ mod tests {
             some(48.0),
         ];
         assert_eq!(
-            line(Kind::Nodes, Form::Ours, &row(&values), "ns", 1_749_558_897_001),
+            line(RowKind::Nodes, Layout::Own, &row(&values), "ns", 1_749_558_897_001),
             "\"node, a\",2025-06-10T12:34:57.001Z,2025-06-10T12:34:56.789Z,2.0,0.25,1e-7,,12,0.1,,0.0"
         );
         assert_eq!(
             line(
-                Kind::Nodes,
-                Form::Original,
+                RowKind::Nodes,
+                Layout::Original,
                 &row(&values),
                 "ns",
                 1_749_558_897_001
@@ -258,22 +263,22 @@ mod tests {
     }
 
     #[test]
-    fn pods_as_rows() {
+    fn pod_rows_follow_the_layout() {
         let values = [Some(1.5e-5), Some(64.0), Some(1.5e-5), None, Some(2e16)];
         let mut row = row(&values);
         row.node = None;
         assert_eq!(
-            line(Kind::Pods, Form::Ours, &row, "st-cnae-g5", 0),
+            line(RowKind::Pods, Layout::Own, &row, "st-cnae-g5", 0),
             "\"\",1970-01-01T00:00:00.000Z,2025-06-10T12:34:56.789Z,web-0,st-cnae-g5,0.000015,64.0,0.000015,,2e16"
         );
         assert_eq!(
-            line(Kind::Pods, Form::Original, &row, "st-cnae-g5", 0),
+            line(RowKind::Pods, Layout::Original, &row, "st-cnae-g5", 0),
             "1970-01-01 00:00:00,2025-06-10 12:34:56,web-0,st-cnae-g5,1.5e-05,64.0,0.000015,,,2e+16"
         );
     }
 
     #[test]
-    fn floats_as_python_prints_them() {
+    fn python_floats_match_repr() {
         for (value, text) in [
             (0.0, "0.0"),
             (1.0, "1.0"),

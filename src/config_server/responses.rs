@@ -1,14 +1,14 @@
-//! Answers in JSON, in the forms of edge-metrics-server.
+//! JSON responses, in the format of edge-metrics-server.
 
 use serde_json::json;
 
 use super::access::Refusal;
 use super::etag::Etag;
-use super::store::Failure;
+use super::store::StoreError;
 use crate::http::{Request, Response, BEARER};
 use crate::wire::{DeviceId, INVALID_CONFIGURATION};
 
-/// An error: `{"error": …, "message": …}`, with the device's id if it is about one.
+/// An error: `{"error": …, "message": …}`, with `device_id` if it is about a device.
 pub(super) fn error(status: u16, error: &str, id: Option<&DeviceId>, message: &str) -> Response {
     let mut body = json!({"error": error, "message": message});
     if let Some(id) = id {
@@ -17,7 +17,7 @@ pub(super) fn error(status: u16, error: &str, id: Option<&DeviceId>, message: &s
     Response::json(status, &body)
 }
 
-/// There is no such device. `hint`: what to do instead, if there is something.
+/// 404. `hint` is a message about what to do instead, or empty.
 pub(super) fn unknown_device(id: &DeviceId, hint: &str) -> Response {
     match hint {
         "" => Response::json(
@@ -28,7 +28,7 @@ pub(super) fn unknown_device(id: &DeviceId, hint: &str) -> Response {
     }
 }
 
-/// The state is not the one that the request is meant for.
+/// 412: the preconditions of the request do not hold for the current configuration.
 pub(super) fn precondition_failed(id: &DeviceId, current: Option<Etag>) -> Response {
     let response = error(
         412,
@@ -42,35 +42,35 @@ pub(super) fn precondition_failed(id: &DeviceId, current: Option<Etag>) -> Respo
     }
 }
 
-/// The store failed.
-pub(super) fn failure(failure: &Failure) -> Response {
-    match failure {
-        Failure::Away(why) => {
+/// The response to a request whose call of the store failed.
+pub(super) fn store_error(store_error: &StoreError) -> Response {
+    match store_error {
+        StoreError::Unavailable(why) => {
             error(503, "Store unavailable", None, why).with_header("Retry-After", "5")
         }
-        Failure::Broken(why) => error(500, "Store failed", None, why),
-        Failure::Unreadable(why) => error(500, INVALID_CONFIGURATION, None, why),
-        Failure::Full => error(507, "Too many devices", None, &failure.to_string()),
+        StoreError::Failed(why) => error(500, "Store failed", None, why),
+        StoreError::Unreadable(why) => error(500, INVALID_CONFIGURATION, None, why),
+        StoreError::Full => error(507, "Too many devices", None, &store_error.to_string()),
     }
 }
 
-/// The resource takes other methods.
-pub(super) fn not_allowed(request: &Request, allowed: &str) -> Response {
+/// 405: the resource has the methods `allowed`.
+pub(super) fn method_not_allowed(request: &Request, allowed: &str) -> Response {
     let message = format!("{} takes {allowed}, not {}", request.path, request.method);
     error(405, "Method not allowed", None, &message).with_header("Allow", allowed)
 }
 
-/// Somebody may not do this, for this reason.
-pub(super) fn refused_access(refusal: Refusal, id: Option<&DeviceId>) -> Response {
+/// 401 or 403.
+pub(super) fn access_refused(refusal: Refusal, id: Option<&DeviceId>) -> Response {
     match refusal {
-        Refusal::Unknown(why) => {
+        Refusal::Unauthorized(why) => {
             error(401, "Unauthorized", id, &why).with_header(BEARER.0, BEARER.1)
         }
         Refusal::Forbidden(why) => error(403, "Forbidden", id, &why),
     }
 }
 
-/// Too many requests of this kind: the next may come after so many seconds.
-pub(super) fn too_many(message: &str, seconds: u64) -> Response {
+/// 429: the client may try again after `seconds`.
+pub(super) fn too_many_requests(message: &str, seconds: u64) -> Response {
     error(429, "Too many requests", None, message).with_header("Retry-After", &seconds.to_string())
 }
