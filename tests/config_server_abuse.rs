@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use config_server_support::{body, command, try_send, ConfigServer};
 use nix::sys::signal::Signal;
-use support::{wait_until, TempDir, PATIENCE};
+use support::{wait_until, TempDir, WAIT_TIMEOUT};
 
 fn config(n: u32) -> String {
     // Long enough for several pages of a file.
@@ -98,7 +98,7 @@ fn hostile_requests_are_answered_in_bounded_memory() {
     let central = ConfigServer::start(dir.path());
     let raw = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(central.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         // The request may have been refused before all of it was sent.
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();
