@@ -2,7 +2,6 @@
 
 mod central;
 mod consumers;
-mod delivery_metrics;
 mod event;
 #[cfg(feature = "gzip")]
 mod gzip;
@@ -16,7 +15,6 @@ mod places;
 mod ports;
 mod record;
 mod remote_write;
-mod remote_write_metrics;
 mod routes;
 mod self_metrics;
 mod supervisor;
@@ -137,7 +135,7 @@ impl Exporter {
     /// Has the exporter's own metrics kept as what is measured is, as they are now.
     fn keep_own(&self, keep: Duration, bytes: usize, now: BootTime) {
         if let Some(own) = &*lock::read(&self.self_metrics) {
-            own.keep(keep, bytes);
+            own.limit_history(keep, bytes);
             own.refresh(now, self);
         }
     }
