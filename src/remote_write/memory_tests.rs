@@ -8,7 +8,7 @@ use crate::metrics::{Desc, Kind, Policy, Readings, WallClock};
 
 /// 2026-11-21T00:00:00Z, in milliseconds.
 const TODAY: i64 = 1_795_219_200_000;
-const ALL: Most = Most {
+const ALL: BatchLimit = BatchLimit {
     samples: 1_000_000,
     readings: usize::MAX,
 };
@@ -68,11 +68,11 @@ impl Bench {
     }
 
     /// What is given of each series: its name, and stamps since `TODAY` with values.
-    fn give(&self, feed: &mut MemoryFeed, most: Most) -> Vec<(String, Vec<(i64, f64)>)> {
+    fn give(&self, feed: &mut MemoryFeed, limit: BatchLimit) -> Vec<(String, Vec<(i64, f64)>)> {
         let offset = self.clock.offset().unwrap();
         let now = BootTime((self.now.load(Ordering::Relaxed) * 1_000_000) as u64);
-        let batch = feed.next(&offset, now, most);
-        let again = feed.next(&offset, now, most);
+        let batch = feed.next(&offset, now, limit);
+        let again = feed.next(&offset, now, limit);
         assert_eq!(batch, again, "the same until it is done");
         feed.done();
         let runs = batch.map_or_else(Vec::new, |batch| batch.runs.clone());
@@ -166,7 +166,7 @@ fn a_batch_is_no_larger_than_asked_for() {
         bench.row(&rapl, i * 1000, Some(1.0), Some(1.0));
     }
     let mut feed = bench.feed();
-    let few = Most {
+    let few = BatchLimit {
         samples: 7,
         readings: usize::MAX,
     };
@@ -176,7 +176,7 @@ fn a_batch_is_no_larger_than_asked_for() {
     assert_eq!(sizes, [3, 3, 3, 1]);
     bench.row(&rapl, 11_000, Some(1.0), None);
     bench.row(&rapl, 12_000, Some(1.0), None);
-    let one = Most {
+    let one = BatchLimit {
         samples: 1000,
         readings: 1,
     };
@@ -270,7 +270,7 @@ fn what_a_source_held_that_is_no_more_is_given_before_it_ends() {
     bench.registry.remove_group(&rapl);
     bench.at(3100);
     assert_eq!(feed.pending().readings, 2);
-    let one = Most {
+    let one = BatchLimit {
         samples: 1000,
         readings: 1,
     };
@@ -301,7 +301,7 @@ fn at_the_end_all_that_is_left_comes_before_the_marks() {
     bench.row(&rapl, 1000, Some(1.0), None);
     bench.row(&rapl, 2000, Some(2.0), None);
     feed.finish();
-    let one = Most {
+    let one = BatchLimit {
         samples: 1000,
         readings: 1,
     };
@@ -347,7 +347,7 @@ fn sources_that_come_and_go_take_no_memory_without_end() {
         bench.row(&rapl, i * 1000, Some(1.0), None);
         bench.row(&rapl, i * 1000 + 1, Some(1.0), None);
         let offset = bench.clock.offset().unwrap();
-        let one = Most {
+        let one = BatchLimit {
             samples: 1000,
             readings: 1,
         };
@@ -356,7 +356,7 @@ fn sources_that_come_and_go_take_no_memory_without_end() {
         feed.done();
     }
     assert!(
-        feed.groups.len() <= MOST_RETIRED + 1,
+        feed.groups.len() <= MAX_RETIRED_GROUPS + 1,
         "{}",
         feed.groups.len()
     );

@@ -4,24 +4,24 @@ use super::*;
 
 /// Sun, 06 Nov 1994 08:49:37 GMT.
 const NOW: i64 = 784_111_777;
-const V1: Sent = Sent {
+const V1: SentRequest = SentRequest {
     protocol: Protocol::V1,
-    understood: false,
+    is_understood: false,
     alternative: false,
     samples: 5,
     retry_on_429: true,
 };
-const V2: Sent = Sent {
+const V2: SentRequest = SentRequest {
     protocol: Protocol::V2,
     alternative: true,
     ..V1
 };
-const KNOWN: Sent = Sent {
-    understood: true,
+const KNOWN: SentRequest = SentRequest {
+    is_understood: true,
     ..V2
 };
 
-fn judged(sent: Sent, status: u16, headers: &[(&str, &'static str)]) -> Verdict {
+fn judged(sent: SentRequest, status: u16, headers: &[(&str, &'static str)]) -> Verdict {
     let header = |name: &str| {
         let found = headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| *value)
@@ -33,12 +33,12 @@ const SAMPLES: &str = "X-Prometheus-Remote-Write-Samples-Written";
 const STORED: Verdict = Verdict::Stored { unwritten: 0 };
 const REFUSED: Verdict = Verdict::Refused {
     written: 0,
-    older: false,
+    may_be_v1: false,
 };
 /// It is not to be sent again, and what follows is to be 1.0.
 const OLDER: Verdict = Verdict::Refused {
     written: 0,
-    older: true,
+    may_be_v1: true,
 };
 
 #[test]
@@ -70,7 +70,7 @@ fn a_2_0_receiver_says_how_much_it_wrote() {
         judged(V2, 400, &[(SAMPLES, "2")]),
         Verdict::Refused {
             written: 2,
-            older: false
+            may_be_v1: false
         }
     );
 }
@@ -98,14 +98,14 @@ fn a_1_x_receiver_is_found_out() {
 /// One that understands neither is not asked for ever; one of 2.0 alone gets that again.
 #[test]
 fn what_was_sent_in_both_messages_is_refused() {
-    let last = Sent {
+    let last = SentRequest {
         alternative: false,
         ..V2
     };
     assert_eq!(judged(last, 415, &[]), REFUSED);
     let all = Verdict::Stored { unwritten: 5 };
     assert_eq!(judged(last, 204, &[]), all);
-    let fallen_back = Sent {
+    let fallen_back = SentRequest {
         alternative: true,
         ..V1
     };
@@ -123,7 +123,7 @@ fn what_is_refused_is_never_sent_again() {
             "{status}"
         );
     }
-    let strict = Sent {
+    let strict = SentRequest {
         retry_on_429: false,
         ..V1
     };
@@ -133,13 +133,13 @@ fn what_is_refused_is_never_sent_again() {
 #[test]
 fn what_may_pass_is_sent_later() {
     for status in [429, 500, 501, 502, 503, 504, 599] {
-        assert_eq!(judged(V1, status, &[]), Verdict::Later(None), "{status}");
-        assert_eq!(judged(KNOWN, status, &[]), Verdict::Later(None), "{status}");
+        assert_eq!(judged(V1, status, &[]), Verdict::Retry(None), "{status}");
+        assert_eq!(judged(KNOWN, status, &[]), Verdict::Retry(None), "{status}");
     }
     for status in [100, 199, 301, 307, 308, 600, 999] {
         assert_eq!(
             judged(V1, status, &[("Retry-After", "1")]),
-            Verdict::Later(None),
+            Verdict::Retry(None),
             "{status}"
         );
     }
@@ -148,7 +148,7 @@ fn what_may_pass_is_sent_later() {
 #[test]
 fn a_receiver_says_when_to_come_again() {
     let after = |value: &'static str| judged(V1, 503, &[("Retry-After", value)]);
-    let seconds = |n| Verdict::Later(Some(Duration::from_secs(n)));
+    let seconds = |n| Verdict::Retry(Some(Duration::from_secs(n)));
     assert_eq!(after("0"), seconds(0));
     assert_eq!(after(" 120 "), seconds(120));
     assert_eq!(after("86400"), seconds(300), "no longer than that");
@@ -170,7 +170,7 @@ fn a_receiver_says_when_to_come_again() {
         "+3",
         "Sun, 99 Nov 1994 08:50:07 GMT",
     ] {
-        assert_eq!(after(nonsense), Verdict::Later(None), "{nonsense}");
+        assert_eq!(after(nonsense), Verdict::Retry(None), "{nonsense}");
     }
     // Its own clock counts, whatever ours says.
     let date = [
@@ -184,10 +184,10 @@ fn a_receiver_says_when_to_come_again() {
 #[test]
 fn what_it_says_is_kept_as_it_is_on_one_line() {
     let said = "Error: Invalid label name '__invalid__' \"é\"";
-    assert_eq!(words(said.as_bytes()), said);
+    assert_eq!(error_text(said.as_bytes()), said);
     assert_eq!(
-        words(b"  two\nlines\r\x1b[31m\xff\n"),
+        error_text(b"  two\nlines\r\x1b[31m\xff\n"),
         "two lines  [31m\u{fffd}"
     );
-    assert_eq!(words(&[b'x'; 100_000]).len(), 2000);
+    assert_eq!(error_text(&[b'x'; 100_000]).len(), 2000);
 }

@@ -2,7 +2,7 @@
 
 use super::block::{Block, ClockOffset, MOST_SAMPLES};
 use super::series::MOST_SERIES;
-use crate::remote_write::split::pieces;
+use crate::remote_write::split::split_by_size;
 use crate::remote_write::{Batch, Run};
 
 /// Blocks that hold the batch's samples, those of each series in order. Stamps are milliseconds since boot.
@@ -18,7 +18,7 @@ pub(super) fn cut(batch: Batch, clock: ClockOffset) -> Vec<Block> {
         }
     }
     let runs = sources.iter().flat_map(|source| source.chunks(MOST_SERIES));
-    let pieces = runs.flat_map(|runs| pieces(runs, MOST_SAMPLES));
+    let pieces = runs.flat_map(|runs| split_by_size(runs, MOST_SAMPLES));
     pieces.map(|runs| Block { clock, runs }).collect()
 }
 

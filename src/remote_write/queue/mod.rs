@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Batch, Feed, Losses, MemoryFeed, Most, Pending};
+use super::{Batch, BatchLimit, Feed, Losses, MemoryFeed, Pending};
 use crate::config::DiskQueue;
 use crate::metrics::{Offset, WallClock};
 use crate::sys::clock::BootTime;
@@ -84,7 +84,7 @@ impl QueueFeed {
 }
 
 impl Feed for QueueFeed {
-    fn next(&mut self, offset: &Offset, now: BootTime, most: Most) -> Option<Arc<Batch>> {
+    fn next(&mut self, offset: &Offset, now: BootTime, most: BatchLimit) -> Option<Arc<Batch>> {
         lock::lock(&self.state).next(offset, now, most)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::block::Block;
 use crate::metrics::ABSENT;
-use crate::remote_write::{Batch, Identity, Run};
+use crate::remote_write::{Batch, Run, SeriesIdentity};
 
 /// A clock that was set back a little shifts stamps by no more than this, to keep them ascending.
 const MOST_SHIFT_MS: i64 = 10;
@@ -30,7 +30,7 @@ impl Restore {
             self.last.clear();
         }
         let mut batch = Batch::default();
-        let mut places: HashMap<Arc<Identity>, usize> = HashMap::new();
+        let mut places: HashMap<Arc<SeriesIdentity>, usize> = HashMap::new();
         let runs = blocks
             .iter()
             .flat_map(|(block, shift)| block.runs.iter().map(|run| (run, *shift)));

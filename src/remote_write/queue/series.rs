@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bytes::{put_number, put_signed, put_text, Reader};
 use crate::metrics::Kind;
-use crate::remote_write::Identity;
+use crate::remote_write::SeriesIdentity;
 
 /// The most that one record says it of.
 pub const MOST_SERIES: usize = 256;
@@ -18,7 +18,7 @@ pub const MOST_TEXT: usize = 8 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Series {
     /// What it is to a receiver.
-    pub identity: Arc<Identity>,
+    pub identity: Arc<SeriesIdentity>,
     /// Since when it counts, in milliseconds of boot time, if that is known.
     pub start: Option<i64>,
 }
@@ -26,7 +26,7 @@ pub struct Series {
 impl Series {
     /// Bytes of all its text.
     pub(super) fn text(&self) -> usize {
-        let Identity {
+        let SeriesIdentity {
             labels, help, unit, ..
         } = &*self.identity;
         let labels: usize = labels
@@ -42,7 +42,7 @@ pub(super) fn put(out: &mut Vec<u8>, first: u32, all: &[Arc<Series>]) {
     put_number(out, u64::from(first));
     put_number(out, all.len() as u64);
     for series in all {
-        let Identity {
+        let SeriesIdentity {
             labels,
             kind,
             help,
@@ -91,7 +91,7 @@ fn one(reader: &mut Reader<'_>) -> Option<Series> {
     let mut text = || reader.text().map(str::to_string);
     let labels = (0..count).map(|_| Some((text()?, text()?)));
     let labels = labels.collect::<Option<_>>()?;
-    let identity = Arc::new(Identity {
+    let identity = Arc::new(SeriesIdentity {
         labels,
         kind,
         help,

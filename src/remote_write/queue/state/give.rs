@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{to_wall, Block, BootTime, Given, Most, Offset, Position, State, Taken, PATIENCE};
+use super::{
+    to_wall, BatchLimit, Block, BootTime, Given, Offset, Position, State, Taken, PATIENCE,
+};
 use crate::remote_write::Batch;
 
 /// What is to be added to stamps since boot, in milliseconds.
@@ -20,7 +22,7 @@ impl State {
         &mut self,
         offset: &Offset,
         now: BootTime,
-        most: Most,
+        most: BatchLimit,
     ) -> Option<Arc<Batch>> {
         self.most = most;
         loop {
@@ -127,7 +129,7 @@ impl State {
 
     fn give(&mut self, blocks: &[(&Block, i64)], disk: Option<(Position, u64)>, cut: usize) {
         let mut batch = self.restore.batch(blocks);
-        batch.doubtful = disk.is_some() && self.careful > 0;
+        batch.may_be_repeated = disk.is_some() && self.careful > 0;
         let given = Given {
             batch: Arc::new(batch),
             disk,

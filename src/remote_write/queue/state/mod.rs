@@ -18,12 +18,12 @@ use super::segment::BootId;
 use super::sent::Position;
 use crate::config::DiskQueue;
 use crate::metrics::Offset;
-use crate::remote_write::{Batch, Feed, Losses, MemoryFeed, Most, Pending};
+use crate::remote_write::{Batch, BatchLimit, Feed, Losses, MemoryFeed, Pending};
 use crate::sys::boot_id::boot_id;
 use crate::sys::clock::BootTime;
 
 /// What has not been asked for yet is cut into parts like this.
-const USUAL: Most = Most {
+const USUAL: BatchLimit = BatchLimit {
     samples: 2000,
     readings: usize::MAX,
 };
@@ -63,7 +63,7 @@ pub(super) struct State {
     cut: Vec<Block>,
     given: Option<Given>,
     restore: Restore,
-    most: Most,
+    most: BatchLimit,
     opened: BootTime,
     careful: u64,
     never_stamped: u64,
@@ -191,7 +191,7 @@ impl State {
         let cut = std::mem::take(&mut self.cut);
         let since_boot = cut.iter().map(|block| (block, 0));
         let first = Restore::default().batch(&since_boot.collect::<Vec<_>>());
-        self.memory.leave(first)
+        self.memory.take_all(first)
     }
 
     pub(super) fn pending(&self) -> Pending {

@@ -79,7 +79,7 @@ impl Board {
     }
 
     fn next(&self, state: &mut State) -> Option<Arc<Batch>> {
-        let most = Most {
+        let most = BatchLimit {
             samples: 50,
             readings: usize::MAX,
         };
@@ -411,7 +411,7 @@ fn what_was_on_disk_at_the_start_is_given_block_by_block() {
     let mut state = board.state();
     for _ in 0..5 {
         let batch = board.next(&mut state).unwrap();
-        assert_eq!((batch.len(), batch.doubtful), (20, true));
+        assert_eq!((batch.len(), batch.may_be_repeated), (20, true));
         state.done();
     }
     assert!(board.next(&mut state).is_none());
@@ -427,7 +427,7 @@ fn what_was_written_since_the_start_is_given_in_whole_batches() {
     }
     // Blocks of 20 samples, and no more than 50 in a batch.
     let batch = board.next(&mut state).unwrap();
-    assert_eq!((batch.len(), batch.doubtful), (40, false));
+    assert_eq!((batch.len(), batch.may_be_repeated), (40, false));
 }
 
 #[test]
