@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::consumers::Losses;
 use super::{Exporter, UNKNOWN};
 use crate::metrics::{Process, Registry, SelfGroup, BUILD};
-use crate::remote_write::queue::Figures;
+use crate::remote_write::queue::QueueStats;
 use crate::remote_write::Numbers;
 use crate::sources::{limits, Limit, Running, SERIES};
 use crate::sys::clock::BootTime;
@@ -282,8 +282,8 @@ fn write_remote_write(out: &mut SelfGroup, exporter: &Exporter) {
     for (name, stats) in &senders {
         let numbers = stats.numbers();
         write_sender(out, name, &numbers, wall_ms);
-        if let Some(figures) = &numbers.on_disk {
-            write_disk_queue(out, name, figures);
+        if let Some(queue) = &numbers.on_disk {
+            write_disk_queue(out, name, queue);
         }
     }
 }
@@ -363,31 +363,31 @@ fn write_sender(out: &mut SelfGroup, name: &str, numbers: &Numbers, wall_ms: Opt
     }
 }
 
-fn write_disk_queue(out: &mut SelfGroup, name: &str, figures: &Figures) {
+fn write_disk_queue(out: &mut SelfGroup, name: &str, queue: &QueueStats) {
     let labels = [("remote_name", name)];
     out.counter(
         "exporter_remote_write_queue_written_bytes_total",
         "Bytes that were written to the queue on disk.",
         &labels,
-        figures.written_bytes as f64,
+        queue.written_bytes as f64,
     );
     out.counter(
         "exporter_remote_write_queue_damaged_records_total",
         "Records of the queue on disk that could not be read.",
         &labels,
-        figures.damaged_records as f64,
+        queue.damaged_records as f64,
     );
     out.gauge(
         "exporter_remote_write_queue_bytes",
         "Bytes of the queue on disk.",
         &labels,
-        figures.bytes as f64,
+        queue.bytes as f64,
     );
     out.gauge(
         "exporter_remote_write_queue_ok",
         "1, or 0 while the queue goes on in memory because its disk cannot be written.",
         &labels,
-        f64::from(figures.ok),
+        f64::from(queue.ok),
     );
 }
 

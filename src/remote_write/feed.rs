@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::memory::MemoryFeed;
-use super::queue::Figures;
+use super::queue::QueueStats;
 use crate::metrics::{Kind, Offset};
 use crate::sys::clock::BootTime;
 
@@ -129,7 +129,7 @@ pub trait Feed: Send {
     fn losses(&self) -> Losses;
 
     /// The state of the queue on disk, if there is one.
-    fn on_disk(&self) -> Option<Figures> {
+    fn on_disk(&self) -> Option<QueueStats> {
         None
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::feed::Losses;
-use super::queue::Figures;
+use super::queue::QueueStats;
 use crate::sys::lock;
 
 /// The statistics of one sender, shared with the exporter's own metrics.
@@ -31,7 +31,7 @@ pub struct Numbers {
     /// Requests by outcome.
     pub requests: BTreeMap<&'static str, u64>,
     /// The state of the queue on disk, if there is one.
-    pub on_disk: Option<Figures>,
+    pub on_disk: Option<QueueStats>,
     /// Samples that were not sent, or not taken, by reason.
     pub dropped: BTreeMap<String, u64>,
 }

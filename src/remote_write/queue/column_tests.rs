@@ -62,7 +62,7 @@ fn each_kind_of_meter_has_a_way_that_suits_it() {
     let sums: Vec<f64> = sums.take(1000).collect();
     let (code, length) = way(&sums);
     assert!(
-        code == (TEN + 6) | BESIDE && length < 3500,
+        code == (TEN + 6) | HAS_DISTANCES && length < 3500,
         "{code} {length}"
     );
     // The same in a processor's own units of 2^-14 J.
@@ -103,7 +103,7 @@ fn nothing_that_is_cut_off_or_unknown_is_read() {
     for length in 0..out.len() {
         assert!(take(&mut Reader::new(&out[..length]), 3).is_none());
     }
-    for code in [TWO + MOST_BITS + 1, !BESIDE, BITS | BESIDE, !0] {
+    for code in [TWO + MAX_BITS + 1, !HAS_DISTANCES, BITS | HAS_DISTANCES, !0] {
         assert!(take(&mut Reader::new(&[code, 0, 0, 0, 0, 0, 0]), 1).is_none());
     }
 }

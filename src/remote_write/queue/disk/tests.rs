@@ -15,8 +15,8 @@ fn blocks(seed: u64, count: usize) -> Vec<Block> {
     (0..count).map(one).collect()
 }
 
-fn open(place: &TempDir, most_bytes: u64) -> Disk {
-    Disk::open(place.path(), most_bytes, BOOT).unwrap()
+fn open(place: &TempDir, max_bytes: u64) -> Disk {
+    Disk::open(place.path(), max_bytes, BOOT).unwrap()
 }
 
 fn samples(blocks: &[Block]) -> u64 {
@@ -24,10 +24,10 @@ fn samples(blocks: &[Block]) -> u64 {
 }
 
 /// Sends everything, and returns it.
-fn drain(disk: &mut Disk, most_samples: usize) -> Vec<Block> {
+fn drain(disk: &mut Disk, max_samples: usize) -> Vec<Block> {
     let mut all = Vec::new();
     loop {
-        let taken = disk.take(most_samples);
+        let taken = disk.take(max_samples);
         let Some(last) = taken.last() else {
             return all;
         };
@@ -162,12 +162,12 @@ fn a_limit_that_was_lowered_holds_from_the_start() {
 fn there_are_never_too_many_files() {
     let place = TempDir::new();
     let one = blocks(6, 1);
-    for _ in 0..MOST_SEGMENTS + 20 {
+    for _ in 0..MAX_SEGMENTS + 20 {
         open(&place, MIB).append(&one).unwrap();
     }
-    assert!(files(&place).len() <= MOST_SEGMENTS + 2);
+    assert!(files(&place).len() <= MAX_SEGMENTS + 2);
     let mut disk = open(&place, MIB);
-    assert!(drain(&mut disk, 1).len() >= MOST_SEGMENTS - 2);
+    assert!(drain(&mut disk, 1).len() >= MAX_SEGMENTS - 2);
 }
 
 #[test]
@@ -236,16 +236,16 @@ fn a_segment_of_another_format_is_dropped_and_counted() {
         let Item::Record {
             kind,
             samples,
-            held,
+            content,
         } = record
         else {
             panic!("{record:?}");
         };
-        let mut held = held.into_owned();
+        let mut content = content.into_owned();
         if kind == Kind::Header {
-            held[0] = VERSION - 1;
+            content[0] = VERSION - 1;
         }
-        record::put(&mut other, kind, samples, |out| out.extend(held));
+        record::put(&mut other, kind, samples, |out| out.extend(content));
     }
     std::fs::write(&path, other).unwrap();
     let mut disk = open(&place, MIB);

@@ -79,11 +79,11 @@ impl Board {
     }
 
     fn next(&self, state: &mut State) -> Option<Arc<Batch>> {
-        let most = BatchLimit {
+        let limit = BatchLimit {
             samples: 50,
             readings: usize::MAX,
         };
-        state.next(&self.clock.offset()?, self.now(), most)
+        state.next(&self.clock.offset()?, self.now(), limit)
     }
 
     /// Delivers everything; the values and stamps of the first series.
@@ -135,9 +135,9 @@ fn a_receiver_that_is_well_costs_no_write() {
     }
     assert_eq!(all, board.expected(1..=500));
     assert_eq!(board.segments(), 0);
-    assert_eq!(state.figures().written_bytes, 0);
+    assert_eq!(state.stats().written_bytes, 0);
     state.flush(board.clock.offset().as_ref(), board.now(), true);
-    assert_eq!(state.figures().written_bytes, 0);
+    assert_eq!(state.stats().written_bytes, 0);
 }
 
 #[test]
@@ -150,9 +150,9 @@ fn what_is_not_sent_in_time_is_written_and_outlasts_the_process() {
     let mut writes = 0;
     for _ in 0..50 {
         board.seconds(1);
-        let before = state.figures().written_bytes;
+        let before = state.stats().written_bytes;
         board.flush(&mut state);
-        writes += u64::from(state.figures().written_bytes > before);
+        writes += u64::from(state.stats().written_bytes > before);
     }
     // One write in about eight seconds.
     assert!((5..=8).contains(&writes), "{writes}");
@@ -377,12 +377,12 @@ fn a_directory_that_cannot_be_used_leaves_the_queue_in_memory_until_it_can() {
     let mut state = board.state();
     board.seconds(20);
     board.flush(&mut state);
-    assert!(!state.figures().ok);
+    assert!(!state.stats().ok);
     assert_eq!(board.deliver(&mut state), board.expected(1..=20));
     std::fs::remove_file(&path).unwrap();
     board.seconds(40);
     board.flush(&mut state);
-    assert!(state.figures().ok && board.segments() == 1);
+    assert!(state.stats().ok && board.segments() == 1);
     // It goes away while it is used, with all that is in it.
     std::fs::remove_dir_all(&path).unwrap();
     state.disk.as_mut().unwrap().sent(
@@ -394,7 +394,7 @@ fn a_directory_that_cannot_be_used_leaves_the_queue_in_memory_until_it_can() {
     );
     board.seconds(40);
     board.flush(&mut state);
-    assert!(!state.figures().ok);
+    assert!(!state.stats().ok);
     assert_eq!(board.deliver(&mut state), board.expected(61..=100));
 }
 
@@ -456,20 +456,20 @@ fn what_is_in_memory_goes_on_without_the_disk_and_with_it_again() {
     board.seconds(2);
     let held = board.next(&mut state);
     board.seconds(2);
-    let mut memory = state.leave_memory();
+    let mut memory = state.take_memory();
     // What is read meanwhile is not the old queue's any more: on disk it would be before what was handed over.
     for _ in 0..2 {
         state.flush(board.clock.offset().as_ref(), board.now(), true);
-        assert_eq!(state.figures().written_bytes, 0);
+        assert_eq!(state.stats().written_bytes, 0);
         board.seconds(1);
     }
     drop(state);
 
-    let most = USUAL;
+    let limit = DEFAULT_LIMIT;
     let offset = board.clock.offset().unwrap();
-    assert_eq!(memory.next(&offset, board.now(), most), held);
+    assert_eq!(memory.next(&offset, board.now(), limit), held);
     memory.done();
-    let rest = memory.next(&offset, board.now(), most).unwrap();
+    let rest = memory.next(&offset, board.now(), limit).unwrap();
     let stamps = board.expected(6..=9);
     let stamps: Vec<_> = stamps.iter().map(|(s, v)| (*s, v.to_bits())).collect();
     assert_eq!(rest.runs[0].samples, stamps);
@@ -491,10 +491,10 @@ fn what_is_on_disk_stays_there_when_memory_goes_on_elsewhere() {
     board.flush(&mut state);
     board.seconds(2);
     assert!(board.next(&mut state).is_some());
-    let mut memory = state.leave_memory();
+    let mut memory = state.take_memory();
     drop(state);
     let offset = board.clock.offset().unwrap();
-    let given = memory.next(&offset, board.now(), USUAL).unwrap();
+    let given = memory.next(&offset, board.now(), DEFAULT_LIMIT).unwrap();
     assert_eq!(given.runs[0].samples.len(), 2);
     board.group.history().limit(Duration::ZERO, 0);
     let mut state = board.state();
