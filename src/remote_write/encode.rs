@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_what_a_library_for_protobuf_writes() {
+    fn bytes_equal_those_of_a_protobuf_library() {
         let mut runs = runs().to_vec();
         runs.push(run(
             "zero",

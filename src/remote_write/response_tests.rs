@@ -35,14 +35,14 @@ const REFUSED: Verdict = Verdict::Refused {
     written: 0,
     may_be_v1: false,
 };
-/// It is not to be sent again, and what follows is to be 1.0.
+/// The samples are not sent again, and 1.0 is sent from now on.
 const OLDER: Verdict = Verdict::Refused {
     written: 0,
     may_be_v1: true,
 };
 
 #[test]
-fn every_2xx_is_a_success_to_the_first_generation() {
+fn every_2xx_is_success_in_1_0() {
     for status in [200, 202, 204, 299] {
         assert_eq!(judged(V1, status, &[]), STORED);
     }
@@ -54,7 +54,7 @@ fn every_2xx_is_a_success_to_the_first_generation() {
 }
 
 #[test]
-fn a_2_0_receiver_says_how_much_it_wrote() {
+fn receiver_of_2_0_reports_what_it_wrote() {
     assert_eq!(judged(V2, 204, &[(SAMPLES, "5")]), STORED);
     assert_eq!(judged(V2, 204, &[(SAMPLES, "900")]), STORED);
     let some = Verdict::Stored { unwritten: 3 };
@@ -76,7 +76,7 @@ fn a_2_0_receiver_says_how_much_it_wrote() {
 }
 
 #[test]
-fn a_1_x_receiver_is_found_out() {
+fn receiver_of_1_x_is_detected() {
     assert_eq!(
         judged(V2, 204, &[]),
         Verdict::NotUnderstood,
@@ -95,9 +95,9 @@ fn a_1_x_receiver_is_found_out() {
     assert_eq!(judged(V2, 404, &[]), REFUSED);
 }
 
-/// One that understands neither is not asked for ever; one of 2.0 alone gets that again.
+/// A receiver that understands neither message is not sent both for ever; one of 2.0 alone gets 2.0 again.
 #[test]
-fn what_was_sent_in_both_messages_is_refused() {
+fn samples_sent_in_both_messages_are_refused() {
     let last = SentRequest {
         alternative: false,
         ..V2
@@ -115,7 +115,7 @@ fn what_was_sent_in_both_messages_is_refused() {
 }
 
 #[test]
-fn what_is_refused_is_never_sent_again() {
+fn refused_samples_are_not_sent_again() {
     for status in [400, 401, 403, 404, 408, 409, 413, 415, 422, 499] {
         assert_eq!(
             judged(V1, status, &[("Retry-After", "1")]),
@@ -131,7 +131,7 @@ fn what_is_refused_is_never_sent_again() {
 }
 
 #[test]
-fn what_may_pass_is_sent_later() {
+fn transient_errors_are_retried() {
     for status in [429, 500, 501, 502, 503, 504, 599] {
         assert_eq!(judged(V1, status, &[]), Verdict::Retry(None), "{status}");
         assert_eq!(judged(KNOWN, status, &[]), Verdict::Retry(None), "{status}");
@@ -146,7 +146,7 @@ fn what_may_pass_is_sent_later() {
 }
 
 #[test]
-fn a_receiver_says_when_to_come_again() {
+fn retry_after_sets_the_delay() {
     let after = |value: &'static str| judged(V1, 503, &[("Retry-After", value)]);
     let seconds = |n| Verdict::Retry(Some(Duration::from_secs(n)));
     assert_eq!(after("0"), seconds(0));
@@ -172,7 +172,7 @@ fn a_receiver_says_when_to_come_again() {
     ] {
         assert_eq!(after(nonsense), Verdict::Retry(None), "{nonsense}");
     }
-    // Its own clock counts, whatever ours says.
+    // The receiver's clock counts, whatever this board's says.
     let date = [
         ("Date", "Sat, 05 Nov 1994 08:49:37 GMT"),
         ("Retry-After", "Sat, 05 Nov 1994 08:49:40 GMT"),
@@ -182,7 +182,7 @@ fn a_receiver_says_when_to_come_again() {
 
 /// `log_error_messages_verbatim` of the compliance suite.
 #[test]
-fn what_it_says_is_kept_as_it_is_on_one_line() {
+fn error_text_is_kept_on_one_line() {
     let said = "Error: Invalid label name '__invalid__' \"é\"";
     assert_eq!(error_text(said.as_bytes()), said);
     assert_eq!(

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_bounded() {
+    fn blocks_are_limited_in_samples() {
         let series = series("rapl", 2);
         let block = |rows: usize| {
             let run = |series: &Arc<Series>| Run {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_that_do_not_ascend_are_no_block() {
+    fn stamps_that_do_not_ascend_are_rejected() {
         let series = series("rapl", 1);
         let mut random = Random::new(4);
         for (stamps, good) in [([1, 2, 3], true), ([1, 1, 3], false), ([1, 2, 0], false)] {

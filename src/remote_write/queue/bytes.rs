@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_too_large_is_none() {
+    fn missing_and_oversized_values_are_none() {
         assert_eq!(Reader::new(&[0x80]).number(), None);
         assert_eq!(Reader::new(&[0xff; 10]).number(), None);
         let beyond_64_bits = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2];

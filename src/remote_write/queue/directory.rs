@@ -12,7 +12,7 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 /// The limit of a segment's bytes. A larger one is not read beyond this.
 pub(super) const MAX_BYTES: u64 = 4 << 20;
 /// The limit of directory entries that are examined.
-const MOST_ENTRIES: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 const SUFFIX: &str = ".segment";
 
 /// A directory that is locked for this process, as long as this value lives.
@@ -64,7 +64,7 @@ impl Directory {
     /// Numbers and sizes of the segments, in order of their numbers.
     pub(super) fn segments(&self) -> io::Result<Vec<(u32, u64)>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.path)?.take(MOST_ENTRIES).flatten() {
+        for entry in fs::read_dir(&self.path)?.take(MAX_ENTRIES).flatten() {
             let name = entry.file_name();
             let Some(number) = name.to_str().and_then(number) else {
                 continue;
@@ -93,8 +93,8 @@ impl Directory {
         use std::io::Seek;
         let mut file = open(&self.segment(number), OpenOptions::new().read(true))?;
         file.seek(io::SeekFrom::Start(from))?;
-        let most = MAX_BYTES.saturating_sub(from);
-        file.take(most).read_to_end(out).map(|_| ())
+        let max = MAX_BYTES.saturating_sub(from);
+        file.take(max).read_to_end(out).map(|_| ())
     }
 
     /// Removes a segment.
@@ -144,7 +144,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_directory_is_one_queues_alone() {
+    fn directory_is_locked_by_one_queue() {
         let place = TempDir::new();
         let path = place.path().join("a/b");
         let first = Directory::take(&path).unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_segment_is_left_alone() {
+    fn files_that_are_no_segments_are_left_alone() {
         let place = TempDir::new();
         let directory = Directory::take(place.path()).unwrap();
         let file = |name: &str| fs::write(place.path().join(name), "x").unwrap();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_where_no_directory_can_be_is_said() {
+    fn unusable_directory_is_reported() {
         let place = TempDir::new();
         fs::write(place.path().join("file"), "").unwrap();
         let error = Directory::take(&place.path().join("file/queue")).unwrap_err();

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_still_or_goes_evenly_takes_next_to_nothing() {
+    fn constant_and_linear_integers_take_almost_no_bytes() {
         // A bit each here, which the record packs.
         let packed = |ints: &[i64]| {
             let mut out = Vec::new();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wavers_takes_the_bits_that_waver() {
+    fn wavering_integers_take_the_bits_that_waver() {
         let mut random = Random::new(8);
         let wavers: Vec<i64> = (0..1000).map(|_| random.below(16) as i64).collect();
         assert!(round_trip(&wavers) < 1000 * 6 / 8);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_too_large_or_an_unknown_way_is_none() {
+    fn overflow_and_unknown_codes_are_none() {
         assert!(take(&mut Reader::new(&[128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 2).is_none());
         // A number above 64 bits: two ones and a zero, before 63 bits.
         let too_large = [63, 0, 0b1100_0000, 0, 0, 0, 0, 0, 0, 0, 0, 0];

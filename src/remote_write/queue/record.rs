@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_left_out_and_the_others_are_read() {
+    fn damaged_record_is_skipped_and_the_others_are_read() {
         let (good, begins) = three();
         let all = read(&good).0;
         assert_eq!(all.len(), 3);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_end_costs_what_was_torn() {
+    fn torn_end_costs_only_what_was_torn() {
         let (good, begins) = three();
         for length in 0..good.len() {
             let whole = begins
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_between_two_records_costs_neither() {
+    fn garbage_between_two_records_costs_neither() {
         let (good, begins) = three();
         for rubbish in [&b"x"[..], &[MAGIC; 3], &[0; 1000], &good[..14]] {
             let (front, back) = good.split_at(begins[1]);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_made_to_be_searched_for_ever_is_given_up() {
+    fn search_for_records_is_bounded() {
         // Heads that are right, each of which says that it holds all that follows, which then has another checksum.
         let mut one = Vec::new();
         assert!(put(&mut one, Kind::Block, 1, |out| out
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_not_written() {
+    fn oversized_records_are_not_written() {
         let mut out = vec![1];
         assert!(!put(&mut out, Kind::Series, 0, |out| out
             .resize(MAX_UNPACKED + 1, 0)));

@@ -43,7 +43,7 @@ impl State {
 
     /// Gives the next samples on disk, or drops what can never be given. `false`: nothing can be given now.
     fn give_from_disk(&mut self, offset: &Offset, now: BootTime) -> bool {
-        let most_samples = if self.uncertain > 0 {
+        let max_samples = if self.uncertain > 0 {
             1
         } else {
             self.limit.samples
@@ -51,7 +51,7 @@ impl State {
         let Some(disk) = &mut self.disk else {
             return false;
         };
-        let taken = disk.take(most_samples);
+        let taken = disk.take(max_samples);
         let Some(first) = taken.first() else {
             return true;
         };
