@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_metrics_exporter::metrics::{Desc, Policy, Readings, Registry, WallClock};
-use edge_metrics_exporter::remote_write::{Feed, Labels, MemoryFeed, Most};
+use edge_metrics_exporter::remote_write::{BatchLimit, Feed, Labels, MemoryFeed};
 use edge_metrics_exporter::sys::clock::BootTime;
 
 /// The default of `history.bytes`, and longer than any outage.
@@ -19,7 +19,7 @@ const HOUR: i64 = 3_600_000 / TICK_MS;
 /// 2026-11-21T00:00:00Z.
 const TODAY_MS: i64 = 1_795_219_200_000;
 /// `max_samples_per_send`.
-const MOST: Most = Most {
+const MOST: BatchLimit = BatchLimit {
     samples: 2000,
     readings: usize::MAX,
 };

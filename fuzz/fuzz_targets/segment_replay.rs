@@ -2,10 +2,10 @@
 //! order, and comes back when it is written again.
 #![no_main]
 
-use edge_metrics_exporter::remote_write::queue::block::{Block, MOST_SAMPLES};
+use edge_metrics_exporter::remote_write::queue::block::{Block, MAX_SAMPLES};
 use edge_metrics_exporter::remote_write::queue::record::{self, Kind, Records};
 use edge_metrics_exporter::remote_write::queue::segment::{Found, Replay, Writer};
-use edge_metrics_exporter::remote_write::queue::series::MOST_SERIES;
+use edge_metrics_exporter::remote_write::queue::series::MAX_SERIES;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -61,8 +61,8 @@ fn read(bytes: &[u8]) -> (Vec<Block>, usize) {
             damaged += 1;
             continue;
         };
-        assert!(!block.runs.is_empty() && block.runs.len() <= MOST_SERIES);
-        assert!(block.samples() <= MOST_SAMPLES);
+        assert!(!block.runs.is_empty() && block.runs.len() <= MAX_SERIES);
+        assert!(block.samples() <= MAX_SAMPLES);
         for run in &block.runs {
             assert!(!run.samples.is_empty());
             assert!(run.samples.windows(2).all(|two| two[0].0 < two[1].0));

@@ -1,99 +1,60 @@
-//! What the server says of itself at `/metrics`.
+//! The server's own metrics, at `/metrics`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use super::catalog::Catalog;
 use crate::exposition::{negotiate, render};
 use crate::http::{Method, Request, Response};
-use crate::metrics::{Desc, Group, Policy, Readings, Registry, SeriesId};
-use crate::metrics::{Process, BUILD};
+use crate::metrics::{Policy, Process, Registry, SelfGroup, BUILD};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// What is counted, and shown.
+/// Counts what the server does, and shows it.
 pub(super) struct Metrics {
     registry: Registry,
-    group: Arc<Group>,
-    generation: u64,
     state: Mutex<State>,
 }
 
 struct State {
-    readings: Readings,
+    out: SelfGroup,
     process: Process,
-    build_info: SeriesId,
-    store_up: SeriesId,
-    store_errors: SeriesId,
-    devices: SeriesId,
-    parsed: SeriesId,
-    rendered: SeriesId,
-    requests: HashMap<(&'static str, &'static str, u16), (SeriesId, u64)>,
-    reloads: [(SeriesId, u64); 2],
-    store: Option<bool>,
-    errors: u64,
+    /// Whether the last call of the store succeeded, if there was one.
+    store_up: Option<bool>,
+    store_errors: u64,
+    /// In the order in which each was answered first. There are as many as routes, methods and statuses, which are all ours.
+    requests: Vec<Requests>,
+    reloads: u64,
+    failed_reloads: u64,
+}
+
+/// The requests of one method, route and status.
+struct Requests {
+    method: &'static str,
+    route: &'static str,
+    status: u16,
+    status_text: String,
+    count: u64,
 }
 
 impl Metrics {
     pub(super) fn new() -> Metrics {
         let registry = Registry::new(Policy::All);
-        let group = registry.add_group(0, "config-server", vec![]);
-        let gauge = |name: &'static str, help: &'static str| {
-            group.series(&Desc::gauge(name, help).own(), &[])
-        };
-        let counter = |name: &'static str, help: &'static str| {
-            group.series(&Desc::counter(name, help).own(), &[])
-        };
-        let reloads = ["success", "failed"].map(|result| {
-            let desc = Desc::counter(
-                "config_server_reloads_total",
-                "Boards that were told to load their configuration again, by what became of it.",
-            );
-            (group.series(&desc.own(), &[("result", result)]), 0)
-        });
-        let build_info = Desc::gauge(
-            "config_server_build_info",
-            "1, with what this server was built from as labels.",
-        );
-        let errors = Desc::counter(
-            "config_server_store_errors_total",
-            "Calls of the store that failed.",
-        );
         let state = State {
-            readings: Readings::default(),
-            process: Process::new(&group),
-            build_info: group.series(&build_info.own(), &BUILD),
-            store_up: gauge(
-                "config_server_store_up",
-                "Whether the last call of the store succeeded: 1 or 0.",
-            ),
-            store_errors: group.series(&errors.own(), &[]),
-            devices: gauge(
-                "config_server_devices",
-                "Devices in the store, when it was last asked.",
-            ),
-            parsed: counter(
-                "config_server_configurations_parsed_total",
-                "Configurations that were parsed, since they were new, had changed, or are too long to be kept in memory.",
-            ),
-            rendered: counter(
-                "config_server_pieces_rendered_total",
-                "Pieces of /devices and /sd that were rendered, each of up to 128 boards, since one of them had changed.",
-            ),
-            requests: HashMap::new(),
-            reloads,
-            store: None,
-            errors: 0,
+            out: SelfGroup::new(&registry, 0, "config-server"),
+            process: Process::default(),
+            store_up: None,
+            store_errors: 0,
+            requests: Vec::new(),
+            reloads: 0,
+            failed_reloads: 0,
         };
         Metrics {
-            generation: group.new_generation(),
             registry,
-            group,
             state: Mutex::new(state),
         }
     }
 
-    /// A request was answered. There are as many series as routes, methods and statuses, which are all ours.
+    /// Counts a request that was answered.
     pub(super) fn answered(&self, method: &Method, route: &'static str, status: u16) {
         let method = match method {
             Method::Get => "GET",
@@ -105,74 +66,109 @@ impl Metrics {
             _ => "other",
         };
         let mut state = lock::lock(&self.state);
-        let (_, count) = state
-            .requests
-            .entry((method, route, status))
-            .or_insert_with(|| {
-                let desc = Desc::counter(
-                    "config_server_requests_total",
-                    "Requests that were answered, by method, route and status.",
-                );
-                let status = status.to_string();
-                let labels = [("method", method), ("route", route), ("status", &status)];
-                (self.group.series(&desc.own(), &labels), 0)
-            });
-        *count += 1;
+        let mut known = state.requests.iter_mut();
+        match known.find(|r| r.status == status && r.method == method && r.route == route) {
+            Some(requests) => requests.count += 1,
+            None => state.requests.push(Requests {
+                method,
+                route,
+                status,
+                status_text: status.to_string(),
+                count: 1,
+            }),
+        }
     }
 
-    /// The store was called. True: it is the first time that it goes so, or goes so again.
+    /// Counts a call of the store. `true`: the call before it had the other outcome, or there was none.
     pub(super) fn store_called(&self, worked: bool) -> bool {
         let mut state = lock::lock(&self.state);
-        state.errors += u64::from(!worked);
-        state.store.replace(worked) != Some(worked)
+        state.store_errors += u64::from(!worked);
+        state.store_up.replace(worked) != Some(worked)
     }
 
-    /// A board was told to reload.
+    /// Counts a board that was told to reload.
     pub(super) fn reloaded(&self, worked: bool) {
         let mut state = lock::lock(&self.state);
-        let [success, failed] = &mut state.reloads;
-        let (_, count) = if worked { success } else { failed };
-        *count += 1;
+        match worked {
+            true => state.reloads += 1,
+            false => state.failed_reloads += 1,
+        }
     }
 
-    /// The answer to a scrape.
+    /// The response to a scrape.
     pub(super) fn scrape(&self, request: &Request, catalog: &Catalog) -> Response {
         let now = BootTime::now();
-        let mut state = lock::lock(&self.state);
-        let State {
-            readings,
-            process,
-            build_info,
-            store_up,
-            store_errors,
-            devices,
-            parsed,
-            rendered,
-            requests,
-            reloads,
-            store,
-            errors,
-        } = &mut *state;
-        readings.begin(now);
-        process.set(readings);
-        readings.set(*build_info, 1.0);
-        readings.set(*store_errors, *errors as f64);
-        if let Some(store) = store {
-            readings.set(*store_up, f64::from(*store));
-        }
-        if let Some(count) = catalog.count() {
-            readings.set(*devices, count as f64);
-        }
-        let work = catalog.work();
-        readings.set(*parsed, work.0 as f64);
-        readings.set(*rendered, work.1 as f64);
-        for (id, count) in requests.values().chain(reloads.iter()) {
-            readings.set(*id, *count as f64);
-        }
-        self.group.publish(self.generation, readings);
+        lock::lock(&self.state).write(now, catalog);
         let format = negotiate(request.header_list("Accept").as_deref());
         let mut text = Vec::new();
         render(&self.registry.snapshot(now), format, &mut text);
         Response::new(200, format.content_type(), text).with_header("Vary", "Accept")
+    }
+}
+
+impl State {
+    fn write(&mut self, now: BootTime, catalog: &Catalog) {
+        let out = &mut self.out;
+        out.begin(now);
+        for (result, count) in [("success", self.reloads), ("failed", self.failed_reloads)] {
+            out.counter(
+                "config_server_reloads_total",
+                "Boards that were told to load their configuration again, by what became of it.",
+                &[("result", result)],
+                count as f64,
+            );
+        }
+        self.process.write(out);
+        out.gauge(
+            "config_server_build_info",
+            "1, with what this server was built from as labels.",
+            &BUILD,
+            1.0,
+        );
+        out.gauge(
+            "config_server_store_up",
+            "Whether the last call of the store succeeded: 1 or 0.",
+            &[],
+            self.store_up.map(f64::from),
+        );
+        out.counter(
+            "config_server_store_errors_total",
+            "Calls of the store that failed.",
+            &[],
+            self.store_errors as f64,
+        );
+        out.gauge(
+            "config_server_devices",
+            "Devices in the store, when it was last asked.",
+            &[],
+            catalog.count().map(|count| count as f64),
+        );
+        let (parsed, rendered) = catalog.work();
+        out.counter(
+            "config_server_configurations_parsed_total",
+            "Configurations that were parsed, since they were new, had changed, or are too long to be kept in memory.",
+            &[],
+            parsed as f64,
+        );
+        out.counter(
+            "config_server_pieces_rendered_total",
+            "Pieces of /devices and /sd that were rendered, each of up to 128 boards, since one of them had changed.",
+            &[],
+            rendered as f64,
+        );
+        for requests in &self.requests {
+            let labels = [
+                ("method", requests.method),
+                ("route", requests.route),
+                ("status", requests.status_text.as_str()),
+            ];
+            out.counter(
+                "config_server_requests_total",
+                "Requests that were answered, by method, route and status.",
+                &labels,
+                requests.count as f64,
+            );
+        }
+        out.publish();
     }
 }

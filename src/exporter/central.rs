@@ -1,5 +1,5 @@
-//! Keeps in touch with the central server, in a thread of its own: asks whether there is something new for the board, tells
-//! what was changed on it, and tries again, ever more rarely, where the server does not answer.
+//! Polls the central server in a thread of its own: fetches new configurations, reports changes made on the board, and
+//! retries with growing delays while the server does not answer.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use super::Exporter;
 use crate::config::Config;
 use crate::remote_write::backoff::Backoff;
-use crate::sources::SCHEMA;
-use crate::sources::{Board, Roots};
+use crate::sources::{Board, Roots, SCHEMA};
 use crate::store::{jittered, Configuration, Remote};
 
-/// How long to wait before the server is asked again when it did not answer: at first, and at most.
-const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Where nothing is to be done.
-const LONG: Duration = Duration::from_secs(3600);
-/// So long changes may gather before they are told: switches come in handfuls.
-const GATHER: Duration = Duration::from_millis(50);
+/// The shortest and the longest delay before the server is polled again after a failure.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// The pause when there is nothing to poll for.
+const IDLE_PAUSE: Duration = Duration::from_secs(3600);
+/// How long changes are gathered before they are reported: switches come in handfuls.
+const GATHERING_DELAY: Duration = Duration::from_millis(50);
 const STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
 
 /// The central server that the local configuration or the environment names, for this board.
@@ -25,7 +25,7 @@ pub(super) fn remote(
     configuration: &Configuration,
     roots: &Roots,
 ) -> Result<Option<Remote>, String> {
-    let local = local(configuration);
+    let local = local_configuration(configuration);
     let settings = local
         .config_server
         .with_environment(|name| std::env::var(name).ok())?;
@@ -36,8 +36,8 @@ pub(super) fn remote(
     Remote::new(&settings, &hostname, configuration.file())
 }
 
-/// The local configuration. One that is wrong is said later, when it is to count.
-fn local(configuration: &Configuration) -> Config {
+/// The local configuration, or the defaults. Errors in it are reported where it is applied.
+fn local_configuration(configuration: &Configuration) -> Config {
     let loaded = configuration.file().map(|path| SCHEMA.load(path));
     loaded
         .and_then(Result::ok)
@@ -49,95 +49,95 @@ pub(super) fn start(exporter: &Arc<Exporter>) -> Result<(), String> {
     let Some(remote) = exporter.store.remote() else {
         return Ok(());
     };
-    let (bell, rung) = mpsc::channel();
+    let (notify, changes) = mpsc::channel();
     remote.on_work(move || {
-        // Nobody listens any more when the process is about to end.
-        let _ = bell.send(());
+        // The receiver is gone when the process is about to end.
+        let _ = notify.send(());
     });
     let local_poll = exporter
         .store
         .file()
         .and_then(|path| SCHEMA.load(path).ok())
         .and_then(|loaded| loaded.config.config_poll);
-    let touch = Touch {
+    let poller = ServerPoller {
         exporter: Arc::clone(exporter),
         local_poll,
-        backoff: Backoff::new(WAITS.0, WAITS.1),
-        met_at: Instant::now(),
-        wait: None,
-        complaint: None,
+        backoff: Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY),
+        polled_at: Instant::now(),
+        retry_delay: None,
+        logged_error: None,
     };
     std::thread::Builder::new()
         .name("config-server".to_string())
         .stack_size(STACK)
-        .spawn(move || touch.run(&rung))
+        .spawn(move || poller.run(&changes))
         .map(|_| ())
         .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
-struct Touch {
+struct ServerPoller {
     exporter: Arc<Exporter>,
-    /// How often to ask, where the server's configuration does not say.
+    /// The poll interval where the server's configuration has none.
     local_poll: Option<Duration>,
     backoff: Backoff,
-    /// When the server was asked last.
-    met_at: Instant,
-    /// How long to wait after that, since it did not answer or refused; `None`: it is well.
-    wait: Option<Duration>,
-    /// What was last said of it in the log.
-    complaint: Option<String>,
+    /// When the server was polled last.
+    polled_at: Instant,
+    /// The delay after the last poll, if that failed.
+    retry_delay: Option<Duration>,
+    /// The error that was logged last, until a poll succeeds.
+    logged_error: Option<String>,
 }
 
-impl Touch {
-    fn run(mut self, rung: &Receiver<()>) {
+impl ServerPoller {
+    fn run(mut self, changes: &Receiver<()>) {
         loop {
-            let due = self.met_at + self.pause();
-            match rung.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                // While it does not answer, something more to tell does not make it answer.
-                Ok(()) if self.wait.is_some() => continue,
+            let due = self.polled_at + self.pause();
+            match changes.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                // While the server does not answer, another change does not make it answer sooner.
+                Ok(()) if self.retry_delay.is_some() => continue,
                 Ok(()) => {
-                    std::thread::sleep(GATHER);
-                    while rung.try_recv().is_ok() {}
+                    std::thread::sleep(GATHERING_DELAY);
+                    while changes.try_recv().is_ok() {}
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.meet();
+            self.poll();
         }
     }
 
-    /// How long to wait after the last meeting.
+    /// The pause after the last poll.
     fn pause(&self) -> Duration {
         let store = &self.exporter.store;
         let Some(remote) = store.remote() else {
-            return LONG;
+            return IDLE_PAUSE;
         };
-        match self.wait {
-            Some(wait) => wait,
+        match self.retry_delay {
+            Some(retry_delay) => retry_delay,
             None if remote.standing().work => Duration::ZERO,
             None => {
                 let poll = store.current().config_poll.or(self.local_poll);
-                poll.map_or(LONG, jittered)
+                poll.map_or(IDLE_PAUSE, jittered)
             }
         }
     }
 
-    fn meet(&mut self) {
+    fn poll(&mut self) {
         let outcome = self.exporter.store.meet_server();
-        self.met_at = Instant::now();
+        self.polled_at = Instant::now();
         match outcome {
             Ok(()) => {
-                self.backoff = Backoff::new(WAITS.0, WAITS.1);
-                self.wait = None;
-                if self.complaint.take().is_some() {
+                self.backoff = Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
+                self.retry_delay = None;
+                if self.logged_error.take().is_some() {
                     log::info!("the central server answers again");
                 }
             }
             Err(why) => {
-                self.wait = Some(self.backoff.wait(None));
-                if self.complaint.as_ref() != Some(&why) {
+                self.retry_delay = Some(self.backoff.wait(None));
+                if self.logged_error.as_ref() != Some(&why) {
                     log::warn!("the central server: {why}; trying again");
-                    self.complaint = Some(why);
+                    self.logged_error = Some(why);
                 }
             }
         }

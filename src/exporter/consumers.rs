@@ -1,4 +1,4 @@
-//! Who scrapes every sample, and how far each has come.
+//! The consumers that scrape every sample, and how far each has read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -6,35 +6,35 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::places::{room_for, Place};
+use super::slots::{choose_evicted, Slot};
 use crate::http::{Rate, Request};
 use crate::metrics::{Progress, Registry};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// The value of the label `consumer` for all whose names the configuration does not list.
+/// The value of the label `consumer` for all consumers whose names the configuration does not list.
 pub(super) const OTHERS: &str = "other";
-/// So many positions that were forgotten are remembered well enough to count what was lost.
-const FORGOTTEN: usize = 1024;
-/// The log has so many lines about losses at once, and one more in each period.
-const LINES: u32 = 4;
-const LINE_PERIOD: Duration = Duration::from_secs(60);
-/// A line of the log has no more characters of a name.
-const SHOWN: usize = 64;
+/// How many forgotten positions are remembered well enough to count what was lost.
+const MAX_FORGOTTEN: usize = 1024;
+/// The log gets this many lines about losses at once, and one more in each period.
+const LOG_BURST: u32 = 4;
+const LOG_PERIOD: Duration = Duration::from_secs(60);
+/// The log shows this many characters of a name.
+const MAX_LOGGED_CHARS: usize = 64;
 
-/// Who asks.
+/// Who a request says it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Visitor {
+pub(super) struct Client {
     address: IpAddr,
-    /// The name that it gives itself, if it does: any bytes, as many as fit into a request.
+    /// The name in the request, if there is one: any bytes, as many as fit into a request.
     name: Option<Vec<u8>>,
 }
 
-impl Visitor {
-    /// Of a request, by `?consumer=NAME`.
-    pub(super) fn of(request: &Request) -> Visitor {
+impl Client {
+    /// The client of a request, with the name of `?consumer=NAME`.
+    pub(super) fn of(request: &Request) -> Client {
         let name = request.query_bytes("consumer").next();
-        Visitor {
+        Client {
             address: request.peer.ip().to_canonical(),
             name: name.filter(|name| !name.is_empty()),
         }
@@ -46,20 +46,21 @@ impl Visitor {
             return self.address.to_string();
         };
         let text = String::from_utf8_lossy(name);
-        let start: String = text.chars().take(SHOWN).collect();
+        let start: String = text.chars().take(MAX_LOGGED_CHARS).collect();
         format!("{start:?} at {}", self.address)
     }
 }
 
-/// A visitor, in few bytes however long its name is. Of names there are hashes that nobody outside can foresee. A name
-/// at another address is another consumer: nobody can take samples away from one by giving its name.
+/// What a consumer is recognised by, in few bytes however long its name is. Of names there are hashes that no client
+/// can predict. A name at another address is another consumer: no client can take samples away from a consumer by
+/// giving its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Identity {
+struct ConsumerKey {
     address: IpAddr,
     name: Option<u64>,
 }
 
-/// All consumers of one kind: those of every sample, or those of windows.
+/// All consumers of one kind: of every sample, or of windows.
 #[derive(Default)]
 pub(super) struct Consumers {
     hashes: RandomState,
@@ -67,13 +68,13 @@ pub(super) struct Consumers {
 }
 
 struct State {
-    known: HashMap<Identity, Consumer>,
-    /// By the hash of a forgotten identity: how many of all samples it had had or lost.
+    known: HashMap<ConsumerKey, Consumer>,
+    /// By the hash of a forgotten key: how many of all samples that consumer had received or lost.
     forgotten: HashMap<u64, u64>,
-    /// How many turns there were in which a place was forgotten, or there was none to be had.
-    forgotten_ever: u64,
+    /// How many scrapes found no free slot, and cost a consumer its slot or got none.
+    evictions: u64,
     lines: Rate,
-    /// What those lost whose names are listed.
+    /// The losses of consumers whose names are listed.
     listed: BTreeMap<String, Losses>,
     others: Losses,
 }
@@ -83,8 +84,8 @@ impl Default for State {
         State {
             known: HashMap::new(),
             forgotten: HashMap::new(),
-            forgotten_ever: 0,
-            lines: Rate::new(LINES, LINE_PERIOD),
+            evictions: 0,
+            lines: Rate::new(LOG_BURST, LOG_PERIOD),
             listed: BTreeMap::new(),
             others: Losses::default(),
         }
@@ -93,19 +94,19 @@ impl Default for State {
 
 struct Consumer {
     progress: Progress,
-    place: Place,
-    /// How many of all samples it had had or lost when it was last answered.
-    had: u64,
-    /// What of its losses has been counted.
+    slot: Slot,
+    /// How many of all samples it had received or lost at its last response.
+    samples_passed: u64,
+    /// The part of its losses that has been counted.
     counted: Losses,
-    /// The log has a line of its losses.
-    said: bool,
+    /// Its losses were logged.
+    is_logged: bool,
 }
 
-/// What was lost on the way to consumers.
+/// Samples that were lost on the way to consumers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Losses {
-    /// Samples that were pushed out of the history before a consumer came for them, or whose place was forgotten.
+    /// Samples that the history overwrote before the consumer came for them, or that fell to a forgotten position.
     pub(super) dropped: u64,
     /// Samples left out because the clock was set back.
     pub(super) set_back: u64,
@@ -132,22 +133,22 @@ impl Losses {
     }
 }
 
-/// A consumer's turn. Until it ends, the consumer has no other.
-pub(super) struct Turn {
+/// A scrape of a consumer. The consumer gets no other until this one ends.
+pub(super) struct Scrape {
     consumers: Arc<Consumers>,
-    visitor: Visitor,
-    /// `None`: there was no place for it, and so nothing is remembered of it.
-    identity: Option<Identity>,
+    client: Client,
+    /// `None`: no slot was free, and so nothing is remembered of this consumer.
+    key: Option<ConsumerKey>,
     now: BootTime,
-    /// What it will have had, if this is delivered.
+    /// The consumer's progress if the response is delivered.
     pub(super) progress: Progress,
-    /// How many of all samples that will have been.
-    pub(super) had: u64,
+    /// How many of all samples it will then have received or lost.
+    pub(super) samples_passed: u64,
     delivered: bool,
 }
 
 impl Consumers {
-    /// Has the losses of those with these names shown by name.
+    /// Lists names, whose losses are shown by name.
     pub(super) fn list(&self, names: &[String]) {
         let mut state = lock::lock(&self.state);
         let mut before = std::mem::take(&mut state.listed);
@@ -158,33 +159,34 @@ impl Consumers {
         state.listed = listed.collect();
     }
 
-    /// Begins a consumer's turn. One that is not known gets what was read since `since`. `None`: it has a turn already.
+    /// Begins a scrape. A consumer that is not known gets what was read since `since`. `None`: another scrape of it is
+    /// under way.
     pub(super) fn begin(
         self: &Arc<Self>,
-        visitor: Visitor,
+        client: Client,
         registry: &Registry,
         since: BootTime,
         now: BootTime,
-    ) -> Option<Turn> {
-        let name = visitor.name.as_ref().map(|name| self.hashes.hash_one(name));
-        let identity = Identity {
-            address: visitor.address,
+    ) -> Option<Scrape> {
+        let name = client.name.as_ref().map(|name| self.hashes.hash_one(name));
+        let key = ConsumerKey {
+            address: client.address,
             name,
         };
         let mut state = lock::lock(&self.state);
-        if !state.known.contains_key(&identity) && !self.admit(&mut state, now) {
-            return Some(Turn {
+        if !state.known.contains_key(&key) && !self.free_slot(&mut state, now) {
+            return Some(Scrape {
                 consumers: Arc::clone(self),
-                visitor,
-                identity: None,
+                client,
+                key: None,
                 now,
                 progress: Progress::new(since),
-                had: 0,
+                samples_passed: 0,
                 delivered: false,
             });
         }
         let is_listed = |name| state.listed.contains_key(name);
-        let made_up = match visitor.name.as_deref().map(std::str::from_utf8) {
+        let has_made_up_name = match client.name.as_deref().map(std::str::from_utf8) {
             None => false,
             Some(Ok(name)) => !is_listed(name),
             Some(Err(_)) => true,
@@ -192,63 +194,65 @@ impl Consumers {
         let State {
             known, forgotten, ..
         } = &mut *state;
-        if !known.contains_key(&identity) {
+        if !known.contains_key(&key) {
             let progress = Progress::new(since);
-            let mut new = Consumer::new(progress, identity, made_up, known, now);
-            new.go_on(known, identity, now);
-            if let Some(had) = forgotten.remove(&self.hashes.hash_one(identity)) {
-                // What it is given now it has not lost.
+            let mut new = Consumer::new(progress, key, has_made_up_name, known, now);
+            new.continue_from_other_address(known, key, now);
+            if let Some(samples_passed) = forgotten.remove(&self.hashes.hash_one(key)) {
+                // What was read since `since` is not lost: this scrape gets it.
                 let before = registry.samples_before(since);
-                new.progress.dropped += before.saturating_sub(had);
+                new.progress.dropped += before.saturating_sub(samples_passed);
             }
-            known.insert(identity, new);
+            known.insert(key, new);
         }
-        let consumer = known.get_mut(&identity)?;
-        if std::mem::replace(&mut consumer.place.busy, true) {
+        let consumer = known.get_mut(&key)?;
+        if std::mem::replace(&mut consumer.slot.busy, true) {
             return None;
         }
-        consumer.place.seen = now;
-        Some(Turn {
+        consumer.slot.last_request = now;
+        Some(Scrape {
             consumers: Arc::clone(self),
-            visitor,
-            identity: Some(identity),
+            client,
+            key: Some(key),
             now,
             progress: consumer.progress.clone(),
-            had: 0,
+            samples_passed: 0,
             delivered: false,
         })
     }
 
-    /// Whether there is a place for a newcomer, for which others may have to be forgotten.
-    fn admit(&self, state: &mut State, now: BootTime) -> bool {
+    /// Frees a slot for a newcomer, if need be by forgetting another consumer. `false`: no slot can be freed.
+    fn free_slot(&self, state: &mut State, now: BootTime) -> bool {
         loop {
-            let places = state
+            let slots = state
                 .known
                 .iter()
-                .map(|(identity, consumer)| (*identity, identity.address, &consumer.place));
-            let bytes = |identity: &Identity| state.known.get(identity).map_or(0, Consumer::bytes);
-            let go = match room_for(places, bytes, now) {
+                .map(|(key, consumer)| (*key, key.address, &consumer.slot));
+            let bytes = |key: &ConsumerKey| state.known.get(key).map_or(0, Consumer::bytes);
+            let evicted = match choose_evicted(slots, bytes, now) {
                 Ok(None) => return true,
-                Ok(Some(identity)) => identity,
+                Ok(Some(key)) => key,
                 Err(()) => {
-                    state.left_out();
+                    state.count_eviction();
                     return false;
                 }
             };
-            if let Some(gone) = state.known.remove(&go) {
-                state.left_out();
-                if gone.place.visits > 0 {
-                    if state.forgotten.len() >= FORGOTTEN {
+            if let Some(consumer) = state.known.remove(&evicted) {
+                state.count_eviction();
+                if consumer.slot.visits > 0 {
+                    if state.forgotten.len() >= MAX_FORGOTTEN {
                         let any = state.forgotten.keys().next().copied();
                         any.and_then(|any| state.forgotten.remove(&any));
                     }
-                    state.forgotten.insert(self.hashes.hash_one(go), gone.had);
+                    state
+                        .forgotten
+                        .insert(self.hashes.hash_one(evicted), consumer.samples_passed);
                 }
             }
         }
     }
 
-    /// What was lost: by name as far as names are listed, and by all others.
+    /// The losses: by name as far as names are listed, and of all others.
     pub(super) fn losses(&self) -> Vec<(String, Losses)> {
         let state = lock::lock(&self.state);
         let listed = state.listed.iter();
@@ -256,56 +260,61 @@ impl Consumers {
         listed.chain([(OTHERS.to_string(), state.others)]).collect()
     }
 
-    /// How often a place was forgotten, or there was none to be had.
+    /// How many scrapes found no free slot.
     pub(super) fn forgotten(&self) -> u64 {
-        lock::lock(&self.state).forgotten_ever
+        lock::lock(&self.state).evictions
     }
 }
 
 impl Consumer {
     fn new(
         progress: Progress,
-        identity: Identity,
-        made_up: bool,
-        known: &HashMap<Identity, Consumer>,
+        key: ConsumerKey,
+        has_made_up_name: bool,
+        known: &HashMap<ConsumerKey, Consumer>,
         now: BootTime,
     ) -> Consumer {
         let others = known.iter();
-        let others = others.map(|(other, consumer)| (other.address, &consumer.place));
+        let others = others.map(|(other, consumer)| (other.address, &consumer.slot));
         Consumer {
             progress,
-            place: Place::new(identity.address, made_up, others, now),
-            had: 0,
+            slot: Slot::new(key.address, has_made_up_name, others, now),
+            samples_passed: 0,
             counted: Losses::default(),
-            said: false,
+            is_logged: false,
         }
     }
 
-    /// A consumer that comes from another address than before goes on where it was. Where it was known it stays known: who
-    /// gives another's name takes nothing away from it.
-    fn go_on(&mut self, known: &HashMap<Identity, Consumer>, identity: Identity, now: BootTime) {
+    /// A consumer that comes from another address than before continues where it was. Its position at the old address
+    /// stays: giving another consumer's name takes nothing away from that consumer.
+    fn continue_from_other_address(
+        &mut self,
+        known: &HashMap<ConsumerKey, Consumer>,
+        key: ConsumerKey,
+        now: BootTime,
+    ) {
         let same = known.iter().filter(|(other, consumer)| {
-            identity.name.is_some()
-                && other.name == identity.name
-                && consumer.place.visits > 0
-                && !consumer.place.is_stale(now)
+            key.name.is_some()
+                && other.name == key.name
+                && consumer.slot.visits > 0
+                && !consumer.slot.is_expired(now)
         });
-        if let Some((_, from)) = same.max_by_key(|(_, consumer)| consumer.place.seen) {
+        if let Some((_, from)) = same.max_by_key(|(_, consumer)| consumer.slot.last_request) {
             self.progress = from.progress.clone();
-            self.had = from.had;
+            self.samples_passed = from.samples_passed;
             self.counted = Losses::of(&self.progress);
         }
     }
 
     fn bytes(&self) -> usize {
-        size_of::<(Identity, Consumer)>() + self.progress.bytes()
+        size_of::<(ConsumerKey, Consumer)>() + self.progress.bytes()
     }
 }
 
 impl State {
-    fn left_out(&mut self) {
-        self.forgotten_ever += 1;
-        if self.forgotten_ever == 1 {
+    fn count_eviction(&mut self) {
+        self.evictions += 1;
+        if self.evictions == 1 {
             log::warn!(
                 "so many consumers ask for every sample that some are forgotten: who came once is, who comes \
                  regularly is not (exporter_consumers_forgotten_total counts them; this is said once)"
@@ -313,63 +322,62 @@ impl State {
         }
     }
 
-    fn make_regular(&mut self, identity: Option<Identity>, now: BootTime) {
-        let Some((identity, mut consumer)) = identity.and_then(|id| self.known.remove_entry(&id))
-        else {
+    fn make_regular(&mut self, key: Option<ConsumerKey>, now: BootTime) {
+        let Some((key, mut consumer)) = key.and_then(|id| self.known.remove_entry(&id)) else {
             return;
         };
         let others = self.known.iter();
-        let others = others.map(|(other, consumer)| (other.address, &consumer.place));
-        consumer.place.make_regular(identity.address, others, now);
-        self.known.insert(identity, consumer);
+        let others = others.map(|(other, consumer)| (other.address, &consumer.slot));
+        consumer.slot.make_regular(key.address, others, now);
+        self.known.insert(key, consumer);
     }
 
-    fn count(&mut self, visitor: &Visitor, losses: Losses) {
-        let name = visitor
+    fn count(&mut self, client: &Client, losses: Losses) {
+        let name = client
             .name
             .as_deref()
             .and_then(|name| std::str::from_utf8(name).ok());
         match name.and_then(|name| self.listed.get_mut(name)) {
-            Some(of_name) => of_name.add(losses),
+            Some(losses_of_name) => losses_of_name.add(losses),
             None => self.others.add(losses),
         }
     }
 }
 
-impl Turn {
-    /// Ends the turn. What was not delivered is delivered in the next.
+impl Scrape {
+    /// Ends the scrape. What was not delivered is delivered by the next scrape.
     pub(super) fn end(mut self, delivered: bool) {
         self.delivered = delivered;
     }
 }
 
-impl Drop for Turn {
+impl Drop for Scrape {
     fn drop(&mut self) {
         let mut state = lock::lock(&self.consumers.state);
-        let Some(consumer) = self.identity.and_then(|id| state.known.get_mut(&id)) else {
+        let Some(consumer) = self.key.and_then(|id| state.known.get_mut(&id)) else {
             return;
         };
-        consumer.place.busy = false;
+        consumer.slot.busy = false;
         if !self.delivered {
             return;
         }
-        consumer.place.answered(self.now);
-        let applies = consumer.place.applies();
+        consumer.slot.answered(self.now);
+        let qualifies_as_regular = consumer.slot.qualifies_as_regular();
         consumer.progress = self.progress.clone();
-        consumer.had = self.had;
+        consumer.samples_passed = self.samples_passed;
         let all = Losses::of(&consumer.progress);
         let new = all.since(consumer.counted);
         consumer.counted = all;
-        let first = new.dropped > 0 && !std::mem::replace(&mut consumer.said, true);
-        if applies {
-            state.make_regular(self.identity, self.now);
+        let is_first_loss = new.dropped > 0 && !std::mem::replace(&mut consumer.is_logged, true);
+        if qualifies_as_regular {
+            state.make_regular(self.key, self.now);
         }
-        state.count(&self.visitor, new);
-        if first && state.lines.take(Instant::now()).is_ok() {
+        state.count(&self.client, new);
+        if is_first_loss && state.lines.take(Instant::now()).is_ok() {
             log::warn!(
                 "{} lost {} samples: they gave way to newer ones before it came (a larger `history`, or more frequent \
                  scrapes, would help; exporter_history_dropped_samples_total counts on)",
-                self.visitor.shown(),
+                self.client.shown(),
                 new.dropped
             );
         }

@@ -1,25 +1,25 @@
-use super::super::places::PLACES;
+use super::super::slots::MAX_SLOTS;
 use super::*;
 use crate::metrics::{Desc, Group, Offset, Policy, Readings, SeriesId};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A source that is read once a second, two samples a time, and those who scrape it.
-struct Bench {
+/// A source that is read once a second, two samples a time, and the consumers that scrape it.
+struct Setup {
     consumers: Arc<Consumers>,
     registry: Registry,
     group: Arc<Group>,
     ids: [SeriesId; 2],
     generation: u64,
-    /// Seconds; a row is read in each.
+    /// The time in seconds. A row is read in each.
     now: u64,
 }
 
-impl Bench {
-    fn new() -> Bench {
+impl Setup {
+    fn new() -> Setup {
         let registry = Registry::new(Policy::All);
         let (group, ids, generation) = source(&registry, Duration::from_secs(7200));
-        Bench {
+        Setup {
             consumers: Arc::default(),
             registry,
             group,
@@ -29,7 +29,7 @@ impl Bench {
         }
     }
 
-    /// The source ends, and begins anew, as after a change of its settings.
+    /// Ends the source and starts it again, as after a change of its settings.
     fn restart_source(&mut self) {
         self.registry.remove_group(&self.group);
         (self.group, self.ids, self.generation) = source(&self.registry, Duration::from_secs(7200));
@@ -45,35 +45,37 @@ impl Bench {
         }
     }
 
-    fn begin(&self, visitor: &Visitor) -> Option<Turn> {
+    fn begin(&self, client: &Client) -> Option<Scrape> {
         let now = BootTime(self.now * SECOND + 1);
         let since = BootTime((self.now - 10) * SECOND + 1);
-        let (registry, visitor) = (&self.registry, visitor.clone());
-        self.consumers.begin(visitor, registry, since, now)
+        let (registry, client) = (&self.registry, client.clone());
+        self.consumers.begin(client, registry, since, now)
     }
 
-    /// One scrape: how many samples it had.
-    fn ask(&self, visitor: &Visitor) -> usize {
-        let turn = self.begin(visitor).unwrap();
-        self.finish(turn, true)
+    /// Scrapes once. Returns the number of samples.
+    fn scrape(&self, client: &Client) -> usize {
+        let scrape = self.begin(client).unwrap();
+        self.finish(scrape, true)
     }
 
-    fn finish(&self, mut turn: Turn, delivered: bool) -> usize {
+    fn finish(&self, mut scrape: Scrape, delivered: bool) -> usize {
         let now = BootTime(self.now * SECOND + 1);
         let offset = Offset::of_boot_time();
-        let batch = turn.progress.take(&self.registry, &offset, now, usize::MAX);
-        turn.had = turn.progress.samples(&self.registry);
+        let batch = scrape
+            .progress
+            .take(&self.registry, &offset, now, usize::MAX);
+        scrape.samples_passed = scrape.progress.samples(&self.registry);
         let rows = batch.of(&self.group);
         let count = (0..2).map(|i| rows.map_or(0, |rows| rows.series(i).count()));
         let count = count.sum();
-        turn.end(delivered);
+        scrape.end(delivered);
         count
     }
 
     fn lost(&self, name: &str) -> u64 {
         let losses = self.consumers.losses();
-        let of_name = losses.into_iter().find(|(of, _)| of == name);
-        of_name.unwrap().1.dropped
+        let losses_of_name = losses.into_iter().find(|(of, _)| of == name);
+        losses_of_name.unwrap().1.dropped
     }
 
     fn known(&self) -> usize {
@@ -89,8 +91,8 @@ fn source(registry: &Registry, keep: Duration) -> (Arc<Group>, [SeriesId; 2], u6
     (group, ids, generation)
 }
 
-fn visitor(address: &str, name: &str) -> Visitor {
-    Visitor {
+fn client(address: &str, name: &str) -> Client {
+    Client {
         address: address.parse().unwrap(),
         name: Some(name.as_bytes().to_vec()).filter(|name| !name.is_empty()),
     }
@@ -98,214 +100,215 @@ fn visitor(address: &str, name: &str) -> Visitor {
 
 const HOME: &str = "127.0.0.1";
 
-/// Strangers, by number: by name from one address, or from as many addresses.
-fn by_name(n: usize) -> Visitor {
-    visitor(HOME, &format!("stranger-{n}"))
+/// Strangers, by number: with a name each at one address, or with an address each.
+fn by_name(n: usize) -> Client {
+    client(HOME, &format!("stranger-{n}"))
 }
 
-fn by_address(n: usize) -> Visitor {
+fn by_address(n: usize) -> Client {
     let address = IpAddr::from((0x7f01_0000 + n as u32).to_be_bytes());
-    visitor(&address.to_string(), "")
+    client(&address.to_string(), "")
 }
 
-fn by_ipv6(n: usize) -> Visitor {
-    visitor(&format!("2001:db8::{n:x}"), "x")
+fn by_ipv6(n: usize) -> Client {
+    client(&format!("2001:db8::{n:x}"), "x")
 }
 
-/// Both kinds of address, in turns.
-fn mixed(n: usize) -> Visitor {
+/// All three kinds, one after the other.
+fn mixed(n: usize) -> Client {
     [by_name, by_address, by_ipv6][n % 3](n)
 }
 
-type Stranger = fn(usize) -> Visitor;
+type Stranger = fn(usize) -> Client;
 const STRANGERS: [Stranger; 4] = [by_name, by_address, by_ipv6, mixed];
 
-/// Scrapes every `period` seconds while strangers come, who have come before.
-fn assert_keeps_its_place(strangers: Stranger, period: u64, before: usize) {
-    let mut bench = Bench::new();
-    bench.wait(30);
+/// Scrapes every `period` seconds while strangers arrive. `before` strangers came earlier.
+fn assert_keeps_its_slot(strangers: Stranger, period: u64, before: usize) {
+    let mut setup = Setup::new();
+    setup.wait(30);
     let mut next = 0..;
-    let mut come = |bench: &Bench, count| {
+    let mut arrive = |setup: &Setup, count| {
         for n in next.by_ref().take(count) {
-            bench.ask(&strangers(n));
+            setup.scrape(&strangers(n));
         }
     };
-    come(&bench, before);
-    let regular = visitor(HOME, "prometheus-a");
-    bench.ask(&regular);
-    // After its second visit it is safe whatever comes; before, it is as long as there is room.
-    for burst in [40, PLACES + 50] {
-        bench.wait(period / 2);
-        come(&bench, burst);
-        bench.wait(period - period / 2);
-        assert_eq!(bench.ask(&regular), 2 * period as usize);
+    arrive(&setup, before);
+    let regular = client(HOME, "prometheus-a");
+    setup.scrape(&regular);
+    // After its second visit the consumer keeps its slot whatever happens. Before, it does so while there are free
+    // slots.
+    for burst in [40, MAX_SLOTS + 50] {
+        setup.wait(period / 2);
+        arrive(&setup, burst);
+        setup.wait(period - period / 2);
+        assert_eq!(setup.scrape(&regular), 2 * period as usize);
     }
-    // It is away for some scrapes.
-    bench.wait(3 * period);
-    come(&bench, PLACES + 50);
-    assert_eq!(bench.ask(&regular), 6 * period as usize);
-    assert_eq!(bench.known(), PLACES);
+    // The consumer misses some scrapes.
+    setup.wait(3 * period);
+    arrive(&setup, MAX_SLOTS + 50);
+    assert_eq!(setup.scrape(&regular), 6 * period as usize);
+    assert_eq!(setup.known(), MAX_SLOTS);
 }
 
 #[test]
-fn who_comes_regularly_is_not_forgotten_for_those_who_come_once() {
+fn returning_consumer_is_not_forgotten_for_single_visitors() {
     for strangers in STRANGERS {
-        assert_keeps_its_place(strangers, 15, 400);
+        assert_keeps_its_slot(strangers, 15, 400);
     }
     for period in [1, 300] {
-        assert_keeps_its_place(by_name, period, 0);
+        assert_keeps_its_slot(by_name, period, 0);
     }
 }
 
 #[test]
-fn who_comes_first_is_safe_from_its_first_visit_on() {
+fn first_newcomers_are_kept_from_their_first_visit_on() {
     for strangers in STRANGERS {
-        let mut bench = Bench::new();
-        let pair = [visitor(HOME, "a"), visitor(HOME, "b")];
+        let mut setup = Setup::new();
+        let pair = [client(HOME, "a"), client(HOME, "b")];
         for regular in &pair {
-            bench.ask(regular);
+            setup.scrape(regular);
         }
-        // Five minutes, as long a scrape interval as there is.
+        // Five minutes: the longest usual scrape interval.
         for n in 0..300 {
-            bench.wait(1);
+            setup.wait(1);
             for m in 0..2 {
-                bench.ask(&strangers(2 * n + m));
+                setup.scrape(&strangers(2 * n + m));
             }
         }
         for regular in &pair {
-            assert_eq!(bench.ask(regular), 600);
+            assert_eq!(setup.scrape(regular), 600);
         }
-        assert_eq!(bench.lost(OTHERS), 0);
+        assert_eq!(setup.lost(OTHERS), 0);
     }
 }
 
 #[test]
-fn those_who_come_regularly_under_many_names_leave_room_for_others() {
-    for (address, many) in [(HOME, PLACES / 2), ("192.0.2.1", PLACES + 50)] {
-        let mut bench = Bench::new();
-        let strangers = |bench: &Bench| {
+fn returning_consumers_under_many_names_leave_slots_for_others() {
+    for (address, many) in [(HOME, MAX_SLOTS / 2), ("192.0.2.1", MAX_SLOTS + 50)] {
+        let mut setup = Setup::new();
+        let strangers = |setup: &Setup| {
             (0..many).for_each(|n| {
-                bench.ask(&by_name(n));
+                setup.scrape(&by_name(n));
             });
         };
         for _ in 0..3 {
-            strangers(&bench);
-            bench.wait(5);
+            strangers(&setup);
+            setup.wait(5);
         }
-        let regular = visitor(address, "prometheus-a");
-        bench.ask(&regular);
+        let regular = client(address, "prometheus-a");
+        setup.scrape(&regular);
         for _ in 0..3 {
-            bench.wait(15);
-            strangers(&bench);
-            assert_eq!(bench.ask(&regular), 30, "{address}");
+            setup.wait(15);
+            strangers(&setup);
+            assert_eq!(setup.scrape(&regular), 30, "{address}");
         }
-        // Those who come once go first, whoever has one of the places that are kept.
-        (1000..1000 + PLACES + 50).for_each(|n| {
-            bench.ask(&by_name(n));
+        // Single visitors are forgotten first, whoever has the slots that are kept.
+        (1000..1000 + MAX_SLOTS + 50).for_each(|n| {
+            setup.scrape(&by_name(n));
         });
-        bench.wait(15);
-        assert_eq!(bench.ask(&regular), 30, "{address}");
+        setup.wait(15);
+        assert_eq!(setup.scrape(&regular), 30, "{address}");
     }
 }
 
-/// Strangers were there first and have all places that are kept for newcomers, and between two visits more come than there
-/// are places.
+/// Strangers came first and have all slots that are kept for newcomers. Between two visits, more strangers come than
+/// there are slots.
 #[test]
-fn names_that_are_made_up_leave_room_for_who_has_none_or_a_listed_one() {
+fn made_up_names_leave_slots_for_unnamed_and_listed_consumers() {
     for regular in [
-        visitor(HOME, ""),
-        visitor(HOME, "listed"),
-        visitor("127.0.0.9", ""),
-        visitor("127.0.0.9", "prometheus-a"),
+        client(HOME, ""),
+        client(HOME, "listed"),
+        client("127.0.0.9", ""),
+        client("127.0.0.9", "prometheus-a"),
     ] {
-        let mut bench = Bench::new();
-        bench.consumers.list(&["listed".to_string()]);
-        bench.wait(10);
+        let mut setup = Setup::new();
+        setup.consumers.list(&["listed".to_string()]);
+        setup.wait(10);
         let mut next = 10_000..;
-        let mut flood = |bench: &Bench| {
-            // Those who come again, and those who come once.
-            for n in (0..PLACES).chain(next.by_ref().take(50)) {
-                bench.ask(&by_name(n));
+        let mut flood = |setup: &Setup| {
+            // Returning strangers, and single visitors.
+            for n in (0..MAX_SLOTS).chain(next.by_ref().take(50)) {
+                setup.scrape(&by_name(n));
             }
         };
-        flood(&bench);
-        bench.wait(5);
-        flood(&bench);
-        bench.ask(&regular);
+        flood(&setup);
+        setup.wait(5);
+        flood(&setup);
+        setup.scrape(&regular);
         for _ in 0..2 {
-            bench.wait(15);
-            flood(&bench);
-            assert_eq!(bench.ask(&regular), 30, "{regular:?}");
+            setup.wait(15);
+            flood(&setup);
+            assert_eq!(setup.scrape(&regular), 30, "{regular:?}");
         }
     }
 }
 
 #[test]
-fn who_was_forgotten_and_comes_again_has_its_loss_counted() {
-    let mut bench = Bench::new();
-    bench.wait(100);
-    // The first of its network have a place of their own.
+fn losses_of_a_forgotten_consumer_are_counted_when_it_returns() {
+    let mut setup = Setup::new();
+    setup.wait(100);
+    // The first of a network keep their slots, so that the next one does not.
     (0..20).for_each(|n| {
-        bench.ask(&by_name(n));
+        setup.scrape(&by_name(n));
     });
-    let unlucky = visitor(HOME, "unlucky");
-    assert_eq!(bench.ask(&unlucky), 20);
-    bench.wait(50);
-    assert_eq!(bench.consumers.forgotten(), 0);
+    let unlucky = client(HOME, "unlucky");
+    assert_eq!(setup.scrape(&unlucky), 20);
+    setup.wait(50);
+    assert_eq!(setup.consumers.forgotten(), 0);
     (100..800).for_each(|n| {
-        bench.ask(&by_name(n));
+        setup.scrape(&by_name(n));
     });
-    assert!(bench.consumers.forgotten() > 100);
-    assert_eq!(bench.lost(OTHERS), 0);
-    // An answer that does not arrive counts nothing.
-    let turn = bench.begin(&unlucky).unwrap();
-    bench.finish(turn, false);
-    assert_eq!(bench.lost(OTHERS), 0);
-    assert_eq!(bench.ask(&unlucky), 20);
+    assert!(setup.consumers.forgotten() > 100);
+    assert_eq!(setup.lost(OTHERS), 0);
+    // A response that does not arrive counts nothing.
+    let scrape = setup.begin(&unlucky).unwrap();
+    setup.finish(scrape, false);
+    assert_eq!(setup.lost(OTHERS), 0);
+    assert_eq!(setup.scrape(&unlucky), 20);
     assert_eq!(
-        bench.lost(OTHERS),
+        setup.lost(OTHERS),
         80,
-        "fifty rows of two, less what it was given"
+        "fifty rows of two samples, less the samples it received"
     );
-    bench.wait(5);
-    assert_eq!(bench.ask(&unlucky), 10);
-    assert_eq!(bench.lost(OTHERS), 80);
+    setup.wait(5);
+    assert_eq!(setup.scrape(&unlucky), 10);
+    assert_eq!(setup.lost(OTHERS), 80);
 }
 
 #[test]
-fn what_a_source_had_that_was_ended_is_lost_and_counted() {
-    let mut bench = Bench::new();
-    let (regular, late) = (visitor(HOME, "a"), visitor(HOME, "b"));
-    bench.ask(&regular);
-    bench.ask(&late);
-    bench.wait(10);
-    assert_eq!(bench.ask(&regular), 20);
-    bench.wait(3);
-    bench.restart_source();
-    bench.wait(5);
-    assert_eq!(bench.ask(&regular), 10);
-    assert_eq!(bench.lost(OTHERS), 6);
-    assert_eq!(bench.ask(&late), 10);
-    assert_eq!(bench.lost(OTHERS), 6 + 26);
-    bench.wait(1);
-    assert_eq!((bench.ask(&regular), bench.lost(OTHERS)), (2, 32));
+fn unread_samples_of_an_ended_source_are_counted_as_lost() {
+    let mut setup = Setup::new();
+    let (regular, late) = (client(HOME, "a"), client(HOME, "b"));
+    setup.scrape(&regular);
+    setup.scrape(&late);
+    setup.wait(10);
+    assert_eq!(setup.scrape(&regular), 20);
+    setup.wait(3);
+    setup.restart_source();
+    setup.wait(5);
+    assert_eq!(setup.scrape(&regular), 10);
+    assert_eq!(setup.lost(OTHERS), 6);
+    assert_eq!(setup.scrape(&late), 10);
+    assert_eq!(setup.lost(OTHERS), 6 + 26);
+    setup.wait(1);
+    assert_eq!((setup.scrape(&regular), setup.lost(OTHERS)), (2, 32));
 }
 
 #[test]
-fn a_name_at_another_address_goes_on_there_and_takes_nothing_away() {
-    let mut bench = Bench::new();
-    bench.ask(&visitor(HOME, "a"));
-    bench.wait(50);
-    // It moved, or somebody gives its name.
-    assert_eq!(bench.ask(&visitor("192.0.2.1", "a")), 100);
-    bench.wait(5);
-    assert_eq!(bench.ask(&visitor("192.0.2.1", "a")), 10);
-    assert_eq!(bench.ask(&visitor(HOME, "a")), 110);
-    // Its address is no name.
-    bench.wait(20);
-    assert_eq!(bench.ask(&visitor("192.0.2.9", HOME)), 20);
-    assert_eq!(bench.ask(&visitor(HOME, "")), 20);
-    assert_eq!(bench.ask(&visitor(HOME, "a")), 40);
+fn consumer_continues_at_another_address_without_taking_from_the_old_one() {
+    let mut setup = Setup::new();
+    setup.scrape(&client(HOME, "a"));
+    setup.wait(50);
+    // The consumer moved, or another client gives its name.
+    assert_eq!(setup.scrape(&client("192.0.2.1", "a")), 100);
+    setup.wait(5);
+    assert_eq!(setup.scrape(&client("192.0.2.1", "a")), 10);
+    assert_eq!(setup.scrape(&client(HOME, "a")), 110);
+    // An address is not a name.
+    setup.wait(20);
+    assert_eq!(setup.scrape(&client("192.0.2.9", HOME)), 20);
+    assert_eq!(setup.scrape(&client(HOME, "")), 20);
+    assert_eq!(setup.scrape(&client(HOME, "a")), 40);
 }
 
 #[test]
@@ -329,22 +332,22 @@ fn names_that_differ_anywhere_are_different_consumers() {
     .into_iter()
     .chain([vec![0xff], vec![0xfe], "\u{fffd}".into()])
     .collect();
-    let mut bench = Bench::new();
-    bench.wait(5);
-    let ask = |bench: &Bench, name: &Vec<u8>| {
-        bench.ask(&Visitor {
+    let mut setup = Setup::new();
+    setup.wait(5);
+    let scrape = |setup: &Setup, name: &Vec<u8>| {
+        setup.scrape(&Client {
             address: HOME.parse().unwrap(),
             name: Some(name.clone()),
         })
     };
     for name in &names {
-        assert_eq!(ask(&bench, name), 10, "{name:?}");
+        assert_eq!(scrape(&setup, name), 10, "{name:?}");
     }
-    bench.wait(1);
+    setup.wait(1);
     for name in &names {
-        assert_eq!(ask(&bench, name), 2, "{name:?}");
+        assert_eq!(scrape(&setup, name), 2, "{name:?}");
     }
-    let shown = visitor(HOME, &format!("a\"\n\u{1b}[31m{long}")).shown();
+    let shown = client(HOME, &format!("a\"\n\u{1b}[31m{long}")).shown();
     assert!(
         !shown.chars().any(char::is_control) && shown.len() < 120,
         "{shown}"
@@ -352,77 +355,77 @@ fn names_that_differ_anywhere_are_different_consumers() {
 }
 
 #[test]
-fn losses_are_shown_by_name_for_those_alone_that_are_listed() {
-    let mut bench = Bench::new();
-    let lose = |bench: &mut Bench, name: &str, samples| {
-        bench.wait(1);
-        let mut turn = bench.begin(&visitor(HOME, name)).unwrap();
-        turn.progress.dropped += samples;
-        turn.progress.set_back += 1;
-        turn.end(true);
+fn losses_are_shown_by_name_only_for_listed_consumers() {
+    let mut setup = Setup::new();
+    let lose = |setup: &mut Setup, name: &str, samples| {
+        setup.wait(1);
+        let mut scrape = setup.begin(&client(HOME, name)).unwrap();
+        scrape.progress.dropped += samples;
+        scrape.progress.set_back += 1;
+        scrape.end(true);
     };
-    bench.consumers.list(&["a".to_string(), "b".to_string()]);
-    lose(&mut bench, "a", 10);
-    lose(&mut bench, "stranger", 100);
-    lose(&mut bench, "", 1000);
-    lose(&mut bench, "other", 10_000);
-    lose(&mut bench, "a", 20);
-    let names: Vec<_> = bench.consumers.losses().into_iter().map(|l| l.0).collect();
+    setup.consumers.list(&["a".to_string(), "b".to_string()]);
+    lose(&mut setup, "a", 10);
+    lose(&mut setup, "stranger", 100);
+    lose(&mut setup, "", 1000);
+    lose(&mut setup, "other", 10_000);
+    lose(&mut setup, "a", 20);
+    let names: Vec<_> = setup.consumers.losses().into_iter().map(|l| l.0).collect();
     assert_eq!(names, ["a", "b", OTHERS]);
-    assert_eq!((bench.lost("a"), bench.lost("b")), (30, 0));
-    assert_eq!(bench.lost(OTHERS), 11_100);
-    bench.consumers.list(&["a".to_string()]);
-    assert_eq!(bench.lost("a"), 30, "a reload takes nothing back");
+    assert_eq!((setup.lost("a"), setup.lost("b")), (30, 0));
+    assert_eq!(setup.lost(OTHERS), 11_100);
+    setup.consumers.list(&["a".to_string()]);
+    assert_eq!(setup.lost("a"), 30, "a reload takes nothing back");
 }
 
 #[test]
-fn what_a_turn_did_counts_when_it_was_delivered() {
-    let bench = Bench::new();
+fn progress_and_losses_count_only_when_delivered() {
+    let setup = Setup::new();
     let lose = |samples: u64, delivered: Option<bool>| {
-        let mut turn = bench.begin(&visitor(HOME, "a")).unwrap();
-        turn.progress.dropped += samples;
+        let mut scrape = setup.begin(&client(HOME, "a")).unwrap();
+        scrape.progress.dropped += samples;
         match delivered {
-            Some(delivered) => turn.end(delivered),
-            None => drop(turn),
+            Some(delivered) => scrape.end(delivered),
+            None => drop(scrape),
         }
     };
     lose(1, Some(false));
     lose(10, Some(true));
     lose(100, None);
     lose(1000, Some(true));
-    assert_eq!(bench.lost(OTHERS), 1010);
+    assert_eq!(setup.lost(OTHERS), 1010);
 }
 
 #[test]
-fn one_consumer_has_one_turn_at_a_time_and_is_not_forgotten_in_it() {
-    let bench = Bench::new();
-    // Not one of the first of its network, which are kept anyway.
+fn consumer_has_one_scrape_at_a_time_and_is_not_forgotten_during_it() {
+    let setup = Setup::new();
+    // The consumer is not one of the first of its network, which are kept anyway.
     (0..20).for_each(|n| {
-        bench.ask(&by_name(n));
+        setup.scrape(&by_name(n));
     });
-    let turn = bench.begin(&visitor(HOME, "a")).unwrap();
-    assert!(bench.begin(&visitor(HOME, "a")).is_none());
+    let scrape = setup.begin(&client(HOME, "a")).unwrap();
+    assert!(setup.begin(&client(HOME, "a")).is_none());
     (100..700).for_each(|n| {
-        bench.ask(&by_name(n));
+        setup.scrape(&by_name(n));
     });
-    assert!(bench.begin(&visitor(HOME, "a")).is_none());
-    bench.finish(turn, true);
-    assert!(bench.begin(&visitor(HOME, "a")).is_some());
+    assert!(setup.begin(&client(HOME, "a")).is_none());
+    setup.finish(scrape, true);
+    assert!(setup.begin(&client(HOME, "a")).is_some());
 }
 
 #[test]
-fn memory_is_bounded_by_what_a_position_takes_too() {
-    let mut bench = Bench::new();
+fn number_of_consumers_is_bounded_by_the_bytes_of_their_positions() {
+    let mut setup = Setup::new();
     for i in 0..2000 {
-        bench
+        setup
             .group
             .series(&Desc::gauge("wide_watts", ""), &[("rail", &i.to_string())]);
     }
-    bench.wait(2);
+    setup.wait(2);
     (0..400).for_each(|n| {
-        bench.ask(&mixed(n));
+        setup.scrape(&mixed(n));
     });
-    assert!((64..128).contains(&bench.known()), "{}", bench.known());
-    let state = lock::lock(&bench.consumers.state);
-    assert!(state.forgotten.len() <= FORGOTTEN);
+    assert!((64..128).contains(&setup.known()), "{}", setup.known());
+    let state = lock::lock(&setup.consumers.state);
+    assert!(state.forgotten.len() <= MAX_FORGOTTEN);
 }

@@ -1,4 +1,4 @@
-//! `GET /health`: how the exporter is, for programs.
+//! `GET /health`: the state of the exporter, for programs.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
 impl Exporter {
-    /// The keys of seed 001's later versions, and what they left out: the configuration's state, and each source's.
+    /// The keys of seed 001's later versions, and what they lacked: the state of the configuration and of each source.
     pub(super) fn health(&self) -> Value {
         let now = BootTime::now();
-        // Looked at before the sources: they may be set up just now.
+        // This flag is read before the sources, which may be set up at this moment.
         let set_up = self.set_up.load(Ordering::Acquire);
         let sources = self.sources();
         let status = self.store.status();
@@ -31,12 +31,12 @@ impl Exporter {
             let offset = self.clock.offset()?;
             Some(rfc3339(offset.stamp_ms(at).div_euclid(1000)))
         });
-        let overall = match set_up {
-            true => overall(&sources, &status, now),
+        let status_word = match set_up {
+            true => overall_status(&sources, &status, now),
             false => "starting",
         };
         json!({
-            "status": overall,
+            "status": status_word,
             "device_id": identity.hostname,
             "device_type": identity.device_type,
             "uptime_seconds": now.seconds_since(self.started_at).round(),
@@ -52,8 +52,8 @@ impl Exporter {
         })
     }
 
-    /// Why it is degraded, but for a configuration that is refused, of which the central server hears otherwise. The outer
-    /// `None`: it is starting, and nobody knows.
+    /// Why the board is degraded; a refused configuration does not count, as the central server learns of that
+    /// otherwise. The outer `None`: the exporter is starting, and its state is not known.
     pub(super) fn degraded(&self) -> Option<Option<String>> {
         let now = BootTime::now();
         let is_set_up = self.set_up.load(Ordering::Acquire);
@@ -77,7 +77,7 @@ impl Exporter {
         Some(unread.or_else(unsaved))
     }
 
-    /// Every metric that can be switched, by name: whether it is exported.
+    /// Whether each metric that can be switched is exported, by name.
     pub(super) fn metrics(&self) -> Map<String, Value> {
         let config = self.store.current();
         let listed = config.metrics.iter().flatten();
@@ -94,7 +94,8 @@ impl Exporter {
 }
 
 impl Exporter {
-    /// The names that `metrics:` lists as true and nothing on this board has; `None` while sources are still being tried.
+    /// The names that `metrics:` lists as true and nothing on this board has; `None` while sources are still being
+    /// tried.
     pub(super) fn unknown_metrics(&self) -> Option<Vec<String>> {
         let sources = self.sources();
         let are_known = sources.iter().all(|s| s.context().group.is_settled());
@@ -110,7 +111,7 @@ impl Exporter {
 
 /// `starting` until every source has been tried; `healthy` when all are read and the configuration is as the user wants
 /// it; else `degraded`.
-fn overall(sources: &[Arc<Running>], status: &Status, now: BootTime) -> &'static str {
+fn overall_status(sources: &[Arc<Running>], status: &Status, now: BootTime) -> &'static str {
     if sources.iter().any(|s| !s.context().group.is_settled()) {
         return "starting";
     }
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_sources_it_is_starting_until_they_were_set_up() {
+    fn status_is_starting_until_sources_are_set_up() {
         let exporter = Exporter::idle();
         assert_eq!(exporter.health()["status"], "starting");
         exporter.set_up.store(true, Ordering::Release);

@@ -43,17 +43,17 @@ impl Board {
     }
 }
 
-fn cursor(answer: &Value) -> Option<&str> {
-    answer["cursor"].as_str()
+fn cursor(response: &Value) -> Option<&str> {
+    response["cursor"].as_str()
 }
 
-fn numbers(answer: &Value, rail: usize) -> Vec<u64> {
-    let columns = answer["rails"][rail]["columns"].as_array().unwrap();
+fn numbers(response: &Value, rail: usize) -> Vec<u64> {
+    let columns = response["rails"][rail]["columns"].as_array().unwrap();
     columns.iter().map(|c| c[0].as_u64().unwrap()).collect()
 }
 
 #[test]
-fn a_page_gets_everything_once_and_then_what_is_new() {
+fn cursor_gets_everything_once_and_then_what_is_new() {
     let mut board = Board::new();
     for ms in 0..2000 {
         board.read(10_000 + ms, [if ms == 700 { 90.0 } else { 10.0 }, 4.0]);
@@ -94,7 +94,7 @@ fn a_page_gets_everything_once_and_then_what_is_new() {
 }
 
 #[test]
-fn what_is_no_cursor_of_ours_gets_everything() {
+fn invalid_cursor_gets_everything() {
     let mut board = Board::new();
     board.read(1000, [1.0, 1.0]);
     let own = board.history(None, 2);
@@ -112,9 +112,9 @@ fn what_is_no_cursor_of_ours_gets_everything() {
         &later,
         "99999999999999999999-1",
     ] {
-        let answer = board.history(Some(wrong), 2);
+        let response = board.history(Some(wrong), 2);
         assert_eq!(
-            (&answer["whole"], numbers(&answer, 0)),
+            (&response["whole"], numbers(&response, 0)),
             (&json!(true), vec![2]),
             "{wrong}"
         );
@@ -123,7 +123,7 @@ fn what_is_no_cursor_of_ours_gets_everything() {
 }
 
 #[test]
-fn the_answer_is_bounded() {
+fn response_is_bounded() {
     let mut board = Board::new();
     let group = board.exporter.registry.add_group(1, "many", Vec::new());
     let many: Vec<_> = (0..100)
@@ -132,16 +132,16 @@ fn the_answer_is_bounded() {
     for half_second in 0..2000 {
         board.read(half_second * 500, [1.0, 1.0]);
     }
-    let answer = board.history(None, 1000);
-    assert_eq!(numbers(&answer, 0).len(), MOST - 1);
-    let rails = answer["rails"].as_array().unwrap().len();
+    let response = board.history(None, 1000);
+    assert_eq!(numbers(&response, 0).len(), MAX_COLUMNS - 1);
+    let rails = response["rails"].as_array().unwrap().len();
     // Of the lines, one is the total's.
     assert_eq!(
-        (rails, &answer["left_out"]),
-        (MOST_LINES - 1, &json!(many.len() + 3 - MOST_LINES))
+        (rails, &response["left_out"]),
+        (MAX_RAILS - 1, &json!(many.len() + 3 - MAX_RAILS))
     );
     board.exporter.registry.add_group(2, "more", Vec::new());
-    assert_eq!(board.history(None, 1000)["left_out"], answer["left_out"]);
+    assert_eq!(board.history(None, 1000)["left_out"], response["left_out"]);
     // What nobody reads any more is not shown for ever.
     let silent = board.history(None, 5000);
     assert_eq!(
@@ -176,14 +176,14 @@ fn rails_come_and_go() {
 }
 
 #[test]
-fn columns_that_nobody_asks_for_are_let_go() {
+fn idle_columns_are_dropped() {
     let mut board = Board::new();
     board.read(1000, [1.0, 1.0]);
     let first = board.history(None, 2);
     let charts = &board.exporter.charts;
-    charts.rest(BootTime(60 * SECOND));
+    charts.drop_if_idle(BootTime(60 * SECOND));
     assert!(charts.0.lock().unwrap().is_some());
-    charts.rest(BootTime(63 * SECOND));
+    charts.drop_if_idle(BootTime(63 * SECOND));
     assert!(charts.0.lock().unwrap().is_none());
     let again = board.history(cursor(&first), 64);
     assert_eq!(
@@ -193,7 +193,7 @@ fn columns_that_nobody_asks_for_are_let_go() {
 }
 
 #[test]
-fn what_is_not_exported_is_shown_all_the_same() {
+fn disabled_metrics_are_shown_in_charts() {
     use crate::metrics::Policy;
     let mut board = Board::new();
     let only = [("energy_joules_total".to_string(), true)];
@@ -202,7 +202,7 @@ fn what_is_not_exported_is_shown_all_the_same() {
         .registry
         .set_policy(Policy::Listed(only.into()));
     board.read(1000, [3.0, 1.0]);
-    let answer = board.history(None, 2);
-    assert_eq!(answer["total"]["watts"], 3.0);
-    assert_eq!(answer["rails"][0]["columns"], json!([[2, 3.0, 3.0, 3.0]]));
+    let response = board.history(None, 2);
+    assert_eq!(response["total"]["watts"], 3.0);
+    assert_eq!(response["rails"][0]["columns"], json!([[2, 3.0, 3.0, 3.0]]));
 }

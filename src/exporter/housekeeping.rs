@@ -1,6 +1,6 @@
-//! What the configuration needs from time to time, in a thread of its own, since disks can be slow: loading it when a
-//! signal says so or when the file has changed, noting what metrics were found, saving what could not be saved; and
-//! charts that nobody looks at any more are let go.
+//! The regular work on the configuration, in a thread of its own, since disks can be slow: the file is loaded again
+//! after a signal or a change of it, found metrics are reported to the store, and saving that failed is retried. Charts
+//! that no client reads any more are dropped here too.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
@@ -11,58 +11,59 @@ use crate::config::Config;
 use crate::store::Watch;
 use crate::sys::clock::BootTime;
 
-/// How often to look.
-const ROUND: Duration = Duration::from_secs(1);
-/// Metrics are noted when no others have come for a round; or, where they never stop coming, after so many.
-const MOST_ROUNDS: u32 = 10;
-/// How often what could not be saved is tried again.
-const RETRY: Duration = Duration::from_secs(60);
-/// Whether the board is degraded is told to the central server when it has been so for so many rounds.
-const LASTING: u32 = 3;
+/// How often the checks run.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Found metrics are reported when a whole round has brought no new ones, or, where new ones never stop coming, after
+/// this many rounds.
+const MAX_UNSETTLED_ROUNDS: u32 = 10;
+/// How often saving is tried again.
+const SAVE_RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// The central server is told of a change between healthy and degraded when the new state has lasted this many rounds.
+const MIN_DEGRADED_ROUNDS: u32 = 3;
 const STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
 
-/// What the thread is told.
+/// A message to the thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Errand {
+pub(super) enum Task {
     /// Load the configuration again.
     Reload,
 }
 
-/// Starts the thread. It ends when nobody is left to tell it anything.
-pub(super) fn start(exporter: Arc<Exporter>) -> Result<Sender<Errand>, String> {
-    let (errands, inbox) = mpsc::channel();
+/// Starts the thread. It ends when all senders of tasks are gone.
+pub(super) fn start(exporter: Arc<Exporter>) -> Result<Sender<Task>, String> {
+    let (tasks, inbox) = mpsc::channel();
     let housekeeping = Housekeeping::new(exporter);
     std::thread::Builder::new()
         .name("configuration".to_string())
         .stack_size(STACK)
         .spawn(move || housekeeping.run(&inbox))
-        .map(|_| errands)
+        .map(|_| tasks)
         .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
 struct Housekeeping {
     exporter: Arc<Exporter>,
     watch: Option<Watch>,
-    /// What was known when metrics were last noted.
-    noted: Option<Known>,
-    /// What was known a round ago.
-    seen: Option<Known>,
-    /// For how many rounds that has changed.
-    rounds: u32,
-    retry_at: Instant,
-    /// Whether the board is degraded, and for how many rounds that has been so.
+    /// What had been found when it was last reported.
+    reported: Option<FoundMetrics>,
+    /// What had been found a round ago.
+    last_seen: Option<FoundMetrics>,
+    /// For how many rounds in a row that has changed.
+    unsettled_rounds: u32,
+    save_retry_at: Instant,
+    /// Whether the board was degraded in the last round, and in how many rounds before it.
     is_degraded: bool,
     degraded_rounds: u32,
 }
 
-/// What metrics there were, under which configuration.
-struct Known {
+/// Identifies the set of metrics that were found, and the configuration at that time.
+struct FoundMetrics {
     version: u64,
     config: Arc<Config>,
 }
 
-impl Known {
-    fn is(&self, other: &Known) -> bool {
+impl FoundMetrics {
+    fn is(&self, other: &FoundMetrics) -> bool {
         self.version == other.version && Arc::ptr_eq(&self.config, &other.config)
     }
 }
@@ -71,31 +72,31 @@ impl Housekeeping {
     fn new(exporter: Arc<Exporter>) -> Housekeeping {
         Housekeeping {
             watch: None,
-            noted: None,
-            seen: None,
-            rounds: 0,
-            retry_at: Instant::now() + RETRY,
+            reported: None,
+            last_seen: None,
+            unsettled_rounds: 0,
+            save_retry_at: Instant::now() + SAVE_RETRY_INTERVAL,
             is_degraded: false,
             degraded_rounds: 0,
             exporter,
         }
     }
 
-    fn run(mut self, inbox: &Receiver<Errand>) {
-        let mut next = Instant::now() + ROUND;
+    fn run(mut self, inbox: &Receiver<Task>) {
+        let mut next = Instant::now() + INTERVAL;
         loop {
             match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(Errand::Reload) => self.reload(),
+                Ok(Task::Reload) => self.reload(),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    next = Instant::now() + ROUND;
-                    self.round();
+                    next = Instant::now() + INTERVAL;
+                    self.check();
                 }
             }
         }
     }
 
-    /// What came of it is in the log, in /health and in a metric, besides.
+    /// The outcome is in the log, in /health and in a metric besides.
     fn reload(&self) {
         let Exporter { manager, store, .. } = &*self.exporter;
         manager.reloading();
@@ -107,7 +108,7 @@ impl Housekeeping {
         });
     }
 
-    /// Has the central server know whether the board is degraded, once that lasts.
+    /// Tells the central server whether the board is degraded, once that has lasted.
     fn report_health(&mut self) {
         let (Some(remote), Some(why)) = (self.exporter.store.remote(), self.exporter.degraded())
         else {
@@ -118,23 +119,23 @@ impl Housekeeping {
             self.degraded_rounds = 0;
         }
         self.degraded_rounds = self.degraded_rounds.saturating_add(1);
-        if self.degraded_rounds >= LASTING {
+        if self.degraded_rounds >= MIN_DEGRADED_ROUNDS {
             remote.degraded(why);
         }
     }
 
-    fn round(&mut self) {
-        self.look_at_the_file();
-        self.note_metrics();
+    fn check(&mut self) {
+        self.check_file();
+        self.report_found_metrics();
         self.report_health();
-        self.exporter.charts.rest(BootTime::now());
-        if Instant::now() >= self.retry_at {
-            self.retry_at = Instant::now() + RETRY;
+        self.exporter.charts.drop_if_idle(BootTime::now());
+        if Instant::now() >= self.save_retry_at {
+            self.save_retry_at = Instant::now() + SAVE_RETRY_INTERVAL;
             self.exporter.store.retry_saving();
         }
     }
 
-    fn look_at_the_file(&mut self) {
+    fn check_file(&mut self) {
         let store = &self.exporter.store;
         let Some(path) = store.file().filter(|_| store.current().watch) else {
             self.watch = None;
@@ -146,26 +147,27 @@ impl Housekeeping {
         }
     }
 
-    fn note_metrics(&mut self) {
+    fn report_found_metrics(&mut self) {
         let Exporter {
             registry, store, ..
         } = &*self.exporter;
-        let now = Known {
+        let now = FoundMetrics {
             version: registry.version(),
             config: store.current(),
         };
-        let has_come = |known: &Option<Known>| known.as_ref().is_none_or(|known| !known.is(&now));
-        if now.config.metrics.is_none() || !has_come(&self.noted) {
+        let differs =
+            |known: &Option<FoundMetrics>| known.as_ref().is_none_or(|known| !known.is(&now));
+        if now.config.metrics.is_none() || !differs(&self.reported) {
             return;
         }
-        if has_come(&self.seen) && self.rounds < MOST_ROUNDS {
-            self.rounds += 1;
-            self.seen = Some(now);
+        if differs(&self.last_seen) && self.unsettled_rounds < MAX_UNSETTLED_ROUNDS {
+            self.unsettled_rounds += 1;
+            self.last_seen = Some(now);
             return;
         }
-        self.rounds = 0;
+        self.unsettled_rounds = 0;
         store.note_found(&registry.switchable());
-        self.noted = Some(now);
+        self.reported = Some(now);
     }
 }
 

@@ -37,8 +37,8 @@ impl Board {
 
     /// More rounds than any decision takes.
     fn rounds(&mut self) {
-        for _ in 0..2 * MOST_ROUNDS {
-            self.housekeeping.round();
+        for _ in 0..2 * MAX_UNSETTLED_ROUNDS {
+            self.housekeeping.check();
         }
     }
 

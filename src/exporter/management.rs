@@ -1,8 +1,8 @@
-//! The management API: what the management port answers, and whom.
+//! The management API on the management port.
 //!
-//! Reading is open. Loading the configuration again is open too, but not more often than it costs nothing. What changes a
-//! setting is for those who show that they may (`http::gate`), and where nobody can, for this machine's own, unless the
-//! configuration says otherwise; and none of it is for the pages that somebody reads elsewhere.
+//! Reading is open to all. Reloading the configuration is open too, at a limited rate. Changing settings needs
+//! authentication (`http::gate`); where no credentials are configured, only clients on this machine may change
+//! settings, unless the configuration allows others. Requests from pages of other origins change nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,59 +21,60 @@ use crate::store::NotSet;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// Bytes of a request's body, as in seed 001.
-const MOST_BYTES: usize = 102_400;
-/// Loading the configuration looks at the whole board: so many at once, and one a second in the long run.
-const RELOADS: (u32, Duration) = (10, Duration::from_secs(1));
-/// Names that an answer repeats.
-const SHOWN: usize = 20;
+/// The limit of a request's body in bytes, as in seed 001.
+const MAX_BODY_BYTES: usize = 102_400;
+/// A reload examines the whole board: this many reloads are allowed at once, and one in each period in the long run.
+const RELOAD_BURST: u32 = 10;
+const RELOAD_PERIOD: Duration = Duration::from_secs(1);
+/// How many names an error message lists.
+const MAX_LISTED_NAMES: usize = 20;
 
-const THERE_IS: &str = "there is only the page at /, POST /reload, GET /metrics/list, POST /metrics/enable, GET /health, \
+const NOT_FOUND_HELP: &str = "there is only the page at /, POST /reload, GET /metrics/list, POST /metrics/enable, GET /health, \
                         GET /config and GET /history here";
 
 /// The bounds of the management port's listener.
 pub(super) fn limits() -> Limits {
     Limits {
-        body: MOST_BYTES,
+        body: MAX_BODY_BYTES,
         refusals: Form::Json,
         ..Limits::default()
     }
 }
 
-/// What it answers.
+/// The routes of the management port.
 pub(super) fn routes(exporter: Arc<Exporter>) -> Arc<Handler> {
-    let reloads = Rate::new(RELOADS.0, RELOADS.1);
+    let reloads = Rate::new(RELOAD_BURST, RELOAD_PERIOD);
     Arc::new(move |request| match request.path.as_str() {
-        "/health" => reads(request, || Response::json(200, &exporter.health())),
-        "/config" => reads(request, || {
+        "/health" => read_only(request, || Response::json(200, &exporter.health())),
+        "/config" => read_only(request, || {
             Response::json(200, &SCHEMA.to_json(&exporter.store.current()))
         }),
-        "/history" => reads(request, || history(&exporter, request)),
-        "/metrics/list" => reads(request, || Response::json(200, &list(&exporter))),
-        "/metrics/enable" => changes(&exporter, request, || {
-            if let Some(refused) = from_elsewhere(&exporter, request) {
+        "/history" => read_only(request, || history(&exporter, request)),
+        "/metrics/list" => read_only(request, || Response::json(200, &list(&exporter))),
+        "/metrics/enable" => action(&exporter, request, || {
+            if let Some(refused) = refuse_change(&exporter, request) {
                 return refused;
             }
             enable(&exporter, request)
         }),
-        "/reload" => changes(&exporter, request, || reload(&exporter, &reloads)),
+        "/reload" => action(&exporter, request, || reload(&exporter, &reloads)),
         path => match page::file(Page::Board, path) {
-            Some(file) => reads(request, || file),
-            None => Response::error(404, "Not Found", THERE_IS),
+            Some(file) => read_only(request, || file),
+            None => Response::error(404, "Not Found", NOT_FOUND_HELP),
         },
     })
 }
 
-/// The answer of a resource that can only be read.
-fn reads(request: &Request, answer: impl FnOnce() -> Response) -> Response {
+/// The response of a resource that can only be read.
+fn read_only(request: &Request, respond: impl FnOnce() -> Response) -> Response {
     match request.method {
-        Method::Get | Method::Head => answer(),
+        Method::Get | Method::Head => respond(),
         _ => not_allowed(request, "GET, HEAD"),
     }
 }
 
-/// The answer of something that is done: to everybody but other people's pages.
-fn changes(exporter: &Exporter, request: &Request, answer: impl FnOnce() -> Response) -> Response {
+/// The response of an action, which pages of other origins may not trigger.
+fn action(exporter: &Exporter, request: &Request, respond: impl FnOnce() -> Response) -> Response {
     if request.method != Method::Post {
         return not_allowed(request, "POST");
     }
@@ -83,7 +84,7 @@ fn changes(exporter: &Exporter, request: &Request, answer: impl FnOnce() -> Resp
     names.push(&hostname);
     match foreign_page(request, &names) {
         Some(why) => Response::error(403, "Forbidden", &why),
-        None => answer(),
+        None => respond(),
     }
 }
 
@@ -92,8 +93,8 @@ fn not_allowed(request: &Request, allowed: &str) -> Response {
     Response::error(405, "Method Not Allowed", &message).with_header("Allow", allowed)
 }
 
-/// The refusal for those who may not change settings.
-fn from_elsewhere(exporter: &Exporter, request: &Request) -> Option<Response> {
+/// The refusal, if the client may not change settings.
+fn refuse_change(exporter: &Exporter, request: &Request) -> Option<Response> {
     let allow_remote = exporter.store.current().management.allow_remote;
     match Standing::of(request, allow_remote) {
         Standing::Allowed => None,
@@ -123,7 +124,7 @@ fn list(exporter: &Exporter) -> Value {
     })
 }
 
-/// Without white space: it goes to a program, once a second.
+/// The JSON has no white space: a program reads it once a second.
 fn history(exporter: &Exporter, request: &Request) -> Response {
     let since = request.query_values("since").next();
     let history = exporter.history(since.as_deref(), BootTime::now());
@@ -156,41 +157,45 @@ fn enable(exporter: &Exporter, request: &Request) -> Response {
             "the body must be JSON, and say so: Content-Type: application/json",
         );
     }
-    let asked = match parse(&request.body) {
-        Ok(asked) => asked,
+    let requested = match parse(&request.body) {
+        Ok(requested) => requested,
         Err(error) => return bad_request(&error),
     };
-    let changes = asked
+    let switches = requested
         .iter()
         .filter_map(|(n, on)| Some((n.clone(), on.as_bool()?)));
-    let changes: BTreeMap<_, _> = changes.collect();
+    let switches: BTreeMap<_, _> = switches.collect();
     let outcome = exporter
         .store
-        .switch(&changes, &exporter.registry.switchable());
+        .switch(&switches, &exporter.registry.switchable());
     match outcome {
         Ok(unsaved) => {
-            let mut answer = json!({
+            let mut response = json!({
                 "status": "success",
-                "updated": asked.len(),
-                "metrics": asked,
+                "updated": requested.len(),
+                "metrics": requested,
             });
             if let Some(why) = unsaved {
-                answer["saved"] = json!(false);
-                answer["message"] = json!(format!(
+                response["saved"] = json!(false);
+                response["message"] = json!(format!(
                     "this holds until the next reload or restart, because it could not be saved: {why}"
                 ));
             }
-            Response::json(200, &answer)
+            Response::json(200, &response)
         }
         Err(NotSet::Unknown(names)) => bad_request(&format!(
             "Unknown metrics: [{}{}]",
             names
                 .iter()
-                .take(SHOWN)
+                .take(MAX_LISTED_NAMES)
                 .map(|n| quoted(n))
                 .collect::<Vec<_>>()
                 .join(", "),
-            if names.len() > SHOWN { ", ..." } else { "" },
+            if names.len() > MAX_LISTED_NAMES {
+                ", ..."
+            } else {
+                ""
+            },
         )),
         Err(NotSet::TooMany(count)) => bad_request(&format!(
             "Too many metrics: the configuration would name {count} (max {MAX_METRICS})"
@@ -199,42 +204,42 @@ fn enable(exporter: &Exporter, request: &Request) -> Response {
     }
 }
 
-/// The error is seed 001's word for word, where that had one.
+/// The error is seed 001's, word for word, where seed 001 had one.
 fn bad_request(error: &str) -> Response {
     let help = "nothing was changed; the body is an object of names and true or false, the names as in GET /metrics/list";
     Response::error(400, error, help)
 }
 
-/// Whether the body says that it is JSON. No form and no script of a foreign page can say so without the browser asking
-/// us first.
+/// Whether the request declares its body as JSON. A form or script of a foreign page cannot do so without a preflight
+/// request of the browser, which is refused.
 fn is_json(request: &Request) -> bool {
     let kind = request.header("Content-Type").unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
 }
 
-/// The names and what they are to be, in the order of the request.
+/// The names and whether each is to be enabled, in the order of the request.
 fn parse(body: &[u8]) -> Result<Map<String, Value>, String> {
     let value: Value = serde_json::from_slice(body).map_err(|e| format!("Invalid JSON: {e}"))?;
-    let Value::Object(asked) = value else {
+    let Value::Object(requested) = value else {
         return Err("Request body must be a JSON object".into());
     };
-    if asked.len() > MAX_METRICS {
+    if requested.len() > MAX_METRICS {
         return Err(format!("Too many metrics (max {MAX_METRICS})"));
     }
-    match asked.iter().find(|(_, on)| !on.is_boolean()) {
+    match requested.iter().find(|(_, on)| !on.is_boolean()) {
         Some((name, _)) => Err(format!(
             "Invalid type for {}: expected bool",
             quoted(name).trim_matches('\'')
         )),
-        None => Ok(asked),
+        None => Ok(requested),
     }
 }
 
-/// A name that somebody sent, as Python would show it, at most as long as names are.
+/// A name from a request, quoted as Python would, and cut to the longest legal name.
 fn quoted(name: &str) -> String {
-    const LONGEST: usize = 255;
-    let shown: String = name.chars().take(LONGEST).collect();
+    const MAX_CHARS: usize = 255;
+    let shown: String = name.chars().take(MAX_CHARS).collect();
     format!("'{}'", shown.escape_debug())
 }
 

@@ -5,7 +5,7 @@ use crate::metrics::Desc;
 use crate::sources::shelly::settings as shelly;
 use crate::store::{Configuration, Store};
 
-/// An exporter without a board, that knows three metrics.
+/// An exporter without a board that has three metrics.
 fn exporter() -> Arc<Exporter> {
     let exporter = Arc::new(Exporter::idle());
     let group = exporter.registry.add_group(0, "test", Vec::new());
@@ -102,7 +102,7 @@ fn enabled(exporter: &Exporter) -> Vec<bool> {
 }
 
 #[test]
-fn answers_are_seed_001s_letter_for_letter() {
+fn responses_are_seed_001s_byte_for_byte() {
     let exporter = exporter();
     exporter.identity.write().unwrap().device_type = "jetson_orin".into();
     let list = Call::get("/metrics/list").to(&exporter);
@@ -120,7 +120,7 @@ fn answers_are_seed_001s_letter_for_letter() {
 }
 
 #[test]
-fn enabling_answers_with_what_was_asked_for_in_its_order() {
+fn enable_response_repeats_the_request_in_its_order() {
     let exporter = exporter();
     let answer = Call::enable("{\"b_watts\": false, \"a_watts\": true}").to(&exporter);
     let saved = ",\n  \"saved\": false,\n  \"message\": \"";
@@ -139,7 +139,7 @@ fn enabling_answers_with_what_was_asked_for_in_its_order() {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_said_as_seed_001_said_it() {
+fn bad_requests_get_seed_001s_errors() {
     let exporter = exporter();
     let too_many: Vec<_> = (0..1001).map(|n| format!("\"m{n}\": true")).collect();
     let cases = [
@@ -188,7 +188,7 @@ fn what_is_wrong_with_a_request_is_said_as_seed_001_said_it() {
 }
 
 #[test]
-fn the_body_must_say_that_it_is_json() {
+fn body_must_be_declared_as_json() {
     let exporter = exporter();
     let call = |kind: Option<&'static str>| {
         let mut call = Call::enable("{\"a_watts\": false}");
@@ -214,7 +214,7 @@ fn the_body_must_say_that_it_is_json() {
 }
 
 #[test]
-fn settings_are_this_machines_own_until_it_is_said_otherwise() {
+fn only_local_clients_change_settings_unless_configured_otherwise() {
     let exporter = exporter();
     let call = || Call::enable("{\"a_watts\": false}").from("192.0.2.1:1");
     let refused = call().to(&exporter);
@@ -243,7 +243,7 @@ fn settings_are_this_machines_own_until_it_is_said_otherwise() {
 }
 
 #[test]
-fn other_peoples_pages_change_nothing() {
+fn pages_of_other_origins_change_nothing() {
     let exporter = exporter();
     for call in [Call::enable("{\"a_watts\": false}"), Call::reload()] {
         error(
@@ -256,7 +256,7 @@ fn other_peoples_pages_change_nothing() {
 }
 
 #[test]
-fn loading_again_is_limited_in_rate() {
+fn reloads_are_limited_in_rate() {
     let exporter = exporter();
     let handler = routes(exporter);
     let answers: Vec<_> = (0..50).map(|_| Call::reload().on(&*handler)).collect();
@@ -274,7 +274,7 @@ fn loading_again_is_limited_in_rate() {
 }
 
 #[test]
-fn paths_and_methods_that_are_none_are_told_what_there_is() {
+fn unknown_paths_and_methods_list_the_known_ones() {
     let exporter = exporter();
     error(&Call::get("/nothing").to(&exporter), 404);
     for (path, allowed) in [("/reload", "POST"), ("/metrics/enable", "POST")] {
@@ -292,7 +292,7 @@ fn paths_and_methods_that_are_none_are_told_what_there_is() {
 }
 
 #[test]
-fn the_configuration_is_shown_without_its_secrets() {
+fn configuration_is_shown_without_secrets() {
     let mut config = Config::default();
     let plug = shelly::Plug {
         host: "192.0.2.2".into(),
@@ -319,7 +319,7 @@ fn the_configuration_is_shown_without_its_secrets() {
 }
 
 #[test]
-fn the_page_is_there_for_everybody_and_only_to_be_read() {
+fn status_page_is_open_and_read_only() {
     let exporter = exporter();
     for path in ["/", "/page/board.js", "/page/style.css"] {
         let answer = Call::get(path).from("192.0.2.1:1").to(&exporter);
@@ -336,7 +336,7 @@ fn the_page_is_there_for_everybody_and_only_to_be_read() {
 }
 
 #[test]
-fn the_history_is_told_without_white_space() {
+fn history_has_no_white_space() {
     let exporter = exporter();
     let answer = Call::get("/history").from("192.0.2.1:1").to(&exporter);
     assert_eq!(answer.status(), 200);

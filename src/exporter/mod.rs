@@ -2,21 +2,18 @@
 
 mod central;
 mod consumers;
-mod delivery_metrics;
-mod event;
 mod health;
 mod history;
 mod housekeeping;
-mod listening;
 mod management;
 mod multirate;
-mod places;
+mod port;
 mod ports;
 mod record;
 mod remote_write;
-mod remote_write_metrics;
 mod routes;
 mod self_metrics;
+mod slots;
 mod supervisor;
 mod udp_agent;
 
@@ -41,7 +38,7 @@ use crate::sys::notify::Notifier;
 use consumers::Consumers;
 use self_metrics::SelfMetrics;
 
-/// There is no number yet.
+/// The value of `unknown_metrics` before the sources were tried.
 const UNKNOWN: u64 = u64::MAX;
 
 /// What the listeners share with the supervisor.
@@ -51,35 +48,35 @@ struct Exporter {
     sources: RwLock<Arc<[Arc<Running>]>>,
     /// How many names `metrics:` lists as true that nothing on this board has; [`UNKNOWN`] while sources are tried.
     unknown_metrics: AtomicU64,
-    /// Whether it is known which those are: before, that there are none means nothing.
+    /// Whether `sources` was set. Before, that it is empty means nothing.
     set_up: AtomicBool,
-    /// The configuration in force, through which all changes go.
+    /// The configuration in force. All changes go through the store.
     store: Arc<Store>,
     identity: RwLock<Identity>,
     started_at: BootTime,
-    /// The service manager that started us, if one did.
+    /// The service manager, if one started the process.
     manager: Notifier,
-    /// The exporter's own metrics, if they are wanted.
+    /// The exporter's own metrics, if they are enabled.
     self_metrics: RwLock<Option<SelfMetrics>>,
-    /// What `GET /` answers instead of the page.
+    /// The response to `GET /` in place of the page.
     landing: RwLock<Option<String>>,
     compressor: Compressor,
     clock: Arc<WallClock>,
-    /// Those who scrape every sample.
+    /// The consumers that scrape every sample.
     consumers: Arc<Consumers>,
-    /// Those who scrape `/metrics`, where that has what happened since their last scrape.
+    /// The consumers that scrape `/metrics`, where that has statistics since their last scrape.
     windows: Arc<Consumers>,
-    outgoing: multirate::Outgoing,
+    response_limits: multirate::ResponseLimits,
     window_statistics: AtomicBool,
-    /// Whether `/metrics` has every sample, too.
+    /// Whether `/metrics` has every sample too.
     multirate_on_metrics: AtomicBool,
-    /// The senders of remote write, by name, and what they say of themselves.
+    /// The names of the remote-write senders, and their statistics.
     senders: RwLock<Vec<(String, Arc<Stats>)>>,
-    /// What the status page shows of the last minutes.
+    /// The charts of the status page.
     charts: history::Charts,
 }
 
-/// What the board is called, and what it is.
+/// The name and the type of the board.
 #[derive(Debug, Clone, Default)]
 struct Identity {
     device_type: String,
@@ -103,7 +100,7 @@ impl Exporter {
             clock: Arc::default(),
             consumers: Arc::default(),
             windows: Arc::default(),
-            outgoing: multirate::Outgoing::default(),
+            response_limits: multirate::ResponseLimits::default(),
             window_statistics: AtomicBool::new(false),
             multirate_on_metrics: AtomicBool::new(false),
             senders: RwLock::default(),
@@ -111,7 +108,7 @@ impl Exporter {
         }
     }
 
-    /// Takes over what the configuration says of how things are shown.
+    /// Applies the settings of how metrics are shown.
     fn present(&self, config: &Config) {
         lock::write(&self.landing).clone_from(&config.landing);
         self.window_statistics
@@ -131,21 +128,21 @@ impl Exporter {
         }
     }
 
-    /// Has the exporter's own metrics kept as what is measured is, as they are now.
-    fn keep_own(&self, keep: Duration, bytes: usize, now: BootTime) {
+    /// Adds the exporter's own metrics of now to their history, which is limited in time and bytes.
+    fn record_self_metrics(&self, keep: Duration, bytes: usize, now: BootTime) {
         if let Some(own) = &*lock::read(&self.self_metrics) {
-            own.keep(keep, bytes);
+            own.limit_history(keep, bytes);
             own.refresh(now, self);
         }
     }
 
-    /// The sources that run. No lock is held while they are used: a second reader behind a waiting writer would wait for
-    /// the first one, and so for itself where both are one thread.
+    /// The running sources. The lock is not held while they are used: a second reader behind a waiting writer would
+    /// wait for the first one, and so for itself where both are one thread.
     fn sources(&self) -> Arc<[Arc<Running>]> {
         Arc::clone(&lock::read(&self.sources))
     }
 
-    /// What it does, in a line.
+    /// A line about the running sources, for the service manager.
     fn summary(&self) -> String {
         let sources = self.sources();
         let names: Vec<_> = sources.iter().map(|running| running.name()).collect();
@@ -155,12 +152,12 @@ impl Exporter {
         }
     }
 
-    /// All that is exported, as text. Reads no meter: a source that hangs does not delay it.
+    /// All metrics, as text. No meter is read: a source that hangs does not delay a scrape.
     fn scrape(&self, format: Format) -> Vec<u8> {
         self.scrape_of(|_| true, format)
     }
 
-    /// Those alone that are wanted.
+    /// The metrics with a wanted name, as text.
     fn scrape_of(&self, wanted: impl Fn(&str) -> bool, format: Format) -> Vec<u8> {
         let mut text = Vec::with_capacity(16 * 1024);
         let snapshot = self.snapshot(BootTime::now());
@@ -169,7 +166,7 @@ impl Exporter {
         text
     }
 
-    /// All that is exported, with the exporter's own metrics brought up to date.
+    /// All metrics, with the exporter's own brought up to date.
     fn snapshot(&self, now: BootTime) -> Snapshot {
         if let Some(own) = &*lock::read(&self.self_metrics) {
             own.refresh(now, self);
@@ -180,7 +177,7 @@ impl Exporter {
 
 #[cfg(test)]
 impl Exporter {
-    /// One that has the defaults and no board.
+    /// An exporter with the default configuration and without a board.
     fn idle() -> Exporter {
         let nothing = Configuration::Fixed(Box::default());
         Exporter::new(Arc::new(

@@ -1,10 +1,10 @@
-//! The multirate scrape: each consumer gets every sample since its last scrape that succeeded, with its time stamp.
+//! The multirate scrape: each consumer gets every sample since its last successful scrape, with time stamps.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::consumers::{Consumers, Turn, Visitor};
-use super::routes::wanted;
+use super::consumers::{Client, Consumers, Scrape};
+use super::routes::requested;
 use super::Exporter;
 use crate::exposition::{render_batch, render_end, render_families, render_window, Format};
 use crate::http::{InFlight, Request};
@@ -12,51 +12,51 @@ use crate::metrics::{Batch, Family, Layout, Offset};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// An answer has about this much text at most; the rest comes with the next.
-const MOST_BYTES: usize = 16 << 20;
-/// Whoever comes for the first time gets what was read in so many seconds, if it does not say how often it comes.
-const FIRST: Duration = Duration::from_secs(15);
-/// The most of it for those who do.
-const LONGEST_FIRST: Duration = Duration::from_secs(300);
-/// An answer that can have no more than this has to wait for those that are on their way.
-const LEAST_BYTES: usize = 64 << 10;
-/// So much of answers may be on its way in all. One address has as much as one answer, so that who asks under many names,
-/// and reads nothing, keeps nobody else from theirs.
-const IN_FLIGHT: usize = 4 * MOST_BYTES;
+/// A response has about this much text at most. The rest comes with the next scrape.
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
+/// The first response to a consumer goes back this far, if the request does not say how often it comes.
+const DEFAULT_FIRST_WINDOW: Duration = Duration::from_secs(15);
+/// The longest time that the first response goes back, if the request does say so.
+const MAX_FIRST_WINDOW: Duration = Duration::from_secs(300);
+/// A response that would be limited to less than this is refused, until other responses have been read.
+const MIN_RESPONSE_BYTES: usize = 64 << 10;
+/// Unread responses are limited to this in all, and to one full response for each address: a client that asks under
+/// many names and reads nothing keeps no other client from its response.
+const MAX_IN_FLIGHT_BYTES: usize = 4 * MAX_RESPONSE_BYTES;
 
-/// Why there is no answer now.
+/// Why a scrape is refused for now.
 pub(super) const CLOCK_IS_WRONG: &str =
     "this board's clock is plainly wrong: samples with time stamps are kept until it is set (by NTP, say)\n";
-pub(super) const ANOTHER_TURN: &str =
+pub(super) const SCRAPE_UNDER_WAY: &str =
     "this consumer is being answered already: add ?consumer=NAME to the URLs of those that share an address\n";
 
-pub(super) const UNREAD: &str =
+pub(super) const TOO_MUCH_UNREAD: &str =
     "so much is on its way that has not been read that there is no more for now: try again\n";
 
-/// What bounds the answers that are on their way.
-pub(super) struct Outgoing {
+/// Limits of the responses that are on their way.
+pub(super) struct ResponseLimits {
     in_flight: Arc<InFlight>,
-    /// One answer is made at a time: what it is made of is copied out of the histories.
-    making: Mutex<()>,
+    /// One response is rendered at a time: it is made from a copy of the histories.
+    rendering: Mutex<()>,
 }
 
-impl Default for Outgoing {
+impl Default for ResponseLimits {
     fn default() -> Self {
-        Outgoing {
-            in_flight: Arc::new(InFlight::new(MOST_BYTES, IN_FLIGHT)),
-            making: Mutex::default(),
+        ResponseLimits {
+            in_flight: Arc::new(InFlight::new(MAX_RESPONSE_BYTES, MAX_IN_FLIGHT_BYTES)),
+            rendering: Mutex::default(),
         }
     }
 }
 
-/// The text for one consumer, and what to call with whether it was delivered.
+/// The text for one consumer, and a function to call with whether it was delivered.
 pub(super) struct Delivery {
     pub(super) text: Vec<u8>,
     pub(super) done: Done,
 }
 
 impl Exporter {
-    /// Every sample that this consumer has not had. `Err` says why there are none now.
+    /// Every sample that this consumer has not received. `Err`: why there are none now.
     pub(super) fn every_sample(
         &self,
         request: &Request,
@@ -69,7 +69,7 @@ impl Exporter {
         Ok(Delivery { text, done })
     }
 
-    /// The exporter's own metrics, then, if the clock is right, every sample that this consumer has not had.
+    /// The exporter's own metrics, and, if the clock is right, every sample that this consumer has not received.
     pub(super) fn own_and_every_sample(
         &self,
         request: &Request,
@@ -77,8 +77,8 @@ impl Exporter {
     ) -> Result<Delivery, &'static str> {
         let mut text = Vec::with_capacity(64 * 1024);
         let snapshot = self.snapshot(BootTime::now());
-        let wanted = wanted(request);
-        let own = |family: &Family| family.own && wanted(&family.name);
+        let requested = requested(request);
+        let own = |family: &Family| family.own && requested(&family.name);
         render_families(&snapshot, format, own, &mut text);
         let done = match self.clock.offset() {
             Some(offset) => self.add_samples(request, &offset, format, &mut text)?,
@@ -88,19 +88,24 @@ impl Exporter {
         Ok(Delivery { text, done })
     }
 
-    /// All that is exported, and what happened since this consumer's last scrape.
+    /// All metrics, and the statistics since this consumer's last scrape.
     pub(super) fn with_window(&self, request: &Request, format: Format) -> Delivery {
         let mut text = Vec::with_capacity(64 * 1024);
         let snapshot = self.snapshot(BootTime::now());
-        let wanted = wanted(request);
-        render_families(&snapshot, format, |family| wanted(&family.name), &mut text);
+        let requested = requested(request);
+        render_families(
+            &snapshot,
+            format,
+            |family| requested(&family.name),
+            &mut text,
+        );
         let mut done: Done = Box::new(|_| ());
-        // Another scrape of the same consumer at the same time goes without.
-        if let Some(turn) = Turning::begin(&self.windows, self, request) {
+        // A second scrape of the same consumer at the same time gets no statistics.
+        if let Some(scrape) = TimedScrape::begin(&self.windows, self, request) {
             let offset = Offset::of_boot_time();
-            let _alone = lock::lock(&self.outgoing.making);
-            done = turn.take(self, &offset, usize::MAX, |batch, layout| {
-                render_window(batch, layout, wanted, &mut text);
+            let _rendering = lock::lock(&self.response_limits.rendering);
+            done = scrape.render(self, &offset, usize::MAX, |batch, layout| {
+                render_window(batch, layout, requested, &mut text);
             });
         }
         render_end(format, &mut text);
@@ -114,14 +119,20 @@ impl Exporter {
         format: Format,
         text: &mut Vec<u8>,
     ) -> Result<Done, &'static str> {
-        let turn = Turning::begin(&self.consumers, self, request).ok_or(ANOTHER_TURN)?;
-        let _alone = lock::lock(&self.outgoing.making);
-        let in_flight = &self.outgoing.in_flight;
-        let share = in_flight.share(request.peer.ip(), LEAST_BYTES, MOST_BYTES);
-        let mut share = share.ok_or(UNREAD)?;
-        let wanted = wanted(request);
-        let done = turn.take(self, offset, share.bytes(), |batch, layout| {
-            render_batch(batch, layout, format, |family| wanted(&family.name), text);
+        let scrape = TimedScrape::begin(&self.consumers, self, request).ok_or(SCRAPE_UNDER_WAY)?;
+        let _rendering = lock::lock(&self.response_limits.rendering);
+        let in_flight = &self.response_limits.in_flight;
+        let share = in_flight.share(request.peer.ip(), MIN_RESPONSE_BYTES, MAX_RESPONSE_BYTES);
+        let mut share = share.ok_or(TOO_MUCH_UNREAD)?;
+        let requested = requested(request);
+        let done = scrape.render(self, offset, share.bytes(), |batch, layout| {
+            render_batch(
+                batch,
+                layout,
+                format,
+                |family| requested(&family.name),
+                text,
+            );
         });
         text.shrink_to_fit();
         share.settle(text.len());
@@ -139,70 +150,70 @@ impl Exporter {
     }
 }
 
-/// What is called with whether an answer was delivered.
+/// A function that is called with whether a response was delivered.
 type Done = Box<dyn FnOnce(bool) + Send>;
 
-/// The turn of whoever asks.
-struct Turning {
-    turn: Turn,
+/// A consumer's scrape, with how long the consumer waits for the response.
+struct TimedScrape {
+    scrape: Scrape,
     now: BootTime,
     began: Instant,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
-impl Turning {
+impl TimedScrape {
     fn begin(
         consumers: &Arc<Consumers>,
         exporter: &Exporter,
         request: &Request,
-    ) -> Option<Turning> {
+    ) -> Option<TimedScrape> {
         let now = BootTime::now();
-        let patience = scrape_timeout(request.header("X-Prometheus-Scrape-Timeout-Seconds"));
-        let window = first_window(patience);
+        let timeout = scrape_timeout(request.header("X-Prometheus-Scrape-Timeout-Seconds"));
+        let window = first_window(timeout);
         let since = BootTime(now.0.saturating_sub(window.as_nanos() as u64));
-        Some(Turning {
-            turn: consumers.begin(Visitor::of(request), &exporter.registry, since, now)?,
+        Some(TimedScrape {
+            scrape: consumers.begin(Client::of(request), &exporter.registry, since, now)?,
             now,
             began: Instant::now(),
-            patience,
+            timeout,
         })
     }
 
-    /// Has what it has not had yet rendered.
-    fn take(
+    /// Renders what the consumer has not received yet.
+    fn render(
         mut self,
         exporter: &Exporter,
         offset: &Offset,
         bytes: usize,
-        render: impl FnOnce(&Batch, &Layout),
+        write: impl FnOnce(&Batch, &Layout),
     ) -> Done {
         let registry = &exporter.registry;
-        let progress = &mut self.turn.progress;
+        let progress = &mut self.scrape.progress;
         let batch = progress.take(registry, offset, self.now, bytes);
-        self.turn.had = progress.samples(registry);
-        // The layout comes after the rows, and so has all their series.
-        render(&batch, &registry.layout());
+        self.scrape.samples_passed = progress.samples(registry);
+        // The layout is taken after the rows, and so has all their series.
+        write(&batch, &registry.layout());
         Box::new(move |written| {
-            // Whoever has given up by now has not got it, though the kernel has taken it.
+            // A client that has timed out by now has not received the response, even if the kernel took it.
             let began = self.began;
-            let in_time = self
-                .patience
-                .is_none_or(|patience| began.elapsed() < patience);
-            self.turn.end(written && in_time);
+            let in_time = self.timeout.is_none_or(|timeout| began.elapsed() < timeout);
+            self.scrape.end(written && in_time);
         })
     }
 }
 
-/// How long the consumer waits for an answer, if it says so. Prometheus does; it is at most its scrape interval.
+/// How long the client waits for a response, if the request says so. Prometheus does: at most its scrape interval.
 fn scrape_timeout(header: Option<&str>) -> Option<Duration> {
     let seconds = header?.trim().parse::<f64>().ok()?;
     let good = seconds.is_finite() && seconds > 0.0;
     good.then(|| Duration::from_secs_f64(seconds.min(86_400.0)))
 }
 
-/// How far back a consumer's first answer goes.
+/// How far back a consumer's first response goes.
 fn first_window(timeout: Option<Duration>) -> Duration {
-    timeout.map_or(FIRST, |timeout| timeout.min(LONGEST_FIRST))
+    timeout.map_or(DEFAULT_FIRST_WINDOW, |timeout| {
+        timeout.min(MAX_FIRST_WINDOW)
+    })
 }
 
 #[cfg(test)]
@@ -211,7 +222,7 @@ mod tests {
     use crate::metrics::{Desc, Readings, WallClock};
 
     #[test]
-    fn the_first_answer_goes_back_as_far_as_a_scrape_interval() {
+    fn first_response_goes_back_one_scrape_interval() {
         let window = |header| first_window(scrape_timeout(header));
         assert_eq!(window(Some("1")), Duration::from_secs(1));
         assert_eq!(window(Some(" 0.5")), Duration::from_millis(500));
@@ -224,9 +235,9 @@ mod tests {
             Some("-1"),
             Some("0"),
         ] {
-            assert_eq!(window(none), FIRST, "{none:?}");
+            assert_eq!(window(none), DEFAULT_FIRST_WINDOW, "{none:?}");
         }
-        assert_eq!(window(Some("1e300")), LONGEST_FIRST);
+        assert_eq!(window(Some("1e300")), MAX_FIRST_WINDOW);
     }
 
     fn request(query: &str, peer: &str, timeout: &str) -> Request {
@@ -243,7 +254,7 @@ mod tests {
         }
     }
 
-    /// A clock that said so, in nanoseconds since 1970, when the machine started.
+    /// A clock by which the machine started at `start`, in nanoseconds since 1970.
     fn clock(start: i64) -> WallClock {
         WallClock::new(move || {
             let now = BootTime::now();
@@ -275,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_clock_is_wrong_nothing_is_delivered_and_nothing_lost() {
+    fn wrong_clock_delays_samples_without_loss() {
         let asked = request("", "192.0.2.1:1", "10");
         let wrong = exporter(1_000_000_000);
         let refused = wrong.every_sample(&asked, Format::Text).err();
@@ -293,11 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_nothing_is_given_no_more_under_another_name() {
+    fn unread_responses_limit_an_address_under_any_name() {
         let exporter = Exporter {
-            outgoing: Outgoing {
-                in_flight: Arc::new(InFlight::new(LEAST_BYTES + 100, 10 * LEAST_BYTES)),
-                ..Outgoing::default()
+            response_limits: ResponseLimits {
+                in_flight: Arc::new(InFlight::new(
+                    MIN_RESPONSE_BYTES + 100,
+                    10 * MIN_RESPONSE_BYTES,
+                )),
+                ..ResponseLimits::default()
             },
             ..exporter(TODAY)
         };
@@ -310,7 +324,7 @@ mod tests {
             .collect();
         assert!((1..10).contains(&unread.len()), "{}", unread.len());
         let refused = ask("more", "192.0.2.1:1").err();
-        assert_eq!(refused, Some(UNREAD));
+        assert_eq!(refused, Some(TOO_MUCH_UNREAD));
         assert!(ask("more", "192.0.2.2:1").is_ok(), "others get theirs");
         drop(unread);
         let (samples, _) = text(ask("more", "192.0.2.1:1"));
@@ -318,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_too_late_is_delivered_again() {
+    fn response_after_the_clients_timeout_is_delivered_again() {
         let hasty = request("", "192.0.2.1:1", "0.001");
         let patient = request("", "192.0.2.1:1", "10");
         let exporter = exporter(TODAY);

@@ -1,8 +1,8 @@
-//! The exporter's ports: all of them as the configuration says, or all of them as they were.
+//! All ports of the exporter. A new configuration is applied to all of them or to none.
 
 use std::sync::Arc;
 
-use super::listening::{Failure, Listening, Step};
+use super::port::{ListenError, Port, PortChange};
 use super::udp_agent::UdpAgent;
 use super::{management, routes, Exporter};
 use crate::config::Config;
@@ -10,12 +10,12 @@ use crate::http::{Gate, Limits};
 use crate::sys::listen_fds::listen_fds;
 use crate::wire;
 
-/// What is listened on.
+/// The ports, and the UDP agent.
 pub(super) struct Ports {
-    metrics: Listening,
-    management: Listening,
+    metrics: Port,
+    management: Port,
     agent: Option<UdpAgent>,
-    /// What the command line says, whatever the configuration does.
+    /// Addresses of the command line, which override those of the configuration.
     metrics_address: Option<String>,
     management_address: Option<String>,
 }
@@ -30,14 +30,14 @@ impl Ports {
         let metrics = routes::metrics(Arc::clone(exporter));
         let management = management::routes(Arc::clone(exporter));
         Ports {
-            metrics: Listening::new(
+            metrics: Port::new(
                 "metrics",
                 "`port:` or --web.listen-address",
                 Arc::clone(gate),
                 metrics,
                 Limits::default(),
             ),
-            management: Listening::new(
+            management: Port::new(
                 "management",
                 "`reload_port:` or --web.management-address",
                 Arc::clone(gate),
@@ -50,23 +50,23 @@ impl Ports {
         }
     }
 
-    /// Takes the sockets that systemd hands over: by their names, else the first for metrics and the second for
+    /// Adopts the sockets that systemd passes: by their names, else the first for metrics and the second for
     /// management.
     pub(super) fn take_sockets(&mut self) -> Result<(), String> {
-        for (place, (name, socket)) in listen_fds().into_iter().enumerate() {
-            match (name.as_deref(), place) {
-                // The order is that of the socket units, which is nobody's choice.
-                (Some("metrics"), _) => self.metrics.take(socket)?,
-                (Some("management"), _) => self.management.take(socket)?,
-                (_, 0) => self.metrics.take(socket)?,
-                (_, 1) => self.management.take(socket)?,
+        for (index, (name, socket)) in listen_fds().into_iter().enumerate() {
+            match (name.as_deref(), index) {
+                // systemd passes unnamed sockets in the order of the socket units, which nobody can set.
+                (Some("metrics"), _) => self.metrics.adopt_socket(socket)?,
+                (Some("management"), _) => self.management.adopt_socket(socket)?,
+                (_, 0) => self.metrics.adopt_socket(socket)?,
+                (_, 1) => self.management.adopt_socket(socket)?,
                 _ => log::warn!("a socket too many was handed over: closed"),
             }
         }
         Ok(())
     }
 
-    /// Listens where the configuration says, on all ports, or changes nothing.
+    /// Listens on the addresses of the configuration, on all ports, or changes nothing.
     pub(super) fn listen(
         &mut self,
         exporter: &Arc<Exporter>,
@@ -82,9 +82,9 @@ impl Ports {
         let management = management.or(config.reload_port.map(address));
         let prepared = self
             .prepare(metrics.as_deref(), management.as_deref())
-            .and_then(|steps| {
-                self.answer_datagrams(exporter, config)?;
-                Ok(steps)
+            .and_then(|changes| {
+                self.apply_udp_agent(exporter, config)?;
+                Ok(changes)
             });
         match prepared {
             Ok((metrics, management)) => {
@@ -93,49 +93,50 @@ impl Ports {
                 Ok(())
             }
             Err(error) => {
-                self.metrics.return_to_old();
-                self.management.return_to_old();
+                self.metrics.reopen();
+                self.management.reopen();
                 Err(error)
             }
         }
     }
 
-    /// Gets both ports: beside the old ones, so that nothing is given up before all is had; or, where the old ones are
-    /// themselves in the way, in their place.
+    /// Prepares both ports beside the old servers, so that none is closed before both can be replaced; or, where an old
+    /// server is itself in the way, in its place.
     fn prepare(
         &mut self,
         metrics: Option<&str>,
         management: Option<&str>,
-    ) -> Result<(Step, Step), String> {
-        let both = |ports: &Ports| {
+    ) -> Result<(PortChange, PortChange), String> {
+        let prepare_both = |ports: &Ports| {
             let first = ports.metrics.prepare(metrics)?;
             Ok((first, ports.management.prepare(management)?))
         };
         let wanted = [metrics, management];
-        both(self)
-            .or_else(|failure: Failure| {
-                let gave_up = failure.in_use
-                    && self.metrics.make_way(metrics, &wanted)
-                        | self.management.make_way(management, &wanted);
-                match gave_up {
-                    true => both(self),
-                    false => Err(failure),
+        prepare_both(self)
+            .or_else(|error: ListenError| {
+                let closed = error.is_in_use
+                    && self.metrics.close_if_in_the_way(metrics, &wanted)
+                        | self.management.close_if_in_the_way(management, &wanted);
+                match closed {
+                    true => prepare_both(self),
+                    false => Err(error),
                 }
             })
-            .map_err(|failure| failure.what)
+            .map_err(|error| error.message)
     }
 
-    /// Starts or ends the UDP agent.
-    fn answer_datagrams(
-        &mut self,
-        exporter: &Arc<Exporter>,
-        config: &Config,
-    ) -> Result<(), String> {
-        if self.agent.as_ref().is_some_and(|a| a.is_for(config)) {
+    /// Starts, replaces or ends the UDP agent.
+    fn apply_udp_agent(&mut self, exporter: &Arc<Exporter>, config: &Config) -> Result<(), String> {
+        if self
+            .agent
+            .as_ref()
+            .is_some_and(|a| a.has_settings_of(config))
+        {
             return Ok(());
         }
         let mut old = self.agent.take();
-        // The new one wants the old one's port; on another, the old one is given up only when the new one is had.
+        // A new agent on the same port needs the old one closed first. On another port, the old agent is closed when
+        // the new one runs.
         if let Some(old) = old.take_if(|old| old.has_port_of(config)) {
             old.stop();
         }
@@ -157,7 +158,7 @@ impl Ports {
         Ok(())
     }
 
-    /// Where the board listens, by number.
+    /// The numbers of the open ports.
     pub(super) fn numbers(&self) -> wire::Ports {
         wire::Ports {
             metrics: self.metrics.port(),
@@ -165,13 +166,13 @@ impl Ports {
         }
     }
 
-    /// Tries the addresses again that the board did not have.
+    /// Tries addresses again that the board did not have.
     pub(super) fn retry(&mut self) {
         self.metrics.retry();
         self.management.retry();
     }
 
-    /// Ends the servers that were replaced, once they have answered.
+    /// Ends replaced servers, after their last response.
     pub(super) fn retire(&mut self) {
         self.metrics.retire();
         self.management.retire();

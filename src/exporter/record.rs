@@ -5,8 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::event::Event;
-use super::supervisor::{forward, Options, Supervisor};
+use super::supervisor::{forward_signals, Event, Options, Supervisor};
 use crate::exposition::Format;
 use crate::http::Gate;
 use crate::sources::io_log::{IoLogs, Recorder};
@@ -15,10 +14,10 @@ use crate::sources::SCHEMA;
 use crate::store::{Configuration, Store};
 use crate::sys::signals::Signals;
 
-/// How often to look whether it is time to end.
-const STEP: Duration = Duration::from_millis(100);
+/// How often hung sources and errors of the recording are checked for.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Records for so long, or until it is told to stop. What it says in the end is for people.
+/// Records for `longest`, or until a signal stops it. Returns a summary for people.
 pub fn record(
     options: Options,
     dir: &Path,
@@ -27,12 +26,12 @@ pub fn record(
 ) -> Result<String, String> {
     let loaded = Store::open(options.configuration.clone(), |p| p.answer(Ok(())))?;
     let mut config = (*loaded.current()).clone();
-    // What the board is called here, it is to be called elsewhere.
+    // A replay on another machine must find the same device type.
     if config.device_type == "auto" {
         let board = Board::look(options.roots.clone());
         config.device_type = board.device_type().to_string();
     }
-    // Nothing is sent anywhere, and the exporter's own metrics are not the board's.
+    // A recording sends nothing anywhere, and has no metrics of the exporter itself.
     config = config.of_sources();
     config.self_metrics = false;
     let recorder = Recorder::begin(dir, &options.roots, &SCHEMA.shared(&config))?;
@@ -47,28 +46,28 @@ pub fn record(
     );
     supervisor.apply(config);
     let (events, inbox) = mpsc::channel();
-    // Nobody does them: a recording has one configuration.
-    let (errands, _errands) = mpsc::channel();
-    forward(signals, events, errands)?;
+    // Tasks are not received: a recording has one configuration.
+    let (tasks, _inbox) = mpsc::channel();
+    forward_signals(signals, events, tasks)?;
     let seconds = longest.as_secs_f64();
     log::info!(
         "recording to {} for {seconds} s, or until told to stop",
         dir.display()
     );
-    let mut trouble = None;
-    while began.elapsed() < longest && trouble.is_none() {
+    let mut error = None;
+    while began.elapsed() < longest && error.is_none() {
         let left = longest.saturating_sub(began.elapsed());
-        match inbox.recv_timeout(left.min(STEP)) {
+        match inbox.recv_timeout(left.min(CHECK_INTERVAL)) {
             Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(Event::Adopt(_)) | Err(RecvTimeoutError::Timeout) => {}
         }
-        supervisor.watch();
-        trouble = recorder.trouble();
+        supervisor.restart_hung_sources();
+        error = recorder.trouble();
     }
-    let sources = supervisor.end_sources();
+    let sources = supervisor.stop_sources();
     recorder.finish(&supervisor.scrape(Format::Text))?;
-    if let Some(trouble) = trouble {
-        log::warn!("{trouble}: it ends here");
+    if let Some(error) = error {
+        log::warn!("{error}: it ends here");
     }
     let sources = match sources.is_empty() {
         true => "of a board where nothing was found".to_string(),

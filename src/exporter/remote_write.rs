@@ -1,4 +1,4 @@
-//! The senders of remote write, brought in line with the configuration.
+//! Starts and ends the remote-write senders so that those run that the configuration lists.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,34 +9,39 @@ use crate::remote_write::{Feed, Labels, MemoryFeed, QueueFeed, Sender};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// How long they have to send what is left when the process is told to end.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// How often the exporter's own metrics are kept for them.
-const OWN: Duration = Duration::from_secs(15);
+/// How long senders may take to send what is left when they are ended.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the exporter's own metrics are added to the history, from which senders take them.
+const SELF_METRICS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// All that run.
+/// The running senders.
 #[derive(Default)]
 pub(super) struct Senders {
     running: Vec<(Sender, Labels)>,
-    /// Those that were taken out of the configuration, and may still have something to send.
-    leaving: Vec<Sender>,
-    own_at: Option<Instant>,
-    /// What was applied last.
+    /// Senders that were taken out of the configuration, and may still have something to send.
+    finishing: Vec<Sender>,
+    self_metrics_at: Option<Instant>,
+    /// The configuration that was applied last.
     config: Option<Arc<Config>>,
 }
 
-/// Where the board is, for the label `instance`.
-pub(super) struct Place<'p> {
+/// What the label `instance` is made of.
+pub(super) struct InstanceAddress<'p> {
     pub(super) hostname: &'p str,
-    /// The port of its metrics, if there is one and it is known.
+    /// The port of the metrics, if there is one and it is known.
     pub(super) port: Option<u16>,
 }
 
 impl Senders {
-    /// Starts and ends senders so that those run that the configuration asks for. What has not changed goes on; what has
-    /// changed but for its labels goes on where it was. One that is there from the beginning gets all that is read; one
-    /// that comes later, what is read from now on.
-    pub(super) fn apply(&mut self, exporter: &Exporter, config: &Arc<Config>, place: &Place<'_>) {
+    /// Applies the entries of the configuration. A sender whose entry is the same goes on. One whose entry changed, but
+    /// not its labels, is replaced by one that takes over its feed. A sender that is there from the beginning gets all
+    /// that is read; one that comes later gets what is read from now on.
+    pub(super) fn apply(
+        &mut self,
+        exporter: &Exporter,
+        config: &Arc<Config>,
+        address: &InstanceAddress<'_>,
+    ) {
         let since = self
             .config
             .as_ref()
@@ -44,7 +49,7 @@ impl Senders {
         self.config = Some(Arc::clone(config));
         let mut old = std::mem::take(&mut self.running);
         for entry in &config.remote_write {
-            let labels = labels(entry, place);
+            let labels = labels(entry, address);
             let before = old
                 .iter()
                 .position(|(sender, had)| sender.entry().name == entry.name && *had == labels);
@@ -53,18 +58,22 @@ impl Senders {
                 Some(before) if before.entry() == entry => Ok(before),
                 Some(before) => {
                     log::info!("remote write {}: started anew", entry.name);
-                    let same_place = before.entry().disk == entry.disk;
+                    let same_disk = before.entry().disk == entry.disk;
                     let feed = match before.hand_over() {
-                        Some(feed) if same_place => feed,
-                        Some(feed) => feed_on(exporter, entry, feed.into_memory()),
-                        None => feed_on(exporter, entry, begin(exporter, labels.clone(), since)),
+                        Some(old) if same_disk => old,
+                        Some(old) => feed(exporter, entry, old.into_memory()),
+                        None => feed(
+                            exporter,
+                            entry,
+                            memory_feed(exporter, labels.clone(), since),
+                        ),
                     };
                     start(exporter, entry, feed)
                 }
                 None => {
                     log::info!("remote write {}: begins", entry.name);
-                    let memory = begin(exporter, labels.clone(), since);
-                    start(exporter, entry, feed_on(exporter, entry, memory))
+                    let memory = memory_feed(exporter, labels.clone(), since);
+                    start(exporter, entry, feed(exporter, entry, memory))
                 }
             };
             match sender {
@@ -74,44 +83,51 @@ impl Senders {
         }
         for (sender, _) in old {
             log::info!("remote write {}: ended", sender.entry().name);
-            sender.finish(Instant::now() + FAREWELL);
-            self.leaving.push(sender);
+            sender.finish(Instant::now() + FLUSH_TIMEOUT);
+            self.finishing.push(sender);
         }
         if self.running.is_empty() {
-            exporter.keep_own(Duration::ZERO, 0, BootTime::now());
+            exporter.record_self_metrics(Duration::ZERO, 0, BootTime::now());
         }
-        self.share(exporter);
+        self.publish_stats(exporter);
     }
 
-    /// Has the exporter's own metrics kept for the senders from time to time, and forgets those that have left.
-    pub(super) fn attend(&mut self, exporter: &Exporter) {
-        if self.own_at.is_none_or(|at| at.elapsed() >= OWN) {
-            self.own_at = Some(Instant::now());
-            self.keep_own(exporter);
+    /// Adds the exporter's own metrics to the history when they are due, and drops senders that have ended.
+    pub(super) fn check(&mut self, exporter: &Exporter) {
+        if self
+            .self_metrics_at
+            .is_none_or(|at| at.elapsed() >= SELF_METRICS_INTERVAL)
+        {
+            self.self_metrics_at = Some(Instant::now());
+            self.record_self_metrics(exporter);
         }
-        self.leaving.retain(|sender| !sender.has_ended());
+        self.finishing.retain(|sender| !sender.has_ended());
     }
 
-    /// Has them send what is left, and waits for that.
+    /// Lets all senders send what is left, and waits until they have ended.
     pub(super) fn stop(self, exporter: &Exporter) {
-        self.keep_own(exporter);
-        let deadline = Instant::now() + FAREWELL;
+        self.record_self_metrics(exporter);
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
         let all: Vec<_> = self.running.into_iter().map(|(sender, _)| sender).collect();
         all.iter().for_each(|sender| sender.finish(deadline));
-        let leaving = self.leaving.into_iter();
+        let finishing = self.finishing.into_iter();
         all.into_iter()
-            .chain(leaving)
+            .chain(finishing)
             .for_each(|s| s.join(deadline));
     }
 
-    fn keep_own(&self, exporter: &Exporter) {
+    fn record_self_metrics(&self, exporter: &Exporter) {
         if let Some(config) = self.config.as_ref().filter(|_| !self.running.is_empty()) {
-            exporter.keep_own(config.history.keep, own_share(config), BootTime::now());
+            exporter.record_self_metrics(
+                config.history.keep,
+                self_metrics_bytes(config),
+                BootTime::now(),
+            );
         }
     }
 
-    /// Shows their numbers to whoever asks for metrics.
-    fn share(&self, exporter: &Exporter) {
+    /// Publishes the statistics of the running senders, for the exporter's own metrics.
+    fn publish_stats(&self, exporter: &Exporter) {
         let senders = self
             .running
             .iter()
@@ -120,8 +136,8 @@ impl Senders {
     }
 }
 
-/// The bytes of the history that the exporter's own metrics take, so that senders have them.
-pub(super) fn own_share(config: &Config) -> usize {
+/// Bytes of the history for the exporter's own metrics, which only senders take from there.
+pub(super) fn self_metrics_bytes(config: &Config) -> usize {
     match config.remote_write.is_empty() || !config.self_metrics {
         true => 0,
         false => config.history.bytes / 16,
@@ -132,12 +148,12 @@ fn start(exporter: &Exporter, entry: &RemoteWrite, feed: Box<dyn Feed>) -> Resul
     Sender::start(entry.clone(), feed, Arc::clone(&exporter.clock))
 }
 
-fn begin(exporter: &Exporter, labels: Labels, since: BootTime) -> MemoryFeed {
+fn memory_feed(exporter: &Exporter, labels: Labels, since: BootTime) -> MemoryFeed {
     MemoryFeed::new(Arc::clone(&exporter.registry), labels, since)
 }
 
-/// What memory gives, by way of a queue on disk if the entry has one.
-fn feed_on(exporter: &Exporter, entry: &RemoteWrite, memory: MemoryFeed) -> Box<dyn Feed> {
+/// The feed of an entry: from memory, by way of a queue on disk if the entry has one.
+fn feed(exporter: &Exporter, entry: &RemoteWrite, memory: MemoryFeed) -> Box<dyn Feed> {
     match &entry.disk {
         Some(disk) => {
             let clock = Arc::clone(&exporter.clock);
@@ -147,12 +163,15 @@ fn feed_on(exporter: &Exporter, entry: &RemoteWrite, memory: MemoryFeed) -> Box<
     }
 }
 
-/// What every series gets: the external labels count more than `job` and `instance`.
-fn labels(entry: &RemoteWrite, place: &Place<'_>) -> Labels {
-    let instance = entry.instance.clone().unwrap_or_else(|| match place.port {
-        Some(port) => format!("{}:{port}", place.hostname),
-        None => place.hostname.to_string(),
-    });
+/// The labels that are added to every series. External labels override `job` and `instance`.
+fn labels(entry: &RemoteWrite, address: &InstanceAddress<'_>) -> Labels {
+    let instance = entry
+        .instance
+        .clone()
+        .unwrap_or_else(|| match address.port {
+            Some(port) => format!("{}:{port}", address.hostname),
+            None => address.hostname.to_string(),
+        });
     let own = [
         ("job".to_string(), entry.job.clone()),
         ("instance".to_string(), instance),

@@ -1,4 +1,4 @@
-//! What the metrics port answers.
+//! The routes of the metrics port.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ const HTML: &str = "text/html; charset=utf-8";
 /// Compressing less than this saves no packet.
 const WORTH_COMPRESSING: usize = 1400;
 
-/// The metrics port: `/metrics`, and a page that says so.
+/// `/metrics`, `/multirate`, and a landing page.
 pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
     Arc::new(move |request| match request.path.as_str() {
         "/metrics" if exporter.multirate_on_metrics.load(Ordering::Relaxed) => {
-            reads(request, || {
+            read_only(request, || {
                 let format = format_for(request);
                 deliver(
                     exporter.own_and_every_sample(request, format),
@@ -28,17 +28,19 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
                 )
             })
         }
-        "/metrics" if exporter.window_statistics.load(Ordering::Relaxed) => reads(request, || {
+        "/metrics" if exporter.window_statistics.load(Ordering::Relaxed) => {
+            read_only(request, || {
+                let format = format_for(request);
+                let delivery = exporter.with_window(request, format);
+                deliver(Ok(delivery), format, request, &exporter)
+            })
+        }
+        "/metrics" => read_only(request, || {
             let format = format_for(request);
-            let delivery = exporter.with_window(request, format);
-            deliver(Ok(delivery), format, request, &exporter)
-        }),
-        "/metrics" => reads(request, || {
-            let format = format_for(request);
-            let text = exporter.scrape_of(wanted(request), format);
+            let text = exporter.scrape_of(requested(request), format);
             exposition(&exporter, text, format, request)
         }),
-        "/multirate" => reads(request, || {
+        "/multirate" => read_only(request, || {
             let format = format_for(request);
             deliver(
                 exporter.every_sample(request, format),
@@ -47,7 +49,7 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
                 &exporter,
             )
         }),
-        "/" => reads(request, || match &*lock::read(&exporter.landing) {
+        "/" => read_only(request, || match &*lock::read(&exporter.landing) {
             Some(text) => Response::new(200, TEXT, text.as_str()),
             None => Response::new(200, HTML, landing_page()),
         }),
@@ -55,18 +57,18 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
     })
 }
 
-/// The format that the client wants most.
+/// The format that the client prefers.
 fn format_for(request: &Request) -> Format {
     negotiate(request.header_list("Accept").as_deref())
 }
 
-/// Which metrics are asked for: those that the query names by `name[]`; all, if it names none.
-pub(super) fn wanted(request: &Request) -> impl Fn(&str) -> bool {
+/// Whether a metric is requested: those that the query names by `name[]`; all, if the query names none.
+pub(super) fn requested(request: &Request) -> impl Fn(&str) -> bool {
     let names: Vec<_> = request.query_values("name[]").collect();
-    move |name| names.is_empty() || names.iter().any(|wanted| wanted == name)
+    move |name| names.is_empty() || names.iter().any(|requested| requested == name)
 }
 
-/// Samples that are delivered once: they count as delivered when they have been written out.
+/// The response with samples that are delivered once: they count as delivered when the response has been written.
 fn deliver(
     delivery: Result<Delivery, &'static str>,
     format: Format,
@@ -79,7 +81,7 @@ fn deliver(
     }
 }
 
-/// The answer to a scrape.
+/// The response to a scrape.
 fn exposition(exporter: &Exporter, text: Vec<u8>, format: Format, request: &Request) -> Response {
     let (body, coding) = compressed(
         exporter,
@@ -108,10 +110,10 @@ fn compressed(
     }
 }
 
-/// The answer of a resource that can only be read.
-fn reads(request: &Request, answer: impl FnOnce() -> Response) -> Response {
+/// The response of a resource that can only be read.
+fn read_only(request: &Request, respond: impl FnOnce() -> Response) -> Response {
     match request.method {
-        Method::Get | Method::Head => answer(),
+        Method::Get | Method::Head => respond(),
         _ => not_allowed(request, "GET, HEAD"),
     }
 }
@@ -124,8 +126,8 @@ fn not_allowed(request: &Request, allowed: &str) -> Response {
     Response::new(405, TEXT, body).with_header("Allow", allowed)
 }
 
-fn not_found(there_is: &str) -> Response {
-    Response::new(404, TEXT, format!("404: there is only {there_is} here\n"))
+fn not_found(routes: &str) -> Response {
+    Response::new(404, TEXT, format!("404: there is only {routes} here\n"))
 }
 
 fn landing_page() -> String {

@@ -1,15 +1,15 @@
-//! What the exporter says of itself and of its sources.
+//! The exporter's metrics of itself, of its sources and of what it delivers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use super::delivery_metrics::DeliveryMetrics;
-use super::remote_write_metrics::RemoteWriteMetrics;
+use super::consumers::Losses;
 use super::{Exporter, UNKNOWN};
-use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
-use crate::metrics::{Process, BUILD};
+use crate::metrics::{Process, Registry, SelfGroup, BUILD};
+use crate::remote_write::queue::QueueStats;
+use crate::remote_write::Numbers;
 use crate::sources::{limits, Limit, Running, SERIES};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -17,257 +17,380 @@ use crate::sys::lock;
 /// After every source.
 const RANK: u32 = u32::MAX;
 
-/// The group of the exporter's own series, brought up to date at each scrape.
-pub(super) struct SelfMetrics {
-    group: Arc<Group>,
-    generation: u64,
-    state: Mutex<State>,
-}
+/// The exporter's own metrics, which are written at each scrape.
+pub(super) struct SelfMetrics(Mutex<Groups>);
 
-struct State {
-    readings: Readings,
-    build_info: SeriesId,
-    reloaded: SeriesId,
-    saved: SeriesId,
-    /// Whether the central server answers, and how much it has not been told; if there is one.
-    central: Option<[SeriesId; 2]>,
+struct Groups {
+    exporter: SelfGroup,
+    /// These two have labels that come and go with the configuration.
+    delivery: SelfGroup,
+    remote_write: SelfGroup,
     process: Process,
-    delivery: DeliveryMetrics,
-    remote_write: RemoteWriteMetrics,
-    /// By the source's name and its device's.
-    sources: HashMap<(&'static str, String), OfSource>,
-    /// The sources' own counts, by source, family and kind.
-    tallies: HashMap<[&'static str; 3], SeriesId>,
-    /// By the source's name, its device's and the limit's.
-    limits: HashMap<(&'static str, String, &'static str), SeriesId>,
-    unknown: SeriesId,
-}
-
-/// The series of one source.
-#[derive(Clone, Copy)]
-struct OfSource {
-    up: SeriesId,
-    duration: SeriesId,
-    errors: SeriesId,
-    unparsed: SeriesId,
-    implausible: SeriesId,
-    missed: SeriesId,
-    age: SeriesId,
 }
 
 impl SelfMetrics {
     pub(super) fn new(registry: &Registry) -> SelfMetrics {
-        let group = registry.add_group(RANK, "exporter", vec![]);
-        let build_info = Desc::gauge(
-            "exporter_build_info",
-            "1, with what this exporter was built from as labels.",
-        );
-        let reloaded = Desc::gauge(
-            "exporter_config_last_reload_successful",
-            "Whether the last attempt to load the configuration succeeded: 1 or 0.",
-        );
-        let saved = Desc::gauge(
-            "exporter_config_saved",
-            "Whether all settings in force are in the configuration file, as far as they were changed since: 1 or 0.",
-        );
-        let unknown = Desc::gauge(
-            "exporter_unknown_metrics",
-            "Names under `metrics:` that nothing on this board has.",
-        );
-        let state = State {
-            readings: Readings::default(),
-            build_info: group.series(&build_info.own(), &BUILD),
-            reloaded: group.series(&reloaded.own(), &[]),
-            saved: group.series(&saved.own(), &[]),
-            central: None,
-            process: Process::new(&group),
-            delivery: DeliveryMetrics::new(registry),
-            remote_write: RemoteWriteMetrics::new(registry),
-            sources: HashMap::new(),
-            tallies: HashMap::new(),
-            limits: HashMap::new(),
-            unknown: group.series(&unknown.own(), &[]),
-        };
-        SelfMetrics {
-            generation: group.new_generation(),
-            group,
-            state: Mutex::new(state),
-        }
+        let group = || SelfGroup::new(registry, RANK, "exporter");
+        SelfMetrics(Mutex::new(Groups {
+            exporter: group(),
+            delivery: group(),
+            remote_write: group(),
+            process: Process::default(),
+        }))
     }
 
-    /// Takes its series out of the registry.
+    /// Takes the metrics out of the registry.
     pub(super) fn remove_from(self, registry: &Registry) {
-        self.groups()
-            .iter()
-            .for_each(|group| registry.remove_group(group));
-    }
-
-    /// Has their last values kept, in so many bytes.
-    pub(super) fn keep(&self, keep: Duration, bytes: usize) {
-        let groups = self.groups();
-        for group in &groups {
-            group.history().limit(keep, bytes / groups.len());
+        let mut groups = lock::lock(&self.0);
+        for group in groups.all() {
+            group.remove_from(registry);
         }
     }
 
-    fn groups(&self) -> [Arc<Group>; 3] {
-        let state = lock::lock(&self.state);
-        let (delivery, remote_write) = (state.delivery.group(), state.remote_write.group());
-        [&self.group, delivery, remote_write].map(Arc::clone)
+    /// Limits the metrics' history in time and, taken together, in bytes.
+    pub(super) fn limit_history(&self, keep: Duration, bytes: usize) {
+        let mut groups = lock::lock(&self.0);
+        let groups = groups.all();
+        let share = bytes / groups.len();
+        for group in groups {
+            group.limit_history(keep, share);
+        }
     }
 
-    /// Brings all of it up to date.
+    /// Brings the metrics up to date.
     pub(super) fn refresh(&self, now: BootTime, exporter: &Exporter) {
-        let sources = exporter.sources();
-        let config = exporter.store.status();
-        let mut state = lock::lock(&self.state);
-        let State {
-            readings,
+        let mut groups = lock::lock(&self.0);
+        groups.delivery.forget_gone(&exporter.registry);
+        groups.remote_write.forget_gone(&exporter.registry);
+        for group in groups.all() {
+            group.begin(now);
+        }
+        let Groups {
+            exporter: out,
+            delivery,
+            remote_write,
             process,
-            sources: known,
-            tallies,
-            limits: known_limits,
-            ..
-        } = &mut *state;
-        readings.begin(now);
-        for running in sources.iter() {
-            let of = known
-                .entry((running.meter().name, running.context().device.name.clone()))
-                .or_insert_with_key(|(name, device)| OfSource::new(&self.group, name, device));
-            of.set(running, now, readings);
-            let source = running.meter().name;
-            let context = running.context();
-            let mut reached = limits(&context.group, &context.health);
-            // There for every source, so that an alert can see it change.
-            reached.entry(SERIES).or_insert(Limit {
-                left_out: 0,
-                what: String::new(),
-            });
-            for (name, limit) in reached {
-                let device = &context.device.name;
-                let id = *known_limits
-                    .entry((source, device.clone(), name))
-                    .or_insert_with(|| {
-                        let desc = Desc::counter(
-                            "exporter_limit_reached_total",
-                            "How often something of the source was left out because there is more of it than is read, by limit.",
-                        );
-                        let mut labels = vec![("source", source), ("limit", name)];
-                        if !device.is_empty() {
-                            labels.push(("device", device));
-                        }
-                        self.group.series(&desc.own(), &labels)
-                    });
-                readings.set(id, limit.left_out as f64);
-            }
-            for tally in running.context().health.tallies() {
-                let id = *tallies
-                    .entry([source, tally.name, tally.kind])
-                    .or_insert_with(|| {
-                        let desc = Desc::counter(tally.name, tally.help).own();
-                        let labels = [("source", source), ("kind", tally.kind)];
-                        self.group.series(&desc, &labels)
-                    });
-                readings.set(id, tally.count() as f64);
-            }
+        } = &mut *groups;
+        write_configuration(out, exporter);
+        process.write(out);
+        write_unknown_metrics(out, exporter);
+        for running in exporter.sources().iter() {
+            write_source(out, running, now);
         }
-        process.set(readings);
-        let unknown = exporter.unknown_metrics.load(Ordering::Relaxed);
-        if let Some(remote) = exporter.store.remote() {
-            let standing = remote.standing();
-            let [up, unsent] = *state.central.get_or_insert_with(|| self.central());
-            state.readings.set(up, f64::from(standing.answered));
-            state.readings.set(unsent, standing.unsent as f64);
+        write_config_server(out, exporter);
+        write_delivery(delivery, exporter);
+        write_remote_write(remote_write, exporter);
+        for group in groups.all() {
+            group.publish();
         }
-        let (build_info, reloaded, saved) = (state.build_info, state.reloaded, state.saved);
-        state.readings.set(build_info, 1.0);
-        let place = state.unknown;
-        if unknown != UNKNOWN {
-            state.readings.set(place, unknown as f64);
-        }
-        state
-            .readings
-            .set(reloaded, f64::from(config.refusal.is_none()));
-        state
-            .readings
-            .set(saved, f64::from(config.unsaved.is_none()));
-        self.group.publish(self.generation, &state.readings);
-        state.delivery.refresh(now, exporter);
-        state.remote_write.refresh(now, exporter);
     }
 }
 
-impl SelfMetrics {
-    fn central(&self) -> [SeriesId; 2] {
+impl Groups {
+    fn all(&mut self) -> [&mut SelfGroup; 3] {
         [
-            (
-                "exporter_config_server_up",
-                "Whether the central config server answered the last question: 1 or 0.",
-            ),
-            (
-                "exporter_config_server_unsent",
-                "Metrics whose state the central config server has not been told yet.",
-            ),
+            &mut self.exporter,
+            &mut self.delivery,
+            &mut self.remote_write,
         ]
-        .map(|(name, help)| self.group.series(&Desc::gauge(name, help).own(), &[]))
     }
 }
 
-impl OfSource {
-    fn new(group: &Group, source: &str, device: &str) -> OfSource {
-        let mut labels = vec![("source", source)];
-        if !device.is_empty() {
-            labels.push(("device", device));
-        }
-        let gauge = |name: &'static str, help: &'static str| {
-            group.series(&Desc::gauge(name, help).own(), &labels)
-        };
-        let counter = |name: &'static str, help: &'static str| {
-            group.series(&Desc::counter(name, help).own(), &labels)
-        };
-        OfSource {
-            up: gauge(
-                "exporter_source_up",
-                "Whether the source has been read within three intervals (at least 5 s): 1 or 0.",
-            ),
-            duration: gauge(
-                "exporter_source_poll_duration_seconds",
-                "How long the last poll of the source took.",
-            ),
-            errors: counter(
-                "exporter_source_errors_total",
-                "Values and whole polls of the source that could not be read.",
-            ),
-            unparsed: counter(
-                "exporter_source_unparsed_tokens_total",
-                "Words in the source's output that were not understood and passed over.",
-            ),
-            implausible: counter(
-                "exporter_source_implausible_values_total",
-                "Values that no meter of the source's kind gives, and jumps of counters, which were left out.",
-            ),
-            missed: counter(
-                "exporter_source_missed_polls_total",
-                "Polls left out because the one before took longer than the interval.",
-            ),
-            age: gauge(
-                "exporter_source_last_success_age_seconds",
-                "Time since the source was last read.",
-            ),
-        }
-    }
+fn write_configuration(out: &mut SelfGroup, exporter: &Exporter) {
+    out.gauge(
+        "exporter_build_info",
+        "1, with what this exporter was built from as labels.",
+        &BUILD,
+        1.0,
+    );
+    let status = exporter.store.status();
+    out.gauge(
+        "exporter_config_last_reload_successful",
+        "Whether the last attempt to load the configuration succeeded: 1 or 0.",
+        &[],
+        f64::from(status.refusal.is_none()),
+    );
+    out.gauge(
+        "exporter_config_saved",
+        "Whether all settings in force are in the configuration file, as far as they were changed since: 1 or 0.",
+        &[],
+        f64::from(status.unsaved.is_none()),
+    );
+}
 
-    fn set(&self, running: &Running, now: BootTime, out: &mut Readings) {
-        let context = running.context();
-        let (group, health) = (&context.group, &context.health);
-        out.set(self.up, f64::from(group.is_fresh(now)));
-        out.set(self.duration, health.poll_seconds());
-        out.set(self.errors, health.errors() as f64);
-        out.set(self.unparsed, health.unparsed() as f64);
-        out.set(self.implausible, health.implausible() as f64);
-        out.set(self.missed, health.missed_ticks() as f64);
-        if let Some(at) = group.read_at() {
-            out.set(self.age, now.seconds_since(at));
+fn write_unknown_metrics(out: &mut SelfGroup, exporter: &Exporter) {
+    let count = exporter.unknown_metrics.load(Ordering::Relaxed);
+    out.gauge(
+        "exporter_unknown_metrics",
+        "Names under `metrics:` that nothing on this board has.",
+        &[],
+        (count != UNKNOWN).then_some(count as f64),
+    );
+}
+
+fn write_source(out: &mut SelfGroup, running: &Running, now: BootTime) {
+    let context = running.context();
+    let (group, health) = (&context.group, &context.health);
+    let source = running.meter().name;
+    let device = context.device.name.as_str();
+    let labels = [("source", source), ("device", device)];
+    // A meter of one device has no label for it.
+    let labels = match device {
+        "" => &labels[..1],
+        _ => &labels,
+    };
+    out.gauge(
+        "exporter_source_up",
+        "Whether the source has been read within three intervals (at least 5 s): 1 or 0.",
+        labels,
+        f64::from(group.is_fresh(now)),
+    );
+    out.gauge(
+        "exporter_source_poll_duration_seconds",
+        "How long the last poll of the source took.",
+        labels,
+        health.poll_seconds(),
+    );
+    out.counter(
+        "exporter_source_errors_total",
+        "Values and whole polls of the source that could not be read.",
+        labels,
+        health.errors() as f64,
+    );
+    out.counter(
+        "exporter_source_unparsed_tokens_total",
+        "Words in the source's output that were not understood and passed over.",
+        labels,
+        health.unparsed() as f64,
+    );
+    out.counter(
+        "exporter_source_implausible_values_total",
+        "Values that no meter of the source's kind gives, and jumps of counters, which were left out.",
+        labels,
+        health.implausible() as f64,
+    );
+    out.counter(
+        "exporter_source_missed_polls_total",
+        "Polls left out because the one before took longer than the interval.",
+        labels,
+        health.missed_ticks() as f64,
+    );
+    out.gauge(
+        "exporter_source_last_success_age_seconds",
+        "Time since the source was last read.",
+        labels,
+        group.read_at().map(|at| now.seconds_since(at)),
+    );
+    let mut reached = limits(group, health);
+    // This limit is there for every source, so that an alert can see it change.
+    reached.entry(SERIES).or_insert(Limit {
+        left_out: 0,
+        what: String::new(),
+    });
+    for (limit, reached) in reached {
+        let labels = [("source", source), ("limit", limit), ("device", device)];
+        let labels = match device {
+            "" => &labels[..2],
+            _ => &labels,
+        };
+        out.counter(
+            "exporter_limit_reached_total",
+            "How often something of the source was left out because there is more of it than is read, by limit.",
+            labels,
+            reached.left_out as f64,
+        );
+    }
+    for tally in health.tallies() {
+        let labels = [("source", source), ("kind", tally.kind)];
+        out.counter(tally.name, tally.help, &labels, tally.count() as f64);
+    }
+}
+
+/// The metrics of the central server, if there is one.
+fn write_config_server(out: &mut SelfGroup, exporter: &Exporter) {
+    let Some(remote) = exporter.store.remote() else {
+        return;
+    };
+    let standing = remote.standing();
+    out.gauge(
+        "exporter_config_server_up",
+        "Whether the central config server answered the last question: 1 or 0.",
+        &[],
+        f64::from(standing.answered),
+    );
+    out.gauge(
+        "exporter_config_server_unsent",
+        "Metrics whose state the central config server has not been told yet.",
+        &[],
+        standing.unsent as f64,
+    );
+}
+
+/// The metrics of the samples that are kept, of the clock that stamps them, and of what their consumers lost.
+fn write_delivery(out: &mut SelfGroup, exporter: &Exporter) {
+    out.gauge(
+        "exporter_history_bytes",
+        "Memory that the last samples of all sources take, in bytes.",
+        &[],
+        exporter.history_bytes() as f64,
+    );
+    out.gauge(
+        "exporter_clock_ok",
+        "1, or 0 while the wall clock is plainly wrong: no sample with a time stamp is delivered then.",
+        &[],
+        f64::from(exporter.clock.offset().is_some()),
+    );
+    out.counter(
+        "exporter_clock_steps_total",
+        "How often the wall clock was set while the exporter ran.",
+        &[],
+        exporter.clock.steps() as f64,
+    );
+    let forgotten = exporter.consumers.forgotten() + exporter.windows.forgotten();
+    out.counter(
+        "exporter_consumers_forgotten_total",
+        "How often a consumer's position was forgotten, or not kept, because too many others asked for samples.",
+        &[],
+        forgotten as f64,
+    );
+    let mut losses: BTreeMap<String, Losses> = BTreeMap::new();
+    for consumers in [&exporter.consumers, &exporter.windows] {
+        for (name, of_name) in consumers.losses() {
+            losses.entry(name).or_default().add(of_name);
         }
     }
+    for (consumer, losses) in &losses {
+        let labels = [("consumer", consumer.as_str())];
+        out.counter(
+            "exporter_history_dropped_samples_total",
+            "Samples that gave way to newer ones before the consumer came for them, or that it missed because its position was forgotten.",
+            &labels,
+            losses.dropped as f64,
+        );
+        out.counter(
+            "exporter_clock_dropped_samples_total",
+            "Samples that the consumer did not get because the clock was set back: it had later ones already.",
+            &labels,
+            losses.set_back as f64,
+        );
+    }
+}
+
+fn write_remote_write(out: &mut SelfGroup, exporter: &Exporter) {
+    let senders = lock::read(&exporter.senders).clone();
+    let wall_ms = exporter.clock.offset().map(|offset| offset.now_ms());
+    for (name, stats) in &senders {
+        let numbers = stats.numbers();
+        write_sender(out, name, &numbers, wall_ms);
+        if let Some(queue) = &numbers.on_disk {
+            write_disk_queue(out, name, queue);
+        }
+    }
+}
+
+fn write_sender(out: &mut SelfGroup, name: &str, numbers: &Numbers, wall_ms: Option<i64>) {
+    let labels = [("remote_name", name)];
+    out.counter(
+        "exporter_remote_write_samples_sent_total",
+        "Samples that the receiver has taken.",
+        &labels,
+        numbers.sent as f64,
+    );
+    out.gauge(
+        "exporter_remote_write_samples_pending",
+        "Samples that wait to be sent.",
+        &labels,
+        numbers.pending as f64,
+    );
+    out.counter(
+        "exporter_remote_write_retries_total",
+        "Requests that were sent again.",
+        &labels,
+        numbers.retries as f64,
+    );
+    out.counter(
+        "exporter_remote_write_bytes_sent_total",
+        "Bytes of all requests' bodies, compressed.",
+        &labels,
+        numbers.bytes as f64,
+    );
+    out.gauge(
+        "exporter_remote_write_highest_sent_timestamp_seconds",
+        "The newest time stamp that the receiver has taken, in seconds since 1970.",
+        &labels,
+        numbers.highest_ms.map(seconds),
+    );
+    let lag_ms = numbers
+        .highest_ms
+        .zip(wall_ms)
+        .map(|(highest, now)| match numbers.pending {
+            0 => 0,
+            _ => now.saturating_sub(highest).max(0),
+        });
+    out.gauge(
+        "exporter_remote_write_lag_seconds",
+        "How long ago that was, while there is something to send; else 0.",
+        &labels,
+        lag_ms.map(seconds),
+    );
+    out.gauge(
+        "exporter_remote_write_clock_skew_seconds",
+        "How far this board's clock is ahead of the receiver's, as far as its answers tell.",
+        &labels,
+        numbers.skew_ms.map(seconds),
+    );
+    out.gauge(
+        "exporter_remote_write_held",
+        "1 while nothing is sent, or rarely, because the clock is not to be trusted, else 0.",
+        &labels,
+        f64::from(numbers.held),
+    );
+    for (reason, samples) in &numbers.dropped {
+        out.counter(
+            "exporter_remote_write_samples_dropped_total",
+            "Samples that the receiver did not get, or did not take, by reason.",
+            &[("remote_name", name), ("reason", reason)],
+            *samples as f64,
+        );
+    }
+    for (outcome, requests) in &numbers.requests {
+        out.counter(
+            "exporter_remote_write_requests_total",
+            "Requests with samples, by what became of them.",
+            &[("remote_name", name), ("outcome", outcome)],
+            *requests as f64,
+        );
+    }
+}
+
+fn write_disk_queue(out: &mut SelfGroup, name: &str, queue: &QueueStats) {
+    let labels = [("remote_name", name)];
+    out.counter(
+        "exporter_remote_write_queue_written_bytes_total",
+        "Bytes that were written to the queue on disk.",
+        &labels,
+        queue.written_bytes as f64,
+    );
+    out.counter(
+        "exporter_remote_write_queue_damaged_records_total",
+        "Records of the queue on disk that could not be read.",
+        &labels,
+        queue.damaged_records as f64,
+    );
+    out.gauge(
+        "exporter_remote_write_queue_bytes",
+        "Bytes of the queue on disk.",
+        &labels,
+        queue.bytes as f64,
+    );
+    out.gauge(
+        "exporter_remote_write_queue_ok",
+        "1, or 0 while the queue goes on in memory because its disk cannot be written.",
+        &labels,
+        f64::from(queue.ok),
+    );
+}
+
+fn seconds(milliseconds: i64) -> f64 {
+    milliseconds as f64 / 1000.0
 }

@@ -1,4 +1,4 @@
-//! Starts, watches and stops everything that runs, and brings it in line with the configuration.
+//! The supervisor starts, watches and stops sources, listeners and senders, and applies each new configuration to them.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::central;
-use super::event::Event;
-use super::housekeeping::{self, Errand};
+use super::housekeeping::{self, Task};
 use super::ports::Ports;
-use super::remote_write::{own_share, Place, Senders};
+use super::remote_write::{self_metrics_bytes, InstanceAddress, Senders};
 use super::{Exporter, Identity};
 use crate::config::Config;
 use crate::exposition::Format;
@@ -27,19 +26,19 @@ use crate::sys::program;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::Stop;
 
-/// How often the watchdog looks.
-const WATCH: Duration = Duration::from_millis(250);
-/// How long after a start, or a change of the configuration, the code that only that needed is given back.
-const SETTLED: Duration = Duration::from_secs(1);
-/// How long the sources have to end when the process is told to.
-const FAREWELL: Duration = Duration::from_millis(700);
+/// How often the supervisor checks for hung sources, addresses that have come up, and what else depends on time.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long after a start or a change of the configuration the memory of the code that only these needed is released.
+const CODE_RELEASE_DELAY: Duration = Duration::from_secs(1);
+/// How long all sources together may take to stop.
+const SOURCE_STOP_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// What the command line says.
+/// What the command line sets.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where the board's files are.
     pub roots: Roots,
-    /// By way of which they are read.
+    /// Where what sources read is recorded to or replayed from.
     pub io_logs: IoLogs,
     /// Where the configuration comes from.
     pub configuration: Configuration,
@@ -47,13 +46,22 @@ pub struct Options {
     pub listen_address: Option<String>,
     /// Overrides the address of the management port.
     pub management_address: Option<String>,
-    /// Who may use both. Its tokens override those of the configuration.
+    /// Who may use both ports. Its tokens override those of the configuration.
     pub access: AccessFiles,
     /// Whether a central server may have the board's configuration.
     pub asks_server: bool,
 }
 
-/// Runs the exporter until it is told to stop. An error is one that a person has to mend before it can run at all.
+/// A message to the supervisor.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Apply a configuration and answer whether that worked.
+    Adopt(Proposal),
+    /// End the process.
+    Stop,
+}
+
+/// Runs the exporter until a signal stops it. An error is one that a person has to fix before the exporter can run at all.
 pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     let (events, inbox) = mpsc::channel();
     let adopt = events.clone();
@@ -62,7 +70,7 @@ pub fn run(options: Options, signals: Signals) -> Result<(), String> {
         false => None,
     };
     let store = Store::open_with(options.configuration.clone(), remote, move |proposal| {
-        // Nobody receives any more when the process is about to end: whoever proposed it hears that.
+        // The inbox is gone when the process is about to end. The dropped proposal tells the proposer so.
         let _ = adopt.send(Event::Adopt(proposal));
     })?;
     let store = Arc::new(store);
@@ -74,35 +82,35 @@ pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     supervisor.ports.take_sockets()?;
     supervisor.ports.listen(&supervisor.exporter, &config)?;
     supervisor.apply((*config).clone());
-    supervisor.say_ports();
-    let errands = housekeeping::start(Arc::clone(&supervisor.exporter))?;
+    supervisor.report_ports();
+    let tasks = housekeeping::start(Arc::clone(&supervisor.exporter))?;
     central::start(&supervisor.exporter)?;
-    forward(signals, events, errands)?;
+    forward_signals(signals, events, tasks)?;
     let exporter = &supervisor.exporter;
     exporter.manager.ready(&exporter.summary());
-    supervisor.attend(&inbox);
-    // From here on nothing is adopted.
+    supervisor.serve(&inbox);
+    // From here on no configuration is applied.
     drop(inbox);
     supervisor.stop();
     Ok(())
 }
 
-/// Turns signals into events and errands, in a thread of its own.
-pub(super) fn forward(
+/// Turns signals into events and tasks, in a thread of its own.
+pub(super) fn forward_signals(
     signals: Signals,
     events: Sender<Event>,
-    errands: Sender<Errand>,
+    tasks: Sender<Task>,
 ) -> Result<(), String> {
     std::thread::Builder::new()
         .name("signals".to_string())
         .stack_size(64 * 1024)
         .spawn(move || {
             while let Ok(request) = signals.wait() {
-                let heard = match request {
+                let received = match request {
                     Request::Stop => events.send(Event::Stop).is_ok(),
-                    Request::Reload => errands.send(Errand::Reload).is_ok(),
+                    Request::Reload => tasks.send(Task::Reload).is_ok(),
                 };
-                if !heard {
+                if !received {
                     return;
                 }
             }
@@ -119,7 +127,7 @@ pub(super) struct Supervisor {
     senders: Senders,
     /// The labels that every series of a source carries.
     labels: Vec<(String, String)>,
-    /// The names under `metrics:` of which the log says that nothing has them.
+    /// The names under `metrics:` that were logged as unknown.
     unknown_metrics: Vec<String>,
 }
 
@@ -143,28 +151,29 @@ impl Supervisor {
         }
     }
 
-    fn attend(&mut self, inbox: &Receiver<Event>) {
-        let mut settled = Some(Instant::now() + SETTLED);
+    /// Handles events and does the regular checks, until a stop is requested.
+    fn serve(&mut self, inbox: &Receiver<Event>) {
+        let mut release_code_at = Some(Instant::now() + CODE_RELEASE_DELAY);
         loop {
-            match inbox.recv_timeout(WATCH) {
+            match inbox.recv_timeout(CHECK_INTERVAL) {
                 Ok(Event::Adopt(proposal)) => {
                     self.adopt(&proposal);
-                    settled = Some(Instant::now() + SETTLED);
+                    release_code_at = Some(Instant::now() + CODE_RELEASE_DELAY);
                 }
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            // So that it sees the clock being set, whether or not anybody asks for stamps.
+            // Reading the clock notices steps of it even when no client needs time stamps.
             self.exporter.clock.offset();
-            self.watch();
-            self.senders.attend(&self.exporter);
+            self.restart_hung_sources();
+            self.senders.check(&self.exporter);
             self.ports.retry();
             self.exporter.manager.alive();
             self.log_unknown_metrics();
-            self.say_ports();
-            if settled.is_some_and(|then| then <= Instant::now()) {
-                settled = None;
-                // A debug build keeps it: there the tests tell by the size of the code what memory there is besides.
+            self.report_ports();
+            if release_code_at.is_some_and(|at| at <= Instant::now()) {
+                release_code_at = None;
+                // A debug build keeps the code: its tests subtract the size of the code to get the memory of the data.
                 if !cfg!(debug_assertions) {
                     program::give_back();
                 }
@@ -172,29 +181,29 @@ impl Supervisor {
         }
     }
 
-    /// Has the central server know where the board listens, and what it is.
-    fn say_ports(&self) {
+    /// Tells the central server's poller on which ports the board listens, and what kind of board it is.
+    fn report_ports(&self) {
         if let Some(remote) = self.exporter.store.remote() {
-            let kind = lock::read(&self.exporter.identity).device_type.clone();
-            remote.listens_at(self.ports.numbers(), self.gate.is_tls(), &kind);
+            let device_type = lock::read(&self.exporter.identity).device_type.clone();
+            remote.listens_at(self.ports.numbers(), self.gate.is_tls(), &device_type);
         }
     }
 
-    /// Says once which names under `metrics:` nothing on this board has.
+    /// Counts the names under `metrics:` that nothing on this board has, and logs new ones once.
     fn log_unknown_metrics(&mut self) {
-        const SHOWN: usize = 10;
+        const MAX_LOGGED: usize = 10;
         let Some(unknown) = self.exporter.unknown_metrics() else {
             return;
         };
         let count = unknown.len() as u64;
         let counted = &self.exporter.unknown_metrics;
         counted.store(count, Ordering::Relaxed);
-        // One that has been found in the meantime is no news.
+        // That a name was found in the meantime is not worth a line.
         if unknown.iter().all(|n| self.unknown_metrics.contains(n)) {
             return;
         }
-        let shown = unknown.get(..SHOWN).unwrap_or(&unknown).join(", ");
-        let more = match unknown.len().saturating_sub(SHOWN) {
+        let shown = unknown.get(..MAX_LOGGED).unwrap_or(&unknown).join(", ");
+        let more = match unknown.len().saturating_sub(MAX_LOGGED) {
             0 => String::new(),
             n => format!(" and {n} more"),
         };
@@ -209,27 +218,27 @@ impl Supervisor {
         self.unknown_metrics = unknown;
     }
 
-    /// Sees after sources that hang.
-    pub(super) fn watch(&self) {
+    /// Restarts sources whose poll has exceeded its deadline.
+    pub(super) fn restart_hung_sources(&self) {
         let now = BootTime::now();
         for running in self.exporter.sources().iter() {
             running.watch(now);
         }
     }
 
-    /// Ends all sources, and says which there were.
-    pub(super) fn end_sources(&self) -> Vec<String> {
+    /// Stops all sources. Returns their names.
+    pub(super) fn stop_sources(&self) -> Vec<String> {
         let sources = self.exporter.sources();
-        end(&sources);
+        stop_all(&sources);
         sources.iter().map(|s| s.name().to_string()).collect()
     }
 
-    /// All that is exported.
+    /// All metrics, as text.
     pub(super) fn scrape(&self, format: Format) -> String {
         String::from_utf8_lossy(&self.exporter.scrape(format)).into_owned()
     }
 
-    /// Takes a configuration over as a whole, or not at all.
+    /// Applies a configuration as a whole, or changes nothing and answers why.
     fn adopt(&mut self, proposal: &Proposal) {
         let config = &proposal.config;
         let outcome = match proposal.change {
@@ -240,11 +249,11 @@ impl Supervisor {
             Change::Anything => self.listen(config).map(|()| self.apply((**config).clone())),
         };
         proposal.answer(outcome);
-        // It may have been asked for on a connection to one of them, where the answer is now on its way.
+        // The change may have been requested on a connection to a replaced listener, which now carries the response.
         self.ports.retire();
     }
 
-    /// Has the ports and who may use them as the configuration says, or changes nothing.
+    /// Applies listen addresses and access rules atomically.
     fn listen(&mut self, config: &Config) -> Result<(), String> {
         self.set_tokens(config)?;
         let outcome = self.ports.listen(&self.exporter, config);
@@ -263,7 +272,7 @@ impl Supervisor {
         self.gate.set_tokens(file.map(PathBuf::as_path))
     }
 
-    /// Starts and stops sources so that those run that the configuration asks for. What has not changed runs on.
+    /// Applies everything but listen addresses and access rules. Sources and senders whose settings are the same go on.
     pub(super) fn apply(&mut self, mut config: Config) {
         self.exporter.registry.set_policy(policy(&config));
         self.exporter.present(&config);
@@ -271,7 +280,7 @@ impl Supervisor {
             log::warn!("`sources` names {name}, which is no source: see --help");
         }
         let io_logs = &self.options.io_logs;
-        let mut board = Board::look_by(self.options.roots.clone(), io_logs.of_board());
+        let board = Board::look_by(self.options.roots.clone(), io_logs.of_board());
         if config.device_type == "auto" {
             config.device_type = board.device_type().to_string();
         }
@@ -280,15 +289,25 @@ impl Supervisor {
             device_type: config.device_type.clone(),
             hostname: hostname.clone(),
         };
+        let config = Arc::new(config);
+        self.apply_sources(board, &hostname, &config);
+        let address = InstanceAddress {
+            hostname: &hostname,
+            port: self.metrics_port(&config),
+        };
+        self.senders.apply(&self.exporter, &config, &address);
+    }
+
+    /// Starts and stops sources so that those run that the configuration selects.
+    fn apply_sources(&mut self, mut board: Board, hostname: &str, config: &Arc<Config>) {
         let mut labels = Vec::new();
         if config.labels {
             labels.push(("device_type".to_string(), config.device_type.clone()));
-            labels.push(("hostname".to_string(), hostname.clone()));
+            labels.push(("hostname".to_string(), hostname.to_string()));
         }
         let same_labels = self.labels == labels;
         self.labels = labels;
-        let config = Arc::new(config);
-        let chosen = chosen(&mut board, &config);
+        let chosen = chosen(&mut board, config);
         let board = Arc::new(board);
         if chosen.is_empty() {
             log::warn!(
@@ -297,11 +316,12 @@ impl Supervisor {
             );
         }
         let devices = chosen.into_iter().flat_map(|(meter, reason)| {
-            let devices = meter.devices(&config).into_iter();
+            let devices = meter.devices(config).into_iter();
             devices.map(move |device| (meter, device, reason.clone()))
         });
         let devices: Vec<_> = devices.collect();
-        let share = (config.history.bytes - own_share(&config)) / devices.len().max(1);
+        let history_bytes =
+            (config.history.bytes - self_metrics_bytes(config)) / devices.len().max(1);
         let mut old = self.exporter.sources().to_vec();
         let mut new = Vec::new();
         for (meter, device, reason) in devices {
@@ -310,19 +330,19 @@ impl Supervisor {
                 .position(|r| r.is_of(meter, &device) && same_labels)
                 .map(|i| old.swap_remove(i));
             if let Some(before) = &before {
-                keep(before.context(), &config, share);
+                limit_history(before.context(), config, history_bytes);
             }
             new.push(match before {
-                Some(before) if is_same(&before, meter, &board, &config) => before,
+                Some(before) if is_same(&before, meter, &board, config) => before,
                 Some(before) => {
                     log::info!("{}: started anew: {reason}", before.name());
-                    end(std::slice::from_ref(&before));
-                    self.start(meter, before.context().clone(), &board, &config)
+                    stop_all(std::slice::from_ref(&before));
+                    self.start(meter, before.context().clone(), &board, config)
                 }
                 None => {
-                    let context = self.context(meter, device, &board, &config);
-                    keep(&context, &config, share);
-                    let running = self.start(meter, context, &board, &config);
+                    let context = self.context(meter, device, &board, config);
+                    limit_history(&context, config, history_bytes);
+                    let running = self.start(meter, context, &board, config);
                     log::info!("{}: {reason}", running.name());
                     running
                 }
@@ -337,21 +357,17 @@ impl Supervisor {
             log::info!("{}: ended", ended.name());
             self.exporter.registry.remove_group(&ended.context().group);
         }
-        end(&old);
-        let place = Place {
-            hostname: &hostname,
-            port: self.metrics_port(&config),
-        };
-        self.senders.apply(&self.exporter, &config, &place);
+        stop_all(&old);
     }
 
-    /// The port of the metrics, where it is known beforehand.
+    /// The port of the metrics. `None`: there is none, or the kernel chooses it.
     fn metrics_port(&self, config: &Config) -> Option<u16> {
-        let given = self.options.listen_address.as_ref();
-        let given = given.and_then(|address| port_of(address));
-        given.or(config.port).filter(|port| *port != 0)
+        let overridden = self.options.listen_address.as_ref();
+        let overridden = overridden.and_then(|address| port_of(address));
+        overridden.or(config.port).filter(|port| *port != 0)
     }
 
+    /// The context of a source that was not there before.
     fn context(
         &self,
         meter: &Meter,
@@ -360,7 +376,7 @@ impl Supervisor {
         config: &Arc<Config>,
     ) -> Context {
         let registry = &self.exporter.registry;
-        // Its place among all meters, whichever of them run now: a reload may start others.
+        // The rank is the place among all meters, whichever of them run now: a reload may start others.
         let rank = METERS.iter().position(|m| m.name == meter.name);
         let io_log = self.options.io_logs.of(&source_name(meter, &device));
         Context {
@@ -378,7 +394,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a meter with the group and the health of `context`, and the settings of `config`.
+    /// Starts a source that keeps the group and the health of `context` and has the settings of `config`.
     fn start(
         &self,
         meter: &'static Meter,
@@ -400,7 +416,7 @@ impl Supervisor {
         log::info!("stopping");
         self.exporter.manager.stopping();
         self.ports.stop();
-        end(&self.exporter.sources());
+        stop_all(&self.exporter.sources());
         self.senders.stop(&self.exporter);
     }
 }
@@ -410,21 +426,21 @@ fn policy(config: &Config) -> Policy {
     config.metrics.clone().map_or(Policy::All, Policy::Listed)
 }
 
-/// Has the last samples of a source kept as the configuration says, in so many bytes.
-fn keep(context: &Context, config: &Config, bytes: usize) {
+/// Limits the history of a source in rows, time and bytes.
+fn limit_history(context: &Context, config: &Config, bytes: usize) {
     let history = context.group.history();
     history.limit_rows(config.history.rows.unwrap_or(usize::MAX));
     history.limit(config.history.keep, bytes);
 }
 
-/// Stops sources, all at once.
-fn end(sources: &[Arc<Running>]) {
+/// Stops sources, all at the same time.
+fn stop_all(sources: &[Arc<Running>]) {
     sources.iter().for_each(|running| running.stop());
-    let deadline = Instant::now() + FAREWELL;
+    let deadline = Instant::now() + SOURCE_STOP_TIMEOUT;
     sources.iter().for_each(|running| running.join(deadline));
 }
 
-/// Whether a running source is what this configuration would start.
+/// Whether a running source has the settings that this configuration would start it with.
 fn is_same(running: &Running, meter: &Meter, board: &Board, config: &Config) -> bool {
     let context = running.context();
     context.interval == meter.pace.interval(config.interval)

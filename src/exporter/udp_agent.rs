@@ -1,7 +1,7 @@
-//! The other side of the UDP source: any datagram is answered with this board's own current and charge.
+//! The UDP agent answers any datagram with this board's own current and charge: the other side of the UDP source.
 //!
-//! It stands where the device agent of esp32-edge-energy-measurement stood: the content of what comes does not matter,
-//! and before the first measurement the answer has no bytes.
+//! It replaces the device agent of esp32-edge-energy-measurement: the content of a request does not matter, and the
+//! reply is empty before the first measurement.
 
 use std::io;
 use std::net::UdpSocket;
@@ -19,12 +19,13 @@ use crate::sys::clock::BootTime;
 use crate::sys::datagram::{answer, bind, note_addressee, receive};
 use crate::sys::stop::{Stop, Woken};
 
-/// So many answers an interval of this length: two agents that somebody makes talk to each other would not stop.
-const MOST_ANSWERS: u32 = 100;
-const PER: Duration = Duration::from_millis(100);
+/// Replies in a period of this length. Two agents that a forged datagram makes talk to each other would not stop
+/// otherwise.
+const MAX_REPLIES: u32 = 100;
+const REPLY_PERIOD: Duration = Duration::from_millis(100);
 const STACK: usize = 128 * 1024;
 
-/// An agent that answers.
+/// A running agent.
 pub(super) struct UdpAgent {
     settings: String,
     port: u16,
@@ -54,8 +55,8 @@ impl UdpAgent {
             stop: Arc::clone(&stop),
             volts: config.udp_agent.voltage,
             interval: config.interval,
-            meter: Meter::new(BootTime::now(), config.interval),
-            quota: Quota::new(Instant::now()),
+            meter: ChargeMeter::new(BootTime::now(), config.interval),
+            quota: ReplyQuota::new(Instant::now()),
         };
         let thread = std::thread::Builder::new()
             .name("udp-agent".to_string())
@@ -70,19 +71,19 @@ impl UdpAgent {
         })
     }
 
-    /// Whether this is what the configuration asks for.
-    pub(super) fn is_for(&self, config: &Config) -> bool {
+    /// Whether the agent has the settings of the configuration.
+    pub(super) fn has_settings_of(&self, config: &Config) -> bool {
         self.settings == settings(config)
     }
 
-    /// Whether the configuration asks for the port that it has.
+    /// Whether the configuration has the agent's port.
     pub(super) fn has_port_of(&self, config: &Config) -> bool {
         self.port == config.udp_agent.port
     }
 
     pub(super) fn stop(self) {
         self.stop.set();
-        // It waits for nothing but its socket and this.
+        // The thread waits for nothing but its socket and the stop signal.
         let _ = self.thread.join();
     }
 }
@@ -100,8 +101,8 @@ struct Agent {
     stop: Arc<Stop>,
     volts: Option<f64>,
     interval: Duration,
-    meter: Meter,
-    quota: Quota,
+    meter: ChargeMeter,
+    quota: ReplyQuota,
 }
 
 impl Agent {
@@ -116,8 +117,8 @@ impl Agent {
             }
             if Instant::now() >= next {
                 let now = BootTime::now();
-                let drawn = drawn(&self.exporter.registry.snapshot(now), self.volts);
-                self.meter.measured(now, drawn);
+                let current = board_current(&self.exporter.registry.snapshot(now), self.volts);
+                self.meter.measured(now, current);
                 (next, _) = ticker.next(Instant::now());
             }
         }
@@ -129,7 +130,7 @@ impl Agent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => return log::debug!("udp-agent: {error}"),
         };
-        if !self.quota.allows(Instant::now()) {
+        if !self.quota.take(Instant::now()) {
             return log::debug!("udp-agent: asked too often");
         }
         let datagram = self.meter.message.to_datagram();
@@ -139,25 +140,25 @@ impl Agent {
     }
 }
 
-/// How many answers are left, since when.
+/// How many replies are left of a period, and when that began.
 #[derive(Debug)]
-struct Quota {
+struct ReplyQuota {
     since: Instant,
     left: u32,
 }
 
-impl Quota {
-    fn new(now: Instant) -> Quota {
-        Quota {
+impl ReplyQuota {
+    fn new(now: Instant) -> ReplyQuota {
+        ReplyQuota {
             since: now,
-            left: MOST_ANSWERS,
+            left: MAX_REPLIES,
         }
     }
 
-    /// Whether there is one more answer at this moment, which then is used.
-    fn allows(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.since) >= PER {
-            *self = Quota::new(now);
+    /// Takes one reply of the quota at this moment, if one is left.
+    fn take(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= REPLY_PERIOD {
+            *self = ReplyQuota::new(now);
         }
         let allowed = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -165,48 +166,48 @@ impl Quota {
     }
 }
 
-/// What the board draws.
+/// The board's current.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Drawn {
+struct BoardCurrent {
     amperes: f64,
-    /// Where the current is the board's power divided by a voltage: the board's energy divided by it, which is the charge
-    /// in ampere-seconds, from some beginning on.
+    /// The board's energy divided by the voltage, which is a charge in ampere-seconds from some beginning on. Only
+    /// where the current is the board's power divided by that voltage.
     charge: Option<f64>,
 }
 
-/// Current into charge.
-struct Meter {
+/// Integrates current into charge.
+struct ChargeMeter {
     started: BootTime,
     longest_gap: f64,
     charge: Integrator,
-    /// The charge by the board's energy, as it was last.
-    counted: Option<f64>,
+    /// The last charge that came from the board's energy.
+    energy_charge: Option<f64>,
     message: PowerMeasurement,
 }
 
-impl Meter {
-    fn new(started: BootTime, interval: Duration) -> Meter {
-        Meter {
+impl ChargeMeter {
+    fn new(started: BootTime, interval: Duration) -> ChargeMeter {
+        ChargeMeter {
             started,
             longest_gap: longest_silence(interval).as_secs_f64(),
             charge: Integrator::default(),
-            counted: None,
+            energy_charge: None,
             message: PowerMeasurement::default(),
         }
     }
 
-    /// The message stays what it was, its time too, when nothing could be measured.
-    fn measured(&mut self, now: BootTime, drawn: Option<Drawn>) {
-        let Some(drawn) = drawn else {
+    /// Without a measurement the message stays the same, with its time.
+    fn measured(&mut self, now: BootTime, current: Option<BoardCurrent>) {
+        let Some(current) = current else {
             return;
         };
-        // The original's firmware takes the current without its sign too.
-        let amperes = drawn.amperes.abs();
+        // The original's firmware drops the sign of the current too.
+        let amperes = current.amperes.abs();
         let integrated = self.charge.advance(now, amperes, self.longest_gap);
-        let before = std::mem::replace(&mut self.counted, drawn.charge);
-        // The source that counts the board's energy has seen what is between two of its readings.
-        let counted = drawn.charge.zip(before).map(|(now, before)| now - before);
-        let charge = counted.filter(|c| *c >= 0.0).unwrap_or(integrated) * 1000.0;
+        let before = std::mem::replace(&mut self.energy_charge, current.charge);
+        // The source that counts the board's energy has seen what happened between two of its readings.
+        let energy_charge = current.charge.zip(before).map(|(now, before)| now - before);
+        let charge = energy_charge.filter(|c| *c >= 0.0).unwrap_or(integrated) * 1000.0;
         let since = now.0.saturating_sub(self.started.0) / 1000;
         self.message = PowerMeasurement {
             timestamp: since.max(1),
@@ -216,11 +217,11 @@ impl Meter {
     }
 }
 
-/// The board's current. The source that knows the board's power knows best: by the one current that it measures, else by
-/// dividing the power by the voltage: `volts`, or the highest it measures, which is the input's. Where no source knows the
-/// power, the current is the one that is measured, if there is only one.
-fn drawn(snapshot: &Snapshot, volts: Option<f64>) -> Option<Drawn> {
-    let measured = |amperes| Drawn {
+/// The board's current. The source of the board's power is preferred: its one current if it measures just one, else its
+/// power divided by the voltage, which is `volts` or the highest that the source measures (the input's). If no source
+/// knows the power, the current is the one that is measured, if there is only one.
+fn board_current(snapshot: &Snapshot, volts: Option<f64>) -> Option<BoardCurrent> {
+    let measured = |amperes| BoardCurrent {
         amperes,
         charge: None,
     };
@@ -252,7 +253,7 @@ fn drawn(snapshot: &Snapshot, volts: Option<f64>) -> Option<Drawn> {
     };
     let volts = volts.or_else(highest).filter(|volts| *volts > 0.0)?;
     let joules = family("board_energy_joules_total").first().copied();
-    Some(Drawn {
+    Some(BoardCurrent {
         amperes: watts / volts,
         charge: joules.map(|(_, joules)| joules / volts),
     })
@@ -266,7 +267,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// What two sources say, each its total power, voltages and currents: the board's current.
+    /// The board's current, from the total power, voltages and currents of two sources.
     fn current(sources: [(Option<f64>, &[f64], &[f64]); 2], volts: Option<f64>) -> Option<f64> {
         let registry = Registry::new(Policy::Listed([].into()));
         for (rank, (total, voltages, currents)) in sources.into_iter().enumerate() {
@@ -283,11 +284,11 @@ mod tests {
             }
             group.publish(group.new_generation(), &out);
         }
-        drawn(&registry.snapshot(BootTime(1)), volts).map(|drawn| drawn.amperes)
+        board_current(&registry.snapshot(BootTime(1)), volts).map(|current| current.amperes)
     }
 
     #[test]
-    fn the_source_that_knows_the_power_knows_the_current() {
+    fn current_comes_from_the_source_of_the_power() {
         const NONE: (Option<f64>, &[f64], &[f64]) = (None, &[], &[]);
         let other: (Option<f64>, &[f64], &[f64]) = (None, &[99.0], &[99.0]);
         assert_eq!(current([NONE, NONE], Some(5.0)), None);
@@ -314,28 +315,28 @@ mod tests {
     }
 
     #[test]
-    fn so_many_answers_are_given_in_so_long_and_no_more() {
+    fn replies_are_limited_in_each_period() {
         let start = Instant::now();
-        let mut quota = Quota::new(start);
+        let mut quota = ReplyQuota::new(start);
         let mut given =
-            |at: Duration, asked: u32| (0..asked).filter(|_| quota.allows(start + at)).count();
-        let most = MOST_ANSWERS as usize;
+            |at: Duration, asked: u32| (0..asked).filter(|_| quota.take(start + at)).count();
+        let most = MAX_REPLIES as usize;
         assert_eq!(given(Duration::ZERO, 3), 3);
-        assert_eq!(given(PER / 2, 10 * MOST_ANSWERS), most - 3);
-        assert_eq!(given(PER - Duration::from_nanos(1), 10), 0);
-        assert_eq!(given(PER, 10 * MOST_ANSWERS), most);
-        // What was not asked for is not saved up.
-        assert_eq!(given(PER * 100, 10 * MOST_ANSWERS), most);
-        assert_eq!(given(PER * 100 + PER / 2, 1), 0);
+        assert_eq!(given(REPLY_PERIOD / 2, 10 * MAX_REPLIES), most - 3);
+        assert_eq!(given(REPLY_PERIOD - Duration::from_nanos(1), 10), 0);
+        assert_eq!(given(REPLY_PERIOD, 10 * MAX_REPLIES), most);
+        // Unused replies are not saved up.
+        assert_eq!(given(REPLY_PERIOD * 100, 10 * MAX_REPLIES), most);
+        assert_eq!(given(REPLY_PERIOD * 100 + REPLY_PERIOD / 2, 1), 0);
     }
 
     #[test]
-    fn current_is_integrated_and_silence_changes_nothing() {
-        let mut meter = Meter::new(BootTime(SECOND), Duration::from_secs(1));
+    fn current_is_integrated_and_silence_adds_nothing() {
+        let mut meter = ChargeMeter::new(BootTime(SECOND), Duration::from_secs(1));
         meter.measured(BootTime(SECOND), None);
         assert_eq!(meter.message.to_datagram(), b"");
         let amperes = |amperes| {
-            Some(Drawn {
+            Some(BoardCurrent {
                 amperes,
                 charge: None,
             })
@@ -353,19 +354,19 @@ mod tests {
     }
 
     #[test]
-    fn where_the_boards_energy_is_counted_the_charge_is_that() {
-        let mut meter = Meter::new(BootTime(SECOND), Duration::from_secs(1));
+    fn charge_comes_from_the_boards_energy_where_counted() {
+        let mut meter = ChargeMeter::new(BootTime(SECOND), Duration::from_secs(1));
         let mut charge = |second: u64, charge: Option<f64>| {
-            let drawn = Drawn {
+            let current = BoardCurrent {
                 amperes: 1.0,
                 charge,
             };
-            meter.measured(BootTime(second * SECOND), Some(drawn));
+            meter.measured(BootTime(second * SECOND), Some(current));
             meter.message.energy_consumption
         };
         assert_eq!(charge(2, Some(50.0)), 0.0, "since the agent began");
         assert_eq!(charge(3, Some(57.5)), 7500.0);
-        // Over a silence, too.
+        // The same holds over a silence.
         assert_eq!(charge(60, Some(100.0)), 50_000.0);
         assert_eq!(charge(61, None), 51_000.0, "by the current");
         assert_eq!(charge(62, Some(3.0)), 52_000.0);

@@ -17,6 +17,7 @@ pub mod plausible;
 mod process;
 mod readings;
 mod registry;
+mod self_group;
 mod series;
 mod wall;
 
@@ -30,6 +31,7 @@ pub use history::{Cursor, History, Rows};
 pub(crate) use process::{Process, BUILD};
 pub use readings::{Readings, Refused, Why};
 pub use registry::{Layout, Registry, Snapshot, SnapshotFamily};
+pub(crate) use self_group::SelfGroup;
 pub use series::{Series, SeriesId};
 pub use wall::{Offset, Stamp, Stamps, WallClock};
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{getrlimit, Resource};
 
-use super::{Desc, Group, Readings, SeriesId};
+use super::SelfGroup;
 use crate::logging::dropped_lines;
 use crate::sys::clock::process_cpu_seconds;
 use crate::sys::program::page_size;
 
 /// What two scrapes in quick succession may share: reading it costs more than a scrape does.
-const FRESH: Duration = Duration::from_millis(100);
+const MAX_USAGE_AGE: Duration = Duration::from_millis(100);
 
 /// What it was built from, as labels.
 pub(crate) const BUILD: [(&str, &str); 2] = [
@@ -19,16 +19,10 @@ pub(crate) const BUILD: [(&str, &str); 2] = [
     ("arch", std::env::consts::ARCH),
 ];
 
-/// The process's series, and what was last read for them.
+/// Writes the process's metrics.
+#[derive(Default)]
 pub(crate) struct Process {
-    cpu: SeriesId,
-    resident: SeriesId,
-    virtual_memory: SeriesId,
-    open_fds: SeriesId,
-    max_fds: SeriesId,
-    threads: SeriesId,
-    dropped_lines: SeriesId,
-    page: f64,
+    /// What was last read, and when.
     read: Option<(Instant, Usage)>,
 }
 
@@ -41,60 +35,61 @@ struct Usage {
 }
 
 impl Process {
-    pub(crate) fn new(group: &Group) -> Process {
-        let gauge = |name: &'static str, help: &'static str| {
-            group.series(&Desc::gauge(name, help).own(), &[])
-        };
-        let cpu = Desc::counter(
-            "process_cpu_seconds_total",
-            "Total user and system CPU time spent in seconds.",
-        );
-        let dropped_lines = Desc::counter(
+    pub(crate) fn write(&mut self, out: &mut SelfGroup) {
+        out.counter(
             "exporter_log_dropped_lines_total",
             "Lines of the log that standard error did not take.",
+            &[],
+            dropped_lines() as f64,
         );
-        Process {
-            dropped_lines: group.series(&dropped_lines.own(), &[]),
-            cpu: group.series(&cpu.own(), &[]),
-            resident: gauge(
-                "process_resident_memory_bytes",
-                "Resident memory size in bytes.",
-            ),
-            virtual_memory: gauge(
-                "process_virtual_memory_bytes",
-                "Virtual memory size in bytes.",
-            ),
-            open_fds: gauge("process_open_fds", "Number of open file descriptors."),
-            max_fds: gauge(
-                "process_max_fds",
-                "Maximum number of open file descriptors.",
-            ),
-            threads: gauge("process_threads", "Number of OS threads in the process."),
-            page: page_size().map_or(f64::NAN, |bytes| bytes as f64),
-            read: None,
-        }
+        out.counter(
+            "process_cpu_seconds_total",
+            "Total user and system CPU time spent in seconds.",
+            &[],
+            process_cpu_seconds(),
+        );
+        let usage = self.usage();
+        out.gauge(
+            "process_resident_memory_bytes",
+            "Resident memory size in bytes.",
+            &[],
+            usage.and_then(|usage| Some(usage.resident_pages * page_size()? as f64)),
+        );
+        out.gauge(
+            "process_virtual_memory_bytes",
+            "Virtual memory size in bytes.",
+            &[],
+            usage.map(|usage| usage.virtual_bytes),
+        );
+        out.gauge(
+            "process_open_fds",
+            "Number of open file descriptors.",
+            &[],
+            usage.map(|usage| usage.open_fds),
+        );
+        let files = getrlimit(Resource::RLIMIT_NOFILE);
+        out.gauge(
+            "process_max_fds",
+            "Maximum number of open file descriptors.",
+            &[],
+            files.ok().map(|(soft, _)| soft as f64),
+        );
+        out.gauge(
+            "process_threads",
+            "Number of OS threads in the process.",
+            &[],
+            usage.map(|usage| usage.threads),
+        );
     }
 
-    pub(crate) fn set(&mut self, out: &mut Readings) {
-        out.set(self.cpu, process_cpu_seconds());
-        out.set(self.dropped_lines, dropped_lines() as f64);
-        if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            out.set(self.max_fds, soft as f64);
-        }
+    fn usage(&mut self) -> Option<Usage> {
         let now = Instant::now();
-        if self
-            .read
-            .is_none_or(|(at, _)| now.duration_since(at) >= FRESH)
-        {
-            self.read = Usage::read().map(|usage| (now, usage));
-        }
-        let Some((_, usage)) = self.read else {
-            return;
+        let is_fresh = |(at, _): &(Instant, Usage)| now.duration_since(*at) < MAX_USAGE_AGE;
+        self.read = match self.read.filter(is_fresh) {
+            None => Usage::read().map(|usage| (now, usage)),
+            fresh => fresh,
         };
-        out.set(self.threads, usage.threads);
-        out.set(self.virtual_memory, usage.virtual_bytes);
-        out.set(self.resident, usage.resident_pages * self.page);
-        out.set(self.open_fds, usage.open_fds);
+        self.read.map(|(_, usage)| usage)
     }
 }
 
@@ -128,19 +123,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_asks_all_the_time_hears_what_is_new_nevertheless() {
-        let registry = crate::metrics::Registry::default();
-        let mut process = Process::new(&registry.add_group(0, "exporter", vec![]));
-        let mut out = Readings::default();
-        process.set(&mut out);
+    fn usage_is_read_again_however_often_it_is_asked_for() {
+        let mut process = Process::default();
+        process.usage();
         let (first, _) = process.read.unwrap();
         let deadline = first + Duration::from_secs(60);
         while process.read.unwrap().0 == first {
-            assert!(Instant::now() < deadline, "it is never read again");
-            std::thread::sleep(FRESH / 20);
-            process.set(&mut out);
+            assert!(Instant::now() < deadline, "the usage is never read again");
+            std::thread::sleep(MAX_USAGE_AGE / 20);
+            process.usage();
         }
-        assert!(process.read.unwrap().0 >= first + FRESH);
+        assert!(process.read.unwrap().0 >= first + MAX_USAGE_AGE);
     }
 
     #[test]

@@ -1,36 +1,36 @@
-//! How long to wait before a request is sent again: ever longer, and not as long as everybody else.
+//! Delays before a request is sent again: ever longer, and with jitter, so that boards do not return at one moment.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-/// The waits of one request.
+/// The delays between attempts.
 #[derive(Debug)]
 pub(crate) struct Backoff {
-    least: Duration,
+    min: Duration,
     next: Duration,
-    most: Duration,
+    max: Duration,
 }
 
 impl Backoff {
-    pub(crate) fn new(least: Duration, most: Duration) -> Backoff {
+    pub(crate) fn new(min: Duration, max: Duration) -> Backoff {
         Backoff {
-            least,
-            next: least,
-            most,
+            min,
+            next: min,
+            max,
         }
     }
 
-    /// Something has succeeded: the next wait is the shortest again.
+    /// An attempt succeeded: the next delay is the shortest again.
     pub(crate) fn reset(&mut self) {
-        self.next = self.least;
+        self.next = self.min;
     }
 
-    /// The next wait: twice as long as the one before, less up to an eighth, so that none is much shorter than the one before. What the receiver asks for is waited for at
-    /// least.
+    /// The next delay: twice the one before, less up to an eighth, so that no delay is much shorter than the one
+    /// before. It is at least what the receiver asks for.
     pub(crate) fn wait(&mut self, asked: Option<Duration>) -> Duration {
-        let full = self.next.min(self.most);
-        self.next = full.saturating_mul(2).min(self.most);
+        let full = self.next.min(self.max);
+        self.next = full.saturating_mul(2).min(self.max);
         let part = random() % 1024;
         let jittered = full - full / 8192 * part as u32;
         jittered.max(asked.unwrap_or_default())
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest_with_jitter() {
+    fn delays_double_up_to_the_longest_with_jitter() {
         let second = Duration::from_secs(1);
         let mut all = Vec::new();
         for _ in 0..50 {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_asks_for_more_gets_it() {
+    fn delay_is_at_least_what_the_receiver_asks_for() {
         let mut backoff = Backoff::new(Duration::from_millis(30), Duration::from_secs(5));
         let asked = Duration::from_secs(60);
         assert_eq!(backoff.wait(Some(asked)), asked);

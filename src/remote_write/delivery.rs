@@ -1,4 +1,5 @@
-//! The work of a sender's thread: when to take a batch, how often to send it, when to give up, when to hold everything.
+//! The work of a sender's thread: when to take a batch, how to split it into requests, how often to send a request, and
+//! when to give up.
 
 mod clocks;
 
@@ -6,26 +7,26 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::agreement::Agreement;
 use super::backoff::Backoff;
-use super::feed::{Feed, Most, Pending, Run};
+use super::delivery_log::DeliveryLog;
+use super::feed::{BatchLimit, Feed, Pending, Run};
 use super::receiver::{Receiver, Reply};
-use super::report::Report;
+use super::receiver_clock::ReceiverClock;
 use super::response::Verdict;
-use super::sender::{Control, Ending};
-use super::split::{halves, pieces, slices};
+use super::sender::{Control, EndMode};
+use super::split::{split_by_size, split_by_time, split_in_half};
 use super::stats::Stats;
 use crate::config::RemoteWrite;
 use crate::metrics::{Offset, WallClock};
 use crate::sys::clock::BootTime;
 
-/// How often is looked what there is to send.
-const TICK: Duration = Duration::from_millis(250);
-/// Samples in a request that may be refused for some of them, because they were sent before or the receiver may not
-/// understand it: no more than these are dropped with them.
-const FEW: usize = 200;
+/// How often the feed is checked for samples to send.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// The samples in a request that may be refused because of some of them, which were sent before or which the receiver
+/// may not understand: no more samples than these are dropped together.
+const MAX_SUSPECT_SAMPLES: usize = 200;
 
-/// What a thread works with.
+/// The state of a sender's thread.
 pub(super) struct Delivery {
     entry: RemoteWrite,
     receiver: Receiver,
@@ -33,28 +34,28 @@ pub(super) struct Delivery {
     clock: Arc<WallClock>,
     stats: Arc<Stats>,
     control: Arc<Control>,
-    agreement: Agreement,
-    report: Report,
-    /// What is left of the batch that was taken.
-    in_hand: VecDeque<Vec<Run>>,
-    /// The last batch of which some was refused was not refused altogether: it is worth searching.
-    search_pays: bool,
-    /// How long the next request waits that follows one that has failed, and until when: the end of the sender changes
-    /// nothing in that.
+    receiver_clock: ReceiverClock,
+    log: DeliveryLog,
+    /// The requests that are left of the current batch.
+    requests: VecDeque<Vec<Run>>,
+    /// Bisecting the last refused batch found samples that were accepted: it is worth trying again.
+    bisecting_pays: bool,
+    /// The delays after failed requests, and when the next request may be sent. Ending the sender does not shorten
+    /// them.
     backoff: Backoff,
     not_before: Option<Instant>,
     /// The last request was refused.
-    refused: bool,
-    /// When it has last answered.
-    answered: Option<Instant>,
-    /// Until then all is sent that is left.
-    farewell: Option<Instant>,
+    was_refused: bool,
+    /// When the receiver last responded.
+    responded_at: Option<Instant>,
+    /// The sender is ending: what is left is sent until then.
+    flush_until: Option<Instant>,
 }
 
-/// What became of a request in the end.
-enum Fate {
+/// The final outcome of a request.
+enum Outcome {
     Stored,
-    /// Never to be sent again as it is; whether its parts may be.
+    /// The samples are not sent again in one request. `divisible`: parts of them may be.
     Refused {
         divisible: bool,
         reason: String,
@@ -71,74 +72,80 @@ impl Delivery {
         control: Arc<Control>,
     ) -> Delivery {
         Delivery {
-            report: Report::new(&entry.name),
+            log: DeliveryLog::new(&entry.name),
             backoff: Backoff::new(entry.queue.min_backoff, entry.queue.max_backoff),
             not_before: None,
-            refused: false,
-            answered: None,
+            was_refused: false,
+            responded_at: None,
             entry,
             receiver,
             feed,
             clock,
             stats,
             control,
-            agreement: Agreement::default(),
-            in_hand: VecDeque::new(),
-            search_pays: true,
-            farewell: None,
+            receiver_clock: ReceiverClock::default(),
+            requests: VecDeque::new(),
+            bisecting_pays: true,
+            flush_until: None,
         }
     }
 
-    /// Works until it is told to end. Gives the feed back.
+    /// Works until the sender is ended. Returns the feed.
     pub(super) fn run(mut self) -> Box<dyn Feed> {
-        let Err(ending) = self.work();
-        if let Ending::Finish(deadline) = ending {
-            self.farewell = Some(deadline);
+        let Err(end_mode) = self.send_batches();
+        if let EndMode::Finish(deadline) = end_mode {
+            self.flush_until = Some(deadline);
             self.feed.finish();
-            // Whatever comes in between is the end of it.
-            let _ = self.finish();
-            self.note();
+            // An interruption ends the flush: nothing is left to do about it.
+            let _ = self.flush();
+            self.update_stats();
         }
         self.feed
     }
 
-    fn work(&mut self) -> Result<std::convert::Infallible, Ending> {
-        let mut last = Instant::now();
+    fn send_batches(&mut self) -> Result<std::convert::Infallible, EndMode> {
+        let mut last_batch = Instant::now();
         loop {
-            if let Some(ending) = self.control.ending() {
-                return Err(ending);
+            if let Some(end_mode) = self.control.end_mode() {
+                return Err(end_mode);
             }
-            let pending = self.note();
-            let since = last.elapsed();
+            let pending = self.update_stats();
+            let since = last_batch.elapsed();
             if self.is_due(pending, since) {
-                last = Instant::now();
+                last_batch = Instant::now();
                 if self.deliver_next()? {
                     continue;
                 }
             }
-            let left = self.entry.longest_wait().saturating_sub(last.elapsed());
-            self.control.wait(TICK.min(left))?;
+            let left = self
+                .entry
+                .longest_wait()
+                .saturating_sub(last_batch.elapsed());
+            self.control.wait(CHECK_INTERVAL.min(left))?;
         }
     }
 
-    /// Whether there is enough to send, or what has waited for long, or was nothing sent for long enough.
+    /// Whether a batch is to be taken: it would be full, or samples have waited too long, or nothing was sent for long
+    /// enough.
     fn is_due(&self, pending: Pending, since: Duration) -> bool {
         let queue = &self.entry.queue;
-        let enough = match queue.readings_per_send {
+        let is_full = match queue.readings_per_send {
             Some(readings) => pending.readings >= readings as u64,
             None => pending.samples >= queue.max_samples_per_send as u64,
         };
-        enough || pending.overdue || since >= self.entry.longest_wait()
+        is_full || pending.overdue || since >= self.entry.longest_wait()
     }
 
-    /// Everything that is left.
-    fn finish(&mut self) -> Result<(), Ending> {
-        // One that has taken nothing so far has no series that could end, and will not begin with it now.
-        if self.refused && self.stats.numbers().sent == 0 {
-            self.report.gives_up();
+    /// Sends everything that is left.
+    fn flush(&mut self) -> Result<(), EndMode> {
+        // A receiver that has taken nothing so far has no series that could end, and will hardly take the first samples
+        // now.
+        if self.was_refused && self.stats.numbers().sent == 0 {
+            self.log.gave_up();
             return Ok(());
         }
-        // The last marks may not be sent before their time, which is a millisecond away: then they go with the rest.
+        // The staleness markers are a millisecond later than the last samples, and may not be sent before that moment:
+        // after a short wait they go with the rest.
         for _ in 0..2 {
             std::thread::sleep(Duration::from_millis(3));
             while self.deliver_next()? {}
@@ -146,39 +153,40 @@ impl Delivery {
         Ok(())
     }
 
-    /// Takes a batch and delivers it, or gives it up. `false`: there was none.
-    fn deliver_next(&mut self) -> Result<bool, Ending> {
-        let offset = self.trusted()?;
-        if self.in_hand.is_empty() {
+    /// Takes a batch and delivers it, or drops it. `false`: there was none.
+    fn deliver_next(&mut self) -> Result<bool, EndMode> {
+        let offset = self.wait_for_clock()?;
+        if self.requests.is_empty() {
             let queue = &self.entry.queue;
-            let most = Most {
+            let limit = BatchLimit {
                 samples: queue.max_samples_per_send,
                 readings: queue.readings_per_send.unwrap_or(usize::MAX),
             };
-            let Some(batch) = self.feed.next(&offset, BootTime::now(), most) else {
+            let Some(batch) = self.feed.next(&offset, BootTime::now(), limit) else {
                 return Ok(false);
             };
-            let most = queue.max_samples_per_send;
-            // Whoever names a number of readings for a request gets no other.
-            let may_be_older = self.receiver.may_be_older() && queue.readings_per_send.is_none();
-            self.in_hand = match batch.doubtful || may_be_older {
-                true => slices(&batch.runs, most.min(FEW)),
-                false => pieces(&batch.runs, most),
+            let max = queue.max_samples_per_send;
+            // An entry with a fixed number of readings per request gets no other requests.
+            let may_not_understand =
+                self.receiver.may_not_understand() && queue.readings_per_send.is_none();
+            self.requests = match batch.may_be_repeated || may_not_understand {
+                true => split_by_time(&batch.runs, max.min(MAX_SUSPECT_SAMPLES)),
+                false => split_by_size(&batch.runs, max),
             }
             .into();
         }
-        while let Some(piece) = self.in_hand.front() {
-            let piece = self.of_age(piece, &offset);
-            self.send(&piece)?;
-            self.in_hand.pop_front();
+        while let Some(request) = self.requests.front() {
+            let request = self.without_too_old(request, &offset);
+            self.send(&request)?;
+            self.requests.pop_front();
         }
         self.feed.done();
-        self.note();
+        self.update_stats();
         Ok(true)
     }
 
-    /// The samples that are not too old to be sent.
-    fn of_age(&self, runs: &[Run], offset: &Offset) -> Vec<Run> {
+    /// The samples without those beyond the age limit, which are counted as lost.
+    fn without_too_old(&self, runs: &[Run], offset: &Offset) -> Vec<Run> {
         let limit = self.entry.queue.sample_age_limit;
         let oldest = match limit.is_zero() {
             true => i64::MIN,
@@ -197,14 +205,14 @@ impl Delivery {
         runs
     }
 
-    /// Sends some samples until the receiver has them, or has refused them for good.
-    fn send(&mut self, runs: &[Run]) -> Result<(), Ending> {
+    /// Sends samples until the receiver has stored them, or has refused them for good.
+    fn send(&mut self, runs: &[Run]) -> Result<(), EndMode> {
         if runs.is_empty() {
             return Ok(());
         }
-        let fate = self.request(runs)?;
+        let outcome = self.request(runs)?;
         self.backoff.reset();
-        let Fate::Refused { divisible, reason } = fate else {
+        let Outcome::Refused { divisible, reason } = outcome else {
             return Ok(());
         };
         if !divisible || count(runs) == 1 {
@@ -212,52 +220,53 @@ impl Delivery {
             return Ok(());
         }
         let sent = self.stats.numbers().sent;
-        let most = self.entry.queue.split_requests;
-        let budget = if self.search_pays { most } else { most.min(2) };
-        self.search(runs, budget, &reason)?;
-        self.search_pays = self.stats.numbers().sent > sent;
+        let max = self.entry.queue.split_requests;
+        let budget = if self.bisecting_pays { max } else { max.min(2) };
+        self.bisect(runs, budget, &reason)?;
+        self.bisecting_pays = self.stats.numbers().sent > sent;
         Ok(())
     }
 
-    /// Sends the halves of what was refused, and theirs, so that a bad sample does not cost the good ones beside it; ever
-    /// more slowly while they are refused. Takes a number of requests that it may cost, and returns what is left of it.
-    fn search(&mut self, runs: &[Run], budget: u32, reason: &str) -> Result<u32, Ending> {
-        let Some((first, second)) = halves(runs).filter(|_| budget >= 2) else {
+    /// Sends the halves of refused samples, and the halves of these, so that a bad sample does not cost the good ones
+    /// beside it; ever more slowly while requests are refused. Spends at most `budget` requests, and returns what is
+    /// left of the budget.
+    fn bisect(&mut self, runs: &[Run], budget: u32, reason: &str) -> Result<u32, EndMode> {
+        let Some((first, second)) = split_in_half(runs).filter(|_| budget >= 2) else {
             self.stats.lose(reason, count(runs));
             return Ok(budget);
         };
-        // The first half may use up most of it: so a single bad sample is found wherever it is.
+        // The first half may use up most of the budget: so a single bad sample is found wherever it is.
         let share = (budget - 2) - (budget - 2) / 4;
-        let left = self.search_in(&first, share)?;
-        self.search_in(&second, budget - 2 - share + left)
+        let left = self.bisect_half(&first, share)?;
+        self.bisect_half(&second, budget - 2 - share + left)
     }
 
-    fn search_in(&mut self, half: &[Run], budget: u32) -> Result<u32, Ending> {
+    fn bisect_half(&mut self, half: &[Run], budget: u32) -> Result<u32, EndMode> {
         match self.request(half)? {
-            Fate::Stored => Ok(budget),
-            Fate::Refused { divisible, reason } => {
+            Outcome::Stored => Ok(budget),
+            Outcome::Refused { divisible, reason } => {
                 let budget = if divisible { budget } else { 0 };
-                self.search(half, budget, &reason)
+                self.bisect(half, budget, &reason)
             }
         }
     }
 
-    /// Sends these samples in one request, and again, until the receiver has said yes or no.
-    fn request(&mut self, runs: &[Run]) -> Result<Fate, Ending> {
+    /// Sends samples in one request, again and again until the receiver has stored or refused them.
+    fn request(&mut self, runs: &[Run]) -> Result<Outcome, EndMode> {
         let samples = count(runs);
         let mut switched = false;
         loop {
-            self.take_turn()?;
-            self.trusted()?;
+            self.wait_for_backoff()?;
+            self.wait_for_clock()?;
             let reply = self.receiver.post(runs, switched);
-            self.learn(reply.date.as_ref());
+            self.learn_clock(reply.date.as_ref());
             self.count(&reply);
-            self.refused = matches!(reply.verdict, Verdict::Refused { .. });
+            self.was_refused = matches!(reply.verdict, Verdict::Refused { .. });
             match reply.verdict {
                 Verdict::Stored { unwritten } => {
                     self.backoff.reset();
-                    self.report.fine();
-                    self.report.written(samples - unwritten, samples);
+                    self.log.delivered();
+                    self.log.written(samples - unwritten, samples);
                     self.stats.change(|numbers| {
                         numbers.sent += samples - unwritten;
                         if unwritten == samples {
@@ -269,16 +278,16 @@ impl Delivery {
                     if unwritten > 0 {
                         self.stats.lose("not_written", unwritten);
                     }
-                    return Ok(Fate::Stored);
+                    return Ok(Outcome::Stored);
                 }
                 Verdict::NotUnderstood => {
                     switched = true;
-                    self.report.switches(self.receiver.protocol(), &reply.said);
+                    self.log.switched(self.receiver.protocol(), &reply.error);
                 }
-                Verdict::Refused { written, older } => {
-                    self.report.refused(reply.status, &reply.said);
-                    if older {
-                        self.report.switches(self.receiver.protocol(), &reply.said);
+                Verdict::Refused { written, may_be_v1 } => {
+                    self.log.refused(reply.status, &reply.error);
+                    if may_be_v1 {
+                        self.log.switched(self.receiver.protocol(), &reply.error);
                     }
                     if self.entry.queue.split_requests > 0 {
                         self.not_before = Some(Instant::now() + self.backoff.wait(None));
@@ -287,18 +296,18 @@ impl Delivery {
                         .status
                         .map_or("too_large".into(), |s| format!("http_{s}"));
                     if written > 0 {
-                        // It took what it could, and knows what it could not.
+                        // The receiver stored what it could, and knows what it could not.
                         self.stats.change(|numbers| numbers.sent += written);
                         self.stats.lose(&reason, samples - written);
-                        return Ok(Fate::Stored);
+                        return Ok(Outcome::Stored);
                     }
                     let divisible = matches!(reply.status, None | Some(400 | 413 | 422));
-                    return Ok(Fate::Refused { divisible, reason });
+                    return Ok(Outcome::Refused { divisible, reason });
                 }
-                Verdict::Later(asked) => {
-                    self.report.fails(&reply.said);
+                Verdict::Retry(asked) => {
+                    self.log.failed(&reply.error);
                     self.not_before = Some(Instant::now() + self.backoff.wait(asked));
-                    self.take_turn()?;
+                    self.wait_for_backoff()?;
                     self.stats.change(|numbers| numbers.retries += 1);
                 }
             }
@@ -310,14 +319,14 @@ impl Delivery {
             (Verdict::Stored { .. }, _) => "stored",
             (Verdict::NotUnderstood, _) => "not_understood",
             (Verdict::Refused { .. }, _) => "refused",
-            (Verdict::Later(_), Some(_)) => "retried",
-            (Verdict::Later(_), None) => "failed",
+            (Verdict::Retry(_), Some(_)) => "retried",
+            (Verdict::Retry(_), None) => "failed",
         };
         self.stats.request(outcome, reply.bytes);
     }
 
     /// Waits until the next request may be sent.
-    fn take_turn(&mut self) -> Result<(), Ending> {
+    fn wait_for_backoff(&mut self) -> Result<(), EndMode> {
         if let Some(at) = self.not_before {
             self.pause(at.saturating_duration_since(Instant::now()))?;
             self.not_before = None;
@@ -325,28 +334,28 @@ impl Delivery {
         Ok(())
     }
 
-    /// Waits, if there is still time to wait.
-    fn pause(&self, span: Duration) -> Result<(), Ending> {
-        // While nothing can be sent, what waits grows.
-        self.note();
-        let Some(deadline) = self.farewell else {
+    /// Waits for a time. `Err`: the sender is to end, or its deadline would come first.
+    fn pause(&self, span: Duration) -> Result<(), EndMode> {
+        // The queue grows while nothing can be sent.
+        self.update_stats();
+        let Some(deadline) = self.flush_until else {
             return self.control.wait(span);
         };
         if deadline.saturating_duration_since(Instant::now()) <= span {
-            return Err(Ending::Finish(deadline));
+            return Err(EndMode::Finish(deadline));
         }
         std::thread::sleep(span);
         Ok(())
     }
 
-    /// Says what waits, and what was lost.
-    fn note(&self) -> Pending {
+    /// Updates the statistics of what is pending and lost.
+    fn update_stats(&self) -> Pending {
         let pending = self.feed.pending();
-        let in_hand: u64 = self.in_hand.iter().map(|piece| count(piece)).sum();
+        let unsent: u64 = self.requests.iter().map(|request| count(request)).sum();
         self.stats.set_losses(self.feed.losses());
         let on_disk = self.feed.on_disk();
         self.stats.change(|numbers| {
-            numbers.pending = pending.samples + in_hand;
+            numbers.pending = pending.samples + unsent;
             numbers.on_disk = on_disk;
         });
         pending

@@ -1,8 +1,9 @@
-//! Runs of samples to the body of a request: a message of either generation, compressed by snappy's block format.
+//! Encodes runs of samples as the body of a request: a message of either generation, compressed in snappy's block
+//! format.
 //!
 //! The messages are those of prometheus.io/docs/specs/prw, remote_write_spec and remote_write_spec_2_0 (2.0-rc.4), in
-//! protobuf's encoding, fields in the order of their numbers. They are written from the runs as these are: no text is
-//! copied but into the message.
+//! protobuf's encoding, fields in the order of their numbers. They are written directly from the runs, so that no text
+//! is copied but into the message.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ impl Protocol {
     /// The value of `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
-            // 1.x receivers know no parameter.
+            // 1.x receivers do not know the parameter.
             Protocol::V1 => "application/x-protobuf",
             Protocol::V2 => "application/x-protobuf;proto=io.prometheus.write.v2.Request",
         }
@@ -61,24 +62,24 @@ fn write_request(runs: &[Run]) -> Vec<u8> {
 fn request(runs: &[Run]) -> Vec<u8> {
     let mut symbols = Symbols::default();
     symbols.place("");
-    let (mut all, mut series, mut held) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut all, mut series, mut field) = (Vec::new(), Vec::new(), Vec::new());
     for run in runs {
         series.clear();
-        held.clear();
+        field.clear();
         for text in run.series.labels.iter().flat_map(|(n, v)| [n, v]) {
-            put_number(&mut held, symbols.place(text));
+            put_number(&mut field, symbols.place(text));
         }
-        put_bytes(&mut series, 1, &held);
-        put_samples(&mut series, run, start(run.start));
-        held.clear();
+        put_bytes(&mut series, 1, &field);
+        put_samples(&mut series, run, start_timestamp(run.start));
+        field.clear();
         let kind = match run.series.kind {
             Kind::Counter => 1,
             Kind::Gauge => 2,
         };
-        put_field(&mut held, 1, kind);
-        put_field(&mut held, 3, symbols.place(&run.series.help));
-        put_field(&mut held, 4, symbols.place(&run.series.unit));
-        put_bytes(&mut series, 5, &held);
+        put_field(&mut field, 1, kind);
+        put_field(&mut field, 3, symbols.place(&run.series.help));
+        put_field(&mut field, 4, symbols.place(&run.series.unit));
+        put_bytes(&mut series, 5, &field);
         put_bytes(&mut all, 5, &series);
     }
     let mut out = Vec::with_capacity(all.len());
@@ -89,7 +90,8 @@ fn request(runs: &[Run]) -> Vec<u8> {
     out
 }
 
-/// The samples of a series (2): value (1), timestamp (2), and since when a counter counts (3), in milliseconds since 1970.
+/// The samples of a series (2): value (1), timestamp (2), and when a counter began to count (3), in milliseconds since
+/// 1970.
 fn put_samples(out: &mut Vec<u8>, run: &Run, start: i64) {
     let mut sample = Vec::new();
     for (timestamp, bits) in &run.samples {
@@ -104,7 +106,7 @@ fn put_samples(out: &mut Vec<u8>, run: &Run, start: i64) {
     }
 }
 
-/// A field that is a number. 0 is what it is when it is not there.
+/// A field that is a number. 0 is the default, which is not written.
 fn put_field(out: &mut Vec<u8>, field: u8, number: u64) {
     if number != 0 {
         out.push(field << 3);
@@ -119,8 +121,8 @@ fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// 0 says that it is not known: the moment 0 itself is told by its neighbour.
-fn start(since: Option<i64>) -> i64 {
+/// The start timestamp. 0 means unknown, so that the moment 0 is given as 1.
+fn start_timestamp(since: Option<i64>) -> i64 {
     match since {
         None => 0,
         Some(0) => 1,
@@ -128,7 +130,7 @@ fn start(since: Option<i64>) -> i64 {
     }
 }
 
-/// Each text once.
+/// The texts of a message, each once.
 #[derive(Default)]
 struct Symbols<'t> {
     places: HashMap<&'t str, u64>,
@@ -151,7 +153,7 @@ mod tests {
 
     use prost::Message;
 
-    use super::super::feed::Identity;
+    use super::super::feed::SeriesIdentity;
     use super::super::messages::{v1, v2};
     use super::*;
     use crate::metrics::ABSENT;
@@ -159,7 +161,7 @@ mod tests {
     fn run(name: &str, kind: Kind, samples: &[(i64, f64)]) -> Run {
         let label = |name: &str, value: &str| (name.to_string(), value.to_string());
         Run {
-            series: Arc::new(Identity {
+            series: Arc::new(SeriesIdentity {
                 labels: vec![label("__name__", name), label("job", "edge")],
                 kind,
                 help: "What it is.".into(),
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_the_first_generation() {
+    fn message_of_the_first_generation() {
         let message = v1::WriteRequest::decode(&*unpacked(Protocol::V1)).unwrap();
         let [power, energy] = &message.timeseries[..] else {
             panic!("{message:?}");
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_the_second_generation() {
+    fn message_of_the_second_generation() {
         let message = v2::Request::decode(&*unpacked(Protocol::V2)).unwrap();
         let symbols = [
             "",
@@ -233,8 +235,15 @@ mod tests {
     }
 
     #[test]
-    fn the_moment_0_is_not_said_to_be_unknown() {
-        assert_eq!([start(None), start(Some(0)), start(Some(-5))], [0, 1, -5]);
+    fn moment_0_is_not_encoded_as_unknown() {
+        assert_eq!(
+            [
+                start_timestamp(None),
+                start_timestamp(Some(0)),
+                start_timestamp(Some(-5))
+            ],
+            [0, 1, -5]
+        );
     }
 
     fn reference_v1(runs: &[Run]) -> v1::WriteRequest {
@@ -275,7 +284,7 @@ mod tests {
             let samples = run.samples.iter().map(|(timestamp, bits)| v2::Sample {
                 value: f64::from_bits(*bits),
                 timestamp: *timestamp,
-                start_timestamp: start(run.start),
+                start_timestamp: start_timestamp(run.start),
             });
             v2::TimeSeries {
                 labels_refs,
@@ -291,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_what_a_library_for_protobuf_writes() {
+    fn bytes_equal_those_of_a_protobuf_library() {
         let mut runs = runs().to_vec();
         runs.push(run(
             "zero",

@@ -1,16 +1,16 @@
-//! Where a sender takes its work from. The memory's feed gives what the histories of the sources hold; a queue on disk
-//! is one more, between that and the sender.
+//! A feed gives a sender the samples to send. The memory feed takes them from the histories of the sources; the queue
+//! on disk is a feed between the memory feed and the sender.
 
 use std::sync::Arc;
 
 use super::memory::MemoryFeed;
-use super::queue::Figures;
+use super::queue::QueueStats;
 use crate::metrics::{Kind, Offset};
 use crate::sys::clock::BootTime;
 
-/// What a series is to a receiver.
+/// A series as a receiver knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct SeriesIdentity {
     /// Name and value of each label, `__name__` and those of the receiver's entry among them: sorted by name, no name
     /// twice, no empty value.
     pub labels: Vec<(String, String)>,
@@ -25,37 +25,43 @@ pub struct Identity {
 /// Some samples of one series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// Of which series.
-    pub series: Arc<Identity>,
-    /// Since when a counter counts, in milliseconds since 1970, where that is known. Not after its first sample.
+    /// The series.
+    pub series: Arc<SeriesIdentity>,
+    /// When a counter began to count, in milliseconds since 1970, if that is known. Not later than the first sample.
     pub start: Option<i64>,
-    /// Stamp in milliseconds since 1970, and the bits of the value, in ascending order of the stamps. The bits of
-    /// [`crate::metrics::ABSENT`] say that the series has ended, for the time being.
+    /// Time stamp in milliseconds since 1970, and the bits of the value, in ascending order of the stamps. The bits of
+    /// [`crate::metrics::ABSENT`] are a staleness marker: the series has ended, for the time being.
     pub samples: Vec<(i64, u64)>,
 }
 
-/// What is to be sent next. Of each series there is one run, whose stamps are later than all of the batch before.
+/// The samples to send next. There is one run for each series, whose stamps are later than all of the batch before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// At least one, and none is empty.
+    /// At least one run, and no run is empty.
     pub runs: Vec<Run>,
-    /// Some of it may have been sent before: a receiver that refuses that is to refuse little else with it.
-    pub doubtful: bool,
+    /// Some of the samples may have been sent before: if the receiver refuses these, few others are to be refused with
+    /// them.
+    pub may_be_repeated: bool,
 }
 
 impl Batch {
-    /// How many samples it holds.
+    /// The number of samples.
     pub fn len(&self) -> usize {
         self.runs.iter().map(|run| run.samples.len()).sum()
     }
 
-    /// Whether it holds none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Adds later samples, at least one, to the run of their series. It has its `start` from the first of them.
-    pub fn add(&mut self, series: &Arc<Identity>, start: Option<i64>, samples: Vec<(i64, u64)>) {
+    /// Adds later samples, at least one, to the run of their series. A new run has `start`.
+    pub fn add(
+        &mut self,
+        series: &Arc<SeriesIdentity>,
+        start: Option<i64>,
+        samples: Vec<(i64, u64)>,
+    ) {
         let mut runs = self.runs.iter_mut();
         match runs.find(|run| Arc::ptr_eq(&run.series, series)) {
             Some(run) => run.samples.extend(samples),
@@ -67,7 +73,7 @@ impl Batch {
         }
     }
 
-    /// The same samples on a clock that is so many milliseconds ahead of theirs.
+    /// Converts the stamps to a clock that is `by` milliseconds ahead of theirs.
     pub fn shift(&mut self, by: i64) {
         for run in &mut self.runs {
             run.start = run.start.map(|start| start.saturating_add(by));
@@ -84,53 +90,52 @@ impl Batch {
     }
 }
 
-/// How large a batch may be, about.
+/// About how large a batch may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Most {
+pub struct BatchLimit {
     /// Samples in all.
     pub samples: usize,
     /// Readings of each source.
     pub readings: usize,
 }
 
-/// What waits to be sent.
+/// How much waits to be sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pending {
-    /// Samples in all, about: what a reading did not read is counted too.
+    /// Samples in all, about: values that a reading did not have are counted too.
     pub samples: u64,
-    /// Readings of the source that has most.
+    /// Readings of the source with most of them.
     pub readings: u64,
-    /// Some of it has waited for long, and is to wait for no more to come.
+    /// Some samples have waited too long to wait for a full batch.
     pub overdue: bool,
 }
 
-/// What was lost on the way to the sender, by reason: the value of the label, and how many samples since the start.
+/// The samples that the feed lost since the start, by reason, which is the value of the label.
 pub type Losses = Vec<(&'static str, u64)>;
 
-/// A source of work. It belongs to one sender at a time, which asks again and again.
+/// The source of a sender's batches. It belongs to one sender at a time.
 pub trait Feed: Send {
-    /// The next batch; `None`: there is nothing to send. It is the same one until [`Feed::done`]. With `offset` stamps
-    /// are made of the moments of readings; no stamp is later than its own moment.
-    fn next(&mut self, offset: &Offset, now: BootTime, most: Most) -> Option<Arc<Batch>>;
+    /// The next batch; `None`: there is nothing to send. The batch stays the same until [`Feed::done`]. `offset`
+    /// converts the times of readings to stamps; no stamp is later than now.
+    fn next(&mut self, offset: &Offset, now: BootTime, most: BatchLimit) -> Option<Arc<Batch>>;
 
-    /// The batch was delivered, or given up: it is never wanted again.
+    /// The batch was delivered or dropped: it is not given again.
     fn done(&mut self);
 
-    /// What waits, without the batch that was given last.
+    /// What waits, without the current batch.
     fn pending(&self) -> Pending;
 
-    /// What was lost.
+    /// The losses.
     fn losses(&self) -> Losses;
 
-    /// How the queue on disk stands, if there is one.
-    fn on_disk(&self) -> Option<Figures> {
+    /// The state of the queue on disk, if there is one.
+    fn on_disk(&self) -> Option<QueueStats> {
         None
     }
 
-    /// What it holds in memory, for a feed of another kind to go on with: what was not delivered is given again. What is
-    /// on disk stays there.
+    /// Converts the feed into a memory feed, which gives again what was not delivered. What is on disk stays there.
     fn into_memory(self: Box<Self>) -> MemoryFeed;
 
-    /// Nothing will be read any more: what follows the last readings are the marks that all series have ended.
+    /// Nothing more will be read: after the last readings come the staleness markers of all series.
     fn finish(&mut self);
 }

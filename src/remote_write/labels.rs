@@ -1,16 +1,16 @@
-//! The labels under which a receiver gets a series: its own, `__name__`, and those of the receiver's entry.
+//! The labels of a series at the receiver: the series' own, `__name__`, and those of the receiver's entry.
 
 use crate::config::{valid_label_name, valid_metric_name};
 
 /// The label of the metric's name.
 const NAME: &str = "__name__";
 
-/// What an entry adds to every series that does not have it: `job`, `instance`, and the external labels.
+/// The labels that an entry adds to every series that does not have them: `job`, `instance`, and the external labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels(Vec<(String, String)>);
 
 impl Labels {
-    /// These labels; of two of one name the first counts, and one without a value is none.
+    /// These labels. Of two with one name the first counts. A label without a value is left out.
     pub fn new(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
         let mut all: Vec<(String, String)> = Vec::new();
         for (name, value) in labels {
@@ -22,8 +22,8 @@ impl Labels {
         Labels(all)
     }
 
-    /// All labels of a series of this family, as the specifications want them: sorted by name, no name twice, no empty
-    /// value, every name a legal one. `None`: there is no such set.
+    /// All labels of a series of this family, as the specifications demand: sorted by name, no name twice, no empty
+    /// value, only legal names. `None`: the labels cannot be made legal.
     pub fn of(&self, family: &str, own: &[(String, String)]) -> Option<Vec<(String, String)>> {
         let mut all = vec![(NAME.to_string(), family.to_string())];
         all.extend(own.iter().filter(|(_, value)| !value.is_empty()).cloned());
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn sorted_with_those_of_the_entry_that_the_series_does_not_have() {
+    fn labels_are_sorted_and_those_of_the_series_override_the_entrys() {
         let labels = Labels::new(pairs(&[
             ("job", "edge"),
             ("instance", ""),
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_receiver_may_be_sent_is_not_made() {
+    fn illegal_labels_are_rejected() {
         let labels = Labels::default();
         let ok = |family, own| labels.of(family, &pairs(own)).is_some();
         assert!(ok("a:b_1", &[("_x", "1"), ("y9", "2")]));

@@ -8,13 +8,13 @@ use crate::metrics::{Desc, Kind, Policy, Readings, WallClock};
 
 /// 2026-11-21T00:00:00Z, in milliseconds.
 const TODAY: i64 = 1_795_219_200_000;
-const ALL: Most = Most {
+const ALL: BatchLimit = BatchLimit {
     samples: 1_000_000,
     readings: usize::MAX,
 };
 const MARK: f64 = ABSENT;
 
-/// A board whose time is moved by hand.
+/// A board whose clock the test sets.
 struct Bench {
     registry: Arc<Registry>,
     now: Arc<AtomicI64>,
@@ -47,7 +47,7 @@ impl Bench {
         group
     }
 
-    /// Publishes a row at this moment: a gauge or what is absent, and the increase of a counter.
+    /// Publishes a row: a gauge, which may be absent, and the increase of a counter.
     fn row(&self, group: &Group, milliseconds: i64, watts: Option<f64>, joules: Option<f64>) {
         let power = group.series(&Desc::gauge("power_watts", "Power."), &[]);
         let energy = group.series(&Desc::counter("energy_joules_total", "Energy."), &[]);
@@ -67,12 +67,12 @@ impl Bench {
         MemoryFeed::new(Arc::clone(&self.registry), Labels::new(labels), BootTime(0))
     }
 
-    /// What is given of each series: its name, and stamps since `TODAY` with values.
-    fn give(&self, feed: &mut MemoryFeed, most: Most) -> Vec<(String, Vec<(i64, f64)>)> {
+    /// Takes a batch: the name of each series, and its samples with stamps since `TODAY`.
+    fn give(&self, feed: &mut MemoryFeed, limit: BatchLimit) -> Vec<(String, Vec<(i64, f64)>)> {
         let offset = self.clock.offset().unwrap();
         let now = BootTime((self.now.load(Ordering::Relaxed) * 1_000_000) as u64);
-        let batch = feed.next(&offset, now, most);
-        let again = feed.next(&offset, now, most);
+        let batch = feed.next(&offset, now, limit);
+        let again = feed.next(&offset, now, limit);
         assert_eq!(batch, again, "the same until it is done");
         feed.done();
         let runs = batch.map_or_else(Vec::new, |batch| batch.runs.clone());
@@ -94,7 +94,7 @@ impl Bench {
     }
 }
 
-/// As bits, in which the mark is equal to itself.
+/// As bits, in which the staleness marker equals itself.
 fn same(found: &[(String, Vec<(i64, f64)>)], expected: &[(&str, &[(i64, f64)])]) {
     let bits = |samples: &[(i64, f64)]| -> Vec<(i64, u64)> {
         samples
@@ -159,14 +159,14 @@ fn every_sample_is_given_once_with_its_labels() {
 }
 
 #[test]
-fn a_batch_is_no_larger_than_asked_for() {
+fn batch_is_no_larger_than_its_limit() {
     let bench = bench();
     let rapl = bench.source(0, "rapl");
     for i in 1..=10 {
         bench.row(&rapl, i * 1000, Some(1.0), Some(1.0));
     }
     let mut feed = bench.feed();
-    let few = Most {
+    let few = BatchLimit {
         samples: 7,
         readings: usize::MAX,
     };
@@ -176,7 +176,7 @@ fn a_batch_is_no_larger_than_asked_for() {
     assert_eq!(sizes, [3, 3, 3, 1]);
     bench.row(&rapl, 11_000, Some(1.0), None);
     bench.row(&rapl, 12_000, Some(1.0), None);
-    let one = Most {
+    let one = BatchLimit {
         samples: 1000,
         readings: 1,
     };
@@ -192,7 +192,7 @@ fn a_batch_is_no_larger_than_asked_for() {
 }
 
 #[test]
-fn a_value_that_is_gone_leaves_a_mark_and_no_second_one() {
+fn vanished_value_leaves_one_staleness_marker() {
     let bench = bench();
     let rapl = bench.source(0, "rapl");
     let mut feed = bench.feed();
@@ -213,7 +213,7 @@ fn a_value_that_is_gone_leaves_a_mark_and_no_second_one() {
 }
 
 #[test]
-fn a_source_that_falls_silent_ends_and_can_come_back() {
+fn silent_source_ends_and_can_come_back() {
     let bench = bench();
     let rapl = bench.source(0, "rapl");
     let mut feed = bench.feed();
@@ -230,7 +230,7 @@ fn a_source_that_falls_silent_ends_and_can_come_back() {
         &[("power_watts", &[(1001, MARK)])],
     );
     same(&bench.give(&mut feed, ALL), &[]);
-    // What was read in time and published late is not lost.
+    // A row that was read in time and published late is not lost.
     bench.row(&rapl, 2000, Some(2.0), None);
     bench.at(7000);
     same(
@@ -240,7 +240,7 @@ fn a_source_that_falls_silent_ends_and_can_come_back() {
 }
 
 #[test]
-fn what_is_switched_off_ends() {
+fn disabled_series_end() {
     let bench = bench();
     let rapl = bench.source(0, "rapl");
     let mut feed = bench.feed();
@@ -259,7 +259,7 @@ fn what_is_switched_off_ends() {
 }
 
 #[test]
-fn what_a_source_held_that_is_no_more_is_given_before_it_ends() {
+fn samples_of_a_removed_source_are_given_before_its_series_end() {
     let bench = bench();
     let rapl = bench.source(0, "rapl");
     let mut feed = bench.feed();
@@ -270,7 +270,7 @@ fn what_a_source_held_that_is_no_more_is_given_before_it_ends() {
     bench.registry.remove_group(&rapl);
     bench.at(3100);
     assert_eq!(feed.pending().readings, 2);
-    let one = Most {
+    let one = BatchLimit {
         samples: 1000,
         readings: 1,
     };
@@ -294,14 +294,14 @@ fn what_a_source_held_that_is_no_more_is_given_before_it_ends() {
 }
 
 #[test]
-fn at_the_end_all_that_is_left_comes_before_the_marks() {
+fn remaining_samples_come_before_the_final_staleness_markers() {
     let bench = bench();
     let rapl = bench.source(0, "rapl");
     let mut feed = bench.feed();
     bench.row(&rapl, 1000, Some(1.0), None);
     bench.row(&rapl, 2000, Some(2.0), None);
     feed.finish();
-    let one = Most {
+    let one = BatchLimit {
         samples: 1000,
         readings: 1,
     };
@@ -309,7 +309,7 @@ fn at_the_end_all_that_is_left_comes_before_the_marks() {
         &bench.give(&mut feed, one),
         &[("power_watts", &[(1000, 1.0)])],
     );
-    // No mark may be in the future either.
+    // A staleness marker may not be in the future either.
     same(
         &bench.give(&mut feed, one),
         &[("power_watts", &[(2000, 2.0)])],
@@ -323,7 +323,7 @@ fn at_the_end_all_that_is_left_comes_before_the_marks() {
 }
 
 #[test]
-fn what_was_pushed_out_is_counted() {
+fn overwritten_samples_are_counted() {
     let bench = bench();
     let rapl = bench.source(0, "rapl");
     let mut feed = bench.feed();
@@ -339,7 +339,7 @@ fn what_was_pushed_out_is_counted() {
 }
 
 #[test]
-fn sources_that_come_and_go_take_no_memory_without_end() {
+fn removed_sources_take_bounded_memory() {
     let bench = bench();
     let mut feed = bench.feed();
     for i in 1..=10 {
@@ -347,7 +347,7 @@ fn sources_that_come_and_go_take_no_memory_without_end() {
         bench.row(&rapl, i * 1000, Some(1.0), None);
         bench.row(&rapl, i * 1000 + 1, Some(1.0), None);
         let offset = bench.clock.offset().unwrap();
-        let one = Most {
+        let one = BatchLimit {
             samples: 1000,
             readings: 1,
         };
@@ -356,14 +356,14 @@ fn sources_that_come_and_go_take_no_memory_without_end() {
         feed.done();
     }
     assert!(
-        feed.groups.len() <= MOST_RETIRED + 1,
+        feed.groups.len() <= MAX_RETIRED_GROUPS + 1,
         "{}",
         feed.groups.len()
     );
 }
 
 #[test]
-fn a_source_that_reads_nothing_any_more_ends() {
+fn source_that_reads_nothing_ends() {
     let bench = bench();
     let rapl = bench.source(0, "rapl");
     let mut feed = bench.feed();

@@ -1,7 +1,5 @@
-//! For tests of what is written in their place: the messages, as a library for protobuf has them.
-//!
-//! The messages of both generations, as far as they are sent: prometheus.io/docs/specs/prw, remote_write_spec and
-//! remote_write_spec_2_0 (2.0-rc.4).
+//! The messages of both generations as a protobuf library has them, for tests of the encoder:
+//! prometheus.io/docs/specs/prw, remote_write_spec and remote_write_spec_2_0 (2.0-rc.4), as far as they are sent.
 
 /// `prometheus.WriteRequest`.
 pub(super) mod v1 {

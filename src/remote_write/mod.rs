@@ -1,11 +1,11 @@
 //! Delivers every sample to Prometheus remote-write receivers (prometheus.io/docs/specs/prw, 1.0 and 2.0).
 //!
-//! From what was read to the receiver: a [`Feed`] gives batches of samples with their labels and stamps, a sender puts
-//! them into messages of either generation ([`Protocol`]), asks, and does what the answer means ([`judge`]).
+//! A [`Feed`] turns what was read into batches of samples with labels and stamps. A sender encodes them as messages of
+//! either generation ([`Protocol`]), posts them, and acts on the response as [`judge`] says.
 
-mod agreement;
 pub(crate) mod backoff;
 mod delivery;
+mod delivery_log;
 mod encode;
 mod feed;
 mod labels;
@@ -14,16 +14,16 @@ mod memory;
 mod messages;
 pub mod queue;
 mod receiver;
-mod report;
+mod receiver_clock;
 mod response;
 mod sender;
 mod split;
 mod stats;
 
-pub use feed::{Batch, Feed, Identity, Losses, Most, Pending, Run};
+pub use feed::{Batch, BatchLimit, Feed, Losses, Pending, Run, SeriesIdentity};
 pub use labels::Labels;
 pub use memory::MemoryFeed;
 pub use queue::QueueFeed;
-pub use response::{judge, words, Sent, Verdict};
+pub use response::{error_text, judge, SentRequest, Verdict};
 pub use sender::Sender;
 pub use stats::{Numbers, Stats};

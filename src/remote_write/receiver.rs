@@ -1,44 +1,44 @@
-//! A receiver: asked in the message that it understands, and what it said.
+//! Posts samples to a receiver in the message that it understands.
 
 use std::sync::Arc;
 
 use super::feed::Run;
-use super::response::{judge, words, Sent, Verdict};
+use super::response::{error_text, judge, SentRequest, Verdict};
 use crate::config::shown;
 use crate::config::Protocol;
 use crate::config::RemoteWrite;
 use crate::http::client::{Answer, Client, Error, Limits};
 use crate::sys::clock::wall_seconds;
 
-/// One receiver.
+/// One receiver, and what is known of it.
 pub(super) struct Receiver {
     client: Arc<Client>,
     url: String,
-    /// The message that it is to be sent, and the one that it is sent.
+    /// The message of the configuration, and the one that is sent now.
     configured: Protocol,
     protocol: Protocol,
-    /// It has shown that it understands this message.
-    understood: bool,
-    /// It has understood neither message: each is tried in turn, with samples of its own.
-    neither: bool,
+    /// The receiver is known to understand this message.
+    is_understood: bool,
+    /// The receiver has understood neither message: each is tried in turn, with samples of its own.
+    understands_neither: bool,
     retry_on_429: bool,
 }
 
-/// What it answered.
+/// The outcome of a request.
 pub(super) struct Reply {
     pub(super) verdict: Verdict,
-    /// `None`: there was no answer.
+    /// `None`: there was no response.
     pub(super) status: Option<u16>,
-    /// What went wrong, for people: the receiver's words as they are.
-    pub(super) said: String,
-    /// Its `Date`; the outer `None`: there was no answer.
+    /// The error, for people: the receiver's text as it is.
+    pub(super) error: String,
+    /// The `Date` of the response; the outer `None`: there was no response.
     pub(super) date: Option<Option<String>>,
     /// Bytes of the request's body.
     pub(super) bytes: u64,
 }
 
 impl Receiver {
-    /// The receiver of an entry, which was not asked yet. The error is about the proxy.
+    /// The receiver of an entry. The error is about the proxy.
     pub(super) fn new(entry: &RemoteWrite) -> Result<Receiver, String> {
         let limits = Limits {
             timeout: entry.timeout,
@@ -50,32 +50,32 @@ impl Receiver {
             url: entry.url.clone(),
             configured: entry.protocol,
             protocol: entry.protocol,
-            understood: false,
-            neither: false,
+            is_understood: false,
+            understands_neither: false,
             retry_on_429: entry.queue.retry_on_http_429,
         })
     }
 
-    /// For whoever has to break a request off.
+    /// The client, with which a request can be aborted.
     pub(super) fn client(&self) -> Arc<Client> {
         Arc::clone(&self.client)
     }
 
-    /// Whether it is not known yet that it understands 2.0, which it is to be sent.
-    pub(super) fn may_be_older(&self) -> bool {
-        self.protocol == Protocol::V2 && !self.understood
+    /// Whether the receiver is sent 2.0 without being known to understand it.
+    pub(super) fn may_not_understand(&self) -> bool {
+        self.protocol == Protocol::V2 && !self.is_understood
     }
 
-    /// Sends the samples. `switched`: another message was tried for them already.
+    /// Sends samples. `switched`: the other message was tried for them already.
     pub(super) fn post(&mut self, runs: &[Run], switched: bool) -> Reply {
         let Some(body) = self.protocol.encode(runs) else {
             return Reply {
                 verdict: Verdict::Refused {
                     written: 0,
-                    older: false,
+                    may_be_v1: false,
                 },
                 status: None,
-                said: "the samples are too many for one request".into(),
+                error: "the samples are too many for one request".into(),
                 date: None,
                 bytes: 0,
             };
@@ -86,18 +86,18 @@ impl Receiver {
             Ok(answer) => answer,
             Err(error) => {
                 return Reply {
-                    verdict: Verdict::Later(None),
+                    verdict: Verdict::Retry(None),
                     status: None,
-                    said: error.to_string(),
+                    error: error.to_string(),
                     date: None,
                     bytes,
                 }
             }
         };
-        let sent = Sent {
+        let sent = SentRequest {
             protocol: self.protocol,
-            understood: self.understood,
-            alternative: !switched && !self.neither && self.configured == Protocol::V2,
+            is_understood: self.is_understood,
+            alternative: !switched && !self.understands_neither && self.configured == Protocol::V2,
             samples: runs.iter().map(|run| run.samples.len() as u64).sum(),
             retry_on_429: self.retry_on_429,
         };
@@ -108,20 +108,24 @@ impl Receiver {
             wall_seconds(),
         );
         match verdict {
-            Verdict::Stored { .. } => (self.understood, self.neither) = (true, false),
+            Verdict::Stored { .. } => {
+                (self.is_understood, self.understands_neither) = (true, false)
+            }
             Verdict::NotUnderstood => self.switch(),
-            Verdict::Refused { older: true, .. } => self.protocol = Protocol::V1,
+            Verdict::Refused {
+                may_be_v1: true, ..
+            } => self.protocol = Protocol::V1,
             Verdict::Refused { .. } if answer.status == 415 && self.configured == Protocol::V2 => {
-                self.neither = true;
+                self.understands_neither = true;
                 self.switch();
             }
-            Verdict::Refused { .. } | Verdict::Later(_) => {}
+            Verdict::Refused { .. } | Verdict::Retry(_) => {}
         }
         Reply {
             verdict,
             status: Some(answer.status),
-            said: self.said(&answer),
-            date: Some(date(&answer)),
+            error: self.error_message(&answer),
+            date: Some(date_of(&answer)),
             bytes,
         }
     }
@@ -131,19 +135,19 @@ impl Receiver {
             Protocol::V1 => Protocol::V2,
             Protocol::V2 => Protocol::V1,
         };
-        self.understood = false;
+        self.is_understood = false;
     }
 
-    /// The message that it is sent next.
+    /// The message that is sent next.
     pub(super) fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// Asks what time it is there, by a request that stores nothing.
-    pub(super) fn ask_date(&self) -> Result<Option<String>, Error> {
-        // Whoever counts requests of a sender is to find none without its headers.
+    /// Requests the receiver's time, without sending samples.
+    pub(super) fn request_date(&self) -> Result<Option<String>, Error> {
+        // A test suite of receivers counts the requests without these headers, and is to find none.
         let answer = self.client.head(&root(&self.url), &self.headers());
-        answer.map(|answer| date(&answer))
+        answer.map(|answer| date_of(&answer))
     }
 
     fn headers(&self) -> [(&'static str, &'static str); 3] {
@@ -154,8 +158,8 @@ impl Receiver {
         ]
     }
 
-    fn said(&self, answer: &Answer) -> String {
-        let text = words(&answer.body);
+    fn error_message(&self, answer: &Answer) -> String {
+        let text = error_text(&answer.body);
         let status = answer.status;
         let moved = answer
             .header("Location")
@@ -172,11 +176,11 @@ impl Receiver {
     }
 }
 
-fn date(answer: &Answer) -> Option<String> {
+fn date_of(answer: &Answer) -> Option<String> {
     answer.header("Date").map(str::to_string)
 }
 
-/// The same server's first page.
+/// The root of the same server.
 fn root(url: &str) -> String {
     let begin = url.find("://").map_or(0, |at| at + 3);
     let authority = url.get(begin..).unwrap_or_default();
@@ -189,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_root_of_a_url() {
+    fn root_of_a_url() {
         for (url, expected) in [
             ("http://h:9090/api/v1/write?x=/y", "http://h:9090/"),
             ("https://[::1]/", "https://[::1]/"),

@@ -4,24 +4,24 @@ use super::*;
 
 /// Sun, 06 Nov 1994 08:49:37 GMT.
 const NOW: i64 = 784_111_777;
-const V1: Sent = Sent {
+const V1: SentRequest = SentRequest {
     protocol: Protocol::V1,
-    understood: false,
+    is_understood: false,
     alternative: false,
     samples: 5,
     retry_on_429: true,
 };
-const V2: Sent = Sent {
+const V2: SentRequest = SentRequest {
     protocol: Protocol::V2,
     alternative: true,
     ..V1
 };
-const KNOWN: Sent = Sent {
-    understood: true,
+const KNOWN: SentRequest = SentRequest {
+    is_understood: true,
     ..V2
 };
 
-fn judged(sent: Sent, status: u16, headers: &[(&str, &'static str)]) -> Verdict {
+fn judged(sent: SentRequest, status: u16, headers: &[(&str, &'static str)]) -> Verdict {
     let header = |name: &str| {
         let found = headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| *value)
@@ -33,16 +33,16 @@ const SAMPLES: &str = "X-Prometheus-Remote-Write-Samples-Written";
 const STORED: Verdict = Verdict::Stored { unwritten: 0 };
 const REFUSED: Verdict = Verdict::Refused {
     written: 0,
-    older: false,
+    may_be_v1: false,
 };
-/// It is not to be sent again, and what follows is to be 1.0.
+/// The samples are not sent again, and 1.0 is sent from now on.
 const OLDER: Verdict = Verdict::Refused {
     written: 0,
-    older: true,
+    may_be_v1: true,
 };
 
 #[test]
-fn every_2xx_is_a_success_to_the_first_generation() {
+fn every_2xx_is_success_in_1_0() {
     for status in [200, 202, 204, 299] {
         assert_eq!(judged(V1, status, &[]), STORED);
     }
@@ -54,7 +54,7 @@ fn every_2xx_is_a_success_to_the_first_generation() {
 }
 
 #[test]
-fn a_2_0_receiver_says_how_much_it_wrote() {
+fn receiver_of_2_0_reports_what_it_wrote() {
     assert_eq!(judged(V2, 204, &[(SAMPLES, "5")]), STORED);
     assert_eq!(judged(V2, 204, &[(SAMPLES, "900")]), STORED);
     let some = Verdict::Stored { unwritten: 3 };
@@ -70,13 +70,13 @@ fn a_2_0_receiver_says_how_much_it_wrote() {
         judged(V2, 400, &[(SAMPLES, "2")]),
         Verdict::Refused {
             written: 2,
-            older: false
+            may_be_v1: false
         }
     );
 }
 
 #[test]
-fn a_1_x_receiver_is_found_out() {
+fn receiver_of_1_x_is_detected() {
     assert_eq!(
         judged(V2, 204, &[]),
         Verdict::NotUnderstood,
@@ -95,17 +95,17 @@ fn a_1_x_receiver_is_found_out() {
     assert_eq!(judged(V2, 404, &[]), REFUSED);
 }
 
-/// One that understands neither is not asked for ever; one of 2.0 alone gets that again.
+/// A receiver that understands neither message is not sent both for ever; one of 2.0 alone gets 2.0 again.
 #[test]
-fn what_was_sent_in_both_messages_is_refused() {
-    let last = Sent {
+fn samples_sent_in_both_messages_are_refused() {
+    let last = SentRequest {
         alternative: false,
         ..V2
     };
     assert_eq!(judged(last, 415, &[]), REFUSED);
     let all = Verdict::Stored { unwritten: 5 };
     assert_eq!(judged(last, 204, &[]), all);
-    let fallen_back = Sent {
+    let fallen_back = SentRequest {
         alternative: true,
         ..V1
     };
@@ -115,7 +115,7 @@ fn what_was_sent_in_both_messages_is_refused() {
 }
 
 #[test]
-fn what_is_refused_is_never_sent_again() {
+fn refused_samples_are_not_sent_again() {
     for status in [400, 401, 403, 404, 408, 409, 413, 415, 422, 499] {
         assert_eq!(
             judged(V1, status, &[("Retry-After", "1")]),
@@ -123,7 +123,7 @@ fn what_is_refused_is_never_sent_again() {
             "{status}"
         );
     }
-    let strict = Sent {
+    let strict = SentRequest {
         retry_on_429: false,
         ..V1
     };
@@ -131,24 +131,24 @@ fn what_is_refused_is_never_sent_again() {
 }
 
 #[test]
-fn what_may_pass_is_sent_later() {
+fn transient_errors_are_retried() {
     for status in [429, 500, 501, 502, 503, 504, 599] {
-        assert_eq!(judged(V1, status, &[]), Verdict::Later(None), "{status}");
-        assert_eq!(judged(KNOWN, status, &[]), Verdict::Later(None), "{status}");
+        assert_eq!(judged(V1, status, &[]), Verdict::Retry(None), "{status}");
+        assert_eq!(judged(KNOWN, status, &[]), Verdict::Retry(None), "{status}");
     }
     for status in [100, 199, 301, 307, 308, 600, 999] {
         assert_eq!(
             judged(V1, status, &[("Retry-After", "1")]),
-            Verdict::Later(None),
+            Verdict::Retry(None),
             "{status}"
         );
     }
 }
 
 #[test]
-fn a_receiver_says_when_to_come_again() {
+fn retry_after_sets_the_delay() {
     let after = |value: &'static str| judged(V1, 503, &[("Retry-After", value)]);
-    let seconds = |n| Verdict::Later(Some(Duration::from_secs(n)));
+    let seconds = |n| Verdict::Retry(Some(Duration::from_secs(n)));
     assert_eq!(after("0"), seconds(0));
     assert_eq!(after(" 120 "), seconds(120));
     assert_eq!(after("86400"), seconds(300), "no longer than that");
@@ -170,9 +170,9 @@ fn a_receiver_says_when_to_come_again() {
         "+3",
         "Sun, 99 Nov 1994 08:50:07 GMT",
     ] {
-        assert_eq!(after(nonsense), Verdict::Later(None), "{nonsense}");
+        assert_eq!(after(nonsense), Verdict::Retry(None), "{nonsense}");
     }
-    // Its own clock counts, whatever ours says.
+    // The receiver's clock counts, whatever this board's says.
     let date = [
         ("Date", "Sat, 05 Nov 1994 08:49:37 GMT"),
         ("Retry-After", "Sat, 05 Nov 1994 08:49:40 GMT"),
@@ -182,12 +182,12 @@ fn a_receiver_says_when_to_come_again() {
 
 /// `log_error_messages_verbatim` of the compliance suite.
 #[test]
-fn what_it_says_is_kept_as_it_is_on_one_line() {
+fn error_text_is_kept_on_one_line() {
     let said = "Error: Invalid label name '__invalid__' \"é\"";
-    assert_eq!(words(said.as_bytes()), said);
+    assert_eq!(error_text(said.as_bytes()), said);
     assert_eq!(
-        words(b"  two\nlines\r\x1b[31m\xff\n"),
+        error_text(b"  two\nlines\r\x1b[31m\xff\n"),
         "two lines  [31m\u{fffd}"
     );
-    assert_eq!(words(&[b'x'; 100_000]).len(), 2000);
+    assert_eq!(error_text(&[b'x'; 100_000]).len(), 2000);
 }

@@ -1,5 +1,5 @@
-//! Sends what a feed gives to one receiver, in a thread of its own: one request at a time, so that samples stay in their
-//! order.
+//! A sender delivers the batches of a feed to one receiver, in a thread of its own: one request at a time, so that
+//! samples stay in order.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,13 +15,13 @@ use crate::metrics::WallClock;
 use crate::sys::lock;
 use crate::sys::stop::{Stop, Woken};
 
-/// TLS and glibc's look-ups need more than our other threads do.
+/// The thread's stack. TLS and glibc's name resolution need more than other threads do.
 const STACK: usize = 512 * 1024;
 
-/// How long a request has to end by itself before it is broken off.
-const GRACE: Duration = Duration::from_millis(200);
+/// How long a request may take to end by itself before it is aborted.
+const ABORT_DELAY: Duration = Duration::from_millis(200);
 
-/// A running sender. Dropping it leaves it running: end it by [`Sender::hand_over`], or [`Sender::finish`] and
+/// A running sender. Dropping it does not end the thread: [`Sender::hand_over`] does, or [`Sender::finish`] and
 /// [`Sender::join`].
 pub struct Sender {
     entry: RemoteWrite,
@@ -31,44 +31,44 @@ pub struct Sender {
     thread: JoinHandle<Box<dyn Feed>>,
 }
 
-/// What a sender is told from outside.
+/// Tells the sender's thread to end.
 #[derive(Default)]
 pub(super) struct Control {
     stop: Stop,
-    ending: Mutex<Option<Ending>>,
+    end_mode: Mutex<Option<EndMode>>,
 }
 
-/// How a sender is to end.
+/// How the thread is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// At once: another goes on with the feed.
+pub(super) enum EndMode {
+    /// At once: another sender takes over the feed.
     HandOver,
-    /// With all that is left, and the marks that the series have ended, as far as there is time.
+    /// After sending all that is left, and the staleness markers of all series, as far as there is time.
     Finish(Instant),
 }
 
 impl Control {
-    /// Whether it is time to end, and how.
-    pub(super) fn ending(&self) -> Option<Ending> {
-        *lock::lock(&self.ending)
+    /// How the thread is to end, if it is.
+    pub(super) fn end_mode(&self) -> Option<EndMode> {
+        *lock::lock(&self.end_mode)
     }
 
-    /// Waits so long. `Err`: it is time to end.
-    pub(super) fn wait(&self, span: Duration) -> Result<(), Ending> {
+    /// Waits for a time. `Err`: the thread is to end.
+    pub(super) fn wait(&self, span: Duration) -> Result<(), EndMode> {
         match self.stop.wait_until(Instant::now() + span) {
-            Woken::Stop => Err(self.ending().unwrap_or(Ending::HandOver)),
+            Woken::Stop => Err(self.end_mode().unwrap_or(EndMode::HandOver)),
             Woken::Time | Woken::Ready => Ok(()),
         }
     }
 
-    fn end(&self, how: Ending) {
-        *lock::lock(&self.ending) = Some(how);
+    fn end(&self, how: EndMode) {
+        *lock::lock(&self.end_mode) = Some(how);
         self.stop.set();
     }
 }
 
 impl Sender {
-    /// Starts sending. The error is for people.
+    /// Starts the thread. The error is for people.
     pub fn start(
         entry: RemoteWrite,
         feed: Box<dyn Feed>,
@@ -99,47 +99,47 @@ impl Sender {
         })
     }
 
-    /// What it was started with.
+    /// The entry of the configuration that the sender was started with.
     pub fn entry(&self) -> &RemoteWrite {
         &self.entry
     }
 
-    /// What it says of itself.
+    /// The statistics of the sender.
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
     }
 
-    /// Ends it. Another may go on with the feed: what was not delivered is given again. `None`: the thread is gone, and
-    /// the feed with it.
+    /// Ends the thread and returns its feed, for another sender: the feed gives again what was not delivered. `None`:
+    /// the thread panicked, and the feed is lost.
     pub fn hand_over(self) -> Option<Box<dyn Feed>> {
-        self.control.end(Ending::HandOver);
-        if !self.ends_by(Instant::now() + GRACE) {
+        self.control.end(EndMode::HandOver);
+        if !self.wait_until_ended(Instant::now() + ABORT_DELAY) {
             self.client.shut_down();
         }
         self.thread.join().ok()
     }
 
-    /// Whether it has ended by itself, as it was told to.
+    /// Whether the thread has ended after [`Sender::finish`].
     pub fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Has it send what is left until then, and end.
+    /// Tells the thread to send what is left until `deadline`, and to end.
     pub fn finish(&self, deadline: Instant) {
-        self.control.end(Ending::Finish(deadline));
+        self.control.end(EndMode::Finish(deadline));
     }
 
-    /// Waits until it has ended, and until `deadline`, when it is broken off.
+    /// Waits until the thread has ended. At `deadline` its request is aborted.
     pub fn join(self, deadline: Instant) {
-        if !self.ends_by(deadline) {
+        if !self.wait_until_ended(deadline) {
             let name = &self.entry.name;
             log::warn!("remote write {name}: there is no time to send what is left");
             self.client.shut_down();
-            self.ends_by(Instant::now() + GRACE);
+            self.wait_until_ended(Instant::now() + ABORT_DELAY);
         }
     }
 
-    fn ends_by(&self, deadline: Instant) -> bool {
+    fn wait_until_ended(&self, deadline: Instant) -> bool {
         while !self.thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }

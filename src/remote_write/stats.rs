@@ -1,17 +1,17 @@
-//! What a sender says of itself.
+//! The statistics of a sender.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::feed::Losses;
-use super::queue::Figures;
+use super::queue::QueueStats;
 use crate::sys::lock;
 
-/// The numbers of one sender, shared with whoever shows them.
+/// The statistics of one sender, shared with the exporter's own metrics.
 #[derive(Debug, Default)]
 pub struct Stats(Mutex<Numbers>);
 
-/// What a sender has done so far, and where it stands.
+/// What a sender has done so far, and its state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Numbers {
     /// Samples that the receiver has taken.
@@ -28,21 +28,21 @@ pub struct Numbers {
     pub skew_ms: Option<i64>,
     /// Nothing is sent because the clock is not to be trusted.
     pub held: bool,
-    /// Requests by what became of them.
+    /// Requests by outcome.
     pub requests: BTreeMap<&'static str, u64>,
-    /// How the queue on disk stands, if there is one.
-    pub on_disk: Option<Figures>,
+    /// The state of the queue on disk, if there is one.
+    pub on_disk: Option<QueueStats>,
     /// Samples that were not sent, or not taken, by reason.
     pub dropped: BTreeMap<String, u64>,
 }
 
 impl Stats {
-    /// What they are now.
+    /// The current values.
     pub fn numbers(&self) -> Numbers {
         lock::lock(&self.0).clone()
     }
 
-    /// Changes them.
+    /// Changes the values.
     pub(super) fn change(&self, change: impl FnOnce(&mut Numbers)) {
         change(&mut lock::lock(&self.0));
     }
@@ -55,7 +55,7 @@ impl Stats {
         });
     }
 
-    /// Counts samples that are lost here.
+    /// Counts samples that the sender lost.
     pub(super) fn lose(&self, reason: &str, samples: u64) {
         self.change(|numbers| match numbers.dropped.get_mut(reason) {
             Some(count) => *count += samples,
@@ -65,7 +65,7 @@ impl Stats {
         });
     }
 
-    /// Takes over what was lost before the sender.
+    /// Takes over the losses of the feed.
     pub(super) fn set_losses(&self, losses: Losses) {
         self.change(|numbers| {
             for (reason, samples) in losses {

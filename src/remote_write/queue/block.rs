@@ -1,17 +1,18 @@
-//! What the queue takes, keeps and gives at a time: runs of samples, as they come out of memory.
+//! A block is the unit that the queue writes and reads: runs of samples, as they come out of memory.
 //!
-//! Their stamps are milliseconds since boot: what is to be added is known better when a block leaves than when it was made.
+//! The stamps are milliseconds since boot: the offset to the wall clock is known better when a block leaves the queue
+//! than when it was made.
 
 use std::sync::Arc;
 
 use super::bytes::{put_number, put_signed, Reader};
-use super::series::{Series, MOST_SERIES};
+use super::series::{Series, MAX_SERIES};
 use super::{column, ints};
 use crate::remote_write::Run;
 use crate::sys::clock::BootTime;
 
-/// The most samples of a block: what is read is bounded.
-pub const MOST_SAMPLES: usize = 16 * 1024;
+/// The limit of samples in a block.
+pub const MAX_SAMPLES: usize = 16 * 1024;
 
 const MILLISECOND: i64 = 1_000_000;
 
@@ -20,12 +21,12 @@ const MILLISECOND: i64 = 1_000_000;
 pub struct ClockOffset {
     /// Nanoseconds.
     pub nanos: i64,
-    /// False while the clock was plainly wrong.
+    /// `false` while the clock was plainly wrong.
     pub right: bool,
 }
 
 impl ClockOffset {
-    /// Its whole milliseconds.
+    /// The whole milliseconds.
     pub(super) fn ms(&self) -> i64 {
         self.nanos.div_euclid(MILLISECOND)
     }
@@ -36,12 +37,12 @@ impl ClockOffset {
 pub struct Block {
     /// How far the clock was ahead of boot time when the block was made.
     pub clock: ClockOffset,
-    /// 1 to [`MOST_SERIES`]; none is empty. Stamps and starts are milliseconds since boot.
+    /// 1 to [`MAX_SERIES`]; none is empty. Stamps and starts are milliseconds since boot.
     pub runs: Vec<Run>,
 }
 
 impl Block {
-    /// How many samples it holds.
+    /// The number of samples.
     pub fn samples(&self) -> usize {
         self.runs.iter().map(|run| run.samples.len()).sum()
     }
@@ -59,7 +60,7 @@ impl Block {
         last.map(|(stamp, _)| *stamp).max()
     }
 
-    /// Appends the block, with the numbers of its series. `offset` is what its clock is written beside: the nearer, the
+    /// Appends the block, with the numbers of its series. The clock is written relative to `offset`: the nearer, the
     /// shorter.
     pub(super) fn put(&self, out: &mut Vec<u8>, numbers: &[u32], offset: i64) {
         let head = (self.runs.len() as u64) << 1 | u64::from(self.clock.right);
@@ -74,7 +75,7 @@ impl Block {
                 .iter()
                 .map(|(stamp, bits)| (*stamp, f64::from_bits(*bits)))
                 .unzip();
-            // 0: the stamps of the run before it.
+            // 0: the stamps are those of the run before.
             if stamps == before {
                 out.push(0);
             } else {
@@ -86,7 +87,7 @@ impl Block {
         }
     }
 
-    /// Takes a block, whose series are found by their numbers.
+    /// Reads a block, whose series are found by their numbers.
     pub(super) fn take(
         bytes: &[u8],
         offset: i64,
@@ -94,7 +95,7 @@ impl Block {
     ) -> Option<Block> {
         let mut reader = Reader::new(bytes);
         let (count, clock) = Block::take_head(&mut reader, offset)?;
-        let (mut number, mut stamps, mut left) = (0i64, Vec::new(), MOST_SAMPLES);
+        let (mut number, mut stamps, mut left) = (0i64, Vec::new(), MAX_SAMPLES);
         let mut runs = Vec::with_capacity(count);
         for _ in 0..count {
             number = number.wrapping_add(reader.signed()?);
@@ -119,7 +120,7 @@ impl Block {
         reader.rest.is_empty().then_some(Block { clock, runs })
     }
 
-    /// What a block says of the wall clock, without reading the rest of it.
+    /// The clock of a block, without reading the rest of it.
     pub(super) fn clock_of(bytes: &[u8], offset: i64) -> Option<ClockOffset> {
         let (_, clock) = Block::take_head(&mut Reader::new(bytes), offset)?;
         Some(clock)
@@ -127,7 +128,7 @@ impl Block {
 
     /// How many runs there are, and the clock.
     fn take_head(reader: &mut Reader<'_>, offset: i64) -> Option<(usize, ClockOffset)> {
-        let head = reader.count(2 * MOST_SERIES + 1).filter(|head| *head > 1)?;
+        let head = reader.count(2 * MAX_SERIES + 1).filter(|head| *head > 1)?;
         let nanos = reader.signed()?.wrapping_add(offset);
         let right = head & 1 == 1;
         Some((head >> 1, ClockOffset { nanos, right }))
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_bounded() {
+    fn blocks_are_limited_in_samples() {
         let series = series("rapl", 2);
         let block = |rows: usize| {
             let run = |series: &Arc<Series>| Run {
@@ -184,14 +185,14 @@ mod tests {
             block.put(&mut out, &[0, 1], 0);
             Block::take(&out, 0, |n| series.get(n as usize).cloned())
         };
-        assert_eq!(block(MOST_SAMPLES / 2).unwrap().samples(), MOST_SAMPLES);
-        assert!(block(MOST_SAMPLES / 2 + 1).is_none());
-        assert!(block(MOST_SAMPLES + 1).is_none());
+        assert_eq!(block(MAX_SAMPLES / 2).unwrap().samples(), MAX_SAMPLES);
+        assert!(block(MAX_SAMPLES / 2 + 1).is_none());
+        assert!(block(MAX_SAMPLES + 1).is_none());
         assert!(block(0).is_none());
     }
 
     #[test]
-    fn stamps_that_do_not_ascend_are_no_block() {
+    fn stamps_that_do_not_ascend_are_rejected() {
         let series = series("rapl", 1);
         let mut random = Random::new(4);
         for (stamps, good) in [([1, 2, 3], true), ([1, 1, 3], false), ([1, 2, 0], false)] {

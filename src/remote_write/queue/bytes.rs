@@ -30,7 +30,7 @@ pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Reads what was put, from front to back. Whatever is not there, or too long, is `None`.
+/// Reads values from front to back. A value that is missing or too long is `None`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) rest: &'a [u8],
@@ -71,10 +71,10 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A number that counts things: `None` if it is more than `most`.
-    pub(super) fn count(&mut self, most: usize) -> Option<usize> {
+    /// A count: `None` if it is more than `max`.
+    pub(super) fn count(&mut self, max: usize) -> Option<usize> {
         let number = usize::try_from(self.number()?).ok()?;
-        (number <= most).then_some(number)
+        (number <= max).then_some(number)
     }
 
     pub(super) fn signed(&mut self) -> Option<i64> {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_too_large_is_none() {
+    fn missing_and_oversized_values_are_none() {
         assert_eq!(Reader::new(&[0x80]).number(), None);
         assert_eq!(Reader::new(&[0xff; 10]).number(), None);
         let beyond_64_bits = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2];

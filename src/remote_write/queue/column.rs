@@ -1,8 +1,8 @@
-//! The values of one series in a block, as integers by their differences. Every bit comes back.
+//! The values of one series in a block, losslessly encoded as differences of integers.
 //!
-//! The first byte says what the integers are divided by; in its highest bit, whether a second row of integers follows: how far
-//! beside its quotient each value is, in units of its last place. A sum of decimal fractions is such a value. Values that
-//! are no round numbers of anything are written as the bits that they are, as integers.
+//! The first byte says what the integers are divided by. Its highest bit says whether a second row of integers follows:
+//! the distance of each value from its quotient, in units of its last place. A sum of decimal fractions has such a
+//! distance. Values that are no round numbers of anything are written as integers of their bits.
 
 use super::bytes::{zigzag, Reader};
 use super::ints;
@@ -16,38 +16,38 @@ const TENS: [f64; 13] = [
 ];
 /// The code of 2^0, and of the powers of two behind it, up to the 62nd: energy in a processor's own units.
 const TWO: u8 = TEN + TENS.len() as u8;
-const MOST_BITS: u8 = 62;
-const BESIDE: u8 = 1 << 7;
+const MAX_BITS: u8 = 62;
+const HAS_DISTANCES: u8 = 1 << 7;
 
-/// So many values show which code suits.
-const TRIED: usize = 24;
+/// How many values are tried to choose the code.
+const MAX_TRIED: usize = 24;
 
 /// What a code divides by.
 fn divisor(code: u8) -> Option<f64> {
     match code {
         TEN..TWO => TENS.get(usize::from(code - TEN)).copied(),
-        TWO.. if code <= TWO + MOST_BITS => Some((1u64 << (code - TWO)) as f64),
+        TWO.. if code <= TWO + MAX_BITS => Some((1u64 << (code - TWO)) as f64),
         _ => None,
     }
 }
 
 /// Appends values. Their count is not written.
 pub(super) fn put(out: &mut Vec<u8>, values: &[f64]) {
-    let code = suited(values);
+    let code = choose_code(values);
     let parts = values.iter().map(|value| parts(*value, divisor(code)));
-    let (whole, beside): (Vec<i64>, Vec<i64>) = parts.unzip();
-    let exact = beside.iter().all(|beside| *beside == 0);
-    out.push(if exact { code } else { code | BESIDE });
+    let (whole, distances): (Vec<i64>, Vec<i64>) = parts.unzip();
+    let exact = distances.iter().all(|distances| *distances == 0);
+    out.push(if exact { code } else { code | HAS_DISTANCES });
     ints::put(out, &whole);
     if !exact {
-        ints::put(out, &beside);
+        ints::put(out, &distances);
     }
 }
 
-/// Takes so many values.
+/// Reads `count` values.
 pub(super) fn take(reader: &mut Reader<'_>, count: usize) -> Option<Vec<f64>> {
     let byte = reader.byte()?;
-    let code = byte & !BESIDE;
+    let code = byte & !HAS_DISTANCES;
     let divisor = divisor(code);
     if divisor.is_none() && byte != BITS {
         return None;
@@ -57,17 +57,19 @@ pub(super) fn take(reader: &mut Reader<'_>, count: usize) -> Option<Vec<f64>> {
     if byte == code {
         return Some(quotients.map(value).collect());
     }
-    let beside = ints::take(reader, count)?;
-    let values = quotients.zip(beside).map(|(q, b)| value(q.wrapping_add(b)));
+    let distances = ints::take(reader, count)?;
+    let values = quotients
+        .zip(distances)
+        .map(|(q, b)| value(q.wrapping_add(b)));
     Some(values.collect())
 }
 
-/// The code by which some of the values take the fewest bits.
-fn suited(values: &[f64]) -> u8 {
-    let every = values.len().div_ceil(TRIED).max(1);
+/// The code that takes the fewest bits for a part of the values.
+fn choose_code(values: &[f64]) -> u8 {
+    let every = values.len().div_ceil(MAX_TRIED).max(1);
     let tried = || values.iter().step_by(every);
     let binary = tried().map(|value| digits_behind_point(*value)).max();
-    let binary = binary.filter(|digits| *digits <= u32::from(MOST_BITS));
+    let binary = binary.filter(|digits| *digits <= u32::from(MAX_BITS));
     let codes = (TEN..TWO)
         .chain(binary.map(|digits| TWO + digits as u8))
         .chain([BITS]);
@@ -88,8 +90,8 @@ fn suited(values: &[f64]) -> u8 {
     codes.min_by_key(bits).unwrap_or(BITS)
 }
 
-/// The integer whose quotient is nearest to a value, and how far beside that the value is. Any two bit patterns have a
-/// difference: also infinities and NaNs come back by it.
+/// The integer whose quotient is nearest to a value, and the distance of the value from it. Any two bit patterns have a
+/// difference: infinities and NaNs come back too.
 fn parts(value: f64, divisor: Option<f64>) -> (i64, i64) {
     let Some(divisor) = divisor else {
         return (bits(value), 0);

@@ -12,7 +12,7 @@ fn round_trip(values: &[f64]) -> Vec<u8> {
     out
 }
 
-/// How a column is written, and in how many bytes when a record has packed it.
+/// The code of a column, and its bytes when a record has compressed it.
 fn way(values: &[f64]) -> (u8, usize) {
     let out = round_trip(values);
     (
@@ -37,7 +37,7 @@ fn every_bit_of_any_column_comes_back() {
 }
 
 #[test]
-fn each_kind_of_meter_has_a_way_that_suits_it() {
+fn values_of_each_kind_of_meter_get_a_suitable_code() {
     let mut random = Random::new(2);
     let (_, length) = way(&[0.1 + 0.2; 1000]);
     assert!(length < 50, "{length}");
@@ -62,7 +62,7 @@ fn each_kind_of_meter_has_a_way_that_suits_it() {
     let sums: Vec<f64> = sums.take(1000).collect();
     let (code, length) = way(&sums);
     assert!(
-        code == (TEN + 6) | BESIDE && length < 3500,
+        code == (TEN + 6) | HAS_DISTANCES && length < 3500,
         "{code} {length}"
     );
     // The same in a processor's own units of 2^-14 J.
@@ -80,7 +80,7 @@ fn each_kind_of_meter_has_a_way_that_suits_it() {
 }
 
 #[test]
-fn what_is_random_in_every_bit_is_written_as_it_is() {
+fn random_bits_are_written_as_they_are() {
     let mut random = Random::new(3);
     let values: Vec<f64> = (0..1000).map(|_| f64::from_bits(random.next())).collect();
     let (code, length) = way(&values);
@@ -88,7 +88,7 @@ fn what_is_random_in_every_bit_is_written_as_it_is() {
 }
 
 #[test]
-fn a_mark_that_a_series_has_ended_costs_itself() {
+fn staleness_marker_costs_only_itself() {
     let volts: Vec<f64> = (0..1000)
         .map(|i| f64::from(12_000 + i % 9) / 1000.0)
         .collect();
@@ -97,13 +97,13 @@ fn a_mark_that_a_series_has_ended_costs_itself() {
 }
 
 #[test]
-fn nothing_that_is_cut_off_or_unknown_is_read() {
+fn truncated_and_unknown_columns_are_rejected() {
     let mut out = Vec::new();
     put(&mut out, &[1.0, 2.0, 0.1 + 0.2]);
     for length in 0..out.len() {
         assert!(take(&mut Reader::new(&out[..length]), 3).is_none());
     }
-    for code in [TWO + MOST_BITS + 1, !BESIDE, BITS | BESIDE, !0] {
+    for code in [TWO + MAX_BITS + 1, !HAS_DISTANCES, BITS | HAS_DISTANCES, !0] {
         assert!(take(&mut Reader::new(&[code, 0, 0, 0, 0, 0, 0]), 1).is_none());
     }
 }

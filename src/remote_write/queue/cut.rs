@@ -1,14 +1,14 @@
-//! Batches to blocks: the series of a source stand in one.
+//! Cuts batches into blocks: the series of one source are in one block.
 
-use super::block::{Block, ClockOffset, MOST_SAMPLES};
-use super::series::MOST_SERIES;
-use crate::remote_write::split::pieces;
+use super::block::{Block, ClockOffset, MAX_SAMPLES};
+use super::series::MAX_SERIES;
+use crate::remote_write::split::split_by_size;
 use crate::remote_write::{Batch, Run};
 
 /// Blocks that hold the batch's samples, those of each series in order. Stamps are milliseconds since boot.
 pub(super) fn cut(batch: Batch, clock: ClockOffset) -> Vec<Block> {
     let first = |run: &Run| run.samples.first().map(|(stamp, _)| *stamp);
-    // What is read together begins together.
+    // Series that are read together begin together.
     let mut sources: Vec<Vec<Run>> = Vec::new();
     for run in batch.runs {
         let mut known = sources.iter_mut();
@@ -17,9 +17,9 @@ pub(super) fn cut(batch: Batch, clock: ClockOffset) -> Vec<Block> {
             None => sources.push(vec![run]),
         }
     }
-    let runs = sources.iter().flat_map(|source| source.chunks(MOST_SERIES));
-    let pieces = runs.flat_map(|runs| pieces(runs, MOST_SAMPLES));
-    pieces.map(|runs| Block { clock, runs }).collect()
+    let runs = sources.iter().flat_map(|source| source.chunks(MAX_SERIES));
+    let parts = runs.flat_map(|runs| split_by_size(runs, MAX_SAMPLES));
+    parts.map(|runs| Block { clock, runs }).collect()
 }
 
 #[cfg(test)]
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
     use crate::metrics::ABSENT;
 
-    /// Sources of a few series each, with some samples missing, and marks at the end of some.
+    /// Sources of a few series each, with some samples missing, and staleness markers at the end of some.
     fn batch(random: &mut Random) -> Batch {
         let mut runs = Vec::new();
         for source in 0..1 + random.below(4) {
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sample_of_a_batch_is_in_a_block_and_comes_back() {
+    fn samples_of_a_batch_come_back_from_its_blocks() {
         let mut random = Random::new(12);
         let clock = ClockOffset {
             nanos: 1_000_000_500_000,
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_series_of_a_source_stand_together() {
+    fn series_of_a_source_are_in_one_block() {
         let mut batch = Batch::default();
         for (source, offset) in [("a", 0), ("b", 3)] {
             for series in series(source, 5) {
@@ -103,7 +103,7 @@ mod tests {
                 });
             }
         }
-        // One that ended has a mark besides.
+        // A series that ended has a staleness marker besides.
         batch.runs[2].samples.push((991, ABSENT.to_bits()));
         let clock = ClockOffset {
             nanos: 0,
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn no_block_is_too_large() {
-        let runs = series("a", MOST_SERIES + 1).into_iter().map(|series| Run {
+        let runs = series("a", MAX_SERIES + 1).into_iter().map(|series| Run {
             series: Arc::clone(&series.identity),
             start: None,
             samples: (0..100).map(|i| (i, 0)).collect(),
@@ -132,7 +132,7 @@ mod tests {
         let blocks = cut(batch.clone(), clock);
         assert!(blocks
             .iter()
-            .all(|b| b.runs.len() <= MOST_SERIES && b.samples() <= MOST_SAMPLES));
+            .all(|b| b.runs.len() <= MAX_SERIES && b.samples() <= MAX_SAMPLES));
         assert_eq!(
             blocks.iter().map(Block::samples).sum::<usize>(),
             batch.len()

@@ -1,5 +1,5 @@
-//! The queue's directory: whose it is, which segments are in it, and how files in it are opened. There may be anything in
-//! it: what is not a plain file, or has no name of ours, is left alone.
+//! The queue's directory: its lock, its segments, and how files in it are opened. The directory may contain anything:
+//! what is not a plain file with a name of the queue is left alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
-/// No segment is larger, or it is not read beyond this.
-pub(super) const MOST_BYTES: u64 = 4 << 20;
-/// Nobody looks at more entries than this.
-const MOST_ENTRIES: usize = 100_000;
+/// The limit of a segment's bytes. A larger one is not read beyond this.
+pub(super) const MAX_BYTES: u64 = 4 << 20;
+/// The limit of directory entries that are examined.
+const MAX_ENTRIES: usize = 100_000;
 const SUFFIX: &str = ".segment";
 
-/// A directory that is this process's alone, as long as this lives.
+/// A directory that is locked for this process, as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Takes a directory, which is made if it is not there. The error says what would help.
+    /// Creates and locks the directory. The error says what would help.
     pub(super) fn take(path: &Path) -> Result<Directory, String> {
         let cannot = |what: &str, e: io::Error| {
             let help = match e.raw_os_error() {
@@ -56,20 +56,20 @@ impl Directory {
         }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Numbers and sizes of the segments, in order.
+    /// Numbers and sizes of the segments, in order of their numbers.
     pub(super) fn segments(&self) -> io::Result<Vec<(u32, u64)>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.path)?.take(MOST_ENTRIES).flatten() {
+        for entry in fs::read_dir(&self.path)?.take(MAX_ENTRIES).flatten() {
             let name = entry.file_name();
             let Some(number) = name.to_str().and_then(number) else {
                 continue;
             };
-            // Of the entry itself, not of what it may link to.
+            // The metadata is that of the entry itself, not of a link's target.
             match entry.metadata() {
                 Ok(metadata) if metadata.is_file() => found.push((number, metadata.size())),
                 _ => {}
@@ -79,7 +79,7 @@ impl Directory {
         Ok(found)
     }
 
-    /// Makes a segment's file.
+    /// Creates a segment's file.
     pub(super) fn create(&self, number: u32) -> io::Result<File> {
         let mut options = OpenOptions::new();
         open(
@@ -88,16 +88,16 @@ impl Directory {
         )
     }
 
-    /// Reads a segment from a place on, as far as it goes.
+    /// Reads a segment from an offset to its end.
     pub(super) fn read(&self, number: u32, from: u64, out: &mut Vec<u8>) -> io::Result<()> {
         use std::io::Seek;
         let mut file = open(&self.segment(number), OpenOptions::new().read(true))?;
         file.seek(io::SeekFrom::Start(from))?;
-        let most = MOST_BYTES.saturating_sub(from);
-        file.take(most).read_to_end(out).map(|_| ())
+        let max = MAX_BYTES.saturating_sub(from);
+        file.take(max).read_to_end(out).map(|_| ())
     }
 
-    /// Takes a segment away.
+    /// Removes a segment.
     pub(super) fn remove(&self, number: u32) -> io::Result<()> {
         fs::remove_file(self.segment(number))
     }
@@ -109,7 +109,7 @@ impl Directory {
         open(&path, options.read(true).write(true).create(true))
     }
 
-    /// Has the disk have the names of the files.
+    /// Syncs the directory, so that the names of the files are on disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
@@ -119,7 +119,7 @@ impl Directory {
     }
 }
 
-/// Opens a plain file: it follows no link, and waits for nobody at a pipe.
+/// Opens a plain file, without following a link or blocking on a pipe.
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = O_NOFOLLOW | O_NONBLOCK;
     let file = options.custom_flags(flags).mode(0o640).open(path)?;
@@ -129,7 +129,7 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
-/// The number of a segment by its name. The highest ones are left out, so that there is always a next.
+/// The number in a segment's name. The highest numbers are left out, so that there is always a next one.
 fn number(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(SUFFIX)?;
     let all_digits = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
@@ -144,7 +144,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_directory_is_one_queues_alone() {
+    fn directory_is_locked_by_one_queue() {
         let place = TempDir::new();
         let path = place.path().join("a/b");
         let first = Directory::take(&path).unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_segment_is_left_alone() {
+    fn files_that_are_no_segments_are_left_alone() {
         let place = TempDir::new();
         let directory = Directory::take(place.path()).unwrap();
         let file = |name: &str| fs::write(place.path().join(name), "x").unwrap();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_where_no_directory_can_be_is_said() {
+    fn unusable_directory_is_reported() {
         let place = TempDir::new();
         fs::write(place.path().join("file"), "").unwrap();
         let error = Directory::take(&place.path().join("file/queue")).unwrap_err();

@@ -1,15 +1,15 @@
-//! Integers by their differences.
+//! Encodes integers by their differences.
 //!
-//! A byte k, the first integer, and, if bit 6 of the byte says so, the slope, which is the middle one of the differences
-//! and is taken off each of them, without its lowest k bits. What is left of each is written by the code of Rice with k bits: the part above the lowest k bits in unary, and those
-//! bits. (R. F. Rice, "Some Practical Universal Noiseless Coding Techniques", JPL 79-22: near the best there is for numbers
-//! that are mostly near zero.)
+//! The code is a byte k, the first integer, and, if bit 6 of the byte says so, the slope. The slope is the median
+//! difference without its lowest k bits, and is subtracted from each difference. The rest of each difference is written
+//! in a Rice code with k bits: the part above the lowest k bits in unary, then those bits. (R. F. Rice, "Some Practical
+//! Universal Noiseless Coding Techniques", JPL 79-22: near the best there is for numbers that are mostly near zero.)
 
 use super::bits::{BitReader, BitWriter};
 use super::bytes::{put_signed, unzigzag, zigzag, Reader};
 
-/// More ones than this are an escape: six bits say how long the number is, less one, and it follows.
-const MOST_ONES: u32 = 8;
+/// More ones than this are an escape: six bits give the length of the number less one, and the number follows.
+const MAX_ONES: u32 = 8;
 /// A slope follows.
 const SLOPE: u8 = 1 << 6;
 
@@ -20,15 +20,15 @@ pub(super) fn put(out: &mut Vec<u8>, ints: &[i64]) {
     };
     let pairs = ints.iter().zip(ints.iter().skip(1));
     let steps: Vec<i64> = pairs.map(|(a, b)| b.wrapping_sub(*a)).collect();
-    let beside = |slope: i64| -> Vec<u64> {
-        let beside = steps.iter().map(|step| step.wrapping_sub(slope));
-        beside.map(zigzag).collect()
+    let rests = |slope: i64| -> Vec<u64> {
+        let rests = steps.iter().map(|step| step.wrapping_sub(slope));
+        rests.map(zigzag).collect()
     };
-    // Unlike the mean, one step that is far out does not move it.
-    let slope = middle(&mut steps.clone()).unwrap_or_default();
-    let usual = middle(&mut beside(slope)).unwrap_or_default();
+    // Unlike the mean, the median is not moved by one extreme step.
+    let slope = median(&mut steps.clone()).unwrap_or_default();
+    let usual = median(&mut rests(slope)).unwrap_or_default();
     let k = length(usual).saturating_sub(1);
-    // What the steps differ by is not worth writing of the slope.
+    // The bits by which the steps differ are not worth writing in the slope.
     let coarse = slope.wrapping_add((1u64 << k >> 1) as i64) >> k;
     out.push(k as u8 | if coarse == 0 { 0 } else { SLOPE });
     put_signed(out, *first);
@@ -36,10 +36,10 @@ pub(super) fn put(out: &mut Vec<u8>, ints: &[i64]) {
         put_signed(out, coarse);
     }
     let mut bits = BitWriter::new(out);
-    for number in beside(coarse << k) {
+    for number in rests(coarse << k) {
         match number >> k {
-            ones if ones > u64::from(MOST_ONES) => {
-                bits.put(u64::MAX, MOST_ONES + 1);
+            ones if ones > u64::from(MAX_ONES) => {
+                bits.put(u64::MAX, MAX_ONES + 1);
                 bits.put(u64::from(length(number) - 1), 6);
                 bits.put(number, length(number));
             }
@@ -51,9 +51,9 @@ pub(super) fn put(out: &mut Vec<u8>, ints: &[i64]) {
     }
 }
 
-fn middle<T: Ord + Copy>(of: &mut [T]) -> Option<T> {
-    let middle = of.len() / 2;
-    (!of.is_empty()).then(|| *of.select_nth_unstable(middle).1)
+fn median<T: Ord + Copy>(of: &mut [T]) -> Option<T> {
+    let median = of.len() / 2;
+    (!of.is_empty()).then(|| *of.select_nth_unstable(median).1)
 }
 
 /// Binary digits of a number.
@@ -61,7 +61,7 @@ fn length(number: u64) -> u32 {
     64 - number.leading_zeros()
 }
 
-/// So many integers.
+/// Reads `count` integers.
 pub(super) fn take(reader: &mut Reader<'_>, count: usize) -> Option<Vec<i64>> {
     let mut ints = Vec::with_capacity(count);
     if count == 0 {
@@ -79,16 +79,16 @@ pub(super) fn take(reader: &mut Reader<'_>, count: usize) -> Option<Vec<i64>> {
     let mut bits = BitReader::new(reader.rest);
     ints.push(int);
     while ints.len() < count {
-        let ones = bits.ones(MOST_ONES + 1)?;
-        let beside = match ones > MOST_ONES {
+        let ones = bits.ones(MAX_ONES + 1)?;
+        let rests = match ones > MAX_ONES {
             true => {
                 let length = bits.take(6)? as u32 + 1;
                 bits.take(length)?
             }
-            // What does not fit into a number was not written here.
+            // A number that overflows was not written here.
             false => u64::from(ones).checked_mul(1 << k)? | bits.take(k)?,
         };
-        int = int.wrapping_add(slope).wrapping_add(unzigzag(beside));
+        int = int.wrapping_add(slope).wrapping_add(unzigzag(rests));
         ints.push(int);
     }
     reader.bytes(bits.bytes_taken())?;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_still_or_goes_evenly_takes_next_to_nothing() {
+    fn constant_and_linear_integers_take_almost_no_bytes() {
         // A bit each here, which the record packs.
         let packed = |ints: &[i64]| {
             let mut out = Vec::new();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wavers_takes_the_bits_that_waver() {
+    fn wavering_integers_take_the_bits_that_waver() {
         let mut random = Random::new(8);
         let wavers: Vec<i64> = (0..1000).map(|_| random.below(16) as i64).collect();
         assert!(round_trip(&wavers) < 1000 * 6 / 8);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_too_large_or_an_unknown_way_is_none() {
+    fn overflow_and_unknown_codes_are_none() {
         assert!(take(&mut Reader::new(&[128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 2).is_none());
         // A number above 64 bits: two ones and a zero, before 63 bits.
         let too_large = [63, 0, 0b1100_0000, 0, 0, 0, 0, 0, 0, 0, 0, 0];

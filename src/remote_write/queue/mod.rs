@@ -1,10 +1,10 @@
-//! The queue on disk: what the receiver has not taken outlasts the process, and outages longer than memory.
+//! The queue on disk: samples that the receiver has not taken outlast the process, and outages longer than memory does.
 //!
-//! [`QueueFeed`] stands between the feed out of memory and the sender. What is to be written comes out of memory as batches
-//! do, with stamps that are milliseconds since boot; a batch is cut into blocks of its runs ([`block`]), a block is written
-//! run by run into a record of a segment ([`segment`]), and segments are kept in a directory ([`disk`]). Wall-clock stamps
-//! are made when a block leaves, from the clock as it is known then: so what was read before the clock was set comes out
-//! right, even after a restart.
+//! [`QueueFeed`] stands between the memory feed and the sender. Samples come out of memory as batches whose stamps are
+//! milliseconds since boot. A batch is cut into blocks of runs ([`block`]), a block is written run by run into a record
+//! of a segment ([`segment`]), and segments are kept in a directory ([`disk`]). Wall-clock stamps are made when a block
+//! leaves the queue, from the clock as it is known then: so what was read before the clock was set comes out right,
+//! even after a restart.
 
 mod bits;
 pub mod block;
@@ -27,65 +27,66 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Batch, Feed, Losses, MemoryFeed, Most, Pending};
+use super::{Batch, BatchLimit, Feed, Losses, MemoryFeed, Pending};
 use crate::config::DiskQueue;
 use crate::metrics::{Offset, WallClock};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::stop::{Stop, Woken};
-pub use state::Figures;
+pub use state::QueueStats;
 use state::State;
 
-/// Gives every sample once, out of memory or from disk.
+/// A feed that gives every sample once, from memory or from disk.
 pub struct QueueFeed {
     state: Arc<Mutex<State>>,
     clock: Arc<WallClock>,
     stop: Arc<Stop>,
-    keeper: Option<JoinHandle<()>>,
+    flusher: Option<JoinHandle<()>>,
 }
 
 impl QueueFeed {
-    /// What is in the directory comes first, then what memory gives. A directory that cannot be used is said once, and
-    /// tried again.
+    /// Gives what is in the directory first, then what memory gives. A directory that cannot be used is logged once,
+    /// and tried again.
     pub fn new(memory: MemoryFeed, settings: DiskQueue, clock: Arc<WallClock>) -> QueueFeed {
-        let look = (settings.sync_interval / 8).max(Duration::from_millis(10));
+        let interval = (settings.sync_interval / 8).max(Duration::from_millis(10));
         let state = State::new(memory, settings, BootTime::now());
         let state = Arc::new(Mutex::new(state));
         let stop = Arc::new(Stop::default());
-        let (of_keeper, of_clock, until) =
+        let (thread_state, thread_clock, thread_stop) =
             (Arc::clone(&state), Arc::clone(&clock), Arc::clone(&stop));
-        // A thread of its own: the sender may be waiting for its receiver when there is something to be written.
-        let keeper = std::thread::Builder::new()
+        // The disk has a thread of its own: the sender may be waiting for its receiver when samples are due to be
+        // written.
+        let flusher = std::thread::Builder::new()
             .name("remote-write-queue".to_string())
             .stack_size(256 * 1024)
             .spawn(move || {
-                while until.wait_until(Instant::now() + look) != Woken::Stop {
-                    let offset = of_clock.offset();
-                    lock::lock(&of_keeper).flush(offset.as_ref(), BootTime::now(), false);
+                while thread_stop.wait_until(Instant::now() + interval) != Woken::Stop {
+                    let offset = thread_clock.offset();
+                    lock::lock(&thread_state).flush(offset.as_ref(), BootTime::now(), false);
                 }
             });
-        if let Err(error) = &keeper {
+        if let Err(error) = &flusher {
             log::error!("remote write: nothing is written to the queue's disk: cannot start a thread: {error}");
         }
         QueueFeed {
             state,
             clock,
             stop,
-            keeper: keeper.ok(),
+            flusher: flusher.ok(),
         }
     }
 
-    fn end_keeper(&mut self) {
+    fn stop_flusher(&mut self) {
         self.stop.set();
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
+        if let Some(flusher) = self.flusher.take() {
+            let _ = flusher.join();
         }
     }
 }
 
 impl Feed for QueueFeed {
-    fn next(&mut self, offset: &Offset, now: BootTime, most: Most) -> Option<Arc<Batch>> {
-        lock::lock(&self.state).next(offset, now, most)
+    fn next(&mut self, offset: &Offset, now: BootTime, limit: BatchLimit) -> Option<Arc<Batch>> {
+        lock::lock(&self.state).next(offset, now, limit)
     }
 
     fn done(&mut self) {
@@ -100,13 +101,13 @@ impl Feed for QueueFeed {
         lock::lock(&self.state).losses()
     }
 
-    fn on_disk(&self) -> Option<Figures> {
-        Some(lock::lock(&self.state).figures())
+    fn on_disk(&self) -> Option<QueueStats> {
+        Some(lock::lock(&self.state).stats())
     }
 
     fn into_memory(mut self: Box<Self>) -> MemoryFeed {
-        self.end_keeper();
-        lock::lock(&self.state).leave_memory()
+        self.stop_flusher();
+        lock::lock(&self.state).take_memory()
     }
 
     fn finish(&mut self) {
@@ -115,9 +116,9 @@ impl Feed for QueueFeed {
 }
 
 impl Drop for QueueFeed {
-    /// What has not been sent is written.
+    /// Writes what has not been sent.
     fn drop(&mut self) {
-        self.end_keeper();
+        self.stop_flusher();
         let offset = self.clock.offset();
         lock::lock(&self.state).flush(offset.as_ref(), BootTime::now(), true);
     }

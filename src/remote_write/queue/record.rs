@@ -19,22 +19,22 @@ use std::borrow::Cow;
 use crc32fast::Hasher;
 use snap::raw::{Decoder, Encoder};
 
-use super::series::MOST_TEXT;
+use super::series::MAX_TEXT;
 
-const MARK: u8 = 0xe9;
-/// Bytes before what a record holds.
+const MAGIC: u8 = 0xe9;
+/// Bytes of a record's head.
 pub const HEAD: usize = 12;
-/// The most bytes of a record: twice what the largest block can take.
-pub const MOST_BYTES: usize = 1 << 20;
-/// The most bytes that it holds, unpacked: a little more than the text of all series of a segment.
-const MOST_UNPACKED: usize = MOST_TEXT + MOST_BYTES;
+/// The limit of a record's bytes: twice what the largest block can take.
+pub const MAX_BYTES: usize = 1 << 20;
+/// The limit of a record's content, unpacked: a little more than the text of all series of a segment.
+const MAX_UNPACKED: usize = MAX_TEXT + MAX_BYTES;
 
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// What is true of the whole segment.
+    /// The header of the segment.
     Header,
-    /// Which series blocks have.
+    /// Series of the blocks that follow.
     Series,
     /// A [`super::Block`].
     Block,
@@ -51,40 +51,42 @@ impl Kind {
     }
 }
 
-/// Appends a record that holds what `fill` appends. False: that was too much, and nothing was appended.
+/// Appends a record with the content that `fill` appends. `false`: the content is too large, and nothing was appended.
 pub fn put(out: &mut Vec<u8>, kind: Kind, samples: usize, fill: impl FnOnce(&mut Vec<u8>)) -> bool {
-    let mut held = Vec::new();
-    fill(&mut held);
-    if held.len() > MOST_UNPACKED {
+    let mut content = Vec::new();
+    fill(&mut content);
+    if content.len() > MAX_UNPACKED {
         return false;
     }
-    let (Ok(samples), Ok(packed)) = (u16::try_from(samples), Encoder::new().compress_vec(&held))
-    else {
+    let (Ok(samples), Ok(packed)) = (
+        u16::try_from(samples),
+        Encoder::new().compress_vec(&content),
+    ) else {
         return false;
     };
-    // A header can be read by every version, be it to say which one has written it.
-    let is_packed = packed.len() < held.len() && kind != Kind::Header;
+    // A header is not packed, so that every version can read which version wrote it.
+    let is_packed = packed.len() < content.len() && kind != Kind::Header;
     if is_packed {
-        held = packed;
+        content = packed;
     }
-    if held.len() > MOST_BYTES {
+    if content.len() > MAX_BYTES {
         return false;
     }
-    let [low, middle, high, _] = (held.len() as u32).to_le_bytes();
+    let [low, middle, high, _] = (content.len() as u32).to_le_bytes();
     let [s0, s1] = samples.to_le_bytes();
     let bits = u8::from(is_packed) << 7 | high << 2 | kind as u8;
-    let fields = [MARK, bits, low, middle, s0, s1];
+    let fields = [MAGIC, bits, low, middle, s0, s1];
     out.extend(fields);
     out.extend(check(&fields));
-    out.extend(checksum(&fields, &held).to_le_bytes());
-    out.extend(held);
+    out.extend(checksum(&fields, &content).to_le_bytes());
+    out.extend(content);
     true
 }
 
-fn unpack(held: &[u8]) -> Option<Vec<u8>> {
-    let length = snap::raw::decompress_len(held).ok()?;
-    (length <= MOST_UNPACKED)
-        .then(|| Decoder::new().decompress_vec(held).ok())
+fn unpack(content: &[u8]) -> Option<Vec<u8>> {
+    let length = snap::raw::decompress_len(content).ok()?;
+    (length <= MAX_UNPACKED)
+        .then(|| Decoder::new().decompress_vec(content).ok())
         .flatten()
 }
 
@@ -93,14 +95,14 @@ fn check(fields: &[u8]) -> [u8; 2] {
     [low, high]
 }
 
-fn checksum(fields: &[u8], held: &[u8]) -> u32 {
+fn checksum(fields: &[u8], content: &[u8]) -> u32 {
     let mut hasher = Hasher::new();
     hasher.update(fields);
-    hasher.update(held);
+    hasher.update(content);
     hasher.finalize()
 }
 
-/// What stands next in a segment.
+/// An item of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item<'a> {
     /// A record.
@@ -109,10 +111,10 @@ pub enum Item<'a> {
         kind: Kind,
         /// How many samples are in it.
         samples: usize,
-        /// The bytes of that, unpacked.
-        held: Cow<'a, [u8]>,
+        /// The content, unpacked.
+        content: Cow<'a, [u8]>,
     },
-    /// Bytes that are no whole record, up to the next one.
+    /// Bytes that are not a whole record, up to the next one.
     Damaged {
         /// Samples that were in it, as far as its head can still be read.
         samples: usize,
@@ -124,37 +126,38 @@ pub enum Item<'a> {
 pub struct Records<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// So many bytes may still be looked through for records behind damaged ones: a file made to have no end of them has one.
-    patience: usize,
+    /// How many bytes may still be searched for records after damaged ones: bounds the work on a file made to have many
+    /// of them.
+    search_budget: usize,
 }
 
 impl<'a> Records<'a> {
-    /// Those from a place on.
+    /// The records from an offset on.
     pub fn from(bytes: &'a [u8], at: usize) -> Records<'a> {
         Records {
             bytes,
             at: at.min(bytes.len()),
-            patience: bytes.len().saturating_mul(8),
+            search_budget: bytes.len().saturating_mul(8),
         }
     }
 
-    /// Where the next one begins.
+    /// Where the next record begins.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// The record at a place, if it is whole, what it holds as it is there, and where it ends.
+    /// The record at an offset, if it is whole: its head, its content, and where it ends.
     fn whole(&mut self, at: usize) -> Option<(Head<'a>, &'a [u8], usize)> {
         let head = Head::at(self.bytes, at)?;
         let begin = at + HEAD;
-        let held = self.bytes.get(begin..begin.checked_add(head.length)?)?;
-        self.patience = self.patience.saturating_sub(held.len());
-        if checksum(head.fields, held) != head.checksum {
+        let content = self.bytes.get(begin..begin.checked_add(head.length)?)?;
+        self.search_budget = self.search_budget.saturating_sub(content.len());
+        if checksum(head.fields, content) != head.checksum {
             return None;
         }
         head.kind?;
         let end = begin + head.length;
-        Some((head, held, end))
+        Some((head, content, end))
     }
 }
 
@@ -166,18 +169,18 @@ impl<'a> Iterator for Records<'a> {
         if at >= self.bytes.len() {
             return None;
         }
-        if let Some((head, held, end)) = self.whole(at) {
+        if let Some((head, content, end)) = self.whole(at) {
             self.at = end;
             let samples = head.samples;
-            let held = match head.is_packed {
-                true => unpack(held).map(Cow::Owned),
-                false => Some(Cow::Borrowed(held)),
+            let content = match head.is_packed {
+                true => unpack(content).map(Cow::Owned),
+                false => Some(Cow::Borrowed(content)),
             };
-            return Some(match (head.kind, held) {
-                (Some(kind), Some(held)) => Item::Record {
+            return Some(match (head.kind, content) {
+                (Some(kind), Some(content)) => Item::Record {
                     kind,
                     samples,
-                    held,
+                    content,
                 },
                 _ => Item::Damaged { samples },
             });
@@ -186,12 +189,12 @@ impl<'a> Iterator for Records<'a> {
         let samples = head.as_ref().map_or(0, |head| head.samples);
         self.at = self.bytes.len();
         let behind = head.map(|head| at + HEAD + head.length);
-        // Behind this one, if its head says where that is; else the next that is whole.
+        // The search begins after this record, if its head says where that is, and goes on with every offset.
         for next in behind.into_iter().chain(at + 1..self.bytes.len()) {
-            if self.patience == 0 {
+            if self.search_budget == 0 {
                 break;
             }
-            self.patience -= 1;
+            self.search_budget -= 1;
             if self.whole(next).is_some() {
                 self.at = next;
                 break;
@@ -203,7 +206,7 @@ impl<'a> Iterator for Records<'a> {
 
 struct Head<'a> {
     fields: &'a [u8],
-    /// `None`: one that this version does not know.
+    /// `None`: a kind that this version does not know.
     kind: Option<Kind>,
     is_packed: bool,
     samples: usize,
@@ -215,9 +218,9 @@ impl<'a> Head<'a> {
     fn at(bytes: &'a [u8], at: usize) -> Option<Head<'a>> {
         let head: &[u8; HEAD] = bytes.get(at..)?.first_chunk()?;
         let fields = bytes.get(at..at + 6)?;
-        let [mark, kind, low, middle, s0, s1, c0, c1, sum @ ..] = *head;
+        let [magic, kind, low, middle, s0, s1, c0, c1, sum @ ..] = *head;
         let length = u32::from_le_bytes([low, middle, kind >> 2 & 0x1f, 0]) as usize;
-        let good = mark == MARK && [c0, c1] == check(fields) && length <= MOST_BYTES;
+        let good = magic == MAGIC && [c0, c1] == check(fields) && length <= MAX_BYTES;
         good.then_some(Head {
             fields,
             kind: Kind::of(kind & 3),
@@ -246,18 +249,20 @@ mod tests {
 
     /// What whole records hold, and the samples of each damaged one.
     fn read(bytes: &[u8]) -> (Vec<String>, Vec<usize>) {
-        let (mut held, mut damaged) = (Vec::new(), Vec::new());
+        let (mut content, mut damaged) = (Vec::new(), Vec::new());
         for item in Records::from(bytes, 0) {
             match item {
-                Item::Record { held: h, .. } => held.push(String::from_utf8(h.to_vec()).unwrap()),
+                Item::Record { content: h, .. } => {
+                    content.push(String::from_utf8(h.to_vec()).unwrap())
+                }
                 Item::Damaged { samples } => damaged.push(samples),
             }
         }
-        (held, damaged)
+        (content, damaged)
     }
 
     #[test]
-    fn a_damaged_record_is_left_out_and_the_others_are_read() {
+    fn damaged_record_is_skipped_and_the_others_are_read() {
         let (good, begins) = three();
         let all = read(&good).0;
         assert_eq!(all.len(), 3);
@@ -274,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_end_costs_what_was_torn() {
+    fn torn_end_costs_only_what_was_torn() {
         let (good, begins) = three();
         for length in 0..good.len() {
             let whole = begins
@@ -282,16 +287,16 @@ mod tests {
                 .filter(|b| **b <= length)
                 .count()
                 .saturating_sub(1);
-            let (held, damaged) = read(&good[..length]);
-            assert_eq!(held.len(), whole);
+            let (content, damaged) = read(&good[..length]);
+            assert_eq!(content.len(), whole);
             assert_eq!(damaged.len(), usize::from(!begins.contains(&length)));
         }
     }
 
     #[test]
-    fn rubbish_between_two_records_costs_neither() {
+    fn garbage_between_two_records_costs_neither() {
         let (good, begins) = three();
-        for rubbish in [&b"x"[..], &[MARK; 3], &[0; 1000], &good[..14]] {
+        for rubbish in [&b"x"[..], &[MAGIC; 3], &[0; 1000], &good[..14]] {
             let (front, back) = good.split_at(begins[1]);
             let read = read(&[front, rubbish, back].concat());
             assert_eq!((read.0.len(), read.1.len()), (3, 1), "{rubbish:?}");
@@ -299,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_made_to_be_searched_for_ever_is_given_up() {
+    fn search_for_records_is_bounded() {
         // Heads that are right, each of which says that it holds all that follows, which then has another checksum.
         let mut one = Vec::new();
         assert!(put(&mut one, Kind::Block, 1, |out| out
@@ -310,17 +315,17 @@ mod tests {
         assert!(records
             .by_ref()
             .all(|item| matches!(item, Item::Damaged { .. })));
-        assert_eq!(records.patience, 0);
+        assert_eq!(records.search_budget, 0);
     }
 
     #[test]
-    fn what_is_too_large_is_not_written() {
+    fn oversized_records_are_not_written() {
         let mut out = vec![1];
         assert!(!put(&mut out, Kind::Series, 0, |out| out
-            .resize(MOST_UNPACKED + 1, 0)));
+            .resize(MAX_UNPACKED + 1, 0)));
         let mut random = Random::new(1);
         assert!(!put(&mut out, Kind::Series, 0, |out| {
-            out.resize_with(MOST_BYTES + 100, || random.next() as u8)
+            out.resize_with(MAX_BYTES + 100, || random.next() as u8)
         }));
         assert!(!put(&mut out, Kind::Block, 1 << 16, |_| ()));
         assert_eq!(out, [1]);

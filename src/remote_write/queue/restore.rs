@@ -1,4 +1,4 @@
-//! Blocks to batches: what the queue gives, with the stamps that are right as far as is known now.
+//! Restores batches from blocks, with the stamps that are right as far as is known now.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::HashMap;
@@ -7,30 +7,30 @@ use std::sync::Arc;
 
 use super::block::Block;
 use crate::metrics::ABSENT;
-use crate::remote_write::{Batch, Identity, Run};
+use crate::remote_write::{Batch, Run, SeriesIdentity};
 
-/// A clock that was set back a little shifts stamps by no more than this, to keep them ascending.
-const MOST_SHIFT_MS: i64 = 10;
-/// More series than any board has. Beyond them it is forgotten what the last stamps were.
-const MOST_SERIES: usize = 100_000;
+/// If the clock was set back a little, stamps are shifted by no more than this, to keep them ascending.
+const MAX_SHIFT_MS: i64 = 10;
+/// More series than any board has. Beyond this, the last stamps are forgotten.
+const MAX_SERIES: usize = 100_000;
 
-/// What has left, as far as the next batches must not go back behind it.
+/// The last stamps that have left, which the next batches must not go back behind.
 #[derive(Debug, Default)]
 pub(super) struct Restore {
     /// The last stamp of each series, by the hash of its labels.
     last: HashMap<u64, i64>,
-    /// Samples that were left out because they would not have been later than what has left.
+    /// Samples that were left out because they would not have been later than the last stamp.
     pub(super) set_back: u64,
 }
 
 impl Restore {
-    /// The samples of some blocks, each with how many milliseconds are to be added to its stamps.
+    /// The batch of some blocks, each with the milliseconds to add to its stamps.
     pub(super) fn batch(&mut self, blocks: &[(&Block, i64)]) -> Batch {
-        if self.last.len() > MOST_SERIES {
+        if self.last.len() > MAX_SERIES {
             self.last.clear();
         }
         let mut batch = Batch::default();
-        let mut places: HashMap<Arc<Identity>, usize> = HashMap::new();
+        let mut places: HashMap<Arc<SeriesIdentity>, usize> = HashMap::new();
         let runs = blocks
             .iter()
             .flat_map(|(block, shift)| block.runs.iter().map(|run| (run, *shift)));
@@ -62,13 +62,13 @@ impl Restore {
         let last = self.last.entry(hasher.finish()).or_insert(i64::MIN);
         let mut samples = Vec::with_capacity(run.samples.len());
         for (stamp, bits) in &run.samples {
-            let own = stamp.saturating_add(shift);
-            if own <= *last && last.saturating_sub(own) >= MOST_SHIFT_MS {
-                // A mark that comes too late marks nothing any more.
+            let shifted = stamp.saturating_add(shift);
+            if shifted <= *last && last.saturating_sub(shifted) >= MAX_SHIFT_MS {
+                // A staleness marker that comes too late has no meaning any more.
                 self.set_back += u64::from(*bits != ABSENT.to_bits());
                 continue;
             }
-            *last = own.max(last.saturating_add(1));
+            *last = shifted.max(last.saturating_add(1));
             samples.push((*last, *bits));
         }
         samples
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn no_series_goes_back() {
+    fn stamps_of_a_series_never_go_back() {
         let mut restore = Restore::default();
         restore.batch(&[(&block(&[1000, 2000]), 0)]);
         let batch = restore.batch(&[(&block(&[1500, 1992, 3000]), 0)]);

@@ -1,4 +1,4 @@
-//! A segment: a header, blocks, and before them which series they have. Each is read without the others.
+//! A segment has a header, blocks, and before the blocks their series. Each segment is read without the others.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,20 +7,21 @@ use std::sync::Arc;
 use super::block::{Block, ClockOffset};
 use super::bytes::Reader;
 use super::record::{self, Item, Kind, Records};
-use super::series::{self, Series, MOST_SERIES, MOST_TEXT};
+use super::series::{self, Series, MAX_SERIES, MAX_TEXT};
 
-/// Of how these files are written. Another one is not read.
+/// The version of the format. Other versions are not read.
 pub(super) const VERSION: u8 = 2;
 
-/// Which of its lives a machine was in: the kernel's `boot_id`.
+/// Identifies a boot of the machine: the kernel's `boot_id`.
 pub type BootId = [u8; 16];
 
-/// What is true of a whole segment.
+/// The header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// In which boot it was written. The moments in it are of that.
+    /// The boot in which the segment was written. Its stamps are of that boot.
     pub boot: BootId,
-    /// How far the wall clock was ahead of boot time then, in nanoseconds: what the clocks of its blocks are written beside.
+    /// How far the wall clock was ahead of boot time then, in nanoseconds. The clocks of the blocks are written
+    /// relative to this.
     pub offset: i64,
 }
 
@@ -44,37 +45,37 @@ impl Header {
     }
 }
 
-/// Writes what is in a segment, into bytes.
+/// Encodes a segment.
 #[derive(Debug)]
 pub struct Writer {
     header: Header,
     numbers: HashMap<Arc<Series>, u32>,
-    /// How many numbers have been given.
-    given: u32,
+    /// How many numbers have been assigned to series.
+    assigned: u32,
     /// Bytes of the text of all series.
     text: usize,
 }
 
 impl Writer {
-    /// Begins a segment whose first block will be about this one.
+    /// Begins a segment, whose first block is `first`.
     pub fn begin(boot: BootId, first: &Block, out: &mut Vec<u8>) -> Writer {
         let header = Header {
             boot,
             offset: first.clock.nanos,
         };
-        // Twice: without it nothing of the segment can be read.
+        // The header is written twice: without it nothing of the segment can be read.
         header.put(out);
         header.put(out);
         Writer {
             header,
             numbers: HashMap::new(),
-            given: 0,
+            assigned: 0,
             text: 0,
         }
     }
 
-    /// Appends a block, and before it the series that no block before had. False: it is too large for this segment, which
-    /// is to be given up, and perhaps for any.
+    /// Appends a block, and before it the series that no earlier block had. `false`: the block is too large for this
+    /// segment, which is to be ended, and perhaps for any.
     pub fn put(&mut self, block: &Block, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
         let all = block.runs.iter().map(|run| {
@@ -95,11 +96,11 @@ impl Writer {
         let known = |series: &&Arc<Series>| self.numbers.contains_key(*series);
         let new: Vec<_> = all.iter().filter(|s| !known(s)).cloned().collect();
         self.text += new.iter().map(|series| series.text()).sum::<usize>();
-        if self.text > MOST_TEXT || all.len() > MOST_SERIES {
+        if self.text > MAX_TEXT || all.len() > MAX_SERIES {
             return false;
         }
-        let first = self.given;
-        self.given += new.len() as u32;
+        let first = self.assigned;
+        self.assigned += new.len() as u32;
         for (number, series) in (first..).zip(&new) {
             self.numbers.insert(Arc::clone(series), number);
         }
@@ -117,7 +118,7 @@ impl Writer {
     }
 }
 
-/// What has been read of a segment so far.
+/// The state of reading a segment.
 #[derive(Debug, Default)]
 pub struct Replay {
     header: Option<Header>,
@@ -126,7 +127,7 @@ pub struct Replay {
     other_version: Option<u8>,
 }
 
-/// A block as it stands in a segment.
+/// A block that has not been decoded.
 #[derive(Debug, Clone)]
 pub struct Stored<'a> {
     bytes: Cow<'a, [u8]>,
@@ -139,7 +140,7 @@ pub struct Stored<'a> {
 pub enum Found<'a> {
     /// A block.
     Block(Stored<'a>),
-    /// Something that cannot be read, with so many samples as far as is known.
+    /// A damaged part, with its number of samples as far as is known.
     Damaged(usize),
 }
 
@@ -149,7 +150,7 @@ impl Replay {
         self.header.as_ref()
     }
 
-    /// Of which version its header is, where that is not [`VERSION`].
+    /// The version of the header, if that is not [`VERSION`].
     pub(super) fn other_version(&self) -> Option<u8> {
         self.other_version.filter(|_| self.header.is_none())
     }
@@ -161,13 +162,13 @@ impl Replay {
                 Item::Record {
                     kind,
                     samples,
-                    held,
-                } => (kind, samples, held),
+                    content,
+                } => (kind, samples, content),
                 Item::Damaged { samples } => return Some(Found::Damaged(samples)),
             };
             let good = match kind {
                 Kind::Block => return Some(Found::Block(Stored { bytes, samples })),
-                // The first one counts: it is what the blocks before a second one were written beside.
+                // The first header counts: the blocks after it were written relative to it.
                 Kind::Header if self.header.is_some() => true,
                 Kind::Header => {
                     self.header = Header::take(&bytes);
@@ -175,7 +176,7 @@ impl Replay {
                     self.other_version = version.filter(|version| *version != VERSION);
                     self.header.is_some()
                 }
-                Kind::Series => self.learn(&bytes),
+                Kind::Series => self.add_series(&bytes),
             };
             if !good {
                 return Some(Found::Damaged(0));
@@ -184,16 +185,16 @@ impl Replay {
         None
     }
 
-    fn learn(&mut self, bytes: &[u8]) -> bool {
+    fn add_series(&mut self, bytes: &[u8]) -> bool {
         let Some((first, all)) = series::take(bytes) else {
             return false;
         };
         let text: usize = all.iter().map(Series::text).sum();
-        if self.text + text > MOST_TEXT {
+        if self.text + text > MAX_TEXT {
             return false;
         }
         for (number, series) in (first..).zip(all) {
-            // A number is used once: one that comes again is of what has been read before.
+            // A number is used once: a repeated one belongs to series that were read before.
             self.series.entry(number).or_insert_with(|| {
                 self.text += series.text();
                 Arc::new(series)
@@ -202,7 +203,7 @@ impl Replay {
         true
     }
 
-    /// The block itself. `None`: it says what cannot be, or one of its series is lost.
+    /// Decodes a block. `None`: it is invalid, or one of its series is lost.
     pub fn block(&self, stored: &Stored<'_>) -> Option<Block> {
         let block = Block::take(&stored.bytes, self.header?.offset, |number| {
             self.series.get(&number).cloned()
@@ -210,7 +211,7 @@ impl Replay {
         (block.samples() == stored.samples).then_some(block)
     }
 
-    /// What it says of the wall clock.
+    /// The clock of a block.
     pub fn clock(&self, stored: &Stored<'_>) -> Option<ClockOffset> {
         Block::clock_of(&stored.bytes, self.header?.offset)
     }

@@ -7,7 +7,7 @@ use crate::remote_write::Run;
 
 const BOOT: BootId = [7; 16];
 
-/// A segment of so many blocks of two sources in turn.
+/// A segment of blocks of two sources in turn.
 fn segment(blocks: usize, rows: usize) -> (Vec<u8>, Vec<Block>) {
     let mut random = Random::new(4);
     let sources = [series("rapl", 3), series("hwmon", 2)];
@@ -56,7 +56,7 @@ fn read(bytes: &[u8]) -> (Vec<Block>, usize, usize) {
     (blocks, lost, damaged)
 }
 
-/// That what was read is some of what was written, in its order. Returns the samples that are missing.
+/// Asserts that what was read is a part of what was written, in order. Returns the missing samples.
 fn missing(read: &[Block], written: &[Block]) -> usize {
     let mut rest = written.iter();
     let mut missing = 0;
@@ -72,7 +72,7 @@ fn missing(read: &[Block], written: &[Block]) -> usize {
 }
 
 #[test]
-fn a_segment_comes_back() {
+fn segment_comes_back() {
     let (bytes, blocks) = segment(20, 30);
     let (back, lost, damaged) = read(&bytes);
     assert_eq!((back.len(), lost, damaged), (20, 0, 0));
@@ -80,7 +80,7 @@ fn a_segment_comes_back() {
 }
 
 #[test]
-fn a_series_that_a_block_has_twice_takes_no_other_ones_number() {
+fn series_twice_in_a_block_takes_no_other_series_number() {
     let mut random = Random::new(9);
     let (twice, other) = (series("rapl", 1), series("hwmon", 1));
     let twice = [&twice[..], &twice].concat();
@@ -96,7 +96,7 @@ fn a_series_that_a_block_has_twice_takes_no_other_ones_number() {
 }
 
 #[test]
-fn whatever_is_torn_off_the_rest_comes_back() {
+fn rest_of_a_torn_segment_comes_back() {
     let (bytes, blocks) = segment(6, 4);
     let mut ends = Vec::new();
     for length in 0..bytes.len() {
@@ -111,7 +111,7 @@ fn whatever_is_torn_off_the_rest_comes_back() {
 }
 
 #[test]
-fn whichever_bit_flips_the_rest_comes_back_and_the_loss_is_counted() {
+fn flipped_bit_costs_only_its_record_and_is_counted() {
     let (bytes, blocks) = segment(6, 4);
     let samples: usize = blocks.iter().map(Block::samples).sum();
     let of_first: usize = blocks.iter().step_by(2).map(Block::samples).sum();
@@ -122,7 +122,7 @@ fn whichever_bit_flips_the_rest_comes_back_and_the_loss_is_counted() {
         let (back, lost, damaged) = read(&bad);
         let missing = missing(&back, &blocks);
         assert!(damaged >= 1, "bit {bit} flips unnoticed");
-        // Where the head of a record is damaged, what was in it is not known.
+        // The content of a record with a damaged head is not known.
         assert!(lost <= missing, "bit {bit}: {lost} of {missing}");
         worst = worst.max(missing);
     }
@@ -134,7 +134,7 @@ fn whichever_bit_flips_the_rest_comes_back_and_the_loss_is_counted() {
 }
 
 #[test]
-fn a_segment_without_a_header_or_of_another_version_is_counted_and_left() {
+fn segment_without_header_or_of_another_version_is_counted_and_not_read() {
     let (bytes, blocks) = segment(4, 4);
     let samples: usize = blocks.iter().map(Block::samples).sum();
     let header = record::HEAD + 25;
@@ -155,7 +155,7 @@ fn a_segment_without_a_header_or_of_another_version_is_counted_and_left() {
 }
 
 #[test]
-fn rubbish_is_no_segment() {
+fn garbage_is_no_segment() {
     let mut random = Random::new(5);
     let (bytes, _) = segment(6, 8);
     for _ in 0..300 {
@@ -216,7 +216,7 @@ fn bytes_a_sample(width: usize, rate: usize, mut row: impl FnMut(&mut Random) ->
 }
 
 #[test]
-fn a_sample_of_a_slowly_changing_series_takes_four_bytes_at_most() {
+fn sample_of_a_slow_series_takes_four_bytes_at_most() {
     let mut report = Vec::new();
     for rate in [1, 10, 100, 1000] {
         // RAPL: the energy of a package, its cores and its memory, summed up from microjoules.

@@ -1,32 +1,33 @@
-//! Which series a block's columns are. Each segment says so of the series that its blocks have.
+//! The series of the blocks in a segment.
 
 use std::sync::Arc;
 
 use super::bytes::{put_number, put_signed, put_text, Reader};
 use crate::metrics::Kind;
-use crate::remote_write::Identity;
+use crate::remote_write::SeriesIdentity;
 
-/// The most that one record says it of.
-pub const MOST_SERIES: usize = 256;
+/// The limit of series in one record.
+pub const MAX_SERIES: usize = 256;
 /// More labels than any series has.
-const MOST_LABELS: usize = 128;
+const MAX_LABELS: usize = 128;
 
-/// The text of all series of a segment, in bytes. Where many share a long text, it is much more than the bytes on disk.
-pub const MOST_TEXT: usize = 8 << 20;
+/// The limit of the text of all series of a segment, in bytes. Where many series share a long text, this is much more
+/// than the bytes on disk.
+pub const MAX_TEXT: usize = 8 << 20;
 
 /// A series as a segment has it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Series {
-    /// What it is to a receiver.
-    pub identity: Arc<Identity>,
-    /// Since when it counts, in milliseconds of boot time, if that is known.
+    /// The series as a receiver knows it.
+    pub identity: Arc<SeriesIdentity>,
+    /// When it began to count, in milliseconds of boot time, if that is known.
     pub start: Option<i64>,
 }
 
 impl Series {
     /// Bytes of all its text.
     pub(super) fn text(&self) -> usize {
-        let Identity {
+        let SeriesIdentity {
             labels, help, unit, ..
         } = &*self.identity;
         let labels: usize = labels
@@ -37,12 +38,12 @@ impl Series {
     }
 }
 
-/// Appends series whose numbers begin with `first`. A record packs what they have in common.
+/// Appends series whose numbers begin with `first`. The record compresses what they have in common.
 pub(super) fn put(out: &mut Vec<u8>, first: u32, all: &[Arc<Series>]) {
     put_number(out, u64::from(first));
     put_number(out, all.len() as u64);
     for series in all {
-        let Identity {
+        let SeriesIdentity {
             labels,
             kind,
             help,
@@ -63,11 +64,11 @@ pub(super) fn put(out: &mut Vec<u8>, first: u32, all: &[Arc<Series>]) {
     }
 }
 
-/// Takes series and the number of the first.
+/// Reads series and the number of the first.
 pub(super) fn take(bytes: &[u8]) -> Option<(u32, Vec<Series>)> {
     let mut reader = Reader::new(bytes);
     let first = u32::try_from(reader.number()?).ok()?;
-    let count = reader.count(MOST_SERIES)?;
+    let count = reader.count(MAX_SERIES)?;
     first.checked_add(count as u32)?;
     let all = (0..count)
         .map(|_| one(&mut reader))
@@ -87,11 +88,11 @@ fn one(reader: &mut Reader<'_>) -> Option<Series> {
     };
     let mut text = || reader.text().map(str::to_string);
     let (help, unit) = (text()?, text()?);
-    let count = reader.count(MOST_LABELS)?;
+    let count = reader.count(MAX_LABELS)?;
     let mut text = || reader.text().map(str::to_string);
     let labels = (0..count).map(|_| Some((text()?, text()?)));
     let labels = labels.collect::<Option<_>>()?;
-    let identity = Arc::new(Identity {
+    let identity = Arc::new(SeriesIdentity {
         labels,
         kind,
         help,

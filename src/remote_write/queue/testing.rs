@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::block::{Block, ClockOffset};
 use super::series::Series;
 use crate::metrics::{Kind, ABSENT};
-use crate::remote_write::{Identity, Run};
+use crate::remote_write::{Run, SeriesIdentity};
 
 /// Numbers that look random and are always the same (Marsaglia's xorshift64).
 pub(super) struct Random(u64);
@@ -50,7 +50,7 @@ impl Random {
 
 pub(super) fn series(source: &str, count: usize) -> Vec<Arc<Series>> {
     let one = |i| {
-        let identity = Identity {
+        let identity = SeriesIdentity {
             kind: [Kind::Gauge, Kind::Counter][i % 2],
             help: "Electric power, in watts.".into(),
             unit: "watts".into(),

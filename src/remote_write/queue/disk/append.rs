@@ -1,15 +1,15 @@
-//! What is written: blocks behind what there is, in segments that are not too large.
+//! Appends blocks, in segments of limited size.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::{Active, Block, Disk, Segment, Writer, LARGEST_SEGMENT, SEGMENTS};
+use super::{Active, Block, Disk, Segment, Writer, MAX_SEGMENT_BYTES, SEGMENTS};
 
 impl Disk {
-    /// Appends blocks: the kernel has them then, not yet the disk. What had been there before stays in any case.
+    /// Appends blocks, without syncing them. After an error, what had been there before is still there.
     pub(in super::super) fn append(&mut self, blocks: &[Block]) -> io::Result<()> {
-        let segment_bytes = (self.most_bytes / SEGMENTS).min(LARGEST_SEGMENT);
+        let segment_bytes = (self.max_bytes / SEGMENTS).min(MAX_SEGMENT_BYTES);
         let mut bytes = Vec::new();
         for block in blocks {
             let full = |segment: &Segment| segment.bytes >= segment_bytes;
@@ -24,7 +24,7 @@ impl Disk {
                 None => begun.insert(Writer::begin(self.boot, block, &mut bytes)),
             };
             if !writer.put(block, &mut bytes) {
-                // The text of its series does not fit into this one any more.
+                // The text of the block's series does not fit into this segment any more.
                 self.sync()?;
                 self.active = None;
                 bytes.clear();
@@ -36,7 +36,7 @@ impl Disk {
                 }
             }
             self.make_room(bytes.len() as u64);
-            // Making room may have taken the segment being written.
+            // Making room may have removed the segment being written.
             if begun.is_none() && self.active.is_none() {
                 bytes.clear();
                 let mut writer = Writer::begin(self.boot, block, &mut bytes);
@@ -51,7 +51,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Writes behind what there is; in a segment of its own, if one has been begun.
+    /// Writes at the end of the last segment, or of a new one if `begun` is set.
     fn write(&mut self, begun: Option<Writer>, bytes: &[u8], samples: u64) -> io::Result<()> {
         if let Some(writer) = begun {
             let last = self.segments.back().map_or(0, |segment| segment.number);
@@ -72,8 +72,9 @@ impl Disk {
             return Err(io::Error::other("no segment is open"));
         };
         if let Err(error) = active.file.write_all_at(bytes, segment.bytes) {
-            // What was written of it is taken back; where that fails too, it is a torn end, and is read as that. In any
-            // case this segment has had its last: what its writer believes to be in it may not be.
+            // The partial write is undone. If that fails too, the segment has a torn end, which is read as damaged. In
+            // any case nothing more is written to this segment: its writer may believe that series are in it that are
+            // not.
             let _ = active.file.set_len(segment.bytes);
             self.active = None;
             if segment.bytes == 0 {
@@ -90,9 +91,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes the file of a segment that comes after this one.
+    /// Creates the file of a segment with a number after this one.
     fn create_after(&self, number: u32) -> io::Result<(u32, File)> {
-        // Where something is in the way that is no segment, the next number does as well.
+        // If something else has the name, the next number does as well.
         let mut tried = Err(io::ErrorKind::AlreadyExists.into());
         for number in (number..).skip(1).take(100) {
             tried = self.directory.create(number).map(|file| (number, file));
@@ -104,7 +105,7 @@ impl Disk {
         tried
     }
 
-    /// Has the disk have everything.
+    /// Syncs all that was written.
     pub(in super::super) fn sync(&mut self) -> io::Result<()> {
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             active.file.sync_data()?;

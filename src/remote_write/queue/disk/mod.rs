@@ -1,8 +1,8 @@
-//! The queue on disk: segments in a directory, appended to at one end and taken from at the other.
+//! Segments in a directory, appended to at one end and taken from at the other.
 //!
-//! What is written is for the time after: it is read only when there is something to be sent that is no longer in memory.
-//! A segment of which all has been sent is removed, the one being written as well: a queue that has nothing to keep has no
-//! segment. Nothing here knows why a block is there.
+//! What is written is read only when there are samples to send that are no longer in memory. A segment of which all has
+//! been sent is removed, the one being written too: an empty queue has no segment. Nothing here knows why a block was
+//! written.
 
 mod append;
 mod take;
@@ -13,34 +13,34 @@ use std::io;
 use std::path::Path;
 
 use super::block::Block;
-use super::directory::{Directory, MOST_BYTES};
+use super::directory::{Directory, MAX_BYTES};
 use super::record::Records;
 use super::segment::{BootId, Found, Replay, Writer, VERSION};
 use super::sent::{Position, Sent};
 
-/// The parts that the queue is cut into: what gives way at its limit is one of them.
+/// How many segments a full queue has: at the limit the oldest of them is dropped.
 const SEGMENTS: u64 = 16;
-const LARGEST_SEGMENT: u64 = 1 << 20;
-/// No more files than this, however little is in them.
-const MOST_SEGMENTS: usize = 512;
+const MAX_SEGMENT_BYTES: u64 = 1 << 20;
+/// The limit of the number of files, however small they are.
+const MAX_SEGMENTS: usize = 512;
 
-/// What was lost of what was on disk, in samples (and records).
+/// Samples (and records) that were on disk and are lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Lost {
-    /// Gave way to newer ones: the queue had its limit.
+    /// Samples that were dropped for newer ones at the queue's limit.
     pub(super) full: u64,
-    /// Could not be read; as far as is known how many they were.
+    /// Samples that could not be read, as far as their number is known.
     pub(super) damaged: u64,
     /// Records, or files, that could not be read.
     pub(super) damaged_records: u64,
 }
 
-/// The segments, and how far they have been sent.
+/// The segments, and the position up to which they have been sent.
 #[derive(Debug)]
 pub(super) struct Disk {
     directory: Directory,
     boot: BootId,
-    most_bytes: u64,
+    max_bytes: u64,
     segments: VecDeque<Segment>,
     active: Option<Active>,
     sent: Position,
@@ -81,16 +81,15 @@ struct Loaded {
 pub(super) struct Taken {
     /// The block.
     pub(super) block: Block,
-    /// In which boot its rows were read.
+    /// The boot in which its samples were read.
     pub(super) boot: BootId,
-    /// Where the next one begins: having sent this one, the queue has been sent as far as there.
+    /// Where the next block begins: the position when this block has been sent.
     pub(super) end: Position,
 }
 
 impl Disk {
-    /// Opens the queue in a directory, of which no more than so many bytes are to be used. All that is in it is looked
-    /// through once.
-    pub(super) fn open(path: &Path, most_bytes: u64, boot: BootId) -> Result<Disk, String> {
+    /// Opens the queue in a directory, with a limit of bytes. All segments are scanned once.
+    pub(super) fn open(path: &Path, max_bytes: u64, boot: BootId) -> Result<Disk, String> {
         let directory = Directory::take(path)?;
         let cannot = |what: &str, e| format!("cannot {what} in {}: {e}", path.display());
         let found = directory
@@ -101,7 +100,7 @@ impl Disk {
         let mut disk = Disk {
             directory,
             boot,
-            most_bytes,
+            max_bytes,
             segments: VecDeque::new(),
             active: None,
             sent: sent.unwrap_or_default(),
@@ -116,19 +115,19 @@ impl Disk {
             if number < disk.sent.segment {
                 disk.remove(number);
             } else {
-                disk.look_through(number, bytes);
+                disk.scan(number, bytes);
             }
         }
-        disk.pass_over_sent();
+        disk.remove_sent();
         disk.make_room(0);
         Ok(disk)
     }
 
-    /// Counts the samples of a segment, and sees what it says of the clock.
-    fn look_through(&mut self, number: u32, bytes: u64) {
+    /// Counts the samples of a segment, and notes the clock of its boot.
+    fn scan(&mut self, number: u32, bytes: u64) {
         let mut samples = 0;
         if let Err(error) = self.load(number) {
-            self.say_damaged(number, &error.to_string());
+            self.log_damaged(number, &error.to_string());
             return;
         }
         if let Some(loaded) = &self.loaded {
@@ -171,7 +170,7 @@ impl Disk {
         });
     }
 
-    /// All before `to` is no longer wanted, in which there were so many samples.
+    /// Notes that all before `to` has been sent, with the number of samples in that part.
     pub(super) fn sent(&mut self, to: Position, samples: u64) {
         if to <= self.sent {
             return;
@@ -182,11 +181,11 @@ impl Disk {
                 front.samples = front.samples.saturating_sub(samples);
             }
         }
-        self.pass_over_sent();
+        self.remove_sent();
         if self.segments.is_empty() {
             return;
         }
-        // Lost at worst are the repeats that this avoids.
+        // If this fails, samples may be sent twice after a restart, at worst.
         match self.sent_file.write(self.sent) {
             Ok(bytes) => {
                 self.written += bytes as u64;
@@ -197,12 +196,12 @@ impl Disk {
     }
 
     /// Removes the segments of which everything has been sent.
-    fn pass_over_sent(&mut self) {
+    fn remove_sent(&mut self) {
         while let Some(front) = self.segments.front() {
             let whole =
                 self.sent.segment == front.number && u64::from(self.sent.offset) >= front.bytes;
             if front.number < self.sent.segment || whole {
-                self.give_up_front();
+                self.remove_front();
             } else {
                 if front.number > self.sent.segment {
                     self.sent = Position {
@@ -215,8 +214,8 @@ impl Disk {
         }
     }
 
-    /// Takes the oldest segment away, be it the one that is being written.
-    fn give_up_front(&mut self) {
+    /// Removes the oldest segment, even if it is being written.
+    fn remove_front(&mut self) {
         let Some(front) = self.segments.pop_front() else {
             return;
         };
@@ -231,15 +230,15 @@ impl Disk {
         self.remove(front.number);
     }
 
-    /// Lets the oldest segments go until there is room for so many bytes more.
+    /// Drops the oldest segments until there is room for `bytes` more.
     fn make_room(&mut self, bytes: u64) {
         while let Some(front) = self.segments.front() {
-            let fits = self.bytes() + bytes <= self.most_bytes;
-            if fits && self.segments.len() < MOST_SEGMENTS {
+            let fits = self.bytes() + bytes <= self.max_bytes;
+            if fits && self.segments.len() < MAX_SEGMENTS {
                 return;
             }
             self.lost.full += front.samples;
-            self.give_up_front();
+            self.remove_front();
         }
     }
 
@@ -251,7 +250,7 @@ impl Disk {
         }
     }
 
-    fn say_damaged(&mut self, number: u32, error: &str) {
+    fn log_damaged(&mut self, number: u32, error: &str) {
         self.lost.damaged_records += 1;
         log::warn!(
             "remote write: cannot read segment {number} in {}: {error}: it is left out",
@@ -259,12 +258,12 @@ impl Disk {
         );
     }
 
-    /// What was last known of the wall clock in a boot: how far it was ahead of boot time, in nanoseconds.
+    /// How far the wall clock was ahead of boot time in a boot, as last known, in nanoseconds.
     pub(super) fn clock(&self, boot: &BootId) -> Option<i64> {
         self.clocks.get(boot).copied()
     }
 
-    /// Where the next block will be written: what is before it is on disk.
+    /// Where the next block will be written: all before this is on disk.
     pub(super) fn end(&self) -> Position {
         let last = self.segments.back();
         last.map_or(self.sent, |last| Position {
@@ -273,7 +272,7 @@ impl Disk {
         })
     }
 
-    /// Whether there is nothing to be sent.
+    /// Whether there is nothing to send.
     pub(super) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }

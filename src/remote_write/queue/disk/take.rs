@@ -1,38 +1,38 @@
-//! What is read: the blocks that are to be sent next, and what is damaged, which is passed over.
+//! Reads the blocks that are to be sent next, and skips what is damaged.
 
 use std::io;
 
-use super::{Disk, Found, Loaded, Position, Records, Replay, Taken, MOST_BYTES};
+use super::{Disk, Found, Loaded, Position, Records, Replay, Taken, MAX_BYTES};
 
 impl Disk {
-    /// The blocks that are to be sent next: one at least if there is any, and no more samples than `most_samples` if
-    /// there are more. The same again until [`Disk::sent`] says that they have been sent.
-    pub(in super::super) fn take(&mut self, most_samples: usize) -> Vec<Taken> {
+    /// The blocks to send next: at least one if there is any, and otherwise no more than `max_samples`. The same blocks
+    /// are taken again until [`Disk::sent`] is called.
+    pub(in super::super) fn take(&mut self, max_samples: usize) -> Vec<Taken> {
         loop {
-            self.pass_over_sent();
+            self.remove_sent();
             let Some(front) = self.segments.front() else {
                 return Vec::new();
             };
             let (number, bytes) = (front.number, front.bytes);
             if let Err(error) = self.load(number) {
-                self.say_damaged(number, &error.to_string());
+                self.log_damaged(number, &error.to_string());
                 let samples = self.segments.front().map_or(0, |front| front.samples);
                 self.lost.damaged += samples;
-                self.give_up_front();
+                self.remove_front();
                 continue;
             }
-            let taken = self.take_from_loaded(most_samples);
+            let taken = self.take_from_loaded(max_samples);
             if !taken.is_empty() {
                 return taken;
             }
-            // Nothing in it that could be read, up to its end.
+            // Nothing in the segment could be read, up to its end.
             if u64::from(self.sent.offset) < bytes {
-                self.give_up_front();
+                self.remove_front();
             }
         }
     }
 
-    fn take_from_loaded(&mut self, most_samples: usize) -> Vec<Taken> {
+    fn take_from_loaded(&mut self, max_samples: usize) -> Vec<Taken> {
         let (mut taken, mut samples) = (Vec::new(), 0);
         let Some(loaded) = &mut self.loaded else {
             return taken;
@@ -46,7 +46,7 @@ impl Disk {
             let lost = match found {
                 Found::Damaged(lost) => lost,
                 Found::Block(stored) => {
-                    if !taken.is_empty() && samples + stored.samples > most_samples {
+                    if !taken.is_empty() && samples + stored.samples > max_samples {
                         break;
                     }
                     let header = loaded.replay.header();
@@ -61,7 +61,7 @@ impl Disk {
                     }
                 }
             };
-            // What is damaged is passed over, and counted, when it is the next: once.
+            // A damaged record is skipped and counted once, when it is the next to be sent.
             if !taken.is_empty() {
                 break;
             }
@@ -80,7 +80,7 @@ impl Disk {
         taken
     }
 
-    /// Reads a segment, or what has been added to it since.
+    /// Reads a segment, or what has been added to it since the last time.
     pub(super) fn load(&mut self, number: u32) -> io::Result<()> {
         let known = self.loaded.take_if(|loaded| loaded.number == number);
         let mut loaded = known.unwrap_or_else(|| Loaded {
@@ -93,14 +93,14 @@ impl Disk {
             .segments
             .iter()
             .find(|segment| segment.number == number);
-        // Before it has been looked through, it is as large as it is.
-        let size = segment.map_or(MOST_BYTES, |segment| segment.bytes.min(MOST_BYTES));
+        // Before the scan the size of the segment is not known.
+        let size = segment.map_or(MAX_BYTES, |segment| segment.bytes.min(MAX_BYTES));
         if has < size {
             self.directory.read(number, has, &mut loaded.bytes)?;
             loaded.bytes.truncate(size as usize);
         }
         if has == 0 && self.sent.segment == number {
-            // The header and the tables are before what is to be sent.
+            // The header and the series are before what is to be sent.
             let sent = loaded.bytes.get(..self.sent.offset as usize);
             let mut before = Records::from(sent.unwrap_or_default(), 0);
             while loaded.replay.next(&mut before).is_some() {}

@@ -15,19 +15,19 @@ fn blocks(seed: u64, count: usize) -> Vec<Block> {
     (0..count).map(one).collect()
 }
 
-fn open(place: &TempDir, most_bytes: u64) -> Disk {
-    Disk::open(place.path(), most_bytes, BOOT).unwrap()
+fn open(place: &TempDir, max_bytes: u64) -> Disk {
+    Disk::open(place.path(), max_bytes, BOOT).unwrap()
 }
 
 fn samples(blocks: &[Block]) -> u64 {
     blocks.iter().map(|block| block.samples() as u64).sum()
 }
 
-/// Sends everything, and returns it.
-fn drain(disk: &mut Disk, most_samples: usize) -> Vec<Block> {
+/// Takes and marks as sent all blocks.
+fn drain(disk: &mut Disk, max_samples: usize) -> Vec<Block> {
     let mut all = Vec::new();
     loop {
-        let taken = disk.take(most_samples);
+        let taken = disk.take(max_samples);
         let Some(last) = taken.last() else {
             return all;
         };
@@ -52,7 +52,7 @@ fn files(place: &TempDir) -> Vec<String> {
 }
 
 #[test]
-fn what_goes_in_comes_out_once_in_order_and_leaves_nothing() {
+fn blocks_come_out_once_in_order_and_leave_no_files() {
     let place = TempDir::new();
     let mut disk = open(&place, MIB);
     let all = blocks(1, 400);
@@ -67,7 +67,7 @@ fn what_goes_in_comes_out_once_in_order_and_leaves_nothing() {
         .sum();
     assert_eq!(on_disk, disk.bytes());
     assert_eq!(disk.written(), disk.bytes());
-    // The same until it is said to be sent.
+    // The same blocks come until they are marked as sent.
     let first = disk.take(50);
     assert_eq!(first.len(), disk.take(50).len());
     assert_all_same(&drain(&mut disk, 50), &all);
@@ -80,7 +80,7 @@ fn what_goes_in_comes_out_once_in_order_and_leaves_nothing() {
 }
 
 #[test]
-fn what_is_added_while_it_is_read_comes_out_too() {
+fn blocks_appended_while_reading_come_out_too() {
     let place = TempDir::new();
     let mut disk = open(&place, MIB);
     let all = blocks(2, 300);
@@ -99,7 +99,7 @@ fn what_is_added_while_it_is_read_comes_out_too() {
 }
 
 #[test]
-fn a_process_that_was_killed_goes_on_where_it_was() {
+fn killed_process_continues_where_it_was() {
     let place = TempDir::new();
     let all = blocks(3, 300);
     let mut back = Vec::new();
@@ -114,7 +114,7 @@ fn a_process_that_was_killed_goes_on_where_it_was() {
             disk.sent(taken.end, taken.block.samples() as u64);
             back.push(taken.block);
         }
-        // It is not told to end: what the kernel has been given stays.
+        // The process does not end cleanly: what the kernel has been given stays.
     }
     let mut disk = open(&place, MIB);
     assert_eq!(disk.samples(), samples(&all[back.len()..]));
@@ -123,7 +123,7 @@ fn a_process_that_was_killed_goes_on_where_it_was() {
 }
 
 #[test]
-fn the_oldest_gives_way_at_the_limit_and_is_counted() {
+fn oldest_segment_is_dropped_at_the_limit_and_counted() {
     let place = TempDir::new();
     let mut disk = open(&place, 64 * 1024);
     let all = blocks(4, 600);
@@ -138,7 +138,7 @@ fn the_oldest_gives_way_at_the_limit_and_is_counted() {
     let lost = disk.lost().full;
     assert!(lost > 0);
     assert_eq!(disk.samples() + lost, samples(&all));
-    // Less than a sixteenth gives way at a time.
+    // Less than a sixteenth is dropped at a time.
     assert!(disk.bytes() > 56 * 1024, "{}", disk.bytes());
     let back = drain(&mut disk, 100);
     assert_eq!(samples(&back) + lost, samples(&all));
@@ -146,7 +146,7 @@ fn the_oldest_gives_way_at_the_limit_and_is_counted() {
 }
 
 #[test]
-fn a_limit_that_was_lowered_holds_from_the_start() {
+fn lowered_limit_holds_from_the_start() {
     let place = TempDir::new();
     let mut disk = open(&place, MIB);
     disk.append(&blocks(5, 1200)).unwrap();
@@ -159,19 +159,19 @@ fn a_limit_that_was_lowered_holds_from_the_start() {
 }
 
 #[test]
-fn there_are_never_too_many_files() {
+fn number_of_files_is_limited() {
     let place = TempDir::new();
     let one = blocks(6, 1);
-    for _ in 0..MOST_SEGMENTS + 20 {
+    for _ in 0..MAX_SEGMENTS + 20 {
         open(&place, MIB).append(&one).unwrap();
     }
-    assert!(files(&place).len() <= MOST_SEGMENTS + 2);
+    assert!(files(&place).len() <= MAX_SEGMENTS + 2);
     let mut disk = open(&place, MIB);
-    assert!(drain(&mut disk, 1).len() >= MOST_SEGMENTS - 2);
+    assert!(drain(&mut disk, 1).len() >= MAX_SEGMENTS - 2);
 }
 
 #[test]
-fn damaged_segments_cost_what_is_damaged_and_nothing_waits() {
+fn damaged_segments_cost_only_what_is_damaged() {
     let place = TempDir::new();
     let mut random = Random::new(7);
     for round in 0..60 {
@@ -198,7 +198,7 @@ fn damaged_segments_cost_what_is_damaged_and_nothing_waits() {
         }
         std::fs::write(&path, &bytes).unwrap();
         let mut disk = open(&place, MIB);
-        // What is added now is not touched by it.
+        // Blocks that are appended now are not affected.
         let more = blocks(round + 1000, 5);
         disk.append(&more).unwrap();
         let back = drain(&mut disk, 100);
@@ -210,7 +210,7 @@ fn damaged_segments_cost_what_is_damaged_and_nothing_waits() {
 }
 
 #[test]
-fn rubbish_in_the_directory_is_passed_over() {
+fn foreign_files_in_the_directory_are_ignored() {
     let place = TempDir::new();
     std::fs::write(place.path().join("0000000003.segment"), vec![0xe9; 300_000]).unwrap();
     std::fs::write(place.path().join("0000000004.segment"), "").unwrap();
@@ -225,7 +225,7 @@ fn rubbish_in_the_directory_is_passed_over() {
 }
 
 #[test]
-fn a_segment_of_another_format_is_dropped_and_counted() {
+fn segment_of_another_format_is_dropped_and_counted() {
     let place = TempDir::new();
     let all = blocks(8, 5);
     open(&place, MIB).append(&all).unwrap();
@@ -236,16 +236,16 @@ fn a_segment_of_another_format_is_dropped_and_counted() {
         let Item::Record {
             kind,
             samples,
-            held,
+            content,
         } = record
         else {
             panic!("{record:?}");
         };
-        let mut held = held.into_owned();
+        let mut content = content.into_owned();
         if kind == Kind::Header {
-            held[0] = VERSION - 1;
+            content[0] = VERSION - 1;
         }
-        record::put(&mut other, kind, samples, |out| out.extend(held));
+        record::put(&mut other, kind, samples, |out| out.extend(content));
     }
     std::fs::write(&path, other).unwrap();
     let mut disk = open(&place, MIB);
@@ -257,7 +257,7 @@ fn a_segment_of_another_format_is_dropped_and_counted() {
 }
 
 #[test]
-fn a_segment_that_vanishes_is_passed_over_and_counted() {
+fn vanished_segment_is_skipped_and_counted() {
     let place = TempDir::new();
     let all = blocks(9, 40);
     open(&place, MIB).append(&all[..20]).unwrap();
@@ -270,12 +270,12 @@ fn a_segment_that_vanishes_is_passed_over_and_counted() {
 }
 
 #[test]
-fn a_disk_that_takes_no_more_keeps_what_it_has_and_takes_more_later() {
+fn full_disk_keeps_its_blocks_and_takes_more_later() {
     let place = TempDir::new();
     let mut disk = open(&place, MIB);
     let all = blocks(10, 40);
     disk.append(&all[..20]).unwrap();
-    // What a full disk does to a write: not one byte of it, in a file that is there and in one that is not.
+    // A full disk: not one byte is written, neither to a file that exists nor to a new one.
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     disk.active.as_mut().unwrap().file = full;
     let error = disk.append(&all[20..]).unwrap_err();
@@ -290,7 +290,7 @@ fn a_disk_that_takes_no_more_keeps_what_it_has_and_takes_more_later() {
 }
 
 #[test]
-fn what_each_boot_knew_last_of_the_clock_is_known_to_the_next() {
+fn last_clock_of_each_boot_is_known_to_the_next() {
     let place = TempDir::new();
     let mut all = blocks(11, 3);
     for (block, (nanos, right)) in all.iter_mut().zip([(5, true), (7, true), (1, false)]) {
@@ -310,7 +310,7 @@ fn what_each_boot_knew_last_of_the_clock_is_known_to_the_next() {
 }
 
 #[test]
-fn a_place_in_a_segment_that_gave_way_is_no_longer_one() {
+fn position_in_a_dropped_segment_is_ignored() {
     let place = TempDir::new();
     let mut disk = open(&place, 64 * 1024);
     disk.append(&blocks(12, 10)).unwrap();

@@ -1,26 +1,21 @@
-//! What is written, and when.
+//! Writes samples to disk when they are due.
 
 use std::time::Duration;
 
 use super::{Block, BootTime, Disk, Offset, State};
 
 impl State {
-    /// Writes what has not been sent, if it is nearly as old as it may be; or in any case.
-    pub(in super::super) fn flush(
-        &mut self,
-        offset: Option<&Offset>,
-        now: BootTime,
-        in_any_case: bool,
-    ) {
-        if in_any_case {
+    /// Writes what has not been sent, if that is nearly `sync_interval` old, or if `force` is set.
+    pub(in super::super) fn flush(&mut self, offset: Option<&Offset>, now: BootTime, force: bool) {
+        if force {
             if self.cut.is_empty() && !self.cut_more(offset, now) {
                 return self.sync(now);
             }
-        } else if now < self.retry || !self.open(now) {
+        } else if now < self.retry_at || !self.open(now) {
             return;
         } else if !self.is_due(now) {
-            // How far was sent has to reach the disk, too, in its time.
-            let since = Duration::from_nanos(now.0.saturating_sub(self.synced.0));
+            // The position of what was sent has to be synced regularly too.
+            let since = Duration::from_nanos(now.0.saturating_sub(self.synced_at.0));
             if since >= self.settings.sync_interval {
                 self.sync(now);
             }
@@ -41,17 +36,18 @@ impl State {
         self.sync(now);
     }
 
-    /// Whether the oldest of what is neither sent nor on disk is nearly as old as it may be, or memory has no room for long.
+    /// Whether the oldest sample that is neither sent nor on disk is nearly `sync_interval` old, or memory is nearly
+    /// full.
     fn is_due(&self, now: BootTime) -> bool {
         let in_memory = self
             .cut
             .iter()
             .filter_map(Block::oldest)
             .chain(self.memory.oldest());
-        // What is left of the time is for being late, and for the disk.
-        let most = self.settings.sync_interval / 4 * 3;
+        // The rest of the time is a margin for delays and for the disk.
+        let max_age = self.settings.sync_interval / 4 * 3;
         let age = |oldest: BootTime| Duration::from_nanos(now.0.saturating_sub(oldest.0));
-        in_memory.min().is_some_and(|oldest| age(oldest) >= most) || self.memory.is_late()
+        in_memory.min().is_some_and(|oldest| age(oldest) >= max_age) || self.memory.is_late()
     }
 
     /// Writes the blocks that are not on disk.
@@ -63,7 +59,7 @@ impl State {
             let samples = block.samples() as u64;
             disk.append(std::slice::from_ref(block))?;
             self.cut.remove(0);
-            // What is being sent is on disk from now on.
+            // The samples that are being sent are on disk from now on.
             if let Some(given) = self.given.as_mut().filter(|given| given.cut > 0) {
                 let before = given.disk.map_or(0, |(_, samples)| samples);
                 given.disk = Some((disk.end(), before + samples));
@@ -74,11 +70,11 @@ impl State {
     }
 
     fn sync(&mut self, now: BootTime) {
-        self.synced = now;
+        self.synced_at = now;
         let path = self.settings.directory.display();
         match self.disk.as_mut().map(Disk::sync) {
             Some(Err(error)) => self.fail(format!("cannot sync {path}: {error}"), now),
-            Some(Ok(())) if self.trouble.take().is_some() => {
+            Some(Ok(())) if self.error.take().is_some() => {
                 log::info!("remote write: the queue is on disk again, in {path}");
             }
             _ => {}

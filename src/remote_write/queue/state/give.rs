@@ -1,17 +1,19 @@
-//! What is given: first what is on disk, then what is in memory, each with the stamps that are right now.
+//! Gives batches to the sender: first what is on disk, then what is in memory, each with the stamps that are right now.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{to_wall, Block, BootTime, Given, Most, Offset, Position, State, Taken, PATIENCE};
+use super::{
+    to_wall, BatchLimit, Block, BootTime, GivenBatch, Offset, Position, State, Taken, CLOCK_TIMEOUT,
+};
 use crate::remote_write::Batch;
 
-/// What is to be added to stamps since boot, in milliseconds.
+/// The milliseconds to add to stamps since boot.
 enum Shift {
     By(i64),
-    /// That will be known later.
+    /// Not known yet.
     NotYet,
-    /// That will never be known.
+    /// Never to be known.
     Never,
 }
 
@@ -20,9 +22,9 @@ impl State {
         &mut self,
         offset: &Offset,
         now: BootTime,
-        most: Most,
+        limit: BatchLimit,
     ) -> Option<Arc<Batch>> {
-        self.most = most;
+        self.limit = limit;
         loop {
             if let Some(given) = &self.given {
                 return Some(Arc::clone(&given.batch));
@@ -39,17 +41,17 @@ impl State {
         }
     }
 
-    /// Gives what is next on disk, or leaves out what never can be given. False: there is nothing to give now.
+    /// Gives the next samples on disk, or drops what can never be given. `false`: nothing can be given now.
     fn give_from_disk(&mut self, offset: &Offset, now: BootTime) -> bool {
-        let most_samples = if self.careful > 0 {
+        let max_samples = if self.uncertain > 0 {
             1
         } else {
-            self.most.samples
+            self.limit.samples
         };
         let Some(disk) = &mut self.disk else {
             return false;
         };
-        let taken = disk.take(most_samples);
+        let taken = disk.take(max_samples);
         let Some(first) = taken.first() else {
             return true;
         };
@@ -92,16 +94,16 @@ impl State {
         true
     }
 
-    /// Gives what is next in memory. False: there is nothing.
+    /// Gives the next samples in memory. `false`: there are none.
     fn give_from_memory(&mut self, offset: &Offset, now: BootTime) -> bool {
-        self.careful = 0;
+        self.uncertain = 0;
         if self.cut.is_empty() && !self.cut_more(Some(offset), now) {
             return false;
         }
         let mut samples = 0;
         let fits = |block: &&Block| {
             samples += block.samples();
-            samples <= self.most.samples
+            samples <= self.limit.samples
         };
         let count = self.cut.iter().take_while(fits).count().max(1);
         let blocks = std::mem::take(&mut self.cut);
@@ -113,7 +115,7 @@ impl State {
         let newest = shifted
             .iter()
             .filter_map(|(block, shift)| Some(block.newest()?.saturating_add(*shift)));
-        // A mark stands a millisecond behind what it marks, which may be now.
+        // A staleness marker is a millisecond later than the sample before it: that may be in the future.
         let too_early = newest.max().is_some_and(|newest| newest > offset.now_ms());
         if !too_early {
             self.give(&shifted, None, count);
@@ -127,14 +129,14 @@ impl State {
 
     fn give(&mut self, blocks: &[(&Block, i64)], disk: Option<(Position, u64)>, cut: usize) {
         let mut batch = self.restore.batch(blocks);
-        batch.doubtful = disk.is_some() && self.careful > 0;
-        let given = Given {
+        batch.may_be_repeated = disk.is_some() && self.uncertain > 0;
+        let given = GivenBatch {
             batch: Arc::new(batch),
             disk,
             cut,
         };
         if given.batch.is_empty() {
-            // All of it would have gone back. What is cut, the caller takes away.
+            // All samples would have gone back in time. The caller removes the blocks in `cut`.
             if let (Some(disk), Some((end, samples))) = (&mut self.disk, given.disk) {
                 disk.sent(end, samples);
             }
@@ -152,16 +154,17 @@ impl State {
             return Shift::Never;
         };
         let shift = to_wall(&taken.block, known);
-        // It was before this boot began. If it does not seem so, one of the clocks is wrong, and perhaps still to be set.
+        // The block was written before this boot began. If its stamps say otherwise, one of the clocks is wrong, and
+        // may still be set.
         let began = offset.nanos().div_euclid(1_000_000);
         let newest = taken
             .block
             .newest()
             .map_or(i64::MIN, |stamp| stamp.saturating_add(shift));
-        let waited = Duration::from_nanos(now.0.saturating_sub(self.opened.0));
+        let waited = Duration::from_nanos(now.0.saturating_sub(self.opened_at.0));
         match newest <= began {
             true => Shift::By(shift),
-            false if waited < PATIENCE => Shift::NotYet,
+            false if waited < CLOCK_TIMEOUT => Shift::NotYet,
             false => Shift::Never,
         }
     }

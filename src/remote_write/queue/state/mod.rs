@@ -1,8 +1,9 @@
-//! What the queue does, without the thread that does it: what comes out of memory, what goes to disk, and what is given.
+//! The queue's state: what comes out of memory, what goes to disk, and what is given to the sender.
 //!
-//! Samples stay in memory as long as they are young. What the receiver has not taken before it is nearly `sync_interval` old
-//! is written, together with everything that came after it: so a receiver that is well costs no write at all, one that
-//! is away costs one write and one sync in that time, and no more than that is lost when the process is killed.
+//! Samples stay in memory as long as they are young. What the receiver has not taken before it is nearly
+//! `sync_interval` old is written, together with everything after it. So a receiver that is up costs no write at all,
+//! one that is down costs one write and one sync in that time, and no more than that is lost when the process is
+//! killed.
 
 mod flush;
 mod give;
@@ -18,34 +19,34 @@ use super::segment::BootId;
 use super::sent::Position;
 use crate::config::DiskQueue;
 use crate::metrics::Offset;
-use crate::remote_write::{Batch, Feed, Losses, MemoryFeed, Most, Pending};
+use crate::remote_write::{Batch, BatchLimit, Feed, Losses, MemoryFeed, Pending};
 use crate::sys::boot_id::boot_id;
 use crate::sys::clock::BootTime;
 
-/// What has not been asked for yet is cut into parts like this.
-const USUAL: Most = Most {
+/// The size of batches that are cut before the sender has asked for any.
+const DEFAULT_LIMIT: BatchLimit = BatchLimit {
     samples: 2000,
     readings: usize::MAX,
 };
-/// Clocks that are read twice differ by less than this, in nanoseconds: the stamps stay what they were.
-const SAME_CLOCK: u64 = 1_000_000;
-/// So long is waited for a clock that is behind what an earlier boot's was: it may not have been set yet.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// A disk that could not be written is tried again after so long at least.
-const RETRY: Duration = Duration::from_secs(30);
-/// Of what was on disk when it was opened so many samples, at most, are given block by block, and sent in small requests. What
-/// was on its way when the process was killed may have been stored: a receiver that refuses it then refuses little else
-/// with it.
-const CAREFUL: u64 = 16 * 1024;
+/// Two readings of one clock differ by less than this, in nanoseconds: the stamps stay the same.
+const MAX_CLOCK_JITTER: u64 = 1_000_000;
+/// How long the queue waits for a clock that is behind that of an earlier boot: it may not have been set yet.
+const CLOCK_TIMEOUT: Duration = Duration::from_secs(600);
+/// The shortest time after which a disk that could not be written is tried again.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
+/// How many of the samples that were on disk at the start are given block by block, and sent in small requests. A
+/// request that was under way when the process was killed may have been stored: if the receiver refuses its samples,
+/// few others are refused with them.
+const MAX_UNCERTAIN_SAMPLES: u64 = 16 * 1024;
 
-/// How the queue stands.
+/// The state of a queue on disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct QueueStats {
     /// Bytes written to disk since the start.
     pub written_bytes: u64,
     /// Bytes on disk.
     pub bytes: u64,
-    /// Whether it is written: 0 while the disk does not take it.
+    /// Whether the disk takes what is written.
     pub ok: bool,
     /// Records that could not be read.
     pub damaged_records: u64,
@@ -56,26 +57,26 @@ pub(super) struct State {
     settings: DiskQueue,
     boot: BootId,
     disk: Option<Disk>,
-    /// When the disk is tried again that could not be written, and what was wrong with it.
-    retry: BootTime,
-    trouble: Option<String>,
-    /// Blocks out of memory that are not on disk. They are newer than what is.
+    /// When the disk is tried again after an error, and the error.
+    retry_at: BootTime,
+    error: Option<String>,
+    /// Blocks from memory that are not on disk. They are newer than what is on disk.
     cut: Vec<Block>,
-    given: Option<Given>,
+    given: Option<GivenBatch>,
     restore: Restore,
-    most: Most,
-    opened: BootTime,
-    careful: u64,
+    limit: BatchLimit,
+    opened_at: BootTime,
+    uncertain: u64,
     never_stamped: u64,
-    synced: BootTime,
+    synced_at: BootTime,
 }
 
 /// A batch that is being sent.
-struct Given {
+struct GivenBatch {
     batch: Arc<Batch>,
-    /// How far it comes from disk, and how many samples that is.
+    /// The end of the part that is on disk, and its number of samples.
     disk: Option<(Position, u64)>,
-    /// How many of the blocks that are not on disk are in it.
+    /// How many of the blocks in `cut` are in the batch.
     cut: usize,
 }
 
@@ -84,28 +85,28 @@ impl State {
         let mut state = State {
             memory,
             settings,
-            // Without a name of its own every life of the process is one of the board.
+            // Without a boot ID every run of the process counts as a boot of its own.
             boot: boot_id().unwrap_or_else(|| {
                 let own = (u128::from(now.0) << 32 | u128::from(std::process::id())) ^ (1 << 127);
                 own.to_be_bytes()
             }),
             disk: None,
-            retry: now,
-            trouble: None,
+            retry_at: now,
+            error: None,
             cut: Vec::new(),
             given: None,
             restore: Restore::default(),
-            most: USUAL,
-            opened: now,
-            careful: 0,
+            limit: DEFAULT_LIMIT,
+            opened_at: now,
+            uncertain: 0,
             never_stamped: 0,
-            synced: now,
+            synced_at: now,
         };
         state.open(now);
         state
     }
 
-    /// Opens the directory if it is not open. False: that cannot be done now.
+    /// Opens the directory if it is not open. `false`: that is not possible now.
     fn open(&mut self, now: BootTime) -> bool {
         if self.disk.is_some() {
             return true;
@@ -113,7 +114,7 @@ impl State {
         match Disk::open(&self.settings.directory, self.settings.bytes, self.boot) {
             Ok(disk) => {
                 let samples = disk.samples();
-                self.careful = samples.min(CAREFUL);
+                self.uncertain = samples.min(MAX_UNCERTAIN_SAMPLES);
                 if samples > 0 {
                     log::info!(
                         "remote write: {samples} samples of before are on disk, and are sent first"
@@ -129,19 +130,19 @@ impl State {
         }
     }
 
-    /// Says once that the queue goes on in memory.
+    /// Notes an error of the disk, and logs once that the queue goes on in memory.
     fn fail(&mut self, error: String, now: BootTime) {
-        let wait = RETRY.max(self.settings.sync_interval);
-        self.retry = BootTime(now.0.saturating_add(wait.as_nanos() as u64));
-        if self.trouble.is_none() {
+        let wait = RETRY_DELAY.max(self.settings.sync_interval);
+        self.retry_at = BootTime(now.0.saturating_add(wait.as_nanos() as u64));
+        if self.error.is_none() {
             log::error!(
                 "remote write: the queue goes on in memory, and tries again later: {error}"
             );
         }
-        self.trouble = Some(error);
+        self.error = Some(error);
     }
 
-    /// Cuts more blocks from what memory holds. False: it holds nothing.
+    /// Cuts more blocks from what memory holds. `false`: memory is empty.
     fn cut_more(&mut self, offset: Option<&Offset>, now: BootTime) -> bool {
         let clock = match offset {
             Some(offset) => ClockOffset {
@@ -154,7 +155,7 @@ impl State {
             },
         };
         let on_boot_time = offset.map_or_else(Offset::of_boot_time, Offset::below_a_millisecond);
-        let Some(batch) = self.memory.next(&on_boot_time, now, self.most) else {
+        let Some(batch) = self.memory.next(&on_boot_time, now, self.limit) else {
             return false;
         };
         self.memory.done();
@@ -168,7 +169,7 @@ impl State {
         };
         if let (Some(disk), Some((end, samples))) = (&mut self.disk, given.disk) {
             disk.sent(end, samples);
-            self.careful = self.careful.saturating_sub(samples);
+            self.uncertain = self.uncertain.saturating_sub(samples);
         }
         self.cut.drain(..given.cut.min(self.cut.len()));
     }
@@ -177,8 +178,8 @@ impl State {
         self.memory.finish();
     }
 
-    /// Gives away what is not on disk. What is there stays.
-    pub(super) fn leave_memory(&mut self) -> MemoryFeed {
+    /// Takes what is not on disk out of the queue. What is on disk stays there.
+    pub(super) fn take_memory(&mut self) -> MemoryFeed {
         let on_disk = self.disk.as_ref().map_or(0, Disk::samples);
         if on_disk > 0 {
             let path = self.settings.directory.display();
@@ -191,7 +192,7 @@ impl State {
         let cut = std::mem::take(&mut self.cut);
         let since_boot = cut.iter().map(|block| (block, 0));
         let first = Restore::default().batch(&since_boot.collect::<Vec<_>>());
-        self.memory.leave(first)
+        self.memory.take_all(first)
     }
 
     pub(super) fn pending(&self) -> Pending {
@@ -204,7 +205,7 @@ impl State {
         let waits = on_disk + cut.map(|block| block.samples() as u64).sum::<u64>();
         pending.samples += waits;
         pending.readings += waits;
-        // It was written because it had waited for nearly `sync_interval`.
+        // Samples are written when they have waited for nearly `sync_interval`.
         pending.overdue = on_disk > 0;
         pending
     }
@@ -223,20 +224,20 @@ impl State {
         losses
     }
 
-    pub(super) fn figures(&self) -> Figures {
+    pub(super) fn stats(&self) -> QueueStats {
         let disk = self.disk.as_ref();
-        Figures {
+        QueueStats {
             written_bytes: disk.map_or(0, Disk::written),
             bytes: disk.map_or(0, Disk::bytes),
-            ok: self.trouble.is_none(),
+            ok: self.error.is_none(),
             damaged_records: disk.map_or(0, |disk| disk.lost().damaged_records),
         }
     }
 }
 
-/// What is to be added to a block's stamps, in milliseconds, when the clock is so many nanoseconds ahead of boot time.
+/// The milliseconds to add to a block's stamps, when the clock is `nanos` nanoseconds ahead of boot time.
 fn to_wall(block: &Block, nanos: i64) -> i64 {
-    let same = block.clock.right && block.clock.nanos.abs_diff(nanos) < SAME_CLOCK;
+    let same = block.clock.right && block.clock.nanos.abs_diff(nanos) < MAX_CLOCK_JITTER;
     match same {
         true => block.clock.ms(),
         false => nanos.div_euclid(1_000_000),

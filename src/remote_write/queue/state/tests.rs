@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 const TODAY: i64 = 1_795_219_200_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
-/// A board with one source of two series, whose clocks are ours.
+/// A board with one source of two series, whose clocks the test sets.
 struct Board {
     place: TempDir,
     registry: Arc<Registry>,
@@ -55,7 +55,7 @@ impl Board {
         BootTime(self.now.load(Ordering::Relaxed))
     }
 
-    /// Reads the meter so often, once a second.
+    /// Polls the meter that many times, once a second.
     fn seconds(&mut self, count: u64) {
         let mut out = Readings::new(5.0);
         for _ in 0..count {
@@ -79,14 +79,14 @@ impl Board {
     }
 
     fn next(&self, state: &mut State) -> Option<Arc<Batch>> {
-        let most = Most {
+        let limit = BatchLimit {
             samples: 50,
             readings: usize::MAX,
         };
-        state.next(&self.clock.offset()?, self.now(), most)
+        state.next(&self.clock.offset()?, self.now(), limit)
     }
 
-    /// Delivers everything; the values and stamps of the first series.
+    /// Delivers everything. Returns the values and stamps of the first series.
     fn deliver(&self, state: &mut State) -> Vec<(i64, f64)> {
         let mut all = Vec::new();
         while let Some(batch) = self.next(state) {
@@ -109,7 +109,7 @@ impl Board {
         names.filter(|name| name.ends_with(".segment")).count()
     }
 
-    /// What the first series had: a value a second, with stamps by the clock as it is now.
+    /// What the first series should have: a value a second, with stamps by the present clock.
     fn expected(&self, values: std::ops::RangeInclusive<u64>) -> Vec<(i64, f64)> {
         let offset = self.offset.load(Ordering::Relaxed);
         let stamp = |n: u64| ((1000 + n) * SECOND) as i64 + offset;
@@ -124,7 +124,7 @@ fn lost(state: &State) -> Vec<(&'static str, u64)> {
 }
 
 #[test]
-fn a_receiver_that_is_well_costs_no_write() {
+fn nothing_is_written_while_the_receiver_is_up() {
     let mut board = Board::new();
     let mut state = board.state();
     let mut all = Vec::new();
@@ -135,24 +135,24 @@ fn a_receiver_that_is_well_costs_no_write() {
     }
     assert_eq!(all, board.expected(1..=500));
     assert_eq!(board.segments(), 0);
-    assert_eq!(state.figures().written_bytes, 0);
+    assert_eq!(state.stats().written_bytes, 0);
     state.flush(board.clock.offset().as_ref(), board.now(), true);
-    assert_eq!(state.figures().written_bytes, 0);
+    assert_eq!(state.stats().written_bytes, 0);
 }
 
 #[test]
-fn what_is_not_sent_in_time_is_written_and_outlasts_the_process() {
+fn unsent_samples_are_written_and_outlast_the_process() {
     let mut board = Board::new();
     let mut state = board.state();
     board.seconds(3);
     assert_eq!(board.deliver(&mut state), board.expected(1..=3));
-    // The receiver goes away; then the process is killed, at any moment.
+    // The receiver goes down, then the process is killed at any moment.
     let mut writes = 0;
     for _ in 0..50 {
         board.seconds(1);
-        let before = state.figures().written_bytes;
+        let before = state.stats().written_bytes;
         board.flush(&mut state);
-        writes += u64::from(state.figures().written_bytes > before);
+        writes += u64::from(state.stats().written_bytes > before);
     }
     // One write in about eight seconds.
     assert!((5..=8).contains(&writes), "{writes}");
@@ -169,7 +169,7 @@ fn what_is_not_sent_in_time_is_written_and_outlasts_the_process() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, copied.join(path.file_name().unwrap())).unwrap();
     }
-    // The next one has what was not written in another process's memory: nothing.
+    // The next process has nothing of what was only in memory.
     board.group.history().limit(Duration::ZERO, 0);
     let mut state = board.state();
     let all = board.deliver(&mut state);
@@ -181,7 +181,7 @@ fn what_is_not_sent_in_time_is_written_and_outlasts_the_process() {
 }
 
 #[test]
-fn a_memory_that_is_small_is_written_before_it_is_full() {
+fn small_history_is_written_before_it_is_full() {
     let mut board = Board::new();
     // Room for six rows.
     board
@@ -198,7 +198,7 @@ fn a_memory_that_is_small_is_written_before_it_is_full() {
 }
 
 #[test]
-fn order_holds_from_disk_to_memory_while_more_is_read() {
+fn order_holds_from_disk_to_memory_during_polls() {
     let mut board = Board::new();
     let mut state = board.state();
     let mut all = Vec::new();
@@ -211,7 +211,7 @@ fn order_holds_from_disk_to_memory_while_more_is_read() {
         if let Some(batch) = board.next(&mut state) {
             let samples = batch.runs[0].samples.iter();
             all.extend(samples.map(|(stamp, bits)| (*stamp, f64::from_bits(*bits))));
-            // What is on its way is written meanwhile, if it takes long.
+            // The batch being sent is written meanwhile, if sending takes long.
             board.seconds(9);
             board.flush(&mut state);
             state.done();
@@ -224,7 +224,7 @@ fn order_holds_from_disk_to_memory_while_more_is_read() {
 }
 
 #[test]
-fn what_is_on_its_way_when_it_is_written_is_sent_once() {
+fn batch_written_while_being_sent_is_sent_once() {
     let mut board = Board::new();
     let mut state = board.state();
     board.seconds(9);
@@ -240,7 +240,7 @@ fn what_is_on_its_way_when_it_is_written_is_sent_once() {
 }
 
 #[test]
-fn what_was_read_before_the_clock_was_set_comes_out_right_after_a_restart_too() {
+fn samples_from_before_the_clock_was_set_get_right_stamps_after_a_restart() {
     let mut board = Board::new();
     board.offset.store(-500 * SECOND as i64, Ordering::Relaxed);
     let mut state = board.state();
@@ -258,7 +258,7 @@ fn what_was_read_before_the_clock_was_set_comes_out_right_after_a_restart_too() 
 }
 
 #[test]
-fn a_clock_that_is_set_before_anything_has_left_moves_all_of_it() {
+fn clock_set_before_sending_moves_all_stamps() {
     let mut board = Board::new();
     let mut state = board.state();
     for step in [0, 3_600_000_000_000, -7_200_000_000_000, 250_000] {
@@ -274,7 +274,7 @@ fn a_clock_that_is_set_before_anything_has_left_moves_all_of_it() {
 }
 
 #[test]
-fn after_a_step_back_no_series_goes_back_and_what_is_left_out_is_counted() {
+fn after_a_clock_step_back_no_series_goes_back_and_losses_are_counted() {
     let mut board = Board::new();
     let mut state = board.state();
     board.seconds(20);
@@ -286,7 +286,7 @@ fn after_a_step_back_no_series_goes_back_and_what_is_left_out_is_counted() {
     assert_eq!(lost(&state), [("clock_set_back", 10)]);
 }
 
-/// Has what is on disk come from another boot, whose name is not this one's.
+/// Makes what is on disk come from another boot.
 fn reboot(board: &Board) {
     for entry in std::fs::read_dir(board.place.path().join("queue")).unwrap() {
         let path = entry.unwrap().path();
@@ -303,7 +303,7 @@ fn reboot(board: &Board) {
 }
 
 #[test]
-fn samples_of_an_earlier_boot_have_the_clock_that_it_had_last() {
+fn samples_of_an_earlier_boot_get_its_last_clock() {
     let mut board = Board::new();
     let mut state = board.state();
     // First an hour late, then right.
@@ -325,7 +325,7 @@ fn samples_of_an_earlier_boot_have_the_clock_that_it_had_last() {
 }
 
 #[test]
-fn samples_of_an_earlier_boot_whose_clock_was_never_right_are_counted_and_left() {
+fn samples_of_a_boot_without_a_right_clock_are_dropped_and_counted() {
     let mut board = Board::new();
     board.offset.store(0, Ordering::Relaxed);
     let mut state = board.state();
@@ -341,7 +341,7 @@ fn samples_of_an_earlier_boot_whose_clock_was_never_right_are_counted_and_left()
 }
 
 #[test]
-fn an_earlier_boot_that_seems_to_be_of_the_future_waits_for_the_clock_but_not_for_ever() {
+fn samples_from_the_future_wait_for_the_clock_for_a_limited_time() {
     for in_time in [true, false] {
         let mut board = Board::new();
         let mut state = board.state();
@@ -370,20 +370,20 @@ fn an_earlier_boot_that_seems_to_be_of_the_future_waits_for_the_clock_but_not_fo
 }
 
 #[test]
-fn a_directory_that_cannot_be_used_leaves_the_queue_in_memory_until_it_can() {
+fn queue_stays_in_memory_while_its_directory_is_unusable() {
     let mut board = Board::new();
     let path = board.place.path().join("queue");
     std::fs::write(&path, "in the way").unwrap();
     let mut state = board.state();
     board.seconds(20);
     board.flush(&mut state);
-    assert!(!state.figures().ok);
+    assert!(!state.stats().ok);
     assert_eq!(board.deliver(&mut state), board.expected(1..=20));
     std::fs::remove_file(&path).unwrap();
     board.seconds(40);
     board.flush(&mut state);
-    assert!(state.figures().ok && board.segments() == 1);
-    // It goes away while it is used, with all that is in it.
+    assert!(state.stats().ok && board.segments() == 1);
+    // The directory is removed while it is used, with all that is in it.
     std::fs::remove_dir_all(&path).unwrap();
     state.disk.as_mut().unwrap().sent(
         Position {
@@ -394,12 +394,12 @@ fn a_directory_that_cannot_be_used_leaves_the_queue_in_memory_until_it_can() {
     );
     board.seconds(40);
     board.flush(&mut state);
-    assert!(!state.figures().ok);
+    assert!(!state.stats().ok);
     assert_eq!(board.deliver(&mut state), board.expected(61..=100));
 }
 
 #[test]
-fn what_was_on_disk_at_the_start_is_given_block_by_block() {
+fn samples_on_disk_at_the_start_are_given_block_by_block() {
     let mut board = Board::new();
     let mut state = board.state();
     for _ in 0..5 {
@@ -411,14 +411,14 @@ fn what_was_on_disk_at_the_start_is_given_block_by_block() {
     let mut state = board.state();
     for _ in 0..5 {
         let batch = board.next(&mut state).unwrap();
-        assert_eq!((batch.len(), batch.doubtful), (20, true));
+        assert_eq!((batch.len(), batch.may_be_repeated), (20, true));
         state.done();
     }
     assert!(board.next(&mut state).is_none());
 }
 
 #[test]
-fn what_was_written_since_the_start_is_given_in_whole_batches() {
+fn samples_written_since_the_start_are_given_in_whole_batches() {
     let mut board = Board::new();
     let mut state = board.state();
     for _ in 0..5 {
@@ -427,11 +427,11 @@ fn what_was_written_since_the_start_is_given_in_whole_batches() {
     }
     // Blocks of 20 samples, and no more than 50 in a batch.
     let batch = board.next(&mut state).unwrap();
-    assert_eq!((batch.len(), batch.doubtful), (40, false));
+    assert_eq!((batch.len(), batch.may_be_repeated), (40, false));
 }
 
 #[test]
-fn at_the_end_what_was_not_sent_is_written_with_the_marks_that_it_ends() {
+fn unsent_samples_and_staleness_markers_are_written_at_the_end() {
     let mut board = Board::new();
     let mut state = board.state();
     board.seconds(3);
@@ -446,9 +446,9 @@ fn at_the_end_what_was_not_sent_is_written_with_the_marks_that_it_ends() {
     assert!(all.len() == 4 && all[3].0 == all[2].0 + 1 && is_absent(all[3].1));
 }
 
-/// From since boot to since 1970 and back: what was given and not delivered, and what was not given.
+/// Stamps are converted from boot time to 1970 and back: those given and not delivered, and those not given.
 #[test]
-fn what_is_in_memory_goes_on_without_the_disk_and_with_it_again() {
+fn memory_continues_without_the_disk_and_with_it_again() {
     let mut board = Board::new();
     let mut state = board.state();
     board.seconds(3);
@@ -456,25 +456,26 @@ fn what_is_in_memory_goes_on_without_the_disk_and_with_it_again() {
     board.seconds(2);
     let held = board.next(&mut state);
     board.seconds(2);
-    let mut memory = state.leave_memory();
-    // What is read meanwhile is not the old queue's any more: on disk it would be before what was handed over.
+    let mut memory = state.take_memory();
+    // Samples that are read meanwhile do not belong to the old queue: on disk they would come before what was handed
+    // over.
     for _ in 0..2 {
         state.flush(board.clock.offset().as_ref(), board.now(), true);
-        assert_eq!(state.figures().written_bytes, 0);
+        assert_eq!(state.stats().written_bytes, 0);
         board.seconds(1);
     }
     drop(state);
 
-    let most = USUAL;
+    let limit = DEFAULT_LIMIT;
     let offset = board.clock.offset().unwrap();
-    assert_eq!(memory.next(&offset, board.now(), most), held);
+    assert_eq!(memory.next(&offset, board.now(), limit), held);
     memory.done();
-    let rest = memory.next(&offset, board.now(), most).unwrap();
+    let rest = memory.next(&offset, board.now(), limit).unwrap();
     let stamps = board.expected(6..=9);
     let stamps: Vec<_> = stamps.iter().map(|(s, v)| (*s, v.to_bits())).collect();
     assert_eq!(rest.runs[0].samples, stamps);
 
-    // Of what was given the time is kept: it is written when it is due.
+    // The time of given samples is kept: they are written when they are due.
     assert_eq!(memory.oldest(), Some(BootTime(1006 * SECOND)));
     board.seconds(1);
     let settings = board.state().settings;
@@ -484,17 +485,17 @@ fn what_is_in_memory_goes_on_without_the_disk_and_with_it_again() {
 }
 
 #[test]
-fn what_is_on_disk_stays_there_when_memory_goes_on_elsewhere() {
+fn samples_on_disk_stay_when_memory_is_handed_over() {
     let mut board = Board::new();
     let mut state = board.state();
     board.seconds(10);
     board.flush(&mut state);
     board.seconds(2);
     assert!(board.next(&mut state).is_some());
-    let mut memory = state.leave_memory();
+    let mut memory = state.take_memory();
     drop(state);
     let offset = board.clock.offset().unwrap();
-    let given = memory.next(&offset, board.now(), USUAL).unwrap();
+    let given = memory.next(&offset, board.now(), DEFAULT_LIMIT).unwrap();
     assert_eq!(given.runs[0].samples.len(), 2);
     board.group.history().limit(Duration::ZERO, 0);
     let mut state = board.state();

@@ -1,68 +1,69 @@
-//! What a sender says in the log: once when something changes, not at every request.
+//! The log lines of a sender: once when something changes, not at every request.
 
 use std::time::{Duration, Instant};
 
 use crate::config::Protocol;
 use crate::http::Rate;
 
-/// What stays as it is is said again after so long.
-const AGAIN: Duration = Duration::from_secs(3600);
-/// A receiver that says something else each time gets so many lines at once, and one more in each period.
-const LINES: (u32, Duration) = (8, Duration::from_secs(60));
+/// A lasting refusal is logged again after this time.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(3600);
+/// A receiver that sends another error each time gets this many lines at once, and one more in each period.
+const LOG_BURST: u32 = 8;
+const LOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// What was said last.
-pub(super) struct Report {
+/// What was logged last.
+pub(super) struct DeliveryLog {
     name: String,
     lines: Rate,
-    /// What has gone wrong since something was delivered.
-    failing: Vec<String>,
-    has_no_clock: bool,
+    /// The errors since the last delivery.
+    errors: Vec<String>,
+    no_time: bool,
     refused: Option<(Option<u16>, Instant)>,
-    writes_less: bool,
+    writes_fewer: bool,
     clocks_differ: bool,
 }
 
-impl Report {
-    pub(super) fn new(name: &str) -> Report {
-        Report {
+impl DeliveryLog {
+    pub(super) fn new(name: &str) -> DeliveryLog {
+        DeliveryLog {
             name: name.to_string(),
-            lines: Rate::new(LINES.0, LINES.1),
-            failing: Vec::new(),
-            has_no_clock: false,
+            lines: Rate::new(LOG_BURST, LOG_PERIOD),
+            errors: Vec::new(),
+            no_time: false,
             refused: None,
-            writes_less: false,
+            writes_fewer: false,
             clocks_differ: false,
         }
     }
 
-    /// Whether there is room in the log for a line more. What happened is counted in any case.
-    fn may_say(&self) -> bool {
+    /// Whether the log has room for one more line. What happened is counted in any case.
+    fn may_log(&self) -> bool {
         self.lines.take(Instant::now()).is_ok()
     }
 
-    /// Samples were delivered.
-    pub(super) fn fine(&mut self) {
-        if !std::mem::take(&mut self.failing).is_empty() {
+    /// Logs that samples were delivered, after errors.
+    pub(super) fn delivered(&mut self) {
+        if !std::mem::take(&mut self.errors).is_empty() {
             log::info!("remote write {}: delivers again", self.name);
         }
     }
 
-    /// There was no answer, or one that means: later.
-    pub(super) fn fails(&mut self, why: &str) {
-        if !self.failing.iter().any(|said| said == why) && self.may_say() {
+    /// Logs that there was no response, or one that means to retry.
+    pub(super) fn failed(&mut self, why: &str) {
+        if !self.errors.iter().any(|known| known == why) && self.may_log() {
             log::warn!("remote write {}: {why}; trying again", self.name);
-            // Samples and the question for the clock may fail in turn, and each in its own way.
-            self.failing.truncate(1);
-            self.failing.insert(0, why.to_string());
+            // Samples and requests for the time may fail in turn, each in its own way.
+            self.errors.truncate(1);
+            self.errors.insert(0, why.to_string());
         }
     }
 
-    /// The receiver does not want some samples. Between them it may take others, so that its taking some is no change.
+    /// Logs that the receiver refuses samples. Between refusals it may take others: that is no change.
     pub(super) fn refused(&mut self, status: Option<u16>, why: &str) {
         let known = self
             .refused
-            .filter(|(last, at)| *last == status && at.elapsed() < AGAIN);
-        if known.is_none() && self.may_say() {
+            .filter(|(last, at)| *last == status && at.elapsed() < REPEAT_INTERVAL);
+        if known.is_none() && self.may_log() {
             log::error!(
                 "remote write {}: samples are refused, and dropped: {why}",
                 self.name
@@ -71,21 +72,21 @@ impl Report {
         }
     }
 
-    /// What is left at the end is not sent.
-    pub(super) fn gives_up(&self) {
+    /// Logs that what is left at the end is not sent.
+    pub(super) fn gave_up(&self) {
         log::warn!(
             "remote write {}: what is left is not sent: the receiver has refused everything so far",
             self.name
         );
     }
 
-    /// The receiver accepts a request, and says how many of its samples it has written.
+    /// Logs when the receiver begins or ends to write fewer samples of an accepted request than were sent.
     pub(super) fn written(&mut self, written: u64, samples: u64) {
-        let less = written < samples;
-        if std::mem::replace(&mut self.writes_less, less) == less {
+        let fewer = written < samples;
+        if std::mem::replace(&mut self.writes_fewer, fewer) == fewer {
             return;
         }
-        match less {
+        match fewer {
             true => log::error!(
                 "remote write {}: the receiver accepts requests and says that it writes less ({written} of {samples} \
                  samples of this one): the others are dropped, and counted as not_written (its own log may say why)",
@@ -95,10 +96,10 @@ impl Report {
         }
     }
 
-    /// The receiver does not understand the message that it got: it gets this one.
-    pub(super) fn switches(&self, to: Protocol, why: &str) {
+    /// Logs that the receiver did not understand the last message, and that it gets `to` from now on.
+    pub(super) fn switched(&self, to: Protocol, why: &str) {
         match to {
-            _ if !self.may_say() => {}
+            _ if !self.may_log() => {}
             Protocol::V1 => log::warn!(
                 "remote write {}: the receiver does not understand remote write 2.0 ({why}); it gets 1.0 \
                  (`protobuf_message: prometheus.WriteRequest` spares it the question)",
@@ -111,9 +112,9 @@ impl Report {
         }
     }
 
-    /// The receiver does not answer what is asked for its clock.
-    pub(super) fn has_no_clock(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.has_no_clock, true) {
+    /// Logs that the receiver does not tell the time.
+    pub(super) fn no_time(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.no_time, true) {
             log::warn!(
             "remote write {}: the receiver does not say what time it is ({why}): samples are sent without knowing",
             self.name
