@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{HTTPVersion, Method};
 
-use super::date::imf_fixdate;
+use super::date::format_date;
 use super::gate::{Admission, Caller, Gate, Policy, Refusal, Shown};
 use super::head::{parse_head, Head, HeadError};
 use super::limits::{Form, Limits, CHUNK};
@@ -251,7 +251,7 @@ impl<'a, S: Stream> Connection<'a, S> {
     ) -> Result<(), End> {
         let now = wall_seconds();
         if self.date.0 != now {
-            self.date = (now, imf_fixdate(now));
+            self.date = (now, format_date(now));
         }
         for (name, value) in &self.policy.headers {
             if answer.header(name).is_none() {

@@ -12,7 +12,7 @@ use nix::sys::resource::{getrlimit, Resource};
 use tiny_http::HTTPVersion;
 
 use super::connection::serve;
-use super::date::imf_fixdate;
+use super::date::format_date;
 use super::gate::{Caller, Gate};
 use super::limits::{Limits, ACCEPT_PAUSE, CHUNK, COMPLAINT_PAUSE, STOP_TIME};
 use super::response::Response;
@@ -243,7 +243,7 @@ fn turn_away(mut socket: &TcpStream) {
     let mut answer = Response::text(503, "all connections are busy: try again\n")
         .with_header("Retry-After", "1");
     let mut bytes = Vec::new();
-    let date = imf_fixdate(wall_seconds());
+    let date = format_date(wall_seconds());
     answer.print_head(&mut bytes, &HTTPVersion(1, 1), false, &date);
     bytes.extend_from_slice(answer.body());
     if socket.set_nonblocking(true).is_ok() {

@@ -12,8 +12,6 @@ pub struct Civil {
     pub month: u64,
     /// Of the month, from 1.
     pub day: u64,
-    /// From 0, which is Thursday, as 1 January 1970 was.
-    pub weekday: u64,
     /// From 0 to 23.
     pub hour: u64,
     /// From 0 to 59.
@@ -44,37 +42,10 @@ pub fn civil(seconds: i64) -> Civil {
         year: era * 400 + year_of_era + u64::from(month <= 2),
         month,
         day: day_of_year - (153 * from_march + 2) / 5 + 1,
-        weekday: days % 7,
         hour: second / 3600,
         minute: second / 60 % 60,
         second: second % 60,
     }
-}
-
-/// Seconds since 1970 of a moment; the day of the week is not looked at, and a leap second is the one that follows. `None`:
-/// there is no such moment, or it is outside 1970 to 9999.
-pub fn seconds_of(at: &Civil) -> Option<i64> {
-    let days_in = |month: u64| match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if at.year % 4 == 0 && (at.year % 100 != 0 || at.year % 400 == 0) => 29,
-        2 => 28,
-        _ => 31,
-    };
-    let is = (1970..=9999).contains(&at.year)
-        && (1..=12).contains(&at.month)
-        && (1..=days_in(at.month)).contains(&at.day)
-        && at.hour < 24
-        && at.minute < 60
-        && at.second <= 60;
-    if !is {
-        return None;
-    }
-    // As in `civil`: years begin on 1 March.
-    let year = at.year - u64::from(at.month <= 2);
-    let from_march = (at.month + 9) % 12;
-    let day_of_year = (153 * from_march + 2) / 5 + at.day - 1;
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
-    i64::try_from(days * 86_400 + at.hour * 3600 + at.minute * 60 + at.second).ok()
 }
 
 /// `1994-11-06T08:49:37Z` (RFC 3339), from seconds since 1970, of the same range.
@@ -107,9 +78,7 @@ mod tests {
         for day in 0..=LAST / 86_400 {
             let at = civil(day * 86_400 + 86_399);
             assert_eq!((at.year, at.month, at.day), expected);
-            assert_eq!(seconds_of(&at), Some(day * 86_400 + 86_399));
             assert_eq!((at.hour, at.minute, at.second), (23, 59, 59));
-            assert_eq!(at.weekday, day as u64 % 7);
             let length = match expected.1 {
                 4 | 6 | 9 | 11 => 30,
                 2 => 28 + u64::from(leap(expected.0)),
