@@ -13,7 +13,7 @@ const LIMITS: Limits = Limits {
     body: 100,
 };
 
-fn client(settings: Settings) -> Client {
+fn client(settings: ClientSettings) -> Client {
     Client::new(settings, LIMITS).unwrap()
 }
 
@@ -55,7 +55,7 @@ fn server(answer: &'static str) -> (SocketAddr, Receiver<String>) {
 #[test]
 fn a_request_has_our_headers_and_its_own_which_count_more() {
     let (address, requests) = server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Y: z\r\n\r\nhi");
-    let settings = Settings {
+    let settings = ClientSettings {
         headers: vec![
             ("X-Tenant".into(), Secret::new("edge")),
             ("Accept".into(), Secret::new("text/html")),
@@ -64,7 +64,7 @@ fn a_request_has_our_headers_and_its_own_which_count_more() {
             username: "Aladdin".into(),
             password: SecretSource::Here(Secret::new("open sesame")),
         }),
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     let client = client(settings);
     let url = format!("http://{address}/api?token=x");
@@ -99,14 +99,14 @@ fn a_request_has_our_headers_and_its_own_which_count_more() {
 
 #[test]
 fn no_secret_is_shown() {
-    let settings = Settings {
+    let settings = ClientSettings {
         headers: vec![("X-Key".into(), Secret::new("s3cret"))],
         authorization: Some(Authorization {
             kind: "Bearer".into(),
             credentials: SecretSource::Here(Secret::new("s3cret")),
         }),
         proxy_url: Some(Secret::new("http://me:s3cret@127.0.0.1:1")),
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     let client = client(settings);
     let shown = format!("{:?}", client.settings);
@@ -131,7 +131,7 @@ fn an_endless_answer_is_cut_off() {
     let long = "HTTP/1.1 500 No\r\nContent-Length: 101\r\n\r\n\
         aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggghhhhhhhhhhiiiiiiiiiijjjjjjjjjj!";
     let (address, _requests) = server(long);
-    let answer = client(Settings::default())
+    let answer = client(ClientSettings::default())
         .get(&format!("http://{address}/"), &[])
         .unwrap();
     assert_eq!(
@@ -147,7 +147,7 @@ fn who_does_not_answer_in_time_is_given_up() {
         timeout: Duration::from_millis(100),
         ..LIMITS
     };
-    let client = Client::new(Settings::default(), limits).unwrap();
+    let client = Client::new(ClientSettings::default(), limits).unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let error = client.post(&url, &[], b"x").unwrap_err().to_string();
     assert!(
@@ -163,7 +163,7 @@ fn an_error_says_whether_there_was_a_connection() {
         timeout: Duration::from_secs(2),
         ..LIMITS
     };
-    let client = Client::new(Settings::default(), limits).unwrap();
+    let client = Client::new(ClientSettings::default(), limits).unwrap();
     let connected = |listener: &SocketAddr| {
         let error = client
             .head(&format!("http://{listener}/"), &[])
@@ -191,7 +191,7 @@ fn an_error_says_whether_there_was_a_connection() {
 fn a_head_is_not_looked_for_elsewhere() {
     let (address, _requests) =
         server("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nDate: today\r\n\r\n");
-    let answer = client(Settings::default())
+    let answer = client(ClientSettings::default())
         .head(&format!("http://{address}/"), &[])
         .unwrap();
     assert_eq!((answer.status, answer.header("Date")), (302, Some("today")));
@@ -201,7 +201,7 @@ fn a_head_is_not_looked_for_elsewhere() {
 fn a_request_is_broken_off_from_outside() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
-    let client = std::sync::Arc::new(client(Settings::default()));
+    let client = std::sync::Arc::new(client(ClientSettings::default()));
     let other = std::sync::Arc::clone(&client);
     let asking = std::thread::spawn(move || other.get(&url, &[]).unwrap_err());
     let (_connection, _) = silent.accept().unwrap();
@@ -216,19 +216,19 @@ fn a_body_is_not_sent_to_where_a_redirect_points() {
     let (address, _requests) = server(answer);
     let url = format!("http://{address}/");
     assert_eq!(
-        client(Settings::default())
+        client(ClientSettings::default())
             .post(&url, &[], b"x")
             .unwrap()
             .status,
         302
     );
-    let stays = Settings {
+    let stays = ClientSettings {
         follow_redirects: false,
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     assert_eq!(client(stays).get(&url, &[]).unwrap().status, 302);
     assert!(
-        client(Settings::default()).get(&url, &[]).is_err(),
+        client(ClientSettings::default()).get(&url, &[]).is_err(),
         "follows to nobody"
     );
 }
@@ -243,7 +243,7 @@ const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
 /// A client with something secret of every kind.
 fn with_secrets() -> Client {
-    client(Settings {
+    client(ClientSettings {
         headers: vec![
             ("X-Key".into(), Secret::new("s3cret")),
             ("Cookie".into(), Secret::new("id=s3cret")),
@@ -253,7 +253,7 @@ fn with_secrets() -> Client {
             kind: "Bearer".into(),
             credentials: SecretSource::Here(Secret::new("s3cret")),
         }),
-        ..Settings::default()
+        ..ClientSettings::default()
     })
 }
 
@@ -343,12 +343,12 @@ fn headers_and_logins_do_not_come_back() {
 #[test]
 fn a_redirect_is_followed_so_often_and_only_to_urls() {
     let (address, requests) = redirecting("/again");
-    let answer = client(Settings::default()).get(&format!("http://{address}/"), &[]);
+    let answer = client(ClientSettings::default()).get(&format!("http://{address}/"), &[]);
     assert_eq!(answer.unwrap().status, 302);
     assert_eq!(requests.try_iter().count(), 1 + MAX_REDIRECTS as usize);
     for location in ["http://me:s3cret@127.0.0.1:1/", "file:///etc/passwd"] {
         let (address, _requests) = redirecting(location);
-        let error = client(Settings::default()).get(&format!("http://{address}/"), &[]);
+        let error = client(ClientSettings::default()).get(&format!("http://{address}/"), &[]);
         let error = error.unwrap_err().to_string();
         assert!(error.contains("it redirects to"), "{error}");
         assert!(!error.contains("s3cret"), "{error}");
@@ -377,9 +377,9 @@ fn what_is_no_url_is_refused_at_once() {
         assert_eq!(check_url(url), Err(why), "{url}");
     }
     assert!(check_url("http://[::1]:9090/api/v1/write").is_ok());
-    let socks = Settings {
+    let socks = ClientSettings {
         proxy_url: Some(Secret::new("socks5://127.0.0.1:1080")),
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     assert!(Client::new(socks, LIMITS).is_err());
 }
@@ -387,7 +387,7 @@ fn what_is_no_url_is_refused_at_once() {
 #[cfg(not(feature = "tls"))]
 #[test]
 fn without_tls_https_is_refused_with_what_would_help() {
-    let error = client(Settings::default()).get("https://127.0.0.1:1/", &[]);
+    let error = client(ClientSettings::default()).get("https://127.0.0.1:1/", &[]);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("build with the feature `tls`"), "{error}");
 }

@@ -1,12 +1,12 @@
 //! The `Authorization` header.
 
-use crate::config::ClientSettings as Settings;
+use crate::config::ClientSettings;
 use crate::config::Secret;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The header's value, if there is to be one. The error is for people.
-pub(super) fn authorization(settings: &Settings) -> Result<Option<Secret>, String> {
+pub(super) fn authorization(settings: &ClientSettings) -> Result<Option<Secret>, String> {
     if let Some(login) = &settings.basic_auth {
         let password = login.password.get()?;
         return Ok(Some(Secret::new(basic(&login.username, password.reveal()))));
@@ -64,28 +64,28 @@ mod tests {
 
     #[test]
     fn each_way_to_log_in() {
-        let header = |settings: Settings| {
+        let header = |settings: ClientSettings| {
             let value = authorization(&settings).unwrap();
             value.map(|value| value.reveal().to_string())
         };
-        assert_eq!(header(Settings::default()), None);
-        let basic = Settings {
+        assert_eq!(header(ClientSettings::default()), None);
+        let basic = ClientSettings {
             basic_auth: Some(BasicAuth {
                 username: "Aladdin".into(),
                 password: SecretSource::Here(Secret::new("open sesame")),
             }),
-            ..Settings::default()
+            ..ClientSettings::default()
         };
         let expected = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
         assert_eq!(header(basic).as_deref(), Some(expected));
         let path = std::env::temp_dir().join(format!("eme-token-{}", std::process::id()));
         std::fs::write(&path, "t0ken\n").unwrap();
-        let bearer = Settings {
+        let bearer = ClientSettings {
             authorization: Some(Authorization {
                 kind: "Bearer".into(),
                 credentials: SecretSource::File(path.clone()),
             }),
-            ..Settings::default()
+            ..ClientSettings::default()
         };
         assert_eq!(header(bearer.clone()).as_deref(), Some("Bearer t0ken"));
         std::fs::remove_file(&path).unwrap();

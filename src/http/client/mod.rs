@@ -1,5 +1,5 @@
 //! Asks other servers by HTTP: one connection kept, every answer bounded in time and size, no proxy unless it is asked
-//! for. Logs in and trusts as [`Settings`] say, and shows no secret to anybody.
+//! for. Logs in and trusts as [`ClientSettings`] say, and shows no secret to anybody.
 
 mod connected;
 mod error;
@@ -24,7 +24,7 @@ pub use error::Error;
 pub(crate) use login::{base64, basic};
 pub(crate) use look_up::{LookUp, MAX_ADDRESSES};
 
-use crate::config::{check_proxy, check_url, shown, ClientSettings as Settings, Secret};
+use crate::config::{check_proxy, check_url, shown, ClientSettings, Secret};
 
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_REDIRECTS: u32 = 5;
@@ -42,7 +42,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Client {
     agent: ureq::Agent,
-    settings: Settings,
+    settings: ClientSettings,
     limits: Limits,
     /// A connection was made.
     connected: Arc<AtomicBool>,
@@ -69,7 +69,7 @@ impl Answer {
 
 impl Client {
     /// A client with these settings. Nothing is read or asked yet. The error is about the proxy.
-    pub fn new(settings: Settings, limits: Limits) -> Result<Client, Error> {
+    pub fn new(settings: ClientSettings, limits: Limits) -> Result<Client, Error> {
         let proxy = proxy(&settings)?;
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -287,7 +287,7 @@ fn the_given<'h>(given: &'h [(&str, &str)]) -> impl Iterator<Item = (String, Sec
 }
 
 /// The proxy to go through.
-fn proxy(settings: &Settings) -> Result<Option<Proxy>, Error> {
+fn proxy(settings: &ClientSettings) -> Result<Option<Proxy>, Error> {
     let proxy = match &settings.proxy_url {
         Some(url) => {
             let refused = |why| Error::new(format!("`proxy_url` is refused: {why}"));

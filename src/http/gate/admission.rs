@@ -68,7 +68,7 @@ impl Caller {
         self.looked_at = Instant::now();
         #[cfg(feature = "tls")]
         if let Some(tls) = &policy.tls {
-            let taken = self.shown.as_ref().filter(|shown| tls.takes(shown));
+            let taken = self.shown.as_ref().filter(|shown| tls.accepts(shown));
             self.certified = policy.verifies_clients() && taken.is_some_and(|s| !s.is_empty());
             return taken.is_some();
         }

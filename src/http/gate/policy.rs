@@ -9,9 +9,9 @@ use super::passwords::Users;
 use super::tokens::Tokens;
 use crate::config::{ClientAuth, ServerTls, Web};
 #[cfg(feature = "tls")]
-use crate::http::tls::Accepting;
+use crate::http::tls::TlsAcceptor;
 use crate::sys::file;
-use crate::sys::mark::Mark;
+use crate::sys::file_stamp::FileStamp;
 use crate::sys::reason;
 
 /// The largest file of tokens.
@@ -25,7 +25,7 @@ pub(in crate::http) struct Policy {
     pub(in crate::http) headers: Vec<(&'static str, String)>,
     settings: Option<ServerTls>,
     #[cfg(feature = "tls")]
-    pub(in crate::http) tls: Option<Accepting>,
+    pub(in crate::http) tls: Option<TlsAcceptor>,
 }
 
 /// A policy, or why there is none, and what that came from.
@@ -34,7 +34,7 @@ pub(super) struct Loaded {
     pub(super) policy: Result<Policy, String>,
     pub(super) warnings: Vec<String>,
     /// All files that were read, as they were before.
-    pub(super) marks: Vec<(PathBuf, Mark)>,
+    pub(super) marks: Vec<(PathBuf, FileStamp)>,
 }
 
 impl Policy {
@@ -120,7 +120,7 @@ impl Policy {
 
 impl Loaded {
     fn mark(&mut self, path: &Path) {
-        self.marks.push((path.to_owned(), Mark::of(path)));
+        self.marks.push((path.to_owned(), FileStamp::of(path)));
     }
 
     fn read(&mut self, web: Option<&Path>, tokens: Option<&Path>) -> Result<Policy, String> {
