@@ -1,8 +1,8 @@
 //! The opening of a WebSocket, the server's side (RFC 6455, 4.2). Pure.
 
+use base64::prelude::{Engine, BASE64_STANDARD};
 use sha1::{Digest, Sha1};
 
-use crate::http::client::base64;
 use crate::http::{Method, Request, Response};
 
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -64,7 +64,7 @@ pub fn accept(request: &Request) -> Result<String, Refusal> {
             return Err(Refusal::Foreign);
         }
     }
-    Ok(base64(&Sha1::digest(format!("{key}{GUID}"))))
+    Ok(BASE64_STANDARD.encode(Sha1::digest(format!("{key}{GUID}"))))
 }
 
 /// 16 bytes in base64 are 22 letters and the padding.
