@@ -113,7 +113,7 @@ fn an_upward_import_is_found_wherever_it_stands() {
     }
     for (module, line) in [
         ("http", "use crate::config::Secret;"),
-        ("http", "use crate::http::Gate;"),
+        ("http", "use crate::http::AccessControl;"),
         ("sys", "/// See [`crate::config`]."),
         ("config", "use crate::Error;"),
     ] {

@@ -8,7 +8,7 @@ use super::form::{self, Form};
 use super::permits::Permit;
 use super::rows::{Feed, Lost, Place};
 use crate::http::websocket::frame::close;
-use crate::http::websocket::{Heard, WebSocket};
+use crate::http::websocket::{Received, WebSocket};
 
 /// So many bytes of rows are put into frames at a time.
 const ENOUGH: usize = 16 * 1024;
@@ -94,7 +94,7 @@ pub struct Client {
 impl Client {
     /// A new one. It gets the rows that come from now on.
     pub fn new(mut socket: WebSocket, feed: Arc<Feed>, form: Form, permit: Permit) -> Client {
-        socket.say(&form::header(feed.kind(), form));
+        socket.send_text(&form::header(feed.kind(), form));
         Client {
             place: feed.end(),
             socket,
@@ -136,7 +136,7 @@ impl Client {
         } else if let (true, Err(lost)) = (self.socket.is_open(), self.feed.check(self.place)) {
             self.lose(lost, manners, now)?;
         }
-        if self.socket.is_over() {
+        if self.socket.is_finished() {
             return Err(self.ending.map_or(End::Left, |(end, _)| end));
         }
         match self.ending {
@@ -175,13 +175,13 @@ impl Client {
 
     fn hear(&mut self, now: Instant) -> Result<(), End> {
         let was_open = self.socket.is_open();
-        match self.socket.hear() {
-            Ok(Heard::Nothing) => return Ok(()),
-            Ok(Heard::Life) => {}
-            Ok(Heard::Left) => {
+        match self.socket.receive() {
+            Ok(Received::Nothing) => return Ok(()),
+            Ok(Received::Frames) => {}
+            Ok(Received::Close) => {
                 self.ending.get_or_insert((End::Left, now + FAREWELL));
             }
-            Ok(Heard::Nonsense) => {
+            Ok(Received::Violation) => {
                 self.ending.get_or_insert((End::Rules, now + FAREWELL));
             }
             Err(_) => return Err(self.ending.map_or(End::Left, |(end, _)| end)),
@@ -197,9 +197,12 @@ impl Client {
     fn say(&mut self, manners: Manners, now: Instant) -> Result<(), End> {
         while self.flush(now)? && self.socket.is_open() {
             let socket = &mut self.socket;
-            let said = self
-                .feed
-                .follow(&mut self.place, self.form, |row| socket.say(row), ENOUGH);
+            let said = self.feed.follow(
+                &mut self.place,
+                self.form,
+                |row| socket.send_text(row),
+                ENOUGH,
+            );
             match said {
                 Ok(true) => {}
                 Ok(false) => break,

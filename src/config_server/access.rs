@@ -1,7 +1,7 @@
 //! Who may change something: whoever shows that, or where nobody can, whoever is on this machine, as with a board's
 //! management API, unless others may too; and never a page from elsewhere.
 
-use crate::http::{foreign_page, Request, Standing};
+use crate::http::{foreign_page, Request, WriteAccess};
 
 /// Why a request may not do something.
 pub(super) enum Refusal {
@@ -26,12 +26,12 @@ pub(super) fn refusal_of_change(request: &Request, allow_remote: bool) -> Option
     if let Some(refusal) = refusal_of_page(request) {
         return Some(refusal);
     }
-    match Standing::of(request, allow_remote) {
-        Standing::Allowed => None,
-        Standing::Unknown => Some(Refusal::Unknown(
+    match WriteAccess::of(request, allow_remote) {
+        WriteAccess::Allowed => None,
+        WriteAccess::LoginRequired => Some(Refusal::Unknown(
             "configurations may be changed by those who show a token (Authorization: Bearer ...) or a certificate".into(),
         )),
-        Standing::Elsewhere => Some(Refusal::Forbidden(
+        WriteAccess::LocalOnly => Some(Refusal::Forbidden(
             "configurations may be changed from the server's own machine alone: start config-server with \
              --management.token-file or users (--web.config.file), or with --management.allow-remote if everybody who \
              reaches it may change the boards' configurations"

@@ -34,7 +34,9 @@ use std::sync::{Arc, Mutex, Weak};
 pub use etag::{Conditions, Etag, Tags, Verdict};
 
 use crate::config::ClientSettings as Settings;
-use crate::http::{bind, AccessFiles, Form, Gate, Limits, Rate, Request, Server};
+use crate::http::{
+    bind, AccessControl, AccessFiles, ErrorFormat, Limits, RateLimiter, Request, Server,
+};
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
 use crate::wire::{DeviceId, Report};
@@ -77,9 +79,9 @@ struct Central {
     metrics: Metrics,
     allow_remote: bool,
     /// How often the fleet is searched, which costs the more the larger it is.
-    searches: Rate,
+    searches: RateLimiter,
     /// How often boards are made to reload by those who may not change anything.
-    pace: Rate,
+    pace: RateLimiter,
     background: reload::Background,
     reloading_all: Mutex<()>,
     /// Itself, for threads that outlast a request.
@@ -100,8 +102,8 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         catalog: Catalog::default(),
         metrics: Metrics::new(),
         allow_remote: options.allow_remote,
-        searches: Rate::new(listing::SEARCHES.0, listing::SEARCHES.1),
-        pace: Rate::new(reload::PACE.0, reload::PACE.1),
+        searches: RateLimiter::new(listing::SEARCHES.0, listing::SEARCHES.1),
+        pace: RateLimiter::new(reload::PACE.0, reload::PACE.1),
         background: reload::Background::default(),
         reloading_all: Mutex::new(()),
         this: this.clone(),
@@ -112,12 +114,12 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         // A fleet, each of whose boards asks now and then; and those of one place share an address.
         connections: 512,
         per_peer: 256,
-        refusals: Form::Json,
+        error_format: ErrorFormat::Json,
         ..Limits::default()
     };
     let handler = routes::handler(Arc::clone(&central));
-    let gate = Gate::new(&options.access)?;
-    let server = Server::behind(Arc::clone(&gate), listener, handler, limits)
+    let gate = AccessControl::new(&options.access)?;
+    let server = Server::start_with_access(Arc::clone(&gate), listener, handler, limits)
         .map_err(|e| format!("cannot serve {address}: {e}"))?;
     log::info!(
         "config-server: configurations in {}",

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::places::{room_for, Place};
-use crate::http::{Rate, Request};
+use crate::http::{RateLimiter, Request};
 use crate::metrics::{Progress, Registry};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -72,7 +72,7 @@ struct State {
     forgotten: HashMap<u64, u64>,
     /// How many turns there were in which a place was forgotten, or there was none to be had.
     forgotten_ever: u64,
-    lines: Rate,
+    lines: RateLimiter,
     /// What those lost whose names are listed.
     listed: BTreeMap<String, Losses>,
     others: Losses,
@@ -84,7 +84,7 @@ impl Default for State {
             known: HashMap::new(),
             forgotten: HashMap::new(),
             forgotten_ever: 0,
-            lines: Rate::new(LINES, LINE_PERIOD),
+            lines: RateLimiter::new(LINES, LINE_PERIOD),
             listed: BTreeMap::new(),
             others: Losses::default(),
         }

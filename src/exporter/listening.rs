@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::{bind, port_of, Gate, Handler, Limits, Server};
+use crate::http::{bind, port_of, AccessControl, Handler, Limits, Server};
 
 /// How long to wait before trying an address again that the board does not have yet.
 const RETRY: Duration = Duration::from_secs(2);
@@ -14,7 +14,7 @@ pub(super) struct Listening {
     name: &'static str,
     /// The settings of its address.
     chosen_by: &'static str,
-    gate: Arc<Gate>,
+    gate: Arc<AccessControl>,
     handler: Arc<Handler>,
     limits: Limits,
     address: String,
@@ -30,7 +30,7 @@ impl Listening {
     pub(super) fn new(
         name: &'static str,
         chosen_by: &'static str,
-        gate: Arc<Gate>,
+        gate: Arc<AccessControl>,
         handler: Arc<Handler>,
         limits: Limits,
     ) -> Listening {
@@ -83,7 +83,7 @@ impl Listening {
         let moves = self.moves_to(address);
         match &mut self.server {
             Some(server) if in_the_way && moves => {
-                server.close_door();
+                server.stop_accepting();
                 true
             }
             _ => false,
@@ -132,7 +132,7 @@ impl Listening {
 
     /// Listens on the old address again, if that was given up.
     pub(super) fn return_to_old(&mut self) {
-        if self.server.as_ref().is_none_or(Server::is_open) {
+        if self.server.as_ref().is_none_or(Server::is_accepting) {
             return;
         }
         match self.open(&self.address) {
@@ -170,7 +170,7 @@ impl Listening {
             log::info!("{}: listening on {url}", self.name);
         }
         if let Some(mut old) = std::mem::replace(&mut self.server, server) {
-            old.close_door();
+            old.stop_accepting();
             self.leaving.push(old);
         }
     }
@@ -186,7 +186,7 @@ impl Listening {
 
     fn serve(&self, socket: TcpListener) -> Result<Server, Failure> {
         let (gate, handler) = (Arc::clone(&self.gate), Arc::clone(&self.handler));
-        Server::behind(gate, socket, handler, self.limits.clone()).map_err(|e| Failure {
+        Server::start_with_access(gate, socket, handler, self.limits.clone()).map_err(|e| Failure {
             may_pass: false,
             in_use: false,
             what: format!("cannot serve {}: {e}", self.name),

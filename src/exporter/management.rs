@@ -1,7 +1,7 @@
 //! The management API: what the management port answers, and whom.
 //!
 //! Reading is open. Loading the configuration again is open too, but not more often than it costs nothing. What changes a
-//! setting is for those who show that they may (`http::gate`), and where nobody can, for this machine's own, unless the
+//! setting is for those who show that they may (`http::access`), and where nobody can, for this machine's own, unless the
 //! configuration says otherwise; and none of it is for the pages that somebody reads elsewhere.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,8 @@ use super::Exporter;
 use crate::config::MAX_METRICS;
 use crate::http::page::{self, Page};
 use crate::http::{
-    foreign_page, Form, Handler, Limits, Method, Rate, Request, Response, Standing, BEARER,
+    foreign_page, ErrorFormat, Handler, Limits, Method, RateLimiter, Request, Response,
+    WriteAccess, BEARER,
 };
 use crate::sources::SCHEMA;
 use crate::store::NotSet;
@@ -35,14 +36,14 @@ const THERE_IS: &str = "there is only the page at /, POST /reload, GET /metrics/
 pub(super) fn limits() -> Limits {
     Limits {
         body: MOST_BYTES,
-        refusals: Form::Json,
+        error_format: ErrorFormat::Json,
         ..Limits::default()
     }
 }
 
 /// What it answers.
 pub(super) fn routes(exporter: Arc<Exporter>) -> Arc<Handler> {
-    let reloads = Rate::new(RELOADS.0, RELOADS.1);
+    let reloads = RateLimiter::new(RELOADS.0, RELOADS.1);
     Arc::new(move |request| match request.path.as_str() {
         "/health" => reads(request, || Response::json(200, &exporter.health())),
         "/config" => reads(request, || {
@@ -95,9 +96,9 @@ fn not_allowed(request: &Request, allowed: &str) -> Response {
 /// The refusal for those who may not change settings.
 fn from_elsewhere(exporter: &Exporter, request: &Request) -> Option<Response> {
     let allow_remote = exporter.store.current().management.allow_remote;
-    match Standing::of(request, allow_remote) {
-        Standing::Allowed => None,
-        Standing::Unknown => Some(
+    match WriteAccess::of(request, allow_remote) {
+        WriteAccess::Allowed => None,
+        WriteAccess::LoginRequired => Some(
             Response::error(
                 401,
                 "Unauthorized",
@@ -105,7 +106,7 @@ fn from_elsewhere(exporter: &Exporter, request: &Request) -> Option<Response> {
             )
             .with_header(BEARER.0, BEARER.1),
         ),
-        Standing::Elsewhere => Some(Response::error(
+        WriteAccess::LocalOnly => Some(Response::error(
             403,
             "Forbidden",
             "settings may be changed from this machine alone: tokens (`management: {token_file: ...}` in the \
@@ -131,7 +132,7 @@ fn history(exporter: &Exporter, request: &Request) -> Response {
         .with_header("Cache-Control", "no-store")
 }
 
-fn reload(exporter: &Exporter, rate: &Rate) -> Response {
+fn reload(exporter: &Exporter, rate: &RateLimiter) -> Response {
     if let Err(wait) = rate.take(Instant::now()) {
         let seconds = wait.as_secs() + 1;
         let message = format!("the configuration was just loaded again: try again in {seconds} s");

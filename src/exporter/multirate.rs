@@ -117,16 +117,16 @@ impl Exporter {
         let turn = Turning::begin(&self.consumers, self, request).ok_or(ANOTHER_TURN)?;
         let _alone = lock::lock(&self.outgoing.making);
         let in_flight = &self.outgoing.in_flight;
-        let share = in_flight.share(request.peer.ip(), LEAST_BYTES, MOST_BYTES);
-        let mut share = share.ok_or(UNREAD)?;
+        let reserved = in_flight.reserve(request.peer.ip(), LEAST_BYTES, MOST_BYTES);
+        let mut reserved = reserved.ok_or(UNREAD)?;
         let wanted = wanted(request);
-        let done = turn.take(self, offset, share.bytes(), |batch, layout| {
+        let done = turn.take(self, offset, reserved.bytes(), |batch, layout| {
             render_batch(batch, layout, format, |family| wanted(&family.name), text);
         });
         text.shrink_to_fit();
-        share.settle(text.len());
+        reserved.resize(text.len());
         Ok(Box::new(move |written| {
-            drop(share);
+            drop(reserved);
             done(written);
         }))
     }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::http::network;
+use crate::http::peer_network;
 use crate::sys::clock::BootTime;
 
 /// So many places there are, as long as they take no more than so many bytes.
@@ -157,11 +157,11 @@ fn is_below<'p>(
     address: IpAddr,
     all: impl Iterator<Item = (IpAddr, &'p Place)>,
 ) -> bool {
-    let own = network(address);
+    let own = peer_network(address);
     let (mut in_all, mut of_network) = (0, 0);
     for (address, _) in all {
         in_all += 1;
-        of_network += usize::from(network(address) == own);
+        of_network += usize::from(peer_network(address) == own);
     }
     in_all < most && of_network < most_of_network
 }
@@ -182,7 +182,7 @@ pub(super) fn room_for<'p, Key: Copy>(
     }
     let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
     for (_, address, _) in &all {
-        *crowds.entry(network(*address)).or_default() += 1;
+        *crowds.entry(peer_network(*address)).or_default() += 1;
     }
     let mut names: HashMap<IpAddr, usize> = HashMap::new();
     for (_, address, _) in all.iter().filter(|(.., place)| place.made_up) {
@@ -190,7 +190,7 @@ pub(super) fn room_for<'p, Key: Copy>(
     }
     let idle = all.iter().filter(|(.., place)| !place.busy);
     let may_go = idle.filter_map(|(key, address, place)| {
-        let crowd = crowds.get(&network(*address)).copied().unwrap_or(0);
+        let crowd = crowds.get(&peer_network(*address)).copied().unwrap_or(0);
         let names = names.get(address).filter(|_| place.made_up);
         let names = names.copied().unwrap_or(0);
         let order = (place.rank(now)?, Reverse(crowd), Reverse(names), place.seen);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::event::Event;
 use super::supervisor::{forward, Options, Supervisor};
 use crate::exposition::Format;
-use crate::http::Gate;
+use crate::http::AccessControl;
 use crate::sources::io_log::{IoLogs, Recorder};
 use crate::sources::Board;
 use crate::sources::SCHEMA;
@@ -42,7 +42,7 @@ pub fn record(
     let io_logs = IoLogs::Record(recorder.clone());
     let mut supervisor = Supervisor::new(
         Options { io_logs, ..options },
-        Gate::open(),
+        AccessControl::open(),
         Arc::new(store),
     );
     supervisor.apply(config);

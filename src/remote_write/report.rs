@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Protocol;
-use crate::http::Rate;
+use crate::http::RateLimiter;
 
 /// What stays as it is is said again after so long.
 const AGAIN: Duration = Duration::from_secs(3600);
@@ -13,7 +13,7 @@ const LINES: (u32, Duration) = (8, Duration::from_secs(60));
 /// What was said last.
 pub(super) struct Report {
     name: String,
-    lines: Rate,
+    lines: RateLimiter,
     /// What has gone wrong since something was delivered.
     failing: Vec<String>,
     has_no_clock: bool,
@@ -26,7 +26,7 @@ impl Report {
     pub(super) fn new(name: &str) -> Report {
         Report {
             name: name.to_string(),
-            lines: Rate::new(LINES.0, LINES.1),
+            lines: RateLimiter::new(LINES.0, LINES.1),
             failing: Vec::new(),
             has_no_clock: false,
             refused: None,

@@ -1,4 +1,4 @@
-//! The few things that talk to the kernel by hand, and the only place for `unsafe`.
+//! System calls, clocks, the allocator and other services of the operating system. Only this module has `unsafe` code.
 
 pub mod boot_id;
 pub mod calendar;
