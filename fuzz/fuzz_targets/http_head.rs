@@ -2,7 +2,7 @@
 //! reading of RFC 9112 takes.
 #![no_main]
 
-use edge_metrics_exporter::http::{parse_head, Head, RequestError, Limits};
+use edge_metrics_exporter::http::{parse_head, Head, Limits, RequestError};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -170,7 +170,7 @@ impl<'a, S: Stream> Connection<'a, S> {
                     continue;
                 }
             };
-            // A client that is sending a body counts as idle from now on only, and so is not evicted first.
+            // A client that sends a body may be evicted, but it counts as idle only from now on, so others are evicted before it.
             if head.body_length > 0 && !slot.set_idle() {
                 return Ok(());
             }
