@@ -1,14 +1,28 @@
-//! Reads every power meter a Linux board has and delivers what it read to Prometheus.
+//! A Prometheus exporter for the power meters of Linux boards.
 //!
-//! A *meter* is read by a thread of its own ([`sources`]), which publishes each poll to its group in the registry
-//! ([`metrics`]). A scrape takes a snapshot of all groups and renders it as text ([`exposition`]), which our own listener
-//! delivers ([`http`]); it never touches a meter. Consumers of every sample get the rows that a group keeps, by a scrape or
-//! by [`remote_write`]. The schema of the configuration is [`config`]; the configuration in force is [`store`], and one
-//! supervisor ([`exporter`]) starts and stops what it asks for. Two more roles have modules of their own: the central server
-//! ([`config_server`]), and [`collector`], which reads energy back out of Prometheus, as CSV and as streams. [`wire`] has the
-//! types that a board and the central server exchange, and [`sys`] what talks to the kernel.
+//! One binary has several roles: the exporter that runs on a board, the central server that holds the boards'
+//! configurations, and the collector that reads energy back out of Prometheus. [`cli`] reads the command line and starts
+//! one of them.
 //!
-//! Modules are in layers, and use only those below them; `tests/architecture.rs` has the order.
+//! A sample in the exporter takes this path:
+//!
+//! 1. [`sources`] reads the meters. Every meter has a thread of its own, which polls it and publishes the values of a poll
+//!    together.
+//! 2. [`metrics`] keeps the last values of every series, the energy counters and, if they are wanted, recent samples. It does
+//!    no input or output.
+//! 3. [`exposition`] renders the values as text for a scrape, and [`http`] sends that to Prometheus. A scrape never reads a
+//!    meter. [`remote_write`] sends the recent samples to a receiver instead.
+//!
+//! The other modules:
+//!
+//! * [`config`] is the schema of the configuration: types, defaults, reading and checking. [`store`] is the configuration in
+//!   force: its file, changes of it, and the central server that it may come from.
+//! * [`exporter`], [`config_server`] and [`collector`] are the roles. In the exporter one supervisor starts and stops the
+//!   sources, listeners and senders that the configuration asks for.
+//! * [`doctor`] reports what this board has and what is missing; [`demo`] simulates a board.
+//! * [`wire`] has the types that a board and the central server exchange, [`sys`] the system calls, and [`logging`] the log.
+//!
+//! The modules are in layers, and a module uses only those below it: `tests/architecture.rs` has the order and checks it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The log: one line per event, on standard error, by way of a queue that never blocks.
+//! The log: one line per event on standard error, written through a queue so that logging never blocks.
 
 mod queue;
 
@@ -10,11 +10,11 @@ use log::LevelFilter;
 
 use queue::Queue;
 
-/// Every line for standard error goes through it, so that their order is kept.
+/// All lines for standard error go through this queue, so that they keep their order.
 static QUEUE: Queue = Queue::new();
 
-/// Starts it: at the given level, else as `RUST_LOG` says, else at `info`. No time stamps: the journal and syslog
-/// have their own, and a board's clock may be wrong.
+/// Starts the log at the given level, else at that of `RUST_LOG`, else at `info`. Lines have no time stamps: the journal and
+/// syslog add their own, and a board's clock may be wrong. The error is for people.
 pub fn start(level: Option<&str>) -> Result<(), String> {
     let mut builder = env_logger::Builder::new();
     match level {
@@ -31,15 +31,15 @@ pub fn start(level: Option<&str>) -> Result<(), String> {
     }
     builder.format(|out, record| {
         use io::Write;
-        // The HTTP client traces what it sends byte by byte, passwords included.
+        // ureq traces every byte that it sends, passwords included.
         if record.target().starts_with("ureq") && record.level() > LevelFilter::Info {
             return Ok(());
         }
         let level = record.level().as_str().to_lowercase();
         writeln!(out, "{level}: {}", record.args())
     });
-    builder.target(env_logger::Target::Pipe(Box::new(Records)));
-    // The standard library's own message would block where nobody reads it, and with it a process that is to abort.
+    builder.target(env_logger::Target::Pipe(Box::new(QueueWriter)));
+    // The standard library's panic hook would block while nobody reads standard error, and the process could not abort.
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         write_line(&format!(
@@ -53,27 +53,27 @@ pub fn start(level: Option<&str>) -> Result<(), String> {
         .map_err(|e| format!("cannot start the log: {e}"))
 }
 
-/// Writes a line to standard error, behind those of the log.
+/// Writes a line to standard error, after all earlier lines of the log.
 pub fn write_line(line: &str) {
     QUEUE.push(format!("{line}\n").as_bytes());
 }
 
-/// Waits until all lines are written; not for long where standard error takes nothing. For the end of the process.
+/// Waits until all lines are written, for the end of the process. Gives up soon while standard error accepts nothing.
 pub fn flush() {
     QUEUE.flush(io::stderr().as_fd());
 }
 
-/// How many lines were dropped because standard error did not take them.
+/// How many lines were dropped because standard error did not accept them.
 pub fn dropped_lines() -> u64 {
     QUEUE.dropped()
 }
 
-/// What env_logger writes to: it gives each record whole.
-struct Records;
+/// Where env_logger writes to. Each call of `write` has one whole record.
+struct QueueWriter;
 
-impl io::Write for Records {
+impl io::Write for QueueWriter {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        // That of a line that is left out is empty.
+        // A record that the format left out is empty.
         if !record.is_empty() {
             QUEUE.push(record);
         }

@@ -1,6 +1,6 @@
-//! The binary: a command line, and an exit status.
+//! The binary. Everything else is in the library.
 
-/// The same on every board, whichever C library and linker the binary was made with (docs/decisions.md).
+/// The program's own allocator, so that memory behaves the same with every C library (docs/decisions.md).
 #[global_allocator]
 static HEAP: edge_metrics_exporter::sys::heap::Heap = edge_metrics_exporter::sys::heap::Heap;
 

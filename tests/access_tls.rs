@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use access_support::tls_client::{client, connect, exchange, BOTH};
 use access_support::{basic, clients, pem, tls, users, with_web_config, PASSWORD};
-use edge_metrics_exporter::http::{bind, AccessFiles, Gate, Limits, Response, Server};
+use edge_metrics_exporter::http::{bind, AccessControl, AccessFiles, Limits, Response, Server};
 use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::version::{TLS12, TLS13};
@@ -335,12 +335,12 @@ fn client_certificates_can_be_pinned() {
     }
 }
 
-fn gate(web: std::path::PathBuf) -> Arc<Gate> {
+fn gate(web: std::path::PathBuf) -> Arc<AccessControl> {
     let files = AccessFiles {
         web_config: Some(web),
         tokens: None,
     };
-    Gate::new(&files).unwrap()
+    AccessControl::new(&files).unwrap()
 }
 
 /// A server in this process, with short deadlines.
@@ -351,7 +351,7 @@ fn server(dir: &TempDir, limits: Limits) -> Server {
         0 => Response::text(200, vec![b'x'; 5 << 20]),
         n => Response::text(200, format!("{n} bytes")),
     };
-    Server::behind(gate(web), listener, Arc::new(handler), limits).unwrap()
+    Server::start_with_access(gate(web), listener, Arc::new(handler), limits).unwrap()
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn upgraded_connection_delivers_every_byte() {
         })
     };
     let limits = Limits::default();
-    let server = Server::behind(gate(web), listener, Arc::new(flood), limits).unwrap();
+    let server = Server::start_with_access(gate(web), listener, Arc::new(flood), limits).unwrap();
     let mut stream = connect(server.local_addr(), client("ca", None, BOTH));
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -113,7 +113,7 @@ fn upward_import_is_reported_in_every_form() {
     }
     for (module, line) in [
         ("http", "use crate::config::Secret;"),
-        ("http", "use crate::http::Gate;"),
+        ("http", "use crate::http::AccessControl;"),
         ("sys", "/// See [`crate::config`]."),
         ("config", "use crate::Error;"),
     ] {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use edge_metrics_exporter::metrics::WallClock;
 use edge_metrics_exporter::sys::clock::{both, BootTime};
@@ -217,44 +217,11 @@ mod clocks {
         });
     }
 
+    /// The `Date` of a receiver whose clock is so many seconds ahead of ours.
     fn date(seconds: i64) -> String {
         // The receiver's clock has the seconds of ours.
         let wall = edge_metrics_exporter::sys::clock::wall_seconds() + seconds;
-        let day = wall / 86_400;
-        let (mut year, mut rest) = (1970, day);
-        let leap = |year: i64| year % 4 == 0;
-        while rest >= 365 + i64::from(leap(year)) {
-            rest -= 365 + i64::from(leap(year));
-            year += 1;
-        }
-        let lengths = [
-            31,
-            28 + i64::from(leap(year)),
-            31,
-            30,
-            31,
-            30,
-            31,
-            31,
-            30,
-            31,
-            30,
-            31,
-        ];
-        let mut month = 0;
-        while rest >= lengths[month] {
-            rest -= lengths[month];
-            month += 1;
-        }
-        let names = [
-            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-        ];
-        let (hour, minute, second) = (wall / 3600 % 24, wall / 60 % 60, wall % 60);
-        format!(
-            "Xxx, {:02} {} {year} {hour:02}:{minute:02}:{second:02} GMT",
-            rest + 1,
-            names[month]
-        )
+        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(wall.unsigned_abs()))
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! to nobody.
 #![no_main]
 
-use edge_metrics_exporter::http::gate::authorization::Credentials;
+use edge_metrics_exporter::http::access::authorization::Credentials;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,7 +2,7 @@
 //! reading of RFC 9112 takes.
 #![no_main]
 
-use edge_metrics_exporter::http::{parse_head, Head, HeadError, Limits};
+use edge_metrics_exporter::http::{parse_head, Head, Limits, RequestError};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -41,7 +41,7 @@ fn in_pieces(
     bytes: &[u8],
     step: usize,
     limits: &Limits,
-) -> Result<Option<(Head, usize)>, HeadError> {
+) -> Result<Option<(Head, usize)>, RequestError> {
     let mut come = 0;
     while come < bytes.len() {
         come = (come + step).min(bytes.len());

@@ -9,8 +9,8 @@ use edge_metrics_exporter::http::parse_date;
 use edge_metrics_exporter::remote_write::{judge, words, Sent, Verdict};
 use libfuzzer_sys::fuzz_target;
 
-/// The last second of the year 9999, and a leap second.
-const LAST: i64 = 253_402_300_800;
+/// The last second of the year 9999.
+const LAST: i64 = 253_402_300_799;
 
 fuzz_target!(|bytes: &[u8]| {
     let [high, low, flags, rest @ ..] = bytes else {

@@ -7,7 +7,7 @@ use super::say;
 use crate::config::{self, Collector, Config};
 use crate::config::{shown, ClientSettings as Settings};
 use crate::http::client::{Client, Limits};
-use crate::http::{AccessFiles, Gate};
+use crate::http::{AccessControl, AccessFiles};
 use crate::sources::SCHEMA;
 use crate::sources::{chosen, unknown, Board, Roots};
 
@@ -106,7 +106,7 @@ fn check_collector(path: &Path, access: &AccessFiles) -> Result<(), String> {
 }
 
 fn check_access(access: &AccessFiles) -> Result<(), String> {
-    for warning in Gate::check(access)? {
+    for warning in AccessControl::check(access)? {
         say(&format!("{warning}\n"));
     }
     for path in [&access.web_config, &access.tokens].into_iter().flatten() {

@@ -8,7 +8,7 @@ use super::feed::{Cursor, Feed, Lost};
 use super::layout::{self, Layout};
 use super::permits::Permit;
 use crate::http::websocket::frame::close;
-use crate::http::websocket::{Heard, WebSocket};
+use crate::http::websocket::{Received, WebSocket};
 
 /// How many bytes of rows are put into frames before the socket is flushed.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -94,7 +94,7 @@ pub struct Client {
 impl Client {
     /// A new client, which receives the rows published from now on.
     pub fn new(mut socket: WebSocket, feed: Arc<Feed>, layout: Layout, permit: Permit) -> Client {
-        socket.say(&layout::header(feed.kind(), layout));
+        socket.send_text(&layout::header(feed.kind(), layout));
         Client {
             cursor: feed.end(),
             socket,
@@ -141,7 +141,7 @@ impl Client {
         } else if let (true, Err(lost)) = (self.socket.is_open(), self.feed.check(self.cursor)) {
             self.end_slow(lost, keep_alive, now)?;
         }
-        if self.socket.is_over() {
+        if self.socket.is_finished() {
             return Err(self.end_or_left());
         }
         match self.ending {
@@ -186,14 +186,14 @@ impl Client {
 
     fn receive(&mut self, now: Instant) -> Result<(), StreamEnd> {
         let was_open = self.socket.is_open();
-        match self.socket.hear() {
-            Ok(Heard::Nothing) => return Ok(()),
-            Ok(Heard::Life) => {}
-            Ok(Heard::Left) => {
+        match self.socket.receive() {
+            Ok(Received::Nothing) => return Ok(()),
+            Ok(Received::Frames) => {}
+            Ok(Received::Close) => {
                 self.ending
                     .get_or_insert((StreamEnd::Left, now + CLOSE_TIMEOUT));
             }
-            Ok(Heard::Nonsense) => {
+            Ok(Received::Violation) => {
                 self.ending
                     .get_or_insert((StreamEnd::Rules, now + CLOSE_TIMEOUT));
             }
@@ -212,7 +212,7 @@ impl Client {
             let sent = self.feed.read(
                 &mut self.cursor,
                 self.layout,
-                |row| socket.say(row),
+                |row| socket.send_text(row),
                 BATCH_BYTES,
             );
             match sent {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{is_namespace, Collector as Configuration, Setting};
-use crate::http::{bind, AccessFiles, Gate, Limits, Server};
+use crate::http::{bind, AccessControl, AccessFiles, Limits, Server};
 use crate::sys::file;
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{Request, Signals};
@@ -132,7 +132,7 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
     let server = serve(
         &config,
         options.listen_address.as_deref(),
-        Gate::new(&options.access)?,
+        AccessControl::new(&options.access)?,
         AppState {
             in_flight: app_state::in_flight(),
             feeds: feeds.clone(),
@@ -209,7 +209,7 @@ fn rounds(
 fn serve(
     config: &Configuration,
     address: Option<&str>,
-    gate: Arc<Gate>,
+    gate: Arc<AccessControl>,
     state: AppState,
 ) -> Result<Server, String> {
     let address = match (address, &config.listen_address) {
@@ -224,7 +224,7 @@ fn serve(
         per_peer: CONNECTIONS,
         ..Limits::default()
     };
-    let server = Server::behind(
+    let server = Server::start_with_access(
         Arc::clone(&gate),
         listener,
         routes::handler(state, self_metrics::SelfMetrics::new()),

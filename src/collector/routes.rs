@@ -63,23 +63,23 @@ impl AppState {
             Err(refusal) => return refusal,
         };
         let file = self.feeds[kind as usize].csv(size, layout);
-        let share = self
+        let reserved = self
             .in_flight
-            .share(request.peer.ip(), file.len(), file.len());
-        let Some(share) = share else {
+            .reserve(request.peer.ip(), file.len(), file.len());
+        let Some(reserved) = reserved else {
             return Response::text(503, "503: too much is on its way that has not been read\n")
                 .with_header("Retry-After", "1");
         };
         Response::new(200, CSV, file)
             .with_header("Content-Disposition", "attachment; filename=metrics.csv")
             .with_header("Cache-Control", "no-store")
-            .on_done(move |_| drop(share))
+            .on_done(move |_| drop(reserved))
     }
 
     fn stream(&self, request: &Request, kind: RowKind) -> Response {
         let accepted = match accept(request) {
             Ok(accepted) => accepted,
-            Err(refusal) => return refusal.answer(&how_to_stream(request)),
+            Err(refusal) => return refusal.response(&how_to_stream(request)),
         };
         let layout = match layout_of(request) {
             Ok(layout) => layout,

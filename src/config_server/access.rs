@@ -1,7 +1,7 @@
 //! Which requests may change something: those with a valid login; if there are no logins, those from this machine, or from
 //! anywhere with `--management.allow-remote`. A page of another site never may. A board's management API has the same rules.
 
-use crate::http::{foreign_page, Request, Standing};
+use crate::http::{foreign_page, Request, WriteAccess};
 
 /// Why a request is refused.
 pub(super) enum Refusal {
@@ -26,12 +26,12 @@ pub(super) fn refusal_of_change(request: &Request, allow_remote: bool) -> Option
     if let Some(refusal) = refusal_of_page(request) {
         return Some(refusal);
     }
-    match Standing::of(request, allow_remote) {
-        Standing::Allowed => None,
-        Standing::Unknown => Some(Refusal::Unauthorized(
+    match WriteAccess::of(request, allow_remote) {
+        WriteAccess::Allowed => None,
+        WriteAccess::LoginRequired => Some(Refusal::Unauthorized(
             "configurations may be changed by those who show a token (Authorization: Bearer ...) or a certificate".into(),
         )),
-        Standing::Elsewhere => Some(Refusal::Forbidden(
+        WriteAccess::LocalOnly => Some(Refusal::Forbidden(
             "configurations may be changed from the server's own machine alone: start config-server with \
              --management.token-file or users (--web.config.file), or with --management.allow-remote if everybody who \
              reaches it may change the boards' configurations"

@@ -17,8 +17,8 @@ use nix::fcntl::{Flock, FlockArg};
 use super::directory_watch::{DirectoryWatch, CONFIG_SUFFIX, TEMPORARY_SUFFIX};
 use super::store::{Changes, Lookup, Store, StoreError, Stored, MAX_DEVICES};
 use crate::config::{self, read_file};
+use crate::sys::file_stamp::FileStamp;
 use crate::sys::lock;
-use crate::sys::mark::Mark;
 use crate::wire::DeviceId;
 
 /// The subdirectory of notes.
@@ -192,12 +192,12 @@ impl Directory {
 }
 
 /// The revision of a file; 0: its metadata could not be read.
-fn revision(mark: Mark) -> u64 {
-    if mark == Mark::default() {
+fn revision(stamp: FileStamp) -> u64 {
+    if stamp == FileStamp::default() {
         return 0;
     }
     let mut hasher = DefaultHasher::new();
-    mark.hash(&mut hasher);
+    stamp.hash(&mut hasher);
     hasher.finish().max(1)
 }
 
@@ -210,11 +210,11 @@ fn concerns_one_file(error: &io::Error) -> bool {
 impl Store for Directory {
     fn get(&self, id: &DeviceId) -> Result<Option<Stored>, StoreError> {
         let path = self.file(id);
-        let before = Mark::of(&path);
+        let before = FileStamp::of(&path);
         match read_file(&path) {
             Ok(text) => {
                 // A file that changed while it was read has no revision.
-                let is_unchanged = Mark::of(&path) == before;
+                let is_unchanged = FileStamp::of(&path) == before;
                 let revision = if is_unchanged { revision(before) } else { 0 };
                 Ok(Some(Stored { text, revision }))
             }
@@ -240,7 +240,7 @@ impl Store for Directory {
 
     fn lookup(&self, id: &DeviceId, known: Option<u64>) -> Result<Lookup, StoreError> {
         if let Some(known) = known.filter(|known| *known != 0) {
-            if revision(Mark::of(&self.file(id))) == known {
+            if revision(FileStamp::of(&self.file(id))) == known {
                 return Ok(Lookup::Unchanged);
             }
         }

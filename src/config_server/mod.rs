@@ -33,7 +33,9 @@ use std::sync::{Arc, Mutex, Weak};
 pub use etag::{Conditions, Etag, Evaluation, Tags};
 
 use crate::config::ClientSettings as Settings;
-use crate::http::{bind, AccessFiles, Form, Gate, Limits, Rate, Request, Server};
+use crate::http::{
+    bind, AccessControl, AccessFiles, ErrorFormat, Limits, RateLimiter, Request, Server,
+};
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
 use crate::wire::{DeviceId, Report};
@@ -76,9 +78,9 @@ struct ConfigServer {
     metrics: Metrics,
     allow_remote: bool,
     /// The limit of searches, whose cost grows with the fleet.
-    search_rate: Rate,
+    search_rate: RateLimiter,
     /// The limit of reloads by clients that may not change anything.
-    reload_rate: Rate,
+    reload_rate: RateLimiter,
     background_calls: reload::BackgroundCalls,
     reloading_all: Mutex<()>,
     /// A reference to itself, for threads that outlast a request.
@@ -99,8 +101,8 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         catalog: Catalog::default(),
         metrics: Metrics::new(),
         allow_remote: options.allow_remote,
-        search_rate: Rate::new(listing::SEARCH_RATE.0, listing::SEARCH_RATE.1),
-        reload_rate: Rate::new(reload::RELOAD_RATE.0, reload::RELOAD_RATE.1),
+        search_rate: RateLimiter::new(listing::SEARCH_RATE.0, listing::SEARCH_RATE.1),
+        reload_rate: RateLimiter::new(reload::RELOAD_RATE.0, reload::RELOAD_RATE.1),
         background_calls: reload::BackgroundCalls::default(),
         reloading_all: Mutex::new(()),
         this: this.clone(),
@@ -111,12 +113,12 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         // Every board of the fleet asks now and then, and the boards of one site share an address.
         connections: 512,
         per_peer: 256,
-        refusals: Form::Json,
+        error_format: ErrorFormat::Json,
         ..Limits::default()
     };
     let handler = routes::handler(Arc::clone(&server));
-    let gate = Gate::new(&options.access)?;
-    let http_server = Server::behind(Arc::clone(&gate), listener, handler, limits)
+    let gate = AccessControl::new(&options.access)?;
+    let http_server = Server::start_with_access(Arc::clone(&gate), listener, handler, limits)
         .map_err(|e| format!("cannot serve {address}: {e}"))?;
     log::info!(
         "config-server: configurations in {}",

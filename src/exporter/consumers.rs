@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::slots::{choose_evicted, Slot};
-use crate::http::{Rate, Request};
+use crate::http::{RateLimiter, Request};
 use crate::metrics::{Progress, Registry};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -73,7 +73,7 @@ struct State {
     forgotten: HashMap<u64, u64>,
     /// How many scrapes found no free slot, and cost a consumer its slot or got none.
     evictions: u64,
-    lines: Rate,
+    lines: RateLimiter,
     /// The losses of consumers whose names are listed.
     listed: BTreeMap<String, Losses>,
     others: Losses,
@@ -85,7 +85,7 @@ impl Default for State {
             known: HashMap::new(),
             forgotten: HashMap::new(),
             evictions: 0,
-            lines: Rate::new(LOG_BURST, LOG_PERIOD),
+            lines: RateLimiter::new(LOG_BURST, LOG_PERIOD),
             listed: BTreeMap::new(),
             others: Losses::default(),
         }

@@ -14,7 +14,8 @@ use super::Exporter;
 use crate::config::MAX_METRICS;
 use crate::http::page::{self, Page};
 use crate::http::{
-    foreign_page, Form, Handler, Limits, Method, Rate, Request, Response, Standing, BEARER,
+    foreign_page, ErrorFormat, Handler, Limits, Method, RateLimiter, Request, Response,
+    WriteAccess, BEARER,
 };
 use crate::sources::SCHEMA;
 use crate::store::NotSet;
@@ -36,14 +37,14 @@ const NOT_FOUND_HELP: &str = "there is only the page at /, POST /reload, GET /me
 pub(super) fn limits() -> Limits {
     Limits {
         body: MAX_BODY_BYTES,
-        refusals: Form::Json,
+        error_format: ErrorFormat::Json,
         ..Limits::default()
     }
 }
 
 /// The routes of the management port.
 pub(super) fn routes(exporter: Arc<Exporter>) -> Arc<Handler> {
-    let reloads = Rate::new(RELOAD_BURST, RELOAD_PERIOD);
+    let reloads = RateLimiter::new(RELOAD_BURST, RELOAD_PERIOD);
     Arc::new(move |request| match request.path.as_str() {
         "/health" => read_only(request, || Response::json(200, &exporter.health())),
         "/config" => read_only(request, || {
@@ -96,9 +97,9 @@ fn not_allowed(request: &Request, allowed: &str) -> Response {
 /// The refusal, if the client may not change settings.
 fn refuse_change(exporter: &Exporter, request: &Request) -> Option<Response> {
     let allow_remote = exporter.store.current().management.allow_remote;
-    match Standing::of(request, allow_remote) {
-        Standing::Allowed => None,
-        Standing::Unknown => Some(
+    match WriteAccess::of(request, allow_remote) {
+        WriteAccess::Allowed => None,
+        WriteAccess::LoginRequired => Some(
             Response::error(
                 401,
                 "Unauthorized",
@@ -106,7 +107,7 @@ fn refuse_change(exporter: &Exporter, request: &Request) -> Option<Response> {
             )
             .with_header(BEARER.0, BEARER.1),
         ),
-        Standing::Elsewhere => Some(Response::error(
+        WriteAccess::LocalOnly => Some(Response::error(
             403,
             "Forbidden",
             "settings may be changed from this machine alone: tokens (`management: {token_file: ...}` in the \
@@ -132,7 +133,7 @@ fn history(exporter: &Exporter, request: &Request) -> Response {
         .with_header("Cache-Control", "no-store")
 }
 
-fn reload(exporter: &Exporter, rate: &Rate) -> Response {
+fn reload(exporter: &Exporter, rate: &RateLimiter) -> Response {
     if let Err(wait) = rate.take(Instant::now()) {
         let seconds = wait.as_secs() + 1;
         let message = format!("the configuration was just loaded again: try again in {seconds} s");

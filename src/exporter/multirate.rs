@@ -122,10 +122,10 @@ impl Exporter {
         let scrape = TimedScrape::begin(&self.consumers, self, request).ok_or(SCRAPE_UNDER_WAY)?;
         let _rendering = lock::lock(&self.response_limits.rendering);
         let in_flight = &self.response_limits.in_flight;
-        let share = in_flight.share(request.peer.ip(), MIN_RESPONSE_BYTES, MAX_RESPONSE_BYTES);
-        let mut share = share.ok_or(TOO_MUCH_UNREAD)?;
+        let reserved = in_flight.reserve(request.peer.ip(), MIN_RESPONSE_BYTES, MAX_RESPONSE_BYTES);
+        let mut reserved = reserved.ok_or(TOO_MUCH_UNREAD)?;
         let requested = requested(request);
-        let done = scrape.render(self, offset, share.bytes(), |batch, layout| {
+        let done = scrape.render(self, offset, reserved.bytes(), |batch, layout| {
             render_batch(
                 batch,
                 layout,
@@ -135,9 +135,9 @@ impl Exporter {
             );
         });
         text.shrink_to_fit();
-        share.settle(text.len());
+        reserved.resize(text.len());
         Ok(Box::new(move |written| {
-            drop(share);
+            drop(reserved);
             done(written);
         }))
     }

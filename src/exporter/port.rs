@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::{bind, port_of, Gate, Handler, Limits, Server};
+use crate::http::{bind, port_of, AccessControl, Handler, Limits, Server};
 
 /// How often an address that the board does not have yet is tried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
@@ -14,7 +14,7 @@ pub(super) struct Port {
     name: &'static str,
     /// The settings of its address, for error messages.
     settings: &'static str,
-    gate: Arc<Gate>,
+    gate: Arc<AccessControl>,
     handler: Arc<Handler>,
     limits: Limits,
     address: String,
@@ -30,7 +30,7 @@ impl Port {
     pub(super) fn new(
         name: &'static str,
         settings: &'static str,
-        gate: Arc<Gate>,
+        gate: Arc<AccessControl>,
         handler: Arc<Handler>,
         limits: Limits,
     ) -> Port {
@@ -87,7 +87,7 @@ impl Port {
         let moves = self.moves_to(address);
         match &mut self.server {
             Some(server) if in_the_way && moves => {
-                server.close_door();
+                server.stop_accepting();
                 true
             }
             _ => false,
@@ -136,7 +136,7 @@ impl Port {
 
     /// Listens on the current address again, if its server was closed to make way.
     pub(super) fn reopen(&mut self) {
-        if self.server.as_ref().is_none_or(Server::is_open) {
+        if self.server.as_ref().is_none_or(Server::is_accepting) {
             return;
         }
         match self.open(&self.address) {
@@ -174,7 +174,7 @@ impl Port {
             log::info!("{}: listening on {url}", self.name);
         }
         if let Some(mut old) = std::mem::replace(&mut self.server, server) {
-            old.close_door();
+            old.stop_accepting();
             self.replaced.push(old);
         }
     }
@@ -190,10 +190,12 @@ impl Port {
 
     fn serve(&self, socket: TcpListener) -> Result<Server, ListenError> {
         let (gate, handler) = (Arc::clone(&self.gate), Arc::clone(&self.handler));
-        Server::behind(gate, socket, handler, self.limits.clone()).map_err(|e| ListenError {
-            is_transient: false,
-            is_in_use: false,
-            message: format!("cannot serve {}: {e}", self.name),
+        Server::start_with_access(gate, socket, handler, self.limits.clone()).map_err(|e| {
+            ListenError {
+                is_transient: false,
+                is_in_use: false,
+                message: format!("cannot serve {}: {e}", self.name),
+            }
         })
     }
 }

@@ -6,7 +6,7 @@ use super::port::{ListenError, Port, PortChange};
 use super::udp_agent::UdpAgent;
 use super::{management, routes, Exporter};
 use crate::config::Config;
-use crate::http::{Gate, Limits};
+use crate::http::{AccessControl, Limits};
 use crate::sys::listen_fds::listen_fds;
 use crate::wire;
 
@@ -23,7 +23,7 @@ pub(super) struct Ports {
 impl Ports {
     pub(super) fn new(
         exporter: &Arc<Exporter>,
-        gate: &Arc<Gate>,
+        gate: &Arc<AccessControl>,
         metrics_address: Option<String>,
         management_address: Option<String>,
     ) -> Ports {

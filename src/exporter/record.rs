@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::supervisor::{forward_signals, Event, Options, Supervisor};
 use crate::exposition::Format;
-use crate::http::Gate;
+use crate::http::AccessControl;
 use crate::sources::io_log::{IoLogs, Recorder};
 use crate::sources::Board;
 use crate::sources::SCHEMA;
@@ -41,7 +41,7 @@ pub fn record(
     let io_logs = IoLogs::Record(recorder.clone());
     let mut supervisor = Supervisor::new(
         Options { io_logs, ..options },
-        Gate::open(),
+        AccessControl::open(),
         Arc::new(store),
     );
     supervisor.apply(config);

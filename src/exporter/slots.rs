@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::http::network;
+use crate::http::peer_network;
 use crate::sys::clock::BootTime;
 
 /// The number of slots, and the bytes that all of them may take.
@@ -158,11 +158,11 @@ fn is_below<'p>(
     address: IpAddr,
     all: impl Iterator<Item = (IpAddr, &'p Slot)>,
 ) -> bool {
-    let own = network(address);
+    let own = peer_network(address);
     let (mut in_all, mut of_network) = (0, 0);
     for (address, _) in all {
         in_all += 1;
-        of_network += usize::from(network(address) == own);
+        of_network += usize::from(peer_network(address) == own);
     }
     in_all < max && of_network < max_per_network
 }
@@ -184,7 +184,7 @@ pub(super) fn choose_evicted<'p, Key: Copy>(
     }
     let mut slots_by_network: HashMap<IpAddr, usize> = HashMap::new();
     for (_, address, _) in &all {
-        *slots_by_network.entry(network(*address)).or_default() += 1;
+        *slots_by_network.entry(peer_network(*address)).or_default() += 1;
     }
     let mut names: HashMap<IpAddr, usize> = HashMap::new();
     for (_, address, _) in all.iter().filter(|(.., slot)| slot.has_made_up_name) {
@@ -193,7 +193,7 @@ pub(super) fn choose_evicted<'p, Key: Copy>(
     let idle = all.iter().filter(|(.., slot)| !slot.busy);
     let candidates = idle.filter_map(|(key, address, slot)| {
         let in_network = slots_by_network
-            .get(&network(*address))
+            .get(&peer_network(*address))
             .copied()
             .unwrap_or(0);
         let names = names.get(address).filter(|_| slot.has_made_up_name);

@@ -13,7 +13,7 @@ use super::remote_write::{self_metrics_bytes, InstanceAddress, Senders};
 use super::{Exporter, Identity};
 use crate::config::Config;
 use crate::exposition::Format;
-use crate::http::{port_of, AccessFiles, Gate};
+use crate::http::{port_of, AccessControl, AccessFiles};
 use crate::metrics::Policy;
 use crate::sources::io_log::IoLogs;
 use crate::sources::{
@@ -75,7 +75,7 @@ pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     })?;
     let store = Arc::new(store);
     let config = store.current();
-    let gate = Gate::new(&options.access)?;
+    let gate = AccessControl::new(&options.access)?;
     let mut supervisor = Supervisor::new(options, gate, store);
     supervisor.set_tokens(&config)?;
     supervisor.exporter.present(&config);
@@ -121,7 +121,7 @@ pub(super) fn forward_signals(
 
 pub(super) struct Supervisor {
     options: Options,
-    gate: Arc<Gate>,
+    gate: Arc<AccessControl>,
     exporter: Arc<Exporter>,
     ports: Ports,
     senders: Senders,
@@ -132,7 +132,7 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(options: Options, gate: Arc<Gate>, store: Arc<Store>) -> Supervisor {
+    pub(super) fn new(options: Options, gate: Arc<AccessControl>, store: Arc<Store>) -> Supervisor {
         let exporter = Arc::new(Exporter::new(store));
         let ports = Ports::new(
             &exporter,

@@ -16,7 +16,7 @@ use crate::metrics::{longest_silence, Integrator, Series, Snapshot};
 use crate::sources::udp::message::PowerMeasurement;
 use crate::sources::Ticker;
 use crate::sys::clock::BootTime;
-use crate::sys::datagram::{answer, bind, note_addressee, receive};
+use crate::sys::datagram::{bind, enable_packet_info, receive, reply};
 use crate::sys::stop::{Stop, Woken};
 
 /// Replies in a period of this length. Two agents that a forged datagram makes talk to each other would not stop
@@ -38,7 +38,7 @@ impl UdpAgent {
         let port = config.udp_agent.port;
         let host = config.listen_address.as_ref().and_then(|a| a.parse().ok());
         let socket = bind(host, port)
-            .and_then(|socket| note_addressee(&socket).map(|()| socket))
+            .and_then(|socket| enable_packet_info(&socket).map(|()| socket))
             .map_err(|e| {
                 format!(
                     "cannot listen on UDP port {port}: {e} (`ss -lunp` names who has it; udp_agent.port or --port \
@@ -112,7 +112,7 @@ impl Agent {
         loop {
             match self.stop.wait_readable(self.socket.as_fd(), next) {
                 Woken::Stop => return,
-                Woken::Ready => self.answer(),
+                Woken::Ready => self.reply(),
                 Woken::Time => {}
             }
             if Instant::now() >= next {
@@ -124,7 +124,7 @@ impl Agent {
         }
     }
 
-    fn answer(&mut self) {
+    fn reply(&mut self) {
         let sender = match receive(&self.socket) {
             Ok(sender) => sender,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -134,7 +134,7 @@ impl Agent {
             return log::debug!("udp-agent: asked too often");
         }
         let datagram = self.meter.message.to_datagram();
-        if let Err(error) = answer(&self.socket, &sender, &datagram) {
+        if let Err(error) = reply(&self.socket, &sender, &datagram) {
             log::debug!("udp-agent: {error}");
         }
     }

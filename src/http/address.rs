@@ -1,4 +1,4 @@
-//! From a listen address to a listening socket.
+//! Network addresses: binding a listen address, and telling peers apart.
 
 use std::fmt;
 use std::io;
@@ -8,51 +8,51 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::sys::socket::{self, sockopt, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6};
 
-/// Connections that the kernel holds for us until they are accepted: as many as `net.core.somaxconn` allows. When they
-/// are more, a newcomer waits a second for its next try, so there is room for a burst of them (the standard library
-/// asks for 128). A number would be checked against libc's SOMAXCONN, which is 128 in musl, and refused.
+/// Connections that the kernel holds until they are accepted: as many as `net.core.somaxconn` allows. A client that finds the
+/// backlog full tries again only after a second, so there is room for a burst (the standard library asks for 128). nix
+/// checks a number against libc's SOMAXCONN, which is 128 in musl, and would refuse a larger one.
 const BACKLOG: Backlog = Backlog::MAXALLOWABLE;
 
-/// Why nothing listens.
+/// Why an address could not be bound.
 #[derive(Debug)]
 pub enum BindError {
     /// The text is not an address.
     Malformed {
-        /// The address as it was given.
+        /// The address as configured.
         address: String,
     },
-    /// The host's name could not be looked up. It may be known later.
+    /// The host name could not be looked up. A later look-up may succeed.
     Unresolved {
-        /// The address as it was given.
+        /// The address as configured.
         address: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// This machine does not have the address: EADDRNOTAVAIL, or no such interface. It may have it later.
+    /// No interface has the address: EADDRNOTAVAIL, or no such interface. One may have it later.
     NotUp {
-        /// The address as it was given.
+        /// The address as configured.
         address: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The kernel refused, and will again until something else changes.
+    /// The kernel refused, and trying again would not help.
     Refused {
-        /// The address as it was given.
+        /// The address as configured.
         address: String,
-        /// The settings that choose another.
+        /// The settings that the address comes from.
         chosen_by: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
 impl BindError {
-    /// Whether the same call may succeed later without anybody's doing: the interface or the name is not up yet.
+    /// Whether the same call may succeed later by itself: the interface or the name is not up yet.
     pub fn may_come_up(&self) -> bool {
         matches!(self, BindError::NotUp { .. } | BindError::Unresolved { .. })
     }
 
-    /// Whether somebody else has it.
+    /// Whether another socket has the port.
     pub fn is_in_use(&self) -> bool {
         let BindError::Refused { source, .. } = self else {
             return false;
@@ -125,12 +125,12 @@ impl std::error::Error for BindError {
     }
 }
 
-/// Binds `host:port`, `:port`, `[::]:port` or `port`, and listens. With no host, or `[::]`, IPv6 and IPv4 both come in
-/// by one socket, whatever `net.ipv6.bindv6only` says; with no host on a kernel without IPv6, IPv4 alone. An error names
-/// the settings that the address is `chosen_by`.
+/// Binds `host:port`, `:port`, `[::]:port` or `port`, and listens. With no host or `[::]`, one socket accepts IPv6 and IPv4,
+/// whatever `net.ipv6.bindv6only` says; with no host on a kernel without IPv6, IPv4 alone. `chosen_by` is the settings that
+/// the address comes from, for the error.
 pub fn bind(address: &str, chosen_by: &'static str) -> Result<TcpListener, BindError> {
     let listener = bind_one(address, chosen_by)?;
-    // On a socket that listens already, this changes the backlog alone.
+    // On a socket that listens already, this only changes the backlog.
     let _ = socket::listen(&listener, BACKLOG);
     Ok(listener)
 }
@@ -174,7 +174,7 @@ fn bind_one(address: &str, chosen_by: &'static str) -> Result<TcpListener, BindE
     Err(failed(last))
 }
 
-/// The port of an address that [`bind`] takes.
+/// The port of an address that [`bind`] accepts.
 pub fn port_of(address: &str) -> Option<u16> {
     split(address).map(|(_, port)| port)
 }
@@ -187,11 +187,11 @@ fn split(address: &str) -> Option<(&str, u16)> {
     };
     let host = match host.strip_prefix('[').map(|h| h.strip_suffix(']')) {
         Some(inner) => inner.filter(|h| h.contains(':'))?,
-        // An IPv6 address without brackets: where its port begins is anybody's guess.
+        // An IPv6 address without brackets: where its port begins is ambiguous.
         None if host.contains(':') => return None,
         None => host,
     };
-    // `parse` takes a sign, and an all-numeric "host" is some mistyped port or octet.
+    // `parse` would accept a sign.
     if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -216,31 +216,39 @@ fn bind_dual_stack(port: u16) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// The address that a peer is counted by: an IPv4 client of a dual-stack socket is the same as one of an IPv4 socket.
+/// The address that identifies a peer: an IPv4 client of a dual-stack socket is the same as one of an IPv4 socket.
 pub(super) fn peer_key(peer: SocketAddr) -> IpAddr {
     peer.ip().to_canonical()
 }
 
-/// The IP address that `text` is, if somebody can be there and nowhere else: none that stands for all, for many or for
-/// nobody, however it is written (RFC 6890; the ways to write an IPv4 address as an IPv6 one: RFC 4291, 2.5.5, RFC 6052,
+/// The part of a peer's address that it cannot choose: a host with one IPv6 address has all of its /64 network (RFC 4291,
+/// 2.5.4).
+pub fn peer_network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        ip => ip,
+    }
+}
+
+/// Parses an IP address of a single host: not an unspecified, multicast or broadcast address, however it is written (RFC 6890; the ways to write an IPv4 address as an IPv6 one: RFC 4291, 2.5.5, RFC 6052,
 /// 2.1, and RFC 3056, 2).
 pub fn host_address(text: &str) -> Option<IpAddr> {
     let address = text.parse::<IpAddr>().ok()?.to_canonical();
-    let one = |v4: Ipv4Addr| {
+    let is_host = |v4: Ipv4Addr| {
         let [first, ..] = v4.octets();
         first != 0 && !v4.is_multicast() && !v4.is_broadcast()
     };
-    let is_one = match address {
-        IpAddr::V4(v4) => one(v4),
+    let is_host = match address {
+        IpAddr::V4(v4) => is_host(v4),
         IpAddr::V6(v6) => match v6.segments() {
             [0, 0, 0, 0, 0, 0, ..] => v6.is_loopback(),
             [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-                one(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+                is_host(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
             }
             _ => !v6.is_multicast(),
         },
     };
-    is_one.then_some(address)
+    is_host.then_some(address)
 }
 
 #[cfg(test)]
@@ -251,7 +259,7 @@ mod tests {
     const SETTING: &str = "--web.listen-address";
 
     #[test]
-    fn addresses_are_taken_apart() {
+    fn addresses_are_split_into_host_and_port() {
         let good = [
             ("9100", ("", 9100)),
             (":9100", ("", 9100)),
@@ -291,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn where_somebody_can_be() {
+    fn host_addresses_are_those_of_one_host() {
         for (text, canonical) in [
             ("192.0.2.1", "192.0.2.1"),
             ("127.0.0.1", "127.0.0.1"),
@@ -342,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_host_both_families_reach_it() {
+    fn without_a_host_both_families_connect() {
         let listener = bind(":0", SETTING).unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -354,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_would_help() {
+    fn errors_name_the_address_and_the_setting() {
         let taken = bind("127.0.0.1:0", SETTING).unwrap();
         let address = taken.local_addr().unwrap().to_string();
         let error = bind(&address, SETTING).unwrap_err();
@@ -371,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_can_be_bound_again_at_once() {
+    fn port_can_be_bound_again_at_once() {
         let listener = bind("127.0.0.1:0", SETTING).unwrap();
         let address = listener.local_addr().unwrap();
         let client = TcpStream::connect(address).unwrap();

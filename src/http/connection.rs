@@ -1,4 +1,4 @@
-//! One client: read a head, read a body, have it answered, write the answer, again.
+//! One connection: read a head, read a body, call the handler, write its response, and again.
 
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -7,49 +7,48 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{HTTPVersion, Method};
 
-use super::date::imf_fixdate;
-use super::gate::{Admission, Caller, Gate, Policy, Refusal, Shown};
-use super::head::{parse_head, Head, HeadError};
-use super::limits::{Form, Limits, CHUNK};
+use super::access::{AccessControl, Admission, Identity, Peer, Policy, Refusal};
+use super::connection_slots::ConnectionSlot;
+use super::date::format_date;
+use super::head::{parse_head, Head, RequestError};
+use super::limits::{ErrorFormat, Limits, CHUNK};
 use super::request::Request;
-use super::response::{Response, TakeOver};
-use super::seats::Guest;
+use super::response::{Response, UpgradeHandler};
 use super::stream::{write_both, Stream};
 use super::upgraded::Upgraded;
 use super::Handler;
 use crate::sys::clock::wall_seconds;
 
-/// Serves one client until it leaves, errs, is too slow, or has to make room. What it is told then is all there is to
-/// tell: a client's faults are not logged, or anybody could fill the log.
+/// Serves one client until it disconnects, sends something malformed, is too slow, or is evicted. The client's faults are
+/// not logged, or a client could fill the log.
 pub(super) fn serve<S: Stream>(
     stream: S,
-    mut caller: Caller,
-    guest: &Guest,
-    gate: &Arc<Gate>,
+    mut peer: Peer,
+    slot: &ConnectionSlot,
+    access: &Arc<AccessControl>,
     handler: &Handler,
     limits: &Limits,
 ) {
-    let mut connection = Connection::new(stream, Arc::clone(&caller.policy), limits);
-    match connection.requests(&mut caller, guest, gate, handler) {
-        Ok(()) | Err(End::Gone) => {}
+    let mut connection = Connection::new(stream, Arc::clone(&peer.policy), limits);
+    match connection.serve_requests(&mut peer, slot, access, handler) {
+        Ok(()) | Err(End::Disconnected) => {}
         Err(End::Refused(why)) => connection.refuse(why),
-        Err(End::TakenOver(take_over, shown)) => {
-            // Else the connection is lost, of which there is nobody to tell.
+        Err(End::Upgraded(handler, identity)) => {
+            // `Err`: the connection is lost.
             if let Ok(stream) = connection.stream.into_duplex() {
-                take_over(Upgraded {
+                handler(Upgraded {
                     stream,
                     received: connection.received,
-                    admission: Admission::new(Arc::clone(gate), caller, shown),
+                    admission: Admission::new(Arc::clone(access), peer, identity),
                 });
             }
         }
     }
 }
 
-/// Tells a client, in the clear, why there is no connection with it; `None`: it knows. The headers that are configured
-/// are for those who come in.
+/// Tells a client, without TLS, why its TLS handshake failed; `None`: it has been told. The configured headers are not sent.
 #[cfg(feature = "tls")]
-pub(super) fn turn_back<S: Stream>(stream: S, why: Option<HeadError>, limits: &Limits) {
+pub(super) fn reject<S: Stream>(stream: S, why: Option<RequestError>, limits: &Limits) {
     let mut connection = Connection::new(stream, Arc::new(Policy::open()), limits);
     match why {
         Some(why) => connection.refuse(why),
@@ -57,13 +56,13 @@ pub(super) fn turn_back<S: Stream>(stream: S, why: Option<HeadError>, limits: &L
     }
 }
 
-/// A connection outlives what let it in.
-const NOT_ANY_MORE: HeadError = HeadError {
+/// The policy has changed since the connection was accepted.
+const NOT_ADMITTED_ANY_MORE: RequestError = RequestError {
     status: 403,
     reason: "who connects like this is not let in any more: connect anew",
 };
 
-/// Writes head, body and what follows that.
+/// Writes head, body and shared pieces.
 fn write_all(
     stream: &mut impl Stream,
     head: &[u8],
@@ -86,36 +85,36 @@ fn write_all(
 
 /// Why a connection ends.
 enum End {
-    /// The client has gone or does not keep up, or we are to go: there is nobody to tell.
-    Gone,
-    /// The client is told why.
-    Refused(HeadError),
-    /// It is HTTP's no longer, and the last request showed this.
-    TakenOver(TakeOver, Shown),
+    /// The client has disconnected or does not read, or the server stops: no response can be sent.
+    Disconnected,
+    /// The client is told why, and the connection is closed.
+    Refused(RequestError),
+    /// The connection leaves HTTP; with the login of its last request.
+    Upgraded(UpgradeHandler, Identity),
 }
 
-impl From<HeadError> for End {
-    fn from(error: HeadError) -> Self {
+impl From<RequestError> for End {
+    fn from(error: RequestError) -> Self {
         End::Refused(error)
     }
 }
 
 impl From<io::Error> for End {
     fn from(_: io::Error) -> Self {
-        End::Gone
+        End::Disconnected
     }
 }
 
 struct Connection<'a, S> {
     stream: S,
     limits: &'a Limits,
-    /// What came in and belongs to no request yet. At most one head and one chunk.
+    /// Bytes that were received and belong to no request yet. At most one head and one chunk.
     received: Vec<u8>,
-    /// The head of the answer being written; kept for its memory.
+    /// The head of the response that is being written. Kept to use its memory again.
     written: Vec<u8>,
-    /// The Date header, and the second it is for.
+    /// The second since 1970, and the `Date` header of that second.
     date: (i64, String),
-    /// What is in force.
+    /// The policy in force at the last request.
     policy: Arc<Policy>,
 }
 
@@ -131,172 +130,172 @@ impl<'a, S: Stream> Connection<'a, S> {
         }
     }
 
-    fn requests(
+    fn serve_requests(
         &mut self,
-        caller: &mut Caller,
-        guest: &Guest,
-        gate: &Gate,
+        peer: &mut Peer,
+        slot: &ConnectionSlot,
+        access: &AccessControl,
         handler: &Handler,
     ) -> Result<(), End> {
-        let mut first_byte_by = self.limits.head_time;
+        let mut first_byte_timeout = self.limits.head_time;
         loop {
-            let head = self.head(first_byte_by)?;
-            // Looking at a password may take a while, and cannot be broken off.
-            if !guest.begin() {
+            let head = self.receive_head(first_byte_timeout)?;
+            // Verifying a password may take a while, and cannot be aborted.
+            if !slot.set_busy() {
                 return Ok(());
             }
-            self.policy = gate.policy();
-            if !caller.is_accepted_by(&self.policy) {
-                return Err(NOT_ANY_MORE.into());
+            self.policy = access.policy();
+            if !peer.is_accepted_by(&self.policy) {
+                return Err(NOT_ADMITTED_ANY_MORE.into());
             }
-            // Who connected by other rules connects anew.
-            let kept = head.keep_alive && self.policy.connects_as(&caller.policy);
-            let login = match gate.admit(&self.policy, &head, caller.peer, caller.is_certified()) {
+            // A connection that was accepted with other TLS settings is not kept.
+            let keep_alive = head.keep_alive && self.policy.connects_as(&peer.policy);
+            let login = match access.admit(&self.policy, &head, peer.address, peer.is_certified()) {
                 Ok(login) => login,
                 Err(refusal) => {
-                    // A body that belongs to it is not read.
-                    let kept = kept && head.body_length == 0 && !guest.is_closing();
-                    let answer = self.told(refusal);
-                    self.answer(answer, &head.method, &head.version, kept)?;
-                    if !kept {
-                        if guest.rest() {
+                    // The body of a refused request is not read.
+                    let keep_alive = keep_alive && head.body_length == 0 && !slot.is_closing();
+                    let response = self.refusal_response(refusal);
+                    self.respond(response, &head.method, &head.version, keep_alive)?;
+                    if !keep_alive {
+                        if slot.set_idle() {
                             self.linger();
                         }
                         return Ok(());
                     }
-                    if !guest.rest() {
+                    if !slot.set_idle() {
                         return Ok(());
                     }
-                    first_byte_by = self.limits.idle_time;
+                    first_byte_timeout = self.limits.idle_time;
                     continue;
                 }
             };
-            // Whoever is in the middle of a body is not the first to make room for others.
-            if head.body_length > 0 && !guest.rest() {
+            // A client that sends a body may be evicted, but it counts as idle only from now on, so others are evicted before it.
+            if head.body_length > 0 && !slot.set_idle() {
                 return Ok(());
             }
-            let body = self.body(&head)?;
-            if !guest.begin() {
+            let body = self.receive_body(&head)?;
+            if !slot.set_busy() {
                 return Ok(());
             }
-            let request = Request::new(head, body, caller.peer, login);
-            let answer = catch_unwind(AssertUnwindSafe(|| handler(&request)));
-            // The panic's own message is on stderr by now.
-            let broken = answer.is_err();
-            let mut answer =
-                answer.unwrap_or_else(|_| Response::text(500, "this request met a bug\n"));
-            let kept = kept && !broken && !guest.is_closing();
-            let take_over = answer.take_over();
-            self.answer(answer, &request.method, &request.version, kept)?;
-            if let Some(take_over) = take_over {
-                let shown = Shown::by(request.header("Authorization"));
-                return Err(End::TakenOver(take_over, shown));
+            let request = Request::new(head, body, peer.address, login);
+            let response = catch_unwind(AssertUnwindSafe(|| handler(&request)));
+            // The panic's own message has been written to stderr.
+            let panicked = response.is_err();
+            let mut response =
+                response.unwrap_or_else(|_| Response::text(500, "this request met a bug\n"));
+            let keep_alive = keep_alive && !panicked && !slot.is_closing();
+            let upgrade = response.take_upgrade_handler();
+            self.respond(response, &request.method, &request.version, keep_alive)?;
+            if let Some(handler) = upgrade {
+                let identity = Identity::of(request.header("Authorization"));
+                return Err(End::Upgraded(handler, identity));
             }
-            if !kept {
-                self.end_politely(guest);
+            if !keep_alive {
+                self.close_after_response(slot);
                 return Ok(());
             }
-            if !guest.rest() {
+            if !slot.set_idle() {
                 return Ok(());
             }
-            first_byte_by = self.limits.idle_time;
+            first_byte_timeout = self.limits.idle_time;
         }
     }
 
-    /// The next head. Its first byte may take so long; the rest has a deadline of its own.
-    fn head(&mut self, first_byte_by: Duration) -> Result<Head, End> {
+    /// Receives the next head. Its first byte has this timeout; the rest has a deadline of its own.
+    fn receive_head(&mut self, first_byte_timeout: Duration) -> Result<Head, End> {
         if self.received.is_empty() {
-            self.deadline(first_byte_by);
+            self.set_deadline_in(first_byte_timeout);
             if self.receive()? == 0 {
-                return Err(End::Gone);
+                return Err(End::Disconnected);
             }
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             if let Some((head, length)) = parse_head(&self.received, self.limits)? {
                 self.received.drain(..length);
                 return Ok(head);
             }
-            self.stream.set_deadline(begun + self.limits.head_time);
-            self.receive_some("the request's head took too long")?;
+            self.stream.set_deadline(started + self.limits.head_time);
+            self.receive_more("the request's head took too long")?;
         }
     }
 
-    fn body(&mut self, head: &Head) -> Result<Vec<u8>, End> {
+    fn receive_body(&mut self, head: &Head) -> Result<Vec<u8>, End> {
         if head.body_length == 0 {
             return Ok(Vec::new());
         }
-        self.deadline(self.limits.body_time);
+        self.set_deadline_in(self.limits.body_time);
         if head.expects_continue && self.received.is_empty() {
             write_both(&mut self.stream, b"HTTP/1.1 100 Continue\r\n\r\n", b"")?;
         }
-        // It grows as it comes: an announced length alone costs nothing.
+        // The buffer grows as bytes arrive: an announced length alone takes no memory.
         let mut body = Vec::new();
         loop {
-            let ours = (head.body_length - body.len()).min(self.received.len());
-            body.extend(self.received.drain(..ours));
+            let available = (head.body_length - body.len()).min(self.received.len());
+            body.extend(self.received.drain(..available));
             if body.len() == head.body_length {
                 return Ok(body);
             }
-            self.receive_some("the request's body took too long")?;
+            self.receive_more("the request's body took too long")?;
         }
     }
 
-    fn answer(
+    fn respond(
         &mut self,
-        mut answer: Response,
+        mut response: Response,
         method: &Method,
         version: &HTTPVersion,
-        kept: bool,
+        keep_alive: bool,
     ) -> Result<(), End> {
         let now = wall_seconds();
         if self.date.0 != now {
-            self.date = (now, imf_fixdate(now));
+            self.date = (now, format_date(now));
         }
         for (name, value) in &self.policy.headers {
-            if answer.header(name).is_none() {
-                answer = answer.with_header(name, value);
+            if response.header(name).is_none() {
+                response = response.with_header(name, value);
             }
         }
         self.written.clear();
-        answer.print_head(&mut self.written, version, kept, &self.date.1);
-        let with_body = *method != Method::Head && answer.has_body();
+        response.print_head(&mut self.written, version, keep_alive, &self.date.1);
+        let with_body = *method != Method::Head && response.has_body();
         let (body, pieces) = match with_body {
-            true => (answer.body(), answer.pieces()),
+            true => (response.body(), response.pieces()),
             false => (&[][..], &[][..]),
         };
-        self.deadline(self.limits.answer_time);
+        self.set_deadline_in(self.limits.answer_time);
         let result = write_all(&mut self.stream, &self.written, body, pieces);
         if result.is_err() {
             self.stream.abandon();
         }
-        answer.finish(result.is_ok() && *method != Method::Head);
+        response.finish(result.is_ok() && *method != Method::Head);
         Ok(result?)
     }
 
-    /// Says why and hangs up.
-    fn refuse(&mut self, why: HeadError) {
-        let answer = self.words(why);
-        // What was refused may have been anything, so it is answered as if it was a GET.
-        let answered = self.answer(answer, &Method::Get, &HTTPVersion(1, 1), false);
-        if answered.is_ok() {
+    /// Responds with the error and closes the connection.
+    fn refuse(&mut self, why: RequestError) {
+        let response = self.error_response(why);
+        // The method is not known, so the response has a body, as for a GET.
+        let sent = self.respond(response, &Method::Get, &HTTPVersion(1, 1), false);
+        if sent.is_ok() {
             self.linger();
         }
     }
 
-    /// A refusal as an answer.
-    fn told(&self, refusal: Refusal) -> Response {
-        let mut answer = self.words(refusal.why);
+    /// The response to a request that is not let in.
+    fn refusal_response(&self, refusal: Refusal) -> Response {
+        let mut response = self.error_response(refusal.why);
         if let Some(challenge) = refusal.challenge {
-            answer = answer.with_header("WWW-Authenticate", challenge);
+            response = response.with_header("WWW-Authenticate", challenge);
         }
         if let Some(seconds) = refusal.retry_after {
-            answer = answer.with_header("Retry-After", &seconds.to_string());
+            response = response.with_header("Retry-After", &seconds.to_string());
         }
-        answer
+        response
     }
 
-    fn words(&self, why: HeadError) -> Response {
+    fn error_response(&self, why: RequestError) -> Response {
         let reason = match why.status {
             413 => format!(
                 "{}: at most {} bytes are taken",
@@ -304,38 +303,39 @@ impl<'a, S: Stream> Connection<'a, S> {
             ),
             _ => why.reason.to_owned(),
         };
-        match self.limits.refusals {
-            Form::Text => Response::text(why.status, format!("{reason}\n")),
-            Form::Json => Response::error(why.status, why.title(), &reason),
+        match self.limits.error_format {
+            ErrorFormat::Text => Response::text(why.status, format!("{reason}\n")),
+            ErrorFormat::Json => Response::error(why.status, why.title(), &reason),
         }
     }
 
-    /// The client is told that this was the last answer. One that sent more nevertheless must not lose it over that.
-    fn end_politely(&mut self, guest: &Guest) {
-        if !self.received.is_empty() && guest.rest() {
+    /// Closes the connection after a response with `Connection: close`. A client that has sent more nevertheless must not
+    /// lose that response.
+    fn close_after_response(&mut self, slot: &ConnectionSlot) {
+        if !self.received.is_empty() && slot.set_idle() {
             self.linger();
         }
     }
 
-    /// Lets the client read the answer before the connection is closed under it.
+    /// Lets the client read the response before the connection is closed.
     fn linger(&mut self) {
         self.stream.finish();
-        self.deadline(self.limits.linger_time);
-        let mut thrown_away = 0;
-        while thrown_away < self.limits.linger_bytes {
+        self.set_deadline_in(self.limits.linger_time);
+        let mut dropped = 0;
+        while dropped < self.limits.linger_bytes {
             self.received.clear();
             match self.receive() {
                 Ok(0) | Err(_) => return,
-                Ok(n) => thrown_away += n,
+                Ok(n) => dropped += n,
             }
         }
     }
 
-    fn deadline(&mut self, time: Duration) {
+    fn set_deadline_in(&mut self, time: Duration) {
         self.stream.set_deadline(Instant::now() + time);
     }
 
-    /// Adds what is there to `received`, or waits for something to be. 0 at the end of the stream.
+    /// Adds available bytes to `received`, or waits for some. 0 at the end of the stream.
     fn receive(&mut self) -> io::Result<usize> {
         let mut chunk = [0; CHUNK];
         let n = self.stream.read(&mut chunk)?;
@@ -344,16 +344,16 @@ impl<'a, S: Stream> Connection<'a, S> {
         Ok(n)
     }
 
-    /// The same, in the middle of a request.
-    fn receive_some(&mut self, too_slow: &'static str) -> Result<(), End> {
+    /// Receives in the middle of a request, where the end of the stream and a timeout are errors.
+    fn receive_more(&mut self, too_slow: &'static str) -> Result<(), End> {
         match self.receive() {
-            Ok(0) => Err(End::Gone),
+            Ok(0) => Err(End::Disconnected),
             Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(End::Refused(HeadError {
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(End::Refused(RequestError {
                 status: 408,
                 reason: too_slow,
             })),
-            Err(_) => Err(End::Gone),
+            Err(_) => Err(End::Disconnected),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! A request's head, parsed: request line, headers, and what they say about the body (RFC 9112). Pure.
 //!
-//! Strict where two readers could disagree on where a request ends, since that is how one is smuggled behind another.
+//! The parser is strict where two readers could disagree on where a request ends, which is how requests are smuggled.
 
 use tiny_http::{HTTPVersion, Header, Method};
 
-use super::limits::{Limits, EMPTY_LINES};
+use super::limits::{Limits, MAX_EMPTY_LINES};
 
-/// What a head says.
+/// A parsed head.
 #[derive(Debug, Clone)]
 pub struct Head {
     /// The method; any token is one.
@@ -27,16 +27,16 @@ pub struct Head {
     pub expects_continue: bool,
 }
 
-/// Why a head is refused. What follows it in the stream can't be trusted to be a request.
+/// Why a request is refused. The bytes that follow it in the stream cannot be trusted to be a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeadError {
-    /// The status to answer with: 400, 413, 414, 417, 431, 501 or 505.
+pub struct RequestError {
+    /// The status of the response. [`parse_head`] gives 400, 413, 414, 417, 431, 501 or 505.
     pub status: u16,
-    /// The reason, for the client's eyes.
+    /// The reason, for the client.
     pub reason: &'static str,
 }
 
-impl HeadError {
+impl RequestError {
     /// The status in words.
     pub(super) fn title(&self) -> &'static str {
         match self.status {
@@ -46,46 +46,46 @@ impl HeadError {
     }
 }
 
-impl std::fmt::Display for HeadError {
+impl std::fmt::Display for RequestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.status, self.reason)
     }
 }
 
-impl std::error::Error for HeadError {}
+impl std::error::Error for RequestError {}
 
-const fn bad(reason: &'static str) -> HeadError {
+const fn bad(reason: &'static str) -> RequestError {
     refused(400, reason)
 }
 
-const fn refused(status: u16, reason: &'static str) -> HeadError {
-    HeadError { status, reason }
+const fn refused(status: u16, reason: &'static str) -> RequestError {
+    RequestError { status, reason }
 }
 
-/// Parses the head at the beginning of `bytes`. `None`: no fault so far, but its end is not there yet. Else the head and
-/// its length in bytes, with the empty line that ends it and any empty lines before it.
-pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, HeadError> {
-    const TOO_LONG_LINE: HeadError = refused(414, "the request line is too long");
-    const TOO_LONG_HEAD: HeadError = refused(431, "the headers are too long");
+/// Parses the head at the beginning of `bytes`. Returns the head and its length in bytes, which includes the empty line at
+/// its end and any empty lines before it. `None`: nothing is wrong so far, but the end of the head has not arrived.
+pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, RequestError> {
+    const TOO_LONG_LINE: RequestError = refused(414, "the request line is too long");
+    const TOO_LONG_HEAD: RequestError = refused(431, "the headers are too long");
     let mut start = 0;
-    let longest = limits.request_line.min(limits.head);
-    let mut request_line = line(bytes, start, longest, TOO_LONG_LINE)?;
-    for _ in 0..EMPTY_LINES {
+    let max_line = limits.request_line.min(limits.head);
+    let mut request_line = line(bytes, start, max_line, TOO_LONG_LINE)?;
+    for _ in 0..MAX_EMPTY_LINES {
         match request_line {
             Some((b"", next)) => start = next,
             _ => break,
         }
-        request_line = line(bytes, start, longest, TOO_LONG_LINE)?;
+        request_line = line(bytes, start, max_line, TOO_LONG_LINE)?;
     }
     let Some((request_line, first_header)) = request_line else {
         return Ok(None);
     };
-    // First find the end, so that a head that arrives in pieces costs little before it is whole.
+    // The end is searched first, so that a head that arrives in pieces is parsed only once.
     let mut end = first_header;
     let mut count = 0;
     loop {
-        let room = start.saturating_add(limits.head).saturating_sub(end);
-        let Some((text, next)) = line(bytes, end, room, TOO_LONG_HEAD)? else {
+        let max_length = start.saturating_add(limits.head).saturating_sub(end);
+        let Some((text, next)) = line(bytes, end, max_length, TOO_LONG_HEAD)? else {
             return Ok(None);
         };
         end = next;
@@ -121,18 +121,17 @@ pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>
     Ok(Some((head, end)))
 }
 
-/// The line that begins at `from`, without its CR LF, and where the next one begins. `None` when its end is not there
-/// yet.
+/// The line that begins at `from`, without its CR LF, and where the next one begins. `None`: its end has not arrived.
 fn line(
     bytes: &[u8],
     from: usize,
-    longest: usize,
-    too_long: HeadError,
-) -> Result<Option<(&[u8], usize)>, HeadError> {
+    max_length: usize,
+    too_long: RequestError,
+) -> Result<Option<(&[u8], usize)>, RequestError> {
     let rest = bytes.get(from..).unwrap_or_default();
     let end = rest.iter().position(|&b| b == b'\n');
     let text = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-    if text.len() > longest {
+    if text.len() > max_length {
         return Err(too_long);
     }
     let text = match text.split_last() {
@@ -147,7 +146,7 @@ fn line(
 }
 
 /// `METHOD SP target SP HTTP/d.d`, with exactly those two spaces.
-fn parse_request_line(line: &[u8]) -> Result<(Method, &str, HTTPVersion), HeadError> {
+fn parse_request_line(line: &[u8]) -> Result<(Method, &str, HTTPVersion), RequestError> {
     let text = std::str::from_utf8(line).unwrap_or_default();
     let mut parts = text.split(' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -178,8 +177,8 @@ fn parse_request_line(line: &[u8]) -> Result<(Method, &str, HTTPVersion), HeadEr
 fn parse_target<'a>(
     method: &Method,
     target: &'a str,
-) -> Result<(&'a str, Option<&'a str>), HeadError> {
-    const MALFORMED: HeadError = bad("the target is neither a path nor an http URL");
+) -> Result<(&'a str, Option<&'a str>), RequestError> {
+    const MALFORMED: RequestError = bad("the target is neither a path nor an http URL");
     if target.bytes().any(|b| !b.is_ascii_graphic() || b == b'#') {
         return Err(bad(
             "the target has a character that must be percent-encoded",
@@ -213,8 +212,8 @@ fn parse_target<'a>(
 }
 
 /// `name: value`.
-fn parse_header(line: &[u8]) -> Result<Header, HeadError> {
-    const MALFORMED: HeadError = bad("a header is not \"name: value\"");
+fn parse_header(line: &[u8]) -> Result<Header, RequestError> {
+    const MALFORMED: RequestError = bad("a header is not \"name: value\"");
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(bad("a header is folded over two lines"));
     }
@@ -252,7 +251,7 @@ fn members<'a>(headers: &'a [Header], name: &'static str) -> impl Iterator<Item 
 }
 
 /// RFC 9112, 3.2: exactly one in HTTP/1.1, never two. It may be empty.
-fn check_host(headers: &[Header], version: &HTTPVersion) -> Result<(), HeadError> {
+fn check_host(headers: &[Header], version: &HTTPVersion) -> Result<(), RequestError> {
     let mut hosts = values(headers, "Host");
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -272,7 +271,7 @@ fn check_host(headers: &[Header], version: &HTTPVersion) -> Result<(), HeadError
 }
 
 /// Where the body ends: by one Content-Length of digits alone, else there is none (RFC 9112, 6).
-fn body_length(headers: &[Header], limits: &Limits) -> Result<usize, HeadError> {
+fn body_length(headers: &[Header], limits: &Limits) -> Result<usize, RequestError> {
     let mut lengths = values(headers, "Content-Length");
     let length = lengths.next();
     if values(headers, "Transfer-Encoding").next().is_some() {
@@ -288,7 +287,7 @@ fn body_length(headers: &[Header], limits: &Limits) -> Result<usize, HeadError> 
     if length.is_empty() || !length.bytes().all(|b| b.is_ascii_digit()) {
         return Err(bad("the Content-Length is not a number"));
     }
-    // Digits alone: what does not parse is more than a machine word can say.
+    // Only digits: a number that does not parse is too large for a machine word.
     match length.parse() {
         Ok(length) if length <= limits.body => Ok(length),
         _ => Err(refused(413, "the body is too large")),
@@ -296,12 +295,12 @@ fn body_length(headers: &[Header], limits: &Limits) -> Result<usize, HeadError> 
 }
 
 fn keep_alive(headers: &[Header], version: &HTTPVersion) -> bool {
-    let says = |option| members(headers, "Connection").any(|m| m.eq_ignore_ascii_case(option));
-    !says("close") && (*version >= (1, 1) || says("keep-alive"))
+    let has = |option| members(headers, "Connection").any(|m| m.eq_ignore_ascii_case(option));
+    !has("close") && (*version >= (1, 1) || has("keep-alive"))
 }
 
 /// RFC 9110, 10.1.1: an HTTP/1.0 client can't expect anything.
-fn expects_continue(headers: &[Header], version: &HTTPVersion) -> Result<bool, HeadError> {
+fn expects_continue(headers: &[Header], version: &HTTPVersion) -> Result<bool, RequestError> {
     if *version < (1, 1) {
         return Ok(false);
     }

@@ -1,4 +1,4 @@
-//! A table of request heads, well and badly formed, and what becomes of each.
+//! Tests of the parser, with a table of well-formed and malformed heads.
 
 use super::*;
 
@@ -18,9 +18,9 @@ fn parsed(text: &str) -> Head {
     head
 }
 
-/// `200` stands for "a head", `0` for "so far nothing wrong".
+/// `200`: a valid head; `0`: incomplete so far.
 #[test]
-fn heads_good_and_bad() {
+fn heads_get_the_expected_status() {
     let long = "a".repeat(9000);
     let cases: Vec<(u16, String)> = [
         (200, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -185,9 +185,8 @@ fn heads_good_and_bad() {
     }
 }
 
-/// However a head is cut, its beginning is never taken for a head nor refused.
 #[test]
-fn a_head_in_pieces_is_waited_for() {
+fn incomplete_head_is_neither_accepted_nor_refused() {
     let text = b"\r\nPOST /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nX: y\r\n\r\n";
     for cut in 0..text.len() {
         assert_eq!(status(&text[..cut]), 0, "cut at {cut}");
@@ -199,7 +198,7 @@ fn a_head_in_pieces_is_waited_for() {
 }
 
 #[test]
-fn a_head_says_what_it_says() {
+fn head_fields_are_parsed() {
     let head = parsed(
         "PUT http://board:9100/a%20b?c=d?e HTTP/1.1\r\nHost: board\r\nX-Y:  gr\u{fc}n \r\nContent-Length: 7\r\nExpect: 100-continue\r\n\r\n",
     );

@@ -1,90 +1,83 @@
-//! How many bytes of large answers may be on their way at once, in all and to one peer: whoever asks for much on many
-//! connections and reads none of it would have us hold it all.
+//! Limits the bytes of large responses that have not been sent yet, in all and to one peer: a client that requests much on
+//! many connections and reads nothing would otherwise have them all held in memory.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use super::address::peer_network;
 use crate::sys::lock;
 
-/// The bytes that are on their way.
+/// The bytes of responses that are being sent.
 #[derive(Debug)]
 pub struct InFlight {
-    per_peer: usize,
-    in_all: usize,
-    /// By peer; who has nothing is not among them.
-    taken: Mutex<HashMap<IpAddr, usize>>,
+    max_per_peer: usize,
+    max: usize,
+    /// The reserved bytes by peer. A peer without any is not in the map.
+    reserved: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A part of them, for one answer. It is given back when this is dropped.
+/// Bytes that are reserved for one response. Dropping it frees them.
 #[derive(Debug)]
-pub struct Share {
-    of: Arc<InFlight>,
+pub struct Reservation {
+    in_flight: Arc<InFlight>,
     peer: IpAddr,
     bytes: usize,
 }
 
 impl InFlight {
-    /// So many bytes for one peer, and in all.
-    pub fn new(per_peer: usize, in_all: usize) -> InFlight {
+    /// The limits in bytes, for one peer and in all.
+    pub fn new(max_per_peer: usize, max: usize) -> InFlight {
         InFlight {
-            per_peer,
-            in_all,
-            taken: Mutex::default(),
+            max_per_peer,
+            max,
+            reserved: Mutex::default(),
         }
     }
 
-    /// As many bytes as there are left for this peer, up to `most`. `None`: there are fewer than `least`. While nothing is
-    /// on its way `least` may be more than there can be.
-    pub fn share(self: &Arc<Self>, peer: IpAddr, least: usize, most: usize) -> Option<Share> {
-        let peer = network(peer);
-        let mut taken = lock::lock(&self.taken);
-        let in_all: usize = taken.values().sum();
-        let own = taken.get(&peer).copied().unwrap_or(0);
-        let left = (self.per_peer.saturating_sub(own)).min(self.in_all.saturating_sub(in_all));
-        let bytes = match left >= least {
-            true => left.min(most),
-            false if in_all == 0 => least,
+    /// Reserves what is left for this peer, up to `max` bytes. `None`: less than `min` is left. While nothing is reserved,
+    /// `min` may exceed the limits.
+    pub fn reserve(self: &Arc<Self>, peer: IpAddr, min: usize, max: usize) -> Option<Reservation> {
+        let peer = peer_network(peer);
+        let mut reserved = lock::lock(&self.reserved);
+        let total: usize = reserved.values().sum();
+        let of_peer = reserved.get(&peer).copied().unwrap_or(0);
+        let left = (self.max_per_peer.saturating_sub(of_peer)).min(self.max.saturating_sub(total));
+        let bytes = match left >= min {
+            true => left.min(max),
+            false if total == 0 => min,
             false => return None,
         };
-        *taken.entry(peer).or_default() += bytes;
-        Some(Share {
-            of: Arc::clone(self),
+        *reserved.entry(peer).or_default() += bytes;
+        Some(Reservation {
+            in_flight: Arc::clone(self),
             peer,
             bytes,
         })
     }
 }
 
-impl Share {
-    /// How many bytes.
+impl Reservation {
+    /// How many bytes are reserved.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// So many were needed in the end.
-    pub fn settle(&mut self, bytes: usize) {
-        let mut taken = lock::lock(&self.of.taken);
-        let own = taken.entry(self.peer).or_default();
-        *own = own.saturating_sub(self.bytes).saturating_add(bytes);
-        if *own == 0 {
-            taken.remove(&self.peer);
+    /// Changes the reservation to the bytes that the response really has.
+    pub fn resize(&mut self, bytes: usize) {
+        let mut reserved = lock::lock(&self.in_flight.reserved);
+        let of_peer = reserved.entry(self.peer).or_default();
+        *of_peer = of_peer.saturating_sub(self.bytes).saturating_add(bytes);
+        if *of_peer == 0 {
+            reserved.remove(&self.peer);
         }
         self.bytes = bytes;
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.settle(0);
-    }
-}
-
-/// Who has one address of IPv6 has a network of them.
-pub fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        ip => ip,
+        self.resize(0);
     }
 }
 
@@ -92,34 +85,37 @@ pub fn network(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn share(of: &Arc<InFlight>, peer: &str, least: usize, most: usize) -> Option<Share> {
-        of.share(peer.parse().unwrap(), least, most)
+    fn reserve(of: &Arc<InFlight>, peer: &str, min: usize, max: usize) -> Option<Reservation> {
+        of.reserve(peer.parse().unwrap(), min, max)
     }
 
     #[test]
-    fn one_peer_has_its_part_and_all_together_have_theirs() {
+    fn bytes_are_limited_per_peer_and_in_all() {
         let all = Arc::new(InFlight::new(100, 250));
-        let mut first = share(&all, "192.0.2.1", 10, 80).unwrap();
+        let mut first = reserve(&all, "192.0.2.1", 10, 80).unwrap();
         assert_eq!(first.bytes(), 80);
-        let second = share(&all, "::ffff:192.0.2.1", 10, 80).unwrap();
-        assert_eq!(second.bytes(), 20, "what is left of its part");
-        assert!(share(&all, "192.0.2.1", 10, 80).is_none());
-        first.settle(30);
-        assert_eq!(share(&all, "192.0.2.1", 10, 80).unwrap().bytes(), 50);
+        let second = reserve(&all, "::ffff:192.0.2.1", 10, 80).unwrap();
+        assert_eq!(second.bytes(), 20, "what is left for the peer");
+        assert!(reserve(&all, "192.0.2.1", 10, 80).is_none());
+        first.resize(30);
+        assert_eq!(reserve(&all, "192.0.2.1", 10, 80).unwrap().bytes(), 50);
         let others = [("2001:db8::1", 100), ("192.0.2.2", 100)];
         let held = others.map(|(peer, bytes)| {
-            let share = share(&all, peer, 10, 1000).unwrap();
-            assert_eq!(share.bytes(), bytes);
-            share
+            let reservation = reserve(&all, peer, 10, 1000).unwrap();
+            assert_eq!(reservation.bytes(), bytes);
+            reservation
         });
-        assert!(share(&all, "2001:db8::2", 1, 1).is_none(), "the same /64");
-        assert!(share(&all, "192.0.2.3", 10, 1000).is_none(), "all is taken");
+        assert!(reserve(&all, "2001:db8::2", 1, 1).is_none(), "the same /64");
+        assert!(
+            reserve(&all, "192.0.2.3", 10, 1000).is_none(),
+            "everything is reserved"
+        );
         drop((first, second, held));
-        assert!(lock::lock(&all.taken).is_empty());
-        // What is larger than everything goes alone.
-        let large = share(&all, "192.0.2.1", 1000, 1000).unwrap();
-        assert!(share(&all, "192.0.2.2", 1, 1).is_none());
+        assert!(lock::lock(&all.reserved).is_empty());
+        // A response larger than all limits is sent alone.
+        let large = reserve(&all, "192.0.2.1", 1000, 1000).unwrap();
+        assert!(reserve(&all, "192.0.2.2", 1, 1).is_none());
         drop(large);
-        assert_eq!(share(&all, "192.0.2.2", 1, 1).unwrap().bytes(), 1);
+        assert_eq!(reserve(&all, "192.0.2.2", 1, 1).unwrap().bytes(), 1);
     }
 }

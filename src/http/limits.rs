@@ -1,15 +1,15 @@
-//! What a client may ask of us: every bound and deadline of the server, each with its reason.
+//! Every bound and deadline of the server, each with its reason.
 
 use std::time::Duration;
 
-/// The bounds and deadlines of one server. All deadlines are *totals*: a byte now and then does not extend them.
+/// The bounds and deadlines of one server. All deadlines are *totals*: receiving a byte does not extend them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections in all, and with them threads. A board has a scraper or two, and some browsers with six each. Never
-    /// more than half the descriptors of the process: the meters need some too.
+    /// Connections in all, each with a thread. A board has a scraper or two, and some browsers with six connections each.
+    /// The server uses at most half the descriptors of the process, since the meters need some too.
     pub connections: usize,
-    /// Connections of one address, so that one broken client leaves room for the others. A browser, or a few of them
-    /// behind one proxy, stay below.
+    /// Connections of one address, so that one broken client leaves room for the others. A few browsers behind one proxy
+    /// stay below the limit.
     pub per_peer: usize,
     /// Bytes of the request line. Long queries (remote read of many names) are a few hundred.
     pub request_line: usize,
@@ -17,31 +17,31 @@ pub struct Limits {
     pub head: usize,
     /// Header lines. Browsers send some twenty.
     pub headers: usize,
-    /// Bytes of a request's body. The largest honest one is a configuration file.
+    /// Bytes of a request's body. The largest legitimate one is a configuration file.
     pub body: usize,
-    /// For a request's head to arrive, from its first byte (the connection's first request: from the accepting).
+    /// For a request's head to arrive, from its first byte. On a new connection, from accepting it.
     pub head_time: Duration,
     /// For a request's body to arrive, from the end of its head.
     pub body_time: Duration,
-    /// For an answer to be taken by the client. As long as Prometheus waits for a scrape.
+    /// For a response to be received by the client: the default scrape timeout of Prometheus.
     pub answer_time: Duration,
-    /// Between an answer and the next request. More than a minute, Prometheus's default scrape interval: its connection
-    /// is kept, and is never closed just as the next scrape goes out.
+    /// Between a response and the next request. More than a minute, the default scrape interval of Prometheus, so that its
+    /// connection is never closed just as the next scrape arrives.
     pub idle_time: Duration,
-    /// How long a client that was refused may go on sending before the connection is closed under it: a close with
-    /// unread bytes is a reset, and would take the answer away with it.
+    /// How long a client that was refused may go on sending before its connection is closed. Closing with unread bytes sends
+    /// a reset, and the client would lose the response.
     pub linger_time: Duration,
-    /// Bytes read and thrown away in that time.
+    /// Bytes that are read and dropped in that time.
     pub linger_bytes: usize,
-    /// Bytes of stack of a connection's thread. Only what is touched is memory.
+    /// Bytes of stack of a connection's thread. Only the pages that are touched take memory.
     pub stack: usize,
-    /// How a request that no handler sees is told why.
-    pub refusals: Form,
+    /// The format of errors that the server itself responds with, without a handler.
+    pub error_format: ErrorFormat,
 }
 
-/// What an error is written in.
+/// The format of an error response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum ErrorFormat {
     /// A line of text.
     Text,
     /// A JSON object with `error` and `message`.
@@ -64,23 +64,23 @@ impl Default for Limits {
             linger_time: Duration::from_millis(500),
             linger_bytes: 256 * 1024,
             stack: 128 * 1024 * STACK_FACTOR,
-            refusals: Form::Text,
+            error_format: ErrorFormat::Text,
         }
     }
 }
 
-/// Without optimisation frames are several times as large.
+/// Without optimisation stack frames are several times as large.
 const STACK_FACTOR: usize = if cfg!(debug_assertions) { 8 } else { 1 };
 
-/// Empty lines before a request line that are passed over (RFC 9112, 2.2: some old clients end a body with one).
-pub(super) const EMPTY_LINES: usize = 4;
-/// How long the accept thread waits for a connection that it closed to be gone.
-pub(super) const ROOM_TIME: Duration = Duration::from_millis(100);
-/// Pause after a failed accept (no descriptors, no memory), so as not to spin.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// At most so often the log hears of it: whoever can take all descriptors must not fill the disk too.
-pub(super) const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
-/// How long a stopping server waits for answers that are being made or written.
-pub(super) const STOP_TIME: Duration = Duration::from_millis(500);
-/// What one read takes in.
+/// Empty lines before a request line that are skipped (RFC 9112, 2.2: some old clients send one after a body).
+pub(super) const MAX_EMPTY_LINES: usize = 4;
+/// How long the accepting thread waits for the thread of a connection that it closed.
+pub(super) const EVICT_TIMEOUT: Duration = Duration::from_millis(100);
+/// Delay after a failed accept (no descriptors, no memory), so as not to spin.
+pub(super) const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// How often a failed accept is logged at most: a client that can take all descriptors must not fill the disk too.
+pub(super) const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a stopping server waits for responses that are being made or written.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// Bytes of one read.
 pub(super) const CHUNK: usize = 4096;

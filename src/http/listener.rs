@@ -1,4 +1,4 @@
-//! Accepting connections, whatever comes.
+//! Accepts connections, and survives whatever accepting may fail with.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,137 +11,132 @@ use nix::errno::Errno;
 use nix::sys::resource::{getrlimit, Resource};
 use tiny_http::HTTPVersion;
 
+use super::access::{AccessControl, Peer};
 use super::connection::serve;
-use super::date::imf_fixdate;
-use super::gate::{Caller, Gate};
-use super::limits::{Limits, ACCEPT_PAUSE, CHUNK, COMPLAINT_PAUSE, STOP_TIME};
+use super::connection_slots::{ConnectionSlot, ConnectionSlots};
+use super::date::format_date;
+use super::limits::{Limits, ACCEPT_RETRY_DELAY, CHUNK, STOP_TIMEOUT, WARNING_INTERVAL};
 use super::response::Response;
-use super::seats::{Guest, Seats};
 use super::stream::Socket;
 #[cfg(feature = "tls")]
 use super::tls::{Failure, TlsStream};
 use super::Handler;
 #[cfg(feature = "tls")]
-use super::{connection::turn_back, head::HeadError};
+use super::{connection::reject, head::RequestError};
 use crate::sys::clock::wall_seconds;
 use crate::sys::stop::{Stop, Woken};
 
-/// A running server: one thread that accepts, and one per connection for as long as that lasts. Dropping it stops it.
+/// A running server: one thread that accepts, and one thread per connection. Dropping it stops the server.
 pub struct Server {
     address: SocketAddr,
     stop: Arc<Stop>,
-    seats: Arc<Seats>,
+    slots: Arc<ConnectionSlots>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Answers on this listener from now on. Fails when the listener is no listener, or when there is no thread to be had.
+    /// Serves everybody on this listener. Fails when the socket does not listen, or when no thread can be started.
     pub fn start(
         listener: TcpListener,
         handler: Arc<Handler>,
         limits: Limits,
     ) -> io::Result<Server> {
-        Server::behind(Gate::open(), listener, handler, limits)
+        Server::start_with_access(AccessControl::open(), listener, handler, limits)
     }
 
-    /// The same for those alone whom this gate lets in.
-    pub fn behind(
-        gate: Arc<Gate>,
+    /// Serves the clients that `access` lets in.
+    pub fn start_with_access(
+        access: Arc<AccessControl>,
         listener: TcpListener,
         handler: Arc<Handler>,
         limits: Limits,
     ) -> io::Result<Server> {
         let address = listener.local_addr()?;
-        // So that accepting never blocks for a client that has gone again after it was announced.
+        // A client can disconnect between the poll and the accept, which must not block then.
         listener.set_nonblocking(true)?;
         let stop = Arc::new(Stop::default());
-        let most = limits.connections.min(descriptors() / 2);
-        let seats = Arc::new(Seats::new(most, limits.per_peer));
-        let door = Door {
+        let max = limits.connections.min(max_descriptors() / 2);
+        let slots = Arc::new(ConnectionSlots::new(max, limits.per_peer));
+        let acceptor = Acceptor {
             listener,
-            gate,
+            access,
             handler,
             limits: Arc::new(limits),
             stop: Arc::clone(&stop),
-            seats: Arc::clone(&seats),
+            slots: Arc::clone(&slots),
         };
         let accepting = thread::Builder::new()
             .name("http-accept".into())
-            .stack_size(door.limits.stack)
-            .spawn(move || door.run())?;
+            .stack_size(acceptor.limits.stack)
+            .spawn(move || acceptor.run())?;
         Ok(Server {
             address,
             stop,
-            seats,
+            slots,
             accepting: Some(accepting),
         })
     }
 
-    /// Where it listens; the port is the real one, also when it was bound as port 0.
+    /// The address it listens on; the port is the real one, also when port 0 was bound.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections there are now.
+    /// The number of connections now.
     pub fn connections(&self) -> usize {
-        self.seats.count()
+        self.slots.count()
     }
 
-    /// Closes the listening socket, then the connections: idle ones at once, the others once they have answered, at the
+    /// Closes the listening socket, then the connections: idle ones at once, the others after their response, but at the
     /// latest after half a second. The port is free when this returns.
     pub fn stop(self) {
         drop(self);
     }
 
-    /// Closes the listening socket alone: who is connected stays, until [`Self::stop`]. The port is free when this
-    /// returns.
-    pub fn close_door(&mut self) {
+    /// Closes the listening socket alone. Connections stay until [`Self::stop`]. The port is free when this returns.
+    pub fn stop_accepting(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             self.stop.set();
-            // It ends within a few milliseconds: it never blocks for long. If it panicked it has ended too.
+            // The thread never blocks for long, so it ends within milliseconds. `Err`: it has panicked, and so ended.
             let _ = accepting.join();
         }
     }
 
-    /// Whether it takes connections.
-    pub fn is_open(&self) -> bool {
+    /// Whether it accepts connections.
+    pub fn is_accepting(&self) -> bool {
         self.accepting.is_some()
-    }
-
-    fn shut(&mut self) {
-        self.close_door();
-        self.seats.close(STOP_TIME);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shut();
+        self.stop_accepting();
+        self.slots.close(STOP_TIMEOUT);
     }
 }
 
-/// How many descriptors this process may have.
-fn descriptors() -> usize {
+/// The limit on this process's descriptors.
+fn max_descriptors() -> usize {
     let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
-/// What the accepting thread holds.
-struct Door {
+/// What the accepting thread needs.
+struct Acceptor {
     listener: TcpListener,
-    gate: Arc<Gate>,
+    access: Arc<AccessControl>,
     handler: Arc<Handler>,
     limits: Arc<Limits>,
     stop: Arc<Stop>,
-    seats: Arc<Seats>,
+    slots: Arc<ConnectionSlots>,
 }
 
-impl Door {
+impl Acceptor {
     fn run(self) {
-        let mut complained: Option<Instant> = None;
+        let mut warned_at: Option<Instant> = None;
         while !self.stop.is_set() {
             match self.listener.accept() {
-                Ok((socket, peer)) => self.seat(socket, peer),
+                Ok((socket, peer)) => self.start_connection(socket, peer),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EAGAIN) => {
                         let later = Instant::now() + Duration::from_secs(3600);
@@ -149,20 +144,20 @@ impl Door {
                             return;
                         }
                     }
-                    // That one has gone again.
+                    // The client has disconnected already.
                     Some(Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO) => {}
                     errno => {
-                        if complained.is_none_or(|then| then.elapsed() > COMPLAINT_PAUSE) {
+                        if warned_at.is_none_or(|then| then.elapsed() > WARNING_INTERVAL) {
                             log::warn!("{}: cannot accept a connection: {error}", self.name());
-                            complained = Some(Instant::now());
+                            warned_at = Some(Instant::now());
                         }
-                        // Also time for whoever has just come in to be answered and go.
-                        self.stop.wait_until(Instant::now() + ACCEPT_PAUSE);
+                        // Meanwhile connections may end and free their descriptors.
+                        self.stop.wait_until(Instant::now() + ACCEPT_RETRY_DELAY);
                         if matches!(
                             errno,
                             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
                         ) {
-                            self.seats.free_one();
+                            self.slots.evict_one();
                         }
                     }
                 },
@@ -176,51 +171,52 @@ impl Door {
             .map_or_else(|_| "?".into(), |a| a.to_string())
     }
 
-    fn seat(&self, socket: TcpStream, peer: SocketAddr) {
+    fn start_connection(&self, socket: TcpStream, peer: SocketAddr) {
         let socket = Arc::new(socket);
-        let Some(guest) = self.seats.take(&socket, peer) else {
-            turn_away(&socket);
+        let Some(slot) = self.slots.acquire(&socket, peer) else {
+            respond_busy(&socket);
             return;
         };
         let (handler, limits) = (Arc::clone(&self.handler), Arc::clone(&self.limits));
-        let gate = Arc::clone(&self.gate);
-        let theirs = Arc::clone(&socket);
+        let access = Arc::clone(&self.access);
+        let connected = Arc::clone(&socket);
         let thread = thread::Builder::new()
             .name("http".into())
             .stack_size(self.limits.stack)
             .spawn(move || {
                 // Without it, the second of two requests on a connection waits for the acknowledgment of the first (44 ms).
-                let _ = theirs.set_nodelay(true);
-                receive(Socket::new(theirs), peer, &guest, &gate, &*handler, &limits);
+                let _ = connected.set_nodelay(true);
+                let socket = Socket::new(connected);
+                serve_client(socket, peer, &slot, &access, &*handler, &limits);
             });
         if let Err(error) = thread {
             log::debug!("no thread for a connection: {error}");
-            turn_away(&socket);
+            respond_busy(&socket);
         }
     }
 }
 
-/// Serves a client that has just been accepted, by TLS if that is what is spoken here.
-fn receive(
+/// Serves a client that has just been accepted, by TLS if the policy asks for that.
+fn serve_client(
     socket: Socket,
     peer: SocketAddr,
-    guest: &Guest,
-    gate: &Arc<Gate>,
+    slot: &ConnectionSlot,
+    access: &Arc<AccessControl>,
     handler: &Handler,
     limits: &Limits,
 ) {
-    let policy = gate.policy();
+    let policy = access.policy();
     #[cfg(feature = "tls")]
     if let Some(tls) = &policy.tls {
         let deadline = Instant::now() + limits.head_time;
         match TlsStream::accept(socket, Arc::clone(&tls.config), deadline) {
             Ok(stream) => {
-                let caller = Caller::by_tls(peer, policy, stream.certificates());
-                serve(stream, caller, guest, gate, handler, limits);
+                let peer = Peer::by_tls(peer, policy, stream.certificates());
+                serve(stream, peer, slot, access, handler, limits);
             }
             Err(refused) => {
                 let why = match refused.why {
-                    Failure::NotTls => Some(HeadError {
+                    Failure::NotTls => Some(RequestError {
                         status: 400,
                         reason: "this port speaks https: write https:// in the URL",
                     }),
@@ -229,25 +225,25 @@ fn receive(
                         None
                     }
                 };
-                turn_back(refused.socket, why, limits);
+                reject(refused.socket, why, limits);
             }
         }
         return;
     }
-    let caller = Caller::plain(peer, policy);
-    serve(socket, caller, guest, gate, handler, limits);
+    let peer = Peer::plain(peer, policy);
+    serve(socket, peer, slot, access, handler, limits);
 }
 
-/// 503, without ever waiting.
-fn turn_away(mut socket: &TcpStream) {
-    let mut answer = Response::text(503, "all connections are busy: try again\n")
+/// Responds with 503, without ever waiting for the client.
+fn respond_busy(mut socket: &TcpStream) {
+    let mut response = Response::text(503, "all connections are busy: try again\n")
         .with_header("Retry-After", "1");
     let mut bytes = Vec::new();
-    let date = imf_fixdate(wall_seconds());
-    answer.print_head(&mut bytes, &HTTPVersion(1, 1), false, &date);
-    bytes.extend_from_slice(answer.body());
+    let date = format_date(wall_seconds());
+    response.print_head(&mut bytes, &HTTPVersion(1, 1), false, &date);
+    bytes.extend_from_slice(response.body());
     if socket.set_nonblocking(true).is_ok() {
-        // What is unread at the closing would make it a reset, and that overtakes the answer.
+        // Closing with unread bytes sends a reset, which would overtake the response.
         let _ = socket.read(&mut [0; CHUNK]);
         let _ = socket.write(&bytes);
         let _ = socket.shutdown(Shutdown::Write);

@@ -1,28 +1,27 @@
-//! A small HTTP/1.1 and 1.0 server that can face a network. It knows no routes: a [`Handler`] does.
+//! A small HTTP/1.1 and 1.0 server that can face a network, and an HTTP client. Neither knows any routes: a [`Handler`]
+//! answers requests.
 //!
-//! The words are tiny_http's (`Method`, `Header`, `StatusCode`, `HTTPVersion`), and so is the writing of an answer's
-//! head; the listening is ours (`docs/decisions.md` says why). From outside in:
+//! `Method`, `Header`, `StatusCode` and `HTTPVersion` are tiny_http's, which also writes the heads of responses; listening is
+//! done here (`docs/decisions.md` says why). The server, from outside in:
 //!
-//! * [`bind`] makes the listening socket; [`Server`] accepts, and gives each connection a thread for as long as it lasts;
-//! * `seats` holds the bounds: so many connections in all and per peer, and who has to go for a newcomer;
-//! * `in_flight` is a bound for the bytes of large answers that are on their way, for those handlers that have such;
-//! * `connection` is one client: read a head, read a body, call the handler, write the answer, again;
-//! * [`parse_head`] is pure, and strict: what two readers could understand differently is refused;
+//! * [`bind`] makes the listening socket; [`Server`] accepts connections and gives each a thread;
+//! * `connection_slots` limits the connections, in all and per peer, and closes idle ones to make room;
+//! * `stream` is a byte stream with a deadline: a socket, or with `tls` a TLS connection over one;
+//! * `connection` serves one client: it reads a head and a body, calls the handler, writes the response, and repeats;
+//! * [`parse_head`] parses a head. It is pure and strict: requests that two readers could understand differently are refused;
 //! * [`gzip`] compresses the bodies of responses;
-//! * `stream` is a byte stream with a deadline: a socket, or with `tls` between socket and connection;
-//! * [`gate`] decides who may come in;
-//! * [`Response::switching`] gives a connection away to another protocol; `websocket` is one.
+//! * [`access`] decides which requests are let in;
+//! * [`Response::switching`] hands a connection over to another protocol; `websocket` is one.
 //!
-//! Every bound and deadline is in [`Limits`]. What people see in a browser is in [`page`].
-//!
-//! The other way round, [`client`] asks other servers.
+//! Every bound and deadline of the server is in [`Limits`]; [`InFlight`] limits the memory of large responses, and
+//! [`RateLimiter`] how often something may be requested. [`page`] is the web pages. [`client`] is the HTTP client.
 
-mod access;
+pub mod access;
 mod address;
 pub mod client;
 mod connection;
+mod connection_slots;
 mod date;
-pub mod gate;
 #[cfg(feature = "gzip")]
 pub mod gzip;
 #[cfg(not(feature = "gzip"))]
@@ -33,29 +32,27 @@ mod in_flight;
 mod limits;
 mod listener;
 pub mod page;
-mod rate;
+mod rate_limiter;
 mod request;
 mod response;
-mod seats;
 mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod upgraded;
 pub mod websocket;
 
-pub use access::{foreign_page, is_local, Standing, BEARER};
-pub use address::{bind, host_address, port_of, BindError};
+pub use access::{foreign_page, is_local, AccessControl, AccessFiles, WriteAccess, BEARER};
+pub use address::{bind, host_address, peer_network, port_of, BindError};
 pub use date::parse_date;
-pub use gate::{AccessFiles, Gate};
-pub use head::{parse_head, Head, HeadError};
-pub use in_flight::{network, InFlight, Share};
-pub use limits::{Form, Limits};
+pub use head::{parse_head, Head, RequestError};
+pub use in_flight::{InFlight, Reservation};
+pub use limits::{ErrorFormat, Limits};
 pub use listener::Server;
-pub use rate::Rate;
+pub use rate_limiter::RateLimiter;
 pub use request::{Login, Request};
 pub use response::Response;
 pub use tiny_http::{HTTPVersion, Header, Method, StatusCode};
 pub use upgraded::{Duplex, Upgraded};
 
-/// What answers requests. It runs on the connection's thread, many at a time.
+/// Answers requests. It is called on the threads of the connections, by many at a time.
 pub type Handler = dyn Fn(&Request) -> Response + Send + Sync;

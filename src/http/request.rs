@@ -1,4 +1,4 @@
-//! What a handler gets.
+//! A request, as a handler gets it.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -22,22 +22,22 @@ pub struct Request {
     pub headers: Vec<Header>,
     /// All of it; empty when there is none.
     pub body: Vec<u8>,
-    /// Who asks.
+    /// The address of the client.
     pub peer: SocketAddr,
-    /// Whether that has been shown.
+    /// Whether the client has logged in.
     pub login: Login,
 }
 
-/// Whether a request comes from somebody who is known here.
+/// Whether a request has a valid login: a password, a token or a verified client certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Login {
-    /// Nobody is: there are no users, no tokens, and clients' certificates are not verified.
+    /// No logins are configured: no users, no tokens, and client certificates are not verified.
     #[default]
-    Nobody,
-    /// Somebody is, but who this is was not shown. (Where there are users, no such request comes as far as a handler.)
+    NotConfigured,
+    /// Logins are configured, and the request has none. Where users are configured, no such request reaches a handler.
     Missing,
-    /// It does: by a password, a token or a certificate.
-    Known,
+    /// The request has a valid login.
+    Authenticated,
 }
 
 impl Request {
@@ -54,9 +54,9 @@ impl Request {
         }
     }
 
-    /// Whether it comes from somebody who is known here, and has shown that.
+    /// Whether the request has a valid login.
     pub fn is_authenticated(&self) -> bool {
-        self.login == Login::Known
+        self.login == Login::Authenticated
     }
 
     /// The value of the first header of this name, in whatever case.
@@ -66,7 +66,7 @@ impl Request {
         found.map(|h| h.value.as_str())
     }
 
-    /// The values of all headers of this name: of `Accept`, say, there may be several, which are one list.
+    /// The values of all headers of this name, in their order.
     pub fn header_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers
             .iter()
@@ -74,7 +74,7 @@ impl Request {
             .map(|h| h.value.as_str())
     }
 
-    /// The values of all headers of this name as the one list that they are; `None`: there is no such header.
+    /// The values of all headers of this name, joined to one list by commas; `None`: there is no such header.
     pub fn header_list<'a>(&'a self, name: &'a str) -> Option<Cow<'a, str>> {
         let mut values = self.header_values(name);
         let mut list = Cow::Borrowed(values.next()?);

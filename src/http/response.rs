@@ -1,4 +1,4 @@
-//! What a handler gives back, and how its head is written.
+//! A response, as a handler makes it, and the writing of its head.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use tiny_http::{HTTPVersion, Header, StatusCode};
 use super::head::is_token;
 use super::upgraded::Upgraded;
 
-/// Who we are, in every answer: tiny_http would otherwise name itself.
+/// Set in every response: tiny_http would otherwise name itself.
 const SERVER: (&str, &str) = ("Server", "edge-metrics-exporter");
-/// Headers that are the connection's affair. A handler that sets them sets nothing.
-const OURS: [&str; 8] = [
+/// Headers that the connection sets. A handler cannot set them.
+const CONNECTION_HEADERS: [&str; 8] = [
     "Connection",
     "Content-Length",
     "Date",
@@ -23,21 +23,21 @@ const OURS: [&str; 8] = [
     "Upgrade",
 ];
 
-/// An answer.
+/// A response.
 pub struct Response {
     status: u16,
     headers: Vec<Header>,
     body: Vec<u8>,
-    /// What follows the body, and is other answers' too.
+    /// Pieces that follow the body, and are shared with other responses.
     shared: Box<[Arc<[u8]>]>,
-    /// The protocol that is switched to, or could be.
+    /// The `Upgrade` header: the protocol that is switched to, or that is offered.
     upgrade: Option<&'static str>,
-    take_over: Option<TakeOver>,
-    done: Done,
+    upgrade_handler: Option<UpgradeHandler>,
+    done: DoneCallback,
 }
 
 impl Response {
-    /// An answer with this status (200 to 599; anything else becomes 500) and body.
+    /// A response with this status (200 to 599; anything else becomes 500) and body.
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let status = if (200..600).contains(&status) {
             status
@@ -51,26 +51,26 @@ impl Response {
             body: body.into(),
             shared: Box::default(),
             upgrade: None,
-            take_over: None,
-            done: Done(None),
+            upgrade_handler: None,
+            done: DoneCallback(None),
         };
         response.with_header("Content-Type", content_type)
     }
 
-    /// An answer whose body is these pieces, one after the other. They are not copied: any number of answers that are on
-    /// their way have the same bytes.
+    /// A response whose body is these pieces, one after the other. The pieces are not copied: any number of responses can
+    /// share them.
     pub fn shared(status: u16, content_type: &str, pieces: Vec<Arc<[u8]>>) -> Self {
         let mut response = Response::new(status, content_type, Vec::new());
         response.shared = pieces.into();
         response
     }
 
-    /// 101: from here on the connection speaks another protocol, and is `take_over`'s. That is called on the connection's
-    /// thread once the answer has been written; what was connected counts no longer among the server's connections, and
-    /// is not ended with it.
+    /// 101: the connection switches to another protocol. `handler` is called with the connection on its thread once the
+    /// response has been written. After that the connection does not count among the server's connections, and is not ended
+    /// with the server.
     pub fn switching(
         protocol: &'static str,
-        take_over: impl FnOnce(Upgraded) + Send + 'static,
+        handler: impl FnOnce(Upgraded) + Send + 'static,
     ) -> Self {
         Response {
             status: 101,
@@ -78,29 +78,29 @@ impl Response {
             body: Vec::new(),
             shared: Box::default(),
             upgrade: Some(protocol),
-            take_over: Some(Box::new(take_over)),
-            done: Done(None),
+            upgrade_handler: Some(Box::new(handler)),
+            done: DoneCallback(None),
         }
     }
 
-    /// Says that this protocol could be switched to: a 426 has to (RFC 9110, 15.5.22).
+    /// Offers to switch to this protocol, as a 426 has to (RFC 9110, 15.5.22).
     #[must_use]
     pub fn offering(mut self, protocol: &'static str) -> Self {
         self.upgrade = Some(protocol);
         self
     }
 
-    /// An answer of plain text in UTF-8.
+    /// A response of plain text in UTF-8.
     pub fn text(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Response::new(status, "text/plain; charset=utf-8", body)
     }
 
-    /// An answer of JSON, indented by two, as the programs that this one replaces wrote it.
+    /// A response of JSON, indented by two, like those of the programs that this one replaces.
     pub fn json(status: u16, value: &Value) -> Self {
         Response::new(status, "application/json", format!("{value:#}"))
     }
 
-    /// An error for programs and people: what it is, and what about it.
+    /// An error as a JSON object with `error` and `message`.
     pub fn error(status: u16, error: &str, message: &str) -> Self {
         Response::json(status, &json!({"error": error, "message": message}))
     }
@@ -110,7 +110,11 @@ impl Response {
     /// connection sets itself (`Connection`, `Content-Length`, `Date`, …), adds nothing.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
-        if !is_token(name.as_bytes()) || OURS.iter().any(|o| o.eq_ignore_ascii_case(name)) {
+        if !is_token(name.as_bytes())
+            || CONNECTION_HEADERS
+                .iter()
+                .any(|o| o.eq_ignore_ascii_case(name))
+        {
             log::error!("a handler set the header {name:?}, which is not for it to set");
             return self;
         }
@@ -125,12 +129,12 @@ impl Response {
         self
     }
 
-    /// Has `done` called exactly once, on the connection's thread: with `true` when all of the answer, body included, has
-    /// been handed to the kernel in time; with `false` when it was not, or is a HEAD's, or was never sent.
+    /// Sets a callback that is called exactly once, on the connection's thread: with `true` when the whole response, body
+    /// included, was handed to the kernel in time; with `false` when it was not, for a HEAD, or when it was never sent.
     #[must_use]
     pub fn on_done(mut self, done: impl FnOnce(bool) + Send + 'static) -> Self {
         self.done.call(false);
-        self.done = Done(Some(Box::new(done)));
+        self.done = DoneCallback(Some(Box::new(done)));
         self
     }
 
@@ -139,7 +143,7 @@ impl Response {
         self.status
     }
 
-    /// The body, but for its shared pieces.
+    /// The body without the shared pieces.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
@@ -162,12 +166,12 @@ impl Response {
         !matches!(self.status, 101 | 204 | 304)
     }
 
-    /// What is to have the connection once this is written.
-    pub(super) fn take_over(&mut self) -> Option<TakeOver> {
-        self.take_over.take()
+    /// Takes out what is called with the connection once the response is written.
+    pub(super) fn take_upgrade_handler(&mut self) -> Option<UpgradeHandler> {
+        self.upgrade_handler.take()
     }
 
-    /// Writes the head to `out`. The headers are gone afterwards; what is left is the body.
+    /// Writes the head to `out`. This takes the headers out of the response; the body stays.
     pub(super) fn print_head(
         &mut self,
         out: &mut Vec<u8>,
@@ -182,19 +186,19 @@ impl Response {
         let shared: usize = self.shared.iter().map(|piece| piece.len()).sum();
         let length = self.body.len() + shared;
         let nothing = std::io::empty();
-        let answer = tiny_http::Response::new(
+        let head = tiny_http::Response::new(
             StatusCode(self.status),
             headers,
             nothing,
             Some(length),
             None,
         )
-        // Never chunked: the length is known.
+        // The length is known, so never chunked.
         .with_chunked_threshold(usize::MAX);
-        // A Vec takes everything.
-        let _ = answer.raw_print(&mut *out, version.clone(), &[], true, None);
-        // tiny_http lets nobody say what becomes of the connection, nor what it could, so that is put in before the empty line; and it gives
-        // a length also to what must not have one (RFC 9110, 8.6).
+        // Writing to a Vec cannot fail.
+        let _ = head.raw_print(&mut *out, version.clone(), &[], true, None);
+        // tiny_http cannot write `Connection` and `Upgrade`, so they are inserted before the empty line. It also writes a length
+        // for statuses that must not have one (RFC 9110, 8.6).
         let no_length = b"Content-Length: 0\r\n\r\n";
         let cut = match self.status {
             101 | 204 | 304 if out.ends_with(no_length) => no_length.len(),
@@ -204,21 +208,21 @@ impl Response {
         if let Some(protocol) = self.upgrade {
             out.extend_from_slice(format!("Upgrade: {protocol}\r\n").as_bytes());
         }
-        let kept = match (keep_alive, *version >= (1, 1)) {
+        let persistence = match (keep_alive, *version >= (1, 1)) {
             _ if self.status == 101 => None,
             (false, _) => Some("close"),
             (true, false) => Some("keep-alive"),
             (true, true) => None,
         };
         let upgrade = self.upgrade.map(|_| "Upgrade");
-        let options: Vec<_> = kept.into_iter().chain(upgrade).collect();
+        let options: Vec<_> = persistence.into_iter().chain(upgrade).collect();
         if !options.is_empty() {
             out.extend_from_slice(format!("Connection: {}\r\n", options.join(", ")).as_bytes());
         }
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Tells whoever waits for it how it went.
+    /// Calls the callback of [`Self::on_done`].
     pub(super) fn finish(mut self, written: bool) {
         self.done.call(written);
     }
@@ -235,13 +239,13 @@ impl fmt::Debug for Response {
 }
 
 type Callback = Box<dyn FnOnce(bool) + Send>;
-/// What a connection is given to when it is HTTP's no longer.
-pub(super) type TakeOver = Box<dyn FnOnce(Upgraded) + Send>;
+/// Takes over a connection that has left HTTP.
+pub(super) type UpgradeHandler = Box<dyn FnOnce(Upgraded) + Send>;
 
-/// Calls back once: as told, or with `false` when it is dropped.
-struct Done(Option<Callback>);
+/// Is called once: by `call`, or with `false` when it is dropped.
+struct DoneCallback(Option<Callback>);
 
-impl Done {
+impl DoneCallback {
     fn call(&mut self, written: bool) {
         if let Some(callback) = self.0.take() {
             callback(written);
@@ -249,7 +253,7 @@ impl Done {
     }
 }
 
-impl Drop for Done {
+impl Drop for DoneCallback {
     fn drop(&mut self) {
         self.call(false);
     }
@@ -267,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_what_it_needs() {
+    fn head_has_length_date_and_connection_options() {
         let response = Response::new(404, "text/plain", "gone").with_header("Vary", "Accept");
         assert_eq!(
             head(response, HTTPVersion(1, 1), true),
@@ -307,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_ends_its_header() {
+    fn header_values_cannot_end_the_header() {
         let response = Response::text(200, "")
             .with_header("Location", "/a\r\nSet-Cookie: b\n\0\u{fc}\t.")
             .with_header("Bad Name", "x")
@@ -319,14 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn statuses_that_are_none_become_500() {
+    fn invalid_statuses_become_500() {
         for status in [0, 100, 199, 600, u16::MAX] {
             assert_eq!(Response::text(status, "").status(), 500);
         }
     }
 
     #[test]
-    fn a_protocol_is_switched_to_or_offered() {
+    fn upgrade_header_switches_or_offers_a_protocol() {
         let switching = Response::switching("websocket", drop).with_header("X", "y");
         assert_eq!(
             head(switching, HTTPVersion(1, 1), true),
@@ -348,15 +352,15 @@ mod tests {
     }
 
     #[test]
-    fn done_is_called_exactly_once() {
-        let (told, heard) = mpsc::channel();
+    fn done_callback_is_called_exactly_once() {
+        let (sender, results) = mpsc::channel();
         let response = || {
-            let told = told.clone();
-            Response::text(200, "").on_done(move |written| told.send(written).unwrap())
+            let sender = sender.clone();
+            Response::text(200, "").on_done(move |written| sender.send(written).unwrap())
         };
         response().finish(true);
         response().finish(false);
         drop(response());
-        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(results.try_iter().collect::<Vec<_>>(), [true, false, false]);
     }
 }

@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::upgraded::{Duplex, Plain};
+use super::upgraded::{Duplex, PlainDuplex};
 
-/// What a connection needs of its transport.
+/// The transport of a connection.
 pub(super) trait Stream: Read + Write {
-    /// From now on reads and writes fail with `TimedOut` once this moment has come.
+    /// Reads and writes fail with `TimedOut` after this moment.
     fn set_deadline(&mut self, deadline: Instant);
-    /// Says that nothing more will be written.
+    /// Tells the client that nothing more will be written.
     fn finish(&mut self);
-    /// Throws away what is not sent yet, so that the kernel need not keep it for a client that does not take it.
+    /// Drops what is not sent yet, so that the kernel does not keep it for a client that does not read.
     fn abandon(&mut self);
-    /// Itself, for another protocol. Fails when the kernel does not let it.
+    /// Turns the stream into a non-blocking one, for another protocol.
     fn into_duplex(self) -> io::Result<Box<dyn Duplex>>;
 }
 
-/// A TCP connection. It blocks in the kernel, whose timeouts are set only when they are off by much: a scrape on a
-/// connection that is kept alive is one read and one write.
+/// A TCP connection. Calls block in the kernel. The socket's timeouts are set again only when they differ much from the time
+/// left: a scrape on a connection that is kept alive is then one read and one write.
 pub(super) struct Socket {
     socket: Arc<TcpStream>,
     deadline: Instant,
@@ -46,7 +46,7 @@ impl Socket {
         &self.socket
     }
 
-    /// The next byte, which stays where it is.
+    /// The next byte, without consuming it.
     #[cfg(feature = "tls")]
     pub(super) fn peek(&mut self) -> io::Result<u8> {
         let mut byte = [0];
@@ -63,7 +63,7 @@ impl Socket {
             .ok_or_else(|| io::ErrorKind::TimedOut.into())
     }
 
-    /// Calls until it is done, failed, or the deadline has come.
+    /// Repeats a call that was interrupted or timed out until it succeeds, fails, or the deadline has passed.
     fn retry<T>(
         &mut self,
         arm: fn(&mut Self, Duration) -> io::Result<()>,
@@ -100,7 +100,7 @@ impl Socket {
     }
 }
 
-/// Later than wanted by more than an eighth, or so early that it would wake us often.
+/// Whether a timeout is too long by more than an eighth, or so short that it would wake the thread often.
 fn is_off(set: Option<Duration>, wanted: Duration) -> bool {
     set.is_none_or(|set| set > wanted + wanted / 8 || set < wanted / 2)
 }
@@ -143,7 +143,7 @@ impl Stream for Socket {
     }
 
     fn into_duplex(self) -> io::Result<Box<dyn Duplex>> {
-        Ok(Box::new(Plain::new(self.socket)?))
+        Ok(Box::new(PlainDuplex::new(self.socket)?))
     }
 }
 

@@ -5,44 +5,44 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::gate::Admission;
+use super::access::Admission;
 
-/// A byte stream in both directions that never blocks: what cannot be done now fails with `WouldBlock`, and its
-/// descriptor says when it can. Bytes that could not be written have to be offered again first.
+/// A byte stream in both directions that never blocks. Calls that would block fail with `WouldBlock`, and polling the
+/// descriptor tells when to try again. Bytes that could not be written have to be written before all others.
 pub trait Duplex: Read + Write + AsFd + Send {
-    /// Whether there is something to be read of which the descriptor does not know.
-    fn holds_back(&mut self) -> bool {
+    /// Whether bytes were received that polling the descriptor does not report.
+    fn has_buffered_input(&mut self) -> bool {
         false
     }
 }
 
-/// What is handed over.
+/// A connection, as it is handed over.
 pub struct Upgraded {
     /// The connection.
     pub stream: Box<dyn Duplex>,
-    /// What the client has sent already behind its request.
+    /// Bytes that the client has already sent after its request.
     pub received: Vec<u8>,
-    /// Whether the client may still be here.
+    /// Tells whether the client would still be let in.
     pub admission: Admission,
 }
 
-/// A TCP connection.
-pub(super) struct Plain(Arc<TcpStream>);
+/// A TCP connection without TLS.
+pub(super) struct PlainDuplex(Arc<TcpStream>);
 
-impl Plain {
-    pub(super) fn new(socket: Arc<TcpStream>) -> io::Result<Plain> {
+impl PlainDuplex {
+    pub(super) fn new(socket: Arc<TcpStream>) -> io::Result<PlainDuplex> {
         socket.set_nonblocking(true)?;
-        Ok(Plain(socket))
+        Ok(PlainDuplex(socket))
     }
 }
 
-impl Read for Plain {
+impl Read for PlainDuplex {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         (&*self.0).read(into)
     }
 }
 
-impl Write for Plain {
+impl Write for PlainDuplex {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (&*self.0).write(bytes)
     }
@@ -52,10 +52,10 @@ impl Write for Plain {
     }
 }
 
-impl AsFd for Plain {
+impl AsFd for PlainDuplex {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl Duplex for Plain {}
+impl Duplex for PlainDuplex {}

@@ -1,7 +1,8 @@
-//! Lines on their way to standard error. Whoever has a line never waits: one thread writes them, and what comes while too
-//! many wait is dropped and counted.
+//! A queue of lines for standard error. Adding a line never blocks: one thread writes the lines, and lines that do not fit
+//! into the queue are dropped and counted.
 //!
-//! Standard error is not made non-blocking for this: that would hold for everybody who shares the terminal or the pipe.
+//! Standard error is not made non-blocking for this, because that would affect all processes that share the terminal or
+//! pipe.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,57 +17,58 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::sys::lock::lock;
 
-/// So many bytes may wait.
+/// Bytes that the queue holds.
 const CAPACITY: usize = 64 << 10;
-/// The memory of a queue that was longer than this is given back once it is empty.
-const KEEP: usize = 4 << 10;
-/// A pipe that poll(2) calls writable takes so many bytes without blocking, and does not mix them with others'
-/// (`PIPE_BUF`, pipe(7)).
+/// Bytes of buffer that an empty queue keeps.
+const IDLE_CAPACITY: usize = 4 << 10;
+/// Bytes that a pipe which poll(2) reports as writable takes without blocking, and without mixing them with the bytes of
+/// other writers (`PIPE_BUF`, pipe(7)).
 const CHUNK: usize = 4096;
-/// How long the end of the process may wait while nothing can be written, and at most.
+/// How long [`Queue::flush`] waits while nothing can be written.
 const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long [`Queue::flush`] waits in all.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it looks.
-const STEP: Duration = Duration::from_millis(10);
-const STACK: usize = if cfg!(debug_assertions) { 64 } else { 16 } * 1024;
+/// How often [`Queue::flush`] checks whether standard error can be written to.
+const FLUSH_CHECK_INTERVAL: Duration = Duration::from_millis(10);
+const STACK_SIZE: usize = if cfg!(debug_assertions) { 64 } else { 16 } * 1024;
 
-/// The lines that wait.
+/// The queue.
 pub(super) struct Queue {
-    state: Mutex<State>,
-    /// For the writer: there is something to write.
+    state: Mutex<QueueState>,
+    /// Notifies the writer: there is something to write.
     filled: Condvar,
-    /// For those who wait for the end: all is written.
+    /// Notifies [`Queue::flush`]: everything is written.
     emptied: Condvar,
     dropped: AtomicU64,
 }
 
-struct State {
+struct QueueState {
     waiting: VecDeque<u8>,
-    /// There was no room: until all that waits is written, every line is dropped, so that one note says it, in its place.
+    /// A line did not fit. Until the queue is empty every line is dropped, so that one note in their place says so.
     full: bool,
-    /// Lines dropped since the last note of it.
-    unsaid: u64,
-    /// The last write failed: a note would too.
+    /// Lines that were dropped since the last note.
+    unreported: u64,
+    /// The last write failed, and so would a note.
     failed: bool,
     has_writer: bool,
-    /// The writer has something in hand.
+    /// The writer is writing a line or a note.
     writing: bool,
 }
 
-/// What is written next.
+/// What to write next.
 enum Next {
     Line(Vec<u8>),
-    /// That so many were dropped.
+    /// The note that so many lines were dropped.
     Note(u64),
 }
 
 impl Queue {
     pub(super) const fn new() -> Queue {
         Queue {
-            state: Mutex::new(State {
+            state: Mutex::new(QueueState {
                 waiting: VecDeque::new(),
                 full: false,
-                unsaid: 0,
+                unreported: 0,
                 failed: false,
                 has_writer: false,
                 writing: false,
@@ -82,7 +84,7 @@ impl Queue {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Adds a line, which ends with a line feed, or drops it. The first starts the thread that writes them to standard
+    /// Adds a line, which ends with a line feed, or drops it. The first call starts the thread that writes to standard
     /// error.
     pub(super) fn push(&'static self, line: &[u8]) {
         let mut state = lock(&self.state);
@@ -92,7 +94,7 @@ impl Queue {
         self.add(&mut state, line);
     }
 
-    fn add(&self, state: &mut State, line: &[u8]) {
+    fn add(&self, state: &mut QueueState, line: &[u8]) {
         let fits = state.waiting.is_empty() || state.waiting.len() + line.len() <= CAPACITY;
         if state.full || !fits {
             state.full = true;
@@ -103,24 +105,24 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    fn drop_one(&self, state: &mut State) {
-        state.unsaid += 1;
+    fn drop_one(&self, state: &mut QueueState) {
+        state.unreported += 1;
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// No signal is for this thread: not those that another one waits for, and not SIGTTOU or SIGXFSZ, which would stop or
-    /// end the process for a line of its log.
+    /// Starts the writer with all signals blocked: those that another thread waits for, and SIGTTOU and SIGXFSZ, which would
+    /// stop or end the process for writing a line of its log.
     fn start_writer(&'static self) -> io::Result<()> {
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let started = std::thread::Builder::new()
             .name("log".to_string())
-            .stack_size(STACK)
+            .stack_size(STACK_SIZE)
             .spawn(|| self.write_out(io::stderr().as_fd()));
         before.thread_set_mask()?;
         started.map(|_| ())
     }
 
-    /// Writes all there ever is, and never returns.
+    /// Writes lines for ever.
     fn write_out(&self, to: BorrowedFd<'_>) {
         loop {
             let next = self.wait_next();
@@ -160,20 +162,20 @@ impl Queue {
                 let mut state = lock(&self.state);
                 state.failed = written.is_err();
                 if !state.failed {
-                    state.unsaid -= lines;
+                    state.unreported -= lines;
                 }
             }
         }
     }
 
-    /// Waits until all is written, or until it takes too long: [`STUCK_TIMEOUT`] in which `to` takes nothing.
+    /// Waits until everything is written, for [`FLUSH_TIMEOUT`] or until `to` has accepted nothing for [`STUCK_TIMEOUT`].
     pub(super) fn flush(&self, to: BorrowedFd<'_>) {
         let began = Instant::now();
         let mut stuck = Duration::ZERO;
         let mut state = lock(&self.state);
         while !state.is_done() {
             if !state.has_writer {
-                // There was no thread to be had: there is nobody else now.
+                // The writer could not be started, so this thread writes.
                 let Some(next) = state.next().filter(|_| is_writable(to)) else {
                     return;
                 };
@@ -182,11 +184,11 @@ impl Queue {
                 state = lock(&self.state);
                 continue;
             }
-            let waited = self.emptied.wait_timeout(state, STEP);
+            let waited = self.emptied.wait_timeout(state, FLUSH_CHECK_INTERVAL);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             match is_writable(to) {
                 true => stuck = Duration::ZERO,
-                false => stuck += STEP,
+                false => stuck += FLUSH_CHECK_INTERVAL,
             }
             if stuck >= STUCK_TIMEOUT || began.elapsed() >= FLUSH_TIMEOUT {
                 return;
@@ -195,15 +197,15 @@ impl Queue {
     }
 }
 
-impl State {
+impl QueueState {
     fn next(&mut self) -> Option<Next> {
         if self.waiting.is_empty() {
-            if self.waiting.capacity() > KEEP {
+            if self.waiting.capacity() > IDLE_CAPACITY {
                 self.waiting = VecDeque::new();
             }
             self.full = false;
-            let unsaid = self.unsaid > 0 && !self.failed;
-            return unsaid.then_some(Next::Note(self.unsaid));
+            let unreported = self.unreported > 0 && !self.failed;
+            return unreported.then_some(Next::Note(self.unreported));
         }
         let end = self.waiting.iter().position(|byte| *byte == b'\n');
         let length = end.map_or(self.waiting.len(), |end| end + 1);
@@ -211,7 +213,7 @@ impl State {
     }
 
     fn is_done(&self) -> bool {
-        self.waiting.is_empty() && !self.writing && (self.unsaid == 0 || self.failed)
+        self.waiting.is_empty() && !self.writing && (self.unreported == 0 || self.failed)
     }
 }
 
@@ -223,7 +225,7 @@ fn note(lines: u64) -> String {
     format!("warn: {lines} dropped: standard error took no more\n")
 }
 
-/// What is not written by this is lost: a reader that is gone, a full disk.
+/// Bytes that cannot be written are lost: the reader has closed the pipe, or the disk is full.
 fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> nix::Result<()> {
     while !bytes.is_empty() {
         let chunk = bytes.get(..CHUNK).unwrap_or(bytes);
@@ -231,7 +233,7 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> nix::Result<()> {
             Ok(0) => return Err(Errno::EIO),
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno::EINTR) => {}
-            // Somebody else has made it non-blocking.
+            // Another process has made standard error non-blocking.
             Err(Errno::EAGAIN) => {
                 let mut fds = [PollFd::new(to, PollFlags::POLLOUT)];
                 match poll(&mut fds, PollTimeout::NONE) {
@@ -245,7 +247,7 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> nix::Result<()> {
     Ok(())
 }
 
-/// Whether a write would return at once, be it with an error.
+/// Whether a write would return at once, possibly with an error.
 fn is_writable(to: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(to, PollFlags::POLLOUT)];
     !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
@@ -268,7 +270,7 @@ mod tests {
         (0..count).map(|n| format!("line {n} {}\n", "x".repeat(90)))
     }
 
-    /// Takes what there is to write, as the writer does.
+    /// Writes all waiting lines, as the writer does.
     fn drain(queue: &Queue, to: BorrowedFd<'_>) {
         loop {
             let Some(next) = lock(&queue.state).next() else {
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_out_in_order_and_what_was_dropped_is_said_in_its_place() {
+    fn lines_keep_their_order_and_a_note_replaces_dropped_ones() {
         let queue = Queue::new();
         add(&queue, numbered(10_000));
         let kept = lock(&queue.state)
@@ -310,7 +312,7 @@ mod tests {
         assert_eq!(format!("{}\n", lines[kept]), note(10_000 - kept as u64));
         assert_eq!(lines[kept + 1], "after");
         assert!(lock(&queue.state).is_done());
-        assert!(lock(&queue.state).waiting.capacity() <= KEEP);
+        assert!(lock(&queue.state).waiting.capacity() <= IDLE_CAPACITY);
     }
 
     #[test]
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_counted_and_does_not_spin() {
+    fn unwritable_lines_are_counted_and_do_not_spin() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let (reader, broken) = pipe().unwrap();
         drop(reader);
@@ -347,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_what_can_be_written_and_not_for_what_cannot() {
+    fn flush_waits_only_while_lines_can_be_written() {
         let queue = Queue::new();
         let (mut reader, writer) = pipe().unwrap();
         add(&queue, numbered(3));
@@ -359,7 +361,7 @@ mod tests {
 
         let (_unread, writer) = pipe().unwrap();
         add(&queue, numbered(700));
-        // The same as a writer that is stuck in the pipe.
+        // As if a writer was blocked by the full pipe.
         lock(&queue.state).has_writer = true;
         nix::fcntl::fcntl(
             &writer,
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_and_many_are_said_so() {
+    fn note_has_singular_and_plural() {
         assert!(note(1).contains("1 line of the log was dropped"));
         assert!(note(2).contains("2 lines of the log were dropped"));
     }

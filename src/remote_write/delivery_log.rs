@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Protocol;
-use crate::http::Rate;
+use crate::http::RateLimiter;
 
 /// A lasting refusal is logged again after this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(3600);
@@ -14,7 +14,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// What was logged last.
 pub(super) struct DeliveryLog {
     name: String,
-    lines: Rate,
+    lines: RateLimiter,
     /// The errors since the last delivery.
     errors: Vec<String>,
     no_time: bool,
@@ -27,7 +27,7 @@ impl DeliveryLog {
     pub(super) fn new(name: &str) -> DeliveryLog {
         DeliveryLog {
             name: name.to_string(),
-            lines: Rate::new(LOG_BURST, LOG_PERIOD),
+            lines: RateLimiter::new(LOG_BURST, LOG_PERIOD),
             errors: Vec::new(),
             no_time: false,
             refused: None,

@@ -6,16 +6,16 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::sys::mark::Mark;
+use crate::sys::file_stamp::FileStamp;
 
 /// The file, as it was seen before.
 #[derive(Debug)]
 pub struct Watch {
     path: PathBuf,
     /// What was last reported.
-    reported: Option<Mark>,
+    reported: Option<FileStamp>,
     /// What was seen last.
-    seen: Mark,
+    seen: FileStamp,
 }
 
 impl Watch {
@@ -24,14 +24,14 @@ impl Watch {
         Watch {
             path: path.to_owned(),
             reported: None,
-            seen: Mark::default(),
+            seen: FileStamp::default(),
         }
     }
 
     /// Looks. True: it is another file than the one last reported, and the same that was seen by the look before, so
     /// that nobody is still writing it.
     pub fn has_changed(&mut self) -> bool {
-        let now = Mark::of(&self.path);
+        let now = FileStamp::of(&self.path);
         let at_rest = self.seen == now;
         self.seen = now;
         if !at_rest || self.reported == Some(now) {

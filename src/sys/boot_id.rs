@@ -1,12 +1,12 @@
-//! Which of its lives the machine is in: moments of boot time mean something within one of them only.
+//! The identity of the current boot. Times of the boot-time clock can only be compared within one boot.
 
-/// The kernel's own name for this boot (`/proc/sys/kernel/random/boot_id`, random(4)). It belongs to the kernel's clock, and
-/// so is not looked for below another root. `None`: there is no `/proc`.
+/// The kernel's id of this boot (`/proc/sys/kernel/random/boot_id`, random(4)). It belongs to the running kernel's clock, and
+/// so is always read from `/proc`, not below a test's root. `None`: there is no `/proc`.
 pub fn boot_id() -> Option<[u8; 16]> {
     parse(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)
 }
 
-/// A UUID as text: 32 hexadecimal digits, with hyphens between some.
+/// Parses a UUID: 32 hexadecimal digits with hyphens.
 fn parse(text: &str) -> Option<[u8; 16]> {
     let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
     let hex = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boot_has_one_name() {
+    fn boot_id_is_stable_and_uuids_are_parsed() {
         assert_eq!(boot_id(), boot_id());
         let id = parse("7a4abd37-7f79-4e12-8bdb-240ec3f44658\n").unwrap();
         assert_eq!(id[..4], [0x7a, 0x4a, 0xbd, 0x37]);

@@ -1,4 +1,4 @@
-//! Child processes that can be ended as a whole, and that do not outlive us.
+//! Child processes that can be ended with their own children, and that do not outlive this process.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -7,10 +7,12 @@ use std::process::Command;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
 
-/// Puts the child into a process group of its own, so that it can be ended with its own children; lets it be ended by
-/// the signals that we block for ourselves (the standard library hands our signal mask down); and has the kernel end it
-/// when the thread that starts it is no more, however that came about (prctl(2), `PR_SET_PDEATHSIG`; not for a program
-/// that is set-user-ID, such as sudo).
+/// Prepares a command so that its process
+///
+/// * has a process group of its own, so that it can be ended with its own children;
+/// * has no blocked signals, since it would inherit the signal mask of this process;
+/// * is ended by the kernel when the thread that starts it ends, for whatever reason (prctl(2), `PR_SET_PDEATHSIG`; without
+///   effect for set-user-ID programs such as sudo).
 pub fn isolate(command: &mut Command) {
     let parent = nix::unistd::getpid();
     command.process_group(0);
@@ -18,7 +20,7 @@ pub fn isolate(command: &mut Command) {
         SigSet::empty().thread_set_mask()?;
         set_pdeathsig(Signal::SIGTERM)?;
         if nix::unistd::getppid() != parent {
-            // We are gone already, and nobody would tell.
+            // The parent has ended before `set_pdeathsig`, so no signal would come.
             return Err(io::Error::from(nix::errno::Errno::ESRCH));
         }
         Ok(())

@@ -9,9 +9,9 @@ use nix::time::{clock_gettime, ClockId};
 pub struct BootTime(pub u64);
 
 impl BootTime {
-    /// Now.
+    /// The current time.
     pub fn now() -> BootTime {
-        // CLOCK_BOOTTIME has been there since Linux 2.6.39; an older kernel gets the epoch, and with it no rates.
+        // CLOCK_BOOTTIME exists since Linux 2.6.39. On an older kernel the time is always 0, and there are no rates.
         clock_gettime(ClockId::CLOCK_BOOTTIME)
             .map(|t| BootTime(t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64))
             .unwrap_or_default()
@@ -23,7 +23,7 @@ impl BootTime {
         self.0.saturating_sub(earlier.0) as f64 / 1e9
     }
 
-    /// How long it is since `earlier`: for ever, if that never was.
+    /// The time since `earlier`; `Duration::MAX` for `None`.
     pub fn since(self, earlier: Option<BootTime>) -> Duration {
         earlier.map_or(Duration::MAX, |earlier| {
             Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -31,23 +31,23 @@ impl BootTime {
     }
 }
 
-/// The wall clock, in seconds since 1970; negative before. It is whatever the board believes, which may be very wrong.
+/// The wall clock in seconds since 1970; negative before. A board's clock may be very wrong.
 ///
-/// A 32-bit musl has a `clock_gettime` for old programs, whose seconds end in January 2038, and the standard library's
-/// `SystemTime::now()` panics there: its 64-bit one is called by name.
+/// On 32-bit musl `clock_gettime` is the version for old programs, whose seconds end in January 2038, where the standard
+/// library's `SystemTime::now()` panics. The 64-bit version is called by its name here.
 pub fn wall_seconds() -> i64 {
     wall_clock().unwrap_or_default().0
 }
 
-/// The wall clock in nanoseconds since 1970, as [`wall_seconds`]; at the end of its range (the years 1677 and 2262) where
-/// the board believes in something beyond.
+/// The wall clock in nanoseconds since 1970, like [`wall_seconds`]. Times outside the range of the type (the years 1677 to
+/// 2262) become its nearest end.
 pub fn wall_nanos() -> i64 {
     let (seconds, nanos) = wall_clock().unwrap_or_default();
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
-/// Both clocks at one moment: the wall clock is read between two looks at the other, and of a few attempts the quickest
-/// counts, so that a thread that has to wait in between does not shift one against the other.
+/// Both clocks at the same moment. The wall clock is read between two readings of the boot-time clock, and the quickest of a
+/// few attempts counts, so that a thread that is interrupted in between does not shift the clocks against each other.
 pub fn both() -> (BootTime, i64) {
     let mut best = (u64::MAX, BootTime::default(), 0);
     for _ in 0..4 {
@@ -91,16 +91,15 @@ fn wall_clock() -> Option<(i64, i64)> {
     (failed == 0).then_some((now.seconds, i64::from(now.nanoseconds[word])))
 }
 
-/// Microseconds of CLOCK_MONOTONIC, in which service managers reckon; like the boot-time clock, but it stands still while the
-/// board sleeps.
+/// CLOCK_MONOTONIC in microseconds, as the service manager expects it. It is the boot-time clock without suspend.
 pub fn monotonic_micros() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
         t.tv_sec() as u64 * 1_000_000 + t.tv_nsec() as u64 / 1_000
     })
 }
 
-/// Whether the kernel says that the wall clock is synchronised (adjtimex(2): no `TIME_ERROR`, no `STA_UNSYNC`). `None`: it
-/// does not say, as in a sandbox that forbids the question.
+/// Whether the wall clock is synchronised, according to the kernel (adjtimex(2): no `TIME_ERROR`, no `STA_UNSYNC`). `None`:
+/// the call fails, as in a sandbox that forbids it.
 #[allow(unsafe_code)]
 pub fn is_synchronised() -> Option<bool> {
     use nix::libc;
@@ -111,7 +110,7 @@ pub fn is_synchronised() -> Option<bool> {
     (answer >= 0).then_some(answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
 }
 
-/// Processor time that this process has used, in seconds; NaN where the kernel does not say.
+/// The processor time of this process in seconds; NaN if it cannot be read.
 pub fn process_cpu_seconds() -> f64 {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
         .map_or(f64::NAN, |t| t.tv_sec() as f64 + t.tv_nsec() as f64 / 1e9)
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wall_clock_agrees_with_the_standard_library() {
+    fn wall_clock_agrees_with_the_standard_library() {
         let before = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
         let ours = wall_seconds();
         let after = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn both_clocks_are_read_at_one_moment() {
+    fn both_clocks_are_read_at_the_same_moment() {
         let (boot, wall) = both();
         let (later, wall_later) = both();
         assert!(boot.0 > 0 && later >= boot && wall_later >= wall);

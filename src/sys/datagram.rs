@@ -1,7 +1,7 @@
-//! UDP sockets on all addresses at once, and answers that leave by the address that was asked.
+//! UDP sockets that are bound to all addresses, and replies from the address that a request was sent to.
 //!
-//! An answer from a socket that is bound to no address has the source address that the route to the peer suggests. On a
-//! board with several that may be another than the one asked, and then the answer is nobody's.
+//! A reply from a socket that is bound to all addresses has the source address of the route to the peer. On a board with
+//! several addresses that may not be the one that the peer has sent to, and the peer would drop the reply.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
@@ -14,8 +14,8 @@ use nix::sys::socket::{
     SockType, SockaddrIn6, SockaddrStorage,
 };
 
-/// A socket on this port: of one address, or of all, IPv6 and IPv4 (IPv4 alone where the kernel has no IPv6). Reading
-/// from it never blocks.
+/// Binds a non-blocking socket to this port, on one address or, with `None`, on all addresses of IPv6 and IPv4 (of IPv4
+/// alone where the kernel has no IPv6).
 pub fn bind(host: Option<IpAddr>, port: u16) -> io::Result<UdpSocket> {
     let socket = match host.filter(|host| *host != Ipv6Addr::UNSPECIFIED) {
         Some(host) => UdpSocket::bind((host, port))?,
@@ -39,8 +39,8 @@ fn bind_dual_stack(port: u16) -> nix::Result<UdpSocket> {
     Ok(UdpSocket::from(socket))
 }
 
-/// Asks the kernel to say which of our addresses each datagram was sent to.
-pub fn note_addressee(socket: &UdpSocket) -> io::Result<()> {
+/// Has [`receive`] get the destination address of each datagram.
+pub fn enable_packet_info(socket: &UdpSocket) -> io::Result<()> {
     match socket.local_addr()? {
         SocketAddr::V4(_) => socket::setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
         SocketAddr::V6(_) => socket::setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
@@ -48,7 +48,7 @@ pub fn note_addressee(socket: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
-/// Who sent a datagram, and to which of our addresses.
+/// The source and the destination of a received datagram.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender {
     peer: SockaddrStorage,
@@ -56,7 +56,7 @@ pub struct Sender {
     to_v6: Option<in6_pktinfo>,
 }
 
-/// Takes the next datagram; all but its sender is dropped.
+/// Receives the next datagram. Its content is dropped.
 pub fn receive(socket: &UdpSocket) -> io::Result<Sender> {
     let mut byte = [0];
     let mut buffers = [IoSliceMut::new(&mut byte)];
@@ -83,16 +83,16 @@ pub fn receive(socket: &UdpSocket) -> io::Result<Sender> {
     Ok(sender)
 }
 
-/// Sends a datagram back, from the address that was asked.
-pub fn answer(socket: &UdpSocket, sender: &Sender, datagram: &[u8]) -> io::Result<()> {
-    // The interface is left to the route: the address is what the peer looks at.
+/// Sends a datagram to the sender, from the address that the sender has sent to.
+pub fn reply(socket: &UdpSocket, sender: &Sender, datagram: &[u8]) -> io::Result<()> {
+    // The route chooses the interface: only the source address matters to the peer.
     let from_v4 = sender.to_v4.map(|to| in_pktinfo {
         ipi_ifindex: 0,
         ipi_spec_dst: to.ipi_spec_dst,
         ipi_addr: to.ipi_addr,
     });
     let from_v6 = sender.to_v6.map(|to| in6_pktinfo {
-        ipi6_ifindex: link_local_only(to),
+        ipi6_ifindex: link_local_interface(to),
         ..to
     });
     let control: Vec<_> = from_v4
@@ -110,8 +110,8 @@ pub fn answer(socket: &UdpSocket, sender: &Sender, datagram: &[u8]) -> io::Resul
     Ok(())
 }
 
-/// A link-local address means nothing without its interface.
-fn link_local_only(to: in6_pktinfo) -> u32 {
+/// The interface of a link-local address, which is ambiguous without it; 0 for other addresses.
+fn link_local_interface(to: in6_pktinfo) -> u32 {
     let address = Ipv6Addr::from(to.ipi6_addr.s6_addr);
     if address.is_unicast_link_local() {
         to.ipi6_ifindex
@@ -142,7 +142,7 @@ mod tests {
                 Err(e) => assert_eq!(e.kind(), io::ErrorKind::WouldBlock),
             }
         };
-        answer(server, &sender, b"yes").unwrap();
+        reply(server, &sender, b"yes").unwrap();
         let mut buffer = [0; 8];
         let (length, from) = client.recv_from(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"yes");
@@ -150,17 +150,17 @@ mod tests {
     }
 
     #[test]
-    fn the_address_that_was_asked_answers() {
+    fn reply_comes_from_the_address_that_was_asked() {
         for host in [None, Some(Ipv4Addr::UNSPECIFIED.into())] {
             let server = bind(host, 0).unwrap();
-            note_addressee(&server).unwrap();
-            // Without the note, an answer to 127.0.0.2 comes from 127.0.0.1.
+            enable_packet_info(&server).unwrap();
+            // Without the packet information, a reply to a request to 127.0.0.2 comes from 127.0.0.1.
             for to in [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::LOCALHOST] {
                 assert_eq!(ask(&server, to.into()).ip(), IpAddr::from(to));
             }
         }
         let server = bind(None, 0).unwrap();
-        note_addressee(&server).unwrap();
+        enable_packet_info(&server).unwrap();
         if server.local_addr().unwrap().is_ipv6()
             && std::path::Path::new("/proc/net/if_inet6").exists()
         {

@@ -1,7 +1,8 @@
-//! The heap: dlmalloc for what is small, pages of the kernel's for what is large, and both given back after a burst.
+//! The allocator: dlmalloc for small blocks, and mappings of their own for large ones. After a burst of allocations, unused
+//! memory is given back to the kernel.
 //!
-//! dlmalloc alone gives back the end of its address range. Linux puts new mappings below the ones that are there, so that
-//! this end is what was allocated first, and a burst's memory lies before it.
+//! dlmalloc itself only gives back memory at the end of its address range. Linux puts new mappings below the existing ones, so
+//! the end holds the oldest blocks, and the memory of a burst lies before it.
 
 #![allow(unsafe_code)]
 
@@ -16,15 +17,16 @@ use nix::libc;
 use super::lock::lock;
 use super::program::page_size;
 
-/// From so many bytes on, an allocation has a mapping of its own: it grows without being copied (mremap(2)), waits for no
-/// lock of ours, and is the kernel's again when it is freed.
+/// Bytes from which on a block has a mapping of its own: it grows without being copied (mremap(2)), needs no lock, and is
+/// given back to the kernel when it is freed.
 const LARGE: usize = 128 * 1024;
-/// The alignment that every page has.
+/// Every page is aligned to this many bytes.
 const PAGE_ALIGNMENT: usize = 4096;
-/// What may stay after it is freed, so that ordinary scrapes find their pages.
-const KEPT: usize = 128 * 1024;
-/// Free pieces of at least this size are looked for, and of at most that.
-const PIECES: (usize, usize) = (8 * 1024, 128 << 20);
+/// Bytes of freed memory that are not given back, so that ordinary scrapes need no new pages.
+const RETAINED: usize = 128 * 1024;
+/// Sizes of the free pieces that [`give_back`] looks for.
+const MIN_PIECE: usize = 8 * 1024;
+const MAX_PIECE: usize = 128 << 20;
 
 /// The allocator of the program.
 pub struct Heap;
@@ -32,19 +34,19 @@ pub struct Heap;
 static SMALL: Mutex<Small> = Mutex::new(Small {
     heap: Dlmalloc::new_with_allocator(Pages { closed: false }),
     used: 0,
-    most: 0,
+    peak: 0,
 });
 
 struct Small {
     heap: Dlmalloc<Pages>,
     /// Bytes that are allocated.
     used: usize,
-    /// The most that were since [`give_back`].
-    most: usize,
+    /// The largest value of `used` since [`give_back`].
+    peak: usize,
 }
 
-// SAFETY: what is large has a mapping of its own, what is small is dlmalloc's; which it is follows from the layout alone,
-// so that it is freed where it came from. Nothing here allocates or unwinds: the lock is a futex.
+// SAFETY: large blocks have mappings of their own and small ones are dlmalloc's. The layout alone decides which, so every
+// block is freed where it came from. Nothing here allocates or unwinds: the lock is a futex.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_large(layout) {
@@ -114,34 +116,34 @@ impl Small {
     fn count(&mut self, block: *mut u8, old: usize, new: usize) {
         if !block.is_null() {
             self.used = self.used.saturating_sub(old).saturating_add(new);
-            self.most = self.most.max(self.used);
+            self.peak = self.peak.max(self.used);
         }
     }
 }
 
-/// Gives the pages back that nothing is in, if a burst has left some. What is free lies between what is not: dlmalloc
-/// keeps the addresses, and the kernel gives new pages when they are used again (madvise(2), `MADV_DONTNEED`).
+/// Gives unused pages back to the kernel, if a burst has left some. They lie between used blocks: dlmalloc keeps the
+/// addresses, and the kernel provides new pages when they are used again (madvise(2), `MADV_DONTNEED`).
 pub fn give_back() {
     let mut small = lock(&SMALL);
-    if small.most.saturating_sub(small.used) <= KEPT {
+    if small.peak.saturating_sub(small.used) <= RETAINED {
         return;
     }
-    small.most = small.used;
+    small.peak = small.used;
     let Some(page) = page_size() else {
         return;
     };
-    // SAFETY: dlmalloc is asked for blocks as anybody asks, and given them back. They are linked by their first words, and
-    // between those and their ends nothing is kept: those pages may be empty.
+    // SAFETY: the blocks are allocated from dlmalloc and freed again. They are linked by their first words, and the pages
+    // after those words hold nothing, so they may become empty.
     unsafe {
         small.heap.trim(0);
-        // What it finds from now on is what it had free.
+        // From now on dlmalloc gets no new memory, so all that it returns was free already.
         small.heap.allocator_mut().closed = true;
         let mut found: *mut Piece = ptr::null_mut();
-        let mut size = PIECES.1;
-        while size >= PIECES.0 {
+        let mut size = MAX_PIECE;
+        while size >= MIN_PIECE {
             let piece: *mut Piece = small.heap.malloc(size, align_of::<Piece>()).cast();
             if piece.is_null() {
-                // Few sizes are enough: what is left of a piece is found by a smaller one.
+                // A few sizes are enough: the rest of a piece is found with a smaller size.
                 size = size / 8 * 7;
                 continue;
             }
@@ -162,7 +164,7 @@ pub fn give_back() {
     }
 }
 
-/// A free piece of memory, while it is looked at.
+/// The first words of a free piece that [`give_back`] has found.
 struct Piece {
     size: usize,
     next: *mut Piece,
@@ -179,18 +181,18 @@ fn map(size: usize) -> *mut u8 {
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     );
-    // SAFETY: a new mapping is nobody else's.
+    // SAFETY: a new mapping overlaps no other.
     or_null(unsafe { libc::mmap(ptr::null_mut(), size, access, kind, -1, 0) })
 }
 
-/// The same pages, more of them or fewer, perhaps elsewhere; null if there are none, and then all is as it was.
+/// Resizes a mapping, which may move it. Null: there is no memory, and nothing has changed.
 fn remap(block: *mut u8, old: usize, new: usize) -> *mut u8 {
     // SAFETY: `block` came from `map` with `old` bytes; the kernel rounds both up to pages.
     or_null(unsafe { libc::mremap(block.cast(), old, new, libc::MREMAP_MAYMOVE) })
 }
 
 fn unmap(block: *mut u8, size: usize) -> bool {
-    // SAFETY: `block` came from `map` or `remap` with `size` bytes, and nobody has it any more.
+    // SAFETY: `block` came from `map` or `remap` with `size` bytes, and is not used any more.
     unsafe { libc::munmap(block.cast(), size) == 0 }
 }
 
@@ -203,11 +205,11 @@ fn or_null(mapped: *mut c_void) -> *mut u8 {
 
 /// Where dlmalloc gets its memory from.
 struct Pages {
-    /// It gets none for the moment.
+    /// dlmalloc gets no memory for the moment.
     closed: bool,
 }
 
-// SAFETY: mappings of the size that is asked for, whose parts can be given back.
+// SAFETY: these are mappings of the requested size, and any part of a mapping can be unmapped.
 unsafe impl Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let block = match self.closed {
@@ -218,7 +220,7 @@ unsafe impl Allocator for Pages {
     }
 
     fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
-        // Asked for mappings of single blocks alone, which dlmalloc does not make.
+        // Only used for mappings of single blocks, which this dlmalloc does not make.
         ptr::null_mut()
     }
 

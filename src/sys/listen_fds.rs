@@ -1,4 +1,4 @@
-//! Sockets handed over by systemd: `LISTEN_FDS` and its kin (sd_listen_fds(3)).
+//! Sockets passed by systemd: `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` (sd_listen_fds(3)).
 #![allow(unsafe_code)]
 
 use std::net::TcpListener;
@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt, SockType};
 
-/// The first descriptor that is handed over (SD_LISTEN_FDS_START).
-const FIRST: RawFd = 3;
-/// More than anybody hands over.
-const MOST: RawFd = 64;
+/// The first descriptor that is passed (SD_LISTEN_FDS_START).
+const FIRST_FD: RawFd = 3;
+/// A larger number of descriptors is taken as a malformed variable.
+const MAX_FDS: RawFd = 64;
 
 /// The listening TCP sockets that this process was started with, each with its name (`FileDescriptorName=`) if it has
-/// one. Anything else that was handed over is closed, with a warning. Only the first call gets any.
+/// one. Any other descriptor that was passed is closed, with a warning. Only the first call returns sockets.
 ///
-/// Our children get none of them: the descriptors are marked close-on-exec, and `LISTEN_PID` is not their pid.
+/// Child processes do not get them: the descriptors are close-on-exec, and `LISTEN_PID` is not the child's pid.
 pub fn listen_fds() -> Vec<(Option<String>, TcpListener)> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let var = |name| std::env::var(name).ok();
@@ -35,7 +35,7 @@ pub fn listen_fds() -> Vec<(Option<String>, TcpListener)> {
         .collect()
 }
 
-/// Which descriptors the environment says are ours, with their names.
+/// The descriptors that the environment announces to this process, with their names.
 fn announced(
     pid: Option<&str>,
     count: Option<&str>,
@@ -44,13 +44,13 @@ fn announced(
 ) -> Vec<(RawFd, Option<String>)> {
     let is_ours = pid.and_then(|p| p.parse().ok()) == Some(own_pid);
     let count: RawFd = count.and_then(|c| c.parse().ok()).unwrap_or(0);
-    if !is_ours || !(1..=MOST).contains(&count) {
+    if !is_ours || !(1..=MAX_FDS).contains(&count) {
         return Vec::new();
     }
     let mut names = names.unwrap_or_default().split(':');
-    (FIRST..FIRST + count)
+    (FIRST_FD..FIRST_FD + count)
         .map(|fd| {
-            // What systemd says when nobody gave it a name.
+            // systemd writes `unknown` for a socket without a name.
             let name = names.next().filter(|n| !n.is_empty() && *n != "unknown");
             (fd, name.map(str::to_owned))
         })
@@ -63,13 +63,13 @@ fn take(fd: RawFd) -> Option<TcpListener> {
         log::warn!("LISTEN_FDS: descriptor {fd} is not open");
         return None;
     }
-    // SAFETY: it is open, as just seen, and by the protocol of LISTEN_FDS it belongs to nobody else; `TAKEN` sees to it
-    // that it is taken once.
+    // SAFETY: the descriptor is open, as just checked. By the protocol of LISTEN_FDS nothing else owns it, and `TAKEN`
+    // ensures that it is taken once.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };
     let listens = getsockopt(&owned, sockopt::SockType) == Ok(SockType::Stream)
         && getsockopt(&owned, sockopt::AcceptConn) == Ok(true);
     let listener = TcpListener::from(owned);
-    // A Unix socket has no address of the kind that is asked for here.
+    // `local_addr` fails on a Unix socket.
     if listens && listener.local_addr().is_ok() {
         return Some(listener);
     }
@@ -83,7 +83,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn only_what_is_announced_to_us_is_ours() {
+    fn only_descriptors_for_this_process_are_announced() {
         let fds = |pid, count, names| announced(Some(pid), Some(count), names, 7);
         assert_eq!(fds("7", "1", None), [(3, None)]);
         assert_eq!(
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(announced(Some("7"), None, None, 7), []);
     }
 
-    /// Runs in a process of its own, started by the next test; by itself it has nothing to do.
+    /// The next test runs this one in a process of its own. Without that it does nothing.
     #[test]
     fn started_with_sockets() {
         let Ok(port) = std::env::var("TEST_LISTEN_PORT") else {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_taken_over_and_what_is_none_is_not() {
+    fn listening_sockets_are_taken_and_others_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         // 3 is the socket, 4 a file, 5 is not open.

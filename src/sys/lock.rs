@@ -1,4 +1,4 @@
-//! Locks that outlive a panic: what they guard is a value, never half of an invariant.
+//! Locks that ignore poisoning. Every value that is locked in this program is consistent also after a panic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,4 +1,4 @@
-//! The few things that talk to the kernel by hand, and the only place for `unsafe`.
+//! System calls, clocks, the allocator and other services of the operating system. Only this module has `unsafe` code.
 
 pub mod boot_id;
 pub mod calendar;
@@ -7,10 +7,10 @@ pub mod clock;
 pub mod constant_time;
 pub mod datagram;
 pub mod file;
+pub mod file_stamp;
 pub mod heap;
 pub mod listen_fds;
 pub mod lock;
-pub mod mark;
 pub mod notify;
 pub mod program;
 mod reason;

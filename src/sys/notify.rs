@@ -1,4 +1,5 @@
-//! What the service manager is told, and told regularly: sd_notify(3), over `NOTIFY_SOCKET`. Without one nothing is said.
+//! Notifications to the service manager, watchdog included: sd_notify(3), over `NOTIFY_SOCKET`. Without that variable nothing
+//! is sent.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,11 +14,11 @@ use std::time::{Duration, Instant};
 use super::{clock, lock};
 
 /// How long a message may wait for room in the service manager's queue.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// A status is a line for people; what is longer is cut.
-const STATUS: usize = 256;
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of a status line. A longer one is cut.
+const MAX_STATUS: usize = 256;
 
-/// The service manager, if it wants to be told anything.
+/// Sends notifications, if there is a service manager that expects them.
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -25,15 +26,15 @@ pub struct Notifier {
     failed: AtomicBool,
 }
 
-/// It kills a process that it has not heard from for long enough.
+/// The service manager kills a process that sends no watchdog notification for too long.
 #[derive(Debug)]
 struct Watchdog {
-    every: Duration,
+    interval: Duration,
     next: Mutex<Instant>,
 }
 
 impl Notifier {
-    /// As `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` say.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub fn from_environment() -> Notifier {
         let number = |name| std::env::var(name).ok()?.parse().ok();
         Notifier::new(
@@ -60,21 +61,21 @@ impl Notifier {
         let usec = watchdog_usec.filter(|usec| *usec > 0 && watchdog_is_ours);
         Notifier {
             socket,
-            // Twice in the time it waits, as sd_watchdog_enabled(3) asks.
+            // Half of the timeout, as sd_watchdog_enabled(3) recommends.
             watchdog: usec.map(|usec| Watchdog {
-                every: Duration::from_micros(usec / 2),
+                interval: Duration::from_micros(usec / 2),
                 next: Mutex::new(Instant::now()),
             }),
             failed: AtomicBool::new(false),
         }
     }
 
-    /// Everything runs that the configuration asks for, at the start or after a reload.
+    /// Everything that the configuration asks for is running, at the start or after a reload.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\n{}", status_line(status)));
     }
 
-    /// The configuration is being loaded again; [`Notifier::ready`] ends this, whatever came of it.
+    /// The configuration is being loaded again. Has to be followed by [`Notifier::ready`], also when loading fails.
     pub fn reloading(&self) {
         let now = clock::monotonic_micros();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
@@ -85,7 +86,7 @@ impl Notifier {
         self.send("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// The thread that calls this is not stuck. To be called often; it says so as often as it must.
+    /// Sends the watchdog notification when it is due. To be called often, by a thread whose hanging should end the process.
     pub fn alive(&self) {
         let Some(watchdog) = &self.watchdog else {
             return;
@@ -96,12 +97,12 @@ impl Notifier {
             if now < *next {
                 return;
             }
-            *next = now + watchdog.every;
+            *next = now + watchdog.interval;
         }
         self.send("WATCHDOG=1");
     }
 
-    /// A service manager that does not listen changes nothing about what we do.
+    /// A failure is logged, and has no other effect.
     fn send(&self, message: &str) {
         let Some((socket, address)) = &self.socket else {
             return;
@@ -123,15 +124,15 @@ fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
         _ => return Err(io::Error::other("neither a path nor an abstract name")),
     };
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     Ok((socket, address))
 }
 
-/// One line, whatever the text has.
+/// `STATUS=` and the text as one line.
 fn status_line(text: &str) -> String {
     let mut status = "STATUS=".to_string();
     for c in text.chars() {
-        if status.len() + c.len_utf8() > STATUS {
+        if status.len() + c.len_utf8() > MAX_STATUS {
             break;
         }
         status.push(if c.is_control() { ' ' } else { c });
@@ -152,40 +153,42 @@ mod tests {
         socket
     }
 
-    fn heard(socket: &UnixDatagram) -> String {
+    fn receive(socket: &UnixDatagram) -> String {
         let mut buffer = [0; 1024];
         let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
     #[test]
-    fn a_life_is_told_in_the_words_of_the_protocol() {
+    fn notifications_follow_the_protocol() {
         let name = format!("edge-metrics-notify-{}", std::process::id());
         let manager = listener(&name);
         let notifier = Notifier::new(Some(OsStr::new(&format!("@{name}"))), None, true);
         notifier.ready("reads rapl\nFDSTORE=1");
-        assert_eq!(heard(&manager), "READY=1\nSTATUS=reads rapl FDSTORE=1");
+        assert_eq!(receive(&manager), "READY=1\nSTATUS=reads rapl FDSTORE=1");
         let before = clock::monotonic_micros();
         notifier.reloading();
-        let said = heard(&manager);
-        let stamp = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        let message = receive(&manager);
+        let stamp = message
+            .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+            .unwrap();
         let stamp: u64 = stamp.parse().unwrap();
         assert!((before..=clock::monotonic_micros()).contains(&stamp));
-        // Nobody asked for a watchdog.
+        // No watchdog is configured.
         notifier.alive();
         notifier.stopping();
-        assert_eq!(heard(&manager), "STOPPING=1\nSTATUS=stopping");
+        assert_eq!(receive(&manager), "STOPPING=1\nSTATUS=stopping");
     }
 
     #[test]
-    fn the_watchdog_is_fed_as_often_as_it_must_be() {
+    fn watchdog_notifications_are_sent_when_due() {
         let name = format!("edge-metrics-watchdog-{}", std::process::id());
         let manager = listener(&name);
         let socket = format!("@{name}");
         let notifier = Notifier::new(Some(OsStr::new(&socket)), Some(2_000), true);
         for _ in 0..3 {
             notifier.alive();
-            assert_eq!(heard(&manager), "WATCHDOG=1");
+            assert_eq!(receive(&manager), "WATCHDOG=1");
             std::thread::sleep(Duration::from_millis(2));
         }
         let rarely = Notifier::new(Some(OsStr::new(&socket)), Some(u64::MAX), true);
@@ -194,27 +197,27 @@ mod tests {
         let anothers = Notifier::new(Some(OsStr::new(&socket)), Some(1), false);
         anothers.alive();
         anothers.stopping();
-        assert_eq!(heard(&manager), "WATCHDOG=1");
-        assert_eq!(heard(&manager), "STOPPING=1\nSTATUS=stopping");
+        assert_eq!(receive(&manager), "WATCHDOG=1");
+        assert_eq!(receive(&manager), "STOPPING=1\nSTATUS=stopping");
     }
 
     #[test]
-    fn a_socket_in_the_file_system_serves_as_well() {
+    fn socket_may_be_a_path() {
         let path = std::env::temp_dir().join(format!("edge-notify-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let manager = UnixDatagram::bind(&path).unwrap();
         let notifier = Notifier::new(Some(path.as_os_str()), None, true);
         notifier.stopping();
         std::fs::remove_file(&path).unwrap();
-        assert!(heard(&manager).starts_with("STOPPING=1"));
-        // The manager is gone: that is no reason to end.
+        assert!(receive(&manager).starts_with("STOPPING=1"));
+        // The service manager has gone, which does no harm.
         drop(manager);
         notifier.ready("");
         assert!(notifier.failed.load(Ordering::Relaxed));
     }
 
     #[test]
-    fn without_a_socket_that_can_be_used_nothing_is_said() {
+    fn unusable_sockets_are_ignored() {
         let long = format!("/{}", "x".repeat(200));
         for name in [
             None,
@@ -231,9 +234,9 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_one_line_of_bounded_length() {
+    fn status_is_one_line_of_bounded_length() {
         assert_eq!(status_line("a\r\nb\0c"), "STATUS=a  b c");
         let long = status_line(&"µ".repeat(1000));
-        assert!((STATUS - 1..=STATUS).contains(&long.len()));
+        assert!((MAX_STATUS - 1..=MAX_STATUS).contains(&long.len()));
     }
 }

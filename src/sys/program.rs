@@ -1,4 +1,4 @@
-//! The memory that the program itself takes: its code and its constants, as the kernel has mapped them.
+//! The memory of the program's code and constants, as the kernel has mapped them.
 
 #![allow(unsafe_code)]
 
@@ -8,28 +8,27 @@ use std::ops::Range;
 use nix::libc::{self, dl_phdr_info, size_t};
 use nix::unistd::{sysconf, SysconfVar};
 
-/// Gives back the pages of code and constants: they are in the page cache, and whichever is needed again is mapped again by
-/// the next access to it (madvise(2), `MADV_DONTNEED`). What only starting needed then counts no longer as memory of this
-/// process, and the kernel sees that nobody uses it.
+/// Unmaps the pages of code and constants. They stay in the page cache, and the next access to a page maps it again
+/// (madvise(2), `MADV_DONTNEED`). Pages that only the start of the program needed then no longer count as memory of this
+/// process, and the kernel can drop them.
 pub fn give_back() {
-    for pages in read_only() {
-        // SAFETY: the program's own segments that are never written to, not even by a relocation: what is read of these
-        // pages next is what the file says, as it was. The range is whole pages, and nobody else's.
-        // That it fails (pages that are locked in memory) is no harm.
+    for pages in read_only_pages() {
+        // SAFETY: these segments are never written to, not even by a relocation, so reading a page again from the file gives
+        // the same bytes. The range is whole pages of the program alone. A failure (locked pages) does no harm.
         unsafe {
             libc::madvise(pages.start as *mut c_void, pages.len(), libc::MADV_DONTNEED);
         }
     }
 }
 
-/// Bytes of a page of memory.
+/// The size of a memory page in bytes.
 pub fn page_size() -> Option<usize> {
     let bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten()?;
     usize::try_from(bytes).ok()
 }
 
-/// The whole pages of the program's segments that are not writable.
-fn read_only() -> Vec<Range<usize>> {
+/// The whole pages of the program's read-only segments.
+fn read_only_pages() -> Vec<Range<usize>> {
     let Some(page) = page_size() else {
         return Vec::new();
     };
@@ -44,18 +43,19 @@ fn read_only() -> Vec<Range<usize>> {
     whole.filter(|pages| !pages.is_empty()).collect()
 }
 
-/// Takes the segments of the first object, which is the program (dl_iterate_phdr(3)), and goes no further.
+/// Callback of dl_iterate_phdr(3): collects the read-only segments of the first object, which is the program, and ends the
+/// iteration.
 unsafe extern "C" fn first_object(
     object: *mut dl_phdr_info,
     _size: size_t,
     segments: *mut c_void,
 ) -> c_int {
-    // SAFETY: the C library gives an object whose headers stay where they are, and passes on what `read_only` gave.
+    // SAFETY: the C library gives an object whose headers stay where they are, and passes on what `read_only_pages` gave.
     let (object, segments) = unsafe { (&*object, &mut *segments.cast::<Vec<Range<usize>>>()) };
     if object.dlpi_phdr.is_null() {
         return 1;
     }
-    // SAFETY: as above; there are so many of them.
+    // SAFETY: as above; `dlpi_phnum` is the number of headers.
     let headers =
         unsafe { std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)) };
     for header in headers {
@@ -72,9 +72,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_and_constants_are_among_them_and_what_is_written_to_is_not() {
+    fn read_only_pages_have_code_and_constants_but_no_data() {
         static WRITTEN: std::sync::Mutex<u8> = std::sync::Mutex::new(0);
-        let pages = read_only();
+        let pages = read_only_pages();
         let has = |address: usize| pages.iter().any(|pages| pages.contains(&address));
         assert!(has(give_back as *const () as usize), "{pages:?}");
         assert!(
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_is_there_again_when_it_is_needed() {
+    fn unmapped_pages_are_read_again() {
         let before: u64 = include_bytes!("program.rs")
             .iter()
             .map(|b| u64::from(*b))

@@ -1,8 +1,8 @@
-//! An operating system error in words.
+//! Error messages of the operating system.
 
 use std::io;
 
-/// The system's words for an error, without "(os error 13)".
+/// The message of an error, in lower case and without "(os error 13)".
 pub fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => {

@@ -1,4 +1,4 @@
-//! A request to stop that wakes whoever waits, and waiting that does not drift.
+//! A stop flag that wakes waiting threads, and waits until absolute times, which do not drift.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,22 +9,22 @@ use nix::poll::{ppoll, PollFd, PollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 
-/// Set once, seen by all.
+/// The flag. Once set, it stays set, and every wait ends at once.
 #[derive(Debug)]
 pub struct Stop {
     set: AtomicBool,
-    /// Readable once it is set. Without one (no descriptors left) waiting goes in short steps.
+    /// Readable once the flag is set. `None` if there was no descriptor left: then waits poll the flag.
     event: Option<EventFd>,
 }
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// The moment came.
+    /// The deadline has passed.
     Time,
-    /// The descriptor has something to read, or ended.
+    /// The descriptor has something to read, or has reached its end.
     Ready,
-    /// It is time to stop.
+    /// The flag is set.
     Stop,
 }
 
@@ -38,10 +38,10 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// How long a wait may last when there is no event to wake it.
-    const STEP: Duration = Duration::from_millis(200);
+    /// How often the flag is polled without an event.
+    const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-    /// Asks all to stop.
+    /// Sets the flag.
     pub fn set(&self) {
         self.set.store(true, Ordering::Release);
         if let Some(event) = &self.event {
@@ -49,17 +49,17 @@ impl Stop {
         }
     }
 
-    /// Whether it is time to stop.
+    /// Whether the flag is set.
     pub fn is_set(&self) -> bool {
         self.set.load(Ordering::Acquire)
     }
 
-    /// Waits until `deadline`. Computed from an absolute moment at every wake-up, so that it does not drift.
+    /// Waits until `deadline` or until the flag is set.
     pub fn wait_until(&self, deadline: Instant) -> Woken {
         self.wait(None, deadline)
     }
 
-    /// Waits until `fd` can be read, or until `deadline`.
+    /// Waits until `fd` can be read, until `deadline`, or until the flag is set.
     pub fn wait_readable(&self, fd: BorrowedFd<'_>, deadline: Instant) -> Woken {
         self.wait(Some(fd), deadline)
     }
@@ -72,7 +72,7 @@ impl Stop {
             let now = Instant::now();
             let mut left = deadline.saturating_duration_since(now);
             if self.event.is_none() {
-                left = left.min(Self::STEP);
+                left = left.min(Self::POLL_INTERVAL);
             }
             let watched = self.event.as_ref().map(AsFd::as_fd).into_iter().chain(fd);
             let mut fds: Vec<_> = watched
@@ -85,8 +85,8 @@ impl Stop {
             match ready {
                 Ok(n) if n > 0 && fd.is_some() => return Woken::Ready,
                 Ok(_) | Err(Errno::EINTR) => {}
-                // Not to be expected of a poll; a pause keeps it from spinning.
-                Err(_) => std::thread::sleep(left.min(Self::STEP)),
+                // ppoll is not expected to fail; the delay keeps this loop from spinning.
+                Err(_) => std::thread::sleep(left.min(Self::POLL_INTERVAL)),
             }
             if Instant::now() >= deadline {
                 return Woken::Time;
@@ -102,7 +102,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_wait_ends_at_its_moment_or_when_told() {
+    fn wait_ends_at_its_deadline_or_when_stopped() {
         let stop = Arc::new(Stop::default());
         let soon = Instant::now() + Duration::from_millis(5);
         assert_eq!(stop.wait_until(soon), Woken::Time);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_when_there_is_something_to_read() {
+    fn wait_ends_when_the_descriptor_is_readable() {
         let stop = Stop::default();
         let (reader, mut writer) = std::io::pipe().unwrap();
         let soon = Instant::now() + Duration::from_millis(5);

@@ -9,8 +9,8 @@ use std::os::fd::AsRawFd;
 /// x86).
 const PROPERTY: u32 = 3 << 30 | (size_of::<*mut c_char>() as u32) << 16 | 100 << 8;
 
-/// Sends a property message to the firmware and waits for the answer, in the same buffer. Its first word is its size in
-/// bytes, and has to be the buffer's.
+/// Sends a property message to the firmware and waits for the response, which replaces the message in the buffer. The first
+/// word of the message must be the size of the buffer in bytes.
 pub fn property(device: &File, message: &mut [u32]) -> io::Result<()> {
     // The kernel reads and writes as many bytes as the first word says.
     if message.first().copied() != u32::try_from(size_of_val(message)).ok() {
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_of_another_size_is_not_sent() {
+    fn message_with_a_wrong_size_is_not_sent() {
         let device = File::open("/dev/null").unwrap();
         for message in [&mut [16, 0, 0][..], &mut [8, 0, 0], &mut []] {
             let error = property(&device, message).unwrap_err();
@@ -42,14 +42,14 @@ mod tests {
     }
 
     #[test]
-    fn another_device_knows_no_such_request() {
+    fn other_devices_refuse_the_request() {
         let device = File::open("/dev/null").unwrap();
         let error = property(&device, &mut [12, 0, 0]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(nix::libc::ENOTTY));
     }
 
     #[test]
-    fn the_request_is_the_one_of_the_kernels_header() {
+    fn request_number_equals_the_kernel_headers() {
         let by_pointer = if cfg!(target_pointer_width = "64") {
             0xc008_6400
         } else {

@@ -1,24 +1,24 @@
-//! What a device may be called.
+//! The names of devices.
 
 use std::fmt;
 
-/// The longest name, in bytes. A Linux host name has at most 64.
-const LONGEST: usize = 128;
+/// Bytes of the longest name. A Linux host name has at most 64.
+const MAX_LENGTH: usize = 128;
 
-/// The name of a device: letters, digits, `.`, `_` and `-`, a letter or digit first. So it is a file name that leads
-/// nowhere else, a key of etcd, a step of a path and the value of a label, and needs no escape in any of them.
+/// The name of a device: letters, digits, `.`, `_` and `-`, a letter or digit first. Such a name needs no escaping as a file
+/// name, a key of etcd, a segment of a URL's path or the value of a label, and as a file name it stays in its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceId(String);
 
 impl DeviceId {
-    /// Reads one; or what is wrong with it.
+    /// Checks a name. The error says what is wrong with it.
     pub fn parse(text: &str) -> Result<DeviceId, &'static str> {
-        let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if text.is_empty() {
             Err("a device id is wanted here: the host name of the device")
-        } else if text.len() > LONGEST {
+        } else if text.len() > MAX_LENGTH {
             Err("a device id has at most 128 characters")
-        } else if !text.bytes().all(sound) {
+        } else if !text.bytes().all(allowed) {
             Err("a device id has letters, digits, `.`, `_` and `-`, none of them escaped")
         } else if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
             Err("a device id begins with a letter or a digit")
@@ -27,7 +27,7 @@ impl DeviceId {
         }
     }
 
-    /// As text.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_elsewhere_is_none() {
+    fn names_that_need_escaping_are_refused() {
         for bad in [
             "",
             ".",

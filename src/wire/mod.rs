@@ -1,4 +1,4 @@
-//! What boards and the central server say to each other: the name of a device, and what a board reports of itself.
+//! The types that boards and the central server exchange: device names, and the report that a board sends about itself.
 
 mod device_id;
 mod report;
@@ -6,6 +6,6 @@ mod report;
 pub use device_id::DeviceId;
 pub use report::{Ports, Report};
 
-/// The `error` of a 500 by which the server says that the configuration it has for a board is none, and that the server
-/// itself is well.
+/// The `error` field of a 500 response: the configuration that the server holds for the board is invalid. The server itself
+/// works.
 pub const INVALID_CONFIGURATION: &str = "Invalid configuration";

@@ -1,51 +1,51 @@
-//! What a board says of itself with every request to the server, in headers: where it listens, and whether it took the
-//! configuration that it was given. Written by the board ([`crate::config`]) and read by the server.
+//! The report that a board sends about itself in the headers of every request to the central server: where it listens, and
+//! whether it uses the configuration that it got.
 
-/// The board's version; its presence says that it is a board that asks.
+/// The version of the board's exporter. Requests without this header do not come from a board.
 const VERSION: &str = "Exporter-Version";
-/// `9100 9101`: the ports of metrics and management, `-` for none. Left out while it does not listen yet.
+/// `9100 9101`: the ports of metrics and management, `-` for none. Absent while the board does not listen yet.
 const PORTS: &str = "Exporter-Ports";
-/// `https`, where its ports are reached by TLS; left out where they are not.
+/// `https` if the ports use TLS, else absent.
 const SCHEME: &str = "Exporter-Scheme";
-/// What kind of board it is, as it labels its metrics.
+/// The kind of board, as in the label `device_type` of its metrics.
 const DEVICE_TYPE: &str = "Exporter-Device-Type";
-/// Why the configuration that the server has was refused, if it was.
+/// Why the board refused the server's configuration. Absent if it did not.
 const REFUSED: &str = "Exporter-Refused";
-/// Why the board is not whole though it runs, as its `/health` says `degraded`; left out while it is well.
+/// Why the `/health` of the board says `degraded`. Absent while it does not.
 const DEGRADED: &str = "Exporter-Degraded";
-/// The longest version, kind and reason, in bytes.
+/// Bytes of the longest version, kind and reason.
 const MAX_VERSION: usize = 32;
 const MAX_KIND: usize = 32;
 const MAX_REASON: usize = 300;
 
-/// What a board says of itself.
+/// The report of a board.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     /// The version of its exporter.
     pub version: String,
-    /// Where it listens; `None`: it does not say.
+    /// Where the board listens; `None`: not reported.
     pub ports: Option<Ports>,
-    /// Whether they are reached by TLS.
+    /// Whether the ports use TLS.
     pub tls: bool,
-    /// What it found itself to be; `None`: it does not say.
+    /// The kind of board; `None`: not reported.
     pub device_type: Option<String>,
-    /// Why it refused the server's configuration; `None`: it did not.
+    /// Why the board refused the server's configuration; `None`: it did not.
     pub refused: Option<String>,
-    /// Why it is degraded; `None`: it is not, or does not say.
+    /// Why the board is degraded; `None`: it is not, or it is not reported.
     pub degraded: Option<String>,
 }
 
 /// Where a board listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
-    /// Its metrics; `None`: nowhere.
+    /// The port of the metrics; `None`: not served.
     pub metrics: Option<u16>,
-    /// Its management.
+    /// The port of the management API; `None`: not served.
     pub management: Option<u16>,
 }
 
 impl Report {
-    /// As headers.
+    /// The headers of a request with this report.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let port = |port: Option<u16>| port.map_or("-".to_string(), |port| port.to_string());
         let ports = |at: Ports| {
@@ -67,7 +67,7 @@ impl Report {
         headers
     }
 
-    /// From the headers of a request. `None`: it is no board's.
+    /// Reads the headers of a request. `None`: it does not come from a board.
     pub fn read<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<Report> {
         let version = header(VERSION)?;
         let number = |text: &str| match text {
@@ -98,8 +98,8 @@ impl Report {
     }
 }
 
-/// What can be a header's value: printable ASCII, of so many bytes at most.
-fn plain(text: &str, most: usize) -> String {
+/// Makes a header value: printable ASCII, cut to `max` bytes.
+fn plain(text: &str, max: usize) -> String {
     let plain = |c: char| {
         if c == ' ' || c.is_ascii_graphic() {
             c
@@ -107,7 +107,7 @@ fn plain(text: &str, most: usize) -> String {
             '?'
         }
     };
-    text.chars().map(plain).take(most).collect()
+    text.chars().map(plain).take(max).collect()
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_heard() {
+    fn report_survives_headers() {
         let report = Report {
             version: "0.1.0".into(),
             ports: Some(Ports {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_not_heard() {
+    fn malformed_headers_are_ignored() {
         assert_eq!(read(&[]), None);
         assert_eq!(read(&[(PORTS, "1 2")]), None);
         for ports in ["", "1", "a b", "1 2 3", "65536 1", "+1 2", "-1 2", "1  2"] {

@@ -13,7 +13,7 @@ const LIMITS: Limits = Limits {
     body: 100,
 };
 
-fn client(settings: Settings) -> Client {
+fn client(settings: ClientSettings) -> Client {
     Client::new(settings, LIMITS).unwrap()
 }
 
@@ -34,7 +34,7 @@ fn read_request(stream: &mut impl Read) -> Option<String> {
     Some(text + &String::from_utf8_lossy(&body))
 }
 
-/// A server that gives each request this answer, and says what it was asked.
+/// A server that sends this response to every request, and the requests that it got.
 fn server(answer: &'static str) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -53,9 +53,9 @@ fn server(answer: &'static str) -> (SocketAddr, Receiver<String>) {
 }
 
 #[test]
-fn a_request_has_our_headers_and_its_own_which_count_more() {
+fn request_headers_replace_headers_of_the_settings() {
     let (address, requests) = server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Y: z\r\n\r\nhi");
-    let settings = Settings {
+    let settings = ClientSettings {
         headers: vec![
             ("X-Tenant".into(), Secret::new("edge")),
             ("Accept".into(), Secret::new("text/html")),
@@ -64,7 +64,7 @@ fn a_request_has_our_headers_and_its_own_which_count_more() {
             username: "Aladdin".into(),
             password: SecretSource::Here(Secret::new("open sesame")),
         }),
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     let client = client(settings);
     let url = format!("http://{address}/api?token=x");
@@ -98,15 +98,15 @@ fn a_request_has_our_headers_and_its_own_which_count_more() {
 }
 
 #[test]
-fn no_secret_is_shown() {
-    let settings = Settings {
+fn errors_and_debug_output_show_no_secret() {
+    let settings = ClientSettings {
         headers: vec![("X-Key".into(), Secret::new("s3cret"))],
         authorization: Some(Authorization {
             kind: "Bearer".into(),
             credentials: SecretSource::Here(Secret::new("s3cret")),
         }),
         proxy_url: Some(Secret::new("http://me:s3cret@127.0.0.1:1")),
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     let client = client(settings);
     let shown = format!("{:?}", client.settings);
@@ -127,11 +127,11 @@ fn shown_of(url: &str) -> &str {
 }
 
 #[test]
-fn an_endless_answer_is_cut_off() {
+fn body_beyond_the_limit_is_cut_off() {
     let long = "HTTP/1.1 500 No\r\nContent-Length: 101\r\n\r\n\
         aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggghhhhhhhhhhiiiiiiiiiijjjjjjjjjj!";
     let (address, _requests) = server(long);
-    let answer = client(Settings::default())
+    let answer = client(ClientSettings::default())
         .get(&format!("http://{address}/"), &[])
         .unwrap();
     assert_eq!(
@@ -141,13 +141,13 @@ fn an_endless_answer_is_cut_off() {
 }
 
 #[test]
-fn who_does_not_answer_in_time_is_given_up() {
+fn silent_server_times_out() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let limits = Limits {
         timeout: Duration::from_millis(100),
         ..LIMITS
     };
-    let client = Client::new(Settings::default(), limits).unwrap();
+    let client = Client::new(ClientSettings::default(), limits).unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let error = client.post(&url, &[], b"x").unwrap_err().to_string();
     assert!(
@@ -156,14 +156,14 @@ fn who_does_not_answer_in_time_is_given_up() {
     );
 }
 
-/// Whether a receiver is there shows in that it can be connected to, whatever it does then.
+/// Remote write takes a receiver that can be connected to as present, whatever the receiver does then.
 #[test]
-fn an_error_says_whether_there_was_a_connection() {
+fn errors_of_head_tell_whether_there_was_a_connection() {
     let limits = Limits {
         timeout: Duration::from_secs(2),
         ..LIMITS
     };
-    let client = Client::new(Settings::default(), limits).unwrap();
+    let client = Client::new(ClientSettings::default(), limits).unwrap();
     let connected = |listener: &SocketAddr| {
         let error = client
             .head(&format!("http://{listener}/"), &[])
@@ -173,7 +173,7 @@ fn an_error_says_whether_there_was_a_connection() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     assert!(connected(&address));
-    // Nobody is given this port by chance, as the one before may be to somebody once it is free.
+    // The kernel assigns this port to nobody. A port that was just freed could be in use again.
     assert!(!connected(&SocketAddr::from(([127, 0, 0, 1], 1))));
     let curt = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = curt.local_addr().unwrap();
@@ -186,22 +186,21 @@ fn an_error_says_whether_there_was_a_connection() {
     assert!(!error.was_connected(), "{error}");
 }
 
-/// The first answer is one, wherever it points.
 #[test]
-fn a_head_is_not_looked_for_elsewhere() {
+fn head_does_not_follow_redirects() {
     let (address, _requests) =
         server("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nDate: today\r\n\r\n");
-    let answer = client(Settings::default())
+    let answer = client(ClientSettings::default())
         .head(&format!("http://{address}/"), &[])
         .unwrap();
     assert_eq!((answer.status, answer.header("Date")), (302, Some("today")));
 }
 
 #[test]
-fn a_request_is_broken_off_from_outside() {
+fn shut_down_aborts_a_request_in_another_thread() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
-    let client = std::sync::Arc::new(client(Settings::default()));
+    let client = std::sync::Arc::new(client(ClientSettings::default()));
     let other = std::sync::Arc::clone(&client);
     let asking = std::thread::spawn(move || other.get(&url, &[]).unwrap_err());
     let (_connection, _) = silent.accept().unwrap();
@@ -209,41 +208,41 @@ fn a_request_is_broken_off_from_outside() {
     asking.join().unwrap();
 }
 
-/// A redirect would carry samples, and a password, to somebody else.
+/// A redirect would send samples and the password to another server.
 #[test]
-fn a_body_is_not_sent_to_where_a_redirect_points() {
+fn post_does_not_follow_redirects() {
     let answer = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
     let (address, _requests) = server(answer);
     let url = format!("http://{address}/");
     assert_eq!(
-        client(Settings::default())
+        client(ClientSettings::default())
             .post(&url, &[], b"x")
             .unwrap()
             .status,
         302
     );
-    let stays = Settings {
+    let stays = ClientSettings {
         follow_redirects: false,
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     assert_eq!(client(stays).get(&url, &[]).unwrap().status, 302);
     assert!(
-        client(Settings::default()).get(&url, &[]).is_err(),
-        "follows to nobody"
+        client(ClientSettings::default()).get(&url, &[]).is_err(),
+        "the redirect was followed to a closed port"
     );
 }
 
 /// A server that redirects to `location`.
-fn redirecting(location: &str) -> (SocketAddr, Receiver<String>) {
+fn redirect_server(location: &str) -> (SocketAddr, Receiver<String>) {
     let answer = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
     server(Box::leak(answer.into_boxed_str()))
 }
 
 const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
-/// A client with something secret of every kind.
-fn with_secrets() -> Client {
-    client(Settings {
+/// A client with every kind of secret.
+fn client_with_secrets() -> Client {
+    client(ClientSettings {
         headers: vec![
             ("X-Key".into(), Secret::new("s3cret")),
             ("Cookie".into(), Secret::new("id=s3cret")),
@@ -253,24 +252,24 @@ fn with_secrets() -> Client {
             kind: "Bearer".into(),
             credentials: SecretSource::Here(Secret::new("s3cret")),
         }),
-        ..Settings::default()
+        ..ClientSettings::default()
     })
 }
 
 #[test]
-fn headers_and_logins_do_not_follow_a_redirect_to_another_server() {
+fn redirect_to_another_server_gets_no_login_and_no_configured_headers() {
     let (end, ended) = server(HI);
     // By another port, by another name of this host, and by way of a third server.
-    let (third, passed) = redirecting(&format!("http://{end}/third"));
+    let (third, passed) = redirect_server(&format!("http://{end}/third"));
     for location in [
         format!("http://{end}/x"),
         format!("//{end}/x"),
         format!("http://localhost:{}/x", end.port()),
         format!("http://{third}/"),
     ] {
-        let (first, asked) = redirecting(&location);
+        let (first, asked) = redirect_server(&location);
         let accept = [("Accept", "text/plain")];
-        let answer = with_secrets().get(&format!("http://{first}/"), &accept);
+        let answer = client_with_secrets().get(&format!("http://{first}/"), &accept);
         assert_eq!(answer.unwrap().body, b"hi", "{location}");
         let request = asked.recv().unwrap();
         assert_eq!(request.matches("s3cret").count(), 4, "{request}");
@@ -285,7 +284,7 @@ fn headers_and_logins_do_not_follow_a_redirect_to_another_server() {
 }
 
 #[test]
-fn headers_and_logins_follow_a_redirect_within_a_server() {
+fn redirect_within_a_server_keeps_login_and_configured_headers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let thread = std::thread::spawn(move || {
@@ -304,19 +303,19 @@ fn headers_and_logins_follow_a_redirect_within_a_server() {
         }
         requests
     });
-    let answer = with_secrets().get(&format!("http://{address}/a"), &[]);
+    let answer = client_with_secrets().get(&format!("http://{address}/a"), &[]);
     assert_eq!(answer.unwrap().body, b"hi");
     let requests = thread.join().unwrap();
     assert!(requests[1].starts_with("GET /b HTTP/1.1"), "{requests:?}");
     assert_eq!(requests[1].matches("s3cret").count(), 4, "{requests:?}");
 }
 
-/// A server that somebody else redirects back to is not shown them: that somebody chose the path.
+/// The other server chose the path, so the first server gets no secrets with that request.
 #[test]
-fn headers_and_logins_do_not_come_back() {
+fn redirect_back_to_the_first_server_gets_no_login() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (other, _asked) = redirecting(&format!("http://{address}/again"));
+    let (other, _asked) = redirect_server(&format!("http://{address}/again"));
     let thread = std::thread::spawn(move || {
         let mut requests = Vec::new();
         while requests.len() < 2 {
@@ -333,7 +332,7 @@ fn headers_and_logins_do_not_come_back() {
         }
         requests
     });
-    let answer = with_secrets().get(&format!("http://{address}/"), &[]);
+    let answer = client_with_secrets().get(&format!("http://{address}/"), &[]);
     assert_eq!(answer.unwrap().body, b"hi");
     let requests = thread.join().unwrap();
     assert_eq!(requests[0].matches("s3cret").count(), 4, "{requests:?}");
@@ -341,14 +340,14 @@ fn headers_and_logins_do_not_come_back() {
 }
 
 #[test]
-fn a_redirect_is_followed_so_often_and_only_to_urls() {
-    let (address, requests) = redirecting("/again");
-    let answer = client(Settings::default()).get(&format!("http://{address}/"), &[]);
+fn redirects_are_limited_in_number_and_to_http_urls() {
+    let (address, requests) = redirect_server("/again");
+    let answer = client(ClientSettings::default()).get(&format!("http://{address}/"), &[]);
     assert_eq!(answer.unwrap().status, 302);
     assert_eq!(requests.try_iter().count(), 1 + MAX_REDIRECTS as usize);
     for location in ["http://me:s3cret@127.0.0.1:1/", "file:///etc/passwd"] {
-        let (address, _requests) = redirecting(location);
-        let error = client(Settings::default()).get(&format!("http://{address}/"), &[]);
+        let (address, _requests) = redirect_server(location);
+        let error = client(ClientSettings::default()).get(&format!("http://{address}/"), &[]);
         let error = error.unwrap_err().to_string();
         assert!(error.contains("it redirects to"), "{error}");
         assert!(!error.contains("s3cret"), "{error}");
@@ -356,7 +355,7 @@ fn a_redirect_is_followed_so_often_and_only_to_urls() {
 }
 
 #[test]
-fn what_is_no_url_is_refused_at_once() {
+fn malformed_urls_are_refused() {
     for (url, why) in [
         ("", "it does not begin with http:// or https://"),
         ("http://", "it is no URL"),
@@ -377,9 +376,9 @@ fn what_is_no_url_is_refused_at_once() {
         assert_eq!(check_url(url), Err(why), "{url}");
     }
     assert!(check_url("http://[::1]:9090/api/v1/write").is_ok());
-    let socks = Settings {
+    let socks = ClientSettings {
         proxy_url: Some(Secret::new("socks5://127.0.0.1:1080")),
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     assert!(Client::new(socks, LIMITS).is_err());
 }
@@ -387,7 +386,7 @@ fn what_is_no_url_is_refused_at_once() {
 #[cfg(not(feature = "tls"))]
 #[test]
 fn without_tls_https_is_refused_with_what_would_help() {
-    let error = client(Settings::default()).get("https://127.0.0.1:1/", &[]);
+    let error = client(ClientSettings::default()).get("https://127.0.0.1:1/", &[]);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("build with the feature `tls`"), "{error}");
 }

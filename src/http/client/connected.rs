@@ -1,16 +1,16 @@
-//! Whether a connection was made: the last link of the chain of connectors. How a request failed does not say it, because
-//! a timeout is one whatever was waited for.
+//! Records whether a connection was made, as the last link of ureq's chain of connectors. The error of a request does not
+//! tell: a timeout looks the same before and after connecting.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
 
-/// Passes on what is connected, and remembers that it is.
+/// Sets the flag when the connectors before this one have made a connection.
 #[derive(Debug)]
-pub(super) struct Connected(pub(super) Arc<AtomicBool>);
+pub(super) struct RecordConnected(pub(super) Arc<AtomicBool>);
 
-impl<In: Transport> Connector<In> for Connected {
+impl<In: Transport> Connector<In> for RecordConnected {
     type Out = In;
 
     fn connect(

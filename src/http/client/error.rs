@@ -1,4 +1,4 @@
-//! Why a server could not be asked, in words that help.
+//! Why a request failed, and what would help.
 
 use std::error::Error as _;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::sys::reason;
 
-/// No answer.
+/// A request that got no response. `Display` has the URL, without secrets, and a hint where there is one.
 #[derive(Debug)]
 pub struct Error {
     what: String,
     hint: Option<String>,
-    /// There was a connection, with all that belongs to it.
+    /// Whether there was a connection, with TLS where the URL asks for that.
     connected: bool,
 }
 
@@ -28,7 +28,7 @@ impl Error {
         Error { connected, ..self }
     }
 
-    /// Whether there was a connection over which no answer came: only [`super::Client::head`] looks.
+    /// Whether there was a connection. Only [`super::Client::head`] records it; after other requests this is `false`.
     pub fn was_connected(&self) -> bool {
         self.connected
     }
@@ -40,44 +40,44 @@ impl Error {
         }
     }
 
-    /// From what the HTTP client says of a request to `url` that might take `timeout`.
-    pub(super) fn of(url: &str, error: &ureq::Error, timeout: Duration) -> Error {
-        let about = |what: &str| Error::new(format!("{url}: {what}"));
-        let late = || {
-            about(&format!(
+    /// From ureq's error for a request to `url` with this timeout.
+    pub(super) fn from_ureq(url: &str, error: &ureq::Error, timeout: Duration) -> Error {
+        let error_about = |what: &str| Error::new(format!("{url}: {what}"));
+        let timed_out = || {
+            error_about(&format!(
                 "no whole answer within {} s",
                 timeout.as_secs_f64()
             ))
         };
         match error {
-            ureq::Error::Timeout(_) => late(),
+            ureq::Error::Timeout(_) => timed_out(),
             ureq::Error::Io(error) => {
                 if let Some(inner) = error.get_ref() {
                     if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
-                        return Error::of(url, inner, timeout);
+                        return Error::from_ureq(url, inner, timeout);
                     }
                     #[cfg(feature = "tls")]
                     if let Some(refusal) = inner.downcast_ref::<rustls::Error>() {
                         let (what, hint) = super::tls::explain(refusal);
-                        let error = about(&what);
+                        let error = error_about(&what);
                         return match hint {
                             Some(hint) => error.hint(hint),
                             None => error,
                         };
                     }
-                    return about(&inner.to_string());
+                    return error_about(&inner.to_string());
                 }
                 match error.kind() {
-                    std::io::ErrorKind::TimedOut => late(),
-                    _ => about(&reason(error)),
+                    std::io::ErrorKind::TimedOut => timed_out(),
+                    _ => error_about(&reason(error)),
                 }
             }
-            ureq::Error::TlsRequired => about("this build has no TLS")
+            ureq::Error::TlsRequired => error_about("this build has no TLS")
                 .hint("build with the feature `tls`, or use http through a tunnel"),
-            ureq::Error::LargeResponseHeader(..) => about("the answer's head is too long"),
+            ureq::Error::LargeResponseHeader(..) => error_about("the answer's head is too long"),
             other => match other.source() {
-                Some(source) => about(&format!("{other}: {source}")),
-                None => about(&other.to_string()),
+                Some(source) => error_about(&format!("{other}: {source}")),
+                None => error_about(&other.to_string()),
             },
         }
     }

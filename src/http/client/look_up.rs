@@ -1,5 +1,5 @@
-//! A name's addresses. The system's look-up can take half a minute and cannot be interrupted, so it has a thread of its
-//! own, of which there is never more than one per client; an address needs none.
+//! Looks up the addresses of host names. The system's look-up can take half a minute and cannot be interrupted, so it runs
+//! in a thread of its own, of which there is never more than one per client. An IP address needs no thread.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -12,23 +12,23 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::sys::lock;
 
-/// glibc's look-up needs more than our other threads do.
-const STACK: usize = 512 * 1024;
-/// More addresses are not tried.
+/// Bytes of the look-up thread's stack: glibc's look-up needs more than the other threads do.
+const STACK_SIZE: usize = 512 * 1024;
+/// Further addresses of a name are ignored.
 pub(crate) const MAX_ADDRESSES: usize = 8;
-/// Nobody waits longer for a look-up: unlike all else, it cannot be broken off from outside. Asked again, one goes on
-/// waiting where one was.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request waits for a look-up, which `Client::shut_down` cannot abort. A later request for the same name waits
+/// for the look-up that is still running.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks names up, one at a time.
+/// Looks up one name at a time.
 #[derive(Debug, Default)]
 pub(crate) struct LookUp {
-    /// The name that is being looked up, and where its addresses come out.
+    /// The name and port that are being looked up, and the channel of the result.
     pending: Option<(String, u16, Receiver<Vec<SocketAddr>>)>,
 }
 
 impl LookUp {
-    /// The addresses of a name, or of an address in words, waited for until `deadline`. The error is for people.
+    /// The socket addresses of a host name or IP address. Waits until `deadline`. The error is for people.
     pub(crate) fn addresses(
         &mut self,
         name: &str,
@@ -38,7 +38,7 @@ impl LookUp {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        // One that takes too long is waited for again the next time, rather than begun beside it.
+        // A look-up that has timed out keeps running: the next call waits for it and does not start a second one.
         let answer = match self.pending.take() {
             Some((pending, at, answer)) if pending == name && at == port => answer,
             Some(other) if still_runs(&other.2) => {
@@ -71,23 +71,23 @@ fn look_up(name: &str, port: u16) -> Result<Receiver<Vec<SocketAddr>>, String> {
     let place = (name.to_string(), port);
     std::thread::Builder::new()
         .name("look-up".to_string())
-        .stack_size(STACK)
+        .stack_size(STACK_SIZE)
         .spawn(move || {
             let found = place
                 .to_socket_addrs()
                 .map(|all| all.take(MAX_ADDRESSES).collect());
-            // Nobody waits any more when the client is gone.
+            // Fails when the client has been dropped meanwhile.
             let _ = sender.send(found.unwrap_or_default());
         })
         .map_err(|error| format!("cannot start a thread for a look-up: {error}"))?;
     Ok(answer)
 }
 
-/// Looks up what the HTTP client asks for.
+/// [`LookUp`] as ureq's resolver.
 #[derive(Debug, Default)]
-pub(super) struct Names(Mutex<LookUp>);
+pub(super) struct BoundedResolver(Mutex<LookUp>);
 
-impl Resolver for Names {
+impl Resolver for BoundedResolver {
     fn resolve(
         &self,
         uri: &Uri,
@@ -102,7 +102,7 @@ impl Resolver for Names {
             80
         };
         let port = uri.port_u16().unwrap_or(default);
-        let deadline = Instant::now() + (*timeout.after).min(PATIENCE);
+        let deadline = Instant::now() + (*timeout.after).min(LOOK_UP_TIMEOUT);
         let found = lock::lock(&self.0).addresses(host, port, deadline);
         let found = found.map_err(|why| ureq::Error::Io(std::io::Error::other(why)))?;
         let mut addresses = self.empty();
@@ -118,13 +118,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_needs_no_look_up() {
+    fn ip_addresses_need_no_look_up() {
         let found = LookUp::default().addresses("::1", 8080, Instant::now());
         assert_eq!(found, Ok(vec!["[::1]:8080".parse().unwrap()]));
     }
 
     #[test]
-    fn a_name_is_looked_up() {
+    fn names_are_looked_up() {
         let deadline = Instant::now() + Duration::from_secs(20);
         let found = LookUp::default().addresses("localhost", 81, deadline);
         assert!(found

@@ -1,5 +1,5 @@
-//! Asks other servers by HTTP: one connection kept, every answer bounded in time and size, no proxy unless it is asked
-//! for. Logs in and trusts as [`Settings`] say, and shows no secret to anybody.
+//! The HTTP client: one connection is kept open, every response is bounded in time and size, and no proxy is used unless one
+//! is configured. Logins and trusted certificates are those of [`ClientSettings`]. Errors and logs show no secret.
 
 mod connected;
 mod error;
@@ -21,59 +21,60 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnecto
 use ureq::{Body, Proxy, RequestBuilder};
 
 pub use error::Error;
-pub(crate) use login::{base64, basic};
+pub(crate) use login::basic;
 pub(crate) use look_up::{LookUp, MAX_ADDRESSES};
 
-use crate::config::{check_proxy, check_url, shown, ClientSettings as Settings, Secret};
+use crate::config::{check_proxy, check_url, shown, ClientSettings, Secret};
 
+/// Bytes of a response's status line and headers.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_REDIRECTS: u32 = 5;
 
-/// What an answer may take.
+/// Bounds of every response.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The whole of it, from the look-up of the name to the last byte.
+    /// From the look-up of the server's name to the last byte of the response.
     pub timeout: Duration,
     /// Bytes of the body that are read.
     pub body: u64,
 }
 
-/// Asks servers, one of them at a time best.
+/// Sends requests. Since one idle connection is kept, a client is best used for one server.
 #[derive(Debug)]
 pub struct Client {
     agent: ureq::Agent,
-    settings: Settings,
+    settings: ClientSettings,
     limits: Limits,
-    /// A connection was made.
+    /// Whether the request that is under way has had a connection.
     connected: Arc<AtomicBool>,
 }
 
-/// An answer, whatever its status.
+/// A response, whatever its status.
 #[derive(Debug)]
 pub struct Answer {
     /// 100 to 999.
     pub status: u16,
-    /// What stood in the body, up to the limit.
+    /// The body, up to the limit.
     pub body: Vec<u8>,
-    /// Whether that is all of it.
+    /// Whether `body` is the whole body.
     pub whole: bool,
     headers: HeaderMap,
 }
 
 impl Answer {
-    /// The first header of this name that is text.
+    /// The value of the first header of this name; `None` also where the value is not visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 impl Client {
-    /// A client with these settings. Nothing is read or asked yet. The error is about the proxy.
-    pub fn new(settings: Settings, limits: Limits) -> Result<Client, Error> {
+    /// A client with these settings. No file is read and nothing is sent yet. The error is about the proxy.
+    pub fn new(settings: ClientSettings, limits: Limits) -> Result<Client, Error> {
         let proxy = proxy(&settings)?;
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            // It would take `headers` along to wherever it is sent.
+            // ureq would send `headers` to the server that a redirect names, too.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(proxy)
@@ -88,16 +89,16 @@ impl Client {
         #[cfg(feature = "tls")]
         let connector = connector.chain(tls::TlsConnector::new(settings.tls.clone()));
         let connected = Arc::<AtomicBool>::default();
-        let connector = connector.chain(connected::Connected(Arc::clone(&connected)));
+        let connector = connector.chain(connected::RecordConnected(Arc::clone(&connected)));
         Ok(Client {
-            agent: ureq::Agent::with_parts(config, connector, look_up::Names::default()),
+            agent: ureq::Agent::with_parts(config, connector, look_up::BoundedResolver::default()),
             settings,
             limits,
             connected,
         })
     }
 
-    /// Looks whether every file that the settings name can be read and used, for those who check a configuration.
+    /// Checks that every file that the settings name can be read and used for `url`. Nothing is sent.
     pub fn check(&self, url: &str) -> Result<(), Error> {
         let url = checked(url)?;
         login::authorization(&self.settings).map_err(Error::new)?;
@@ -109,21 +110,20 @@ impl Client {
         Ok(())
     }
 
-    /// Gets what is at `url`, or where that redirects to, if redirects are followed. Another server than the one that was
-    /// asked, or the same by another scheme or port, is shown neither the login nor any of the settings' headers, and what
-    /// it redirects to is not shown them either.
+    /// Sends a GET, and follows redirects where the settings allow them. A redirect to another scheme, host or port is
+    /// followed without the login and the settings' headers, and so are all redirects after that one.
     pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
         let deadline = Instant::now() + self.limits.timeout;
         let mut sent = self.headers(url, headers)?;
-        let mut at = checked(url)?;
+        let mut uri = checked(url)?;
         let mut name = url.to_owned();
-        let mut left = if self.settings.follow_redirects {
+        let mut redirects_left = if self.settings.follow_redirects {
             MAX_REDIRECTS
         } else {
             0
         };
         loop {
-            let mut request = self.agent.get(&at);
+            let mut request = self.agent.get(&uri);
             for (name, value) in &sent {
                 request = request.header(name, value.reveal());
             }
@@ -132,25 +132,27 @@ impl Client {
             let location = answer
                 .as_ref()
                 .ok()
-                .filter(|answer| left > 0 && redirect::is_one(answer.status().as_u16()))
+                .filter(|answer| {
+                    redirects_left > 0 && redirect::is_redirect(answer.status().as_u16())
+                })
                 .and_then(|answer| answer.headers().get("Location")?.to_str().ok());
             let Some(location) = location else {
                 return self.answer(&name, answer);
             };
-            let to = redirect::target(&at, location).map_err(|why| {
+            let to = redirect::target(&uri, location).map_err(|why| {
                 let (from, to) = (shown(&name), shown(location));
                 Error::new(format!("{from}: it redirects to {to}: {why}"))
             })?;
-            if !redirect::same_origin(&at, &to) {
-                sent = the_given(headers).collect();
+            if !redirect::same_origin(&uri, &to) {
+                sent = owned_headers(headers).collect();
             }
             name = to.to_string();
-            at = checked(&name)?;
-            left -= 1;
+            uri = checked(&name)?;
+            redirects_left -= 1;
         }
     }
 
-    /// Asks for the head of what is at `url` with these headers alone, without logging in and without following a redirect.
+    /// Sends a HEAD with these headers alone: without the login and the settings' headers. Redirects are not followed.
     pub fn head(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
         self.connected.store(false, Ordering::Relaxed);
         let mut request = self.agent.head(checked(url)?);
@@ -163,13 +165,13 @@ impl Client {
             .map_err(|error| error.connected(connected()))
     }
 
-    /// Posts `body` to `url`, and never to where that may redirect.
+    /// Sends a POST. Redirects are not followed.
     pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
         let answer = self.send(self.agent.post(checked(url)?), url, headers, body)?;
         self.answer(url, answer)
     }
 
-    /// The same for whoever goes by the status: an answer whose body breaks off is one all the same, and not whole.
+    /// Sends a POST whose response counts by its status: a body that breaks off is no error, but `whole` is then `false`.
     pub fn post_for_status(
         &self,
         url: &str,
@@ -177,19 +179,19 @@ impl Client {
         body: &[u8],
     ) -> Result<Answer, Error> {
         let answer = self.send(self.agent.post(checked(url)?), url, headers, body)?;
-        let failed = |error| Error::of(shown(url), &error, self.limits.timeout);
+        let failed = |error| Error::from_ureq(shown(url), &error, self.limits.timeout);
         let (answer, _) = self.read(answer.map_err(failed)?);
         Ok(answer)
     }
 
-    /// Puts `body` to `url`, and never to where that may redirect.
+    /// Sends a PUT. Redirects are not followed.
     pub fn put(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
         let answer = self.send(self.agent.put(checked(url)?), url, headers, body)?;
         self.answer(url, answer)
     }
 
-    /// Posts `body` to `url`, and gives what is answered as it comes, for so long at most. An answer of another status than
-    /// 200 is an error.
+    /// Sends a POST and returns the response's body as a stream, which ends with an error after `time`. A status other than
+    /// 200 is an error. Redirects are not followed.
     pub fn post_for_stream(
         &self,
         url: &str,
@@ -207,7 +209,7 @@ impl Client {
             .timeout_global(Some(time))
             .build();
         let answer = request.send(body);
-        let answer = answer.map_err(|error| Error::of(shown(url), &error, time))?;
+        let answer = answer.map_err(|error| Error::from_ureq(shown(url), &error, time))?;
         match answer.status().as_u16() {
             200 => Ok(answer.into_body().into_reader()),
             status => Err(Error::new(format!("{}: status {status}", shown(url)))),
@@ -227,19 +229,19 @@ impl Client {
         Ok(request.send(body))
     }
 
-    /// Breaks off what is being asked for, from another thread. Nothing can be asked for any more.
+    /// Aborts the request that is under way in another thread, and every later one.
     pub fn shut_down(&self) {
         self.agent.clone().shutdown();
     }
 
-    /// All headers of a request; those given count more than those of the settings.
+    /// All headers of a request. A given header replaces one of the same name from the settings.
     fn headers(&self, url: &str, given: &[(&str, &str)]) -> Result<Vec<(String, Secret)>, Error> {
         let login = login::authorization(&self.settings);
         let login = login.map_err(|why| Error::new(format!("{}: {why}", shown(url))))?;
         let login = login.map(|value| ("Authorization".to_string(), value));
         let own = self.settings.headers.iter().cloned();
         let mut all: Vec<(String, Secret)> = own.chain(login).collect();
-        for (name, value) in the_given(given) {
+        for (name, value) in owned_headers(given) {
             all.retain(|(other, _)| !other.eq_ignore_ascii_case(&name));
             all.push((name, value));
         }
@@ -251,24 +253,24 @@ impl Client {
         url: &str,
         answer: Result<Response<Body>, ureq::Error>,
     ) -> Result<Answer, Error> {
-        let failed = |error| Error::of(shown(url), &error, self.limits.timeout);
+        let failed = |error| Error::from_ureq(shown(url), &error, self.limits.timeout);
         match self.read(answer.map_err(failed)?) {
             (answer, None) => Ok(answer),
             (_, Some(error)) => Err(failed(error)),
         }
     }
 
-    /// The answer as far as it came, and why it came no further.
+    /// The response as far as it arrived, and the error that ended it early.
     fn read(&self, answer: Response<Body>) -> (Answer, Option<ureq::Error>) {
         let (head, body) = answer.into_parts();
-        let most = self.limits.body;
+        let max = self.limits.body;
         let mut bytes = Vec::new();
         let read = body
             .into_reader()
-            .take(most.saturating_add(1))
+            .take(max.saturating_add(1))
             .read_to_end(&mut bytes);
-        let whole = read.is_ok() && bytes.len() as u64 <= most;
-        bytes.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        let whole = read.is_ok() && bytes.len() as u64 <= max;
+        bytes.truncate(usize::try_from(max).unwrap_or(usize::MAX));
         let answer = Answer {
             status: head.status.as_u16(),
             headers: head.headers,
@@ -279,15 +281,14 @@ impl Client {
     }
 }
 
-/// The headers that a request has by itself.
-fn the_given<'h>(given: &'h [(&str, &str)]) -> impl Iterator<Item = (String, Secret)> + 'h {
+fn owned_headers<'h>(given: &'h [(&str, &str)]) -> impl Iterator<Item = (String, Secret)> + 'h {
     given
         .iter()
         .map(|(name, value)| (name.to_string(), Secret::new(*value)))
 }
 
-/// The proxy to go through.
-fn proxy(settings: &Settings) -> Result<Option<Proxy>, Error> {
+/// The proxy of the settings, else the environment's where the settings allow that.
+fn proxy(settings: &ClientSettings) -> Result<Option<Proxy>, Error> {
     let proxy = match &settings.proxy_url {
         Some(url) => {
             let refused = |why| Error::new(format!("`proxy_url` is refused: {why}"));
@@ -310,12 +311,12 @@ fn proxy(settings: &Settings) -> Result<Option<Proxy>, Error> {
     Ok(proxy)
 }
 
-/// What is a URL that can be asked.
+/// Parses a URL that this build can send requests to.
 fn checked(url: &str) -> Result<Uri, Error> {
     let parsed = check_url(url).map_err(|why| Error::new(format!("{}: {why}", shown(url))))?;
     if cfg!(not(feature = "tls")) && parsed.scheme() == Some(&Scheme::HTTPS) {
         let error = ureq::Error::TlsRequired;
-        return Err(Error::of(shown(url), &error, Duration::ZERO));
+        return Err(Error::from_ureq(shown(url), &error, Duration::ZERO));
     }
     Ok(parsed)
 }

@@ -1,15 +1,16 @@
-//! Redirects (RFC 9110, 15.4): where one points, and whether that is still the server that was asked.
+//! Redirects (RFC 9110, 15.4): the URL that a redirect points to, and whether that is on the same server.
 
 use ureq::http::uri::Uri;
 
 use super::check_url;
 
-/// Whether an answer of this status says that what was asked for is elsewhere, and a GET may go there.
-pub(super) fn is_one(status: u16) -> bool {
+/// Whether a GET that got this status may follow the response's `Location`.
+pub(super) fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
-/// The URL that a `Location` of an answer from `base` names (RFC 3986, 5.2). The error says what that is not.
+/// Resolves the `Location` of a response from `base` (RFC 3986, 5.2). The error says why the result is no URL to send
+/// requests to.
 pub(super) fn target(base: &Uri, location: &str) -> Result<Uri, &'static str> {
     let location = location.split('#').next().unwrap_or_default().trim();
     let scheme = base.scheme_str().unwrap_or("http");
@@ -25,21 +26,21 @@ pub(super) fn target(base: &Uri, location: &str) -> Result<Uri, &'static str> {
         Some(at) => location.split_at(at),
         None => (location, ""),
     };
-    let own = base.path();
+    let base_path = base.path();
     let path_and_query = match path {
         "" if query.is_empty() => base.path_and_query().map_or("/", |p| p.as_str()).to_owned(),
-        "" => format!("{own}{query}"),
-        path if path.starts_with('/') => without_dots(path) + query,
+        "" => format!("{base_path}{query}"),
+        path if path.starts_with('/') => remove_dot_segments(path) + query,
         path => {
-            let folder = own.rfind('/').and_then(|end| own.get(..=end));
-            without_dots(&format!("{}{path}", folder.unwrap_or("/"))) + query
+            let folder = base_path.rfind('/').and_then(|end| base_path.get(..=end));
+            remove_dot_segments(&format!("{}{path}", folder.unwrap_or("/"))) + query
         }
     };
     check_url(&format!("{scheme}://{authority}{path_and_query}"))
 }
 
-/// A path without `.` and `..` in it (RFC 3986, 5.2.4).
-fn without_dots(path: &str) -> String {
+/// RFC 3986, 5.2.4.
+fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut parts = path.split('/').skip(1).peekable();
     while let Some(part) = parts.next() {
@@ -59,7 +60,7 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// Whether both are of one server: the same scheme, host and port (RFC 6454, 4).
+/// Whether both have the same scheme, host and port (RFC 6454, 4).
 pub(super) fn same_origin(a: &Uri, b: &Uri) -> bool {
     let origin = |uri: &Uri| {
         let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_location() {
+    fn locations_are_resolved_against_the_base() {
         let base = uri("http://host:9090/a/b?c=d");
         for (location, wanted) in [
             ("http://other/x?y=z#f", "http://other/x?y=z"),
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_scheme_host_and_port() {
+    fn origin_is_scheme_host_and_port() {
         let base = uri("http://Host/a");
         for same in ["http://host/b", "HTTP://HOST:80/"] {
             assert!(same_origin(&base, &uri(same)), "{same}");

@@ -1,36 +1,31 @@
-//! TLS to a server, by rustls and ring. The connector is our own: it knows `server_name`, takes a changed certificate
-//! without a restart, reads the clock in a way that a wild one does not end the process (`sys/clock`), and says what
-//! would help.
+//! TLS to a server, by rustls and ring, in the place of ureq's own connector: this one knows `server_name`, uses a changed
+//! certificate without a restart, survives a clock beyond 2038 on 32-bit boards (`sys/clock`), and its errors say what would
+//! help.
 
 use std::fmt;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_name, WebPkiServerVerifier};
 use rustls::client::{ClientConfig, ClientConnection};
 use rustls::crypto;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
-};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{CertificateError, RootCertStore, StreamOwned};
 use ureq::unversioned::transport::time::Instant;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
     TransportAdapter,
 };
 
-use crate::config::ClientTls as Tls;
-use crate::http::tls::pinned::{is_of_a_ca, Pinned, SERVER};
-use crate::http::tls::signatures::Signatures;
+use crate::config::ClientTls;
+use crate::http::tls::pinned::{is_ca_certificate, Pinned};
+use crate::http::tls::verify::{Authorities, ServerVerifier};
 use crate::http::tls::{pem, BoardClock};
+use crate::sys::file_stamp::FileStamp;
 use crate::sys::lock;
-use crate::sys::mark::Mark;
 
-/// Where distributions keep the certificates that they trust, as Go's crypto/x509 looks for them.
-const SYSTEM: [&str; 6] = [
+/// Where distributions keep the certificates of the authorities that they trust (the list of Go's crypto/x509).
+const SYSTEM_CA_FILES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
@@ -42,41 +37,42 @@ const SYSTEM: [&str; 6] = [
 /// Puts TLS over a connection where the URL asks for it.
 #[derive(Debug)]
 pub(super) struct TlsConnector {
-    settings: Tls,
-    made: Mutex<Option<Made>>,
+    settings: ClientTls,
+    cache: Mutex<Option<CachedConfig>>,
 }
 
-/// What was made of the files, and how they were then.
+/// The configuration, and the stamps that its files had when they were read.
 #[derive(Debug)]
-struct Made {
-    files: Vec<Mark>,
+struct CachedConfig {
+    stamps: Vec<FileStamp>,
     config: Arc<ClientConfig>,
 }
 
 impl TlsConnector {
-    pub(super) fn new(settings: Tls) -> TlsConnector {
+    pub(super) fn new(settings: ClientTls) -> TlsConnector {
         TlsConnector {
             settings,
-            made: Mutex::default(),
+            cache: Mutex::default(),
         }
     }
 
+    /// The configuration, read again when one of its files has changed.
     fn config(&self) -> Result<Arc<ClientConfig>, String> {
-        let files = files(&self.settings);
-        let mut made = lock::lock(&self.made);
-        if let Some(made) = made.as_ref().filter(|made| made.files == files) {
-            return Ok(Arc::clone(&made.config));
+        let stamps = stamps(&self.settings);
+        let mut cache = lock::lock(&self.cache);
+        if let Some(cached) = cache.as_ref().filter(|cached| cached.stamps == stamps) {
+            return Ok(Arc::clone(&cached.config));
         }
         let config = Arc::new(configure(&self.settings)?);
-        *made = Some(Made {
-            files,
+        *cache = Some(CachedConfig {
+            stamps,
             config: Arc::clone(&config),
         });
         Ok(config)
     }
 
-    /// The name that the certificate has to have.
-    fn name(&self, details: &ConnectionDetails<'_>) -> Result<ServerName<'static>, String> {
+    /// The name that the server's certificate must have.
+    fn server_name(&self, details: &ConnectionDetails<'_>) -> Result<ServerName<'static>, String> {
         let host = details.uri.host().unwrap_or_default();
         let name = self.settings.server_name.as_deref().unwrap_or(host);
         let bare = name.trim_start_matches('[').trim_end_matches(']');
@@ -85,8 +81,8 @@ impl TlsConnector {
     }
 }
 
-/// Whether all that the settings name can be read and used.
-pub(super) fn check(settings: &Tls) -> Result<(), String> {
+/// Checks that all files that the settings name can be read and used.
+pub(super) fn check(settings: &ClientTls) -> Result<(), String> {
     configure(settings).map(|_| ())
 }
 
@@ -105,14 +101,12 @@ impl<In: Transport> Connector<In> for TlsConnector {
             return Ok(Some(Either::A(inner)));
         }
         let other = |why: String| ureq::Error::Io(std::io::Error::other(why));
-        let (config, name) = (
-            self.config().map_err(other)?,
-            self.name(details).map_err(other)?,
-        );
+        let config = self.config().map_err(other)?;
+        let name = self.server_name(details).map_err(other)?;
         let mut connection = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
         let clock = Arc::clone(&details.current_time);
         let mut socket = TransportAdapter::new(inner.boxed(), clock);
-        socket.set_timeout(left(details));
+        socket.set_timeout(remaining_timeout(details));
         connection.complete_io(&mut socket)?;
         Ok(Some(Either::B(TlsTransport {
             stream: StreamOwned::new(connection, socket),
@@ -124,15 +118,13 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
-/// What is left of the time for connecting: some of it has gone since `details` were made.
-fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
+/// The rest of the timeout for connecting, of which some has passed since `details` were made.
+fn remaining_timeout(details: &ConnectionDetails<'_>) -> NextTimeout {
     let mut timeout = details.timeout;
     if let (Instant::Exact(began), Instant::Exact(now)) = (details.now, (details.current_time)()) {
         if !timeout.after.is_not_happening() {
-            let left = timeout
-                .after
-                .saturating_sub(now.saturating_duration_since(began));
-            timeout.after = left.into();
+            let elapsed = now.saturating_duration_since(began);
+            timeout.after = timeout.after.saturating_sub(elapsed).into();
         }
     }
     timeout
@@ -178,27 +170,28 @@ impl Transport for TlsTransport {
     }
 }
 
-/// How the files are that count.
-fn files(settings: &Tls) -> Vec<Mark> {
-    let Tls {
+/// The stamps of all files that the settings name.
+fn stamps(settings: &ClientTls) -> Vec<FileStamp> {
+    let ClientTls {
         ca_file,
         cert_file,
         key_file,
         ..
     } = settings;
     let named = [ca_file, cert_file, key_file].into_iter().flatten();
-    named.map(|path| Mark::of(path)).collect()
+    named.map(|path| FileStamp::of(path)).collect()
 }
 
-fn configure(settings: &Tls) -> Result<ClientConfig, String> {
+fn configure(settings: &ClientTls) -> Result<ClientConfig, String> {
     let provider = Arc::new(crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_details(Arc::clone(&provider), Arc::new(BoardClock))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let verifier: Arc<dyn ServerCertVerifier> = match settings.insecure_skip_verify {
-        true => Arc::new(TrustAnybody(Signatures(provider))),
-        false => Arc::new(Trusted::new(settings.ca_file.as_deref(), provider)?),
+    let authorities = match settings.insecure_skip_verify {
+        true => None,
+        false => Some(authorities(settings.ca_file.as_deref())?),
     };
+    let verifier = Arc::new(ServerVerifier::new(authorities, provider)?);
     let builder = builder
         .dangerous()
         .with_custom_certificate_verifier(verifier);
@@ -216,20 +209,20 @@ fn configure(settings: &Tls) -> Result<ClientConfig, String> {
     }
 }
 
-/// The authorities that are trusted.
-fn roots(ca_file: Option<&Path>) -> Result<(RootCertStore, Pinned), String> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let path = match (ca_file, named) {
+/// The authorities of `ca_file`, else of the file that the environment names, else of the system.
+fn authorities(ca_file: Option<&Path>) -> Result<Authorities, String> {
+    let from_environment = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let path = match (ca_file, from_environment) {
         (Some(path), _) => path.to_owned(),
         (None, Some(path)) => path,
-        (None, None) => SYSTEM
+        (None, None) => SYSTEM_CA_FILES
             .iter()
             .map(PathBuf::from)
             .find(|path| path.exists())
             .ok_or("this system has no certificates to trust (install ca-certificates, or set tls_config.ca_file)")?,
     };
     let mut roots = RootCertStore::empty();
-    // A system's file may hold some that are too old to be understood.
+    // A system's file may hold certificates that are too old to be understood.
     let certificates = certificates(&path)?;
     let pinned = Pinned::new(&certificates);
     let (added, _) = roots.add_parsable_certificates(certificates);
@@ -238,7 +231,7 @@ fn roots(ca_file: Option<&Path>) -> Result<(RootCertStore, Pinned), String> {
             "{} holds no certificate that can be used",
             path.display()
         )),
-        _ => Ok((roots, pinned)),
+        _ => Ok(Authorities { roots, pinned }),
     }
 }
 
@@ -246,108 +239,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     pem::certificates(&pem::read(path)?, &path.display().to_string())
 }
 
-/// Servers whose certificate is signed by an authority, or pinned.
-#[derive(Debug)]
-struct Trusted {
-    inner: Arc<WebPkiServerVerifier>,
-    pinned: Pinned,
-}
-
-impl Trusted {
-    fn new(
-        ca_file: Option<&Path>,
-        provider: Arc<crypto::CryptoProvider>,
-    ) -> Result<Trusted, String> {
-        let (roots, pinned) = roots(ca_file)?;
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        let inner = inner.build().map_err(|error| error.to_string())?;
-        Ok(Trusted { inner, pinned })
-    }
-}
-
-impl ServerCertVerifier for Trusted {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self
-            .inner
-            .verify_server_cert(certificate, intermediates, name, ocsp, now);
-        self.pinned.or_pinned(verified, certificate, &SERVER, || {
-            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-            Ok(ServerCertVerified::assertion())
-        })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// `insecure_skip_verify`: whoever it is, but the one who has the key.
-#[derive(Debug)]
-struct TrustAnybody(Signatures);
-
-impl ServerCertVerifier for TrustAnybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.schemes()
-    }
-}
-
-/// What went wrong, and what would help.
+/// The error in words, and what would help.
 pub(super) fn explain(error: &rustls::Error) -> (String, Option<String>) {
     let hint = |hint: &str| Some(hint.to_string());
     let rustls::Error::InvalidCertificate(refusal) = error else {
@@ -372,7 +264,7 @@ pub(super) fn explain(error: &rustls::Error) -> (String, Option<String>) {
             format!("the server's certificate is not valid at this time: {refusal}"),
             hint("is this board's clock right?"),
         ),
-        _ if is_of_a_ca(error) => (
+        _ if is_ca_certificate(error) => (
             "the server's certificate is a CA's, as plain `openssl req -x509` makes them, and not one that is trusted here".into(),
             hint("set tls_config.ca_file to that very certificate"),
         ),

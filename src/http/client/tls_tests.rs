@@ -8,7 +8,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection};
 
-use super::super::{Client, Limits, Settings};
+use super::super::{Client, ClientSettings, Limits};
 use super::*;
 
 fn file(name: &str) -> PathBuf {
@@ -17,15 +17,15 @@ fn file(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A server with this certificate, which asks for one of the client's or not.
-fn server(certificate: &str, asks: bool) -> SocketAddr {
+/// Starts a server with this certificate, which requires one of the client or not.
+fn server(certificate: &str, requires_certificate: bool) -> SocketAddr {
     let provider = Arc::new(crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap();
-    let builder = match asks {
+    let builder = match requires_certificate {
         true => {
-            let roots = Arc::new(roots(Some(&file("ca.pem"))).unwrap().0);
+            let roots = Arc::new(authorities(Some(&file("ca.pem"))).unwrap().roots);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
             builder.with_client_cert_verifier(verifier.build().unwrap())
         }
@@ -53,11 +53,11 @@ fn server(certificate: &str, asks: bool) -> SocketAddr {
     address
 }
 
-/// Asks it; the error is as it is shown.
-fn ask(url: String, tls: Tls) -> Result<u16, String> {
-    let settings = Settings {
+/// The status of a GET; the error is as it is shown.
+fn get(url: String, tls: ClientTls) -> Result<u16, String> {
+    let settings = ClientSettings {
         tls,
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     let limits = Limits {
         timeout: Duration::from_secs(20),
@@ -68,27 +68,27 @@ fn ask(url: String, tls: Tls) -> Result<u16, String> {
     Ok(answer.status)
 }
 
-fn trusting() -> Tls {
-    Tls {
+fn trusting_ca() -> ClientTls {
+    ClientTls {
         ca_file: Some(file("ca.pem")),
-        ..Tls::default()
+        ..ClientTls::default()
     }
 }
 
 #[test]
-fn a_server_that_our_ca_signed_is_trusted_under_its_names() {
+fn server_signed_by_the_ca_is_trusted_under_its_names() {
     let address = server("server", false);
-    assert_eq!(ask(format!("https://{address}/"), trusting()), Ok(204));
+    assert_eq!(get(format!("https://{address}/"), trusting_ca()), Ok(204));
     let port = address.port();
     assert_eq!(
-        ask(format!("https://localhost:{port}/"), trusting()),
+        get(format!("https://localhost:{port}/"), trusting_ca()),
         Ok(204)
     );
-    let named = Tls {
+    let named = ClientTls {
         server_name: Some("elsewhere.example".into()),
-        ..trusting()
+        ..trusting_ca()
     };
-    let refused = ask(format!("https://{address}/"), named).unwrap_err();
+    let refused = get(format!("https://{address}/"), named).unwrap_err();
     assert!(
         refused.contains("for another name") && refused.contains("server_name"),
         "{refused}"
@@ -96,75 +96,75 @@ fn a_server_that_our_ca_signed_is_trusted_under_its_names() {
 }
 
 #[test]
-fn others_are_refused_with_what_would_help() {
+fn untrusted_certificates_are_refused_with_a_hint() {
     let address = server("server", false);
-    let other = Tls {
+    let other = ClientTls {
         ca_file: Some(file("self.pem")),
-        ..Tls::default()
+        ..ClientTls::default()
     };
-    let refused = ask(format!("https://{address}/"), other).unwrap_err();
+    let refused = get(format!("https://{address}/"), other).unwrap_err();
     assert!(refused.contains("set tls_config.ca_file"), "{refused}");
-    let anybody = Tls {
+    let anybody = ClientTls {
         insecure_skip_verify: true,
-        ..Tls::default()
+        ..ClientTls::default()
     };
-    assert_eq!(ask(format!("https://{address}/"), anybody), Ok(204));
+    assert_eq!(get(format!("https://{address}/"), anybody), Ok(204));
 
     let address = server("self", false);
-    let refused = ask(format!("https://{address}/"), trusting()).unwrap_err();
+    let refused = get(format!("https://{address}/"), trusting_ca()).unwrap_err();
     assert!(refused.contains("to that very certificate"), "{refused}");
 }
 
-/// What `openssl req -x509` makes is a CA's certificate. Here it is a server's, pinned as Go and curl take it.
+/// `openssl req -x509` makes a CA's certificate. Here a server shows it, and it is pinned, as Go and curl accept it.
 #[test]
-fn a_certificate_that_is_trusted_itself_needs_no_signature() {
-    let pinned = |name: &str| Tls {
+fn certificate_among_the_authorities_needs_no_signature() {
+    let pinned = |name: &str| ClientTls {
         ca_file: Some(file(&format!("{name}.pem"))),
-        ..Tls::default()
+        ..ClientTls::default()
     };
     for name in ["self", "leaf", "server"] {
         let address = server(name, false);
-        let asked = ask(format!("https://{address}/"), pinned(name));
+        let asked = get(format!("https://{address}/"), pinned(name));
         assert_eq!(asked, Ok(204), "{name}");
-        let named = Tls {
+        let named = ClientTls {
             server_name: Some("elsewhere.example".into()),
             ..pinned(name)
         };
-        let refused = ask(format!("https://{address}/"), named).unwrap_err();
+        let refused = get(format!("https://{address}/"), named).unwrap_err();
         assert!(refused.contains("for another name"), "{name}: {refused}");
     }
     let address = server("self-expired", false);
-    let refused = ask(format!("https://{address}/"), pinned("self-expired")).unwrap_err();
+    let refused = get(format!("https://{address}/"), pinned("self-expired")).unwrap_err();
     assert!(refused.contains("not valid at this time"), "{refused}");
     let address = server("self-client", false);
-    let refused = ask(format!("https://{address}/"), pinned("self-client"));
+    let refused = get(format!("https://{address}/"), pinned("self-client"));
     assert!(refused.is_err(), "it is for clients: {refused:?}");
     // The same name and key, and another certificate.
     let address = server("self-again", false);
-    assert!(ask(format!("https://{address}/"), pinned("self")).is_err());
+    assert!(get(format!("https://{address}/"), pinned("self")).is_err());
 }
 
 #[test]
-fn a_client_shows_its_certificate_where_it_is_asked_for() {
+fn client_certificate_is_sent_when_the_server_requests_it() {
     let address = server("server", true);
-    let ours = Tls {
+    let ours = ClientTls {
         cert_file: Some(file("client.pem")),
         key_file: Some(file("client.key")),
-        ..trusting()
+        ..trusting_ca()
     };
-    assert_eq!(ask(format!("https://{address}/"), ours), Ok(204));
-    let refused = ask(format!("https://{address}/"), trusting()).unwrap_err();
+    assert_eq!(get(format!("https://{address}/"), ours), Ok(204));
+    let refused = get(format!("https://{address}/"), trusting_ca()).unwrap_err();
     assert!(refused.contains("set tls_config.cert_file"), "{refused}");
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named() {
-    let check = |tls: Tls| super::check(&tls).unwrap_err();
-    let tls = |ca: Option<&str>, cert: Option<&str>, key: Option<&str>| Tls {
+fn unusable_files_are_named_in_the_error() {
+    let check = |tls: ClientTls| super::check(&tls).unwrap_err();
+    let tls = |ca: Option<&str>, cert: Option<&str>, key: Option<&str>| ClientTls {
         ca_file: ca.map(file),
         cert_file: cert.map(file),
         key_file: key.map(file),
-        ..Tls::default()
+        ..ClientTls::default()
     };
     for (settings, part) in [
         (tls(Some("missing.pem"), None, None), "cannot read"),
@@ -188,16 +188,16 @@ fn files_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn a_certificate_that_was_replaced_counts_at_the_next_connection() {
+fn replaced_ca_file_is_used_by_the_next_connection() {
     let address = server("server", false);
     let path = std::env::temp_dir().join(format!("eme-ca-{}.pem", std::process::id()));
     std::fs::copy(file("self.pem"), &path).unwrap();
-    let settings = Settings {
-        tls: Tls {
+    let settings = ClientSettings {
+        tls: ClientTls {
             ca_file: Some(path.clone()),
-            ..Tls::default()
+            ..ClientTls::default()
         },
-        ..Settings::default()
+        ..ClientSettings::default()
     };
     let limits = Limits {
         timeout: Duration::from_secs(20),
@@ -206,7 +206,7 @@ fn a_certificate_that_was_replaced_counts_at_the_next_connection() {
     let client = Client::new(settings, limits).unwrap();
     let url = format!("https://{address}/");
     assert!(client.get(&url, &[]).is_err());
-    // One that looks as old, as `cp -p` and unpacked archives do.
+    // A file with the same time of modification, as `cp -p` and unpacked archives make.
     let new = path.with_extension("new");
     std::fs::copy(file("ca.pem"), &new).unwrap();
     let age = path.metadata().unwrap().modified().unwrap();

@@ -1,21 +1,21 @@
-//! The pages for people: a board's own, and the config-server's of its fleet. Plain files, compiled in; what they show
-//! they ask the JSON routes for.
+//! The web pages: the status page of a board, and the fleet page of the config-server. They are static files, compiled in,
+//! and get their data from the JSON routes.
 //!
-//! What a board says (names, labels, errors) is text to them, never HTML; and the browser is told to run, load and ask
-//! nothing but what is from here (Content Security Policy, level 3), so that a mistake in that would do no harm.
+//! The scripts insert names, labels and errors as text, never as HTML. The Content Security Policy (level 3) also forbids
+//! the browser to run or load anything that is not from this server, so that a mistake in a script would do no harm.
 
 use super::Response;
 
 /// Which page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// The exporter's: what this board draws, and its settings.
+    /// The exporter's: power and settings of this board.
     Board,
     /// The config-server's: all boards.
     Fleet,
 }
 
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
 
@@ -38,7 +38,7 @@ const FLEET: &[(&str, &str, &str)] = &[
     ("/page/fleet.js", SCRIPT, include_str!("fleet.js")),
 ];
 
-/// The file of a page at this path: 200 with a strict Content-Security-Policy. `None`: there is none.
+/// The file of a page at this path, as a 200 with a strict Content-Security-Policy. `None`: the page has no such file.
 pub fn file(page: Page, path: &str) -> Option<Response> {
     let files = match page {
         Page::Board => BOARD,
@@ -46,10 +46,10 @@ pub fn file(page: Page, path: &str) -> Option<Response> {
     };
     let (_, kind, content) = files.iter().find(|(at, _, _)| *at == path)?;
     let response = Response::new(200, kind, *content)
-        .with_header("Content-Security-Policy", POLICY)
+        .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         .with_header("X-Content-Type-Options", "nosniff")
         .with_header("Referrer-Policy", "no-referrer")
-        // Another version of the program has another page.
+        // A new version of the program has other files at the same paths.
         .with_header("Cache-Control", "no-cache");
     Some(response)
 }
@@ -58,18 +58,18 @@ pub fn file(page: Page, path: &str) -> Option<Response> {
 mod tests {
     use super::*;
 
-    const MOST_BYTES: usize = 40_000;
+    const MAX_BYTES: usize = 40_000;
 
     #[test]
     fn pages_are_small() {
         for files in [BOARD, FLEET] {
             let bytes: usize = files.iter().map(|(_, _, content)| content.len()).sum();
-            assert!(bytes < MOST_BYTES, "{bytes}");
+            assert!(bytes < MAX_BYTES, "{bytes}");
         }
     }
 
     #[test]
-    fn browsers_are_told_to_take_nothing_from_elsewhere() {
+    fn pages_have_a_strict_content_security_policy() {
         for (page, files) in [(Page::Board, BOARD), (Page::Fleet, FLEET)] {
             for (path, kind, content) in files {
                 let file = file(page, path).unwrap();
@@ -88,10 +88,10 @@ mod tests {
     }
 
     #[test]
-    fn files_refer_to_files_that_there_are_and_to_nothing_outside() {
+    fn files_refer_only_to_files_of_their_page() {
         for (page, files) in [(Page::Board, BOARD), (Page::Fleet, FLEET)] {
             for (path, _, content) in files {
-                // An SVG's name space is a name and no address.
+                // The SVG name space is no address that is loaded.
                 let content = content.replace("http://www.w3.org/2000/svg", "");
                 assert!(
                     !content.contains("://") || *path == "/page/fleet.js",
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn no_script_makes_html_of_text() {
+    fn scripts_do_not_turn_text_into_html() {
         for (path, _, content) in BOARD.iter().chain(FLEET) {
             for way in [
                 "innerHTML",

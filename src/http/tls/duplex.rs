@@ -1,4 +1,4 @@
-//! TLS over a socket that never blocks, for the protocols that follow HTTP.
+//! TLS over a socket that never blocks, for connections that have left HTTP.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -9,10 +9,11 @@ use rustls::ServerConnection;
 use super::TlsStream;
 use crate::http::Duplex;
 
-/// A connection that HTTP has given away.
+/// A TLS connection that has left HTTP.
 pub(super) struct TlsDuplex {
     stream: TlsStream,
-    /// Bytes that were encrypted, but are not said to be written, since not all of them are out: they come again.
+    /// Bytes that were encrypted but not yet reported as written, since the kernel has not taken all of them. The caller will
+    /// offer them again.
     encrypted: usize,
 }
 
@@ -29,7 +30,7 @@ impl TlsDuplex {
         self.stream.parts()
     }
 
-    /// Sends what is encrypted; `WouldBlock` if it is not all taken.
+    /// Sends the encrypted bytes. `WouldBlock`: the kernel has not taken all of them.
     fn send(&mut self) -> io::Result<()> {
         let (connection, mut socket) = self.parts();
         while connection.wants_write() {
@@ -50,10 +51,10 @@ impl Read for TlsDuplex {
             if connection.read_tls(&mut socket)? == 0 {
                 return Ok(0);
             }
-            let understood = connection.process_new_packets();
-            // What has to be answered, or why nothing more is said. What is not taken now goes with what is written next.
+            let processed = connection.process_new_packets();
+            // Sends alerts and key updates. What the kernel does not take now is sent with the next write.
             let _ = self.send();
-            understood.map_err(io::Error::other)?;
+            processed.map_err(io::Error::other)?;
         }
     }
 }
@@ -83,7 +84,7 @@ impl AsFd for TlsDuplex {
 }
 
 impl Duplex for TlsDuplex {
-    fn holds_back(&mut self) -> bool {
+    fn has_buffered_input(&mut self) -> bool {
         let (connection, _) = self.parts();
         match connection.process_new_packets() {
             Ok(state) => state.plaintext_bytes_to_read() > 0,

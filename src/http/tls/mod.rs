@@ -1,30 +1,31 @@
-//! TLS by rustls and ring: what the client and the server have in common, and the server's side.
+//! TLS by rustls and ring: what the HTTP client and the server have in common, and the server's side.
 //!
-//! `pem` reads certificates and keys; `server` makes a [`rustls::ServerConfig`] of the web configuration, with the
-//! `clients` whose certificates are taken, by the [`names`] in them; `pinned` are those that nobody has to sign; `signatures` shows who has the key of a certificate;
-//! `stream` is a connection.
+//! * `pem` reads certificates and keys;
+//! * `verify` verifies the other side's certificate, with `pinned` certificates, which need no signature, and the [`names`]
+//!   and purposes in a certificate;
+//! * `server` makes a [`rustls::ServerConfig`] out of the web configuration;
+//! * `stream` is a connection of the server, and `duplex` one that has left HTTP.
 
-mod clients;
 mod duplex;
 pub mod names;
 pub(in crate::http) mod pem;
 pub(in crate::http) mod pinned;
 mod server;
-pub(in crate::http) mod signatures;
 mod stream;
+pub(in crate::http) mod verify;
 
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
-pub(super) use server::{configure, Accepting};
+pub(super) use server::{configure, TlsAcceptor};
 pub(super) use stream::{Failure, TlsStream};
 
 use crate::sys::clock::wall_seconds;
 
-/// The board's clock, with 64-bit seconds everywhere: rustls' own ends the process on a 32-bit board whose clock is beyond
-/// January 2038.
+/// The board's clock, with 64-bit seconds on every platform. The clock that rustls uses by default ends the process on a
+/// 32-bit board whose time is beyond January 2038.
 #[derive(Debug)]
 pub(super) struct BoardClock;
 

@@ -1,6 +1,6 @@
-//! The subject alternative names of a certificate (RFC 5280, 4.2.1.6), and what it may be used for (4.2.1.12). rustls tells
-//! host names and URIs alone; who may come in can be named by e-mail addresses and IP addresses too. Pure, and total: a
-//! certificate that is read wrongly has no names, and no use.
+//! The subject alternative names of a certificate (RFC 5280, 4.2.1.6) and its purposes (4.2.1.12). rustls gives only host
+//! names and URIs, but `client_allowed_sans` may also have e-mail and IP addresses. Pure, and total: a malformed certificate
+//! has no names and no purpose.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,20 +13,19 @@ const SEQUENCE: u8 = 0x30;
 const EXTENSIONS: u8 = 0xa3;
 /// `id-ce-subjectAltName`, 2.5.29.17.
 const SUBJECT_ALT_NAME: [u8; 3] = [0x55, 0x1d, 0x11];
-/// `id-ce-extKeyUsage`, 2.5.29.37, and what stands for every use.
+/// `id-ce-extKeyUsage`, 2.5.29.37, and `anyExtendedKeyUsage` of it.
 const EXTENDED_KEY_USAGE: [u8; 3] = [0x55, 0x1d, 0x25];
-const ANY_USE: [u8; 4] = [0x55, 0x1d, 0x25, 0x00];
+const ANY_PURPOSE: [u8; 4] = [0x55, 0x1d, 0x25, 0x00];
 /// `[1]`, `[2]`, `[6]`: text in ASCII. `[7]`: 4 or 16 bytes.
 const EMAIL: u8 = 0x81;
 const DNS: u8 = 0x82;
 const URI: u8 = 0x86;
 const IP: u8 = 0x87;
 
-/// The host names, e-mail addresses, URIs and IP addresses of a certificate in DER, as text. Of a certificate that is
-/// malformed there are none, or some.
+/// The host names, e-mail addresses, URIs and IP addresses of a certificate in DER, as text. A malformed certificate gives
+/// none, or those before the malformed part.
 pub fn alternative_names(certificate: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
-    // Nothing there is nothing found.
     let _ = extensions(certificate, |oid, value| {
         if oid == SUBJECT_ALT_NAME {
             general_names(value, &mut names)?;
@@ -36,8 +35,8 @@ pub fn alternative_names(certificate: &[u8]) -> Vec<String> {
     names
 }
 
-/// Whether a certificate in DER is for this purpose, given as the content of an object identifier, among others. One that
-/// names no purpose is for all.
+/// Whether a certificate in DER may be used for this purpose, given as the content of an object identifier. A certificate
+/// that names no purpose may be used for all.
 pub fn may_be_used_for(certificate: &[u8], purpose: &[u8]) -> bool {
     let mut allowed = true;
     let read = extensions(certificate, |oid, value| {
@@ -47,7 +46,7 @@ pub fn may_be_used_for(certificate: &[u8], purpose: &[u8]) -> bool {
             while !purposes.is_empty() {
                 let (named, rest) = element(purposes, OID)?;
                 purposes = rest;
-                allowed |= named == purpose || named == ANY_USE;
+                allowed |= named == purpose || named == ANY_PURPOSE;
             }
         }
         Some(())
@@ -55,7 +54,7 @@ pub fn may_be_used_for(certificate: &[u8], purpose: &[u8]) -> bool {
     read.is_some() && allowed
 }
 
-/// Gives each extension's identifier and value. `None`: the certificate is malformed.
+/// Calls `each` with every extension's identifier and value. `None`: the certificate is malformed.
 fn extensions(certificate: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> Option<()>) -> Option<()> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (mut fields, _) = element(certificate, SEQUENCE)?;
@@ -68,7 +67,7 @@ fn extensions(certificate: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> Option<(
                 let (extension, rest) = element(extensions, SEQUENCE)?;
                 extensions = rest;
                 let (oid, rest) = element(extension, OID)?;
-                // Whether it is critical stands before the value, or not.
+                // The `critical` flag before the value is optional.
                 let rest = element(rest, BOOLEAN).map_or(rest, |(_, rest)| rest);
                 let (value, _) = element(rest, OCTET_STRING)?;
                 each(oid, value)?;
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_every_kind() {
+    fn names_of_every_kind_are_read() {
         assert_eq!(
             alternative_names(&der("server.pem")),
             ["localhost", "127.0.0.1"]
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_may_be_used_for() {
+    fn purposes_are_read() {
         use super::super::pinned::{CLIENT, SERVER};
         for (name, server, client) in [
             ("server.pem", true, true),
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_a_certificate_are_read_without_harm() {
+    fn malformed_certificates_do_not_panic() {
         let whole = der("named.pem");
         for cut in 0..whole.len() {
             let _ = alternative_names(&whole[..cut]);

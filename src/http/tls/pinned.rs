@@ -1,6 +1,6 @@
-//! Certificates that are trusted as they are: whoever shows one that is itself among the authorities' needs nobody who signed
-//! it. So Go and OpenSSL have it; webpki refuses a CA's own certificate, which is what `openssl req -x509` makes, and one
-//! whose issuer is not among the authorities.
+//! Certificates that are trusted as they are: a peer that shows one of the authorities' certificates needs no other
+//! signature. Go and OpenSSL do the same. webpki refuses a CA's own certificate, which is what `openssl req -x509` makes, and
+//! a certificate whose issuer is not among the authorities.
 
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error};
@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 use super::names::may_be_used_for;
 
 /// `id-kp-serverAuth` and `id-kp-clientAuth`, 1.3.6.1.5.5.7.3.1 and .2 (RFC 5280, 4.2.1.12).
-pub(in crate::http) const SERVER: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
-pub(in crate::http) const CLIENT: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
+pub(super) const SERVER: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+pub(super) const CLIENT: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
-/// The certificates of the authorities, by their fingerprints: of a whole system's they are much smaller.
+/// The SHA-256 fingerprints of the authorities' certificates, which take much less memory than the certificates.
 #[derive(Debug, Default)]
 pub(in crate::http) struct Pinned(Vec<[u8; 32]>);
 
@@ -21,9 +21,9 @@ impl Pinned {
         Pinned(certificates.iter().map(fingerprint).collect())
     }
 
-    /// What `verified` says of this certificate, unless that is only that nobody signed it, or that it is a CA's, and it is
-    /// one of these. Whether it is valid at this time has been verified by then.
-    pub(in crate::http) fn or_pinned<T>(
+    /// Accepts a pinned certificate that webpki has refused for its issuer alone: nobody trusted signed it, or it is a CA's.
+    /// webpki has checked by then that the certificate is valid at this time. Any other verdict of webpki stays.
+    pub(super) fn or_pinned<T>(
         &self,
         verified: Result<T, Error>,
         certificate: &CertificateDer<'_>,
@@ -31,7 +31,7 @@ impl Pinned {
         accept: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
         match verified {
-            Err(error) if is_about_the_issuer(&error) => {
+            Err(error) if is_about_issuer(&error) => {
                 let known = self.0.contains(&fingerprint(certificate));
                 match known && may_be_used_for(certificate, purpose) {
                     true => accept(),
@@ -47,15 +47,15 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
 
-fn is_about_the_issuer(error: &Error) -> bool {
+fn is_about_issuer(error: &Error) -> bool {
     matches!(
         error,
         Error::InvalidCertificate(CertificateError::UnknownIssuer)
-    ) || is_of_a_ca(error)
+    ) || is_ca_certificate(error)
 }
 
-/// Whether a certificate was refused since it is a CA's. webpki has that word for it, and rustls none.
-pub(in crate::http) fn is_of_a_ca(error: &Error) -> bool {
+/// Whether a certificate was refused because it is a CA's. webpki has an error for that, which rustls passes on as `Other`.
+pub(in crate::http) fn is_ca_certificate(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::Other(why)) => {
             format!("{why:?}").contains("CaUsedAsEndEntity")

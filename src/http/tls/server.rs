@@ -1,4 +1,4 @@
-//! The server's side of TLS, as the web configuration has it.
+//! Makes rustls' server configuration out of the web configuration's `tls_server_config`.
 
 use std::sync::Arc;
 
@@ -7,48 +7,52 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::TimeProvider;
-use rustls::{NamedGroup, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{
+    NamedGroup, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+};
 
-use super::{clients, pem, BoardClock};
-use crate::config::{Pem, ServerTls};
+use super::pinned::Pinned;
+use super::verify::{Authorities, ClientVerifier};
+use super::{pem, BoardClock};
+use crate::config::{ClientAuth, Pem, ServerTls};
 
-/// What connections are accepted with.
+/// The configuration that connections are accepted with.
 #[derive(Debug)]
-pub(in crate::http) struct Accepting {
+pub(in crate::http) struct TlsAcceptor {
     pub(in crate::http) config: Arc<ServerConfig>,
-    /// What looks at clients' certificates; `None`: nobody is asked for one.
-    clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// `None`: clients are not asked for a certificate.
+    client_verifier: Option<Arc<ClientVerifier>>,
 }
 
-impl Accepting {
+impl TlsAcceptor {
     /// Whether a client that has shown these certificates, its own first, would be accepted now.
-    pub(in crate::http) fn takes(&self, shown: &[CertificateDer<'_>]) -> bool {
-        match (&self.clients, shown) {
+    pub(in crate::http) fn accepts(&self, shown: &[CertificateDer<'_>]) -> bool {
+        match (&self.client_verifier, shown) {
             (None, _) => true,
             (Some(verifier), []) => !verifier.client_auth_mandatory(),
-            (Some(verifier), [own, others @ ..]) => BoardClock
+            (Some(verifier), [own, intermediates @ ..]) => BoardClock
                 .current_time()
-                .is_some_and(|now| verifier.verify_client_cert(own, others, now).is_ok()),
+                .is_some_and(|now| verifier.verify_client_cert(own, intermediates, now).is_ok()),
         }
     }
 }
 
-/// Makes of the settings what connections are accepted with. Reads all files that they name. The error is for people.
-pub(in crate::http) fn configure(tls: &ServerTls) -> Result<Accepting, String> {
+/// Reads all files that the settings name. The error is for people.
+pub(in crate::http) fn configure(tls: &ServerTls) -> Result<TlsAcceptor, String> {
     let provider = Arc::new(provider(tls));
-    let clients = clients::verifier(tls, &provider)?;
+    let client_verifier = client_verifier(tls, &provider)?.map(Arc::new);
     let versions: [(bool, &'static SupportedProtocolVersion); 2] = [
         (tls.versions.tls13, &rustls::version::TLS13),
         (tls.versions.tls12, &rustls::version::TLS12),
     ];
     let versions: Vec<_> = versions
         .into_iter()
-        .filter_map(|(spoken, version)| spoken.then_some(version))
+        .filter_map(|(enabled, version)| enabled.then_some(version))
         .collect();
     let builder = ServerConfig::builder_with_details(provider, Arc::new(BoardClock))
         .with_protocol_versions(&versions)
         .map_err(|error| error.to_string())?;
-    let builder = match clients.clone() {
+    let builder = match client_verifier.clone() {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
@@ -61,18 +65,48 @@ pub(in crate::http) fn configure(tls: &ServerTls) -> Result<Accepting, String> {
     })?;
     config.ignore_client_order = tls.prefer_server_cipher_suites;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Scrapers keep their connections. What is not remembered takes no memory, and who is refused now is not let in again
-    // by what was agreed upon before.
+    // Scrapers keep their connections, so resuming a session saves little. Without sessions no memory is needed for them,
+    // and a client that is refused now cannot come back by resuming an earlier session.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Accepting {
+    Ok(TlsAcceptor {
         config: Arc::new(config),
-        clients,
+        client_verifier,
     })
 }
 
-/// The text of a PEM file, and its name.
-pub(super) fn text(pem: &Pem, key: &str) -> Result<(Vec<u8>, String), String> {
+/// `None`: clients are not asked for a certificate. The error is for people.
+fn client_verifier(
+    tls: &ServerTls,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<ClientVerifier>, String> {
+    let mandatory = match tls.client_auth {
+        ClientAuth::No => return Ok(None),
+        ClientAuth::Request => return Ok(Some(ClientVerifier::any(false, provider))),
+        ClientAuth::RequireAny => return Ok(Some(ClientVerifier::any(true, provider))),
+        ClientAuth::VerifyIfGiven => false,
+        ClientAuth::RequireAndVerify => true,
+    };
+    let mut authorities = Authorities {
+        roots: RootCertStore::empty(),
+        pinned: Pinned::default(),
+    };
+    if let Some(ca) = &tls.client_ca {
+        let (text, place) = text(ca, "client_ca")?;
+        let certificates = pem::certificates(&text, &place)?;
+        authorities.pinned = Pinned::new(&certificates);
+        for certificate in certificates {
+            authorities.roots.add(certificate).map_err(|error| {
+                format!("{place} holds a certificate that cannot be used: {error}")
+            })?;
+        }
+    }
+    let names = tls.client_allowed_sans.clone();
+    ClientVerifier::signed_by(authorities, names, mandatory, provider).map(Some)
+}
+
+/// The text of a PEM file, and the file's name or the key that holds the text.
+fn text(pem: &Pem, key: &str) -> Result<(Vec<u8>, String), String> {
     match pem {
         Pem::File(path) => Ok((pem::read(path)?, path.display().to_string())),
         Pem::Here(text) => Ok((
@@ -82,21 +116,21 @@ pub(super) fn text(pem: &Pem, key: &str) -> Result<(Vec<u8>, String), String> {
     }
 }
 
-/// ring, with the cipher suites and curves that are wanted.
+/// ring, restricted to the configured cipher suites and curves, in their order.
 fn provider(tls: &ServerTls) -> CryptoProvider {
     let mut provider = crypto::ring::default_provider();
-    if let Some(wanted) = &tls.cipher_suites {
+    if let Some(names) = &tls.cipher_suites {
         let all = std::mem::take(&mut provider.cipher_suites);
-        let (of_13, of_12): (Vec<_>, Vec<_>) =
+        let (tls13, tls12): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|suite| suite.tls13().is_some());
-        let chosen = wanted
+        let chosen = names
             .iter()
-            .filter_map(|name| of_12.iter().find(|suite| suite_name(suite) == *name));
-        provider.cipher_suites = of_13.into_iter().chain(chosen.copied()).collect();
+            .filter_map(|name| tls12.iter().find(|suite| suite_name(suite) == *name));
+        provider.cipher_suites = tls13.into_iter().chain(chosen.copied()).collect();
     }
-    if let Some(wanted) = &tls.curves {
+    if let Some(names) = &tls.curves {
         let all = std::mem::take(&mut provider.kx_groups);
-        let chosen = wanted
+        let chosen = names
             .iter()
             .filter_map(|name| all.iter().find(|group| curve_name(**group) == *name));
         provider.kx_groups = chosen.copied().collect();
@@ -104,12 +138,12 @@ fn provider(tls: &ServerTls) -> CryptoProvider {
     provider
 }
 
-/// Go's name of a cipher suite, which is the registry's (iana.org/assignments/tls-parameters).
+/// The name of a cipher suite in Go, which is that of the registry (iana.org/assignments/tls-parameters).
 fn suite_name(suite: &SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
 }
 
-/// Go's name of an elliptic curve.
+/// The name of an elliptic curve in Go.
 fn curve_name(group: &dyn SupportedKxGroup) -> &'static str {
     match group.name() {
         NamedGroup::X25519 => "X25519",
@@ -125,7 +159,7 @@ mod tests {
     use crate::config::{Web, CIPHER_SUITES, CURVES};
 
     #[test]
-    fn every_name_that_may_be_written_is_known() {
+    fn every_configurable_name_is_known_to_ring() {
         let provider = crypto::ring::default_provider();
         let suites: Vec<_> = provider.cipher_suites.iter().map(suite_name).collect();
         for name in CIPHER_SUITES {
@@ -143,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chosen_is_chosen_in_its_order() {
+    fn cipher_suites_and_curves_keep_the_configured_order() {
         let text = "tls_server_config:\n  cert_file: a\n  key_file: b\n  curve_preferences: [CurveP384, X25519]\n  \
                     cipher_suites: [TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]\n";
         let (web, _) = Web::parse(text).unwrap();

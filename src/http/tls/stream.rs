@@ -1,4 +1,4 @@
-//! TLS over a socket, from the server's side.
+//! A TLS connection of the server.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -12,9 +12,9 @@ use super::duplex::TlsDuplex;
 use crate::http::stream::{Socket, Stream};
 use crate::http::Duplex;
 
-/// Bytes of an answer that are encrypted at once. With what rustls holds of a record that is being received (at most 16
-/// KiB, in the handshake 64), this is what a connection takes beside its state.
-const BUFFER: usize = 32 * 1024;
+/// Bytes of a response that are encrypted at once. A connection needs this memory, its state, and the record that is being
+/// received (at most 16 KiB, in the handshake 64).
+const WRITE_BUFFER: usize = 32 * 1024;
 /// The first byte of a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 
@@ -24,29 +24,29 @@ pub(in crate::http) struct TlsStream {
     abandoned: bool,
 }
 
-/// Why there is none. Whoever it was can still be told something.
+/// A handshake that failed. The socket can still be written to.
 pub(in crate::http) struct Refused {
     pub(in crate::http) socket: Socket,
     pub(in crate::http) why: Failure,
 }
 
-/// What went wrong.
+/// Why a handshake failed.
 pub(in crate::http) enum Failure {
-    /// The client does not speak TLS. It has been told nothing yet.
+    /// The client does not speak TLS. Nothing was sent to it yet.
     NotTls,
-    /// It has gone, was too slow, or cannot be agreed with: that it has been told.
+    /// The client has disconnected, was too slow, or rustls refused it and has sent the alert.
     Handshake(io::Error),
 }
 
 impl TlsStream {
-    /// Agrees with a client, by `deadline`.
+    /// Does the handshake, by `deadline`.
     pub(in crate::http) fn accept(
         mut socket: Socket,
         config: Arc<ServerConfig>,
         deadline: Instant,
     ) -> Result<TlsStream, Refused> {
         socket.set_deadline(deadline);
-        match shake_hands(&mut socket, config) {
+        match handshake(&mut socket, config) {
             Ok(connection) => Ok(TlsStream {
                 inner: StreamOwned::new(connection, socket),
                 abandoned: false,
@@ -70,16 +70,13 @@ impl TlsStream {
     }
 }
 
-fn shake_hands(
-    socket: &mut Socket,
-    config: Arc<ServerConfig>,
-) -> Result<ServerConnection, Failure> {
+fn handshake(socket: &mut Socket, config: Arc<ServerConfig>) -> Result<ServerConnection, Failure> {
     if socket.peek().map_err(Failure::Handshake)? != HANDSHAKE {
         return Err(Failure::NotTls);
     }
     let connection = ServerConnection::new(config).map_err(io::Error::other);
     let mut connection = connection.map_err(Failure::Handshake)?;
-    connection.set_buffer_limit(Some(BUFFER));
+    connection.set_buffer_limit(Some(WRITE_BUFFER));
     while connection.is_handshaking() {
         connection.complete_io(socket).map_err(Failure::Handshake)?;
     }
@@ -127,8 +124,8 @@ impl Stream for TlsStream {
     }
 }
 
-/// Who does not say goodbye may have been cut off by somebody else (RFC 8446, 6.1). There is room for that, or nobody
-/// listens.
+/// Sends `close_notify`: without it the client cannot tell the end from a connection that an attacker cut (RFC 8446, 6.1).
+/// This never blocks: where the kernel has no room for it, the client does not read.
 impl Drop for TlsStream {
     fn drop(&mut self) {
         if self.abandoned || self.tcp().set_nonblocking(true).is_err() {

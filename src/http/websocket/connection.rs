@@ -3,52 +3,53 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::frame::{close_payload, write_frame, Decoder, Event, Kind};
-use crate::http::gate::Admission;
+use super::frame::{close_payload, write_frame, Decoder, Event, FrameKind};
+use crate::http::access::Admission;
 use crate::http::{Duplex, Upgraded};
 
-/// What one reading takes in, so that who sends without end does not keep us from the others.
+/// Bytes of one read, so that a client that sends without end does not delay the others.
 const CHUNK: usize = 4096;
-/// With so many bytes unsent, pings are not answered: who does not read does not see the answer either.
-const BACKLOG: usize = 64 * 1024;
-/// Memory that an idle connection keeps for its next message.
-const KEPT: usize = 1024;
+/// Above this many unsent bytes pings are not answered: the client is not reading.
+const MAX_UNSENT_FOR_PONG: usize = 64 * 1024;
+/// Bytes of buffer that an idle connection keeps.
+const IDLE_BUFFER: usize = 1024;
 
-/// A WebSocket that never blocks. What is said is kept until [`WebSocket::flush`] gets it out; how much to say before
-/// that is the caller's affair.
+/// A WebSocket that never blocks. Messages are buffered until [`WebSocket::flush`] sends them; the caller limits how much it
+/// buffers.
 pub struct WebSocket {
     stream: Box<dyn Duplex>,
     received: Vec<u8>,
     decoder: Decoder,
     unsent: Vec<u8>,
-    /// How much of `unsent` the kernel has.
+    /// Bytes of `unsent` that the kernel has taken.
     sent: usize,
-    state: State,
+    state: CloseState,
     admission: Admission,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum CloseState {
     Open,
-    /// We said that we close, and wait for the same.
+    /// A close frame was sent; the client's is awaited.
     Closing,
-    /// The other side broke the rules: what it says is no longer listened to.
-    Deaf,
-    /// Both have said it.
+    /// The client broke the protocol: what it sends is ignored.
+    Failed,
+    /// Both sides have sent a close frame.
     Closed,
 }
 
-/// What came in.
+/// What was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// Nothing.
     Nothing,
-    /// The other side is alive.
-    Life,
-    /// The other side closes: it is told the same, and nothing more is said.
-    Left,
-    /// The other side broke the rules: it is told so, and nothing more is said or listened to.
-    Nonsense,
+    /// Some frames or parts of them: the client is alive.
+    Frames,
+    /// A close frame, which is answered. Nothing more can be sent.
+    Close,
+    /// A violation of the protocol, which is answered with a close frame. Nothing more can be sent, and what the client
+    /// sends is ignored.
+    Violation,
 }
 
 impl WebSocket {
@@ -60,24 +61,24 @@ impl WebSocket {
             decoder: Decoder::default(),
             unsent: Vec::new(),
             sent: 0,
-            state: State::Open,
+            state: CloseState::Open,
             admission: upgraded.admission,
         }
     }
 
-    /// Whether the other side would still be let in.
+    /// Whether the client would still be let in.
     pub fn is_admitted(&mut self) -> bool {
-        self.admission.holds()
+        self.admission.is_valid()
     }
 
-    /// Whether anything can still be said.
+    /// Whether messages can be sent.
     pub fn is_open(&self) -> bool {
-        self.state == State::Open
+        self.state == CloseState::Open
     }
 
-    /// Whether both sides have closed and all is out: it is to be dropped.
-    pub fn is_over(&self) -> bool {
-        self.state == State::Closed && self.unsent() == 0
+    /// Whether both sides have closed and everything is sent: the connection can be dropped.
+    pub fn is_finished(&self) -> bool {
+        self.state == CloseState::Closed && self.unsent() == 0
     }
 
     /// Bytes that the kernel has not taken yet.
@@ -85,31 +86,31 @@ impl WebSocket {
         self.unsent.len() - self.sent
     }
 
-    /// Says one text message.
-    pub fn say(&mut self, text: &str) {
-        self.frame(Kind::Text, text.as_bytes());
+    /// Sends one text message.
+    pub fn send_text(&mut self, text: &str) {
+        self.frame(FrameKind::Text, text.as_bytes());
     }
 
-    /// Asks whether the other side is alive.
+    /// Sends a ping.
     pub fn ping(&mut self) {
-        self.frame(Kind::Ping, b"");
+        self.frame(FrameKind::Ping, b"");
     }
 
-    /// Says that this is the end, and why.
+    /// Sends a close frame. Nothing more can be sent.
     pub fn close(&mut self, code: u16, reason: &str) {
         if self.is_open() {
-            self.frame(Kind::Close, &close_payload(code, reason));
-            self.state = State::Closing;
+            self.frame(FrameKind::Close, &close_payload(code, reason));
+            self.state = CloseState::Closing;
         }
     }
 
-    fn frame(&mut self, kind: Kind, payload: &[u8]) {
+    fn frame(&mut self, kind: FrameKind, payload: &[u8]) {
         if self.is_open() {
             write_frame(kind, payload, &mut self.unsent);
         }
     }
 
-    /// Sends what it can. `true`: all is out. Fails when the other side is gone.
+    /// Sends what the kernel takes. `true`: everything is sent. Fails when the client has disconnected.
     pub fn flush(&mut self) -> io::Result<bool> {
         while let Some(rest) = self.unsent.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match self.stream.write(rest) {
@@ -121,13 +122,13 @@ impl WebSocket {
             }
         }
         self.unsent.clear();
-        self.unsent.shrink_to(KEPT);
+        self.unsent.shrink_to(IDLE_BUFFER);
         self.sent = 0;
         Ok(true)
     }
 
-    /// Takes in some of what is there. Fails when the other side is gone.
-    pub fn hear(&mut self) -> io::Result<Heard> {
+    /// Reads some of what has arrived. Fails when the client has disconnected.
+    pub fn receive(&mut self) -> io::Result<Received> {
         let mut chunk = [0; CHUNK];
         let early = std::mem::take(&mut self.received);
         let mut bytes = early.as_slice();
@@ -141,46 +142,46 @@ impl WebSocket {
                         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                     ) =>
                 {
-                    return Ok(Heard::Nothing)
+                    return Ok(Received::Nothing)
                 }
                 Err(e) => return Err(e),
             };
             bytes = chunk.get(..n).unwrap_or_default();
         }
-        let mut heard = self.understand(bytes);
-        // Of what the stream has taken in already nobody would tell us again.
-        while heard == Heard::Life && self.stream.holds_back() {
+        let mut result = self.decode(bytes);
+        // Polling the descriptor does not report bytes that the stream has buffered.
+        while result == Received::Frames && self.stream.has_buffered_input() {
             let n = self.stream.read(&mut chunk)?;
-            heard = self.understand(chunk.get(..n).unwrap_or_default());
+            result = self.decode(chunk.get(..n).unwrap_or_default());
         }
-        Ok(heard)
+        Ok(result)
     }
 
-    fn understand(&mut self, mut bytes: &[u8]) -> Heard {
-        while !matches!(self.state, State::Deaf | State::Closed) {
+    fn decode(&mut self, mut bytes: &[u8]) -> Received {
+        while !matches!(self.state, CloseState::Failed | CloseState::Closed) {
             match self.decoder.next(&mut bytes) {
-                Ok(None) => return Heard::Life,
+                Ok(None) => return Received::Frames,
                 Ok(Some(Event::Data | Event::Pong)) => {}
                 Ok(Some(Event::Ping(payload))) => {
-                    if self.unsent() < BACKLOG {
-                        self.frame(Kind::Pong, &payload);
+                    if self.unsent() < MAX_UNSENT_FOR_PONG {
+                        self.frame(FrameKind::Pong, &payload);
                     }
                 }
                 Ok(Some(Event::Close(code))) => {
                     // The same code goes back (RFC 6455, 5.5.1).
                     let payload = code.map_or_else(Vec::new, |code| close_payload(code, ""));
-                    self.frame(Kind::Close, &payload);
-                    self.state = State::Closed;
-                    return Heard::Left;
+                    self.frame(FrameKind::Close, &payload);
+                    self.state = CloseState::Closed;
+                    return Received::Close;
                 }
                 Err(violation) => {
                     self.close(violation.code, violation.reason);
-                    self.state = State::Deaf;
-                    return Heard::Nonsense;
+                    self.state = CloseState::Failed;
+                    return Received::Violation;
                 }
             }
         }
-        Heard::Life
+        Received::Frames
     }
 }
 
@@ -209,71 +210,73 @@ mod tests {
         (WebSocket::new(upgraded), theirs)
     }
 
-    fn said(theirs: &mut UnixStream, length: usize) -> Vec<u8> {
+    fn read_exactly(theirs: &mut UnixStream, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         theirs.read_exact(&mut bytes).unwrap();
         bytes
     }
 
     #[test]
-    fn pings_are_answered_and_a_close_is_returned() {
+    fn pings_and_close_frames_are_answered() {
         let (mut ours, mut theirs) = pair();
-        assert_eq!(ours.hear().unwrap(), Heard::Nothing);
+        assert_eq!(ours.receive().unwrap(), Received::Nothing);
         theirs.write_all(b"\x89\x81\0\0\0\0x").unwrap();
-        assert_eq!(ours.hear().unwrap(), Heard::Life);
-        ours.say("row");
+        assert_eq!(ours.receive().unwrap(), Received::Frames);
+        ours.send_text("row");
         theirs.write_all(b"\x88\x82\0\0\0\0\x03\xe8").unwrap();
-        assert_eq!(ours.hear().unwrap(), Heard::Left);
-        ours.say("too late");
-        assert!(!ours.is_open() && !ours.is_over());
-        assert!(ours.flush().unwrap() && ours.is_over());
+        assert_eq!(ours.receive().unwrap(), Received::Close);
+        ours.send_text("too late");
+        assert!(!ours.is_open() && !ours.is_finished());
+        assert!(ours.flush().unwrap() && ours.is_finished());
         let all = b"\x8a\x01x\x81\x03row\x88\x02\x03\xe8";
-        assert_eq!(said(&mut theirs, all.len()), all);
+        assert_eq!(read_exactly(&mut theirs, all.len()), all);
         drop(theirs);
-        assert!(ours.hear().is_err());
+        assert!(ours.receive().is_err());
     }
 
     #[test]
-    fn what_came_behind_the_request_counts() {
+    fn bytes_received_after_the_request_are_decoded() {
         let (ours, theirs) = pair();
         let mut ours = WebSocket {
             received: b"\x88\x80\0\0\0\0".to_vec(),
             ..ours
         };
-        assert_eq!(ours.hear().unwrap(), Heard::Left);
+        assert_eq!(ours.receive().unwrap(), Received::Close);
         drop(theirs);
     }
 
     #[test]
-    fn who_breaks_the_rules_is_told_and_not_listened_to() {
+    fn violation_is_answered_and_later_frames_are_ignored() {
         let (mut ours, mut theirs) = pair();
         theirs.write_all(b"\x81\x01x").unwrap();
-        assert_eq!(ours.hear().unwrap(), Heard::Nonsense);
+        assert_eq!(ours.receive().unwrap(), Received::Violation);
         theirs.write_all(b"\x81\x01x").unwrap();
-        assert_eq!(ours.hear().unwrap(), Heard::Life);
-        assert!(ours.flush().unwrap() && !ours.is_over());
-        assert_eq!(said(&mut theirs, 4)[2..], [0x03, 0xea]);
+        assert_eq!(ours.receive().unwrap(), Received::Frames);
+        assert!(ours.flush().unwrap() && !ours.is_finished());
+        assert_eq!(read_exactly(&mut theirs, 4)[2..], [0x03, 0xea]);
     }
 
     #[test]
-    fn who_does_not_read_blocks_nobody() {
+    fn client_that_does_not_read_does_not_block() {
         let (mut ours, mut theirs) = pair();
         let row = "x".repeat(10_000);
         let mut rows = 0;
         while ours.flush().unwrap() {
-            ours.say(&row);
+            ours.send_text(&row);
             rows += 1;
         }
         assert!(ours.unsent() > 0);
-        // What it sends is heard all the same, but not answered.
-        ours.unsent.resize(ours.unsent.len() + BACKLOG, 0);
+        // Its ping is received, but not answered.
+        ours.unsent
+            .resize(ours.unsent.len() + MAX_UNSENT_FOR_PONG, 0);
         let unsent = ours.unsent();
         theirs.write_all(b"\x89\x80\0\0\0\0").unwrap();
-        assert_eq!(ours.hear().unwrap(), Heard::Life);
+        assert_eq!(ours.receive().unwrap(), Received::Frames);
         assert_eq!(ours.unsent(), unsent);
-        ours.unsent.truncate(ours.unsent.len() - BACKLOG);
-        // Once it reads, all is there.
-        let reading = std::thread::spawn(move || said(&mut theirs, rows * 10_004));
+        ours.unsent
+            .truncate(ours.unsent.len() - MAX_UNSENT_FOR_PONG);
+        // Once it reads, everything arrives.
+        let reading = std::thread::spawn(move || read_exactly(&mut theirs, rows * 10_004));
         while !ours.flush().unwrap() {
             std::thread::yield_now();
         }

@@ -1,55 +1,55 @@
-//! WebSocket frames (RFC 6455, 5): ours written, a client's read. Pure.
+//! WebSocket frames (RFC 6455, 5): the server's are written, a client's are decoded. Pure.
 //!
-//! The reader is strict, and bounded: it holds one control frame at most. What a client says in data frames is passed
-//! over as it comes, so that its length costs nothing.
+//! The decoder is strict and bounded: it holds one control frame at most. Data frames of a client are skipped as they
+//! arrive, so that they take no memory.
 
-/// The longest payload of a control frame (RFC 6455, 5.5).
+/// Bytes of a control frame's payload (RFC 6455, 5.5).
 const MAX_CONTROL: usize = 125;
-/// The longest frame of data that is passed over. Nobody has anything to say to us that needs so much.
+/// Bytes of a data frame that is skipped. A longer one ends the connection: clients have no reason to send data.
 const MAX_DATA: u64 = 64 * 1024;
 
 /// Close codes (RFC 6455, 7.4.1, and IANA's registry).
 pub mod close {
     /// The server stops.
     pub const GOING_AWAY: u16 = 1001;
-    /// The other side does not keep to RFC 6455.
+    /// The client violates RFC 6455.
     pub const PROTOCOL_ERROR: u16 = 1002;
     /// Text that is not UTF-8.
     pub const INVALID_TEXT: u16 = 1007;
-    /// The other side does what is not allowed here.
+    /// The client does what is not allowed here.
     pub const POLICY: u16 = 1008;
     /// A message is too long.
     pub const TOO_BIG: u16 = 1009;
-    /// It may go better later.
+    /// The server is overloaded.
     pub const TRY_AGAIN_LATER: u16 = 1013;
 }
 
 /// Kinds of frame that a server sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FrameKind {
     /// A whole text message.
     Text,
     /// The last frame.
     Close,
-    /// To be answered.
+    /// Has to be answered with a pong.
     Ping,
-    /// The answer.
+    /// The answer to a ping.
     Pong,
 }
 
-impl Kind {
+impl FrameKind {
     fn opcode(self) -> u8 {
         match self {
-            Kind::Text => 0x1,
-            Kind::Close => 0x8,
-            Kind::Ping => 0x9,
-            Kind::Pong => 0xa,
+            FrameKind::Text => 0x1,
+            FrameKind::Close => 0x8,
+            FrameKind::Ping => 0x9,
+            FrameKind::Pong => 0xa,
         }
     }
 }
 
 /// Appends a whole, unmasked frame.
-pub fn write_frame(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
+pub fn write_frame(kind: FrameKind, payload: &[u8], out: &mut Vec<u8>) {
     const FIN: u8 = 0x80;
     out.push(FIN | kind.opcode());
     let length = payload.len();
@@ -79,10 +79,10 @@ pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     payload
 }
 
-/// What a client's frame was.
+/// A client's frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A frame of data, passed over.
+    /// A data frame, skipped.
     Data,
     /// A ping with this payload, to be sent back.
     Ping(Vec<u8>),
@@ -92,7 +92,7 @@ pub enum Event {
     Close(Option<u16>),
 }
 
-/// What a client did that ends the connection.
+/// A violation of the protocol, which ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
     /// The close code to send.
@@ -101,30 +101,30 @@ pub struct Violation {
     pub reason: &'static str,
 }
 
-const fn wrong(reason: &'static str) -> Violation {
+const fn protocol_error(reason: &'static str) -> Violation {
     Violation {
         code: close::PROTOCOL_ERROR,
         reason,
     }
 }
 
-/// Reads a client's frames, whatever pieces they come in.
+/// Decodes a client's frames, which may arrive in any pieces.
 #[derive(Debug, Default)]
 pub struct Decoder {
     header: Vec<u8>,
     frame: Option<Frame>,
-    /// Whether a message has begun that is not ended.
+    /// Whether a message is incomplete.
     in_message: bool,
 }
 
-/// A frame whose header is there.
+/// A frame whose header has arrived.
 #[derive(Debug)]
 struct Frame {
     opcode: u8,
     mask: [u8; 4],
     /// Bytes of payload still to come.
     left: u64,
-    /// A control frame's payload so far.
+    /// The payload of a control frame so far.
     control: Vec<u8>,
 }
 
@@ -172,7 +172,7 @@ impl Decoder {
                 *bytes = rest;
                 self.header.extend_from_slice(piece);
                 if there < missing {
-                    // What can be refused is, before the rest of it comes.
+                    // A violation is reported before the rest of the header arrives.
                     self.check_start()?;
                     return Ok(false);
                 }
@@ -187,33 +187,33 @@ impl Decoder {
         Ok(true)
     }
 
-    /// The first two bytes, if they are there.
+    /// Checks the first two bytes, if they have arrived.
     fn check_start(&self) -> Result<(), Violation> {
         let [first, second, ..] = self.header.as_slice() else {
             return Ok(());
         };
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
         if first & 0x70 != 0 {
-            return Err(wrong("reserved bits are set"));
+            return Err(protocol_error("reserved bits are set"));
         }
         if second & 0x80 == 0 {
-            return Err(wrong("a client's frame is not masked"));
+            return Err(protocol_error("a client's frame is not masked"));
         }
         match opcode {
-            0x0 if !self.in_message => Err(wrong("a continuation of nothing")),
-            0x1 | 0x2 if self.in_message => Err(wrong("a message within a message")),
+            0x0 if !self.in_message => Err(protocol_error("a continuation of nothing")),
+            0x1 | 0x2 if self.in_message => Err(protocol_error("a message within a message")),
             0x0..=0x2 => Ok(()),
-            0x8..=0xa if !fin => Err(wrong("a control frame in pieces")),
+            0x8..=0xa if !fin => Err(protocol_error("a control frame in pieces")),
             0x8..=0xa if usize::from(second & 0x7f) > MAX_CONTROL => {
-                Err(wrong("a control frame is too long"))
+                Err(protocol_error("a control frame is too long"))
             }
             0x8..=0xa => Ok(()),
-            _ => Err(wrong("an unknown kind of frame")),
+            _ => Err(protocol_error("an unknown kind of frame")),
         }
     }
 
     fn parse_header(&mut self) -> Result<Frame, Violation> {
-        const LENGTH: Violation = wrong("a length in more bytes than it needs");
+        const LENGTH: Violation = protocol_error("a length in more bytes than it needs");
         let (first, left, mask) = match *self.header.as_slice() {
             [first, _, a, b, m0, m1, m2, m3] => {
                 let length = u64::from(u16::from_be_bytes([a, b]));
@@ -230,7 +230,7 @@ impl Decoder {
                 (first, length, [m0, m1, m2, m3])
             }
             [first, second, m0, m1, m2, m3] => (first, u64::from(second & 0x7f), [m0, m1, m2, m3]),
-            _ => return Err(wrong("a header that is none")),
+            _ => return Err(protocol_error("a header that is none")),
         };
         if left > MAX_DATA {
             return Err(Violation {
@@ -265,10 +265,10 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     let (code, reason) = match payload {
         [] => return Ok(None),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
-        [_] => return Err(wrong("half a close code")),
+        [_] => return Err(protocol_error("half a close code")),
     };
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(wrong("a close code that may not be sent"));
+        return Err(protocol_error("a close code that may not be sent"));
     }
     if std::str::from_utf8(reason).is_err() {
         return Err(Violation {

@@ -32,12 +32,12 @@ fn read(mut bytes: &[u8]) -> Result<Vec<Event>, Violation> {
 
 /// RFC 6455, 5.7.
 #[test]
-fn the_examples_of_rfc_6455() {
+fn examples_of_rfc_6455() {
     let mut out = Vec::new();
-    write_frame(Kind::Text, b"Hello", &mut out);
+    write_frame(FrameKind::Text, b"Hello", &mut out);
     assert_eq!(out, [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
     out.clear();
-    write_frame(Kind::Ping, b"Hello", &mut out);
+    write_frame(FrameKind::Ping, b"Hello", &mut out);
     assert_eq!(out, [0x89, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
     let pong = [
         0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
@@ -46,7 +46,7 @@ fn the_examples_of_rfc_6455() {
 }
 
 #[test]
-fn lengths_are_written_in_as_few_bytes_as_they_need() {
+fn lengths_are_written_in_the_shortest_form() {
     for (length, start) in [
         (125, &[0x81, 125][..]),
         (126, &[0x81, 126, 0, 126]),
@@ -54,14 +54,14 @@ fn lengths_are_written_in_as_few_bytes_as_they_need() {
         (0x10000, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
     ] {
         let mut out = Vec::new();
-        write_frame(Kind::Text, &vec![b'x'; length], &mut out);
+        write_frame(FrameKind::Text, &vec![b'x'; length], &mut out);
         assert!(out.starts_with(start), "{length}");
         assert_eq!(out.len(), start.len() + length);
     }
 }
 
 #[test]
-fn a_reason_is_cut_between_characters() {
+fn close_reason_is_cut_between_characters() {
     assert_eq!(close_payload(1013, "ab"), b"\x03\xf5ab");
     let long = close_payload(1000, &"\u{fc}".repeat(100));
     assert_eq!(long.len(), 2 + 122);
@@ -69,7 +69,7 @@ fn a_reason_is_cut_between_characters() {
 }
 
 #[test]
-fn frames_are_read_in_whatever_pieces() {
+fn frames_are_decoded_from_any_pieces() {
     let mut bytes = masked(0x01, b"Hel");
     bytes.extend(masked(0x89, b"ping"));
     bytes.extend(masked(0x80, &[b'x'; 300]));
@@ -101,7 +101,7 @@ fn frames_are_read_in_whatever_pieces() {
 }
 
 #[test]
-fn what_rfc_6455_forbids_is_refused() {
+fn violations_of_rfc_6455_are_reported() {
     let refused = [
         ("reserved bit", masked(0xc1, b"")),
         ("not masked", vec![0x81, 0x01, b'x']),

@@ -1,8 +1,8 @@
-//! The opening of a WebSocket, the server's side (RFC 6455, 4.2). Pure.
+//! The opening handshake of a WebSocket, the server's side (RFC 6455, 4.2). Pure.
 
+use base64::prelude::{Engine, BASE64_STANDARD};
 use sha1::{Digest, Sha1};
 
-use crate::http::client::base64;
 use crate::http::{Method, Request, Response};
 
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -10,20 +10,20 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Why a request opens no WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It does not ask for one.
-    NotAsked,
-    /// It asks for another version than 13, the only one there is.
+    /// It is no handshake.
+    NotRequested,
+    /// It is for another version than 13, the only one in use.
     Version,
-    /// It asks for one, but not as RFC 6455 has it: this is wrong.
+    /// It is malformed, for this reason.
     Malformed(&'static str),
-    /// A page of another site asks, in somebody's browser.
-    Foreign,
+    /// It comes from a web page of another host.
+    ForeignOrigin,
 }
 
 /// The value of `Sec-WebSocket-Accept` for a request that opens a WebSocket.
 ///
-/// What a browser sends for a page of another host is refused: unlike other answers, a WebSocket is not kept from foreign
-/// pages by the browser itself (RFC 6455, 10.2).
+/// Requests of web pages of other hosts are refused here, because browsers do not protect WebSockets from foreign pages as
+/// they protect other responses (RFC 6455, 10.2).
 pub fn accept(request: &Request) -> Result<String, Refusal> {
     let lists = |name, member: &str| {
         let members = request.header_values(name).flat_map(|v| v.split(','));
@@ -32,7 +32,7 @@ pub fn accept(request: &Request) -> Result<String, Refusal> {
             .any(|m| m.eq_ignore_ascii_case(member))
     };
     if !lists("Upgrade", "websocket") {
-        return Err(Refusal::NotAsked);
+        return Err(Refusal::NotRequested);
     }
     if request.method != Method::Get || request.version < (1, 1) {
         return Err(Refusal::Malformed(
@@ -59,12 +59,12 @@ pub fn accept(request: &Request) -> Result<String, Refusal> {
     };
     if let Some(origin) = request.header("Origin") {
         let host = origin.split_once("://").map(|(_, host)| host);
-        let ours = request.header("Host").unwrap_or_default();
-        if !host.is_some_and(|host| host.eq_ignore_ascii_case(ours)) {
-            return Err(Refusal::Foreign);
+        let own = request.header("Host").unwrap_or_default();
+        if !host.is_some_and(|host| host.eq_ignore_ascii_case(own)) {
+            return Err(Refusal::ForeignOrigin);
         }
     }
-    Ok(base64(&Sha1::digest(format!("{key}{GUID}"))))
+    Ok(BASE64_STANDARD.encode(Sha1::digest(format!("{key}{GUID}"))))
 }
 
 /// 16 bytes in base64 are 22 letters and the padding.
@@ -77,17 +77,17 @@ fn is_key(key: &str) -> bool {
 }
 
 impl Refusal {
-    /// The answer that says so; `how` tells people how to connect.
-    pub fn answer(self, how: &str) -> Response {
+    /// The response to the refused request; `how` tells people how to connect.
+    pub fn response(self, how: &str) -> Response {
         match self {
-            Refusal::NotAsked => Response::text(426, how).offering("websocket"),
+            Refusal::NotRequested => Response::text(426, how).offering("websocket"),
             Refusal::Version => Response::text(426, "the WebSocket's version is 13\n")
                 .with_header("Sec-WebSocket-Version", "13")
                 .offering("websocket"),
             Refusal::Malformed(what) => {
                 Response::text(400, format!("this is no WebSocket's beginning: {what}\n"))
             }
-            Refusal::Foreign => Response::text(
+            Refusal::ForeignOrigin => Response::text(
                 403,
                 "pages of another host (the Origin header) may not open WebSockets here\n",
             ),
@@ -140,11 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
-        assert_eq!(accept(&request(&[])), Err(Refusal::NotAsked));
+    fn incomplete_handshakes_are_refused() {
+        assert_eq!(accept(&request(&[])), Err(Refusal::NotRequested));
         assert_eq!(
             accept(&with("Upgrade", Some("h2c"))),
-            Err(Refusal::NotAsked)
+            Err(Refusal::NotRequested)
         );
         assert_eq!(
             accept(&with("Sec-WebSocket-Version", Some("8"))),
@@ -169,13 +169,13 @@ mod tests {
                 "{bad:?}"
             );
         }
-        let answer = Refusal::Version.answer("");
+        let answer = Refusal::Version.response("");
         assert_eq!(answer.status(), 426);
         assert_eq!(answer.header("Sec-WebSocket-Version"), Some("13"));
     }
 
     #[test]
-    fn pages_of_other_hosts_are_refused() {
+    fn web_pages_of_other_hosts_are_refused() {
         let same = with("Origin", Some("http://server.example.com"));
         assert!(accept(&same).is_ok());
         for origin in [
@@ -184,7 +184,7 @@ mod tests {
             "http://server.example.com.evil.example",
         ] {
             let foreign = with("Origin", Some(origin));
-            assert_eq!(accept(&foreign), Err(Refusal::Foreign), "{origin}");
+            assert_eq!(accept(&foreign), Err(Refusal::ForeignOrigin), "{origin}");
         }
     }
 }

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use crate::config::diagnose::{Diagnostic, Origin};
 use crate::config::load;
-use crate::sys::mark::Mark;
+use crate::sys::file_stamp::FileStamp;
 
 /// How long another process that is just writing the file is waited for.
 const LOCK_TRIES: u32 = 40;
@@ -131,7 +131,7 @@ pub fn update(
         }
         let written = write_beside(&real, &temporary, &metadata, &after);
         let replaced = written.and_then(|()| {
-            if tries < TRIES && Mark::of(&real) != Mark::from(&metadata) {
+            if tries < TRIES && FileStamp::of(&real) != FileStamp::from(&metadata) {
                 return Ok(false);
             }
             fs::rename(&temporary, &real)

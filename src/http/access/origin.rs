@@ -1,25 +1,25 @@
-//! Who asks: this machine or another, a program or a page in somebody's browser.
+//! Where a request comes from, and whether it may change something: this machine or another, a program or a web page.
 //!
-//! A page that was loaded from elsewhere can have its reader's browser send requests to whatever that browser can reach.
-//! What a browser lets such a page do without asking us first, it marks: `Origin` says where the page came from (Fetch
-//! Standard, 3.2), on every request that changes something. A page can also come from a name that its owner has since let
-//! point to us (DNS rebinding): then `Origin` and `Host` agree, but on a name that is not ours.
+//! A web page from another site can make its reader's browser send requests to any address that the browser can reach. On
+//! every such request that changes something the browser names the page's site in `Origin` (Fetch Standard, 3.2). With DNS
+//! rebinding the site's owner lets the site's name point to this machine: `Origin` and `Host` are then equal, but name a
+//! host that is not this machine's.
 
 use std::net::IpAddr;
 
-use super::{Login, Request};
+use crate::http::{Login, Request};
 
-/// Headers that proxies add. What comes through one comes from who knows where.
-const PROXIED: [&str; 5] = [
+/// Headers that proxies add. A proxied request may come from any machine.
+const PROXY_HEADERS: [&str; 5] = [
     "Forwarded",
     "X-Forwarded-For",
     "X-Forwarded-Host",
     "X-Real-IP",
     "Via",
 ];
-/// Endings that name machines in the same house or none at all, never on the Internet (RFC 6762, 8375, 9476 and ICANN's
-/// `.internal`; routers' `.lan`, `.home`, `.localdomain` and `.fritz.box`).
-const PRIVATE: [&str; 7] = [
+/// Domains of local networks, which do not exist on the Internet (RFC 6762, 8375, 9476 and ICANN's `.internal`; `.lan`,
+/// `.home`, `.localdomain` and `.fritz.box` of routers).
+const LOCAL_DOMAINS: [&str; 7] = [
     "local",
     "lan",
     "home",
@@ -29,45 +29,47 @@ const PRIVATE: [&str; 7] = [
     "fritz.box",
 ];
 
-/// Whether the request was made on this machine, and not for another.
+/// Whether the request was made on this machine, and not passed on by a proxy.
 pub fn is_local(request: &Request) -> bool {
     request.peer.ip().to_canonical().is_loopback()
-        && PROXIED.iter().all(|name| request.header(name).is_none())
+        && PROXY_HEADERS
+            .iter()
+            .all(|name| request.header(name).is_none())
 }
 
 /// Whether a request may change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum WriteAccess {
     /// It may.
     Allowed,
-    /// It may not: there are those who may, and it has not shown that it comes from one of them.
-    Unknown,
-    /// It may not: nobody is known here, and it comes from another machine.
-    Elsewhere,
+    /// It may not: logins are configured, and the request has none.
+    LoginRequired,
+    /// It may not: no logins are configured, and the request comes from another machine.
+    LocalOnly,
 }
 
-impl Standing {
-    /// Of this request. Where users, tokens or clients' certificates are known, whoever shows one may change something, from
-    /// anywhere, and nobody else; where none are, this machine's own may, and others if that is allowed.
-    pub fn of(request: &Request, allow_remote: bool) -> Standing {
+impl WriteAccess {
+    /// Where users, tokens or verified client certificates are configured, a request needs one of them, from whichever
+    /// machine it comes. Where none are, requests of this machine are allowed, and with `allow_remote` all others too.
+    pub fn of(request: &Request, allow_remote: bool) -> WriteAccess {
         match request.login {
-            Login::Known => Standing::Allowed,
-            Login::Missing => Standing::Unknown,
-            Login::Nobody if allow_remote || is_local(request) => Standing::Allowed,
-            Login::Nobody => Standing::Elsewhere,
+            Login::Authenticated => WriteAccess::Allowed,
+            Login::Missing => WriteAccess::LoginRequired,
+            Login::NotConfigured if allow_remote || is_local(request) => WriteAccess::Allowed,
+            Login::NotConfigured => WriteAccess::LocalOnly,
         }
     }
 }
 
-/// How to become known (RFC 6750, 3), where reading is for everybody.
+/// The header of a 401 that asks for a token (RFC 6750, 3), for routes that only need a login to change something.
 pub const BEARER: (&str, &str) = ("WWW-Authenticate", "Bearer realm=\"edge-metrics-exporter\"");
 
-/// Why this request comes from a page that is not ours; `None`: from one of ours, or from no page at all. `names` are what
-/// this machine is called.
+/// Why this request is taken to come from a web page of another site; `None`: it comes from a page of this machine or from
+/// no page. `names` are the host names of this machine.
 pub fn foreign_page(request: &Request, names: &[&str]) -> Option<String> {
     let mut origins = request.header_values("Origin").peekable();
     if origins.peek().is_none() {
-        // Where a browser marks the kind of request, it does so even without an origin.
+        // Browsers send this header also on requests without `Origin`.
         let site = request.header("Sec-Fetch-Site")?;
         let is_own = ["same-origin", "none"].contains(&site);
         return (!is_own).then(|| format!("it was sent by a page from elsewhere ({site})"));
@@ -83,7 +85,7 @@ pub fn foreign_page(request: &Request, names: &[&str]) -> Option<String> {
         }
     }
     let name = without_port(host);
-    (!is_ours(name, names)).then(|| {
+    (!is_own_name(name, names)).then(|| {
         format!(
             "it was sent by a page from {}, which is no name of this board: use its address, or add the name to \
              management.hosts",
@@ -92,7 +94,7 @@ pub fn foreign_page(request: &Request, names: &[&str]) -> Option<String> {
     })
 }
 
-fn is_ours(name: &str, names: &[&str]) -> bool {
+fn is_own_name(name: &str, names: &[&str]) -> bool {
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     let name = name.to_ascii_lowercase();
     let name = name.trim_end_matches('.');
@@ -101,8 +103,8 @@ fn is_ours(name: &str, names: &[&str]) -> bool {
         || names.iter().any(|own| {
             let rest = name.strip_prefix(&own.to_ascii_lowercase());
             rest.is_some_and(|rest| {
-                let ending = rest.strip_prefix('.');
-                rest.is_empty() || ending.is_some_and(|ending| PRIVATE.contains(&ending))
+                let domain = rest.strip_prefix('.');
+                rest.is_empty() || domain.is_some_and(|domain| LOCAL_DOMAINS.contains(&domain))
             })
         })
 }
@@ -115,7 +117,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// What a client sent, in an answer to it.
+/// Text of the client, shortened for the response to it.
 fn shown(text: &str) -> String {
     text.chars().take(80).collect()
 }
@@ -142,64 +144,64 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_told_from_others() {
+    fn loopback_without_proxy_headers_is_local() {
         for local in ["127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"] {
             assert!(is_local(&request(local, &[])), "{local}");
         }
         for other in ["192.0.2.1", "[::ffff:192.0.2.1]", "[fe80::1]", "0.0.0.0"] {
             assert!(!is_local(&request(other, &[])), "{other}");
         }
-        for name in PROXIED {
+        for name in PROXY_HEADERS {
             assert!(!is_local(&request("127.0.0.1", &[(name, "x")])), "{name}");
         }
     }
 
     #[test]
-    fn who_is_known_may_change_things_else_this_machine() {
+    fn writing_needs_a_login_or_else_this_machine() {
         for (peer, login, alone, with_others) in [
             (
                 "127.0.0.1",
-                Login::Nobody,
-                Standing::Allowed,
-                Standing::Allowed,
+                Login::NotConfigured,
+                WriteAccess::Allowed,
+                WriteAccess::Allowed,
             ),
             (
                 "192.0.2.1",
-                Login::Nobody,
-                Standing::Elsewhere,
-                Standing::Allowed,
+                Login::NotConfigured,
+                WriteAccess::LocalOnly,
+                WriteAccess::Allowed,
             ),
             (
                 "127.0.0.1",
                 Login::Missing,
-                Standing::Unknown,
-                Standing::Unknown,
+                WriteAccess::LoginRequired,
+                WriteAccess::LoginRequired,
             ),
             (
                 "192.0.2.1",
                 Login::Missing,
-                Standing::Unknown,
-                Standing::Unknown,
+                WriteAccess::LoginRequired,
+                WriteAccess::LoginRequired,
             ),
             (
                 "127.0.0.1",
-                Login::Known,
-                Standing::Allowed,
-                Standing::Allowed,
+                Login::Authenticated,
+                WriteAccess::Allowed,
+                WriteAccess::Allowed,
             ),
             (
                 "192.0.2.1",
-                Login::Known,
-                Standing::Allowed,
-                Standing::Allowed,
+                Login::Authenticated,
+                WriteAccess::Allowed,
+                WriteAccess::Allowed,
             ),
         ] {
             let request = Request {
                 login,
                 ..request(peer, &[])
             };
-            assert_eq!(Standing::of(&request, false), alone, "{request:?}");
-            assert_eq!(Standing::of(&request, true), with_others, "{request:?}");
+            assert_eq!(WriteAccess::of(&request, false), alone, "{request:?}");
+            assert_eq!(WriteAccess::of(&request, true), with_others, "{request:?}");
         }
     }
 
@@ -209,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_ours_are_told_from_others() {
-        // Programs send no origin, and may call us what they like.
+    fn pages_of_other_sites_are_recognised() {
+        // Programs send no `Origin`, and their `Host` does not matter.
         assert!(!is_foreign(&[("Host", "whatever.example.com")]));
         for own in [
             "localhost:9101",

@@ -1,23 +1,23 @@
-//! What is in force: the web configuration and the tokens, ready to be asked.
+//! The access rules in force, as read from the web configuration and the file of tokens.
 
 use std::path::{Path, PathBuf};
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 
-use super::admission::Shown;
+use super::admission::Identity;
 use super::passwords::Users;
 use super::tokens::Tokens;
 use crate::config::{ClientAuth, ServerTls, Web};
 #[cfg(feature = "tls")]
-use crate::http::tls::Accepting;
+use crate::http::tls::TlsAcceptor;
 use crate::sys::file;
-use crate::sys::mark::Mark;
+use crate::sys::file_stamp::FileStamp;
 use crate::sys::reason;
 
-/// The largest file of tokens.
-const MAX_TOKENS: u64 = 64 * 1024;
+/// Bytes of a file of tokens.
+const MAX_TOKENS_FILE: u64 = 64 * 1024;
 
-/// Who may come in, and how.
+/// TLS, users, tokens, and the headers that are added to responses.
 #[derive(Debug)]
 pub(in crate::http) struct Policy {
     pub(super) users: Users,
@@ -25,20 +25,20 @@ pub(in crate::http) struct Policy {
     pub(in crate::http) headers: Vec<(&'static str, String)>,
     settings: Option<ServerTls>,
     #[cfg(feature = "tls")]
-    pub(in crate::http) tls: Option<Accepting>,
+    pub(in crate::http) tls: Option<TlsAcceptor>,
 }
 
-/// A policy, or why there is none, and what that came from.
-pub(super) struct Loaded {
+/// A policy that was read from files, or why it could not be.
+pub(super) struct LoadedPolicy {
     /// The error is for people.
     pub(super) policy: Result<Policy, String>,
     pub(super) warnings: Vec<String>,
-    /// All files that were read, as they were before.
-    pub(super) marks: Vec<(PathBuf, Mark)>,
+    /// The stamps of all files that were read, taken before reading.
+    pub(super) stamps: Vec<(PathBuf, FileStamp)>,
 }
 
 impl Policy {
-    /// Everybody may, by plain HTTP.
+    /// Lets everybody in, by plain HTTP.
     pub(in crate::http) fn open() -> Policy {
         Policy {
             users: Users::new(Default::default()),
@@ -51,18 +51,18 @@ impl Policy {
     }
 
     /// Reads a web configuration and a file of tokens, if there are any.
-    pub(super) fn load(web: Option<&Path>, tokens: Option<&Path>) -> Loaded {
-        let mut loaded = Loaded {
+    pub(super) fn load(web: Option<&Path>, tokens: Option<&Path>) -> LoadedPolicy {
+        let mut loaded = LoadedPolicy {
             policy: Ok(Policy::open()),
             warnings: Vec::new(),
-            marks: Vec::new(),
+            stamps: Vec::new(),
         };
         let read = loaded.read(web, tokens);
         loaded.policy = read;
         loaded
     }
 
-    /// Whether a certificate that a client shows says who it is.
+    /// Whether client certificates are verified, so that they identify the client.
     pub(in crate::http) fn verifies_clients(&self) -> bool {
         self.client_auth().verifies()
     }
@@ -73,7 +73,7 @@ impl Policy {
             .map_or(ClientAuth::No, |tls| tls.client_auth)
     }
 
-    /// Whether connections are accepted as `other` has it.
+    /// Whether connections are accepted in the same way as under `other`: TLS settings equal, or both without TLS.
     pub(in crate::http) fn connects_as(&self, other: &Policy) -> bool {
         #[cfg(feature = "tls")]
         return match (&self.tls, &other.tls) {
@@ -84,20 +84,20 @@ impl Policy {
         return self.settings == other.settings;
     }
 
-    /// Whether who was let in by this under `old` would be now.
-    pub(super) fn still_knows(&self, shown: &Shown, old: &Policy) -> bool {
-        match shown {
-            Shown::Token(token) if self.tokens.has_fingerprint(token) => true,
+    /// Whether a login that `old` accepted is still accepted.
+    pub(super) fn still_admits(&self, identity: &Identity, old: &Policy) -> bool {
+        match identity {
+            Identity::Token(token) if self.tokens.has_fingerprint(token) => true,
             _ if self.users.is_empty() => true,
-            Shown::User(name) => self.users.has_as(name, &old.users),
+            Identity::User(name) => self.users.has_same(name, &old.users),
             _ => false,
         }
     }
 
-    /// What would be open that `old` keeps closed. While a file is being written, its end is missing; what stands there
-    /// must not be out of force for that moment.
-    pub(super) fn opens(&self, old: &Policy) -> Option<&'static str> {
-        let names = |policy: &Policy| {
+    /// Why this policy would let in clients that `old` keeps out; `None`: it would not. A file that is being written can be
+    /// read while its end is missing, and must not open the listener for that moment.
+    pub(super) fn weakens(&self, old: &Policy) -> Option<&'static str> {
+        let restricts_names = |policy: &Policy| {
             policy
                 .settings
                 .as_ref()
@@ -108,7 +108,7 @@ impl Policy {
             Some("without `tls_server_config` all would be sent in the clear")
         } else if requires(old) && !requires(self) {
             Some("clients without a certificate would be let in")
-        } else if names(old) && !names(self) {
+        } else if restricts_names(old) && !restricts_names(self) {
             Some("without `client_allowed_sans` other clients would be let in")
         } else if !old.users.is_empty() && self.users.is_empty() {
             Some("without `basic_auth_users` everybody would be let in")
@@ -118,25 +118,25 @@ impl Policy {
     }
 }
 
-impl Loaded {
-    fn mark(&mut self, path: &Path) {
-        self.marks.push((path.to_owned(), Mark::of(path)));
+impl LoadedPolicy {
+    fn stamp(&mut self, path: &Path) {
+        self.stamps.push((path.to_owned(), FileStamp::of(path)));
     }
 
     fn read(&mut self, web: Option<&Path>, tokens: Option<&Path>) -> Result<Policy, String> {
         let mut policy = Policy::open();
         if let Some(path) = tokens {
-            self.mark(path);
+            self.stamp(path);
             policy.tokens = read_tokens(path)?;
         }
         let Some(path) = web else {
             return Ok(policy);
         };
-        self.mark(path);
+        self.stamp(path);
         let (web, warnings) = Web::load(path)?;
         self.warnings.extend(warnings);
         for file in web.files() {
-            self.mark(file);
+            self.stamp(file);
         }
         if let Some(tls) = &web.tls {
             let failed = |why| format!("{}: {why}", path.display());
@@ -159,7 +159,7 @@ impl Loaded {
 }
 
 fn read_tokens(path: &Path) -> Result<Tokens, String> {
-    let bytes = file::read(path, MAX_TOKENS).map_err(|error| {
+    let bytes = file::read(path, MAX_TOKENS_FILE).map_err(|error| {
         format!(
             "cannot read the tokens {}: {}",
             path.display(),

@@ -9,14 +9,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What a client showed.
+/// The login that a client sent.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// A name and a password (RFC 7617).
     Basic {
-        /// Whatever is before the first colon.
+        /// All before the first colon.
         user: Vec<u8>,
-        /// Whatever is behind it, colons too.
+        /// All after the first colon, further colons included.
         password: Vec<u8>,
     },
     /// A token (RFC 6750).
@@ -51,7 +51,7 @@ pub(super) fn is_token(text: &str) -> bool {
     !letters.is_empty() && letters.bytes().all(allowed)
 }
 
-/// They are not shown.
+/// Shows no secret.
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn logins_of_each_kind() {
+    fn basic_and_bearer_logins_are_parsed() {
         let aladdin = basic("Aladdin", "open sesame");
         for value in [
             "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_none() {
+    fn malformed_logins_and_other_schemes_are_refused() {
         for value in [
             "",
             "Basic",
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_not_shown() {
+    fn debug_output_shows_no_secret() {
         for value in ["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Bearer sesame"] {
             let shown = format!("{:?}", Credentials::parse(value));
             assert!(

@@ -1,22 +1,22 @@
-//! Tokens: secrets that programs show in the place of a user's name and password (RFC 6750).
+//! Bearer tokens: secrets that programs send in the place of a user name and password (RFC 6750).
 
 use sha2::{Digest, Sha256};
 
 use super::authorization::is_token;
-use super::{has, Fingerprint};
+use super::{contains, Fingerprint};
 
-/// The shortest that is taken. Tokens are not slow to look at as passwords are, so they must be long to be safe.
-const SHORTEST: usize = 16;
-/// As many as a file may hold.
-const MOST: usize = 64;
+/// Characters of the shortest token. Verifying a token takes no time, unlike a password, so it must be long to be safe.
+const MIN_LENGTH: usize = 16;
+/// Tokens of one file.
+const MAX_TOKENS: usize = 64;
 
-/// The tokens of a file. What is kept of them is their fingerprints.
+/// The digests of the tokens of a file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tokens(Vec<Fingerprint>);
 
 impl Tokens {
-    /// Reads a file's text: a token a line; empty lines and those that begin with `#` are none. The error shows nothing of
-    /// them.
+    /// Reads a file's text: one token a line. Empty lines and lines that begin with `#` are skipped. The error contains no
+    /// part of a token.
     pub(super) fn parse(text: &str) -> Result<Tokens, String> {
         let mut tokens = Vec::new();
         for (line, text) in text.lines().enumerate() {
@@ -29,9 +29,9 @@ impl Tokens {
                     "line {line}: this is no token: letters, digits and -._~+/ alone"
                 ));
             }
-            if text.len() < SHORTEST {
+            if text.len() < MIN_LENGTH {
                 return Err(format!(
-                    "line {line}: this token is too short, {SHORTEST} letters is the least: `openssl rand -hex 32` makes one"
+                    "line {line}: this token is too short, {MIN_LENGTH} letters is the least: `openssl rand -hex 32` makes one"
                 ));
             }
             tokens.push(Sha256::digest(text).into());
@@ -40,8 +40,10 @@ impl Tokens {
             0 => {
                 Err("there is no token in it, one a line (`openssl rand -hex 32` makes one)".into())
             }
-            1..=MOST => Ok(Tokens(tokens)),
-            more => Err(format!("it has {more} tokens: at most {MOST} are allowed")),
+            1..=MAX_TOKENS => Ok(Tokens(tokens)),
+            more => Err(format!(
+                "it has {more} tokens: at most {MAX_TOKENS} are allowed"
+            )),
         }
     }
 
@@ -50,7 +52,7 @@ impl Tokens {
     }
 
     pub(super) fn has_fingerprint(&self, token: &Fingerprint) -> bool {
-        has(self.0.iter(), token)
+        contains(self.0.iter(), token)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_a_line() {
+    fn tokens_are_read_one_a_line() {
         let text = "# the board's own\n0123456789abcdef\r\n\n  abcdefghijklmnop==  \n";
         let tokens = Tokens::parse(text).unwrap();
         assert_eq!(tokens.0.len(), 2);
@@ -80,8 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where_and_show_nothing() {
-        let many = "0123456789abcdef\n".repeat(MOST + 1);
+    fn errors_name_the_line_and_show_no_token() {
+        let many = "0123456789abcdef\n".repeat(MAX_TOKENS + 1);
         for (text, part) in [
             ("", "no token"),
             ("# only this\n", "no token"),
