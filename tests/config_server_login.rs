@@ -67,7 +67,7 @@ mod tls {
     use super::*;
 
     #[test]
-    fn a_board_with_tls_and_users_is_found_and_told() {
+    fn board_with_tls_and_users_is_listed_and_called() {
         let dir = TempDir::new();
         let store = dir.path().join("store");
         dir.write("password", PASSWORD);
