@@ -20,24 +20,19 @@ use serde::Serialize;
 
 use super::io_log::files;
 use super::sysfs::{entries, files_of, read_name, unique};
-use super::{read_text, Attribute, Board, Context, Error, Health, Meter, Pace, Source};
+use super::{read_text, Attribute, Board, Context, Error, Health, Meter, Source};
 use crate::config::section::{Problem, Section};
-use crate::config::{values, Config, MeterSettings, SectionSpec, Switch};
-use crate::metrics::{common, Grade, Rail, Readings, SeriesId, Total};
+use crate::config::{values, Config, MeterSettings, Switch};
+use crate::metrics::{common, Grade, PowerSum, Rail, RailTotal, Readings, SeriesId};
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "iio",
-    summary: "power monitors with an Industrial I/O driver: watts, volts, amperes",
-    device_types: &[],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "iio",
+    "power monitors with an Industrial I/O driver: watts, volts, amperes",
+    |config| config.meter::<Settings>().enabled,
     probe,
-    claims: None,
     open,
-};
+);
 
 /// `iio:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -203,17 +198,18 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
+    let settings: Settings = context.config.meter();
     let mut source = Iio {
         context: context.clone(),
-        settings: context.config.meter(),
         devices: Vec::new(),
-        in_total: 0,
-        total: None,
+        total: RailTotal::new(settings.power_total),
     };
     source.update(find(&context.health, &context.board)?);
     if source.devices.is_empty() {
         return Err(none_in(&context.board));
     }
+    let labels: Vec<_> = source.measured().map(|rail| rail.label.as_str()).collect();
+    source.total.warn_of_unknown_names(METER.name, &labels);
     Ok(Box::new(source))
 }
 
@@ -346,14 +342,17 @@ impl Name {
 
 struct Iio {
     context: Context,
-    settings: Settings,
     devices: Vec<Device>,
-    /// How many rails make the total.
-    in_total: usize,
-    total: Option<Total>,
+    total: RailTotal,
 }
 
 impl Iio {
+    /// The rails whose power can be known.
+    fn measured(&self) -> impl Iterator<Item = &RailSource> {
+        let rails = self.devices.iter().flat_map(|device| &device.rails);
+        rails.filter(|rail| rail.rail.is_some())
+    }
+
     /// Leaves the devices that are still there as they are.
     fn update(&mut self, found: Vec<Found>) {
         self.devices.retain(|device| found.contains(&device.found));
@@ -368,45 +367,25 @@ impl Iio {
     }
 
     fn choose_total(&mut self) {
-        let asked_for = &self.settings.power_total;
-        let rails = self.devices.iter_mut().flat_map(|device| &mut device.rails);
-        let mut measured: Vec<_> = rails.filter(|rail| rail.rail.is_some()).collect();
-        let is_only = measured.len() == 1;
-        for rail in &mut measured {
-            rail.in_total = match asked_for.is_empty() {
-                true => is_only,
-                false => asked_for.contains(&rail.label),
-            };
+        let is_only = self.measured().count() == 1;
+        for rail in self.devices.iter_mut().flat_map(|device| &mut device.rails) {
+            rail.in_total = rail.rail.is_some() && self.total.includes(&rail.label, is_only);
         }
-        let (in_total, grade) = match asked_for.len() {
-            0 => (usize::from(is_only), Grade::Input),
-            n => (n, Grade::Asked),
-        };
-        self.in_total = in_total;
-        let group = &self.context.group;
-        match (in_total, &self.total) {
-            (0, _) => {
-                self.total = None;
-                group.claim_board(None);
-            }
-            (_, None) => self.total = Some(Total::new(group, grade)),
-            _ => {}
-        }
+        let grade = is_only.then_some(Grade::Input);
+        self.total.claim(&self.context.group, grade);
     }
 }
 
 impl Source for Iio {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let (mut sum, mut known) = (0.0, 0);
+        let mut sum = PowerSum::default();
         for rail in self.devices.iter_mut().flat_map(|device| &mut device.rails) {
-            if let (Some(watts), true) = (rail.poll(out), rail.in_total) {
-                sum += watts;
-                known += 1;
+            let watts = rail.poll(out);
+            if rail.in_total {
+                sum.add(watts, None);
             }
         }
-        if let (Some(total), true) = (&mut self.total, known == self.in_total) {
-            total.watts(out, sum);
-        }
+        self.total.publish(out, &sum);
         Ok(())
     }
 

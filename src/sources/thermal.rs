@@ -16,26 +16,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::sysfs::{entries, read_name, unique};
-use super::{
-    parse_number, read_text, Attribute, Board, Context, Error, Health, Meter, Pace, Source,
-};
+use super::{parse_number, read_text, Attribute, Board, Context, Error, Health, Meter, Source};
 use crate::config::section::{Problem, Section};
-use crate::config::{values, Config, MeterSettings, SectionSpec, Switch};
+use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{common, Group, Readings, SeriesId};
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "thermal",
-    summary: "temperatures by the kernel's thermal zones",
-    device_types: &[],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "thermal",
+    "temperatures by the kernel's thermal zones",
+    |config| config.meter::<Settings>().enabled,
     probe,
-    claims: None,
     open,
-};
+);
 
 /// `thermal:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

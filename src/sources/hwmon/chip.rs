@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::input::{inputs, is_value, Input, Kind};
 use super::layout::{rails, sensors};
 use crate::metrics::plausible::THERMOCOUPLE;
-use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
+use crate::metrics::{common, Desc, PowerSum, Rail, Readings, SeriesId};
 use crate::sources::io_log::files;
 use crate::sources::runtime_power::{Access, RuntimePower};
 use crate::sources::sysfs::{files_of, read_name};
@@ -191,18 +191,6 @@ impl RailSource {
     }
 }
 
-/// What the rails of the board's total come to.
-#[derive(Debug, Default)]
-pub(super) struct Sum {
-    pub(super) watts: f64,
-    /// How many of them have a power.
-    pub(super) known: usize,
-    /// What the last poll added to their energy, in joules, as far as the chips count it themselves.
-    pub(super) joules: f64,
-    /// How many of them the chips count.
-    pub(super) counted: usize,
-}
-
 /// A chip that is read.
 pub(super) struct Chip {
     pub(super) identity: Identity,
@@ -304,21 +292,20 @@ impl Chip {
     }
 
     /// Reads its values, unless it is suspended, and adds to the sum those that are in it.
-    pub(super) fn poll(&mut self, out: &mut Readings, sum: &mut Sum, health: &Health) {
+    pub(super) fn poll(&mut self, out: &mut Readings, sum: &mut PowerSum, health: &Health) {
         let access = self.power.access(out.at);
         announce(&mut self.power, health, &self.identity);
         if access == Access::Suspended {
             out.suspended = true;
+            let rails = self.rails.iter().filter(|rail| rail.in_total);
+            rails.for_each(|_| sum.add(None, None));
             return;
         }
         let fresh = access == Access::Read;
         for rail in &mut self.rails {
             let watts = rail.poll(out, fresh);
             if rail.in_total {
-                sum.watts += watts.unwrap_or(0.0);
-                sum.known += usize::from(watts.is_some());
-                sum.joules += rail.joules;
-                sum.counted += usize::from(rail.counts);
+                sum.add(watts, rail.counts.then_some(rail.joules));
             }
         }
         for thermometer in &mut self.thermometers {

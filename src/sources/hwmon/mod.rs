@@ -28,29 +28,24 @@ mod total;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chip::{announce, identify, look, Chip, Identity, RailSource, Sum};
+use chip::{announce, identify, look, Chip, Identity, RailSource};
 use settings::Settings;
 use total::{by_rule, Candidate};
 
 use super::runtime_power::RuntimePower;
 use super::sysfs::{entries, unique};
-use super::{Board, Context, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec};
-use crate::metrics::{Grade, Readings, Total};
+use super::{Board, Context, Error, Health, Meter, Source};
+use crate::config::Config;
+use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "hwmon",
-    summary: "monitoring chips with a kernel driver: volts, amperes, watts, degrees",
-    device_types: &[],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "hwmon",
+    "monitoring chips with a kernel driver: volts, amperes, watts, degrees",
+    |config| config.meter::<Settings>().enabled,
     probe,
-    claims: None,
     open,
-};
+);
 
 fn class(board: &Board) -> PathBuf {
     board.roots.sysfs.join("class/hwmon")
@@ -89,27 +84,27 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
+    let settings: Settings = context.config.meter();
     let mut source = Hwmon {
         context: context.clone(),
-        settings: context.config.meter(),
+        wake_suspended: settings.wake_suspended,
         chips: Vec::new(),
         idle: Vec::new(),
         suspended: Vec::new(),
         names: Vec::new(),
-        in_total: 0,
-        total: None,
+        total: RailTotal::new(settings.power_total),
     };
     source.update(find(&context.health, &context.board)?);
     if source.chips.is_empty() && source.suspended.is_empty() {
         return Err(none_in(&context.board));
     }
-    source.warn_of_strangers();
+    source.warn_of_unknown_names();
     Ok(Box::new(source))
 }
 
 struct Hwmon {
     context: Context,
-    settings: Settings,
+    wake_suspended: bool,
     chips: Vec<Chip>,
     /// Chips that measure nothing that we know.
     idle: Vec<Identity>,
@@ -117,36 +112,22 @@ struct Hwmon {
     suspended: Vec<(Identity, RuntimePower)>,
     /// The places where chips were seen, and the names they had.
     names: Vec<(PathBuf, String)>,
-    /// How many rails make the total.
-    in_total: usize,
-    /// There from when a total is known: if the configuration names none, from its first value, so that a meter that
-    /// never has one stands in no other's way.
-    total: Option<Total>,
+    /// If the configuration names no rails, the total is claimed with its first value, so that a meter that never has one
+    /// stands in no other's way.
+    total: RailTotal,
 }
 
 impl Hwmon {
-    fn asked_for(&self) -> &[String] {
-        &self.settings.power_total
-    }
-
     fn rails(&self) -> impl Iterator<Item = &RailSource> {
         self.chips.iter().flat_map(|chip| &chip.rails)
     }
 
-    fn warn_of_strangers(&self) {
-        if !self.suspended.is_empty() {
-            // Their rails are not known yet.
-            return;
-        }
-        for rail in self.asked_for() {
-            if !self.rails().any(|r| r.has_power() && r.label == *rail) {
-                let rails = self.rails().filter(|r| r.has_power());
-                let labels: Vec<_> = rails.map(|r| r.label.as_str()).collect();
-                log::warn!(
-                    "hwmon: power_total names {rail:?}, which is not there (there are: {})",
-                    labels.join(", ")
-                );
-            }
+    fn warn_of_unknown_names(&self) {
+        // The rails of suspended chips are not known yet.
+        if self.suspended.is_empty() {
+            let rails = self.rails().filter(|rail| rail.has_power());
+            let labels: Vec<_> = rails.map(|rail| rail.label.as_str()).collect();
+            self.total.warn_of_unknown_names(METER.name, &labels);
         }
     }
 
@@ -163,7 +144,7 @@ impl Hwmon {
                 continue;
             }
             let mut power = match &identity.device {
-                Some(device) if !self.settings.wake_suspended => {
+                Some(device) if !self.wake_suspended => {
                     RuntimePower::of(&self.context.health, device)
                 }
                 _ => RuntimePower::default(),
@@ -221,7 +202,6 @@ impl Hwmon {
     }
 
     fn choose_total(&mut self) {
-        let asked_for = &self.settings.power_total;
         let mut candidates = Vec::new();
         for (number, chip) in self.chips.iter().enumerate() {
             for rail in chip.rails.iter().filter(|rail| rail.has_power()) {
@@ -232,54 +212,29 @@ impl Hwmon {
                 });
             }
         }
-        let by_rule = by_rule(&candidates);
-        self.in_total = match asked_for.len() {
-            0 => by_rule.len(),
-            n => n,
-        };
+        let chosen = by_rule(&candidates);
         let rails = self.chips.iter_mut().flat_map(|chip| &mut chip.rails);
         let measured = rails.filter(|rail| rail.has_power());
         for (place, rail) in measured.enumerate() {
-            rail.in_total = if asked_for.is_empty() {
-                by_rule.contains(&place)
-            } else {
-                asked_for.contains(&rail.label)
-            };
+            rail.in_total = self.total.includes(&rail.label, chosen.contains(&place));
         }
-        let group = &self.context.group;
-        match (self.in_total, &self.total) {
-            (0, _) => {
-                self.total = None;
-                group.claim_board(None);
-            }
-            (1.., None) if !asked_for.is_empty() => {
-                self.total = Some(Total::new(group, Grade::Asked));
-            }
-            _ => {}
-        }
+        // Chosen rails are claimed with their first value.
+        let grade = self.total.grade().filter(|_| !chosen.is_empty());
+        self.total.claim(&self.context.group, grade);
     }
 }
 
 impl Source for Hwmon {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
         out.suspended = self.open_resumed();
-        let mut sum = Sum::default();
+        let mut sum = PowerSum::default();
         for chip in &mut self.chips {
             chip.poll(out, &mut sum, &self.context.health);
         }
-        let is_known = self.in_total > 0 && sum.known == self.in_total;
-        if is_known && self.total.is_none() {
-            self.total = Some(Total::new(&self.context.group, Grade::Input));
+        if sum.watts().is_some() {
+            self.total.claim(&self.context.group, Some(Grade::Input));
         }
-        let watts = is_known.then_some(sum.watts);
-        match (&mut self.total, watts) {
-            (None, _) => {}
-            (Some(total), watts) if sum.counted == self.in_total => {
-                total.counted(out, watts, sum.joules);
-            }
-            (Some(total), Some(watts)) => total.watts(out, watts),
-            (Some(_), None) => {}
-        }
+        self.total.publish(out, &sum);
         Ok(())
     }
 

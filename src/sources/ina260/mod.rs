@@ -31,23 +31,18 @@ use seat::{Seat, Work};
 use settings::Settings;
 
 use super::io_log::files;
-use super::{Board, Context, Error, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec, Switch};
-use crate::metrics::{Grade, Readings, Total};
+use super::{Board, Context, Error, Meter, Source};
+use crate::config::{Config, Switch};
+use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
 use crate::sys::clock::BootTime;
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "ina260",
-    summary: "INA260 chips on I2C, without a kernel driver",
-    device_types: &[],
-    pace: Pace::Interval,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "ina260",
+    "INA260 chips on I2C, without a kernel driver",
     switch,
-    section: SectionSpec::of::<Settings>(),
-    devices: None,
     probe,
-    claims: None,
-    open: |context| match context.health.io_log() {
+    |context| match context.health.io_log() {
         io_log if io_log.is_off() => open(context, Linux),
         io_log => open(
             context,
@@ -57,7 +52,7 @@ pub(super) const METER: Meter = Meter {
             },
         ),
     },
-};
+);
 
 /// Whoever gives an address wants it read, found or not.
 fn switch(config: &Config) -> Switch {
@@ -95,31 +90,20 @@ fn open<B: Buses + 'static>(context: &Context, buses: B) -> Result<Box<dyn Sourc
     if settings.chips.is_empty() {
         return Err(none_configured());
     }
-    let asked_for = &settings.power_total;
-    let is_of_total = |rail: String| {
-        if asked_for.is_empty() {
-            settings.chips.len() == 1
-        } else {
-            asked_for.contains(&rail)
-        }
-    };
+    let mut total = RailTotal::new(settings.power_total);
+    let is_only = settings.chips.len() == 1;
+    let seats = settings.chips.iter().map(|chip| {
+        let in_total = total.includes(&chip.rail(), is_only);
+        Seat::new(chip, context, in_total)
+    });
+    let seats = seats.collect();
+    total.claim(&context.group, is_only.then_some(Grade::Input));
     let mut source = Ina260 {
         buses,
         context: context.clone(),
-        seats: settings
-            .chips
-            .iter()
-            .map(|chip| Seat::new(chip, context, is_of_total(chip.rail())))
-            .collect(),
-        total: None,
+        seats,
+        total,
     };
-    if source.seats.iter().any(|seat| seat.is_of_total) {
-        let grade = match asked_for.is_empty() {
-            false => Grade::Asked,
-            true => Grade::Input,
-        };
-        source.total = Some(Total::new(&context.group, grade));
-    }
     source.take_hold()?;
     Ok(Box::new(source))
 }
@@ -128,8 +112,7 @@ struct Ina260<B: Buses> {
     buses: B,
     context: Context,
     seats: Vec<Seat<B>>,
-    /// There if it is known which chips make the total.
-    total: Option<Total>,
+    total: RailTotal,
 }
 
 impl<B: Buses> Ina260<B> {
@@ -166,7 +149,7 @@ impl<B: Buses> Source for Ina260<B> {
         let patience = self.seats.iter().map(Seat::patience).max();
         let deadline = Instant::now() + patience.unwrap_or(Duration::ZERO);
         let (seats, work) = self.at_work(deadline);
-        let mut sum = Some(0.0);
+        let mut sum = PowerSum::default();
         let mut answered = false;
         let mut failed = None;
         for seat in seats.iter_mut() {
@@ -180,8 +163,8 @@ impl<B: Buses> Source for Ina260<B> {
                     None
                 }
             };
-            if seat.is_of_total {
-                sum = sum.zip(watts).map(|(sum, watts)| sum + watts);
+            if seat.in_total {
+                sum.add(watts, None);
             }
         }
         // With nothing read at all, the first error is the source's.
@@ -189,9 +172,7 @@ impl<B: Buses> Source for Ina260<B> {
         for seat in seats.iter_mut() {
             seat.report(&work.context.health, failed.as_ref());
         }
-        if let (Some(total), Some(sum)) = (&mut self.total, sum) {
-            total.watts(out, sum);
-        }
+        self.total.publish(out, &sum);
         failed.map_or(Ok(()), Err)
     }
 

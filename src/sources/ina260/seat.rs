@@ -29,8 +29,8 @@ pub(super) struct Seat<B: Buses> {
     rail: Rail,
     volts: SeriesId,
     amperes: SeriesId,
-    /// Whether it is a summand of the board's total.
-    pub(super) is_of_total: bool,
+    /// Whether it is part of the board's total.
+    pub(super) in_total: bool,
     state: State<B::Bus>,
     pause: Duration,
     trouble: Option<String>,
@@ -56,7 +56,7 @@ struct Here<B> {
 
 impl<B: Buses> Seat<B> {
     /// A seat with nobody in it yet.
-    pub(super) fn new(settings: &Ina260Chip, context: &Context, is_of_total: bool) -> Seat<B> {
+    pub(super) fn new(settings: &Ina260Chip, context: &Context, in_total: bool) -> Seat<B> {
         let device = context
             .board
             .roots
@@ -75,7 +75,7 @@ impl<B: Buses> Seat<B> {
             rail: Rail::new(group, &rail),
             volts: common::of_rail(group, &common::voltage_volts(), &rail),
             amperes: common::of_rail(group, &common::current_amperes(), &rail),
-            is_of_total,
+            in_total,
             state: State::Away(BootTime::default()),
             pause: PAUSE_FIRST,
             trouble: None,

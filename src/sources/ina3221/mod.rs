@@ -15,22 +15,20 @@ use layout::{Channel, Chip};
 use super::io_log::files;
 use super::jetson::{self, is_jetson, PowerRail, Settings};
 use super::sysfs::Gauge;
-use super::{Attribute, Board, Claims, Context, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec, Switch};
+use super::{Attribute, Board, Claims, Context, Error, Health, Meter, Source};
+use crate::config::{Config, Switch};
 use crate::metrics::{common, Grade, Readings, SeriesId, Total};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
-    name: "ina3221",
-    summary: "NVIDIA Jetson: power, voltage and current by rail, from the kernel's driver",
-    device_types: &[],
-    pace: Pace::Interval,
-    switch,
-    section: SectionSpec::of::<Settings>(),
-    devices: None,
-    probe,
     claims: Some(claims),
-    open,
+    ..Meter::of::<Settings>(
+        "ina3221",
+        "NVIDIA Jetson: power, voltage and current by rail, from the kernel's driver",
+        switch,
+        probe,
+        open,
+    )
 };
 
 const HINT: &str = "run as root, or let jetson.use_tegrastats read the power";

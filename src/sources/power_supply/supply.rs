@@ -8,7 +8,7 @@ use super::battery::{self, Battery};
 use crate::metrics::plausible::{
     AMPERES_OF_BATTERY, VOLTS_OF_BATTERY, WATTS_OF_BATTERY, WATTS_OF_SUPPLY,
 };
-use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
+use crate::metrics::{common, Desc, Rail, RailTotal, Readings, SeriesId};
 use crate::sources::sysfs::{files_of, read_name, Gauge};
 use crate::sources::{Attribute, Context, Health};
 
@@ -91,8 +91,8 @@ pub(super) fn describe(health: &Arc<Health>, class: &Path, name: &str) -> Option
 /// A supply that is read.
 pub(super) struct Supply {
     pub(super) description: Description,
-    /// Whether the user counts it into the total.
-    pub(super) asked_for: bool,
+    /// Whether the configuration names it as part of the total.
+    pub(super) is_named: bool,
     /// Whether power comes in through it, by the last poll. One without the attribute always is; `None`: not known.
     pub(super) online: Option<bool>,
     /// Its power, by the last poll.
@@ -109,7 +109,7 @@ pub(super) struct Supply {
 }
 
 impl Supply {
-    pub(super) fn new(description: Description, context: &Context, asked_for: &[String]) -> Supply {
+    pub(super) fn new(description: Description, context: &Context, total: &RailTotal) -> Supply {
         let Context { group, health, .. } = context;
         let name = description.name.as_str();
         let attribute = |name: &str| {
@@ -136,7 +136,7 @@ impl Supply {
             common::of_rail(group, &Desc::gauge("power_supply_online", help), name)
         };
         Supply {
-            asked_for: asked_for.iter().any(|rail| rail == name),
+            is_named: total.includes(name, false),
             online: None,
             watts: None,
             is_online: attribute("online").map(|a| (a, online())),

@@ -29,23 +29,21 @@ use domain::{Domain, Found, Kind};
 use settings::{Interface, Settings};
 
 use super::io_log::files;
-use super::{Board, Context, Error, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec};
-use crate::metrics::{Comparison, Desc, Grade, Readings, SeriesId, Total};
+use super::{Board, Context, Error, Meter, Source};
+use crate::config::Config;
+use crate::metrics::{Comparison, Desc, Grade, PowerSum, Readings, SeriesId, Total};
 use crate::sys::clock::BootTime;
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
-    name: "rapl",
-    summary: "energy counters of Intel and AMD processors (powercap, MSR)",
     device_types: &["lattepanda"],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
-    probe,
-    claims: None,
-    open: |context| Ok(Box::new(Rapl::open(context)?)),
+    ..Meter::of::<Settings>(
+        "rapl",
+        "energy counters of Intel and AMD processors (powercap, MSR)",
+        |config| config.meter::<Settings>().enabled,
+        probe,
+        |context| Ok(Box::new(Rapl::open(context)?)),
+    )
 };
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -183,14 +181,14 @@ const JUDGED_BY: f64 = 0.4;
 
 impl Rapl {
     /// Decides whether the platform's counter can be the board's total.
-    fn judge_psys(&mut self, seconds: f64, longest_gap: f64, psys: &Sum, parts: &Sum) {
-        if matches!(self.psys, Psys::Still) && psys.joules > 0.0 {
+    fn judge_psys(&mut self, seconds: f64, longest_gap: f64, psys: &PowerSum, parts: &PowerSum) {
+        if matches!(self.psys, Psys::Still) && psys.joules() > 0.0 {
             self.psys = Psys::Whole(Comparison::default());
         }
         let Psys::Whole(comparison) = &mut self.psys else {
             return;
         };
-        let (Some(whole), Some(parts)) = (psys.total(), parts.total()) else {
+        let (Some(whole), Some(parts)) = (psys.watts(), parts.watts()) else {
             return;
         };
         if seconds <= 0.0 || seconds > longest_gap {
@@ -214,13 +212,13 @@ impl Rapl {
 
 impl Source for Rapl {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let (mut package, mut dram, mut psys) = (Sum::default(), Sum::default(), Sum::default());
+        let [mut package, mut dram, mut psys] = [PowerSum::default(); 3];
         for domain in &mut self.domains {
             let (watts, joules) = domain.poll(out);
             match domain.kind() {
-                Kind::Package => package.add(watts, joules),
-                Kind::Dram => dram.add(watts, joules),
-                Kind::Psys => psys.add(watts, joules),
+                Kind::Package => package.add(watts, Some(joules)),
+                Kind::Dram => dram.add(watts, Some(joules)),
+                Kind::Psys => psys.add(watts, Some(joules)),
                 Kind::Core | Kind::Uncore | Kind::Other => {}
             }
         }
@@ -228,7 +226,7 @@ impl Source for Rapl {
             duration.set(out);
         }
         for (series, sum) in [(self.package, &package), (self.dram, &dram)] {
-            if let (Some(series), Some(watts)) = (series, sum.total()) {
+            if let (Some(series), Some(watts)) = (series, sum.watts()) {
                 out.set(series, watts);
             }
         }
@@ -236,21 +234,25 @@ impl Source for Rapl {
         let seconds = then.map_or(0.0, |then| out.at.seconds_since(then));
         let parts = package.with(&dram);
         // Memory that cannot be read leaves the packages to go by.
-        let least = if dram.missing { &package } else { &parts };
+        let least = if dram.is_incomplete() {
+            &package
+        } else {
+            &parts
+        };
         self.judge_psys(seconds, out.longest_gap, &psys, least);
         let Some(total) = &self.total else {
             return Ok(());
         };
         match &self.psys {
             Psys::Whole(_) => {
-                let watts = psys.total();
+                let watts = psys.watts();
                 // A reading that is less than its parts is wrong, whatever the others are.
-                let watts = watts.filter(|watts| least.missing || *watts >= least.watts);
-                total.counted(out, watts, psys.joules);
+                let watts = watts.filter(|watts| least.watts().is_none_or(|parts| *watts >= parts));
+                total.counted(out, watts, psys.joules());
             }
-            Psys::Still | Psys::Less => total.counted(out, parts.total(), parts.joules),
+            Psys::Still | Psys::Less => total.counted(out, parts.watts(), parts.joules()),
         }
-        if let Some(watts) = least.total() {
+        if let Some(watts) = least.watts() {
             total.parts(out, watts);
         }
         Ok(())
@@ -284,37 +286,4 @@ fn dram_watts() -> Desc {
         "power_dram_watts",
         "Electric power of the memory at all processor packages by RAPL, in watts.",
     )
-}
-
-/// A sum that is not known while a part of it is not.
-#[derive(Debug, Default)]
-struct Sum {
-    watts: f64,
-    /// What was counted since the readings before, in joules.
-    joules: f64,
-    parts: u32,
-    missing: bool,
-}
-
-impl Sum {
-    fn add(&mut self, watts: Option<f64>, joules: f64) {
-        self.joules += joules;
-        self.parts += 1;
-        self.watts += watts.unwrap_or(0.0);
-        self.missing |= watts.is_none();
-    }
-
-    /// Both together.
-    fn with(&self, other: &Sum) -> Sum {
-        Sum {
-            watts: self.watts + other.watts,
-            joules: self.joules + other.joules,
-            parts: self.parts + other.parts,
-            missing: self.missing || other.missing,
-        }
-    }
-
-    fn total(&self) -> Option<f64> {
-        (self.parts > 0 && !self.missing).then_some(self.watts)
-    }
 }

@@ -27,27 +27,22 @@ use settings::Settings;
 
 use super::io_log::files;
 use super::sysfs::{entries, read_name};
-use super::{Attribute, Board, Context, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec};
+use super::{Attribute, Board, Context, Error, Health, Meter, Source};
+use crate::config::Config;
 use crate::metrics::{common, Grade, Rail, Readings, SeriesId, Total};
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "rpi",
-    summary: "Raspberry Pi: the PMIC's rails (Pi 5), under-voltage and throttling",
-    device_types: &[],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "rpi",
+    "Raspberry Pi: the PMIC's rails (Pi 5), under-voltage and throttling",
+    |config| config.meter::<Settings>().enabled,
     probe,
-    claims: None,
-    open: |context| {
+    |context| {
         open(context, |health, path| {
             Ok(Box::new(Vcio::open(health, path)?))
         })
     },
-};
+);
 
 const HINT: &str = "add the user to the group video, or run as root";
 /// No PMIC has more rails: names beyond that are made up.

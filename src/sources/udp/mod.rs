@@ -23,18 +23,13 @@ use self::settings::{Mode, Settings};
 use self::stream::Stream;
 use self::total::Total;
 use super::{Board, Context, Device as DeviceSpec, Error, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec};
+use crate::config::Config;
 use crate::metrics::common::{current_amperes, of_rail};
 use crate::metrics::{Desc, Grade, Rail, Readings, SeriesId, Total as BoardTotal, Why};
 
 /// The meter.
 pub const METER: Meter = Meter {
-    name: "udp",
-    summary: "a device that sends protobuf messages by UDP: current and charge",
-    device_types: &[],
     pace: Pace::Device,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
     devices: Some(|config| {
         let settings: Settings = config.meter();
         vec![DeviceSpec {
@@ -42,9 +37,13 @@ pub const METER: Meter = Meter {
             settings: Some(Arc::new((settings, config.listen_address.clone()))),
         }]
     }),
-    probe,
-    claims: None,
-    open,
+    ..Meter::of::<Settings>(
+        "udp",
+        "a device that sends protobuf messages by UDP: current and charge",
+        |config| config.meter::<Settings>().enabled,
+        probe,
+        open,
+    )
 };
 
 /// The rail of the device's current, in the families that all meters share.
