@@ -155,7 +155,7 @@ impl Drawing {
     fn lines(&self) -> impl Iterator<Item = (&Line, f64)> {
         self.sheets.iter().flat_map(|sheet| {
             let group = sheet.group.upgrade();
-            let gap = group.map_or(0.0, |group| group.longest_silence());
+            let gap = group.map_or(0.0, |group| group.staleness_limit());
             sheet.lines.iter().map(move |line| (line, gap))
         })
     }
@@ -174,7 +174,7 @@ impl Drawing {
             let Some(group) = sheet.group.upgrade() else {
                 continue;
             };
-            let gap = group.longest_silence();
+            let gap = group.staleness_limit();
             while group.history().read(&mut sheet.cursor, &mut rows) {
                 for (at, row) in rows.iter() {
                     values.clear();
@@ -187,7 +187,7 @@ impl Drawing {
                 }
             }
             for line in &mut sheet.lines {
-                line.columns.let_go_before(oldest);
+                line.columns.drop_before(oldest);
             }
         }
     }

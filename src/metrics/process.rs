@@ -1,5 +1,5 @@
-//! The exporter's own process, under the names that Prometheus clients use (prometheus.io, "Writing client libraries",
-//! process metrics).
+//! Metrics of the exporter's own process, named as by Prometheus client libraries (prometheus.io, "Writing client
+//! libraries", process metrics).
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crate::logging::dropped_lines;
 use crate::sys::clock::process_cpu_seconds;
 use crate::sys::program::page_size;
 
-/// What two scrapes in quick succession may share: reading it costs more than a scrape does.
-const FRESH: Duration = Duration::from_millis(100);
+/// Scrapes within this time share one reading, which costs more than a scrape.
+const USAGE_CACHE_TIME: Duration = Duration::from_millis(100);
 
-/// What it was built from, as labels.
+/// Labels of the build.
 pub(crate) const BUILD: [(&str, &str); 2] = [
     ("version", env!("CARGO_PKG_VERSION")),
     ("arch", std::env::consts::ARCH),
 ];
 
-/// The process's series, and what was last read for them.
+/// The process's series and their last reading.
 pub(crate) struct Process {
     cpu: SeriesId,
     resident: SeriesId,
@@ -84,7 +84,7 @@ impl Process {
         let now = Instant::now();
         if self
             .read
-            .is_none_or(|(at, _)| now.duration_since(at) >= FRESH)
+            .is_none_or(|(at, _)| now.duration_since(at) >= USAGE_CACHE_TIME)
         {
             self.read = Usage::read().map(|usage| (now, usage));
         }
@@ -99,17 +99,17 @@ impl Process {
 }
 
 impl Usage {
-    /// Of this process, whatever `--path.procfs` says: that is about the board.
+    /// Reads this process's usage from `/proc`; `--path.procfs` is for the board.
     fn read() -> Option<Usage> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let mut usage = Usage::parse(&stat)?;
-        // One of them is the directory that is being read.
+        // One descriptor is that of the directory itself.
         let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
         usage.open_fds = open.saturating_sub(1) as f64;
         Some(usage)
     }
 
-    /// `/proc/pid/stat` (proc(5)): the second field, the program's name in parentheses, may hold anything.
+    /// Parses `/proc/pid/stat` (proc(5)). The second field, the program's name in parentheses, may contain anything.
     fn parse(stat: &str) -> Option<Usage> {
         let (_, after_name) = stat.rsplit_once(')')?;
         let mut fields = after_name.split_ascii_whitespace();
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_asks_all_the_time_hears_what_is_new_nevertheless() {
+    fn frequent_scrapes_still_see_new_readings() {
         let registry = crate::metrics::Registry::default();
         let mut process = Process::new(&registry.add_group(0, "exporter", vec![]));
         let mut out = Readings::default();
@@ -136,15 +136,15 @@ mod tests {
         let (first, _) = process.read.unwrap();
         let deadline = first + Duration::from_secs(60);
         while process.read.unwrap().0 == first {
-            assert!(Instant::now() < deadline, "it is never read again");
-            std::thread::sleep(FRESH / 20);
+            assert!(Instant::now() < deadline, "usage is never read again");
+            std::thread::sleep(USAGE_CACHE_TIME / 20);
             process.set(&mut out);
         }
-        assert!(process.read.unwrap().0 >= first + FRESH);
+        assert!(process.read.unwrap().0 >= first + USAGE_CACHE_TIME);
     }
 
     #[test]
-    fn reads_the_stat_line_whatever_the_name() {
+    fn stat_line_is_parsed_whatever_the_program_name() {
         let line =
             "711 (a) b (c) S 1 711 711 0 -1 4194304 98 0 0 0 0 3 0 0 20 0 7 0 3434 2920448 227 \
                     18446744073709551615 1 1 0 0 0 0 0 4096 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0";

@@ -97,14 +97,14 @@ impl RailTotal {
     /// Claims the board's total with this grade, or with that of named rails; `None`: the source knows no total.
     pub fn claim(&mut self, group: &Group, chosen: Option<Grade>) {
         let grade = match self.is_named() {
-            true => Some(Grade::Asked),
+            true => Some(Grade::Configured),
             false => chosen,
         };
         if grade != self.grade() {
             self.total = grade.map(|grade| (grade, Total::new(group, grade)));
         }
         if grade.is_none() {
-            group.claim_board(None);
+            group.claim_total(None);
         }
     }
 
@@ -128,8 +128,8 @@ impl RailTotal {
             return;
         };
         match sum.watts() {
-            watts if sum.counted == sum.rails => total.counted(out, watts, sum.joules),
-            Some(watts) => total.watts(out, watts),
+            watts if sum.counted == sum.rails => total.set_counted(out, watts, sum.joules),
+            Some(watts) => total.set_watts(out, watts),
             None => {}
         }
     }

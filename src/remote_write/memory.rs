@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::feed::{Batch, Feed, Identity, Losses, Most, Pending};
 use super::labels::Labels;
 use crate::metrics::{
-    is_absent, Group, GroupRows, Offset, Progress, Registry, Room, Series, ABSENT,
+    is_absent, DeliveryLimit, Group, GroupRows, Offset, Progress, Registry, Series, ABSENT,
 };
 use crate::sys::clock::BootTime;
 
@@ -75,11 +75,11 @@ impl MemoryFeed {
         }
         // What a source held that is no more is older than what one in its place has.
         let groups: Vec<_> = retired.iter().chain(&current).cloned().collect();
-        let room = Room::Samples {
-            in_all: most.samples,
+        let limit = DeliveryLimit::Samples {
+            samples: most.samples,
             rows: most.readings,
         };
-        let taken = self.progress.take_of(&groups, offset, now, room);
+        let taken = self.progress.take_from(&groups, offset, now, limit);
 
         self.series.values_mut().for_each(|given| {
             (given.seen, given.goes_on) = (false, false);
@@ -159,7 +159,9 @@ impl MemoryFeed {
     /// Whether some readings give way before long that have not been given.
     pub fn is_late(&self) -> bool {
         let groups = self.registry.groups();
-        groups.iter().any(|group| self.progress.is_late(group))
+        groups
+            .iter()
+            .any(|group| self.progress.is_falling_behind(group))
     }
 
     /// The groups that are no more, but may hold something.
@@ -210,7 +212,7 @@ impl MemoryFeed {
             return;
         };
         let mut samples = Vec::new();
-        for (stamp, value) in rows.all_of(place) {
+        for (stamp, value) in rows.all_values(place) {
             let there = !is_absent(value);
             if !there && !given.lives {
                 continue;
@@ -226,7 +228,7 @@ impl MemoryFeed {
             return;
         };
         let start = group
-            .counts_since(place)
+            .counter_start(place)
             .map(|at| offset.stamp_ms(at).min(*first));
         // The board's total may come from one source in one round, and from another in the next.
         batch.add(identity, start, samples);

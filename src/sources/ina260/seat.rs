@@ -73,8 +73,8 @@ impl<B: Buses> Seat<B> {
             },
             conversion: Conversion::of(settings, context.interval),
             rail: Rail::new(group, &rail),
-            volts: common::of_rail(group, &common::voltage_volts(), &rail),
-            amperes: common::of_rail(group, &common::current_amperes(), &rail),
+            volts: common::rail_series(group, &common::voltage_volts(), &rail),
+            amperes: common::rail_series(group, &common::current_amperes(), &rail),
             in_total,
             state: State::Away(BootTime::default()),
             pause: PAUSE_FIRST,
@@ -113,15 +113,15 @@ impl<B: Buses> Seat<B> {
                     log::info!("ina260: {} can be read again", self.named());
                 }
                 let Some(reading) = reading else {
-                    self.rail.awaited(out);
+                    self.rail.hold_energy(out);
                     return Ok(None);
                 };
                 self.pause = PAUSE_FIRST;
-                let volts = out.take(self.volts, reading.volts);
-                let amperes = out.take(self.amperes, reading.amperes);
+                let volts = out.try_set(self.volts, reading.volts);
+                let amperes = out.try_set(self.amperes, reading.amperes);
                 // Of a chip that says what it cannot measure, the power is not its power either.
                 let watts = volts.and(amperes).map(|_| reading.watts);
-                Ok(watts.and_then(|watts| self.rail.watts(out, watts)))
+                Ok(watts.and_then(|watts| self.rail.set_watts(out, watts)))
             }
             Err(fault) => Err(self.failed(&fault, out.at, work)),
         }

@@ -151,7 +151,7 @@ impl Ina3221 {
             .collect();
         let has = |name: &str| self.rails.iter().any(|r| r.name == name).then_some(0.0);
         // Before it was opened anew, there may have been one.
-        group.claim_board(None);
+        group.claim_total(None);
         self.total = jetson::total(has).map(|_| Total::new(group, Grade::Input));
         self.gpu = jetson::gpu(has).map(|_| group.series(&common::power_gpu(), &[]));
         self.chips = chips;
@@ -164,7 +164,7 @@ impl RailSource {
         let rail = channel.rail.as_str();
         let attribute = |path: &PathBuf| Attribute::new(health, path).with_hint(HINT);
         let gauge = |path, desc| {
-            let series = common::of_rail(group, &desc, rail);
+            let series = common::rail_series(group, &desc, rail);
             Gauge::new(attribute(path), series, 1e3)
         };
         RailSource {
@@ -201,7 +201,7 @@ impl Source for Ina3221 {
             rail.microwatts
         };
         if let Some((total, microwatts)) = self.total.as_mut().zip(jetson::total(microwatts)) {
-            total.watts(out, microwatts / 1e6);
+            total.set_watts(out, microwatts / 1e6);
         }
         if let Some((id, gpu)) = self.gpu.zip(jetson::gpu(microwatts)) {
             out.set(id, gpu / 1e6);

@@ -4,7 +4,7 @@
 //! What a driver does not know it says in various ways: an error, a negative number, a register with all bits set, in its
 //! own unit or in that of the attribute; no cycles at all (by the ABI). None of these is a value.
 
-use crate::metrics::{common, Desc, Group, Readings, SeriesId, Why};
+use crate::metrics::{common, Desc, Group, Readings, RejectReason, SeriesId};
 use crate::sources::Attribute;
 
 /// Attributes that hold a battery's state, the families that show it, and how many of the attribute's units are one of
@@ -131,7 +131,7 @@ impl Battery {
         let levels = LEVELS.iter().filter_map(|level| {
             let attribute = attribute(level.attribute)?;
             let desc = Desc::gauge(level.family, level.help);
-            Some((level, attribute, common::of_rail(group, &desc, name)))
+            Some((level, attribute, common::rail_series(group, &desc, name)))
         });
         Battery(levels.collect())
     }
@@ -144,7 +144,11 @@ impl Battery {
             match level.value(number) {
                 Some(value) => out.set(*series, value),
                 None if level.is_absent(number) => {}
-                None => out.refuse(*series, number as f64 / level.per_unit, Why::Implausible),
+                None => out.reject(
+                    *series,
+                    number as f64 / level.per_unit,
+                    RejectReason::Implausible,
+                ),
             }
         }
     }

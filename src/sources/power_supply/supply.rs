@@ -121,7 +121,7 @@ impl Supply {
             || description.kind.starts_with("USB");
         let of_rail = |desc: Desc, low| {
             let desc = if is_low { desc.within(low) } else { desc };
-            common::of_rail(group, &desc, name)
+            common::rail_series(group, &desc, name)
         };
         let volts = || of_rail(common::voltage_volts(), &VOLTS_OF_BATTERY);
         let amperes = || of_rail(common::current_amperes(), &AMPERES_OF_BATTERY);
@@ -130,10 +130,10 @@ impl Supply {
         let current = current.map(|a| Gauge::new(a, amperes(), 1e6));
         let power = attribute("power_now");
         let measures = power.is_some() || voltage.is_some() && current.is_some();
-        let celsius = || common::of_sensor(group, &common::temperature_celsius(), name);
+        let celsius = || common::sensor_series(group, &common::temperature_celsius(), name);
         let online = || {
             let help = "Whether power can come in through the supply: 1 or 0.";
-            common::of_rail(group, &Desc::gauge("power_supply_online", help), name)
+            common::rail_series(group, &Desc::gauge("power_supply_online", help), name)
         };
         Supply {
             is_named: total.includes(name, false),
@@ -201,10 +201,12 @@ impl Supply {
         };
         let watts = match self.description.role {
             // What is not plausible with its sign (-1 for "not known") is not without it.
-            Role::Storage if watts.is_some_and(|w| WATTS_OF_SUPPLY.holds(w)) => watts.map(f64::abs),
+            Role::Storage if watts.is_some_and(|w| WATTS_OF_SUPPLY.contains(w)) => {
+                watts.map(f64::abs)
+            }
             _ => watts,
         };
-        self.watts = watts.and_then(|watts| rail.watts(out, watts));
+        self.watts = watts.and_then(|watts| rail.set_watts(out, watts));
     }
 
     /// Whether the battery says that it gives power.

@@ -8,11 +8,11 @@
 use super::alias::Alias;
 use super::msr::{Cores, Register};
 use super::settings::Settings;
-use crate::metrics::{cut, Group, Rail, Readings};
+use crate::metrics::{shorten, Group, Rail, Readings};
 use crate::sources::Attribute;
 
 /// Longer than any name the kernel gives a domain.
-const NAME_CHARS: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 
 /// The part of the board that a domain is about (Intel SDM vol. 3, "RAPL Domains and Platform Specificity").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Kind {
 
 /// The kind and the rail of a domain that the kernel calls `name`, inside a domain called `parent` if it is inside one.
 pub(super) fn identify(name: &str, parent: Option<&str>) -> (Kind, String) {
-    let name = cut(name, NAME_CHARS).into_owned();
+    let name = shorten(name, MAX_NAME_CHARS).into_owned();
     let kind = match name.split('-').next() {
         Some("package") => Kind::Package,
         Some("core") => Kind::Core,
@@ -58,7 +58,7 @@ pub(super) fn identify(name: &str, parent: Option<&str>) -> (Kind, String) {
     };
     let rail = match parent {
         Some(parent) => {
-            let parent = cut(parent, NAME_CHARS);
+            let parent = shorten(parent, MAX_NAME_CHARS);
             match parent.strip_prefix("package-") {
                 Some(number) => format!("{name}-{number}"),
                 None => format!("{parent}/{name}"),
@@ -87,7 +87,7 @@ impl Counter {
         match self {
             Counter::Zone(energy) => energy.read().and_then(|value| u64::try_from(value).ok()),
             Counter::Register(register) => register.read(),
-            Counter::Cores(cores) => cores.read(out.at, out.longest_gap),
+            Counter::Cores(cores) => cores.read(out.at, out.max_gap),
         }
     }
 }
@@ -139,7 +139,7 @@ impl Domain {
         let Some(raw) = self.found.counter.read(out) else {
             return (None, 0.0);
         };
-        let watts = self.rail.counted(out, raw, self.found.joules);
+        let watts = self.rail.set_counter(out, raw, self.found.joules);
         if let Some(alias) = &self.alias {
             alias.set(out, watts, self.rail.last_counted());
         }
@@ -168,6 +168,6 @@ mod tests {
             assert_eq!(identify(name, parent), (kind, rail.to_string()), "{name}");
         }
         let (_, rail) = identify(&"é".repeat(5000), Some(&"x".repeat(5000)));
-        assert_eq!(rail.chars().count(), 2 * NAME_CHARS + 1);
+        assert_eq!(rail.chars().count(), 2 * MAX_NAME_CHARS + 1);
     }
 }

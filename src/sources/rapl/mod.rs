@@ -159,7 +159,7 @@ impl Rapl {
         self.package = package.then(|| group.series(&package_watts(), &[]));
         self.dram = dram.then(|| group.series(&dram_watts(), &[]));
         if !package && !psys {
-            group.claim_board(None);
+            group.claim_total(None);
         }
         self.total = (package || psys).then(|| Total::new(group, Grade::Parts));
     }
@@ -181,7 +181,7 @@ const JUDGED_BY: f64 = 0.4;
 
 impl Rapl {
     /// Decides whether the platform's counter can be the board's total.
-    fn judge_psys(&mut self, seconds: f64, longest_gap: f64, psys: &PowerSum, parts: &PowerSum) {
+    fn judge_psys(&mut self, seconds: f64, max_gap: f64, psys: &PowerSum, parts: &PowerSum) {
         if matches!(self.psys, Psys::Still) && psys.joules() > 0.0 {
             self.psys = Psys::Whole(Comparison::default());
         }
@@ -191,7 +191,7 @@ impl Rapl {
         let (Some(whole), Some(parts)) = (psys.watts(), parts.watts()) else {
             return;
         };
-        if seconds <= 0.0 || seconds > longest_gap {
+        if seconds <= 0.0 || seconds > max_gap {
             return;
         }
         // By power, since a counter that could not be read for a while has counted more than this poll's energy.
@@ -239,7 +239,7 @@ impl Source for Rapl {
         } else {
             &parts
         };
-        self.judge_psys(seconds, out.longest_gap, &psys, least);
+        self.judge_psys(seconds, out.max_gap, &psys, least);
         let Some(total) = &self.total else {
             return Ok(());
         };
@@ -248,12 +248,12 @@ impl Source for Rapl {
                 let watts = psys.watts();
                 // A reading that is less than its parts is wrong, whatever the others are.
                 let watts = watts.filter(|watts| least.watts().is_none_or(|parts| *watts >= parts));
-                total.counted(out, watts, psys.joules());
+                total.set_counted(out, watts, psys.joules());
             }
-            Psys::Still | Psys::Less => total.counted(out, parts.watts(), parts.joules()),
+            Psys::Still | Psys::Less => total.set_counted(out, parts.watts(), parts.joules()),
         }
         if let Some(watts) = least.watts() {
-            total.parts(out, watts);
+            total.set_parts(out, watts);
         }
         Ok(())
     }

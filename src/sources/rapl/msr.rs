@@ -87,9 +87,9 @@ pub(super) struct Cores {
 
 impl Cores {
     /// The sum at this moment; `None` if a core is missing from it. What that core counts meanwhile comes in later.
-    pub(super) fn read(&mut self, at: BootTime, longest_gap: f64) -> Option<u64> {
+    pub(super) fn read(&mut self, at: BootTime, max_gap: f64) -> Option<u64> {
         let then = self.read_at.replace(at);
-        let silent = then.is_some_and(|then| at.seconds_since(then) > longest_gap);
+        let silent = then.is_some_and(|then| at.seconds_since(then) > max_gap);
         let (mut complete, mut reset) = (true, false);
         for (device, state, counter) in &mut self.cores {
             let Some(raw) = state.value(device, device.read(self.number)) else {

@@ -248,8 +248,8 @@ impl Rpi {
             let total = self
                 .total
                 .get_or_insert_with(|| Total::new(group, Grade::Parts));
-            total.watts(out, sum);
-            total.parts(out, sum);
+            total.set_watts(out, sum);
+            total.set_parts(out, sum);
         }
         Ok(())
     }
@@ -283,12 +283,12 @@ impl Rpi {
         if measured.volts.is_some() {
             let desc = common::voltage_volts();
             rail.volts
-                .get_or_insert_with(|| common::of_rail(group, &desc, name));
+                .get_or_insert_with(|| common::rail_series(group, &desc, name));
         }
         if measured.amperes.is_some() {
             let desc = common::current_amperes();
             rail.amperes
-                .get_or_insert_with(|| common::of_rail(group, &desc, name));
+                .get_or_insert_with(|| common::rail_series(group, &desc, name));
         }
         if measured.watts().is_some() {
             rail.power.get_or_insert_with(|| Rail::new(group, name));
@@ -302,11 +302,11 @@ impl RailSeries {
     fn set(&mut self, out: &mut Readings, measured: &text::Rail<'_>) -> Option<f64> {
         let mut take = |series: Option<SeriesId>, value| {
             let (id, value) = series.zip(value)?;
-            out.take(id, value)
+            out.try_set(id, value)
         };
         let volts = take(self.volts, measured.volts);
         let watts = take(self.amperes, measured.amperes)? * volts?;
-        let watts = self.power.as_mut()?.watts(out, watts)?;
+        let watts = self.power.as_mut()?.set_watts(out, watts)?;
         self.read = true;
         Some(watts)
     }
