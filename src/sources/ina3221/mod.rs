@@ -1,9 +1,9 @@
-//! A Jetson's own power monitors, INA3221 and INA238, by the kernel's drivers (their files: `layout`): the same rails under
-//! the same names as by tegrastats, without a process beside ours.
+//! A Jetson's own power monitors, INA3221 and INA238, by the kernel's drivers (their files: `layout`): the same rails with the
+//! same names as tegrastats', without a second process.
 //!
-//! It is preferred to tegrastats wherever it can be read, unless `jetson: {use_tegrastats: true}`. Power is what the driver
-//! says, else voltage times current; voltage and current tegrastats does not have. The source is called `ina3221`, also
-//! for the one INA238 there is.
+//! It is preferred to tegrastats wherever it can be read, unless `jetson: {use_tegrastats: true}`. Power is the driver's,
+//! or else voltage times current. tegrastats has no voltage and current. The source is called `ina3221`, also
+//! for an INA238.
 
 mod layout;
 
@@ -33,7 +33,7 @@ pub(super) const METER: Meter = Meter {
 
 const HINT: &str = "run as root, or let jetson.use_tegrastats read the power";
 
-/// Not every Jetson has one: `enabled: true` is answered for by tegrastats.
+/// Not every Jetson has these chips: with `enabled: true`, tegrastats reports what is missing.
 fn switch(config: &Config) -> Switch {
     let jetson: Settings = config.meter();
     match jetson.enabled {
@@ -62,7 +62,7 @@ fn rails(chip: &Chip) -> impl Iterator<Item = &str> {
     chip.channels.iter().map(|channel| channel.rail.as_str())
 }
 
-fn none_in(board: &Board) -> Error {
+fn no_chip_error(board: &Board) -> Error {
     let drivers = board.roots.sysfs.join("bus/i2c/drivers");
     Error::new(format!(
         "{} has no INA3221 or INA238 of a Jetson",
@@ -73,7 +73,7 @@ fn none_in(board: &Board) -> Error {
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let chips = find(&board.health(), board, config);
     if chips.is_empty() {
-        return Err(none_in(board));
+        return Err(no_chip_error(board));
     }
     for channel in chips.iter().flat_map(|chip| &chip.channels) {
         may_be_read(board, &channel.voltage)?;
@@ -117,17 +117,17 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     } = context;
     source.update(find(health, board, config));
     if source.rails.is_empty() {
-        return Err(none_in(board));
+        return Err(no_chip_error(board));
     }
     Ok(Box::new(source))
 }
 
 struct Ina3221 {
     context: Context,
-    /// As they were found.
+    /// The chips as they were found.
     chips: Vec<Chip>,
     rails: Vec<RailSource>,
-    /// There if the board's rails are known to tell it.
+    /// Present if the rails include those of the board's total.
     total: Option<Total>,
     gpu: Option<SeriesId>,
 }
@@ -138,7 +138,7 @@ struct RailSource {
     current: Gauge,
     power: Option<(Attribute, f64)>,
     series: PowerRail,
-    /// Power at this poll.
+    /// The power at this poll.
     microwatts: Option<f64>,
 }
 
@@ -150,7 +150,7 @@ impl Ina3221 {
             .map(|channel| RailSource::new(&self.context, channel))
             .collect();
         let has = |name: &str| self.rails.iter().any(|r| r.name == name).then_some(0.0);
-        // Before it was opened anew, there may have been one.
+        // The former rails may have had a total.
         group.claim_total(None);
         self.total = jetson::total(has).map(|_| Total::new(group, Grade::Input));
         self.gpu = jetson::gpu(has).map(|_| group.series(&common::power_gpu(), &[]));
@@ -209,7 +209,7 @@ impl Source for Ina3221 {
         Ok(())
     }
 
-    /// A driver that is bound anew shows its files in another folder.
+    /// A driver that is bound again has its files in another folder.
     fn rescan(&mut self) {
         let chips = layout::chips(&self.context.health, &self.context.board.roots.sysfs);
         if !chips.is_empty() && chips != self.chips {

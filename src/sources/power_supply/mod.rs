@@ -1,19 +1,18 @@
 //! Batteries, chargers and PMICs: `<sysfs>/class/power_supply/*` (Linux, Documentation/ABI/testing/sysfs-class-power),
 //! in µV, µA, µW and tenths of a degree Celsius. A rail is a supply, under its own name.
 //!
-//! * **Power** is `power_now`, and voltage times current where there is none, or where it is 0 beside a current. A battery's is the magnitude: whether a
-//!   negative current charges or discharges it differs from driver to driver, so the power's sign would say nothing.
-//!   Current is exported as it was read. A supply that is offline, or a battery that is not present, has no power.
-//! * **A battery's state** is what its driver tells of it: how full it is, energy or charge (now, when full, when new), and
-//!   charge cycles; see `battery`.
-//! * **`scope` Device** supplies are not the board's (the battery of a mouse), and are passed over.
-//! * **Type-C ports** (`tcpm-source-psy-…`, `ucsi-source-psy-…`) report what was agreed on with the charger, not what
-//!   flows (Linux, drivers/usb/typec/{tcpm/tcpm,ucsi/psy}.c): only whether they are online is taken from them.
-//! * **The board's total** is what `power_supply.power_total` lists, if it lists any. Otherwise the sum of the online
-//!   mains, USB and wireless supplies that measure power. With no supply online, the sum of the batteries that are
-//!   discharging. Else it is absent: what a supply without a meter delivers is not known. So it is if one of the
-//!   summands cannot be read. A board whose batteries alone measure leaves the total to a meter that knows it on mains
-//!   too, RAPL.
+//! * **Power** is `power_now`, and voltage times current where there is none, or where it is 0 beside a current. A battery's power is the magnitude: whether a
+//!   negative current charges or discharges it differs from driver to driver, so that the power's sign means nothing.
+//!   Current is exported with the driver's sign. A supply that is offline, or a battery that is not present, has no power.
+//! * **A battery's state** is its level, energy or charge (now, when full, when new), and charge cycles; see `battery`.
+//! * **`scope` Device** supplies are not the board's (the battery of a mouse), and are skipped.
+//! * **Type-C ports** (`tcpm-source-psy-…`, `ucsi-source-psy-…`) report the contract with the charger, not a measurement
+//!   (Linux, drivers/usb/typec/{tcpm/tcpm,ucsi/psy}.c): only their online state is read.
+//! * **The board's total** is the sum of the supplies that `power_supply.power_total` lists, if it lists any. Otherwise it is
+//!   the sum of the online mains, USB and wireless supplies that measure power. With no supply online, it is the sum of the
+//!   batteries that are discharging. Otherwise it is absent, since the power of a supply without a meter is unknown. It is
+//!   absent, too, if one of the summands cannot be read. A board of which only the batteries measure leaves the total to a
+//!   source that knows it on mains as well, such as RAPL.
 
 mod battery;
 mod settings;
@@ -43,7 +42,7 @@ fn class(board: &Board) -> PathBuf {
     board.roots.sysfs.join("class/power_supply")
 }
 
-/// The board's supplies. An error says that there are none.
+/// The board's supplies; an error if there are none.
 fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<Description>, Error> {
     let class = class(board);
     let found: Vec<_> = entries(health, &class)?
@@ -83,7 +82,7 @@ struct PowerSupply {
 }
 
 impl PowerSupply {
-    /// Leaves the supplies that are still there as they are.
+    /// Adds new supplies and removes those that are gone; the others keep their state.
     fn update(&mut self, found: Vec<Description>) {
         self.supplies.retain(|s| found.contains(&s.description));
         for description in found {
@@ -96,7 +95,7 @@ impl PowerSupply {
         let comes_in = |s: &Supply| s.measures() && s.description.role == Role::Source;
         let grade = match &self.supplies {
             supplies if supplies.iter().any(comes_in) => Some(Grade::Input),
-            // Of the mains, such a board knows nothing: its batteries' power is its own only while they discharge.
+            // On mains the power of such a board is unknown: its batteries' power is the board's only while they discharge.
             supplies if supplies.iter().any(measures) => Some(Grade::Other),
             _ => None,
         };

@@ -1,15 +1,15 @@
 //! RAPL: the energy counters of Intel's and AMD's processors, by the kernel's powercap zones or, where there are none
 //! or when asked for, by the registers themselves.
 //!
-//! Every domain that counts is a rail (see [`domain`] for their names). Beside them there are three sums, each absent
-//! while one of its parts is:
+//! Every domain with a counter is a rail (see [`domain`] for their names). There are also three sums, each absent while one
+//! of its parts is:
 //!
-//! * `power_package_watts`, of all packages, with all that is in them: `core` and `uncore` are parts of a package;
+//! * `power_package_watts`, of all packages. `core` and `uncore` are parts of a package;
 //! * `power_dram_watts`, of all memory domains, which lie outside the packages (Intel SDM vol. 3, "RAPL Interfaces");
-//! * `power_total_watts`: the platform's own counter `psys` where there is one that can be believed, else packages and
-//!   memory. A `psys` that has never moved is one that the board's maker did not wire; one that counts less than
-//!   packages and memory, which are parts of the platform, covers something else or nothing. Once seen to, it is the total no more
-//!   until the source is opened anew, so that the total does not change its meaning from poll to poll.
+//! * `power_total_watts`: the platform's own counter `psys` if it is credible, else packages and memory. A `psys` that has
+//!   never moved is not wired on this board. A `psys` that counts less than packages and memory, which are parts of the
+//!   platform, covers something else or nothing: it is not used again until the source is reopened, so that the total does not
+//!   change its meaning from poll to poll.
 
 mod alias;
 mod domain;
@@ -25,7 +25,7 @@ mod tests;
 
 use std::path::Path;
 
-use domain::{Domain, Found, Kind};
+use domain::{Domain, DomainKind, FoundDomain};
 use settings::{Interface, Settings};
 
 use super::io_log::files;
@@ -84,14 +84,14 @@ struct Rapl {
     context: Context,
     settings: Settings,
     domains: Vec<Domain>,
-    /// The sums that there is something for.
+    /// The sums that have at least one domain.
     package: Option<SeriesId>,
     dram: Option<SeriesId>,
     total: Option<Total>,
-    duration: Option<alias::Duration>,
+    duration: Option<alias::DurationMetric>,
     psys: Psys,
     polled_at: Option<BootTime>,
-    /// The processors that were online when the registers were looked for.
+    /// The processors that were online when the registers were opened.
     online: Option<String>,
 }
 
@@ -122,13 +122,13 @@ impl Rapl {
             powercap::check_readable(&mut found)?;
         }
         rapl.adopt(found);
-        // After the domains, whose metric it comes after.
-        rapl.duration = alias::Duration::new(&context.group, &rapl.settings);
+        // Registered after the domains, so that the metric follows theirs.
+        rapl.duration = alias::DurationMetric::new(&context.group, &rapl.settings);
         Ok(rapl)
     }
 
-    /// The powercap zones, if they may be used.
-    fn find_zones(&self) -> Vec<Found> {
+    /// The powercap zones, if the configuration allows them.
+    fn find_zones(&self) -> Vec<FoundDomain> {
         let Context { board, health, .. } = &self.context;
         if self.settings.interface == Interface::Msr {
             return Vec::new();
@@ -137,14 +137,14 @@ impl Rapl {
         zones.map(|zone| zone.find(health)).collect()
     }
 
-    fn find_registers(&mut self) -> Result<Vec<Found>, Error> {
+    fn find_registers(&mut self) -> Result<Vec<FoundDomain>, Error> {
         let Context { board, health, .. } = &self.context;
         self.online = topology::online(health, &board.roots.sysfs);
         msr::find(board, health)
     }
 
-    /// Reads these domains from now on. Those that are read already go on counting where they were.
-    fn adopt(&mut self, found: Vec<Found>) {
+    /// Replaces the domains by these. Domains that are already open continue their counters.
+    fn adopt(&mut self, found: Vec<FoundDomain>) {
         let group = &self.context.group;
         let mut known = std::mem::take(&mut self.domains);
         for found in found {
@@ -155,7 +155,11 @@ impl Rapl {
             self.domains.push(domain);
         }
         let has = |kind| self.domains.iter().any(|domain| domain.kind() == kind);
-        let (package, dram, psys) = (has(Kind::Package), has(Kind::Dram), has(Kind::Psys));
+        let (package, dram, psys) = (
+            has(DomainKind::Package),
+            has(DomainKind::Dram),
+            has(DomainKind::Psys),
+        );
         self.package = package.then(|| group.series(&package_watts(), &[]));
         self.dram = dram.then(|| group.series(&dram_watts(), &[]));
         if !package && !psys {
@@ -165,19 +169,19 @@ impl Rapl {
     }
 }
 
-/// What is known of the platform's counter.
+/// Whether the platform's counter can be the board's total.
 #[derive(Debug)]
 enum Psys {
-    /// It has not moved.
+    /// Unknown: it has not moved.
     Still,
-    /// It counts as much as packages and memory, or more, as a platform does.
+    /// Yes: it counts at least as much as packages and memory.
     Whole(Comparison),
-    /// It counts less.
+    /// No: it counts less than packages and memory.
     Less,
 }
 
-/// By how many seconds of readings the platform's counter is judged: it may be brought up to date less often than others.
-const JUDGED_BY: f64 = 0.4;
+/// Minimum seconds of readings before the platform's counter is rejected: it may be updated less often than the others.
+const MIN_COMPARED_SECONDS: f64 = 0.4;
 
 impl Rapl {
     /// Decides whether the platform's counter can be the board's total.
@@ -194,9 +198,9 @@ impl Rapl {
         if seconds <= 0.0 || seconds > max_gap {
             return;
         }
-        // By power, since a counter that could not be read for a while has counted more than this poll's energy.
+        // Compares power, since a counter that could not be read for a while has counted more than this poll's energy.
         comparison.add(seconds, whole * seconds, parts * seconds);
-        if !comparison.is_less(JUDGED_BY) {
+        if !comparison.is_less(MIN_COMPARED_SECONDS) {
             return;
         }
         self.psys = Psys::Less;
@@ -216,10 +220,10 @@ impl Source for Rapl {
         for domain in &mut self.domains {
             let (watts, joules) = domain.poll(out);
             match domain.kind() {
-                Kind::Package => package.add(watts, Some(joules)),
-                Kind::Dram => dram.add(watts, Some(joules)),
-                Kind::Psys => psys.add(watts, Some(joules)),
-                Kind::Core | Kind::Uncore | Kind::Other => {}
+                DomainKind::Package => package.add(watts, Some(joules)),
+                DomainKind::Dram => dram.add(watts, Some(joules)),
+                DomainKind::Psys => psys.add(watts, Some(joules)),
+                DomainKind::Core | DomainKind::Uncore | DomainKind::Other => {}
             }
         }
         if let Some(duration) = &mut self.duration {
@@ -233,7 +237,7 @@ impl Source for Rapl {
         let then = self.polled_at.replace(out.at);
         let seconds = then.map_or(0.0, |then| out.at.seconds_since(then));
         let parts = package.with(&dram);
-        // Memory that cannot be read leaves the packages to go by.
+        // If memory cannot be read, the packages alone are the lower bound.
         let least = if dram.is_incomplete() {
             &package
         } else {
@@ -246,7 +250,7 @@ impl Source for Rapl {
         match &self.psys {
             Psys::Whole(_) => {
                 let watts = psys.watts();
-                // A reading that is less than its parts is wrong, whatever the others are.
+                // A single reading below its parts is wrong.
                 let watts = watts.filter(|watts| least.watts().is_none_or(|parts| *watts >= parts));
                 total.set_counted(out, watts, psys.joules());
             }
@@ -264,7 +268,7 @@ impl Source for Rapl {
             self.adopt(zones);
             return;
         }
-        // Looking at every processor is too much to do every time.
+        // Reading the topology of every processor at each rescan would cost too much.
         let Context { board, health, .. } = &self.context;
         if self.online.is_some() && topology::online(health, &board.roots.sysfs) != self.online {
             if let Ok(registers) = self.find_registers() {
