@@ -1,4 +1,4 @@
-//! The board's total: which source's it is, and how much energy it has come to.
+//! The board's total: the source that owns it, and its energy.
 //!
 //! Several sources may know a total. The one with the best [`Grade`] is exported; between equal grades the order of the
 //! sources decides. Its power is `power_total_watts`. Its energy goes into `board_energy_joules_total`, one counter for the
@@ -128,7 +128,7 @@ struct Claim {
     source: String,
     settled: bool,
     grade: Option<Grade>,
-    /// It drew less than the board's parts.
+    /// Whether the input drew less than the board's parts.
     disproved: bool,
     comparison: Comparison,
     read_at: BootTime,

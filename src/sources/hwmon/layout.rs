@@ -77,14 +77,14 @@ pub(super) fn rails(chip: &str, inputs: &[Input]) -> Vec<RailLayout> {
     }
     let mut rails: Vec<RailLayout> = stems.into_values().collect();
     for places in numbers.into_values() {
-        rails.extend(of_one_number(chip, inputs, &places));
+        rails.extend(rails_of_number(chip, inputs, &places));
     }
     name(&mut rails, inputs);
     rails
 }
 
 /// The rails formed by the inputs of one number.
-fn of_one_number(chip: &str, inputs: &[Input], places: &[usize]) -> Vec<RailLayout> {
+fn rails_of_number(chip: &str, inputs: &[Input], places: &[usize]) -> Vec<RailLayout> {
     let of = |quantity| {
         places
             .iter()

@@ -22,20 +22,21 @@
 mod chip;
 mod input;
 mod layout;
-mod settings;
 mod total;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use chip::{identify, read_inputs, report_suspension, Chip, Identity, RailSource};
-use settings::Settings;
 use total::{choose_rails, Candidate};
+
+use serde::Serialize;
 
 use super::runtime_power::RuntimePower;
 use super::sysfs::{entries, unique};
 use super::{Board, Context, Error, Health, Meter, Source};
-use crate::config::Config;
+use crate::config::section::{Problem, Section};
+use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
 
 /// The meter.
@@ -46,6 +47,30 @@ pub(super) const METER: Meter = Meter::of::<Settings>(
     probe,
     open,
 );
+
+/// `hwmon:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+struct Settings {
+    /// Whether the source runs.
+    pub enabled: Switch,
+    /// The rails whose sum is the board's total; empty leaves it to the documented rule.
+    pub power_total: Vec<String>,
+    /// True reads chips even where that resumes a suspended device.
+    pub wake_suspended: bool,
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "hwmon";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        section.set("power_total", values::rails, &mut settings.power_total)?;
+        let wake_suspended = &mut settings.wake_suspended;
+        section.set("wake_suspended", values::flag, wake_suspended)?;
+        Ok(settings)
+    }
+}
 
 fn class(board: &Board) -> PathBuf {
     board.roots.sysfs.join("class/hwmon")

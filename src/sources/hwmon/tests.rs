@@ -48,7 +48,7 @@ fn board(chips: &[(&str, &[(&str, &str)])]) -> Tree {
 }
 
 #[test]
-fn an_ina226_is_the_boards_total() {
+fn only_ina226_is_the_boards_total() {
     let tree = board(&[("1-0040", INA226)]);
     let mut bench = Bench::open(&METER, &tree);
     assert_eq!(bench.probe().unwrap(), "chips: ina226-1-0040");
@@ -143,7 +143,7 @@ fn chip_that_counts_energy() {
 }
 
 #[test]
-fn energy_and_power_of_one_rail_are_both_as_read() {
+fn rail_has_its_measured_power_and_energy() {
     let files = [
         ("name", "ina238"),
         ("in1_input", "12000"),
@@ -174,7 +174,7 @@ fn energy_and_power_of_one_rail_are_both_as_read() {
 }
 
 #[test]
-fn chips_of_one_name_are_told_apart_by_their_devices() {
+fn chips_of_one_model_are_named_by_device() {
     let tree = Tree::new(&[]);
     let temp = |millidegrees| [("name", "nvme"), ("temp1_input", millidegrees)];
     add(&tree, 0, "sys/devices/pci1/ssd", &temp("51000"));
@@ -204,7 +204,7 @@ fn chips_of_one_name_are_told_apart_by_their_devices() {
 }
 
 #[test]
-fn old_drivers_keep_their_attributes_with_the_device() {
+fn old_drivers_have_attributes_in_the_device_folder() {
     let tree = Tree::new(&[
         ("sys/devices/platform/k8temp.0/name", "k8temp\n"),
         ("sys/devices/platform/k8temp.0/temp1_input", "33000\n"),

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use nix::libc;
 
-    fn said(fault: Fault) -> String {
+    fn message(fault: Fault) -> String {
         let place = ChipAddress {
             device: "/dev/i2c-1".into(),
             bus: 1,
@@ -167,21 +167,21 @@ mod tests {
             (libc::EOPNOTSUPP, "the INA260 at 0x40 on /dev/i2c-1: the bus takes no plain I2C transfers"),
             (libc::ENOMEM, "the INA260 at 0x40 on /dev/i2c-1: out of memory"),
         ] {
-            assert_eq!(said(Fault::Transfer(Some(number))), words);
+            assert_eq!(message(Fault::Transfer(Some(number))), words);
         }
         assert_eq!(
-            said(Fault::InUse(Some("ina2xx".into()))),
+            message(Fault::InUse(Some("ina2xx".into()))),
             "the kernel's driver ina2xx has 0x40 on /dev/i2c-1 (the source hwmon reads it: remove the address from ina260)"
         );
         assert_eq!(
-            said(Fault::OtherChip { manufacturer: 0x5449, die: 0x2260 }),
+            message(Fault::OtherChip { manufacturer: 0x5449, die: 0x2260 }),
             "what answers at 0x40 on /dev/i2c-1 is no INA260: it says manufacturer 0x5449, die 0x2260, as an INA226 does (an INA260 says 0x5449, 0x227x)"
         );
     }
 
     #[test]
     fn open_errors_have_hints() {
-        let not_open = |number| said(Fault::NotOpen(io::Error::from_raw_os_error(number)));
+        let not_open = |number| message(Fault::NotOpen(io::Error::from_raw_os_error(number)));
         let missing = not_open(libc::ENOENT);
         assert!(
             missing.starts_with("cannot open /dev/i2c-1: no such file"),

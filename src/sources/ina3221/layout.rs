@@ -57,9 +57,9 @@ pub(super) fn chips(health: &Arc<Health>, sysfs: &Path) -> Vec<Chip> {
                 continue;
             };
             let channels = match driver {
-                "ina3221x" => of_ina3221x(health, &device),
-                "ina3221" => of_ina3221(health, &device),
-                _ => of_ina238(health, &device),
+                "ina3221x" => ina3221x_channels(health, &device),
+                "ina3221" => ina3221_channels(health, &device),
+                _ => ina238_channels(health, &device),
             };
             if let (false, Ok(device)) = (
                 channels.is_empty(),
@@ -77,7 +77,7 @@ pub(super) fn chips(health: &Arc<Health>, sysfs: &Path) -> Vec<Chip> {
     chips
 }
 
-fn of_ina3221x(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
+fn ina3221x_channels(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     let Some(dir) = folder(health, device, "iio:device") else {
         return Vec::new();
     };
@@ -92,7 +92,7 @@ fn of_ina3221x(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     (0..3).filter_map(channel).collect()
 }
 
-fn of_ina3221(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
+fn ina3221_channels(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     let Some(dir) = folder(health, &device.join("hwmon"), "hwmon") else {
         return Vec::new();
     };
@@ -107,7 +107,7 @@ fn of_ina3221(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     (1..=3).filter_map(channel).collect()
 }
 
-fn of_ina238(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
+fn ina238_channels(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     let Some(dir) = folder(health, &device.join("hwmon"), "hwmon") else {
         return Vec::new();
     };

@@ -1,9 +1,10 @@
 //! Batteries, chargers and PMICs: `<sysfs>/class/power_supply/*` (Linux, Documentation/ABI/testing/sysfs-class-power),
 //! in µV, µA, µW and tenths of a degree Celsius. A rail is a supply, under its own name.
 //!
-//! * **Power** is `power_now`, and voltage times current where there is none, or where it is 0 beside a current. A battery's power is the magnitude: whether a
-//!   negative current charges or discharges it differs from driver to driver, so that the power's sign means nothing.
-//!   Current is exported with the driver's sign. A supply that is offline, or a battery that is not present, has no power.
+//! * **Power** is `power_now`, and voltage times current where there is none, or where it is 0 beside a current. A battery's
+//!   power is the magnitude: whether a negative current charges or discharges it differs from driver to driver, so that the
+//!   power's sign means nothing. Current is exported with the driver's sign. A supply that is offline, or a battery that is
+//!   not present, has no power.
 //! * **A battery's state** is its level, energy or charge (now, when full, when new), and charge cycles; see `battery`.
 //! * **`scope` Device** supplies are not the board's (the battery of a mouse), and are skipped.
 //! * **Type-C ports** (`tcpm-source-psy-…`, `ucsi-source-psy-…`) report the contract with the charger, not a measurement
@@ -15,18 +16,19 @@
 //!   source that knows it on mains as well, such as RAPL.
 
 mod battery;
-mod settings;
 mod supply;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use settings::Settings;
 use supply::{describe, Description, Role, Supply};
+
+use serde::Serialize;
 
 use super::sysfs::entries;
 use super::{Board, Context, Error, Health, Meter, Source};
-use crate::config::Config;
+use crate::config::section::{Problem, Section};
+use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
 
 /// The meter.
@@ -37,6 +39,26 @@ pub(super) const METER: Meter = Meter::of::<Settings>(
     probe,
     open,
 );
+
+/// `power_supply:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+struct Settings {
+    /// Whether the source runs.
+    pub enabled: Switch,
+    /// The rails whose sum is the board's total; empty leaves it to the documented rule.
+    pub power_total: Vec<String>,
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "power_supply";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        section.set("power_total", values::rails, &mut settings.power_total)?;
+        Ok(settings)
+    }
+}
 
 fn class(board: &Board) -> PathBuf {
     board.roots.sysfs.join("class/power_supply")

@@ -1,8 +1,9 @@
 //! A RAPL domain: its kind, its name, and its counter.
 //!
-//! The rail's name is the domain's with the number of its package: `package-0`, `core-0`, `uncore-0`, `dram-0`; `psys` is the platform's. The number is that of
-//! the physical package, which is the same after a reboot, not the order in which the kernel found it. On processors of
-//! several dies the kernel counts by die, and the names say so: `package-0-die-1`, `dram-0-die-1`.
+//! The rail's name is the domain's with the number of its package: `package-0`, `core-0`, `uncore-0`, `dram-0`; `psys` is the
+//! platform's. The number is that of the physical package, which is the same after a reboot, not the order in which the
+//! kernel found it. On processors of several dies the kernel counts by die, and so do the names: `package-0-die-1`,
+//! `dram-0-die-1`.
 
 use super::alias::Alias;
 use super::msr::{Cores, Register};

@@ -53,7 +53,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
         let rails: Vec<&str> = zones.iter().map(|zone| zone.rail.as_str()).collect();
         match rails.is_empty() {
             false => Ok(format!("{} by powercap", rails.join(", "))),
-            true => Err(no_zones(board)),
+            true => Err(no_zones_error(board)),
         }
     };
     match config.meter::<Settings>().interface {
@@ -66,7 +66,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     }
 }
 
-fn no_zones(board: &Board) -> Error {
+fn no_zones_error(board: &Board) -> Error {
     let class = board.roots.sysfs.join("class/powercap");
     let error = Error::new(format!("{} has no intel-rapl zones", class.display()));
     // The class directory still links to what is covered up (moby's advisory GHSA-jq35-85cj-fj4p).
@@ -112,10 +112,10 @@ impl Rapl {
         let mut found = rapl.find_zones();
         if found.is_empty() {
             found = match rapl.settings.interface {
-                Interface::Powercap => return Err(no_zones(&context.board)),
+                Interface::Powercap => return Err(no_zones_error(&context.board)),
                 Interface::Msr => rapl.find_registers()?,
                 Interface::Auto => rapl.find_registers().map_err(|error| {
-                    Error::new(format!("{}, and {error}", no_zones(&context.board)))
+                    Error::new(format!("{}, and {error}", no_zones_error(&context.board)))
                 })?,
             };
         } else {

@@ -14,7 +14,6 @@
 mod flags;
 mod logged;
 mod mailbox;
-mod settings;
 pub mod text;
 
 use std::path::{Path, PathBuf};
@@ -22,12 +21,14 @@ use std::sync::Arc;
 
 use flags::Flags;
 use mailbox::{gencmd, Mailbox, Vcio};
-use settings::Settings;
+
+use serde::Serialize;
 
 use super::io_log::files;
 use super::sysfs::{entries, read_name};
 use super::{Attribute, Board, Context, Error, Health, Meter, Source};
-use crate::config::Config;
+use crate::config::section::{Problem, Section};
+use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{common, Grade, Rail, Readings, SeriesId, Total};
 
 /// The meter.
@@ -42,6 +43,23 @@ pub(super) const METER: Meter = Meter::of::<Settings>(
         })
     },
 );
+
+/// `rpi:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+struct Settings {
+    /// Whether the source runs.
+    pub enabled: Switch,
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "rpi";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        Ok(settings)
+    }
+}
 
 const DENIED_HINT: &str = "add the user to the group video, or run as root";
 /// More rails than any PMIC has.
