@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use edge_metrics_exporter::sources::ina260::registers::{
-    flags, is_ina260, other_chip, Conversion, Raw, AVERAGINGS, CONVERSION_MICROSECONDS,
+    flags, is_ina260, other_chip, Conversion, RawReading, AVERAGINGS, CONVERSION_MICROSECONDS,
 };
 use edge_metrics_exporter::sources::ina260::settings::Ina260Chip;
 use libfuzzer_sys::fuzz_target;
@@ -39,7 +39,7 @@ fn reads(current: i16, voltage: u16, power: u16, mask_enable: u16) {
     let flags = flags(mask_enable);
     assert_eq!(flags.ready, mask_enable >> 3 & 1 == 1);
     assert_eq!(flags.overflow, mask_enable >> 2 & 1 == 1);
-    let raw = Raw {
+    let raw = RawReading {
         current,
         voltage,
         power,

@@ -154,7 +154,7 @@ impl ChartData {
     fn rails(&self) -> impl Iterator<Item = (&RailChart, f64)> {
         self.groups.iter().flat_map(|charts| {
             let group = charts.group.upgrade();
-            let gap = group.map_or(0.0, |group| group.longest_silence());
+            let gap = group.map_or(0.0, |group| group.staleness_limit());
             charts.rails.iter().map(move |rail| (rail, gap))
         })
     }
@@ -173,7 +173,7 @@ impl ChartData {
             let Some(group) = charts.group.upgrade() else {
                 continue;
             };
-            let gap = group.longest_silence();
+            let gap = group.staleness_limit();
             while group.history().read(&mut charts.cursor, &mut rows) {
                 for (at, row) in rows.iter() {
                     values.clear();
@@ -186,7 +186,7 @@ impl ChartData {
                 }
             }
             for rail in &mut charts.rails {
-                rail.columns.let_go_before(oldest);
+                rail.columns.drop_before(oldest);
             }
         }
     }

@@ -32,7 +32,7 @@ impl Board {
     fn read(&mut self, ms: u64, watts: [f64; 2]) {
         self.out.begin(BootTime(ms * 1_000_000));
         for (rail, watts) in self.rails.iter_mut().zip(watts) {
-            rail.watts(&mut self.out, watts);
+            rail.set_watts(&mut self.out, watts);
         }
         self.out.set(self.total, watts[0]);
         assert!(self.group.publish(self.generation, &self.out));
@@ -160,7 +160,7 @@ fn rails_come_and_go() {
     let mut rail = Rail::new(&usb, "usb");
     let mut out = Readings::new(5.0);
     out.begin(BootTime(1_700_000_000));
-    rail.watts(&mut out, 7.0);
+    rail.set_watts(&mut out, 7.0);
     usb.publish(usb.new_generation(), &out);
     let with = board.history(cursor(&before), 2);
     assert_eq!(

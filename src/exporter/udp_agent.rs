@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Exporter;
 use crate::config::Config;
-use crate::metrics::{longest_silence, Integrator, Series, Snapshot};
+use crate::metrics::{staleness_limit, Integrator, Series, Snapshot};
 use crate::sources::udp::message::PowerMeasurement;
 use crate::sources::Ticker;
 use crate::sys::clock::BootTime;
@@ -189,7 +189,7 @@ impl ChargeMeter {
     fn new(started: BootTime, interval: Duration) -> ChargeMeter {
         ChargeMeter {
             started,
-            longest_gap: longest_silence(interval).as_secs_f64(),
+            longest_gap: staleness_limit(interval).as_secs_f64(),
             charge: Integrator::default(),
             energy_charge: None,
             message: PowerMeasurement::default(),
@@ -262,7 +262,7 @@ fn board_current(snapshot: &Snapshot, volts: Option<f64>) -> Option<BoardCurrent
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::common::{current_amperes, of_rail, voltage_volts};
+    use crate::metrics::common::{current_amperes, rail_series, voltage_volts};
     use crate::metrics::{Grade, Policy, Readings, Registry, Total};
 
     const SECOND: u64 = 1_000_000_000;
@@ -275,11 +275,11 @@ mod tests {
             let mut out = Readings::new(5.0);
             out.begin(BootTime(1));
             if let Some(watts) = total {
-                Total::new(&group, Grade::Input).counted(&mut out, Some(watts), 100.0);
+                Total::new(&group, Grade::Input).set_counted(&mut out, Some(watts), 100.0);
             }
             for (desc, values) in [(voltage_volts(), voltages), (current_amperes(), currents)] {
                 for (i, value) in values.iter().enumerate() {
-                    out.set(of_rail(&group, &desc, &i.to_string()), *value);
+                    out.set(rail_series(&group, &desc, &i.to_string()), *value);
                 }
             }
             group.publish(group.new_generation(), &out);

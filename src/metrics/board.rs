@@ -1,8 +1,8 @@
-//! The board's total: which source's it is, and how much energy it has come to.
+//! The board's total: the source that owns it, and its energy.
 //!
-//! Several sources may know a total. One of them is shown: the best [`Grade`], and of the same grade the one that comes
-//! first in the order of the sources. Its power is `power_total_watts`, its energy goes into `board_energy_joules_total`,
-//! which is one counter for the whole process: when the total becomes another source's, the counter goes on where it is.
+//! Several sources may know a total. The one with the best [`Grade`] is exported; between equal grades the order of the
+//! sources decides. Its power is `power_total_watts`. Its energy goes into `board_energy_joules_total`, one counter for the
+//! whole process: when the total moves to another source, the counter continues from its value.
 
 use std::sync::Mutex;
 
@@ -14,27 +14,27 @@ use super::series::SeriesId;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// What a total is worth, the best first.
+/// How good a source's total is, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grade {
-    /// The configuration says that this is the board's.
-    Asked,
+    /// The configuration declares it to be the board's total.
+    Configured,
     /// Measured where the board's power comes in.
     Input,
-    /// Measured of the board's parts and added up: the board draws more.
+    /// The sum of measured parts of the board, which draws more than that.
     Parts,
-    /// What may be the board's if nothing else is.
+    /// A last resort, used if no other source knows a total.
     Other,
 }
 
-/// For how long what was compared before counts, in seconds.
-const MEMORY: f64 = 60.0;
-/// How long an input has to draw less than the board's parts until it is no longer taken for one, in seconds: meters
-/// average over different times.
-const CERTAIN: f64 = 10.0;
+/// Time constant with which earlier comparisons lose weight, in seconds.
+const COMPARISON_DECAY: f64 = 60.0;
+/// An input that draws less than the board's parts is rejected after this many compared seconds, since meters average over
+/// different times.
+const MIN_DISPROOF: f64 = 10.0;
 
-/// Whether what is said to be a whole draws less than its parts: by the energy of both over the last minute, so that
-/// single readings do not decide.
+/// Compares a whole with the sum of its parts by their energy over the last minute, so that single readings do not
+/// decide.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Comparison {
     whole: f64,
@@ -43,15 +43,15 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Both were read: the joules of so many seconds.
+    /// Adds the joules of the whole and of the parts over the last `seconds`.
     pub fn add(&mut self, seconds: f64, whole: f64, parts: f64) {
-        let kept = (-seconds / MEMORY).exp();
+        let kept = (-seconds / COMPARISON_DECAY).exp();
         self.whole = self.whole * kept + whole;
         self.parts = self.parts * kept + parts;
         self.seconds += seconds;
     }
 
-    /// Whether the whole is less than the parts, by what was read in so many seconds or more.
+    /// Whether the whole is less than the parts. Never true before `seconds` have been compared.
     pub fn is_less(&self, seconds: f64) -> bool {
         self.seconds >= seconds && self.whole < self.parts
     }
@@ -65,9 +65,9 @@ pub struct Total {
     integrator: Integrator,
 }
 
-/// What one poll says of the board.
+/// What one poll read for the board's total.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct OfBoard {
+pub(super) struct BoardReading {
     energy: Option<SeriesId>,
     watts: Option<f64>,
     joules: f64,
@@ -75,8 +75,7 @@ pub(super) struct OfBoard {
 }
 
 impl Total {
-    /// Registers both families, and says that this group's source knows a total of this grade, in the place of what it
-    /// said before.
+    /// Registers both families and claims the board's total for this group with this grade, in place of its earlier claim.
     pub fn new(group: &Group, grade: Grade) -> Total {
         let power = Desc::gauge(
             "power_total_watts",
@@ -91,21 +90,21 @@ impl Total {
             energy: group.series(&energy.of_board(), &[]),
             integrator: Integrator::default(),
         };
-        group.claim_board(Some(grade));
+        group.claim_total(Some(grade));
         total
     }
 
-    /// Power was read, in watts: publishes it, and integrates it. What is not plausible was not read.
-    pub fn watts(&mut self, out: &mut Readings, watts: f64) {
-        if let Some(watts) = out.take(self.power, watts) {
-            let joules = self.integrator.advance(out.at, watts, out.longest_gap);
+    /// Publishes a reading in watts and integrates it. An implausible reading is ignored.
+    pub fn set_watts(&mut self, out: &mut Readings, watts: f64) {
+        if let Some(watts) = out.try_set(self.power, watts) {
+            let joules = self.integrator.advance(out.at, watts, out.max_gap);
             self.publish(out, Some(watts), joules);
         }
     }
 
-    /// Power was read, if it is known, of what counts its energy itself: so many joules since the last reading.
-    pub fn counted(&self, out: &mut Readings, watts: Option<f64>, joules: f64) {
-        let watts = watts.and_then(|watts| out.take(self.power, watts));
+    /// Publishes a reading of a source that counts energy itself: watts, if known, and the joules since the last reading.
+    pub fn set_counted(&self, out: &mut Readings, watts: Option<f64>, joules: f64) {
+        let watts = watts.and_then(|watts| out.try_set(self.power, watts));
         self.publish(out, watts, joules);
     }
 
@@ -115,21 +114,21 @@ impl Total {
         out.board.joules = joules;
     }
 
-    /// What parts of the board draw together, in watts: a meter at its input cannot show less.
-    pub fn parts(&self, out: &mut Readings, watts: f64) {
+    /// Publishes what parts of the board draw together, in watts. A meter at the board's input cannot show less.
+    pub fn set_parts(&self, out: &mut Readings, watts: f64) {
         out.board.parts = Some(watts);
     }
 }
 
-/// What is known of one group.
+/// One group's claim to the board's total.
 #[derive(Debug)]
-struct Standing {
+struct Claim {
     id: u64,
     rank: u32,
     source: String,
     settled: bool,
-    claim: Option<Grade>,
-    /// It was seen to draw less than the board's parts.
+    grade: Option<Grade>,
+    /// Whether the input drew less than the board's parts.
     disproved: bool,
     comparison: Comparison,
     read_at: BootTime,
@@ -137,157 +136,158 @@ struct Standing {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BoardState {
     /// In the order of the sources.
-    standings: Vec<Standing>,
+    claims: Vec<Claim>,
     last_id: u64,
     owner: Option<u64>,
     joules: f64,
     began: Option<BootTime>,
 }
 
-/// Whose the board's total is: shared by all groups.
+/// Decides which group owns the board's total. Shared by all groups.
 #[derive(Debug, Default)]
-pub(super) struct Board(Mutex<State>);
+pub(super) struct Board(Mutex<BoardState>);
 
 impl Board {
-    /// A group comes, and gets a number.
+    /// Adds a group and returns its number.
     pub(super) fn join(&self, rank: u32, source: &str) -> u64 {
         let mut state = lock::lock(&self.0);
         state.last_id += 1;
         let id = state.last_id;
-        state.standings.push(Standing {
+        state.claims.push(Claim {
             id,
             rank,
             source: source.to_string(),
             settled: false,
-            claim: None,
+            grade: None,
             disproved: false,
             comparison: Comparison::default(),
             read_at: BootTime::default(),
             parts: None,
         });
-        state.standings.sort_by_key(|standing| standing.rank);
+        state.claims.sort_by_key(|claim| claim.rank);
         state.choose();
         id
     }
 
-    /// A group goes.
+    /// Removes a group.
     pub(super) fn leave(&self, id: u64) {
         let mut state = lock::lock(&self.0);
-        state.standings.retain(|standing| standing.id != id);
+        state.claims.retain(|claim| claim.id != id);
         state.choose();
     }
 
-    /// It is known by now what this group has.
+    /// Marks this group as settled: what it measures is known.
     pub(super) fn settle(&self, id: u64) {
-        self.change(id, |standing| standing.settled = true);
+        self.change(id, |claim| claim.settled = true);
     }
 
-    /// The group knows a total of this grade, or none. True: the total is another's now.
+    /// Sets the grade of the total that the group knows, or that it knows none. True if the owner of the total changed.
     pub(super) fn claim(&self, id: u64, grade: Option<Grade>) -> bool {
-        self.change(id, |standing| {
-            if standing.claim != grade {
-                standing.claim = grade;
-                standing.disproved = false;
-                standing.comparison = Comparison::default();
+        self.change(id, |claim| {
+            if claim.grade != grade {
+                claim.grade = grade;
+                claim.disproved = false;
+                claim.comparison = Comparison::default();
             }
         })
     }
 
-    fn change(&self, id: u64, change: impl FnOnce(&mut Standing)) -> bool {
+    fn change(&self, id: u64, change: impl FnOnce(&mut Claim)) -> bool {
         let mut state = lock::lock(&self.0);
-        match state.standings.iter_mut().find(|s| s.id == id) {
-            Some(standing) => change(standing),
+        match state.claims.iter_mut().find(|s| s.id == id) {
+            Some(claim) => change(claim),
             None => return false,
         }
         state.choose()
     }
 
-    /// The number of the group whose the total is; 0 if it is nobody's.
+    /// The number of the group that owns the total; 0 if none does.
     pub(super) fn owner(&self) -> u64 {
         lock::lock(&self.0).owner.unwrap_or(0)
     }
 
-    /// Takes what one poll says. Where the total is this group's: the series of its energy, the joules so far, and since
-    /// when these are counted. And whether the total has become another's by that.
+    /// Accounts for one poll. If this group owns the total, returns the series of its energy, the joules so far, and since
+    /// when they are counted. Returns also whether the owner of the total changed.
     pub(super) fn publish(
         &self,
         id: u64,
         at: BootTime,
-        longest_gap: f64,
-        said: &OfBoard,
+        max_gap: f64,
+        poll: &BoardReading,
     ) -> (Option<(SeriesId, f64, BootTime)>, bool) {
-        if said.energy.is_none() && said.parts.is_none() {
+        if poll.energy.is_none() && poll.parts.is_none() {
             return (None, false);
         }
         let mut state = lock::lock(&self.0);
-        let moved = state.compare(id, at, longest_gap, said);
-        let energy = said.energy.filter(|_| state.owner == Some(id));
+        let moved = state.compare(id, at, max_gap, poll);
+        let energy = poll.energy.filter(|_| state.owner == Some(id));
         let counted = energy.map(|energy| {
             // A total only grows: a negative or broken increase is none.
-            let grows = said.joules > 0.0 && said.joules.is_finite();
-            state.joules += if grows { said.joules } else { 0.0 };
+            let grows = poll.joules > 0.0 && poll.joules.is_finite();
+            state.joules += if grows { poll.joules } else { 0.0 };
             (energy, state.joules, *state.began.get_or_insert(at))
         });
         (counted, moved)
     }
 }
 
-impl State {
-    /// Whose the total is; true if that is another than before.
+impl BoardState {
+    /// Chooses the owner of the total. True if it changed.
     fn choose(&mut self) -> bool {
         let mut best: Option<(Grade, u64)> = None;
-        for standing in &self.standings {
-            let claim = standing.claim.filter(|_| !standing.disproved);
-            if let Some(grade) = claim.filter(|grade| best.is_none_or(|(best, _)| *grade < best)) {
-                best = Some((grade, standing.id));
+        for claim in &self.claims {
+            let valid = claim.grade.filter(|_| !claim.disproved);
+            if let Some(grade) = valid.filter(|grade| best.is_none_or(|(best, _)| *grade < best)) {
+                best = Some((grade, claim.id));
             }
-            // One behind it would give way a moment later.
-            if !standing.settled {
+            // A later group might have to give way to this one a moment later.
+            if !claim.settled {
                 break;
             }
         }
         let owner = best.map(|(_, id)| id);
         let before = std::mem::replace(&mut self.owner, owner);
         let moved = before != owner;
-        let now = self.standings.iter().find(|s| owner == Some(s.id));
-        if let (true, Some(_), Some(standing)) = (moved, before, now) {
-            log::info!("power_total_watts is now that of {}", standing.source);
+        let now = self.claims.iter().find(|s| owner == Some(s.id));
+        if let (true, Some(_), Some(claim)) = (moved, before, now) {
+            log::info!("power_total_watts is now that of {}", claim.source);
         }
         moved
     }
 
-    /// Finds out whether an input draws less than the board's parts, and so is none.
-    fn compare(&mut self, id: u64, at: BootTime, longest_gap: f64, said: &OfBoard) -> bool {
-        let is_fresh = |s: &Standing| at.seconds_since(s.read_at) <= longest_gap;
-        let others = self.standings.iter().filter(|s| s.id != id && is_fresh(s));
+    /// Rejects the claim of an input that draws less than the board's parts.
+    fn compare(&mut self, id: u64, at: BootTime, max_gap: f64, poll: &BoardReading) -> bool {
+        let is_fresh = |s: &Claim| at.seconds_since(s.read_at) <= max_gap;
+        let others = self.claims.iter().filter(|s| s.id != id && is_fresh(s));
         let parts = others
             .filter_map(|s| Some((s.parts?, s.source.clone())))
             .max_by(|(a, _), (b, _)| a.total_cmp(b));
-        let Some(standing) = self.standings.iter_mut().find(|s| s.id == id) else {
+        let Some(claim) = self.claims.iter_mut().find(|s| s.id == id) else {
             return false;
         };
-        let seconds = at.seconds_since(standing.read_at);
-        standing.read_at = at;
-        standing.parts = said.parts;
-        let is_input = standing.claim == Some(Grade::Input) && !standing.disproved;
-        let (Some(watts), Some((parts, of))) = (said.watts, parts.filter(|_| is_input)) else {
+        let seconds = at.seconds_since(claim.read_at);
+        claim.read_at = at;
+        claim.parts = poll.parts;
+        let is_input = claim.grade == Some(Grade::Input) && !claim.disproved;
+        let (Some(watts), Some((parts, parts_source))) = (poll.watts, parts.filter(|_| is_input))
+        else {
             return false;
         };
-        if seconds > longest_gap {
+        if seconds > max_gap {
             return false;
         }
-        let comparison = &mut standing.comparison;
+        let comparison = &mut claim.comparison;
         comparison.add(seconds, watts * seconds, parts * seconds);
-        if !comparison.is_less(CERTAIN) {
+        if !comparison.is_less(MIN_DISPROOF) {
             return false;
         }
-        standing.disproved = true;
+        claim.disproved = true;
         log::warn!(
-            "{}: what it takes for the board's total ({watts:.1} W) is less than what {of} measures of a part of the board \
+            "{}: what it takes for the board's total ({watts:.1} W) is less than what {parts_source} measures of a part of the board \
              ({parts:.1} W): it is not shown as power_total_watts any more",
-            standing.source
+            claim.source
         );
         self.choose()
     }

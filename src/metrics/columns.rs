@@ -1,4 +1,4 @@
-//! The values of one series drawn together into columns of equal time, as a chart shows them.
+//! Aggregates the values of one series into columns of equal duration, for charts.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,52 +10,51 @@ use crate::sys::clock::BootTime;
 /// The last columns of one series.
 #[derive(Debug)]
 pub struct Columns {
-    /// How long a column is, in nanoseconds.
+    /// Duration of a column, in nanoseconds.
     width: u64,
-    most: usize,
+    max_columns: usize,
     columns: VecDeque<Column>,
     integrator: Integrator,
 }
 
-/// What was read in one column's time.
+/// The values read during one column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Column {
-    /// Its place in time: so many columns since the machine started.
+    /// Number of columns since the machine started.
     pub number: u64,
-    /// The least value of it.
+    /// The least value.
     pub low: f32,
-    /// The greatest.
+    /// The greatest value.
     pub high: f32,
-    /// The integral over time up to its last value, since the one before, in units of the value times seconds.
+    /// Integral over time from the last value before this column to its own last value, in value × seconds.
     pub integral: f32,
     sum: f64,
     count: u32,
-    /// The revision that changed it last.
+    /// The revision of the last change.
     revision: u32,
 }
 
 impl Column {
-    /// The mean of its values.
+    /// The mean of the column's values.
     pub fn mean(&self) -> f64 {
         self.sum / f64::from(self.count)
     }
 }
 
 impl Columns {
-    /// None yet, of `width` each, and later no more than `most`.
-    pub fn new(width: Duration, most: usize) -> Columns {
+    /// An empty list that keeps at most `max_columns` columns of `width` each.
+    pub fn new(width: Duration, max_columns: usize) -> Columns {
         Columns {
             width: (width.as_nanos() as u64).max(1),
-            most: most.max(1),
+            max_columns: max_columns.max(1),
             columns: VecDeque::new(),
             integrator: Integrator::default(),
         }
     }
 
-    /// Adds a value, with the revision in which that happened, which never falls. Absent and infinite ones are left out,
-    /// and so is one that is older than the newest column. After a silence longer than `longest_gap` seconds, nothing is
-    /// known of the time between.
-    pub fn push(&mut self, at: BootTime, value: f64, longest_gap: f64, revision: u32) {
+    /// Adds a value that was read at `at`, in this revision; revisions never decrease. Absent, infinite and NaN values, and
+    /// values older than the newest column, are ignored. A silence longer than `max_gap` seconds is not integrated.
+    pub fn push(&mut self, at: BootTime, value: f64, max_gap: f64, revision: u32) {
         if is_absent(value) || !value.is_finite() {
             return;
         }
@@ -64,7 +63,7 @@ impl Columns {
         if newest.is_some_and(|newest| number < newest) {
             return;
         }
-        let integral = self.integrator.advance(at, value, longest_gap) as f32;
+        let integral = self.integrator.advance(at, value, max_gap) as f32;
         let short = value as f32;
         match self.columns.back_mut() {
             Some(column) if column.number == number => {
@@ -85,23 +84,23 @@ impl Columns {
                 revision,
             }),
         }
-        self.let_go_before((number + 1).saturating_sub(self.most as u64));
+        self.drop_before((number + 1).saturating_sub(self.max_columns as u64));
     }
 
-    /// Lets the columns before this one go.
-    pub fn let_go_before(&mut self, number: u64) {
+    /// Drops the columns before this number.
+    pub fn drop_before(&mut self, number: u64) {
         while self.columns.front().is_some_and(|c| c.number < number) {
             self.columns.pop_front();
         }
     }
 
-    /// Those that changed after that revision, oldest first.
+    /// The columns that changed after `revision`, oldest first.
     pub fn changed_after(&self, revision: u32) -> impl Iterator<Item = &Column> {
         let unchanged = self.columns.partition_point(|c| c.revision <= revision);
         self.columns.range(unchanged..)
     }
 
-    /// All of them, oldest first.
+    /// All columns, oldest first.
     pub fn all(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter()
     }
@@ -114,8 +113,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn columns(most: usize, values: &[(u64, f64)]) -> Columns {
-        let mut columns = Columns::new(Duration::from_millis(100), most);
+    fn columns(max_columns: usize, values: &[(u64, f64)]) -> Columns {
+        let mut columns = Columns::new(Duration::from_millis(100), max_columns);
         for (i, (ms, value)) in values.iter().enumerate() {
             columns.push(BootTime(ms * MS), *value, 5.0, i as u32 + 1);
         }
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_of_one_sample_in_a_thousand_is_seen() {
+    fn one_peak_in_a_thousand_samples_shows() {
         let mut values: Vec<_> = (0..1000).map(|ms| (ms, 5.0)).collect();
         values[437].1 = 50.0;
         values[911].1 = 0.5;
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_give_way() {
+    fn oldest_columns_are_dropped() {
         let columns = columns(
             3,
             &[(0, 1.0), (100, 2.0), (200, 3.0), (300, 4.0), (1000, 9.0)],
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_changed_is_told_from_what_has_not() {
+    fn changed_after_returns_only_changed_columns() {
         let columns = columns(
             10,
             &[(0, 1.0), (50, 1.0), (120, 2.0), (210, 3.0), (220, 4.0)],
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_left_out() {
+    fn absent_infinite_and_late_values_are_ignored() {
         let values = [
             (0, ABSENT),
             (1, f64::NAN),
@@ -181,11 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn the_integral_is_over_the_time_that_passed() {
+    fn integral_covers_the_time_that_passed() {
         let values = [(0, 10.0), (60, 20.0), (160, 20.0), (9000, 5.0), (9100, 5.0)];
         let columns = columns(1000, &values);
         let integrals: Vec<_> = columns.all().map(|c| c.integral).collect();
-        // Of the silence of nearly nine seconds nothing is known.
+        // The silence of nearly nine seconds is not integrated.
         assert_eq!(integrals, [0.9, 2.0, 0.0, 0.5]);
     }
 }

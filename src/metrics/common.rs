@@ -1,15 +1,15 @@
-//! Families that several meters share. A value of the same kind has the same name, whatever it was read from.
+//! Families that several meters share: a quantity has the same name in every source.
 
 use super::family::Desc;
 use super::group::Group;
 use super::series::SeriesId;
 
-/// `power_gpu_watts`: what the GPU draws, in watts. The first source that has it is the one that is shown.
+/// `power_gpu_watts`, in watts. Exported from the first source that has it.
 pub fn power_gpu() -> Desc {
     Desc::gauge("power_gpu_watts", "Electric power of the GPU, in watts.").single()
 }
 
-/// `voltage_volts{source,rail}`, in volts; see [`of_rail`].
+/// `voltage_volts{source,rail}`, in volts; see [`rail_series`].
 pub fn voltage_volts() -> Desc {
     Desc::gauge(
         "voltage_volts",
@@ -17,7 +17,7 @@ pub fn voltage_volts() -> Desc {
     )
 }
 
-/// `current_amperes{source,rail}`, in amperes with the meter's own sign; see [`of_rail`].
+/// `current_amperes{source,rail}`, in amperes with the meter's own sign; see [`rail_series`].
 pub fn current_amperes() -> Desc {
     Desc::gauge(
         "current_amperes",
@@ -25,7 +25,7 @@ pub fn current_amperes() -> Desc {
     )
 }
 
-/// `energy_returned_joules_total{source,rail}`: what flowed back, which no consumed energy contains; see [`of_rail`].
+/// `energy_returned_joules_total{source,rail}`, in joules: energy fed back, which is not subtracted from consumed energy; see [`rail_series`].
 pub fn energy_returned() -> Desc {
     Desc::counter(
         "energy_returned_joules_total",
@@ -33,7 +33,7 @@ pub fn energy_returned() -> Desc {
     )
 }
 
-/// `temperature_celsius{source,sensor}`, in degrees Celsius; see [`of_sensor`].
+/// `temperature_celsius{source,sensor}`, in degrees Celsius; see [`sensor_series`].
 pub fn temperature_celsius() -> Desc {
     Desc::gauge(
         "temperature_celsius",
@@ -42,12 +42,12 @@ pub fn temperature_celsius() -> Desc {
 }
 
 /// The family's series for one rail of the group's source.
-pub fn of_rail(group: &Group, desc: &Desc, rail: &str) -> SeriesId {
+pub fn rail_series(group: &Group, desc: &Desc, rail: &str) -> SeriesId {
     group.series(desc, &[("source", group.source.as_str()), ("rail", rail)])
 }
 
 /// The family's series for one sensor of the group's source.
-pub fn of_sensor(group: &Group, desc: &Desc, sensor: &str) -> SeriesId {
+pub fn sensor_series(group: &Group, desc: &Desc, sensor: &str) -> SeriesId {
     group.series(
         desc,
         &[("source", group.source.as_str()), ("sensor", sensor)],

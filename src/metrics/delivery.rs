@@ -1,4 +1,4 @@
-//! What a consumer of every sample has had, and what it is given next.
+//! Delivers every sample to a consumer once: how far each consumer has read, and its next rows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,66 +10,68 @@ use super::wall::{Offset, Stamp, Stamps};
 use super::{is_absent, ABSENT};
 use crate::sys::clock::BootTime;
 
-/// What a value and a stamp take as text, about, besides the series' name and labels.
-const VALUE_AND_STAMP: usize = 34;
+/// Approximate length of a value and a timestamp as text, in bytes.
+const VALUE_AND_STAMP_BYTES: usize = 34;
 
-/// How much a delivery may hold, about. Of each group it has one row at least, or there would be no progress.
+/// Approximate maximum size of a batch. A batch has at least one row of each group that has new rows, so that every group
+/// makes progress.
 #[derive(Debug, Clone, Copy)]
-pub enum Room {
+pub enum DeliveryLimit {
     /// Bytes of text.
     Text(usize),
-    /// Samples in all, and rows of any one group.
+    /// Samples of the whole batch, and rows of any one group.
     Samples {
-        /// In all groups together.
-        in_all: usize,
-        /// Of each group.
+        /// Samples of all groups together.
+        samples: usize,
+        /// Rows of each group.
         rows: usize,
     },
 }
 
-/// How far one consumer has come, in all groups. A copy of it goes with a delivery, and takes its place when that has
-/// succeeded: so what was not delivered is delivered the next time.
+/// How far one consumer has read, in all groups. A delivery works on a copy, which replaces the original when the delivery
+/// has succeeded: rows of a failed delivery are delivered the next time.
 #[derive(Debug, Clone)]
 pub struct Progress {
-    groups: Vec<Reached>,
-    /// Of a group that it has not seen it gets what was read since.
+    groups: Vec<GroupProgress>,
+    /// Of a group that is new to the consumer it gets the rows read since this time.
     since: BootTime,
-    /// Samples that were pushed out of the history before they were delivered.
+    /// Samples that the history dropped before they were delivered.
     pub dropped: u64,
-    /// Samples left out because the clock was set back: their stamps would not be later than those of what was delivered.
+    /// Samples that are not delivered because the clock was set back: their timestamps would not be later than those already
+    /// delivered.
     pub set_back: u64,
 }
 
 #[derive(Debug, Clone)]
-struct Reached {
+struct GroupProgress {
     group: Weak<Group>,
-    /// How many samples the group had, ever.
+    /// How many samples were ever added to the group's history.
     added: Arc<AtomicU64>,
     source: String,
     cursor: Cursor,
     stamps: Stamps,
-    /// The values of the last row that it has had.
+    /// The values of the last delivered row.
     last_row: Vec<f64>,
 }
 
-/// The rows for one delivery.
+/// The rows of one delivery.
 #[derive(Default)]
 pub struct Batch {
     groups: Vec<(Arc<Group>, GroupRows)>,
 }
 
-/// Stamped rows of one group, oldest first.
+/// Timestamped rows of one group, oldest first.
 #[derive(Debug, Default)]
 pub struct GroupRows {
-    /// Stamp of each row, and where it begins in `values`.
+    /// Timestamp of each row, and where the row begins in `values`.
     rows: Vec<(i64, usize)>,
     values: Vec<f64>,
-    /// The values of the row before these.
+    /// The values of the row before the first.
     before: Vec<f64>,
 }
 
 impl Progress {
-    /// That of a consumer that has had nothing, and wants what was read since then.
+    /// The progress of a new consumer, which is given the rows read since `since`.
     pub fn new(since: BootTime) -> Progress {
         Progress {
             groups: Vec::new(),
@@ -79,8 +81,7 @@ impl Progress {
         }
     }
 
-    /// The next rows, which are about as many as fit into `bytes` of text, and moves on behind them. What does not fit
-    /// comes the next time.
+    /// Takes the next rows, about as many as fit into `bytes` of text. The others follow with the next call.
     pub fn take(
         &mut self,
         registry: &Registry,
@@ -88,83 +89,87 @@ impl Progress {
         now: BootTime,
         bytes: usize,
     ) -> Batch {
-        let groups = registry.measured();
-        // What it had not had of a source that was ended is lost to it.
+        let groups = registry.source_groups();
+        // Undelivered samples of a source that was removed are lost.
         let ended = self.groups.iter();
         let ended = ended.filter(|reached| !groups.iter().any(|group| reached.is(group)));
-        self.dropped += ended.map(Reached::left).sum::<u64>();
-        self.take_of(&groups, offset, now, Room::Text(bytes))
+        self.dropped += ended.map(GroupProgress::undelivered).sum::<u64>();
+        self.take_from(&groups, offset, now, DeliveryLimit::Text(bytes))
     }
 
-    /// How many of the samples of all sources it has had or lost.
+    /// How many samples of all sources were delivered or lost.
     pub fn samples(&self, registry: &Registry) -> u64 {
         let reached = self.groups.iter().map(|reached| reached.cursor.samples());
-        registry.ended() + reached.sum::<u64>()
+        registry.removed_samples() + reached.sum::<u64>()
     }
 
-    /// The memory that it takes, about.
+    /// Approximate memory use.
     pub fn bytes(&self) -> usize {
         let groups = self.groups.iter();
         let bytes = groups.map(|reached| {
-            size_of::<Reached>() + reached.source.len() + size_of_val(reached.last_row.as_slice())
+            size_of::<GroupProgress>()
+                + reached.source.len()
+                + size_of_val(reached.last_row.as_slice())
         });
         bytes.sum()
     }
 
-    /// The same of these groups.
-    pub fn take_of(
+    /// Takes the next rows of these groups.
+    pub fn take_from(
         &mut self,
         groups: &[Arc<Group>],
         offset: &Offset,
         now: BootTime,
-        room: Room,
+        limit: DeliveryLimit,
     ) -> Batch {
         let mut batch = Batch::default();
-        let (mut left, most_rows) = match room {
-            Room::Text(bytes) => (bytes, usize::MAX),
-            Room::Samples { in_all, rows } => (in_all, rows),
+        let (mut left, max_rows) = match limit {
+            DeliveryLimit::Text(bytes) => (bytes, usize::MAX),
+            DeliveryLimit::Samples { samples, rows } => (samples, rows),
         };
-        let wants = groups.iter().map(|group| {
-            let at = self.reached(group, groups);
+        let requests = groups.iter().map(|group| {
+            let at = self.group_progress(group, groups);
             let shown = group.all_series();
             let shown = shown.iter().filter(|series| series.family.is_enabled());
-            let row: usize = match room {
-                Room::Text(_) => shown.map(|s| s.prefix.len() + VALUE_AND_STAMP).sum(),
-                Room::Samples { .. } => shown.count(),
+            let row: usize = match limit {
+                DeliveryLimit::Text(_) => {
+                    shown.map(|s| s.prefix.len() + VALUE_AND_STAMP_BYTES).sum()
+                }
+                DeliveryLimit::Samples { .. } => shown.count(),
             };
             let rows = group.history().rows_after(&at.cursor);
             (rows.saturating_mul(row as u64), row, group, at)
         });
-        let mut wants: Vec<_> = wants.collect();
-        // Each gets an equal share, and those that want more, too, what the others leave of theirs.
-        wants.sort_by_key(|(want, ..)| *want);
-        for (i, (_, row, group, at)) in wants.iter_mut().enumerate() {
+        let mut requests: Vec<_> = requests.collect();
+        // Each group gets an equal share; what small groups leave of theirs goes to the larger ones.
+        requests.sort_by_key(|(size, ..)| *size);
+        for (i, (_, row, group, at)) in requests.iter_mut().enumerate() {
             let share = left / (groups.len() - i);
-            let rows = (share / (*row).max(1)).clamp(1, most_rows);
+            let rows = (share / (*row).max(1)).clamp(1, max_rows);
             let taken = at.take(group, offset, rows, self, &mut batch);
             left = left.saturating_sub(taken * *row);
         }
-        self.groups = wants.into_iter().map(|(.., at)| at).collect();
+        self.groups = requests.into_iter().map(|(.., at)| at).collect();
         self.since = now;
         batch
     }
 
-    /// How many rows of a group it has not had.
+    /// How many rows of a group are not delivered yet.
     pub fn rows_left(&self, group: &Group) -> u64 {
         group.history().rows_after(&self.cursor(group))
     }
 
-    /// When the first of them was read.
+    /// When the first undelivered row of a group was read.
     pub fn next_at(&self, group: &Group) -> Option<BootTime> {
         group.history().next_at(&self.cursor(group))
     }
 
-    /// Whether some of them give way before long.
-    pub fn is_late(&self, group: &Group) -> bool {
+    /// Whether undelivered rows of a group will soon be dropped.
+    pub fn is_falling_behind(&self, group: &Group) -> bool {
         group.history().is_half_full_after(&self.cursor(group))
     }
 
-    /// Stamps go on on a clock that is so many milliseconds ahead of theirs.
+    /// Continues the timestamps on a clock that is `by` milliseconds ahead of theirs.
     pub fn shift(&mut self, by: i64) {
         for reached in &mut self.groups {
             reached.stamps.shift(by);
@@ -179,16 +184,16 @@ impl Progress {
         }
     }
 
-    /// Where it is in one of the groups that there are.
-    fn reached(&self, group: &Arc<Group>, groups: &[Arc<Group>]) -> Reached {
+    /// The progress in one of the existing groups.
+    fn group_progress(&self, group: &Arc<Group>, groups: &[Arc<Group>]) -> GroupProgress {
         if let Some(known) = self.groups.iter().find(|reached| reached.is(group)) {
             return known.clone();
         }
-        // A source that was ended and began anew has the series that it had, and their stamps go on.
+        // A source that was restarted has the same series as before: their timestamps continue.
         let mut gone = self.groups.iter().filter(|reached| {
             reached.source == group.source && !groups.iter().any(|group| reached.is(group))
         });
-        Reached {
+        GroupProgress {
             group: Arc::downgrade(group),
             added: Arc::clone(group.history().added()),
             source: group.source.clone(),
@@ -199,23 +204,23 @@ impl Progress {
     }
 }
 
-impl Reached {
+impl GroupProgress {
     fn is(&self, group: &Group) -> bool {
         std::ptr::eq(self.group.as_ptr(), group)
     }
 
-    /// How many samples it has not had.
-    fn left(&self) -> u64 {
+    /// How many samples of the group are not delivered.
+    fn undelivered(&self) -> u64 {
         let added = self.added.load(Ordering::Relaxed);
         added.saturating_sub(self.cursor.samples())
     }
 
-    /// Adds the group's next rows to the batch, that many at most. Returns how many.
+    /// Adds at most `max_rows` of the group's next rows to the batch. Returns how many were added.
     fn take(
         &mut self,
         group: &Arc<Group>,
         offset: &Offset,
-        most_rows: usize,
+        max_rows: usize,
         total: &mut Progress,
         batch: &mut Batch,
     ) -> usize {
@@ -223,8 +228,8 @@ impl Reached {
         let (mut rows, mut stamps) = (Rows::default(), Vec::new());
         loop {
             stamps.clear();
-            let room = most_rows.saturating_sub(of_group.rows.len());
-            let Reached {
+            let room = max_rows.saturating_sub(of_group.rows.len());
+            let GroupProgress {
                 cursor,
                 stamps: last,
                 ..
@@ -267,7 +272,7 @@ impl Reached {
 }
 
 impl Batch {
-    /// The rows of a group, if it has any in this batch.
+    /// The rows of a group, if the batch has any.
     pub fn of(&self, group: &Group) -> Option<&GroupRows> {
         let found = self.groups.iter().find(|(g, _)| std::ptr::eq(&**g, group));
         found.map(|(_, rows)| rows)
@@ -275,8 +280,8 @@ impl Batch {
 }
 
 impl GroupRows {
-    /// By how much the series at this place has grown since the row before these; where it was not there then, since the
-    /// first row in which it is.
+    /// The increase of the series at this place since the row before these rows, or since the first row that has a value if
+    /// the row before has none.
     pub fn increase(&self, place: usize) -> Option<f64> {
         let mut values = self.series(place).map(|(_, value)| value);
         let first = values.next()?;
@@ -285,14 +290,14 @@ impl GroupRows {
         Some(last - before.unwrap_or(&first))
     }
 
-    /// The values of the series at this place in the group: stamp in milliseconds since 1970, and value. What is absent
-    /// is not among them.
+    /// Timestamps (milliseconds since 1970) and present values of the series at this place in the group.
     pub fn series(&self, place: usize) -> impl Iterator<Item = (i64, f64)> + '_ {
-        self.all_of(place).filter(|(_, value)| !is_absent(*value))
+        self.all_values(place)
+            .filter(|(_, value)| !is_absent(*value))
     }
 
-    /// The same with what is absent among them.
-    pub fn all_of(&self, place: usize) -> impl Iterator<Item = (i64, f64)> + '_ {
+    /// Timestamps and values of the series at this place, including absent values.
+    pub fn all_values(&self, place: usize) -> impl Iterator<Item = (i64, f64)> + '_ {
         self.rows
             .iter()
             .enumerate()

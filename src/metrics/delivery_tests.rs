@@ -11,7 +11,7 @@ struct Bench {
     group: Arc<Group>,
     ids: Vec<SeriesId>,
     clock: WallClock,
-    /// Nanoseconds of boot time; and milliseconds that the wall clock is ahead of what it should be.
+    /// Boot time in nanoseconds, and the wall clock's error in milliseconds.
     now: Arc<AtomicI64>,
     ahead: Arc<AtomicI64>,
 }
@@ -58,7 +58,7 @@ impl Bench {
         BootTime(self.now.load(Ordering::Relaxed) as u64)
     }
 
-    /// Stamps of the next rows, in milliseconds since the start.
+    /// Timestamps of the next rows, in milliseconds since the start.
     fn take(&self, progress: &mut Progress, bytes: usize) -> Vec<i64> {
         let offset = self.clock.offset().unwrap();
         let batch = progress.take(&self.registry, &offset, self.at(), bytes);
@@ -69,7 +69,7 @@ impl Bench {
 }
 
 #[test]
-fn what_is_not_delivered_is_delivered_the_next_time() {
+fn failed_delivery_is_repeated() {
     let bench = bench();
     let mut progress = Progress::new(BootTime(0));
     bench.rows(3, 1000);
@@ -81,7 +81,7 @@ fn what_is_not_delivered_is_delivered_the_next_time() {
 }
 
 #[test]
-fn what_does_not_fit_comes_the_next_time() {
+fn rows_beyond_the_limit_follow_in_the_next_batch() {
     let bench = bench();
     bench.rows(1000, 1);
     let mut progress = Progress::new(BootTime(0));
@@ -92,7 +92,7 @@ fn what_does_not_fit_comes_the_next_time() {
         if some.is_empty() {
             break;
         }
-        assert!(some.len() * 2 * VALUE_AND_STAMP <= 10_000);
+        assert!(some.len() * 2 * VALUE_AND_STAMP_BYTES <= 10_000);
         deliveries += 1;
         all.extend(some);
     }
@@ -102,7 +102,7 @@ fn what_does_not_fit_comes_the_next_time() {
 }
 
 #[test]
-fn rows_whose_stamps_would_go_back_are_left_out_and_counted() {
+fn rows_with_timestamps_going_back_are_skipped_and_counted() {
     let bench = bench();
     let mut progress = Progress::new(BootTime(0));
     bench.rows(2, 1000);
@@ -115,7 +115,7 @@ fn rows_whose_stamps_would_go_back_are_left_out_and_counted() {
 }
 
 #[test]
-fn a_source_that_begins_anew_goes_on() {
+fn timestamps_continue_after_a_source_restarts() {
     let mut bench = bench();
     let mut progress = Progress::new(BootTime(0));
     bench.rows(2, 1000);
@@ -136,7 +136,7 @@ fn a_source_that_begins_anew_goes_on() {
 }
 
 #[test]
-fn what_was_pushed_out_is_counted() {
+fn dropped_rows_are_counted() {
     let bench = bench();
     bench
         .group
@@ -150,7 +150,7 @@ fn what_was_pushed_out_is_counted() {
 }
 
 #[test]
-fn what_a_group_leaves_of_its_share_goes_to_those_that_want_more() {
+fn unused_share_goes_to_larger_groups() {
     let bench = bench();
     let busy = bench.registry.add_group(1, "busy", vec![]);
     busy.history().limit(Duration::from_secs(3600), 1 << 20);
@@ -165,15 +165,15 @@ fn what_a_group_leaves_of_its_share_goes_to_those_that_want_more() {
         out.set(id, 1.0);
         busy.publish(generation, &out);
     }
-    let room = Room::Samples {
-        in_all: 60,
+    let limit = DeliveryLimit::Samples {
+        samples: 60,
         rows: usize::MAX,
     };
     let mut progress = Progress::new(BootTime(0));
     let offset = bench.clock.offset().unwrap();
-    let batch = progress.take_of(&bench.registry.groups(), &offset, bench.at(), room);
+    let batch = progress.take_from(&bench.registry.groups(), &offset, bench.at(), limit);
     let rows = |group: &Group| batch.of(group).map_or(0, |rows| rows.series(0).count());
-    // Three rows of two series; and one series fills what is left.
+    // Three rows of two series; the other series fills the rest.
     assert_eq!((rows(&bench.group), rows(&busy)), (3, 54));
     assert_eq!(progress.rows_left(&busy), 46);
 }

@@ -1,30 +1,29 @@
-//! Energy: power integrated over real time, hardware counters unwrapped, and the pair of families every meter has.
+//! Energy: integrates power over time, unwraps hardware counters, and holds the two families every power meter has.
 
 use super::family::Desc;
 use super::group::Group;
 use super::plausible::Range;
-use super::readings::{Readings, Why};
+use super::readings::{Readings, RejectReason};
 use super::series::SeriesId;
 use crate::sys::clock::BootTime;
 
-/// Watts into joules, by the trapezoidal rule over the time that really passed.
+/// Integrates watts to joules by the trapezoidal rule.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Integrator {
     last: Option<(BootTime, f64)>,
 }
 
 impl Integrator {
-    /// Joules since the last reading. Over a silence longer than `longest_gap` seconds nothing is known, and nothing
-    /// is integrated. Power below zero (a rail that feeds back, or a sensor's offset) counts as zero: the total only
-    /// grows.
+    /// Joules since the last reading. A silence longer than `max_gap` seconds is not integrated. Negative power (a rail that
+    /// feeds back, or a sensor's offset) counts as zero, so that the total never decreases.
     #[inline]
-    pub fn advance(&mut self, at: BootTime, watts: f64, longest_gap: f64) -> f64 {
+    pub fn advance(&mut self, at: BootTime, watts: f64, max_gap: f64) -> f64 {
         let watts = if watts > 0.0 { watts } else { 0.0 };
         let Some((then, before)) = self.last.replace((at, watts)) else {
             return 0.0;
         };
         let seconds = at.seconds_since(then);
-        if seconds <= longest_gap {
+        if seconds <= max_gap {
             (watts + before) / 2.0 * seconds
         } else {
             0.0
@@ -32,23 +31,23 @@ impl Integrator {
     }
 }
 
-/// A hardware counter of limited range, made one that does not wrap.
+/// Unwraps a hardware counter of limited range.
 #[derive(Debug, Clone, Copy)]
 pub struct CounterUnwrap {
     range: u64,
     last: Option<u64>,
-    /// What it stood at when it fell last, until it is there again.
+    /// Its value before it last fell, until it reaches that value again.
     fell_from: Option<u64>,
 }
 
-/// What a reading of a counter says.
+/// What happened between two readings of a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// So much was counted since the last reading.
+    /// It counted this many units.
     Counted(u64),
-    /// It is the first reading, or the counter has begun anew.
-    Began,
-    /// It moved by so much, which nothing explains: it was set anew, or one of the readings was wrong.
+    /// This is the first reading, or the counter was reset.
+    Reset,
+    /// It moved by more units than are possible: it was set, or one of the readings was wrong.
     Jumped(u64),
 }
 
@@ -56,15 +55,15 @@ impl Step {
     fn counted(self) -> Option<u64> {
         match self {
             Step::Counted(n) => Some(n),
-            Step::Began | Step::Jumped(_) => None,
+            Step::Reset | Step::Jumped(_) => None,
         }
     }
 }
 
 impl CounterUnwrap {
-    /// A counter that starts again at 0 instead of reaching `range`: 2^32 for a register of 32 bits, which then is exact.
-    /// The kernel's powercap ABI tells the highest value its counter shows (`max_energy_range_uj`), one step less:
-    /// with that, a step is lost at every wrap, some 2 parts in 10^10. 0 for a counter that does not wrap: when that
+    /// A counter that wraps to 0 instead of reaching `range`, such as 2^32 for a register of 32 bits.
+    /// The kernel's powercap ABI has the counter's highest value (`max_energy_range_uj`), which is one unit less:
+    /// with that, one unit is lost at every wrap, some 2 parts in 10^10. 0 means that the counter does not wrap: if it
     /// falls, it was reset.
     pub fn new(range: u64) -> CounterUnwrap {
         CounterUnwrap {
@@ -74,49 +73,49 @@ impl CounterUnwrap {
         }
     }
 
-    /// Whether it is a register of 32 bits, read itself: all its values are counts.
+    /// Whether this is a raw register of 32 bits, of which every value is a valid count.
     fn is_register(&self) -> bool {
         self.range == 1 << 32
     }
 
-    /// What it counted since the last reading; `None` for the first one, and after a reset.
+    /// The units counted since the last reading; `None` for the first reading and after a reset.
     pub fn advance(&mut self, raw: u64) -> Option<u64> {
         self.step(raw, f64::INFINITY, f64::INFINITY).counted()
     }
 
-    /// The same after a silence in which it may have been reset, as a board's counters are by a suspend: what has
-    /// fallen then is no wrap.
+    /// Like [`advance`](Self::advance), after a silence in which the counter may have been reset, for example by a suspend:
+    /// a fall is not taken for a wrap.
     pub fn advance_after_silence(&mut self, raw: u64) -> Option<u64> {
         self.step(raw, f64::INFINITY, 0.0).counted()
     }
 
-    /// The same of a counter that can have counted `most` since it last moved, and `wrap` since it was last read: 0 after a
-    /// silence in which it may have been reset, as a board's counters are by a suspend.
+    /// The step of a counter that can have counted at most `max` units since it last moved, and `max_wrap` since it was last
+    /// read. `max_wrap` is 0 after a silence in which the counter may have been reset, for example by a suspend.
     ///
-    /// What is more than `most` was not counted. A counter that fell and goes back above what it stood at, in one step, had
-    /// not begun anew: that reading was wrong, or another device's, and only what is above counts. (After a silence it may have
-    /// begun anew, and all counts that it can have counted since.)
-    pub fn step(&mut self, raw: u64, most: f64, wrap: f64) -> Step {
+    /// A step of more than `max` is a [`Step::Jumped`]. A counter that fell and returns above its former value in one step
+    /// was not reset: the lower reading was wrong, or another device's, and only the units above the former value count.
+    /// (After a silence the counter may have been reset, and all units that are possible since then count.)
+    pub fn step(&mut self, raw: u64, max: f64, max_wrap: f64) -> Step {
         let Some(last) = self.last.replace(raw) else {
-            return Step::Began;
+            return Step::Reset;
         };
         let Some(step) = raw.checked_sub(last) else {
             let in_range = self.range > 0 && last <= self.range && raw <= self.range;
             let wrapped = in_range.then(|| self.range - last + raw);
-            if let Some(step) = wrapped.filter(|n| *n as f64 <= wrap) {
+            if let Some(step) = wrapped.filter(|n| *n as f64 <= max_wrap) {
                 return Step::Counted(step);
             }
             self.fell_from = Some(last);
-            return Step::Began;
+            return Step::Reset;
         };
         let back = self.fell_from.and_then(|before| raw.checked_sub(before));
         if back.is_some() {
             self.fell_from = None;
         }
-        let is_possible = |n: &u64| *n as f64 <= most;
+        let is_possible = |n: &u64| *n as f64 <= max;
         let counted = match back {
-            // Without a limit to go by, it is believed.
-            Some(above) if wrap > 0.0 && most.is_finite() || !is_possible(&step) => above,
+            // Without a limit, the step is believed.
+            Some(above) if max_wrap > 0.0 && max.is_finite() || !is_possible(&step) => above,
             _ => step,
         };
         match is_possible(&counted) {
@@ -126,46 +125,45 @@ impl CounterUnwrap {
     }
 }
 
-/// A counter that is read this often or less lags behind by as much: the reading is stamped when the poll begins.
+/// Delay between a poll's timestamp (its begin) and the reading of a local counter, in seconds at most.
 const READING_LAG: f64 = 1.0;
-/// The same of a device on a network, whose answer takes its time.
-const ANSWER_LAG: f64 = 5.0;
-/// Devices that count in large steps move their counter once a minute (Shelly's `em1data`). The first step may be a whole
-/// one, whenever the counter was first read; and one that stood for longer makes no larger one.
-const LONGEST_STEP: f64 = 60.0;
+/// The same for a device on a network.
+const RESPONSE_LAG: f64 = 5.0;
+/// Longest time that one step of a counter covers, in seconds: some devices move theirs once a minute (Shelly's `em1data`).
+/// The first step after the first reading may cover all of it. A counter that stood still for longer makes no larger step.
+const MAX_STEP_SECONDS: f64 = 60.0;
 
-/// What no counter shows but one that is not known: registers of 32 and 64 bits with all bits set.
+/// Values that mean "unknown": registers of 32 and 64 bits with all bits set.
 const UNKNOWN: [u64; 3] = [u32::MAX as u64, i64::MAX as u64, u64::MAX];
 
-/// A counter of energy, and the series that goes on from 0 by what it counts.
+/// A hardware energy counter, and the series that starts at 0 and grows by what it counts.
 #[derive(Debug, Clone)]
 pub struct EnergyCounter {
     energy: SeriesId,
-    /// What it can count at most, in watts.
-    most: f64,
+    /// The maximum power that it can count, in watts.
+    max_watts: f64,
     counter: CounterUnwrap,
     counted_at: Option<BootTime>,
-    /// When it was last seen to move, or begin; `None` for one that has not moved yet.
+    /// When it last moved or was reset; `None` if it has not moved yet.
     moved_at: Option<BootTime>,
-    began_at: Option<BootTime>,
+    first_read_at: Option<BootTime>,
 }
 
 impl EnergyCounter {
-    /// A counter that wraps after `range` (in its own unit; 0: never), of what has at most `most` watts.
-    pub fn new(energy: SeriesId, range: u64, most: f64) -> EnergyCounter {
+    /// A counter that wraps at `range` (in its own unit; 0: never) and counts at most `max_watts`.
+    pub fn new(energy: SeriesId, range: u64, max_watts: f64) -> EnergyCounter {
         EnergyCounter {
             energy,
-            most,
+            max_watts,
             counter: CounterUnwrap::new(range),
             counted_at: None,
             moved_at: None,
-            began_at: None,
+            first_read_at: None,
         }
     }
 
-    /// It was read, at `joules_per_unit`: adds what it counted to the series. The joules, and the seconds in which they were
-    /// counted; `None` for the first reading, after a reset, and after a jump or a counter that is not known, which are noted as
-    /// refused.
+    /// Adds what the counter counted to the series. Returns the joules and the seconds in which they were counted; `None` for
+    /// the first reading and after a reset. Jumps and unknown values are `None` too, and noted as rejected.
     fn count(
         &mut self,
         out: &mut Readings,
@@ -174,34 +172,38 @@ impl EnergyCounter {
         lag: f64,
     ) -> Option<(f64, f64)> {
         if UNKNOWN.contains(&raw) && !self.counter.is_register() {
-            out.refuse(self.energy, raw as f64 * joules_per_unit, Why::Unknown);
+            out.reject(
+                self.energy,
+                raw as f64 * joules_per_unit,
+                RejectReason::Unknown,
+            );
             return None;
         }
         let then = self.counted_at.replace(out.at);
         let seconds = then.map_or(0.0, |then| out.at.seconds_since(then));
-        let still = match (self.moved_at, self.began_at) {
+        let still = match (self.moved_at, self.first_read_at) {
             (Some(moved), _) => out.at.seconds_since(moved) + lag,
             (None, Some(began)) => out.at.seconds_since(began) + lag.max(self.first_step(lag)),
             (None, None) => lag,
         };
-        let still = still.min(seconds + LONGEST_STEP);
-        let units = |seconds: f64| self.most * seconds / joules_per_unit;
-        // Over a silence it may have been reset: what has fallen then is no wrap.
-        let wrap = match seconds > out.longest_gap {
+        let still = still.min(seconds + MAX_STEP_SECONDS);
+        let units = |seconds: f64| self.max_watts * seconds / joules_per_unit;
+        // During a silence the counter may have been reset: a fall is not taken for a wrap.
+        let max_wrap = match seconds > out.max_gap {
             true => 0.0,
             false => units(seconds + lag),
         };
-        let step = self.counter.step(raw, units(still), wrap);
+        let step = self.counter.step(raw, units(still), max_wrap);
         if step != Step::Counted(0) {
             self.moved_at = then.map(|_| out.at);
         }
-        self.began_at.get_or_insert(out.at);
+        self.first_read_at.get_or_insert(out.at);
         let counted = match step {
             Step::Counted(n) => Some(n as f64 * joules_per_unit),
-            Step::Began => None,
+            Step::Reset => None,
             Step::Jumped(n) => {
                 let joules = n as f64 * joules_per_unit;
-                out.refuse(self.energy, joules, Why::Jump(still));
+                out.reject(self.energy, joules, RejectReason::Jump(still));
                 None
             }
         };
@@ -211,27 +213,27 @@ impl EnergyCounter {
 
     fn first_step(&self, lag: f64) -> f64 {
         if lag > READING_LAG {
-            LONGEST_STEP
+            MAX_STEP_SECONDS
         } else {
             lag
         }
     }
 
-    /// A counter of a device on a network was read, which may move in large steps: they tell energy, and no power.
-    /// The joules that it counted; `None` as for any counter's first reading, restart and jump.
-    pub fn counted(&mut self, out: &mut Readings, raw: u64, joules_per_unit: f64) -> Option<f64> {
-        let counted = self.count(out, raw, joules_per_unit, ANSWER_LAG);
+    /// Reads the counter of a device on a network, which may move in large steps that have no mean power.
+    /// Returns the joules counted; `None` for the first reading, after a reset and after a jump.
+    pub fn update(&mut self, out: &mut Readings, raw: u64, joules_per_unit: f64) -> Option<f64> {
+        let counted = self.count(out, raw, joules_per_unit, RESPONSE_LAG);
         counted.map(|(joules, _)| joules)
     }
 }
 
-/// One thing that draws power: its `power_watts` and `energy_joules_total`.
+/// The `power_watts` and `energy_joules_total` of one rail.
 #[derive(Debug, Clone)]
 pub struct Rail {
     power: SeriesId,
     integrator: Integrator,
     counter: EnergyCounter,
-    /// What was counted between the last two readings, in joules.
+    /// Joules counted between the last two readings.
     last_counted: Option<f64>,
 }
 
@@ -241,12 +243,12 @@ impl Rail {
         Rail::with(group, rail, 0, None)
     }
 
-    /// The same for a hardware counter that wraps after `range` (in its own unit).
+    /// Registers a rail whose hardware counter wraps at `range` (in its own unit).
     pub fn with_range(group: &Group, rail: &str, range: u64) -> Rail {
         Rail::with(group, rail, range, None)
     }
 
-    /// The same for a rail whose power is within `watts`, which its source does not tell.
+    /// Registers a rail whose power range is not the default of its source.
     pub fn within(group: &Group, rail: &str, watts: &'static Range) -> Rail {
         Rail::with(group, rail, 0, Some(watts))
     }
@@ -268,49 +270,54 @@ impl Rail {
         Rail {
             power,
             integrator: Integrator::default(),
-            counter: EnergyCounter::new(group.series(&energy, &labels), range, power.range().most),
+            counter: EnergyCounter::new(group.series(&energy, &labels), range, power.range().max),
             last_counted: None,
         }
     }
 
-    /// Power was read: publishes it, and integrates it into the energy. What is returned is the power, if it is plausible;
-    /// else nothing was read.
+    /// Publishes a power reading and integrates it into the energy. Returns the power if it is plausible; otherwise the
+    /// reading is ignored.
     #[inline]
-    pub fn watts(&mut self, out: &mut Readings, watts: f64) -> Option<f64> {
-        let watts = out.take(self.power, watts)?;
-        let joules = self.integrator.advance(out.at, watts, out.longest_gap);
+    pub fn set_watts(&mut self, out: &mut Readings, watts: f64) -> Option<f64> {
+        let watts = out.try_set(self.power, watts)?;
+        let joules = self.integrator.advance(out.at, watts, out.max_gap);
         out.add(self.counter.energy, joules);
         Some(watts)
     }
 
-    /// It has no reading yet: its energy stands.
-    pub fn awaited(&self, out: &mut Readings) {
+    /// Publishes the energy unchanged, without a reading.
+    pub fn hold_energy(&self, out: &mut Readings) {
         out.add(self.counter.energy, 0.0);
     }
 
-    /// Power was read of a rail whose energy is [`counted`](Rail::counted): publishes it in the place of the mean, and returns
-    /// it, if it is plausible.
-    pub fn counted_at_watts(&self, out: &mut Readings, watts: f64) -> Option<f64> {
-        out.take(self.power, watts)
+    /// Publishes the measured power of a rail with an energy counter in place of the mean power. Returns the power if it is
+    /// plausible.
+    pub fn set_power(&self, out: &mut Readings, watts: f64) -> Option<f64> {
+        out.try_set(self.power, watts)
     }
 
-    /// An energy counter was read, at `joules_per_unit`: publishes the energy, and the mean power since the last
-    /// reading, which is returned; `None` for the first reading, and after a reset or a jump. A counter that has fallen
-    /// over a silence longer than `out.longest_gap` was reset.
-    pub fn counted(&mut self, out: &mut Readings, raw: u64, joules_per_unit: f64) -> Option<f64> {
+    /// Publishes a reading of the energy counter: the energy, and the mean power since the last reading. Returns the mean
+    /// power; `None` for the first reading and after a reset or a jump. A counter that fell during a silence longer than
+    /// `out.max_gap` was reset.
+    pub fn set_counter(
+        &mut self,
+        out: &mut Readings,
+        raw: u64,
+        joules_per_unit: f64,
+    ) -> Option<f64> {
         let counted = self.counter.count(out, raw, joules_per_unit, READING_LAG);
         self.last_counted = counted.map(|(joules, _)| joules);
         let (joules, seconds) = counted.filter(|(_, seconds)| *seconds > 0.0)?;
-        out.take(self.power, joules / seconds)
+        out.try_set(self.power, joules / seconds)
     }
 
-    /// The same for a device's counter that moves in large steps: publishes the energy and no power, since the mean over one
-    /// poll is none.
-    pub fn counted_in_steps(&mut self, out: &mut Readings, raw: u64, joules_per_unit: f64) {
-        self.last_counted = self.counter.counted(out, raw, joules_per_unit);
+    /// Publishes a reading of an energy counter that moves in large steps: only the energy, since the steps have no mean
+    /// power.
+    pub fn set_coarse_counter(&mut self, out: &mut Readings, raw: u64, joules_per_unit: f64) {
+        self.last_counted = self.counter.update(out, raw, joules_per_unit);
     }
 
-    /// What the counter counted between its last two readings, in joules; `None` after the first, and after a reset.
+    /// Joules counted between the last two readings; `None` after the first reading and after a reset.
     pub fn last_counted(&self) -> Option<f64> {
         self.last_counted
     }

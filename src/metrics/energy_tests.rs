@@ -13,7 +13,7 @@ fn integrates_by_trapezoids_over_real_time() {
 }
 
 #[test]
-fn a_silence_is_not_integrated() {
+fn silence_is_not_integrated() {
     let mut integrator = Integrator::default();
     integrator.advance(BootTime(SECOND), 10.0, 5.0);
     assert_eq!(integrator.advance(BootTime(7 * SECOND), 10.0, 5.0), 0.0);
@@ -21,7 +21,7 @@ fn a_silence_is_not_integrated() {
 }
 
 #[test]
-fn negative_power_does_not_shrink_the_total() {
+fn negative_power_does_not_reduce_the_total() {
     let mut integrator = Integrator::default();
     integrator.advance(BootTime(SECOND), -4.0, 5.0);
     assert_eq!(integrator.advance(BootTime(2 * SECOND), -4.0, 5.0), 0.0);
@@ -29,7 +29,7 @@ fn negative_power_does_not_shrink_the_total() {
 }
 
 #[test]
-fn counters_unwrap_by_their_own_range() {
+fn counter_unwraps_at_its_range() {
     let mut counter = CounterUnwrap::new(262_143_328_850);
     assert_eq!(counter.advance(262_143_000_000), None);
     assert_eq!(counter.advance(262_143_328_850), Some(328_850));
@@ -38,7 +38,7 @@ fn counters_unwrap_by_their_own_range() {
 }
 
 #[test]
-fn a_register_unwraps_exactly() {
+fn register_unwraps_exactly() {
     let mut counter = CounterUnwrap::new(1 << 32);
     counter.advance(0xffff_ffff);
     assert_eq!(counter.advance(0), Some(1));
@@ -47,7 +47,7 @@ fn a_register_unwraps_exactly() {
 }
 
 #[test]
-fn a_fall_that_is_no_wrap_is_a_reset() {
+fn fall_without_wrap_is_a_reset() {
     let mut counter = CounterUnwrap::new(0);
     counter.advance(500);
     assert_eq!(counter.advance(20), None);
@@ -57,7 +57,7 @@ fn a_fall_that_is_no_wrap_is_a_reset() {
     assert_eq!(counter.advance(20), None, "500 was never in its range");
 }
 
-/// What a counter of watt-hours in thousandths adds, in watt-hours, of readings by (second, reading).
+/// Watt-hours and jumps that a counter in units of 1 mWh yields for readings of (second, watt-hours).
 fn counted(readings: &[(u64, f64)]) -> (f64, usize) {
     let registry = Registry::new(Policy::All);
     let group = registry.add_group(0, "shelly", vec![]);
@@ -67,13 +67,13 @@ fn counted(readings: &[(u64, f64)]) -> (f64, usize) {
     let mut jumps = 0;
     for (second, watt_hours) in readings {
         out.begin(BootTime(second * SECOND));
-        rail.counted_in_steps(&mut out, (watt_hours * 1e3).round() as u64, 3.6);
-        jumps += out.refused().len();
+        rail.set_coarse_counter(&mut out, (watt_hours * 1e3).round() as u64, 3.6);
+        jumps += out.rejected().len();
         group.publish(generation, &out);
         assert_eq!(
             group.value(rail.power),
             None,
-            "such a counter tells no power"
+            "a coarse counter has no power"
         );
     }
     let joules = group.value(rail.counter.energy).unwrap();
@@ -81,18 +81,18 @@ fn counted(readings: &[(u64, f64)]) -> (f64, usize) {
 }
 
 #[test]
-fn a_counter_that_falls_and_comes_back_had_not_begun_anew() {
+fn counter_that_falls_and_returns_was_not_reset() {
     let mut idle: Vec<_> = (1..3600).map(|second| (second, 50.0)).collect();
     idle.extend([(3600, 5000.0), (3601, 5000.1)]);
     for (readings, wanted, jumps) in [
-        // 0 between two right readings: at once, after a few polls, after a silence.
+        // 0 between two correct readings: at once, after a few polls, after a silence.
         (&[(1, 31_250.0), (2, 0.0), (3, 31_250.1)][..], 0.1, 0),
         (&[(1, 31_250.0), (2, 0.0), (3, 0.0), (4, 31_250.1)], 0.1, 0),
         (&[(1, 31_250.0), (2, 0.0), (602, 31_252.0)], 2.0, 0),
         (&[(1, 100.0), (2, 0.0), (3, 100.0), (4, 100.01)], 0.01, 0),
-        // A little lower for once.
+        // One slightly lower reading.
         (&[(1, 500.0), (2, 499.9), (3, 500.0), (4, 500.1)], 0.1, 0),
-        // Two devices behind one address: of the steps between them, none counts.
+        // Two devices behind one address: the steps between them do not count.
         (
             &[
                 (1, 1000.0),
@@ -117,15 +117,15 @@ fn a_counter_that_falls_and_comes_back_had_not_begun_anew() {
             0.1,
             1,
         ),
-        // It began anew, and counts on past where it was.
+        // It was reset, and counts past its former value.
         (
             &[(1, 1.0), (2, 0.0), (3, 0.4), (4, 0.8), (5, 1.2), (6, 1.6)],
             1.4,
             0,
         ),
-        // It stands still for an hour, while it is read: what comes then was not drawn in that hour.
+        // It stands still for an hour of readings: the step after that was not drawn in that hour.
         (&idle, 0.1, 1),
-        // It began anew, and an hour without the network.
+        // It was reset, and then an hour without network.
         (&[(1, 100.0), (2, 0.0), (3602, 150.0)], 150.0, 0),
     ] {
         assert_eq!(counted(readings), (wanted, jumps), "{readings:?}");
@@ -133,9 +133,9 @@ fn a_counter_that_falls_and_comes_back_had_not_begun_anew() {
 }
 
 #[test]
-fn a_step_counts_only_if_time_and_rating_explain_it() {
+fn step_counts_only_if_time_and_rating_allow_it() {
     for (readings, wanted, jumps) in [
-        // A counter that moves once a minute: 3.5 kW, the first minute begun before.
+        // A counter that moves once a minute at 3.5 kW; the first minute began before the first reading.
         (
             &[(1, 7.0), (2, 7.0), (3, 65.3), (62, 65.3), (63, 123.6)][..],
             116.6,
@@ -148,9 +148,9 @@ fn a_step_counts_only_if_time_and_rating_explain_it() {
             0.5,
             1,
         ),
-        // 150 Wh in a second, when it was seen to move the second before.
+        // 150 Wh in a second, one second after its last move.
         (&[(1, 7.0), (2, 7.1), (3, 157.1), (4, 157.2)], 0.2, 1),
-        // What it counted while the network was away.
+        // Counted while the network was down.
         (&[(1, 7.0), (2, 7.1), (3602, 3_507.1)], 3_500.1, 0),
         // A spike.
         (&[(1, 7.0), (2, 7.1), (3, 9e8), (4, 7.2), (5, 7.3)], 0.2, 1),
@@ -160,7 +160,7 @@ fn a_step_counts_only_if_time_and_rating_explain_it() {
 }
 
 #[test]
-fn a_counter_of_32_bits_that_is_reset_has_not_wrapped() {
+fn reset_of_a_32_bit_counter_is_not_a_wrap() {
     let registry = Registry::new(Policy::All);
     let group = registry.add_group(0, "rapl", vec![]);
     let generation = group.new_generation();
@@ -171,16 +171,16 @@ fn a_counter_of_32_bits_that_is_reset_has_not_wrapped() {
     for (second, raw, joules) in [
         (1, 100_000_000_000, 0.0),
         (2, 100_050_000_000, 50.0),
-        // Reset, as by a short suspend: 162 kJ in a second are none.
+        // Reset, as by a short suspend: 162 kJ in a second are impossible.
         (3, 1_000_000, 0.0),
         (4, 51_000_000, 50.0),
-        // And a real wrap.
+        // A real wrap.
         (5, 51_000_000, 0.0),
         (6, 262_143_000_000, 0.0),
         (7, 49_671_150, 50.0),
     ] {
         out.begin(BootTime(second * SECOND));
-        let watts = rail.counted(&mut out, raw, 1e-6);
+        let watts = rail.set_counter(&mut out, raw, 1e-6);
         group.publish(generation, &out);
         energy += joules;
         let value = group.value(rail.counter.energy).unwrap();
@@ -196,7 +196,7 @@ fn a_counter_of_32_bits_that_is_reset_has_not_wrapped() {
 }
 
 #[test]
-fn what_is_not_plausible_is_neither_shown_nor_integrated() {
+fn implausible_power_is_neither_exported_nor_integrated() {
     let registry = Registry::new(Policy::All);
     let group = registry.add_group(0, "hwmon", vec![]);
     let generation = group.new_generation();
@@ -209,8 +209,8 @@ fn what_is_not_plausible_is_neither_shown_nor_integrated() {
         (4, 100.0, Some(100.0)),
     ] {
         out.begin(BootTime(second * SECOND));
-        assert_eq!(rail.watts(&mut out, watts), taken, "{second}");
-        assert_eq!(out.refused().len(), usize::from(taken.is_none()));
+        assert_eq!(rail.set_watts(&mut out, watts), taken, "{second}");
+        assert_eq!(out.rejected().len(), usize::from(taken.is_none()));
         group.publish(generation, &out);
         assert_eq!(group.value(rail.power), taken);
     }
@@ -218,7 +218,7 @@ fn what_is_not_plausible_is_neither_shown_nor_integrated() {
 }
 
 #[test]
-fn a_counter_with_all_bits_set_was_not_read() {
+fn counter_with_all_bits_set_is_rejected() {
     for unknown in [u64::from(u32::MAX), u64::MAX, i64::MAX as u64] {
         let registry = Registry::new(Policy::All);
         let group = registry.add_group(0, "hwmon", vec![]);
@@ -233,8 +233,8 @@ fn a_counter_with_all_bits_set_was_not_read() {
             (5, 6_000_000, Some(2.0)),
         ] {
             out.begin(BootTime(second * SECOND));
-            assert_eq!(rail.counted(&mut out, raw, 1e-6), watts, "{second}");
-            assert_eq!(out.refused().len(), usize::from(raw == unknown));
+            assert_eq!(rail.set_counter(&mut out, raw, 1e-6), watts, "{second}");
+            assert_eq!(out.rejected().len(), usize::from(raw == unknown));
             group.publish(generation, &out);
             let is_known = raw != unknown;
             assert_eq!(group.value(rail.counter.energy).is_some(), is_known);
@@ -244,7 +244,7 @@ fn a_counter_with_all_bits_set_was_not_read() {
 }
 
 #[test]
-fn a_counter_that_begins_again_while_the_board_sleeps_has_not_wrapped() {
+fn counter_reset_during_suspend_is_not_a_wrap() {
     let registry = Registry::new(Policy::All);
     let group = registry.add_group(0, "rapl", vec![]);
     let generation = group.new_generation();
@@ -253,21 +253,21 @@ fn a_counter_that_begins_again_while_the_board_sleeps_has_not_wrapped() {
     for (second, raw, watts) in [
         (10, 600_000_000, None),
         (11, 603_000_000, Some(3.0)),
-        // Asleep for a minute, and on from 0.
+        // Suspended for a minute; continues from 0.
         (71, 1_000_000, None),
         (72, 3_000_000, Some(2.0)),
-        // A minute in which it went on counting.
+        // A minute in which it kept counting.
         (132, 63_000_000, Some(1.0)),
     ] {
         out.begin(BootTime(second * SECOND));
-        assert_eq!(rail.counted(&mut out, raw, 1e-6), watts, "{second}");
+        assert_eq!(rail.set_counter(&mut out, raw, 1e-6), watts, "{second}");
         group.publish(generation, &out);
     }
     assert_eq!(group.value(rail.counter.energy), Some(3.0 + 2.0 + 60.0));
 }
 
 #[test]
-fn a_rail_counts_joules_and_gives_the_mean_power() {
+fn counter_yields_joules_and_mean_power() {
     let registry = Registry::new(Policy::All);
     let group = registry.add_group(0, "rapl", vec![]);
     group.set_interval(Duration::from_secs(1));
@@ -276,13 +276,13 @@ fn a_rail_counts_joules_and_gives_the_mean_power() {
     let mut out = Readings::new(5.0);
 
     out.begin(BootTime(SECOND));
-    assert_eq!(rail.counted(&mut out, 900_000, 1e-6), None);
+    assert_eq!(rail.set_counter(&mut out, 900_000, 1e-6), None);
     group.publish(generation, &out);
     assert_eq!(group.value(rail.power), None);
     assert_eq!(group.value(rail.counter.energy), Some(0.0));
 
     out.begin(BootTime(SECOND + SECOND / 2));
-    assert_eq!(rail.counted(&mut out, 400_000, 1e-6), Some(1.0));
+    assert_eq!(rail.set_counter(&mut out, 400_000, 1e-6), Some(1.0));
     group.publish(generation, &out);
     assert_eq!(group.value(rail.power), Some(1.0));
     assert_eq!(group.value(rail.counter.energy), Some(0.5));

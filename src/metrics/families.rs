@@ -1,4 +1,4 @@
-//! The families by name, which all groups share.
+//! The table of families, shared by all groups.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,12 +8,12 @@ use super::board::Board;
 use super::family::{Desc, Family, Policy};
 use crate::sys::lock;
 
-/// The families by name, shared by all groups.
+/// All families by name.
 #[derive(Default)]
 pub(super) struct Families {
     by_name: RwLock<HashMap<String, Arc<Family>>>,
     policy: Mutex<Policy>,
-    /// Grows with every series that is registered, so that a plan knows that it is old.
+    /// Incremented whenever a series is registered, which outdates render plans.
     version: AtomicU64,
     pub(super) board: Board,
 }
@@ -23,7 +23,7 @@ impl Families {
         if let Some(family) = lock::read(&self.by_name).get(desc.name.as_ref()) {
             return Arc::clone(family);
         }
-        // The policy is held while the family is made, so that neither misses a change of the other.
+        // The policy stays locked while the family is created, so that a new policy reaches every family.
         let policy = lock::lock(&self.policy);
         let mut by_name = lock::write(&self.by_name);
         Arc::clone(
@@ -41,7 +41,7 @@ impl Families {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Changes which families are exported; those that come later follow it too.
+    /// Sets which families are exported, including those registered later.
     pub(super) fn set_policy(&self, policy: Policy) {
         let mut current = lock::lock(&self.policy);
         for family in lock::read(&self.by_name).values() {
@@ -50,7 +50,7 @@ impl Families {
         *current = policy;
     }
 
-    /// The families that `metrics:` can switch, with whether they are exported, by name.
+    /// The families that `metrics:` can switch, sorted by name, and whether each is exported.
     pub(super) fn switchable(&self) -> Vec<(String, bool)> {
         let mut names: Vec<_> = lock::read(&self.by_name)
             .values()

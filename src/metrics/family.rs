@@ -1,4 +1,4 @@
-//! A metric family: name, kind, help, and whether the user wants to see it.
+//! A metric family: name, kind, help, and whether it is exported.
 
 use super::plausible::{self, Range};
 use std::borrow::Cow;
@@ -24,12 +24,12 @@ impl Kind {
     }
 }
 
-/// The base units that our names end in.
-const UNITS: &[&str] = &[
+/// The base units that metric names end in.
+const BASE_UNITS: &[&str] = &[
     "watts", "joules", "volts", "amperes", "celsius", "seconds", "bytes",
 ];
 
-/// What a source says of a family when it registers it.
+/// Describes a family for registration.
 #[derive(Debug, Clone)]
 pub struct Desc {
     /// The metric's name; a counter's ends in `_total`.
@@ -38,14 +38,13 @@ pub struct Desc {
     pub help: Cow<'static, str>,
     /// Gauge or counter.
     pub kind: Kind,
-    /// Only the first group (in the order of the sources) that has a series of this family shows it: a board has one
-    /// total.
+    /// Only the first group, in the order of the sources, that has a series of this family exports it.
     pub single: bool,
-    /// Only the group that has the board's total shows it; see [`Total`](super::Total).
+    /// Only the group that owns the board's total exports it; see [`Total`](super::Total).
     pub of_board: bool,
-    /// The exporter's own state, which `metrics:` does not switch.
+    /// A family about the exporter itself, which `metrics:` does not switch.
     pub own: bool,
-    /// The values that the series can have, where that does not follow from its source and its unit.
+    /// The plausible values, if they do not follow from source and unit.
     pub range: Option<&'static Range>,
 }
 
@@ -71,7 +70,7 @@ impl Desc {
         }
     }
 
-    /// Shown from one group only.
+    /// Exports the family from one group only.
     pub fn single(self) -> Desc {
         Desc {
             single: true,
@@ -79,7 +78,7 @@ impl Desc {
         }
     }
 
-    /// Shown from the group that has the board's total.
+    /// Exports the family from the group that owns the board's total.
     pub(super) fn of_board(self) -> Desc {
         Desc {
             of_board: true,
@@ -87,12 +86,12 @@ impl Desc {
         }
     }
 
-    /// The exporter's own: always exported.
+    /// Marks the family as the exporter's own, which is always exported.
     pub fn own(self) -> Desc {
         Desc { own: true, ..self }
     }
 
-    /// Its values are within this range.
+    /// Sets the plausible values.
     pub fn within(self, range: &'static Range) -> Desc {
         Desc {
             range: Some(range),
@@ -100,7 +99,7 @@ impl Desc {
         }
     }
 
-    /// The values that a series of this source can have.
+    /// The plausible values of a series of this source.
     pub(super) fn range_of(&self, source: &str) -> &'static Range {
         match self.range {
             Some(range) => range,
@@ -113,9 +112,9 @@ impl Desc {
 /// A registered family.
 #[derive(Debug)]
 pub struct Family {
-    /// The metric's name, as its samples carry it.
+    /// The metric's name, as in its samples.
     pub name: String,
-    /// The text of `# HELP`, not escaped.
+    /// The text of `# HELP`, unescaped.
     pub help: String,
     /// Gauge or counter.
     pub kind: Kind,
@@ -141,7 +140,7 @@ impl Family {
         }
     }
 
-    /// The family's name in OpenMetrics: a counter's samples end in `_total`, it does not.
+    /// The family's name in OpenMetrics: without the `_total` of a counter's samples.
     pub fn base_name(&self) -> &str {
         match self.kind {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
@@ -149,13 +148,13 @@ impl Family {
         }
     }
 
-    /// Its unit, if it is a base unit: by OpenMetrics it is the end of the name.
+    /// The base unit that its name ends in, if any (OpenMetrics).
     pub fn unit(&self) -> Option<&'static str> {
         let (_, last) = self.base_name().rsplit_once('_')?;
-        UNITS.iter().copied().find(|unit| *unit == last)
+        BASE_UNITS.iter().copied().find(|unit| *unit == last)
     }
 
-    /// Whether it is exported.
+    /// Whether the family is exported.
     pub fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
     }
@@ -166,13 +165,13 @@ impl Family {
     }
 }
 
-/// Which families the user wants to see: the `metrics:` key of the configuration.
+/// Which families are exported: the `metrics:` key of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// No `metrics:` key: all that is found.
+    /// No `metrics:` key: all families.
     #[default]
     All,
-    /// Those listed as true. A name that is not listed counts as false.
+    /// The families listed as true. A family that is not listed is not exported.
     Listed(BTreeMap<String, bool>),
 }
 
@@ -186,26 +185,29 @@ impl Policy {
     }
 }
 
-/// At most `most` characters of a name. Of a longer one the end is what tells it from others that begin alike: eight
-/// hexadecimal digits that depend on all of it.
-pub fn cut(name: &str, most: usize) -> Cow<'_, str> {
+/// Shortens a name to `max_chars` characters. A shortened name ends in eight hexadecimal digits, a hash of the whole name,
+/// which distinguish it from others with the same beginning.
+pub fn shorten(name: &str, max_chars: usize) -> Cow<'_, str> {
     const DIGITS: usize = 8;
-    if name.chars().nth(most).is_none() {
+    if name.chars().nth(max_chars).is_none() {
         return Cow::Borrowed(name);
     }
-    // FNV-1a, of 32 bits.
+    // FNV-1a, 32 bits.
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
-    let begin: String = name.chars().take(most.saturating_sub(DIGITS + 1)).collect();
+    let begin: String = name
+        .chars()
+        .take(max_chars.saturating_sub(DIGITS + 1))
+        .collect();
     Cow::Owned(format!("{begin}~{hash:08x}"))
 }
 
-/// Makes a legal metric or label name out of what a device calls itself: lower case, every other character an
-/// underscore, 64 characters at most (see [`cut`]). (Prometheus data model: `[a-zA-Z_:][a-zA-Z0-9_:]*`.) The caller puts a prefix of
-/// letters before it.
+/// Converts a device's name to a legal part of a metric name: lower case, other characters replaced by underscores, at most
+/// 64 characters (see [`shorten`]). (Prometheus data model: `[a-zA-Z_:][a-zA-Z0-9_:]*`.) The caller adds a prefix that begins
+/// with a letter.
 pub fn metric_name(raw: &str) -> String {
-    cut(raw, 64)
+    shorten(raw, 64)
         .chars()
         .map(|c| match c.to_ascii_lowercase() {
             c @ ('a'..='z' | '0'..='9') => c,
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_made_legal() {
+    fn metric_names_are_legal() {
         assert_eq!(metric_name("VDD_GPU_SOC"), "vdd_gpu_soc");
         assert_eq!(metric_name("5V in (é)\n"), "5v_in_____");
         assert_eq!(metric_name(&"x".repeat(100)).len(), 64);
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unlisted_family_is_off_once_there_is_a_list() {
+    fn unlisted_family_is_off_if_there_is_a_list() {
         let policy = Policy::Listed([("a".to_string(), true), ("b".to_string(), false)].into());
         assert!(policy.shows("a"));
         assert!(!policy.shows("b"));

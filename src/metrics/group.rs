@@ -1,4 +1,4 @@
-//! A group of series that one source publishes together.
+//! The series of one source, which are published and read together.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -16,67 +16,67 @@ use super::{ABSENT, ABSENT_BITS};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// More than any board has; a device that makes up names without end stops growing here.
+/// Limits devices that keep inventing names. No board needs as many.
 pub const MAX_SERIES_PER_GROUP: usize = 4096;
 
-/// After how long without a reading nothing is known of a source that is polled every `interval`: three polls, and at
-/// least five seconds.
-pub fn longest_silence(interval: Duration) -> Duration {
+/// The age at which the readings of a source that is polled every `interval` become stale: three intervals, and at least
+/// five seconds.
+pub fn staleness_limit(interval: Duration) -> Duration {
     interval.saturating_mul(3).max(Duration::from_secs(5))
 }
 
 #[derive(Default)]
-struct Table {
+struct SeriesTable {
     series: Vec<Arc<Series>>,
-    /// Their places, by the hash of their prefixes.
+    /// Index into `series` by the hash of the prefix.
     places: HashMap<u64, u32>,
     values: Vec<AtomicU64>,
 }
 
-impl Table {
-    /// The place of the series of this prefix, whose hash is that.
+impl SeriesTable {
+    /// The index of the series with this prefix, whose hash is `hash`.
     fn place(&self, hash: u64, prefix: &str) -> Option<u32> {
         let place = *self.places.get(&hash)?;
         let is_it = |series: &Arc<Series>| *series.prefix == *prefix;
         match self.series.get(place as usize).filter(|s| is_it(s)) {
             Some(_) => Some(place),
-            // Two prefixes of one hash.
+            // A hash collision.
             None => self.series.iter().position(is_it).map(|i| i as u32),
         }
     }
 }
 
-/// What only the source's own thread writes.
+/// State that only the source's thread writes.
 struct Writer {
-    /// Which run of the source may publish; an earlier one, stuck in a read and come back, may not.
+    /// The run of the source that may publish. An earlier run that returns from a stuck read may not.
     generation: u64,
     /// The running totals of the counters, by series.
     totals: Vec<f64>,
-    /// When each of them stood at 0 for the last time.
+    /// When each total was 0 for the last time.
     began: Vec<Option<BootTime>>,
 }
 
-/// The series of one source. They are published together, and read together.
+/// The series of one source. A snapshot sees all of them as one poll left them.
 pub struct Group {
     /// The source's name, as in the label `source`.
     pub source: String,
-    /// Labels that every one of its series carries.
+    /// Labels that all its series carry.
     const_labels: Vec<(String, String)>,
     families: Arc<Families>,
-    /// Its number among those that may have the board's total.
-    number: u64,
-    table: RwLock<Table>,
+    /// Identifies the group in the decision on the board's total.
+    board_id: u64,
+    table: RwLock<SeriesTable>,
     writer: Mutex<Writer>,
     /// Odd while a row is being published.
     sequence: AtomicU64,
     /// When the published row was read, in boot-time nanoseconds; 0 before the first.
     read_at: AtomicU64,
-    /// After so many nanoseconds without a new row, the old one is not exported.
+    /// A row older than this many nanoseconds is not exported.
     stale_after: AtomicU64,
-    /// Whether it is known by now what this source has: it was read, or it could not be.
+    /// Whether the source has been read, or could not be: what it measures is known.
     settled: AtomicBool,
     history: History,
-    /// Series that there was no room for, each time that one was asked for.
+    /// How often a series was not registered because of [`MAX_SERIES_PER_GROUP`].
     left_out: AtomicU64,
 }
 
@@ -90,7 +90,7 @@ impl Group {
         Group {
             source: source.to_string(),
             const_labels,
-            number: families.board.join(rank, source),
+            board_id: families.board.join(rank, source),
             families,
             table: RwLock::default(),
             writer: Mutex::new(Writer {
@@ -107,7 +107,7 @@ impl Group {
         }
     }
 
-    /// The series of this family and these labels (besides the group's own), made if it is not there yet.
+    /// The series of this family with these labels, in addition to the group's own; registered if it is new.
     pub fn series(&self, desc: &Desc, labels: &[(&str, &str)]) -> SeriesId {
         let family = self.families.intern(desc);
         let range = desc.range_of(&self.source);
@@ -142,25 +142,25 @@ impl Group {
         id
     }
 
-    /// Says that the source knows the board's total, how well, or that it does not.
-    pub fn claim_board(&self, grade: Option<Grade>) {
-        if self.families.board.claim(self.number, grade) {
+    /// Claims the board's total with this grade, or withdraws the claim.
+    pub fn claim_total(&self, grade: Option<Grade>) {
+        if self.families.board.claim(self.board_id, grade) {
             self.families.changed();
         }
     }
 
-    /// Its number among those that may have the board's total.
-    pub(super) fn number(&self) -> u64 {
-        self.number
+    /// Identifies the group in the decision on the board's total.
+    pub(super) fn board_id(&self) -> u64 {
+        self.board_id
     }
 
-    /// It has no say in the board's total any more.
+    /// Withdraws the group from the decision on the board's total.
     pub(super) fn leave(&self) {
-        self.families.board.leave(self.number);
+        self.families.board.leave(self.board_id);
     }
 
-    /// Gives a series a value that it has until something is published.
-    pub fn start_at(&self, id: SeriesId, value: f64) {
+    /// Sets the value of a series until the first row is published.
+    pub fn set_initial_value(&self, id: SeriesId, value: f64) {
         let _writer = lock::lock(&self.writer);
         if self.read_at().is_none() {
             if let Some(start) = lock::read(&self.table).values.get(id.place as usize) {
@@ -169,26 +169,26 @@ impl Group {
         }
     }
 
-    /// Sets how old a row may grow before it is no longer exported: the [`longest_silence`] of this interval.
+    /// Sets the staleness limit to the [`staleness_limit`] of this interval.
     pub fn set_interval(&self, interval: Duration) {
-        let nanos = longest_silence(interval).as_nanos();
+        let nanos = staleness_limit(interval).as_nanos();
         self.stale_after
             .store(nanos.min(u128::from(u64::MAX)) as u64, Ordering::Relaxed);
     }
 
-    /// After so many seconds without a new row, the old one is not exported.
-    pub fn longest_silence(&self) -> f64 {
+    /// A row older than this many seconds is not exported.
+    pub fn staleness_limit(&self) -> f64 {
         self.stale_after.load(Ordering::Relaxed) as f64 / 1e9
     }
 
-    /// Ends the right of earlier runs of the source to publish, and gives the caller that right.
+    /// Begins a new run of the source. Earlier runs can no longer publish.
     pub fn new_generation(&self) -> u64 {
         let mut writer = lock::lock(&self.writer);
         writer.generation += 1;
         writer.generation
     }
 
-    /// Publishes one poll's readings. What they do not hold becomes absent. False: this generation's right has ended.
+    /// Publishes one poll's readings. Series without a reading become absent. False if this run has been replaced.
     pub fn publish(&self, generation: u64, readings: &Readings) -> bool {
         let mut writer = lock::lock(&self.writer);
         if writer.generation != generation {
@@ -200,17 +200,17 @@ impl Group {
         began.resize(table.values.len(), None);
         let Readings {
             at,
-            longest_gap,
-            board: said,
+            max_gap,
+            board: poll,
             ..
         } = readings;
-        // The first readings tell what the source has: they count already.
+        // The first readings settle what the source measures, and count already.
         let settles = !self.is_settled();
         if settles {
-            self.families.board.settle(self.number);
+            self.families.board.settle(self.board_id);
         }
         let board = &self.families.board;
-        let (of_board, moved) = board.publish(self.number, *at, *longest_gap, said);
+        let (of_board, moved) = board.publish(self.board_id, *at, *max_gap, poll);
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence + 1, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -229,7 +229,7 @@ impl Group {
                 if let Some(began) = began.get_mut(id as usize) {
                     began.get_or_insert(readings.at);
                 }
-                // A total only grows: a negative or broken increase is none.
+                // A total never decreases: negative and NaN increases count as 0.
                 *total += if increase > 0.0 { increase } else { 0.0 };
                 value.store(total.to_bits(), Ordering::Relaxed);
             }
@@ -246,7 +246,7 @@ impl Group {
         self.sequence.store(sequence + 2, Ordering::Release);
         let row = table.values.iter();
         let row = row.map(|value| f64::from_bits(value.load(Ordering::Relaxed)));
-        // What nobody gets to see is not kept.
+        // A row without a value that is exported is not kept.
         let mut all = table.series.iter().zip(row.clone());
         if all.any(|(series, value)| series.family.is_enabled() && !super::is_absent(value)) {
             self.history.push(readings.at, row);
@@ -260,26 +260,26 @@ impl Group {
         true
     }
 
-    /// Since when the counter at this place counts. `None`: it is none, or the source itself keeps its total.
-    pub fn counts_since(&self, place: usize) -> Option<BootTime> {
+    /// Since when the counter at this place counts; `None` if it is no counter, or its source keeps the total.
+    pub fn counter_start(&self, place: usize) -> Option<BootTime> {
         *lock::lock(&self.writer).began.get(place)?
     }
 
-    /// Says that it is known by now what this source has. Until then a total that a later source has is not shown:
-    /// it would give way a moment later.
+    /// Marks what the source measures as known. Until then the board's total of a later source is not exported, because it
+    /// might have to give way a moment later.
     pub fn settle(&self) {
         if !self.settled.swap(true, Ordering::Relaxed) {
-            self.families.board.settle(self.number);
+            self.families.board.settle(self.board_id);
             self.families.changed();
         }
     }
 
-    /// Whether it is known by now what this source has: it was read, or it could not be.
+    /// Whether the source has been read, or could not be.
     pub fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
     }
 
-    /// The rows that were published last, as far as they are kept.
+    /// The last published rows.
     pub fn history(&self) -> &History {
         &self.history
     }
@@ -292,58 +292,58 @@ impl Group {
         }
     }
 
-    /// Whether there is a row, and it is not too old.
+    /// Whether there is a row that is not stale.
     pub fn is_fresh(&self, now: BootTime) -> bool {
         self.read_at().is_some_and(|at| {
             now.0.saturating_sub(at.0) <= self.stale_after.load(Ordering::Relaxed)
         })
     }
 
-    /// Whether the series at this place had a value when the group was last published.
+    /// Whether the series at this place has a value in the published row.
     pub fn has_value(&self, place: usize) -> bool {
         let table = lock::read(&self.table);
         let value = table.values.get(place);
         value.is_some_and(|value| value.load(Ordering::Relaxed) != ABSENT_BITS)
     }
 
-    /// The value that was last published for a series.
+    /// The value of a series in the published row.
     pub fn value(&self, id: SeriesId) -> Option<f64> {
         let table = lock::read(&self.table);
         let value = f64::from_bits(table.values.get(id.place as usize)?.load(Ordering::Relaxed));
         (!super::is_absent(value)).then_some(value)
     }
 
-    /// Whether it is the exporter's own, which no scrape of every sample has.
+    /// Whether all its series are about the exporter itself; such a group is not delivered sample by sample.
     pub(super) fn is_own(&self) -> bool {
         let table = lock::read(&self.table);
         !table.series.is_empty() && table.series.iter().all(|series| series.family.own)
     }
 
-    /// How often a series was left out because there are [`MAX_SERIES_PER_GROUP`].
+    /// How often a series was not registered because of [`MAX_SERIES_PER_GROUP`].
     pub fn left_out(&self) -> u64 {
         self.left_out.load(Ordering::Relaxed)
     }
 
-    /// What a series is called: name and labels.
+    /// Name and labels of a series.
     pub fn name(&self, id: SeriesId) -> Option<String> {
         let table = lock::read(&self.table);
         let series = table.series.get(id.place as usize)?;
         Some(series.prefix.trim_end().to_string())
     }
 
-    /// Its series, by their places in a row.
+    /// All its series, in the order of their places in a row.
     pub fn all_series(&self) -> Vec<Arc<Series>> {
         lock::read(&self.table).series.clone()
     }
 
-    /// Appends the values of one poll, as many as `expected`; absent ones where the row is too old or not there.
+    /// Appends the `expected` first values of the published row; absent values if the row is stale or too short.
     pub(super) fn snapshot(&self, now: BootTime, expected: usize, out: &mut Vec<f64>) {
         let start = out.len();
         let table = lock::read(&self.table);
         loop {
             let before = self.sequence.load(Ordering::Acquire);
             if before % 2 == 0 {
-                // Before the first row, what is there is what a series was said to start at.
+                // Before the first row there are only initial values.
                 let fresh = self.read_at().is_none() || self.is_fresh(now);
                 out.truncate(start);
                 out.extend(table.values.iter().take(expected).map(|value| {
@@ -358,7 +358,7 @@ impl Group {
                     break;
                 }
             }
-            // The writer is between two stores: it needs the processor more than we do.
+            // The writer is between two stores, and needs the processor to finish.
             std::thread::yield_now();
         }
         drop(table);

@@ -12,7 +12,7 @@ fn group() -> Arc<Group> {
 }
 
 #[test]
-fn the_text_before_a_value_is_made_once_sorted_and_escaped() {
+fn prefix_is_sorted_and_escaped() {
     let group = group();
     group.series(
         &Desc::gauge("a", ""),
@@ -25,7 +25,7 @@ fn the_text_before_a_value_is_made_once_sorted_and_escaped() {
 }
 
 #[test]
-fn the_same_series_is_registered_once() {
+fn same_series_is_registered_once() {
     let group = group();
     let a = group.series(&Desc::gauge("a", ""), &[]);
     assert_eq!(a, group.series(&Desc::gauge("a", ""), &[]));
@@ -33,7 +33,7 @@ fn the_same_series_is_registered_once() {
 }
 
 #[test]
-fn what_a_poll_did_not_read_is_absent_and_totals_stay() {
+fn unread_series_are_absent_and_totals_stay() {
     let group = group();
     let gauge = group.series(&Desc::gauge("g", ""), &[]);
     let counter = group.series(&Desc::counter("c_total", ""), &[]);
@@ -57,7 +57,7 @@ fn what_a_poll_did_not_read_is_absent_and_totals_stay() {
 }
 
 #[test]
-fn a_run_that_was_replaced_can_no_longer_publish() {
+fn replaced_run_cannot_publish() {
     let group = group();
     let gauge = group.series(&Desc::gauge("g", ""), &[]);
     let old = group.new_generation();
@@ -71,7 +71,7 @@ fn a_run_that_was_replaced_can_no_longer_publish() {
 }
 
 #[test]
-fn a_row_grows_stale_after_three_polls_and_at_least_five_seconds() {
+fn row_is_stale_after_three_polls_and_at_least_five_seconds() {
     let group = group();
     let generation = group.new_generation();
     let second = 1_000_000_000;
@@ -88,7 +88,7 @@ fn a_row_grows_stale_after_three_polls_and_at_least_five_seconds() {
 }
 
 #[test]
-fn a_flood_of_names_is_bounded() {
+fn number_of_series_is_limited() {
     let group = group();
     let mut last = SeriesId::NONE;
     for i in 0..MAX_SERIES_PER_GROUP + 2 {
@@ -105,7 +105,7 @@ fn a_flood_of_names_is_bounded() {
 }
 
 #[test]
-fn a_snapshot_never_mixes_two_polls() {
+fn snapshot_never_mixes_two_polls() {
     let group = group();
     let ids: Vec<_> = (0..200)
         .map(|i| group.series(&Desc::gauge(format!("g{i}"), ""), &[]))

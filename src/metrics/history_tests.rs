@@ -27,7 +27,7 @@ fn read(history: &History, cursor: &mut Cursor) -> (Vec<(u64, Vec<f64>)>, u64) {
 }
 
 #[test]
-fn every_consumer_gets_every_row_once() {
+fn every_consumer_reads_every_row_once() {
     let history = history(60, 1000);
     let (mut a, mut b) = (Cursor::default(), Cursor::default());
     push(&history, 1, &[1.0, 2.0]);
@@ -40,7 +40,7 @@ fn every_consumer_gets_every_row_once() {
 }
 
 #[test]
-fn what_a_slow_consumer_missed_is_counted_in_samples() {
+fn samples_missed_by_a_slow_consumer_are_counted() {
     let history = history(60, 10);
     let mut cursor = Cursor::default();
     push(&history, 1, &[1.0, 1.0]);
@@ -57,7 +57,7 @@ fn what_a_slow_consumer_missed_is_counted_in_samples() {
 }
 
 #[test]
-fn rows_that_are_too_old_go() {
+fn too_old_rows_are_dropped() {
     let history = history(10, 1000);
     for second in [1, 5, 11, 12] {
         push(&history, second, &[1.0]);
@@ -69,7 +69,7 @@ fn rows_that_are_too_old_go() {
 }
 
 #[test]
-fn rows_that_are_too_many_go() {
+fn rows_beyond_the_limit_are_dropped() {
     let history = history(60, 1000);
     for second in 1..10 {
         push(&history, second, &[1.0, 2.0]);
@@ -83,7 +83,7 @@ fn rows_that_are_too_many_go() {
 }
 
 #[test]
-fn a_newcomer_begins_where_it_likes() {
+fn cursor_since_starts_at_the_requested_time() {
     let history = history(60, 1000);
     for second in 1..10 {
         push(&history, second, &[1.0]);
@@ -96,7 +96,7 @@ fn a_newcomer_begins_where_it_likes() {
 }
 
 #[test]
-fn long_histories_are_read_in_pieces() {
+fn long_history_is_read_in_chunks() {
     let history = history(1_000_000, 200_000);
     let row = [1.0; 100];
     for second in 0..1000 {
@@ -104,16 +104,16 @@ fn long_histories_are_read_in_pieces() {
     }
     let mut cursor = Cursor::default();
     let mut rows = Rows::default();
-    let mut pieces = Vec::new();
+    let mut chunks = Vec::new();
     while history.read(&mut cursor, &mut rows) {
-        pieces.push(rows.iter().count());
+        chunks.push(rows.iter().count());
     }
-    assert_eq!(pieces.iter().sum::<usize>(), 1000);
-    assert!(pieces.len() > 10 && pieces.iter().all(|n| n * 102 <= CHUNK));
+    assert_eq!(chunks.iter().sum::<usize>(), 1000);
+    assert!(chunks.len() > 10 && chunks.iter().all(|n| n * 102 <= CHUNK_WORDS));
 }
 
 #[test]
-fn a_row_that_is_not_wanted_yet_stays() {
+fn rejected_row_stays_for_the_next_read() {
     let history = history(60, 1000);
     for second in 1..5 {
         push(&history, second, &[1.0]);
@@ -127,7 +127,7 @@ fn a_row_that_is_not_wanted_yet_stays() {
 }
 
 #[test]
-fn it_takes_no_more_memory_than_it_may() {
+fn memory_stays_within_the_limit() {
     let history = history(60, 1000);
     for second in 1..2000 {
         push(&history, second, &[1.0; 10]);
@@ -136,7 +136,7 @@ fn it_takes_no_more_memory_than_it_may() {
 }
 
 #[test]
-fn nothing_is_kept_unless_asked() {
+fn nothing_is_kept_without_a_limit() {
     let history = History::default();
     push(&history, 1, &[1.0]);
     assert_eq!(history.bytes(), 0);
@@ -149,7 +149,7 @@ fn nothing_is_kept_unless_asked() {
 }
 
 #[test]
-fn a_consumer_is_late_when_half_of_what_is_kept_waits_for_it() {
+fn half_full_by_words_rows_or_time() {
     // By words, by rows, and by time; each row of one value takes three words.
     for (keep, words, rows) in [
         (1000, 30, usize::MAX),

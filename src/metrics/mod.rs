@@ -1,8 +1,8 @@
-//! What is known: families, their series, energy. Pure: no I/O, no clock of its own.
+//! Metric families, their series, and energy. Pure: no I/O, no clock of its own.
 //!
 //! A [`Registry`] holds one [`Group`] per source. A source thread collects what one poll read in [`Readings`] and
-//! publishes it to its group in one step; whoever renders takes a [`Snapshot`], which sees each group as one poll
-//! left it, never half of one poll and half of the next.
+//! publishes it to its group in one step. A renderer takes a [`Snapshot`], which sees each group as one poll
+//! left it, never a mixture of two polls.
 
 mod board;
 mod columns;
@@ -15,6 +15,7 @@ mod group;
 mod history;
 pub mod plausible;
 mod process;
+mod rail_total;
 mod readings;
 mod registry;
 mod self_group;
@@ -23,24 +24,25 @@ mod wall;
 
 pub use board::{Comparison, Grade, Total};
 pub use columns::{Column, Columns};
-pub use delivery::{Batch, GroupRows, Progress, Room};
+pub use delivery::{Batch, DeliveryLimit, GroupRows, Progress};
 pub use energy::{CounterUnwrap, EnergyCounter, Integrator, Rail, Step};
-pub use family::{cut, metric_name, Desc, Family, Kind, Policy};
-pub use group::{longest_silence, Group, MAX_SERIES_PER_GROUP};
+pub use family::{metric_name, shorten, Desc, Family, Kind, Policy};
+pub use group::{staleness_limit, Group, MAX_SERIES_PER_GROUP};
 pub use history::{Cursor, History, Rows};
 pub(crate) use process::{Process, BUILD};
-pub use readings::{Readings, Refused, Why};
+pub use rail_total::{PowerSum, RailTotal};
+pub use readings::{Readings, RejectReason, Rejected};
 pub use registry::{Layout, Registry, Snapshot, SnapshotFamily};
 pub(crate) use self_group::SelfGroup;
 pub use series::{Series, SeriesId};
 pub use wall::{Offset, Stamp, Stamps, WallClock};
 
-/// A value that is not there: Prometheus's own staleness marker, a NaN with this payload (`StaleNaN` in
+/// The marker of an absent value: Prometheus's own staleness marker, a NaN with this payload (`StaleNaN` in
 /// prometheus/model/value). Series that hold it are not exported.
 pub const ABSENT: f64 = f64::from_bits(ABSENT_BITS);
 pub(crate) const ABSENT_BITS: u64 = 0x7ff0_0000_0000_0002;
 
-/// Whether `value` is the marker for "not there", as opposed to any other NaN.
+/// Whether `value` is [`ABSENT`], as opposed to any other NaN.
 pub fn is_absent(value: f64) -> bool {
     value.to_bits() == ABSENT_BITS
 }

@@ -1,45 +1,45 @@
-//! What a value can be, by its quantity and by the kind of source. Pure.
+//! Plausible ranges of values, by quantity and source. Pure.
 //!
-//! A driver, a firmware or a device that has no reading often gives a number all the same: all bits set, the least or
-//! greatest integer, absolute zero. A [`Range`] holds every value that a working meter of its kind gives, with room; what is
-//! outside is no measurement. The range belongs to the series, and [`Readings`](super::Readings) compares every value that is
-//! set with it, so that no meter can leave the comparison out.
+//! A driver, a firmware or a device without a reading often reports a number all the same: all bits set, the least or
+//! greatest integer, absolute zero. A [`Range`] contains every value that a working meter of its kind reports, with margin; a
+//! value outside of it is no measurement. The range belongs to the series, and [`Readings`](super::Readings) checks every
+//! value that is set, so that no meter can omit the check.
 
 use super::family::Kind;
 
-/// The values that a working meter gives, both ends included.
+/// The values that a working meter reports, both ends included.
 #[derive(Debug, PartialEq)]
 pub struct Range {
-    /// The least.
-    pub least: f64,
-    /// The greatest.
-    pub most: f64,
-    /// Their unit's sign, for people.
+    /// The least value.
+    pub min: f64,
+    /// The greatest value.
+    pub max: f64,
+    /// The unit's symbol, for messages.
     pub unit: &'static str,
 }
 
-const fn within(least: f64, most: f64, unit: &'static str) -> Range {
-    Range { least, most, unit }
+const fn within(min: f64, max: f64, unit: &'static str) -> Range {
+    Range { min, max, unit }
 }
 
-const fn up_to(most: f64, unit: &'static str) -> Range {
-    within(-most, most, unit)
+const fn up_to(max: f64, unit: &'static str) -> Range {
+    within(-max, max, unit)
 }
 
-/// What Tegra's BPMP says of a sensor in a part that is powered off, in degrees Celsius: it is in order.
+/// What Tegra's BPMP reports for a sensor in a part that is powered off, in degrees Celsius. Not an error.
 pub const OFF_CELSIUS: f64 = -256.0;
 
-/// A number, and nothing else is known of it.
+/// Any finite number.
 pub static FINITE: Range = within(f64::MIN, f64::MAX, "");
-/// The exporter's own state.
+/// Any value: for the exporter's own state.
 pub static ANY: Range = within(f64::NEG_INFINITY, f64::INFINITY, "");
 
-/// Semiconductors. Drivers say "off" with -127, -128 (nct6775, applesmc), -256 (Tegra's BPMP), -273.1 (smart batteries: 0 in
+/// Semiconductors. Drivers report "off" as -127, -128 (nct6775, applesmc), -256 (Tegra's BPMP), -273.1 (smart batteries: 0 in
 /// units of 0.1 K) or -274 (`THERMAL_TEMP_INVALID`), and 255, 511 or more with all bits set. Silicon works from -65 to 150 °C
 /// at most (JEDEC's storage and junction limits), silicon carbide to 200 °C.
 static CELSIUS: Range = within(-100.0, 200.0, "°C");
 static FAHRENHEIT: Range = within(-148.0, 392.0, "°F");
-/// What an ADC of the IIO subsystem (`iio_hwmon`) may have as its sensor: thermocouples, type K to 1,372 °C and type B to 1,820 °C
+/// Thermocouples, which an ADC of the IIO subsystem (`iio_hwmon`) may have as its sensor: type K to 1,372 °C and type B to 1,820 °C
 /// (IEC 60584-1).
 pub static THERMOCOUPLE: Range = within(-270.0, 1820.0, "°C");
 /// IEC 60364 and 61140: low voltage ends at 1,000 V AC and 1,500 V DC. Rails below zero (-12 V) exist.
@@ -51,7 +51,7 @@ static VOLTS_OF_INA260: Range = within(-0.3, 41.0, "V");
 /// A Raspberry Pi 5's PMIC is fed by 5 V, and measures nothing above.
 static VOLTS_OF_RPI: Range = within(-1.0, 30.0, "V");
 /// Batteries and USB: 60 V DC is the limit of what may be touched (ES1, IEC 62368-1); USB PD ends at 48 V. 65,535 mV is a
-/// smart battery's "not known".
+/// smart battery's "unknown".
 pub static VOLTS_OF_BATTERY: Range = up_to(60.0, "V");
 /// Processors' regulators give over 1,000 A, shelves of power supplies some 3,000 A at 12 V.
 pub static AMPERES: Range = up_to(5000.0, "A");
@@ -59,7 +59,7 @@ static AMPERES_OF_JETSON: Range = up_to(100.0, "A");
 /// A 16-bit register of 1.25 mA (SBOS656C, 8.6).
 static AMPERES_OF_INA260: Range = up_to(41.0, "A");
 static AMPERES_OF_RPI: Range = up_to(50.0, "A");
-/// 65,535 mA is a smart battery's "not known".
+/// 65,535 mA is a smart battery's "unknown".
 pub static AMPERES_OF_BATTERY: Range = up_to(65.0, "A");
 /// A Shelly Pro 3EM-400 measures 400 A.
 static AMPERES_OF_SHELLY: Range = up_to(1000.0, "A");
@@ -89,17 +89,17 @@ pub static WATTS_OF_PHASE: Range = up_to(150e3, "W");
 pub static WATTS_OF_PLUG: Range = up_to(10e3, "W");
 static PERCENT: Range = within(0.0, 100.0, "%");
 static RATIO: Range = within(0.0, 1.0, "");
-/// At most 1 by its definition; devices round voltage, current and power apart.
+/// At most 1 by definition; devices round voltage, current and power separately.
 static POWER_FACTOR: Range = up_to(1.1, "");
-/// 400 Hz on board of aircraft.
+/// Up to 400 Hz aboard aircraft.
 static HERTZ: Range = within(0.0, 1000.0, "Hz");
 
-/// Clocks of processors and memory; 65,535 and more is "not known".
+/// Clocks of processors and memory; 65,535 and more mean "unknown".
 static MEGAHERTZ: Range = within(0.0, 20e3, "MHz");
 /// Memory and swap space: less than a petabyte.
 static MEGABYTES: Range = within(0.0, 1e9, "MB");
 
-/// The range of a family of this name, from this source.
+/// The default range of the family of this name from this source.
 pub fn range(source: &str, name: &str, kind: Kind) -> &'static Range {
     if kind == Kind::Counter {
         return &FINITE;
@@ -141,7 +141,7 @@ pub fn range(source: &str, name: &str, kind: Kind) -> &'static Range {
     }
 }
 
-/// "Not known" in microwatts or microamperes, as 32 bits or -1 have it, where that is within the range of a server.
+/// "Unknown" in microwatts or microamperes: 32 bits or -1, where that is within a server's range.
 const UNKNOWN: [f64; 5] = [
     4_294.967_295,
     2_147.483_647,
@@ -149,22 +149,23 @@ const UNKNOWN: [f64; 5] = [
     -2_147.483_648,
     -0.000_001,
 ];
-const LEAST_UNKNOWN: f64 = 2147.0;
+/// The least positive value in [`UNKNOWN`], rounded down.
+const MIN_UNKNOWN: f64 = 2147.0;
 
 impl Range {
-    /// Whether a meter gives this value as its measurement. No NaN is one.
+    /// Whether the value is a plausible measurement. NaN is not.
     #[inline]
-    pub fn holds(&self, value: f64) -> bool {
-        let is_usual = (0.0..LEAST_UNKNOWN).contains(&value);
-        value >= self.least && value <= self.most && (is_usual || self.is_known(value))
+    pub fn contains(&self, value: f64) -> bool {
+        let is_usual = (0.0..MIN_UNKNOWN).contains(&value);
+        value >= self.min && value <= self.max && (is_usual || self.is_known(value))
     }
 
-    /// Whether it holds all numbers.
-    pub fn holds_all(&self) -> bool {
-        self.least <= f64::MIN && self.most >= f64::MAX
+    /// Whether it contains all finite numbers.
+    pub fn is_unbounded(&self) -> bool {
+        self.min <= f64::MIN && self.max >= f64::MAX
     }
 
-    /// Whether the value says that the sensor is off, as it may be.
+    /// Whether the value reports a sensor that is off, which is no error.
     pub fn is_off(&self, value: f64) -> bool {
         value == OFF_CELSIUS && *self == CELSIUS
     }
@@ -179,12 +180,12 @@ impl Range {
 mod tests {
     use super::*;
 
-    fn holds(source: &str, name: &str, value: f64) -> bool {
-        range(source, name, Kind::Gauge).holds(value)
+    fn is_plausible(source: &str, name: &str, value: f64) -> bool {
+        range(source, name, Kind::Gauge).contains(value)
     }
 
     #[test]
-    fn what_meters_measure_is_plausible() {
+    fn real_measurements_are_plausible() {
         for (source, name, value) in [
             ("hwmon", "power_watts", 5_500.0),
             ("hwmon", "power_watts", 130e3),
@@ -214,12 +215,12 @@ mod tests {
             ("shelly", "shelly_energy_total_wh", 4_294_967_295.0),
             ("udp", "powerexporter_current_ampere", 1.6),
         ] {
-            assert!(holds(source, name, value), "{source} {name} {value}");
+            assert!(is_plausible(source, name, value), "{source} {name} {value}");
         }
     }
 
     #[test]
-    fn what_says_that_there_is_no_measurement_is_not() {
+    fn placeholders_for_no_measurement_are_implausible() {
         for (source, name, values) in [
             (
                 "hwmon",
@@ -274,14 +275,17 @@ mod tests {
             ),
         ] {
             for value in values {
-                assert!(!holds(source, name, *value), "{source} {name} {value}");
+                assert!(
+                    !is_plausible(source, name, *value),
+                    "{source} {name} {value}"
+                );
             }
         }
     }
 
     #[test]
-    fn the_exporters_own_state_has_no_range() {
-        assert!(ANY.holds(f64::INFINITY));
-        assert!(range("x", "y_total", Kind::Counter).holds(4_294.967_295));
+    fn exporters_own_state_has_no_range() {
+        assert!(ANY.contains(f64::INFINITY));
+        assert!(range("x", "y_total", Kind::Counter).contains(4_294.967_295));
     }
 }

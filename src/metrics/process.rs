@@ -1,5 +1,5 @@
-//! The exporter's own process, under the names that Prometheus clients use (prometheus.io, "Writing client libraries",
-//! process metrics).
+//! Metrics of the exporter's own process, named as by Prometheus client libraries (prometheus.io, "Writing client
+//! libraries", process metrics).
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::logging::dropped_lines;
 use crate::sys::clock::process_cpu_seconds;
 use crate::sys::program::page_size;
 
-/// What two scrapes in quick succession may share: reading it costs more than a scrape does.
+/// Scrapes within this time share one reading, which costs more than a scrape.
 const MAX_USAGE_AGE: Duration = Duration::from_millis(100);
 
-/// What it was built from, as labels.
+/// Labels of the build.
 pub(crate) const BUILD: [(&str, &str); 2] = [
     ("version", env!("CARGO_PKG_VERSION")),
     ("arch", std::env::consts::ARCH),
@@ -94,17 +94,17 @@ impl Process {
 }
 
 impl Usage {
-    /// Of this process, whatever `--path.procfs` says: that is about the board.
+    /// Reads this process's usage from `/proc`; `--path.procfs` is for the board.
     fn read() -> Option<Usage> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let mut usage = Usage::parse(&stat)?;
-        // One of them is the directory that is being read.
+        // One descriptor is that of the directory itself.
         let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
         usage.open_fds = open.saturating_sub(1) as f64;
         Some(usage)
     }
 
-    /// `/proc/pid/stat` (proc(5)): the second field, the program's name in parentheses, may hold anything.
+    /// Parses `/proc/pid/stat` (proc(5)). The second field, the program's name in parentheses, may contain anything.
     fn parse(stat: &str) -> Option<Usage> {
         let (_, after_name) = stat.rsplit_once(')')?;
         let mut fields = after_name.split_ascii_whitespace();
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usage_is_read_again_however_often_it_is_asked_for() {
+    fn frequent_scrapes_still_see_new_readings() {
         let mut process = Process::default();
         process.usage();
         let (first, _) = process.read.unwrap();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_stat_line_whatever_the_name() {
+    fn stat_line_is_parsed_whatever_the_program_name() {
         let line =
             "711 (a) b (c) S 1 711 711 0 -1 4194304 98 0 0 0 0 3 0 0 20 0 7 0 3434 2920448 227 \
                     18446744073709551615 1 1 0 0 0 0 0 4096 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0";

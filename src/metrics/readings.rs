@@ -1,78 +1,78 @@
-//! What one poll of a source read, on its way to the group.
+//! The readings of one poll, on their way to the group.
 
-use super::board::OfBoard;
+use super::board::BoardReading;
 use super::series::SeriesId;
 use super::{is_absent, ABSENT};
 use crate::sys::clock::BootTime;
 
-/// What one poll of a source read. Everything not set is absent.
+/// The readings of one poll of a source. A series that is not set is absent.
 #[derive(Debug, Default)]
 pub struct Readings {
-    /// When it was read.
+    /// When the poll began.
     pub at: BootTime,
-    /// So many seconds between two readings, and what was in between is not known.
-    pub longest_gap: f64,
-    /// Nothing may be read now, since the device is suspended: to have read nothing is no failure.
+    /// A silence longer than this many seconds is not integrated.
+    pub max_gap: f64,
+    /// The device is suspended and must not be read: an empty poll is no failure.
     pub suspended: bool,
     pub(super) row: Vec<f64>,
     pub(super) increases: Vec<(SeriesId, f64)>,
-    pub(super) board: OfBoard,
-    refused: Vec<Refused>,
+    pub(super) board: BoardReading,
+    rejected: Vec<Rejected>,
 }
 
-/// A value that was read, and is none: it is absent.
+/// A value that was read but is no measurement. Its series is absent.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Refused {
-    /// The series that it is not set for.
+pub struct Rejected {
+    /// The series that is not set.
     pub id: SeriesId,
-    /// What was read, in the series' unit.
+    /// The value read, in the series' unit.
     pub value: f64,
-    /// What is wrong with it.
-    pub why: Why,
+    /// Why it is rejected.
+    pub reason: RejectReason,
 }
 
-/// Why a value is none.
+/// Why a value is no measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Why {
-    /// No meter of this kind gives it: it is outside of the series' range, or means "not known".
+pub enum RejectReason {
+    /// It is outside of the series' range, or a placeholder for "unknown".
     Implausible,
-    /// A counter of energy, in joules, with all bits set: its driver does not know it.
+    /// An energy counter, in joules, with all bits set: its driver does not know it.
     Unknown,
-    /// A counter's step, in joules, that no power in the range explains in so many seconds.
+    /// A counter's step, in joules, that is more than the maximum power explains in this many seconds.
     Jump(f64),
 }
 
 impl Readings {
-    /// No readings, from a source that is silent when it says nothing for `longest_gap` seconds.
-    pub fn new(longest_gap: f64) -> Readings {
+    /// Empty readings of a source whose silences of more than `max_gap` seconds are not integrated.
+    pub fn new(max_gap: f64) -> Readings {
         Readings {
-            longest_gap,
+            max_gap,
             ..Readings::default()
         }
     }
 
-    /// Empties it for the poll that begins at `at`.
+    /// Clears the readings for the poll that begins at `at`.
     pub fn begin(&mut self, at: BootTime) {
         self.at = at;
         self.suspended = false;
         self.row.fill(ABSENT);
         self.increases.clear();
-        self.board = OfBoard::default();
-        self.refused.clear();
+        self.board = BoardReading::default();
+        self.rejected.clear();
     }
 
-    /// Sets a gauge, or a counter whose running total the source itself keeps. What is not plausible of this series, as a
-    /// NaN is not, sets nothing; setting twice in one poll keeps the last.
+    /// Sets a gauge, or a counter whose running total the source itself keeps. An implausible value or NaN is rejected. If a
+    /// series is set twice in one poll, the last value counts.
     #[inline]
     pub fn set(&mut self, id: SeriesId, value: f64) {
-        self.take(id, value);
+        self.try_set(id, value);
     }
 
-    /// The same; the value, if it was set. A sum has to be made of these.
+    /// Like [`set`](Self::set); returns the value if it was set. Sums have to be formed of these.
     #[inline]
-    pub fn take(&mut self, id: SeriesId, value: f64) -> Option<f64> {
-        if !id.range.holds(value) {
-            self.refuse(id, value, Why::Implausible);
+    pub fn try_set(&mut self, id: SeriesId, value: f64) -> Option<f64> {
+        if !id.range.contains(value) {
+            self.reject(id, value, RejectReason::Implausible);
             return None;
         }
         match self.row.get_mut(id.place as usize) {
@@ -89,21 +89,21 @@ impl Readings {
         self.row.push(value);
     }
 
-    /// Notes a value that is not set, because it is none.
+    /// Notes a value that is no measurement.
     #[cold]
-    pub fn refuse(&mut self, id: SeriesId, value: f64, why: Why) {
-        // Our own mark for what is not there was not read anywhere.
+    pub fn reject(&mut self, id: SeriesId, value: f64, reason: RejectReason) {
+        // The marker of absence was not read from a device.
         if !is_absent(value) && !id.range.is_off(value) {
-            self.refused.push(Refused { id, value, why });
+            self.rejected.push(Rejected { id, value, reason });
         }
     }
 
-    /// What was read and is none.
-    pub fn refused(&self) -> &[Refused] {
-        &self.refused
+    /// The rejected values.
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
     }
 
-    /// Adds to a counter, and says by adding 0 that it is there. An increase below 0 counts as 0.
+    /// Adds to a counter; adding 0 makes it present. A negative increase counts as 0.
     #[inline]
     pub fn add(&mut self, id: SeriesId, increase: f64) {
         if !id.is_none() {

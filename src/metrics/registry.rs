@@ -1,4 +1,4 @@
-//! All groups and families, and the view of them that is rendered.
+//! The registry of all groups and families, and its snapshots for rendering.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,14 +17,14 @@ use crate::sys::lock;
 pub struct Registry {
     families: Arc<Families>,
     groups: RwLock<Vec<(u32, Arc<Group>)>>,
-    plan: Mutex<Arc<Plan>>,
-    /// Samples of groups that were taken away.
-    ended: AtomicU64,
+    plan: Mutex<Arc<RenderPlan>>,
+    /// Samples of removed groups.
+    removed_samples: AtomicU64,
 }
 
-/// Which series to render in which order. Made anew when a series or a group comes or goes.
+/// The series to render, in order. Rebuilt when a series or a group is added or removed.
 #[derive(Default)]
-struct Plan {
+struct RenderPlan {
     version: u64,
     groups: Vec<(Arc<Group>, usize)>,
     families: Vec<PlannedFamily>,
@@ -32,29 +32,28 @@ struct Plan {
 
 struct PlannedFamily {
     family: Arc<Family>,
-    slots: Vec<Slot>,
-    /// The prefixes of its series, one behind the other: read in order, they cost no waiting for memory, however many
-    /// there are.
+    slots: Vec<PlannedSeries>,
+    /// The prefixes of its series, concatenated: reading them in order avoids cache misses, however many there are.
     prefixes: String,
 }
 
-struct Slot {
+struct PlannedSeries {
     series: Arc<Series>,
-    /// The place of its value in a snapshot.
+    /// The index of its value in a snapshot.
     value: usize,
     /// Where its prefix ends, and the next one begins.
     end: usize,
 }
 
 impl Registry {
-    /// An empty registry that shows what `policy` says.
+    /// An empty registry with this policy.
     pub fn new(policy: Policy) -> Registry {
         let registry = Registry::default();
         registry.set_policy(policy);
         registry
     }
 
-    /// Adds a group. Groups are rendered in the order of `rank`, and a family stands where its first series does.
+    /// Adds a group. Groups are rendered in the order of `rank`, and a family at its first series.
     pub fn add_group(
         &self,
         rank: u32,
@@ -74,12 +73,12 @@ impl Registry {
         group
     }
 
-    /// Takes a group and its series away.
+    /// Removes a group and its series.
     pub fn remove_group(&self, group: &Arc<Group>) {
         lock::write(&self.groups).retain(|(_, g)| !Arc::ptr_eq(g, group));
         if !group.is_own() {
             let samples = group.history().added().load(Ordering::Relaxed);
-            self.ended.fetch_add(samples, Ordering::Relaxed);
+            self.removed_samples.fetch_add(samples, Ordering::Relaxed);
         }
         group.leave();
         self.families.changed();
@@ -90,17 +89,17 @@ impl Registry {
         self.families.set_policy(policy);
     }
 
-    /// Another number whenever series or groups have come or gone.
+    /// Changes whenever series or groups are added or removed.
     pub fn version(&self) -> u64 {
         self.families.version()
     }
 
-    /// The families that `metrics:` can switch, with whether they are exported, by name.
+    /// The families that `metrics:` can switch, sorted by name, and whether each is exported.
     pub fn switchable(&self) -> Vec<(String, bool)> {
         self.families.switchable()
     }
 
-    /// The registry as it stands: each group as one poll left it, stale ones absent.
+    /// The current values: each group as one poll left it, stale groups absent.
     pub fn snapshot(&self, now: BootTime) -> Snapshot {
         let plan = self.plan();
         let mut values = Vec::with_capacity(plan.groups.iter().map(|(_, n)| n).sum());
@@ -116,45 +115,45 @@ impl Registry {
         groups.iter().map(|(_, group)| Arc::clone(group)).collect()
     }
 
-    /// The groups of sources, in order.
-    pub(super) fn measured(&self) -> Vec<Arc<Group>> {
+    /// The groups of sources, without those about the exporter itself, in order.
+    pub(super) fn source_groups(&self) -> Vec<Arc<Group>> {
         let groups = self.groups().into_iter();
         groups.filter(|group| !group.is_own()).collect()
     }
 
-    /// How many samples the sources that have ended had in all.
-    pub(super) fn ended(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed)
+    /// The number of samples of removed sources.
+    pub(super) fn removed_samples(&self) -> u64 {
+        self.removed_samples.load(Ordering::Relaxed)
     }
 
-    /// How many samples of sources there were in all that were read before `since`, or are not there any more.
+    /// The number of samples of sources that were read before `since`, or that are no longer kept.
     pub fn samples_before(&self, since: BootTime) -> u64 {
-        let groups = self.measured().into_iter();
+        let groups = self.source_groups().into_iter();
         let before = groups.map(|group| group.history().cursor_since(since).samples());
-        self.ended() + before.sum::<u64>()
+        self.removed_samples() + before.sum::<u64>()
     }
 
-    /// Which family, of which series, comes after which. It has all series of all rows that were read before.
+    /// The order of families and series. It has all series of all rows published before this call.
     pub fn layout(&self) -> Layout {
         Layout { plan: self.plan() }
     }
 
-    fn plan(&self) -> Arc<Plan> {
+    fn plan(&self) -> Arc<RenderPlan> {
         let version = self.version();
         let mut plan = lock::lock(&self.plan);
         if plan.version != version {
             let owner = self.families.board.owner();
-            *plan = Arc::new(Plan::new(version, &lock::read(&self.groups), owner));
+            *plan = Arc::new(RenderPlan::new(version, &lock::read(&self.groups), owner));
         }
         Arc::clone(&plan)
     }
 }
 
-impl Plan {
-    fn new(version: u64, ranked: &[(u32, Arc<Group>)], owner: u64) -> Plan {
-        let mut plan = Plan {
+impl RenderPlan {
+    fn new(version: u64, ranked: &[(u32, Arc<Group>)], owner: u64) -> RenderPlan {
+        let mut plan = RenderPlan {
             version,
-            ..Plan::default()
+            ..RenderPlan::default()
         };
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut value = 0;
@@ -177,12 +176,12 @@ impl Plan {
                 };
                 let planned = &mut plan.families[place];
                 let is_shown = match &planned.family {
-                    family if family.of_board => group.number() == owner,
+                    family if family.of_board => group.board_id() == owner,
                     family => !family.single || planned.slots.is_empty() && settled,
                 };
                 if is_shown {
                     planned.prefixes.push_str(&series.prefix);
-                    planned.slots.push(Slot {
+                    planned.slots.push(PlannedSeries {
                         series,
                         value,
                         end: planned.prefixes.len(),
@@ -196,13 +195,13 @@ impl Plan {
     }
 }
 
-/// The order in which series are exported.
+/// The order of exported families and series.
 pub struct Layout {
-    plan: Arc<Plan>,
+    plan: Arc<RenderPlan>,
 }
 
 impl Layout {
-    /// The enabled families with their series: each series' group, and its place in the rows of that.
+    /// The enabled families with their series: each series' group, and its place in that group's rows.
     pub fn families(
         &self,
     ) -> impl Iterator<Item = (&Family, impl Iterator<Item = (&Group, usize, &Series)>)> {
@@ -231,7 +230,7 @@ impl Layout {
 
 /// A consistent view of the registry.
 pub struct Snapshot {
-    plan: Arc<Plan>,
+    plan: Arc<RenderPlan>,
     values: Vec<f64>,
 }
 
@@ -239,7 +238,7 @@ pub struct Snapshot {
 pub struct SnapshotFamily<'a> {
     /// The family.
     pub family: &'a Family,
-    slots: &'a [Slot],
+    slots: &'a [PlannedSeries],
     prefixes: &'a str,
     values: &'a [f64],
 }
@@ -250,7 +249,7 @@ impl Snapshot {
         self.all().filter(|view| view.family.is_enabled())
     }
 
-    /// The same with those that are not enabled: what is not exported can be used all the same.
+    /// All families that have at least one value, including those that are not exported.
     pub fn all(&self) -> impl Iterator<Item = SnapshotFamily<'_>> {
         self.plan.families.iter().filter_map(|planned| {
             let view = SnapshotFamily {
@@ -265,7 +264,7 @@ impl Snapshot {
 }
 
 impl<'a> SnapshotFamily<'a> {
-    /// The series that are there, with their values.
+    /// The present series and their values.
     pub fn samples(&self) -> impl Iterator<Item = (&'a Series, f64)> + 'a {
         let values = self.values;
         self.slots.iter().filter_map(move |slot| {
@@ -274,7 +273,7 @@ impl<'a> SnapshotFamily<'a> {
         })
     }
 
-    /// The same for whoever writes lines: [`Series::prefix`] and value.
+    /// [`Series::prefix`] and value of the present series, for the text format.
     pub fn lines(&self) -> impl Iterator<Item = (&'a str, f64)> + 'a {
         let SnapshotFamily {
             prefixes, values, ..

@@ -1,11 +1,11 @@
-//! A series: a family, its labels, and the text before its value.
+//! A series: a family and labels, and the text before its value.
 
 use std::sync::Arc;
 
 use super::family::Family;
 use super::plausible::{Range, ANY};
 
-/// A series' place in its group, and the values that it can have.
+/// A series' place in its group, and its plausible values.
 #[derive(Debug, Clone, Copy)]
 pub struct SeriesId {
     pub(super) place: u32,
@@ -13,7 +13,7 @@ pub struct SeriesId {
 }
 
 impl SeriesId {
-    /// A series that did not fit: setting it does nothing.
+    /// A series that was not registered because of the limit: setting it has no effect.
     pub(super) const NONE: SeriesId = SeriesId {
         place: u32::MAX,
         range: &ANY,
@@ -23,12 +23,12 @@ impl SeriesId {
         self == SeriesId::NONE
     }
 
-    /// Its place in a row of its group.
+    /// The index of its value in a row of its group.
     pub fn place(self) -> u32 {
         self.place
     }
 
-    /// The values that it can have.
+    /// Its plausible values.
     pub fn range(self) -> &'static Range {
         self.range
     }
@@ -45,13 +45,13 @@ impl Eq for SeriesId {}
 /// A family and a set of labels.
 #[derive(Debug)]
 pub struct Series {
-    /// The source whose it is, as in the label `source`.
+    /// Its source, as in the label `source`.
     pub source: Box<str>,
     /// The family.
     pub family: Arc<Family>,
     /// Name and value of each label, sorted by name.
     pub labels: Vec<(String, String)>,
-    /// `name{label="value",…} `: all of the sample's line that comes before its value.
+    /// `name{label="value",…} `: the part of a sample's line before the value.
     pub prefix: Box<str>,
 }
 

@@ -1,72 +1,72 @@
-//! Wall-clock stamps, made late: from the boot-time stamp of a reading and the offset between the clocks that is known
-//! when it leaves the board. What was read before NTP set the clock so comes out right.
+//! Wall-clock timestamps, computed late: from the boot time of a reading and the offset between the clocks that is known
+//! when the reading is delivered. Readings from before NTP set the clock get correct timestamps that way.
 //!
-//! The kernel slews both clocks alike: the offset between them changes only when somebody sets the clock. What then holds:
+//! The kernel slews both clocks alike: the offset between them changes only when the clock is set. Guarantees:
 //!
-//! * While the clock is plainly wrong there is no [`Offset`], and without it no stamp.
-//! * The stamps of what one consumer gets of one group always grow ([`Stamps`]). After a step back, readings whose stamps
-//!   would not are not delivered to it, until the clock has come to where it was before.
-//! * No stamp is later than now.
+//! * While the clock is plainly wrong there is no [`Offset`], and without an offset no timestamp.
+//! * The timestamps that one consumer gets of one group always increase ([`Stamps`]). After the clock was set back, readings
+//!   with earlier timestamps are not delivered to that consumer, until the clock reaches its former value.
+//! * No timestamp is in the future.
 
 use std::sync::Mutex;
 
 use crate::sys::clock::{both, is_synchronised, BootTime};
 use crate::sys::lock;
 
-/// Before this version was written it cannot be running: 2026-01-01T00:00:00Z, in nanoseconds. Moved on with releases.
-const EARLIEST: i64 = 1_767_225_600 * SECOND;
-/// Nor will it run for so long: fifty years later.
-const LATEST: i64 = EARLIEST + 50 * 366 * 86_400 * SECOND;
+/// A clock before this version was written is wrong: 2026-01-01T00:00:00Z, in nanoseconds. To be advanced with releases.
+const MIN_WALL_TIME: i64 = 1_767_225_600 * SECOND;
+/// A clock fifty years later is wrong, too.
+const MAX_WALL_TIME: i64 = MIN_WALL_TIME + 50 * 366 * 86_400 * SECOND;
 const SECOND: i64 = 1_000_000_000;
 const MILLISECOND: i64 = 1_000_000;
-/// Reading two clocks takes time, and not always the same. So much is no change of the clock, so that a reading has one
-/// stamp, whoever asks for it when.
+/// Changes of the offset below this are ignored: reading two clocks takes varying time. A reading has the same timestamp
+/// for every consumer that way.
 const JITTER: i64 = MILLISECOND / 2;
-/// A clock that moved so far between two looks (four a second) was not slewed but set.
+/// A change of the offset of this much between two checks (four a second) is a step, not a slew.
 const STEP: i64 = 50 * MILLISECOND;
-/// Two readings in one millisecond, or after a clock that was set back a little, get stamps one millisecond apart, as
-/// long as that shifts none by more than this.
-const MOST_SHIFT_MS: i64 = 10;
+/// Readings within one millisecond, or after the clock was set back a little, get timestamps one millisecond apart, as long
+/// as that shifts no timestamp by more than this.
+const MAX_SHIFT_MS: i64 = 10;
 
 /// Reads both clocks at one moment: boot time, and nanoseconds since 1970.
 type Clocks = Box<dyn Fn() -> (BootTime, i64) + Send + Sync>;
-/// Whether the kernel says that the wall clock is synchronised; `None`: it does not say.
+/// Whether the kernel considers the wall clock synchronised; `None` if unknown.
 type Synchronised = Box<dyn Fn() -> Option<bool> + Send + Sync>;
 
-/// The wall clock, watched.
+/// The wall clock, checked for steps.
 pub struct WallClock {
     clocks: Clocks,
     synchronised: Synchronised,
-    state: Mutex<State>,
+    state: Mutex<ClockState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Wall clock less boot time when last looked at, be it right or wrong.
+struct ClockState {
+    /// Wall clock minus boot time at the last check, be the clock right or wrong.
     offset: Option<i64>,
     steps: u64,
     was_wrong: bool,
 }
 
-/// What was known of the wall clock at one moment.
+/// The wall clock's offset at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offset {
-    /// Wall clock less boot time, in nanoseconds.
+    /// Wall clock minus boot time, in nanoseconds.
     nanos: i64,
-    /// When that was, in milliseconds since 1970.
+    /// The time of the check, in milliseconds since 1970.
     now_ms: i64,
 }
 
 impl Default for WallClock {
-    /// The board's own.
+    /// The board's own clocks.
     fn default() -> Self {
         WallClock::new(both).with_synchronised(is_synchronised)
     }
 }
 
 impl WallClock {
-    /// A wall clock that is read by `clocks`: boot time and, at the same moment, nanoseconds since 1970. Nothing says
-    /// whether it is synchronised.
+    /// A wall clock that is read by `clocks`: boot time and, at the same moment, nanoseconds since 1970. Whether it is
+    /// synchronised is unknown.
     pub fn new(clocks: impl Fn() -> (BootTime, i64) + Send + Sync + 'static) -> WallClock {
         WallClock {
             clocks: Box::new(clocks),
@@ -75,27 +75,27 @@ impl WallClock {
         }
     }
 
-    /// The same, and `says` says whether it is synchronised.
+    /// The same clock, with `synchronised` to tell whether it is synchronised.
     pub fn with_synchronised(
         self,
-        says: impl Fn() -> Option<bool> + Send + Sync + 'static,
+        synchronised: impl Fn() -> Option<bool> + Send + Sync + 'static,
     ) -> WallClock {
         WallClock {
-            synchronised: Box::new(says),
+            synchronised: Box::new(synchronised),
             ..self
         }
     }
 
-    /// Whether the clock is known not to be synchronised: the kernel says so.
+    /// Whether the kernel considers the clock unsynchronised.
     pub fn is_unsynchronised(&self) -> bool {
         (self.synchronised)() == Some(false)
     }
 
-    /// Looks at the clock. `None` while it is plainly wrong: nothing with a wall-clock stamp may leave the board then.
+    /// Checks the clock. `None` while it is plainly wrong: nothing with a wall-clock timestamp may be delivered then.
     ///
-    /// To be called several times a second, or a clock that was slewed counts as one that was set.
+    /// To be called several times a second; otherwise a slewed clock is mistaken for one that was set.
     pub fn offset(&self) -> Option<Offset> {
-        // Under the lock, or an older look may come after a newer one.
+        // Under the lock, so that checks are processed in order.
         let mut state = lock::lock(&self.state);
         let (boot, wall) = (self.clocks)();
         let boot = i64::try_from(boot.0).unwrap_or(i64::MAX);
@@ -110,7 +110,7 @@ impl WallClock {
             _ => seen,
         };
         state.offset = Some(nanos);
-        let wrong = !(EARLIEST..LATEST).contains(&wall);
+        let wrong = !(MIN_WALL_TIME..MAX_WALL_TIME).contains(&wall);
         if wrong != state.was_wrong {
             state.was_wrong = wrong;
             match wrong {
@@ -122,14 +122,14 @@ impl WallClock {
         (!wrong).then_some(Offset { nanos, now_ms })
     }
 
-    /// How often the clock was set, as far as was seen.
+    /// How often the clock was seen to be set.
     pub fn steps(&self) -> u64 {
         lock::lock(&self.state).steps
     }
 }
 
 impl Offset {
-    /// None at all: stamps are milliseconds since the board started, for those that never leave it.
+    /// No offset: timestamps are milliseconds since the board started, for use on the board only.
     pub fn of_boot_time() -> Offset {
         Offset {
             nanos: 0,
@@ -137,8 +137,8 @@ impl Offset {
         }
     }
 
-    /// The part of it that is less than a millisecond: with it stamps are milliseconds since the board started, on the
-    /// same grid as those with all of it.
+    /// The fraction of a millisecond: timestamps with it are milliseconds since the board started, on the same grid as
+    /// timestamps with the whole offset.
     pub fn below_a_millisecond(&self) -> Offset {
         Offset {
             nanos: self.nanos.rem_euclid(MILLISECOND),
@@ -146,7 +146,7 @@ impl Offset {
         }
     }
 
-    /// Wall clock less boot time, in nanoseconds.
+    /// Wall clock minus boot time, in nanoseconds.
     pub fn nanos(&self) -> i64 {
         self.nanos
     }
@@ -157,36 +157,37 @@ impl Offset {
         at.saturating_add(self.nanos).div_euclid(MILLISECOND)
     }
 
-    /// The moment of the look, in milliseconds since 1970.
+    /// The time of the check, in milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
         self.now_ms
     }
 }
 
-/// The stamps that one consumer got for the rows of one group. A copy of it goes with a delivery, and takes its place when
-/// that has succeeded.
+/// The timestamps that one consumer got for the rows of one group. A delivery works on a copy, which replaces the original
+/// when the delivery has succeeded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamps {
     last: Option<i64>,
 }
 
-/// What becomes of a row.
+/// The timestamp of a row, if it can have one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stamp {
-    /// It is delivered with this stamp, in milliseconds since 1970: later than the one before, and not in the future.
+    /// Milliseconds since 1970: later than the timestamp before, and not in the future.
     At(i64),
-    /// Its stamp would be in the future: this row and those behind it have to wait, for some milliseconds.
+    /// The timestamp would be in the future: this row and those after it have to wait some milliseconds.
     NotYet,
-    /// Its stamp would not be later than what was delivered: the clock was set back. The row is to be left out and counted.
+    /// The timestamp would not be later than the last delivered one, since the clock was set back. The row is to be skipped
+    /// and counted.
     Never,
 }
 
 impl Stamps {
-    /// The stamp of the next row, which was read at `at`.
+    /// The timestamp of the next row, which was read at `at`.
     pub fn next(&mut self, offset: &Offset, at: BootTime) -> Stamp {
         let own = offset.stamp_ms(at);
         let stamp = match self.last {
-            Some(last) if own <= last && last - own >= MOST_SHIFT_MS => return Stamp::Never,
+            Some(last) if own <= last && last - own >= MAX_SHIFT_MS => return Stamp::Never,
             Some(last) => own.max(last + 1),
             None => own,
         };
@@ -197,7 +198,7 @@ impl Stamps {
         Stamp::At(stamp)
     }
 
-    /// They go on on a clock that is so many milliseconds ahead of theirs.
+    /// Continues on a clock that is `by` milliseconds ahead of the former.
     pub fn shift(&mut self, by: i64) {
         self.last = self.last.map(|last| last.saturating_add(by));
     }

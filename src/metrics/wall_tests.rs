@@ -6,17 +6,17 @@ use std::sync::Arc;
 const TODAY: i64 = 1_795_219_200 * SECOND;
 const HOUR: i64 = 3600 * SECOND;
 
-/// Two clocks that the test turns by hand.
+/// Two clocks that the test sets.
 #[derive(Clone, Default)]
-struct Hands {
+struct FakeClocks {
     boot: Arc<AtomicI64>,
     wall: Arc<AtomicI64>,
 }
 
-impl Hands {
+impl FakeClocks {
     fn clock(&self) -> WallClock {
-        let hands = self.clone();
-        WallClock::new(move || (hands.now(), hands.wall.load(Ordering::Relaxed)))
+        let clocks = self.clone();
+        WallClock::new(move || (clocks.now(), clocks.wall.load(Ordering::Relaxed)))
     }
 
     fn now(&self) -> BootTime {
@@ -38,7 +38,7 @@ impl Hands {
     }
 }
 
-/// The stamps of rows read at these moments.
+/// The timestamps of rows read at these times.
 fn stamps(stamps: &mut Stamps, offset: &Offset, rows: &[BootTime]) -> Vec<Stamp> {
     rows.iter().map(|at| stamps.next(offset, *at)).collect()
 }
@@ -48,52 +48,52 @@ fn ms(nanos: i64) -> i64 {
 }
 
 #[test]
-fn in_1970_nothing_leaves_and_what_was_read_then_is_stamped_right_after_ntp() {
-    let hands = Hands::default();
-    let clock = hands.clock();
-    let rows: Vec<_> = (0..5).map(|_| hands.pass(SECOND)).collect();
+fn readings_before_ntp_get_correct_timestamps_after_ntp() {
+    let clocks = FakeClocks::default();
+    let clock = clocks.clock();
+    let rows: Vec<_> = (0..5).map(|_| clocks.pass(SECOND)).collect();
     assert_eq!(clock.offset(), None);
-    hands.set(TODAY);
-    hands.pass(SECOND);
+    clocks.set(TODAY);
+    clocks.pass(SECOND);
     let offset = clock.offset().unwrap();
     assert_eq!(clock.steps(), 1);
     assert_eq!(
         stamps(&mut Stamps::default(), &offset, &rows),
         [-4, -3, -2, -1, 0].map(|s| Stamp::At(ms(TODAY + s * SECOND)))
     );
-    hands.set(EARLIEST - 1);
+    clocks.set(MIN_WALL_TIME - 1);
     assert_eq!(clock.offset(), None);
-    hands.set(LATEST);
+    clocks.set(MAX_WALL_TIME);
     assert_eq!(
         clock.offset(),
         None,
-        "nor is a clock right that is ages ahead"
+        "a clock far in the future is wrong, too"
     );
-    hands.set(i64::MAX);
+    clocks.set(i64::MAX);
     assert_eq!(clock.offset(), None);
-    hands.set(i64::MIN);
+    clocks.set(i64::MIN);
     assert_eq!(clock.offset(), None);
 }
 
 #[test]
-fn after_a_step_back_of_an_hour_no_stamp_goes_back() {
-    let hands = Hands::default();
-    hands.set(TODAY);
-    let clock = hands.clock();
+fn no_timestamp_goes_back_after_the_clock_was_set_back() {
+    let clocks = FakeClocks::default();
+    clocks.set(TODAY);
+    let clock = clocks.clock();
     let mut consumer = Stamps::default();
-    let at = hands.pass(SECOND);
+    let at = clocks.pass(SECOND);
     let last = ms(TODAY + SECOND);
     let offset = clock.offset().unwrap();
     assert_eq!(consumer.next(&offset, at), Stamp::At(last));
-    hands.step(-HOUR);
+    clocks.step(-HOUR);
     for _ in 0..3600 {
-        let at = hands.pass(SECOND);
+        let at = clocks.pass(SECOND);
         let offset = clock.offset().unwrap();
         let stamp = consumer.next(&offset, at);
-        // The last of them is where it was an hour ago: one millisecond later is late enough, and in the future.
+        // The last row's own timestamp equals the last delivered one: one millisecond later would be in the future.
         assert!(matches!(stamp, Stamp::Never | Stamp::NotYet), "{stamp:?}");
     }
-    let at = hands.pass(SECOND);
+    let at = clocks.pass(SECOND);
     let offset = clock.offset().unwrap();
     assert_eq!(consumer.next(&offset, at), Stamp::At(last + 1000));
     assert_eq!(clock.steps(), 1);
@@ -102,41 +102,41 @@ fn after_a_step_back_of_an_hour_no_stamp_goes_back() {
 }
 
 #[test]
-fn after_a_step_forward_no_stamp_is_in_the_future() {
-    let hands = Hands::default();
-    hands.set(TODAY);
-    let clock = hands.clock();
+fn no_timestamp_is_in_the_future_after_the_clock_was_set_forward() {
+    let clocks = FakeClocks::default();
+    clocks.set(TODAY);
+    let clock = clocks.clock();
     let mut consumer = Stamps::default();
-    let delivered = hands.pass(SECOND);
+    let delivered = clocks.pass(SECOND);
     let offset = clock.offset().unwrap();
     consumer.next(&offset, delivered);
-    let waiting = hands.pass(SECOND);
-    hands.step(HOUR);
+    let waiting = clocks.pass(SECOND);
+    clocks.step(HOUR);
     let offset = clock.offset().unwrap();
-    // It is as old as it is by the clock that is right now.
+    // The timestamp follows the clock that is correct now.
     let stamp = consumer.next(&offset, waiting);
     assert_eq!(stamp, Stamp::At(ms(TODAY + HOUR + 2 * SECOND)));
-    let after = hands.pass(SECOND);
+    let after = clocks.pass(SECOND);
     let offset = clock.offset().unwrap();
     let stamp = consumer.next(&offset, after);
     assert_eq!(stamp, Stamp::At(ms(TODAY + HOUR + 3 * SECOND)));
     assert_eq!(clock.steps(), 1);
-    // A row from the future itself: never before its time.
-    let future = BootTime(hands.now().0 + 60_000_000_000);
+    // A row read in the future has to wait.
+    let future = BootTime(clocks.now().0 + 60_000_000_000);
     assert_eq!(consumer.next(&offset, future), Stamp::NotYet);
 }
 
 #[test]
-fn a_slow_slew_loses_nothing_and_is_no_step() {
+fn slew_loses_no_rows_and_is_no_step() {
     for slew in [-500, 500] {
-        let hands = Hands::default();
-        hands.set(TODAY);
-        let clock = hands.clock();
+        let clocks = FakeClocks::default();
+        clocks.set(TODAY);
+        let clock = clocks.clock();
         let mut consumer = Stamps::default();
         let mut last = 0;
         for tick in 0..400_000 {
-            let at = hands.pass(10 * MILLISECOND);
-            hands.step(10 * slew); // 500 ppm is 500 ns a millisecond
+            let at = clocks.pass(10 * MILLISECOND);
+            clocks.step(10 * slew); // 500 ppm is 500 ns a millisecond
             if tick % 25 == 0 {
                 let offset = clock.offset().unwrap();
                 assert!((offset.stamp_ms(at) - offset.now_ms()).abs() <= 1);
@@ -145,7 +145,7 @@ fn a_slow_slew_loses_nothing_and_is_no_step() {
                         assert!(stamp > last);
                         last = stamp;
                     }
-                    // Less than half a millisecond is not taken notice of: the row comes with the next look.
+                    // Less than half a millisecond is ignored: the row follows with the next check.
                     Stamp::NotYet => {}
                     Stamp::Never => panic!("lost"),
                 }
@@ -156,35 +156,35 @@ fn a_slow_slew_loses_nothing_and_is_no_step() {
 }
 
 #[test]
-fn rows_of_one_millisecond_get_a_stamp_each() {
-    let hands = Hands::default();
-    hands.set(TODAY);
-    let clock = hands.clock();
+fn rows_of_one_millisecond_get_different_timestamps() {
+    let clocks = FakeClocks::default();
+    clocks.set(TODAY);
+    let clock = clocks.clock();
     let rows = [1_900_000, 2_950_000, 2_990_000, 4_010_000].map(BootTime);
-    hands.pass(SECOND);
+    clocks.pass(SECOND);
     let offset = clock.offset().unwrap();
     let mut consumer = Stamps::default();
     assert_eq!(
         stamps(&mut consumer, &offset, &rows),
         [1, 2, 3, 4].map(|after| Stamp::At(ms(TODAY) + after))
     );
-    // But no flood of rows is spread over time that was not.
+    // A flood of rows is not spread over time that has not passed.
     let flood = [BootTime(4_020_000); 20];
     let got = stamps(&mut consumer, &offset, &flood);
     let delivered = got.iter().filter(|s| matches!(s, Stamp::At(_))).count();
-    assert_eq!(delivered as i64, MOST_SHIFT_MS);
+    assert_eq!(delivered as i64, MAX_SHIFT_MS);
     assert_eq!(got.last(), Some(&Stamp::Never));
 }
 
 #[test]
-fn a_stamp_does_not_depend_on_when_one_asks() {
-    let hands = Hands::default();
-    hands.set(TODAY);
-    let clock = hands.clock();
+fn timestamp_does_not_depend_on_when_it_is_computed() {
+    let clocks = FakeClocks::default();
+    clocks.set(TODAY);
+    let clock = clocks.clock();
     let first = clock.offset().unwrap();
     for jitter in [400_000, -300_000, -100_000] {
-        hands.step(jitter);
-        let at = hands.pass(SECOND);
+        clocks.step(jitter);
+        let at = clocks.pass(SECOND);
         let offset = clock.offset().unwrap();
         assert_eq!(offset.stamp_ms(at), first.stamp_ms(at));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::feed::{Batch, BatchLimit, Feed, Losses, Pending, SeriesIdentity};
 use super::labels::Labels;
 use crate::metrics::{
-    is_absent, Group, GroupRows, Offset, Progress, Registry, Room, Series, ABSENT,
+    is_absent, DeliveryLimit, Group, GroupRows, Offset, Progress, Registry, Series, ABSENT,
 };
 use crate::sys::clock::BootTime;
 
@@ -76,11 +76,11 @@ impl MemoryFeed {
         }
         // The samples of a removed source are older than those of a source in its place.
         let groups: Vec<_> = retired.iter().chain(&current).cloned().collect();
-        let room = Room::Samples {
-            in_all: limit.samples,
+        let room = DeliveryLimit::Samples {
+            samples: limit.samples,
             rows: limit.readings,
         };
-        let taken = self.progress.take_of(&groups, offset, now, room);
+        let taken = self.progress.take_from(&groups, offset, now, room);
 
         self.series.values_mut().for_each(|given| {
             (given.is_listed, given.may_continue) = (false, false);
@@ -163,7 +163,9 @@ impl MemoryFeed {
     /// Whether some readings that were not given will be overwritten before long.
     pub fn is_late(&self) -> bool {
         let groups = self.registry.groups();
-        groups.iter().any(|group| self.progress.is_late(group))
+        groups
+            .iter()
+            .any(|group| self.progress.is_falling_behind(group))
     }
 
     /// The removed groups that may hold samples.
@@ -214,7 +216,7 @@ impl MemoryFeed {
             return;
         };
         let mut samples = Vec::new();
-        for (stamp, value) in rows.all_of(place) {
+        for (stamp, value) in rows.all_values(place) {
             let there = !is_absent(value);
             if !there && !given.is_live {
                 continue;
@@ -230,7 +232,7 @@ impl MemoryFeed {
             return;
         };
         let start = group
-            .counts_since(place)
+            .counter_start(place)
             .map(|at| offset.stamp_ms(at).min(*first));
         // The board's total may come from one source in one batch, and from another in the next.
         batch.add(identity, start, samples);

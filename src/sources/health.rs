@@ -10,7 +10,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::io_log::IoLog;
 use super::natural::natural;
-use crate::metrics::{Group, Readings, Refused, Why};
+use crate::metrics::{Group, Readings, RejectReason, Rejected};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -283,13 +283,13 @@ impl Health {
     /// Counts what the source, as the log calls it, read in this poll that is no value. It is said once for each series.
     #[inline]
     pub fn refused(&self, source: &str, group: &Group, readings: &Readings) {
-        if !readings.refused().is_empty() || self.refuses.load(Ordering::Relaxed) {
-            self.note_refused(source, group, readings.refused());
+        if !readings.rejected().is_empty() || self.refuses.load(Ordering::Relaxed) {
+            self.note_refused(source, group, readings.rejected());
         }
     }
 
     #[cold]
-    fn note_refused(&self, source: &str, group: &Group, refused: &[Refused]) {
+    fn note_refused(&self, source: &str, group: &Group, refused: &[Rejected]) {
         self.implausible
             .fetch_add(refused.len() as u64, Ordering::Relaxed);
         self.refuses.store(!refused.is_empty(), Ordering::Relaxed);
@@ -437,25 +437,25 @@ impl Health {
     }
 }
 
-fn describe(name: &str, refused: &Refused) -> String {
-    let Refused { id, value, why } = refused;
+fn describe(name: &str, refused: &Rejected) -> String {
+    let Rejected { id, value, reason } = refused;
     let range = id.range();
     let unit = range.unit;
-    match why {
-        Why::Jump(seconds) => format!(
+    match reason {
+        RejectReason::Jump(seconds) => format!(
             "{name}: it moved by {value} in {seconds} s, which is no consumption but a counter that was set anew or a wrong \
              reading: it is not counted"
         ),
-        Why::Unknown => {
+        RejectReason::Unknown => {
             format!("{name}: {value} J are a counter with all bits set, which is not known: it is left out")
         }
-        Why::Implausible if range.holds_all() => {
+        RejectReason::Implausible if range.is_unbounded() => {
             format!("{name}: {value} is no number, or a driver's word for \"not known\": it is left out")
         }
-        Why::Implausible => format!(
+        RejectReason::Implausible => format!(
             "{name}: {value} {unit} is not plausible (from {} to {} {unit}, and no driver's word for \"not known\"): it is left \
              out",
-            range.least, range.most
+            range.min, range.max
         ),
     }
 }

@@ -4,13 +4,13 @@
 //! * **A channel** is `in_{power,voltage,current}…`, as a processed value (`…_input`), or as `…_raw` to which `…_offset` is
 //!   added before `…_scale` multiplies. Offset and scale are the channel's own or shared by its type. The result is in
 //!   milliwatts, millivolts or milliamperes.
-//! * **A device** is named by its driver and its place (`ina226-1-0040`). One that measures neither power nor current is a
-//!   plain converter, and is not read.
+//! * **A device** is named by its driver and its device (`ina226-1-0040`). One that measures neither power nor current is a
+//!   plain converter and is not read.
 //! * **A rail** is `device:label` where the driver has labels, else `device:channel`. Channels of one label, or without labels
-//!   of one number (`device:channel3`), are one rail, whose power is voltage times current where there is no power. Channels without a number are
+//!   of one number (`device:channel3`), are one rail, whose power is voltage times current where there is no power. Channels without a number form
 //!   the device's own rail.
-//! * **The board's total** is the sum of the rails that `iio.power_total` lists: absent while one of them is. If it lists none,
-//!   the only rail with power of the only device.
+//! * **The board's total** is the sum of the rails that `iio.power_total` lists, and absent while one of them is. If it lists
+//!   none, it is the only rail with power.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,24 +20,19 @@ use serde::Serialize;
 
 use super::io_log::files;
 use super::sysfs::{entries, files_of, read_name, unique};
-use super::{read_text, Attribute, Board, Context, Error, Health, Meter, Pace, Source};
+use super::{read_text, Attribute, Board, Context, Error, Health, Meter, Source};
 use crate::config::section::{Problem, Section};
-use crate::config::{values, Config, MeterSettings, SectionSpec, Switch};
-use crate::metrics::{common, Grade, Rail, Readings, SeriesId, Total};
+use crate::config::{values, Config, MeterSettings, Switch};
+use crate::metrics::{common, Grade, PowerSum, Rail, RailTotal, Readings, SeriesId};
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "iio",
-    summary: "power monitors with an Industrial I/O driver: watts, volts, amperes",
-    device_types: &[],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "iio",
+    "power monitors with an Industrial I/O driver: watts, volts, amperes",
+    |config| config.meter::<Settings>().enabled,
     probe,
-    claims: None,
     open,
-};
+);
 
 /// `iio:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -73,18 +68,18 @@ const QUANTITIES: [(&str, Quantity); 3] = [
     ("current", Quantity::Current),
 ];
 
-/// A channel by its file of values.
+/// A channel, as named by the file with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Name {
+struct ChannelName {
     quantity: Quantity,
     /// What follows the quantity: `0`, `0-voltage1`, `1_vbus`, or nothing.
     suffix: String,
-    /// The value is processed already.
+    /// Whether the value is already scaled.
     is_processed: bool,
 }
 
-/// The channel whose value this file holds; `None`: it holds none.
-fn channel(file: &str) -> Option<Name> {
+/// Parses the name of a file with a channel's value; `None` for other files.
+fn parse_channel(file: &str) -> Option<ChannelName> {
     let rest = file.strip_prefix("in_")?;
     let (rest, is_processed) = match rest.strip_suffix("_input") {
         Some(rest) => (rest, true),
@@ -94,7 +89,7 @@ fn channel(file: &str) -> Option<Name> {
         let suffix = rest.strip_prefix(word)?;
         let is_suffix =
             suffix.is_empty() || suffix.starts_with(|c: char| c.is_ascii_digit() || c == '_');
-        is_suffix.then(|| Name {
+        is_suffix.then(|| ChannelName {
             quantity: *quantity,
             suffix: suffix.to_string(),
             is_processed,
@@ -102,16 +97,17 @@ fn channel(file: &str) -> Option<Name> {
     })
 }
 
-impl Name {
+impl ChannelName {
     fn word(&self) -> &'static str {
         let mut words = QUANTITIES.iter();
         let found = words.find(|(_, quantity)| *quantity == self.quantity);
         found.map_or("", |(word, _)| word)
     }
 
-    fn number(&self, dir: &Path, kind: &str, health: &Arc<Health>) -> Option<f64> {
+    /// Reads the channel's `offset` or `scale`.
+    fn parameter(&self, dir: &Path, kind: &str, health: &Arc<Health>) -> Option<f64> {
         let (word, suffix) = (self.word(), &self.suffix);
-        // The channel's own, or what its type shares.
+        // The channel's own parameter, or that of its type.
         let names = [
             format!("in_{word}{suffix}_{kind}"),
             format!("in_{word}_{kind}"),
@@ -139,22 +135,22 @@ fn decimal(text: &[u8]) -> Option<f64> {
         .filter(|n: &f64| is_plain && n.is_finite())
 }
 
-/// A device that was found.
+/// A device and its channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Found {
+struct FoundDevice {
     /// Its folder, free of links.
     dir: PathBuf,
     /// `ina226-1-0040`.
     id: String,
-    channels: Vec<Name>,
+    channels: Vec<ChannelName>,
 }
 
 fn class(board: &Board) -> PathBuf {
     board.roots.sysfs.join("bus/iio/devices")
 }
 
-/// The devices that measure power or current and that no other meter reads.
-fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<Found>, Error> {
+/// The devices that measure power or current and that no other meter claims.
+fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<FoundDevice>, Error> {
     let class = class(board);
     let names = entries(health, &class)?.into_iter();
     let devices = names.filter(|name| name.starts_with("iio:device"));
@@ -164,20 +160,26 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<Found>, Error> {
         if board.claims.devices.contains(&device) {
             return None;
         }
-        let files = files_of(health, &dir, |file| channel(file).is_some()).ok()?;
-        let mut channels: Vec<Name> = files.iter().filter_map(|file| channel(file)).collect();
-        let is_processed = |name: &Name| {
-            let same = Name {
+        let files = files_of(health, &dir, |file| parse_channel(file).is_some()).ok()?;
+        let mut channels: Vec<ChannelName> = files
+            .iter()
+            .filter_map(|file| parse_channel(file))
+            .collect();
+        let is_processed = |name: &ChannelName| {
+            let same = ChannelName {
                 is_processed: true,
                 ..name.clone()
             };
-            name.is_processed || !files.iter().any(|file| channel(file) == Some(same.clone()))
+            name.is_processed
+                || !files
+                    .iter()
+                    .any(|file| parse_channel(file) == Some(same.clone()))
         };
         channels.retain(is_processed);
-        let measures = |name: &Name| name.quantity != Quantity::Voltage;
+        let measures = |name: &ChannelName| name.quantity != Quantity::Voltage;
         let driver = read_name(health, &dir.join("name")).unwrap_or_else(|| name.clone());
         let place = device.file_name()?.to_string_lossy().into_owned();
-        channels.iter().any(measures).then(|| Found {
+        channels.iter().any(measures).then(|| FoundDevice {
             id: format!("{driver}-{place}"),
             channels,
             dir,
@@ -186,7 +188,7 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<Found>, Error> {
     Ok(found.collect())
 }
 
-fn none_in(board: &Board) -> Error {
+fn no_device_error(board: &Board) -> Error {
     Error::new(format!(
         "{} has no device that measures power or current",
         class(board).display()
@@ -196,28 +198,29 @@ fn none_in(board: &Board) -> Error {
 fn probe(board: &Board, _: &Config) -> Result<String, Error> {
     let found = find(&board.health(), board)?;
     if found.is_empty() {
-        return Err(none_in(board));
+        return Err(no_device_error(board));
     }
     let ids: Vec<_> = found.iter().map(|found| found.id.as_str()).collect();
     Ok(format!("devices: {}", ids.join(", ")))
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
+    let settings: Settings = context.config.meter();
     let mut source = Iio {
         context: context.clone(),
-        settings: context.config.meter(),
         devices: Vec::new(),
-        in_total: 0,
-        total: None,
+        total: RailTotal::new(settings.power_total),
     };
     source.update(find(&context.health, &context.board)?);
     if source.devices.is_empty() {
-        return Err(none_in(&context.board));
+        return Err(no_device_error(&context.board));
     }
+    let labels: Vec<_> = source.measured().map(|rail| rail.label.as_str()).collect();
+    source.total.warn_of_unknown_names(METER.name, &labels);
     Ok(Box::new(source))
 }
 
-/// A channel that is read, in thousandths of its unit: `(value + offset) * scale`.
+/// An open channel, in thousandths of its unit: `(value + offset) * scale`.
 struct Channel {
     attribute: Attribute,
     offset: f64,
@@ -231,7 +234,7 @@ impl Channel {
     }
 }
 
-/// A rail that is read.
+/// An open rail.
 #[derive(Default)]
 struct RailSource {
     label: String,
@@ -251,12 +254,12 @@ impl RailSource {
         }
     }
 
-    /// Reads its values; its power in watts.
+    /// Reads and publishes its values. Returns its power in watts.
     fn poll(&mut self, out: &mut Readings) -> Option<f64> {
         let mut gauge = |of: &mut Option<(Channel, SeriesId)>| {
             let (channel, series) = of.as_mut()?;
             let value = channel.read()?;
-            out.take(*series, value / 1e3).map(|_| value)
+            out.try_set(*series, value / 1e3).map(|_| value)
         };
         let millivolts = gauge(&mut self.voltage);
         let milliamperes = gauge(&mut self.current);
@@ -264,18 +267,18 @@ impl RailSource {
             Some(power) => power.read()?,
             None => millivolts? * milliamperes? / 1e3,
         };
-        self.rail.as_mut()?.watts(out, milliwatts / 1e3)
+        self.rail.as_mut()?.set_watts(out, milliwatts / 1e3)
     }
 }
 
 struct Device {
-    found: Found,
+    found: FoundDevice,
     id: String,
     rails: Vec<RailSource>,
 }
 
 impl Device {
-    fn open(context: &Context, found: Found, id: String) -> Device {
+    fn open(context: &Context, found: FoundDevice, id: String) -> Device {
         let Context { group, health, .. } = context;
         let mut rails: BTreeMap<String, RailSource> = BTreeMap::new();
         for name in &found.channels {
@@ -284,7 +287,7 @@ impl Device {
             let label = files::exists(health.io_log(), &label).then(|| read_name(health, &label));
             let label = label.flatten();
             let mut key = label.clone().unwrap_or_else(|| name.suffix.clone());
-            let of_number = |other: &&Name| other.suffix == name.suffix;
+            let of_number = |other: &&ChannelName| other.suffix == name.suffix;
             let is_alone = found.channels.iter().filter(of_number).count() == 1;
             let mut place = label.unwrap_or_else(|| match name.suffix.as_str() {
                 "" => String::new(),
@@ -303,7 +306,7 @@ impl Device {
                 ..RailSource::default()
             });
             let channel = name.open(&found.dir, health);
-            let series = |desc| common::of_rail(group, &desc, &rail.label);
+            let series = |desc| common::rail_series(group, &desc, &rail.label);
             match name.quantity {
                 Quantity::Power => rail.power = Some(channel),
                 Quantity::Voltage => {
@@ -324,7 +327,7 @@ impl Device {
     }
 }
 
-impl Name {
+impl ChannelName {
     fn open(&self, dir: &Path, health: &Arc<Health>) -> Channel {
         let (word, suffix) = (self.word(), &self.suffix);
         let value =
@@ -337,8 +340,8 @@ impl Name {
             },
             false => Channel {
                 attribute: value("raw"),
-                offset: self.number(dir, "offset", health).unwrap_or(0.0),
-                scale: self.number(dir, "scale", health).unwrap_or(1.0),
+                offset: self.parameter(dir, "offset", health).unwrap_or(0.0),
+                scale: self.parameter(dir, "scale", health).unwrap_or(1.0),
             },
         }
     }
@@ -346,16 +349,19 @@ impl Name {
 
 struct Iio {
     context: Context,
-    settings: Settings,
     devices: Vec<Device>,
-    /// How many rails make the total.
-    in_total: usize,
-    total: Option<Total>,
+    total: RailTotal,
 }
 
 impl Iio {
-    /// Leaves the devices that are still there as they are.
-    fn update(&mut self, found: Vec<Found>) {
+    /// The rails whose power can be known.
+    fn measured(&self) -> impl Iterator<Item = &RailSource> {
+        let rails = self.devices.iter().flat_map(|device| &device.rails);
+        rails.filter(|rail| rail.rail.is_some())
+    }
+
+    /// Adds new devices and removes those that are gone; the others keep their state.
+    fn update(&mut self, found: Vec<FoundDevice>) {
         self.devices.retain(|device| found.contains(&device.found));
         for found in found {
             if self.devices.iter().any(|device| device.found == found) {
@@ -368,45 +374,25 @@ impl Iio {
     }
 
     fn choose_total(&mut self) {
-        let asked_for = &self.settings.power_total;
-        let rails = self.devices.iter_mut().flat_map(|device| &mut device.rails);
-        let mut measured: Vec<_> = rails.filter(|rail| rail.rail.is_some()).collect();
-        let is_only = measured.len() == 1;
-        for rail in &mut measured {
-            rail.in_total = match asked_for.is_empty() {
-                true => is_only,
-                false => asked_for.contains(&rail.label),
-            };
+        let is_only = self.measured().count() == 1;
+        for rail in self.devices.iter_mut().flat_map(|device| &mut device.rails) {
+            rail.in_total = rail.rail.is_some() && self.total.includes(&rail.label, is_only);
         }
-        let (in_total, grade) = match asked_for.len() {
-            0 => (usize::from(is_only), Grade::Input),
-            n => (n, Grade::Asked),
-        };
-        self.in_total = in_total;
-        let group = &self.context.group;
-        match (in_total, &self.total) {
-            (0, _) => {
-                self.total = None;
-                group.claim_board(None);
-            }
-            (_, None) => self.total = Some(Total::new(group, grade)),
-            _ => {}
-        }
+        let grade = is_only.then_some(Grade::Input);
+        self.total.claim(&self.context.group, grade);
     }
 }
 
 impl Source for Iio {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let (mut sum, mut known) = (0.0, 0);
+        let mut sum = PowerSum::default();
         for rail in self.devices.iter_mut().flat_map(|device| &mut device.rails) {
-            if let (Some(watts), true) = (rail.poll(out), rail.in_total) {
-                sum += watts;
-                known += 1;
+            let watts = rail.poll(out);
+            if rail.in_total {
+                sum.add(watts, None);
             }
         }
-        if let (Some(total), true) = (&mut self.total, known == self.in_total) {
-            total.watts(out, sum);
-        }
+        self.total.publish(out, &sum);
         Ok(())
     }
 
@@ -423,10 +409,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_are_told_by_their_file_of_values() {
+    fn channels_are_parsed_from_file_names() {
         let name = |quantity, suffix: &str, is_processed| {
             let suffix = suffix.to_string();
-            Some(Name {
+            Some(ChannelName {
                 quantity,
                 suffix,
                 is_processed,
@@ -449,12 +435,12 @@ mod tests {
             ("out_voltage0_raw", None),
             ("in_temp_input", None),
         ] {
-            assert_eq!(channel(file), expected, "{file}");
+            assert_eq!(parse_channel(file), expected, "{file}");
         }
     }
 
     #[test]
-    fn numbers_are_decimal() {
+    fn only_decimal_numbers_are_parsed() {
         assert_eq!(decimal(b"1.250000000\n"), Some(1.25));
         assert_eq!(decimal(b"-69\n"), Some(-69.0));
         for none in [

@@ -103,7 +103,7 @@ impl PowerRail {
 
     /// Power was read, in watts. What is returned is the power, if it is plausible.
     pub(super) fn set(&mut self, out: &mut Readings, watts: f64) -> Option<f64> {
-        let watts = self.rail.watts(out, watts)?;
+        let watts = self.rail.set_watts(out, watts)?;
         out.set(self.watts, watts);
         Some(watts)
     }

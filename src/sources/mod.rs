@@ -43,7 +43,7 @@ pub use number::parse_number;
 pub use runner::Running;
 pub use ticker::Ticker;
 
-use crate::config::{AnySettings, Config, Schema, SectionSpec, Switch};
+use crate::config::{AnySettings, Config, MeterSettings, Schema, SectionSpec, Switch};
 use crate::metrics::{Group, Readings, MAX_SERIES_PER_GROUP};
 use crate::sys::stop::Stop;
 
@@ -112,6 +112,29 @@ impl PartialEq for Device {
 }
 
 impl Meter {
+    /// The meter of this name, with the section of these settings: polled every interval, in one thread, and claiming
+    /// nothing. A meter that differs in that sets the field.
+    pub const fn of<S: MeterSettings>(
+        name: &'static str,
+        summary: &'static str,
+        switch: fn(&Config) -> Switch,
+        probe: fn(&Board, &Config) -> Result<String, Error>,
+        open: fn(&Context) -> Result<Box<dyn Source>, Error>,
+    ) -> Meter {
+        Meter {
+            name,
+            summary,
+            device_types: &[],
+            pace: Pace::Interval,
+            switch,
+            section: SectionSpec::of::<S>(),
+            devices: None,
+            probe,
+            claims: None,
+            open,
+        }
+    }
+
     /// Its devices: at least one.
     pub fn devices(&self, config: &Config) -> Vec<Device> {
         let mut devices = self

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::io_log::Step;
 use super::ticker::Ticker;
 use super::{source_name, Context, Device, Error, Health, Meter, Pace, Source};
-use crate::metrics::{longest_silence, Readings};
+use crate::metrics::{staleness_limit, Readings};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::stop::Woken;
@@ -54,7 +54,7 @@ impl Running {
     pub fn start(meter: &'static Meter, context: Context) -> Running {
         context.group.set_interval(context.interval);
         // With other settings it may know another total, or none.
-        context.group.claim_board(None);
+        context.group.claim_total(None);
         let name = source_name(meter, &context.device);
         let shared = Arc::new(Shared {
             meter,
@@ -257,7 +257,7 @@ fn poll_until_it_fails(
         interval,
         ..
     } = &shared.context;
-    let mut readings = Readings::new(longest_silence(*interval).as_secs_f64());
+    let mut readings = Readings::new(staleness_limit(*interval).as_secs_f64());
     let mut ticker = Ticker::new(Instant::now(), *interval);
     let mut rescan_at = Instant::now() + RESCAN;
     let mut failures = 0;
@@ -291,7 +291,7 @@ fn poll_until_it_fails(
             }
         }
         if failures >= FAILURES_BEFORE_REOPEN {
-            return Err(Error::new(match readings.refused() {
+            return Err(Error::new(match readings.rejected() {
                 [] => "none of its values can be read",
                 _ => "none of its values is plausible",
             }));

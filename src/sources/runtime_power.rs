@@ -1,16 +1,16 @@
-//! Devices that the kernel suspends while nobody uses them: runtime power management (Linux,
+//! Runtime power management: devices that the kernel suspends while they are unused (Linux,
 //! Documentation/power/runtime_pm.rst, Documentation/ABI/testing/sysfs-devices-power).
 //!
-//! A driver that is asked for a value resumes its device first, so that a meter would change what it measures: an idle
-//! GPU draws several watts while it is kept awake. `power/runtime_status` is the kernel's own note of the device's state,
-//! and reading it resumes nothing.
+//! Reading a value makes the driver resume its device, so that a meter would change what it measures: an idle GPU draws
+//! several watts while it is kept awake. Reading `power/runtime_status`, the kernel's record of the device's state, resumes
+//! nothing.
 //!
 //! * **Which devices count**: the PCI functions and SCSI devices that a value is read through. The controller of an I2C,
-//!   SPI or USB bus does not: it suspends between any two transfers, and what hangs on it works all the same. A display
+//!   SPI or USB bus does not: it suspends between any two transfers, and its devices work all the same. A display
 //!   controller does, since the GPU's own chips are on its I2C buses.
-//! * **A device that may suspend** (`power/control` is `auto`) does so when it was idle for `autosuspend_delay_ms`, and
-//!   every reading begins that time anew. Unless somebody else uses it (`power/runtime_usage`, where the kernel shows
-//!   it), it is therefore read no more often than that time and a second.
+//! * **A device that may suspend** (`power/control` is `auto`) does so after it was idle for `autosuspend_delay_ms`, and
+//!   every reading restarts that time. Unless another program uses the device (`power/runtime_usage`, where the kernel has
+//!   it), it is therefore read no more often than that time plus a second.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,39 +19,38 @@ use super::io_log::files;
 use super::{read_text, Attribute, Health};
 use crate::sys::clock::BootTime;
 
-/// How long a device that has been idle for long enough may take to suspend, in seconds.
-const TO_SUSPEND: f64 = 1.0;
+/// How long a device may take to suspend after its autosuspend delay, in seconds.
+const SUSPEND_MARGIN: f64 = 1.0;
 
-/// What may be read of a device now.
+/// Whether a device may be read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Its values.
+    /// It may be read.
     Read,
-    /// Nothing yet, lest it never suspend: its last values stand.
+    /// Not yet, since it would never suspend: its last values are kept.
     Hold,
-    /// Nothing: it is suspended.
+    /// No: it is suspended.
     Suspended,
 }
 
-/// The runtime power management of what a device's values are read through. The default is that of a device that is
-/// never suspended.
+/// The runtime power management of the devices that a value is read through. The default never suspends.
 #[derive(Debug, Default)]
 pub(super) struct RuntimePower {
-    /// `runtime_status` of each.
+    /// `runtime_status` of each device.
     statuses: Vec<Attribute>,
     control: Option<Attribute>,
     delay: Option<Attribute>,
     usage: Option<Attribute>,
-    /// After how many seconds of idleness it suspends by itself; `None`: it does not.
+    /// Seconds of idleness after which the device suspends; `None`: never.
     suspends_after: Option<f64>,
     read_at: Option<BootTime>,
-    /// Whether it was suspended when last looked at, and when that was last said.
+    /// Whether it was suspended at the last check, and what was last reported.
     suspended: bool,
-    said: bool,
+    reported: bool,
 }
 
 impl RuntimePower {
-    /// That of the device in this folder, a path free of links.
+    /// The power management of the device in this folder, a path free of links.
     pub(super) fn of(health: &Arc<Health>, device: &Path) -> RuntimePower {
         let attribute = |folder: &Path, name: &str| {
             let path = folder.join("power").join(name);
@@ -70,19 +69,19 @@ impl RuntimePower {
             suspends_after: None,
             read_at: None,
             suspended: false,
-            said: false,
+            reported: false,
         };
-        power.look_whether_it_may_suspend();
+        power.refresh_autosuspend();
         power
     }
 
-    /// Looks anew after how long it suspends: users change that.
-    pub(super) fn look_whether_it_may_suspend(&mut self) {
+    /// Reads the autosuspend delay again, which users change.
+    pub(super) fn refresh_autosuspend(&mut self) {
         let is_auto = |text: &[u8]| Some(text.trim_ascii() == b"auto");
         let control = self.control.as_mut();
         let may_suspend = control.and_then(|a| a.read_as("a kind of power management", is_auto));
         self.suspends_after = match (may_suspend, &mut self.delay) {
-            // Less than 0 is: never. Most devices have no such delay, and the kernel says so by an error (EIO), which is none.
+            // A negative delay means never. Reading fails with EIO for most devices, which have no delay.
             (Some(true), Some(delay)) => {
                 let delay = delay.try_read().ok().flatten();
                 delay.filter(|ms| *ms >= 0).map(|ms| ms as f64 / 1e3)
@@ -91,7 +90,7 @@ impl RuntimePower {
         };
     }
 
-    /// Whether it is suspended, or about to be.
+    /// Whether the device is suspended, or about to be.
     pub(super) fn is_suspended(&mut self) -> bool {
         let is_suspended =
             |text: &[u8]| Some(matches!(text.trim_ascii(), b"suspended" | b"suspending"));
@@ -103,13 +102,13 @@ impl RuntimePower {
         self.suspended
     }
 
-    /// Says in the log, and among the complaints about `path`, that it is suspended, or no longer. `what` is how it is called
-    /// and what is not done therefore, `setting` what has it done all the same.
+    /// Reports a change between suspended and resumed in the log, and as a complaint about `path`. `what` names the device
+    /// and what is not done, `setting` the setting that has it done all the same.
     pub(super) fn announce(&mut self, health: &Health, path: &Path, what: &str, setting: &str) {
-        if self.suspended == self.said {
+        if self.suspended == self.reported {
             return;
         }
-        self.said = self.suspended;
+        self.reported = self.suspended;
         let why =
             format!("{what}, since that would resume it ({setting}: true does it all the same)");
         match self.suspended {
@@ -119,14 +118,14 @@ impl RuntimePower {
         health.complain(path, self.suspended.then_some(why));
     }
 
-    /// Whether the kernel suspends it when it is idle.
+    /// Whether the kernel suspends the device when it is idle.
     pub(super) fn may_suspend(&mut self) -> bool {
         let is_auto = |text: &[u8]| Some(text.trim_ascii() == b"auto");
         let control = self.control.as_mut();
         control.and_then(|a| a.read_as("a kind of power management", is_auto)) == Some(true)
     }
 
-    /// What may be read at this time.
+    /// Whether the device may be read at this time.
     pub(super) fn access(&mut self, now: BootTime) -> Access {
         if self.statuses.is_empty() {
             return Access::Read;
@@ -137,7 +136,7 @@ impl RuntimePower {
         }
         if let (Some(delay), Some(then)) = (self.suspends_after, self.read_at) {
             let used = self.usage.as_mut().and_then(Attribute::read);
-            if now.seconds_since(then) < delay + TO_SUSPEND && used.unwrap_or(0) <= 0 {
+            if now.seconds_since(then) < delay + SUSPEND_MARGIN && used.unwrap_or(0) <= 0 {
                 return Access::Hold;
             }
         }
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_functions_and_disks_on_the_way_count_and_controllers_of_buses_do_not() {
+    fn pci_functions_and_disks_count_but_bus_controllers_do_not() {
         let gpu = "/sys/devices/pci0000:00/0000:00:01.1/0000:02:00.0/0000:03:00.0";
         assert_eq!(
             names(gpu, true),
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_suspended_or_about_to_be_is_left_alone() {
+    fn only_suspended_and_suspending_devices_are_not_read() {
         for (status, expected) in [
             ("suspended", Access::Suspended),
             ("suspending", Access::Suspended),
@@ -280,9 +279,9 @@ mod tests {
         assert_eq!(power(&tree, &[]).access(BootTime(1)), Access::Read);
     }
 
-    /// The kernel answers by an error (EIO) where a device has none: a folder does, too.
+    /// Reading fails with EIO on devices without a delay. Reading a folder fails, too.
     #[test]
-    fn a_device_without_a_delay_is_read_and_nothing_is_complained_of() {
+    fn device_without_a_delay_is_read_without_complaint() {
         let tree = Tree::new(&[
             (&format!("{GPU}/power/runtime_status"), "active\n"),
             (&format!("{GPU}/power/control"), "auto\n"),
@@ -291,14 +290,14 @@ mod tests {
         let health = Arc::new(Health::default());
         let mut power = RuntimePower::of(&health, &tree.path(GPU));
         for second in 1..4 {
-            power.look_whether_it_may_suspend();
+            power.refresh_autosuspend();
             assert_eq!(power.access(BootTime(second * 1_000_000_000)), Access::Read);
         }
         assert_eq!((health.errors(), health.complaints()), (0, vec![]));
     }
 
     #[test]
-    fn an_idle_device_is_read_so_seldom_that_it_can_suspend() {
+    fn idle_device_is_read_seldom_enough_to_suspend() {
         let seen = |files: &[(&str, &str)]| {
             let tree = Tree::new(&[]);
             let mut power = power(&tree, files);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::io_log::files;
 use super::{read_text, Attribute, Error, Health};
-use crate::metrics::{cut, Readings, SeriesId};
+use crate::metrics::{shorten, Readings, SeriesId};
 
 /// More devices than a class has.
 const MAX_ENTRIES: usize = 1024;
@@ -68,7 +68,7 @@ pub(super) fn read_name(health: &Arc<Health>, path: &Path) -> Option<String> {
 
 fn clean_name(text: &str) -> Option<String> {
     let printable = |c: char| if c.is_control() { '_' } else { c };
-    let name: String = cut(text, MAX_NAME).chars().map(printable).collect();
+    let name: String = shorten(text, MAX_NAME).chars().map(printable).collect();
     (!name.is_empty()).then_some(name)
 }
 
@@ -106,7 +106,7 @@ impl Gauge {
     #[inline]
     pub(super) fn poll(&mut self, out: &mut Readings) -> Option<f64> {
         let value = self.attribute.read()? as f64;
-        out.take(self.series, value / self.per_unit)?;
+        out.try_set(self.series, value / self.per_unit)?;
         Some(value)
     }
 }

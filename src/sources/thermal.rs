@@ -1,14 +1,14 @@
 //! Thermal zones: `<sysfs>/class/thermal/thermal_zone*/{type,temp}`, in thousandths of a degree Celsius
 //! (Linux, Documentation/driver-api/thermal/sysfs-api.rst).
 //!
-//! A zone's sensor is named by its type. Of several with the same type, the later ones by number are `type-2`,
-//! `type-3`, …; a zone keeps its name as long as it is there. A zone that is powered off gives an error or less than
+//! A zone's sensor is named by its type. Of several zones with the same type, those with higher numbers are `type-2`,
+//! `type-3`, …; a zone keeps its name as long as it exists. A zone that is powered off reports an error or less than
 //! -100 °C, and is absent.
 //!
 //! **Old vendors' kernels** (Allwinner's 3.4 and 3.10) count in whole degrees. A zone does so if all its trip points are
 //! from 1 to 250 and its temperature is from -1000 to 1000: in thousandths of a degree, it would have to switch its board
-//! off before that is a quarter of a degree warm. (Then -5 are -5 °C, and 255 is no temperature.) Without trip points it
-//! cannot be told: a value from -100 to 250 is taken as the ABI has it, and `doctor` says so.
+//! off below a quarter of a degree. (Then -5 is -5 °C, and 255 is no temperature.) Without trip points the unit is unknown:
+//! a value from -100 to 250 is read as the ABI defines it, and `doctor` reports the doubt.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,26 +16,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::sysfs::{entries, read_name, unique};
-use super::{
-    parse_number, read_text, Attribute, Board, Context, Error, Health, Meter, Pace, Source,
-};
+use super::{parse_number, read_text, Attribute, Board, Context, Error, Health, Meter, Source};
 use crate::config::section::{Problem, Section};
-use crate::config::{values, Config, MeterSettings, SectionSpec, Switch};
+use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{common, Group, Readings, SeriesId};
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "thermal",
-    summary: "temperatures by the kernel's thermal zones",
-    device_types: &[],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "thermal",
+    "temperatures by the kernel's thermal zones",
+    |config| config.meter::<Settings>().enabled,
     probe,
-    claims: None,
     open,
-};
+);
 
 /// `thermal:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -54,14 +47,14 @@ impl MeterSettings for Settings {
     }
 }
 
-/// A zone that was found: its folder and its type.
-type Found = (String, String);
+/// A zone's folder and type.
+type FoundZone = (String, String);
 
 fn class(board: &Board) -> PathBuf {
     board.roots.sysfs.join("class/thermal")
 }
 
-fn find(health: &Arc<Health>, class: &Path) -> Result<Vec<Found>, Error> {
+fn find(health: &Arc<Health>, class: &Path) -> Result<Vec<FoundZone>, Error> {
     let found = entries(health, class)?
         .into_iter()
         .filter(|dir| dir.starts_with("thermal_zone"))
@@ -72,7 +65,7 @@ fn find(health: &Arc<Health>, class: &Path) -> Result<Vec<Found>, Error> {
     Ok(found.collect())
 }
 
-fn none_in(class: &Path) -> Error {
+fn no_zone_error(class: &Path) -> Error {
     Error::new(format!("{} has no thermal zone", class.display()))
 }
 
@@ -80,7 +73,7 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
     let class = class(board);
     let found = find(&board.health(), &class)?;
     if found.is_empty() {
-        return Err(none_in(&class));
+        return Err(no_zone_error(&class));
     }
     let kinds: Vec<_> = found.iter().map(|(_, kind)| kind.as_str()).collect();
     Ok(format!("thermal zones: {}", kinds.join(", ")))
@@ -95,7 +88,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     };
     thermal.update(find(&context.health, &thermal.class)?);
     if thermal.zones.is_empty() {
-        return Err(none_in(&thermal.class));
+        return Err(no_zone_error(&thermal.class));
     }
     Ok(Box::new(thermal))
 }
@@ -108,45 +101,45 @@ struct Thermal {
 }
 
 struct Zone {
-    found: Found,
+    found: FoundZone,
     sensor: String,
     temperature: Attribute,
     series: SeriesId,
-    /// What its trip points say of its unit, once there was a value that could be in another.
-    unit: Option<Unit>,
-    /// Whether it was said that the unit is in doubt.
+    /// The unit by the trip points, determined at the first value whose unit is in doubt.
+    unit: Option<ZoneUnit>,
+    /// Whether a doubt about the unit is reported.
     doubtful: bool,
 }
 
-/// What a zone counts in.
+/// The unit of a zone's temperature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    /// Thousandths of a degree, by a trip point.
+enum ZoneUnit {
+    /// Thousandths of a degree, known by a trip point.
     Thousandths,
-    /// Whole degrees, by all trip points.
+    /// Whole degrees, known by all trip points.
     Degrees,
-    /// Thousandths by the ABI, for want of trip points.
+    /// Thousandths as the ABI defines it, since there are no trip points.
     Unknown,
 }
 
-/// What may be a temperature in whole degrees. In thousandths, it would be within a quarter of a degree of freezing.
+/// Whether the value may be in whole degrees. In thousandths it would be within a quarter of a degree of 0 °C.
 fn could_be_degrees(value: i64) -> bool {
     (-100..=250).contains(&value) && value != 0
 }
 
-/// What is no more than a degree from freezing in thousandths.
+/// Whether the value, in thousandths, is within a degree of 0 °C.
 fn is_within_a_degree(value: i64) -> bool {
     (-1000..=1000).contains(&value)
 }
 
-/// The unit of a zone with these trip points. One of 0 or less is none: drivers have those for what they do not use.
-fn unit(trips: &[i64]) -> Unit {
+/// The unit of a zone with these trip points. Drivers set unused trip points to 0 or less.
+fn unit(trips: &[i64]) -> ZoneUnit {
     let used: Vec<i64> = trips.iter().copied().filter(|trip| *trip > 0).collect();
     let all_could_be = used.iter().all(|trip| could_be_degrees(*trip));
     match all_could_be {
-        _ if used.is_empty() => Unit::Unknown,
-        true => Unit::Degrees,
-        false => Unit::Thousandths,
+        _ if used.is_empty() => ZoneUnit::Unknown,
+        true => ZoneUnit::Degrees,
+        false => ZoneUnit::Thousandths,
     }
 }
 
@@ -155,36 +148,36 @@ impl Zone {
         let Some(value) = self.temperature.read() else {
             return;
         };
-        // 0 is the same in both, and what is more in thousandths is no temperature in degrees.
+        // 0 is the same in both units, and larger values cannot be degrees.
         let is_in_question = value != 0 && is_within_a_degree(value);
         let unit = match (self.unit, is_in_question) {
             (Some(unit), _) => unit,
             (None, true) => *self
                 .unit
                 .insert(unit(&trips(health, &class.join(&self.found.0)))),
-            (None, false) => Unit::Thousandths,
+            (None, false) => ZoneUnit::Thousandths,
         };
         let per_degree = match unit {
-            Unit::Degrees if is_in_question => 1.0,
+            ZoneUnit::Degrees if is_in_question => 1.0,
             _ => 1e3,
         };
-        let is_doubtful = unit == Unit::Unknown && could_be_degrees(value);
+        let is_doubtful = unit == ZoneUnit::Unknown && could_be_degrees(value);
         if is_doubtful != self.doubtful {
             self.doubtful = is_doubtful;
-            let said = || {
+            let complaint = || {
                 let path = self.temperature.path().display();
                 format!(
                     "{path} says {value}, which is {} °C; the kernels of some vendors mean {value} °C, and nothing here tells which",
                     value as f64 / 1e3
                 )
             };
-            health.complain(self.temperature.path(), is_doubtful.then(said));
+            health.complain(self.temperature.path(), is_doubtful.then(complaint));
         }
         out.set(self.series, value as f64 / per_degree);
     }
 }
 
-/// The temperatures of a zone's trip points, as it says them.
+/// The temperatures of a zone's trip points, in the zone's unit.
 fn trips(health: &Arc<Health>, zone: &Path) -> Vec<i64> {
     let files = entries(health, zone).unwrap_or_default();
     let trips = files
@@ -196,8 +189,8 @@ fn trips(health: &Arc<Health>, zone: &Path) -> Vec<i64> {
 }
 
 impl Thermal {
-    /// Leaves the zones that are still there as they are.
-    fn update(&mut self, found: Vec<Found>) {
+    /// Adds new zones and removes those that are gone; the others keep their state.
+    fn update(&mut self, found: Vec<FoundZone>) {
         self.zones.retain(|zone| found.contains(&zone.found));
         for found in found {
             if self.zones.iter().any(|zone| zone.found == found) {
@@ -205,7 +198,8 @@ impl Thermal {
             }
             let (dir, kind) = &found;
             let sensor = unique(kind, |name| self.zones.iter().any(|z| z.sensor == name));
-            let series = common::of_sensor(&self.group, &common::temperature_celsius(), &sensor);
+            let series =
+                common::sensor_series(&self.group, &common::temperature_celsius(), &sensor);
             let temp = Attribute::new(&self.health, self.class.join(dir).join("temp"));
             self.zones.push(Zone {
                 temperature: temp,
@@ -261,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_named_by_type_and_told_apart_by_number() {
+    fn zones_are_named_by_type_and_numbered() {
         let tree = tree(&[
             (10, "acpitz", "16800"),
             (0, "cpu-thermal", "45123"),
@@ -283,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_is_off_or_broken_is_absent_alone() {
+    fn only_zones_that_are_off_or_broken_are_absent() {
         let tree = tree(&[
             (0, "cpu", "40000"),
             (1, "CV0", "-256000"),
@@ -305,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_degrees_are_told_by_the_trip_points() {
+    fn trip_points_tell_whole_degrees() {
         for (temp, trips, celsius) in [
             // Pine64's kernel 3.10.
             ("65", &["70", "90", "105"][..], 65.0),
@@ -348,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_temperature_in_whole_degrees_is_none_in_thousandths_either() {
+    fn implausible_degrees_are_not_read_as_thousandths() {
         let tree = tree(&[(0, "cpu", "255")]);
         write(&tree, 0, "trip_point_0_temp", "70");
         let mut bench = Bench::open(&METER, &tree);
@@ -358,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_that_come_and_go_leave_the_others_their_names() {
+    fn zones_keep_their_names_when_others_change() {
         let tree = tree(&[(0, "acpitz", "20000"), (1, "acpitz", "30000")]);
         let mut bench = Bench::open(&METER, &tree);
         bench.poll(1.0);
@@ -382,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_board_without_zones_says_what_was_looked_for() {
+    fn error_without_zones_names_the_path() {
         let tree = tree(&[]);
         let mut bench = Bench::new(&METER, &tree, Config::default());
         let error = bench.probe().unwrap_err().to_string();

@@ -1,31 +1,31 @@
-//! One chip: what identifies it, and its values.
+//! One chip: its identity and its values.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::input::{inputs, is_value, Input, Kind};
+use super::input::{inputs, is_value, Input, Quantity};
 use super::layout::{rails, sensors};
 use crate::metrics::plausible::THERMOCOUPLE;
-use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
+use crate::metrics::{common, Desc, PowerSum, Rail, Readings, SeriesId};
 use crate::sources::io_log::files;
 use crate::sources::runtime_power::{Access, RuntimePower};
 use crate::sources::sysfs::{files_of, read_name};
 use crate::sources::{Attribute, Context, Health};
 
-/// What a chip is known by. As long as it stays the same, the chip does.
+/// Identifies a chip. A chip is reopened if its identity changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// The `hwmonN` folder, free of links: it leads through the device, so that another chip that comes to this `N`
-    /// is at another path.
+    /// The `hwmonN` folder, free of links: the path contains the device, so that another chip with the same `N` has another
+    /// path.
     pub(super) dir: PathBuf,
-    /// The device it sits on; `None` for a virtual one.
+    /// The chip's device; `None` for a virtual chip.
     pub(super) device: Option<PathBuf>,
-    /// What it calls itself.
+    /// The chip's name for itself.
     pub(super) model: String,
 }
 
 impl Identity {
-    /// Its name by model and device: `ina226-1-0040`, `coretemp-coretemp.0`.
+    /// A name of model and device: `ina226-1-0040`, `coretemp-coretemp.0`.
     pub(super) fn id(&self) -> String {
         let device = self.device.as_deref().and_then(Path::file_name);
         match device {
@@ -34,18 +34,18 @@ impl Identity {
         }
     }
 
-    /// Whether it sits on one of these devices.
+    /// Whether its device is one of these.
     pub(super) fn is_one_of(&self, devices: &[PathBuf]) -> bool {
         self.device.as_ref().is_some_and(|d| devices.contains(d))
     }
 
-    /// What stays when it goes and comes back under another number.
+    /// A path that stays the same if the chip returns under another number.
     pub(super) fn place(&self) -> &Path {
         self.device.as_deref().unwrap_or(&self.dir)
     }
 }
 
-/// Looks at `hwmonN`. `None`: it has gone, or another meter reads the device.
+/// Identifies `hwmonN`. `None` if it is gone, or another meter reads the device.
 pub(super) fn identify(health: &Arc<Health>, hwmon: &Path) -> Option<Identity> {
     let dir = files::resolve(health.io_log(), hwmon).ok()?;
     let device = files::resolve(health.io_log(), &dir.join("device")).ok();
@@ -63,9 +63,11 @@ pub(super) fn identify(health: &Arc<Health>, hwmon: &Path) -> Option<Identity> {
     })
 }
 
-/// Its measured values, without their labels, and the folder they are in: drivers from before Linux 3.13 have them in
-/// the device's.
-pub(super) fn look(health: &Arc<Health>, identity: &Identity) -> Option<(PathBuf, Vec<Input>)> {
+/// The chip's measured values, without labels, and their folder: drivers from before Linux 3.13 have them in the device's.
+pub(super) fn read_inputs(
+    health: &Arc<Health>,
+    identity: &Identity,
+) -> Option<(PathBuf, Vec<Input>)> {
     let dirs = [identity.dir.clone(), identity.dir.join("device")];
     dirs.into_iter().find_map(|dir| {
         let found = inputs(&identity.model, &files_of(health, &dir, is_value).ok()?);
@@ -73,21 +75,20 @@ pub(super) fn look(health: &Arc<Health>, identity: &Identity) -> Option<(PathBuf
     })
 }
 
-/// A value that can be switched off or broken.
+/// A value that can be disabled or at fault.
 struct Sensor {
     attribute: Attribute,
-    /// `*_enable`, looked at when devices are looked for: by the kernel's ABI reading a value that is switched off
-    /// fails anyway.
+    /// `*_enable`, read at each rescan: by the kernel's ABI, reading a disabled value fails anyway.
     enable: Option<Attribute>,
     enabled: bool,
     /// `*_fault`, read with every value.
     fault: Option<Attribute>,
-    /// What was read last.
+    /// The last reading.
     last: Option<i64>,
 }
 
 impl Sensor {
-    /// The number, in the attribute's own unit: read if it is to be `fresh`, else as it was.
+    /// The number, in the attribute's own unit: a new reading if `fresh`, else the last one.
     #[inline]
     fn read(&mut self, fresh: bool) -> Option<i64> {
         if fresh {
@@ -105,51 +106,51 @@ impl Sensor {
         self.attribute.read()
     }
 
-    fn look_whether_enabled(&mut self) {
+    fn refresh_enabled(&mut self) {
         let enabled = self.enable.as_mut().and_then(Attribute::read);
         self.enabled = enabled != Some(0);
     }
 }
 
-/// A value that is shown in thousandths of its unit.
+/// A value that the driver reports in thousandths of its unit.
 struct Gauge {
     sensor: Sensor,
     series: SeriesId,
 }
 
 impl Gauge {
-    /// Reads and shows it; the number in the attribute's own unit, if it is plausible.
+    /// Reads and publishes the value. Returns the number in the attribute's own unit, if it is plausible.
     #[inline]
     fn poll(&mut self, out: &mut Readings, fresh: bool) -> Option<f64> {
         let value = self.sensor.read(fresh)? as f64;
-        out.take(self.series, value / 1e3)?;
+        out.try_set(self.series, value / 1e3)?;
         Some(value)
     }
 }
 
-/// A rail that is read.
+/// An open rail.
 pub(super) struct RailSource {
     /// Its name within the chip.
     pub(super) name: String,
     /// The label `rail`: the chip's name and its own.
     pub(super) label: String,
-    /// Whether it counts into the board's total.
+    /// Whether it is part of the board's total.
     pub(super) in_total: bool,
     voltage: Option<Gauge>,
     current: Option<Gauge>,
     power: Option<Sensor>,
     energy: Option<Sensor>,
-    /// The mean power by the energy's last reading.
+    /// The mean power by the last reading of the energy.
     mean: Option<f64>,
     rail: Option<Rail>,
-    /// What the last poll added to its energy, in joules.
+    /// Joules that the last poll added to its energy.
     joules: f64,
-    /// Whether the chip counts that.
+    /// Whether the chip counts energy.
     counts: bool,
 }
 
 impl RailSource {
-    /// Whether its power can be known at all.
+    /// Whether it has a power.
     pub(super) fn has_power(&self) -> bool {
         self.rail.is_some()
     }
@@ -160,7 +161,7 @@ impl RailSource {
         gauges.map(|g| &mut g.sensor).chain(others)
     }
 
-    /// Reads its values, or shows once more what they were; its power in watts.
+    /// Reads and publishes its values, or publishes the last ones again. Returns its power in watts.
     fn poll(&mut self, out: &mut Readings, fresh: bool) -> Option<f64> {
         let mut gauge = |g: &mut Option<Gauge>| g.as_mut()?.poll(out, fresh);
         let millivolts = gauge(&mut self.voltage);
@@ -174,39 +175,27 @@ impl RailSource {
         if let Some(energy) = &mut self.energy {
             if fresh {
                 let microjoules = energy.read(fresh).and_then(|n| u64::try_from(n).ok());
-                self.mean = microjoules.and_then(|n| rail.counted(out, n, 1e-6));
+                self.mean = microjoules.and_then(|n| rail.set_counter(out, n, 1e-6));
                 if microjoules.is_some() {
                     self.joules = rail.last_counted().unwrap_or(0.0);
                 }
             } else {
-                rail.awaited(out);
+                rail.hold_energy(out);
             }
-            return rail.counted_at_watts(out, watts.or(self.mean)?);
+            return rail.set_power(out, watts.or(self.mean)?);
         }
         let watts = match self.power {
             Some(_) => watts?,
             None => millivolts? * milliamperes? / 1e6,
         };
-        rail.watts(out, watts)
+        rail.set_watts(out, watts)
     }
 }
 
-/// What the rails of the board's total come to.
-#[derive(Debug, Default)]
-pub(super) struct Sum {
-    pub(super) watts: f64,
-    /// How many of them have a power.
-    pub(super) known: usize,
-    /// What the last poll added to their energy, in joules, as far as the chips count it themselves.
-    pub(super) joules: f64,
-    /// How many of them the chips count.
-    pub(super) counted: usize,
-}
-
-/// A chip that is read.
+/// An open chip.
 pub(super) struct Chip {
     pub(super) identity: Identity,
-    /// Its name, by which its rails' and sensors' begin.
+    /// Its name, the prefix of its rails' and sensors' names.
     pub(super) id: String,
     pub(super) rails: Vec<RailSource>,
     thermometers: Vec<Gauge>,
@@ -214,7 +203,7 @@ pub(super) struct Chip {
 }
 
 impl Chip {
-    /// Reads its labels and registers its series. `None`: it measures nothing that we know.
+    /// Reads its labels and registers its series. `None` if it has no supported value.
     pub(super) fn open(
         context: &Context,
         identity: Identity,
@@ -222,12 +211,12 @@ impl Chip {
         power: RuntimePower,
     ) -> Option<Chip> {
         let Context { group, health, .. } = context;
-        let (dir, mut inputs) = look(health, &identity)?;
+        let (dir, mut inputs) = read_inputs(health, &identity)?;
         let has = |name: &str| files::exists(health.io_log(), &dir.join(name));
         for input in &mut inputs {
-            // ACPI's power meters have no label, and may say here what they measure (Documentation/hwmon/acpi_power_meter).
+            // ACPI's power meters have no label, but may have this description (Documentation/hwmon/acpi_power_meter).
             let names = ["label", "oem_info"].map(|item| format!("{}_{item}", input.channel()));
-            let of_power = usize::from(input.kind == Kind::Power);
+            let of_power = usize::from(input.quantity == Quantity::Power);
             let mut names = names[..=of_power].iter().filter(|name| has(name));
             input.label = names.find_map(|name| read_name(health, &dir.join(name)));
         }
@@ -244,27 +233,27 @@ impl Chip {
                 fault: beside("fault"),
                 last: None,
             };
-            sensor.look_whether_enabled();
+            sensor.refresh_enabled();
             sensor
         };
-        let rails = rails(&identity.model, &inputs).into_iter().map(|plan| {
-            let label = format!("{id}:{}", plan.name);
+        let rails = rails(&identity.model, &inputs).into_iter().map(|layout| {
+            let label = format!("{id}:{}", layout.name);
             let gauge = |place: Option<usize>, desc: Desc| {
                 place.map(|place| Gauge {
                     sensor: sensor(place),
-                    series: common::of_rail(group, &desc, &label),
+                    series: common::rail_series(group, &desc, &label),
                 })
             };
             RailSource {
-                voltage: gauge(plan.voltage, common::voltage_volts()),
-                current: gauge(plan.current, common::current_amperes()),
-                power: plan.power.map(sensor),
-                counts: plan.energy.is_some(),
+                voltage: gauge(layout.voltage, common::voltage_volts()),
+                current: gauge(layout.current, common::current_amperes()),
+                power: layout.power.map(sensor),
+                counts: layout.energy.is_some(),
                 joules: 0.0,
-                energy: plan.energy.map(sensor),
+                energy: layout.energy.map(sensor),
                 mean: None,
-                rail: plan.has_power().then(|| Rail::new(group, &label)),
-                name: plan.name,
+                rail: layout.has_power().then(|| Rail::new(group, &label)),
+                name: layout.name,
                 in_total: false,
                 label,
             }
@@ -277,7 +266,7 @@ impl Chip {
             let name = format!("{id}:{name}");
             Gauge {
                 sensor: sensor(place),
-                series: common::of_sensor(group, &celsius, &name),
+                series: common::sensor_series(group, &celsius, &name),
             }
         });
         let (rails, thermometers) = (rails.collect(), thermometers.collect());
@@ -290,35 +279,32 @@ impl Chip {
         })
     }
 
-    /// Looks which of its values are switched off, unless it is suspended.
-    pub(super) fn look_whether_enabled(&mut self) {
-        self.power.look_whether_it_may_suspend();
+    /// Reads which values are disabled, unless the chip is suspended.
+    pub(super) fn refresh_enabled(&mut self) {
+        self.power.refresh_autosuspend();
         if self.power.is_suspended() {
             return;
         }
         let of_rails = self.rails.iter_mut().flat_map(RailSource::sensors);
         let others = self.thermometers.iter_mut().map(|g| &mut g.sensor);
-        of_rails
-            .chain(others)
-            .for_each(Sensor::look_whether_enabled);
+        of_rails.chain(others).for_each(Sensor::refresh_enabled);
     }
 
-    /// Reads its values, unless it is suspended, and adds to the sum those that are in it.
-    pub(super) fn poll(&mut self, out: &mut Readings, sum: &mut Sum, health: &Health) {
+    /// Reads and publishes its values, unless it is suspended, and adds the total's rails to the sum.
+    pub(super) fn poll(&mut self, out: &mut Readings, sum: &mut PowerSum, health: &Health) {
         let access = self.power.access(out.at);
-        announce(&mut self.power, health, &self.identity);
+        report_suspension(&mut self.power, health, &self.identity);
         if access == Access::Suspended {
             out.suspended = true;
+            let rails = self.rails.iter().filter(|rail| rail.in_total);
+            rails.for_each(|_| sum.add(None, None));
             return;
         }
         let fresh = access == Access::Read;
         for rail in &mut self.rails {
             let watts = rail.poll(out, fresh);
             if rail.in_total {
-                sum.watts += watts.unwrap_or(0.0);
-                sum.known += usize::from(watts.is_some());
-                sum.joules += rail.joules;
-                sum.counted += usize::from(rail.counts);
+                sum.add(watts, rail.counts.then_some(rail.joules));
             }
         }
         for thermometer in &mut self.thermometers {
@@ -327,8 +313,8 @@ impl Chip {
     }
 }
 
-/// Says whether the chip is suspended, if that is news.
-pub(super) fn announce(power: &mut RuntimePower, health: &Health, identity: &Identity) {
+/// Reports whether the chip is suspended, if that changed.
+pub(super) fn report_suspension(power: &mut RuntimePower, health: &Health, identity: &Identity) {
     let what = format!("{} is suspended: it is not read", identity.id());
     power.announce(health, &identity.dir, &what, "hwmon.wake_suspended");
 }

@@ -1,10 +1,10 @@
-//! A chip's measured values, by the names of its files (Linux, Documentation/hwmon/sysfs-interface.rst).
+//! Recognises a chip's measured values by the names of its files (Linux, Documentation/hwmon/sysfs-interface.rst).
 
 use std::collections::BTreeMap;
 
-/// What an attribute measures.
+/// The quantity that an attribute measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum Quantity {
     /// `inN`, in mV.
     Voltage,
     /// `currN`, in mA.
@@ -17,33 +17,33 @@ pub(super) enum Kind {
     Temperature,
 }
 
-impl Kind {
-    const ALL: [Kind; 5] = [
-        Kind::Voltage,
-        Kind::Current,
-        Kind::Power,
-        Kind::Energy,
-        Kind::Temperature,
+impl Quantity {
+    const ALL: [Quantity; 5] = [
+        Quantity::Voltage,
+        Quantity::Current,
+        Quantity::Power,
+        Quantity::Energy,
+        Quantity::Temperature,
     ];
 
-    /// What its attributes' names begin with.
+    /// The prefix of its attributes' names.
     pub(super) fn prefix(self) -> &'static str {
         match self {
-            Kind::Voltage => "in",
-            Kind::Current => "curr",
-            Kind::Power => "power",
-            Kind::Energy => "energy",
-            Kind::Temperature => "temp",
+            Quantity::Voltage => "in",
+            Quantity::Current => "curr",
+            Quantity::Power => "power",
+            Quantity::Energy => "energy",
+            Quantity::Temperature => "temp",
         }
     }
 
     /// The letter that PMBus labels begin with (`vin`, `iout1`, `pin`).
     fn letter(self) -> Option<char> {
         match self {
-            Kind::Voltage => Some('v'),
-            Kind::Current => Some('i'),
-            Kind::Power => Some('p'),
-            Kind::Energy | Kind::Temperature => None,
+            Quantity::Voltage => Some('v'),
+            Quantity::Current => Some('i'),
+            Quantity::Power => Some('p'),
+            Quantity::Energy | Quantity::Temperature => None,
         }
     }
 }
@@ -51,37 +51,40 @@ impl Kind {
 /// One measured value of a chip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Input {
-    pub(super) kind: Kind,
+    pub(super) quantity: Quantity,
     pub(super) number: u32,
     /// The attribute's file.
     pub(super) file: String,
-    /// What its label says, once that was read.
+    /// Its label, once that was read.
     pub(super) label: Option<String>,
 }
 
 impl Input {
-    /// `power1`, `in0`: the channel, as its attributes' names begin.
+    /// The channel, the prefix of its attributes' names: `power1`, `in0`.
     pub(super) fn channel(&self) -> String {
-        format!("{}{}", self.kind.prefix(), self.number)
+        format!("{}{}", self.quantity.prefix(), self.number)
     }
 
     pub(super) fn is_called(&self, label: &str) -> bool {
         self.label.as_ref().is_none_or(|own| own == label)
     }
 
-    /// What a PMBus label has after its letter: `in`, `out1`.
+    /// The PMBus label without its letter: `in`, `out1`.
     pub(super) fn stem(&self) -> Option<&str> {
-        let stem = self.label.as_deref()?.strip_prefix(self.kind.letter()?)?;
+        let stem = self
+            .label
+            .as_deref()?
+            .strip_prefix(self.quantity.letter()?)?;
         let direction = stem.trim_end_matches(|c: char| c.is_ascii_digit());
         matches!(direction, "in" | "out").then_some(stem)
     }
 }
 
 /// Splits `curr1_input` into its parts.
-fn split(file: &str) -> Option<(Kind, u32, &str)> {
+fn split(file: &str) -> Option<(Quantity, u32, &str)> {
     let (channel, item) = file.split_once('_')?;
     let letters = channel.trim_end_matches(|c: char| c.is_ascii_digit());
-    let kind = Kind::ALL.into_iter().find(|k| k.prefix() == letters)?;
+    let kind = Quantity::ALL.into_iter().find(|k| k.prefix() == letters)?;
     Some((kind, channel[letters.len()..].parse().ok()?, item))
 }
 
@@ -89,27 +92,27 @@ fn split(file: &str) -> Option<(Kind, u32, &str)> {
 pub(super) fn is_value(file: &str) -> bool {
     match split(file) {
         Some((_, _, "input")) => true,
-        Some((kind, _, "average")) => kind == Kind::Power,
+        Some((kind, _, "average")) => kind == Quantity::Power,
         _ => false,
     }
 }
 
-/// The values among a chip's files. A power's `input` goes before its `average`.
+/// The measured values among a chip's files. A power's `input` is preferred to its `average`.
 pub(super) fn inputs(chip: &str, files: &[String]) -> Vec<Input> {
-    let mut found: BTreeMap<(Kind, u32), &String> = BTreeMap::new();
+    let mut found: BTreeMap<(Quantity, u32), &String> = BTreeMap::new();
     for file in files {
         match split(file) {
             Some((kind, number, "input")) if !is_of_shunt(chip, kind, number) => {
                 found.insert((kind, number), file);
             }
-            Some((Kind::Power, number, "average")) => {
-                found.entry((Kind::Power, number)).or_insert(file);
+            Some((Quantity::Power, number, "average")) => {
+                found.entry((Quantity::Power, number)).or_insert(file);
             }
             _ => {}
         }
     }
-    let input = |((kind, number), file): (_, &String)| Input {
-        kind,
+    let input = |((quantity, number), file): (_, &String)| Input {
+        quantity,
         number,
         file: file.clone(),
         label: None,
@@ -117,13 +120,13 @@ pub(super) fn inputs(chip: &str, files: &[String]) -> Vec<Input> {
     found.into_iter().map(input).collect()
 }
 
-/// Whether an attribute is the voltage across a shunt (the current once more) or a sum of several shunts, by the
+/// Whether an attribute is the voltage across a shunt (the current in another form) or a sum of several shunts, by the
 /// drivers' pages ina209, ina2xx, ina238, ina3221 and isl28022.
-fn is_of_shunt(chip: &str, kind: Kind, number: u32) -> bool {
+fn is_of_shunt(chip: &str, kind: Quantity, number: u32) -> bool {
     match kind {
-        Kind::Voltage | Kind::Current if chip == "ina3221" => number > 3,
-        Kind::Voltage if chip == "isl28022" => number == 1,
-        Kind::Voltage if chip.starts_with("ina2") || chip == "sq52206" => number == 0,
+        Quantity::Voltage | Quantity::Current if chip == "ina3221" => number > 3,
+        Quantity::Voltage if chip == "isl28022" => number == 1,
+        Quantity::Voltage if chip.starts_with("ina2") || chip == "sq52206" => number == 0,
         _ => false,
     }
 }
@@ -133,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attributes_are_told_by_their_names() {
+    fn values_are_recognised_by_file_names() {
         let files = [
             "in0_input",
             "in1_input",

@@ -1,13 +1,13 @@
-//! Which of a chip's attributes belong together, by their names and labels alone
+//! Groups a chip's attributes into rails, by their names and labels alone
 //! (Linux, Documentation/hwmon, each driver's own page).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::input::{Input, Kind};
+use super::input::{Input, Quantity};
 
-/// The values of one rail, as places in the list of inputs.
+/// The values of one rail, as indices into the list of inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Rail {
+pub(super) struct RailLayout {
     /// Its name within the chip.
     pub(super) name: String,
     pub(super) voltage: Option<usize>,
@@ -16,32 +16,32 @@ pub(super) struct Rail {
     pub(super) energy: Option<usize>,
 }
 
-impl Rail {
-    /// Its inputs, the one that names it first.
+impl RailLayout {
+    /// Its inputs; the first is the one that names the rail.
     fn places(&self) -> impl Iterator<Item = usize> {
         let by_rank = [self.voltage, self.power, self.energy, self.current];
         by_rank.into_iter().flatten()
     }
 
-    /// The place of an input of this kind; `None` if rails have none.
-    fn slot(&mut self, kind: Kind) -> Option<&mut Option<usize>> {
-        match kind {
-            Kind::Voltage => Some(&mut self.voltage),
-            Kind::Current => Some(&mut self.current),
-            Kind::Power => Some(&mut self.power),
-            Kind::Energy => Some(&mut self.energy),
-            Kind::Temperature => None,
+    /// The slot for an input of this quantity; `None` if rails have none.
+    fn slot(&mut self, quantity: Quantity) -> Option<&mut Option<usize>> {
+        match quantity {
+            Quantity::Voltage => Some(&mut self.voltage),
+            Quantity::Current => Some(&mut self.current),
+            Quantity::Power => Some(&mut self.power),
+            Quantity::Energy => Some(&mut self.energy),
+            Quantity::Temperature => None,
         }
     }
 
-    /// Whether power can be known: read, or voltage times current.
+    /// Whether the power is known: measured, or voltage times current.
     pub(super) fn has_power(&self) -> bool {
         self.power.is_some()
             || self.energy.is_some()
             || self.voltage.is_some() && self.current.is_some()
     }
 
-    /// The channel it is known by where it has no label.
+    /// The channel that names it if it has no label.
     fn channel(&self, inputs: &[Input]) -> String {
         let by_rank = [self.power, self.energy, self.voltage, self.current];
         let first = by_rank.into_iter().flatten().next();
@@ -51,52 +51,58 @@ impl Rail {
 
 /// The rails of a chip.
 ///
-/// PMBus labels say what belongs together (`vin`, `iin`, `pin`), whatever the numbers. Elsewhere voltage and current
-/// of the same number do, with that number's power and energy, unless their labels differ. All else stands alone.
+/// Attributes with related PMBus labels (`vin`, `iin`, `pin`) form a rail, whatever their numbers. On other chips, voltage
+/// and current of the same number do, with that number's power and energy, unless their labels differ. Each other attribute
+/// is a rail of its own.
 /// A channel labelled `NC` is not connected.
-pub(super) fn rails(chip: &str, inputs: &[Input]) -> Vec<Rail> {
+pub(super) fn rails(chip: &str, inputs: &[Input]) -> Vec<RailLayout> {
     let is = |i: &Input, label: &str| i.label.as_deref() == Some(label);
     let unconnected = |input: &Input| {
         let mut same = inputs.iter().filter(|i| i.number == input.number);
         is(input, "NC") || input.label.is_none() && same.any(|i| is(i, "NC"))
     };
-    let mut stems: BTreeMap<&str, Rail> = BTreeMap::new();
+    let mut stems: BTreeMap<&str, RailLayout> = BTreeMap::new();
     let mut numbers: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for (place, input) in inputs.iter().enumerate() {
-        if input.kind == Kind::Temperature || unconnected(input) {
+        if input.quantity == Quantity::Temperature || unconnected(input) {
             continue;
         }
         if let Some(stem) = input.stem() {
-            if let Some(slot @ None) = stems.entry(stem).or_default().slot(input.kind) {
+            if let Some(slot @ None) = stems.entry(stem).or_default().slot(input.quantity) {
                 *slot = Some(place);
                 continue;
             }
         }
         numbers.entry(input.number).or_default().push(place);
     }
-    let mut rails: Vec<Rail> = stems.into_values().collect();
+    let mut rails: Vec<RailLayout> = stems.into_values().collect();
     for places in numbers.into_values() {
-        rails.extend(of_one_number(chip, inputs, &places));
+        rails.extend(rails_of_number(chip, inputs, &places));
     }
     name(&mut rails, inputs);
     rails
 }
 
-/// The rails that the inputs of one number make.
-fn of_one_number(chip: &str, inputs: &[Input], places: &[usize]) -> Vec<Rail> {
-    let of = |kind| places.iter().copied().find(|i| inputs[*i].kind == kind);
+/// The rails formed by the inputs of one number.
+fn rails_of_number(chip: &str, inputs: &[Input], places: &[usize]) -> Vec<RailLayout> {
+    let of = |quantity| {
+        places
+            .iter()
+            .copied()
+            .find(|i| inputs[*i].quantity == quantity)
+    };
     let mut rails = Vec::new();
     let mut rest = places.to_vec();
-    // The channels of an ADC (iio_hwmon) are numbered by kind: equal numbers mean nothing.
-    if let (Some(voltage), Some(current)) = (of(Kind::Voltage), of(Kind::Current)) {
+    // The channels of an ADC (iio_hwmon) are numbered by quantity: equal numbers mean nothing.
+    if let (Some(voltage), Some(current)) = (of(Quantity::Voltage), of(Quantity::Current)) {
         let label = inputs[voltage]
             .label
             .as_ref()
             .or(inputs[current].label.as_ref());
         let belongs = |i: &usize| label.is_none_or(|label| inputs[*i].is_called(label));
         if chip != "iio_hwmon" && belongs(&current) {
-            let mut rail = Rail::default();
-            rest.retain(|i| match rail.slot(inputs[*i].kind) {
+            let mut rail = RailLayout::default();
+            rest.retain(|i| match rail.slot(inputs[*i].quantity) {
                 Some(slot @ None) if belongs(i) => {
                     *slot = Some(*i);
                     false
@@ -107,8 +113,8 @@ fn of_one_number(chip: &str, inputs: &[Input], places: &[usize]) -> Vec<Rail> {
         }
     }
     for place in rest {
-        let mut rail = Rail::default();
-        if let Some(slot) = rail.slot(inputs[place].kind) {
+        let mut rail = RailLayout::default();
+        if let Some(slot) = rail.slot(inputs[place].quantity) {
             *slot = Some(place);
             rails.push(rail);
         }
@@ -116,8 +122,8 @@ fn of_one_number(chip: &str, inputs: &[Input], places: &[usize]) -> Vec<Rail> {
     rails
 }
 
-/// Names rails by their labels or channels; labels that repeat get the channel appended.
-fn name(rails: &mut [Rail], inputs: &[Input]) {
+/// Names rails by their labels or channels. Repeated labels get the channel appended.
+fn name(rails: &mut [RailLayout], inputs: &[Input]) {
     let labels: Vec<Option<&String>> = rails
         .iter()
         .map(|rail| rail.places().find_map(|i| inputs[i].label.as_ref()))
@@ -135,16 +141,20 @@ fn name(rails: &mut [Rail], inputs: &[Input]) {
     }
 }
 
-/// Those labels that come more than once.
+/// The labels that occur more than once.
 fn repeated<'a>(labels: impl Iterator<Item = &'a String>) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     let labels = labels.map(String::as_str);
     labels.filter(|label| !seen.insert(*label)).collect()
 }
 
-/// The names of the chip's thermometers, by place in the list of inputs; made as the rails' are.
+/// The chip's thermometers, as indices into the list of inputs, with names built like those of rails.
 pub(super) fn sensors(inputs: &[Input]) -> Vec<(usize, String)> {
-    let all = || inputs.iter().filter(|i| i.kind == Kind::Temperature);
+    let all = || {
+        inputs
+            .iter()
+            .filter(|i| i.quantity == Quantity::Temperature)
+    };
     let repeats = repeated(all().filter_map(|i| i.label.as_ref()));
     let name = |input: &Input| match &input.label {
         None => input.channel(),
@@ -154,7 +164,7 @@ pub(super) fn sensors(inputs: &[Input]) -> Vec<(usize, String)> {
         Some(label) => label.clone(),
     };
     let numbered = inputs.iter().enumerate();
-    let thermometers = numbered.filter(|(_, i)| i.kind == Kind::Temperature);
+    let thermometers = numbered.filter(|(_, i)| i.quantity == Quantity::Temperature);
     thermometers.map(|(place, i)| (place, name(i))).collect()
 }
 
@@ -181,7 +191,7 @@ mod tests {
     /// `name=channel+channel` of each rail.
     fn shown(name: &str, words: &str) -> Vec<String> {
         let inputs = chip(name, words);
-        let show = |rail: &Rail| {
+        let show = |rail: &RailLayout| {
             let mut channels: Vec<_> = rail.places().map(|i| inputs[i].channel()).collect();
             channels.sort();
             format!("{}={}", rail.name, channels.join("+"))
@@ -190,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ina226_is_one_rail() {
+    fn ina226_is_one_rail() {
         assert_eq!(
             shown("ina226", "in0 in1 curr1 power1"),
             ["power1=curr1+in1+power1"]
@@ -199,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ina3221_has_three_rails_and_no_shunts() {
+    fn ina3221_has_three_rails_and_no_shunts() {
         assert_eq!(
             shown(
                 "ina3221",
@@ -212,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn pmbus_goes_by_labels_and_not_by_numbers() {
+    fn pmbus_rails_follow_labels_not_numbers() {
         assert_eq!(
             shown(
                 "pfe3000",
@@ -229,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_labels_tell_apart_stays_apart() {
+    fn inputs_with_different_labels_are_different_rails() {
         assert_eq!(
             shown("amdgpu", "in0=vddgfx in1=vddnb power1=PPT"),
             ["vddgfx=in0", "vddnb=in1", "PPT=power1"]
@@ -253,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_repeat_get_the_channel() {
+    fn repeated_labels_get_the_channel_appended() {
         assert_eq!(
             shown("x", "power1=CPU power2=CPU power3=GPU"),
             ["CPU-power1=power1", "CPU-power2=power2", "GPU=power3"]

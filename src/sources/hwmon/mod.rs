@@ -1,18 +1,18 @@
 //! Monitoring chips with a kernel driver: `<sysfs>/class/hwmon/hwmon*`
 //! (Linux, Documentation/hwmon/sysfs-interface.rst): volts, amperes, watts, joules and degrees.
 //!
-//! * **A chip** is named by what it calls itself and the device it sits on (`ina226-1-0040`, `amdgpu-0000:03:00.0`),
-//!   never by its number, which changes from boot to boot. Chips of the same name are told apart as `…-2`, `…-3` in
-//!   the order of their devices' paths; while the exporter runs, a chip that comes back gets its name back.
+//! * **A chip** is named by its model and its device (`ina226-1-0040`, `amdgpu-0000:03:00.0`),
+//!   never by its number, which changes from boot to boot. Chips of the same name get the suffixes `-2`, `-3`, … in
+//!   the order of their devices' paths. While the exporter runs, a chip that returns gets its former name.
 //! * **A rail** is `chip:label`, or `chip:channel` (`power1`, `in1`) where the driver has no label; ACPI's power meters are
-//!   labelled by `powerN_oem_info` where they have that (the rails of NVIDIA's Grace). Which values
-//!   belong to one rail is told in `layout`. Its power is `powerN_input`, else `powerN_average`, else voltage times
-//!   current. Where the chip counts energy itself, that is taken, and without a power the mean power comes from it.
-//! * **Thermal zones and power supplies** appear in this class once more; their own meters read them. So does a chip
-//!   that a more specific meter claims: a Jetson's INA3221.
-//! * **A suspended device** (runtime power management: a laptop's GPU) is not read, since that would resume it, and one
-//!   that may suspend is read so seldom that it can; see `runtime_power`. A chip that is suspended when it is found is
-//!   opened when it is resumed. `hwmon.wake_suspended` has it read all the same.
+//!   labelled by `powerN_oem_info` where they have that (the rails of NVIDIA's Grace). Module `layout`
+//!   says which values belong to one rail. Its power is `powerN_input`, else `powerN_average`, else voltage times
+//!   current. If the chip counts energy, that is used, and without a power the mean power is derived from it.
+//! * **Thermal zones and power supplies** appear in this class, too; their own meters read them. So it is with a chip
+//!   that a more specific meter claims, such as a Jetson's INA3221.
+//! * **A suspended device** (runtime power management: a laptop's GPU) is not read, since that would resume it. A
+//!   device that may suspend is read seldom enough to suspend; see `runtime_power`. A chip that is suspended when it is found
+//!   is opened when it is resumed. `hwmon.wake_suspended` has suspended devices read all the same.
 //! * **The board's total** is the sum of the rails that `hwmon.power_total` lists, if it lists any: absent while one
 //!   of them is. Otherwise the ACPI power meter's. Otherwise the sum of what the power supplies with PMBus take in.
 //!   Otherwise the power of the only rail of the only chip that is made to measure a supply (INA2xx, LTC29xx, ADM12xx,
@@ -22,35 +22,55 @@
 mod chip;
 mod input;
 mod layout;
-mod settings;
 mod total;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chip::{announce, identify, look, Chip, Identity, RailSource, Sum};
-use settings::Settings;
-use total::{by_rule, Candidate};
+use chip::{identify, read_inputs, report_suspension, Chip, Identity, RailSource};
+use total::{choose_rails, Candidate};
+
+use serde::Serialize;
 
 use super::runtime_power::RuntimePower;
 use super::sysfs::{entries, unique};
-use super::{Board, Context, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec};
-use crate::metrics::{Grade, Readings, Total};
+use super::{Board, Context, Error, Health, Meter, Source};
+use crate::config::section::{Problem, Section};
+use crate::config::{values, Config, MeterSettings, Switch};
+use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "hwmon",
-    summary: "monitoring chips with a kernel driver: volts, amperes, watts, degrees",
-    device_types: &[],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "hwmon",
+    "monitoring chips with a kernel driver: volts, amperes, watts, degrees",
+    |config| config.meter::<Settings>().enabled,
     probe,
-    claims: None,
     open,
-};
+);
+
+/// `hwmon:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+struct Settings {
+    /// Whether the source runs.
+    pub enabled: Switch,
+    /// The rails whose sum is the board's total; empty leaves it to the documented rule.
+    pub power_total: Vec<String>,
+    /// True reads chips even where that resumes a suspended device.
+    pub wake_suspended: bool,
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "hwmon";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        section.set("power_total", values::rails, &mut settings.power_total)?;
+        let wake_suspended = &mut settings.wake_suspended;
+        section.set("wake_suspended", values::flag, wake_suspended)?;
+        Ok(settings)
+    }
+}
 
 fn class(board: &Board) -> PathBuf {
     board.roots.sysfs.join("class/hwmon")
@@ -69,7 +89,7 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<Identity>, Error> {
     Ok(found)
 }
 
-fn none_in(board: &Board) -> Error {
+fn no_chip_error(board: &Board) -> Error {
     let class = class(board);
     Error::new(format!(
         "{} has no chip that measures voltage, current, power or temperature",
@@ -80,90 +100,76 @@ fn none_in(board: &Board) -> Error {
 fn probe(board: &Board, _: &Config) -> Result<String, Error> {
     let health = board.health();
     let mut found = find(&health, board)?;
-    found.retain(|identity| look(&health, identity).is_some());
+    found.retain(|identity| read_inputs(&health, identity).is_some());
     if found.is_empty() {
-        return Err(none_in(board));
+        return Err(no_chip_error(board));
     }
     let ids: Vec<_> = found.iter().map(Identity::id).collect();
     Ok(format!("chips: {}", ids.join(", ")))
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
+    let settings: Settings = context.config.meter();
     let mut source = Hwmon {
         context: context.clone(),
-        settings: context.config.meter(),
+        wake_suspended: settings.wake_suspended,
         chips: Vec::new(),
-        idle: Vec::new(),
+        unsupported: Vec::new(),
         suspended: Vec::new(),
         names: Vec::new(),
-        in_total: 0,
-        total: None,
+        total: RailTotal::new(settings.power_total),
     };
     source.update(find(&context.health, &context.board)?);
     if source.chips.is_empty() && source.suspended.is_empty() {
-        return Err(none_in(&context.board));
+        return Err(no_chip_error(&context.board));
     }
-    source.warn_of_strangers();
+    source.warn_of_unknown_names();
     Ok(Box::new(source))
 }
 
 struct Hwmon {
     context: Context,
-    settings: Settings,
+    wake_suspended: bool,
     chips: Vec<Chip>,
-    /// Chips that measure nothing that we know.
-    idle: Vec<Identity>,
-    /// Chips that have been suspended ever since they were found.
+    /// Chips without a supported value.
+    unsupported: Vec<Identity>,
+    /// Chips that have been suspended since they were found.
     suspended: Vec<(Identity, RuntimePower)>,
-    /// The places where chips were seen, and the names they had.
+    /// Where chips were seen, and their names.
     names: Vec<(PathBuf, String)>,
-    /// How many rails make the total.
-    in_total: usize,
-    /// There from when a total is known: if the configuration names none, from its first value, so that a meter that
-    /// never has one stands in no other's way.
-    total: Option<Total>,
+    /// Without rails in the configuration, the total is claimed with its first value, so that hwmon does not keep another
+    /// source from it if it never has one.
+    total: RailTotal,
 }
 
 impl Hwmon {
-    fn asked_for(&self) -> &[String] {
-        &self.settings.power_total
-    }
-
     fn rails(&self) -> impl Iterator<Item = &RailSource> {
         self.chips.iter().flat_map(|chip| &chip.rails)
     }
 
-    fn warn_of_strangers(&self) {
-        if !self.suspended.is_empty() {
-            // Their rails are not known yet.
-            return;
-        }
-        for rail in self.asked_for() {
-            if !self.rails().any(|r| r.has_power() && r.label == *rail) {
-                let rails = self.rails().filter(|r| r.has_power());
-                let labels: Vec<_> = rails.map(|r| r.label.as_str()).collect();
-                log::warn!(
-                    "hwmon: power_total names {rail:?}, which is not there (there are: {})",
-                    labels.join(", ")
-                );
-            }
+    fn warn_of_unknown_names(&self) {
+        // The rails of suspended chips are not known yet.
+        if self.suspended.is_empty() {
+            let rails = self.rails().filter(|rail| rail.has_power());
+            let labels: Vec<_> = rails.map(|rail| rail.label.as_str()).collect();
+            self.total.warn_of_unknown_names(METER.name, &labels);
         }
     }
 
-    /// Leaves the chips that are still there as they are.
+    /// Adds new chips and removes those that are gone; the others keep their state.
     fn update(&mut self, found: Vec<Identity>) {
         self.chips.retain(|chip| found.contains(&chip.identity));
-        self.idle.retain(|idle| found.contains(idle));
+        self.unsupported.retain(|known| found.contains(known));
         self.suspended
             .retain(|(identity, _)| found.contains(identity));
         for identity in found {
             let is_known = self.chips.iter().any(|c| c.identity == identity);
             let is_suspended = self.suspended.iter().any(|(known, _)| *known == identity);
-            if is_known || is_suspended || self.idle.contains(&identity) {
+            if is_known || is_suspended || self.unsupported.contains(&identity) {
                 continue;
             }
             let mut power = match &identity.device {
-                Some(device) if !self.settings.wake_suspended => {
+                Some(device) if !self.wake_suspended => {
                     RuntimePower::of(&self.context.health, device)
                 }
                 _ => RuntimePower::default(),
@@ -180,18 +186,18 @@ impl Hwmon {
         let id = self.name(&identity);
         match Chip::open(&self.context, identity.clone(), id, power) {
             Some(chip) => self.chips.push(chip),
-            None => self.idle.push(identity),
+            None => self.unsupported.push(identity),
         }
     }
 
-    /// Opens the chips that have been resumed. Whether others remain.
+    /// Opens the chips that have been resumed. True if suspended chips remain.
     fn open_resumed(&mut self) -> bool {
         if self.suspended.is_empty() {
             return false;
         }
         for (identity, mut power) in std::mem::take(&mut self.suspended) {
             let is_suspended = power.is_suspended();
-            announce(&mut power, &self.context.health, &identity);
+            report_suspension(&mut power, &self.context.health, &identity);
             match is_suspended {
                 true => self.suspended.push((identity, power)),
                 false => self.open(identity, power),
@@ -201,7 +207,7 @@ impl Hwmon {
         !self.suspended.is_empty()
     }
 
-    /// The name the chip had before, or a new one.
+    /// The chip's former name, or a new one.
     fn name(&mut self, identity: &Identity) -> String {
         let id = identity.id();
         let taken = |name: &str| self.chips.iter().any(|chip| chip.id == name);
@@ -221,7 +227,6 @@ impl Hwmon {
     }
 
     fn choose_total(&mut self) {
-        let asked_for = &self.settings.power_total;
         let mut candidates = Vec::new();
         for (number, chip) in self.chips.iter().enumerate() {
             for rail in chip.rails.iter().filter(|rail| rail.has_power()) {
@@ -232,59 +237,34 @@ impl Hwmon {
                 });
             }
         }
-        let by_rule = by_rule(&candidates);
-        self.in_total = match asked_for.len() {
-            0 => by_rule.len(),
-            n => n,
-        };
+        let chosen = choose_rails(&candidates);
         let rails = self.chips.iter_mut().flat_map(|chip| &mut chip.rails);
         let measured = rails.filter(|rail| rail.has_power());
         for (place, rail) in measured.enumerate() {
-            rail.in_total = if asked_for.is_empty() {
-                by_rule.contains(&place)
-            } else {
-                asked_for.contains(&rail.label)
-            };
+            rail.in_total = self.total.includes(&rail.label, chosen.contains(&place));
         }
-        let group = &self.context.group;
-        match (self.in_total, &self.total) {
-            (0, _) => {
-                self.total = None;
-                group.claim_board(None);
-            }
-            (1.., None) if !asked_for.is_empty() => {
-                self.total = Some(Total::new(group, Grade::Asked));
-            }
-            _ => {}
-        }
+        // A total of chosen rails is claimed with its first value.
+        let grade = self.total.grade().filter(|_| !chosen.is_empty());
+        self.total.claim(&self.context.group, grade);
     }
 }
 
 impl Source for Hwmon {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
         out.suspended = self.open_resumed();
-        let mut sum = Sum::default();
+        let mut sum = PowerSum::default();
         for chip in &mut self.chips {
             chip.poll(out, &mut sum, &self.context.health);
         }
-        let is_known = self.in_total > 0 && sum.known == self.in_total;
-        if is_known && self.total.is_none() {
-            self.total = Some(Total::new(&self.context.group, Grade::Input));
+        if sum.watts().is_some() {
+            self.total.claim(&self.context.group, Some(Grade::Input));
         }
-        let watts = is_known.then_some(sum.watts);
-        match (&mut self.total, watts) {
-            (None, _) => {}
-            (Some(total), watts) if sum.counted == self.in_total => {
-                total.counted(out, watts, sum.joules);
-            }
-            (Some(total), Some(watts)) => total.watts(out, watts),
-            (Some(_), None) => {}
-        }
+        self.total.publish(out, &sum);
         Ok(())
     }
 
     fn rescan(&mut self) {
-        self.chips.iter_mut().for_each(Chip::look_whether_enabled);
+        self.chips.iter_mut().for_each(Chip::refresh_enabled);
         match find(&self.context.health, &self.context.board) {
             Ok(found) => self.update(found),
             Err(error) => log::debug!("{error}"),

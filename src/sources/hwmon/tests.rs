@@ -48,7 +48,7 @@ fn board(chips: &[(&str, &[(&str, &str)])]) -> Tree {
 }
 
 #[test]
-fn an_ina226_is_the_boards_total() {
+fn only_ina226_is_the_boards_total() {
     let tree = board(&[("1-0040", INA226)]);
     let mut bench = Bench::open(&METER, &tree);
     assert_eq!(bench.probe().unwrap(), "chips: ina226-1-0040");
@@ -68,7 +68,7 @@ fn an_ina226_is_the_boards_total() {
 }
 
 #[test]
-fn an_ina3221_multiplies() {
+fn ina3221_power_is_voltage_times_current() {
     let tree = board(&[(
         "1-0040",
         &[
@@ -107,7 +107,7 @@ fn an_ina3221_multiplies() {
 }
 
 #[test]
-fn a_chip_that_counts_energy() {
+fn chip_that_counts_energy() {
     let tree = board(&[
         (
             "card",
@@ -143,7 +143,7 @@ fn a_chip_that_counts_energy() {
 }
 
 #[test]
-fn energy_and_power_of_one_rail_are_both_as_read() {
+fn rail_has_its_measured_power_and_energy() {
     let files = [
         ("name", "ina238"),
         ("in1_input", "12000"),
@@ -174,7 +174,7 @@ fn energy_and_power_of_one_rail_are_both_as_read() {
 }
 
 #[test]
-fn chips_of_one_name_are_told_apart_by_their_devices() {
+fn chips_of_one_model_are_named_by_device() {
     let tree = Tree::new(&[]);
     let temp = |millidegrees| [("name", "nvme"), ("temp1_input", millidegrees)];
     add(&tree, 0, "sys/devices/pci1/ssd", &temp("51000"));
@@ -204,7 +204,7 @@ fn chips_of_one_name_are_told_apart_by_their_devices() {
 }
 
 #[test]
-fn old_drivers_keep_their_attributes_with_the_device() {
+fn old_drivers_have_attributes_in_the_device_folder() {
     let tree = Tree::new(&[
         ("sys/devices/platform/k8temp.0/name", "k8temp\n"),
         ("sys/devices/platform/k8temp.0/temp1_input", "33000\n"),
@@ -215,7 +215,7 @@ fn old_drivers_keep_their_attributes_with_the_device() {
 }
 
 #[test]
-fn what_other_meters_read_is_left_to_them() {
+fn chips_of_other_meters_are_skipped() {
     let tree = board(&[("1-0040", INA226)]);
     let temp = [("name", "acpitz"), ("temp1_input", "40000")];
     add(&tree, 7, "sys/devices/virtual/thermal/thermal_zone0", &temp);
@@ -237,7 +237,7 @@ fn what_other_meters_read_is_left_to_them() {
 }
 
 #[test]
-fn a_thermometer_at_fault_or_off_is_absent() {
+fn thermometer_at_fault_or_disabled_is_absent() {
     let tree = board(&[(
         "1-004c",
         &[
@@ -256,7 +256,7 @@ fn a_thermometer_at_fault_or_off_is_absent() {
 }
 
 #[test]
-fn the_user_says_what_the_total_is() {
+fn configured_rails_are_the_total() {
     let tree = board(&[("1-0040", INA226), ("1-0041", INA226)]);
     assert_eq!(total_of(&tree, &[]), None, "two inputs are none");
     let both = ["ina226-1-0040:power1", "ina226-1-0041:power1"];

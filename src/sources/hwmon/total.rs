@@ -1,11 +1,11 @@
-//! Which rails are what the whole board draws.
+//! Chooses the rails whose sum is the board's total.
 
 use std::collections::BTreeSet;
 
-/// What the driver of ACPI's power meters calls them (Linux, drivers/hwmon/acpi_power_meter.c).
+/// The name that the driver of ACPI power meters gives them (Linux, drivers/hwmon/acpi_power_meter.c).
 const ACPI: &str = "power_meter";
 
-/// Power supplies with PMBus, by how their names begin. Each of several feeds the same board.
+/// Power supplies with PMBus, by prefixes of their names. Several of them feed the same board.
 const SUPPLIES: &[&str] = &[
     "acbel",
     "cffps",
@@ -21,14 +21,14 @@ const SUPPLIES: &[&str] = &[
     "yh5151",
 ];
 
-/// Chips whose purpose is to measure a supply, by how their names begin: current monitors and hot-swap controllers.
-/// Voltage regulators are none: they feed a part of the board.
+/// Chips that measure a supply, by prefixes of their names: current monitors and hot-swap controllers.
+/// Voltage regulators are not among them: they feed a part of the board.
 const MONITORS: &[&str] = &[
     "adm1075", "adm117", "adm127", "adm129", "ina2", "ina3221", "isl28022", "lm2506", "lm506",
     "ltc294", "ltc299", "ltc415", "ltc421", "ltc422", "ltc424", "ltc426", "ltc428", "sq52206",
 ];
 
-/// What a board's input is labelled, in capitals and with nothing but letters and digits.
+/// Labels of a board's input, in upper case and reduced to letters and digits.
 const INPUTS: &[&str] = &[
     "BOARDINPUT",
     "INPUT",
@@ -44,12 +44,12 @@ const INPUTS: &[&str] = &[
     "VIN",
 ];
 
-/// A rail whose power is known.
+/// A rail with a power.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate<'a> {
     /// The number of its chip.
     pub(super) chip: usize,
-    /// What the chip calls itself.
+    /// The chip's name for itself.
     pub(super) model: &'a str,
     /// The rail's name within the chip.
     pub(super) rail: &'a str,
@@ -68,12 +68,12 @@ impl Candidate<'_> {
         self.is_one_of(SUPPLIES)
     }
 
-    /// What a supply takes in, by PMBus's labels.
+    /// Whether it is a supply's input, by PMBus labels.
     fn is_supplys_input(&self) -> bool {
         self.is_of_supply() && matches!(self.stem(), "vin" | "pin")
     }
 
-    /// The label, where one that repeats within its chip has the channel behind it (`pin-power1`).
+    /// The label without the channel that a repeated label has appended (`pin-power1`).
     fn stem(&self) -> &str {
         self.rail.split('-').next().unwrap_or(self.rail)
     }
@@ -82,13 +82,13 @@ impl Candidate<'_> {
         self.model == ACPI
     }
 
-    /// NVIDIA's Grace has a meter for each of several rails of a socket. Of a Grace Hopper, the module's has all others in it,
-    /// and the GPU and the memory (Alumet's manual, "Grace Hopper plugin": the total of the module).
+    /// NVIDIA's Grace has a meter for each of several rails of a socket. On a Grace Hopper, the module's meter includes all the
+    /// others, the GPU and the memory (Alumet's manual, "Grace Hopper plugin": the total of the module).
     fn is_of_module(&self) -> bool {
         self.is_acpi_meter() && self.words().starts_with("module power")
     }
 
-    /// One of these rails, or a module, by its name: less than a board, if there is nothing else.
+    /// One of a socket's rails, or a module: each is less than a board.
     fn is_of_socket(&self) -> bool {
         self.words().contains("power socket")
     }
@@ -100,17 +100,17 @@ impl Candidate<'_> {
     fn is_labelled_input(&self) -> bool {
         let mut label = self.rail.to_ascii_uppercase();
         label.retain(|c| c.is_ascii_alphanumeric());
-        // A regulator on PMBus has a `vin` too, which is one of many.
+        // Each PMBus regulator has a `vin`, too.
         let is_of_pmbus = matches!(self.rail, "vin" | "pin");
         INPUTS.contains(&label.as_str()) && (!is_of_pmbus || self.is_one_of(MONITORS))
     }
 }
 
-/// The places of the rails whose sum is the total; none where that is not clear.
+/// The indices of the rails whose sum is the total; none if the total is unclear.
 ///
-/// That is the only ACPI power meter, or those of the modules; what all power supplies take in; the only rail of the only
-/// monitoring chip; or the only one that is labelled as the board's input.
-pub(super) fn by_rule(candidates: &[Candidate<'_>]) -> Vec<usize> {
+/// In this order: the only ACPI power meter, or those of the modules; the inputs of all power supplies; the only rail of the
+/// only monitoring chip; the only rail labelled as the board's input.
+pub(super) fn choose_rails(candidates: &[Candidate<'_>]) -> Vec<usize> {
     let of = |is: &dyn Fn(&Candidate<'_>) -> bool| -> Vec<usize> {
         let places = 0..candidates.len();
         places.filter(|i| is(&candidates[*i])).collect()
@@ -121,7 +121,7 @@ pub(super) fn by_rule(candidates: &[Candidate<'_>]) -> Vec<usize> {
         let chips: BTreeSet<_> = places.iter().map(|i| candidates[*i].chip).collect();
         chips.len()
     };
-    // One supply whose input is not known makes the sum too small.
+    // The sum is too small if the input of one supply is unknown.
     let of_supplies = || {
         let inputs = some(&|c| c.is_supplys_input())?;
         (chips(&inputs) == chips(&of(&|c| c.is_of_supply()))).then_some(inputs)
@@ -144,14 +144,17 @@ mod tests {
         let mut chip = 0;
         let mut candidates: Vec<Candidate<'_>> = Vec::new();
         for &(model, rail) in rails {
-            // The rail that a chip begins with comes again: another chip.
+            // A repeated rail belongs to another chip.
             let of_chip = |c: &Candidate<'_>| c.chip == chip && c.model == model;
             let begins = !candidates.iter().any(of_chip);
             let again = candidates.iter().any(|c| of_chip(c) && c.rail == rail);
             chip += usize::from(begins || again);
             candidates.push(Candidate { chip, model, rail });
         }
-        let rails: Vec<_> = by_rule(&candidates).iter().map(|i| rails[*i].1).collect();
+        let rails: Vec<_> = choose_rails(&candidates)
+            .iter()
+            .map(|i| rails[*i].1)
+            .collect();
         (!rails.is_empty()).then(|| rails.join("+"))
     }
 
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_rail_of_the_only_monitor() {
+    fn only_rail_of_only_monitor_is_the_total() {
         assert_eq!(total(&[("ina226", "power1")]), is("power1"));
         let with_gpu = [("amdgpu", "PPT"), ("ltc2945", "power1")];
         assert_eq!(total(&with_gpu), is("power1"));
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rail_that_is_labelled_as_the_input() {
+    fn rail_labelled_as_input_is_the_total() {
         let xavier_nx = [
             ("ina3221", "VDD_IN"),
             ("ina3221", "VDD_CPU_GPU_CV"),
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_supplies_take_in_is_added_up() {
+    fn inputs_of_all_supplies_are_added() {
         let psus = [
             ("pfe1100", "vin"),
             ("pfe1100", "vout1"),
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acpi_power_meter_is_the_input() {
+    fn acpi_power_meter_is_the_total() {
         let server = [
             ("power_meter", "power1"),
             ("pfe1100", "vin"),
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regulators_input_is_not_the_boards() {
+    fn regulators_input_is_not_the_total() {
         assert_eq!(total(&[("tps53679", "vin"), ("tps53679", "vout1")]), None);
         assert_eq!(total(&[]), None);
     }

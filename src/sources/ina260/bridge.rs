@@ -1,5 +1,5 @@
-//! Two bridges: from `linux-embedded-hal`, which speaks embedded-hal 1.0, to the crate `ina260`, which speaks 0.2; and
-//! from a bus to what opens it.
+//! Adapts `linux-embedded-hal`, which implements embedded-hal 1.0, to the crate `ina260`, which uses 0.2; and the trait for
+//! opening buses.
 
 use std::io;
 use std::path::Path;
@@ -28,7 +28,7 @@ impl<B: I2c> WriteRead for Bridge<B> {
     }
 }
 
-/// The error number behind a bus's error. embedded-hal's own kinds know no timeout.
+/// The error number of a bus's error. embedded-hal's error kinds have no timeout.
 pub(super) trait Errno {
     /// `None` where there was none.
     fn errno(&self) -> Option<i32>;
@@ -43,7 +43,7 @@ impl Errno for I2CError {
     }
 }
 
-/// Where chips sit.
+/// Opens buses.
 pub(super) trait Buses: Send {
     /// A bus as one chip sees it.
     type Bus: I2c<Error: Errno> + Send;
@@ -51,11 +51,11 @@ pub(super) trait Buses: Send {
     /// Opens the bus at `path`.
     fn open(&self, path: &Path) -> io::Result<Self::Bus>;
 
-    /// Takes the chip's address, without a word on the bus: EBUSY if a kernel driver has it.
+    /// Claims the chip's address, without a transfer: EBUSY if a kernel driver has it.
     fn claim(&self, bus: &mut Self::Bus, address: u8) -> io::Result<()>;
 }
 
-/// The kernel's `/dev/i2c-N`. Each chip has a descriptor of its own, because `I2cdev` opens the device anew whenever
+/// The kernel's `/dev/i2c-N`. Each chip has a descriptor of its own, because `I2cdev` reopens the device whenever
 /// the address changes.
 pub(super) struct Linux;
 

@@ -1,4 +1,4 @@
-//! One chip that answers, on whatever bus.
+//! One chip that answers, on any bus.
 
 use embedded_hal::i2c::I2c;
 use ina260::{Averaging, BVConvTime, INA260NonOwned, OperMode, SCConvTime};
@@ -6,10 +6,10 @@ use ina260::{Averaging, BVConvTime, INA260NonOwned, OperMode, SCConvTime};
 use super::bridge::{Bridge, Errno};
 use super::fault::Fault;
 use super::registers::{
-    flags, is_ina260, Conversion, Flags, Raw, CONFIGURATION, DIE, MANUFACTURER, MASK_ENABLE,
+    flags, is_ina260, Conversion, Flags, RawReading, CONFIGURATION, DIE, MANUFACTURER, MASK_ENABLE,
 };
 
-/// An INA260, identified and configured. When it goes, the chip converts on.
+/// An identified and configured INA260. Dropping it leaves the chip converting.
 pub(super) struct Chip<B> {
     bus: Bridge<B>,
     driver: INA260NonOwned<Bridge<B>>,
@@ -18,13 +18,13 @@ pub(super) struct Chip<B> {
 }
 
 impl<B: I2c<Error: Errno>> Chip<B> {
-    /// Makes sure that it is an INA260, before anything is written to it; then resets and configures it.
+    /// Identifies the chip as an INA260 before anything is written to it, then resets and configures it.
     pub(super) fn start(bus: B, address: u8, conversion: Conversion) -> Result<Chip<B>, Fault> {
         let mut bus = Bridge(bus);
         let manufacturer = register(&mut bus, address, MANUFACTURER)?;
         let die = register(&mut bus, address, DIE)?;
         if !is_ina260(manufacturer, die) {
-            return Err(Fault::Stranger { manufacturer, die });
+            return Err(Fault::OtherChip { manufacturer, die });
         }
         let driver = INA260NonOwned::new(&mut bus, address).map_err(|e| Fault::of(&e))?;
         let mut chip = Chip {
@@ -48,7 +48,7 @@ impl<B: I2c<Error: Errno>> Chip<B> {
         Ok(())
     }
 
-    /// Begins a conversion, if it makes one only when told. That clears the conversion-ready flag.
+    /// Starts a conversion in triggered mode, which clears the conversion-ready flag.
     pub(super) fn trigger(&mut self) -> Result<(), Fault> {
         if !self.conversion.triggered {
             return Ok(());
@@ -58,16 +58,16 @@ impl<B: I2c<Error: Errno>> Chip<B> {
             .map_err(|e| Fault::of(&e))
     }
 
-    /// Whether there is a reading that this did not tell of before. Asking clears the flag.
+    /// Reads and thereby clears the conversion-ready flag.
     pub(super) fn flags(&mut self) -> Result<Flags, Fault> {
         register(&mut self.bus, self.address, MASK_ENABLE).map(flags)
     }
 
     /// Reads the three measuring registers.
-    pub(super) fn read(&mut self, overflow: bool) -> Result<Raw, Fault> {
+    pub(super) fn read(&mut self, overflow: bool) -> Result<RawReading, Fault> {
         let Chip { bus, driver, .. } = self;
         let mut read = || {
-            Ok(Raw {
+            Ok(RawReading {
                 current: driver.current_raw(bus)?,
                 voltage: driver.voltage_raw(bus)?,
                 power: driver.power_raw(bus)?,
@@ -77,7 +77,7 @@ impl<B: I2c<Error: Errno>> Chip<B> {
         read().map_err(|e: B::Error| Fault::of(&e))
     }
 
-    /// Whether it is configured as it was left: not so if it lost its supply for a moment.
+    /// Whether it still has its configuration, which it loses with its supply.
     pub(super) fn is_configured(&mut self) -> Result<bool, Fault> {
         register(&mut self.bus, self.address, CONFIGURATION)
             .map(|configuration| self.conversion.is_in(configuration))

@@ -1,4 +1,4 @@
-//! What can go wrong between us and a chip, and what would help. (Linux, Documentation/i2c/fault-codes.rst.)
+//! The faults of chips and buses, with messages and hints. (Linux, Documentation/i2c/fault-codes.rst.)
 
 use std::io;
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use super::registers::other_chip;
 use crate::sources::Error;
 use crate::sys::reason;
 
-/// Where a chip sits.
+/// The address of a chip.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct ChipAddress {
     /// `/dev/i2c-N`.
     pub(super) device: PathBuf,
     /// N.
@@ -21,8 +21,8 @@ pub(super) struct Place {
     pub(super) address: u8,
 }
 
-impl Place {
-    /// What the health's complaints about this chip go by.
+impl ChipAddress {
+    /// The key of complaints about this chip.
     pub(super) fn key(&self) -> PathBuf {
         let bus = self.device.display();
         format!("{bus} {:#04x}", self.address).into()
@@ -34,20 +34,20 @@ impl Place {
 pub(super) enum Fault {
     /// The bus cannot be opened.
     NotOpen(io::Error),
-    /// A driver of the kernel has the address: its name, if that is known.
-    Held(Option<String>),
+    /// A kernel driver uses the address; its name, if known.
+    InUse(Option<String>),
     /// A transfer failed, with this error number.
     Transfer(Option<i32>),
-    /// Another chip answers.
-    Stranger { manufacturer: u16, die: u16 },
-    /// It answers, and converts nothing.
-    Idle,
-    /// What it says cannot be.
-    Nonsense,
-    /// It lost its configuration.
+    /// Another kind of chip answers.
+    OtherChip { manufacturer: u16, die: u16 },
+    /// The chip answers, but does not convert.
+    NotConverting,
+    /// The voltage is impossible.
+    ImplausibleVoltage,
+    /// The chip lost its configuration.
     Reset,
-    /// The bus hangs, and is left alone for a while.
-    LeftAlone,
+    /// The bus hangs, and is excluded for a while.
+    Excluded,
 }
 
 impl Fault {
@@ -55,14 +55,14 @@ impl Fault {
         Fault::Transfer(error.errno())
     }
 
-    /// Whether the chip is as it was: then there is no need to begin again with it.
-    pub(super) fn spares_the_chip(&self) -> bool {
+    /// Whether the chip keeps its configuration, so that it need not be reopened.
+    pub(super) fn leaves_the_chip_configured(&self) -> bool {
         matches!(self, Fault::Transfer(Some(n)) if E::from_raw(*n) == E::EAGAIN)
     }
 
-    /// In words, for people.
-    pub(super) fn explain(&self, place: &Place) -> Error {
-        let Place {
+    /// The error message, with a hint.
+    pub(super) fn explain(&self, place: &ChipAddress) -> Error {
+        let ChipAddress {
             device,
             bus,
             address,
@@ -71,7 +71,7 @@ impl Fault {
         let chip = format!("the INA260 at {address:#04x} on {device}");
         match self {
             Fault::NotOpen(error) => not_open(place, error),
-            Fault::Held(driver) => {
+            Fault::InUse(driver) => {
                 let driver = match driver {
                     Some(name) => format!("the kernel's driver {name} has"),
                     None => "a driver of the kernel has".to_string(),
@@ -80,7 +80,7 @@ impl Fault {
                     .hint("the source hwmon reads it: remove the address from ina260")
             }
             Fault::Transfer(number) => transfer(*number, &chip, *bus),
-            Fault::Stranger { manufacturer, die } => {
+            Fault::OtherChip { manufacturer, die } => {
                 let known = other_chip(*manufacturer, *die)
                     .map_or(String::new(), |name| format!(", as an {name} does"));
                 Error::new(format!(
@@ -89,16 +89,18 @@ impl Fault {
                 ))
                 .hint("an INA260 says 0x5449, 0x227x")
             }
-            Fault::Idle => Error::new(format!("{chip} answers, but converts nothing")),
-            Fault::Nonsense => Error::new(format!("{chip} gave a voltage that cannot be")),
+            Fault::NotConverting => Error::new(format!("{chip} answers, but converts nothing")),
+            Fault::ImplausibleVoltage => {
+                Error::new(format!("{chip} gave a voltage that cannot be"))
+            }
             Fault::Reset => Error::new(format!("{chip} lost its configuration"))
                 .hint("does its supply break down?"),
-            Fault::LeftAlone => Error::new(format!("{device} hangs and is left alone")),
+            Fault::Excluded => Error::new(format!("{device} hangs and is left alone")),
         }
     }
 }
 
-fn not_open(place: &Place, error: &io::Error) -> Error {
+fn not_open(place: &ChipAddress, error: &io::Error) -> Error {
     let cannot = Error::cannot("open", &place.device, error);
     match error.raw_os_error().map(E::from_raw) {
         Some(E::ENOENT | E::ENXIO | E::ENODEV) => cannot.hint(
@@ -145,8 +147,8 @@ mod tests {
     use super::*;
     use nix::libc;
 
-    fn said(fault: Fault) -> String {
-        let place = Place {
+    fn message(fault: Fault) -> String {
+        let place = ChipAddress {
             device: "/dev/i2c-1".into(),
             bus: 1,
             address: 0x40,
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_has_its_words() {
+    fn each_fault_has_a_message() {
         for (number, words) in [
             (libc::ENXIO, "the INA260 at 0x40 on /dev/i2c-1 does not answer (is it wired and powered, and is that its address? `i2cdetect -y 1` shows who answers)"),
             (libc::EREMOTEIO, "the INA260 at 0x40 on /dev/i2c-1 does not answer (is it wired and powered, and is that its address? `i2cdetect -y 1` shows who answers)"),
@@ -165,21 +167,21 @@ mod tests {
             (libc::EOPNOTSUPP, "the INA260 at 0x40 on /dev/i2c-1: the bus takes no plain I2C transfers"),
             (libc::ENOMEM, "the INA260 at 0x40 on /dev/i2c-1: out of memory"),
         ] {
-            assert_eq!(said(Fault::Transfer(Some(number))), words);
+            assert_eq!(message(Fault::Transfer(Some(number))), words);
         }
         assert_eq!(
-            said(Fault::Held(Some("ina2xx".into()))),
+            message(Fault::InUse(Some("ina2xx".into()))),
             "the kernel's driver ina2xx has 0x40 on /dev/i2c-1 (the source hwmon reads it: remove the address from ina260)"
         );
         assert_eq!(
-            said(Fault::Stranger { manufacturer: 0x5449, die: 0x2260 }),
+            message(Fault::OtherChip { manufacturer: 0x5449, die: 0x2260 }),
             "what answers at 0x40 on /dev/i2c-1 is no INA260: it says manufacturer 0x5449, die 0x2260, as an INA226 does (an INA260 says 0x5449, 0x227x)"
         );
     }
 
     #[test]
-    fn a_bus_that_cannot_be_opened_says_what_would_help() {
-        let not_open = |number| said(Fault::NotOpen(io::Error::from_raw_os_error(number)));
+    fn open_errors_have_hints() {
+        let not_open = |number| message(Fault::NotOpen(io::Error::from_raw_os_error(number)));
         let missing = not_open(libc::ENOENT);
         assert!(
             missing.starts_with("cannot open /dev/i2c-1: no such file"),
@@ -191,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn only_lost_arbitration_spares_the_chip() {
-        assert!(Fault::Transfer(Some(libc::EAGAIN)).spares_the_chip());
-        assert!(!Fault::Transfer(Some(libc::ETIMEDOUT)).spares_the_chip());
-        assert!(!Fault::Transfer(None).spares_the_chip());
-        assert!(!Fault::Idle.spares_the_chip());
+    fn only_lost_arbitration_leaves_the_chip_configured() {
+        assert!(Fault::Transfer(Some(libc::EAGAIN)).leaves_the_chip_configured());
+        assert!(!Fault::Transfer(Some(libc::ETIMEDOUT)).leaves_the_chip_configured());
+        assert!(!Fault::Transfer(None).leaves_the_chip_configured());
+        assert!(!Fault::NotConverting.leaves_the_chip_configured());
     }
 }

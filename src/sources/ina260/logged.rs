@@ -1,4 +1,4 @@
-//! Buses by way of an I/O log: each transfer is a question, what was written to whom, and its answer what was read.
+//! Buses by way of an I/O log: a transfer's key has the address and the bytes written, its answer the bytes read.
 
 use std::io;
 use std::path::Path;
@@ -8,21 +8,21 @@ use embedded_hal::i2c::{Error, ErrorKind, ErrorType, I2c, Operation};
 use super::bridge::{Buses, Errno};
 use crate::sources::io_log::{files, word, Answer, Failure, IoLog};
 
-/// Buses whose transfers are recorded, or played.
+/// Buses whose transfers are recorded or replayed.
 pub(super) struct Logged<B> {
     pub(super) buses: B,
     pub(super) io_log: IoLog,
 }
 
-/// One of them.
+/// One bus.
 pub(super) struct Bus<B> {
-    /// `None`: it is not there.
+    /// `None` during replay, without the bus.
     live: Option<B>,
     io_log: IoLog,
     key: String,
 }
 
-/// The beginning of the questions to a chip. All that is written and read follows.
+/// The prefix of a bus's log keys. Address and transfer follow.
 pub(super) fn key(io_log: &IoLog, path: &Path) -> String {
     let name = || word(path.file_name().unwrap_or_default());
     files::key(io_log, path).unwrap_or_else(name)
@@ -64,28 +64,32 @@ fn absent() -> Failure {
     Failure::new("it is not there")
 }
 
-/// What went wrong with a transfer.
+/// The error number of a failed transfer.
 #[derive(Debug)]
-pub(super) struct Fault(Option<i32>);
+pub(super) struct TransferError(Option<i32>);
 
-impl Error for Fault {
+impl Error for TransferError {
     fn kind(&self) -> ErrorKind {
         ErrorKind::Other
     }
 }
 
-impl Errno for Fault {
+impl Errno for TransferError {
     fn errno(&self) -> Option<i32> {
         self.0
     }
 }
 
 impl<B> ErrorType for Bus<B> {
-    type Error = Fault;
+    type Error = TransferError;
 }
 
 impl<B: I2c<Error: Errno>> I2c for Bus<B> {
-    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), Fault> {
+    fn transaction(
+        &mut self,
+        address: u8,
+        operations: &mut [Operation<'_>],
+    ) -> Result<(), TransferError> {
         let Bus { live, io_log, key } = self;
         let mut question = format!("{key} {address:#04x}");
         for operation in operations.iter() {
@@ -121,9 +125,9 @@ fn read(operations: &[Operation<'_>]) -> Vec<u8> {
     read.flatten().copied().collect()
 }
 
-/// Puts what was read where it belongs.
-fn fill(operations: &mut [Operation<'_>], answer: Answer) -> Result<(), Fault> {
-    let answer = answer.map_err(|failure| Fault(failure.errno))?;
+/// Copies the answer into the read operations.
+fn fill(operations: &mut [Operation<'_>], answer: Answer) -> Result<(), TransferError> {
+    let answer = answer.map_err(|failure| TransferError(failure.errno))?;
     let mut digits = answer.iter().map(|digit| char::from(*digit).to_digit(16));
     for operation in operations {
         let Operation::Read(bytes) = operation else {
@@ -132,7 +136,7 @@ fn fill(operations: &mut [Operation<'_>], answer: Answer) -> Result<(), Fault> {
         for byte in bytes.iter_mut() {
             let two = digits.next().flatten().zip(digits.next().flatten());
             let two = two.and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-            *byte = two.ok_or(Fault(Some(nix::libc::EIO)))?;
+            *byte = two.ok_or(TransferError(Some(nix::libc::EIO)))?;
         }
     }
     Ok(())

@@ -1,53 +1,47 @@
-//! INA260 chips on I2C, without a kernel driver (Texas Instruments, data sheet SBOS656C), by `/dev/i2c-N`. A rail is
-//! a chip: `ina260-<bus>-<address>` (`ina260-1-0040`), or the name it is given.
+//! INA260 chips on I2C, without a kernel driver (Texas Instruments, data sheet SBOS656C), by `/dev/i2c-N`. Each chip is a
+//! rail: `ina260-<bus>-<address>` (`ina260-1-0040`), or its configured name.
 //!
-//! * **Only where it is told to.** An address is never tried unasked: behind it may be another chip, which a read can
-//!   disturb. At an address that is configured, the identity registers are read first, and nothing is written to a
-//!   chip that is no INA260.
-//! * **A reading** is what the chip converted since the one before. The conversion-ready flag tells: a poll waits for
-//!   it as long as a short conversion takes, so that no reading is taken twice and the pace becomes the chip's; what
-//!   takes longer (a large averaging) stands until the next.
-//! * **Current** is below 0 from IN− to IN+, and power with it. Energy only grows: power below 0 adds nothing.
-//! * **A chip that fails** is left alone for a while, then identified, reset and configured anew; the others go on.
-//!   One that was reset by losing its supply is found out every half minute.
-//! * **The board's total** is the sum of the rails that `ina260.power_total` lists: absent while one of them is. If it
-//!   lists none, the only chip's power; with several it is not known which of them feed each other.
+//! * **Only configured addresses** are accessed: another chip may be at any other, which a read can disturb. At a configured
+//!   address the identity registers are read first, and nothing is written to a chip that is no INA260.
+//! * **A reading** is the chip's conversion since the reading before. A poll waits for the conversion-ready flag as long as a
+//!   short conversion takes, so that no conversion is read twice and the chip sets the pace. During a longer conversion (a
+//!   large averaging) the last reading is kept.
+//! * **Current** is negative from IN− to IN+, and power with it. Negative power adds no energy.
+//! * **A chip that fails** is tried again after a delay, and then identified, reset and configured again; the other chips are
+//!   read meanwhile. A chip that lost its configuration with its supply is detected every half minute.
+//! * **The board's total** is the sum of the rails that `ina260.power_total` lists, and absent while one of them is. If it
+//!   lists none, it is the only chip's power; of several chips it is unknown which feed each other.
 
 mod bridge;
 mod chip;
 mod fault;
 mod logged;
 pub mod registers;
-mod seat;
 pub mod settings;
 #[cfg(test)]
 mod simulated;
+mod slot;
 
 use std::time::{Duration, Instant};
 
 use bridge::{Buses, Linux};
 use logged::Logged;
-use seat::{Seat, Work};
 use settings::Settings;
+use slot::{ChipSlot, PollContext};
 
 use super::io_log::files;
-use super::{Board, Context, Error, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec, Switch};
-use crate::metrics::{Grade, Readings, Total};
+use super::{Board, Context, Error, Meter, Source};
+use crate::config::{Config, Switch};
+use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
 use crate::sys::clock::BootTime;
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "ina260",
-    summary: "INA260 chips on I2C, without a kernel driver",
-    device_types: &[],
-    pace: Pace::Interval,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "ina260",
+    "INA260 chips on I2C, without a kernel driver",
     switch,
-    section: SectionSpec::of::<Settings>(),
-    devices: None,
     probe,
-    claims: None,
-    open: |context| match context.health.io_log() {
+    |context| match context.health.io_log() {
         io_log if io_log.is_off() => open(context, Linux),
         io_log => open(
             context,
@@ -57,9 +51,9 @@ pub(super) const METER: Meter = Meter {
             },
         ),
     },
-};
+);
 
-/// Whoever gives an address wants it read, found or not.
+/// A configured address switches the source on, whether the chip is found or not.
 fn switch(config: &Config) -> Switch {
     let settings: Settings = config.meter();
     match settings.enabled {
@@ -73,7 +67,7 @@ fn none_configured() -> Error {
         .hint("ina260.i2c_address; `i2cdetect -y 1` shows who answers")
 }
 
-/// Looks whether the buses are there. The chips are not asked.
+/// Checks that the buses exist, without accessing the chips.
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let chips = config.meter::<Settings>().chips;
     if chips.is_empty() {
@@ -95,67 +89,55 @@ fn open<B: Buses + 'static>(context: &Context, buses: B) -> Result<Box<dyn Sourc
     if settings.chips.is_empty() {
         return Err(none_configured());
     }
-    let asked_for = &settings.power_total;
-    let is_of_total = |rail: String| {
-        if asked_for.is_empty() {
-            settings.chips.len() == 1
-        } else {
-            asked_for.contains(&rail)
-        }
-    };
+    let mut total = RailTotal::new(settings.power_total);
+    let is_only = settings.chips.len() == 1;
+    let slots = settings.chips.iter().map(|chip| {
+        let in_total = total.includes(&chip.rail(), is_only);
+        ChipSlot::new(chip, context, in_total)
+    });
+    let slots = slots.collect();
+    total.claim(&context.group, is_only.then_some(Grade::Input));
     let mut source = Ina260 {
         buses,
         context: context.clone(),
-        seats: settings
-            .chips
-            .iter()
-            .map(|chip| Seat::new(chip, context, is_of_total(chip.rail())))
-            .collect(),
-        total: None,
+        slots,
+        total,
     };
-    if source.seats.iter().any(|seat| seat.is_of_total) {
-        let grade = match asked_for.is_empty() {
-            false => Grade::Asked,
-            true => Grade::Input,
-        };
-        source.total = Some(Total::new(&context.group, grade));
-    }
-    source.take_hold()?;
+    source.open_chips()?;
     Ok(Box::new(source))
 }
 
 struct Ina260<B: Buses> {
     buses: B,
     context: Context,
-    seats: Vec<Seat<B>>,
-    /// There if it is known which chips make the total.
-    total: Option<Total>,
+    slots: Vec<ChipSlot<B>>,
+    total: RailTotal,
 }
 
 impl<B: Buses> Ina260<B> {
-    /// The seats, and what they work with until the deadline.
-    fn at_work(&mut self, deadline: Instant) -> (&mut [Seat<B>], Work<'_, B>) {
-        let work = Work {
+    /// The slots, and the context for work on them until the deadline.
+    fn poll_context(&mut self, deadline: Instant) -> (&mut [ChipSlot<B>], PollContext<'_, B>) {
+        let poll = PollContext {
             buses: &self.buses,
             context: &self.context,
             deadline,
         };
-        (&mut self.seats, work)
+        (&mut self.slots, poll)
     }
 
-    /// Fails only if no chip can be had.
-    fn take_hold(&mut self) -> Result<(), Error> {
-        let (seats, work) = self.at_work(Instant::now());
+    /// Opens the first chip that answers; an error if none does.
+    fn open_chips(&mut self) -> Result<(), Error> {
+        let (slots, poll) = self.poll_context(Instant::now());
         let mut failed = None;
-        for seat in seats.iter_mut() {
-            match seat.open(BootTime::default(), &work) {
-                // The others are tried when they are polled.
+        for slot in slots.iter_mut() {
+            match slot.open(BootTime::default(), &poll) {
+                // The other chips are opened when they are polled.
                 Ok(()) => return Ok(()),
                 Err(error) => failed.get_or_insert(error),
             };
         }
-        for seat in seats.iter_mut() {
-            seat.report(&work.context.health, failed.as_ref());
+        for slot in slots.iter_mut() {
+            slot.report(&poll.context.health, failed.as_ref());
         }
         failed.map_or(Ok(()), Err)
     }
@@ -163,14 +145,14 @@ impl<B: Buses> Ina260<B> {
 
 impl<B: Buses> Source for Ina260<B> {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let patience = self.seats.iter().map(Seat::patience).max();
-        let deadline = Instant::now() + patience.unwrap_or(Duration::ZERO);
-        let (seats, work) = self.at_work(deadline);
-        let mut sum = Some(0.0);
+        let wait_time = self.slots.iter().map(ChipSlot::wait_time).max();
+        let deadline = Instant::now() + wait_time.unwrap_or(Duration::ZERO);
+        let (slots, poll) = self.poll_context(deadline);
+        let mut sum = PowerSum::default();
         let mut answered = false;
         let mut failed = None;
-        for seat in seats.iter_mut() {
-            let watts = match seat.poll(out, &work) {
+        for slot in slots.iter_mut() {
+            let watts = match slot.poll(out, &poll) {
                 Ok(watts) => {
                     answered = true;
                     watts
@@ -180,26 +162,24 @@ impl<B: Buses> Source for Ina260<B> {
                     None
                 }
             };
-            if seat.is_of_total {
-                sum = sum.zip(watts).map(|(sum, watts)| sum + watts);
+            if slot.in_total {
+                sum.add(watts, None);
             }
         }
-        // With nothing read at all, the first error is the source's.
+        // If no chip was read, the first error is the source's.
         let failed = failed.filter(|_| !answered);
-        for seat in seats.iter_mut() {
-            seat.report(&work.context.health, failed.as_ref());
+        for slot in slots.iter_mut() {
+            slot.report(&poll.context.health, failed.as_ref());
         }
-        if let (Some(total), Some(sum)) = (&mut self.total, sum) {
-            total.watts(out, sum);
-        }
+        self.total.publish(out, &sum);
         failed.map_or(Ok(()), Err)
     }
 
     fn rescan(&mut self) {
-        let (seats, work) = self.at_work(Instant::now());
-        for seat in seats {
-            seat.check(work.context.health.io_log().now(), &work);
-            seat.report(&work.context.health, None);
+        let (slots, poll) = self.poll_context(Instant::now());
+        for slot in slots {
+            slot.check(poll.context.health.io_log().now(), &poll);
+            slot.report(&poll.context.health, None);
         }
     }
 }

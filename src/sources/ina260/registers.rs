@@ -1,47 +1,47 @@
-//! The chip's registers, and what they mean. Pure. (Texas Instruments, INA260 data sheet SBOS656C, section 8.6.)
+//! The chip's registers and their meaning. Pure. (Texas Instruments, INA260 data sheet SBOS656C, section 8.6.)
 
 use std::time::Duration;
 
 use super::settings::Ina260Chip;
 
-/// Mask/enable: which alerts are on, and the flags below. Reading it clears the conversion-ready flag.
+/// Mask/enable: the enabled alerts, and the flags below. Reading it clears the conversion-ready flag.
 pub const MASK_ENABLE: u8 = 0x06;
 /// Configuration.
 pub const CONFIGURATION: u8 = 0x00;
 /// Manufacturer: [`TEXAS_INSTRUMENTS`].
 pub const MANUFACTURER: u8 = 0xFE;
-/// Die: the device in the upper twelve bits, its revision below.
+/// Die: the device in the upper twelve bits, its revision in the lower four.
 pub const DIE: u8 = 0xFF;
 
 /// "TI".
 pub const TEXAS_INSTRUMENTS: u16 = 0x5449;
 /// The upper twelve bits of an INA260's die register.
 const DEVICE: u16 = 0x227;
-/// Mask/enable: a conversion has ended since this register was last read, or configured.
+/// Mask/enable: a conversion has ended since this register was last read or the chip was configured.
 const CONVERSION_READY: u16 = 1 << 3;
 /// Mask/enable: the power did not fit its register.
 const MATH_OVERFLOW: u16 = 1 << 2;
-/// The bits of the configuration that can be written, but for the reset.
+/// The writable bits of the configuration, without the reset.
 const SETTINGS: u16 = 0x0FFF;
 
-// In millionths and dividing last, so that what is exact in decimals is not written as 5.1000000000000005.
+// Integers in millionths, divided last, so that exact decimals do not become 5.1000000000000005.
 const MICROVOLTS_PER_BIT: i64 = 1250;
 const MICROAMPERES_PER_BIT: i64 = 1250;
 const MICROWATTS_PER_BIT: i64 = 10_000;
 const MILLION: f64 = 1e6;
 /// The full scale of the power register, 419.43 W. The product of the other two reaches further (36 V, 15 A).
-const MOST_POWER: u16 = 41_943;
+const MAX_POWER: u16 = 41_943;
 
-/// How many conversions a reading can be the mean of, by the code in bits 11 to 9 of the configuration.
+/// Number of averaged conversions, by the code in bits 11 to 9 of the configuration.
 pub const AVERAGINGS: [u16; 8] = [1, 4, 16, 64, 128, 256, 512, 1024];
-/// How long a conversion can take, in microseconds, by the code in bits 8 to 6 (voltage) and 5 to 3 (current).
+/// Conversion times in microseconds, by the code in bits 8 to 6 (voltage) and 5 to 3 (current).
 pub const CONVERSION_MICROSECONDS: [u16; 8] = [140, 204, 332, 588, 1100, 2116, 4156, 8244];
 /// Whether these are the two identity registers of an INA260, of whatever revision.
 pub fn is_ina260(manufacturer: u16, die: u16) -> bool {
     manufacturer == TEXAS_INSTRUMENTS && die >> 4 == DEVICE
 }
 
-/// What other chip these two registers are known from.
+/// The other chip that has these two identity registers, if known.
 pub fn other_chip(manufacturer: u16, die: u16) -> Option<&'static str> {
     match (manufacturer, die >> 4) {
         (TEXAS_INSTRUMENTS, 0x226) => Some("INA226"),
@@ -50,12 +50,12 @@ pub fn other_chip(manufacturer: u16, die: u16) -> Option<&'static str> {
     }
 }
 
-/// What mask/enable says of the conversion.
+/// The flags of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flags {
-    /// There is a reading that has not been announced before.
+    /// There is a new reading.
     pub ready: bool,
-    /// Its power did not fit.
+    /// The power did not fit its register.
     pub overflow: bool,
 }
 
@@ -69,7 +69,7 @@ pub fn flags(mask_enable: u16) -> Flags {
 
 /// The measuring registers, as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Raw {
+pub struct RawReading {
     /// 0x01, two's complement.
     pub current: i16,
     /// 0x02, whose highest bit is always 0.
@@ -91,12 +91,12 @@ pub struct Reading {
     pub watts: f64,
 }
 
-impl Raw {
-    /// In volts, amperes and watts. `None` for what no chip says: a voltage with its highest bit set, as a chip that
-    /// loses its supply amid an answer leaves behind.
+impl RawReading {
+    /// Converts to volts, amperes and watts. `None` for a voltage with its highest bit set, which results from a chip that
+    /// loses its supply during a transfer.
     ///
-    /// The power is the chip's own, which knows no sign. Where that is at its end it is volts times amperes, which
-    /// are not.
+    /// The power is the chip's own magnitude with the sign of the current. Where that register is saturated, it is volts
+    /// times amperes.
     pub fn reading(self) -> Option<Reading> {
         if self.voltage > 0x7FFF {
             return None;
@@ -104,8 +104,8 @@ impl Raw {
         let microvolts = i64::from(self.voltage) * MICROVOLTS_PER_BIT;
         let microamperes = i64::from(self.current) * MICROAMPERES_PER_BIT;
         let product = microvolts * microamperes / 1_000_000;
-        let most = i64::from(MOST_POWER) * MICROWATTS_PER_BIT;
-        let saturated = self.overflow || self.power >= MOST_POWER || product.abs() > most;
+        let most = i64::from(MAX_POWER) * MICROWATTS_PER_BIT;
+        let saturated = self.overflow || self.power >= MAX_POWER || product.abs() > most;
         let magnitude = i64::from(self.power) * MICROWATTS_PER_BIT;
         let microwatts = match self.current {
             _ if saturated => product,
@@ -123,7 +123,7 @@ impl Raw {
     }
 }
 
-/// How the chip is to convert: places in [`AVERAGINGS`] and [`CONVERSION_MICROSECONDS`].
+/// The conversion settings: indices into [`AVERAGINGS`] and [`CONVERSION_MICROSECONDS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conversion {
     /// Bits 11 to 9.
@@ -132,32 +132,35 @@ pub struct Conversion {
     pub voltage: usize,
     /// Bits 5 to 3.
     pub current: usize,
-    /// A conversion at a time, each asked for.
+    /// Single conversions, each triggered by a write.
     pub triggered: bool,
 }
 
 impl Conversion {
-    /// As configured. Without an averaging in the configuration, the most that an interval has room for: so a reading
-    /// covers as much of it as can be.
+    /// The configured conversion. Without an averaging in the configuration, the largest that fits into the interval, so that
+    /// a reading covers as much of it as possible.
     pub fn of(chip: &Ina260Chip, interval: Duration) -> Conversion {
         let place = |all: &[u16; 8], value| all.iter().position(|v| *v == value).unwrap_or(0);
-        let least = Conversion {
+        let single = Conversion {
             averaging: place(&AVERAGINGS, chip.averaging.unwrap_or(1)),
             voltage: place(&CONVERSION_MICROSECONDS, chip.voltage_conversion_us),
             current: place(&CONVERSION_MICROSECONDS, chip.current_conversion_us),
             triggered: chip.triggered,
         };
         if chip.averaging.is_some() {
-            return least;
+            return single;
         }
         (0..AVERAGINGS.len())
-            .map(|averaging| Conversion { averaging, ..least })
+            .map(|averaging| Conversion {
+                averaging,
+                ..single
+            })
             .take_while(|conversion| conversion.time() <= interval)
             .last()
-            .unwrap_or(least)
+            .unwrap_or(single)
     }
 
-    /// How long the chip takes for one reading: both conversions, so many times.
+    /// The time of one reading: both conversions, times the averaging.
     pub fn time(&self) -> Duration {
         let of = |all: &[u16; 8], place: usize| u64::from(all[place % 8]);
         let one =
@@ -165,8 +168,7 @@ impl Conversion {
         Duration::from_micros(one * of(&AVERAGINGS, self.averaging))
     }
 
-    /// Whether the configuration register reads as this was written: no, if the chip was reset since. (Bits 14 to 12
-    /// are fixed.)
+    /// Whether the configuration register has these settings, which a reset clears. (Bits 14 to 12 are fixed.)
     pub fn is_in(&self, configuration: u16) -> bool {
         let mode = if self.triggered { 0b011 } else { 0b111 };
         let fields = self.averaging << 9 | self.voltage << 6 | self.current << 3 | mode;
@@ -178,8 +180,8 @@ impl Conversion {
 mod tests {
     use super::*;
 
-    fn raw(current: i16, voltage: u16, power: u16) -> Raw {
-        Raw {
+    fn raw(current: i16, voltage: u16, power: u16) -> RawReading {
+        RawReading {
             current,
             voltage,
             power,
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_power_has_the_sign_of_the_current() {
+    fn power_has_the_sign_of_the_current() {
         // Under one ampere too, where the crate's split loses the sign.
         let reading = raw(-400, 9600, 600).reading().unwrap();
         assert_eq!((reading.amperes, reading.watts), (-0.5, -6.0));
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_extremes() {
+    fn extreme_values() {
         let reading = raw(i16::MIN, 0x7FFF, 0).reading().unwrap();
         assert_eq!(reading.amperes, -40.96);
         assert_eq!(reading.volts, 40.958_75);
@@ -218,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn a_power_at_its_end_is_volts_times_amperes() {
+    fn saturated_power_is_volts_times_amperes() {
         // 36 V and 15 A: 540 W, where the register ends at 419.43.
-        let full = raw(12_000, 28_800, MOST_POWER);
+        let full = raw(12_000, 28_800, MAX_POWER);
         assert_eq!(full.reading().unwrap().watts, 540.0);
         assert_eq!(raw(-12_000, 28_800, 7).reading().unwrap().watts, -540.0);
         // Over 256 W, where the crate's split wraps.
         assert_eq!(raw(8_000, 24_000, 30_000).reading().unwrap().watts, 300.0);
-        let flagged = Raw {
+        let flagged = RawReading {
             overflow: true,
             ..raw(800, 9600, 3)
         };
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_ina260_is_one() {
+    fn only_an_ina260_is_identified_as_one() {
         assert!(is_ina260(0x5449, 0x2270));
         assert!(is_ina260(0x5449, 0x227F), "another revision");
         for (manufacturer, die) in [(0x5449, 0x2260), (0x4954, 0x2270), (0xFFFF, 0xFFFF), (0, 0)] {
@@ -245,14 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_mask_enable() {
+    fn mask_enable_has_flags() {
         assert!(!flags(0).ready && !flags(0).overflow);
         assert!(flags(0x0008).ready && !flags(0x0008).overflow);
         assert!(flags(0xFC04).overflow && !flags(0xFC04).ready);
     }
 
     #[test]
-    fn an_interval_is_filled_with_averages() {
+    fn averaging_fills_the_interval() {
         let chip = Ina260Chip::default();
         let of = |milliseconds| Conversion::of(&chip, Duration::from_millis(milliseconds));
         let averaged = |milliseconds| AVERAGINGS[of(milliseconds).averaging];
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_shows_in_the_configuration() {
+    fn reset_shows_in_the_configuration() {
         let chip = Ina260Chip {
             averaging: Some(16),
             ..Ina260Chip::default()

@@ -1,4 +1,4 @@
-//! The kinds of value in `ina260:`, and how they make the list of its chips.
+//! The settings of `ina260:`, which form a list of chips.
 
 use serde::{Serialize, Serializer};
 
@@ -15,9 +15,9 @@ const MAX_BUS: u32 = 0xF_FFFF;
 /// `ina260:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Settings {
-    /// Whether the source runs; `Auto` is: if there are chips.
+    /// Whether the source runs; `Auto`: if there are chips.
     pub enabled: Switch,
-    /// The chips, of `i2c_bus` and `i2c_address` and then of `chips`; no two at one place or of one name.
+    /// The chips of `i2c_bus` and `i2c_address`, then those of `chips`; each with a different address and name.
     pub chips: Vec<Ina260Chip>,
     /// The chips whose sum is the board's total; empty leaves it to the documented rule.
     pub power_total: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Settings {
 /// One chip of `ina260:`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ina260Chip {
-    /// The name of its rail; `None` is one made of its place.
+    /// The name of its rail; `None`: derived from its address.
     pub name: Option<String>,
     /// N of `/dev/i2c-N`.
     #[serde(rename = "i2c_bus")]
@@ -34,14 +34,14 @@ pub struct Ina260Chip {
     /// 7-bit I2C address, 0x40 to 0x4f (INA260 data sheet SBOS656, table 2: A0 and A1 choose one of 16).
     #[serde(rename = "i2c_address")]
     pub address: u8,
-    /// How many conversions a reading is the mean of; `None` is as many as the interval has room for.
+    /// Number of averaged conversions; `None`: as many as fit into the interval.
     #[serde(serialize_with = "or_auto")]
     pub averaging: Option<u16>,
-    /// How long one conversion of the voltage takes, in microseconds.
+    /// Conversion time of the voltage, in microseconds.
     pub voltage_conversion_us: u16,
-    /// How long one conversion of the current takes, in microseconds.
+    /// Conversion time of the current, in microseconds.
     pub current_conversion_us: u16,
-    /// Converts only when told to, at each poll.
+    /// Converts only when triggered, at each poll.
     #[serde(rename = "mode", serialize_with = "mode")]
     pub triggered: bool,
 }
@@ -79,7 +79,7 @@ impl MeterSettings for Settings {
             mut chips,
             mut power_total,
         } = Settings::default();
-        let mut common = Common::default();
+        let mut common = SharedSettings::default();
         section.set("enabled", values::switch, &mut enabled)?;
         section.set("i2c_bus", buses, &mut common.buses)?;
         section.set("i2c_address", addresses, &mut common.addresses)?;
@@ -117,15 +117,15 @@ fn mode<S: Serializer>(triggered: &bool, serializer: S) -> Result<S::Ok, S::Erro
     })
 }
 
-/// What holds for all chips.
+/// The settings shared by all chips.
 #[derive(Debug, Clone)]
-struct Common {
+struct SharedSettings {
     buses: Vec<u32>,
     addresses: Vec<u8>,
     chip: Ina260Chip,
 }
 
-impl Default for Common {
+impl Default for SharedSettings {
     fn default() -> Self {
         let chip = Ina260Chip::default();
         Self {
@@ -136,7 +136,7 @@ impl Default for Common {
     }
 }
 
-impl Common {
+impl SharedSettings {
     /// The chips at each address of each bus.
     fn chips(&self) -> Vec<Ina260Chip> {
         let places = self
@@ -216,7 +216,7 @@ fn one_of(node: &Node, allowed: &[u16], or: &str) -> Outcome<u16> {
     )
 }
 
-/// `auto`, or how many conversions a reading is the mean of.
+/// `auto`, or the number of averaged conversions.
 fn averaging(node: &Node) -> Outcome<Option<u16>> {
     match node {
         Node::Text(text) if text.eq_ignore_ascii_case("auto") => Ok(None),
@@ -224,7 +224,7 @@ fn averaging(node: &Node) -> Outcome<Option<u16>> {
     }
 }
 
-/// How long a conversion takes, in microseconds.
+/// A conversion time, in microseconds.
 fn conversion(node: &Node) -> Outcome<u16> {
     one_of(node, &CONVERSION_MICROSECONDS, "")
 }
@@ -239,7 +239,7 @@ fn triggered(node: &Node) -> Outcome<bool> {
 }
 
 /// The chips of `i2c_address`, and those of the list.
-fn chips(node: &Node, common: &Common) -> Outcome<Vec<Ina260Chip>> {
+fn chips(node: &Node, common: &SharedSettings) -> Outcome<Vec<Ina260Chip>> {
     let wanted = "a list of chips, `- i2c_address: 0x40`, one below the other";
     let mut all = common.chips();
     for (i, chip) in list(node, wanted, MAX_ITEMS, |item| chip(item, common))?
@@ -264,7 +264,7 @@ fn chips(node: &Node, common: &Common) -> Outcome<Vec<Ina260Chip>> {
     Ok(all)
 }
 
-fn chip(node: &Node, common: &Common) -> Outcome<Ina260Chip> {
+fn chip(node: &Node, common: &SharedSettings) -> Outcome<Ina260Chip> {
     const KEYS: [&str; 7] = [
         "name",
         "i2c_bus",

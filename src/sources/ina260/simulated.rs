@@ -1,5 +1,5 @@
-//! A chip that is none, behind embedded-hal's traits, with every register of the data sheet; and buses full of them,
-//! which fail as they are told.
+//! Simulated chips behind embedded-hal's traits, with every register of the data sheet; and buses of them that fail as a
+//! test requests.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -14,16 +14,16 @@ use super::bridge::{Buses, Errno};
 /// The configuration after power-on.
 const POWER_ON: u16 = 0x6127;
 
-/// An INA260 (data sheet SBOS656C, 8.6), and what is wired to it.
+/// A simulated INA260 (data sheet SBOS656C, 8.6).
 #[derive(Debug, Clone)]
 pub(super) struct Chip {
-    /// The voltage and the current that it measures, whenever it converts.
+    /// The voltage and the current that it measures.
     pub(super) volts: f64,
     pub(super) amperes: f64,
-    /// A conversion ends whenever its flags are asked for. Otherwise when the test says so.
-    pub(super) runs_free: bool,
-    /// So often they are asked for before it does.
-    pub(super) asked_in_vain: u32,
+    /// Each reading of the flags ends a conversion; otherwise the test ends it.
+    pub(super) converts_freely: bool,
+    /// Number of readings of the flags before a conversion ends.
+    pub(super) not_ready_reads: u32,
     pub(super) manufacturer: u16,
     pub(super) die: u16,
     pub(super) configuration: u16,
@@ -32,12 +32,12 @@ pub(super) struct Chip {
     power: u16,
     mask_enable: u16,
     alert_limit: u16,
-    /// How many readings it made, and how often its current was read.
+    /// Number of conversions, and of readings of the current.
     pub(super) conversions: u32,
     pub(super) readings: u32,
     /// Every write to it, resets included: register and word.
     pub(super) written: Vec<(u8, u16)>,
-    /// One is under way.
+    /// A conversion is under way.
     converting: bool,
     pointer: u8,
 }
@@ -47,8 +47,8 @@ impl Chip {
         Chip {
             volts,
             amperes,
-            runs_free: true,
-            asked_in_vain: 0,
+            converts_freely: true,
+            not_ready_reads: 0,
             manufacturer: 0x5449,
             die: 0x2270,
             configuration: POWER_ON,
@@ -65,7 +65,7 @@ impl Chip {
         }
     }
 
-    /// Its supply came back just now.
+    /// Resets the chip, as when its supply returns.
     pub(super) fn power_on(&mut self) {
         self.configuration = POWER_ON;
         (self.current, self.voltage, self.power) = (0, 0, 0);
@@ -73,7 +73,7 @@ impl Chip {
         self.converting = true;
     }
 
-    /// The conversion under way ends.
+    /// Ends the conversion under way.
     pub(super) fn convert(&mut self) {
         if !self.converting {
             return;
@@ -103,9 +103,9 @@ impl Chip {
             0x02 => self.voltage,
             0x03 => self.power,
             0x06 => {
-                match self.asked_in_vain.checked_sub(1) {
-                    Some(left) => self.asked_in_vain = left,
-                    None if self.runs_free => self.convert(),
+                match self.not_ready_reads.checked_sub(1) {
+                    Some(left) => self.not_ready_reads = left,
+                    None if self.converts_freely => self.convert(),
                     None => {}
                 }
                 let word = self.mask_enable;
@@ -135,7 +135,7 @@ impl Chip {
     }
 }
 
-/// What a bus fails with: an error number.
+/// A bus error with an error number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Failure(i32);
 
@@ -151,19 +151,19 @@ impl Errno for Failure {
     }
 }
 
-/// What is on the buses, by number and address.
+/// The chips on the buses, by bus and address, and the faults to simulate.
 #[derive(Default)]
 pub(super) struct Wiring {
     pub(super) chips: BTreeMap<(u32, u8), Chip>,
-    /// Addresses that a driver of the kernel has.
+    /// Addresses that a kernel driver uses.
     pub(super) held: Vec<(u32, u8)>,
-    /// Error numbers that the next transfers to an address end with.
+    /// Error numbers of the next transfers to an address.
     pub(super) failures: BTreeMap<(u32, u8), VecDeque<i32>>,
-    /// What every transfer on this bus ends with.
+    /// The error number of every transfer on a bus.
     pub(super) broken: BTreeMap<u32, i32>,
-    /// What opening this bus ends with.
+    /// The error number of opening a bus.
     pub(super) closed: BTreeMap<u32, i32>,
-    /// Buses on which a transfer does not end while they are listed.
+    /// Buses whose transfers hang.
     pub(super) hanging: BTreeSet<u32>,
     /// How often a bus was opened.
     pub(super) opened: u32,
@@ -171,28 +171,28 @@ pub(super) struct Wiring {
 
 /// Buses that a test can look at and disturb while they are read.
 #[derive(Clone, Default)]
-pub(super) struct Rack(Arc<Mutex<Wiring>>);
+pub(super) struct SimulatedBuses(Arc<Mutex<Wiring>>);
 
-impl Rack {
-    pub(super) fn with(chips: &[(u32, u8, Chip)]) -> Rack {
-        let rack = Rack::default();
+impl SimulatedBuses {
+    pub(super) fn with(chips: &[(u32, u8, Chip)]) -> SimulatedBuses {
+        let buses = SimulatedBuses::default();
         for (bus, address, chip) in chips {
-            rack.wiring().chips.insert((*bus, *address), chip.clone());
+            buses.wiring().chips.insert((*bus, *address), chip.clone());
         }
-        rack
+        buses
     }
 
     pub(super) fn wiring(&self) -> MutexGuard<'_, Wiring> {
         self.0.lock().unwrap()
     }
 
-    /// Does something to the chip at this place.
+    /// Accesses the chip at this address.
     pub(super) fn chip<T>(&self, bus: u32, address: u8, act: impl FnOnce(&mut Chip) -> T) -> T {
         act(self.wiring().chips.get_mut(&(bus, address)).unwrap())
     }
 }
 
-impl Buses for Rack {
+impl Buses for SimulatedBuses {
     type Bus = Bus;
 
     fn open(&self, path: &Path) -> io::Result<Bus> {
@@ -204,7 +204,7 @@ impl Buses for Rack {
             Some(error) => Err(io::Error::from_raw_os_error(*error)),
             None => Ok(Bus {
                 number,
-                rack: self.clone(),
+                buses: self.clone(),
             }),
         }
     }
@@ -220,7 +220,7 @@ impl Buses for Rack {
 /// One bus.
 pub(super) struct Bus {
     number: u32,
-    rack: Rack,
+    buses: SimulatedBuses,
 }
 
 impl ErrorType for Bus {
@@ -233,10 +233,10 @@ impl I2c for Bus {
         address: u8,
         operations: &mut [Operation<'_>],
     ) -> Result<(), Failure> {
-        while self.rack.wiring().hanging.contains(&self.number) {
+        while self.buses.wiring().hanging.contains(&self.number) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let mut wiring = self.rack.wiring();
+        let mut wiring = self.buses.wiring();
         let place = (self.number, address);
         if let Some(number) = wiring.broken.get(&self.number) {
             return Err(Failure(*number));

@@ -5,31 +5,31 @@ mod replay;
 
 use std::cell::RefCell;
 
-use super::simulated::{Chip, Rack};
+use super::simulated::{Chip, SimulatedBuses};
 use super::*;
 use crate::sources::testing::{Bench, Tree};
 use crate::sources::SCHEMA;
 
 thread_local! {
     /// The buses of the test that runs in this thread.
-    static RACK: RefCell<Rack> = RefCell::default();
+    static BUSES: RefCell<SimulatedBuses> = RefCell::default();
 }
 
 /// The meter, but for its buses.
 static SIMULATED: Meter = Meter {
-    open: |context| open(context, RACK.with_borrow(Rack::clone)),
+    open: |context| open(context, BUSES.with_borrow(SimulatedBuses::clone)),
     ..METER
 };
 
-fn bench(rack: &Rack, tree: &Tree, yaml: &str) -> Bench {
-    RACK.set(rack.clone());
+fn bench(buses: &SimulatedBuses, tree: &Tree, yaml: &str) -> Bench {
+    BUSES.set(buses.clone());
     let (config, warnings) = SCHEMA.parse(yaml).unwrap();
     assert_eq!(warnings, []);
     Bench::new(&SIMULATED, tree, config)
 }
 
-fn opened(rack: &Rack, tree: &Tree, yaml: &str) -> Bench {
-    let mut bench = bench(rack, tree, yaml);
+fn opened(buses: &SimulatedBuses, tree: &Tree, yaml: &str) -> Bench {
+    let mut bench = bench(buses, tree, yaml);
     bench.reopen().unwrap();
     bench
 }
@@ -49,10 +49,10 @@ fn lines(rail: &str, amperes: &str, joules: &str, volts: &str, watts: &str) -> V
 }
 
 #[test]
-fn one_chip_is_read_as_the_boards_total() {
-    let rack = Rack::with(&[(1, 0x40, Chip::new(5.1, 1.2))]);
+fn only_chip_is_the_boards_total() {
+    let buses = SimulatedBuses::with(&[(1, 0x40, Chip::new(5.1, 1.2))]);
     let tree = Tree::new(&[]);
-    let mut bench = opened(&rack, &tree, "ina260: {i2c_address: 0x40}");
+    let mut bench = opened(&buses, &tree, "ina260: {i2c_address: 0x40}");
     let mut expected = lines("ina260-1-0040", "1.2", "0", "5.1", "6.12");
     expected.push("power_total_watts 6.12".into());
     expected.sort();
@@ -63,15 +63,15 @@ fn one_chip_is_read_as_the_boards_total() {
 }
 
 #[test]
-fn several_chips_on_several_buses_by_their_names() {
-    let rack = Rack::with(&[
+fn chips_on_several_buses_have_names() {
+    let buses = SimulatedBuses::with(&[
         (1, 0x40, Chip::new(12.0, 1.0)),
         (1, 0x4F, Chip::new(5.0, 0.25)),
         (3, 0x41, Chip::new(24.0, 2.0)),
     ]);
     let tree = Tree::new(&[]);
     let yaml = "ina260: {i2c_address: [0x40, 0x4f], chips: [{name: motor, i2c_bus: 3, i2c_address: 0x41}]}";
-    let mut bench = opened(&rack, &tree, yaml);
+    let mut bench = opened(&buses, &tree, yaml);
     let mut expected = lines("ina260-1-0040", "1", "0", "12", "12");
     expected.extend(lines("ina260-1-004f", "0.25", "0", "5", "1.25"));
     expected.extend(lines("motor", "2", "0", "24", "48"));
@@ -83,19 +83,19 @@ fn several_chips_on_several_buses_by_their_names() {
     );
 
     let listed = yaml.replace("chips", "power_total: [motor, ina260-1-0040], chips");
-    let mut bench = opened(&rack, &tree, &listed);
+    let mut bench = opened(&buses, &tree, &listed);
     bench.poll(1.0);
     assert_eq!(bench.value("power_total_watts"), Some(60.0));
-    rack.wiring().chips.remove(&(3, 0x41));
+    buses.wiring().chips.remove(&(3, 0x41));
     bench.poll(2.0);
     assert_eq!(bench.value("power_total_watts"), None, "a summand is gone");
 }
 
 #[test]
 fn current_and_power_have_a_sign_and_energy_only_grows() {
-    let rack = Rack::with(&[(1, 0x40, Chip::new(12.0, -0.5))]);
+    let buses = SimulatedBuses::with(&[(1, 0x40, Chip::new(12.0, -0.5))]);
     let tree = Tree::new(&[]);
-    let mut bench = opened(&rack, &tree, "ina260: {i2c_address: 0x40}");
+    let mut bench = opened(&buses, &tree, "ina260: {i2c_address: 0x40}");
     bench.poll(1.0);
     bench.poll(2.0);
     let value = |family| bench.value(&of(family, "ina260-1-0040"));
@@ -105,28 +105,28 @@ fn current_and_power_have_a_sign_and_energy_only_grows() {
 }
 
 #[test]
-fn full_scale() {
-    let rack = Rack::with(&[(1, 0x40, Chip::new(36.0, -15.0))]);
+fn full_scale_values() {
+    let buses = SimulatedBuses::with(&[(1, 0x40, Chip::new(36.0, -15.0))]);
     let tree = Tree::new(&[]);
-    let mut bench = opened(&rack, &tree, "ina260: {i2c_address: 0x40}");
+    let mut bench = opened(&buses, &tree, "ina260: {i2c_address: 0x40}");
     bench.poll(1.0);
     let value = |bench: &Bench, family| bench.value(&of(family, "ina260-1-0040"));
     assert_eq!(value(&bench, "voltage_volts"), Some(36.0));
     assert_eq!(value(&bench, "current_amperes"), Some(-15.0));
     // The chip's power register ends at 419.43 W.
     assert_eq!(value(&bench, "power_watts"), Some(-540.0));
-    rack.chip(1, 0x40, |chip| (chip.volts, chip.amperes) = (100.0, 100.0));
+    buses.chip(1, 0x40, |chip| (chip.volts, chip.amperes) = (100.0, 100.0));
     bench.poll(2.0);
     assert_eq!(value(&bench, "voltage_volts"), Some(40.95875));
     assert_eq!(value(&bench, "current_amperes"), Some(40.95875));
-    rack.chip(1, 0x40, |chip| (chip.volts, chip.amperes) = (30.0, 10.0));
+    buses.chip(1, 0x40, |chip| (chip.volts, chip.amperes) = (30.0, 10.0));
     bench.poll(3.0);
     assert_eq!(value(&bench, "power_watts"), Some(300.0), "over 256 W");
 }
 
 #[test]
-fn the_chip_is_configured_as_written() {
-    let rack = Rack::with(&[
+fn chip_is_configured_as_set() {
+    let buses = SimulatedBuses::with(&[
         (1, 0x40, Chip::new(5.0, 1.0)),
         (1, 0x41, Chip::new(5.0, 1.0)),
     ]);
@@ -140,37 +140,37 @@ ina260:
   chips:
     - {i2c_address: 0x41, averaging: 1024, mode: triggered}
 ";
-    let mut bench = opened(&rack, &tree, yaml);
+    let mut bench = opened(&buses, &tree, yaml);
     bench.poll(1.0);
-    let configuration = |address| rack.chip(1, address, |chip| chip.configuration);
+    let configuration = |address| buses.chip(1, address, |chip| chip.configuration);
     assert_eq!(configuration(0x40), 0x6000 | 2 << 9 | 7 << 3 | 0b111);
     assert_eq!(configuration(0x41), 0x6000 | 7 << 9 | 7 << 3 | 0b011);
-    let first = rack.chip(1, 0x40, |chip| chip.written[0]);
+    let first = buses.chip(1, 0x40, |chip| chip.written[0]);
     assert_eq!(first, (0x00, 0x8000), "reset first");
     // Only the configuration is ever written.
-    assert!(rack.chip(1, 0x41, |chip| chip.written.iter().all(|w| w.0 == 0)));
+    assert!(buses.chip(1, 0x41, |chip| chip.written.iter().all(|w| w.0 == 0)));
 }
 
 #[test]
-fn without_an_averaging_the_interval_is_filled() {
-    let rack = Rack::with(&[(1, 0x40, Chip::new(5.0, 1.0))]);
+fn default_averaging_fills_the_interval() {
+    let buses = SimulatedBuses::with(&[(1, 0x40, Chip::new(5.0, 1.0))]);
     let tree = Tree::new(&[]);
     for (interval, code) in [("0.001", 0), ("0.01", 1), ("1", 5), ("60", 7)] {
         let yaml = format!("interval: {interval}\nina260: {{i2c_address: 0x40}}");
-        opened(&rack, &tree, &yaml);
-        let configuration = rack.chip(1, 0x40, |chip| chip.configuration);
+        opened(&buses, &tree, &yaml);
+        let configuration = buses.chip(1, 0x40, |chip| chip.configuration);
         assert_eq!(configuration >> 9 & 7, code, "{interval} s");
     }
 }
 
 #[test]
-fn no_reading_is_taken_twice() {
+fn no_conversion_is_read_twice() {
     let mut chip = Chip::new(5.0, 1.0);
-    chip.runs_free = false;
-    let rack = Rack::with(&[(1, 0x40, chip)]);
+    chip.converts_freely = false;
+    let buses = SimulatedBuses::with(&[(1, 0x40, chip)]);
     let tree = Tree::new(&[]);
     let mut bench = opened(
-        &rack,
+        &buses,
         &tree,
         "{interval: 0.001, ina260: {i2c_address: 0x40}}",
     );
@@ -179,10 +179,10 @@ fn no_reading_is_taken_twice() {
     // Before the first conversion its registers hold zeros, which are no reading.
     bench.poll(1.0);
     assert_eq!(bench.value(&power), None);
-    assert_eq!(rack.chip(1, 0x40, |chip| chip.readings), 0);
+    assert_eq!(buses.chip(1, 0x40, |chip| chip.readings), 0);
 
     for second in 2..5 {
-        rack.chip(1, 0x40, |chip| {
+        buses.chip(1, 0x40, |chip| {
             chip.amperes = f64::from(second);
             chip.convert();
         });
@@ -192,21 +192,21 @@ fn no_reading_is_taken_twice() {
         bench.poll(f64::from(second) + 0.5);
         assert_eq!(bench.value(&power), Some(5.0 * f64::from(second)));
     }
-    let (conversions, readings) = rack.chip(1, 0x40, |chip| (chip.conversions, chip.readings));
+    let (conversions, readings) = buses.chip(1, 0x40, |chip| (chip.conversions, chip.readings));
     assert_eq!((conversions, readings), (3, 3));
 }
 
 #[test]
-fn a_poll_waits_for_a_short_conversion() {
-    let rack = Rack::with(&[(1, 0x40, Chip::new(5.0, 1.0))]);
+fn poll_waits_for_a_short_conversion() {
+    let buses = SimulatedBuses::with(&[(1, 0x40, Chip::new(5.0, 1.0))]);
     let tree = Tree::new(&[]);
     let yaml = "{interval: 0.001, ina260: {i2c_address: 0x40, averaging: 256, voltage_conversion_us: 140, current_conversion_us: 140}}";
-    let mut bench = opened(&rack, &tree, yaml);
+    let mut bench = opened(&buses, &tree, yaml);
     // On a busy machine the time to wait may be over before it has begun; one that does not wait never has the value.
     let waits = (1..1000).any(|second| {
         let volts = f64::from(second % 30 + 1);
-        rack.chip(1, 0x40, |chip| {
-            (chip.volts, chip.asked_in_vain) = (volts, 1);
+        buses.chip(1, 0x40, |chip| {
+            (chip.volts, chip.not_ready_reads) = (volts, 1);
         });
         bench.poll(f64::from(second));
         bench.value(&of("power_watts", "ina260-1-0040")) == Some(volts)
@@ -215,49 +215,49 @@ fn a_poll_waits_for_a_short_conversion() {
 }
 
 #[test]
-fn a_triggered_chip_converts_once_a_poll() {
-    let rack = Rack::with(&[(1, 0x40, Chip::new(5.0, 1.0))]);
+fn triggered_chip_converts_once_per_poll() {
+    let buses = SimulatedBuses::with(&[(1, 0x40, Chip::new(5.0, 1.0))]);
     let tree = Tree::new(&[]);
     let yaml = "ina260: {i2c_address: 0x40, averaging: 1, mode: triggered}";
-    let mut bench = opened(&rack, &tree, yaml);
+    let mut bench = opened(&buses, &tree, yaml);
     for second in 1..=4 {
-        rack.chip(1, 0x40, |chip| chip.amperes = f64::from(second));
+        buses.chip(1, 0x40, |chip| chip.amperes = f64::from(second));
         bench.poll(f64::from(second));
         let amperes = bench.value(&of("current_amperes", "ina260-1-0040"));
         assert_eq!(amperes, Some(f64::from(second)));
-        assert_eq!(rack.chip(1, 0x40, |chip| chip.conversions), second);
+        assert_eq!(buses.chip(1, 0x40, |chip| chip.conversions), second);
     }
 }
 
 #[test]
-fn runs_only_where_an_address_is_given() {
+fn source_runs_only_with_a_configured_address() {
     let tree = Tree::new(&[("dev/i2c-1", "")]);
-    let rack = Rack::default();
+    let buses = SimulatedBuses::default();
     for yaml in ["{}", "device_type: raspberry_pi", "ina260: {i2c_bus: 1}"] {
         let (config, _) = SCHEMA.parse(yaml).unwrap();
         assert_eq!(switch(&config), Switch::Auto);
         let board = Board::look(tree.roots());
         assert!(probe(&board, &config).is_err(), "{yaml}");
     }
-    let given = bench(&rack, &tree, "ina260: {i2c_address: [0x40, 0x41]}");
+    let given = bench(&buses, &tree, "ina260: {i2c_address: [0x40, 0x41]}");
     assert_eq!(switch(&given.context.config), Switch::On);
     assert_eq!(
         given.probe().unwrap(),
         "configured: ina260-1-0040, ina260-1-0041"
     );
-    let off = bench(&rack, &tree, "ina260: {enabled: false, i2c_address: 0x40}");
+    let off = bench(&buses, &tree, "ina260: {enabled: false, i2c_address: 0x40}");
     assert_eq!(switch(&off.context.config), Switch::Off);
-    let elsewhere = bench(&rack, &tree, "ina260: {i2c_bus: 7, i2c_address: 0x40}");
+    let elsewhere = bench(&buses, &tree, "ina260: {i2c_bus: 7, i2c_address: 0x40}");
     let error = elsewhere.probe().unwrap_err().to_string();
     assert!(
         error.contains("i2c-7") && error.contains("dtparam=i2c_arm=on"),
         "{error}"
     );
-    assert_eq!(rack.wiring().opened, 0, "looking touches no bus");
+    assert_eq!(buses.wiring().opened, 0, "looking touches no bus");
 }
 
 #[test]
-fn a_file_that_is_no_bus_is_said_to_be_none() {
+fn regular_file_is_reported_as_no_bus() {
     let tree = Tree::new(&[("dev/i2c-1", "")]);
     let config = SCHEMA.parse("ina260: {i2c_address: 0x40}").unwrap().0;
     let mut bench = Bench::new(&METER, &tree, config);

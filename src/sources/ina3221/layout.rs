@@ -1,4 +1,4 @@
-//! Where the kernel's drivers show a Jetson's power monitors, as files and units.
+//! The files and units of a Jetson's power monitors in the kernel's drivers.
 //!
 //! * **NVIDIA's `ina3221x`** (L4T up to 32, JetPack 4), an IIO device: `rail_name_N`, `in_voltageN_input` in mV,
 //!   `in_currentN_input` in mA and `in_powerN_input` in mW, N from 0 to 2.
@@ -7,7 +7,7 @@
 //! * **Linux's `ina238`** (AGX Thor's input), hwmon: `in1_input` in mV, `curr1_input` in mA, `power1_input` in µW
 //!   (Documentation/hwmon/ina238.rst). Its driver knows no label, but the device tree may have one for all of it.
 //!
-//! A channel labelled `NC` is not connected. A chip without any labelled channel is not the board's but somebody's own:
+//! A channel labelled `NC` is not connected. A chip without a labelled channel is not the board's own:
 //! the hwmon meter reads it.
 
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use crate::sources::jetson::NOT_CONNECTED;
 use crate::sources::sysfs::{entries, read_name, unique};
 use crate::sources::Health;
 
-/// What AGX Thor's one channel with an INA238 is called where the device tree does not say.
-const INPUT_OF_THOR: &str = "VIN";
+/// The name of AGX Thor's INA238 channel if the device tree has none.
+const THOR_INPUT: &str = "VIN";
 
 /// A chip of the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) struct Channel {
     pub(super) voltage: PathBuf,
     /// In mA.
     pub(super) current: PathBuf,
-    /// And how many µW its unit is. `None`: power is voltage times current.
+    /// The file, and its unit in µW. `None`: power is voltage times current.
     pub(super) power: Option<(PathBuf, u16)>,
 }
 
@@ -47,19 +47,19 @@ pub(super) struct Channel {
 pub(super) fn chips(health: &Arc<Health>, sysfs: &Path) -> Vec<Chip> {
     let drivers = sysfs.join("bus/i2c/drivers");
     let mut chips = Vec::new();
-    // An INA238 is driven by `ina2xx` in some kernels, along with chips that are no Jetson's.
+    // In some kernels the INA238's driver is `ina2xx`, which also drives chips that are not a Jetson's.
     for driver in ["ina3221x", "ina3221", "ina238", "ina2xx"] {
         let dir = drivers.join(driver);
-        // The links to devices, among the driver's own files.
+        // The links to devices, as opposed to the driver's own files.
         let is_address = |name: &String| name.starts_with(|c: char| c.is_ascii_digit());
         for name in entries(health, &dir).unwrap_or_default() {
             let Some(device) = Some(dir.join(&name)).filter(|_| is_address(&name)) else {
                 continue;
             };
             let channels = match driver {
-                "ina3221x" => of_ina3221x(health, &device),
-                "ina3221" => of_ina3221(health, &device),
-                _ => of_ina238(health, &device),
+                "ina3221x" => ina3221x_channels(health, &device),
+                "ina3221" => ina3221_channels(health, &device),
+                _ => ina238_channels(health, &device),
             };
             if let (false, Ok(device)) = (
                 channels.is_empty(),
@@ -77,7 +77,7 @@ pub(super) fn chips(health: &Arc<Health>, sysfs: &Path) -> Vec<Chip> {
     chips
 }
 
-fn of_ina3221x(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
+fn ina3221x_channels(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     let Some(dir) = folder(health, device, "iio:device") else {
         return Vec::new();
     };
@@ -92,7 +92,7 @@ fn of_ina3221x(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     (0..3).filter_map(channel).collect()
 }
 
-fn of_ina3221(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
+fn ina3221_channels(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     let Some(dir) = folder(health, &device.join("hwmon"), "hwmon") else {
         return Vec::new();
     };
@@ -107,7 +107,7 @@ fn of_ina3221(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     (1..=3).filter_map(channel).collect()
 }
 
-fn of_ina238(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
+fn ina238_channels(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     let Some(dir) = folder(health, &device.join("hwmon"), "hwmon") else {
         return Vec::new();
     };
@@ -116,7 +116,7 @@ fn of_ina238(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     }
     let rail = match dir.join("label") {
         label if files::exists(health.io_log(), &label) => connected(health, &label),
-        _ => Some(INPUT_OF_THOR.to_string()),
+        _ => Some(THOR_INPUT.to_string()),
     };
     let channel = |rail| Channel {
         rail,
@@ -127,7 +127,7 @@ fn of_ina238(health: &Arc<Health>, device: &Path) -> Vec<Channel> {
     rail.map(channel).into_iter().collect()
 }
 
-/// The first folder of this kind: a chip has one.
+/// The first folder with this prefix: a chip has one.
 fn folder(health: &Arc<Health>, dir: &Path, prefix: &str) -> Option<PathBuf> {
     let mut names = entries(health, dir).ok()?.into_iter();
     names
@@ -135,7 +135,7 @@ fn folder(health: &Arc<Health>, dir: &Path, prefix: &str) -> Option<PathBuf> {
         .map(|name| dir.join(name))
 }
 
-/// A channel's label, where it has one and is connected.
+/// A channel's label, if it has one and is connected.
 fn connected(health: &Arc<Health>, label: &Path) -> Option<String> {
     if !files::exists(health.io_log(), label) {
         return None;

@@ -1,9 +1,9 @@
-//! A Jetson's own power monitors, INA3221 and INA238, by the kernel's drivers (their files: `layout`): the same rails under
-//! the same names as by tegrastats, without a process beside ours.
+//! A Jetson's own power monitors, INA3221 and INA238, by the kernel's drivers (their files: `layout`): the same rails with the
+//! same names as tegrastats', without a second process.
 //!
-//! It is preferred to tegrastats wherever it can be read, unless `jetson: {use_tegrastats: true}`. Power is what the driver
-//! says, else voltage times current; voltage and current tegrastats does not have. The source is called `ina3221`, also
-//! for the one INA238 there is.
+//! It is preferred to tegrastats wherever it can be read, unless `jetson: {use_tegrastats: true}`. Power is the driver's,
+//! or else voltage times current. tegrastats has no voltage and current. The source is called `ina3221`, also
+//! for an INA238.
 
 mod layout;
 
@@ -15,27 +15,25 @@ use layout::{Channel, Chip};
 use super::io_log::files;
 use super::jetson::{self, is_jetson, PowerRail, Settings};
 use super::sysfs::Gauge;
-use super::{Attribute, Board, Claims, Context, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec, Switch};
+use super::{Attribute, Board, Claims, Context, Error, Health, Meter, Source};
+use crate::config::{Config, Switch};
 use crate::metrics::{common, Grade, Readings, SeriesId, Total};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
-    name: "ina3221",
-    summary: "NVIDIA Jetson: power, voltage and current by rail, from the kernel's driver",
-    device_types: &[],
-    pace: Pace::Interval,
-    switch,
-    section: SectionSpec::of::<Settings>(),
-    devices: None,
-    probe,
     claims: Some(claims),
-    open,
+    ..Meter::of::<Settings>(
+        "ina3221",
+        "NVIDIA Jetson: power, voltage and current by rail, from the kernel's driver",
+        switch,
+        probe,
+        open,
+    )
 };
 
 const HINT: &str = "run as root, or let jetson.use_tegrastats read the power";
 
-/// Not every Jetson has one: `enabled: true` is answered for by tegrastats.
+/// Not every Jetson has these chips: with `enabled: true`, tegrastats reports what is missing.
 fn switch(config: &Config) -> Switch {
     let jetson: Settings = config.meter();
     match jetson.enabled {
@@ -64,7 +62,7 @@ fn rails(chip: &Chip) -> impl Iterator<Item = &str> {
     chip.channels.iter().map(|channel| channel.rail.as_str())
 }
 
-fn none_in(board: &Board) -> Error {
+fn no_chip_error(board: &Board) -> Error {
     let drivers = board.roots.sysfs.join("bus/i2c/drivers");
     Error::new(format!(
         "{} has no INA3221 or INA238 of a Jetson",
@@ -75,7 +73,7 @@ fn none_in(board: &Board) -> Error {
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let chips = find(&board.health(), board, config);
     if chips.is_empty() {
-        return Err(none_in(board));
+        return Err(no_chip_error(board));
     }
     for channel in chips.iter().flat_map(|chip| &chip.channels) {
         may_be_read(board, &channel.voltage)?;
@@ -119,17 +117,17 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     } = context;
     source.update(find(health, board, config));
     if source.rails.is_empty() {
-        return Err(none_in(board));
+        return Err(no_chip_error(board));
     }
     Ok(Box::new(source))
 }
 
 struct Ina3221 {
     context: Context,
-    /// As they were found.
+    /// The chips as they were found.
     chips: Vec<Chip>,
     rails: Vec<RailSource>,
-    /// There if the board's rails are known to tell it.
+    /// Present if the rails include those of the board's total.
     total: Option<Total>,
     gpu: Option<SeriesId>,
 }
@@ -140,7 +138,7 @@ struct RailSource {
     current: Gauge,
     power: Option<(Attribute, f64)>,
     series: PowerRail,
-    /// Power at this poll.
+    /// The power at this poll.
     microwatts: Option<f64>,
 }
 
@@ -152,8 +150,8 @@ impl Ina3221 {
             .map(|channel| RailSource::new(&self.context, channel))
             .collect();
         let has = |name: &str| self.rails.iter().any(|r| r.name == name).then_some(0.0);
-        // Before it was opened anew, there may have been one.
-        group.claim_board(None);
+        // The former rails may have had a total.
+        group.claim_total(None);
         self.total = jetson::total(has).map(|_| Total::new(group, Grade::Input));
         self.gpu = jetson::gpu(has).map(|_| group.series(&common::power_gpu(), &[]));
         self.chips = chips;
@@ -166,7 +164,7 @@ impl RailSource {
         let rail = channel.rail.as_str();
         let attribute = |path: &PathBuf| Attribute::new(health, path).with_hint(HINT);
         let gauge = |path, desc| {
-            let series = common::of_rail(group, &desc, rail);
+            let series = common::rail_series(group, &desc, rail);
             Gauge::new(attribute(path), series, 1e3)
         };
         RailSource {
@@ -203,7 +201,7 @@ impl Source for Ina3221 {
             rail.microwatts
         };
         if let Some((total, microwatts)) = self.total.as_mut().zip(jetson::total(microwatts)) {
-            total.watts(out, microwatts / 1e6);
+            total.set_watts(out, microwatts / 1e6);
         }
         if let Some((id, gpu)) = self.gpu.zip(jetson::gpu(microwatts)) {
             out.set(id, gpu / 1e6);
@@ -211,7 +209,7 @@ impl Source for Ina3221 {
         Ok(())
     }
 
-    /// A driver that is bound anew shows its files in another folder.
+    /// A driver that is bound again has its files in another folder.
     fn rescan(&mut self) {
         let chips = layout::chips(&self.context.health, &self.context.board.roots.sysfs);
         if !chips.is_empty() && chips != self.chips {

@@ -68,7 +68,7 @@ fn of(family: &str, rail: &str) -> String {
 }
 
 #[test]
-fn two_chips_by_hwmon() {
+fn two_chips_with_hwmon_files() {
     let tree = orin();
     let mut bench = Bench::open(&METER, &tree);
     assert_eq!(
@@ -99,7 +99,7 @@ fn two_chips_by_hwmon() {
 }
 
 #[test]
-fn a_rail_that_cannot_be_read_takes_the_total_with_it_and_nothing_else() {
+fn unreadable_rail_takes_only_the_total_with_it() {
     let tree = orin();
     let mut bench = Bench::open(&METER, &tree);
     bench.poll(1.0);
@@ -116,7 +116,7 @@ fn a_rail_that_cannot_be_read_takes_the_total_with_it_and_nothing_else() {
 }
 
 #[test]
-fn jetpack_4_by_iio() {
+fn jetpack_4_with_iio_files() {
     let tree = Tree::new(&[(MODEL, "NVIDIA Jetson Nano Developer Kit\0")]);
     let dir = add(
         &tree,
@@ -153,7 +153,7 @@ fn jetpack_4_by_iio() {
 }
 
 #[test]
-fn thors_input_is_an_ina238() {
+fn input_of_thor_is_an_ina238() {
     let files: &[(&str, &str)] = &[
         ("name", "ina238"),
         ("in0_input", "4"),
@@ -165,7 +165,7 @@ fn thors_input_is_an_ina238() {
     for driver in ["ina238", "ina2xx"] {
         let tree = Tree::new(&[(MODEL, "NVIDIA Jetson AGX Thor Developer Kit\0")]);
         let dir = add(&tree, driver, "2-0044", "hwmon/hwmon4", files);
-        // Somebody's own, which the same driver drives.
+        // A chip added by the user, with the same driver.
         let own = [("name", "ina226"), ("in1_input", "1"), ("curr1_input", "1")];
         add(&tree, driver, "2-004a", "hwmon/hwmon5", &own);
         let mut bench = Bench::open(&METER, &tree);
@@ -180,7 +180,7 @@ fn thors_input_is_an_ina238() {
 }
 
 #[test]
-fn a_driver_that_is_bound_anew_is_found() {
+fn rebound_driver_is_found() {
     let tree = orin();
     let mut bench = Bench::open(&METER, &tree);
     bench.poll(1.0);
@@ -198,7 +198,7 @@ fn a_driver_that_is_bound_anew_is_found() {
 }
 
 #[test]
-fn rails_of_the_same_name_are_told_apart() {
+fn rails_of_one_name_get_suffixes() {
     let tree = orin();
     add(&tree, "ina3221", "7-0040", "hwmon/hwmon3", ORIN_0X41);
     let bench = Bench::open(&METER, &tree);
@@ -210,7 +210,7 @@ fn rails_of_the_same_name_are_told_apart() {
 }
 
 #[test]
-fn only_a_jetsons_labelled_chips_count() {
+fn only_labelled_chips_of_a_jetson_count() {
     let pi = Tree::new(&[(MODEL, "Raspberry Pi 5 Model B Rev 1.0\0")]);
     add(&pi, "ina3221", "1-0040", "hwmon/hwmon1", ORIN_0X40);
     let bench = Bench::new(&METER, &pi, Config::default());
@@ -243,7 +243,7 @@ fn choose(tree: &Tree, config: &Config) -> (Vec<&'static str>, Claims) {
 }
 
 #[test]
-fn what_it_reads_others_leave_out() {
+fn claimed_chips_are_skipped_by_other_meters() {
     let tree = orin();
     let other = [("name", "ina226"), ("in1_input", "1"), ("curr1_input", "1")];
     add(&tree, "ina2xx", "1-0048", "hwmon/hwmon5", &other);
@@ -263,7 +263,7 @@ fn what_it_reads_others_leave_out() {
 }
 
 #[test]
-fn tegrastats_reads_power_if_told_to_or_alone() {
+fn tegrastats_reads_power_if_configured_or_alone() {
     let tree = orin();
     let mut config = Config::default();
     config

@@ -29,22 +29,20 @@ use super::jetson::is_jetson;
 use super::pipe::Printer;
 use super::program::Program;
 use super::{Board, Context, Error, Health, Meter, Pace, Roots, Source};
-use crate::config::{Config, SectionSpec};
+use crate::config::Config;
 use crate::metrics::Readings;
 use crate::sys::clock::BootTime;
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
-    name: "nvidia",
-    summary: "NVIDIA GPUs: power, temperature and utilisation, by nvidia-smi",
-    device_types: &[],
     pace: Pace::Device,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
-    probe,
-    claims: None,
-    open,
+    ..Meter::of::<Settings>(
+        "nvidia",
+        "NVIDIA GPUs: power, temperature and utilisation, by nvidia-smi",
+        |config| config.meter::<Settings>().enabled,
+        probe,
+        open,
+    )
 };
 
 const PROGRAM: Program = Program {

@@ -92,11 +92,11 @@ impl GpuSeries {
             let mut mean = None;
             if let Some(millijoules) = gpu.millijoules {
                 self.counts = true;
-                mean = rail.counted(out, millijoules, 1e-3);
+                mean = rail.set_counter(out, millijoules, 1e-3);
             }
             let watts = match gpu.watts {
-                Some(watts) if self.counts => rail.counted_at_watts(out, watts).or(mean),
-                Some(watts) => rail.watts(out, watts),
+                Some(watts) if self.counts => rail.set_power(out, watts).or(mean),
+                Some(watts) => rail.set_watts(out, watts),
                 None => mean,
             };
             // Of several, none is "the GPU".
@@ -107,7 +107,7 @@ impl GpuSeries {
         }
         if let Some(celsius) = gpu.celsius {
             let desc = common::temperature_celsius();
-            let register = || common::of_sensor(group, &desc, &self.rail_name);
+            let register = || common::sensor_series(group, &desc, &self.rail_name);
             out.set(*self.celsius.get_or_insert_with(register), celsius);
         }
         if let Some(load) = gpu.load {

@@ -17,7 +17,7 @@ use nix::fcntl::{fcntl, FcntlArg, OFlag};
 use self::group::ProcessGroup;
 use self::lines::{Flow, Lines};
 use super::error::Error;
-use crate::metrics::longest_silence;
+use crate::metrics::staleness_limit;
 use crate::sys::clock::BootTime;
 use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
@@ -83,7 +83,7 @@ impl Pipe {
             name,
             stdout,
             stderr,
-            silence: longest_silence(interval),
+            silence: staleness_limit(interval),
             patience: Duration::ZERO,
             pace: (interval / 10).min(Duration::from_millis(100)),
             interval,

@@ -1,54 +1,70 @@
 //! Batteries, chargers and PMICs: `<sysfs>/class/power_supply/*` (Linux, Documentation/ABI/testing/sysfs-class-power),
 //! in µV, µA, µW and tenths of a degree Celsius. A rail is a supply, under its own name.
 //!
-//! * **Power** is `power_now`, and voltage times current where there is none, or where it is 0 beside a current. A battery's is the magnitude: whether a
-//!   negative current charges or discharges it differs from driver to driver, so the power's sign would say nothing.
-//!   Current is exported as it was read. A supply that is offline, or a battery that is not present, has no power.
-//! * **A battery's state** is what its driver tells of it: how full it is, energy or charge (now, when full, when new), and
-//!   charge cycles; see `battery`.
-//! * **`scope` Device** supplies are not the board's (the battery of a mouse), and are passed over.
-//! * **Type-C ports** (`tcpm-source-psy-…`, `ucsi-source-psy-…`) report what was agreed on with the charger, not what
-//!   flows (Linux, drivers/usb/typec/{tcpm/tcpm,ucsi/psy}.c): only whether they are online is taken from them.
-//! * **The board's total** is what `power_supply.power_total` lists, if it lists any. Otherwise the sum of the online
-//!   mains, USB and wireless supplies that measure power. With no supply online, the sum of the batteries that are
-//!   discharging. Else it is absent: what a supply without a meter delivers is not known. So it is if one of the
-//!   summands cannot be read. A board whose batteries alone measure leaves the total to a meter that knows it on mains
-//!   too, RAPL.
+//! * **Power** is `power_now`, and voltage times current where there is none, or where it is 0 beside a current. A battery's
+//!   power is the magnitude: whether a negative current charges or discharges it differs from driver to driver, so that the
+//!   power's sign means nothing. Current is exported with the driver's sign. A supply that is offline, or a battery that is
+//!   not present, has no power.
+//! * **A battery's state** is its level, energy or charge (now, when full, when new), and charge cycles; see `battery`.
+//! * **`scope` Device** supplies are not the board's (the battery of a mouse), and are skipped.
+//! * **Type-C ports** (`tcpm-source-psy-…`, `ucsi-source-psy-…`) report the contract with the charger, not a measurement
+//!   (Linux, drivers/usb/typec/{tcpm/tcpm,ucsi/psy}.c): only their online state is read.
+//! * **The board's total** is the sum of the supplies that `power_supply.power_total` lists, if it lists any. Otherwise it is
+//!   the sum of the online mains, USB and wireless supplies that measure power. With no supply online, it is the sum of the
+//!   batteries that are discharging. Otherwise it is absent, since the power of a supply without a meter is unknown. It is
+//!   absent, too, if one of the summands cannot be read. A board of which only the batteries measure leaves the total to a
+//!   source that knows it on mains as well, such as RAPL.
 
 mod battery;
-mod settings;
 mod supply;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use settings::Settings;
 use supply::{describe, Description, Role, Supply};
 
+use serde::Serialize;
+
 use super::sysfs::entries;
-use super::{Board, Context, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec};
-use crate::metrics::{Grade, Readings, Total};
+use super::{Board, Context, Error, Health, Meter, Source};
+use crate::config::section::{Problem, Section};
+use crate::config::{values, Config, MeterSettings, Switch};
+use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "power_supply",
-    summary: "batteries, chargers and PMICs, by the kernel's power_supply class",
-    device_types: &[],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "power_supply",
+    "batteries, chargers and PMICs, by the kernel's power_supply class",
+    |config| config.meter::<Settings>().enabled,
     probe,
-    claims: None,
     open,
-};
+);
+
+/// `power_supply:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+struct Settings {
+    /// Whether the source runs.
+    pub enabled: Switch,
+    /// The rails whose sum is the board's total; empty leaves it to the documented rule.
+    pub power_total: Vec<String>,
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "power_supply";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        section.set("power_total", values::rails, &mut settings.power_total)?;
+        Ok(settings)
+    }
+}
 
 fn class(board: &Board) -> PathBuf {
     board.roots.sysfs.join("class/power_supply")
 }
 
-/// The board's supplies. An error says that there are none.
+/// The board's supplies; an error if there are none.
 fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<Description>, Error> {
     let class = class(board);
     let found: Vec<_> = entries(health, &class)?
@@ -69,107 +85,63 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
+    let settings: Settings = context.config.meter();
     let mut source = PowerSupply {
         context: context.clone(),
-        settings: context.config.meter(),
         supplies: Vec::new(),
-        total: None,
+        total: RailTotal::new(settings.power_total),
     };
     source.update(find(&context.health, &context.board)?);
-    source.warn_of_strangers();
+    let names: Vec<_> = source.supplies.iter().map(Supply::name).collect();
+    source.total.warn_of_unknown_names(METER.name, &names);
     Ok(Box::new(source))
 }
 
 struct PowerSupply {
     context: Context,
-    settings: Settings,
     supplies: Vec<Supply>,
-    /// There from when the board has a supply that measures power.
-    total: Option<(Grade, Total)>,
+    total: RailTotal,
 }
 
 impl PowerSupply {
-    /// The rails that the user says make the total.
-    fn asked_for(&self) -> &[String] {
-        &self.settings.power_total
-    }
-
-    fn warn_of_strangers(&self) {
-        for rail in self.asked_for() {
-            if !self.supplies.iter().any(|s| s.name() == rail) {
-                let names: Vec<_> = self.supplies.iter().map(Supply::name).collect();
-                log::warn!(
-                    "power_supply: power_total names {rail:?}, which is not there (there are: {})",
-                    names.join(", ")
-                );
-            }
-        }
-    }
-
-    /// Leaves the supplies that are still there as they are.
+    /// Adds new supplies and removes those that are gone; the others keep their state.
     fn update(&mut self, found: Vec<Description>) {
         self.supplies.retain(|s| found.contains(&s.description));
         for description in found {
             if !self.supplies.iter().any(|s| s.description == description) {
-                let supply = Supply::new(description, &self.context, self.asked_for());
+                let supply = Supply::new(description, &self.context, &self.total);
                 self.supplies.push(supply);
             }
         }
         let measures = |s: &Supply| s.measures() && s.description.role != Role::Other;
         let comes_in = |s: &Supply| s.measures() && s.description.role == Role::Source;
-        let grade = match self.asked_for().is_empty() {
-            false => Some(Grade::Asked),
-            true if self.supplies.iter().any(comes_in) => Some(Grade::Input),
-            // Of the mains, such a board knows nothing: its batteries' power is its own only while they discharge.
-            true if self.supplies.iter().any(measures) => Some(Grade::Other),
-            true => None,
+        let grade = match &self.supplies {
+            supplies if supplies.iter().any(comes_in) => Some(Grade::Input),
+            // On mains the power of such a board is unknown: its batteries' power is the board's only while they discharge.
+            supplies if supplies.iter().any(measures) => Some(Grade::Other),
+            _ => None,
         };
-        if grade != self.total.as_ref().map(|(grade, _)| *grade) {
-            let group = &self.context.group;
-            self.total = grade.map(|grade| (grade, Total::new(group, grade)));
-        }
-        if grade.is_none() {
-            self.context.group.claim_board(None);
-        }
+        self.total.claim(&self.context.group, grade);
     }
 
-    fn total_watts(&mut self) -> Option<f64> {
-        let asked_for = self.settings.power_total.len();
-        if asked_for > 0 {
-            return sum(self
-                .supplies
-                .iter()
-                .filter(|s| s.asked_for)
-                .map(|s| s.watts))
-            .filter(|(_, n)| *n == asked_for)
-            .map(|(watts, _)| watts);
+    /// The power of the supplies that make the total.
+    fn sum(&mut self) -> PowerSum {
+        let is_online = |s: &Supply| s.description.role == Role::Source && s.online != Some(false);
+        if self.total.is_named() {
+            let named = self.supplies.iter().filter(|s| s.is_named);
+            named.map(|s| s.watts).collect()
+        } else if self.supplies.iter().any(is_online) {
+            let online = self.supplies.iter().filter(|s| is_online(s));
+            let measured = online.filter(|s| s.measures());
+            measured.map(|s| s.watts).collect()
+        } else {
+            let batteries = self.supplies.iter_mut();
+            let batteries = batteries.filter(|s| s.description.role == Role::Storage);
+            batteries
+                .filter_map(|s| s.is_discharging().then_some(s.watts))
+                .collect()
         }
-        let sources = || {
-            self.supplies
-                .iter()
-                .filter(|s| s.description.role == Role::Source)
-        };
-        let (watts, n) = sum(sources()
-            .filter(|s| s.measures() && s.online != Some(false))
-            .map(|s| s.watts))?;
-        if n > 0 {
-            return Some(watts);
-        }
-        if sources().any(|s| s.online != Some(false)) {
-            return None;
-        }
-        let batteries = self.supplies.iter_mut();
-        let (watts, n) = sum(batteries
-            .filter(|s| s.description.role == Role::Storage)
-            .filter_map(|s| s.is_discharging().then_some(s.watts)))?;
-        (n > 0).then_some(watts)
     }
-}
-
-/// The sum and the number of its summands; `None` if one of them is not known.
-fn sum(watts: impl Iterator<Item = Option<f64>>) -> Option<(f64, usize)> {
-    let mut watts = watts;
-    watts.try_fold((0.0, 0), |(sum, n), watts| Some((sum + watts?, n + 1)))
 }
 
 impl Source for PowerSupply {
@@ -177,10 +149,8 @@ impl Source for PowerSupply {
         for supply in &mut self.supplies {
             supply.poll(out);
         }
-        let watts = self.total_watts();
-        if let (Some((_, total)), Some(watts)) = (&mut self.total, watts) {
-            total.watts(out, watts);
-        }
+        let sum = self.sum();
+        self.total.publish(out, &sum);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! One supply: what there is of it, and its values.
+//! One supply: its description and its values.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use super::battery::{self, Battery};
 use crate::metrics::plausible::{
     AMPERES_OF_BATTERY, VOLTS_OF_BATTERY, WATTS_OF_BATTERY, WATTS_OF_SUPPLY,
 };
-use crate::metrics::{common, Desc, Rail, Readings, SeriesId};
+use crate::metrics::{common, Desc, Rail, RailTotal, Readings, SeriesId};
 use crate::sources::sysfs::{files_of, read_name, Gauge};
 use crate::sources::{Attribute, Context, Health};
 
-/// The attributes that are read, if they are there. Of those with an alternative, the better one comes first.
+/// The attributes that are read. Of alternatives, the preferred one comes first.
 const ATTRIBUTES: &[&str] = &[
     "power_now",
     "voltage_now",
@@ -23,17 +23,17 @@ const ATTRIBUTES: &[&str] = &[
     "status",
     "temp",
 ];
-/// Ports whose voltage and current are a contract, not a measurement.
-const CONTRACTS: &[&str] = &["tcpm-source-psy-", "ucsi-source-psy-"];
+/// Prefixes of ports whose voltage and current are a contract, not a measurement.
+const CONTRACT_PORTS: &[&str] = &["tcpm-source-psy-", "ucsi-source-psy-"];
 
-/// What a supply is to the board.
+/// The role of a supply on the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// Power comes in through it.
     Source,
-    /// It gives what it was given.
+    /// It stores energy.
     Storage,
-    /// It does not say.
+    /// Unknown.
     Other,
 }
 
@@ -47,7 +47,7 @@ fn role(kind: &str) -> Role {
     }
 }
 
-/// What is read of a supply once. As long as it stays the same, the supply does.
+/// The properties of a supply that are read once. A supply is reopened if they change.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Description {
     dir: PathBuf,
@@ -63,7 +63,7 @@ impl fmt::Display for Description {
     }
 }
 
-/// Looks at a supply without reading its values. `None`: it is not the board's, or has gone.
+/// Describes a supply without reading its values. `None` if it is not the board's, or is gone.
 pub(super) fn describe(health: &Arc<Health>, class: &Path, name: &str) -> Option<Description> {
     let dir = class.join(name);
     let files = files_of(health, &dir, |_| true).ok()?;
@@ -72,7 +72,7 @@ pub(super) fn describe(health: &Arc<Health>, class: &Path, name: &str) -> Option
         return None;
     }
     let kind = read_name(health, &dir.join("type")).unwrap_or_else(|| "Unknown".to_string());
-    let contract = CONTRACTS.iter().any(|prefix| name.starts_with(prefix));
+    let contract = CONTRACT_PORTS.iter().any(|prefix| name.starts_with(prefix));
     let mut attributes: Vec<_> = ATTRIBUTES
         .iter()
         .copied()
@@ -88,14 +88,14 @@ pub(super) fn describe(health: &Arc<Health>, class: &Path, name: &str) -> Option
     })
 }
 
-/// A supply that is read.
+/// An open supply.
 pub(super) struct Supply {
     pub(super) description: Description,
-    /// Whether the user counts it into the total.
-    pub(super) asked_for: bool,
-    /// Whether power comes in through it, by the last poll. One without the attribute always is; `None`: not known.
+    /// Whether the configuration names it as part of the total.
+    pub(super) is_named: bool,
+    /// Whether it was online at the last poll; `None` if unknown. A supply without the attribute is always online.
     pub(super) online: Option<bool>,
-    /// Its power, by the last poll.
+    /// Its power at the last poll, in watts.
     pub(super) watts: Option<f64>,
     is_online: Option<(Attribute, SeriesId)>,
     is_present: Option<Attribute>,
@@ -109,19 +109,19 @@ pub(super) struct Supply {
 }
 
 impl Supply {
-    pub(super) fn new(description: Description, context: &Context, asked_for: &[String]) -> Supply {
+    pub(super) fn new(description: Description, context: &Context, total: &RailTotal) -> Supply {
         let Context { group, health, .. } = context;
         let name = description.name.as_str();
         let attribute = |name: &str| {
             let there = description.attributes.contains(&name);
             there.then(|| Attribute::new(health, description.dir.join(name)))
         };
-        // A battery and a USB charger are within limits that a mains supply or a UPS is not.
+        // Batteries and USB chargers have narrower limits than mains supplies and UPSs.
         let is_low = matches!(description.kind.as_str(), "Battery" | "Wireless")
             || description.kind.starts_with("USB");
         let of_rail = |desc: Desc, low| {
             let desc = if is_low { desc.within(low) } else { desc };
-            common::of_rail(group, &desc, name)
+            common::rail_series(group, &desc, name)
         };
         let volts = || of_rail(common::voltage_volts(), &VOLTS_OF_BATTERY);
         let amperes = || of_rail(common::current_amperes(), &AMPERES_OF_BATTERY);
@@ -130,13 +130,13 @@ impl Supply {
         let current = current.map(|a| Gauge::new(a, amperes(), 1e6));
         let power = attribute("power_now");
         let measures = power.is_some() || voltage.is_some() && current.is_some();
-        let celsius = || common::of_sensor(group, &common::temperature_celsius(), name);
+        let celsius = || common::sensor_series(group, &common::temperature_celsius(), name);
         let online = || {
             let help = "Whether power can come in through the supply: 1 or 0.";
-            common::of_rail(group, &Desc::gauge("power_supply_online", help), name)
+            common::rail_series(group, &Desc::gauge("power_supply_online", help), name)
         };
         Supply {
-            asked_for: asked_for.iter().any(|rail| rail == name),
+            is_named: total.includes(name, false),
             online: None,
             watts: None,
             is_online: attribute("online").map(|a| (a, online())),
@@ -155,17 +155,17 @@ impl Supply {
         }
     }
 
-    /// Its name, and its rail's.
+    /// The name of the supply and of its rail.
     pub(super) fn name(&self) -> &str {
         &self.description.name
     }
 
-    /// Whether its power can be known at all.
+    /// Whether it measures power.
     pub(super) fn measures(&self) -> bool {
         self.rail.is_some()
     }
 
-    /// Reads its values.
+    /// Reads and publishes its values.
     pub(super) fn poll(&mut self, out: &mut Readings) {
         self.watts = None;
         self.online = match &mut self.is_online {
@@ -193,21 +193,23 @@ impl Supply {
         let power = self.power.as_mut().and_then(Attribute::read);
         let product = || Some(microvolts? * microamperes? / 1e12);
         let watts = match power {
-            // Drivers whose power is always 0 have voltage and current all the same (ClockworkPi's of the AXP221). If the power is 0
-            // indeed, the current is too.
+            // Some drivers have a power that is always 0, but measure voltage and current (ClockworkPi's for the AXP221). If the
+            // power really is 0, so is the current.
             Some(0) => product().or(Some(0.0)),
             Some(microwatts) => Some(microwatts as f64 / 1e6),
             None => product(),
         };
         let watts = match self.description.role {
-            // What is not plausible with its sign (-1 for "not known") is not without it.
-            Role::Storage if watts.is_some_and(|w| WATTS_OF_SUPPLY.holds(w)) => watts.map(f64::abs),
+            // A value that is implausible with its sign (-1 for "unknown") stays implausible without it.
+            Role::Storage if watts.is_some_and(|w| WATTS_OF_SUPPLY.contains(w)) => {
+                watts.map(f64::abs)
+            }
             _ => watts,
         };
-        self.watts = watts.and_then(|watts| rail.watts(out, watts));
+        self.watts = watts.and_then(|watts| rail.set_watts(out, watts));
     }
 
-    /// Whether the battery says that it gives power.
+    /// Whether the battery reports that it is discharging.
     pub(super) fn is_discharging(&mut self) -> bool {
         let status = self.status.as_mut();
         status
@@ -230,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_of_all_kernels_have_a_role() {
+    fn types_of_all_kernels_have_roles() {
         for kind in ["Mains", "USB", "Wireless", "USB_DCP", "USB_PD", "BrickID"] {
             assert_eq!(role(kind), Role::Source, "{kind}");
         }
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn only_discharging_is() {
+    fn only_discharging_counts_as_discharging() {
         assert_eq!(is_discharging(b"Discharging\n"), Some(true));
         assert_eq!(is_discharging(b"Not charging\n"), Some(false));
         assert_eq!(is_discharging(b"Full"), Some(false));

@@ -32,7 +32,7 @@ const USB: &[(&str, &str)] = &[
     ("current_now", "640000"),
 ];
 
-/// What an AXP209 says.
+/// The files of an AXP209.
 fn axp209() -> Tree {
     tree(&[
         (
@@ -61,7 +61,7 @@ fn axp209() -> Tree {
 }
 
 #[test]
-fn an_axp209_on_usb() {
+fn axp209_on_usb() {
     let tree = axp209();
     let mut bench = Bench::open(&METER, &tree);
     assert_eq!(
@@ -93,7 +93,7 @@ fn an_axp209_on_usb() {
 }
 
 #[test]
-fn without_a_supply_the_discharging_battery_is_the_total() {
+fn discharging_battery_is_the_total_without_a_supply() {
     let tree = axp209();
     let mut bench = Bench::open(&METER, &tree);
     write(
@@ -115,7 +115,7 @@ fn without_a_supply_the_discharging_battery_is_the_total() {
 }
 
 #[test]
-fn power_now_goes_before_and_an_average_comes_after() {
+fn power_now_is_preferred_and_current_avg_a_fallback() {
     let tree = tree(&[
         (
             "BAT0",
@@ -154,7 +154,7 @@ fn power_now_goes_before_and_an_average_comes_after() {
 }
 
 #[test]
-fn what_is_not_the_boards_or_not_measured_does_not_count() {
+fn device_supplies_and_contracts_do_not_count() {
     let tree = tree(&[
         (
             "hidpp_battery_0",
@@ -195,7 +195,7 @@ fn what_is_not_the_boards_or_not_measured_does_not_count() {
 }
 
 #[test]
-fn the_user_says_what_the_total_is() {
+fn configured_supplies_are_the_total() {
     let tree = axp209();
     let mut config = Config::default();
     config.meters.edit(|settings: &mut Settings| {
@@ -215,7 +215,7 @@ fn the_user_says_what_the_total_is() {
 }
 
 #[test]
-fn a_value_that_fails_costs_itself_and_what_is_made_of_it() {
+fn failing_value_takes_only_derived_values_with_it() {
     for break_it in [
         (|tree, path| tree.write(path, "garbage")) as fn(&Tree, &str),
         |tree, path| tree.write(path, ""),
@@ -242,7 +242,7 @@ fn a_value_that_fails_costs_itself_and_what_is_made_of_it() {
 }
 
 #[test]
-fn a_fifo_is_not_waited_for() {
+fn fifos_do_not_block() {
     let tree = tree(&[("usb", USB), ("bat", &[("voltage_now", "4000000")])]);
     for name in ["usb/current_now", "usb/type", "bat/scope", "bat/status"] {
         let path = format!("sys/class/power_supply/{name}");
@@ -263,7 +263,7 @@ fn a_fifo_is_not_waited_for() {
 }
 
 #[test]
-fn supplies_come_and_go_without_disturbing_the_others() {
+fn added_and_removed_supplies_leave_the_others() {
     let tree = tree(&[
         ("usb", USB),
         ("old", &[("type", "Mains"), ("power_now", "1000000")]),
@@ -294,7 +294,7 @@ fn supplies_come_and_go_without_disturbing_the_others() {
 }
 
 #[test]
-fn a_board_without_supplies_says_what_was_looked_for() {
+fn error_without_supplies_names_the_path() {
     let tree = tree(&[("mouse", &[("type", "Battery"), ("scope", "Device")])]);
     let mut bench = Bench::new(&METER, &tree, Config::default());
     let error = bench.probe().unwrap_err().to_string();
@@ -303,7 +303,7 @@ fn a_board_without_supplies_says_what_was_looked_for() {
 }
 
 #[test]
-fn a_power_of_0_beside_a_current_is_voltage_times_current() {
+fn zero_power_with_a_current_is_voltage_times_current() {
     for (power, volts, amperes, watts) in [
         ("0", "3800000", "1310000", Some(4.978)),
         ("0", "3800000", "-1310000", Some(4.978)),
@@ -331,7 +331,7 @@ fn a_power_of_0_beside_a_current_is_voltage_times_current() {
 }
 
 #[test]
-fn a_batterys_state_is_shown_while_it_is_there_and_its_driver_knows_it() {
+fn battery_state_is_exported_while_present_and_known() {
     let tree = tree(&[
         (
             "BAT0",

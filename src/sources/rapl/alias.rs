@@ -1,10 +1,10 @@
-//! The domains once more under another name, for those who had another program before (`rapl.metric`).
+//! Exports the domains under a second name, for users of another program (`rapl.metric`).
 //!
-//! The values of the label are as pyJoules names domains: `package_0`, `core_0`, `uncore_0`, `dram_0`. Like pyJoules,
-//! it leaves out `psys`. Unlike its releases up to 0.5.2, counters that wrap do not make energy negative.
+//! The label's values are pyJoules' names of domains: `package_0`, `core_0`, `uncore_0`, `dram_0`. Like pyJoules,
+//! it omits `psys`. Unlike in pyJoules up to 0.5.2, a counter that wraps does not make energy negative.
 
-use super::domain::Kind;
-use super::settings::{Settings, Unit};
+use super::domain::DomainKind;
+use super::settings::{AliasUnit, Settings};
 use crate::metrics::{Desc, Group, Readings, SeriesId};
 use crate::sys::clock::BootTime;
 
@@ -12,21 +12,26 @@ use crate::sys::clock::BootTime;
 #[derive(Debug)]
 pub(super) struct Alias {
     series: SeriesId,
-    unit: Unit,
+    unit: AliasUnit,
 }
 
 impl Alias {
-    /// Registers it, if the configuration asks for it and the domain has one.
-    pub(super) fn new(group: &Group, config: &Settings, kind: Kind, rail: &str) -> Option<Alias> {
+    /// Registers the series, if it is configured and the domain has one.
+    pub(super) fn new(
+        group: &Group,
+        config: &Settings,
+        kind: DomainKind,
+        rail: &str,
+    ) -> Option<Alias> {
         let name = config.metric.clone()?;
-        if matches!(kind, Kind::Psys | Kind::Other) {
+        if matches!(kind, DomainKind::Psys | DomainKind::Other) {
             return None;
         }
         let unit = config.metric_unit;
         let help = config.metric_help.clone().unwrap_or_else(|| {
             let what = match unit {
-                Unit::Watts => "Mean electric power by RAPL domain, in watts.",
-                Unit::Microjoules => {
+                AliasUnit::Watts => "Mean electric power by RAPL domain, in watts.",
+                AliasUnit::Microjoules => {
                     "Electric energy between two readings by RAPL domain, in microjoules."
                 }
             };
@@ -40,12 +45,12 @@ impl Alias {
         })
     }
 
-    /// Sets it, from the mean power in watts and the energy in joules since the last reading.
+    /// Sets the series from the mean power in watts and the energy in joules since the last reading.
     pub(super) fn set(&self, out: &mut Readings, watts: Option<f64>, joules: Option<f64>) {
         let value = match self.unit {
-            Unit::Watts => watts,
-            // The counters' steps are parts of a microjoule at least as large as a millionth: what is below is rounding.
-            Unit::Microjoules => joules.map(|joules| (joules * 1e12).round() / 1e6),
+            AliasUnit::Watts => watts,
+            // Counters have units of at least a millionth of a microjoule: smaller digits are rounding errors.
+            AliasUnit::Microjoules => joules.map(|joules| (joules * 1e12).round() / 1e6),
         };
         if let Some(value) = value {
             out.set(self.series, value);
@@ -53,27 +58,27 @@ impl Alias {
     }
 }
 
-/// How many seconds were between the last two readings.
+/// The metric of the seconds between the last two readings.
 #[derive(Debug)]
-pub(super) struct Duration {
+pub(super) struct DurationMetric {
     series: SeriesId,
     last: Option<BootTime>,
 }
 
-impl Duration {
-    /// Registers it, if the configuration asks for it.
-    pub(super) fn new(group: &Group, config: &Settings) -> Option<Duration> {
+impl DurationMetric {
+    /// Registers the series, if it is configured.
+    pub(super) fn new(group: &Group, config: &Settings) -> Option<DurationMetric> {
         let name = config.duration_metric.clone()?;
         let help = config.duration_help.clone();
         let help = help
             .unwrap_or_else(|| "Time between the last two readings of RAPL, in seconds.".into());
-        Some(Duration {
+        Some(DurationMetric {
             series: group.series(&Desc::gauge(name, help), &[]),
             last: None,
         })
     }
 
-    /// Sets it, at the time of `out`.
+    /// Sets the series for the poll at `out.at`.
     pub(super) fn set(&mut self, out: &mut Readings) {
         if let Some(last) = self.last.replace(out.at) {
             out.set(self.series, out.at.seconds_since(last));

@@ -1,64 +1,64 @@
-//! A RAPL domain: what it is, what it is called, and how its counter is read.
+//! A RAPL domain: its kind, its name, and its counter.
 //!
-//! The rail's name is the domain's, with the number of its package, so that a board with one package reads simply and
-//! two packages stay apart: `package-0`, `core-0`, `uncore-0`, `dram-0`; `psys` is the platform's. The number is the
-//! physical package's, which a reboot does not change, not the order in which the kernel found it. On processors of
-//! several dies the kernel counts by die, and the names say so: `package-0-die-1`, `dram-0-die-1`.
+//! The rail's name is the domain's with the number of its package: `package-0`, `core-0`, `uncore-0`, `dram-0`; `psys` is the
+//! platform's. The number is that of the physical package, which is the same after a reboot, not the order in which the
+//! kernel found it. On processors of several dies the kernel counts by die, and so do the names: `package-0-die-1`,
+//! `dram-0-die-1`.
 
 use super::alias::Alias;
 use super::msr::{Cores, Register};
 use super::settings::Settings;
-use crate::metrics::{cut, Group, Rail, Readings};
+use crate::metrics::{shorten, Group, Rail, Readings};
 use crate::sources::Attribute;
 
 /// Longer than any name the kernel gives a domain.
-const NAME_CHARS: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 
-/// The part of the board that a domain is about (Intel SDM vol. 3, "RAPL Domains and Platform Specificity").
+/// The part of the board that a domain covers (Intel SDM vol. 3, "RAPL Domains and Platform Specificity").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum DomainKind {
     /// A processor package, with all that is in it.
     Package,
     /// The cores of a package: power plane 0.
     Core,
     /// Another plane of a package, on client processors the graphics: power plane 1.
     Uncore,
-    /// The memory at a package; it is not part of the package's own counter.
+    /// The memory at a package, which the package's own counter does not include.
     Dram,
-    /// The whole platform, as far as its maker wired it.
+    /// The whole platform, as far as the board's maker wired it.
     Psys,
-    /// What a later kernel may bring.
+    /// A domain of a later kernel.
     Other,
 }
 
-impl Kind {
-    /// The kernel's word for it.
+impl DomainKind {
+    /// The kernel's name for it.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Kind::Package => "package",
-            Kind::Core => "core",
-            Kind::Uncore => "uncore",
-            Kind::Dram => "dram",
-            Kind::Psys => "psys",
-            Kind::Other => "other",
+            DomainKind::Package => "package",
+            DomainKind::Core => "core",
+            DomainKind::Uncore => "uncore",
+            DomainKind::Dram => "dram",
+            DomainKind::Psys => "psys",
+            DomainKind::Other => "other",
         }
     }
 }
 
-/// The kind and the rail of a domain that the kernel calls `name`, inside a domain called `parent` if it is inside one.
-pub(super) fn identify(name: &str, parent: Option<&str>) -> (Kind, String) {
-    let name = cut(name, NAME_CHARS).into_owned();
+/// The kind and the rail of the domain that the kernel calls `name`, in the domain `parent` if it is nested.
+pub(super) fn identify(name: &str, parent: Option<&str>) -> (DomainKind, String) {
+    let name = shorten(name, MAX_NAME_CHARS).into_owned();
     let kind = match name.split('-').next() {
-        Some("package") => Kind::Package,
-        Some("core") => Kind::Core,
-        Some("uncore") => Kind::Uncore,
-        Some("dram") => Kind::Dram,
-        Some("psys") => Kind::Psys,
-        _ => Kind::Other,
+        Some("package") => DomainKind::Package,
+        Some("core") => DomainKind::Core,
+        Some("uncore") => DomainKind::Uncore,
+        Some("dram") => DomainKind::Dram,
+        Some("psys") => DomainKind::Psys,
+        _ => DomainKind::Other,
     };
     let rail = match parent {
         Some(parent) => {
-            let parent = cut(parent, NAME_CHARS);
+            let parent = shorten(parent, MAX_NAME_CHARS);
             match parent.strip_prefix("package-") {
                 Some(number) => format!("{name}-{number}"),
                 None => format!("{parent}/{name}"),
@@ -69,54 +69,54 @@ pub(super) fn identify(name: &str, parent: Option<&str>) -> (Kind, String) {
     (kind, rail)
 }
 
-/// The way to a domain's counter.
+/// How a domain's counter is read.
 #[derive(Debug)]
 pub(super) enum Counter {
     /// A powercap zone's `energy_uj`.
     Zone(Attribute),
     /// A model-specific register.
     Register(Register),
-    /// A register of each core, added up.
+    /// The sum of a register of each core.
     Cores(Cores),
 }
 
 impl Counter {
-    /// What the counter shows, in its unit; `None` where it cannot be read just now.
+    /// The counter's value, in its unit; `None` if it cannot be read.
     #[inline]
     fn read(&mut self, out: &Readings) -> Option<u64> {
         match self {
             Counter::Zone(energy) => energy.read().and_then(|value| u64::try_from(value).ok()),
             Counter::Register(register) => register.read(),
-            Counter::Cores(cores) => cores.read(out.at, out.longest_gap),
+            Counter::Cores(cores) => cores.read(out.at, out.max_gap),
         }
     }
 }
 
-/// A domain that was found.
+/// A domain and its counter, before its series are registered.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) kind: Kind,
+pub(super) struct FoundDomain {
+    pub(super) kind: DomainKind,
     pub(super) rail: String,
-    /// Where it is read: with the rail, what makes it the same domain when it is found again.
+    /// Where it is read. Rail and place identify the domain.
     pub(super) place: String,
-    /// Where its counter begins again at 0, in its own unit; 0: never.
+    /// The value at which its counter wraps, in its own unit; 0: never.
     pub(super) range: u64,
     /// The counter's unit, in joules.
     pub(super) joules: f64,
     pub(super) counter: Counter,
 }
 
-/// A domain that is read.
+/// An open domain.
 #[derive(Debug)]
 pub(super) struct Domain {
-    found: Found,
+    found: FoundDomain,
     rail: Rail,
     alias: Option<Alias>,
 }
 
 impl Domain {
     /// Registers the domain's power and energy.
-    pub(super) fn new(group: &Group, config: &Settings, found: Found) -> Domain {
+    pub(super) fn new(group: &Group, config: &Settings, found: FoundDomain) -> Domain {
         Domain {
             alias: Alias::new(group, config, found.kind, &found.rail),
             rail: Rail::with_range(group, &found.rail, found.range),
@@ -124,22 +124,22 @@ impl Domain {
         }
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> DomainKind {
         self.found.kind
     }
 
-    /// Whether that is this domain, found again.
-    pub(super) fn is(&self, other: &Found) -> bool {
+    /// Whether `other` is the same domain.
+    pub(super) fn is(&self, other: &FoundDomain) -> bool {
         self.found.rail == other.rail && self.found.place == other.place
     }
 
-    /// Reads and publishes it; its mean power since the last reading, in watts, if that is known, and the joules counted
-    /// since then.
+    /// Reads and publishes the counter. Returns the mean power since the last reading in watts, if known, and the joules
+    /// counted since then.
     pub(super) fn poll(&mut self, out: &mut Readings) -> (Option<f64>, f64) {
         let Some(raw) = self.found.counter.read(out) else {
             return (None, 0.0);
         };
-        let watts = self.rail.counted(out, raw, self.found.joules);
+        let watts = self.rail.set_counter(out, raw, self.found.joules);
         if let Some(alias) = &self.alias {
             alias.set(out, watts, self.rail.last_counted());
         }
@@ -152,22 +152,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rail_is_named_for_its_domain_and_package() {
+    fn rail_is_named_by_domain_and_package() {
         for (name, parent, kind, rail) in [
-            ("package-0", None, Kind::Package, "package-0"),
-            ("package-1-die-1", None, Kind::Package, "package-1-die-1"),
-            ("core", Some("package-0"), Kind::Core, "core-0"),
-            ("uncore", Some("package-1"), Kind::Uncore, "uncore-1"),
-            ("dram", Some("package-0-die-1"), Kind::Dram, "dram-0-die-1"),
-            ("psys", None, Kind::Psys, "psys"),
-            ("psys-1", None, Kind::Psys, "psys-1"),
-            ("npu", Some("package-0"), Kind::Other, "npu-0"),
-            ("x", Some("psys"), Kind::Other, "psys/x"),
-            ("dram", None, Kind::Dram, "dram"),
+            ("package-0", None, DomainKind::Package, "package-0"),
+            (
+                "package-1-die-1",
+                None,
+                DomainKind::Package,
+                "package-1-die-1",
+            ),
+            ("core", Some("package-0"), DomainKind::Core, "core-0"),
+            ("uncore", Some("package-1"), DomainKind::Uncore, "uncore-1"),
+            (
+                "dram",
+                Some("package-0-die-1"),
+                DomainKind::Dram,
+                "dram-0-die-1",
+            ),
+            ("psys", None, DomainKind::Psys, "psys"),
+            ("psys-1", None, DomainKind::Psys, "psys-1"),
+            ("npu", Some("package-0"), DomainKind::Other, "npu-0"),
+            ("x", Some("psys"), DomainKind::Other, "psys/x"),
+            ("dram", None, DomainKind::Dram, "dram"),
         ] {
             assert_eq!(identify(name, parent), (kind, rail.to_string()), "{name}");
         }
         let (_, rail) = identify(&"é".repeat(5000), Some(&"x".repeat(5000)));
-        assert_eq!(rail.chars().count(), 2 * NAME_CHARS + 1);
+        assert_eq!(rail.chars().count(), 2 * MAX_NAME_CHARS + 1);
     }
 }

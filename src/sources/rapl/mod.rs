@@ -1,15 +1,15 @@
 //! RAPL: the energy counters of Intel's and AMD's processors, by the kernel's powercap zones or, where there are none
 //! or when asked for, by the registers themselves.
 //!
-//! Every domain that counts is a rail (see [`domain`] for their names). Beside them there are three sums, each absent
-//! while one of its parts is:
+//! Every domain with a counter is a rail (see [`domain`] for their names). There are also three sums, each absent while one
+//! of its parts is:
 //!
-//! * `power_package_watts`, of all packages, with all that is in them: `core` and `uncore` are parts of a package;
+//! * `power_package_watts`, of all packages. `core` and `uncore` are parts of a package;
 //! * `power_dram_watts`, of all memory domains, which lie outside the packages (Intel SDM vol. 3, "RAPL Interfaces");
-//! * `power_total_watts`: the platform's own counter `psys` where there is one that can be believed, else packages and
-//!   memory. A `psys` that has never moved is one that the board's maker did not wire; one that counts less than
-//!   packages and memory, which are parts of the platform, covers something else or nothing. Once seen to, it is the total no more
-//!   until the source is opened anew, so that the total does not change its meaning from poll to poll.
+//! * `power_total_watts`: the platform's own counter `psys` if it is credible, else packages and memory. A `psys` that has
+//!   never moved is not wired on this board. A `psys` that counts less than packages and memory, which are parts of the
+//!   platform, covers something else or nothing: it is not used again until the source is reopened, so that the total does not
+//!   change its meaning from poll to poll.
 
 mod alias;
 mod domain;
@@ -25,27 +25,25 @@ mod tests;
 
 use std::path::Path;
 
-use domain::{Domain, Found, Kind};
+use domain::{Domain, DomainKind, FoundDomain};
 use settings::{Interface, Settings};
 
 use super::io_log::files;
-use super::{Board, Context, Error, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec};
-use crate::metrics::{Comparison, Desc, Grade, Readings, SeriesId, Total};
+use super::{Board, Context, Error, Meter, Source};
+use crate::config::Config;
+use crate::metrics::{Comparison, Desc, Grade, PowerSum, Readings, SeriesId, Total};
 use crate::sys::clock::BootTime;
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
-    name: "rapl",
-    summary: "energy counters of Intel and AMD processors (powercap, MSR)",
     device_types: &["lattepanda"],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
-    probe,
-    claims: None,
-    open: |context| Ok(Box::new(Rapl::open(context)?)),
+    ..Meter::of::<Settings>(
+        "rapl",
+        "energy counters of Intel and AMD processors (powercap, MSR)",
+        |config| config.meter::<Settings>().enabled,
+        probe,
+        |context| Ok(Box::new(Rapl::open(context)?)),
+    )
 };
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -55,7 +53,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
         let rails: Vec<&str> = zones.iter().map(|zone| zone.rail.as_str()).collect();
         match rails.is_empty() {
             false => Ok(format!("{} by powercap", rails.join(", "))),
-            true => Err(no_zones(board)),
+            true => Err(no_zones_error(board)),
         }
     };
     match config.meter::<Settings>().interface {
@@ -68,7 +66,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     }
 }
 
-fn no_zones(board: &Board) -> Error {
+fn no_zones_error(board: &Board) -> Error {
     let class = board.roots.sysfs.join("class/powercap");
     let error = Error::new(format!("{} has no intel-rapl zones", class.display()));
     // The class directory still links to what is covered up (moby's advisory GHSA-jq35-85cj-fj4p).
@@ -86,14 +84,14 @@ struct Rapl {
     context: Context,
     settings: Settings,
     domains: Vec<Domain>,
-    /// The sums that there is something for.
+    /// The sums that have at least one domain.
     package: Option<SeriesId>,
     dram: Option<SeriesId>,
     total: Option<Total>,
-    duration: Option<alias::Duration>,
+    duration: Option<alias::DurationMetric>,
     psys: Psys,
     polled_at: Option<BootTime>,
-    /// The processors that were online when the registers were looked for.
+    /// The processors that were online when the registers were opened.
     online: Option<String>,
 }
 
@@ -114,23 +112,23 @@ impl Rapl {
         let mut found = rapl.find_zones();
         if found.is_empty() {
             found = match rapl.settings.interface {
-                Interface::Powercap => return Err(no_zones(&context.board)),
+                Interface::Powercap => return Err(no_zones_error(&context.board)),
                 Interface::Msr => rapl.find_registers()?,
                 Interface::Auto => rapl.find_registers().map_err(|error| {
-                    Error::new(format!("{}, and {error}", no_zones(&context.board)))
+                    Error::new(format!("{}, and {error}", no_zones_error(&context.board)))
                 })?,
             };
         } else {
             powercap::check_readable(&mut found)?;
         }
         rapl.adopt(found);
-        // After the domains, whose metric it comes after.
-        rapl.duration = alias::Duration::new(&context.group, &rapl.settings);
+        // Registered after the domains, so that the metric follows theirs.
+        rapl.duration = alias::DurationMetric::new(&context.group, &rapl.settings);
         Ok(rapl)
     }
 
-    /// The powercap zones, if they may be used.
-    fn find_zones(&self) -> Vec<Found> {
+    /// The powercap zones, if the configuration allows them.
+    fn find_zones(&self) -> Vec<FoundDomain> {
         let Context { board, health, .. } = &self.context;
         if self.settings.interface == Interface::Msr {
             return Vec::new();
@@ -139,14 +137,14 @@ impl Rapl {
         zones.map(|zone| zone.find(health)).collect()
     }
 
-    fn find_registers(&mut self) -> Result<Vec<Found>, Error> {
+    fn find_registers(&mut self) -> Result<Vec<FoundDomain>, Error> {
         let Context { board, health, .. } = &self.context;
         self.online = topology::online(health, &board.roots.sysfs);
         msr::find(board, health)
     }
 
-    /// Reads these domains from now on. Those that are read already go on counting where they were.
-    fn adopt(&mut self, found: Vec<Found>) {
+    /// Replaces the domains by these. Domains that are already open continue their counters.
+    fn adopt(&mut self, found: Vec<FoundDomain>) {
         let group = &self.context.group;
         let mut known = std::mem::take(&mut self.domains);
         for found in found {
@@ -157,48 +155,52 @@ impl Rapl {
             self.domains.push(domain);
         }
         let has = |kind| self.domains.iter().any(|domain| domain.kind() == kind);
-        let (package, dram, psys) = (has(Kind::Package), has(Kind::Dram), has(Kind::Psys));
+        let (package, dram, psys) = (
+            has(DomainKind::Package),
+            has(DomainKind::Dram),
+            has(DomainKind::Psys),
+        );
         self.package = package.then(|| group.series(&package_watts(), &[]));
         self.dram = dram.then(|| group.series(&dram_watts(), &[]));
         if !package && !psys {
-            group.claim_board(None);
+            group.claim_total(None);
         }
         self.total = (package || psys).then(|| Total::new(group, Grade::Parts));
     }
 }
 
-/// What is known of the platform's counter.
+/// Whether the platform's counter can be the board's total.
 #[derive(Debug)]
 enum Psys {
-    /// It has not moved.
+    /// Unknown: it has not moved.
     Still,
-    /// It counts as much as packages and memory, or more, as a platform does.
+    /// Yes: it counts at least as much as packages and memory.
     Whole(Comparison),
-    /// It counts less.
+    /// No: it counts less than packages and memory.
     Less,
 }
 
-/// By how many seconds of readings the platform's counter is judged: it may be brought up to date less often than others.
-const JUDGED_BY: f64 = 0.4;
+/// Minimum seconds of readings before the platform's counter is rejected: it may be updated less often than the others.
+const MIN_COMPARED_SECONDS: f64 = 0.4;
 
 impl Rapl {
     /// Decides whether the platform's counter can be the board's total.
-    fn judge_psys(&mut self, seconds: f64, longest_gap: f64, psys: &Sum, parts: &Sum) {
-        if matches!(self.psys, Psys::Still) && psys.joules > 0.0 {
+    fn judge_psys(&mut self, seconds: f64, max_gap: f64, psys: &PowerSum, parts: &PowerSum) {
+        if matches!(self.psys, Psys::Still) && psys.joules() > 0.0 {
             self.psys = Psys::Whole(Comparison::default());
         }
         let Psys::Whole(comparison) = &mut self.psys else {
             return;
         };
-        let (Some(whole), Some(parts)) = (psys.total(), parts.total()) else {
+        let (Some(whole), Some(parts)) = (psys.watts(), parts.watts()) else {
             return;
         };
-        if seconds <= 0.0 || seconds > longest_gap {
+        if seconds <= 0.0 || seconds > max_gap {
             return;
         }
-        // By power, since a counter that could not be read for a while has counted more than this poll's energy.
+        // Compares power, since a counter that could not be read for a while has counted more than this poll's energy.
         comparison.add(seconds, whole * seconds, parts * seconds);
-        if !comparison.is_less(JUDGED_BY) {
+        if !comparison.is_less(MIN_COMPARED_SECONDS) {
             return;
         }
         self.psys = Psys::Less;
@@ -214,44 +216,48 @@ impl Rapl {
 
 impl Source for Rapl {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let (mut package, mut dram, mut psys) = (Sum::default(), Sum::default(), Sum::default());
+        let [mut package, mut dram, mut psys] = [PowerSum::default(); 3];
         for domain in &mut self.domains {
             let (watts, joules) = domain.poll(out);
             match domain.kind() {
-                Kind::Package => package.add(watts, joules),
-                Kind::Dram => dram.add(watts, joules),
-                Kind::Psys => psys.add(watts, joules),
-                Kind::Core | Kind::Uncore | Kind::Other => {}
+                DomainKind::Package => package.add(watts, Some(joules)),
+                DomainKind::Dram => dram.add(watts, Some(joules)),
+                DomainKind::Psys => psys.add(watts, Some(joules)),
+                DomainKind::Core | DomainKind::Uncore | DomainKind::Other => {}
             }
         }
         if let Some(duration) = &mut self.duration {
             duration.set(out);
         }
         for (series, sum) in [(self.package, &package), (self.dram, &dram)] {
-            if let (Some(series), Some(watts)) = (series, sum.total()) {
+            if let (Some(series), Some(watts)) = (series, sum.watts()) {
                 out.set(series, watts);
             }
         }
         let then = self.polled_at.replace(out.at);
         let seconds = then.map_or(0.0, |then| out.at.seconds_since(then));
         let parts = package.with(&dram);
-        // Memory that cannot be read leaves the packages to go by.
-        let least = if dram.missing { &package } else { &parts };
-        self.judge_psys(seconds, out.longest_gap, &psys, least);
+        // If memory cannot be read, the packages alone are the lower bound.
+        let least = if dram.is_incomplete() {
+            &package
+        } else {
+            &parts
+        };
+        self.judge_psys(seconds, out.max_gap, &psys, least);
         let Some(total) = &self.total else {
             return Ok(());
         };
         match &self.psys {
             Psys::Whole(_) => {
-                let watts = psys.total();
-                // A reading that is less than its parts is wrong, whatever the others are.
-                let watts = watts.filter(|watts| least.missing || *watts >= least.watts);
-                total.counted(out, watts, psys.joules);
+                let watts = psys.watts();
+                // A single reading below its parts is wrong.
+                let watts = watts.filter(|watts| least.watts().is_none_or(|parts| *watts >= parts));
+                total.set_counted(out, watts, psys.joules());
             }
-            Psys::Still | Psys::Less => total.counted(out, parts.total(), parts.joules),
+            Psys::Still | Psys::Less => total.set_counted(out, parts.watts(), parts.joules()),
         }
-        if let Some(watts) = least.total() {
-            total.parts(out, watts);
+        if let Some(watts) = least.watts() {
+            total.set_parts(out, watts);
         }
         Ok(())
     }
@@ -262,7 +268,7 @@ impl Source for Rapl {
             self.adopt(zones);
             return;
         }
-        // Looking at every processor is too much to do every time.
+        // Reading the topology of every processor at each rescan would cost too much.
         let Context { board, health, .. } = &self.context;
         if self.online.is_some() && topology::online(health, &board.roots.sysfs) != self.online {
             if let Ok(registers) = self.find_registers() {
@@ -284,37 +290,4 @@ fn dram_watts() -> Desc {
         "power_dram_watts",
         "Electric power of the memory at all processor packages by RAPL, in watts.",
     )
-}
-
-/// A sum that is not known while a part of it is not.
-#[derive(Debug, Default)]
-struct Sum {
-    watts: f64,
-    /// What was counted since the readings before, in joules.
-    joules: f64,
-    parts: u32,
-    missing: bool,
-}
-
-impl Sum {
-    fn add(&mut self, watts: Option<f64>, joules: f64) {
-        self.joules += joules;
-        self.parts += 1;
-        self.watts += watts.unwrap_or(0.0);
-        self.missing |= watts.is_none();
-    }
-
-    /// Both together.
-    fn with(&self, other: &Sum) -> Sum {
-        Sum {
-            watts: self.watts + other.watts,
-            joules: self.joules + other.joules,
-            parts: self.parts + other.parts,
-            missing: self.missing || other.missing,
-        }
-    }
-
-    fn total(&self) -> Option<f64> {
-        (self.parts > 0 && !self.missing).then_some(self.watts)
-    }
 }

@@ -1,4 +1,4 @@
-//! The model-specific registers themselves, through `/dev/cpu/N/msr` (msr(4)): eight bytes at the register's number.
+//! RAPL counters from model-specific registers, through `/dev/cpu/N/msr` (msr(4)): eight bytes at the register's number.
 //!
 //! Needs the kernel module `msr`, and root or CAP_SYS_RAWIO. On AMD's processors every poll wakes every core, since
 //! each counts for itself.
@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::domain::{identify, Counter, Found, Kind};
+use super::domain::{identify, Counter, DomainKind, FoundDomain};
 use super::processor::{Processor, Vendor};
-use super::registers::{device, Device, COUNTER_MASK, MISSING};
+use super::registers::{msr_path, MsrDevice, COUNTER_MASK, MISSING_HINT};
 use super::topology::{self, Package};
 use crate::metrics::CounterUnwrap;
 use crate::sources::io_log::files;
@@ -17,12 +17,12 @@ use crate::sys::clock::BootTime;
 
 // Intel SDM vol. 4.
 const INTEL_UNIT: u32 = 0x606;
-const INTEL_DOMAINS: [(Kind, u32); 5] = [
-    (Kind::Package, 0x611),
-    (Kind::Core, 0x639),
-    (Kind::Uncore, 0x641),
-    (Kind::Dram, 0x619),
-    (Kind::Psys, 0x64d),
+const INTEL_DOMAINS: [(DomainKind, u32); 5] = [
+    (DomainKind::Package, 0x611),
+    (DomainKind::Core, 0x639),
+    (DomainKind::Uncore, 0x641),
+    (DomainKind::Dram, 0x619),
+    (DomainKind::Psys, 0x64d),
 ];
 // AMD PPR for family 17h.
 const AMD_UNIT: u32 = 0xc001_0299;
@@ -31,15 +31,15 @@ const AMD_PACKAGE: u32 = 0xc001_029b;
 
 const RANGE: u64 = COUNTER_MASK + 1;
 
-/// What to do with the outcome of reading a counter: log when it changes, count what fails.
+/// Whether reading a counter fails: changes are logged, failures counted.
 #[derive(Debug, Default)]
-struct State {
+struct ReadState {
     failing: bool,
 }
 
-impl State {
+impl ReadState {
     #[inline]
-    fn value(&mut self, device: &Device, read: Result<u64, Error>) -> Option<u64> {
+    fn value(&mut self, device: &MsrDevice, read: Result<u64, Error>) -> Option<u64> {
         match read {
             Ok(value) => {
                 if self.failing {
@@ -63,9 +63,9 @@ impl State {
 /// A counter of one package.
 #[derive(Debug)]
 pub(super) struct Register {
-    device: Arc<Device>,
+    device: Arc<MsrDevice>,
     number: u32,
-    state: State,
+    state: ReadState,
 }
 
 impl Register {
@@ -76,20 +76,20 @@ impl Register {
     }
 }
 
-/// The same counter of each core, added up into one that does not wrap.
+/// The sum of the counters of all cores, which does not wrap.
 #[derive(Debug)]
 pub(super) struct Cores {
     number: u32,
-    cores: Vec<(Arc<Device>, State, CounterUnwrap)>,
+    cores: Vec<(Arc<MsrDevice>, ReadState, CounterUnwrap)>,
     total: u64,
     read_at: Option<BootTime>,
 }
 
 impl Cores {
-    /// The sum at this moment; `None` if a core is missing from it. What that core counts meanwhile comes in later.
-    pub(super) fn read(&mut self, at: BootTime, longest_gap: f64) -> Option<u64> {
+    /// The sum; `None` if a core cannot be read. What that core counts meanwhile is added when it can be read again.
+    pub(super) fn read(&mut self, at: BootTime, max_gap: f64) -> Option<u64> {
         let then = self.read_at.replace(at);
-        let silent = then.is_some_and(|then| at.seconds_since(then) > longest_gap);
+        let silent = then.is_some_and(|then| at.seconds_since(then) > max_gap);
         let (mut complete, mut reset) = (true, false);
         for (device, state, counter) in &mut self.cores {
             let Some(raw) = state.value(device, device.read(self.number)) else {
@@ -104,25 +104,29 @@ impl Cores {
             reset |= silent && counted.is_none();
         }
         if reset {
-            // A sum that falls says that part of it is not known.
+            // A sum that falls makes the caller treat it as reset, since a part of it is unknown.
             self.total = 0;
         }
         complete.then_some(self.total)
     }
 }
 
-/// Looks for registers, without reading them; says what there is.
-pub(super) fn probe(board: &Board, health: &Arc<Health>, asked_for: bool) -> Result<String, Error> {
-    let (processor, packages) = look(board, health)?;
-    // A guest that is let see the registers reads 0 there.
-    if processor.is_virtual && !asked_for {
+/// Describes the registers that there are, without reading them.
+pub(super) fn probe(
+    board: &Board,
+    health: &Arc<Health>,
+    is_configured: bool,
+) -> Result<String, Error> {
+    let (processor, packages) = detect(board, health)?;
+    // In virtual machines with access to the registers, they read 0.
+    if processor.is_virtual && !is_configured {
         return Err(Error::new("a virtual machine has no RAPL registers"));
     }
     for lead in packages.iter().filter_map(|package| package.cores.first()) {
-        let path = device(&board.roots.dev, *lead);
+        let path = msr_path(&board.roots.dev, *lead);
         if !files::exists(&board.io_log, &path) {
             let path = path.display();
-            return Err(Error::new(format!("{path} is not there")).hint(MISSING));
+            return Err(Error::new(format!("{path} is not there")).hint(MISSING_HINT));
         }
     }
     let names: Vec<&str> = packages.iter().map(|p| p.name.as_str()).collect();
@@ -130,8 +134,8 @@ pub(super) fn probe(board: &Board, health: &Arc<Health>, asked_for: bool) -> Res
 }
 
 /// Finds the counters of all packages.
-pub(super) fn find(board: &Board, health: &Arc<Health>) -> Result<Vec<Found>, Error> {
-    let (processor, packages) = look(board, health)?;
+pub(super) fn find(board: &Board, health: &Arc<Health>) -> Result<Vec<FoundDomain>, Error> {
+    let (processor, packages) = detect(board, health)?;
     let mut found = Vec::new();
     let mut errors = Vec::new();
     for package in &packages {
@@ -149,7 +153,7 @@ pub(super) fn find(board: &Board, health: &Arc<Health>) -> Result<Vec<Found>, Er
     Ok(found)
 }
 
-fn look(board: &Board, health: &Arc<Health>) -> Result<(Processor, Vec<Package>), Error> {
+fn detect(board: &Board, health: &Arc<Health>) -> Result<(Processor, Vec<Package>), Error> {
     let cpuinfo = read_text(health, &board.roots.procfs.join("cpuinfo"))?;
     let processor = Processor::parse(&cpuinfo)
         .ok_or_else(|| Error::new("this processor has no RAPL registers that are known"))?;
@@ -163,12 +167,12 @@ fn find_in(
     package: &Package,
     dev: &Path,
     health: &Arc<Health>,
-    found: &mut Vec<Found>,
+    found: &mut Vec<FoundDomain>,
 ) -> Result<(), Error> {
     let Some(lead) = package.cores.first() else {
         return Ok(());
     };
-    let lead = Arc::new(Device::open(health, dev, *lead)?);
+    let lead = Arc::new(MsrDevice::open(health, dev, *lead)?);
     let unit_register = match processor.vendor {
         Vendor::Intel => INTEL_UNIT,
         Vendor::Amd => AMD_UNIT,
@@ -176,7 +180,7 @@ fn find_in(
     let units = lead.read(unit_register)?;
     let mut add = |kind, place, counter| {
         let joules = processor.energy_unit(kind, units);
-        found.push(Found {
+        found.push(FoundDomain {
             kind,
             rail: rail(kind, &package.name),
             place,
@@ -197,50 +201,50 @@ fn find_in(
         Counter::Register(Register {
             device: Arc::clone(&lead),
             number,
-            state: State::default(),
+            state: ReadState::default(),
         })
     };
     match processor.vendor {
         Vendor::Intel => {
             for (kind, number) in INTEL_DOMAINS {
-                if lead.counts(number) {
+                if lead.has_counter(number) {
                     add(kind, lead.path.display().to_string(), register(number))?;
                 }
             }
         }
         Vendor::Amd => {
-            if lead.counts(AMD_PACKAGE) {
+            if lead.has_counter(AMD_PACKAGE) {
                 let place = lead.path.display().to_string();
-                add(Kind::Package, place, register(AMD_PACKAGE))?;
+                add(DomainKind::Package, place, register(AMD_PACKAGE))?;
             }
-            if lead.counts(AMD_CORE) {
+            if lead.has_counter(AMD_CORE) {
                 let cores = Cores {
                     number: AMD_CORE,
                     cores: package
                         .cores
                         .iter()
                         .map(|cpu| {
-                            let device = Arc::new(Device::open(health, dev, *cpu)?);
-                            Ok((device, State::default(), CounterUnwrap::new(RANGE)))
+                            let device = Arc::new(MsrDevice::open(health, dev, *cpu)?);
+                            Ok((device, ReadState::default(), CounterUnwrap::new(RANGE)))
                         })
                         .collect::<Result<_, Error>>()?,
                     total: 0,
                     read_at: None,
                 };
                 let place = format!("{:?}", package.cores);
-                add(Kind::Core, place, Counter::Cores(cores))?;
+                add(DomainKind::Core, place, Counter::Cores(cores))?;
             }
         }
     }
     Ok(())
 }
 
-/// The rail, named as if the kernel had made a zone of it. On a board of several packages only one of them counts for
-/// the platform; the others' registers read 0.
-fn rail(kind: Kind, package: &str) -> String {
+/// The rail's name, as the kernel's zone would have it. On a board with several packages only one of them has the platform's
+/// counter; the registers of the others read 0.
+fn rail(kind: DomainKind, package: &str) -> String {
     match (kind, package) {
-        (Kind::Package, package) => package.to_string(),
-        (Kind::Psys, "package-0" | "package-0-die-0") => "psys".to_string(),
+        (DomainKind::Package, package) => package.to_string(),
+        (DomainKind::Psys, "package-0" | "package-0-die-0") => "psys".to_string(),
         (kind, package) => identify(kind.word(), Some(package)).1,
     }
 }

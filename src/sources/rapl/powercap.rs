@@ -2,8 +2,8 @@
 //!
 //! A zone is a directory `intel-rapl:0` with `name`, `energy_uj` and `max_energy_range_uj`; a zone inside it is
 //! `intel-rapl:0:1`. The numbers are hexadecimal (`dev_set_name(…, "%s:%x", …)`, drivers/powercap/powercap_sys.c): the
-//! eleventh package is `intel-rapl:a`. The class directory lists all of them side by side, and each is also inside its parent: whichever
-//! is met first is read, once. AMD's processors have the same zones under the same name since Linux 5.8; there the
+//! eleventh package is `intel-rapl:a`. The class directory lists all of them side by side, and each is also inside its parent: a zone
+//! is read once, where it is found first. AMD's processors have the same zones under the same name since Linux 5.8; there the
 //! zone `core` counts one core, the one the kernel happens to read (`MSR_AMD_CORE_ENERGY_STATUS` of its lead CPU).
 
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -11,16 +11,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::domain::{identify, Counter, Found, Kind};
+use super::domain::{identify, Counter, DomainKind, FoundDomain};
 use crate::sources::io_log::files;
 use crate::sources::{parse_number, read_text, Attribute, Error, Health};
 
 /// The kernel nests two levels deep, below the directory of the control type.
-const DEEPEST: usize = 4;
-/// More than any board has, in one directory or in all: 64 packages of several dies with four zones each.
-const MOST_ZONES: usize = 1024;
+const MAX_DEPTH: usize = 4;
+/// More than any board has: 64 packages of several dies with four zones each.
+const MAX_ZONES: usize = 1024;
 
-const DENIED: &str =
+const DENIED_HINT: &str =
     "readable by root only since CVE-2020-8694: run as root, or install the udev rule from systemd/";
 
 /// A zone's place in the order of zones: those of the MSRs first, then those that show the same counters through
@@ -41,10 +41,10 @@ impl ZoneId {
             _ => return None,
         };
         let indices = indices
-            .splitn(DEEPEST + 1, ':')
+            .splitn(MAX_DEPTH + 1, ':')
             .map(hexadecimal)
             .collect::<Option<Vec<_>>>()?;
-        (indices.len() <= DEEPEST).then_some(ZoneId { mmio, indices })
+        (indices.len() <= MAX_DEPTH).then_some(ZoneId { mmio, indices })
     }
 
     fn parent(&self) -> Option<ZoneId> {
@@ -67,29 +67,29 @@ fn hexadecimal(text: &str) -> Option<u32> {
 #[derive(Debug)]
 pub(super) struct Zone {
     path: PathBuf,
-    kind: Kind,
+    kind: DomainKind,
     /// Its rail.
     pub(super) rail: String,
 }
 
 impl Zone {
-    /// The way to read it.
-    pub(super) fn find(self, health: &Arc<Health>) -> Found {
+    /// Opens the zone's counter.
+    pub(super) fn find(self, health: &Arc<Health>) -> FoundDomain {
         let range = read_text(health, &self.path.join("max_energy_range_uj"));
         let range = range.ok().and_then(|text| parse_number(text.as_bytes()));
         let energy = self.path.join("energy_uj");
-        Found {
+        FoundDomain {
             kind: self.kind,
             rail: self.rail,
             place: energy.display().to_string(),
             range: range.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
             joules: 1e-6,
-            counter: Counter::Zone(Attribute::new(health, energy).with_hint(DENIED)),
+            counter: Counter::Zone(Attribute::new(health, energy).with_hint(DENIED_HINT)),
         }
     }
 }
 
-/// All zones that count energy, each once, packages before what is in them.
+/// All zones that count energy, each once, packages before their parts.
 pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
     let paths = walk(health, &sysfs.join("class/powercap"));
     let names: BTreeMap<&ZoneId, String> = paths
@@ -124,12 +124,12 @@ pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
     zones
 }
 
-/// The directories of all zones in and under this one, by breadth, so that the shortest way to each is taken.
+/// The directories of all zones in and under this one, breadth-first, so that the shortest path to each is used.
 fn walk(health: &Arc<Health>, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
     let mut found = BTreeMap::new();
     let mut left_out = 0;
     let mut level = vec![class.to_path_buf()];
-    for _ in 0..DEEPEST {
+    for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for directory in &level {
             let is_wanted = |name: &str| name.starts_with("intel-rapl");
@@ -147,7 +147,7 @@ fn walk(health: &Arc<Health>, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
                     next.push(path);
                     continue;
                 };
-                let is_full = found.len() >= MOST_ZONES;
+                let is_full = found.len() >= MAX_ZONES;
                 match found.entry(id) {
                     Entry::Occupied(_) => {}
                     Entry::Vacant(_) if is_full => left_out += 1,
@@ -157,18 +157,18 @@ fn walk(health: &Arc<Health>, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
                     }
                 }
             }
-            next.truncate(MOST_ZONES);
+            next.truncate(MAX_ZONES);
         }
         level = next;
     }
     health.left_out("zones", left_out, || {
-        format!("{} has more than {MOST_ZONES} zones", class.display())
+        format!("{} has more than {MAX_ZONES} zones", class.display())
     });
     found
 }
 
-/// An error where not a single zone can be read. One that can is enough; the others are missed one by one.
-pub(super) fn check_readable(found: &mut [Found]) -> Result<(), Error> {
+/// An error if no zone can be read. If one can, the others fail one by one.
+pub(super) fn check_readable(found: &mut [FoundDomain]) -> Result<(), Error> {
     let mut first = None;
     for found in found {
         let Counter::Zone(energy) = &mut found.counter else {
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_a_zone_by_its_name() {
+    fn zones_are_recognised_by_directory_name() {
         let id = |mmio, indices: &[u32]| {
             Some(ZoneId {
                 mmio,

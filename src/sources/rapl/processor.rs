@@ -1,12 +1,12 @@
-//! Which processor this is, and in which units its RAPL registers count.
+//! Identifies the processor, and the units of its RAPL registers.
 //!
 //! Sources: Intel SDM vol. 3, "RAPL Interfaces", and vol. 4, MSR_RAPL_POWER_UNIT (also for Silvermont's other meaning of
 //! it) and MSR_DRAM_ENERGY_STATUS; AMD PPR for family 17h, Core::X86::Msr::RAPL_PWR_UNIT; for the models,
 //! drivers/powercap/intel_rapl_common.c and arch/x86/include/asm/intel-family.h of Linux.
 
-use super::domain::Kind;
+use super::domain::DomainKind;
 
-/// Who made the processor.
+/// The processor's vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Vendor {
     Intel,
@@ -20,12 +20,12 @@ pub(super) struct Processor {
     pub(super) vendor: Vendor,
     family: u32,
     model: u32,
-    /// It runs under a hypervisor.
+    /// Whether it runs under a hypervisor.
     pub(super) is_virtual: bool,
 }
 
 impl Processor {
-    /// Reads the first processor of `/proc/cpuinfo`; `None` if it is none that has RAPL registers.
+    /// Parses the first processor of `/proc/cpuinfo`; `None` if it has no RAPL registers.
     pub(super) fn parse(cpuinfo: &str) -> Option<Processor> {
         let first = cpuinfo.split("\n\n").next()?;
         let value = |key: &str| {
@@ -52,35 +52,35 @@ impl Processor {
         })
     }
 
-    /// The energy unit of a kind of domain in joules, from the contents of the unit register; `None` if that is empty.
-    pub(super) fn energy_unit(&self, kind: Kind, unit_register: u64) -> Option<f64> {
+    /// The energy unit of a kind of domain in joules, from the value of the unit register; `None` if that is 0.
+    pub(super) fn energy_unit(&self, kind: DomainKind, unit_register: u64) -> Option<f64> {
         if unit_register == 0 {
             return None;
         }
         // Energy status units: bits 12 to 8.
         let steps = f64::from(1u32 << ((unit_register >> 8) & 0x1f));
-        Some(match (self.peculiarity(), kind) {
-            (Some(Peculiarity::ServerDram), Kind::Dram) => 15.3e-6,
-            (Some(Peculiarity::ServerPsys), Kind::Psys) => 1.0,
-            (Some(Peculiarity::Microjoules), _) => steps * 1e-6,
+        Some(match (self.unit_quirk(), kind) {
+            (Some(UnitQuirk::ServerDram), DomainKind::Dram) => 15.3e-6,
+            (Some(UnitQuirk::ServerPsys), DomainKind::Psys) => 1.0,
+            (Some(UnitQuirk::Microjoules), _) => steps * 1e-6,
             _ => 1.0 / steps,
         })
     }
 
-    fn peculiarity(&self) -> Option<Peculiarity> {
+    fn unit_quirk(&self) -> Option<UnitQuirk> {
         if self.vendor != Vendor::Intel || self.family != 6 {
             return None;
         }
-        PECULIAR
+        UNIT_QUIRKS
             .iter()
             .find(|(model, _, _)| *model == self.model)
-            .map(|(_, _, peculiarity)| *peculiarity)
+            .map(|(_, _, quirk)| *quirk)
     }
 }
 
 /// How a model's units differ from what its unit register says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Peculiarity {
+enum UnitQuirk {
     /// DRAM counts in 15.3 µJ, whatever the unit register says.
     ServerDram,
     /// The platform counts in 1 J, whatever the unit register says. DRAM follows the register again.
@@ -90,22 +90,22 @@ enum Peculiarity {
 }
 
 /// The models of family 6 whose units differ.
-const PECULIAR: &[(u32, &str, Peculiarity)] = &[
-    (0x3f, "Haswell-X", Peculiarity::ServerDram),
-    (0x4f, "Broadwell-X", Peculiarity::ServerDram),
+const UNIT_QUIRKS: &[(u32, &str, UnitQuirk)] = &[
+    (0x3f, "Haswell-X", UnitQuirk::ServerDram),
+    (0x4f, "Broadwell-X", UnitQuirk::ServerDram),
     // And Cascade Lake and Cooper Lake.
-    (0x55, "Skylake-X", Peculiarity::ServerDram),
-    (0x6a, "Ice Lake-X", Peculiarity::ServerDram),
-    (0x6c, "Ice Lake-D", Peculiarity::ServerDram),
-    (0x57, "Knights Landing", Peculiarity::ServerDram),
-    (0x85, "Knights Mill", Peculiarity::ServerDram),
-    (0x8f, "Sapphire Rapids-X", Peculiarity::ServerPsys),
-    (0xcf, "Emerald Rapids-X", Peculiarity::ServerPsys),
-    (0x37, "Silvermont (Bay Trail)", Peculiarity::Microjoules),
-    (0x4a, "Silvermont (Merrifield)", Peculiarity::Microjoules),
-    (0x5a, "Airmont (Moorefield)", Peculiarity::Microjoules),
+    (0x55, "Skylake-X", UnitQuirk::ServerDram),
+    (0x6a, "Ice Lake-X", UnitQuirk::ServerDram),
+    (0x6c, "Ice Lake-D", UnitQuirk::ServerDram),
+    (0x57, "Knights Landing", UnitQuirk::ServerDram),
+    (0x85, "Knights Mill", UnitQuirk::ServerDram),
+    (0x8f, "Sapphire Rapids-X", UnitQuirk::ServerPsys),
+    (0xcf, "Emerald Rapids-X", UnitQuirk::ServerPsys),
+    (0x37, "Silvermont (Bay Trail)", UnitQuirk::Microjoules),
+    (0x4a, "Silvermont (Merrifield)", UnitQuirk::Microjoules),
+    (0x5a, "Airmont (Moorefield)", UnitQuirk::Microjoules),
     // The first LattePanda's Atom x5-Z8350.
-    (0x4c, "Airmont (Cherry Trail)", Peculiarity::Microjoules),
+    (0x4c, "Airmont (Cherry Trail)", UnitQuirk::Microjoules),
 ];
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_processor_is_known_by_vendor_and_family() {
+    fn processor_is_identified_by_vendor_and_family() {
         let parse =
             |vendor, family| Processor::parse(&cpuinfo(vendor, family, 1, "")).map(|p| p.vendor);
         assert_eq!(parse("GenuineIntel", 6), Some(Vendor::Intel));
@@ -147,33 +147,38 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_told_from_a_host() {
+    fn hypervisor_flag_marks_a_virtual_machine() {
         assert!(!intel(0x55).is_virtual);
         let guest = cpuinfo("GenuineIntel", 6, 0x55, "hypervisor");
         assert!(Processor::parse(&guest).unwrap().is_virtual);
     }
 
     #[test]
-    fn units_come_from_the_register_but_for_some_models() {
+    fn units_come_from_the_register_except_on_some_models() {
         // Power unit 3, energy unit 14, time unit 10: as most of them say.
         let register = 0x000a_0e03;
         let unit = |model, kind| intel(model).energy_unit(kind, register).unwrap();
-        assert_eq!(unit(0x9e, Kind::Package), 1.0 / 16384.0);
-        assert_eq!(unit(0x9e, Kind::Dram), 1.0 / 16384.0);
-        assert_eq!(unit(0x55, Kind::Package), 1.0 / 16384.0);
-        assert_eq!(unit(0x55, Kind::Dram), 15.3e-6);
-        assert_eq!(unit(0x8f, Kind::Dram), 1.0 / 16384.0);
-        assert_eq!(unit(0x8f, Kind::Psys), 1.0);
+        assert_eq!(unit(0x9e, DomainKind::Package), 1.0 / 16384.0);
+        assert_eq!(unit(0x9e, DomainKind::Dram), 1.0 / 16384.0);
+        assert_eq!(unit(0x55, DomainKind::Package), 1.0 / 16384.0);
+        assert_eq!(unit(0x55, DomainKind::Dram), 15.3e-6);
+        assert_eq!(unit(0x8f, DomainKind::Dram), 1.0 / 16384.0);
+        assert_eq!(unit(0x8f, DomainKind::Psys), 1.0);
         // Bay Trail says 5 for 32 µJ.
-        let silvermont = intel(0x37).energy_unit(Kind::Package, 0x0000_0505);
+        let silvermont = intel(0x37).energy_unit(DomainKind::Package, 0x0000_0505);
         assert!((silvermont.unwrap() - 32e-6).abs() < 1e-12);
         // Zen says 16.
         let zen = Processor::parse(&cpuinfo("AuthenticAMD", 25, 0x55, "")).unwrap();
         assert_eq!(
-            zen.energy_unit(Kind::Package, 0x000a_1003),
+            zen.energy_unit(DomainKind::Package, 0x000a_1003),
             Some(1.0 / 65536.0)
         );
-        assert_eq!(intel(0x9e).energy_unit(Kind::Package, 0), None);
-        assert!(intel(0x9e).energy_unit(Kind::Package, u64::MAX).unwrap() > 0.0);
+        assert_eq!(intel(0x9e).energy_unit(DomainKind::Package, 0), None);
+        assert!(
+            intel(0x9e)
+                .energy_unit(DomainKind::Package, u64::MAX)
+                .unwrap()
+                > 0.0
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! One processor's registers, in the device `/dev/cpu/N/msr`.
+//! The device `/dev/cpu/N/msr` with one processor's registers.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,38 +9,39 @@ use std::sync::Arc;
 use crate::sources::io_log::{files, Failure};
 use crate::sources::{Error, Health};
 
-pub(super) const MISSING: &str = "modprobe msr";
-const DENIED: &str = "needs root, or the capability CAP_SYS_RAWIO and the right to read this file";
-/// The counters have 32 bits; above them there may be anything.
+pub(super) const MISSING_HINT: &str = "modprobe msr";
+const DENIED_HINT: &str =
+    "needs root, or the capability CAP_SYS_RAWIO and the right to read this file";
+/// The counters have 32 bits; the bits above are undefined.
 pub(super) const COUNTER_MASK: u64 = 0xffff_ffff;
 
-/// How a device is read that is not read directly.
+/// A device that is read by way of an I/O log.
 #[derive(Debug)]
 struct LoggedRegister {
-    /// The question's beginning.
+    /// The prefix of its log keys.
     key: String,
-    /// `None`: it is not there, and another's answers are played.
+    /// `None` during replay, without the device.
     file: Option<File>,
 }
 
 /// One processor's registers.
 #[derive(Debug)]
-pub(super) struct Device {
+pub(super) struct MsrDevice {
     pub(super) path: PathBuf,
-    /// `None`: it is read by way of an I/O log.
+    /// `None` if it is read by way of an I/O log.
     file: Option<File>,
     by_io_log: Option<LoggedRegister>,
-    /// So many bytes lie between two registers: the device takes a register's number for the place in the file, and
-    /// hands out eight bytes there. A fixture's registers are in a regular file, where eight bytes need room for them.
+    /// Bytes between two registers: 1 for the device, which returns eight bytes at the offset of a register's number; 8 in a
+    /// fixture's regular file.
     stride: u64,
     pub(super) health: Arc<Health>,
-    /// Its place in the health's list of what is being read.
+    /// Its index in the health's list of items.
     item: u32,
 }
 
-impl Device {
-    pub(super) fn open(health: &Arc<Health>, dev: &Path, cpu: u32) -> Result<Device, Error> {
-        let path = device(dev, cpu);
+impl MsrDevice {
+    pub(super) fn open(health: &Arc<Health>, dev: &Path, cpu: u32) -> Result<MsrDevice, Error> {
+        let path = msr_path(dev, cpu);
         if health.is_excluded(&path) {
             let path = path.display();
             return Err(Error::new(format!("{path} hangs and is left alone")));
@@ -48,9 +49,9 @@ impl Device {
         let item = health.item(&path);
         health.reading(item);
         let cannot = |verb, error: &io::Error| {
-            let error = Error::cannot(verb, &path, error).hint_if_denied(DENIED);
+            let error = Error::cannot(verb, &path, error).hint_if_denied(DENIED_HINT);
             match error.is_missing() {
-                true => error.hint(MISSING),
+                true => error.hint(MISSING_HINT),
                 false => error,
             }
         };
@@ -61,7 +62,7 @@ impl Device {
         let looked = files::open(io_log, &path, || {
             let file = OpenOptions::new()
                 .read(true)
-                // A FIFO in its place would otherwise be waited on.
+                // Opening a FIFO in its place would otherwise block.
                 .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
                 .open(&path)?;
             kind = Some(file.metadata()?.file_type());
@@ -77,7 +78,7 @@ impl Device {
             None => (opened, None),
             Some(key) => (None, Some(LoggedRegister { key, file: opened })),
         };
-        Ok(Device {
+        Ok(MsrDevice {
             path,
             file,
             by_io_log,
@@ -100,7 +101,7 @@ impl Device {
         };
         read.map_err(|error| {
             let verb = format!("read register {register:#x} of");
-            Error::cannot(&verb, &self.path, &error).hint_if_denied(DENIED)
+            Error::cannot(&verb, &self.path, &error).hint_if_denied(DENIED_HINT)
         })
     }
 
@@ -132,13 +133,13 @@ impl Device {
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Whether there is a counter: where there is none, reading fails or gives 0 for ever.
-    pub(super) fn counts(&self, register: u32) -> bool {
+    /// Whether the register is a counter: where there is none, reading fails or yields 0.
+    pub(super) fn has_counter(&self, register: u32) -> bool {
         self.read(register).is_ok_and(|n| n & COUNTER_MASK != 0)
     }
 }
 
-/// Where it is.
-pub(super) fn device(dev: &Path, cpu: u32) -> PathBuf {
+/// The path of a processor's device.
+pub(super) fn msr_path(dev: &Path, cpu: u32) -> PathBuf {
     dev.join("cpu").join(cpu.to_string()).join("msr")
 }

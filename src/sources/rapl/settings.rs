@@ -14,14 +14,14 @@ pub(super) struct Settings {
     pub enabled: Switch,
     /// Where the counters are read.
     pub interface: Interface,
-    /// The name of one more metric of every domain; `None` is none.
+    /// The name of a second metric of every domain; `None` is none.
     pub metric: Option<String>,
     /// Its help; `None` is one of ours.
     pub metric_help: Option<String>,
     /// The name of its label, whose values are `package_0`, `core_0`, ….
     pub metric_label: String,
-    /// What it shows.
-    pub metric_unit: Unit,
+    /// The unit of its values.
+    pub metric_unit: AliasUnit,
     /// The name of a metric of the seconds between the last two readings; `None` is none.
     pub duration_metric: Option<String>,
     /// Its help; `None` is one of ours.
@@ -36,17 +36,17 @@ impl Default for Settings {
             metric: None,
             metric_help: None,
             metric_label: "domain".into(),
-            metric_unit: Unit::Watts,
+            metric_unit: AliasUnit::Watts,
             duration_metric: None,
             duration_help: None,
         }
     }
 }
 
-/// What is shown of the time between the last two readings.
+/// The unit of `rapl.metric`, a value between the last two readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Unit {
+pub(super) enum AliasUnit {
     /// The mean power, in watts.
     #[default]
     Watts,
@@ -54,7 +54,7 @@ pub(super) enum Unit {
     Microjoules,
 }
 
-/// The two ways to RAPL's counters.
+/// Where RAPL's counters are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Interface {
@@ -103,9 +103,12 @@ fn interface(node: &Node) -> Outcome<Interface> {
     )
 }
 
-fn unit(node: &Node) -> Outcome<Unit> {
+fn unit(node: &Node) -> Outcome<AliasUnit> {
     values::choice(
         node,
-        &[("watts", Unit::Watts), ("microjoules", Unit::Microjoules)],
+        &[
+            ("watts", AliasUnit::Watts),
+            ("microjoules", AliasUnit::Microjoules),
+        ],
     )
 }

@@ -1,4 +1,4 @@
-//! Which processors share which RAPL registers (Documentation/ABI/stable/sysfs-devices-system-cpu).
+//! The processors that share RAPL registers (Documentation/ABI/stable/sysfs-devices-system-cpu).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::sources::io_log::files;
 use crate::sources::{read_text, Error, Health};
 
 /// The kernel's own limit (NR_CPUS).
-const MOST_CPUS: usize = 8192;
+const MAX_CPUS: usize = 8192;
 
 /// A processor that is online.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,26 +16,25 @@ struct Cpu {
     number: u32,
     package: u32,
     die: u32,
-    /// What the threads of one core have in common, and no other's.
+    /// Identifies the core: equal for all its threads.
     core: String,
 }
 
 /// Processors with one set of package registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Package {
-    /// As the kernel's powercap names it: `package-0`, or `package-0-die-1`.
+    /// The name in the kernel's powercap: `package-0`, or `package-0-die-1`.
     pub(super) name: String,
     /// One thread of each of its cores; at least one.
     pub(super) cores: Vec<u32>,
 }
 
-/// The text that changes when a processor comes or goes.
+/// The list of online processors, as the kernel prints it.
 pub(super) fn online(health: &Arc<Health>, sysfs: &Path) -> Option<String> {
     read_text(health, &cpus(sysfs).join("online")).ok()
 }
 
-/// The packages that have a processor online. With `by_die`, each die is one by itself where a package has several, as
-/// Intel's registers are.
+/// The packages that have a processor online. With `by_die`, each die counts as a package, as for Intel's registers.
 pub(super) fn packages(
     health: &Arc<Health>,
     sysfs: &Path,
@@ -44,11 +43,11 @@ pub(super) fn packages(
     let directory = cpus(sysfs);
     let number = |name: &str| -> Option<u32> { name.strip_prefix("cpu")?.parse().ok() };
     let is_cpu = |name: &str| number(name).is_some();
-    let (names, beyond) = files::list(health.io_log(), &directory, MOST_CPUS, &is_cpu)
+    let (names, beyond) = files::list(health.io_log(), &directory, MAX_CPUS, &is_cpu)
         .map_err(|e| Error::cannot("list", &directory, &e))?;
     health.left_out("processors", beyond, || {
         format!(
-            "{} has more than {MOST_CPUS} processors",
+            "{} has more than {MAX_CPUS} processors",
             directory.display()
         )
     });
@@ -74,7 +73,7 @@ fn cpus(sysfs: &Path) -> PathBuf {
 fn cpu(health: &Arc<Health>, directory: &Path, number: u32) -> Option<Cpu> {
     let directory = directory.join(format!("cpu{number}"));
     let text = |name: &str| read_text(health, &directory.join(name)).ok();
-    // Where a processor cannot be taken offline, there is no such file.
+    // Processors that cannot be taken offline have no such file.
     if text("online").is_some_and(|online| online == "0") {
         return None;
     }
@@ -87,7 +86,7 @@ fn cpu(health: &Arc<Health>, directory: &Path, number: u32) -> Option<Cpu> {
     });
     Some(Cpu {
         number,
-        // -1: a machine that does not tell, with one package.
+        // -1: unknown; such machines have one package.
         package: package.parse().unwrap_or(0),
         die: die.unwrap_or(0),
         core: core.unwrap_or_else(|| number.to_string()),
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_of_each_core_speaks_for_it() {
+    fn one_thread_of_each_core_is_read() {
         let cpus = cpus(&[
             (0, 0, 0, "0,4"),
             (1, 0, 0, "1,5"),
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn dies_are_told_apart_where_they_count() {
+    fn dies_are_separate_only_with_by_die() {
         let cpus = cpus(&[(0, 0, 0, "0"), (1, 0, 1, "1"), (2, 1, 0, "2")]);
         assert_eq!(
             named(&group(&cpus, true)),

@@ -1,9 +1,9 @@
-//! The firmware's word on its supply and its temperature
+//! The firmware's flags on supply and temperature
 //! (Raspberry Pi documentation, "vcgencmd: get_throttled": the bits).
 
 use crate::metrics::{Desc, Group, Readings, SeriesId};
 
-/// A bit, the metric that shows it, and what it says.
+/// A bit, its metric and the metric's help.
 const FLAGS: [(u32, &str, &str); 8] = [
     (
         0,
@@ -51,12 +51,12 @@ const FLAGS: [(u32, &str, &str); 8] = [
 pub(super) struct Flags([Option<SeriesId>; FLAGS.len()]);
 
 impl Flags {
-    /// None yet: they are registered as they are set.
+    /// No series yet: they are registered when they are first set.
     pub(super) const fn new() -> Flags {
         Flags([None; FLAGS.len()])
     }
 
-    /// Sets those of the bits in `known`.
+    /// Sets the flags whose bits are in `known`.
     pub(super) fn set(&mut self, group: &Group, out: &mut Readings, flags: u32, known: u32) {
         for (series, (bit, name, help)) in self.0.iter_mut().zip(FLAGS) {
             if known >> bit & 1 == 1 {

@@ -1,4 +1,4 @@
-//! The mailbox by way of an I/O log: messages and answers as bytes, of which the zeros at the end go without saying.
+//! The mailbox by way of an I/O log: messages and answers as bytes, without trailing zeros.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use super::mailbox::Mailbox;
 use crate::sources::io_log::{files, word, Answer, Failure, IoLog};
 use crate::sources::{Error, Health};
 
-/// A mailbox whose messages are recorded, or played.
+/// A mailbox whose messages are recorded or replayed.
 pub(super) struct Logged {
     io_log: IoLog,
     path: Box<Path>,
-    /// The beginning of its questions.
+    /// The prefix of its log keys.
     key: String,
-    /// Where they are asked; `None`: nowhere.
-    asked: Option<Box<dyn Mailbox>>,
+    /// The real mailbox; `None` during replay.
+    mailbox: Option<Box<dyn Mailbox>>,
 }
 
-/// The mailbox that `open` finds at `path`, by way of the I/O log if there is one.
+/// Opens the mailbox at `path`, by way of the I/O log if there is one.
 pub(super) fn open(
     health: &Arc<Health>,
     path: &Path,
-    open: super::Open,
+    open: super::OpenMailbox,
 ) -> Result<Box<dyn Mailbox>, Error> {
     let io_log = health.io_log();
     if io_log.is_off() {
@@ -29,9 +29,9 @@ pub(super) fn open(
     }
     let name = || word(path.file_name().unwrap_or_default());
     let key = files::key(io_log, path).unwrap_or_else(name);
-    let mut asked = None;
+    let mut mailbox = None;
     let opened = io_log.ask(&format!("open {key}"), || {
-        asked = Some(open(health, path).map_err(|error| Failure::from(&error))?);
+        mailbox = Some(open(health, path).map_err(|error| Failure::from(&error))?);
         Ok(b"good".to_vec())
     });
     opened.map_err(|failure| Error::cannot("open", path, &failure.io()))?;
@@ -39,26 +39,26 @@ pub(super) fn open(
         io_log: io_log.clone(),
         path: path.into(),
         key,
-        asked,
+        mailbox,
     }))
 }
 
 impl Mailbox for Logged {
     fn property(&mut self, message: &mut [u32]) -> Result<(), Error> {
         let key = format!("{} {}", self.key, word_of(message));
-        let Logged { asked, path, .. } = self;
-        let answer = self.io_log.ask(&key, || match asked {
+        let Logged { mailbox, path, .. } = self;
+        let answer = self.io_log.ask(&key, || match mailbox {
             Some(mailbox) => match mailbox.property(message) {
                 Ok(()) => Ok(bytes(message)),
                 Err(error) => Err(Failure::from(&error)),
             },
             None => Err(Failure::new("it is not there")),
         });
-        take(message, answer).map_err(|failure| Error::cannot("ask", path, &failure.io()))
+        fill(message, answer).map_err(|failure| Error::cannot("ask", path, &failure.io()))
     }
 }
 
-/// The message as a word: what is in it from its first tag on.
+/// The message's first tag and value, as one word of the log.
 fn word_of(message: &[u32]) -> String {
     let tag = message.get(2).copied().unwrap_or_default();
     let value = bytes(message.get(5..).unwrap_or_default());
@@ -75,7 +75,7 @@ fn bytes(message: &[u32]) -> Vec<u8> {
     bytes
 }
 
-fn take(message: &mut [u32], answer: Answer) -> Result<(), Failure> {
+fn fill(message: &mut [u32], answer: Answer) -> Result<(), Failure> {
     let answer = answer?;
     message.fill(0);
     for (word, four) in message.iter_mut().zip(answer.chunks(4)) {

@@ -1,7 +1,7 @@
 //! Messages to the Raspberry Pi's firmware, through its mailbox's property interface
 //! (raspberrypi/firmware wiki, "Mailbox property interface"; raspberrypi/utils, vcgencmd).
 //!
-//! A message is a row of 32-bit words: its size in bytes, 0 (the firmware puts its verdict there), and then, per tag, the
+//! A message is a sequence of 32-bit words: its size in bytes, 0 (replaced by the firmware's status), and then, per tag, the
 //! tag, the size of its value in bytes, 0 (the answer's size, with the highest bit set), the value; a 0 ends the tags.
 
 use std::fs::{File, OpenOptions};
@@ -13,26 +13,26 @@ use std::sync::Arc;
 use crate::sources::{Error, Health};
 use crate::sys::vcio;
 
-/// A command as text, answered as text: an error number, then the text with a NUL.
+/// Tag of a command as text. The answer is an error number and a NUL-terminated text.
 pub(super) const GET_GENCMD_RESULT: u32 = 0x0003_0080;
-/// The flags. The value is which of those since boot to clear.
+/// Tag of the flags. Its value selects the since-boot flags to clear.
 pub(super) const GET_THROTTLED: u32 = 0x0003_0046;
 /// The firmware understood the message.
 pub(super) const SUCCESS: u32 = 0x8000_0000;
 /// The firmware answered this tag.
 pub(super) const ANSWERED: u32 = 0x8000_0000;
-/// The length of a text, as vcgencmd has it: the firmware's longest answer by the old interface.
+/// The length of a text, as in vcgencmd: the longest answer of the firmware's old interface.
 pub(super) const TEXT_BYTES: usize = 1024;
-/// What comes before the text, in words.
-pub(super) const HEAD: usize = 6;
+/// Words before the text.
+pub(super) const HEADER_WORDS: usize = 6;
 
-/// Where the messages go: the ioctl, or a test.
+/// A mailbox: the ioctl, or a test.
 pub(super) trait Mailbox: Send {
-    /// Sends a message and gets the answer, in the same words.
+    /// Sends a message, which the answer overwrites.
     fn property(&mut self, message: &mut [u32]) -> Result<(), Error>;
 }
 
-/// `/dev/vcio`, or another device of the kind.
+/// `/dev/vcio` or `/dev/vcio_gencmd`.
 pub(super) struct Vcio {
     device: File,
     health: Arc<Health>,
@@ -72,14 +72,13 @@ impl Mailbox for Vcio {
     }
 }
 
-/// What the firmware says to a command of vcgencmd's, as `vcgencmd COMMAND` prints it. `None`: this firmware takes no
-/// commands.
+/// The firmware's answer to a command, as `vcgencmd COMMAND` prints it. `None` if this firmware accepts no commands.
 pub(super) fn gencmd(mailbox: &mut dyn Mailbox, command: &str) -> Result<Option<String>, Error> {
-    let mut message = vec![0; HEAD + TEXT_BYTES / 4 + 1];
+    let mut message = vec![0; HEADER_WORDS + TEXT_BYTES / 4 + 1];
     message[0] = size_of_val(&message[..]) as u32;
     message[2] = GET_GENCMD_RESULT;
     message[3] = TEXT_BYTES as u32;
-    let text = &mut message[HEAD..HEAD + TEXT_BYTES / 4];
+    let text = &mut message[HEADER_WORDS..HEADER_WORDS + TEXT_BYTES / 4];
     for (word, bytes) in text.iter_mut().zip(command.as_bytes().chunks(4)) {
         let mut four = [0; 4];
         four[..bytes.len()].copy_from_slice(bytes);
@@ -89,22 +88,22 @@ pub(super) fn gencmd(mailbox: &mut dyn Mailbox, command: &str) -> Result<Option<
     if message[1] != SUCCESS {
         return Ok(None);
     }
-    let text = message[HEAD..HEAD + TEXT_BYTES / 4].iter();
+    let text = message[HEADER_WORDS..HEADER_WORDS + TEXT_BYTES / 4].iter();
     let bytes: Vec<u8> = text
         .flat_map(|word| word.to_ne_bytes())
         .take_while(|byte| *byte != 0)
         .collect();
-    // A message that nobody answered comes back as it was.
-    let said = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Some(said).filter(|said| said != command))
+    // An unanswered message is returned unchanged.
+    let answer = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Some(answer).filter(|answer| answer != command))
 }
 
-/// The flags, by a tag of their own. `None`: this firmware has no such tag.
+/// The flags by their own tag. `None` if this firmware does not have the tag.
 pub(super) fn throttled(mailbox: &mut dyn Mailbox) -> Result<Option<u32>, Error> {
-    // Nothing is cleared: other programs want to see it too.
+    // No flags are cleared, for the sake of other programs.
     let mut message = [0, 0, GET_THROTTLED, 4, 0, 0, 0];
     message[0] = size_of_val(&message) as u32;
     mailbox.property(&mut message)?;
-    let [_, verdict, _, _, answer, flags, _] = message;
-    Ok((verdict == SUCCESS && answer & ANSWERED != 0).then_some(flags))
+    let [_, status, _, _, answer, flags, _] = message;
+    Ok((status == SUCCESS && answer & ANSWERED != 0).then_some(flags))
 }

@@ -1,21 +1,19 @@
-//! Raspberry Pi: what its firmware measures and says.
+//! Raspberry Pi: the measurements and flags of its firmware.
 //!
 //! * **The PMIC of a Raspberry Pi 5** (Compute Module 5, 500), asked through the mailbox `<dev>/vcio` as
 //!   `vcgencmd pmic_read_adc` asks it. A rail's power is its voltage times its current. Of the 5 V input (`EXT5V`) and the
 //!   clock's battery (`BATT`) it measures the voltage alone.
-//! * **The board's total** is the sum of those rails: what the PMIC delivers. In it are neither the PMIC's own losses nor
-//!   what is fed from the 5 V input directly: USB peripherals, fan, HATs. A meter at the input knows better, and is
-//!   preferred.
+//! * **The board's total** is the sum of those rails: the PMIC's output. It includes neither the PMIC's own losses nor
+//!   consumers on the 5 V input: USB peripherals, fan, HATs. A meter at the input is more accurate and is preferred.
 //! * **The flags of every Raspberry Pi**: too little voltage, capped, throttled, hot; now, and since boot. They are read
-//!   from `<sysfs>/devices/platform/soc/soc:firmware/get_throttled` where the kernel has it, else asked of the mailbox: by
-//!   the command `get_throttled`, or by the tag GET_THROTTLED where the firmware takes no commands. That one comes second
-//!   because the kernel's driver `rpi_volt` keeps clearing what it says about the time since boot. Without a mailbox, there
-//!   is that driver's alarm in hwmon, which tells of too little voltage alone.
+//!   from `<sysfs>/devices/platform/soc/soc:firmware/get_throttled` where the kernel has it, else by way of the mailbox: by
+//!   the command `get_throttled`, or by the tag GET_THROTTLED where the firmware accepts no commands. The tag is the second
+//!   choice because the kernel's driver `rpi_volt` keeps clearing its flags about the time since boot. Without a mailbox,
+//!   that driver's alarm in hwmon is read, which reports under-voltage alone.
 
 mod flags;
 mod logged;
 mod mailbox;
-mod settings;
 pub mod text;
 
 use std::path::{Path, PathBuf};
@@ -23,37 +21,51 @@ use std::sync::Arc;
 
 use flags::Flags;
 use mailbox::{gencmd, Mailbox, Vcio};
-use settings::Settings;
+
+use serde::Serialize;
 
 use super::io_log::files;
 use super::sysfs::{entries, read_name};
-use super::{Attribute, Board, Context, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec};
+use super::{Attribute, Board, Context, Error, Health, Meter, Source};
+use crate::config::section::{Problem, Section};
+use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{common, Grade, Rail, Readings, SeriesId, Total};
 
 /// The meter.
-pub(super) const METER: Meter = Meter {
-    name: "rpi",
-    summary: "Raspberry Pi: the PMIC's rails (Pi 5), under-voltage and throttling",
-    device_types: &[],
-    pace: Pace::Interval,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
-    devices: None,
+pub(super) const METER: Meter = Meter::of::<Settings>(
+    "rpi",
+    "Raspberry Pi: the PMIC's rails (Pi 5), under-voltage and throttling",
+    |config| config.meter::<Settings>().enabled,
     probe,
-    claims: None,
-    open: |context| {
+    |context| {
         open(context, |health, path| {
             Ok(Box::new(Vcio::open(health, path)?))
         })
     },
-};
+);
 
-const HINT: &str = "add the user to the group video, or run as root";
-/// No PMIC has more rails: names beyond that are made up.
-const MOST_RAILS: usize = 64;
+/// `rpi:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+struct Settings {
+    /// Whether the source runs.
+    pub enabled: Switch,
+}
 
-/// Newer kernels have a device for commands alone.
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "rpi";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        Ok(settings)
+    }
+}
+
+const DENIED_HINT: &str = "add the user to the group video, or run as root";
+/// More rails than any PMIC has.
+const MAX_RAILS: usize = 64;
+
+/// The mailbox devices. Newer kernels have one for commands alone.
 fn devices(board: &Board) -> [PathBuf; 2] {
     ["vcio_gencmd", "vcio"].map(|name| board.roots.dev.join(name))
 }
@@ -63,7 +75,7 @@ fn get_throttled(board: &Board) -> PathBuf {
     board.roots.sysfs.join(dir)
 }
 
-/// The alarm of the kernel's driver.
+/// The alarm of the kernel's driver `rpi_volt`.
 fn alarm(health: &Arc<Health>, board: &Board) -> Option<PathBuf> {
     let class = board.roots.sysfs.join("class/hwmon");
     let chips = entries(health, &class).ok()?.into_iter();
@@ -92,10 +104,10 @@ fn probe(board: &Board, _: &Config) -> Result<String, Error> {
     Ok(found.join(", "))
 }
 
-/// How a mailbox is opened.
-type Open = fn(&Arc<Health>, &Path) -> Result<Box<dyn Mailbox>, Error>;
+/// Opens the mailbox at a path.
+type OpenMailbox = fn(&Arc<Health>, &Path) -> Result<Box<dyn Mailbox>, Error>;
 
-fn open(context: &Context, mailbox_at: Open) -> Result<Box<dyn Source>, Error> {
+fn open(context: &Context, open_mailbox: OpenMailbox) -> Result<Box<dyn Source>, Error> {
     let Context { board, health, .. } = context;
     let mut mailbox = None;
     let mut refused = None;
@@ -104,21 +116,21 @@ fn open(context: &Context, mailbox_at: Open) -> Result<Box<dyn Source>, Error> {
         .iter()
         .filter(|path| files::exists(io_log, path))
     {
-        match logged::open(health, path, mailbox_at) {
+        match logged::open(health, path, open_mailbox) {
             Ok(opened) => {
                 health.complain(path, None);
                 mailbox = Some(opened);
                 break;
             }
             Err(error) => {
-                let error = error.hint_if_denied(HINT);
+                let error = error.hint_if_denied(DENIED_HINT);
                 health.complain(path, Some(error.to_string()));
                 refused = Some(error);
             }
         }
     }
     if let (Some(error), None) = (refused, &mailbox) {
-        if ways_to_flags(context, false).is_empty() {
+        if flags_sources(context, false).is_empty() {
             return Err(error);
         }
         log::warn!("{error}");
@@ -126,23 +138,23 @@ fn open(context: &Context, mailbox_at: Open) -> Result<Box<dyn Source>, Error> {
     Ok(Box::new(Rpi::new(context, mailbox)))
 }
 
-/// A way to the flags.
-enum Way {
-    /// All of them, in hexadecimal.
+/// A source of the flags.
+enum FlagsSource {
+    /// All flags, in hexadecimal.
     Sysfs(Attribute),
     Command,
     Tag,
-    /// Too little voltage, 0 or 1.
+    /// Under-voltage alone, 0 or 1.
     Alarm(Attribute),
 }
 
-/// The ways that there may be, the best first.
-fn ways_to_flags(context: &Context, has_mailbox: bool) -> Vec<Way> {
+/// The possible sources of the flags, the best first.
+fn flags_sources(context: &Context, has_mailbox: bool) -> Vec<FlagsSource> {
     let Context { board, health, .. } = context;
     let file = Some(get_throttled(board)).filter(|path| files::exists(health.io_log(), path));
-    let file = file.map(|path| Way::Sysfs(Attribute::new(health, path)));
-    let alarm = alarm(health, board).map(|path| Way::Alarm(Attribute::new(health, path)));
-    let mailbox = has_mailbox.then_some([Way::Command, Way::Tag]);
+    let file = file.map(|path| FlagsSource::Sysfs(Attribute::new(health, path)));
+    let alarm = alarm(health, board).map(|path| FlagsSource::Alarm(Attribute::new(health, path)));
+    let mailbox = has_mailbox.then_some([FlagsSource::Command, FlagsSource::Tag]);
     let ways = file.into_iter().chain(mailbox.into_iter().flatten());
     ways.chain(alarm).collect()
 }
@@ -152,13 +164,13 @@ struct Rpi {
     mailbox: Option<Box<dyn Mailbox>>,
     flags: Flags,
     /// The first is the one in use.
-    ways: Vec<Way>,
-    /// Whether that one is known to lead there.
+    flags_sources: Vec<FlagsSource>,
+    /// Whether the source in use has supplied flags.
     has_flags: bool,
-    /// Whether it may have a PMIC that measures.
+    /// Whether the board may have a PMIC that measures.
     has_pmic: bool,
     rails: Vec<RailSeries>,
-    /// There from when a rail's power is known.
+    /// Present once a rail's power is known.
     total: Option<Total>,
 }
 
@@ -175,7 +187,7 @@ impl Rpi {
     fn new(context: &Context, mailbox: Option<Box<dyn Mailbox>>) -> Rpi {
         Rpi {
             flags: Flags::new(),
-            ways: ways_to_flags(context, mailbox.is_some()),
+            flags_sources: flags_sources(context, mailbox.is_some()),
             has_flags: false,
             has_pmic: mailbox.is_some(),
             mailbox,
@@ -189,23 +201,25 @@ impl Rpi {
         const ALL: u32 = 0x000f_000f;
         const UNDER_VOLTAGE: u32 = 1;
         loop {
-            let (flags, known) = match (self.ways.first_mut(), &mut self.mailbox) {
-                (Some(Way::Sysfs(file)), _) => {
+            let (flags, known) = match (self.flags_sources.first_mut(), &mut self.mailbox) {
+                (Some(FlagsSource::Sysfs(file)), _) => {
                     let flags = file.read_as("flags in hexadecimal", text::hexadecimal);
                     let Some(flags) = flags else { return Ok(()) };
                     (Some(flags), ALL)
                 }
-                (Some(Way::Alarm(file)), _) => {
+                (Some(FlagsSource::Alarm(file)), _) => {
                     let Some(alarm) = file.read() else {
                         return Ok(());
                     };
                     (Some(u32::from(alarm != 0)), UNDER_VOLTAGE)
                 }
-                (Some(Way::Command), Some(mailbox)) => {
-                    let said = gencmd(&mut **mailbox, "get_throttled")?;
-                    (said.as_deref().and_then(text::throttled), ALL)
+                (Some(FlagsSource::Command), Some(mailbox)) => {
+                    let answer = gencmd(&mut **mailbox, "get_throttled")?;
+                    (answer.as_deref().and_then(text::throttled), ALL)
                 }
-                (Some(Way::Tag), Some(mailbox)) => (mailbox::throttled(&mut **mailbox)?, ALL),
+                (Some(FlagsSource::Tag), Some(mailbox)) => {
+                    (mailbox::throttled(&mut **mailbox)?, ALL)
+                }
                 (_, _) => return Ok(()),
             };
             if let Some(flags) = flags {
@@ -216,7 +230,7 @@ impl Rpi {
             if self.has_flags {
                 return Err(Error::new("the firmware no longer tells its flags"));
             }
-            self.ways.remove(0);
+            self.flags_sources.remove(0);
         }
     }
 
@@ -224,8 +238,8 @@ impl Rpi {
         let Some(mailbox) = self.mailbox.as_mut().filter(|_| self.has_pmic) else {
             return Ok(());
         };
-        let said = gencmd(&mut **mailbox, "pmic_read_adc")?.unwrap_or_default();
-        let adc = text::adc(&said);
+        let answer = gencmd(&mut **mailbox, "pmic_read_adc")?.unwrap_or_default();
+        let adc = text::adc(&answer);
         if adc.rails.is_empty() {
             // Only a Raspberry Pi 5 knows the command.
             self.has_pmic = !self.rails.is_empty();
@@ -238,7 +252,7 @@ impl Rpi {
         }
         self.context.health.count_unparsed(adc.unparsed);
         self.context.health.left_out("rails", adc.beyond, || {
-            format!("the PMIC has more than {MOST_RAILS} rails")
+            format!("the PMIC has more than {MAX_RAILS} rails")
         });
         let mut sum = 0.0;
         self.rails.iter_mut().for_each(|rail| rail.read = false);
@@ -253,18 +267,18 @@ impl Rpi {
             let total = self
                 .total
                 .get_or_insert_with(|| Total::new(group, Grade::Parts));
-            total.watts(out, sum);
-            total.parts(out, sum);
+            total.set_watts(out, sum);
+            total.set_parts(out, sum);
         }
         Ok(())
     }
 
-    /// The rail's series, made for what is measured of it. `None`: there are too many.
+    /// The rail's series, registered for what is measured of it. `None` if there are too many rails.
     fn rail(&mut self, measured: &text::Rail<'_>) -> Option<&mut RailSeries> {
         let place = self.rails.iter().position(|r| r.name == measured.name);
         let place = match place {
             Some(place) => place,
-            None if self.rails.len() < MOST_RAILS => {
+            None if self.rails.len() < MAX_RAILS => {
                 self.rails.push(RailSeries {
                     name: measured.name.to_string(),
                     volts: None,
@@ -277,7 +291,7 @@ impl Rpi {
             None => {
                 let health = &self.context.health;
                 health.left_out("rails", 1, || {
-                    format!("the PMIC has had more than {MOST_RAILS} rails")
+                    format!("the PMIC has had more than {MAX_RAILS} rails")
                 });
                 return None;
             }
@@ -288,12 +302,12 @@ impl Rpi {
         if measured.volts.is_some() {
             let desc = common::voltage_volts();
             rail.volts
-                .get_or_insert_with(|| common::of_rail(group, &desc, name));
+                .get_or_insert_with(|| common::rail_series(group, &desc, name));
         }
         if measured.amperes.is_some() {
             let desc = common::current_amperes();
             rail.amperes
-                .get_or_insert_with(|| common::of_rail(group, &desc, name));
+                .get_or_insert_with(|| common::rail_series(group, &desc, name));
         }
         if measured.watts().is_some() {
             rail.power.get_or_insert_with(|| Rail::new(group, name));
@@ -303,15 +317,15 @@ impl Rpi {
 }
 
 impl RailSeries {
-    /// Sets what is plausible; the power, if it is.
+    /// Sets the plausible values. Returns the power, if it is plausible.
     fn set(&mut self, out: &mut Readings, measured: &text::Rail<'_>) -> Option<f64> {
         let mut take = |series: Option<SeriesId>, value| {
             let (id, value) = series.zip(value)?;
-            out.take(id, value)
+            out.try_set(id, value)
         };
         let volts = take(self.volts, measured.volts);
         let watts = take(self.amperes, measured.amperes)? * volts?;
-        let watts = self.power.as_mut()?.watts(out, watts)?;
+        let watts = self.power.as_mut()?.set_watts(out, watts)?;
         self.read = true;
         Some(watts)
     }
@@ -325,7 +339,7 @@ impl Source for Rpi {
             return Ok(());
         };
         if out.is_empty() {
-            return Err(error.hint_if_denied(HINT));
+            return Err(error.hint_if_denied(DENIED_HINT));
         }
         log::debug!("{error}");
         self.context.health.count_error();

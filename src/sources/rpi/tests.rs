@@ -1,8 +1,10 @@
-//! The meter with a firmware that speaks the mailbox's words, and with the kernel's files.
+//! The meter with a simulated firmware behind the mailbox, and with the kernel's files.
 
 use std::sync::Mutex;
 
-use super::mailbox::{ANSWERED, GET_GENCMD_RESULT, GET_THROTTLED, HEAD, SUCCESS, TEXT_BYTES};
+use super::mailbox::{
+    ANSWERED, GET_GENCMD_RESULT, GET_THROTTLED, HEADER_WORDS, SUCCESS, TEXT_BYTES,
+};
 use super::*;
 use crate::sources::testing::{Bench, Tree};
 use crate::sys::lock;
@@ -37,29 +39,29 @@ const PI_5: &str = " 3V7_WL_SW_A current(0)=0.08500000A
 ";
 const NOT_REGISTERED: &str = "error=1 error_msg=\"Command not registered\"";
 
-/// What the firmware will say.
+/// The answers of the simulated firmware.
 #[derive(Default)]
-struct Says {
-    /// To commands; `None`: it does not know the tag.
+struct FirmwareAnswers {
+    /// Answers to commands; `None`: the tag is unknown.
     commands: Option<Vec<(&'static str, String)>>,
-    /// To the tag GET_THROTTLED.
+    /// The answer to the tag GET_THROTTLED.
     flags: Option<u32>,
-    /// To anything.
+    /// The error of every message.
     errno: Option<i32>,
-    /// What it was asked: commands, and the tag as its number.
+    /// The requests: commands, and the tag's number.
     asked: Vec<String>,
 }
 
-/// The firmware, or rather its mailbox: looks at every word of a message.
+/// The simulated firmware's mailbox, which checks every word of a message.
 #[derive(Clone, Default)]
-struct Firmware(Arc<Mutex<Says>>);
+struct Firmware(Arc<Mutex<FirmwareAnswers>>);
 
 impl Firmware {
-    fn new(says: Says) -> Firmware {
-        Firmware(Arc::new(Mutex::new(says)))
+    fn new(answers: FirmwareAnswers) -> Firmware {
+        Firmware(Arc::new(Mutex::new(answers)))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Says)) {
+    fn change(&self, change: impl FnOnce(&mut FirmwareAnswers)) {
         change(&mut lock::lock(&self.0));
     }
 
@@ -76,8 +78,8 @@ impl Firmware {
 
 impl Mailbox for Firmware {
     fn property(&mut self, message: &mut [u32]) -> Result<(), Error> {
-        let mut says = lock::lock(&self.0);
-        if let Some(errno) = says.errno {
+        let mut answers = lock::lock(&self.0);
+        if let Some(errno) = answers.errno {
             let error = std::io::Error::from_raw_os_error(errno);
             return Err(Error::cannot("ask", "/dev/vcio".as_ref(), &error));
         }
@@ -97,8 +99,8 @@ impl Mailbox for Firmware {
                 let end = bytes.iter().position(|b| *b == 0).unwrap();
                 assert!(bytes[end..].iter().all(|b| *b == 0));
                 let command = String::from_utf8(bytes[..end].to_vec()).unwrap();
-                says.asked.push(command.clone());
-                let Some(commands) = &says.commands else {
+                answers.asked.push(command.clone());
+                let Some(commands) = &answers.commands else {
                     message[1] = 0x8000_0001;
                     return Ok(());
                 };
@@ -106,7 +108,10 @@ impl Mailbox for Firmware {
                 let answer = known.map_or(NOT_REGISTERED, |(_, answer)| answer);
                 let mut bytes = answer.as_bytes().to_vec();
                 bytes.resize(TEXT_BYTES, 0);
-                for (word, four) in message[HEAD..].iter_mut().zip(bytes.chunks_exact(4)) {
+                for (word, four) in message[HEADER_WORDS..]
+                    .iter_mut()
+                    .zip(bytes.chunks_exact(4))
+                {
                     *word = u32::from_ne_bytes(four.try_into().unwrap());
                 }
                 message[1] = SUCCESS;
@@ -116,9 +121,9 @@ impl Mailbox for Firmware {
             GET_THROTTLED => {
                 assert_eq!(message.len(), 7);
                 assert_eq!((message[3], message[5]), (4, 0), "and clears nothing");
-                says.asked.push("0x00030046".to_string());
+                answers.asked.push("0x00030046".to_string());
                 message[1] = SUCCESS;
-                if let Some(flags) = says.flags {
+                if let Some(flags) = answers.flags {
                     message[4] = ANSWERED | 4;
                     message[5] = flags;
                 }
@@ -129,24 +134,24 @@ impl Mailbox for Firmware {
     }
 }
 
-/// Polls, and gives what was read, as `name{labels} value`.
+/// Polls and returns what was read, as `name{labels} value`.
 fn poll(bench: &mut Bench, rpi: &mut Rpi, second: u64) -> Vec<String> {
     bench.poll_with(second as f64, |out| rpi.poll(out)).unwrap();
     bench.lines()
 }
 
-fn pi_5() -> Says {
-    Says {
+fn pi_5() -> FirmwareAnswers {
+    FirmwareAnswers {
         commands: Some(vec![
             ("pmic_read_adc", PI_5.to_string()),
             ("get_throttled", "throttled=0x50005\n".to_string()),
         ]),
-        ..Says::default()
+        ..FirmwareAnswers::default()
     }
 }
 
 #[test]
-fn a_raspberry_pi_5() {
+fn raspberry_pi_5_has_rails_total_and_flags() {
     let firmware = Firmware::new(pi_5());
     let tree = Tree::new(&[]);
     let (mut bench, mut rpi) = firmware.bench(&tree);
@@ -184,13 +189,13 @@ fn a_raspberry_pi_5() {
 }
 
 #[test]
-fn a_rail_that_is_missing_takes_the_total_with_it() {
+fn missing_rail_takes_the_total_with_it() {
     let firmware = Firmware::new(pi_5());
     let tree = Tree::new(&[]);
     let (mut bench, mut rpi) = firmware.bench(&tree);
     poll(&mut bench, &mut rpi, 1);
     let without = PI_5.replace("  VDD_CORE_V volt(15)=0.87500000V\n", "garbage\n");
-    firmware.change(|says| says.commands = Some(vec![("pmic_read_adc", without)]));
+    firmware.change(|answers| answers.commands = Some(vec![("pmic_read_adc", without)]));
     poll(&mut bench, &mut rpi, 2);
     assert_eq!(bench.value("power_total_watts"), None);
     let of = |family, rail| format!("{family}{{rail=\"{rail}\",source=\"rpi\"}}");
@@ -198,16 +203,16 @@ fn a_rail_that_is_missing_takes_the_total_with_it() {
     assert!(bench.value(&of("current_amperes", "VDD_CORE")).is_some());
     assert!(bench.value(&of("power_watts", "HDMI")).is_some());
     assert_eq!(bench.context.health.unparsed(), 1);
-    firmware.change(|says| *says = pi_5());
+    firmware.change(|answers| *answers = pi_5());
     poll(&mut bench, &mut rpi, 3);
     assert!(bench.value("power_total_watts").is_some());
 }
 
 #[test]
-fn an_older_board_has_flags_alone_and_is_not_asked_again() {
-    let firmware = Firmware::new(Says {
+fn older_board_has_only_flags() {
+    let firmware = Firmware::new(FirmwareAnswers {
         commands: Some(vec![("get_throttled", "throttled=0x0".to_string())]),
-        ..Says::default()
+        ..FirmwareAnswers::default()
     });
     let tree = Tree::new(&[]);
     let (mut bench, mut rpi) = firmware.bench(&tree);
@@ -220,17 +225,17 @@ fn an_older_board_has_flags_alone_and_is_not_asked_again() {
 }
 
 #[test]
-fn a_firmware_that_takes_no_such_command_has_a_tag() {
+fn flags_are_read_by_tag_without_the_command() {
     for commands in [Some(vec![]), None] {
         flags_by_tag(commands);
     }
 }
 
 fn flags_by_tag(commands: Option<Vec<(&'static str, String)>>) {
-    let firmware = Firmware::new(Says {
+    let firmware = Firmware::new(FirmwareAnswers {
         commands,
         flags: Some(0x80008),
-        ..Says::default()
+        ..FirmwareAnswers::default()
     });
     let tree = Tree::new(&[]);
     let (mut bench, mut rpi) = firmware.bench(&tree);
@@ -248,10 +253,10 @@ fn flags_by_tag(commands: Option<Vec<(&'static str, String)>>) {
 }
 
 #[test]
-fn a_tag_that_is_not_answered_says_nothing() {
-    let firmware = Firmware::new(Says {
+fn unanswered_tag_sets_no_flags() {
+    let firmware = Firmware::new(FirmwareAnswers {
         commands: Some(vec![]),
-        ..Says::default()
+        ..FirmwareAnswers::default()
     });
     let tree = Tree::new(&[]);
     let (mut bench, mut rpi) = firmware.bench(&tree);
@@ -259,21 +264,21 @@ fn a_tag_that_is_not_answered_says_nothing() {
 }
 
 #[test]
-fn a_mailbox_that_fails_is_an_error_and_recovers() {
+fn failing_mailbox_is_an_error_and_recovers() {
     let firmware = Firmware::new(pi_5());
     let tree = Tree::new(&[]);
     let (mut bench, mut rpi) = firmware.bench(&tree);
     poll(&mut bench, &mut rpi, 1);
-    firmware.change(|says| says.errno = Some(nix::libc::ETIMEDOUT));
+    firmware.change(|answers| answers.errno = Some(nix::libc::ETIMEDOUT));
     let error = bench.poll_with(2.0, |out| rpi.poll(out)).unwrap_err();
     assert!(
         error.to_string().starts_with("cannot ask /dev/vcio: "),
         "{error}"
     );
-    firmware.change(|says| says.errno = None);
+    firmware.change(|answers| answers.errno = None);
     poll(&mut bench, &mut rpi, 3);
     assert!(bench.value("power_total_watts").is_some());
-    firmware.change(|says| says.commands = None);
+    firmware.change(|answers| answers.commands = None);
     let error = bench.poll_with(4.0, |out| rpi.poll(out)).unwrap_err();
     let text = "the firmware no longer tells its flags";
     assert_eq!(error.to_string(), text);
@@ -282,7 +287,7 @@ fn a_mailbox_that_fails_is_an_error_and_recovers() {
 const FLAGS_FILE: &str = "sys/devices/platform/soc/soc:firmware/get_throttled";
 
 #[test]
-fn the_kernels_file_comes_first() {
+fn kernels_file_is_preferred() {
     let tree = Tree::new(&[(FLAGS_FILE, "50000\n")]);
     let firmware = Firmware::new(pi_5());
     let (mut bench, mut rpi) = firmware.bench(&tree);
@@ -293,7 +298,7 @@ fn the_kernels_file_comes_first() {
 }
 
 #[test]
-fn without_a_mailbox_there_are_files() {
+fn files_are_read_without_a_mailbox() {
     let tree = Tree::new(&[(FLAGS_FILE, "0\n")]);
     let mut bench = Bench::open(&METER, &tree);
     assert_eq!(bench.poll(1.0).len(), 8);
@@ -316,7 +321,7 @@ fn without_a_mailbox_there_are_files() {
 }
 
 #[test]
-fn what_was_looked_for_is_said() {
+fn probe_error_names_the_paths() {
     let tree = Tree::new(&[]);
     let bench = Bench::new(&METER, &tree, Config::default());
     let error = bench.probe().unwrap_err().to_string();
@@ -325,7 +330,7 @@ fn what_was_looked_for_is_said() {
 }
 
 #[test]
-fn a_device_that_is_none_is_refused_but_files_go_on() {
+fn regular_file_is_no_mailbox_but_flags_are_read() {
     let tree = Tree::new(&[("dev/vcio", "")]);
     let mut bench = Bench::new(&METER, &tree, Config::default());
     assert!(bench.probe().is_ok());

@@ -1,22 +1,22 @@
-//! What the firmware says, as text. Pure.
+//! Parses the firmware's texts. Pure.
 
 /// More rails than any PMIC has.
-const MOST: usize = 64;
+const MAX_RAILS: usize = 64;
 /// The longest name of a rail, in bytes.
-const LONGEST: usize = 32;
+const MAX_NAME_BYTES: usize = 32;
 
-/// What the Raspberry Pi 5's PMIC measures, in the order of the lines.
+/// The measurements of the Raspberry Pi 5's PMIC, in the order of the lines.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Adc<'a> {
     /// By rail.
     pub rails: Vec<Rail<'a>>,
     /// Lines that were not understood.
     pub unparsed: u64,
-    /// Rails that there was no room for: they are among the unparsed.
+    /// Measurements of rails beyond the limit, which also count as unparsed.
     pub beyond: u64,
 }
 
-/// What is measured of one rail.
+/// The measurements of one rail.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rail<'a> {
     /// Its name: `VDD_CORE`.
@@ -28,14 +28,14 @@ pub struct Rail<'a> {
 }
 
 impl Rail<'_> {
-    /// In watts, where both are known.
+    /// The power in watts, if both are known.
     pub fn watts(&self) -> Option<f64> {
         Some(self.volts? * self.amperes?)
     }
 }
 
 /// Reads the answer to `pmic_read_adc`: lines like `   3V3_SYS_A current(1)=0.05490858A` and
-/// `     EXT5V_V volt(24)=5.15568000V`. A rail's current and voltage have its name in common, never the number.
+/// `     EXT5V_V volt(24)=5.15568000V`. A rail's current and voltage have the same name, but different numbers.
 pub fn adc(text: &str) -> Adc<'_> {
     let mut adc = Adc::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -45,7 +45,7 @@ pub fn adc(text: &str) -> Adc<'_> {
         };
         let place = match adc.rails.iter().position(|rail| rail.name == name) {
             Some(place) => place,
-            None if adc.rails.len() < MOST => {
+            None if adc.rails.len() < MAX_RAILS => {
                 adc.rails.push(Rail {
                     name,
                     volts: None,
@@ -69,7 +69,7 @@ pub fn adc(text: &str) -> Adc<'_> {
     adc
 }
 
-/// The rail, whether it is its current, and the value.
+/// The rail, whether the value is its current, and the value.
 fn measured(line: &str) -> Option<(&str, bool, f64)> {
     let mut words = line.split_ascii_whitespace();
     let (input, measured) = (words.next()?, words.next()?);
@@ -84,7 +84,7 @@ fn measured(line: &str) -> Option<(&str, bool, f64)> {
     let name = input.strip_suffix(suffix)?;
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let whole = words.next().is_none()
-        && (1..=LONGEST).contains(&name.len())
+        && (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(is_name)
         && number.bytes().all(|b| b.is_ascii_digit());
     if !whole {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_measurement_is_counted() {
+    fn unparsed_lines_are_counted() {
         for line in [
             "error=1 error_msg=\"Command not registered\"",
             "VDD_CORE_A current(7)=1.5V",
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_in_their_forms() {
+    fn flags_in_all_formats() {
         assert_eq!(throttled("throttled=0x50005\n"), Some(0x50005));
         assert_eq!(throttled("throttled=0x0"), Some(0));
         assert_eq!(throttled("temp=0x50005"), None);

@@ -1,7 +1,7 @@
 //! The same with a recording: the source is opened and polled when it was, and not when it would be.
 
 use super::{poll, Shared};
-use crate::metrics::{longest_silence, Readings};
+use crate::metrics::{staleness_limit, Readings};
 use crate::sources::io_log::{Next, Playing, Step};
 use crate::sources::{Context, Error, Pace, Source};
 use crate::sys::clock::BootTime;
@@ -16,7 +16,7 @@ pub(super) fn run(shared: &Shared, generation: u64, playing: &Playing) {
         interval,
         ..
     } = &shared.context;
-    let mut readings = Readings::new(longest_silence(*interval).as_secs_f64());
+    let mut readings = Readings::new(staleness_limit(*interval).as_secs_f64());
     let mut source: Option<Box<dyn Source>> = None;
     let mut seen = None;
     while shared.is_current(generation) {

@@ -1,7 +1,6 @@
 //! Tests of `runner`.
 
 use super::*;
-use crate::config::SectionSpec;
 use crate::config::Switch;
 use crate::metrics::Desc;
 use crate::sources::nvidia::settings::Settings;
@@ -21,16 +20,14 @@ impl Source for Ready {
 }
 
 static METER: Meter = Meter {
-    name: "ready",
-    summary: "",
-    device_types: &[],
     pace: Pace::Device,
-    switch: |_| Switch::On,
-    section: SectionSpec::of::<Settings>(),
-    devices: None,
-    probe: |_, _| Ok(String::new()),
-    claims: None,
-    open: |context| Ok(Box::new(Ready(context.clone()))),
+    ..Meter::of::<Settings>(
+        "ready",
+        "",
+        |_| Switch::On,
+        |_, _| Ok(String::new()),
+        |context| Ok(Box::new(Ready(context.clone()))),
+    )
 };
 
 #[test]

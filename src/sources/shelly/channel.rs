@@ -177,10 +177,10 @@ impl ChannelSeries {
         let name = self.rail_name(at.device);
         let counter = self.returned.get_or_insert_with(|| {
             let desc = common::energy_returned();
-            let energy = common::of_rail(at.group, &desc, &name);
-            EnergyCounter::new(energy, 0, watts_of(at.group, &self.name).most)
+            let energy = common::rail_series(at.group, &desc, &name);
+            EnergyCounter::new(energy, 0, watts_of(at.group, &self.name).max)
         });
-        counter.counted(at.out, steps, JOULES_PER_STEP);
+        counter.update(at.out, steps, JOULES_PER_STEP);
     }
 
     fn set_power(&mut self, at: &mut Place<'_>, watts: Option<f64>, energy: &Energy) {
@@ -195,12 +195,12 @@ impl ChannelSeries {
         self.counted |= steps.is_some();
         self.joules = 0.0;
         if let Some(steps) = steps {
-            rail.counted_in_steps(at.out, steps, JOULES_PER_STEP);
+            rail.set_coarse_counter(at.out, steps, JOULES_PER_STEP);
             self.joules = rail.last_counted().unwrap_or(0.0);
         }
         let _ = match watts {
-            Some(watts) if self.counted => rail.counted_at_watts(at.out, watts),
-            Some(watts) => rail.watts(at.out, watts),
+            Some(watts) if self.counted => rail.set_power(at.out, watts),
+            Some(watts) => rail.set_watts(at.out, watts),
             None => None,
         };
     }

@@ -35,22 +35,22 @@ use self::settings::{Plug, Settings};
 use self::status::{Channel, MAX_CHANNELS};
 use super::io_log::IoLog;
 use super::{Board, Context, Device, Error, Health, Meter, Pace, Source};
-use crate::config::{Config, Secret, SectionSpec};
+use crate::config::{Config, Secret};
 use crate::metrics::Readings;
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
-    name: "shelly",
-    summary: "Shelly plugs and energy meters (Gen1 to Gen4), by HTTP",
     device_types: &["shelly"],
     // The devices measure about once a second.
     pace: Pace::AtLeast(Duration::from_millis(500)),
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
     devices: Some(devices),
-    probe,
-    claims: None,
-    open,
+    ..Meter::of::<Settings>(
+        "shelly",
+        "Shelly plugs and energy meters (Gen1 to Gen4), by HTTP",
+        |config| config.meter::<Settings>().enabled,
+        probe,
+        open,
+    )
 };
 
 fn devices(config: &Config) -> Vec<Device> {

@@ -33,7 +33,7 @@ impl DeviceSeries {
             };
             Total {
                 switch_id,
-                board: BoardTotal::new(group, Grade::Asked),
+                board: BoardTotal::new(group, Grade::Configured),
                 volts: of_the_board(
                     "power_voltage_volts",
                     "Voltage that the whole board is supplied with, in volts.",
@@ -99,8 +99,8 @@ impl DeviceSeries {
             Some(channel) => {
                 let series = self.channels.iter().find(|s| s.name() == channel.name);
                 match (series.and_then(ChannelSeries::counted), channel.watts) {
-                    (Some(joules), watts) => total.board.counted(out, watts, joules),
-                    (None, Some(watts)) => total.board.watts(out, watts),
+                    (Some(joules), watts) => total.board.set_counted(out, watts, joules),
+                    (None, Some(watts)) => total.board.set_watts(out, watts),
                     (None, None) => {}
                 }
                 for (id, value) in [

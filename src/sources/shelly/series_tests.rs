@@ -332,5 +332,5 @@ fn what_no_plug_measures_is_absent() {
         );
     }
     assert_eq!(desk.value("power_total_watts"), None);
-    assert!(desk.out.refused().len() >= 9, "{:?}", desk.out.refused());
+    assert!(desk.out.rejected().len() >= 9, "{:?}", desk.out.rejected());
 }

@@ -20,14 +20,12 @@ use super::jetson::Settings;
 use super::pipe::Printer;
 use super::program::Program;
 use super::{ina3221, Board, Claims, Context, Error, Health, Meter, Pace, Roots, Source};
-use crate::config::{Config, SectionSpec, Switch};
+use crate::config::{Config, Switch};
 use crate::metrics::Readings;
 use crate::sys::stop::Stop;
 
 /// The meter.
 pub const METER: Meter = Meter {
-    name: "tegrastats",
-    summary: "NVIDIA Jetson: power rails, temperatures and loads, by NVIDIA's tegrastats",
     device_types: &[
         "jetson_orin",
         "jetson_xavier",
@@ -36,12 +34,14 @@ pub const METER: Meter = Meter {
         "jetson",
     ],
     pace: Pace::Device,
-    switch,
-    section: SectionSpec::of::<Settings>(),
-    devices: None,
-    probe,
     claims: Some(claims),
-    open,
+    ..Meter::of::<Settings>(
+        "tegrastats",
+        "NVIDIA Jetson: power rails, temperatures and loads, by NVIDIA's tegrastats",
+        switch,
+        probe,
+        open,
+    )
 };
 
 const PROGRAM: Program = Program {

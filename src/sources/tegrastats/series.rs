@@ -78,14 +78,14 @@ impl SeriesOfLine {
         let milliwatts = |name: &str| {
             let rail = line.rails.iter().find(|rail| rail.name == name);
             rail.map(|rail| rail.milliwatts)
-                .filter(|milliwatts| power.holds(milliwatts / 1000.0))
+                .filter(|milliwatts| power.contains(milliwatts / 1000.0))
         };
         if let Some(total) = jetson::total(milliwatts) {
             let group = &self.group;
             let of_board = self
                 .total
                 .get_or_insert_with(|| Total::new(group, Grade::Input));
-            of_board.watts(out, total / 1000.0);
+            of_board.set_watts(out, total / 1000.0);
         }
         if let Some(gpu) = jetson::gpu(milliwatts) {
             let id = self.known("power_gpu_watts", power_gpu);
@@ -162,7 +162,7 @@ impl SeriesOfLine {
         let percent = range(&self.group.source, "usage_percent", Kind::Gauge);
         let busy: Vec<f64> = cores.iter().filter_map(|core| core.load.percent).collect();
         // One that is not known makes the average unknown.
-        if !busy.is_empty() && busy.iter().all(|load| percent.holds(*load)) {
+        if !busy.is_empty() && busy.iter().all(|load| percent.contains(*load)) {
             let average = busy.iter().sum::<f64>() / busy.len() as f64;
             let help = "Load of the cores that are on, on average, in percent.";
             let average = hundredths(average);

@@ -75,7 +75,7 @@ impl PowerMeasurement {
         })?;
         let total = message.energy_consumption;
         let amperes = f64::from(message.current) / 1000.0;
-        if AMPERES.holds(amperes) && (0.0..=MOST_ENERGY).contains(&total) {
+        if AMPERES.contains(amperes) && (0.0..=MOST_ENERGY).contains(&total) {
             Ok(message)
         } else {
             Err(Refused::Implausible)

@@ -23,18 +23,13 @@ use self::settings::{Mode, Settings};
 use self::stream::Stream;
 use self::total::Total;
 use super::{Board, Context, Device as DeviceSpec, Error, Meter, Pace, Source};
-use crate::config::{Config, SectionSpec};
-use crate::metrics::common::{current_amperes, of_rail};
-use crate::metrics::{Desc, Grade, Rail, Readings, SeriesId, Total as BoardTotal, Why};
+use crate::config::Config;
+use crate::metrics::common::{current_amperes, rail_series};
+use crate::metrics::{Desc, Grade, Rail, Readings, RejectReason, SeriesId, Total as BoardTotal};
 
 /// The meter.
 pub const METER: Meter = Meter {
-    name: "udp",
-    summary: "a device that sends protobuf messages by UDP: current and charge",
-    device_types: &[],
     pace: Pace::Device,
-    section: SectionSpec::of::<Settings>(),
-    switch: |config| config.meter::<Settings>().enabled,
     devices: Some(|config| {
         let settings: Settings = config.meter();
         vec![DeviceSpec {
@@ -42,9 +37,13 @@ pub const METER: Meter = Meter {
             settings: Some(Arc::new((settings, config.listen_address.clone()))),
         }]
     }),
-    probe,
-    claims: None,
-    open,
+    ..Meter::of::<Settings>(
+        "udp",
+        "a device that sends protobuf messages by UDP: current and charge",
+        |config| config.meter::<Settings>().enabled,
+        probe,
+        open,
+    )
 };
 
 /// The rail of the device's current, in the families that all meters share.
@@ -112,7 +111,7 @@ impl Source for Udp {
             out.at = at;
             if let Some(jump) = self.total.take(&message, at) {
                 let charge = jump.milliampere_seconds / 1000.0;
-                out.refuse(self.series.charge, charge, Why::Jump(jump.seconds));
+                out.reject(self.series.charge, charge, RejectReason::Jump(jump.seconds));
             }
             self.series.set(out, &message, &self.total);
         }
@@ -154,14 +153,14 @@ impl Series {
         );
         let settings: Settings = context.config.meter();
         if settings.start_at_zero {
-            group.start_at(charge, 0.0);
-            group.start_at(current, 0.0);
+            group.set_initial_value(charge, 0.0);
+            group.set_initial_value(current, 0.0);
         }
         Series {
             exported: group.value(charge).unwrap_or(0.0),
             charge,
             current,
-            amperes: of_rail(group, &current_amperes(), RAIL),
+            amperes: rail_series(group, &current_amperes(), RAIL),
             power: settings.voltage.map(|volts| Power {
                 volts,
                 rail: Rail::new(group, RAIL),
@@ -184,9 +183,9 @@ impl Series {
             let watts = amperes * *volts;
             // The device counts the charge between two messages too: that is better than integrating what they say.
             let steps = (self.exported * 1e6) as u64;
-            rail.counted_in_steps(out, steps, *volts * 1e-6);
-            let watts = rail.counted_at_watts(out, watts);
-            total.counted(out, watts, rail.last_counted().unwrap_or(0.0));
+            rail.set_coarse_counter(out, steps, *volts * 1e-6);
+            let watts = rail.set_power(out, watts);
+            total.set_counted(out, watts, rail.last_counted().unwrap_or(0.0));
         }
     }
 }

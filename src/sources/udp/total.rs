@@ -90,7 +90,7 @@ impl Total {
         }
         let now = message.energy_consumption;
         let seconds = at.seconds_since(self.taken_at) + LONGEST_DELAY.as_secs_f64();
-        let most = AMPERES.most * 1000.0 * seconds;
+        let most = AMPERES.max * 1000.0 * seconds;
         let mut jump = None;
         match (self.last, self.resumed) {
             (Some(before), _) => {

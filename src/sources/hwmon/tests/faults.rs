@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_value_that_fails_costs_itself_alone() {
+fn failing_value_leaves_the_others() {
     let temp = [("name", "lm75"), ("temp1_input", "20500")];
     let file = format!("{BUS}/1-0040/hwmon/hwmon0/power1_input");
     for break_it in [
@@ -33,7 +33,7 @@ fn a_value_that_fails_costs_itself_alone() {
 }
 
 #[test]
-fn files_that_are_no_files_are_not_waited_for() {
+fn fifos_and_folders_do_not_block() {
     let tree = board(&[("1-0040", INA226)]);
     let dir = format!("{BUS}/1-0040/hwmon/hwmon0");
     for name in ["power1_input", "in1_input"] {
@@ -51,7 +51,7 @@ fn files_that_are_no_files_are_not_waited_for() {
 }
 
 #[test]
-fn chips_come_and_go_without_disturbing_the_others() {
+fn added_and_removed_chips_leave_the_others() {
     let tree = board(&[("1-0040", INA226), ("1-0041", INA226)]);
     let energy = |rail: &str| of("energy_joules_total", rail);
     let mut bench = Bench::open(&METER, &tree);
@@ -83,7 +83,7 @@ fn chips_come_and_go_without_disturbing_the_others() {
 }
 
 #[test]
-fn nobody_complains_of_a_chip_that_has_gone() {
+fn complaints_about_removed_chips_are_dropped() {
     let tree = board(&[("1-0040", INA226), ("1-0041", INA226)]);
     let mut bench = Bench::open(&METER, &tree);
     for chip in ["1-0040/hwmon/hwmon0", "1-0041/hwmon/hwmon1"] {
@@ -103,7 +103,7 @@ fn nobody_complains_of_a_chip_that_has_gone() {
 }
 
 #[test]
-fn descriptors_are_kept_and_given_back() {
+fn descriptors_are_kept_open_and_closed_with_the_chip() {
     let open_files = |tree: &Tree| {
         let ours = tree.path("sys").canonicalize().unwrap();
         let all = std::fs::read_dir("/proc/self/fd").unwrap();
@@ -124,7 +124,7 @@ fn descriptors_are_kept_and_given_back() {
 }
 
 #[test]
-fn a_board_without_chips_says_what_was_looked_for() {
+fn error_without_chips_names_the_path() {
     let tree = Tree::new(&[("sys/class/hwmon/hwmon0/name", "pwmfan\n")]);
     let mut bench = Bench::new(&METER, &tree, Config::default());
     let error = bench.probe().unwrap_err().to_string();

@@ -39,7 +39,7 @@ fn make_readable(tree: &Tree) {
 }
 
 #[test]
-fn a_suspended_gpu_is_not_read_until_it_is_resumed() {
+fn suspended_gpu_is_not_read_until_resumed() {
     let tree = gpu("suspended");
     let mut bench = Bench::open(&METER, &tree);
     let health = std::sync::Arc::clone(&bench.context.health);
@@ -81,7 +81,7 @@ fn a_suspended_gpu_is_not_read_until_it_is_resumed() {
 }
 
 #[test]
-fn other_chips_are_read_meanwhile_and_a_suspended_bridge_counts() {
+fn other_chips_are_read_while_a_bridge_is_suspended() {
     let tree = gpu("unsupported");
     let bridge = "sys/devices/pci0000:00/0000:00:01.1/power/runtime_status";
     tree.write(bridge, "suspended\n");
@@ -99,7 +99,7 @@ fn other_chips_are_read_meanwhile_and_a_suspended_bridge_counts() {
 }
 
 #[test]
-fn one_that_may_suspend_keeps_its_values_while_it_is_not_read() {
+fn values_are_kept_while_a_device_may_suspend() {
     let tree = gpu("active");
     make_readable(&tree);
     set(&tree, "autosuspend_delay_ms", "3000");
@@ -117,7 +117,7 @@ fn one_that_may_suspend_keeps_its_values_while_it_is_not_read() {
 }
 
 #[test]
-fn a_counter_that_is_not_read_stands() {
+fn energy_is_kept_while_a_counter_is_not_read() {
     let tree = gpu("active");
     set(&tree, "autosuspend_delay_ms", "1000");
     attribute(&tree, "energy1_input", "1000000");
@@ -146,7 +146,7 @@ fn a_counter_that_is_not_read_stands() {
 }
 
 #[test]
-fn who_insists_reads_it_all_the_same() {
+fn wake_suspended_reads_suspended_devices() {
     let tree = gpu("suspended");
     make_readable(&tree);
     let mut config = Config::default();
@@ -160,7 +160,7 @@ fn who_insists_reads_it_all_the_same() {
 }
 
 #[test]
-fn a_meter_of_power_is_named_by_what_it_says_that_it_measures() {
+fn acpi_power_meter_is_named_by_oem_info() {
     let tree = Tree::new(&[]);
     for (n, name) in ["Module Power Socket 0", "CPU Power\0Socket 0", "", "x"]
         .iter()
@@ -197,7 +197,7 @@ fn a_meter_of_power_is_named_by_what_it_says_that_it_measures() {
 }
 
 #[test]
-fn what_was_suspended_replays_as_it_was() {
+fn suspended_device_replays_identically() {
     let tree = gpu("suspended");
     let dir = Tree::new(&[]);
     let dir = dir.path("recording");

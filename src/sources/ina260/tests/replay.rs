@@ -9,16 +9,16 @@ use crate::sources::SCHEMA;
 /// The simulated chips, by way of the I/O log.
 static LOGGED: Meter = Meter {
     open: |context| {
-        let buses = RACK.with_borrow(Rack::clone);
+        let buses = BUSES.with_borrow(SimulatedBuses::clone);
         let io_log = context.health.io_log().clone();
         open(context, Logged { buses, io_log })
     },
     ..METER
 };
 
-/// Records these polls, and compares what a replay exports. The log of it.
-fn same(rack: &Rack, yaml: &str, polls: impl FnOnce(&mut Bench)) -> String {
-    RACK.set(rack.clone());
+/// Records these polls and asserts that their replay exports the same. Returns the log.
+fn assert_replays(buses: &SimulatedBuses, yaml: &str, polls: impl FnOnce(&mut Bench)) -> String {
+    BUSES.set(buses.clone());
     let tree = Tree::new(&[("dev/i2c-1", ""), ("dev/i2c-3", "")]);
     let dir = Tree::new(&[]);
     let dir = dir.path("recording");
@@ -38,15 +38,15 @@ fn same(rack: &Rack, yaml: &str, polls: impl FnOnce(&mut Bench)) -> String {
 }
 
 #[test]
-fn readings_of_several_chips_replay_as_they_were() {
-    let rack = Rack::with(&[
+fn readings_of_several_chips_replay_identically() {
+    let buses = SimulatedBuses::with(&[
         (1, 0x40, Chip::new(5.1, 1.2)),
         (3, 0x41, Chip::new(12.0, -0.5)),
     ]);
     let yaml = "ina260: {i2c_address: 0x40, chips: [{name: motor, i2c_bus: 3, i2c_address: 0x41}]}";
-    let log = same(&rack, yaml, |bench| {
+    let log = assert_replays(&buses, yaml, |bench| {
         for amperes in [1.2, 2.5, 2.5, 0.25] {
-            rack.wiring().chips.get_mut(&(1, 0x40)).unwrap().amperes = amperes;
+            buses.wiring().chips.get_mut(&(1, 0x40)).unwrap().amperes = amperes;
             bench.tick().unwrap();
         }
         bench.rescan();
@@ -65,16 +65,16 @@ fn readings_of_several_chips_replay_as_they_were() {
 }
 
 #[test]
-fn a_conversion_that_is_waited_for_is_not_when_it_replays() {
-    let rack = Rack::with(&[(1, 0x40, Chip::new(5.0, 1.0))]);
+fn replay_does_not_wait_for_conversions() {
+    let buses = SimulatedBuses::with(&[(1, 0x40, Chip::new(5.0, 1.0))]);
     let slow = |free: bool| {
-        let mut wiring = rack.wiring();
+        let mut wiring = buses.wiring();
         let chip = wiring.chips.get_mut(&(1, 0x40)).unwrap();
-        chip.runs_free = free;
+        chip.converts_freely = free;
         chip.amperes += 0.5;
     };
-    same(
-        &rack,
+    assert_replays(
+        &buses,
         "ina260: {i2c_address: 0x40, averaging: 1}",
         |bench| {
             bench.tick().unwrap();
@@ -89,15 +89,16 @@ fn a_conversion_that_is_waited_for_is_not_when_it_replays() {
 }
 
 #[test]
-fn faults_replay_as_they_were() {
-    let rack = Rack::with(&[
+fn faults_replay_identically() {
+    let buses = SimulatedBuses::with(&[
         (1, 0x40, Chip::new(5.0, 1.0)),
         (1, 0x41, Chip::new(5.0, 2.0)),
     ]);
-    let log = same(&rack, "ina260: {i2c_address: [0x40, 0x41]}", |bench| {
+    let log = assert_replays(&buses, "ina260: {i2c_address: [0x40, 0x41]}", |bench| {
         bench.tick().unwrap();
         let fail = |errno| {
-            rack.wiring()
+            buses
+                .wiring()
                 .failures
                 .entry((1, 0x41))
                 .or_default()

@@ -2,11 +2,11 @@
 
 use super::{count, server, zone, RANGE};
 use crate::config::Config;
-use crate::sources::rapl::settings::{Settings, Unit};
+use crate::sources::rapl::settings::{AliasUnit, Settings};
 use crate::sources::rapl::METER;
 use crate::sources::testing::{Bench, Tree};
 
-fn bench(tree: &Tree, unit: Unit) -> Bench {
+fn bench(tree: &Tree, unit: AliasUnit) -> Bench {
     let mut config = Config::default();
     config
         .meters
@@ -31,10 +31,10 @@ fn others(lines: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn microjoules_are_those_of_the_interval_and_whole() {
+fn microjoules_cover_the_interval_and_are_whole() {
     let tree = server();
     zone(&tree, "intel-rapl:2", "psys", RANGE, 0);
-    let mut bench = bench(&tree, Unit::Microjoules);
+    let mut bench = bench(&tree, AliasUnit::Microjoules);
     assert!(others(bench.poll(10.0)).is_empty());
     count(&tree, "intel-rapl:0", 1_000 + 1_234_567);
     count(&tree, "intel-rapl:0:0", 1_001);
@@ -48,7 +48,7 @@ fn microjoules_are_those_of_the_interval_and_whole() {
             "took_seconds 0.5",
         ]
     );
-    // A wrap is no fall.
+    // A wrap does not make energy negative.
     count(&tree, "intel-rapl:1", RANGE - 1_000);
     bench.poll(11.0);
     count(&tree, "intel-rapl:1", 1_000);
@@ -60,9 +60,9 @@ fn microjoules_are_those_of_the_interval_and_whole() {
 }
 
 #[test]
-fn watts_are_the_mean_of_the_interval() {
+fn watts_are_the_mean_over_the_interval() {
     let tree = server();
-    let mut bench = bench(&tree, Unit::Watts);
+    let mut bench = bench(&tree, AliasUnit::Watts);
     bench.poll(10.0);
     count(&tree, "intel-rapl:0", 1_000 + 5_000_000);
     let lines = others(bench.poll(10.5));

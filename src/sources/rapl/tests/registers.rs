@@ -45,7 +45,7 @@ fn topology(tree: &Tree, cpus: &[(u32, u32, &str)]) {
 const INTEL_UNITS: (u64, u64) = (0x606, 0x000a_0e03);
 
 #[test]
-fn intel_clients_registers_are_read_where_there_are_no_zones() {
+fn intel_registers_are_read_without_zones() {
     let tree = Tree::new(&[]);
     processor(&tree, "GenuineIntel", 6, 0x9e, "sse");
     topology(&tree, &[(0, 0, "0-1"), (1, 0, "0-1")]);
@@ -82,7 +82,7 @@ fn intel_clients_registers_are_read_where_there_are_no_zones() {
 }
 
 #[test]
-fn server_memory_counts_in_its_own_unit() {
+fn server_memory_has_its_own_unit() {
     let tree = Tree::new(&[]);
     processor(&tree, "GenuineIntel", 6, 0x55, "");
     topology(&tree, &[(0, 0, "0"), (1, 1, "1")]);
@@ -122,7 +122,7 @@ fn amd() -> Tree {
 }
 
 #[test]
-fn amds_cores_are_added_up_once_each() {
+fn amd_cores_are_summed_once_each() {
     let tree = amd();
     let mut bench = Bench::open(&METER, &tree);
     bench.poll(1.0);
@@ -138,7 +138,7 @@ fn amds_cores_are_added_up_once_each() {
 }
 
 #[test]
-fn a_core_that_cannot_be_read_is_made_up_for_later() {
+fn energy_of_an_unreadable_core_is_added_later() {
     let tree = amd();
     let mut bench = Bench::open(&METER, &tree);
     bench.poll(1.0);
@@ -164,7 +164,7 @@ fn a_core_that_cannot_be_read_is_made_up_for_later() {
 }
 
 #[test]
-fn registers_are_found_again_when_processors_come_and_go() {
+fn registers_are_reopened_when_processors_change() {
     let tree = Tree::new(&[]);
     processor(&tree, "GenuineIntel", 6, 0x9e, "");
     topology(&tree, &[(0, 0, "0"), (1, 0, "1")]);
@@ -183,7 +183,7 @@ fn registers_are_found_again_when_processors_come_and_go() {
 }
 
 #[test]
-fn the_interface_that_is_asked_for_is_used() {
+fn configured_interface_is_used() {
     let tree = server();
     processor(&tree, "GenuineIntel", 6, 0x55, "");
     topology(&tree, &[(0, 0, "0")]);
@@ -204,7 +204,7 @@ fn the_interface_that_is_asked_for_is_used() {
 }
 
 #[test]
-fn without_the_device_or_its_counters_the_error_says_so() {
+fn error_names_missing_device_or_counters() {
     let tree = Tree::new(&[]);
     processor(&tree, "GenuineIntel", 6, 0x9e, "hypervisor");
     topology(&tree, &[(0, 0, "0")]);

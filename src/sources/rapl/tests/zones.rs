@@ -7,7 +7,7 @@ use crate::sources::rapl::METER;
 use crate::sources::testing::{Bench, Tree};
 
 #[test]
-fn power_is_energy_over_the_time_that_passed() {
+fn power_is_energy_over_time() {
     let tree = server();
     let mut bench = Bench::open(&METER, &tree);
     assert_eq!(
@@ -41,7 +41,7 @@ fn power_is_energy_over_the_time_that_passed() {
 }
 
 #[test]
-fn each_zone_wraps_at_its_own_range() {
+fn zones_wrap_at_their_own_range() {
     let tree = server();
     count(&tree, "intel-rapl:0", RANGE - 3_000_000);
     count(&tree, "intel-rapl:0:0", 65_712_999_613 - 1_000_000);
@@ -55,7 +55,7 @@ fn each_zone_wraps_at_its_own_range() {
 }
 
 #[test]
-fn a_zone_without_a_range_that_falls_was_reset() {
+fn fall_of_a_zone_without_range_is_a_reset() {
     let tree = Tree::new(&[]);
     zone(&tree, "intel-rapl:0", "package-0", RANGE, 500);
     tree.remove("sys/class/powercap/intel-rapl:0/max_energy_range_uj");
@@ -100,7 +100,7 @@ fn nested_and_flat_zones_are_the_same_zones() {
 }
 
 #[test]
-fn dies_and_packages_stay_apart_and_mmio_is_not_counted_twice() {
+fn dies_and_packages_are_separate_and_mmio_is_not_counted_twice() {
     let tree = Tree::new(&[]);
     zone(&tree, "intel-rapl:0", "package-0-die-0", RANGE, 1);
     zone(&tree, "intel-rapl:1", "package-0-die-1", RANGE, 1);
@@ -122,7 +122,7 @@ fn dies_and_packages_stay_apart_and_mmio_is_not_counted_twice() {
 }
 
 #[test]
-fn the_platforms_counter_is_the_total_once_it_moves() {
+fn psys_is_the_total_once_it_moves() {
     let tree = Tree::new(&[]);
     zone(&tree, "intel-rapl:0", "package-0", RANGE, 1_000_000);
     zone(&tree, "intel-rapl:0:0", "dram", RANGE, 1_000_000);
@@ -157,7 +157,7 @@ fn the_platforms_counter_is_the_total_once_it_moves() {
 }
 
 #[test]
-fn a_platform_that_counts_less_than_its_package_is_not_the_total() {
+fn psys_below_its_package_is_not_the_total() {
     let tree = Tree::new(&[]);
     zone(&tree, "intel-rapl:0", "package-0", RANGE, 1_000_000);
     zone(&tree, "intel-rapl:1", "psys", RANGE, 1_000_000);
@@ -190,7 +190,7 @@ fn a_platform_that_counts_less_than_its_package_is_not_the_total() {
 }
 
 #[test]
-fn a_platform_that_counts_less_than_packages_and_memory_is_not_the_total() {
+fn psys_below_packages_and_memory_is_not_the_total() {
     let tree = Tree::new(&[]);
     zone(&tree, "intel-rapl:0", "package-0", RANGE, 1_000_000);
     zone(&tree, "intel-rapl:0:0", "dram", RANGE, 1_000_000);
@@ -207,7 +207,7 @@ fn a_platform_that_counts_less_than_packages_and_memory_is_not_the_total() {
 }
 
 #[test]
-fn a_package_that_cannot_be_read_for_once_does_not_disprove_its_platform() {
+fn unreadable_package_does_not_reject_psys() {
     let tree = Tree::new(&[]);
     zone(&tree, "intel-rapl:0", "package-0", RANGE, 1_000_000);
     zone(&tree, "intel-rapl:1", "psys", RANGE, 1_000_000);
@@ -224,7 +224,7 @@ fn a_package_that_cannot_be_read_for_once_does_not_disprove_its_platform() {
 }
 
 #[test]
-fn a_platforms_counter_that_stops_is_the_total_no_more() {
+fn psys_that_stops_is_no_longer_the_total() {
     let tree = Tree::new(&[]);
     zone(&tree, "intel-rapl:0", "package-0", RANGE, 1_000_000);
     zone(&tree, "intel-rapl:1", "psys", RANGE, 1_000_000);
@@ -298,7 +298,7 @@ fn packages_are_numbered_in_hexadecimal() {
 }
 
 #[test]
-fn what_cannot_be_read_costs_itself_and_the_sums_it_is_part_of() {
+fn unreadable_zone_takes_only_its_sums_with_it() {
     let tree = server();
     let energy = "sys/class/powercap/intel-rapl:1:0/energy_uj";
     let mut bench = Bench::open(&METER, &tree);
@@ -320,7 +320,7 @@ fn what_cannot_be_read_costs_itself_and_the_sums_it_is_part_of() {
 }
 
 #[test]
-fn a_package_that_goes_is_no_longer_waited_for_and_one_that_comes_is_read() {
+fn packages_can_be_removed_and_added() {
     let tree = server();
     let mut bench = Bench::open(&METER, &tree);
     bench.poll(1.0);
@@ -346,7 +346,7 @@ fn a_package_that_goes_is_no_longer_waited_for_and_one_that_comes_is_read() {
 }
 
 #[test]
-fn where_nothing_may_be_read_the_error_says_what_would_help() {
+fn permission_error_has_a_hint() {
     let tree = server();
     for zone in ["0", "0:0", "1", "1:0"] {
         use std::os::unix::fs::PermissionsExt;
@@ -370,7 +370,7 @@ fn where_nothing_may_be_read_the_error_says_what_would_help() {
 }
 
 #[test]
-fn a_board_without_rapl_says_what_was_looked_for() {
+fn error_without_rapl_names_the_paths() {
     let tree = Tree::new(&[]);
     let mut bench = Bench::new(&METER, &tree, Config::default());
     for error in [bench.probe().unwrap_err(), bench.reopen().unwrap_err()] {
@@ -388,7 +388,7 @@ fn a_board_without_rapl_says_what_was_looked_for() {
 }
 
 #[test]
-fn zones_that_a_container_runtime_hides_are_known_for_that() {
+fn zones_hidden_by_a_container_runtime_have_a_hint() {
     let tree = Tree::new(&[]);
     tree.link(
         "sys/class/powercap/intel-rapl",

@@ -22,13 +22,13 @@ static SIMULATED: Meter = Meter {
     ..METER
 };
 
-/// Records these polls on a tree of these files, and compares what a replay exports. The log of it.
-fn same(
-    says: Says,
+/// Records these polls on a tree of these files and asserts that their replay exports the same. Returns the log.
+fn assert_replays(
+    answers: FirmwareAnswers,
     files: &[(&str, &str)],
     polls: impl FnOnce(&Firmware, &Tree, &mut Bench),
 ) -> String {
-    let firmware = Firmware::new(says);
+    let firmware = Firmware::new(answers);
     FIRMWARE.set(firmware.clone());
     let tree = Tree::new(files);
     let dir = Tree::new(&[]);
@@ -48,20 +48,20 @@ fn same(
 }
 
 #[test]
-fn a_pmic_and_flags_by_commands_replay_as_they_were() {
-    let log = same(pi_5(), &[("dev/vcio", "")], |firmware, _, bench| {
+fn pmic_and_flags_by_command_replay_identically() {
+    let log = assert_replays(pi_5(), &[("dev/vcio", "")], |firmware, _, bench| {
         bench.tick().unwrap();
         let more = PI_5.replace("VDD_CORE_A current(7)=4.5", "VDD_CORE_A current(7)=2.5");
         let commands = vec![
             ("pmic_read_adc", more),
             ("get_throttled", "throttled=0x50000\n".to_string()),
         ];
-        firmware.change(|says| says.commands = Some(commands));
+        firmware.change(|answers| answers.commands = Some(commands));
         bench.tick().unwrap();
         bench.tick().unwrap();
-        firmware.change(|says| says.errno = Some(nix::libc::ETIMEDOUT));
+        firmware.change(|answers| answers.errno = Some(nix::libc::ETIMEDOUT));
         assert!(bench.tick().is_err());
-        firmware.change(|says| says.errno = None);
+        firmware.change(|answers| answers.errno = None);
         bench.tick().unwrap();
     });
     assert!(
@@ -81,27 +81,31 @@ fn a_pmic_and_flags_by_commands_replay_as_they_were() {
 }
 
 #[test]
-fn flags_by_their_tag_replay_as_they_were() {
-    let says = Says {
+fn flags_by_tag_replay_identically() {
+    let answers = FirmwareAnswers {
         flags: Some(0x5_0005),
-        ..Says::default()
+        ..FirmwareAnswers::default()
     };
-    let log = same(says, &[("dev/vcio", "")], |firmware, _, bench| {
+    let log = assert_replays(answers, &[("dev/vcio", "")], |firmware, _, bench| {
         bench.tick().unwrap();
-        firmware.change(|says| says.flags = Some(0x5_0000));
+        firmware.change(|answers| answers.flags = Some(0x5_0000));
         bench.tick().unwrap();
     });
     assert!(log.contains(" dev/vcio 0x00030046 "), "{log}");
 }
 
 #[test]
-fn flags_from_sysfs_replay_as_they_were() {
+fn flags_from_sysfs_replay_identically() {
     let file = "sys/devices/platform/soc/soc:firmware/get_throttled";
-    let log = same(Says::default(), &[(file, "50005\n")], |_, tree, bench| {
-        bench.tick().unwrap();
-        tree.write(file, "0\n");
-        bench.tick().unwrap();
-    });
+    let log = assert_replays(
+        FirmwareAnswers::default(),
+        &[(file, "50005\n")],
+        |_, tree, bench| {
+            bench.tick().unwrap();
+            tree.write(file, "0\n");
+            bench.tick().unwrap();
+        },
+    );
     assert!(log.contains(&format!(" {file} = 50005\\n\n")), "{log}");
     assert!(log.contains(&format!(" {file} = 0\\n\n")), "{log}");
 }
