@@ -1,44 +1,44 @@
-//! Where the configuration comes from.
+//! The source of the local configuration.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::diagnose::Origin;
 use crate::config::load::Loaded;
 use crate::config::model::Config;
-use crate::config::preset::{Given, Preset};
+use crate::config::preset::{CliOverrides, Preset};
 use crate::sources::SCHEMA;
 
-/// Where the configuration comes from.
+/// The source of the local configuration.
 #[derive(Debug, Clone)]
-pub enum Configuration {
-    /// A file; `None`: there is none, and all is as the defaults say.
+pub enum ConfigSource {
+    /// A file; `None` means the defaults.
     File(Option<PathBuf>),
-    /// Built in.
-    Fixed(Box<Config>),
-    /// Built in, with what the user said, and a file over it if there is one.
-    Preset(&'static Preset, Given, Option<PathBuf>),
+    /// A fixed configuration, which is not saved.
+    BuiltIn(Box<Config>),
+    /// A preset, overridden by the file, if any, and by the command line and the environment.
+    Preset(&'static Preset, CliOverrides, Option<PathBuf>),
 }
 
-impl Configuration {
-    /// The file that settings are written to.
+impl ConfigSource {
+    /// The file that settings are saved to.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Configuration::File(file) | Configuration::Preset(_, _, file) => file.as_deref(),
-            Configuration::Fixed(_) => None,
+            ConfigSource::File(file) | ConfigSource::Preset(_, _, file) => file.as_deref(),
+            ConfigSource::BuiltIn(_) => None,
         }
     }
 
-    /// Loads it, and has the log say what there is to say about it.
+    /// Loads the configuration and logs its warnings.
     pub(super) fn load(&self) -> Result<Loaded, String> {
         let loaded = match self {
-            Configuration::Fixed(config) => Loaded::built_in((**config).clone()),
-            Configuration::File(None) => {
+            ConfigSource::BuiltIn(config) => Loaded::built_in((**config).clone()),
+            ConfigSource::File(None) => {
                 log::info!("no configuration file: everything that this board has is exported");
                 Loaded::built_in(Config::default())
             }
-            Configuration::File(Some(path)) => SCHEMA.load(path).map_err(|e| e.to_string())?,
-            Configuration::Preset(preset, given, file) => {
-                preset.load(&SCHEMA, given, file.as_deref())?
+            ConfigSource::File(Some(path)) => SCHEMA.load(path).map_err(|e| e.to_string())?,
+            ConfigSource::Preset(preset, overrides, file) => {
+                preset.load(&SCHEMA, overrides, file.as_deref())?
             }
         };
         for warning in &loaded.warnings {

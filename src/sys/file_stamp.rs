@@ -1,24 +1,24 @@
-//! Whether a file has changed, without reading it.
+//! Detects that a file has changed without reading it.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What changes when a file does, or when another takes its place: device, inode, size, and when it was modified and its
-/// inode changed. A file that cannot be looked at has one too: the default.
+/// Device, inode, size, modification time and change time of a file, one of which differs after the file was changed or
+/// replaced. A file without accessible metadata has the default stamp.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Mark(Option<[i64; 7]>);
+pub struct FileStamp(Option<[i64; 7]>);
 
-impl Mark {
-    /// The file's mark now, through links.
-    pub fn of(path: &Path) -> Mark {
-        std::fs::metadata(path).map_or(Mark::default(), |metadata| Mark::from(&metadata))
+impl FileStamp {
+    /// The current stamp of the file, following links.
+    pub fn of(path: &Path) -> FileStamp {
+        std::fs::metadata(path).map_or(FileStamp::default(), |metadata| FileStamp::from(&metadata))
     }
 }
 
-impl From<&Metadata> for Mark {
-    fn from(metadata: &Metadata) -> Mark {
-        Mark(Some([
+impl From<&Metadata> for FileStamp {
+    fn from(metadata: &Metadata) -> FileStamp {
+        FileStamp(Some([
             metadata.dev() as i64,
             metadata.ino() as i64,
             metadata.size() as i64,
@@ -38,20 +38,20 @@ mod tests {
     use crate::sys::temp_dir::TempDir;
 
     #[test]
-    fn a_file_that_looks_as_old_as_the_one_it_replaces_is_another() {
+    fn replacement_with_the_same_modification_time_has_another_stamp() {
         let dir = TempDir::new();
         let (path, new) = (dir.path().join("key.pem"), dir.path().join("new"));
-        assert_eq!(Mark::of(&path), Mark::default());
+        assert_eq!(FileStamp::of(&path), FileStamp::default());
         fs::write(&path, "old").unwrap();
-        let old = Mark::of(&path);
-        assert_ne!(old, Mark::default());
-        assert_eq!(old, Mark::of(&path));
+        let old = FileStamp::of(&path);
+        assert_ne!(old, FileStamp::default());
+        assert_eq!(old, FileStamp::of(&path));
         fs::write(&new, "new").unwrap();
         let age = fs::metadata(&path).unwrap().modified().unwrap();
         let file = File::options().write(true).open(&new).unwrap();
         file.set_modified(age).unwrap();
         fs::rename(&new, &path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), age);
-        assert_ne!(Mark::of(&path), old);
+        assert_ne!(FileStamp::of(&path), old);
     }
 }

@@ -10,4 +10,4 @@ mod save;
 
 pub use document::selects_metrics;
 pub use edit::set_metrics;
-pub use save::{update, Unsaved, Update};
+pub use save::{update, SaveError, Update};
