@@ -16,8 +16,8 @@ use nix::fcntl::{Flock, FlockArg};
 use super::directory_watch::{DirectoryWatch, SUFFIX, TEMPORARY};
 use super::store::{Changes, Failure, Look, Store, Stored, MAX_DEVICES};
 use crate::config::{self, read_file};
+use crate::sys::file_stamp::FileStamp;
 use crate::sys::lock;
-use crate::sys::mark::Mark;
 use crate::wire::DeviceId;
 
 /// Where the notes are.
@@ -190,8 +190,8 @@ impl Directory {
 }
 
 /// The revision of a file that looks so; 0 for one that cannot be looked at.
-fn revision(mark: Mark) -> u64 {
-    if mark == Mark::default() {
+fn revision(mark: FileStamp) -> u64 {
+    if mark == FileStamp::default() {
         return 0;
     }
     let mut hasher = DefaultHasher::new();
@@ -208,11 +208,11 @@ fn is_of_the_file(error: &io::Error) -> bool {
 impl Store for Directory {
     fn get(&self, id: &DeviceId) -> Result<Option<Stored>, Failure> {
         let path = self.file(id);
-        let before = Mark::of(&path);
+        let before = FileStamp::of(&path);
         match read_file(&path) {
             Ok(text) => {
                 // What was written meanwhile is of no revision.
-                let is_whole = Mark::of(&path) == before;
+                let is_whole = FileStamp::of(&path) == before;
                 let revision = if is_whole { revision(before) } else { 0 };
                 Ok(Some(Stored { text, revision }))
             }
@@ -238,7 +238,7 @@ impl Store for Directory {
 
     fn look(&self, id: &DeviceId, known: Option<u64>) -> Result<Look, Failure> {
         if let Some(known) = known.filter(|known| *known != 0) {
-            if revision(Mark::of(&self.file(id))) == known {
+            if revision(FileStamp::of(&self.file(id))) == known {
                 return Ok(Look::Same);
             }
         }

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::remote_write::backoff::Backoff;
 use crate::sources::SCHEMA;
 use crate::sources::{Board, Roots};
-use crate::store::{jittered, Configuration, Remote};
+use crate::store::{jittered, CentralServer, ConfigSource};
 
 /// How long to wait before the server is asked again when it did not answer: at first, and at most.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -22,9 +22,9 @@ const STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
 
 /// The central server that the local configuration or the environment names, for this board.
 pub(super) fn remote(
-    configuration: &Configuration,
+    configuration: &ConfigSource,
     roots: &Roots,
-) -> Result<Option<Remote>, String> {
+) -> Result<Option<CentralServer>, String> {
     let local = local(configuration);
     let settings = local
         .config_server
@@ -33,11 +33,11 @@ pub(super) fn remote(
         Some(hostname) => hostname,
         None => Board::look(roots.clone()).hostname,
     };
-    Remote::new(&settings, &hostname, configuration.file())
+    CentralServer::new(&settings, &hostname, configuration.file())
 }
 
 /// The local configuration. One that is wrong is said later, when it is to count.
-fn local(configuration: &Configuration) -> Config {
+fn local(configuration: &ConfigSource) -> Config {
     let loaded = configuration.file().map(|path| SCHEMA.load(path));
     loaded
         .and_then(Result::ok)
@@ -114,7 +114,7 @@ impl Touch {
         };
         match self.wait {
             Some(wait) => wait,
-            None if remote.standing().work => Duration::ZERO,
+            None if remote.status().has_work => Duration::ZERO,
             None => {
                 let poll = store.current().config_poll.or(self.local_poll);
                 poll.map_or(LONG, jittered)
@@ -123,7 +123,7 @@ impl Touch {
     }
 
     fn meet(&mut self) {
-        let outcome = self.exporter.store.meet_server();
+        let outcome = self.exporter.store.poll_server();
         self.met_at = Instant::now();
         match outcome {
             Ok(()) => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Exporter;
 use crate::config::Config;
-use crate::store::Watch;
+use crate::store::FileWatch;
 use crate::sys::clock::BootTime;
 
 /// How often to look.
@@ -51,7 +51,7 @@ pub(super) fn start(exporter: Arc<Exporter>) -> Result<Sender<Errand>, String> {
 
 struct Housekeeping {
     exporter: Arc<Exporter>,
-    watch: Option<Watch>,
+    watch: Option<FileWatch>,
     /// What was known when metrics were last noted.
     noted: Option<Known>,
     /// What was known a round ago.
@@ -115,7 +115,7 @@ impl Housekeeping {
         }
         self.degraded_rounds = self.degraded_rounds.saturating_add(1);
         if self.degraded_rounds >= LASTING {
-            remote.degraded(why);
+            remote.set_degraded(why);
         }
     }
 
@@ -136,7 +136,7 @@ impl Housekeeping {
             self.watch = None;
             return;
         };
-        let watch = self.watch.get_or_insert_with(|| Watch::new(path));
+        let watch = self.watch.get_or_insert_with(|| FileWatch::new(path));
         if watch.has_changed() {
             store.reload_if_changed();
         }
@@ -160,7 +160,7 @@ impl Housekeeping {
             return;
         }
         self.rounds = 0;
-        store.note_found(&registry.switchable());
+        store.add_found_metrics(&registry.switchable());
         self.noted = Some(now);
     }
 }

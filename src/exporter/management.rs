@@ -17,7 +17,7 @@ use crate::http::{
     foreign_page, Form, Handler, Limits, Method, Rate, Request, Response, Standing, BEARER,
 };
 use crate::sources::SCHEMA;
-use crate::store::NotSet;
+use crate::store::SelectError;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -182,7 +182,7 @@ fn enable(exporter: &Exporter, request: &Request) -> Response {
             }
             Response::json(200, &answer)
         }
-        Err(NotSet::Unknown(names)) => bad_request(&format!(
+        Err(SelectError::Unknown(names)) => bad_request(&format!(
             "Unknown metrics: [{}{}]",
             names
                 .iter()
@@ -192,10 +192,10 @@ fn enable(exporter: &Exporter, request: &Request) -> Response {
                 .join(", "),
             if names.len() > SHOWN { ", ..." } else { "" },
         )),
-        Err(NotSet::TooMany(count)) => bad_request(&format!(
+        Err(SelectError::TooMany(count)) => bad_request(&format!(
             "Too many metrics: the configuration would name {count} (max {MAX_METRICS})"
         )),
-        Err(NotSet::Failed(why)) => Response::error(503, "Service Unavailable", &why),
+        Err(SelectError::Failed(why)) => Response::error(503, "Service Unavailable", &why),
     }
 }
 

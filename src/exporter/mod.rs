@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-pub use crate::store::Configuration;
+pub use crate::store::ConfigSource;
 pub use record::record;
 pub use supervisor::{run, Options};
 
@@ -185,7 +185,7 @@ impl Exporter {
 impl Exporter {
     /// One that has the defaults and no board.
     fn idle() -> Exporter {
-        let nothing = Configuration::Fixed(Box::default());
+        let nothing = ConfigSource::BuiltIn(Box::default());
         Exporter::new(Arc::new(
             Store::open(nothing, |p| p.answer(Ok(()))).unwrap(),
         ))

@@ -12,7 +12,7 @@ use crate::http::Gate;
 use crate::sources::io_log::{IoLogs, Recorder};
 use crate::sources::Board;
 use crate::sources::SCHEMA;
-use crate::store::{Configuration, Store};
+use crate::store::{ConfigSource, Store};
 use crate::sys::signals::Signals;
 
 /// How often to look whether it is time to end.
@@ -33,11 +33,11 @@ pub fn record(
         config.device_type = board.device_type().to_string();
     }
     // Nothing is sent anywhere, and the exporter's own metrics are not the board's.
-    config = config.of_sources();
+    config = config.only_source_settings();
     config.self_metrics = false;
     let recorder = Recorder::begin(dir, &options.roots, &SCHEMA.shared(&config))?;
     let began = Instant::now();
-    let fixed = Configuration::Fixed(Box::new(config.clone()));
+    let fixed = ConfigSource::BuiltIn(Box::new(config.clone()));
     let store = Store::open(fixed, |p| p.answer(Ok(())))?;
     let io_logs = IoLogs::Record(recorder.clone());
     let mut supervisor = Supervisor::new(

@@ -174,7 +174,7 @@ impl SelfMetrics {
         process.set(readings);
         let unknown = exporter.unknown_metrics.load(Ordering::Relaxed);
         if let Some(remote) = exporter.store.remote() {
-            let standing = remote.standing();
+            let standing = remote.status();
             let [up, unsent] = *state.central.get_or_insert_with(|| self.central());
             state.readings.set(up, f64::from(standing.answered));
             state.readings.set(unsent, standing.unsent as f64);

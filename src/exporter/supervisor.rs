@@ -20,7 +20,7 @@ use crate::sources::io_log::IoLogs;
 use crate::sources::{
     chosen, source_name, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
 };
-use crate::store::{Change, Configuration, Proposal, Store};
+use crate::store::{Change, ConfigSource, Proposal, Store};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::program;
@@ -42,7 +42,7 @@ pub struct Options {
     /// By way of which they are read.
     pub io_logs: IoLogs,
     /// Where the configuration comes from.
-    pub configuration: Configuration,
+    pub configuration: ConfigSource,
     /// Overrides the address of the metrics port.
     pub listen_address: Option<String>,
     /// Overrides the address of the management port.
@@ -176,7 +176,7 @@ impl Supervisor {
     fn say_ports(&self) {
         if let Some(remote) = self.exporter.store.remote() {
             let kind = lock::read(&self.exporter.identity).device_type.clone();
-            remote.listens_at(self.ports.numbers(), self.gate.is_tls(), &kind);
+            remote.set_ports(self.ports.numbers(), self.gate.is_tls(), &kind);
         }
     }
 

@@ -116,7 +116,7 @@ impl Delivery {
                     continue;
                 }
             }
-            let left = self.entry.longest_wait().saturating_sub(last.elapsed());
+            let left = self.entry.max_batch_wait().saturating_sub(last.elapsed());
             self.control.wait(TICK.min(left))?;
         }
     }
@@ -128,7 +128,7 @@ impl Delivery {
             Some(readings) => pending.readings >= readings as u64,
             None => pending.samples >= queue.max_samples_per_send as u64,
         };
-        enough || pending.overdue || since >= self.entry.longest_wait()
+        enough || pending.overdue || since >= self.entry.max_batch_wait()
     }
 
     /// Everything that is left.

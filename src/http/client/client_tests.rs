@@ -62,7 +62,7 @@ fn a_request_has_our_headers_and_its_own_which_count_more() {
         ],
         basic_auth: Some(BasicAuth {
             username: "Aladdin".into(),
-            password: SecretSource::Here(Secret::new("open sesame")),
+            password: SecretSource::Inline(Secret::new("open sesame")),
         }),
         ..Settings::default()
     };
@@ -103,7 +103,7 @@ fn no_secret_is_shown() {
         headers: vec![("X-Key".into(), Secret::new("s3cret"))],
         authorization: Some(Authorization {
             kind: "Bearer".into(),
-            credentials: SecretSource::Here(Secret::new("s3cret")),
+            credentials: SecretSource::Inline(Secret::new("s3cret")),
         }),
         proxy_url: Some(Secret::new("http://me:s3cret@127.0.0.1:1")),
         ..Settings::default()
@@ -123,7 +123,7 @@ fn no_secret_is_shown() {
 }
 
 fn shown_of(url: &str) -> &str {
-    super::shown(url)
+    super::url_without_secrets(url)
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn with_secrets() -> Client {
         ],
         authorization: Some(Authorization {
             kind: "Bearer".into(),
-            credentials: SecretSource::Here(Secret::new("s3cret")),
+            credentials: SecretSource::Inline(Secret::new("s3cret")),
         }),
         ..Settings::default()
     })

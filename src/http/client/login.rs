@@ -72,7 +72,7 @@ mod tests {
         let basic = Settings {
             basic_auth: Some(BasicAuth {
                 username: "Aladdin".into(),
-                password: SecretSource::Here(Secret::new("open sesame")),
+                password: SecretSource::Inline(Secret::new("open sesame")),
             }),
             ..Settings::default()
         };

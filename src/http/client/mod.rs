@@ -24,7 +24,9 @@ pub use error::Error;
 pub(crate) use login::{base64, basic};
 pub(crate) use look_up::{LookUp, MAX_ADDRESSES};
 
-use crate::config::{check_proxy, check_url, shown, ClientSettings as Settings, Secret};
+use crate::config::{
+    check_proxy, check_url, url_without_secrets, ClientSettings as Settings, Secret,
+};
 
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_REDIRECTS: u32 = 5;
@@ -138,7 +140,7 @@ impl Client {
                 return self.answer(&name, answer);
             };
             let to = redirect::target(&at, location).map_err(|why| {
-                let (from, to) = (shown(&name), shown(location));
+                let (from, to) = (url_without_secrets(&name), url_without_secrets(location));
                 Error::new(format!("{from}: it redirects to {to}: {why}"))
             })?;
             if !redirect::same_origin(&at, &to) {
@@ -177,7 +179,7 @@ impl Client {
         body: &[u8],
     ) -> Result<Answer, Error> {
         let answer = self.send(self.agent.post(checked(url)?), url, headers, body)?;
-        let failed = |error| Error::of(shown(url), &error, self.limits.timeout);
+        let failed = |error| Error::of(url_without_secrets(url), &error, self.limits.timeout);
         let (answer, _) = self.read(answer.map_err(failed)?);
         Ok(answer)
     }
@@ -207,10 +209,13 @@ impl Client {
             .timeout_global(Some(time))
             .build();
         let answer = request.send(body);
-        let answer = answer.map_err(|error| Error::of(shown(url), &error, time))?;
+        let answer = answer.map_err(|error| Error::of(url_without_secrets(url), &error, time))?;
         match answer.status().as_u16() {
             200 => Ok(answer.into_body().into_reader()),
-            status => Err(Error::new(format!("{}: status {status}", shown(url)))),
+            status => Err(Error::new(format!(
+                "{}: status {status}",
+                url_without_secrets(url)
+            ))),
         }
     }
 
@@ -235,7 +240,8 @@ impl Client {
     /// All headers of a request; those given count more than those of the settings.
     fn headers(&self, url: &str, given: &[(&str, &str)]) -> Result<Vec<(String, Secret)>, Error> {
         let login = login::authorization(&self.settings);
-        let login = login.map_err(|why| Error::new(format!("{}: {why}", shown(url))))?;
+        let login =
+            login.map_err(|why| Error::new(format!("{}: {why}", url_without_secrets(url))))?;
         let login = login.map(|value| ("Authorization".to_string(), value));
         let own = self.settings.headers.iter().cloned();
         let mut all: Vec<(String, Secret)> = own.chain(login).collect();
@@ -251,7 +257,7 @@ impl Client {
         url: &str,
         answer: Result<Response<Body>, ureq::Error>,
     ) -> Result<Answer, Error> {
-        let failed = |error| Error::of(shown(url), &error, self.limits.timeout);
+        let failed = |error| Error::of(url_without_secrets(url), &error, self.limits.timeout);
         match self.read(answer.map_err(failed)?) {
             (answer, None) => Ok(answer),
             (_, Some(error)) => Err(failed(error)),
@@ -312,10 +318,11 @@ fn proxy(settings: &Settings) -> Result<Option<Proxy>, Error> {
 
 /// What is a URL that can be asked.
 fn checked(url: &str) -> Result<Uri, Error> {
-    let parsed = check_url(url).map_err(|why| Error::new(format!("{}: {why}", shown(url))))?;
+    let parsed =
+        check_url(url).map_err(|why| Error::new(format!("{}: {why}", url_without_secrets(url))))?;
     if cfg!(not(feature = "tls")) && parsed.scheme() == Some(&Scheme::HTTPS) {
         let error = ureq::Error::TlsRequired;
-        return Err(Error::of(shown(url), &error, Duration::ZERO));
+        return Err(Error::of(url_without_secrets(url), &error, Duration::ZERO));
     }
     Ok(parsed)
 }

@@ -26,8 +26,8 @@ use crate::config::ClientTls as Tls;
 use crate::http::tls::pinned::{is_of_a_ca, Pinned, SERVER};
 use crate::http::tls::signatures::Signatures;
 use crate::http::tls::{pem, BoardClock};
+use crate::sys::file_stamp::FileStamp;
 use crate::sys::lock;
-use crate::sys::mark::Mark;
 
 /// Where distributions keep the certificates that they trust, as Go's crypto/x509 looks for them.
 const SYSTEM: [&str; 6] = [
@@ -49,7 +49,7 @@ pub(super) struct TlsConnector {
 /// What was made of the files, and how they were then.
 #[derive(Debug)]
 struct Made {
-    files: Vec<Mark>,
+    files: Vec<FileStamp>,
     config: Arc<ClientConfig>,
 }
 
@@ -179,7 +179,7 @@ impl Transport for TlsTransport {
 }
 
 /// How the files are that count.
-fn files(settings: &Tls) -> Vec<Mark> {
+fn files(settings: &Tls) -> Vec<FileStamp> {
     let Tls {
         ca_file,
         cert_file,
@@ -187,7 +187,7 @@ fn files(settings: &Tls) -> Vec<Mark> {
         ..
     } = settings;
     let named = [ca_file, cert_file, key_file].into_iter().flatten();
-    named.map(|path| Mark::of(path)).collect()
+    named.map(|path| FileStamp::of(path)).collect()
 }
 
 fn configure(settings: &Tls) -> Result<ClientConfig, String> {

@@ -31,8 +31,8 @@ use super::address::peer_key;
 use super::head::{Head, HeadError};
 use super::request::Login;
 use crate::sys::constant_time::same_bytes;
+use crate::sys::file_stamp::FileStamp;
 use crate::sys::lock;
-use crate::sys::mark::Mark;
 
 /// The files are looked at no more often than this.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -65,7 +65,7 @@ pub struct AccessFiles {
 #[derive(Debug)]
 struct Watch {
     tokens: Option<PathBuf>,
-    marks: Vec<(PathBuf, Mark)>,
+    marks: Vec<(PathBuf, FileStamp)>,
     looked_at: Instant,
 }
 
@@ -180,7 +180,7 @@ impl Gate {
         let changed = watch
             .marks
             .iter()
-            .find(|(path, mark)| Mark::of(path) != *mark);
+            .find(|(path, mark)| FileStamp::of(path) != *mark);
         let Some((changed, _)) = changed else {
             return;
         };
@@ -191,7 +191,9 @@ impl Gate {
         let unread = watch.marks.drain(..).filter(|(path, _)| {
             policy.is_err() && loaded.marks.iter().all(|(read, _)| read != path)
         });
-        let unread: Vec<_> = unread.map(|(path, _)| (Mark::of(&path), path)).collect();
+        let unread: Vec<_> = unread
+            .map(|(path, _)| (FileStamp::of(&path), path))
+            .collect();
         watch.marks = loaded.marks;
         watch
             .marks

@@ -35,7 +35,7 @@ impl Users {
         let cost = hashes.values().map(Hash::cost).max();
         Users {
             hashes,
-            nobody: Hash::of_nobody(cost.unwrap_or_default()),
+            nobody: Hash::unmatchable(cost.unwrap_or_default()),
         }
     }
 
@@ -114,7 +114,7 @@ impl Passwords {
             (None, None) => Verdict::Busy,
             // Somebody else has just looked at it.
             (_, Some(verdict)) => verdict,
-            (Some(_), None) => match hash.is_of(password) && known.is_some() {
+            (Some(_), None) => match hash.matches(password) && known.is_some() {
                 true => self.remember(&self.right, fingerprint, Verdict::Right),
                 false => self.remember(&self.wrong, fingerprint, Verdict::Wrong),
             },

@@ -11,7 +11,7 @@ use crate::config::{ClientAuth, ServerTls, Web};
 #[cfg(feature = "tls")]
 use crate::http::tls::Accepting;
 use crate::sys::file;
-use crate::sys::mark::Mark;
+use crate::sys::file_stamp::FileStamp;
 use crate::sys::reason;
 
 /// The largest file of tokens.
@@ -34,7 +34,7 @@ pub(super) struct Loaded {
     pub(super) policy: Result<Policy, String>,
     pub(super) warnings: Vec<String>,
     /// All files that were read, as they were before.
-    pub(super) marks: Vec<(PathBuf, Mark)>,
+    pub(super) marks: Vec<(PathBuf, FileStamp)>,
 }
 
 impl Policy {
@@ -120,7 +120,7 @@ impl Policy {
 
 impl Loaded {
     fn mark(&mut self, path: &Path) {
-        self.marks.push((path.to_owned(), Mark::of(path)));
+        self.marks.push((path.to_owned(), FileStamp::of(path)));
     }
 
     fn read(&mut self, web: Option<&Path>, tokens: Option<&Path>) -> Result<Policy, String> {
