@@ -38,21 +38,21 @@ impl CentralServer {
     }
 
     fn request_config(&self) -> Result<Fetched, String> {
-        let (report, known) = {
+        let (report, cached) = {
             let mut state = lock::lock(&self.state);
             state.unreported = false;
-            (state.report.headers(), state.known.clone())
+            (state.report.headers(), state.cached.clone())
         };
         let mut headers: Vec<(&str, &str)> = vec![("Accept", "application/json"), CLOSE];
         headers.extend(report.iter().map(|(name, value)| (*name, value.as_str())));
-        let tag = known.as_ref().and_then(|known| known.tag.as_deref());
+        let tag = cached.as_ref().and_then(|cached| cached.tag.as_deref());
         headers.extend(tag.map(|tag| ("If-None-Match", tag)));
         let answer = self.get(&headers);
         let answer = answer.inspect_err(|_| lock::lock(&self.state).unreported = true)?;
-        let document = match (answer.status, known) {
+        let document = match (answer.status, cached) {
             (200, _) if answer.whole => Document::from_json(&answer.body)
                 .map_err(|e| format!("{}: not a configuration: {e}", self.url()))?,
-            (304, Some(known)) => known.document,
+            (304, Some(cached)) => cached.document,
             (404, _) => Document::default(),
             (500, _) if error_code(&answer).as_deref() == Some(INVALID_CONFIGURATION) => {
                 return Ok(Fetched::Invalid(self.describe(&answer)));
@@ -71,7 +71,7 @@ impl CentralServer {
             return Ok(Fetched::Unknown);
         }
         if answer.status == 200 {
-            state.known = Some(CachedConfig {
+            state.cached = Some(CachedConfig {
                 tag: answer.header("ETag").map(str::to_owned),
                 document: document.clone(),
             });
@@ -94,20 +94,20 @@ impl CentralServer {
     }
 
     fn describe(&self, answer: &Answer) -> String {
-        let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
-        let said = said.as_ref().and_then(|said| {
+        let message: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
+        let message = message.as_ref().and_then(|message| {
             ["message", "error"]
                 .iter()
-                .find_map(|key| said.get(*key)?.as_str())
+                .find_map(|key| message.get(*key)?.as_str())
         });
-        let said: String = said
+        let message: String = message
             .unwrap_or_default()
             .chars()
             .filter(|c| !c.is_control())
             .take(300)
             .collect();
-        let colon = if said.is_empty() { "" } else { ": " };
-        format!("{}: status {}{colon}{said}", self.url(), answer.status)
+        let colon = if message.is_empty() { "" } else { ": " };
+        format!("{}: status {}{colon}{message}", self.url(), answer.status)
     }
 
     /// Sends pending changes to the server. If the server does not know the board, it gets its last known configuration, else
@@ -119,21 +119,21 @@ impl CentralServer {
     ) -> Result<Document, String> {
         for _ in 0..MAX_ATTEMPTS {
             let fetched = self.fetch()?;
-            let (sent, known) = {
+            let (sent, cached) = {
                 let state = lock::lock(&self.state);
-                (state.pending.clone(), state.known.clone())
+                (state.pending.clone(), state.cached.clone())
             };
-            let tag = known.as_ref().and_then(|known| known.tag.clone());
-            let (mut document, condition) = match (&fetched, known) {
+            let tag = cached.as_ref().and_then(|cached| cached.tag.clone());
+            let (mut document, condition) = match (&fetched, cached) {
                 (Fetched::Invalid(why), _) => {
                     return Err(format!("nothing is told while what it has is wrong: {why}"))
                 }
                 (Fetched::Config(document), _) => {
                     (document.clone(), tag.map(|tag| ("If-Match", tag)))
                 }
-                (Fetched::Unknown, known) => {
-                    let known = known.filter(|known| known.document.read(&SCHEMA).is_ok());
-                    let document = known.map_or_else(&local, |known| Ok(known.document))?;
+                (Fetched::Unknown, cached) => {
+                    let cached = cached.filter(|cached| cached.document.read(&SCHEMA).is_ok());
+                    let document = cached.map_or_else(&local, |cached| Ok(cached.document))?;
                     (document, Some(("If-None-Match", "*".to_string())))
                 }
             };
@@ -185,7 +185,7 @@ impl CentralServer {
             200..=299 => {
                 let mut state = lock::lock(&self.state);
                 state.unregistered = false;
-                state.known = Some(CachedConfig {
+                state.cached = Some(CachedConfig {
                     tag: answer.header("ETag").map(str::to_owned),
                     document: document.clone(),
                 });
@@ -199,6 +199,6 @@ impl CentralServer {
 
 /// The `error` field of an error response.
 fn error_code(answer: &Answer) -> Option<String> {
-    let said: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-    said.get("error")?.as_str().map(str::to_owned)
+    let message: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    message.get("error")?.as_str().map(str::to_owned)
 }

@@ -48,7 +48,7 @@ struct State {
     report: Report,
     /// Whether the report has changed since the last request.
     unreported: bool,
-    known: Option<CachedConfig>,
+    cached: Option<CachedConfig>,
     /// Whether the server has no configuration of this board.
     unregistered: bool,
     pending: Pending,
@@ -216,7 +216,7 @@ impl CentralServer {
     /// The server's latest configuration, with the pending changes.
     pub(super) fn latest(&self, selection: Option<&Switches>) -> Option<Document> {
         let state = lock::lock(&self.state);
-        let mut document = state.known.as_ref()?.document.clone();
+        let mut document = state.cached.as_ref()?.document.clone();
         state.pending.merge_into(&mut document, selection);
         Some(document)
     }
