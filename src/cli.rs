@@ -1,4 +1,4 @@
-//! The command line: which role, with which options.
+//! The command line: selects a role and runs it with its options.
 
 mod arguments;
 mod check_config;
@@ -13,11 +13,11 @@ use std::time::Duration;
 use self::arguments::{parse, Arguments, Role};
 use self::check_config::check_config;
 use crate::collector;
-use crate::config::{self, Config, Given};
+use crate::config::{self, CliOverrides, Config};
 use crate::config_server;
 use crate::demo;
 use crate::doctor::{self, Report};
-use crate::exporter::{self, Configuration, Options};
+use crate::exporter::{self, ConfigSource, Options};
 use crate::http::AccessFiles;
 use crate::logging;
 use crate::sources::io_log::{IoLogs, Recording};
@@ -25,12 +25,12 @@ use crate::sources::SCHEMA;
 use crate::sys::reason;
 use crate::sys::signals::Signals;
 
-/// The exit status for a command line that cannot be understood.
-const USAGE: u8 = 2;
-/// How long the last words may take.
-const SAY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The exit status for an invalid command line.
+const USAGE_ERROR: u8 = 2;
+/// The timeout for printing the result of `record`.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the program with these arguments, the program's name first.
+/// Runs the program with these arguments, of which the first is the name of the program.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let status = run(arguments);
     logging::flush();
@@ -49,24 +49,24 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Some(parsed)) => parsed,
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("{error}; see --help"));
-            return ExitCode::from(USAGE);
+            print_error(&format!("{error}; see --help"));
+            return ExitCode::from(USAGE_ERROR);
         }
     };
     if let Err(error) = logging::start(parsed.log_level.as_deref()) {
-        complain(&error);
-        return ExitCode::from(USAGE);
+        print_error(&error);
+        return ExitCode::from(USAGE_ERROR);
     }
-    match perform(parsed) {
+    match run_role(parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-fn perform(arguments: Arguments) -> Result<(), String> {
+fn run_role(arguments: Arguments) -> Result<(), String> {
     let named = arguments.config.as_deref();
     let from_environment = std::env::var_os("LOCAL_CONFIG_PATH");
     let find = |named: Option<&Path>| config::find(named, from_environment.as_deref());
@@ -114,14 +114,14 @@ fn perform(arguments: Arguments) -> Result<(), String> {
             let signals = block_signals()?;
             let (configuration, roots, io_logs) = match &arguments.replay {
                 None => {
-                    let configuration = Configuration::File(find(named));
+                    let configuration = ConfigSource::File(find(named));
                     (configuration, arguments.roots, IoLogs::Off)
                 }
                 Some(dir) => {
                     let recording = Arc::new(Recording::open(dir, arguments.at_once)?);
                     let configuration = match named {
-                        Some(file) => Configuration::File(Some(file.to_path_buf())),
-                        None => Configuration::Fixed(Box::new(recording.config().clone())),
+                        Some(file) => ConfigSource::File(Some(file.to_path_buf())),
+                        None => ConfigSource::BuiltIn(Box::new(recording.config().clone())),
                     };
                     (configuration, recording.roots(), IoLogs::Play(recording))
                 }
@@ -139,10 +139,10 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                 signals,
             )
         }
-        Role::Record { dir, longest } => {
+        Role::Record { dir, duration } => {
             let signals = block_signals()?;
             let options = Options {
-                configuration: Configuration::File(find(named)),
+                configuration: ConfigSource::File(find(named)),
                 listen_address: None,
                 management_address: None,
                 access: AccessFiles::default(),
@@ -151,19 +151,19 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                 asks_server: false,
             };
             let dir = dir.unwrap_or_default();
-            say_briefly(exporter::record(options, &dir, longest, signals)?);
+            print_with_timeout(exporter::record(options, &dir, duration, signals)?);
             Ok(())
         }
-        Role::Preset(preset, given) => {
+        Role::Preset(preset, overrides) => {
             let signals = block_signals()?;
             let environment = preset.environment(|name| std::env::var(name).ok());
-            let given = Given {
+            let overrides = CliOverrides {
                 environment,
-                ..given
+                ..overrides
             };
             exporter::run(
                 Options {
-                    configuration: Configuration::Preset(preset, given, arguments.config),
+                    configuration: ConfigSource::Preset(preset, overrides, arguments.config),
                     listen_address: arguments.listen_address,
                     management_address: arguments.management_address,
                     access: arguments.access,
@@ -176,10 +176,10 @@ fn perform(arguments: Arguments) -> Result<(), String> {
         }
         Role::Demo => {
             let signals = block_signals()?;
-            // One that is merely found is meant for the real board, and so is a server that the environment names.
+            // A configuration file that was merely found, and a server named by the environment, are for the real board.
             let configuration = match named {
-                Some(file) => Configuration::File(Some(file.to_path_buf())),
-                None => Configuration::Fixed(Box::default()),
+                Some(file) => ConfigSource::File(Some(file.to_path_buf())),
+                None => ConfigSource::BuiltIn(Box::default()),
             };
             let board = demo::Board::build()?;
             exporter::run(
@@ -204,12 +204,12 @@ fn block_signals() -> Result<Signals, String> {
 
 fn doctor(report: &Report, json: bool, write: Option<&Path>) -> Result<(), String> {
     match json {
-        true => say(&format!("{:#}\n", report.json())),
-        false => say(&report.text()),
+        true => print(&format!("{:#}\n", report.json())),
+        false => print(&report.text()),
     }
     if let Some(path) = write {
         let text = report.configuration()?;
-        // A configuration that somebody wrote is not written over.
+        // An existing file is not overwritten.
         let mut file = std::fs::File::create_new(path)
             .map_err(|e| format!("cannot create {}: {}", path.display(), reason(&e)))?;
         file.write_all(text.as_bytes())
@@ -221,23 +221,23 @@ fn doctor(report: &Report, json: bool, write: Option<&Path>) -> Result<(), Strin
     }
 }
 
-/// Prints to standard output. That nobody reads it is no error.
-fn say(text: &str) {
+/// Prints to standard output. Errors are ignored: the reader may have closed the pipe.
+fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// The same for a role that has taken the signals: nothing else could end it where standard output takes no more.
-fn say_briefly(text: String) {
+/// Prints with a timeout. For roles that block signals: they could not be ended while standard output is blocked.
+fn print_with_timeout(text: String) {
     let (written, wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        say(&text);
+        print(&text);
         let _ = written.send(());
     });
-    let _ = wait.recv_timeout(SAY_TIMEOUT);
+    let _ = wait.recv_timeout(PRINT_TIMEOUT);
 }
 
-/// Prints to standard error, behind the log, which need not fit where it is full.
-fn complain(text: &str) {
+/// Prints to standard error, after pending log lines. The text may be lost if standard error is blocked.
+fn print_error(text: &str) {
     logging::flush();
     logging::write_line(&format!("edge-metrics-exporter: {text}"));
 }

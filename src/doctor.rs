@@ -1,4 +1,4 @@
-//! What this board has, what can be read of it, and what would help: for people, and as JSON for machines.
+//! `doctor`: reports which meters the board has, what can be read from them, and how to fix errors, as text or as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,40 +14,40 @@ use crate::sources::{
 };
 use crate::sys::clock::BootTime;
 
-/// How often the sources are polled meanwhile: two polls are needed for the power of an energy counter.
+/// The poll interval of the sources. The power from an energy counter needs two polls.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long a source may take to show something. tegrastats needs a second to start on a small board.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// Samples that are shown of each source; the rest is counted.
-const SAMPLES: usize = 6;
+/// The timeout for the first values of a source. tegrastats takes a second to start on a small board.
+const READ_TIMEOUT: Duration = Duration::from_secs(4);
+/// The number of samples shown for each source. The rest is counted.
+const MAX_SHOWN_SAMPLES: usize = 6;
 
-/// What was found out about the board.
+/// The report about a board.
 pub struct Report {
     board: Board,
-    /// What it was looked at with.
+    /// The configuration used for the examination.
     config: Config,
     device_type: String,
     findings: Vec<Finding>,
 }
 
-/// What was found out about one meter.
+/// The result for one meter.
 struct Finding {
     meter: &'static Meter,
-    /// What is there, or what was looked for in vain.
+    /// What was found, or what was looked for without success.
     found: Result<String, String>,
-    /// Why nothing of it can be read.
+    /// Why nothing can be read.
     error: Option<String>,
-    /// Why some of it cannot be read.
+    /// Why some values cannot be read.
     complaints: Vec<String>,
     /// The limits that were reached, by name.
     limits: BTreeMap<&'static str, Limit>,
-    /// The families it has.
+    /// The metric families of the source.
     families: Vec<String>,
-    /// What was read: `name{labels} value`, those that matter most first.
+    /// The samples, most important first: `name{labels}` and value.
     samples: Vec<(String, f64)>,
 }
 
-/// Looks for every meter, and reads those that are there.
+/// Probes all meters, and reads those that are found.
 pub fn examine(roots: Roots, config: &Config) -> Report {
     let mut board = Board::look(roots);
     let given = config;
@@ -82,7 +82,7 @@ pub fn examine(roots: Roots, config: &Config) -> Report {
             Err(missing) => vec![(meter, Err(missing))],
         })
         .collect();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + READ_TIMEOUT;
     let findings = trials
         .into_iter()
         .map(|(meter, found)| match found {
@@ -106,7 +106,7 @@ pub fn examine(roots: Roots, config: &Config) -> Report {
     }
 }
 
-/// A meter that is being tried.
+/// A running source of a meter under examination.
 struct Trial {
     registry: Registry,
     running: Running,
@@ -130,7 +130,7 @@ impl Trial {
         }
     }
 
-    /// Waits for a second reading, for an error, or for the deadline.
+    /// Waits for a second reading, an error, or the deadline.
     fn finish(self, meter: &'static Meter, what: String, deadline: Instant) -> Finding {
         let Context { group, health, .. } = self.running.context();
         let mut first = None;
@@ -146,12 +146,13 @@ impl Trial {
         let samples = samples(&self.registry);
         let families = self.registry.switchable();
         let error = health.last_error().or_else(|| {
-            // What was read and said nothing is suspended, which is among the complaints.
+            // A device that was read without values is suspended, which is among the complaints.
             (samples.is_empty() && group.read_at().is_none())
-                .then(|| format!("it was not read within {} s", PATIENCE.as_secs()))
+                .then(|| format!("it was not read within {} s", READ_TIMEOUT.as_secs()))
         });
         self.running.stop();
-        self.running.join(deadline.max(Instant::now()) + PATIENCE);
+        self.running
+            .join(deadline.max(Instant::now()) + READ_TIMEOUT);
         Finding {
             meter,
             found: Ok(what),
@@ -164,7 +165,7 @@ impl Trial {
     }
 }
 
-/// What is in the registry: first what every board has in common, power before the rest.
+/// The samples of the registry, most important first: the families common to all boards, power before the rest.
 fn samples(registry: &Registry) -> Vec<(String, f64)> {
     let snapshot = registry.snapshot(BootTime::now());
     let mut samples: Vec<_> = snapshot
@@ -198,7 +199,7 @@ impl Report {
         self.findings.iter().any(|f| !f.samples.is_empty())
     }
 
-    /// For people: one screen.
+    /// The report as text of about one screen.
     pub fn text(&self) -> String {
         let mut out = String::new();
         let model = self.board.model.as_deref().unwrap_or("unknown model");
@@ -228,7 +229,7 @@ impl Report {
         out
     }
 
-    /// Totals that are less than what another source measures of a part of the board: if it stays so, they are none.
+    /// Doubtful totals: those lower than what another source measures for a part of the board.
     fn doubts(&self) -> Vec<String> {
         let parts = self
             .findings
@@ -255,7 +256,7 @@ impl Report {
         self.config.unknown_metrics(&known)
     }
 
-    /// Whether something does, or would if it could be read.
+    /// Whether a source measures power, or might if it could be read.
     fn measures_power(&self) -> bool {
         let electric = |name: &str| name.contains("_watts") || name.contains("_ampere");
         self.findings.iter().any(|finding| {
@@ -263,7 +264,7 @@ impl Report {
         })
     }
 
-    /// For machines.
+    /// The report as JSON.
     pub fn json(&self) -> Value {
         let sources: Vec<_> = self.findings.iter().map(Finding::json).collect();
         json!({
@@ -277,8 +278,8 @@ impl Report {
         })
     }
 
-    /// A configuration to start from: the settings of the sources that there were already, what was found, and what would
-    /// be exported. An error: there are more settings than a configuration has room for.
+    /// A configuration file to start from: the existing settings of the sources, what was found, and the metrics that would be
+    /// exported. An error if the existing settings are too large for a configuration.
     pub fn configuration(&self) -> Result<String, String> {
         let given = SCHEMA.to_json(&self.config);
         let mut out = format!(
@@ -288,7 +289,7 @@ impl Report {
             given["interval"],
             given["port"],
             given["reload_port"],
-            SCHEMA.departures(&self.config)?,
+            SCHEMA.non_default_settings(&self.config)?,
         );
         for finding in &self.findings {
             let name = finding.meter.name;
@@ -323,7 +324,7 @@ impl Report {
 }
 
 impl Finding {
-    /// What was read of this series.
+    /// The value of this series.
     fn value(&self, series: &str) -> Option<f64> {
         let mut samples = self.samples.iter();
         samples.find_map(|(name, value)| (name == series).then_some(*value))
@@ -357,11 +358,15 @@ impl Finding {
                 limit.what
             );
         }
-        for (series, value) in self.samples.iter().take(SAMPLES) {
+        for (series, value) in self.samples.iter().take(MAX_SHOWN_SAMPLES) {
             let _ = writeln!(out, "    {series} {value}");
         }
-        if self.samples.len() > SAMPLES {
-            let _ = writeln!(out, "    and {} more", self.samples.len() - SAMPLES);
+        if self.samples.len() > MAX_SHOWN_SAMPLES {
+            let _ = writeln!(
+                out,
+                "    and {} more",
+                self.samples.len() - MAX_SHOWN_SAMPLES
+            );
         }
     }
 
@@ -389,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_total_that_is_less_than_a_part_of_the_board_is_doubted() {
+    fn total_lower_than_a_part_of_the_board_is_doubtful() {
         let finding = |name: &str, samples: &[(&str, f64)]| Finding {
             meter: METERS.iter().find(|meter| meter.name == name).unwrap(),
             found: Ok(String::new()),

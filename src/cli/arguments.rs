@@ -1,11 +1,11 @@
-//! What the command line says.
+//! Parses the command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::say;
+use super::print;
 use crate::collector;
-use crate::config::{Given, Preset, PRESETS};
+use crate::config::{CliOverrides, Preset, PRESETS};
 use crate::config_server;
 use crate::http::AccessFiles;
 use crate::sources::Roots;
@@ -65,7 +65,7 @@ Options:
   -h, --help
 ";
 
-/// The help, with the presets in it.
+/// The help text, including the presets.
 fn help() -> String {
     let (mut usage, mut presets) = (String::new(), String::new());
     for preset in PRESETS {
@@ -80,7 +80,7 @@ fn help() -> String {
         .replace("{presets}", &presets)
 }
 
-/// Which role.
+/// The role to run, with its own options.
 pub(super) enum Role {
     Run,
     Demo,
@@ -90,15 +90,15 @@ pub(super) enum Role {
     },
     Record {
         dir: Option<PathBuf>,
-        longest: Duration,
+        duration: Duration,
     },
     CheckConfig(Option<PathBuf>),
     ConfigServer(config_server::Options),
     Collect(collector::Options),
-    Preset(&'static Preset, Given),
+    Preset(&'static Preset, CliOverrides),
 }
 
-/// All of it.
+/// The parsed command line.
 pub(super) struct Arguments {
     pub(super) role: Role,
     pub(super) config: Option<PathBuf>,
@@ -111,7 +111,7 @@ pub(super) struct Arguments {
     pub(super) log_level: Option<String>,
 }
 
-/// `None`: what was asked for has been printed.
+/// Parses the arguments. `None` if the help or the version was printed.
 pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lexopt::Error> {
     use lexopt::prelude::*;
     let mut arguments = Arguments {
@@ -146,20 +146,20 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
             Long("replay.at-once") => arguments.at_once = true,
             Long("log.level") => arguments.log_level = Some(parser.value()?.string()?),
             Long("version") | Short('V') => {
-                say(&format!(
+                print(&format!(
                     "edge-metrics-exporter {}\n",
                     env!("CARGO_PKG_VERSION")
                 ));
                 return Ok(None);
             }
             Long("help") | Short('h') => {
-                say(&help());
+                print(&help());
                 return Ok(None);
             }
             Long("for") => match &mut arguments.role {
-                Role::Record { longest, .. } => {
+                Role::Record { duration, .. } => {
                     let value = parser.value()?.string()?;
-                    *longest = seconds(&value).ok_or_else(|| {
+                    *duration = seconds(&value).ok_or_else(|| {
                         format!("--for wants seconds, up to a day's, and not {value:?}")
                     })?;
                 }
@@ -176,7 +176,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 | "boards.http.config.file"
                 | "management.allow-remote"),
             ) => {
-                // Told apart before the parser goes on, since it lends the name.
+                // Copied, because the name borrows from the parser.
                 let option = option.to_string();
                 match (&mut arguments.role, option.as_str()) {
                     (Role::ConfigServer(options), "store") => {
@@ -203,13 +203,13 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     },
                     Some("record") => Role::Record {
                         dir: None,
-                        longest: Duration::from_secs(60),
+                        duration: Duration::from_secs(60),
                     },
                     Some("check-config") => Role::CheckConfig(None),
                     Some("config-server") => Role::ConfigServer(Default::default()),
                     Some("collect") => Role::Collect(collector::Options::default()),
                     Some(name) => match Preset::named(name) {
-                        Some(preset) => Role::Preset(preset, Given::default()),
+                        Some(preset) => Role::Preset(preset, CliOverrides::default()),
                         None => return Err(Value(word).unexpected()),
                     },
                     None => return Err(Value(word).unexpected()),
@@ -222,16 +222,18 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 } => {
                     *path = Some(file.into());
                 }
-                Role::Preset(preset, given) if given.arguments.len() < preset.arguments() => {
-                    given.arguments.push(file.string()?);
+                Role::Preset(preset, overrides)
+                    if overrides.arguments.len() < preset.arguments() =>
+                {
+                    overrides.arguments.push(file.string()?);
                 }
                 _ => return Err(Value(file).unexpected()),
             },
             Long(flag) => {
                 let flag = flag.to_string();
                 match &mut arguments.role {
-                    Role::Preset(preset, given) if preset.has_flag(&flag) => {
-                        given.flags.push((flag, parser.value()?.string()?));
+                    Role::Preset(preset, overrides) if preset.has_flag(&flag) => {
+                        overrides.flags.push((flag, parser.value()?.string()?));
                     }
                     Role::Collect(options)
                         if collector::FLAGS.iter().any(|(known, _)| *known == flag) =>
@@ -248,7 +250,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
     Ok(Some(arguments))
 }
 
-/// What goes with what.
+/// Rejects combinations of options that do not go together.
 fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
     if let Role::Record { dir: None, .. } = arguments.role {
         return Err("record wants a folder to write to: record DIR".into());

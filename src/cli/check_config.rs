@@ -1,17 +1,17 @@
-//! `check-config`: what would be run, or what is wrong with the file.
+//! `check-config`: validates a configuration file and prints what would be run.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::say;
+use super::print;
 use crate::config::{self, Collector, Config};
-use crate::config::{shown, ClientSettings as Settings};
+use crate::config::{url_without_secrets, ClientSettings as Settings};
 use crate::http::client::{Client, Limits};
 use crate::http::{AccessControl, AccessFiles};
 use crate::sources::SCHEMA;
 use crate::sources::{chosen, unknown, Board, Roots};
 
-/// Says what would be run, or what is wrong. A collector's file is known by its keys.
+/// Validates the file and prints what would be run. A collector's file is recognised by its keys.
 pub(super) fn check_config(
     file: Option<PathBuf>,
     access: AccessFiles,
@@ -19,7 +19,7 @@ pub(super) fn check_config(
 ) -> Result<(), String> {
     let mut config = Config::default();
     match &file {
-        None => say("no configuration file: the defaults\n"),
+        None => print("no configuration file: the defaults\n"),
         Some(path) => {
             let bytes = config::read_file(path).map_err(|e| e.to_string())?;
             if Collector::is_in(&SCHEMA, &bytes) {
@@ -27,9 +27,9 @@ pub(super) fn check_config(
             }
             let loaded = SCHEMA.load(path).map_err(|e| e.to_string())?;
             for warning in &loaded.warnings {
-                say(&format!("{}\n", warning.with(&loaded.origin)));
+                print(&format!("{}\n", warning.with(&loaded.origin)));
             }
-            say(&format!("{}: good\n", path.display()));
+            print(&format!("{}: good\n", path.display()));
             config = loaded.config;
         }
     }
@@ -47,14 +47,14 @@ pub(super) fn check_config(
     let model = board.model.as_deref().unwrap_or("unknown");
     let port = |port: Option<u16>| port.map_or("none".to_string(), |port| port.to_string());
     let hostname = config.hostname.as_deref().unwrap_or(&board.hostname);
-    say(&format!(
+    print(&format!(
         "device_type: {asked} ({found} on this board, model {model})\nhostname: {hostname}\ninterval: {} s\n\
          ports: {} for metrics, {} for management\n",
         config.interval.as_secs_f64(),
         port(config.port),
         port(config.reload_port),
     ));
-    say(&match &config.metrics {
+    print(&match &config.metrics {
         None => "metrics: everything that is found\n".to_string(),
         Some(names) => format!(
             "metrics: {} of the {} named\n",
@@ -64,13 +64,13 @@ pub(super) fn check_config(
     });
     let meters = chosen(&mut board, &config);
     if meters.is_empty() {
-        say("sources: none on this board\n");
+        print("sources: none on this board\n");
     }
     for name in unknown(&config) {
-        say(&format!("`sources` names {name}, which is no source\n"));
+        print(&format!("`sources` names {name}, which is no source\n"));
     }
     for (meter, reason) in meters {
-        say(&format!("source {}: {reason}\n", meter.name));
+        print(&format!("source {}: {reason}\n", meter.name));
     }
     for entry in &config.remote_write {
         let what = format!("remote_write {}", entry.name);
@@ -85,17 +85,17 @@ pub(super) fn check_config(
     Ok(())
 }
 
-/// What `collect --config` would make of the file, whatever flags and environment say besides.
+/// Does the same for a file of `collect`, without flags and environment.
 fn check_collector(path: &Path, access: &AccessFiles) -> Result<(), String> {
     let (config, warnings) = Collector::load(Some(path), &[])?;
     for warning in warnings {
-        say(&format!("{warning}\n"));
+        print(&format!("{warning}\n"));
     }
     let shown_path = path.display();
-    say(&format!("{shown_path}: good, for `collect`\n"));
+    print(&format!("{shown_path}: good, for `collect`\n"));
     check_access(access)?;
     let namespace = config.namespace.as_deref();
-    say(&format!(
+    print(&format!(
         "interval: {} s\nnamespace: {}\nport: {}\n",
         config.interval.as_secs_f64(),
         namespace.unwrap_or("the service account's, else default"),
@@ -107,24 +107,24 @@ fn check_collector(path: &Path, access: &AccessFiles) -> Result<(), String> {
 
 fn check_access(access: &AccessFiles) -> Result<(), String> {
     for warning in AccessControl::check(access)? {
-        say(&format!("{warning}\n"));
+        print(&format!("{warning}\n"));
     }
     for path in [&access.web_config, &access.tokens].into_iter().flatten() {
-        say(&format!("{}: good\n", path.display()));
+        print(&format!("{}: good\n", path.display()));
     }
     Ok(())
 }
 
-/// Says which server would be asked, and what of the files by which it is asked cannot be used.
+/// Prints the URL of a server, and errors in the files for login and TLS.
 fn check_server(what: &str, url: &str, settings: &Settings) {
-    say(&format!("{what}: {}\n", shown(url)));
-    // Nothing is asked here.
+    print(&format!("{what}: {}\n", url_without_secrets(url)));
+    // No request is sent.
     let limits = Limits {
         timeout: Duration::ZERO,
         body: 0,
     };
     let client = Client::new(settings.clone(), limits);
     if let Err(why) = client.and_then(|client| client.check(url)) {
-        say(&format!("{what}: {why}\n"));
+        print(&format!("{what}: {why}\n"));
     }
 }

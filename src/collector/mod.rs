@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{is_namespace, Collector as Configuration, Setting};
+use crate::config::{is_namespace, Collector as Configuration, KeyOverride};
 use crate::http::{bind, AccessControl, AccessFiles, Limits, Server};
 use crate::sys::file;
 use crate::sys::notify::Notifier;
@@ -75,11 +75,11 @@ pub struct Options {
 
 impl Options {
     /// The keys set outside the configuration file; later ones take precedence. An empty variable counts as not set.
-    fn settings(&self, environment: impl Fn(&str) -> Option<String>) -> Vec<Setting> {
+    fn settings(&self, environment: impl Fn(&str) -> Option<String>) -> Vec<KeyOverride> {
         let mut settings = Vec::new();
         for (name, key) in VARIABLES {
             if let Some(value) = environment(name).filter(|value| !value.is_empty()) {
-                settings.push(Setting {
+                settings.push(KeyOverride {
                     from: name.to_owned(),
                     key: key.to_owned(),
                     value,
@@ -88,7 +88,7 @@ impl Options {
         }
         for (flag, value) in &self.flags {
             if let Some((_, key)) = FLAGS.iter().find(|(known, _)| known == flag) {
-                settings.push(Setting {
+                settings.push(KeyOverride {
                     from: format!("--{flag}"),
                     key: (*key).to_owned(),
                     value: value.clone(),
@@ -138,13 +138,13 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
             feeds: feeds.clone(),
             streams: streams.stream_loop(),
             status: Arc::clone(&status),
-            prometheus_url: crate::config::shown(&config.url).to_owned(),
+            prometheus_url: crate::config::url_without_secrets(&config.url).to_owned(),
             namespace: namespace.clone(),
         },
     )?;
     log::info!(
         "collecting from {} every {} s, pods of the namespace {namespace}",
-        crate::config::shown(&config.url),
+        crate::config::url_without_secrets(&config.url),
         config.interval.as_secs_f64()
     );
     let stop = Arc::new(Stop::default());
@@ -164,7 +164,10 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         })
         .map_err(|e| format!("cannot start a thread: {e}"))?;
     let manager = Notifier::from_environment();
-    let summary = format!("collects from {}", crate::config::shown(&config.url));
+    let summary = format!(
+        "collects from {}",
+        crate::config::url_without_secrets(&config.url)
+    );
     manager.ready(&summary);
     while let Ok(Request::Reload) = signals.wait() {
         manager.reloading();

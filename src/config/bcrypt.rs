@@ -1,5 +1,5 @@
-//! bcrypt (Provos and Mazières, "A Future-Adaptable Password Scheme", USENIX 1999): the hashes that exporter-toolkit's
-//! files hold, as `htpasswd -B` and others write them. Pure, and slow on purpose.
+//! bcrypt (Provos and Mazières, "A Future-Adaptable Password Scheme", USENIX 1999): the password hashes in files of
+//! exporter-toolkit, as written by `htpasswd -B` and others. Pure, and slow on purpose.
 
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{alphabet, Engine as _};
@@ -7,7 +7,7 @@ use blowfish::Blowfish;
 
 use crate::sys::constant_time::same_bytes;
 
-/// bcrypt's own alphabet, whose last letters hold bits to spare.
+/// The alphabet of bcrypt. The last character has unused bits.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::BCRYPT,
     GeneralPurposeConfig::new()
@@ -16,26 +16,26 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 /// The costs that the format allows: 2 to the power of this many rounds.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=31;
-/// Letters of the salt, after which those of the digest follow.
-const SALT: usize = 22;
-/// Bytes of a password that count.
-const PASSWORD: usize = 72;
-/// What is encrypted 64 times.
-const TEXT: &[u8; 24] = b"OrpheanBeholderScryDoubt";
-/// The last byte of the cipher's text is not kept.
-const DIGEST: usize = 23;
+/// Characters of the salt. Those of the digest follow.
+const SALT_CHARS: usize = 22;
+/// Bytes of a password that are used. The rest is ignored.
+const MAX_PASSWORD: usize = 72;
+/// The text that is encrypted 64 times.
+const PLAINTEXT: &[u8; 24] = b"OrpheanBeholderScryDoubt";
+/// Bytes of the digest: the last byte of the ciphertext is dropped.
+const DIGEST_BYTES: usize = 23;
 
-/// `$2y$10$…`: what is kept of a password.
+/// A password hash: `$2y$10$…`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hash {
     cost: u32,
     salt: [u8; 16],
-    digest: [u8; DIGEST],
+    digest: [u8; DIGEST_BYTES],
 }
 
 impl Hash {
-    /// Reads a hash of the versions 2a, 2b and 2y, which mean the same. `None`: it is none. (2x is what a faulty
-    /// implementation made of passwords that are not ASCII.)
+    /// Parses a hash of the versions 2a, 2b and 2y, which are equivalent. `None` if the text is not a hash. (2x comes from an
+    /// implementation that hashed non-ASCII passwords wrongly.)
     pub fn parse(text: &str) -> Option<Hash> {
         let rest = ["$2y$", "$2b$", "$2a$"]
             .iter()
@@ -50,7 +50,7 @@ impl Hash {
         if !COSTS.contains(&cost) {
             return None;
         }
-        let (salt, digest) = rest.split_at_checked(SALT)?;
+        let (salt, digest) = rest.split_at_checked(SALT_CHARS)?;
         Some(Hash {
             cost,
             salt: BASE64.decode(salt).ok()?.try_into().ok()?,
@@ -58,23 +58,23 @@ impl Hash {
         })
     }
 
-    /// One that no password has, and that takes as long to find that out.
-    pub fn of_nobody(cost: u32) -> Hash {
+    /// A hash that no password matches. Checking takes as long as for other hashes of this cost.
+    pub fn unmatchable(cost: u32) -> Hash {
         Hash {
             cost: cost.clamp(*COSTS.start(), *COSTS.end()),
             salt: [0; 16],
-            digest: [0; DIGEST],
+            digest: [0; DIGEST_BYTES],
         }
     }
 
-    /// 4 to 31; each step doubles the time.
+    /// The cost, 4 to 31. Each step doubles the time.
     pub fn cost(&self) -> u32 {
         self.cost
     }
 
-    /// All that it is, for whoever needs to tell hashes apart.
-    pub(crate) fn bytes(&self) -> [u8; 1 + 16 + DIGEST] {
-        let mut bytes = [0; 1 + 16 + DIGEST];
+    /// The hash as bytes, to compare hashes.
+    pub(crate) fn bytes(&self) -> [u8; 1 + 16 + DIGEST_BYTES] {
+        let mut bytes = [0; 1 + 16 + DIGEST_BYTES];
         let parts = [self.cost as u8].into_iter().chain(self.salt);
         for (place, byte) in bytes.iter_mut().zip(parts.chain(self.digest)) {
             *place = byte;
@@ -82,9 +82,9 @@ impl Hash {
         bytes
     }
 
-    /// Whether it is this password's. Of a password 72 bytes count, as everywhere.
-    pub fn is_of(&self, password: &[u8]) -> bool {
-        let mut key = password.get(..PASSWORD).unwrap_or(password).to_vec();
+    /// Whether the password matches. Only its first 72 bytes are used, as in all implementations.
+    pub fn matches(&self, password: &[u8]) -> bool {
+        let mut key = password.get(..MAX_PASSWORD).unwrap_or(password).to_vec();
         key.push(0);
         let mut state = Blowfish::bc_init_state();
         state.salted_expand_key(&self.salt, &key);
@@ -92,8 +92,8 @@ impl Hash {
             state.bc_expand_key(&key);
             state.bc_expand_key(&self.salt);
         }
-        let mut found = [0; TEXT.len()];
-        for (words, text) in found.chunks_exact_mut(8).zip(TEXT.chunks_exact(8)) {
+        let mut found = [0; PLAINTEXT.len()];
+        for (words, text) in found.chunks_exact_mut(8).zip(PLAINTEXT.chunks_exact(8)) {
             let mut block = [word(text, 0), word(text, 4)];
             for _ in 0..64 {
                 block = state.bc_encrypt(block);
@@ -102,17 +102,17 @@ impl Hash {
                 bytes.copy_from_slice(&word.to_be_bytes());
             }
         }
-        same_bytes(found.get(..DIGEST).unwrap_or_default(), &self.digest)
+        same_bytes(found.get(..DIGEST_BYTES).unwrap_or_default(), &self.digest)
     }
 }
 
-/// Four bytes as a number.
+/// Four bytes as a big-endian number.
 fn word(bytes: &[u8], at: usize) -> u32 {
     let four = bytes.iter().skip(at).take(4);
     four.fold(0, |word, byte| word << 8 | u32::from(*byte))
 }
 
-/// It is not shown: a hash can be guessed at.
+/// The hash is not shown, because the password can be found from it by guessing.
 impl std::fmt::Debug for Hash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(not shown)")
@@ -138,16 +138,16 @@ mod tests {
         ),
     ];
     const EMPTY: &str = "$2b$04$SeVuWmG7/lwLihPqGQqAm.zibO24tAfXYoCfK9pEIMbJd8ZfS5EX.";
-    /// Of 72 letters x.
+    /// The hash of 72 letters x.
     const LONG: &str = "$2b$04$082sKpUvmmMY7NOoUHQpVO7rSjOtGV0pxTeHfCgv7u9ZERckhiw/i";
 
     fn fits(hash: &str, password: &str) -> bool {
-        Hash::parse(hash).unwrap().is_of(password.as_bytes())
+        Hash::parse(hash).unwrap().matches(password.as_bytes())
     }
 
     /// Made by Apache's htpasswd and by Python's bcrypt.
     #[test]
-    fn hashes_of_others_are_understood() {
+    fn hashes_of_other_implementations_match() {
         for (hash, password) in HASHES {
             assert!(fits(hash, password), "{hash}");
             assert!(!fits(hash, &format!("{password}x")), "{hash}");
@@ -157,15 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn seventy_two_bytes_count() {
-        let long = "x".repeat(PASSWORD);
+    fn first_72_bytes_of_a_password_are_used() {
+        let long = "x".repeat(MAX_PASSWORD);
         assert!(fits(LONG, &long));
         assert!(fits(LONG, &format!("{long}y")));
         assert!(!fits(LONG, &long[1..]));
     }
 
     #[test]
-    fn what_is_no_hash_is_none() {
+    fn invalid_hashes_are_rejected() {
         let good = HASHES[0].0;
         assert!(Hash::parse(good).is_some());
         for bad in [
@@ -190,9 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn nobodys_hash_is_nobodys() {
-        let nobody = Hash::of_nobody(0);
+    fn no_password_matches_the_unmatchable_hash() {
+        let nobody = Hash::unmatchable(0);
         assert_eq!(nobody.cost(), 4);
-        assert!(!nobody.is_of(b"") && !nobody.is_of(b"secret"));
+        assert!(!nobody.matches(b"") && !nobody.matches(b"secret"));
     }
 }

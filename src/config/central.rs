@@ -1,5 +1,5 @@
-//! `config_server:`, the central server that a board asks for its configuration, and the environment variables of
-//! edge-metrics-exporter that say the same.
+//! `config_server:`, the central server from which a board fetches its configuration, and the corresponding environment
+//! variables of edge-metrics-exporter (Python).
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use super::tree::Node;
 use super::values::{self, Outcome};
 use super::{check_url, ClientSettings};
 
-/// The longest time that the start may be delayed.
-const LONGEST: Duration = Duration::from_secs(60);
-/// The most servers side by side.
+/// The longest timeout, because the startup may be delayed by it.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+/// The maximum number of servers with the same content.
 const MAX_URLS: usize = 9;
 
-/// Where the central server is, and how it is asked.
+/// The central server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigServer {
-    /// Its URLs, without `/config/…`: one or several that have the same. None: there is no server.
+    /// The URLs, without `/config/…`, of one or several servers with the same content; empty if there is no server.
     #[serde(rename = "url", serialize_with = "with_commas")]
     pub urls: Vec<String>,
-    /// How long one question may take, and with it how long the start is delayed at most.
+    /// The timeout of a request, and therefore the maximum delay of the startup.
     #[serde(serialize_with = "show::seconds")]
     pub timeout: Duration,
-    /// How to log in, and whom to trust.
+    /// Login and TLS.
     #[serde(flatten)]
     pub client: ClientSettings,
 }
@@ -47,7 +47,7 @@ pub(super) fn read(
 ) -> Result<(), Problem> {
     section.set("url", urls, &mut server.urls)?;
     section.set("timeout", values::seconds, &mut server.timeout)?;
-    if server.timeout > LONGEST {
+    if server.timeout > MAX_TIMEOUT {
         let message =
             "`config_server.timeout` is over a minute, by which the start might be delayed";
         return Err(section.refuse(Some("timeout"), message.into()));
@@ -60,22 +60,22 @@ fn with_commas<S: Serializer>(urls: &[String], serializer: S) -> Result<S::Ok, S
     url.serialize(serializer)
 }
 
-/// URLs, with commas between them.
+/// URLs separated by commas.
 fn urls(node: &Node) -> Outcome<Vec<String>> {
     let Node::Text(text) = node else {
         return http_client::url(node).map(|url| vec![url]);
     };
-    split(text)
+    split_urls(text)
         .map(|url| http_client::url(&Node::Text(url.to_owned())))
         .collect()
 }
 
-fn split(text: &str) -> impl Iterator<Item = &str> {
+fn split_urls(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).take(MAX_URLS)
 }
 
 impl ConfigServer {
-    /// The same, with what `CONFIG_SERVER_URL` and `CONFIG_TIMEOUT` (in seconds) say instead. The error is for people.
+    /// Applies the overrides `CONFIG_SERVER_URL` and `CONFIG_TIMEOUT` (seconds). The error is a message for the user.
     pub fn with_environment(
         mut self,
         variable: impl Fn(&str) -> Option<String>,
@@ -86,12 +86,12 @@ impl ConfigServer {
                 Ok(_) => Ok(url.to_owned()),
                 Err(why) => Err(format!("CONFIG_SERVER_URL: {why}")),
             };
-            self.urls = split(&text).map(checked).collect::<Result<_, _>>()?;
+            self.urls = split_urls(&text).map(checked).collect::<Result<_, _>>()?;
         }
         if let Some(text) = variable("CONFIG_TIMEOUT") {
             let seconds = text.trim().parse().ok().filter(|s: &f64| *s > 0.0);
             let timeout = seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
-            self.timeout = timeout.filter(|t| !t.is_zero() && *t <= LONGEST).ok_or_else(|| {
+            self.timeout = timeout.filter(|t| !t.is_zero() && *t <= MAX_TIMEOUT).ok_or_else(|| {
                 format!("CONFIG_TIMEOUT={text}: seconds are wanted, more than 0 and up to 60, such as 5")
             })?;
         }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_goes_before_the_file() {
+    fn environment_overrides_the_file() {
         let file = ConfigServer {
             urls: vec!["http://file:8080".into()],
             ..ConfigServer::default()

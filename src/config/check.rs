@@ -1,23 +1,26 @@
-//! What one key alone does not show, and the warnings.
+//! Validates what depends on several keys, and collects the warnings.
 
 use std::collections::BTreeMap;
 
 use super::diagnose::Diagnostic;
-use super::keys::{unknown, Keys};
+use super::keys::{unknown, KeyUsage};
 use super::model::Config;
-use super::read::Reading;
+use super::read::UncheckedConfig;
 
-/// The most unknown keys that are named one by one.
+/// Unknown keys that are reported one by one. The rest is counted.
 const MAX_NAMED: usize = 20;
 
-/// Finishes a configuration: converts what is old, refuses what contradicts itself, and warns.
-pub(crate) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
-    let Reading {
+/// Completes a configuration: converts old keys, rejects contradictions, and collects warnings ordered by line.
+pub(crate) fn check(
+    text: &str,
+    unchecked: UncheckedConfig,
+) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
+    let UncheckedConfig {
         mut config,
         enabled_metrics,
-        empty,
+        is_empty,
         keys,
-    } = reading;
+    } = unchecked;
     let mut warnings = key_warnings(text, &keys);
     let mut warn = |path: &[&str], message: String| {
         warnings.push(Diagnostic::at_key(text, path, message));
@@ -36,13 +39,13 @@ pub(crate) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
         return Err(Diagnostic::at_value(text, &[key], message));
     }
 
-    if empty {
+    if is_empty {
         let message = "the file holds no settings: all have their defaults";
         warn(&[], message.into());
     }
 
-    let none = config.metrics.as_ref().is_none_or(BTreeMap::is_empty);
-    let converted = enabled_metrics.is_some() && none;
+    let has_no_names = config.metrics.as_ref().is_none_or(BTreeMap::is_empty);
+    let converted = enabled_metrics.is_some() && has_no_names;
     if let Some(names) = enabled_metrics {
         warn(&["enabled_metrics"], convert(&mut config, names));
     }
@@ -63,8 +66,8 @@ pub(crate) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
         }
     }
 
-    let keeps = !config.history.keep.is_zero() && config.history.bytes > 0;
-    if !config.remote_write.is_empty() && !keeps {
+    let has_history = !config.history.keep.is_zero() && config.history.bytes > 0;
+    if !config.remote_write.is_empty() && !has_history {
         let message = "`remote_write`: nothing is sent, because `history` keeps nothing";
         warn(&["remote_write"], message.into());
     }
@@ -80,8 +83,8 @@ pub(crate) fn check(text: &str, reading: Reading) -> Result<(Config, Vec<Diagnos
     Ok((config, warnings))
 }
 
-/// A warning for each key that nobody knows, or that has no effect.
-pub(crate) fn key_warnings(text: &str, keys: &Keys) -> Vec<Diagnostic> {
+/// A warning for each key that is unknown or has no effect.
+pub(crate) fn key_warnings(text: &str, keys: &KeyUsage) -> Vec<Diagnostic> {
     let warning = |path: &Vec<String>| {
         let steps: Vec<&str> = path.iter().map(String::as_str).collect();
         Diagnostic::at_key(text, &steps, unknown(path, &keys.known))
@@ -91,14 +94,15 @@ pub(crate) fn key_warnings(text: &str, keys: &Keys) -> Vec<Diagnostic> {
     let more = more
         .filter(|&n| n > 0)
         .map(|more| Diagnostic::at_key(text, &[], format!("{more} more unknown keys")));
-    let idle = keys.idle.iter().map(|(path, message)| {
+    let idle = keys.ignored.iter().map(|(path, message)| {
         let steps: Vec<&str> = path.iter().map(String::as_str).collect();
         Diagnostic::at_key(text, &steps, message.clone())
     });
     named.chain(more).chain(idle).collect()
 }
 
-/// Seed 001's old list becomes `metrics`, unless that has names itself, as in the original. Says what was done.
+/// Converts the old list `enabled_metrics` to `metrics`, unless `metrics` has names itself: the original program decided so,
+/// too. Returns the warning.
 fn convert(config: &mut Config, names: Vec<String>) -> String {
     match &config.metrics {
         Some(metrics) if !metrics.is_empty() => {

@@ -1,4 +1,4 @@
-//! How a server is asked, as plain data. The names are those of Prometheus's own configuration
+//! Settings of the HTTP client, as plain data. The names are those of Prometheus's own configuration
 //! (prometheus.io/docs/prometheus/latest/configuration, `http_config` and `tls_config`).
 
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::show;
 use super::Secret;
 
-/// How to log in, what to send along, whom to trust.
+/// Login, headers, TLS, proxy and redirects of requests to a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClientSettings {
-    /// `headers:`, which go with every request. A value may be a secret.
+    /// `headers:`, sent with every request. A value may be a secret.
     #[serde(serialize_with = "show::mapping")]
     pub headers: Vec<(String, Secret)>,
     /// `basic_auth:`.
@@ -22,12 +22,12 @@ pub struct ClientSettings {
     /// `tls_config:`.
     #[serde(rename = "tls_config")]
     pub tls: ClientTls,
-    /// `proxy_url:`, which may hold a password.
+    /// `proxy_url:`, which may contain a password.
     #[serde(serialize_with = "show::hidden_url")]
     pub proxy_url: Option<Secret>,
-    /// `proxy_from_environment:`. Otherwise the variables `http_proxy` and the like count for nothing.
+    /// `proxy_from_environment:`. If false, `http_proxy` and similar variables are ignored.
     pub proxy_from_environment: bool,
-    /// `follow_redirects:`, of requests without a body. One with a body is never sent elsewhere.
+    /// `follow_redirects:`, for requests without a body. Requests with a body are never redirected.
     pub follow_redirects: bool,
 }
 
@@ -48,34 +48,34 @@ impl Default for ClientSettings {
 /// `basic_auth:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BasicAuth {
-    /// Who.
+    /// The user name.
     pub username: String,
-    /// The password, or where it is.
+    /// The password, or its file.
     pub password: SecretSource,
 }
 
 /// `authorization:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorization {
-    /// The word before the credentials: `Bearer`.
+    /// The authentication scheme: `Bearer`.
     pub kind: String,
-    /// The credentials, or where they are.
+    /// The credentials, or their file.
     pub credentials: SecretSource,
 }
 
-/// A secret, or the file whose first line it is. A file is read for each request, so that it may be replaced.
+/// A secret, or the file whose first line is the secret. The file is read for each request, so that it may be replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// Here.
-    Here(Secret),
-    /// There.
+    /// The secret itself.
+    Inline(Secret),
+    /// The path of the file.
     File(PathBuf),
-    /// Nowhere: an empty one.
+    /// No secret; the same as an empty one.
     None,
 }
 
 impl SecretSource {
-    /// The file, if it is in one.
+    /// The path of the file, if the secret is in a file.
     pub(crate) fn file(&mut self) -> Option<&mut PathBuf> {
         match self {
             SecretSource::File(path) => Some(path),
@@ -83,19 +83,19 @@ impl SecretSource {
         }
     }
 
-    /// Shows it under the key of a secret, or of a file.
+    /// Serializes the source under the key for a secret or the key for a file.
     fn show<M: SerializeMap>(&self, map: &mut M, keys: [&str; 2]) -> Result<(), M::Error> {
         match self {
-            SecretSource::Here(secret) => map.serialize_entry(keys[0], secret),
+            SecretSource::Inline(secret) => map.serialize_entry(keys[0], secret),
             SecretSource::File(path) => map.serialize_entry(keys[1], path),
             SecretSource::None => Ok(()),
         }
     }
 
-    /// The secret. The error is for people.
+    /// Returns the secret, reading the file if necessary. The error is a message for the user.
     pub(crate) fn get(&self) -> Result<Secret, String> {
         match self {
-            SecretSource::Here(secret) => Ok(secret.clone()),
+            SecretSource::Inline(secret) => Ok(secret.clone()),
             SecretSource::File(path) => Secret::read(path),
             SecretSource::None => Ok(Secret::new("")),
         }
@@ -122,17 +122,17 @@ impl Serialize for Authorization {
     }
 }
 
-/// `tls_config:`. All files are PEM; they are read again when they have changed.
+/// `tls_config:`. All files are PEM and are reloaded when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct ClientTls {
-    /// The certificates that a server's has to be signed by; `None` is those that the system trusts.
+    /// Trusted certificate authorities; `None` is those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Our own certificate, with what it was signed by.
+    /// The client certificate, with its chain.
     pub cert_file: Option<PathBuf>,
     /// Its private key.
     pub key_file: Option<PathBuf>,
-    /// The name that the server's certificate has to have; `None` is the URL's.
+    /// The name to verify in the server's certificate; `None` is the host of the URL.
     pub server_name: Option<String>,
-    /// Takes any certificate whatever.
+    /// Accepts any server certificate.
     pub insecure_skip_verify: bool,
 }

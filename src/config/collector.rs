@@ -1,85 +1,85 @@
-//! The collector's configuration: its model, its defaults, its reading. A file of its own, `collector.yaml`.
+//! The collector's configuration, `collector.yaml`: types, defaults and parsing.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::check::key_warnings;
 use super::diagnose::Origin;
-use super::keys::Keys;
+use super::keys::KeyUsage;
 use super::load;
 use super::model::Switch;
+use super::overrides::{self, KeyOverride};
 use super::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
 use super::schema::Schema;
-use super::section::{read_as, Problem, Section};
-use super::settings::{self, Setting};
+use super::section::{read_document, Problem, Section};
 use super::tree::{self, Node};
 use super::values::{self, refuse, Outcome, Refusal};
 use super::{http_client, text_of, ClientSettings as Settings};
 
-/// What would help where the file is missing that somebody named.
-const MISSING: &str =
+/// Advice for a missing file that the user has named.
+const MISSING_FILE_ADVICE: &str =
     "copy collector.yaml.template there, or name no file by --config: the defaults need none";
-/// The longest query, in bytes: URLs of more than 8 KiB are refused by many servers, and a query grows in one.
+/// The maximum length of a query, in bytes. Many servers reject URLs of more than 8 KiB, and encoding lengthens a query.
 const MAX_QUERY: usize = 2048;
-/// The most queries of one column.
+/// The maximum number of queries of a column.
 const MAX_QUERIES: usize = 16;
-/// The most rows that can be kept of each kind. They take some 400 bytes each.
+/// The maximum of `keep`. A row takes some 400 bytes.
 const MAX_ROWS: usize = 100_000;
-/// The most streams. Each takes a descriptor and some kilobytes.
+/// The maximum number of streams. Each takes a file descriptor and some kilobytes.
 const MAX_STREAMS: usize = 10_000;
 
-/// All settings of the collector. `Collector::default()` is what runs without any file.
+/// All settings of the collector. `Collector::default()` applies without a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collector {
-    /// The Prometheus that is asked.
+    /// The URL of Prometheus.
     pub url: String,
-    /// How it is asked.
+    /// Login, TLS and proxy.
     pub http: Settings,
-    /// The longest that one query may take.
+    /// The timeout of a query.
     pub timeout: Duration,
-    /// How often everything is asked for.
+    /// The interval of the queries.
     pub interval: Duration,
-    /// The namespace whose pods are observed; `None`: that of the service account, else `default`.
+    /// The namespace whose pods are observed; `None` is that of the service account, else `default`.
     pub namespace: Option<String>,
-    /// Port to serve on; 0 takes any free one.
+    /// The port to serve on; 0 is any free port.
     pub port: u16,
-    /// The one address to listen on; `None` is every address, IPv4 and IPv6.
+    /// The address to listen on; `None` is all addresses, IPv4 and IPv6.
     pub listen_address: Option<String>,
-    /// The most rows of nodes that are kept.
+    /// The maximum number of rows of nodes to keep.
     pub keep_nodes: usize,
-    /// The most rows of pods that are kept.
+    /// The maximum number of rows of pods to keep.
     pub keep_pods: usize,
-    /// WebSockets.
+    /// WebSocket streams.
     pub streams: Streams,
     /// The Kubernetes API.
     pub kubernetes: Kubernetes,
-    /// What is asked for.
+    /// The queries.
     pub queries: Queries,
 }
 
-/// WebSockets.
+/// Settings of WebSocket streams.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Streams {
-    /// The most at a time.
+    /// The maximum number of concurrent clients.
     pub clients: usize,
-    /// How often a silent client is asked whether it is alive.
+    /// The interval of pings to a silent client.
     pub ping: Duration,
-    /// How long a client may be silent, or not read that it is to go, before it is cut off.
+    /// The time after which a silent client, or one that does not read the close frame, is disconnected.
     pub patience: Duration,
 }
 
-/// The Kubernetes API, which knows which pod a container is in.
+/// Access to the Kubernetes API, which maps containers to pods.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kubernetes {
-    /// Whether it is asked. `auto`: where there is a service account.
+    /// Whether to use the API; `auto` is if there is a service account.
     pub enabled: Switch,
-    /// Where it is; `None`: where Kubernetes says by KUBERNETES_SERVICE_HOST and _PORT.
+    /// The URL; `None` is the one in KUBERNETES_SERVICE_HOST and _PORT.
     pub url: Option<String>,
     /// The directory with `token`, `ca.crt` and `namespace`.
     pub service_account: PathBuf,
 }
 
-/// Queries, in PromQL: of each column the first that has a value for a row counts.
+/// PromQL queries. For each row of a column, the first query with a value is used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queries {
     /// By column of [`NODES`].
@@ -132,29 +132,29 @@ impl Default for Queries {
 }
 
 impl Collector {
-    /// Loads `file`, if there is one, and sets over it what was said besides: the configuration, and what there is to
-    /// warn of. The error is for people.
+    /// Loads `file`, if any, applies the overrides, and returns the configuration with warnings. The error is a message for
+    /// the user.
     pub fn load(
         file: Option<&Path>,
-        settings: &[Setting],
+        settings: &[KeyOverride],
     ) -> Result<(Collector, Vec<String>), String> {
         let (mut bytes, mut origin) = (Vec::new(), Origin::Defaults);
         if let Some(path) = file {
-            bytes = load::read(path).map_err(|e| e.explain(MISSING))?;
+            bytes = load::read(path).map_err(|e| e.explain(MISSING_FILE_ADVICE))?;
             origin = Origin::File(path.to_owned());
         }
         let text = text_of(&bytes).map_err(|e| e.with(&origin).to_string())?;
         let mut root = tree::build(text).map_err(|e| e.with(&origin).to_string())?;
-        settings::apply(settings, &mut root);
+        overrides::apply(settings, &mut root);
         let (collector, keys) =
-            read(&root).map_err(|problem| settings::explain(problem, settings, text, &origin))?;
+            read(&root).map_err(|problem| overrides::explain(problem, settings, text, &origin))?;
         let warnings = key_warnings(text, &keys);
         let warnings = warnings.iter().map(|w| w.with(&origin).to_string());
         Ok((collector, warnings.collect()))
     }
 
-    /// Whether these bytes are a collector's file: of the keys at its left margin there are some that only a collector has,
-    /// and none that only an exporter has.
+    /// Whether these bytes are a collector's configuration: some top-level keys are known only to the collector, and none only
+    /// to the exporter.
     pub fn is_in(schema: &Schema, bytes: &[u8]) -> bool {
         let Some(Node::Map(entries)) = text_of(bytes).ok().and_then(|t| tree::build(t).ok()) else {
             return false;
@@ -167,16 +167,16 @@ impl Collector {
         has(&own, &exporters) && !has(&exporters, &own)
     }
 
-    /// Every key there is, dotted, in the order of the template.
+    /// All known keys, dotted, in the order of the template.
     pub fn known_keys() -> Vec<String> {
         read(&Node::Null).map_or_else(|_| Vec::new(), |(_, keys)| keys.known)
     }
 }
 
-fn read(root: &Node) -> Result<(Collector, Keys), Problem> {
-    let mut keys = Keys::default();
+fn read(root: &Node) -> Result<(Collector, KeyUsage), Problem> {
+    let mut keys = KeyUsage::default();
     let mut config = Collector::default();
-    read_as(root, &mut keys, |top| {
+    read_document(root, &mut keys, |top| {
         let Collector {
             url,
             timeout,
@@ -239,7 +239,7 @@ fn columns(
     each.try_for_each(|(column, queries)| section.set(column.name, promql, queries))
 }
 
-/// A URL that paths can be put behind.
+/// A URL to which paths can be appended.
 fn base_url(node: &Node) -> Outcome<String> {
     let url = http_client::url(node)?;
     match url.contains(['?', '#']) {
@@ -248,12 +248,12 @@ fn base_url(node: &Node) -> Outcome<String> {
     }
 }
 
-/// A whole number from 1.
-fn count(most: usize) -> impl Fn(&Node) -> Outcome<usize> {
+/// A whole number from 1 to `max`.
+fn count(max: usize) -> impl Fn(&Node) -> Outcome<usize> {
     move |node| {
-        let number = values::whole(node).filter(|n| (1..=most).contains(n));
+        let number = values::whole(node).filter(|n| (1..=max).contains(n));
         number.map_or_else(
-            || refuse(node, &format!("a whole number from 1 to {most}")),
+            || refuse(node, &format!("a whole number from 1 to {max}")),
             Ok,
         )
     }
@@ -261,7 +261,7 @@ fn count(most: usize) -> impl Fn(&Node) -> Outcome<usize> {
 
 fn namespace_name(node: &Node) -> Outcome<String> {
     let text = match node {
-        // Digits alone are a name too.
+        // A name may consist of digits only.
         Node::Int(number) => number.to_string(),
         Node::Text(text) => text.clone(),
         _ => String::new(),
@@ -272,7 +272,7 @@ fn namespace_name(node: &Node) -> Outcome<String> {
     }
 }
 
-/// Whether this can be a namespace. It goes into queries and into a URL as it is.
+/// Whether this is a valid namespace. The name is inserted into queries and URLs without escaping.
 pub fn is_namespace(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     (1..=63).contains(&text.len())

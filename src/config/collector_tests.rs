@@ -15,14 +15,14 @@ fn template() -> String {
 }
 
 #[test]
-fn the_template_is_the_defaults() {
+fn template_has_the_defaults() {
     assert_eq!(parse(&template()).unwrap(), Collector::default());
     assert_eq!(parse("").unwrap(), Collector::default());
 }
 
 /// Also the keys without a default, which are commented out.
 #[test]
-fn the_template_shows_every_key() {
+fn template_shows_every_key() {
     let text = template();
     for key in Collector::known_keys() {
         let name = key.rsplit('.').next().unwrap();
@@ -52,7 +52,7 @@ fn queries_are_replaced_one_by_one() {
 }
 
 #[test]
-fn prometheus_is_asked_as_it_wants_to_be() {
+fn client_settings_are_read() {
     let config = parse(
         "prometheus:\n  url: http://p/prometheus/\n  authorization: {credentials_file: /token}\n  \
          tls_config: {ca_file: /ca.pem}\n  follow_redirects: false\n",
@@ -67,7 +67,7 @@ fn prometheus_is_asked_as_it_wants_to_be() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_place() {
+fn errors_have_a_position() {
     for (text, start) in [
         (
             "prometheus: {url: 'prometheus:9090'}",
@@ -122,12 +122,12 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
-fn what_is_said_besides_counts_more_than_the_file() {
+fn overrides_take_precedence_over_the_file() {
     let dir = std::env::temp_dir().join(format!("eme-collector-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let path = dir.join("collector.yaml");
     std::fs::write(&path, "interval: 5\nnamespace: file\nprot: 1\n").unwrap();
-    let setting = |from: &str, key: &str, value: &str| Setting {
+    let setting = |from: &str, key: &str, value: &str| KeyOverride {
         from: from.into(),
         key: key.into(),
         value: value.into(),

@@ -1,36 +1,36 @@
-//! What is said about a configuration, and where.
+//! Errors and warnings about a configuration, with their position.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::lines;
 
-/// Something to say about a configuration: an error or a warning, as its holder knows.
+/// An error or a warning about a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Line, from 1; `None` when it is about no line or the line could not be told.
+    /// Line, from 1; `None` if the diagnostic is about no line, or the line is unknown.
     pub line: Option<usize>,
     /// Column in characters, from 1.
     pub column: Option<usize>,
-    /// What is wrong, and what to write instead; one line.
+    /// What is wrong and what to write instead, on one line.
     pub message: String,
 }
 
-/// Where a configuration came from.
+/// The source of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// This file.
+    /// A file.
     File(PathBuf),
-    /// The preset of this name.
+    /// The preset with this name.
     Preset(&'static str),
-    /// No file at all: the defaults.
+    /// No file: the defaults.
     Defaults,
     /// The central server, at this URL.
     Server(String),
 }
 
 impl Diagnostic {
-    /// About no line in particular.
+    /// A diagnostic without a position.
     pub(crate) fn new(message: String) -> Self {
         Self {
             line: None,
@@ -39,7 +39,7 @@ impl Diagnostic {
         }
     }
 
-    /// About this line and column, both from 1.
+    /// A diagnostic at this line and column, both from 1.
     pub(crate) fn at(line: usize, column: usize, message: String) -> Self {
         Self {
             line: Some(line),
@@ -48,12 +48,12 @@ impl Diagnostic {
         }
     }
 
-    /// About the key of `path`, if it is found in `text`.
+    /// A diagnostic at the key of `path`, if `text` has that key.
     pub(crate) fn at_key(text: &str, path: &[&str], message: String) -> Self {
         Self::placed(lines::key(text, path), message)
     }
 
-    /// About the value of `path`, if it is found in `text`.
+    /// A diagnostic at the value of `path`, if `text` has that value.
     pub(crate) fn at_value(text: &str, path: &[&str], message: String) -> Self {
         Self::placed(lines::value(text, path), message)
     }
@@ -65,7 +65,7 @@ impl Diagnostic {
         }
     }
 
-    /// The diagnostic as compilers print it, `config.yaml:4:11: …`, which editors and CI turn into links.
+    /// Formats the diagnostic as compilers do, `config.yaml:4:11: …`, which editors and CI turn into links.
     pub fn with<'a>(&'a self, origin: &'a Origin) -> impl fmt::Display + 'a {
         WithOrigin(self, origin)
     }
@@ -108,12 +108,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A user's text in a message, in quotes: on one line, and not longer than a line.
+/// Quotes a user's text for a message: escaped, and shortened to one line.
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", shown(text))
 }
 
-/// As [`quoted`], without the quotes.
+/// Like [`quoted`], without the quotes.
 pub(crate) fn shown(text: &str) -> String {
     const SHOWN: usize = 60;
     let mut chars = text.chars();
@@ -122,7 +122,7 @@ pub(crate) fn shown(text: &str) -> String {
     format!("{}{more}", start.escape_debug())
 }
 
-/// The error for bytes that are no UTF-8 from `valid` on.
+/// The error for bytes that are invalid UTF-8 from offset `valid` on.
 pub(crate) fn not_utf8(bytes: &[u8], valid: usize) -> Diagnostic {
     if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         return Diagnostic::new("the file is UTF-16: save it as UTF-8".into());
@@ -135,15 +135,15 @@ pub(crate) fn not_utf8(bytes: &[u8], valid: usize) -> Diagnostic {
     )
 }
 
-/// A diagnostic about the character that follows `before`.
+/// A diagnostic at the character that follows `before`.
 fn after(before: &str, message: String) -> Diagnostic {
     let line = before.matches('\n').count() + 1;
     let last = before.rsplit('\n').next().unwrap_or_default();
     Diagnostic::at(line, last.chars().count() + 1, message)
 }
 
-/// The error for the first character that YAML does not allow (YAML 1.1, 5.1), if there is one. libyaml finds most of
-/// them too, but tells their place in no line.
+/// The error for the first character that YAML does not allow (YAML 1.1, 5.1), if any. libyaml finds most of them, but
+/// without their line.
 pub(crate) fn not_yaml(text: &str) -> Option<Diagnostic> {
     let allowed = |c: char| {
         matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..)
@@ -157,13 +157,13 @@ pub(crate) fn not_yaml(text: &str) -> Option<Diagnostic> {
     Some(after(text.get(..at).unwrap_or_default(), message))
 }
 
-/// The candidate that `word` was most likely meant to be, if any is near enough to be worth naming.
+/// The candidate most similar to `word`, if one is similar enough to suggest.
 pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
-    const LONGEST: usize = 64;
-    if word.len() > LONGEST {
+    const MAX_LENGTH: usize = 64;
+    if word.len() > MAX_LENGTH {
         return None;
     }
     let word = word.trim().to_lowercase().replace(['-', ' ', '.'], "_");
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_as_compilers_do() {
+    fn diagnostics_are_formatted_like_compiler_messages() {
         let diagnostic = Diagnostic::at(4, 11, "wrong".into());
         let file = Origin::File("etc/config.yaml".into());
         assert_eq!(diagnostic.to_string(), "line 4, column 11: wrong");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_is_near_and_nothing_else() {
+    fn only_similar_candidates_are_suggested() {
         let keys = ["interval", "port", "reload_port"];
         assert_eq!(nearest("intervall", keys), Some("interval"));
         assert_eq!(nearest("Reload-Port", keys), Some("reload_port"));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_text_stays_on_its_line() {
+    fn quoted_text_is_escaped_and_short() {
         assert_eq!(quoted("a\n\u{1b}[31m"), r#""a\n\u{1b}[31m""#);
         assert!(quoted(&"x".repeat(1000)).len() < 80);
     }

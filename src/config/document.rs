@@ -1,5 +1,5 @@
-//! A configuration as a document: the keys and values that somebody wrote, whatever they mean. It is what travels between
-//! a board and the central server, as JSON, and lies in files, as YAML.
+//! A configuration as a document: keys and values without their meaning. Documents are exchanged between boards and the
+//! central server as JSON, and stored in files as YAML.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +13,18 @@ use super::schema::Schema;
 use super::tree::{self, Node};
 use super::{text_of, MAX_SIZE};
 
-/// Keys with values, in their order. Reading one is bounded as reading a configuration file is.
+/// Keys with values, in order. Parsing has the same limits as for a configuration file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Document {
     entries: Vec<(String, Node)>,
 }
 
-/// Why a document is no configuration.
+/// Why a document is not a valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The key it is about, dotted: `udp.port`, `shelly.devices.0.host`. `None`: no key alone.
+    /// The rejected key, dotted: `udp.port`, `shelly.devices.0.host`. `None` if no single key is wrong.
     pub key: Option<String>,
-    /// Where that stands in the text, if it was read from one that has lines.
+    /// Line, from 1, if the document was parsed from text.
     pub line: Option<usize>,
     /// Column in characters, from 1.
     pub column: Option<usize>,
@@ -44,17 +44,17 @@ impl From<Diagnostic> for Rejection {
 }
 
 impl Document {
-    /// Reads YAML. No key is looked at yet.
+    /// Parses YAML. The keys are not validated.
     pub fn from_yaml(bytes: &[u8]) -> Result<Document, Diagnostic> {
-        Document::of(tree::build(text_of(bytes)?)?)
+        Document::from_root(tree::build(text_of(bytes)?)?)
     }
 
-    /// Reads JSON (RFC 8259), as strictly: no key twice, not too deep, not too long.
+    /// Parses JSON (RFC 8259) with the same limits on size and depth, and without duplicate keys.
     pub fn from_json(bytes: &[u8]) -> Result<Document, Diagnostic> {
-        Document::of(tree::build_json(bytes)?)
+        Document::from_root(tree::build_json(bytes)?)
     }
 
-    fn of(root: Node) -> Result<Document, Diagnostic> {
+    fn from_root(root: Node) -> Result<Document, Diagnostic> {
         match root {
             Node::Null => Ok(Document::default()),
             Node::Map(entries) => Ok(Document { entries }),
@@ -65,26 +65,26 @@ impl Document {
         }
     }
 
-    /// The configuration that it is, with warnings; or why it is none. The same code as for a file.
+    /// Validates the document as a configuration file is, and returns the configuration with its warnings.
     pub fn read(&self, schema: &Schema) -> Result<(Config, Vec<Diagnostic>), Rejection> {
         let root = Node::Map(self.entries.clone());
-        let reading = read::read(schema, &root).map_err(|problem| Rejection {
+        let unchecked = read::read(schema, &root).map_err(|problem| Rejection {
             key: Some(problem.dotted()).filter(|key| !key.is_empty()),
             line: None,
             column: None,
             message: problem.message().to_string(),
         })?;
-        // There is no text with places.
-        check::check("", reading).map_err(Rejection::from)
+        // There is no text to report positions in.
+        check::check("", unchecked).map_err(Rejection::from)
     }
 
-    /// As `read`, of the YAML text that this is, so that the places are in it.
+    /// Like `read`, but from YAML text, so that errors have a position.
     pub fn read_yaml(schema: &Schema, text: &[u8]) -> Result<(Config, Vec<Diagnostic>), Rejection> {
         schema.parse_bytes(text).map_err(Rejection::from)
     }
 
-    /// As YAML text, from which the same document is read again; an error where there is no such text, or where it would
-    /// be longer than a configuration may be.
+    /// Writes the document as YAML text that parses to the same document. An error if that is not possible, or if the text
+    /// would be too large for a configuration.
     pub fn to_yaml(&self) -> Result<String, Diagnostic> {
         let text = serde_yaml::to_string(self)
             .map_err(|e| Diagnostic::new(format!("cannot be written as YAML: {e}")))?;
@@ -103,12 +103,12 @@ impl Document {
         }
     }
 
-    /// Whether the key is there with a value.
+    /// Whether a top-level key has a value.
     pub fn has(&self, key: &str) -> bool {
         self.get(key).is_some_and(|node| *node != Node::Null)
     }
 
-    /// The text under a key of the top; `None` if there is none, or something else.
+    /// The value of a top-level key, if it is text.
     pub fn text(&self, key: &str) -> Option<&str> {
         match self.get(key)? {
             Node::Text(text) => Some(text),
@@ -121,7 +121,7 @@ impl Document {
         Some(node)
     }
 
-    /// Puts a text under a key of the top: in its place if it has one, else first.
+    /// Sets a top-level key to a text: in place if the key exists, else as the first entry.
     pub fn set_text(&mut self, key: &str, text: &str) {
         let node = Node::Text(text.to_owned());
         match self.entries.iter_mut().find(|(name, _)| name == key) {
@@ -130,14 +130,14 @@ impl Document {
         }
     }
 
-    /// Takes a key of the top out. Whether it was there.
+    /// Removes a top-level key. Returns whether it existed.
     pub fn remove(&mut self, key: &str) -> bool {
         let before = self.entries.len();
         self.entries.retain(|(name, _)| name != key);
         self.entries.len() < before
     }
 
-    /// Puts a selection in the place of any other, the old form of it too.
+    /// Replaces `metrics`, and `enabled_metrics`, its old form.
     pub fn set_metrics(&mut self, metrics: &BTreeMap<String, bool>) {
         self.remove("enabled_metrics");
         let node = Node::Map(
@@ -152,7 +152,7 @@ impl Document {
         }
     }
 
-    /// Whether there is a password or the like in it.
+    /// Whether the document contains a password or another secret.
     pub fn has_secret(&self) -> bool {
         const SECRETS: [&str; 4] = ["password", "credentials", "headers", "proxy_url"];
         fn within(entries: &[(String, Node)]) -> bool {
@@ -170,14 +170,13 @@ impl Document {
         within(&self.entries)
     }
 
-    /// Changes what `patch` names and keeps the rest (JSON Merge Patch, RFC 7396): mappings are merged by key, `null` takes
-    /// a key away.
+    /// Applies a JSON Merge Patch (RFC 7396): mappings are merged by key, and `null` removes a key.
     pub fn merge(&mut self, patch: &Document) {
         merge(&mut self.entries, &patch.entries);
     }
 }
 
-/// No deeper than a document is, which is bounded.
+/// The depth of the recursion is limited because the depth of a document is.
 fn merge(into: &mut Vec<(String, Node)>, patch: &[(String, Node)]) {
     for (key, new) in patch {
         let place = into.iter().position(|(name, _)| name == key);

@@ -1,26 +1,26 @@
-//! Spans of time as Prometheus writes them.
+//! Durations in the notation of Prometheus.
 
 use std::time::Duration;
 
 use super::tree::Node;
 use super::values::{refuse, Outcome};
 
-/// A span of time as Prometheus writes it (`30s`, `1m30s`, `500ms`), or in seconds as a number.
-pub(super) fn any(node: &Node) -> Outcome<Duration> {
-    const MOST: Duration = Duration::from_secs(366 * 86_400);
+/// A duration in the notation of Prometheus (`30s`, `1m30s`, `500ms`), or a number of seconds.
+pub(super) fn read(node: &Node) -> Outcome<Duration> {
+    const MAX: Duration = Duration::from_secs(366 * 86_400);
     let span = match node {
         Node::Int(value) => u64::try_from(*value).ok().map(Duration::from_secs),
         Node::Float(value) => Duration::try_from_secs_f64(*value).ok(),
         Node::Text(text) => parse(text),
         _ => None,
     };
-    match span.filter(|span| *span <= MOST) {
+    match span.filter(|span| *span <= MAX) {
         Some(span) => Ok(span),
         None => refuse(node, "a time such as 30s, 1m30s or 500ms"),
     }
 }
 
-/// Numbers with units, the larger ones first, each once (prometheus/common, model.ParseDuration).
+/// Numbers with units, larger units first, each at most once (prometheus/common, model.ParseDuration).
 fn parse(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 7] = [
         ("y", 365 * 86_400_000),
@@ -46,9 +46,9 @@ fn parse(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(milliseconds))
 }
 
-/// A span of time that is not zero.
-pub(super) fn some(node: &Node) -> Outcome<Duration> {
-    match any(node)? {
+/// A duration greater than zero.
+pub(super) fn positive(node: &Node) -> Outcome<Duration> {
+    match read(node)? {
         Duration::ZERO => refuse(node, "a time such as 30s, longer than none"),
         span => Ok(span),
     }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_of_time_as_prometheus_writes_them() {
+    fn durations_are_read_in_the_notation_of_prometheus() {
         let ms = |text: &str| parse(text).map(|span| span.as_millis());
         assert_eq!(ms("30s"), Some(30_000));
         assert_eq!(ms("1m30s"), Some(90_000));
@@ -82,9 +82,9 @@ mod tests {
         ] {
             assert_eq!(ms(wrong), None, "{wrong}");
         }
-        assert_eq!(any(&Node::Float(0.25)).unwrap().as_millis(), 250);
-        assert!(any(&Node::Float(f64::NAN)).is_err() && any(&Node::Int(-1)).is_err());
-        assert!(any(&Node::Text("400d".into())).is_err());
-        assert!(some(&Node::Int(0)).is_err());
+        assert_eq!(read(&Node::Float(0.25)).unwrap().as_millis(), 250);
+        assert!(read(&Node::Float(f64::NAN)).is_err() && read(&Node::Int(-1)).is_err());
+        assert!(read(&Node::Text("400d".into())).is_err());
+        assert!(positive(&Node::Int(0)).is_err());
     }
 }

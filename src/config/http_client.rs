@@ -1,13 +1,13 @@
-//! How a server is asked, under Prometheus's own names: `basic_auth`, `authorization`, `headers`, `tls_config` and what
-//! there is about proxies. Any section that has a `url` takes them.
+//! Reads the settings of the HTTP client under Prometheus's names: `basic_auth`, `authorization`, `headers`, `tls_config` and
+//! the keys for proxies. All sections with a `url` accept these keys.
 
 use std::path::Path;
 
 use super::diagnose::{Diagnostic, Origin};
-use super::keys::Keys;
+use super::keys::KeyUsage;
 use super::load;
 use super::secret::Secret;
-use super::section::{read_as, Problem, Section};
+use super::section::{read_document, Problem, Section};
 use super::text_of;
 use super::tree::{self, Node};
 use super::values::{self, Outcome, Refusal};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::sys::reason;
 
-/// Headers that are not a user's to set: those of the connection and of the body, and those that have keys of their own.
+/// Headers that cannot be set under `headers`: those of the connection and the body, and those with keys of their own.
 const RESERVED: [&str; 17] = [
     "accept-encoding",
     "authorization",
@@ -37,8 +37,8 @@ const RESERVED: [&str; 17] = [
     "x-prometheus-remote-write-version",
 ];
 
-/// Reads a file that has these keys and no others, as Prometheus's tools take one (`--http.config.file`). Paths in it are
-/// relative to where it lies. The error is for people.
+/// Reads a file with only these keys, as Prometheus's tools accept (`--http.config.file`). Paths in the file are relative to
+/// its directory. The error is a message for the user.
 pub fn load_settings(path: &Path) -> Result<Settings, String> {
     let origin = Origin::File(path.to_owned());
     let bytes = load::read(path).map_err(|error| match error {
@@ -51,7 +51,7 @@ pub fn load_settings(path: &Path) -> Result<Settings, String> {
         let text = text_of(&bytes)?;
         let root = tree::build(text)?;
         let mut settings = Settings::default();
-        read_as(&root, &mut Keys::default(), |top| {
+        read_document(&root, &mut KeyUsage::default(), |top| {
             read(top, &mut settings)?;
             top.refuse_others()
         })
@@ -82,7 +82,7 @@ pub fn load_settings(path: &Path) -> Result<Settings, String> {
     Ok(settings)
 }
 
-/// Reads the keys.
+/// Reads the keys of a section.
 pub(super) fn read(section: &mut Section<'_, '_>, settings: &mut Settings) -> Result<(), Problem> {
     settings.basic_auth = basic_auth(section)?;
     settings.authorization = authorization(section)?;
@@ -132,7 +132,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, settings: &mut Settings) -> Re
     section.unsupported("proxy_connect_header", "there is no way to send it")?;
     section.unsupported("http_headers", "write them below `headers`")?;
     section.unsupported("oauth2", "put a token's file below `authorization`")?;
-    section.idle("enable_http2", "HTTP/1.1 is spoken");
+    section.ignored("enable_http2", "HTTP/1.1 is spoken");
     Ok(())
 }
 
@@ -141,7 +141,7 @@ fn basic_auth(section: &mut Section<'_, '_>) -> Result<Option<BasicAuth>, Proble
     section.section("basic_auth", |section| {
         let mut username = None;
         section.option("username", values::label, &mut username)?;
-        let password = given(section, "password", "password_file")?;
+        let password = secret_source(section, "password", "password_file")?;
         section.unsupported("username_file", "write the `username` here")?;
         for key in ["username_ref", "password_ref"] {
             section.unsupported(key, "there are files only")?;
@@ -167,8 +167,8 @@ fn authorization(section: &mut Section<'_, '_>) -> Result<Option<Authorization>,
     let mut login = None;
     section.section("authorization", |section| {
         let mut kind = "Bearer".to_string();
-        section.set("type", kind_of_login, &mut kind)?;
-        let credentials = given(section, "credentials", "credentials_file")?;
+        section.set("type", authorization_type, &mut kind)?;
+        let credentials = secret_source(section, "credentials", "credentials_file")?;
         section.unsupported("credentials_ref", "there are files only")?;
         login = match credentials {
             SecretSource::None => None,
@@ -179,7 +179,7 @@ fn authorization(section: &mut Section<'_, '_>) -> Result<Option<Authorization>,
     Ok(login)
 }
 
-fn kind_of_login(node: &Node) -> Outcome<String> {
+fn authorization_type(node: &Node) -> Outcome<String> {
     let kind = values::text(node, "a word, such as Bearer")?;
     if kind.eq_ignore_ascii_case("basic") {
         let message = "is Basic: write a `basic_auth` instead";
@@ -191,8 +191,8 @@ fn kind_of_login(node: &Node) -> Outcome<String> {
     }
 }
 
-/// A secret, or its file.
-fn given(
+/// Reads a secret, or the path of its file.
+fn secret_source(
     section: &mut Section<'_, '_>,
     here: &'static str,
     file: &'static str,
@@ -205,13 +205,13 @@ fn given(
             let message = format!("`{here}` and `{file}` are both there: remove one");
             Err(section.refuse(Some(file), message))
         }
-        (Some(secret), None) => Ok(SecretSource::Here(secret)),
+        (Some(secret), None) => Ok(SecretSource::Inline(secret)),
         (None, Some(path)) => Ok(SecretSource::File(path)),
         (None, None) => Ok(SecretSource::None),
     }
 }
 
-/// Names with values. A value may be a secret, and so is never shown.
+/// Header names with values. A value may be a secret and is never shown.
 fn headers(node: &Node) -> Outcome<Vec<(String, Secret)>> {
     let Node::Map(entries) = node else {
         return values::refuse(node, "names with values, `Name: value`, one a line");
@@ -248,7 +248,7 @@ fn headers(node: &Node) -> Outcome<Vec<(String, Secret)>> {
     Ok(headers)
 }
 
-/// A proxy's URL, which may hold a password.
+/// The URL of a proxy, which may contain a password.
 fn proxy(node: &Node) -> Outcome<Secret> {
     let url = values::secret(node)?;
     let refused = |why| Refusal::new(format!("is refused: {why}"));
@@ -256,13 +256,13 @@ fn proxy(node: &Node) -> Outcome<Secret> {
     Ok(url)
 }
 
-/// RFC 9110, 5.6.2.
+/// Whether the text is a token (RFC 9110, 5.6.2).
 fn is_token(text: &str) -> bool {
     let other = |b| b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || other(b))
 }
 
-/// A URL that can be asked. It is not shown: people put tokens in.
+/// A URL to send requests to. Errors do not show the URL, which may contain a token.
 pub(super) fn url(node: &Node) -> Outcome<String> {
     let Node::Text(text) = node else {
         return values::refuse(node, "a URL such as http://prometheus:9090/api/v1/write");
@@ -286,7 +286,7 @@ mod tests {
     use crate::sys::temp_dir::TempDir;
 
     #[test]
-    fn a_file_says_how_a_server_is_asked() {
+    fn client_settings_are_read_from_a_file() {
         let directory = TempDir::new();
         let path = directory.path().join("http.yml");
         let load = |text: &str| {

@@ -1,25 +1,25 @@
-//! The keys that a file has, and those that it could have: what there is to say of one that nobody knows.
+//! Known and unknown keys of a configuration, and the warning about an unknown key.
 
 use super::diagnose::{nearest, shown};
 
-/// Which keys there are in a file, and which there could be.
+/// The keys that a document may have, and those of its keys that have no effect.
 #[derive(Debug, Default)]
-pub(crate) struct Keys {
-    /// Keys of the file that no one took: their path.
+pub(crate) struct KeyUsage {
+    /// Paths of the keys that were not read.
     pub(crate) unknown: Vec<Vec<String>>,
-    /// Keys that are understood and have no effect: their path, and what there is to say.
-    pub(crate) idle: Vec<(Vec<String>, String)>,
-    /// Keys that were asked for, dotted, in the schema's order.
+    /// Keys that are accepted without effect: path and warning.
+    pub(crate) ignored: Vec<(Vec<String>, String)>,
+    /// All keys that were looked up, dotted, in the order of the schema.
     pub(crate) known: Vec<String>,
 }
 
-/// A path as messages name it: without the numbers of items, which the line tells better.
+/// The path as shown in messages: without list indices, because messages give the line.
 pub(crate) fn dotted(path: &[String]) -> String {
     let keys = path.iter().filter(|step| step.parse::<usize>().is_err());
     keys.map(String::as_str).collect::<Vec<_>>().join(".")
 }
 
-/// The warning for one unknown key: what it may have been meant to be, or where it belongs.
+/// The warning about an unknown key, with the key that was probably meant, or the section to which the key belongs.
 pub(crate) fn unknown(path: &[String], known: &[String]) -> String {
     let (key, outer) = path
         .split_last()
@@ -44,7 +44,7 @@ pub(crate) fn unknown(path: &[String], known: &[String]) -> String {
         .iter()
         .find(|known| known.rsplit('.').next() == Some(key));
     match elsewhere.map(|known| (known, known.rsplit_once('.'))) {
-        // `enabled` is at home in several sections: naming one would be a guess.
+        // Several sections have `enabled`: naming one of them would be a guess.
         Some((_, Some((_, "enabled")))) | None => {
             format!("unknown key `{whole}`: it has no effect")
         }

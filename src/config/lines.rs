@@ -1,16 +1,15 @@
 //! Finds the line and column of a key and its value in YAML text.
 //!
-//! serde_yaml tells places only in errors. So the way to a key is walked again with the same parser, an error is
-//! raised there on purpose, and its place is read. That is right for every style (blocks, flow mappings, quotes,
-//! comments, tabs, CRLF), because no second understanding of YAML is involved; it costs a parse each, and is asked only
-//! when something is to be said about the key.
+//! serde_yaml gives positions only in errors. Therefore the text is parsed again down to the key, an error is raised there on
+//! purpose, and the position of that error is returned. This is exact for every style (blocks, flow mappings, quotes, comments,
+//! tabs, CRLF), because the same parser is used. It costs a parse for each key and is done only for messages about a key.
 
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserializer as _;
 
-/// A place in a text, as editors count: both from 1, columns in characters.
+/// A position in a text, as editors count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Line, from 1.
@@ -19,23 +18,23 @@ pub struct Position {
     pub column: usize,
 }
 
-/// Where the key of `path` stands. Steps of the path are keys from the outermost, `["jetson", "sudo"]`; a step into
-/// a list is the item's number from 0, and then the item's own place. `None` when there is no such key, or the text
-/// is no YAML up to there.
+/// The position of the key at `path`. The path has keys from the outermost one, `["jetson", "sudo"]`, and for list items
+/// their index from 0; the position is then that of the item. `None` if there is no such key, or if the text is not valid
+/// YAML up to the key.
 pub fn key(text: &str, path: &[&str]) -> Option<Position> {
     path.split_first()?;
     walk(text, path, Target::Key)
 }
 
-/// Where the value of `path` begins: a scalar's first character (its quote, if it has one), a block's first key or
-/// dash. An empty value's place is after its colon. The empty path is the whole document.
+/// The position where the value at `path` begins: the first character of a scalar (its quote, if any), the first key or
+/// dash of a block. The position of an empty value is after its colon. The empty path is the whole document.
 pub fn value(text: &str, path: &[&str]) -> Option<Position> {
     walk(text, path, Target::Value)
 }
 
 fn walk(text: &str, path: &[&str], target: Target) -> Option<Position> {
     let mut found = false;
-    let walk = Walk {
+    let walk = PathVisitor {
         path,
         target,
         found: &mut found,
@@ -56,16 +55,16 @@ enum Target {
     Value,
 }
 
-/// Goes down `path`; `found` tells the error at its end from every other.
-struct Walk<'p, 'f> {
+/// Follows `path` and raises an error at its end. `found` distinguishes this error from all others.
+struct PathVisitor<'p, 'f> {
     path: &'p [&'p str],
     target: Target,
     found: &'f mut bool,
 }
 
-impl Walk<'_, '_> {
-    /// The error raised on purpose, if this is the end of the way.
-    fn arrive<E: de::Error>(&mut self) -> Result<(), E> {
+impl PathVisitor<'_, '_> {
+    /// Raises the error if this is the end of the path.
+    fn stop_at_end<E: de::Error>(&mut self) -> Result<(), E> {
         if self.path.is_empty() {
             *self.found = true;
             return Err(E::custom("here"));
@@ -74,11 +73,11 @@ impl Walk<'_, '_> {
     }
 
     fn end<E: de::Error>(mut self) -> Result<(), E> {
-        self.arrive()
+        self.stop_at_end()
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
+impl<'de> DeserializeSeed<'de> for PathVisitor<'_, '_> {
     type Value = ();
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -86,7 +85,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, '_> {
+impl<'de> Visitor<'de> for PathVisitor<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,7 +134,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut access: A) -> Result<(), A::Error> {
-        self.arrive()?;
+        self.stop_at_end()?;
         let Some((first, rest)) = self.path.split_first() else {
             return Ok(());
         };
@@ -143,7 +142,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         let mut index = 0;
         loop {
             let more = if wanted == Some(index) {
-                let item = Walk {
+                let item = PathVisitor {
                     path: rest,
                     target: self.target,
                     found: &mut *self.found,
@@ -160,7 +159,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<(), A::Error> {
-        self.arrive()?;
+        self.stop_at_end()?;
         let Some((first, rest)) = self.path.split_first() else {
             return Ok(());
         };
@@ -175,7 +174,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                 Some(false) => {
                     access.next_value::<IgnoredAny>()?;
                 }
-                Some(true) => access.next_value_seed(Walk {
+                Some(true) => access.next_value_seed(PathVisitor {
                     path: rest,
                     target: self.target,
                     found: &mut *self.found,
@@ -185,7 +184,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     }
 }
 
-/// Is this the key on the way?
+/// Compares a key with the next step of the path.
 struct Key<'p, 'f> {
     wanted: &'p str,
     stop: bool,
@@ -216,7 +215,7 @@ impl<'de> Visitor<'de> for Key<'_, '_> {
     }
 }
 
-/// Takes nothing: whatever comes is an error, at its place.
+/// Raises an error at the position of the next value.
 pub(super) struct Stop;
 
 impl<'de> Visitor<'de> for Stop {
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_keys_and_values_of_blocks() {
+    fn keys_and_values_are_found_in_blocks() {
         let text = "%YAML 1.1\n--- # here it begins\n# sudo: no\nport:   9100  # the port\n\njetson:\n\n    # a comment\n    \
                     tegrastats: 'a: b'\n    \"sudo\": true\nsudo: 1\n...\n";
         assert_eq!(
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_them_in_flow_lists_and_crlf_too() {
+    fn keys_and_values_are_found_in_flow_style_and_crlf() {
         let text = "a: {b: [1, {c: yes}], \"d e\": 2}\r\nf:\r\n  - 3\r\n  - g: 4\r\n";
         assert_eq!(
             at(text, value(text, &["a", "b", "1", "c"])),
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_nothing_in_what_is_no_yaml() {
+    fn invalid_yaml_has_no_positions() {
         assert_eq!(key("", &["a"]), None);
         assert_eq!(key("a: [", &["b"]), None);
         assert_eq!(value("\t", &[]), None);

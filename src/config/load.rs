@@ -1,4 +1,4 @@
-//! Which file is the configuration, and reading it.
+//! Finding and reading the configuration file.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,24 +13,24 @@ use super::diagnose::{Diagnostic, Origin};
 use super::model::Config;
 use super::{Schema, MAX_SIZE};
 
-/// Where an installed exporter has its configuration.
+/// The configuration file of an installed exporter.
 pub const SYSTEM_FILE: &str = "/etc/edge-metrics-exporter/config.yaml";
 
-/// A configuration, where it came from, and what there is to say about it.
+/// A valid configuration, its source and its warnings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// The settings in force.
+    /// The settings.
     pub config: Config,
-    /// In the order of their lines.
+    /// Warnings, ordered by line.
     pub warnings: Vec<Diagnostic>,
-    /// The file, or none.
+    /// Where the configuration came from.
     pub origin: Origin,
-    /// What the file held.
+    /// The content of the file; empty without a file.
     pub text: Vec<u8>,
 }
 
 impl Loaded {
-    /// A configuration that nobody wrote.
+    /// A configuration without a file.
     pub(crate) fn built_in(config: Config) -> Loaded {
         Loaded {
             config,
@@ -41,45 +41,45 @@ impl Loaded {
     }
 }
 
-/// Why a configuration file gave no configuration. `Display` is whole: the path, the place, and what would help.
+/// Why a configuration file could not be loaded. `Display` gives the path, the position and advice.
 #[derive(Debug)]
 pub enum Error {
     /// The file could not be opened or read.
     Read {
         /// The file.
         path: PathBuf,
-        /// The kernel's answer.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A directory, FIFO, socket or device: reading it might block, or worse.
+    /// The path is a directory, FIFO, socket or device. Reading one of these may block or have side effects.
     NotAFile {
-        /// The thing.
+        /// The path.
         path: PathBuf,
-        /// What it is, with an article.
+        /// The kind of file, with an article: `a FIFO`.
         kind: &'static str,
     },
-    /// The content is wrong.
+    /// The content is invalid.
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What and where.
+        /// What is wrong, and where.
         diagnostic: Diagnostic,
     },
 }
 
-/// What would help where the file is missing that somebody named.
-const MISSING: &str =
+/// Advice for a missing file that the user has named.
+const MISSING_FILE_ADVICE: &str =
     "copy config.yaml.template there, or name no file by --config or LOCAL_CONFIG_PATH: \
                        the defaults need none";
 
 impl Error {
-    /// The same in words, with what would help where the file is missing.
-    pub(crate) fn explain(&self, missing: &str) -> String {
+    /// The error message. `advice` is added if the file is missing.
+    pub(crate) fn explain(&self, advice: &str) -> String {
         match self {
             Self::Read { path, source } => {
                 let what = format!("cannot read the configuration {}: {source}", path.display());
                 match source.kind() {
-                    io::ErrorKind::NotFound => format!("{what} ({missing})"),
+                    io::ErrorKind::NotFound => format!("{what} ({advice})"),
                     io::ErrorKind::PermissionDenied => {
                         format!("{what} (the user that runs the exporter must be able to read it)")
                     }
@@ -99,7 +99,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.explain(MISSING))
+        f.write_str(&self.explain(MISSING_FILE_ADVICE))
     }
 }
 
@@ -112,24 +112,24 @@ impl std::error::Error for Error {
     }
 }
 
-/// The configuration file to load: `cli` (`--config`), else `env` (`LOCAL_CONFIG_PATH`; empty is as good as unset),
-/// else `./config.yaml`, else [`SYSTEM_FILE`]. The first two are taken whether or not they exist, so that [`load`]
-/// says that a file somebody named is missing, as seed 001 did; the last two only if there is something of that name.
-/// `None` means defaults.
+/// Returns the configuration file to load: `cli` (`--config`), else `env` (`LOCAL_CONFIG_PATH`; an empty value counts as
+/// unset), else `./config.yaml`, else [`SYSTEM_FILE`]. The first two are returned whether or not they exist, so that
+/// loading reports a missing file that the user has named, as edge-metrics-exporter (Python) did. The last two are returned
+/// only if they exist. `None` means that there is no file, and the defaults apply.
 pub fn find(cli: Option<&Path>, env: Option<&OsStr>) -> Option<PathBuf> {
     find_among(cli, env, [Path::new("config.yaml"), Path::new(SYSTEM_FILE)])
 }
 
-fn find_among(cli: Option<&Path>, env: Option<&OsStr>, usual: [&Path; 2]) -> Option<PathBuf> {
+fn find_among(cli: Option<&Path>, env: Option<&OsStr>, standard: [&Path; 2]) -> Option<PathBuf> {
     let named = cli.or(env.filter(|path| !path.is_empty()).map(Path::new));
     named
-        .or_else(|| usual.into_iter().find(|path| is_there(path)))
+        .or_else(|| standard.into_iter().find(|path| exists(path)))
         .map(Path::to_owned)
 }
 
-/// Anything of that name counts, a broken link or a file behind a forbidden directory too: running on defaults
-/// beside a configuration that could not be read would be worse than the error it gives.
-fn is_there(path: &Path) -> bool {
+/// Whether the path exists. A broken link, or a path in a directory that may not be searched, counts as existing: an error
+/// is better than running with defaults although there is a configuration.
+fn exists(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(_) => true,
         Err(error) => !matches!(
@@ -140,8 +140,8 @@ fn is_there(path: &Path) -> bool {
 }
 
 impl Schema {
-    /// Reads and checks the configuration file at `path`. It never blocks: what is no regular file is refused before it
-    /// is opened, all but `/dev/null`, which is an empty file. No more than [`MAX_SIZE`] bytes are read.
+    /// Reads and validates the configuration file at `path`. Never blocks: only regular files are opened, and `/dev/null`,
+    /// which counts as an empty file. A file of more than [`MAX_SIZE`] bytes is rejected without being read to its end.
     pub fn load(&self, path: &Path) -> Result<Loaded, Error> {
         let bytes = read(path)?;
         let parsed = self.parse_bytes(&bytes);
@@ -158,35 +158,35 @@ impl Schema {
     }
 }
 
-/// The bytes of a configuration file, as [`Schema::load`] reads them; one more than [`MAX_SIZE`] where there are more.
+/// Reads a configuration file as [`Schema::load`] does. Of a file that is too large, `MAX_SIZE + 1` bytes are returned.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read {
         path: path.to_owned(),
         source,
     };
-    // Looked at before it is opened, because opening some devices does something, and after, because it may have
-    // been replaced in between.
-    regular(path, &fs::metadata(path).map_err(failed)?)?;
+    // Checked before the file is opened, because opening some devices has side effects, and again afterwards, because the
+    // file may have been replaced in between.
+    check_is_file(path, &fs::metadata(path).map_err(failed)?)?;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
         .open(path)
         .map_err(failed)?;
-    regular(path, &file.metadata().map_err(failed)?)?;
-    bounded(file).map_err(failed)
+    check_is_file(path, &file.metadata().map_err(failed)?)?;
+    read_limited(file).map_err(failed)
 }
 
-/// One byte more than is allowed, so that the parser sees that it is too much.
-fn bounded(file: File) -> io::Result<Vec<u8>> {
+/// Reads at most one byte more than is allowed, so that the parser can tell that the file is too large.
+fn read_limited(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let most = u64::try_from(MAX_SIZE)
+    let limit = u64::try_from(MAX_SIZE)
         .unwrap_or(u64::MAX)
         .saturating_add(1);
-    file.take(most).read_to_end(&mut bytes)?;
+    file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn regular(path: &Path, metadata: &fs::Metadata) -> Result<(), Error> {
+fn check_is_file(path: &Path, metadata: &fs::Metadata) -> Result<(), Error> {
     let kind = metadata.file_type();
     let kind = if kind.is_file() || path == Path::new("/dev/null") {
         return Ok(());
@@ -209,7 +209,7 @@ fn regular(path: &Path, metadata: &fs::Metadata) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    /// A directory of one test, removed when it goes.
+    /// A temporary directory, removed on drop.
     struct Dir(PathBuf);
 
     impl Dir {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn loads_a_file_and_says_which() {
+    fn loads_a_file_and_reports_its_path() {
         let dir = Dir::new("load");
         let path = dir.file("config.yaml", b"port: 9200\nprot: 1\n");
         let loaded = Schema::default().load(&path).unwrap();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_begins_with_path_line_and_column() {
+    fn errors_begin_with_path_line_and_column() {
         let dir = Dir::new("invalid");
         let path = dir.file("config.yaml", b"port: 1\ninterval: fast\n");
         let message = Schema::default().load(&path).unwrap_err().to_string();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_an_error_that_helps() {
+    fn missing_file_is_an_error_with_advice() {
         let dir = Dir::new("missing");
         let path = dir.0.join("config.yaml");
         let message = Schema::default().load(&path).unwrap_err().to_string();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_without_blocking() {
+    fn special_files_are_refused_without_blocking() {
         let dir = Dir::new("kinds");
         let fifo = dir.0.join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_is_not_read_to_its_end() {
+    fn large_file_is_not_read_to_its_end() {
         let dir = Dir::new("large");
         let path = dir.0.join("config.yaml");
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_files_in_their_order() {
+    fn files_are_found_in_order_of_precedence() {
         let dir = Dir::new("find");
         let (here, etc) = (dir.0.join("here.yaml"), dir.0.join("etc.yaml"));
         let find = |cli: Option<&str>, env: Option<&str>| {
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(find(None, Some("")), None);
         fs::write(&etc, "").unwrap();
         assert_eq!(find(None, None), Some(etc.clone()));
-        // A broken link is there, so that loading it says so.
+        // A broken link counts as existing, so that loading reports it.
         std::os::unix::fs::symlink("nowhere", &here).unwrap();
         assert_eq!(find(None, None), Some(here.clone()));
         assert_eq!(find(None, Some("/env")), Some("/env".into()));

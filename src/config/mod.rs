@@ -1,13 +1,12 @@
-//! What the user wrote: the configuration's model, its defaults, its reading and its checking.
+//! The configuration's types, defaults, parsing and validation.
 //!
-//! A file goes through four steps, each in its own file: `tree` makes a bounded tree of the YAML text (the only user
-//! of serde_yaml, with [`lines`]), `read` takes every known key out of the tree into a [`Config`], `section` by section,
-//! with the kinds of value of `values`, and `check` looks at what one key alone does not show. What a step finds is a
-//! [`Diagnostic`] with the line and column it is about: an error ends the reading, a warning does not.
+//! A configuration file is processed in three steps. `tree` parses the YAML text into a tree of limited size (it and [`lines`]
+//! are the only users of serde_yaml). `read` moves every known key from the tree into a [`Config`], one `section` at a time;
+//! `values` parses and validates single values. `check` validates what depends on several keys. Each step reports a
+//! [`Diagnostic`] with line and column: an error ends the processing, a warning does not.
 //!
-//! [`Schema::parse`] is pure, and takes any text whatever; [`Schema::load`] and [`find`] are the thin layer of files around
-//! it. The sections of the meters are declared by the meters (`schema`). The configuration in force, and the writing of files,
-//! are in [`crate::store`].
+//! [`Schema::parse`] is pure and accepts any text. [`Schema::load`] and [`find`] are the thin layer that reads files. The
+//! meters declare their own sections (`schema`). [`crate::store`] holds the configuration in force and writes files.
 
 mod bcrypt;
 pub(crate) mod central;
@@ -21,6 +20,7 @@ mod http_client;
 mod keys;
 pub(crate) mod load;
 pub(crate) mod model;
+mod overrides;
 pub(crate) mod preset;
 pub mod queries;
 pub(crate) mod read;
@@ -28,7 +28,6 @@ mod remote_write;
 pub(crate) mod schema;
 mod secret;
 pub(crate) mod section;
-mod settings;
 mod share;
 pub(crate) mod show;
 pub(crate) mod tree;
@@ -49,39 +48,38 @@ pub use http_client::load_settings;
 pub(crate) use load::read as read_file;
 pub use load::{find, Error, Loaded, SYSTEM_FILE};
 pub use model::{Config, History, Management, Multirate, Switch, UdpAgent, DEVICE_TYPES};
-pub use preset::{Given, Preset, PRESETS};
+pub use overrides::KeyOverride;
+pub use preset::{CliOverrides, Preset, PRESETS};
 pub use remote_write::{valid_label_name, DiskQueue, Protocol, Queue, RemoteWrite};
 pub use schema::{AnySettings, MeterSettings, Meters, Schema, SectionSpec};
 pub use secret::Secret;
-pub use settings::Setting;
-pub use url::{check_proxy, check_url, shown};
+pub use url::{check_proxy, check_url, url_without_secrets};
 pub use values::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
 pub use web::Web;
 pub use web_tls::{ClientAuth, Pem, ServerTls, Versions};
 #[cfg(all(test, feature = "tls"))]
 pub(crate) use web_tls::{CIPHER_SUITES, CURVES};
 
-/// The largest configuration that is read, in bytes. Ten times what a board with a thousand metrics needs is still
-/// less; YAML's cost grows faster than its size.
+/// The largest configuration that is accepted, in bytes. The cost of parsing YAML grows faster than its size.
 pub const MAX_SIZE: usize = 64 * 1024;
 
 impl Schema {
-    /// Reads a configuration from YAML text: the configuration and its warnings in the order of their lines, or the
-    /// first error. Pure and total: any text is answered, in bounded time and memory.
+    /// Parses YAML text and returns the configuration with its warnings, ordered by line, or the first error. Pure and
+    /// total: time and memory are bounded for any text.
     pub fn parse(&self, text: &str) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let root = tree::build(text)?;
-        let reading = read::read(self, &root).map_err(|problem| problem.locate(text))?;
-        check::check(text, reading)
+        let unchecked = read::read(self, &root).map_err(|problem| problem.locate(text))?;
+        check::check(text, unchecked)
     }
 
-    /// As [`Schema::parse`], from bytes that may not be text at all.
+    /// Like [`Schema::parse`], for bytes that may not be UTF-8.
     pub fn parse_bytes(&self, bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
         self.parse(text_of(bytes)?)
     }
 }
 
-/// The text that these bytes are, without a byte order mark.
+/// Decodes UTF-8 and removes a byte order mark.
 fn text_of(bytes: &[u8]) -> Result<&str, Diagnostic> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
@@ -94,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_where_bytes_are_not_utf8() {
+    fn invalid_utf8_is_reported_with_its_position() {
         let error = Schema::default()
             .parse_bytes(b"interval: 1\nhostname: caf\xe9\n")
             .unwrap_err();
@@ -107,16 +105,16 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_the_first_key() {
+    fn byte_order_mark_is_ignored() {
         let (config, warnings) = Schema::default().parse("\u{feff}port: 9200\n").unwrap();
         assert_eq!(config.port, Some(9200));
         assert!(warnings.is_empty());
     }
 
-    /// What took serde_yaml seconds, or looks as if it might. No time is measured: a step that is not refused early
-    /// makes this test visibly hang.
+    /// Texts that took serde_yaml seconds, or might. No time is measured: a text that is not rejected early makes this test
+    /// visibly hang.
     #[test]
-    fn hostile_text_is_answered() {
+    fn hostile_text_is_rejected() {
         let bombs = [
             "[".repeat(MAX_SIZE),
             "{".repeat(MAX_SIZE),
@@ -150,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn alias_bombs_are_refused() {
+    fn alias_bombs_are_rejected() {
         let mut laughs = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for i in 1..10 {
             let aliases = vec![format!("*a{}", i - 1); 10].join(",");

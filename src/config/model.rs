@@ -1,4 +1,4 @@
-//! The configuration and its defaults, as plain data.
+//! The exporter's configuration and its defaults, as plain data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use super::remote_write::RemoteWrite;
 use super::schema::{MeterSettings, Meters};
 use super::show;
 
-/// Every `device_type` there is. `auto` reads whatever the board has; the others say what board it is, for the
-/// `device_type` label and for the sources that ask.
+/// All values of `device_type`. `auto` detects the board; the others set the `device_type` label and the behaviour of the
+/// sources that depend on the kind of board.
 pub const DEVICE_TYPES: &[&str] = &[
     "auto",
     "jetson_orin",
@@ -28,54 +28,53 @@ pub const DEVICE_TYPES: &[&str] = &[
     "generic",
 ];
 
-/// All settings of the exporter. `Config::default()` is what runs without any file.
+/// All settings of the exporter. `Config::default()` applies without a configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     /// One of [`DEVICE_TYPES`], in lower case.
     pub device_type: String,
-    /// How often meters are read: 1 ms to a day.
+    /// The interval at which meters are read: 1 ms to a day.
     #[serde(serialize_with = "show::seconds")]
     pub interval: Duration,
-    /// Port of `/metrics`; 0 takes any free one, `None` is no metrics by HTTP.
+    /// Port of `/metrics`; 0 is any free port, `None` is no metrics by HTTP.
     #[serde(serialize_with = "show::port_or_off")]
     pub port: Option<u16>,
-    /// Port of the management API; 0 takes any free one, `None` is no management API. Never the same as `port`, unless
-    /// both are 0.
+    /// Port of the management API; 0 is any free port, `None` is no management API. Differs from `port` unless both are 0.
     #[serde(serialize_with = "show::port_or_off")]
     pub reload_port: Option<u16>,
-    /// The one address to listen on, for both ports; `None` is every address, IPv4 and IPv6.
+    /// The address that both ports listen on; `None` is all addresses, IPv4 and IPv6.
     pub listen_address: Option<String>,
-    /// The `hostname` label; `None` is the machine's own name.
+    /// The `hostname` label; `None` is the host name of the machine.
     pub hostname: Option<String>,
     /// Whether every series of a source carries the labels `device_type` and `hostname`.
     pub labels: bool,
     /// Whether the exporter's own metrics are exported, `exporter_…` and `process_…`.
     pub self_metrics: bool,
-    /// What `GET /` on the metrics port answers, as plain text; `None` is a page.
+    /// The plain-text response to `GET /` on the metrics port; `None` is an HTML page.
     pub landing: Option<String>,
-    /// The only sources that run, by name; `None` is all that the board has.
+    /// The names of the sources to run; `None` is all that the board has.
     pub sources: Option<Vec<String>>,
-    /// Metric families by name: true is exported, false and unlisted are not. `None` (no `metrics:` key) exports
-    /// all that is found; an empty map exports nothing but the exporter's own metrics.
+    /// Which metric families are exported, by name: those that are true. `None` (no `metrics:` key) exports all; an empty map
+    /// exports only the exporter's own metrics.
     pub metrics: Option<BTreeMap<String, bool>>,
-    /// Whether the file is loaded again when it changes.
+    /// Whether the file is reloaded when it changes.
     pub watch: bool,
     /// Who may change settings by the management API.
     pub management: Management,
-    /// The last samples, for those who want every one of them.
+    /// The history of samples for `/multirate` and remote write.
     pub history: History,
-    /// How they are scraped.
+    /// How the history is scraped.
     pub multirate: Multirate,
-    /// The meters' own settings.
+    /// The settings of the meters.
     #[serde(flatten)]
     pub meters: Meters,
-    /// What this board measures, for others by UDP.
+    /// The UDP agent, which sends what this board measures.
     pub udp_agent: UdpAgent,
-    /// Who is sent every sample; no two of one name.
+    /// The remote-write receivers. Their names are unique.
     pub remote_write: Vec<RemoteWrite>,
-    /// The central server, and how it is asked. Of the local configuration alone, when the exporter starts.
+    /// The central server. Read only from the local configuration, and only at startup.
     pub config_server: ConfigServer,
-    /// How often the central server is asked for a change; `None` is at start and reload only.
+    /// The interval at which the central server is polled; `None` is only at startup and reload.
     #[serde(serialize_with = "show::optional_seconds")]
     pub config_poll: Option<Duration>,
 }
@@ -117,12 +116,12 @@ impl Config {
 /// Whether a source runs: YAML `auto`, `true` or `false`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Switch {
-    /// When the board has it.
+    /// The source runs if the board has it.
     #[default]
     Auto,
-    /// Yes, and its absence is an error worth showing.
+    /// The source runs; its absence is shown as an error.
     On,
-    /// No.
+    /// The source does not run.
     Off,
 }
 
@@ -141,23 +140,23 @@ impl Serialize for Switch {
 pub struct Management {
     /// Whether settings may be changed from other machines.
     pub allow_remote: bool,
-    /// Names by which browsers may reach the management API, besides the board's own and its addresses.
+    /// Host names by which browsers may reach the management API, besides the board's own name and addresses.
     pub hosts: Vec<String>,
-    /// The tokens by which programs show that they may; `None`: there are none.
+    /// The file with the tokens of programs; `None` is no tokens.
     pub token_file: Option<PathBuf>,
 }
 
 /// `history:`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct History {
-    /// How old a sample grows; zero keeps none.
+    /// The maximum age of a sample; zero keeps no history.
     #[serde(rename = "seconds", serialize_with = "show::seconds")]
     pub keep: Duration,
-    /// How much memory all of them take, each source an equal share; 0 keeps none.
+    /// The memory of all sources together, each with an equal share; 0 keeps no history.
     pub bytes: usize,
-    /// How many readings of each source; `None`: as many as there is room for.
+    /// The maximum number of readings of each source; `None` is as many as fit.
     pub rows: Option<usize>,
-    /// Whether `/metrics` has what happened since the consumer's last scrape.
+    /// Whether `/metrics` has minimum, maximum and mean since the client's last scrape.
     pub window_statistics: bool,
 }
 
@@ -177,15 +176,15 @@ impl Default for History {
 pub struct Multirate {
     /// Whether `/metrics` answers as `/multirate` does, besides the exporter's own metrics.
     pub on_metrics: bool,
-    /// The consumers whose losses are shown by name.
+    /// The consumers whose lost samples are counted by name.
     pub consumers: Vec<String>,
 }
 
 impl Config {
-    /// The names that `metrics` lists as true and that are not among the known ones. What is made of those for a scrape's
-    /// window (`history.window_statistics`) is known, too.
+    /// The names that `metrics` lists as true and that are not known. The metrics of `history.window_statistics` that are
+    /// derived from known metrics count as known.
     pub fn unknown_metrics(&self, known: &BTreeSet<&str>) -> Vec<String> {
-        let of_window = |name: &str| {
+        let is_window_statistic = |name: &str| {
             let mut stems = ["_min", "_max", "_avg"].into_iter();
             name == "energy_window_joules" && known.contains("energy_joules_total")
                 || stems.any(|end| name.strip_suffix(end).is_some_and(|n| known.contains(n)))
@@ -193,7 +192,7 @@ impl Config {
         let listed = self.metrics.iter().flatten();
         let unknown = listed.filter(|(name, on)| {
             let name = name.as_str();
-            **on && !known.contains(name) && !of_window(name)
+            **on && !known.contains(name) && !is_window_statistic(name)
         });
         unknown.map(|(name, _)| name.clone()).collect()
     }
@@ -204,9 +203,9 @@ impl Config {
 pub struct UdpAgent {
     /// Whether requests by UDP are answered.
     pub enabled: bool,
-    /// The port; 0 takes any free one.
+    /// The port; 0 is any free port.
     pub port: u16,
-    /// What the board's power is drawn at, in volts; `None`: as measured.
+    /// The voltage by which the board's power is divided; `None` is the measured one.
     pub voltage: Option<f64>,
 }
 

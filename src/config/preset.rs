@@ -1,19 +1,19 @@
 //! Presets: built-in configurations that make the exporter behave as another program did.
 //!
-//! A preset is a configuration file, compiled in, whose name is a subcommand. Its section `preset` says which keys the
-//! command line and the environment set; all else is as in any configuration. Arguments count more than the
-//! environment, that more than the file named by `--config`, and that more than the preset.
+//! A preset is a configuration file that is compiled in, and whose name is a subcommand. Its section `preset` says which keys
+//! the command line and the environment set. Precedence, highest first: the command line, the environment, the file named by
+//! `--config`, the preset.
 
 use std::path::Path;
 
 use super::diagnose::Origin;
 use super::load::{self, Loaded};
+use super::overrides::{self, merge, KeyOverride};
 use super::schema::Schema;
-use super::settings::{self, merge, Setting};
 use super::tree::{self, Node};
 use super::{check, read, text_of};
 
-/// Every preset.
+/// All presets.
 pub const PRESETS: &[Preset] = &[
     Preset {
         name: "power-exporter",
@@ -40,36 +40,36 @@ pub const PRESETS: &[Preset] = &[
 /// A built-in configuration.
 #[derive(Debug)]
 pub struct Preset {
-    /// Its name, which is the subcommand.
+    /// The name, which is also the subcommand.
     pub name: &'static str,
     text: &'static str,
 }
 
-/// What the user said besides.
+/// Values from the command line and the environment that override the configuration.
 #[derive(Debug, Clone, Default)]
-pub struct Given {
-    /// Arguments without a name, in their order.
+pub struct CliOverrides {
+    /// Positional arguments.
     pub arguments: Vec<String>,
-    /// Arguments with a name, without its dashes.
+    /// Flags and their values; names without dashes.
     pub flags: Vec<(String, String)>,
-    /// Variables of the environment that the preset asks for.
+    /// Environment variables that the preset reads.
     pub environment: Vec<(String, String)>,
 }
 
-/// The section `preset`.
+/// The section `preset` of a preset.
 #[derive(Debug, Default)]
-pub(crate) struct Head {
+pub(crate) struct PresetSection {
     pub(crate) summary: String,
     pub(crate) usage: String,
-    /// The keys that arguments without a name set, in their order.
+    /// The keys set by positional arguments, in order.
     pub(crate) arguments: Vec<String>,
-    /// The keys that flags set.
+    /// Flags and the keys that they set.
     pub(crate) flags: Vec<(String, String)>,
-    /// The keys that variables set.
+    /// Environment variables and the keys that they set.
     pub(crate) environment: Vec<(String, String)>,
-    /// Keys that must have been set by one of them.
+    /// Keys that the command line or the environment has to set.
     pub(crate) required: Vec<String>,
-    /// What to say if they have not.
+    /// The error message if a required key is not set.
     pub(crate) missing: String,
 }
 
@@ -79,41 +79,42 @@ impl Preset {
         PRESETS.iter().find(|preset| preset.name == name)
     }
 
-    /// What it does, in a few words, and its arguments.
+    /// A short description, and the usage of the arguments.
     pub fn about(&self) -> (String, String) {
-        let head = self.parse().map(|(head, _)| head).unwrap_or_default();
-        (head.summary, head.usage)
+        let section = self.parse().map(|(section, _)| section).unwrap_or_default();
+        (section.summary, section.usage)
     }
 
     /// Whether it takes a flag of this name.
     pub fn has_flag(&self, name: &str) -> bool {
         self.parse()
-            .is_ok_and(|(head, _)| head.flags.iter().any(|(flag, _)| flag == name))
+            .is_ok_and(|(section, _)| section.flags.iter().any(|(flag, _)| flag == name))
     }
 
-    /// How many arguments without a name it takes.
+    /// The number of positional arguments.
     pub fn arguments(&self) -> usize {
-        self.parse().map_or(0, |(head, _)| head.arguments.len())
+        self.parse()
+            .map_or(0, |(section, _)| section.arguments.len())
     }
 
-    /// The variables it asks for, as `look` knows them. An empty one is as good as none.
+    /// The environment variables that the preset reads, looked up by `look`. An empty variable counts as unset.
     pub fn environment(&self, look: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
-        let head = self.parse().map(|(head, _)| head).unwrap_or_default();
-        let variables = head.environment.into_iter();
+        let section = self.parse().map(|(section, _)| section).unwrap_or_default();
+        let variables = section.environment.into_iter();
         variables
             .filter_map(|(name, _)| look(&name).map(|value| (name, value)))
             .filter(|(_, value)| !value.is_empty())
             .collect()
     }
 
-    /// The configuration: the preset, with `file` over it, and what was given over that. The error is for people.
+    /// Loads the preset, overridden by `file` and then by `overrides`. The error is a message for the user.
     pub fn load(
         &self,
         schema: &Schema,
-        given: &Given,
+        overrides: &CliOverrides,
         file: Option<&Path>,
     ) -> Result<Loaded, String> {
-        let (head, mut root) = self.parse()?;
+        let (section, mut root) = self.parse()?;
         let mut bytes = Vec::new();
         let mut origin = Origin::Preset(self.name);
         if let Some(path) = file {
@@ -125,19 +126,21 @@ impl Preset {
             let over = tree::build(text).map_err(|e| e.with(&origin).to_string())?;
             merge(&mut root, over);
         }
-        let settings = head.settings(given);
-        let is_given = |key: &str| settings.iter().any(|s| s.key == key);
-        if let Some(key) = head.required.iter().find(|key| !is_given(key)) {
-            return Err(match given.arguments.is_empty() && given.flags.is_empty() {
-                true => head.missing,
-                false => format!("`{key}` is missing: {} {}", self.name, head.usage),
-            });
+        let settings = section.settings(overrides);
+        let is_set = |key: &str| settings.iter().any(|s| s.key == key);
+        if let Some(key) = section.required.iter().find(|key| !is_set(key)) {
+            return Err(
+                match overrides.arguments.is_empty() && overrides.flags.is_empty() {
+                    true => section.missing,
+                    false => format!("`{key}` is missing: {} {}", self.name, section.usage),
+                },
+            );
         }
-        settings::apply(&settings, &mut root);
-        let reading = read::read(schema, &root)
-            .map_err(|problem| settings::explain(problem, &settings, text, &origin))?;
+        overrides::apply(&settings, &mut root);
+        let unchecked = read::read(schema, &root)
+            .map_err(|problem| overrides::explain(problem, &settings, text, &origin))?;
         let (config, warnings) =
-            check::check(text, reading).map_err(|e| e.with(&origin).to_string())?;
+            check::check(text, unchecked).map_err(|e| e.with(&origin).to_string())?;
         Ok(Loaded {
             config,
             warnings,
@@ -146,21 +149,21 @@ impl Preset {
         })
     }
 
-    /// Its head and the rest of it.
-    pub(crate) fn parse(&self) -> Result<(Head, Node), String> {
+    /// The section `preset`, and the configuration without it.
+    pub(crate) fn parse(&self) -> Result<(PresetSection, Node), String> {
         let mut root = tree::build(self.text).map_err(|e| format!("{}: {e}", self.name))?;
-        let mut head = Head::default();
+        let mut section = PresetSection::default();
         if let Node::Map(entries) = &mut root {
             if let Some(at) = entries.iter().position(|(key, _)| key == "preset") {
-                head = Head::read(entries.remove(at).1);
+                section = PresetSection::read(entries.remove(at).1);
             }
         }
-        Ok((head, root))
+        Ok((section, root))
     }
 }
 
-impl Head {
-    fn read(node: Node) -> Head {
+impl PresetSection {
+    fn read(node: Node) -> PresetSection {
         let text = |node: Node| match node {
             Node::Text(text) => text,
             _ => String::new(),
@@ -173,31 +176,31 @@ impl Head {
             Node::Map(entries) => entries.into_iter().map(|(k, v)| (k, text(v))).collect(),
             _ => Vec::new(),
         };
-        let mut head = Head::default();
+        let mut section = PresetSection::default();
         if let Node::Map(entries) = node {
             for (key, node) in entries {
                 match key.as_str() {
-                    "summary" => head.summary = text(node),
-                    "usage" => head.usage = text(node),
-                    "arguments" => head.arguments = list(node),
-                    "flags" => head.flags = map(node),
-                    "environment" => head.environment = map(node),
-                    "required" => head.required = list(node),
-                    "missing" => head.missing = text(node),
+                    "summary" => section.summary = text(node),
+                    "usage" => section.usage = text(node),
+                    "arguments" => section.arguments = list(node),
+                    "flags" => section.flags = map(node),
+                    "environment" => section.environment = map(node),
+                    "required" => section.required = list(node),
+                    "missing" => section.missing = text(node),
                     _ => {}
                 }
             }
         }
-        head
+        section
     }
 
-    /// The keys that were given, the weightiest last.
-    fn settings(&self, given: &Given) -> Vec<Setting> {
+    /// The keys set by overrides, in order of increasing precedence.
+    fn settings(&self, overrides: &CliOverrides) -> Vec<KeyOverride> {
         let named = |dashes: &str, keys: &[(String, String)], values: &[(String, String)]| {
             let mut settings = Vec::new();
             for (name, value) in values {
                 if let Some((_, key)) = keys.iter().find(|(known, _)| known == name) {
-                    settings.push(Setting {
+                    settings.push(KeyOverride {
                         from: format!("{dashes}{name}"),
                         key: key.clone(),
                         value: value.clone(),
@@ -206,14 +209,14 @@ impl Head {
             }
             settings
         };
-        let mut settings = named("", &self.environment, &given.environment);
-        let arguments = self.arguments.iter().zip(&given.arguments);
-        settings.extend(arguments.map(|(key, value)| Setting {
+        let mut settings = named("", &self.environment, &overrides.environment);
+        let arguments = self.arguments.iter().zip(&overrides.arguments);
+        settings.extend(arguments.map(|(key, value)| KeyOverride {
             from: format!("the argument {value}"),
             key: key.clone(),
             value: value.clone(),
         }));
-        settings.extend(named("--", &self.flags, &given.flags));
+        settings.extend(named("--", &self.flags, &overrides.flags));
         settings
     }
 }

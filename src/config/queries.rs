@@ -1,19 +1,19 @@
-//! What is asked of Prometheus: the columns of both tables, and the queries that fill them.
+//! The columns of the collector's tables of nodes and pods, and the Prometheus queries that fill them.
 //!
-//! The first query of a column is the original program's, with the labels that name a node added to what it sums by, so
-//! that rows can be joined by node; where that has no value for a row, the next is asked. `$namespace` stands for the
-//! namespace whose pods are observed.
+//! The first query of a column is that of the original program, with node labels added to `sum by`, so that rows can be joined
+//! by node. If a query has no value for a row, the next query is used. `$namespace` is replaced by the namespace whose pods
+//! are observed.
 
-/// A column of measurements, and where its values come from.
+/// A column of measurements and its queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
-    /// Its name in the header, and in the configuration.
+    /// The name in the header and in the configuration.
     pub name: &'static str,
-    /// PromQL, the first that has a value for a row counts.
+    /// PromQL queries in order of precedence.
     pub queries: &'static [&'static str],
 }
 
-/// Nodes, in the order of their columns. The last is in the original's header alone.
+/// The columns of nodes, in order. The original program has the last one only in its header.
 pub const NODES: &[Column] = &[
     // Cores.
     Column {
@@ -85,7 +85,7 @@ pub const NODES: &[Column] = &[
     },
 ];
 
-/// Pods, in the order of their columns.
+/// The columns of pods, in order.
 pub const PODS: &[Column] = &[
     // Cores.
     Column {
@@ -128,8 +128,7 @@ pub const PODS: &[Column] = &[
     },
 ];
 
-/// Which node an address is: `internal_ip`, `pod_ip` or `instance` with `node` or `nodename`. What an earlier one says
-/// counts more.
+/// Maps addresses (`internal_ip`, `pod_ip` or `instance`) to nodes (`node` or `nodename`). Earlier queries take precedence.
 pub const NODE_NAMES: Column = Column {
     name: "nodes",
     queries: &[
@@ -139,7 +138,7 @@ pub const NODE_NAMES: Column = Column {
     ],
 };
 
-/// Which pod a container is in: `container_id` with `pod`.
+/// Maps containers (`container_id`) to pods (`pod`).
 pub const CONTAINERS: Column = Column {
     name: "containers",
     queries: &[
@@ -147,7 +146,7 @@ pub const CONTAINERS: Column = Column {
     ],
 };
 
-/// The labels that can name a series' node, the weightiest first.
+/// The labels that may contain the node of a series, in order of precedence.
 pub const NODE_LABELS: &[&str] = &[
     "node_name",
     "kubernetes_node_name",
@@ -157,10 +156,11 @@ pub const NODE_LABELS: &[&str] = &[
     "hostname",
 ];
 
-/// The labels that can name a series' pod. `pod` is last: beside another it is the pod of the exporter itself.
+/// The labels that may contain the pod of a series, in order of precedence. `pod` is last: beside another one it is the pod of
+/// the exporter itself.
 pub const POD_LABELS: &[&str] = &["pod_name", "kubernetes_pod_name", "pod"];
 
-/// Every label that is looked at.
+/// All labels that are read.
 pub const LABELS: &[&str] = &[
     "node_name",
     "kubernetes_node_name",
@@ -182,15 +182,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_label_that_names_something_is_looked_at() {
+    fn node_and_pod_labels_are_read() {
         for label in NODE_LABELS.iter().chain(POD_LABELS) {
             assert!(LABELS.contains(label), "{label}");
         }
     }
 
-    /// The tables of the original's README.
+    /// As in the tables of the original program's README.
     #[test]
-    fn columns_are_in_the_originals_order() {
+    fn columns_have_the_order_of_the_original_program() {
         let names = |columns: &[Column]| columns.iter().map(|c| c.name).collect::<Vec<_>>();
         assert_eq!(
             names(NODES),

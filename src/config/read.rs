@@ -1,33 +1,39 @@
-//! The schema: which key goes where, as what kind of value.
+//! Reads the exporter's configuration from a parsed document: for each key, the type of its value and the field of
+//! [`Config`] that it sets.
+//!
+//! A [`Section`] is one mapping of the document. `set` overwrites a field, which holds the default until then, if the key has
+//! a value. `option` does so for a field that is `None` by default. `section` descends into the mapping below a key. Keys
+//! that are not read here are reported as unknown.
 
-use super::keys::Keys;
+use super::keys::KeyUsage;
 use super::model::Config;
 use super::schema::Schema;
-use super::section::{top, Problem, Section};
+use super::section::{root_entries, Problem, Section};
 use super::tree::Node;
 use super::values;
 
-/// What was read, and what `check` wants to know besides.
+/// A configuration whose keys are each valid, and what `check` needs in addition to validate them together.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct UncheckedConfig {
     pub(crate) config: Config,
-    /// The old `enabled_metrics`, if it is there.
+    /// The value of `enabled_metrics`, the old form of `metrics`, if the document has that key.
     pub(crate) enabled_metrics: Option<Vec<String>>,
-    /// Nobody wrote anything.
-    pub(crate) empty: bool,
-    pub(crate) keys: Keys,
+    /// Whether the document has no keys at all.
+    pub(crate) is_empty: bool,
+    /// Which keys are known, unknown or without effect.
+    pub(crate) keys: KeyUsage,
 }
 
-/// Takes the configuration out of the document.
-pub(crate) fn read(schema: &Schema, root: &Node) -> Result<Reading, Problem> {
-    let entries = top(root)?;
-    let mut reading = Reading {
-        empty: entries.is_empty(),
-        ..Reading::default()
+/// Reads the configuration from the root of a document.
+pub(crate) fn read(schema: &Schema, root: &Node) -> Result<UncheckedConfig, Problem> {
+    let entries = root_entries(root)?;
+    let mut unchecked = UncheckedConfig {
+        is_empty: entries.is_empty(),
+        ..UncheckedConfig::default()
     };
     let mut config = Config::default();
 
-    let mut top = Section::new(Vec::new(), entries, &mut reading.keys);
+    let mut top = Section::new(Vec::new(), entries, &mut unchecked.keys);
     top.set("device_type", values::device_type, &mut config.device_type)?;
     top.set("interval", values::seconds, &mut config.interval)?;
     top.set("port", values::port_or_off, &mut config.port)?;
@@ -42,8 +48,8 @@ pub(crate) fn read(schema: &Schema, root: &Node) -> Result<Reading, Problem> {
     top.set("self_metrics", values::flag, &mut config.self_metrics)?;
     top.option("landing", values::landing, &mut config.landing)?;
     top.option("sources", values::sources, &mut config.sources)?;
-    config.metrics = top.take_even_empty("metrics", values::metrics)?;
-    let enabled_metrics = top.take_even_empty("enabled_metrics", values::metric_names)?;
+    config.metrics = top.get_even_if_empty("metrics", values::metrics)?;
+    let enabled_metrics = top.get_even_if_empty("enabled_metrics", values::metric_names)?;
 
     top.set("watch", values::flag, &mut config.watch)?;
     top.section("management", |management| {
@@ -53,7 +59,7 @@ pub(crate) fn read(schema: &Schema, root: &Node) -> Result<Reading, Problem> {
         management.option("token_file", values::path, &mut config.token_file)
     })?;
     top.section("history", |history| {
-        history.set("seconds", values::keep, &mut config.history.keep)?;
+        history.set("seconds", values::history_seconds, &mut config.history.keep)?;
         history.set("bytes", values::bytes, &mut config.history.bytes)?;
         history.option("rows", values::rows, &mut config.history.rows)?;
         history.set(
@@ -81,14 +87,14 @@ pub(crate) fn read(schema: &Schema, root: &Node) -> Result<Reading, Problem> {
     top.option("config_poll", values::seconds, &mut config.config_poll)?;
     top.finish();
 
-    reading.config = config;
-    reading.enabled_metrics = enabled_metrics;
-    Ok(reading)
+    unchecked.config = config;
+    unchecked.enabled_metrics = enabled_metrics;
+    Ok(unchecked)
 }
 
 impl Schema {
-    /// Every key there is, dotted (`jetson.sudo`), sections included.
+    /// All known keys, dotted (`jetson.sudo`), including the sections themselves.
     pub fn known_keys(&self) -> Vec<String> {
-        read(self, &Node::Null).map_or_else(|_| Vec::new(), |reading| reading.keys.known)
+        read(self, &Node::Null).map_or_else(|_| Vec::new(), |unchecked| unchecked.keys.known)
     }
 }

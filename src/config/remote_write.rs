@@ -1,4 +1,4 @@
-//! `remote_write:`, a list as in Prometheus, under its names
+//! `remote_write:`, a list with the keys of Prometheus
 //! (prometheus.io/docs/prometheus/latest/configuration, `remote_write`).
 
 use std::path::PathBuf;
@@ -13,41 +13,41 @@ use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
 use super::{check_url, duration, http_client, valid_metric_name, ClientSettings};
 
-/// One receiver.
+/// Settings of one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RemoteWrite {
-    /// What it is called in logs and metrics; by default its host and port.
+    /// The name in logs and metrics; by default host and port of the URL.
     pub name: String,
-    /// Where to send.
+    /// The URL of the receiver.
     #[serde(serialize_with = "show::url_without_query")]
     pub url: String,
-    /// How long a request may take.
+    /// The timeout of a request.
     #[serde(rename = "remote_timeout", serialize_with = "show::seconds")]
     pub timeout: Duration,
-    /// The message to begin with.
+    /// The protocol to try first.
     #[serde(rename = "protobuf_message")]
     pub protocol: Protocol,
-    /// The label `job`; empty is none.
+    /// The label `job`; empty is no label.
     pub job: String,
-    /// The label `instance`; `None` is the board's name and the port of its metrics, empty is none.
+    /// The label `instance`; `None` is the board's name and the port of its metrics, empty is no label.
     pub instance: Option<String>,
-    /// Labels that every series gets which does not have them.
+    /// Labels added to every series that does not have them.
     #[serde(serialize_with = "show::mapping")]
     pub external_labels: Vec<(String, String)>,
-    /// Whether the receiver may be asked for its time (`HEAD /`) while the kernel says that ours is not synchronised.
+    /// Whether to request the time from the receiver (`HEAD /`) while the kernel reports an unsynchronised clock.
     pub ask_time: bool,
-    /// How samples are gathered and sent again.
+    /// Batching and retries.
     #[serde(rename = "queue_config")]
     pub queue: Queue,
-    /// How the receiver is asked.
+    /// Login, TLS and proxy.
     #[serde(flatten)]
     pub client: ClientSettings,
-    /// Where what was not sent is kept; `None`: in memory only.
+    /// The queue on disk; `None` is a queue in memory only.
     #[serde(flatten)]
     pub disk: Option<DiskQueue>,
 }
 
-/// The generations of the protocol, by their messages' names in Prometheus's configuration.
+/// The versions of the protocol, by the names of their messages in Prometheus's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub enum Protocol {
     /// `prometheus.WriteRequest`: 1.0.
@@ -59,16 +59,16 @@ pub enum Protocol {
     V2,
 }
 
-/// Where the queue is, and how much it may be.
+/// Settings of the queue on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiskQueue {
-    /// The directory, which is the queue's alone.
+    /// The directory, which only this queue uses.
     #[serde(rename = "queue_directory")]
     pub directory: PathBuf,
-    /// The most bytes in it.
+    /// The maximum size in bytes.
     #[serde(rename = "queue_bytes")]
     pub bytes: u64,
-    /// No sample that has not been sent is older than this and not on disk.
+    /// Samples that were not sent are written to disk at the latest after this time.
     #[serde(serialize_with = "show::seconds")]
     pub sync_interval: Duration,
 }
@@ -76,26 +76,26 @@ pub struct DiskQueue {
 /// `queue_config:`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Queue {
-    /// Samples in one request, at most.
+    /// The maximum number of samples in a request.
     pub max_samples_per_send: usize,
-    /// Readings of each source in one request: so many are waited for, and no more are sent. `None`: as many as there
-    /// are.
+    /// The exact number of readings of each source in a request, for which the sender waits. `None` is as many as there are.
     pub readings_per_send: Option<usize>,
-    /// How long a sample waits for others, at most.
+    /// The maximum time that a sample waits for a batch.
     #[serde(serialize_with = "show::seconds")]
     pub batch_send_deadline: Duration,
-    /// How long to wait before a request is sent again, at first.
+    /// The delay before the first retry of a request.
     #[serde(serialize_with = "show::seconds")]
     pub min_backoff: Duration,
-    /// And after many times.
+    /// The maximum delay between retries.
     #[serde(serialize_with = "show::seconds")]
     pub max_backoff: Duration,
-    /// Whether a request is sent again when there were too many (429).
+    /// Whether to retry after status 429 (too many requests).
     pub retry_on_http_429: bool,
-    /// Samples that are older are not sent any more; zero: however old.
+    /// Older samples are not sent; zero is no limit.
     #[serde(serialize_with = "show::seconds")]
     pub sample_age_limit: Duration,
-    /// Requests that may follow one that is refused (400, 413, 422), with its halves and theirs; 0: it is dropped whole.
+    /// The maximum number of requests that follow a rejected one (400, 413, 422), each with a half of a rejected request; 0
+    /// drops a rejected request as a whole.
     pub split_requests: u32,
 }
 
@@ -115,9 +115,9 @@ impl Default for Queue {
 }
 
 impl RemoteWrite {
-    /// How long a sample waits for others, at most: with a queue on disk for half of its `sync_interval`, as no sample is to
-    /// be written of which the receiver has merely not been told.
-    pub fn longest_wait(&self) -> Duration {
+    /// The maximum time that a sample waits for a batch. With a queue on disk, at most half of `sync_interval`, so that no
+    /// sample is written to disk merely because its batch was not complete.
+    pub fn max_batch_wait(&self) -> Duration {
         let deadline = self.queue.batch_send_deadline;
         match &self.disk {
             Some(disk) if self.queue.readings_per_send.is_none() => {
@@ -168,7 +168,7 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
     };
     section.option("url", http_client::url, &mut url)?;
     section.option("name", values::label, &mut name)?;
-    section.set("remote_timeout", duration::some, &mut entry.timeout)?;
+    section.set("remote_timeout", duration::positive, &mut entry.timeout)?;
     section.set("protobuf_message", protocol, &mut entry.protocol)?;
     section.set("job", label_value, &mut entry.job)?;
     section.option("instance", label_value, &mut entry.instance)?;
@@ -187,21 +187,21 @@ fn entry(section: &mut Section<'_, '_>) -> Result<RemoteWrite, Problem> {
         section.unsupported(key, instead)?;
     }
     for key in ["send_exemplars", "send_native_histograms"] {
-        section.idle(key, "there are none");
+        section.ignored(key, "there are none");
     }
-    section.idle("metadata_config", "metadata go with the samples, in 2.0");
-    section.idle("round_robin_dns", "the addresses are tried in their order");
+    section.ignored("metadata_config", "metadata go with the samples, in 2.0");
+    section.ignored("round_robin_dns", "the addresses are tried in their order");
     let Some(url) = url else {
         let message = "an item of `remote_write` has no `url`: write where to send, such as http://prometheus:9090/api/v1/write";
         return Err(section.refuse(None, message.into()));
     };
-    entry.name = name.unwrap_or_else(|| place(&url));
+    entry.name = name.unwrap_or_else(|| host_and_port(&url));
     entry.url = url;
     Ok(entry)
 }
 
-/// Host and port.
-fn place(url: &str) -> String {
+/// Host and port of a URL.
+fn host_and_port(url: &str) -> String {
     let authority = check_url(url)
         .ok()
         .and_then(|url| url.into_parts().authority);
@@ -221,11 +221,11 @@ fn queue_config(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), 
     )?;
     section.set(
         "batch_send_deadline",
-        duration::some,
+        duration::positive,
         &mut queue.batch_send_deadline,
     )?;
-    section.set("min_backoff", duration::some, &mut queue.min_backoff)?;
-    section.set("max_backoff", duration::some, &mut queue.max_backoff)?;
+    section.set("min_backoff", duration::positive, &mut queue.min_backoff)?;
+    section.set("max_backoff", duration::positive, &mut queue.max_backoff)?;
     section.set(
         "retry_on_http_429",
         values::flag,
@@ -233,13 +233,13 @@ fn queue_config(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), 
     )?;
     section.set(
         "sample_age_limit",
-        duration::any,
+        duration::read,
         &mut queue.sample_age_limit,
     )?;
     section.set("split_requests", split_requests, &mut queue.split_requests)?;
-    section.idle("capacity", "`history` says how much is kept");
+    section.ignored("capacity", "`history` says how much is kept");
     for key in ["min_shards", "max_shards"] {
-        section.idle(
+        section.ignored(
             key,
             "one request at a time keeps the samples in their order",
         );
@@ -251,13 +251,13 @@ fn queue_config(section: &mut Section<'_, '_>, queue: &mut Queue) -> Result<(), 
     Ok(())
 }
 
-/// The queue on disk, if it has a place.
+/// Reads the settings of the queue on disk, if it has a directory.
 fn disk(section: &mut Section<'_, '_>) -> Result<Option<DiskQueue>, Problem> {
     let mut directory = None;
     section.option("queue_directory", values::path, &mut directory)?;
     let Some(directory) = directory else {
         for key in ["queue_bytes", "sync_interval"] {
-            section.idle(key, "there is no `queue_directory`, the queue is in memory");
+            section.ignored(key, "there is no `queue_directory`, the queue is in memory");
         }
         return Ok(None);
     };
@@ -267,30 +267,31 @@ fn disk(section: &mut Section<'_, '_>) -> Result<Option<DiskQueue>, Problem> {
         sync_interval: Duration::from_secs(10),
     };
     section.set("queue_bytes", queue_bytes, &mut settings.bytes)?;
-    section.set("sync_interval", duration::some, &mut settings.sync_interval)?;
+    section.set(
+        "sync_interval",
+        duration::positive,
+        &mut settings.sync_interval,
+    )?;
     Ok(Some(settings))
 }
 
-/// Enough to find a few bad samples among thousands, and no flood.
+/// The maximum suffices to find a few bad samples among thousands without flooding the receiver.
 fn split_requests(node: &Node) -> Outcome<u32> {
-    const MOST: u32 = 1000;
-    match values::whole(node).filter(|requests| *requests <= MOST) {
+    const MAX: u32 = 1000;
+    match values::whole(node).filter(|requests| *requests <= MAX) {
         Some(requests) => Ok(requests),
-        None => values::refuse(
-            node,
-            &format!("a whole number of requests from 0 to {MOST}"),
-        ),
+        None => values::refuse(node, &format!("a whole number of requests from 0 to {MAX}")),
     }
 }
 
 fn queue_bytes(node: &Node) -> Outcome<u64> {
-    const LEAST: u64 = 1 << 20;
-    const MOST: u64 = 1 << 40;
-    match values::whole(node).filter(|bytes| (LEAST..=MOST).contains(bytes)) {
+    const MIN: u64 = 1 << 20;
+    const MAX: u64 = 1 << 40;
+    match values::whole(node).filter(|bytes| (MIN..=MAX).contains(bytes)) {
         Some(bytes) => Ok(bytes),
         None => values::refuse(
             node,
-            &format!("a whole number of bytes from {LEAST} to {MOST}"),
+            &format!("a whole number of bytes from {MIN} to {MAX}"),
         ),
     }
 }
@@ -336,7 +337,7 @@ fn labels(node: &Node) -> Outcome<Vec<(String, String)>> {
     entries.iter().map(label).collect()
 }
 
-/// `[a-zA-Z_][a-zA-Z0-9_]*`. Two underscores in front are Prometheus's own.
+/// Whether this is a valid label name: `[a-zA-Z_][a-zA-Z0-9_]*`, without two leading underscores, which Prometheus reserves.
 pub fn valid_label_name(name: &str) -> bool {
     valid_metric_name(name) && !name.contains(':') && !name.starts_with("__")
 }
@@ -345,27 +346,27 @@ pub fn valid_label_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn longest_wait(settings: &str) -> Duration {
+    fn max_batch_wait(settings: &str) -> Duration {
         let text = format!("remote_write:\n  - url: http://h/\n{settings}");
         let (config, _) = crate::config::Schema::default().parse(&text).unwrap();
-        config.remote_write[0].longest_wait()
+        config.remote_write[0].max_batch_wait()
     }
 
     #[test]
-    fn no_sample_waits_for_others_until_it_is_written_to_disk() {
+    fn batch_wait_is_shorter_than_the_sync_interval() {
         let disk = "    queue_directory: /q\n";
-        assert_eq!(longest_wait(""), Duration::from_secs(5));
-        assert_eq!(longest_wait(disk), Duration::from_secs(5));
+        assert_eq!(max_batch_wait(""), Duration::from_secs(5));
+        assert_eq!(max_batch_wait(disk), Duration::from_secs(5));
         let short = format!("{disk}    sync_interval: 2s\n");
-        assert_eq!(longest_wait(&short), Duration::from_secs(1));
+        assert_eq!(max_batch_wait(&short), Duration::from_secs(1));
         let hour = "    queue_config: {batch_send_deadline: 1h}\n";
-        assert_eq!(longest_wait(hour), Duration::from_secs(3600));
+        assert_eq!(max_batch_wait(hour), Duration::from_secs(3600));
         let by_default = format!("{disk}{hour}");
-        assert_eq!(longest_wait(&by_default), Duration::from_secs(5));
-        // Who wants requests of so many readings waits for them.
+        assert_eq!(max_batch_wait(&by_default), Duration::from_secs(5));
+        // An exact number of readings takes precedence.
         let exact = format!(
             "{disk}    queue_config: {{readings_per_send: 100, batch_send_deadline: 1h}}\n"
         );
-        assert_eq!(longest_wait(&exact), Duration::from_secs(3600));
+        assert_eq!(max_batch_wait(&exact), Duration::from_secs(3600));
     }
 }

@@ -1,7 +1,7 @@
-//! The schema of the exporter's configuration: the keys that every board has, and a section for each meter.
+//! The schema of the exporter's configuration: the common keys, and a section for each meter.
 //!
-//! A meter declares its section where it is implemented ([`MeterSettings`]); this module knows no meter. Settings are
-//! kept by the section's name ([`Meters`]), and [`Schema`] holds the sections that there are.
+//! A meter declares its section in its own file ([`MeterSettings`]); this module does not depend on any meter. [`Meters`] holds
+//! the settings by section name, and [`Schema`] lists the sections.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -13,29 +13,29 @@ use serde_json::Value;
 use super::model::Config;
 use super::section::{Problem, Section};
 
-/// The settings of one meter, as its section of the configuration has them. Its `Serialize` shows each setting under its
-/// key; a secret is a [`Secret`](super::Secret), which shows itself to nobody.
+/// The settings of one meter. `Serialize` shows each setting under its key; a secret has the type
+/// [`Secret`](super::Secret), which is never shown.
 pub trait MeterSettings:
     Clone + Debug + Default + PartialEq + Serialize + Send + Sync + 'static
 {
-    /// The section's name.
+    /// The name of the section.
     const SECTION: &'static str;
 
-    /// Takes the settings out of the section.
+    /// Reads the settings from the section.
     fn read(section: &mut Section<'_, '_>) -> Result<Self, Problem>;
 
-    /// What is allowed and has another effect than the user expects, on a board of this type: the top-level key that
-    /// each message is about, and the message.
+    /// Warnings about valid settings that may not have the effect that the user expects on a board of this type: the
+    /// top-level key, and the message.
     fn warnings(&self, _device_type: &str) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 }
 
-/// Settings of some type, which can be compared.
+/// Settings of any type that can be compared.
 pub trait AnySettings: Debug + Send + Sync {
     /// Whether the other settings are of the same type and equal.
     fn equals(&self, other: &dyn AnySettings) -> bool;
-    /// Themselves, to be compared.
+    /// For downcasting to the type of the settings.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -49,7 +49,7 @@ impl<T: Any + Debug + PartialEq + Send + Sync> AnySettings for T {
     }
 }
 
-/// A section's settings, whatever their type.
+/// The settings of one section.
 #[derive(Clone)]
 struct Entry {
     settings: Arc<dyn AnySettings>,
@@ -62,7 +62,7 @@ impl Debug for Entry {
     }
 }
 
-/// The settings of all meters, by section. A section that is not there has its defaults.
+/// The settings of all meters, by section. A missing section has its defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Meters(Vec<Entry>);
 
@@ -94,7 +94,7 @@ impl Meters {
         self.set::<T>(settings);
     }
 
-    /// Whether a section has the same settings in both.
+    /// Whether the settings of a section are equal in both.
     pub fn same_section(&self, other: &Meters, section: &str) -> bool {
         match (self.entry(section), other.entry(section)) {
             (Some(one), Some(other)) => one.settings.equals(other.settings.as_ref()),
@@ -122,10 +122,10 @@ impl PartialEq for Meters {
 
 type Warnings = fn(&dyn AnySettings, &str) -> Vec<(&'static str, String)>;
 
-/// One meter's section.
+/// The section of one meter.
 #[derive(Clone, Copy)]
 pub struct SectionSpec {
-    /// Its key in the file.
+    /// The key of the section in the file.
     pub name: &'static str,
     read: fn(&mut Section<'_, '_>) -> Result<Arc<dyn AnySettings>, Problem>,
     default: fn() -> Arc<dyn AnySettings>,
@@ -134,7 +134,7 @@ pub struct SectionSpec {
 }
 
 impl SectionSpec {
-    /// The section of these settings.
+    /// The section for this type of settings.
     pub const fn of<T: MeterSettings>() -> SectionSpec {
         SectionSpec {
             name: T::SECTION,
@@ -152,19 +152,19 @@ impl SectionSpec {
     }
 }
 
-/// The configuration's keys: those of every board, and these meters' sections in their order.
+/// The keys of the configuration: the common keys, and the sections of these meters, in order.
 #[derive(Clone, Copy)]
 pub struct Schema {
     sections: fn() -> Vec<SectionSpec>,
 }
 
 impl Schema {
-    /// The schema with these sections. A name that comes twice is one section, which two meters share.
+    /// A schema with these sections. Meters with the same section name share one section.
     pub const fn new(sections: fn() -> Vec<SectionSpec>) -> Schema {
         Schema { sections }
     }
 
-    /// The sections, each once.
+    /// All sections, without duplicates.
     pub fn sections(&self) -> Vec<SectionSpec> {
         let mut sections: Vec<SectionSpec> = Vec::new();
         for spec in (self.sections)() {
@@ -187,7 +187,7 @@ impl Schema {
         Ok(meters)
     }
 
-    /// The same configuration, with every section in it.
+    /// Returns the configuration with all sections filled in.
     pub(super) fn complete(&self, config: &Config) -> Config {
         let entry = |spec: SectionSpec| {
             let entry = config.meters.entry(spec.name).cloned();
@@ -203,7 +203,7 @@ impl Schema {
     }
 }
 
-/// The keys that every board has, and no meter's.
+/// The common keys only, without any meter.
 impl Default for Schema {
     fn default() -> Self {
         Schema::new(Vec::new)

@@ -1,4 +1,4 @@
-//! A password or a token, kept from whoever prints what it is part of.
+//! Passwords and tokens that are never printed.
 
 use std::fmt;
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::path::Path;
 use crate::sys::file;
 use crate::sys::reason;
 
-/// The longest file with a secret in it. Tokens have some hundred bytes, signed ones some thousand.
+/// The largest file with a secret. Tokens have some hundred bytes, signed tokens some thousand.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// A password or a token. It is not shown, whoever prints what it is part of.
+/// A password or a token. `Debug` and `Serialize` do not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {
-    /// This text, kept.
+    /// A secret with this text.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
     }
 
-    /// The first line of a file. The error is for people, and shows nothing of what is in it.
+    /// Reads the first line of a file. The error is a message for the user and does not show the content.
     pub fn read(path: &Path) -> Result<Secret, String> {
         let bytes = file::read(path, MAX_FILE)
             .map_err(|error| format!("cannot read {}: {}", path.display(), reason(&error)))?;
@@ -33,7 +33,7 @@ impl Secret {
         }
     }
 
-    /// The text itself.
+    /// The secret text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_the_first_line_and_is_not_shown() {
+    fn secret_is_the_first_line_and_is_not_shown() {
         let path = std::env::temp_dir().join(format!("eme-secret-{}", std::process::id()));
         for (content, secret) in [
             (&b"open sesame\r\nmore\n"[..], Some("open sesame")),

@@ -1,14 +1,14 @@
-//! Taking keys out of a document, section by section.
+//! Reads keys from a document, one section at a time.
 //!
-//! Taking a key is what makes it known. So the list of known keys, which serves "did you mean", the template's test and
-//! others, is what was asked for, and can't be another.
+//! Reading a key also registers it as known. The list of known keys, which serves suggestions for misspelt keys and the test
+//! of the template, can therefore never differ from what is read.
 
 use super::diagnose::Diagnostic;
-use super::keys::{dotted, unknown, Keys};
+use super::keys::{dotted, unknown, KeyUsage};
 use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
 
-/// A value that was refused.
+/// A key or value that was rejected, and why.
 #[derive(Debug)]
 pub struct Problem {
     path: Vec<String>,
@@ -17,17 +17,17 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The key it is about, as the user knows it: `udp.port`.
+    /// The key as the user knows it: `udp.port`.
     pub(crate) fn dotted(&self) -> String {
         self.path.join(".")
     }
 
-    /// What is wrong.
+    /// What is wrong, and what to write instead.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
-    /// The error, at its place in `text`.
+    /// The error with its position in `text`.
     pub(crate) fn locate(self, text: &str) -> Diagnostic {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         if self.key {
@@ -38,8 +38,8 @@ impl Problem {
     }
 }
 
-/// The keys of a whole file.
-pub(crate) fn top(root: &Node) -> Result<&[(String, Node)], Problem> {
+/// The top-level entries of a document.
+pub(crate) fn root_entries(root: &Node) -> Result<&[(String, Node)], Problem> {
     match root {
         Node::Null => Ok(&[]),
         Node::Map(entries) => Ok(entries),
@@ -54,32 +54,32 @@ pub(crate) fn top(root: &Node) -> Result<&[(String, Node)], Problem> {
     }
 }
 
-/// Takes another configuration than the exporter's out of a document: `schema` asks for its keys.
-pub(crate) fn read_as<'n>(
+/// Reads a document other than the exporter's configuration. `schema` reads its keys.
+pub(crate) fn read_document<'n>(
     root: &'n Node,
-    keys: &mut Keys,
+    keys: &mut KeyUsage,
     schema: impl FnOnce(&mut Section<'n, '_>) -> Result<(), Problem>,
 ) -> Result<(), Problem> {
-    let mut section = Section::new(Vec::new(), top(root)?, keys);
+    let mut section = Section::new(Vec::new(), root_entries(root)?, keys);
     schema(&mut section)?;
     section.finish();
     Ok(())
 }
 
-/// One mapping of the file, or one that is not there.
+/// One mapping of the document. A mapping that is missing is read as an empty one.
 pub struct Section<'n, 'r> {
-    /// The steps to it from the top: keys, and numbers of items.
+    /// The path from the root: keys, and indices of list items.
     path: Vec<String>,
     entries: &'n [(String, Node)],
     taken: Vec<&'static str>,
-    keys: &'r mut Keys,
+    keys: &'r mut KeyUsage,
 }
 
 impl<'n, 'r> Section<'n, 'r> {
     pub(crate) fn new(
         path: Vec<String>,
         entries: &'n [(String, Node)],
-        keys: &'r mut Keys,
+        keys: &'r mut KeyUsage,
     ) -> Self {
         Self {
             path,
@@ -110,7 +110,7 @@ impl<'n, 'r> Section<'n, 'r> {
         let dotted = dotted(&path);
         let is_item = |step: &String| step.parse::<usize>().is_ok();
         let subject = match refusal.below.as_slice() {
-            // The message names the name itself.
+            // The message contains the rejected key.
             [_] if refusal.key => format!("`{dotted}`"),
             [item] if is_item(item) => format!("an item of `{dotted}`"),
             [item, inner, ..] if is_item(item) => format!("`{inner}` of an item of `{dotted}`"),
@@ -125,8 +125,8 @@ impl<'n, 'r> Section<'n, 'r> {
         }
     }
 
-    /// The value of `key` if it is there, an empty one too.
-    pub(crate) fn take_even_empty<T>(
+    /// Returns the value of `key` if the key is there, even with an empty value.
+    pub(crate) fn get_even_if_empty<T>(
         &mut self,
         key: &'static str,
         kind: impl FnOnce(&Node) -> Outcome<T>,
@@ -140,7 +140,7 @@ impl<'n, 'r> Section<'n, 'r> {
         }
     }
 
-    /// Sets `target` if `key` is there with a value. A key with nothing after its colon has its default.
+    /// Sets `target` if `key` has a value. With nothing after its colon, the key keeps its default.
     pub(crate) fn set<T>(
         &mut self,
         key: &'static str,
@@ -151,13 +151,13 @@ impl<'n, 'r> Section<'n, 'r> {
             Node::Null => Ok(None),
             node => kind(node).map(Some),
         };
-        if let Some(value) = self.take_even_empty(key, kind)?.flatten() {
+        if let Some(value) = self.get_even_if_empty(key, kind)?.flatten() {
             *target = value;
         }
         Ok(())
     }
 
-    /// As `set`, for what is `None` by default.
+    /// Like `set`, for a field that is `None` by default.
     pub(crate) fn option<T>(
         &mut self,
         key: &'static str,
@@ -167,18 +167,18 @@ impl<'n, 'r> Section<'n, 'r> {
         self.set(key, |node| kind(node).map(Some), target)
     }
 
-    /// A key of a program that this one follows, which has no effect here: if it is there, it is warned of.
-    pub(crate) fn idle(&mut self, key: &'static str, why: &str) {
+    /// Accepts a key of Prometheus or another program that has no effect here. Its presence is reported as a warning.
+    pub(crate) fn ignored(&mut self, key: &'static str, why: &str) {
         self.taken.push(key);
         if self.entries.iter().any(|(name, _)| name == key) {
             let path = self.path(key);
             let message = format!("`{}` has no effect: {why}", dotted(&path));
-            self.keys.idle.push((path, message));
+            self.keys.ignored.push((path, message));
         }
     }
 
-    /// A key of a program that this one follows, without which the rest would do something else than is wanted: if it
-    /// is there, it is refused.
+    /// Rejects a key of Prometheus or another program that is not supported here, where ignoring the key would do something
+    /// other than the user wants.
     pub(crate) fn unsupported(&mut self, key: &'static str, instead: &str) -> Result<(), Problem> {
         if !self.entries.iter().any(|(name, _)| name == key) {
             return Ok(());
@@ -191,7 +191,7 @@ impl<'n, 'r> Section<'n, 'r> {
         })
     }
 
-    /// Reads the mapping under `key`. `inside` is called whether or not there is one.
+    /// Reads the mapping below `key`. `inside` is called even if the mapping is missing, so that its keys become known.
     pub(crate) fn section(
         &mut self,
         key: &'static str,
@@ -218,8 +218,8 @@ impl<'n, 'r> Section<'n, 'r> {
         Ok(())
     }
 
-    /// Reads the mappings of the list under `key`, or the one mapping that is there. `inside` is called for each, and
-    /// for an empty one if there is none, of which nothing but its keys is kept.
+    /// Reads each mapping of the list below `key`; a single mapping counts as a list of one. If there is none, `inside` is
+    /// called with an empty mapping, so that its keys become known, and the result is discarded.
     pub(crate) fn sections<T>(
         &mut self,
         key: &'static str,
@@ -239,8 +239,8 @@ impl<'n, 'r> Section<'n, 'r> {
                 nodes.iter().enumerate().map(item).collect()
             }
             Some(Node::List(nodes)) => {
-                let most = values::MAX_ITEMS;
-                let message = format!("has {} items: at most {most} are allowed", nodes.len());
+                let max = values::MAX_ITEMS;
+                let message = format!("has {} items: at most {max} are allowed", nodes.len());
                 return Err(refused(path, message));
             }
             Some(node) => {
@@ -274,12 +274,12 @@ impl<'n, 'r> Section<'n, 'r> {
             .collect()
     }
 
-    /// Whether nobody wrote anything in it.
+    /// Whether the section has no values.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.iter().all(|(_, node)| *node == Node::Null)
     }
 
-    /// Something wrong with the value under `key`, or with the section itself.
+    /// An error about the value of `key`, or about the section as a whole.
     pub(crate) fn refuse(&self, key: Option<&str>, message: String) -> Problem {
         Problem {
             path: key.map_or_else(|| self.path.clone(), |key| self.path(key)),
@@ -288,7 +288,7 @@ impl<'n, 'r> Section<'n, 'r> {
         }
     }
 
-    /// Refuses what nobody asked for, where it would otherwise be warned of: nothing else may be in this section.
+    /// Rejects unknown keys, which otherwise only cause a warning. To be called after all known keys were read.
     pub(crate) fn refuse_others(&self) -> Result<(), Problem> {
         let mut keys = self.entries.iter().map(|(key, _)| key.as_str());
         let Some(key) = keys.find(|key| !self.taken.contains(key)) else {
@@ -302,7 +302,7 @@ impl<'n, 'r> Section<'n, 'r> {
         })
     }
 
-    /// Notes what nobody asked for.
+    /// Records the keys that were not read as unknown.
     pub(crate) fn finish(self) {
         for (key, _) in self.entries {
             if !self.taken.contains(&key.as_str()) {

@@ -1,5 +1,5 @@
-//! The part of a configuration that says what is read and how: to be handed on with a recording, so without passwords,
-//! and to be taken from a stranger, so without anything that opens, sends or starts something.
+//! The settings of the sources, as they are stored with a recording. Passwords are left out, because a recording is given to
+//! others. Settings that listen, send or start something are left out, because a recording may come from a stranger.
 
 use serde_json::Value;
 
@@ -8,8 +8,8 @@ use super::model::Config;
 use super::schema::Schema;
 use super::show::HIDDEN;
 
-/// Those of its keys that are no meter's section.
-const KEYS: &[&str] = &[
+/// The shared top-level keys, besides the sections of the meters.
+const SHARED_KEYS: &[&str] = &[
     "device_type",
     "hostname",
     "interval",
@@ -18,35 +18,35 @@ const KEYS: &[&str] = &[
     "metrics",
 ];
 
-/// Parts of keys, at any depth, whose values are nobody else's business.
-const SECRET: &[&str] = &["password", "username", "token", "secret"];
+/// Keys that contain one of these words, at any depth, are left out.
+const SECRET_WORDS: &[&str] = &["password", "username", "token", "secret"];
 
 impl Schema {
     fn is_shared(&self, key: &str) -> bool {
-        KEYS.contains(&key) || self.sections().iter().any(|spec| spec.name == key)
+        SHARED_KEYS.contains(&key) || self.sections().iter().any(|spec| spec.name == key)
     }
 
-    /// The sources' part of a configuration, as text that reads as it.
+    /// The settings of the sources as YAML text.
     pub fn shared(&self, config: &Config) -> String {
         let mut all = self.to_json(config);
         if let Value::Object(entries) = &mut all {
             entries.retain(|key, _| self.is_shared(key));
         }
-        leave_out_secrets(&mut all);
+        remove_secrets(&mut all);
         format!("# The settings of the sources, without passwords.\n{all:#}\n")
     }
 
-    /// The sources' settings that are not what they are by default, as the lines of a configuration, for whoever goes on
-    /// from it. A password is left out, as it would lie open where nobody put it; a comment says so. Not among them are
-    /// `device_type`, `interval` and `metrics`. An error: they take more room than a configuration has.
-    pub fn departures(&self, config: &Config) -> Result<String, String> {
-        let (mut all, usual) = (self.to_json(config), self.to_json(&Config::default()));
+    /// The sources' settings that differ from the defaults, as lines of a configuration file to start from, without
+    /// `device_type`, `interval` and `metrics`. Passwords are left out, because the file may be readable by others; a comment
+    /// says so. An error if the settings are too large for a configuration.
+    pub fn non_default_settings(&self, config: &Config) -> Result<String, String> {
+        let (mut all, defaults) = (self.to_json(config), self.to_json(&Config::default()));
         if let Value::Object(entries) = &mut all {
-            let said = ["device_type", "interval", "metrics"];
-            entries.retain(|key, _| self.is_shared(key) && !said.contains(&&**key));
+            let written_elsewhere = ["device_type", "interval", "metrics"];
+            entries.retain(|key, _| self.is_shared(key) && !written_elsewhere.contains(&&**key));
         }
-        leave_out_usual(&mut all, &usual);
-        let hidden = leave_out_hidden(&mut all);
+        remove_defaults(&mut all, &defaults);
+        let hidden = remove_hidden(&mut all);
         if all.as_object().is_none_or(|entries| entries.is_empty()) {
             return Ok(String::new());
         }
@@ -63,20 +63,20 @@ impl Schema {
     }
 }
 
-/// Leaves out what is as usual, and sections that have nothing else.
-fn leave_out_usual(value: &mut Value, usual: &Value) {
+/// Removes default values, and sections with nothing but default values.
+fn remove_defaults(value: &mut Value, defaults: &Value) {
     if let Value::Object(entries) = value {
         entries.retain(|key, value| {
-            let usual = &usual[key.as_str()];
-            let departs = value != usual;
-            leave_out_usual(value, usual);
-            departs
+            let defaults = &defaults[key.as_str()];
+            let differs = value != defaults;
+            remove_defaults(value, defaults);
+            differs
         });
     }
 }
 
-/// Leaves out what is not shown. Says whether there was any.
-fn leave_out_hidden(value: &mut Value) -> bool {
+/// Removes hidden values. Returns whether there were any.
+fn remove_hidden(value: &mut Value) -> bool {
     match value {
         Value::Object(entries) => {
             let all = entries.len();
@@ -84,29 +84,29 @@ fn leave_out_hidden(value: &mut Value) -> bool {
             let gone = entries.len() < all;
             entries
                 .values_mut()
-                .fold(gone, |gone, value| leave_out_hidden(value) | gone)
+                .fold(gone, |gone, value| remove_hidden(value) | gone)
         }
         Value::Array(items) => items
             .iter_mut()
-            .fold(false, |gone, item| leave_out_hidden(item) | gone),
+            .fold(false, |gone, item| remove_hidden(item) | gone),
         _ => false,
     }
 }
 
-fn leave_out_secrets(value: &mut Value) {
+fn remove_secrets(value: &mut Value) {
     match value {
         Value::Object(entries) => {
-            entries.retain(|key, _| !SECRET.iter().any(|part| key.contains(part)));
-            entries.values_mut().for_each(leave_out_secrets);
+            entries.retain(|key, _| !SECRET_WORDS.iter().any(|part| key.contains(part)));
+            entries.values_mut().for_each(remove_secrets);
         }
-        Value::Array(items) => items.iter_mut().for_each(leave_out_secrets),
+        Value::Array(items) => items.iter_mut().for_each(remove_secrets),
         _ => {}
     }
 }
 
 impl Config {
-    /// These settings of the sources; all others as the defaults say.
-    pub fn of_sources(self) -> Config {
+    /// These settings of the sources, and the defaults of all others.
+    pub fn only_source_settings(self) -> Config {
         Config {
             device_type: self.device_type,
             hostname: self.hostname,

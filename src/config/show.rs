@@ -1,5 +1,5 @@
-//! The configuration in force as JSON, under the keys of the file. What it says can be written to a file as it is; but
-//! secrets are not shown: [`Secret`] has no other text than [`HIDDEN`] for whoever serializes it.
+//! The configuration as JSON, with the keys of the file. The result is a valid configuration file, except that secrets are
+//! hidden: a [`Secret`] always serializes as [`HIDDEN`].
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use super::model::Config;
 use super::schema::Schema;
 use super::secret::Secret;
 
-/// What stands in the place of a secret.
+/// Shown instead of a secret.
 pub(crate) const HIDDEN: &str = "<secret>";
-/// What stands in the place of a URL that may hold a password.
+/// Shown instead of a URL that may contain a password.
 const HIDDEN_URL: &str = "http://secret.invalid";
 
 impl Schema {
-    /// All settings, the defaults included. What has no default and is not set is left out.
+    /// All settings, including defaults. Settings without a value are left out.
     pub fn to_json(&self, config: &Config) -> Value {
         let value = serde_json::to_value(self.complete(config));
         without_nulls(value.unwrap_or_default())
     }
 }
 
-/// Seconds: a whole number where they are one.
+/// Seconds, as an integer if possible.
 pub(crate) fn seconds<S: Serializer>(
     duration: &Duration,
     serializer: S,
@@ -34,7 +34,7 @@ pub(crate) fn seconds<S: Serializer>(
     }
 }
 
-/// The same of what may not be set.
+/// Optional seconds.
 pub(crate) fn optional_seconds<S: Serializer>(
     duration: &Option<Duration>,
     serializer: S,
@@ -56,7 +56,7 @@ pub(super) fn port_or_off<S: Serializer>(
     }
 }
 
-/// Pairs as a mapping, in the order of their names.
+/// Pairs as a mapping, sorted by name.
 pub(super) fn mapping<S: Serializer, V: Serialize>(
     pairs: &[(String, V)],
     serializer: S,
@@ -70,7 +70,7 @@ pub(super) fn mapping<S: Serializer, V: Serialize>(
     map.end()
 }
 
-/// A URL of which nothing may be shown.
+/// A URL that is hidden as a whole.
 pub(super) fn hidden_url<S: Serializer>(
     url: &Option<Secret>,
     serializer: S,
@@ -78,12 +78,12 @@ pub(super) fn hidden_url<S: Serializer>(
     url.as_ref().map(|_| HIDDEN_URL).serialize(serializer)
 }
 
-/// A URL without its query, where people put tokens.
+/// A URL without its query, which may contain a token.
 pub(super) fn url_without_query<S: Serializer>(
     url: &str,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let bare = super::shown(url);
+    let bare = super::url_without_secrets(url);
     match bare.len() < url.len() {
         true => serializer.serialize_str(&format!("{bare}?secret")),
         false => serializer.serialize_str(url),

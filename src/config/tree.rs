@@ -1,5 +1,5 @@
-//! YAML text to a bounded tree, with what serde_yaml lets pass in silence refused: equal keys (it keeps the last),
-//! merge keys (it makes them ordinary ones), depth and size (nested `[` cost it quadratic time).
+//! Parses YAML text into a tree of limited depth and size. Rejects what serde_yaml accepts silently: duplicate keys (the last
+//! one wins there), merge keys (ordinary keys there), and deep nesting (nested `[` take quadratic time there).
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -11,17 +11,18 @@ use serde::Deserializer as _;
 use super::diagnose::{not_yaml, quoted, Diagnostic};
 use super::MAX_SIZE;
 
-/// How deep keys may lie in one another.
+/// The maximum nesting depth.
 const MAX_DEPTH: usize = 16;
-/// Brackets that may be opened in a whole file, wherever they stand: counted before parsing, so without knowing which
-/// of them lie in comments or text.
+/// The maximum number of opening brackets. They are counted before parsing, therefore including those in comments and
+/// text.
 const MAX_BRACKETS: usize = 1000;
-/// Keys and values in a whole file, aliases counted as often as they are used.
+/// The maximum number of keys and values. Aliases count each time they are used.
 const MAX_NODES: usize = 20_000;
-/// Bytes of text in the tree. A file without aliases cannot have more (an escape makes 3 bytes of 2 at most).
+/// The maximum size of all text in the tree, in bytes. A file without aliases cannot exceed it (an escape turns 2 bytes into
+/// at most 3).
 const MAX_TEXT: usize = MAX_SIZE * 3 / 2;
 
-/// One value of the configuration file.
+/// One value of a document.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node {
     /// Nothing, `null` or `~`.
@@ -41,7 +42,7 @@ pub(crate) enum Node {
 }
 
 impl Node {
-    /// The value as an error names it: `text "yes"`, `70000`, `a list`.
+    /// The value as shown in errors: `the text "yes"`, `70000`, `a list`.
     pub(crate) fn found(&self) -> String {
         match self {
             Self::Null => "empty".into(),
@@ -73,7 +74,7 @@ pub(crate) fn build(text: &str) -> Result<Node, Diagnostic> {
     if let Some(error) = not_yaml(text) {
         return Err(error);
     }
-    // The parser takes in the whole document before it gives us any of it, at some 300 bytes a value.
+    // The parser reads the whole document before it returns any of it, and takes some 300 bytes for each value.
     let pairs = text.as_bytes().windows(2);
     let marks = pairs.filter(|pair| match pair {
         [b'-' | b'?' | b':', next] => next.is_ascii_whitespace(),
@@ -86,7 +87,7 @@ pub(crate) fn build(text: &str) -> Result<Node, Diagnostic> {
         )));
     }
     let budget = Budget::new();
-    let seed = Grow {
+    let seed = NodeSeed {
         depth: 0,
         budget: &budget,
     };
@@ -95,7 +96,7 @@ pub(crate) fn build(text: &str) -> Result<Node, Diagnostic> {
         .map_err(|error| explain(text, &error))
 }
 
-/// Parses one JSON text to the same tree, within the same limits.
+/// Parses JSON into the same tree, with the same limits.
 pub(crate) fn build_json(bytes: &[u8]) -> Result<Node, Diagnostic> {
     if bytes.len() > MAX_SIZE {
         return Err(Diagnostic::new(format!(
@@ -103,7 +104,7 @@ pub(crate) fn build_json(bytes: &[u8]) -> Result<Node, Diagnostic> {
         )));
     }
     let budget = Budget::new();
-    let seed = Grow {
+    let seed = NodeSeed {
         depth: 0,
         budget: &budget,
     };
@@ -118,7 +119,7 @@ pub(crate) fn build_json(bytes: &[u8]) -> Result<Node, Diagnostic> {
         })
 }
 
-/// What is left of the limits on one document.
+/// The remaining budget of one document.
 struct Budget {
     nodes: Cell<usize>,
     text: Cell<usize>,
@@ -149,14 +150,14 @@ impl Budget {
     }
 }
 
-/// Makes one node and those below it.
+/// Builds one node and those below it.
 #[derive(Clone, Copy)]
-struct Grow<'b> {
+struct NodeSeed<'b> {
     depth: usize,
     budget: &'b Budget,
 }
 
-impl Grow<'_> {
+impl NodeSeed<'_> {
     fn below<E: de::Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_DEPTH {
             return Err(E::custom(format!("nested more than {MAX_DEPTH} deep")));
@@ -173,7 +174,7 @@ impl Grow<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Grow<'_> {
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
     type Value = Node;
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
@@ -181,7 +182,7 @@ impl<'de> DeserializeSeed<'de> for Grow<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Grow<'_> {
+impl<'de> Visitor<'de> for NodeSeed<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -254,8 +255,8 @@ impl<'de> Visitor<'de> for Grow<'_> {
     }
 }
 
-/// One key of a mapping. The error is made here, and not after, because serde_yaml gives an error the place of what
-/// it is then reading.
+/// Reads one key of a mapping. The error is raised here, and not later, because serde_yaml gives an error the position of
+/// what is being read at that moment.
 struct Key<'s, 'b> {
     seen: &'s mut BTreeSet<String>,
     budget: &'b Budget,
@@ -295,7 +296,7 @@ impl<'de> Visitor<'de> for Key<'_, '_> {
     }
 }
 
-/// serde_yaml's error in our form: its place apart from its words, and words of our own where its are misleading.
+/// Converts an error of serde_yaml: separates the position from the message, and replaces misleading messages.
 fn explain(text: &str, error: &serde_yaml::Error) -> Diagnostic {
     let words = error.to_string();
     if words.contains("more than one document") {

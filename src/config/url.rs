@@ -1,9 +1,9 @@
-//! URLs: which can be requested, and how one is shown without its secrets.
+//! Validation of URLs, and their display without secrets.
 
 use ureq::http::uri::Uri;
 use ureq::Proxy;
 
-/// Whether a URL is one that can be asked: http or https, a host, no login in it. The error says what it is not.
+/// Checks that a URL can be requested: http or https, with a host and without a login. The error completes a sentence.
 pub fn check_url(url: &str) -> Result<Uri, &'static str> {
     let (scheme, _) = url.split_once("://").unwrap_or_default();
     if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
@@ -22,18 +22,18 @@ pub fn check_url(url: &str) -> Result<Uri, &'static str> {
     Ok(parsed)
 }
 
-/// Whether this is the URL of a proxy that can be gone through. The error says what it is not, and nothing of what it is.
+/// Checks that this is the URL of a supported proxy. The error does not show the URL.
 pub fn check_proxy(url: &str) -> Result<(), &'static str> {
     let proxy = Proxy::new(url).map_err(|_| "it is no URL of a proxy")?;
     match proxy.uri().scheme_str() {
-        // Of any other kind, the HTTP client ends the process.
+        // The HTTP client panics for other kinds.
         Some("http" | "https") => Ok(()),
         _ => Err("it is no proxy for HTTP (there is no SOCKS here)"),
     }
 }
 
-/// A URL as it may be shown: without a login, and without a query, where people put tokens.
-pub fn shown(url: &str) -> &str {
+/// Returns the URL without login and without query, which may contain a token.
+pub fn url_without_secrets(url: &str) -> &str {
     let end = url.find(['?', '#']).unwrap_or(url.len());
     let url = url.get(..end).unwrap_or_default();
     match url.rfind('@') {

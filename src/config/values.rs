@@ -1,4 +1,4 @@
-//! The kinds of value a key can have: what is taken, and in what words the rest is refused.
+//! Parsing and validation of single values, and the messages about invalid ones.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,23 +13,25 @@ mod number;
 
 pub(crate) use metric::{help, label_name, metric_name, metric_names, metrics};
 pub use metric::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
-pub(crate) use number::{bytes, index, keep, port, port_or_off, rows, seconds, volts, whole};
+pub(crate) use number::{
+    bytes, history_seconds, index, port, port_or_off, rows, seconds, volts, whole,
+};
 
-/// The most items of any list but those of metrics.
+/// The maximum number of items in a list, except in lists of metrics.
 pub(crate) const MAX_ITEMS: usize = 64;
-/// More consumers than this need not be told apart; each is several series.
+/// The maximum number of named consumers. Each has several series.
 const MAX_CONSUMERS: usize = 16;
-/// The longest of any other text, in bytes: a DNS name's limit (RFC 1035, 2.3.4), and enough for a path.
+/// The maximum length of other texts, in bytes: that of a DNS name (RFC 1035, 2.3.4), and enough for a path.
 const MAX_TEXT: usize = 255;
-/// The longest text of `landing`, in bytes.
+/// The maximum length of `landing`, in bytes.
 const MAX_LANDING: usize = 4096;
 
-/// Why a value is refused. The whole sentence begins with the key and is made by `section`.
+/// Why a value is rejected. `section` completes the sentence, which begins with the key.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// The steps from the key to the part refused: items of lists, by number, and names of mappings.
+    /// The path from the key to the rejected part: indices of list items, and keys of mappings.
     pub(crate) below: Vec<String>,
-    /// Whether it is the key itself that is refused.
+    /// Whether the last key itself is rejected, and not its value.
     pub(crate) key: bool,
     /// The end of the sentence `` `interval` … ``.
     pub(crate) message: String,
@@ -44,21 +46,21 @@ impl Refusal {
         }
     }
 
-    /// The same, of what is one step below.
+    /// The same rejection, seen from one level further up: `step` is the key or index of the rejected part.
     pub(crate) fn at(mut self, step: impl ToString) -> Self {
         self.below.insert(0, step.to_string());
         self
     }
 }
 
-/// What a reader of one kind of value gives.
+/// The result of parsing a value.
 pub(crate) type Outcome<T> = Result<T, Refusal>;
 
 pub(crate) fn refuse<T>(node: &Node, wanted: &str) -> Outcome<T> {
     Err(Refusal::new(format!("is {}: write {wanted}", node.found())))
 }
 
-/// `true` or `false`. YAML 1.1's `yes` and `on` are plain text in YAML 1.2, and never meant as such here.
+/// `true` or `false`. `yes` and `on` (YAML 1.1) are text in YAML 1.2 and are rejected.
 pub(crate) fn flag(node: &Node) -> Outcome<bool> {
     match node {
         Node::Bool(value) => Ok(*value),
@@ -76,7 +78,7 @@ pub(crate) fn switch(node: &Node) -> Outcome<Switch> {
     }
 }
 
-/// One of these words, whatever its case.
+/// One of these words, in any case.
 pub(crate) fn choice<T: Copy>(node: &Node, words: &[(&str, T)]) -> Outcome<T> {
     let found = match node {
         Node::Text(text) => words
@@ -94,7 +96,7 @@ pub(crate) fn choice<T: Copy>(node: &Node, words: &[(&str, T)]) -> Outcome<T> {
     )
 }
 
-/// One of [`DEVICE_TYPES`], whatever its case (seed 001 lower-cased it too).
+/// One of [`DEVICE_TYPES`], in any case, as with edge-metrics-exporter (Python).
 pub(crate) fn device_type(node: &Node) -> Outcome<String> {
     let supported = DEVICE_TYPES.join(", ");
     let Node::Text(text) = node else {
@@ -112,8 +114,8 @@ pub(crate) fn device_type(node: &Node) -> Outcome<String> {
     )))
 }
 
-/// Some text: not empty, of one line, not endless. A number is refused rather than guessed at: `0x10` and `1e3` would
-/// not come back as they were written.
+/// Text that is not empty, of limited length, on one line. A number is rejected: `0x10` and `1e3` could not be shown as they
+/// were written.
 pub(crate) fn text<'n>(node: &'n Node, wanted: &str) -> Outcome<&'n str> {
     match node {
         Node::Text(text)
@@ -133,12 +135,12 @@ pub(crate) fn text<'n>(node: &'n Node, wanted: &str) -> Outcome<&'n str> {
     }
 }
 
-/// A value of the `hostname` label.
+/// The value of a label.
 pub(crate) fn label(node: &Node) -> Outcome<String> {
     text(node, "a name").map(str::to_owned)
 }
 
-/// An answer in plain text, of one line or several.
+/// A response in plain text, of any number of lines.
 pub(crate) fn landing(node: &Node) -> Outcome<String> {
     match node {
         Node::Text(text) if text.len() <= MAX_LANDING => Ok(text.clone()),
@@ -146,7 +148,7 @@ pub(crate) fn landing(node: &Node) -> Outcome<String> {
     }
 }
 
-/// A password. What is there instead of one is not shown: it may be one.
+/// A password. An invalid value is not shown in the message, because it may be a password all the same.
 pub(crate) fn secret(node: &Node) -> Outcome<Secret> {
     text(node, "").map(Secret::new).map_err(|_| {
         Refusal::new(format!(
@@ -160,7 +162,7 @@ pub(crate) fn path(node: &Node) -> Outcome<PathBuf> {
     text(node, "the path of a file").map(PathBuf::from)
 }
 
-/// A program's path or name.
+/// The path or name of a program.
 pub(crate) fn program(node: &Node) -> Outcome<PathBuf> {
     text(node, "the path of a program").map(PathBuf::from)
 }
@@ -179,7 +181,7 @@ pub(crate) fn address(node: &Node) -> Outcome<String> {
     }
 }
 
-/// A host to connect to: a name or an address, with a port if need be, and no URL.
+/// A host to connect to: a name or an address, optionally with a port. Not a URL.
 pub(crate) fn host(node: &Node) -> Outcome<String> {
     let wanted = "a host name or IP address";
     let text = text(node, wanted)?;
@@ -192,19 +194,19 @@ pub(crate) fn host(node: &Node) -> Outcome<String> {
     Ok(text.to_owned())
 }
 
-/// A list, each of its items read by `item`.
+/// A list of at most `max` items, each parsed by `item`.
 pub(crate) fn list<T>(
     node: &Node,
     wanted: &str,
-    most: usize,
+    max: usize,
     item: impl Fn(&Node) -> Outcome<T>,
 ) -> Outcome<Vec<T>> {
     let Node::List(nodes) = node else {
         return refuse(node, wanted);
     };
-    if nodes.len() > most {
+    if nodes.len() > max {
         return Err(Refusal::new(format!(
-            "has {} items: at most {most} are allowed",
+            "has {} items: at most {max} are allowed",
             nodes.len()
         )));
     }
@@ -215,7 +217,7 @@ pub(crate) fn list<T>(
         .collect()
 }
 
-/// Names of rails, each once: they are added up.
+/// Unique names of rails. Their values are added up.
 pub(crate) fn rails(node: &Node) -> Outcome<Vec<String>> {
     let wanted = "a list of what the label `rail` says, such as [ina226-1-0040:power1]";
     let rails = list(node, wanted, MAX_ITEMS, |item| {
@@ -230,7 +232,7 @@ pub(crate) fn rails(node: &Node) -> Outcome<Vec<String>> {
     Ok(rails)
 }
 
-/// Names of consumers, each once: each is the value of a label.
+/// Unique names of consumers. Each becomes a label value.
 pub(super) fn consumers(node: &Node) -> Outcome<Vec<String>> {
     let wanted = "a list of what consumers give as ?consumer=NAME, such as [prometheus-a]";
     let names = list(node, wanted, MAX_CONSUMERS, |item| {

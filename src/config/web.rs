@@ -1,15 +1,14 @@
-//! The web configuration: who may connect, and how. The file's form is that of Prometheus's exporter-toolkit
+//! The web configuration: TLS, users and headers. The format is that of Prometheus's exporter-toolkit
 //! (github.com/prometheus/exporter-toolkit, docs/web-configuration.md), so that one file serves all exporters of a board.
 //!
-//! It is strict where the configuration is lenient: an unknown key is an error, because what was meant by it may be what
-//! keeps others out.
+//! Unlike in the configuration, an unknown key is an error: the user may have meant it to restrict access.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::diagnose::{quoted, Diagnostic, Origin};
-use super::keys::Keys;
-use super::section::{read_as, Problem, Section};
+use super::keys::KeyUsage;
+use super::section::{read_document, Problem, Section};
 use super::tree::{self, Node};
 use super::values::{self, refuse, Outcome, Refusal};
 use super::web_tls::{self, Pem, ServerTls};
@@ -17,11 +16,11 @@ use super::BcryptHash;
 use super::{load, text_of};
 use crate::sys::reason;
 
-/// The most names that `basic_auth_users` may hold.
+/// The maximum number of users.
 const MAX_USERS: usize = 256;
-/// From this cost on, looking at a password takes a small board seconds.
+/// From this bcrypt cost on, checking a password takes a small board seconds.
 const SLOW_COST: u32 = 14;
-/// The headers that exporter-toolkit lets be set, with the values that it lets them have; none named: any.
+/// The headers that exporter-toolkit allows, with their allowed values; an empty list allows any value.
 const HEADERS: [(&str, &[&str]); 5] = [
     ("Content-Security-Policy", &[]),
     ("Strict-Transport-Security", &[]),
@@ -29,20 +28,21 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("X-Frame-Options", &["deny", "sameorigin"]),
     ("X-XSS-Protection", &[]),
 ];
+
 /// A web configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Web {
     /// `tls_server_config:`; `None` is plain HTTP.
     pub tls: Option<ServerTls>,
-    /// Headers of every answer.
+    /// Headers added to every response.
     pub headers: Vec<(&'static str, String)>,
-    /// `basic_auth_users:`; none: nobody has to log in.
+    /// `basic_auth_users:`; empty if no login is required.
     pub users: BTreeMap<String, BcryptHash>,
 }
 
 impl Web {
-    /// Reads a file, and gives what there is to warn of. Paths in it are relative to where it lies. The error is for
-    /// people.
+    /// Reads a file and returns it with warnings. Paths in the file are relative to its directory. The error is a message for
+    /// the user.
     pub fn load(path: &Path) -> Result<(Web, Vec<String>), String> {
         let origin = Origin::File(path.to_owned());
         let bytes = load::read(path).map_err(|error| match error {
@@ -64,12 +64,13 @@ impl Web {
         Web::parse(text_of(bytes)?)
     }
 
-    /// Reads YAML text: as it stands there, with warnings, or the first error. Pure and total.
+    /// Parses YAML text and returns the configuration with warnings, or the first error. Paths are returned as written. Pure and
+    /// total.
     pub fn parse(text: &str) -> Result<(Web, Vec<Diagnostic>), Diagnostic> {
         let root = tree::build(text)?;
-        let mut keys = Keys::default();
+        let mut keys = KeyUsage::default();
         let mut web = Web::default();
-        read_as(&root, &mut keys, |top| read(top, &mut web))
+        read_document(&root, &mut keys, |top| read(top, &mut web))
             .map_err(|problem| problem.locate(text))?;
         let slow = web.users.iter().filter(|(_, h)| h.cost() >= SLOW_COST);
         let warnings = slow.map(|(name, hash)| {
@@ -83,7 +84,7 @@ impl Web {
         Ok((web, warnings))
     }
 
-    /// All files that are named.
+    /// All files that the configuration refers to.
     pub fn files(&self) -> Vec<&Path> {
         let Some(tls) = &self.tls else {
             return Vec::new();
@@ -91,7 +92,7 @@ impl Web {
         let named = [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()];
         let files = named.into_iter().flatten().filter_map(|pem| match pem {
             Pem::File(path) => Some(path.as_path()),
-            Pem::Here(_) => None,
+            Pem::Inline(_) => None,
         });
         files.collect()
     }
@@ -119,7 +120,7 @@ fn read(top: &mut Section<'_, '_>, web: &mut Web) -> Result<(), Problem> {
         Ok(())
     })?;
     top.section("http_server_config", |http| {
-        // HTTP/2 is for those who choose among both: TLS tells a client that there is only HTTP/1.1 here.
+        // Accepted without effect: by ALPN, clients learn that only HTTP/1.1 is served.
         http.set("http2", values::flag, &mut false)?;
         http.set("headers", headers, &mut web.headers)?;
         http.refuse_others()
@@ -172,7 +173,7 @@ fn headers(node: &Node) -> Outcome<Vec<(&'static str, String)>> {
     Ok(headers)
 }
 
-/// What stands in the place of a hash is not shown: it may be the password.
+/// Users with password hashes. An invalid hash is not shown in the message, because it may be the password.
 fn users(node: &Node) -> Outcome<BTreeMap<String, BcryptHash>> {
     let Node::Map(entries) = node else {
         return Err(Refusal::new(

@@ -18,7 +18,7 @@ fn tls(lines: &str) -> Result<ServerTls, Diagnostic> {
 }
 
 #[test]
-fn nothing_is_open_to_all() {
+fn empty_configuration_has_no_restrictions() {
     for text in [
         "",
         "# nothing\n",
@@ -78,7 +78,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn what_is_left_out_has_gos_defaults() {
+fn missing_keys_have_the_defaults_of_go() {
     let found = tls("").unwrap();
     assert_eq!(found.client_auth, ClientAuth::No);
     assert_eq!((found.versions.tls12, found.versions.tls13), (true, true));
@@ -90,15 +90,15 @@ fn what_is_left_out_has_gos_defaults() {
 }
 
 #[test]
-fn certificates_can_stand_in_the_file() {
+fn certificates_can_be_inline() {
     let text = "tls_server_config:\n  cert: |\n    -----BEGIN CERTIFICATE-----\n    AAAA\n    -----END CERTIFICATE-----\n  \
                 key: |\n    -----BEGIN PRIVATE KEY-----\n    sesame\n    -----END PRIVATE KEY-----\n";
     let found = parse(text);
     assert!(matches!(
         &found.tls,
         Some(ServerTls {
-            cert: Pem::Here(_),
-            key: Pem::Here(_),
+            cert: Pem::Inline(_),
+            key: Pem::Inline(_),
             ..
         })
     ));
@@ -122,7 +122,7 @@ fn refused(text: &str, place: (usize, usize), parts: &[&str]) {
 }
 
 #[test]
-fn unknown_keys_are_errors_here() {
+fn unknown_keys_are_errors() {
     refused(
         "tls_server_conf:\n",
         (1, 1),
@@ -167,7 +167,7 @@ fn unknown_keys_are_errors_here() {
 }
 
 #[test]
-fn users_whose_hash_is_none_are_refused_without_showing_it() {
+fn invalid_hashes_are_rejected_without_being_shown() {
     for hash in ["hunter2", "12", "[hunter2]", "", "$2y$04$hunter2"] {
         let text = format!("basic_auth_users:\n  john: {hash}\n");
         let column = if hash.is_empty() { 8 } else { 9 };
@@ -194,7 +194,7 @@ fn users_whose_hash_is_none_are_refused_without_showing_it() {
 }
 
 #[test]
-fn what_tls_cannot_do_is_refused() {
+fn unsupported_tls_settings_are_rejected() {
     for (lines, part) in [
         ("  min_version: TLS10\n", "not safe any more"),
         ("  max_version: TLS11\n", "write TLS12 or TLS13"),

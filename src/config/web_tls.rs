@@ -1,4 +1,4 @@
-//! `tls_server_config:` of the web configuration. What rustls cannot do is refused rather than left undone.
+//! `tls_server_config:` of the web configuration. Settings that rustls does not support are rejected instead of ignored.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::section::{Problem, Section};
 use super::tree::Node;
 use super::values::{self, refuse, Outcome, Refusal, MAX_ITEMS};
 
-/// What rustls speaks, by Go's names. Those of TLS 1.3 are always on, as with Go.
+/// The cipher suites that rustls supports, by Go's names. Those of TLS 1.3 are always enabled, as with Go.
 pub(crate) const CIPHER_SUITES: [&str; 9] = [
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
@@ -19,39 +19,39 @@ pub(crate) const CIPHER_SUITES: [&str; 9] = [
     "TLS_AES_256_GCM_SHA384",
     "TLS_CHACHA20_POLY1305_SHA256",
 ];
-/// The same of elliptic curves.
+/// The elliptic curves that rustls supports, by Go's names.
 pub(crate) const CURVES: [&str; 3] = ["X25519", "CurveP256", "CurveP384"];
 
 /// `tls_server_config:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
-    /// The server's certificate, with what it was signed by.
+    /// The server's certificate with its chain.
     pub cert: Pem,
     /// Its private key.
     pub key: Pem,
-    /// Whether clients have to show a certificate.
+    /// Whether clients must present a certificate.
     pub client_auth: ClientAuth,
-    /// What that has to be signed by.
+    /// The authorities that must have signed the client certificate.
     pub client_ca: Option<Pem>,
-    /// Subject alternative names, one of which it has to have; empty: whatever it has.
+    /// The client certificate must have one of these subject alternative names; empty allows any.
     pub client_allowed_sans: Vec<String>,
-    /// The versions that are spoken.
+    /// The enabled versions of TLS.
     pub versions: Versions,
-    /// By Go's names, the most preferred first; `None`: all that there are.
+    /// Cipher suites by Go's names, in order of preference; `None` is all.
     pub cipher_suites: Option<Vec<&'static str>>,
-    /// Whether our order of them counts, or the client's.
+    /// Whether the server's order of preference applies, or the client's.
     pub prefer_server_cipher_suites: bool,
-    /// By Go's names, the most preferred first; `None`: all that there are.
+    /// Elliptic curves by Go's names, in order of preference; `None` is all.
     pub curves: Option<Vec<&'static str>>,
 }
 
 /// A PEM file, or its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pem {
-    /// There.
+    /// The path of a file.
     File(PathBuf),
-    /// Here.
-    Here(Secret),
+    /// The PEM text.
+    Inline(Secret),
 }
 
 /// `client_auth_type:`, by Go's names (pkg.go.dev/crypto/tls, ClientAuthType).
@@ -71,13 +71,13 @@ pub enum ClientAuth {
 }
 
 impl ClientAuth {
-    /// Whether a certificate that is shown says who it is.
+    /// Whether a client certificate is verified and thereby identifies the client.
     pub fn verifies(self) -> bool {
         matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
     }
 }
 
-/// Versions of TLS.
+/// Enabled versions of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
     /// 1.2.
@@ -90,31 +90,31 @@ const CLIENT_AUTH: [(&str, ClientAuth); 6] = [
     ("NoClientCert", ClientAuth::No),
     ("RequestClientCert", ClientAuth::Request),
     ("RequireAnyClientCert", ClientAuth::RequireAny),
-    // As exporter-toolkit had it first.
+    // An older name in exporter-toolkit.
     ("RequireClientCert", ClientAuth::RequireAny),
     ("VerifyClientCertIfGiven", ClientAuth::VerifyIfGiven),
     ("RequireAndVerifyClientCert", ClientAuth::RequireAndVerify),
 ];
 
-/// Reads the section; `None` if there is nothing in it.
+/// Reads the section; `None` if it is empty.
 pub(super) fn read(tls: &mut Section<'_, '_>) -> Result<Option<ServerTls>, Problem> {
     let cert = pem(tls, "cert", "cert_file")?;
     let key = pem(tls, "key", "key_file")?;
     let client_ca = pem(tls, "client_ca", "client_ca_file")?;
     let mut client_auth = None;
-    tls.option("client_auth_type", auth, &mut client_auth)?;
+    tls.option("client_auth_type", client_auth_type, &mut client_auth)?;
     let mut sans = None;
     tls.option("client_allowed_sans", allowed_sans, &mut sans)?;
-    let (mut least, mut most) = (None, None);
-    tls.option("min_version", version, &mut least)?;
-    tls.option("max_version", version, &mut most)?;
+    let (mut min_version, mut max_version) = (None, None);
+    tls.option("min_version", version, &mut min_version)?;
+    tls.option("max_version", version, &mut max_version)?;
     let mut cipher_suites = None;
-    let suites = |node: &Node| among(node, "cipher suite", &CIPHER_SUITES);
+    let suites = |node: &Node| known_names(node, "cipher suite", &CIPHER_SUITES);
     tls.set("cipher_suites", suites, &mut cipher_suites)?;
     let mut prefer = None;
     tls.option("prefer_server_cipher_suites", values::flag, &mut prefer)?;
     let mut curves = None;
-    let names = |node: &Node| among(node, "curve", &CURVES);
+    let names = |node: &Node| known_names(node, "curve", &CURVES);
     tls.set("curve_preferences", names, &mut curves)?;
 
     tls.refuse_others()?;
@@ -149,8 +149,8 @@ pub(super) fn read(tls: &mut Section<'_, '_>) -> Result<Option<ServerTls>, Probl
         );
     }
     let versions = Versions {
-        tls12: least.unwrap_or(2) <= 2,
-        tls13: most.unwrap_or(3) >= 3,
+        tls12: min_version.unwrap_or(2) <= 2,
+        tls13: max_version.unwrap_or(3) >= 3,
     };
     if !versions.tls12 && !versions.tls13 {
         return refused("max_version", "is less than `min_version`");
@@ -168,7 +168,7 @@ pub(super) fn read(tls: &mut Section<'_, '_>) -> Result<Option<ServerTls>, Probl
     }))
 }
 
-/// What stands under one key as text, or under the other as a file's name.
+/// Reads PEM text from one key or the path of a PEM file from another.
 fn pem(
     tls: &mut Section<'_, '_>,
     here: &'static str,
@@ -182,7 +182,7 @@ fn pem(
             let message = format!("`tls_server_config` has both `{here}` and `{file}`: remove one");
             Err(tls.refuse(Some(file), message))
         }
-        (Some(text), None) => Ok(Some(Pem::Here(text))),
+        (Some(text), None) => Ok(Some(Pem::Inline(text))),
         (None, path) => Ok(path.map(Pem::File)),
     }
 }
@@ -190,14 +190,14 @@ fn pem(
 fn pem_text(node: &Node) -> Outcome<Secret> {
     match node {
         Node::Text(text) if text.contains("-----BEGIN ") => Ok(Secret::new(text.as_str())),
-        // It is not shown: it may be a key.
+        // The value is not shown, because it may be a private key.
         _ => Err(Refusal::new(
             "is no PEM text: write it below, indented, after `|`".into(),
         )),
     }
 }
 
-fn auth(node: &Node) -> Outcome<ClientAuth> {
+fn client_auth_type(node: &Node) -> Outcome<ClientAuth> {
     let found = match node {
         Node::Text(text) if text.is_empty() => Some(ClientAuth::No),
         Node::Text(text) => CLIENT_AUTH
@@ -237,8 +237,12 @@ fn version(node: &Node) -> Outcome<u8> {
     }
 }
 
-/// A list of names that are known.
-fn among(node: &Node, what: &str, known: &[&'static str]) -> Outcome<Option<Vec<&'static str>>> {
+/// A list of known names.
+fn known_names(
+    node: &Node,
+    what: &str,
+    known: &[&'static str],
+) -> Outcome<Option<Vec<&'static str>>> {
     let wanted = format!("a list of names of {what}s");
     let names = values::list(node, &wanted, MAX_ITEMS, |item| {
         let name = values::text(item, &format!("the name of a {what}"))?;
@@ -252,6 +256,6 @@ fn among(node: &Node, what: &str, known: &[&'static str]) -> Outcome<Option<Vec<
         );
         Err(Refusal::new(message))
     })?;
-    // None is all, as with Go.
+    // An empty list is all, as with Go.
     Ok(Some(names).filter(|names| !names.is_empty()))
 }

@@ -1,9 +1,9 @@
-//! What the simulated board is busy with: all of its meters follow these curves of the boot-time clock (in seconds),
-//! in whichever process they are read.
+//! The simulated load. All simulated meters follow these functions of the boot-time clock (in seconds), also when they run
+//! in different processes.
 
 use std::f64::consts::TAU;
 
-/// How busy it is, from 0 to 1: a slow swell with a quicker ripple.
+/// The utilisation, from 0 to 1: a slow wave with a faster ripple.
 pub(super) fn busy(t: f64) -> f64 {
     0.5 + 0.35 * (t * TAU / 40.0).sin() + 0.15 * (t * TAU / 7.0).sin()
 }
@@ -18,7 +18,7 @@ pub(super) fn memory_watts(t: f64) -> f64 {
     0.8 + 0.7 * busy(t)
 }
 
-/// Power of the graphics processor, which works while the processor waits.
+/// Power of the graphics processor, shifted in time against that of the processor.
 pub(super) fn gpu_watts(t: f64) -> f64 {
     1.0 + 3.0 * busy(t + 13.0)
 }
@@ -28,7 +28,7 @@ pub(super) fn input_watts(t: f64) -> f64 {
     1.5 + package_watts(t) + memory_watts(t) + gpu_watts(t)
 }
 
-/// Voltage at the board's input, which gives way a little under load.
+/// Voltage at the board's input, which drops slightly under load.
 pub(super) fn input_volts(t: f64) -> f64 {
     5.1 - 0.1 * busy(t)
 }

@@ -1,5 +1,5 @@
-//! A simulated board, for trying the exporter on a laptop. It is read through the real interfaces: a sysfs tree that
-//! changes, and a `tegrastats` that is a process of its own (this binary under that name).
+//! A simulated board for trying the exporter on a laptop. The board is read through the real interfaces: a sysfs tree whose
+//! files change, and a `tegrastats` process (this binary under that name).
 
 mod load;
 mod tegrastats;
@@ -18,13 +18,13 @@ use crate::sources::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
 
-/// How often the simulated hardware changes.
+/// The update interval of the simulated hardware.
 const STEP: Duration = Duration::from_millis(50);
-/// What the kernel's powercap reports on many processors: 2^32 times 61 µJ, nearly.
+/// The `max_energy_range_uj` of many processors: about 2^32 times 61 µJ.
 const ENERGY_RANGE: u64 = 262_143_328_850;
 
-/// Files that do not change: path and content.
-const STILL: &[(&str, &str)] = &[
+/// Files with constant content: path and content.
+const STATIC_FILES: &[(&str, &str)] = &[
     (
         "proc/device-tree/model",
         "NVIDIA Jetson Orin NX (simulated)\0",
@@ -52,15 +52,15 @@ const STILL: &[(&str, &str)] = &[
     ("sys/class/thermal/thermal_zone1/type", "board-thermal\n"),
 ];
 
-/// The chip on the simulated I2C bus.
+/// The directory of the simulated I2C chip.
 const CHIP: &str = "sys/devices/platform/i2c/i2c-1/1-0040";
 
-/// Whether a program of this name is the stand-in for tegrastats.
+/// Whether this binary was started as `tegrastats`.
 pub fn is_tegrastats(program: &OsStr) -> bool {
     Path::new(program).file_name() == Some(OsStr::new("tegrastats"))
 }
 
-/// The simulated board. It is gone when this is dropped.
+/// The simulated board. Its files are removed on drop.
 pub struct Board {
     dir: PathBuf,
     stop: Arc<Stop>,
@@ -68,7 +68,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// Builds it in a new temporary directory, and sets it going.
+    /// Creates the board in a new temporary directory and starts updating its files.
     pub fn build() -> Result<Board, String> {
         let dir = std::env::temp_dir().join(format!("edge-metrics-demo-{}", std::process::id()));
         let mut board = Board {
@@ -77,19 +77,19 @@ impl Board {
             thread: None,
         };
         let hardware = board
-            .lay()
+            .create_files()
             .map_err(|e| format!("cannot build the demo in {}: {e}", board.dir.display()))?;
         let stop = Arc::clone(&board.stop);
         let thread = std::thread::Builder::new()
             .name("demo".to_string())
             .stack_size(64 * 1024)
-            .spawn(move || hardware.live(&stop))
+            .spawn(move || hardware.run(&stop))
             .map_err(|e| format!("cannot start a thread: {e}"))?;
         board.thread = Some(thread);
         Ok(board)
     }
 
-    /// Where its files are.
+    /// The directories of the simulated files.
     pub fn roots(&self) -> Roots {
         Roots {
             sysfs: self.dir.join("sys"),
@@ -99,10 +99,10 @@ impl Board {
         }
     }
 
-    fn lay(&self) -> std::io::Result<Hardware> {
-        // A name somebody else may have taken before us, to lead our writes elsewhere, is refused.
+    fn create_files(&self) -> std::io::Result<Hardware> {
+        // An existing directory is refused: another user may have created it to redirect our writes.
         fs::create_dir(&self.dir)?;
-        for (path, content) in STILL {
+        for (path, content) in STATIC_FILES {
             let path = self.dir.join(path);
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
@@ -135,10 +135,10 @@ impl Drop for Board {
     }
 }
 
-/// A value at a moment of the boot-time clock, in seconds.
+/// A value as a function of the boot-time clock, in seconds.
 type Curve = fn(f64) -> f64;
 
-/// The files that change.
+/// The files with changing content.
 struct Hardware {
     gauges: Vec<(File, Curve)>,
     counters: Vec<Counter>,
@@ -197,7 +197,7 @@ impl Hardware {
         Ok(hardware)
     }
 
-    fn live(mut self, stop: &Stop) {
+    fn run(mut self, stop: &Stop) {
         let mut last = BootTime::now();
         let mut next = Instant::now();
         loop {
@@ -216,18 +216,18 @@ impl Hardware {
     fn step(&mut self, now: BootTime, seconds: f64) -> std::io::Result<()> {
         let t = now.0 as f64 / 1e9;
         for (file, value) in &self.gauges {
-            put(file, value(t) as i64)?;
+            overwrite(file, value(t) as i64)?;
         }
         for counter in &mut self.counters {
             let grown = counter.microjoules + (counter.watts)(t) * seconds * 1e6;
             counter.microjoules = grown % counter.range as f64;
-            put(&counter.file, counter.microjoules as i64)?;
+            overwrite(&counter.file, counter.microjoules as i64)?;
         }
         Ok(())
     }
 }
 
-/// Overwrites a number in place with one write of equal length, so that a reader never sees half of it.
-fn put(file: &File, value: i64) -> std::io::Result<()> {
+/// Overwrites a number in place by a single write of constant length, so that a reader never sees a part of it.
+fn overwrite(file: &File, value: i64) -> std::io::Result<()> {
     file.write_all_at(format!("{value:>20}\n").as_bytes(), 0)
 }

@@ -1,4 +1,4 @@
-//! A stand-in for NVIDIA's tegrastats: the line of a Jetson Orin NX with JetPack 6, of a board that `load` describes.
+//! A simulation of NVIDIA's tegrastats: prints the line of a Jetson Orin NX with JetPack 6, with the values of `load`.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::load;
 use crate::sys::clock::BootTime;
 
-/// `tegrastats --interval MILLISECONDS`: a line at each interval, until nobody reads them.
+/// `tegrastats --interval MILLISECONDS`: prints a line at each interval until the reader closes the pipe.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<_> = arguments.collect();
     let interval = match arguments.as_slice() {

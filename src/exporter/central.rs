@@ -9,7 +9,7 @@ use super::Exporter;
 use crate::config::Config;
 use crate::remote_write::backoff::Backoff;
 use crate::sources::{Board, Roots, SCHEMA};
-use crate::store::{jittered, Configuration, Remote};
+use crate::store::{jittered, CentralServer, ConfigSource};
 
 /// The shortest and the longest delay before the server is polled again after a failure.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -22,9 +22,9 @@ const STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
 
 /// The central server that the local configuration or the environment names, for this board.
 pub(super) fn remote(
-    configuration: &Configuration,
+    configuration: &ConfigSource,
     roots: &Roots,
-) -> Result<Option<Remote>, String> {
+) -> Result<Option<CentralServer>, String> {
     let local = local_configuration(configuration);
     let settings = local
         .config_server
@@ -33,11 +33,11 @@ pub(super) fn remote(
         Some(hostname) => hostname,
         None => Board::look(roots.clone()).hostname,
     };
-    Remote::new(&settings, &hostname, configuration.file())
+    CentralServer::new(&settings, &hostname, configuration.file())
 }
 
 /// The local configuration, or the defaults. Errors in it are reported where it is applied.
-fn local_configuration(configuration: &Configuration) -> Config {
+fn local_configuration(configuration: &ConfigSource) -> Config {
     let loaded = configuration.file().map(|path| SCHEMA.load(path));
     loaded
         .and_then(Result::ok)
@@ -114,7 +114,7 @@ impl ServerPoller {
         };
         match self.retry_delay {
             Some(retry_delay) => retry_delay,
-            None if remote.standing().work => Duration::ZERO,
+            None if remote.status().has_work => Duration::ZERO,
             None => {
                 let poll = store.current().config_poll.or(self.local_poll);
                 poll.map_or(IDLE_PAUSE, jittered)
@@ -123,7 +123,7 @@ impl ServerPoller {
     }
 
     fn poll(&mut self) {
-        let outcome = self.exporter.store.meet_server();
+        let outcome = self.exporter.store.poll_server();
         self.polled_at = Instant::now();
         match outcome {
             Ok(()) => {

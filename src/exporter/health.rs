@@ -8,7 +8,7 @@ use serde_json::{json, Map, Value};
 use super::Exporter;
 use crate::config::Origin;
 use crate::sources::{limits, Running};
-use crate::store::{Remote, Status};
+use crate::store::{CentralServer, Status};
 use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -140,8 +140,8 @@ fn configuration(status: &Status) -> Value {
     })
 }
 
-fn server(remote: &Remote) -> Value {
-    let standing = remote.standing();
+fn server(remote: &CentralServer) -> Value {
+    let standing = remote.status();
     json!({
         "url": remote.url(),
         "answered": standing.answered,

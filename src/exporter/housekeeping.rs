@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Exporter;
 use crate::config::Config;
-use crate::store::Watch;
+use crate::store::FileWatch;
 use crate::sys::clock::BootTime;
 
 /// How often the checks run.
@@ -43,7 +43,7 @@ pub(super) fn start(exporter: Arc<Exporter>) -> Result<Sender<Task>, String> {
 
 struct Housekeeping {
     exporter: Arc<Exporter>,
-    watch: Option<Watch>,
+    watch: Option<FileWatch>,
     /// What had been found when it was last reported.
     reported: Option<FoundMetrics>,
     /// What had been found a round ago.
@@ -120,7 +120,7 @@ impl Housekeeping {
         }
         self.degraded_rounds = self.degraded_rounds.saturating_add(1);
         if self.degraded_rounds >= MIN_DEGRADED_ROUNDS {
-            remote.degraded(why);
+            remote.set_degraded(why);
         }
     }
 
@@ -141,7 +141,7 @@ impl Housekeeping {
             self.watch = None;
             return;
         };
-        let watch = self.watch.get_or_insert_with(|| Watch::new(path));
+        let watch = self.watch.get_or_insert_with(|| FileWatch::new(path));
         if watch.has_changed() {
             store.reload_if_changed();
         }
@@ -166,7 +166,7 @@ impl Housekeeping {
             return;
         }
         self.unsettled_rounds = 0;
-        store.note_found(&registry.switchable());
+        store.add_found_metrics(&registry.switchable());
         self.reported = Some(now);
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::*;
 use crate::metrics::Desc;
-use crate::store::{Configuration, Store};
+use crate::store::{ConfigSource, Store};
 use crate::sys::temp_dir::TempDir;
 
 /// An exporter whose configuration is this file, and the metrics `a_watts` and `b_watts`.
@@ -17,7 +17,7 @@ impl Board {
     fn new(text: &str) -> Board {
         let dir = TempDir::new();
         let file = dir.write("config.yaml", text);
-        let store = Store::open(Configuration::File(Some(file)), |p| p.answer(Ok(())));
+        let store = Store::open(ConfigSource::File(Some(file)), |p| p.answer(Ok(())));
         let exporter = Arc::new(Exporter::new(Arc::new(store.unwrap())));
         let board = Board {
             dir,

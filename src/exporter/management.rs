@@ -18,7 +18,7 @@ use crate::http::{
     WriteAccess, BEARER,
 };
 use crate::sources::SCHEMA;
-use crate::store::NotSet;
+use crate::store::SelectError;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -184,7 +184,7 @@ fn enable(exporter: &Exporter, request: &Request) -> Response {
             }
             Response::json(200, &response)
         }
-        Err(NotSet::Unknown(names)) => bad_request(&format!(
+        Err(SelectError::Unknown(names)) => bad_request(&format!(
             "Unknown metrics: [{}{}]",
             names
                 .iter()
@@ -198,10 +198,10 @@ fn enable(exporter: &Exporter, request: &Request) -> Response {
                 ""
             },
         )),
-        Err(NotSet::TooMany(count)) => bad_request(&format!(
+        Err(SelectError::TooMany(count)) => bad_request(&format!(
             "Too many metrics: the configuration would name {count} (max {MAX_METRICS})"
         )),
-        Err(NotSet::Failed(why)) => Response::error(503, "Service Unavailable", &why),
+        Err(SelectError::Failed(why)) => Response::error(503, "Service Unavailable", &why),
     }
 }
 

@@ -3,7 +3,7 @@ use crate::config::Config;
 use crate::http::{HTTPVersion, Header};
 use crate::metrics::Desc;
 use crate::sources::shelly::settings as shelly;
-use crate::store::{Configuration, Store};
+use crate::store::{ConfigSource, Store};
 
 /// An exporter without a board that has three metrics.
 fn exporter() -> Arc<Exporter> {
@@ -234,7 +234,9 @@ fn only_local_clients_change_settings_unless_configured_otherwise() {
 
     let mut config = Config::default();
     config.management.allow_remote = true;
-    let store = Store::open(Configuration::Fixed(Box::new(config)), |p| p.answer(Ok(())));
+    let store = Store::open(ConfigSource::BuiltIn(Box::new(config)), |p| {
+        p.answer(Ok(()))
+    });
     let open = Arc::new(Exporter::new(Arc::new(store.unwrap())));
     open.registry
         .add_group(0, "test", Vec::new())
@@ -305,7 +307,9 @@ fn configuration_is_shown_without_secrets() {
     config
         .meters
         .edit(|shelly: &mut shelly::Settings| shelly.plugs.push(plug));
-    let store = Store::open(Configuration::Fixed(Box::new(config)), |p| p.answer(Ok(())));
+    let store = Store::open(ConfigSource::BuiltIn(Box::new(config)), |p| {
+        p.answer(Ok(()))
+    });
     let exporter = Arc::new(Exporter::new(Arc::new(store.unwrap())));
     for path in ["/config", "/health", "/metrics/list"] {
         let text = body(&Call::get(path).to(&exporter));

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-pub use crate::store::Configuration;
+pub use crate::store::ConfigSource;
 pub use record::record;
 pub use supervisor::{run, Options};
 
@@ -179,7 +179,7 @@ impl Exporter {
 impl Exporter {
     /// An exporter with the default configuration and without a board.
     fn idle() -> Exporter {
-        let nothing = Configuration::Fixed(Box::default());
+        let nothing = ConfigSource::BuiltIn(Box::default());
         Exporter::new(Arc::new(
             Store::open(nothing, |p| p.answer(Ok(()))).unwrap(),
         ))

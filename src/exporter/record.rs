@@ -11,7 +11,7 @@ use crate::http::AccessControl;
 use crate::sources::io_log::{IoLogs, Recorder};
 use crate::sources::Board;
 use crate::sources::SCHEMA;
-use crate::store::{Configuration, Store};
+use crate::store::{ConfigSource, Store};
 use crate::sys::signals::Signals;
 
 /// How often hung sources and errors of the recording are checked for.
@@ -32,11 +32,11 @@ pub fn record(
         config.device_type = board.device_type().to_string();
     }
     // A recording sends nothing anywhere, and has no metrics of the exporter itself.
-    config = config.of_sources();
+    config = config.only_source_settings();
     config.self_metrics = false;
     let recorder = Recorder::begin(dir, &options.roots, &SCHEMA.shared(&config))?;
     let began = Instant::now();
-    let fixed = Configuration::Fixed(Box::new(config.clone()));
+    let fixed = ConfigSource::BuiltIn(Box::new(config.clone()));
     let store = Store::open(fixed, |p| p.answer(Ok(())))?;
     let io_logs = IoLogs::Record(recorder.clone());
     let mut supervisor = Supervisor::new(

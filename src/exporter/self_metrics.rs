@@ -211,7 +211,7 @@ fn write_config_server(out: &mut SelfGroup, exporter: &Exporter) {
     let Some(remote) = exporter.store.remote() else {
         return;
     };
-    let standing = remote.standing();
+    let standing = remote.status();
     out.gauge(
         "exporter_config_server_up",
         "Whether the central config server answered the last question: 1 or 0.",

@@ -19,7 +19,7 @@ use crate::sources::io_log::IoLogs;
 use crate::sources::{
     chosen, source_name, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
 };
-use crate::store::{Change, Configuration, Proposal, Store};
+use crate::store::{Change, ConfigSource, Proposal, Store};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::program;
@@ -41,7 +41,7 @@ pub struct Options {
     /// Where what sources read is recorded to or replayed from.
     pub io_logs: IoLogs,
     /// Where the configuration comes from.
-    pub configuration: Configuration,
+    pub configuration: ConfigSource,
     /// Overrides the address of the metrics port.
     pub listen_address: Option<String>,
     /// Overrides the address of the management port.
@@ -185,7 +185,7 @@ impl Supervisor {
     fn report_ports(&self) {
         if let Some(remote) = self.exporter.store.remote() {
             let device_type = lock::read(&self.exporter.identity).device_type.clone();
-            remote.listens_at(self.ports.numbers(), self.gate.is_tls(), &device_type);
+            remote.set_ports(self.ports.numbers(), self.gate.is_tls(), &device_type);
         }
     }
 
@@ -327,7 +327,7 @@ impl Supervisor {
         for (meter, device, reason) in devices {
             let before = old
                 .iter()
-                .position(|r| r.is_of(meter, &device) && same_labels)
+                .position(|r| r.matches(meter, &device) && same_labels)
                 .map(|i| old.swap_remove(i));
             if let Some(before) = &before {
                 limit_history(before.context(), config, history_bytes);

@@ -119,7 +119,7 @@ impl Delivery {
             }
             let left = self
                 .entry
-                .longest_wait()
+                .max_batch_wait()
                 .saturating_sub(last_batch.elapsed());
             self.control.wait(CHECK_INTERVAL.min(left))?;
         }
@@ -133,7 +133,7 @@ impl Delivery {
             Some(readings) => pending.readings >= readings as u64,
             None => pending.samples >= queue.max_samples_per_send as u64,
         };
-        is_full || pending.overdue || since >= self.entry.longest_wait()
+        is_full || pending.overdue || since >= self.entry.max_batch_wait()
     }
 
     /// Sends everything that is left.

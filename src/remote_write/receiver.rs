@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::feed::Run;
 use super::response::{error_text, judge, SentRequest, Verdict};
-use crate::config::shown;
+use crate::config::url_without_secrets;
 use crate::config::Protocol;
 use crate::config::RemoteWrite;
 use crate::http::client::{Answer, Client, Error, Limits};
@@ -167,11 +167,14 @@ impl Receiver {
         match (moved, text.as_str()) {
             (Some(to), _) => format!(
                 "{}: status {status}: it is at {}",
-                shown(&self.url),
-                shown(to)
+                url_without_secrets(&self.url),
+                url_without_secrets(to)
             ),
-            (None, "") => format!("{}: status {status}", shown(&self.url)),
-            (None, text) => format!("{}: status {status}: {text}", shown(&self.url)),
+            (None, "") => format!("{}: status {status}", url_without_secrets(&self.url)),
+            (None, text) => format!(
+                "{}: status {status}: {text}",
+                url_without_secrets(&self.url)
+            ),
         }
     }
 }

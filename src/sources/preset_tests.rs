@@ -3,14 +3,14 @@
 use super::udp::settings::Settings as Udp;
 use super::SCHEMA;
 use crate::config::load::Loaded;
-use crate::config::{check, read, Given, Preset, PRESETS};
+use crate::config::{check, read, CliOverrides, Preset, PRESETS};
 
 fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |(a, b): &(&str, &str)| (a.to_string(), b.to_string());
     of.iter().map(owned).collect()
 }
 
-fn load(name: &str, given: &Given) -> Result<Loaded, String> {
+fn load(name: &str, given: &CliOverrides) -> Result<Loaded, String> {
     Preset::named(name).unwrap().load(&SCHEMA, given, None)
 }
 
@@ -46,9 +46,9 @@ fn every_preset_is_a_good_configuration() {
 #[test]
 fn arguments_count_more_than_the_environment() {
     let environment = pairs(&[("DEVICE_UDP_IP", "192.0.2.1"), ("DEVICE_UDP_PORT", "1")]);
-    let given = Given {
+    let given = CliOverrides {
         environment,
-        ..Given::default()
+        ..CliOverrides::default()
     };
     let udp = load("power-exporter", &given)
         .unwrap()
@@ -56,7 +56,7 @@ fn arguments_count_more_than_the_environment() {
         .meter::<Udp>();
     assert_eq!((udp.host.as_deref(), udp.port), (Some("192.0.2.1"), 1));
 
-    let given = Given {
+    let given = CliOverrides {
         arguments: vec!["192.0.2.2".into(), "2".into()],
         ..given
     };
@@ -66,7 +66,7 @@ fn arguments_count_more_than_the_environment() {
         .meter::<Udp>();
     assert_eq!((udp.host.as_deref(), udp.port), (Some("192.0.2.2"), 2));
 
-    let given = Given {
+    let given = CliOverrides {
         flags: pairs(&[("device-port", "3")]),
         ..given
     };
@@ -79,19 +79,19 @@ fn arguments_count_more_than_the_environment() {
 
 #[test]
 fn what_is_wrong_is_said_of_what_said_it() {
-    let missing = load("power-exporter", &Given::default()).unwrap_err();
+    let missing = load("power-exporter", &CliOverrides::default()).unwrap_err();
     assert_eq!(
         missing,
         "ENVs 'DEVICE_UDP_IP' and 'DEVICE_UDP_PORT' must be set when no arguments are given."
     );
     let half = [
-        Given {
+        CliOverrides {
             arguments: vec!["192.0.2.1".into()],
-            ..Given::default()
+            ..CliOverrides::default()
         },
-        Given {
+        CliOverrides {
             flags: pairs(&[("device-ip", "192.0.2.1")]),
-            ..Given::default()
+            ..CliOverrides::default()
         },
     ];
     for given in half {
@@ -100,9 +100,9 @@ fn what_is_wrong_is_said_of_what_said_it() {
             "`udp.port` is missing: power-exporter <UDP_IP> <UDP_PORT>"
         );
     }
-    let given = Given {
+    let given = CliOverrides {
         flags: pairs(&[("device-ip", "192.0.2.1"), ("device-port", "x")]),
-        ..Given::default()
+        ..CliOverrides::default()
     };
     let wrong = load("power-exporter", &given).unwrap_err();
     assert!(wrong.starts_with("--device-port: `udp.port` is"), "{wrong}");
@@ -112,9 +112,9 @@ fn what_is_wrong_is_said_of_what_said_it() {
 fn a_file_lies_over_the_preset_and_below_what_is_given() {
     let path = std::env::temp_dir().join(format!("eme-preset-{}.yaml", std::process::id()));
     std::fs::write(&path, "port: 8001\nudp: {voltage: 5.1, port: 9}\nprot: 1\n").unwrap();
-    let given = Given {
+    let given = CliOverrides {
         arguments: vec!["192.0.2.1".into(), "5000".into()],
-        ..Given::default()
+        ..CliOverrides::default()
     };
     let preset = Preset::named("power-exporter").unwrap();
     let loaded = preset.load(&SCHEMA, &given, Some(&path));
@@ -147,9 +147,9 @@ fn a_file_lies_over_the_preset_and_below_what_is_given() {
 /// The original's own numbers.
 #[test]
 fn power_exporter_is_as_its_original_was() {
-    let given = Given {
+    let given = CliOverrides {
         arguments: vec!["192.0.2.1".into(), "5000".into()],
-        ..Given::default()
+        ..CliOverrides::default()
     };
     let config = load("power-exporter", &given).unwrap().config;
     assert_eq!((config.port, config.reload_port), (Some(8000), None));
@@ -157,7 +157,7 @@ fn power_exporter_is_as_its_original_was() {
     assert_eq!(config.interval.as_secs(), 3, "after an answer");
     assert_eq!(config.meter::<Udp>().interval, None, "the same");
     assert_eq!(config.meter::<Udp>().timeout.as_secs(), 5);
-    let agent = load("udp-agent", &Given::default()).unwrap().config;
+    let agent = load("udp-agent", &CliOverrides::default()).unwrap().config;
     assert_eq!((agent.port, agent.reload_port), (None, None));
     assert!(agent.udp_agent.enabled && agent.udp_agent.port == 5000);
 }
@@ -165,21 +165,24 @@ fn power_exporter_is_as_its_original_was() {
 /// The originals' own numbers.
 #[test]
 fn the_pyjoules_clients_are_as_their_originals_were() {
-    let simple = load("pyjoules-simple", &Given::default()).unwrap().config;
+    let simple = load("pyjoules-simple", &CliOverrides::default())
+        .unwrap()
+        .config;
     assert_eq!((simple.port, simple.reload_port), (Some(9091), None));
     assert_eq!(simple.interval.as_millis(), 100);
     assert!(!simple.labels && !simple.multirate.on_metrics);
-    let given = Given {
+    let given = CliOverrides {
         environment: pairs(&[
             ("EXPORTER_PORT", "9999"),
             ("SCRAPE_INTERVAL_SECONDS", "0.01"),
             ("MAX_QUEUE_LEN", "50"),
         ]),
-        ..Given::default()
+        ..CliOverrides::default()
     };
-    for (given, port, milliseconds, rows) in
-        [(Given::default(), 9092, 100, 1000), (given, 9999, 10, 50)]
-    {
+    for (given, port, milliseconds, rows) in [
+        (CliOverrides::default(), 9092, 100, 1000),
+        (given, 9999, 10, 50),
+    ] {
         let config = load("pyjoules-multirate", &given).unwrap().config;
         assert_eq!(config.port, Some(port));
         assert_eq!(config.interval.as_millis(), milliseconds);
@@ -191,19 +194,20 @@ fn the_pyjoules_clients_are_as_their_originals_were() {
 /// The original's own numbers, and where its variables reach: into a list.
 #[test]
 fn the_pyjoules_remote_write_client_is_as_its_original_was() {
-    let given = Given {
+    let given = CliOverrides {
         environment: pairs(&[
             ("REMOTE_WRITE_URL", "http://prometheus:9090/api/v1/write"),
             ("SAMPLING_PERIOD_S", "4"),
             ("BATCH_SIZE", "5"),
         ]),
-        ..Given::default()
+        ..CliOverrides::default()
     };
     let local = "http://localhost:9090/api/v1/write";
     let there = "http://prometheus:9090/api/v1/write";
-    for (given, url, milliseconds, readings) in
-        [(Given::default(), local, 100, 100), (given, there, 4000, 5)]
-    {
+    for (given, url, milliseconds, readings) in [
+        (CliOverrides::default(), local, 100, 100),
+        (given, there, 4000, 5),
+    ] {
         let config = load("pyjoules-remote-write", &given).unwrap().config;
         assert_eq!(config.interval.as_millis(), milliseconds);
         assert_eq!((config.port, config.reload_port), (None, None));
@@ -215,9 +219,9 @@ fn the_pyjoules_remote_write_client_is_as_its_original_was() {
         assert_eq!((&*entry.job, entry.instance.as_deref()), ("", Some("")));
         assert_eq!(entry.protocol, crate::config::Protocol::V1);
     }
-    let wrong = Given {
+    let wrong = CliOverrides {
         environment: pairs(&[("BATCH_SIZE", "0")]),
-        ..Given::default()
+        ..CliOverrides::default()
     };
     let wrong = load("pyjoules-remote-write", &wrong).unwrap_err();
     assert!(

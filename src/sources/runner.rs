@@ -76,7 +76,7 @@ impl Running {
     }
 
     /// Whether it reads this device of this meter, with these settings.
-    pub fn is_of(&self, meter: &Meter, device: &Device) -> bool {
+    pub fn matches(&self, meter: &Meter, device: &Device) -> bool {
         self.shared.meter.name == meter.name && self.shared.context.device == *device
     }
 

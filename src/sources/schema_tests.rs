@@ -54,7 +54,7 @@ fn without_secrets(mut config: Config) -> Config {
         let token = client.authorization.as_mut();
         let token = token.map(|login| &mut login.credentials);
         for source in basic.into_iter().chain(token) {
-            if let SecretSource::Here(secret) = source {
+            if let SecretSource::Inline(secret) = source {
                 *secret = Secret::new(HIDDEN);
             }
         }
@@ -254,7 +254,7 @@ rapl:
     let (again, warnings) = SCHEMA.parse(&shared).unwrap();
     assert_eq!(warnings.len(), 0, "{shared}");
     assert_eq!(again, config, "{shared}");
-    assert_eq!(again.of_sources(), config);
+    assert_eq!(again.only_source_settings(), config);
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_stranger_sets_nothing_but_sources() {
         meters: config.meters.clone(),
         ..Config::default()
     };
-    assert_eq!(config.of_sources(), expected);
+    assert_eq!(config.only_source_settings(), expected);
 }
 
 #[test]
@@ -314,7 +314,7 @@ shelly:
   devices: [{host: plug, username: me, password_file: /etc/s3cret}, {host: other}]
 ";
     let config = parse(text);
-    let written = SCHEMA.departures(&config).unwrap();
+    let written = SCHEMA.non_default_settings(&config).unwrap();
     let (again, warnings) = SCHEMA.parse(&written).unwrap();
     assert_eq!(warnings.len(), 0, "{written}");
     assert_eq!(again, config, "{written}");
@@ -322,9 +322,9 @@ shelly:
     // Nothing that is so anyhow, and nothing that is no source's.
     assert!(!written.contains("tegrastats"), "{written}");
     let text = "port: 1\ninterval: 3\nmetrics: {a: true}\nlanding: x\n";
-    assert_eq!(SCHEMA.departures(&parse(text)).unwrap(), "");
+    assert_eq!(SCHEMA.non_default_settings(&parse(text)).unwrap(), "");
     let text = "shelly: {host: plug, password: s3cret}\n";
-    let written = SCHEMA.departures(&parse(text)).unwrap();
+    let written = SCHEMA.non_default_settings(&parse(text)).unwrap();
     assert!(
         !written.contains("s3cret") && !written.contains(HIDDEN),
         "{written}"

@@ -1,9 +1,8 @@
-//! The configuration in force: what it is, where it came from, what was refused, what is not saved.
+//! The configuration in force, its source, the last rejected configuration, and what could not be saved.
 //!
-//! Every change goes through here, one at a time: a metric switched on or off, metrics that were found, the file loaded
-//! again. Whoever asks for one gets its outcome when it holds. The store decides what the configuration is to be and keeps
-//! the file; what follows from it is the supervisor's part, which is proposed each new configuration and takes it whole or
-//! refuses it.
+//! All changes go through the store, one at a time: a metric is switched, new metrics are found, the file is reloaded. The
+//! caller gets the outcome once the change is in force. The store decides on the configuration and writes the file. Each new
+//! configuration is proposed to the supervisor, which applies it as a whole or rejects it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,50 +15,50 @@ use crate::config::model::Config;
 use crate::sys::clock::wall_seconds;
 use crate::sys::lock;
 
-mod central;
-mod configuration;
+mod central_server;
+mod config_source;
 mod file;
 mod proposal;
-mod remote;
 mod selection;
+mod server_sync;
 mod watch;
 
-pub use configuration::Configuration;
-pub use file::{selects_metrics, set_metrics, update, Unsaved, Update};
+pub use central_server::{jittered, CentralServer, ServerStatus};
+pub use config_source::ConfigSource;
+pub use file::{selects_metrics, set_metrics, update, SaveError, Update};
 pub use proposal::{Change, Proposal};
-pub use remote::{jittered, Remote, Standing};
-pub use selection::NotSet;
-pub use watch::Watch;
+pub use selection::SelectError;
+pub use watch::FileWatch;
 
-/// How the supervisor hears of proposals.
+/// Hands a proposal to the supervisor.
 type Propose = Box<dyn Fn(Proposal) + Send + Sync>;
 
-/// The configuration in force, and the way to another.
+/// Holds the configuration in force and makes all changes to it.
 pub struct Store {
-    configuration: Configuration,
-    /// The central server, which goes before.
-    remote: Option<Remote>,
+    configuration: ConfigSource,
+    /// The central server, whose configuration takes precedence.
+    remote: Option<CentralServer>,
     propose: Propose,
-    /// Held by whoever is making a change.
-    turn: Mutex<()>,
+    /// Held while a change is being made.
+    change_lock: Mutex<()>,
     state: RwLock<State>,
 }
 
 struct State {
     config: Arc<Config>,
     origin: Origin,
-    /// What the file held when it was last loaded, or saved on top of that.
+    /// The content of the file when it was last loaded or saved.
     text: Vec<u8>,
     loaded_at: i64,
-    refusal: Option<Refused>,
+    refusal: Option<RejectedConfig>,
     unsaved: Option<UnsavedMetrics>,
-    /// The central server's configuration that was last taken over, or refused.
+    /// The central server's configuration that was last applied or rejected.
     followed: Option<Document>,
 }
 
 impl State {
-    /// Takes note of what is in force from now on.
-    fn hold(&mut self, config: Arc<Config>, origin: Origin, text: Vec<u8>) {
+    /// Records the configuration that is in force now.
+    fn set_current(&mut self, config: Arc<Config>, origin: Origin, text: Vec<u8>) {
         self.config = config;
         self.origin = origin;
         self.text = text;
@@ -67,73 +66,73 @@ impl State {
         self.refusal = None;
     }
 
-    /// Takes note of why another is not.
-    fn refuse(&mut self, message: String) {
-        self.refusal = Some(Refused {
+    /// Records why a configuration was rejected.
+    fn set_rejected(&mut self, message: String) {
+        self.refusal = Some(RejectedConfig {
             message,
             at: wall_seconds(),
         });
     }
 }
 
-/// A configuration that was not taken over.
+/// A configuration that was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RejectedConfig {
     /// Why, and where.
     pub message: String,
     /// When, in seconds since 1970.
     pub at: i64,
 }
 
-/// Settings that hold in memory, but not in the file.
+/// Settings that are in force, but could not be written to the file.
 #[derive(Debug, Clone)]
 struct UnsavedMetrics {
     why: String,
     metrics: BTreeMap<String, bool>,
 }
 
-/// What there is to say of the configuration in force.
+/// The status of the configuration in force, as shown to users.
 #[derive(Debug, Clone)]
 pub struct Status {
     /// Where it came from.
     pub origin: Origin,
     /// When it was loaded, in seconds since 1970.
     pub loaded_at: i64,
-    /// The last attempt to load another, if that failed.
-    pub refusal: Option<Refused>,
-    /// Why settings that hold are not in the file.
+    /// The last rejected configuration, unless a later one was applied.
+    pub refusal: Option<RejectedConfig>,
+    /// Why settings that are in force are not in the file.
     pub unsaved: Option<String>,
 }
 
 impl Store {
-    /// Loads the configuration. Later ones are given to `propose`.
+    /// Loads the configuration. Later configurations are passed to `propose`.
     pub fn open(
-        configuration: Configuration,
+        configuration: ConfigSource,
         propose: impl Fn(Proposal) + Send + Sync + 'static,
     ) -> Result<Store, String> {
         Store::open_with(configuration, None, propose)
     }
 
-    /// Loads the configuration: from the central server if there is one, which is waited for no longer than its settings
-    /// say, else the local one. Later ones are given to `propose`.
+    /// Loads the configuration from the central server, if there is one and it answers within its timeout, else the local
+    /// configuration. Later configurations are passed to `propose`.
     pub fn open_with(
-        configuration: Configuration,
-        remote: Option<Remote>,
+        configuration: ConfigSource,
+        remote: Option<CentralServer>,
         propose: impl Fn(Proposal) + Send + Sync + 'static,
     ) -> Result<Store, String> {
         let loaded = match &remote {
-            Some(remote) => central::first(remote, &configuration)?,
+            Some(remote) => server_sync::load_initial(remote, &configuration)?,
             None => configuration.load()?,
         };
         let followed = match loaded.origin {
-            Origin::Server(_) => remote.as_ref().and_then(|remote| remote.last(None)),
+            Origin::Server(_) => remote.as_ref().and_then(|remote| remote.latest(None)),
             _ => None,
         };
         Ok(Store {
             configuration,
             remote,
             propose: Box::new(propose),
-            turn: Mutex::default(),
+            change_lock: Mutex::default(),
             state: RwLock::new(State {
                 config: Arc::new(loaded.config),
                 origin: loaded.origin,
@@ -151,12 +150,12 @@ impl Store {
         Arc::clone(&lock::read(&self.state).config)
     }
 
-    /// The file that it is kept in.
+    /// The file that the configuration is saved to.
     pub fn file(&self) -> Option<&Path> {
         self.configuration.file()
     }
 
-    /// What there is to say of it.
+    /// The status of the configuration in force.
     pub fn status(&self) -> Status {
         let state = lock::read(&self.state);
         Status {
@@ -167,23 +166,23 @@ impl Store {
         }
     }
 
-    /// Loads the configuration again. A bad one changes nothing: the error says what is wrong with it. Settings that
-    /// could not be saved end with it.
+    /// Reloads the configuration. An invalid configuration changes nothing, and the error says what is wrong with it.
+    /// Settings that could not be saved are lost.
     pub fn reload(&self) -> Result<(), String> {
         if let Some(remote) = &self.remote {
             return self.reload_from(remote);
         }
-        let _turn = lock::lock(&self.turn);
-        self.take_over(self.configuration.load())
+        let _change = lock::lock(&self.change_lock);
+        self.apply(self.configuration.load())
     }
 
-    /// Takes over what was loaded, or takes note of why it could not be.
-    fn take_over(&self, loaded: Result<Loaded, String>) -> Result<(), String> {
+    /// Applies a loaded configuration, or records why it could not be applied.
+    fn apply(&self, loaded: Result<Loaded, String>) -> Result<(), String> {
         let outcome = loaded.and_then(|loaded| {
             let config = Arc::new(loaded.config);
-            self.adopt(&config, Change::Anything)?;
+            self.propose(&config, Change::Anything)?;
             let mut state = lock::write(&self.state);
-            state.hold(config, loaded.origin, loaded.text);
+            state.set_current(config, loaded.origin, loaded.text);
             Ok(state.unsaved.take())
         });
         match outcome {
@@ -200,13 +199,13 @@ impl Store {
             }
             Err(error) => {
                 log::error!("the configuration stays as it was: {error}");
-                lock::write(&self.state).refuse(error.clone());
+                lock::write(&self.state).set_rejected(error.clone());
                 Err(error)
             }
         }
     }
 
-    /// Loads the file again if it holds something else than what is in force, or if what it held before was refused.
+    /// Reloads the file if its content has changed, or if the last reload was rejected.
     pub fn reload_if_changed(&self) {
         let Some(path) = self.file() else {
             return;
@@ -217,13 +216,13 @@ impl Store {
         drop(state);
         if !is_same {
             log::info!("{} has changed", path.display());
-            // Whoever wants to know of a failure finds it in the log, in /health and in a metric.
+            // A failure is shown in the log, in /health and by a metric.
             let _ = self.reload();
         }
     }
 
-    /// Has the supervisor take a configuration over.
-    fn adopt(&self, config: &Arc<Config>, change: Change) -> Result<(), String> {
+    /// Proposes a configuration to the supervisor and waits for the outcome.
+    fn propose(&self, config: &Arc<Config>, change: Change) -> Result<(), String> {
         let (proposal, outcome) = Proposal::new(Arc::clone(config), change);
         (self.propose)(proposal);
         outcome

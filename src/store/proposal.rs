@@ -5,30 +5,30 @@ use std::sync::Arc;
 
 use crate::config::model::Config;
 
-/// Whether it is in force now, or why not.
+/// `Ok` if the configuration is in force now, else the reason why not.
 type Outcome = Result<(), String>;
 
-/// How much of a configuration differs from the one before.
+/// What may differ from the previous configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Which metrics are exported, and nothing else.
+    /// Only which metrics are exported.
     Selection,
-    /// Anything; and the board is to be looked at anew.
+    /// Any setting. The board is probed again.
     Anything,
 }
 
-/// A new configuration, for the supervisor to take or refuse.
+/// A new configuration, which the supervisor applies or rejects.
 #[derive(Debug)]
 pub struct Proposal {
-    /// All of it.
+    /// The complete configuration.
     pub config: Arc<Config>,
-    /// What may differ from the one in force.
+    /// What may differ from the configuration in force.
     pub change: Change,
     answer: SyncSender<Outcome>,
 }
 
 impl Proposal {
-    /// A proposal, and where its outcome arrives; nothing does where nobody takes it.
+    /// Creates a proposal and the channel for its outcome. A proposal dropped without an answer closes the channel.
     pub(super) fn new(config: Arc<Config>, change: Change) -> (Proposal, Receiver<Outcome>) {
         let (answer, outcome) = mpsc::sync_channel(1);
         let proposal = Proposal {
@@ -39,9 +39,9 @@ impl Proposal {
         (proposal, outcome)
     }
 
-    /// Says that it is in force now, or why it is not, and nothing has changed.
+    /// Reports that the configuration is in force, or why nothing has changed.
     pub fn answer(&self, outcome: Outcome) {
-        // Whoever asked waits for it.
+        // The store waits for the answer, so that sending fails only while the store is dropped.
         let _ = self.answer.send(outcome);
     }
 }

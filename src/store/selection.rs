@@ -1,4 +1,4 @@
-//! The store's part with the metrics that are selected: switching them, and saving that in the file.
+//! Switching metrics on and off, and saving the selection to the file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,33 +6,33 @@ use std::sync::Arc;
 use super::{Store, UnsavedMetrics};
 use crate::config::model::Config;
 use crate::config::values::MAX_METRICS;
-use crate::store::configuration::Configuration;
+use crate::store::config_source::ConfigSource;
 use crate::store::file::{selects_metrics, set_metrics, update};
 use crate::store::proposal::Change;
 use crate::sys::lock;
 
-/// Why metrics were not switched: none of them.
+/// Why no metric was switched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotSet {
-    /// These are no metrics of this board.
+pub enum SelectError {
+    /// The board has no metrics of these names.
     Unknown(Vec<String>),
-    /// The configuration would name so many.
+    /// The configuration would have this many names.
     TooMany(usize),
-    /// It could not be taken over.
+    /// The supervisor rejected the configuration.
     Failed(String),
 }
 
 impl Store {
-    /// Switches metrics: all of them, or none. `known` is what the board has, as it stands. Where nothing was selected
-    /// before, all that is known is written down with it.
+    /// Switches all of these metrics, or none. `known` are the board's metrics and whether each is exported. If the
+    /// configuration had no selection before, all known metrics are written to it.
     ///
-    /// `Ok` is `None`, or why it holds in memory alone.
+    /// `Ok(Some(_))` says why the change is in force but not in the file.
     pub fn switch(
         &self,
         changes: &BTreeMap<String, bool>,
         known: &[(String, bool)],
-    ) -> Result<Option<String>, NotSet> {
-        let _turn = lock::lock(&self.turn);
+    ) -> Result<Option<String>, SelectError> {
+        let _change = lock::lock(&self.change_lock);
         let current = self.current();
         let is_known = |name: &String| {
             let listed = current
@@ -43,14 +43,14 @@ impl Store {
         };
         let unknown: Vec<_> = changes.keys().filter(|n| !is_known(n)).cloned().collect();
         if !unknown.is_empty() {
-            return Err(NotSet::Unknown(unknown));
+            return Err(SelectError::Unknown(unknown));
         }
         self.select(&current, known, changes, false)
     }
 
-    /// Takes note of metrics that were found, as false, where the configuration selects.
-    pub fn note_found(&self, known: &[(String, bool)]) {
-        let _turn = lock::lock(&self.turn);
+    /// Adds newly found metrics to the selection as false, if the configuration has a selection.
+    pub fn add_found_metrics(&self, known: &[(String, bool)]) {
+        let _change = lock::lock(&self.change_lock);
         let current = self.current();
         let Some(metrics) = &current.metrics else {
             return;
@@ -87,9 +87,9 @@ impl Store {
         }
     }
 
-    /// Tries again to save what could not be saved.
+    /// Tries again to save settings that could not be saved.
     pub fn retry_saving(&self) {
-        let _turn = lock::lock(&self.turn);
+        let _change = lock::lock(&self.change_lock);
         if lock::read(&self.state).unsaved.is_some() {
             let current = self.current();
             self.save(current.metrics.as_ref(), BTreeMap::new());
@@ -102,12 +102,12 @@ impl Store {
         known: &[(String, bool)],
         changes: &BTreeMap<String, bool>,
         found: bool,
-    ) -> Result<Option<String>, NotSet> {
+    ) -> Result<Option<String>, SelectError> {
         let selected = current.metrics.clone();
         let mut metrics = selected.unwrap_or_else(|| known.iter().cloned().collect());
         metrics.extend(changes.iter().map(|(name, on)| (name.clone(), *on)));
         if metrics.len() > MAX_METRICS {
-            return Err(NotSet::TooMany(metrics.len()));
+            return Err(SelectError::TooMany(metrics.len()));
         }
         if changes.is_empty() {
             return Ok(lock::read(&self.state)
@@ -121,18 +121,18 @@ impl Store {
             ..current.clone()
         });
         if config.metrics != current.metrics {
-            self.adopt(&config, Change::Selection)
-                .map_err(NotSet::Failed)?;
+            self.propose(&config, Change::Selection)
+                .map_err(SelectError::Failed)?;
             lock::write(&self.state).config = config;
         }
         if let Some(remote) = &self.remote {
-            remote.changed(changes, found);
+            remote.add_changes(changes, found);
         }
         Ok(unsaved)
     }
 
-    /// Writes settings to the file, with those that could not be written before: `all`, if it has selected none so far.
-    /// `Some` is why they are not in the file.
+    /// Writes changes to the file, together with those that could not be written before. If the file has no selection yet,
+    /// `all` is written. Returns why the file was not written, if so.
     fn save(
         &self,
         all: Option<&BTreeMap<String, bool>>,
@@ -143,10 +143,10 @@ impl Store {
             .as_ref()
             .map_or_else(BTreeMap::new, |u| u.metrics.clone());
         metrics.extend(changes);
-        // A file over a preset adds to what that selects.
-        let is_whole = matches!(self.configuration, Configuration::File(_));
+        // With a preset, the file adds to the selection of the preset.
+        let is_whole = matches!(self.configuration, ConfigSource::File(_));
         let saved = match self.file() {
-            // The server has it in a moment.
+            // The change is sent to the central server.
             None if self.remote.is_some() => return None,
             None => Err("there is no configuration file: start with --config FILE".to_string()),
             Some(path) => update(path, |text| match all {

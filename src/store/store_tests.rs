@@ -6,15 +6,15 @@ use super::*;
 use crate::config::values::MAX_METRICS;
 
 /// A store of a file in a directory of its own, whose supervisor takes everything or nothing.
-struct Scene {
+struct TestStore {
     dir: PathBuf,
     store: Store,
-    obliging: Arc<AtomicBool>,
+    accepts: Arc<AtomicBool>,
     proposals: Arc<Mutex<Vec<Change>>>,
 }
 
-impl Scene {
-    fn new(text: &str) -> Scene {
+impl TestStore {
+    fn new(text: &str) -> TestStore {
         static N: AtomicU32 = AtomicU32::new(0);
         let n = N.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("eme-store-{}-{n}", std::process::id()));
@@ -22,20 +22,20 @@ impl Scene {
         fs::create_dir(&dir).unwrap();
         let path = dir.join("config.yaml");
         fs::write(&path, text).unwrap();
-        let obliging = Arc::new(AtomicBool::new(true));
+        let accepts = Arc::new(AtomicBool::new(true));
         let proposals = Arc::new(Mutex::new(Vec::new()));
-        let (yes, seen) = (Arc::clone(&obliging), Arc::clone(&proposals));
-        let store = Store::open(Configuration::File(Some(path)), move |proposal| {
+        let (yes, seen) = (Arc::clone(&accepts), Arc::clone(&proposals));
+        let store = Store::open(ConfigSource::File(Some(path)), move |proposal| {
             lock::lock(&seen).push(proposal.change);
             proposal.answer(match yes.load(Ordering::Relaxed) {
                 true => Ok(()),
                 false => Err("the port is taken".into()),
             });
         });
-        Scene {
+        TestStore {
             dir,
             store: store.unwrap(),
-            obliging,
+            accepts,
             proposals,
         }
     }
@@ -48,7 +48,7 @@ impl Scene {
         fs::read_to_string(self.dir.join("config.yaml")).unwrap()
     }
 
-    fn switch(&self, changes: &[(&str, bool)]) -> Result<Option<String>, NotSet> {
+    fn switch(&self, changes: &[(&str, bool)]) -> Result<Option<String>, SelectError> {
         let changes = changes.iter().map(|(name, on)| (name.to_string(), *on));
         self.store.switch(&changes.collect(), &known(&["a", "b"]))
     }
@@ -64,7 +64,7 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+impl Drop for TestStore {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
@@ -79,166 +79,166 @@ fn list(metrics: &[(&str, bool)]) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn the_first_switch_writes_down_all_that_is_known() {
-    let scene = Scene::new("# mine\nport: 1\n");
-    assert_eq!(scene.switch(&[("a", false)]), Ok(None));
+fn first_switch_writes_all_known_metrics() {
+    let test = TestStore::new("# mine\nport: 1\n");
+    assert_eq!(test.switch(&[("a", false)]), Ok(None));
     assert_eq!(
-        scene.text(),
+        test.text(),
         "# mine\nport: 1\nmetrics:\n  a: false\n  b: true\n"
     );
-    assert_eq!(scene.metrics(), list(&[("a", false), ("b", true)]));
-    assert_eq!(*lock::lock(&scene.proposals), [Change::Selection]);
+    assert_eq!(test.metrics(), list(&[("a", false), ("b", true)]));
+    assert_eq!(*lock::lock(&test.proposals), [Change::Selection]);
     // What changes nothing proposes nothing, and writes nothing.
-    assert_eq!(scene.switch(&[("a", false)]), Ok(None));
-    assert_eq!(lock::lock(&scene.proposals).len(), 1);
+    assert_eq!(test.switch(&[("a", false)]), Ok(None));
+    assert_eq!(lock::lock(&test.proposals).len(), 1);
 }
 
 #[test]
-fn all_are_switched_or_none() {
-    let scene = Scene::new("metrics:\n  a: true\n  old: true\n");
-    let unknown = Err(NotSet::Unknown(vec!["c".into(), "d".into()]));
+fn unknown_name_switches_no_metric() {
+    let test = TestStore::new("metrics:\n  a: true\n  old: true\n");
+    let unknown = Err(SelectError::Unknown(vec!["c".into(), "d".into()]));
     let asked = [("d", true), ("a", false), ("c", true)];
-    assert_eq!(scene.switch(&asked), unknown);
-    assert_eq!(scene.metrics(), list(&[("a", true), ("old", true)]));
-    assert_eq!(scene.text(), "metrics:\n  a: true\n  old: true\n");
+    assert_eq!(test.switch(&asked), unknown);
+    assert_eq!(test.metrics(), list(&[("a", true), ("old", true)]));
+    assert_eq!(test.text(), "metrics:\n  a: true\n  old: true\n");
     // What the configuration names is known, whether or not the board has it.
-    assert_eq!(scene.switch(&[("old", false), ("b", true)]), Ok(None));
+    assert_eq!(test.switch(&[("old", false), ("b", true)]), Ok(None));
     let after = list(&[("a", true), ("b", true), ("old", false)]);
-    assert_eq!(scene.metrics(), after);
+    assert_eq!(test.metrics(), after);
 }
 
 #[test]
-fn what_was_found_is_noted_as_false_once() {
-    let scene = Scene::new("metrics:\n  a: true\n");
-    scene.store.note_found(&known(&["a", "b"]));
-    assert_eq!(scene.text(), "metrics:\n  a: true\n  b: false\n");
-    let written = fs::metadata(scene.dir.join("config.yaml")).unwrap();
-    scene.store.note_found(&known(&["a", "b"]));
-    let after = fs::metadata(scene.dir.join("config.yaml")).unwrap();
+fn found_metrics_are_added_as_false_once() {
+    let test = TestStore::new("metrics:\n  a: true\n");
+    test.store.add_found_metrics(&known(&["a", "b"]));
+    assert_eq!(test.text(), "metrics:\n  a: true\n  b: false\n");
+    let written = fs::metadata(test.dir.join("config.yaml")).unwrap();
+    test.store.add_found_metrics(&known(&["a", "b"]));
+    let after = fs::metadata(test.dir.join("config.yaml")).unwrap();
     use std::os::unix::fs::MetadataExt as _;
     assert_eq!(after.ino(), written.ino());
 
-    let scene = Scene::new("port: 1\n");
-    scene.store.note_found(&known(&["a"]));
-    assert_eq!(scene.text(), "port: 1\n");
-    assert_eq!(scene.store.current().metrics, None);
+    let test = TestStore::new("port: 1\n");
+    test.store.add_found_metrics(&known(&["a"]));
+    assert_eq!(test.text(), "port: 1\n");
+    assert_eq!(test.store.current().metrics, None);
 }
 
 #[test]
-fn no_more_is_noted_than_may_be() {
-    let scene = Scene::new("metrics: {}\n");
+fn found_metrics_are_limited() {
+    let test = TestStore::new("metrics: {}\n");
     let names: Vec<_> = (0..1500).map(|n| (format!("m{n}"), true)).collect();
-    scene.store.note_found(&names);
-    assert_eq!(scene.metrics().len(), MAX_METRICS);
+    test.store.add_found_metrics(&names);
+    assert_eq!(test.metrics().len(), MAX_METRICS);
     let changes = BTreeMap::from([("m1499".to_string(), true)]);
-    let outcome = scene.store.switch(&changes, &names);
+    let outcome = test.store.switch(&changes, &names);
     assert!(
-        outcome.is_err() || scene.metrics().len() == MAX_METRICS,
+        outcome.is_err() || test.metrics().len() == MAX_METRICS,
         "{outcome:?}"
     );
-    scene.store.reload().unwrap();
+    test.store.reload().unwrap();
 }
 
 #[test]
-fn an_edit_by_hand_is_kept_and_not_mistaken_for_what_is_in_force() {
-    let scene = Scene::new("metrics:\n  a: true\n");
-    scene.store.reload_if_changed();
-    assert_eq!(lock::lock(&scene.proposals).len(), 0);
-    scene.write("metrics:\n  a: true\ninterval: 5 # by hand\n");
-    assert_eq!(scene.switch(&[("b", true)]), Ok(None));
+fn edit_by_hand_is_kept_and_reloaded() {
+    let test = TestStore::new("metrics:\n  a: true\n");
+    test.store.reload_if_changed();
+    assert_eq!(lock::lock(&test.proposals).len(), 0);
+    test.write("metrics:\n  a: true\ninterval: 5 # by hand\n");
+    assert_eq!(test.switch(&[("b", true)]), Ok(None));
     let text = "metrics:\n  a: true\n  b: true\ninterval: 5 # by hand\n";
-    assert_eq!(scene.text(), text);
-    assert_eq!(scene.store.current().interval.as_secs(), 1);
-    scene.store.reload_if_changed();
-    assert_eq!(scene.store.current().interval.as_secs(), 5);
+    assert_eq!(test.text(), text);
+    assert_eq!(test.store.current().interval.as_secs(), 1);
+    test.store.reload_if_changed();
+    assert_eq!(test.store.current().interval.as_secs(), 5);
     // What was saved here is no change.
-    assert_eq!(scene.switch(&[("b", false)]), Ok(None));
-    let proposals = lock::lock(&scene.proposals).len();
-    scene.store.reload_if_changed();
-    assert_eq!(lock::lock(&scene.proposals).len(), proposals);
+    assert_eq!(test.switch(&[("b", false)]), Ok(None));
+    let proposals = lock::lock(&test.proposals).len();
+    test.store.reload_if_changed();
+    assert_eq!(lock::lock(&test.proposals).len(), proposals);
 }
 
 #[test]
-fn an_edit_by_hand_that_took_the_selection_away_gets_all_of_it_back() {
-    let scene = Scene::new("metrics:\n  a: true\n");
-    scene.write("port: 1\n");
-    assert_eq!(scene.switch(&[("b", true)]), Ok(None));
-    assert_eq!(scene.text(), "port: 1\nmetrics:\n  a: true\n  b: true\n");
+fn selection_removed_by_hand_is_written_in_full() {
+    let test = TestStore::new("metrics:\n  a: true\n");
+    test.write("port: 1\n");
+    assert_eq!(test.switch(&[("b", true)]), Ok(None));
+    assert_eq!(test.text(), "port: 1\nmetrics:\n  a: true\n  b: true\n");
 }
 
 #[test]
-fn what_cannot_be_saved_holds_until_the_file_is_loaded_again() {
-    let scene = Scene::new("metrics:\n  a: true\n");
-    scene.write("metrics:\n  a: &x true\n");
-    let why = scene.switch(&[("a", false)]).unwrap().unwrap();
+fn unsaved_changes_are_in_force_until_reload() {
+    let test = TestStore::new("metrics:\n  a: true\n");
+    test.write("metrics:\n  a: &x true\n");
+    let why = test.switch(&[("a", false)]).unwrap().unwrap();
     assert!(why.contains("config.yaml:2:"), "{why}");
-    assert_eq!(scene.metrics(), list(&[("a", false)]));
-    assert_eq!(scene.store.status().unsaved, Some(why));
-    scene.store.retry_saving();
-    assert!(scene.store.status().unsaved.is_some());
+    assert_eq!(test.metrics(), list(&[("a", false)]));
+    assert_eq!(test.store.status().unsaved, Some(why));
+    test.store.retry_saving();
+    assert!(test.store.status().unsaved.is_some());
     // The next one takes it along.
-    scene.write("metrics:\n  a: true\n");
-    assert_eq!(scene.switch(&[("b", true)]), Ok(None));
-    assert_eq!(scene.text(), "metrics:\n  a: false\n  b: true\n");
-    assert_eq!(scene.store.status().unsaved, None);
+    test.write("metrics:\n  a: true\n");
+    assert_eq!(test.switch(&[("b", true)]), Ok(None));
+    assert_eq!(test.text(), "metrics:\n  a: false\n  b: true\n");
+    assert_eq!(test.store.status().unsaved, None);
 
-    scene.write("metrics: [\n");
-    assert!(scene.switch(&[("b", false)]).unwrap().is_some());
-    scene.write("metrics:\n  a: true\n");
-    scene.store.retry_saving();
-    assert_eq!(scene.text(), "metrics:\n  a: true\n  b: false\n");
-    scene.write("metrics: [\n");
-    assert!(scene.switch(&[("a", false)]).unwrap().is_some());
-    scene.write("metrics:\n  a: true\n");
-    scene.store.reload().unwrap();
-    assert_eq!(scene.metrics(), list(&[("a", true)]));
-    assert_eq!(scene.store.status().unsaved, None);
+    test.write("metrics: [\n");
+    assert!(test.switch(&[("b", false)]).unwrap().is_some());
+    test.write("metrics:\n  a: true\n");
+    test.store.retry_saving();
+    assert_eq!(test.text(), "metrics:\n  a: true\n  b: false\n");
+    test.write("metrics: [\n");
+    assert!(test.switch(&[("a", false)]).unwrap().is_some());
+    test.write("metrics:\n  a: true\n");
+    test.store.reload().unwrap();
+    assert_eq!(test.metrics(), list(&[("a", true)]));
+    assert_eq!(test.store.status().unsaved, None);
 }
 
 #[test]
-fn a_bad_configuration_changes_nothing_and_is_remembered() {
-    let scene = Scene::new("interval: 2\n");
-    scene.write("interval: fast\n");
-    let error = scene.store.reload().unwrap_err();
+fn invalid_configuration_changes_nothing_and_is_reported() {
+    let test = TestStore::new("interval: 2\n");
+    test.write("interval: fast\n");
+    let error = test.store.reload().unwrap_err();
     assert!(error.contains("config.yaml:1:11"), "{error}");
-    assert_eq!(scene.store.status().refusal.unwrap().message, error);
-    assert_eq!(scene.store.current().interval.as_secs(), 2);
+    assert_eq!(test.store.status().refusal.unwrap().message, error);
+    assert_eq!(test.store.current().interval.as_secs(), 2);
     // One that the supervisor refuses is as bad.
-    scene.obliging.store(false, Ordering::Relaxed);
-    scene.write("interval: 3\n");
-    assert_eq!(scene.store.reload(), Err("the port is taken".into()));
-    assert_eq!(scene.store.current().interval.as_secs(), 2);
+    test.accepts.store(false, Ordering::Relaxed);
+    test.write("interval: 3\n");
+    assert_eq!(test.store.reload(), Err("the port is taken".into()));
+    assert_eq!(test.store.current().interval.as_secs(), 2);
     // As it was before: there is nothing to say any more.
-    scene.obliging.store(true, Ordering::Relaxed);
-    scene.write("interval: 2\n");
-    scene.store.reload_if_changed();
-    assert_eq!(scene.store.status().refusal, None);
-    fs::remove_file(scene.dir.join("config.yaml")).unwrap();
-    scene.store.reload_if_changed();
-    let refusal = scene.store.status().refusal.unwrap();
+    test.accepts.store(true, Ordering::Relaxed);
+    test.write("interval: 2\n");
+    test.store.reload_if_changed();
+    assert_eq!(test.store.status().refusal, None);
+    fs::remove_file(test.dir.join("config.yaml")).unwrap();
+    test.store.reload_if_changed();
+    let refusal = test.store.status().refusal.unwrap();
     assert!(refusal.message.contains("cannot read"), "{refusal:?}");
 }
 
 #[test]
-fn two_at_once_lose_neither() {
-    let scene = Scene::new("metrics:\n  a: true\n  b: true\n");
+fn concurrent_switches_are_both_kept() {
+    let test = TestStore::new("metrics:\n  a: true\n  b: true\n");
     std::thread::scope(|scope| {
         for name in ["a", "b"] {
-            let scene = &scene;
+            let test = &test;
             scope.spawn(move || {
                 for n in 0..21 {
-                    scene.switch(&[(name, n % 2 == 1)]).unwrap();
+                    test.switch(&[(name, n % 2 == 1)]).unwrap();
                 }
             });
         }
     });
-    assert_eq!(scene.text(), "metrics:\n  a: false\n  b: false\n");
-    assert_eq!(scene.metrics(), list(&[("a", false), ("b", false)]));
+    assert_eq!(test.text(), "metrics:\n  a: false\n  b: false\n");
+    assert_eq!(test.metrics(), list(&[("a", false), ("b", false)]));
 }
 
 #[test]
-fn without_a_file_it_holds_in_memory() {
-    let store = Store::open(Configuration::File(None), |p| p.answer(Ok(()))).unwrap();
+fn changes_without_a_file_are_in_force() {
+    let store = Store::open(ConfigSource::File(None), |p| p.answer(Ok(()))).unwrap();
     let changes = BTreeMap::from([("a".to_string(), false)]);
     let why = store
         .switch(&changes, &known(&["a", "b"]))
@@ -246,7 +246,10 @@ fn without_a_file_it_holds_in_memory() {
         .unwrap();
     assert!(why.contains("--config"), "{why}");
     assert_eq!(store.current().metrics.as_ref().unwrap().len(), 2);
-    let gone = Store::open(Configuration::File(None), drop).unwrap();
+    let gone = Store::open(ConfigSource::File(None), drop).unwrap();
     let outcome = gone.switch(&changes, &known(&["a"]));
-    assert!(matches!(outcome, Err(NotSet::Failed(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(SelectError::Failed(_))),
+        "{outcome:?}"
+    );
 }

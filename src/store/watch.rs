@@ -1,40 +1,39 @@
-//! Notices that the configuration file has changed.
+//! Detects changes of the configuration file.
 //!
-//! By looking, not by inotify: a look is one `stat` a second, and sees alike what is written in place, renamed over the
-//! file, swapped by a link (as Kubernetes does it), or on a network file system, and when whole directories vanish and
-//! come back.
+//! By polling instead of inotify: one `stat` a second detects a file that is written in place, renamed over, or swapped by a
+//! link (as Kubernetes does), also on network file systems and when whole directories vanish and return.
 
 use std::path::{Path, PathBuf};
 
 use crate::sys::file_stamp::FileStamp;
 
-/// The file, as it was seen before.
+/// Watches one file.
 #[derive(Debug)]
-pub struct Watch {
+pub struct FileWatch {
     path: PathBuf,
-    /// What was last reported.
+    /// The stamp of the last reported change.
     reported: Option<FileStamp>,
-    /// What was seen last.
+    /// The stamp at the previous poll.
     seen: FileStamp,
 }
 
-impl Watch {
-    /// Watches this path, through links. The first look that finds it at rest reports a change.
-    pub fn new(path: &Path) -> Watch {
-        Watch {
+impl FileWatch {
+    /// Watches this path, following links. The first poll that finds the file unchanged since the poll before reports a change.
+    pub fn new(path: &Path) -> FileWatch {
+        FileWatch {
             path: path.to_owned(),
             reported: None,
             seen: FileStamp::default(),
         }
     }
 
-    /// Looks. True: it is another file than the one last reported, and the same that was seen by the look before, so
-    /// that nobody is still writing it.
+    /// Polls the file. True if the file differs from the one last reported and is the same as at the previous poll, so that it
+    /// is not still being written.
     pub fn has_changed(&mut self) -> bool {
         let now = FileStamp::of(&self.path);
-        let at_rest = self.seen == now;
+        let is_stable = self.seen == now;
         self.seen = now;
-        if !at_rest || self.reported == Some(now) {
+        if !is_stable || self.reported == Some(now) {
             return false;
         }
         self.reported = Some(now);
@@ -50,14 +49,14 @@ mod tests {
     use crate::sys::temp_dir::TempDir;
 
     #[test]
-    fn every_way_to_change_a_file_is_seen_once() {
+    fn every_kind_of_change_is_reported_once() {
         let parent = TempDir::new();
         let dir = parent.path().join("watched");
         fs::create_dir(&dir).unwrap();
         let (real, link) = (dir.join("real"), dir.join("config.yaml"));
         fs::write(&real, "a").unwrap();
         std::os::unix::fs::symlink("real", &link).unwrap();
-        let mut watch = Watch::new(&link);
+        let mut watch = FileWatch::new(&link);
         let mut settles = || {
             let looks: Vec<_> = (0..4).map(|_| watch.has_changed()).collect();
             (looks[0], looks[1..].iter().filter(|seen| **seen).count())

@@ -1,4 +1,4 @@
-//! Names of metrics and of their labels, and which metrics are exported.
+//! Names of metrics and labels, and the selection of metrics.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use super::{flag, list, refuse, text, Outcome, Refusal};
 use crate::config::diagnose::quoted;
 use crate::config::tree::Node;
 
-/// The most names `metrics` or `enabled_metrics` may hold.
+/// The maximum number of names in `metrics` or `enabled_metrics`.
 pub const MAX_METRICS: usize = 1000;
-/// The longest metric name, in bytes.
+/// The maximum length of a metric name, in bytes.
 pub const MAX_NAME_LENGTH: usize = 255;
 
-/// The name of a metric of our own.
+/// The name of a metric.
 pub(crate) fn metric_name(node: &Node) -> Outcome<String> {
     match node {
         Node::Text(name) if valid_metric_name(name) => Ok(name.clone()),
@@ -20,8 +20,8 @@ pub(crate) fn metric_name(node: &Node) -> Outcome<String> {
     }
 }
 
-/// The name of a label (`[a-zA-Z_][a-zA-Z0-9_]*`; two underscores in front are Prometheus's own). Not one of those that
-/// every series has.
+/// The name of a label (`[a-zA-Z_][a-zA-Z0-9_]*`; names that begin with two underscores are reserved by Prometheus), other
+/// than the labels that all series have.
 pub(crate) fn label_name(node: &Node) -> Outcome<String> {
     match node {
         Node::Text(name)
@@ -36,12 +36,12 @@ pub(crate) fn label_name(node: &Node) -> Outcome<String> {
     }
 }
 
-/// What is said of a metric, in one line.
+/// The help text of a metric, on one line.
 pub(crate) fn help(node: &Node) -> Outcome<String> {
     text(node, "what the metric is").map(str::to_owned)
 }
 
-/// Is this a name Prometheus takes for a metric? (`[a-zA-Z_:][a-zA-Z0-9_:]*`, of at most [`MAX_NAME_LENGTH`] bytes.)
+/// Whether Prometheus accepts this name for a metric (`[a-zA-Z_:][a-zA-Z0-9_:]*`, of at most [`MAX_NAME_LENGTH`] bytes).
 pub fn valid_metric_name(name: &str) -> bool {
     name.len() <= MAX_NAME_LENGTH
         && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -58,7 +58,7 @@ fn bad_name(name: &str) -> String {
     )
 }
 
-/// `metrics:`, names with true or false. Empty is none at all.
+/// `metrics:`, names with true or false. An empty value selects no metrics.
 pub(crate) fn metrics(node: &Node) -> Outcome<BTreeMap<String, bool>> {
     let entries = match node {
         Node::Null => return Ok(BTreeMap::new()),
@@ -80,7 +80,8 @@ pub(crate) fn metrics(node: &Node) -> Outcome<BTreeMap<String, bool>> {
     Ok(metrics)
 }
 
-/// The old `enabled_metrics:`, names alone. Empty is none at all, and a name may stand there twice, as it might before.
+/// The old `enabled_metrics:`, a list of names. An empty value selects no metrics. Duplicate names are allowed, as they were
+/// in the original program.
 pub(crate) fn metric_names(node: &Node) -> Outcome<Vec<String>> {
     if let Node::Null = node {
         return Ok(Vec::new());

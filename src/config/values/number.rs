@@ -1,16 +1,16 @@
-//! Numbers, each with its unit and its range.
+//! Numbers with their units and ranges.
 
 use std::time::Duration;
 
 use super::{refuse, Outcome};
 use crate::config::tree::Node;
 
-/// The shortest and the longest interval, in seconds.
+/// The minimum and maximum interval, in seconds.
 const INTERVAL: (f64, f64) = (0.001, 86_400.0);
-/// The highest voltage that a board is fed with, and more.
-const MOST_VOLTS: f64 = 1000.0;
+/// The maximum voltage, above that of any board.
+const MAX_VOLTS: f64 = 1000.0;
 
-/// A number that is whole, and not beyond what a `T` holds.
+/// A whole number in the range of `T`.
 pub(crate) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
     match node {
         Node::Int(value) => T::try_from(*value).ok(),
@@ -18,7 +18,7 @@ pub(crate) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
     }
 }
 
-/// A number, whole or not. NaN is one, which is in no range.
+/// Any number. NaN is returned too; it is in no range.
 fn real(node: &Node) -> Option<f64> {
     match node {
         // Beyond 2^53 the float is inexact, and refused all the same.
@@ -40,25 +40,25 @@ pub(crate) fn seconds(node: &Node) -> Outcome<Duration> {
     refuse(node, &format!("seconds from {least} to {most}"))
 }
 
-/// How long something is kept, in seconds, whole or not; 0: not at all.
-pub(crate) fn keep(node: &Node) -> Outcome<Duration> {
-    const MOST: f64 = 86_400.0;
-    match real(node).filter(|seconds| (0.0..=MOST).contains(seconds)) {
+/// The maximum age of the history in seconds, whole or not; 0 keeps no history.
+pub(crate) fn history_seconds(node: &Node) -> Outcome<Duration> {
+    const MAX: f64 = 86_400.0;
+    match real(node).filter(|seconds| (0.0..=MAX).contains(seconds)) {
         Some(seconds) => Ok(Duration::from_secs_f64(seconds)),
-        None => refuse(node, &format!("seconds from 0 to {MOST}, as a number")),
+        None => refuse(node, &format!("seconds from 0 to {MAX}, as a number")),
     }
 }
 
-/// An amount of memory, in bytes.
+/// A size of memory, in bytes.
 pub(crate) fn bytes(node: &Node) -> Outcome<usize> {
-    const MOST: usize = 1 << 30;
-    match whole(node).filter(|bytes| *bytes <= MOST) {
+    const MAX: usize = 1 << 30;
+    match whole(node).filter(|bytes| *bytes <= MAX) {
         Some(bytes) => Ok(bytes),
-        None => refuse(node, &format!("a whole number of bytes from 0 to {MOST}")),
+        None => refuse(node, &format!("a whole number of bytes from 0 to {MAX}")),
     }
 }
 
-/// A number of readings.
+/// A number of rows.
 pub(crate) fn rows(node: &Node) -> Outcome<usize> {
     match whole(node).filter(|rows| *rows > 0) {
         Some(rows) => Ok(rows),
@@ -66,13 +66,13 @@ pub(crate) fn rows(node: &Node) -> Outcome<usize> {
     }
 }
 
-/// A TCP port; 0 has the kernel choose one.
+/// A port; 0 lets the kernel choose one.
 pub(crate) fn port(node: &Node) -> Outcome<u16> {
     let wanted = "a port from 1 to 65535, or 0 for any free one";
     whole(node).map_or_else(|| refuse(node, wanted), Ok)
 }
 
-/// A TCP port, or `off` for none.
+/// A TCP port, or `off` for no port.
 pub(crate) fn port_or_off(node: &Node) -> Outcome<Option<u16>> {
     match node {
         Node::Bool(false) => Ok(None),
@@ -87,13 +87,13 @@ pub(crate) fn volts(node: &Node) -> Outcome<f64> {
     let Some(volts) = real(node) else {
         return refuse(node, "volts as a number, such as 5 or 5.1");
     };
-    if (MOST_VOLTS.recip()..=MOST_VOLTS).contains(&volts) {
+    if (MAX_VOLTS.recip()..=MAX_VOLTS).contains(&volts) {
         return Ok(volts);
     }
-    refuse(node, &format!("volts, up to {MOST_VOLTS}"))
+    refuse(node, &format!("volts, up to {MAX_VOLTS}"))
 }
 
-/// A number that counts from 0.
+/// An index from 0.
 pub(crate) fn index(node: &Node) -> Outcome<u32> {
     whole(node).map_or_else(|| refuse(node, "a whole number from 0"), Ok)
 }

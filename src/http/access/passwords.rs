@@ -35,7 +35,7 @@ impl Users {
         let cost = hashes.values().map(BcryptHash::cost).max();
         Users {
             hashes,
-            unknown_user: BcryptHash::of_nobody(cost.unwrap_or_default()),
+            unknown_user: BcryptHash::unmatchable(cost.unwrap_or_default()),
         }
     }
 
@@ -114,7 +114,7 @@ impl Passwords {
             (None, None) => Verdict::Busy,
             // Another request has verified the same password meanwhile.
             (_, Some(verdict)) => verdict,
-            (Some(_), None) => match hash.is_of(password) && known.is_some() {
+            (Some(_), None) => match hash.matches(password) && known.is_some() {
                 true => self.cache(&self.correct, fingerprint, Verdict::Correct),
                 false => self.cache(&self.wrong, fingerprint, Verdict::Wrong),
             },

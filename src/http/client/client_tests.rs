@@ -62,7 +62,7 @@ fn request_headers_replace_headers_of_the_settings() {
         ],
         basic_auth: Some(BasicAuth {
             username: "Aladdin".into(),
-            password: SecretSource::Here(Secret::new("open sesame")),
+            password: SecretSource::Inline(Secret::new("open sesame")),
         }),
         ..ClientSettings::default()
     };
@@ -103,7 +103,7 @@ fn errors_and_debug_output_show_no_secret() {
         headers: vec![("X-Key".into(), Secret::new("s3cret"))],
         authorization: Some(Authorization {
             kind: "Bearer".into(),
-            credentials: SecretSource::Here(Secret::new("s3cret")),
+            credentials: SecretSource::Inline(Secret::new("s3cret")),
         }),
         proxy_url: Some(Secret::new("http://me:s3cret@127.0.0.1:1")),
         ..ClientSettings::default()
@@ -123,7 +123,7 @@ fn errors_and_debug_output_show_no_secret() {
 }
 
 fn shown_of(url: &str) -> &str {
-    super::shown(url)
+    super::url_without_secrets(url)
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn client_with_secrets() -> Client {
         ],
         authorization: Some(Authorization {
             kind: "Bearer".into(),
-            credentials: SecretSource::Here(Secret::new("s3cret")),
+            credentials: SecretSource::Inline(Secret::new("s3cret")),
         }),
         ..ClientSettings::default()
     })

@@ -40,7 +40,7 @@ mod tests {
         let basic = ClientSettings {
             basic_auth: Some(BasicAuth {
                 username: "Aladdin".into(),
-                password: SecretSource::Here(Secret::new("open sesame")),
+                password: SecretSource::Inline(Secret::new("open sesame")),
             }),
             ..ClientSettings::default()
         };

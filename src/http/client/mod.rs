@@ -24,7 +24,7 @@ pub use error::Error;
 pub(crate) use login::basic;
 pub(crate) use look_up::{LookUp, MAX_ADDRESSES};
 
-use crate::config::{check_proxy, check_url, shown, ClientSettings, Secret};
+use crate::config::{check_proxy, check_url, url_without_secrets, ClientSettings, Secret};
 
 /// Bytes of a response's status line and headers.
 const MAX_HEAD: usize = 16 * 1024;
@@ -140,7 +140,7 @@ impl Client {
                 return self.answer(&name, answer);
             };
             let to = redirect::target(&uri, location).map_err(|why| {
-                let (from, to) = (shown(&name), shown(location));
+                let (from, to) = (url_without_secrets(&name), url_without_secrets(location));
                 Error::new(format!("{from}: it redirects to {to}: {why}"))
             })?;
             if !redirect::same_origin(&uri, &to) {
@@ -179,7 +179,8 @@ impl Client {
         body: &[u8],
     ) -> Result<Answer, Error> {
         let answer = self.send(self.agent.post(checked(url)?), url, headers, body)?;
-        let failed = |error| Error::from_ureq(shown(url), &error, self.limits.timeout);
+        let failed =
+            |error| Error::from_ureq(url_without_secrets(url), &error, self.limits.timeout);
         let (answer, _) = self.read(answer.map_err(failed)?);
         Ok(answer)
     }
@@ -209,10 +210,14 @@ impl Client {
             .timeout_global(Some(time))
             .build();
         let answer = request.send(body);
-        let answer = answer.map_err(|error| Error::from_ureq(shown(url), &error, time))?;
+        let answer =
+            answer.map_err(|error| Error::from_ureq(url_without_secrets(url), &error, time))?;
         match answer.status().as_u16() {
             200 => Ok(answer.into_body().into_reader()),
-            status => Err(Error::new(format!("{}: status {status}", shown(url)))),
+            status => Err(Error::new(format!(
+                "{}: status {status}",
+                url_without_secrets(url)
+            ))),
         }
     }
 
@@ -237,7 +242,8 @@ impl Client {
     /// All headers of a request. A given header replaces one of the same name from the settings.
     fn headers(&self, url: &str, given: &[(&str, &str)]) -> Result<Vec<(String, Secret)>, Error> {
         let login = login::authorization(&self.settings);
-        let login = login.map_err(|why| Error::new(format!("{}: {why}", shown(url))))?;
+        let login =
+            login.map_err(|why| Error::new(format!("{}: {why}", url_without_secrets(url))))?;
         let login = login.map(|value| ("Authorization".to_string(), value));
         let own = self.settings.headers.iter().cloned();
         let mut all: Vec<(String, Secret)> = own.chain(login).collect();
@@ -253,7 +259,8 @@ impl Client {
         url: &str,
         answer: Result<Response<Body>, ureq::Error>,
     ) -> Result<Answer, Error> {
-        let failed = |error| Error::from_ureq(shown(url), &error, self.limits.timeout);
+        let failed =
+            |error| Error::from_ureq(url_without_secrets(url), &error, self.limits.timeout);
         match self.read(answer.map_err(failed)?) {
             (answer, None) => Ok(answer),
             (_, Some(error)) => Err(failed(error)),
@@ -313,10 +320,15 @@ fn proxy(settings: &ClientSettings) -> Result<Option<Proxy>, Error> {
 
 /// Parses a URL that this build can send requests to.
 fn checked(url: &str) -> Result<Uri, Error> {
-    let parsed = check_url(url).map_err(|why| Error::new(format!("{}: {why}", shown(url))))?;
+    let parsed =
+        check_url(url).map_err(|why| Error::new(format!("{}: {why}", url_without_secrets(url))))?;
     if cfg!(not(feature = "tls")) && parsed.scheme() == Some(&Scheme::HTTPS) {
         let error = ureq::Error::TlsRequired;
-        return Err(Error::from_ureq(shown(url), &error, Duration::ZERO));
+        return Err(Error::from_ureq(
+            url_without_secrets(url),
+            &error,
+            Duration::ZERO,
+        ));
     }
     Ok(parsed)
 }

@@ -109,7 +109,7 @@ fn client_verifier(
 fn text(pem: &Pem, key: &str) -> Result<(Vec<u8>, String), String> {
     match pem {
         Pem::File(path) => Ok((pem::read(path)?, path.display().to_string())),
-        Pem::Here(text) => Ok((
+        Pem::Inline(text) => Ok((
             text.reveal().as_bytes().to_vec(),
             format!("`tls_server_config.{key}`"),
         )),

@@ -63,7 +63,7 @@ impl Recording {
         Ok(Recording {
             places: Places::new(&roots(dir)),
             dir: dir.to_path_buf(),
-            config: config.config.of_sources(),
+            config: config.config.only_source_settings(),
             schedule: Schedule::new(at_once, length),
             logs,
             io_logs: Mutex::default(),

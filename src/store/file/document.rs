@@ -1,4 +1,4 @@
-//! What a configuration's text says of metrics, and of all else.
+//! What a configuration's text says about metrics, and about everything else.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,25 @@ use crate::config::tree::{self, Node};
 use crate::config::values;
 
 pub(super) const METRICS: &str = "metrics";
-/// Seed 001's list of names, which counts where `metrics` has none.
-pub(super) const OLD: &str = "enabled_metrics";
+/// The old form of `metrics`, a list of names. It is in effect only if `metrics` has no names.
+pub(super) const OLD_METRICS: &str = "enabled_metrics";
 
-/// Whether a text selects metrics at all. One that cannot be read does not.
+/// Whether a text has a selection of metrics at all. A text that cannot be parsed has none.
 pub fn selects_metrics(source: &str) -> bool {
     let body = source.strip_prefix('\u{feff}').unwrap_or(source);
     let root = tree::build(body).ok();
-    root.is_some_and(|root| [METRICS, OLD].iter().any(|key| entry(&root, key).is_some()))
+    root.is_some_and(|root| {
+        let keys = [METRICS, OLD_METRICS];
+        keys.iter().any(|key| entry(&root, key).is_some())
+    })
 }
 
-/// What there is to know of a text.
+/// A parsed configuration text, as the editor sees it.
 pub(super) struct Document {
     pub(super) root: Node,
-    /// `metrics`, or the names of `enabled_metrics` where they count.
+    /// The entries of `metrics`, or the names of `enabled_metrics` if that list is in effect.
     pub(super) metrics: BTreeMap<String, bool>,
-    /// The names come from `enabled_metrics`.
+    /// Whether `enabled_metrics` is in effect.
     pub(super) is_old: bool,
 }
 
@@ -41,8 +44,9 @@ impl Document {
             None => BTreeMap::new(),
         };
         let mut is_old = false;
-        if let Some(node) = entry(&root, OLD) {
-            let names = values::metric_names(node).map_err(|refusal| refused(OLD, refusal))?;
+        if let Some(node) = entry(&root, OLD_METRICS) {
+            let names =
+                values::metric_names(node).map_err(|refusal| refused(OLD_METRICS, refusal))?;
             if metrics.is_empty() {
                 is_old = true;
                 metrics = names.into_iter().map(|name| (name, true)).collect();
@@ -55,15 +59,15 @@ impl Document {
         })
     }
 
-    /// Whether another text says the same of all but the metrics.
-    pub(super) fn says_the_same_otherwise(&self, other: &Document) -> bool {
-        let (ours, theirs) = (rest(&self.root), rest(&other.root));
-        // Debug's text tells numbers apart as well as `==` does, and has `.nan` equal to itself.
+    /// Whether another text says the same about everything except the metrics.
+    pub(super) fn equals_apart_from_metrics(&self, other: &Document) -> bool {
+        let (ours, theirs) = (settings(&self.root), settings(&other.root));
+        // The `Debug` text distinguishes numbers as well as `==` does, and makes `.nan` equal to itself.
         ours == theirs || format!("{ours:?}") == format!("{theirs:?}")
     }
 }
 
-/// The value of an outermost key.
+/// The value of a top-level key.
 pub(super) fn entry<'n>(root: &'n Node, key: &str) -> Option<&'n Node> {
     let Node::Map(entries) = root else {
         return None;
@@ -72,13 +76,13 @@ pub(super) fn entry<'n>(root: &'n Node, key: &str) -> Option<&'n Node> {
     Some(node)
 }
 
-/// All keys but those of the metrics.
-fn rest(root: &Node) -> Vec<&(String, Node)> {
+/// All top-level entries except the metrics.
+fn settings(root: &Node) -> Vec<&(String, Node)> {
     let Node::Map(entries) = root else {
         return Vec::new();
     };
     let others = entries
         .iter()
-        .filter(|(key, _)| key != METRICS && key != OLD);
+        .filter(|(key, _)| key != METRICS && key != OLD_METRICS);
     others.collect()
 }

@@ -1,4 +1,4 @@
-//! Replacing the configuration file: whole or not at all, whatever ends the process or the power meanwhile.
+//! Atomic replacement of the configuration file: a crash or power failure leaves either the old or the new file.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -14,54 +14,54 @@ use crate::config::diagnose::{Diagnostic, Origin};
 use crate::config::load;
 use crate::sys::file_stamp::FileStamp;
 
-/// How long another process that is just writing the file is waited for.
-const LOCK_TRIES: u32 = 40;
+/// How often, and at what interval, to try to lock the directory while another process is writing the file.
+const MAX_LOCK_ATTEMPTS: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-/// How often to begin again when somebody else wrote the file between our reading and our writing.
-const TRIES: u32 = 4;
-/// The bits of a mode that are kept.
-const MODE: u32 = 0o7777;
+/// How often to start over when another process has written the file between our reading and our writing.
+const MAX_ATTEMPTS: u32 = 4;
+/// The bits of the mode that are preserved.
+const MODE_BITS: u32 = 0o7777;
 
-/// Why the file is as it was.
+/// Why the file was not changed.
 #[derive(Debug)]
-pub enum Unsaved {
-    /// It cannot be read.
+pub enum SaveError {
+    /// The file cannot be read.
     Read(load::Error),
-    /// It is laid out in a way that is not changed by itself.
+    /// The layout of the file is not edited.
     Refused {
         /// The file.
         path: PathBuf,
         /// What to write by hand, and where.
         diagnostic: Diagnostic,
     },
-    /// It cannot be written.
+    /// The file cannot be written.
     Write {
         /// What was tried, on which path.
         what: String,
-        /// The kernel's answer.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-impl Unsaved {
-    fn write(what: impl Into<String>, source: io::Error) -> Unsaved {
-        Unsaved::Write {
+impl SaveError {
+    fn write(what: impl Into<String>, source: io::Error) -> SaveError {
+        SaveError::Write {
             what: what.into(),
             source,
         }
     }
 }
 
-impl fmt::Display for Unsaved {
+impl fmt::Display for SaveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unsaved::Read(error) => error.fmt(f),
-            Unsaved::Refused { path, diagnostic } => {
+            SaveError::Read(error) => error.fmt(f),
+            SaveError::Refused { path, diagnostic } => {
                 let origin = Origin::File(path.clone());
                 let line = diagnostic.with(&origin).to_string();
                 f.write_str(&line)
             }
-            Unsaved::Write { what, source } => {
+            SaveError::Write { what, source } => {
                 write!(f, "{what}: {source}")?;
                 let errno = source.raw_os_error().map(Errno::from_raw);
                 f.write_str(match errno {
@@ -80,31 +80,31 @@ impl fmt::Display for Unsaved {
     }
 }
 
-impl std::error::Error for Unsaved {}
+impl std::error::Error for SaveError {}
 
-/// What a file held, and holds now.
+/// The content of a file before and after an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
-    /// Its bytes before.
+    /// The bytes before.
     pub before: Vec<u8>,
-    /// Its bytes now: the same, if there was nothing to change.
+    /// The bytes after; the same if there was nothing to change.
     pub after: Vec<u8>,
 }
 
-/// Reads the file, has `edit` change its text, and puts the result in its place: a temporary file beside it is written,
-/// synced and renamed, and the directory synced. A link is followed; mode and owner are kept. Of two processes that do
-/// so at once, one waits; what somebody else writes meanwhile is not lost.
+/// Reads the file, changes its text by `edit`, and replaces the file: a temporary file beside it is written, synced and
+/// renamed, and the directory is synced. Links are followed; mode and owner are kept. Concurrent updates wait for each
+/// other. If another program writes the file meanwhile, the update starts over from that content.
 pub fn update(
     path: &Path,
     edit: impl Fn(&str) -> Result<String, Diagnostic>,
-) -> Result<Update, Unsaved> {
-    // Says what is wrong with the path as the user wrote it.
-    load::read(path).map_err(Unsaved::Read)?;
+) -> Result<Update, SaveError> {
+    // So that errors contain the path as the user wrote it.
+    load::read(path).map_err(SaveError::Read)?;
     let real = fs::canonicalize(path)
-        .map_err(|e| Unsaved::write(format!("cannot find {}", path.display()), e))?;
+        .map_err(|e| SaveError::write(format!("cannot find {}", path.display()), e))?;
     let (Some(dir), Some(name)) = (real.parent(), real.file_name()) else {
         let error = io::Error::from(io::ErrorKind::InvalidInput);
-        return Err(Unsaved::write(
+        return Err(SaveError::write(
             format!("cannot write {}", real.display()),
             error,
         ));
@@ -114,28 +114,28 @@ pub fn update(
     temporary.push(name);
     temporary.push(".new");
     let temporary = dir.join(temporary);
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
-        tries += 1;
+        attempts += 1;
         let metadata = fs::metadata(&real)
-            .map_err(|e| Unsaved::write(format!("cannot look at {}", real.display()), e))?;
+            .map_err(|e| SaveError::write(format!("cannot look at {}", real.display()), e))?;
         if !metadata.is_file() {
             let error = io::Error::from(Errno::EINVAL);
             let what = format!("cannot replace {}, which is a device", real.display());
-            return Err(Unsaved::write(what, error));
+            return Err(SaveError::write(what, error));
         }
-        let before = load::read(&real).map_err(Unsaved::Read)?;
+        let before = load::read(&real).map_err(SaveError::Read)?;
         let after = edited(path, &before, &edit)?;
         if after == before {
             return Ok(Update { before, after });
         }
         let written = write_beside(&real, &temporary, &metadata, &after);
         let replaced = written.and_then(|()| {
-            if tries < TRIES && FileStamp::of(&real) != FileStamp::from(&metadata) {
+            if attempts < MAX_ATTEMPTS && FileStamp::of(&real) != FileStamp::from(&metadata) {
                 return Ok(false);
             }
             fs::rename(&temporary, &real)
-                .map_err(|e| Unsaved::write(format!("cannot replace {}", real.display()), e))?;
+                .map_err(|e| SaveError::write(format!("cannot replace {}", real.display()), e))?;
             Ok(true)
         });
         if !matches!(replaced, Ok(true)) {
@@ -143,7 +143,7 @@ pub fn update(
         }
         if replaced? {
             lock.sync_all()
-                .map_err(|e| Unsaved::write(format!("cannot sync {}", dir.display()), e))?;
+                .map_err(|e| SaveError::write(format!("cannot sync {}", dir.display()), e))?;
             return Ok(Update { before, after });
         }
     }
@@ -153,25 +153,27 @@ fn edited(
     path: &Path,
     before: &[u8],
     edit: &impl Fn(&str) -> Result<String, Diagnostic>,
-) -> Result<Vec<u8>, Unsaved> {
+) -> Result<Vec<u8>, SaveError> {
     let text = std::str::from_utf8(before)
         .map_err(|error| crate::config::diagnose::not_utf8(before, error.valid_up_to()));
-    let edited = text.and_then(edit).map_err(|diagnostic| Unsaved::Refused {
-        path: path.to_owned(),
-        diagnostic,
-    })?;
+    let edited = text
+        .and_then(edit)
+        .map_err(|diagnostic| SaveError::Refused {
+            path: path.to_owned(),
+            diagnostic,
+        })?;
     Ok(edited.into_bytes())
 }
 
-/// The directory, locked against others who do as we do.
-fn lock(dir: &Path) -> Result<Flock<File>, Unsaved> {
-    let failed = |e| Unsaved::write(format!("cannot lock {}", dir.display()), e);
+/// Locks the directory against other processes that update a file in it.
+fn lock(dir: &Path) -> Result<Flock<File>, SaveError> {
+    let failed = |e| SaveError::write(format!("cannot lock {}", dir.display()), e);
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_DIRECTORY.bits())
         .open(dir)
-        .map_err(|e| Unsaved::write(format!("cannot open {}", dir.display()), e))?;
-    for _ in 0..LOCK_TRIES {
+        .map_err(|e| SaveError::write(format!("cannot open {}", dir.display()), e))?;
+    for _ in 0..MAX_LOCK_ATTEMPTS {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
             Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
@@ -182,19 +184,19 @@ fn lock(dir: &Path) -> Result<Flock<File>, Unsaved> {
     Err(failed(Errno::EWOULDBLOCK.into()))
 }
 
-/// Writes the new content beside the file, with its owner and mode, and onto the disk.
+/// Writes the new content to the temporary file, with the owner and mode of the old file, and syncs it.
 fn write_beside(
     real: &Path,
     temporary: &Path,
     old: &Metadata,
     content: &[u8],
-) -> Result<(), Unsaved> {
-    // A file that may not be written is not to be replaced either.
+) -> Result<(), SaveError> {
+    // A file that may not be written must not be replaced either.
     OpenOptions::new()
         .write(true)
         .open(real)
-        .map_err(|e| Unsaved::write(format!("cannot write {}", real.display()), e))?;
-    let failed = |e| Unsaved::write(format!("cannot write {}", temporary.display()), e);
+        .map_err(|e| SaveError::write(format!("cannot write {}", real.display()), e))?;
+    let failed = |e| SaveError::write(format!("cannot write {}", temporary.display()), e);
     match fs::remove_file(temporary) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
         _ => {}
@@ -211,7 +213,7 @@ fn write_beside(
     let group = (new.gid() != old.gid()).then_some(old.gid());
     if owner.is_some() || group.is_some() {
         fchown(&file, owner, group).map_err(|e| {
-            Unsaved::write(
+            SaveError::write(
                 format!(
                     "cannot keep {} the property of user {} and group {}",
                     real.display(),
@@ -222,7 +224,7 @@ fn write_beside(
             )
         })?;
     }
-    let mode = fs::Permissions::from_mode(old.mode() & MODE);
+    let mode = fs::Permissions::from_mode(old.mode() & MODE_BITS);
     file.set_permissions(mode).map_err(failed)?;
     file.sync_all().map_err(failed)
 }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-/// A directory of one test, removed when it goes.
+/// A temporary directory, removed on drop.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -43,7 +43,7 @@ fn append(text: &str) -> Result<String, Diagnostic> {
 }
 
 #[test]
-fn a_file_is_replaced_and_stays_what_it_was_otherwise() {
+fn replaced_file_keeps_mode_and_owner() {
     let dir = Dir::new();
     let path = dir.file("a");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
@@ -62,7 +62,7 @@ fn a_file_is_replaced_and_stays_what_it_was_otherwise() {
 }
 
 #[test]
-fn nothing_is_written_where_nothing_changes() {
+fn unchanged_text_is_not_written() {
     let dir = Dir::new();
     let path = dir.file("a");
     let before = fs::metadata(&path).unwrap();
@@ -71,7 +71,7 @@ fn nothing_is_written_where_nothing_changes() {
 }
 
 #[test]
-fn a_link_is_followed_and_what_was_left_behind_is_cleared_away() {
+fn links_are_followed_and_stale_temporary_files_are_removed() {
     let dir = Dir::new();
     let path = dir.file("a");
     fs::create_dir(dir.0.join("etc")).unwrap();
@@ -85,7 +85,7 @@ fn a_link_is_followed_and_what_was_left_behind_is_cleared_away() {
 }
 
 #[test]
-fn a_temporary_file_that_leads_elsewhere_is_not_written_through() {
+fn a_link_in_place_of_the_temporary_file_is_not_followed() {
     let dir = Dir::new();
     let path = dir.file("a");
     let victim = dir.0.join("victim");
@@ -97,7 +97,7 @@ fn a_temporary_file_that_leads_elsewhere_is_not_written_through() {
 }
 
 #[test]
-fn what_somebody_else_writes_meanwhile_is_not_lost() {
+fn concurrent_edit_by_another_program_is_kept() {
     let dir = Dir::new();
     let path = dir.file("a");
     let calls = AtomicU32::new(0);
@@ -112,7 +112,7 @@ fn what_somebody_else_writes_meanwhile_is_not_lost() {
 }
 
 #[test]
-fn two_at_once_lose_neither() {
+fn concurrent_updates_are_both_kept() {
     let dir = Dir::new();
     let path = dir.file("");
     std::thread::scope(|scope| {
@@ -128,7 +128,7 @@ fn two_at_once_lose_neither() {
 }
 
 #[test]
-fn a_refusal_leaves_all_as_it_was_and_says_where() {
+fn refused_edit_changes_nothing_and_names_the_line() {
     let dir = Dir::new();
     let path = dir.file("a");
     let refuse = |_: &str| Err(Diagnostic::at(3, 1, "no".into()));
@@ -142,11 +142,11 @@ fn a_refusal_leaves_all_as_it_was_and_says_where() {
     let error = update(&dir.0.join("none"), append).unwrap_err().to_string();
     assert!(error.contains("cannot read"), "{error}");
     let error = update(Path::new("/dev/null"), append);
-    assert!(matches!(error, Err(Unsaved::Write { .. })), "{error:?}");
+    assert!(matches!(error, Err(SaveError::Write { .. })), "{error:?}");
 }
 
 #[test]
-fn what_may_not_be_written_is_not_replaced() {
+fn read_only_file_is_not_replaced() {
     let dir = Dir::new();
     let path = dir.file("a");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();

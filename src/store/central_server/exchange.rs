@@ -1,77 +1,77 @@
-//! What is said between board and server: GET, merge, PUT.
+//! The requests to the central server: GET, merge, PUT.
 
 use std::sync::atomic::Ordering;
 
 use super::pending::Switches;
-use super::{Known, Remote};
+use super::{CachedConfig, CentralServer};
 use crate::config::document::Document;
 use crate::http::client::Answer;
 use crate::sources::SCHEMA;
 use crate::sys::lock;
 use crate::wire::INVALID_CONFIGURATION;
 
-/// How often a change is told anew when others change the configuration at the same moment.
-const TRIES: usize = 8;
-/// A question now and then is not worth a seat at the server's.
+/// How often to retry sending changes when others change the configuration at the same time.
+const MAX_ATTEMPTS: usize = 8;
+/// Requests are too rare to keep a connection open on the server.
 const CLOSE: (&str, &str) = ("Connection", "close");
 
-/// What the server says.
+/// The result of fetching the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::store) enum Fetched {
-    /// This is the board's configuration.
+    /// The board's configuration.
     Config(Document),
-    /// It has none.
+    /// The server has no configuration of this board.
     Unknown,
-    /// What it has is none: why, for people.
-    Wrong(String),
+    /// The server's configuration is invalid; a message for the user.
+    Invalid(String),
 }
 
-impl Remote {
-    /// Asks for the board's configuration. The error is for people.
+impl CentralServer {
+    /// Fetches the board's configuration. The error is a message for the user.
     pub(in crate::store) fn fetch(&self) -> Result<Fetched, String> {
-        let outcome = self.ask();
+        let outcome = self.request_config();
         let mut state = lock::lock(&self.state);
         state.answered = outcome.is_ok();
-        state.wrong = matches!(outcome, Ok(Fetched::Wrong(_)));
+        state.invalid = matches!(outcome, Ok(Fetched::Invalid(_)));
         drop(state);
         outcome
     }
 
-    fn ask(&self) -> Result<Fetched, String> {
-        let (report, known) = {
+    fn request_config(&self) -> Result<Fetched, String> {
+        let (report, cached) = {
             let mut state = lock::lock(&self.state);
             state.unreported = false;
-            (state.report.headers(), state.known.clone())
+            (state.report.headers(), state.cached.clone())
         };
         let mut headers: Vec<(&str, &str)> = vec![("Accept", "application/json"), CLOSE];
         headers.extend(report.iter().map(|(name, value)| (*name, value.as_str())));
-        let tag = known.as_ref().and_then(|known| known.tag.as_deref());
+        let tag = cached.as_ref().and_then(|cached| cached.tag.as_deref());
         headers.extend(tag.map(|tag| ("If-None-Match", tag)));
         let answer = self.get(&headers);
         let answer = answer.inspect_err(|_| lock::lock(&self.state).unreported = true)?;
-        let document = match (answer.status, known) {
+        let document = match (answer.status, cached) {
             (200, _) if answer.whole => Document::from_json(&answer.body)
                 .map_err(|e| format!("{}: not a configuration: {e}", self.url()))?,
-            (304, Some(known)) => known.document,
+            (304, Some(cached)) => cached.document,
             (404, _) => Document::default(),
-            (500, _) if error_of(&answer).as_deref() == Some(INVALID_CONFIGURATION) => {
-                return Ok(Fetched::Wrong(self.explain(&answer)));
+            (500, _) if error_code(&answer).as_deref() == Some(INVALID_CONFIGURATION) => {
+                return Ok(Fetched::Invalid(self.describe(&answer)));
             }
-            _ => return Err(self.explain(&answer)),
+            _ => return Err(self.describe(&answer)),
         };
         let mut state = lock::lock(&self.state);
-        // As edge-metrics-exporter had it, an empty answer is none.
+        // An empty configuration counts as none, as with edge-metrics-exporter (Python).
         let unregistered = document == Document::default();
         let was = std::mem::replace(&mut state.unregistered, unregistered);
         if unregistered {
             drop(state);
             if !was {
-                self.ring();
+                self.notify();
             }
             return Ok(Fetched::Unknown);
         }
         if answer.status == 200 {
-            state.known = Some(Known {
+            state.cached = Some(CachedConfig {
                 tag: answer.header("ETag").map(str::to_owned),
                 document: document.clone(),
             });
@@ -79,13 +79,13 @@ impl Remote {
         Ok(Fetched::Config(document))
     }
 
-    /// Asks the server that answered last, and the next one if it does not.
+    /// Sends a GET request to the server that answered last, else to the others in turn.
     fn get(&self, headers: &[(&str, &str)]) -> Result<Answer, String> {
         let mut outcome = Err(String::new());
         for _ in &self.urls {
-            outcome = match self.client.get(self.whole_url(), headers) {
+            outcome = match self.client.get(self.url_with_secrets(), headers) {
                 Ok(answer) if !matches!(answer.status, 502..=504) => return Ok(answer),
-                Ok(answer) => Err(self.explain(&answer)),
+                Ok(answer) => Err(self.describe(&answer)),
                 Err(error) => Err(error.to_string()),
             };
             self.current.fetch_add(1, Ordering::Relaxed);
@@ -93,47 +93,47 @@ impl Remote {
         outcome
     }
 
-    fn explain(&self, answer: &Answer) -> String {
-        let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
-        let said = said.as_ref().and_then(|said| {
+    fn describe(&self, answer: &Answer) -> String {
+        let message: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
+        let message = message.as_ref().and_then(|message| {
             ["message", "error"]
                 .iter()
-                .find_map(|key| said.get(*key)?.as_str())
+                .find_map(|key| message.get(*key)?.as_str())
         });
-        let said: String = said
+        let message: String = message
             .unwrap_or_default()
             .chars()
             .filter(|c| !c.is_control())
             .take(300)
             .collect();
-        let colon = if said.is_empty() { "" } else { ": " };
-        format!("{}: status {}{colon}{said}", self.url(), answer.status)
+        let colon = if message.is_empty() { "" } else { ": " };
+        format!("{}: status {}{colon}{message}", self.url(), answer.status)
     }
 
-    /// Tells the server what was changed here; a server that does not know the board gets what it gave it last, else
-    /// `local`. `selection` is what the board exports. Gives what the server has then.
-    pub(in crate::store) fn tell(
+    /// Sends pending changes to the server. If the server does not know the board, it gets its last known configuration, else
+    /// `local`. `selection` is what the board exports. Returns the configuration that the server has then.
+    pub(in crate::store) fn send_changes(
         &self,
         local: impl Fn() -> Result<Document, String>,
         selection: Option<&Switches>,
     ) -> Result<Document, String> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let fetched = self.fetch()?;
-            let (told, known) = {
+            let (sent, cached) = {
                 let state = lock::lock(&self.state);
-                (state.pending.clone(), state.known.clone())
+                (state.pending.clone(), state.cached.clone())
             };
-            let tag = known.as_ref().and_then(|known| known.tag.clone());
-            let (mut document, condition) = match (&fetched, known) {
-                (Fetched::Wrong(why), _) => {
+            let tag = cached.as_ref().and_then(|cached| cached.tag.clone());
+            let (mut document, condition) = match (&fetched, cached) {
+                (Fetched::Invalid(why), _) => {
                     return Err(format!("nothing is told while what it has is wrong: {why}"))
                 }
                 (Fetched::Config(document), _) => {
                     (document.clone(), tag.map(|tag| ("If-Match", tag)))
                 }
-                (Fetched::Unknown, known) => {
-                    let known = known.filter(|known| known.document.read(&SCHEMA).is_ok());
-                    let document = known.map_or_else(&local, |known| Ok(known.document))?;
+                (Fetched::Unknown, cached) => {
+                    let cached = cached.filter(|cached| cached.document.read(&SCHEMA).is_ok());
+                    let document = cached.map_or_else(&local, |cached| Ok(cached.document))?;
                     (document, Some(("If-None-Match", "*".to_string())))
                 }
             };
@@ -144,17 +144,17 @@ impl Remote {
                     why.message
                 )
             })?;
-            told.merge_into(&mut document, selection);
+            sent.merge_into(&mut document, selection);
             if fetched == Fetched::Config(document.clone()) {
-                self.was_told(&told);
+                self.mark_sent(&sent);
                 return Ok(document);
             }
             match self.put(&document, condition) {
                 Ok(Some(())) => {
-                    self.was_told(&told);
+                    self.mark_sent(&sent);
                     return Ok(document);
                 }
-                // Somebody was quicker.
+                // Another client has changed the configuration meanwhile.
                 Ok(None) => {}
                 Err(why) => return Err(why),
             }
@@ -162,7 +162,7 @@ impl Remote {
         Err(format!("{}: others change it all the time", self.url()))
     }
 
-    /// `None`: the condition does not hold.
+    /// `None` if the condition (`If-Match`, `If-None-Match`) failed.
     fn put(
         &self,
         document: &Document,
@@ -179,26 +179,26 @@ impl Remote {
         );
         let answer = self
             .client
-            .put(self.whole_url(), &headers, &body)
+            .put(self.url_with_secrets(), &headers, &body)
             .map_err(|e| e.to_string())?;
         match answer.status {
             200..=299 => {
                 let mut state = lock::lock(&self.state);
                 state.unregistered = false;
-                state.known = Some(Known {
+                state.cached = Some(CachedConfig {
                     tag: answer.header("ETag").map(str::to_owned),
                     document: document.clone(),
                 });
                 Ok(Some(()))
             }
             412 => Ok(None),
-            _ => Err(self.explain(&answer)),
+            _ => Err(self.describe(&answer)),
         }
     }
 }
 
-/// The kind of error that an answer is.
-fn error_of(answer: &Answer) -> Option<String> {
-    let said: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-    said.get("error")?.as_str().map(str::to_owned)
+/// The `error` field of an error response.
+fn error_code(answer: &Answer) -> Option<String> {
+    let message: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    message.get("error")?.as_str().map(str::to_owned)
 }

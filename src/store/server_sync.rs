@@ -1,4 +1,4 @@
-//! The store's part with the central server: whose configuration counts when, and how a change goes either way.
+//! Synchronises the store with the central server: which configuration takes precedence, and changes in both directions.
 
 use std::sync::Arc;
 
@@ -8,22 +8,26 @@ use crate::config::document::Document;
 use crate::config::load::{self, Loaded};
 use crate::config::model::Config;
 use crate::sources::SCHEMA;
-use crate::store::configuration::Configuration;
+use crate::store::central_server::{CentralServer, Fetched};
+use crate::store::config_source::ConfigSource;
 use crate::store::proposal::Change;
-use crate::store::remote::{Fetched, Remote};
 use crate::sys::lock;
 
-/// The first configuration: the server's, else the local one. An error only if there is none at all.
-pub(super) fn first(remote: &Remote, configuration: &Configuration) -> Result<Loaded, String> {
-    let _turn = remote.turn();
+/// Loads the configuration at startup: the server's, else the local one. Fails only if both fail.
+pub(super) fn load_initial(
+    remote: &CentralServer,
+    configuration: &ConfigSource,
+) -> Result<Loaded, String> {
+    let _exchange = remote.lock_exchange();
     let why = match remote.fetch() {
-        Ok(Fetched::Config(_)) => match of_server(remote, configuration, &Config::default()) {
+        Ok(Fetched::Config(_)) => match load_from_server(remote, configuration, &Config::default())
+        {
             Ok(loaded) => {
                 log::info!("configuration: {} (the central server's)", loaded.origin);
                 return Ok(loaded);
             }
             Err(why) => {
-                remote.refused(Some(why.clone()));
+                remote.set_refusal(Some(why.clone()));
                 format!("the central server's configuration is refused: {why}")
             }
         },
@@ -31,9 +35,9 @@ pub(super) fn first(remote: &Remote, configuration: &Configuration) -> Result<Lo
             "{}: the central server has none of this board yet",
             remote.url()
         ),
-        Ok(Fetched::Wrong(why)) => {
-            let why = wrong(&why);
-            remote.refused(Some(why.clone()));
+        Ok(Fetched::Invalid(why)) => {
+            let why = invalid_message(&why);
+            remote.set_refusal(Some(why.clone()));
             why
         }
         Err(why) => format!("cannot fetch the configuration from the central server: {why}"),
@@ -51,13 +55,13 @@ pub(super) fn first(remote: &Remote, configuration: &Configuration) -> Result<Lo
     }
 }
 
-/// What the server gave last, with what was switched here.
-fn of_server(
-    remote: &Remote,
-    configuration: &Configuration,
+/// The server's latest configuration, with the changes made on this board.
+fn load_from_server(
+    remote: &CentralServer,
+    configuration: &ConfigSource,
     current: &Config,
 ) -> Result<Loaded, String> {
-    let document = remote.last(current.metrics.as_ref()).unwrap_or_default();
+    let document = remote.latest(current.metrics.as_ref()).unwrap_or_default();
     let (config, warnings) = document
         .read(&SCHEMA)
         .map_err(|rejection| rejection.message)?;
@@ -69,7 +73,7 @@ fn of_server(
         config,
         warnings,
         origin,
-        // So that a change of the file is seen as one.
+        // So that a later change of the file is detected.
         text: configuration
             .file()
             .and_then(|path| load::read(path).ok())
@@ -77,47 +81,49 @@ fn of_server(
     })
 }
 
-fn wrong(why: &str) -> String {
+fn invalid_message(why: &str) -> String {
     format!("the central server has a wrong configuration for this board: {why}")
 }
 
 impl Store {
     /// The central server, if there is one.
-    pub fn remote(&self) -> Option<&Remote> {
+    pub fn remote(&self) -> Option<&CentralServer> {
         self.remote.as_ref()
     }
 
-    /// Loads the configuration again, because somebody wants it.
-    pub(super) fn reload_from(&self, remote: &Remote) -> Result<(), String> {
-        let _asking = remote.turn();
+    /// Reloads the configuration on request.
+    pub(super) fn reload_from(&self, remote: &CentralServer) -> Result<(), String> {
+        let _exchange = remote.lock_exchange();
         let fetched = remote.fetch();
-        let is_wrong = matches!(fetched, Ok(Fetched::Wrong(_)));
-        let _turn = lock::lock(&self.turn);
+        let is_invalid = matches!(fetched, Ok(Fetched::Invalid(_)));
+        let _change = lock::lock(&self.change_lock);
         let loaded = match fetched {
-            Ok(Fetched::Config(_)) => of_server(remote, &self.configuration, &self.current()),
-            Ok(Fetched::Unknown) => {
-                self.without(remote, "the central server has none of this board")
+            Ok(Fetched::Config(_)) => {
+                load_from_server(remote, &self.configuration, &self.current())
             }
-            Ok(Fetched::Wrong(why)) => Err(wrong(&why)),
+            Ok(Fetched::Unknown) => {
+                self.fallback(remote, "the central server has none of this board")
+            }
+            Ok(Fetched::Invalid(why)) => Err(invalid_message(&why)),
             Err(why) => {
                 log::warn!("cannot fetch the configuration from the central server: {why}");
-                self.without(remote, "the central server does not answer")
+                self.fallback(remote, "the central server does not answer")
             }
         };
-        let outcome = self.take_over(loaded);
-        // After a wrong one, whatever comes is new, if only that it is right.
-        let followed = match is_wrong {
+        let outcome = self.apply(loaded);
+        // After an invalid configuration, any other one is new, even the one in force.
+        let followed = match is_invalid {
             true => None,
-            false => remote.last(self.current().metrics.as_ref()),
+            false => remote.latest(self.current().metrics.as_ref()),
         };
         lock::write(&self.state).followed = followed;
         self.report(remote);
         outcome
     }
 
-    /// What counts when the server has nothing to say: what it said last, and before that the local configuration.
-    fn without(&self, remote: &Remote, why: &str) -> Result<Loaded, String> {
-        if remote.last(None).is_some() {
+    /// The configuration to use without an answer from the server: the server's last one, else the local one.
+    fn fallback(&self, remote: &CentralServer, why: &str) -> Result<Loaded, String> {
+        if remote.latest(None).is_some() {
             log::info!("fallback: what is in force stays so: {why}");
             let state = lock::read(&self.state);
             return Ok(Loaded {
@@ -135,40 +141,40 @@ impl Store {
         Ok(loaded)
     }
 
-    /// Says to the server whether its configuration was taken.
-    fn report(&self, remote: &Remote) {
+    /// Records for the next report to the server whether its configuration was applied.
+    fn report(&self, remote: &CentralServer) {
         let state = lock::read(&self.state);
         let refusal = state
             .refusal
             .as_ref()
             .map(|refusal| refusal.message.clone());
         drop(state);
-        remote.refused(refusal);
+        remote.set_refusal(refusal);
     }
 
-    /// Asks the central server whether there is something new, tells it what was changed here, and takes over what it has
-    /// then. The error is for people: why it could not be asked or told.
-    pub fn meet_server(&self) -> Result<(), String> {
+    /// Sends pending changes to the central server, fetches its configuration, and applies that if it is new. The error is a
+    /// message for the user.
+    pub fn poll_server(&self) -> Result<(), String> {
         let Some(remote) = &self.remote else {
             return Ok(());
         };
-        let _asking = remote.turn();
+        let _exchange = remote.lock_exchange();
         let current = self.current();
-        let outcome = match remote.standing().unsent {
+        let outcome = match remote.status().unsent {
             0 => match remote.fetch() {
                 Ok(Fetched::Config(document)) => Ok(document),
                 Ok(Fetched::Unknown) => {
-                    remote.tell(|| self.registration(), current.metrics.as_ref())
+                    remote.send_changes(|| self.registration(), current.metrics.as_ref())
                 }
-                Ok(Fetched::Wrong(why)) => {
-                    self.is_wrong(remote, wrong(&why));
+                Ok(Fetched::Invalid(why)) => {
+                    self.reject_invalid(remote, invalid_message(&why));
                     Err(format!(
                         "it has a wrong configuration for this board: {why}"
                     ))
                 }
                 Err(why) => Err(why),
             },
-            _ => remote.tell(|| self.registration(), current.metrics.as_ref()),
+            _ => remote.send_changes(|| self.registration(), current.metrics.as_ref()),
         };
         match outcome {
             Ok(_) => {
@@ -176,14 +182,14 @@ impl Store {
                 Ok(())
             }
             Err(why) => {
-                remote.keep();
+                remote.save_pending();
                 Err(why)
             }
         }
     }
 
-    /// What the server has for the board is no configuration: what is in force stays, and whatever comes next is new.
-    fn is_wrong(&self, remote: &Remote, why: String) {
+    /// Records that the server's configuration is invalid. The configuration in force stays, and the next one counts as new.
+    fn reject_invalid(&self, remote: &CentralServer, why: String) {
         let mut state = lock::write(&self.state);
         state.followed = None;
         if state
@@ -191,17 +197,17 @@ impl Store {
             .as_ref()
             .is_none_or(|refusal| refusal.message != why)
         {
-            state.refuse(why);
+            state.set_rejected(why);
         }
         drop(state);
         self.report(remote);
     }
 
-    /// Takes over what the server has, if that is something new.
-    fn follow(&self, remote: &Remote) {
-        let _turn = lock::lock(&self.turn);
+    /// Applies the server's configuration if it is new.
+    fn follow(&self, remote: &CentralServer) {
+        let _change = lock::lock(&self.change_lock);
         let current = self.current();
-        let Some(document) = remote.last(current.metrics.as_ref()) else {
+        let Some(document) = remote.latest(current.metrics.as_ref()) else {
             return;
         };
         if lock::read(&self.state).followed.as_ref() == Some(&document) {
@@ -211,22 +217,25 @@ impl Store {
             .followed
             .replace(document)
             .is_none();
-        let outcome = of_server(remote, &self.configuration, &current).and_then(|loaded| {
+        let outcome = load_from_server(remote, &self.configuration, &current).and_then(|loaded| {
             let config = Arc::new(loaded.config);
-            let but_metrics = Config {
+            let without_metrics = Config {
                 metrics: current.metrics.clone(),
                 ..(*config).clone()
             };
-            let change = match (but_metrics == *current, config.metrics == current.metrics) {
+            let change = match (
+                without_metrics == *current,
+                config.metrics == current.metrics,
+            ) {
                 (true, true) => None,
                 (true, false) => Some(Change::Selection),
                 (false, _) => Some(Change::Anything),
             };
             if let Some(change) = change {
-                self.adopt(&config, change)?;
+                self.propose(&config, change)?;
             }
             let mut state = lock::write(&self.state);
-            state.hold(config, loaded.origin, loaded.text);
+            state.set_current(config, loaded.origin, loaded.text);
             drop(state);
             if change.is_some() || is_first {
                 log::info!("configuration: {} (the central server's)", remote.url());
@@ -235,12 +244,12 @@ impl Store {
         });
         if let Err(why) = outcome {
             log::error!("the configuration stays as it was: {}: {why}", remote.url());
-            lock::write(&self.state).refuse(why);
+            lock::write(&self.state).set_rejected(why);
         }
         self.report(remote);
     }
 
-    /// What the board is registered with, where the server does not know it: its local configuration.
+    /// The configuration with which the board registers at a server that does not know it: the local one.
     fn registration(&self) -> Result<Document, String> {
         let current = self.current();
         let text = match self.configuration.file() {
@@ -248,7 +257,7 @@ impl Store {
             None => Vec::new(),
         };
         let mut document = Document::from_yaml(&text).map_err(|e| e.to_string())?;
-        // How the server is asked is the board's own affair.
+        // The access to the server is local to the board.
         document.remove("config_server");
         if document.has_secret() {
             return Err(

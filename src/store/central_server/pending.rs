@@ -1,7 +1,7 @@
-//! What was changed on the board and the central server does not know yet.
+//! Changes made on the board that the central server does not know yet.
 //!
-//! It is a state, not a history: each metric as it was switched last. Kept in a file beside the configuration while the
-//! server cannot be told, so that it outlasts a restart.
+//! Only the latest state of each metric is recorded. While the server cannot be reached, the changes are saved in a file
+//! beside the configuration, so that they survive a restart.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,12 +21,12 @@ const MAX_FILE: u64 = 512 * 1024;
 /// Switches by name.
 pub(super) type Switches = BTreeMap<String, bool>;
 
-/// What is to be told.
+/// Changes to send to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Pending {
-    /// Metrics that somebody switched: they count, whatever the server says of them.
+    /// Metrics that were switched. They take precedence over the server.
     pub(super) switched: Switches,
-    /// Metrics that were found: noted as false, unless the server says something of them.
+    /// Metrics that were found. They are added as false unless the server has them already.
     pub(super) found: Switches,
 }
 
@@ -35,7 +35,7 @@ impl Pending {
         self.switched.is_empty() && self.found.is_empty()
     }
 
-    /// Takes note of changes.
+    /// Adds changes.
     pub(super) fn add(&mut self, changes: &Switches, found: bool) {
         for (name, on) in changes {
             match found {
@@ -50,21 +50,21 @@ impl Pending {
         }
     }
 
-    /// These have been told. What was switched again meanwhile has not.
-    pub(super) fn told(&mut self, told: &Pending) {
+    /// Removes changes that were sent, except for metrics that were switched again meanwhile.
+    pub(super) fn remove_sent(&mut self, sent: &Pending) {
         self.switched
-            .retain(|name, on| told.switched.get(name) != Some(on));
+            .retain(|name, on| sent.switched.get(name) != Some(on));
         self.found
-            .retain(|name, on| told.found.get(name) != Some(on));
+            .retain(|name, on| sent.found.get(name) != Some(on));
     }
 
-    /// Puts them into a configuration of the server's. `selection` is what the board exports: a configuration that selects
-    /// nothing gets all of it, as a file does.
+    /// Merges the changes into a configuration of the server. `selection` is what the board exports: it is written in full if
+    /// the configuration has no selection, as with a file.
     pub(super) fn merge_into(&self, document: &mut Document, selection: Option<&Switches>) {
         if self.is_empty() {
             return;
         }
-        // What is no configuration is left as it is.
+        // An invalid configuration is not changed.
         let Ok((config, _)) = document.read(&SCHEMA) else {
             return;
         };
@@ -80,13 +80,13 @@ impl Pending {
         document.set_metrics(&metrics);
     }
 
-    /// Where it is kept, beside this configuration file: `.config.yaml.unsent`.
+    /// The path of the saved changes beside this configuration file: `.config.yaml.unsent`.
     pub(super) fn file_beside(config: &Path) -> Option<PathBuf> {
         let name = config.file_name()?.to_string_lossy().into_owned();
         Some(config.with_file_name(format!(".{name}.unsent")))
     }
 
-    /// What is kept there; nothing, where there is no such file or it makes no sense.
+    /// Loads saved changes; none if the file is missing or invalid.
     pub(super) fn load(path: &Path) -> Pending {
         let read = || {
             let bytes = file::read(path, MAX_FILE).ok()?;
@@ -108,7 +108,7 @@ impl Pending {
         read().unwrap_or_default()
     }
 
-    /// Keeps it there, or takes the file away when there is nothing to keep.
+    /// Saves the changes, or removes the file if there are none.
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
         if self.is_empty() {
             return match fs::remove_file(path) {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn toggles_merge_by_name() {
+    fn changes_are_merged_by_name() {
         let mut pending = Pending::default();
         let server = r#"{"port":1,"metrics":{"a":true,"b":true},"interval":2}"#;
         assert_eq!(merged(server, &pending, None), server);
@@ -157,7 +157,7 @@ mod tests {
             merged(server, &pending, None),
             r#"{"port":1,"metrics":{"a":true,"b":false,"c":false,"d":true},"interval":2}"#
         );
-        // A server that selects nothing gets what the board exports.
+        // A configuration without a selection gets what the board exports.
         let all = switches(&[("a", true), ("b", true), ("d", false)]);
         assert_eq!(
             merged(r#"{"port":1}"#, &pending, Some(&all)),
@@ -182,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_state_alone_is_to_be_told() {
+    fn only_the_latest_state_is_pending() {
         let mut pending = Pending::default();
         pending.add(&switches(&[("a", true)]), false);
         let sent = pending.clone();
         pending.add(&switches(&[("a", false), ("b", true)]), false);
-        pending.told(&sent);
+        pending.remove_sent(&sent);
         assert_eq!(pending.switched, switches(&[("a", false), ("b", true)]));
-        pending.told(&pending.clone());
+        pending.remove_sent(&pending.clone());
         assert!(pending.is_empty());
         pending.add(&switches(&[("a", false)]), true);
         pending.add(&switches(&[("a", true)]), false);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_kept_beside_the_configuration() {
+    fn changes_are_saved_beside_the_configuration() {
         let config = std::env::temp_dir().join(format!("eme-unsent-{}.yaml", std::process::id()));
         let path = Pending::file_beside(&config).unwrap();
         assert_eq!(Pending::load(&path), Pending::default());

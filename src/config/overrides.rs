@@ -1,32 +1,32 @@
-//! Keys that are set from outside the file: by an argument, a flag, a variable of the environment.
+//! Overrides of configuration keys by arguments, flags or environment variables.
 
 use super::diagnose::Origin;
 use super::section::Problem;
 use super::tree::Node;
 
-/// A key set from outside.
+/// A key set by an argument, a flag or an environment variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// By what: a flag, a variable, an argument.
+pub struct KeyOverride {
+    /// What sets the key: `--interval`, `UPDATE_INTERVAL`, `the argument 5000`.
     pub from: String,
     /// The key, dotted.
     pub key: String,
-    /// As it would stand in the file, without quotes.
+    /// The value as it would be written in the file, without quotes.
     pub value: String,
 }
 
-/// Sets the keys, the later ones over the earlier.
-pub(super) fn apply(settings: &[Setting], root: &mut Node) {
+/// Sets the keys in the document. Later overrides take precedence.
+pub(super) fn apply(settings: &[KeyOverride], root: &mut Node) {
     for setting in settings {
         let place = place(root, setting.key.split('.'));
         *place = scalar(&setting.value);
     }
 }
 
-/// The error for a problem: about what set the key, if anything did, else about its place in the file.
+/// The error message about a problem: names the override that has set the key, if any, else the position in the file.
 pub(super) fn explain(
     problem: Problem,
-    settings: &[Setting],
+    settings: &[KeyOverride],
     text: &str,
     origin: &Origin,
 ) -> String {
@@ -37,7 +37,7 @@ pub(super) fn explain(
     }
 }
 
-/// Lays `over` over `base`: mappings key by key, all else as a whole. What is empty changes nothing.
+/// Merges `over` into `base`: mappings key by key, other values as a whole. Empty values change nothing.
 pub(super) fn merge(base: &mut Node, over: Node) {
     match (base, over) {
         (_, Node::Null) => {}
@@ -53,7 +53,7 @@ pub(super) fn merge(base: &mut Node, over: Node) {
     }
 }
 
-/// The place of a key, made if it is not there. A number is an item of a list, of those that there are.
+/// Returns the node at a path, which is created if it is missing. A number selects an existing item of a list.
 fn place<'n, 'k>(node: &'n mut Node, mut path: impl Iterator<Item = &'k str>) -> &'n mut Node {
     let Some(key) = path.next() else {
         return node;
@@ -80,7 +80,7 @@ fn place<'n, 'k>(node: &'n mut Node, mut path: impl Iterator<Item = &'k str>) ->
     place(next, path)
 }
 
-/// A value as the configuration would have it, had it been written there without quotes.
+/// The value that an unquoted text would have in a configuration file.
 fn scalar(text: &str) -> Node {
     let number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
     match text {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_what_they_would_be_in_the_file() {
+    fn values_have_the_types_they_would_have_in_a_file() {
         assert_eq!(scalar("5000"), Node::Int(5000));
         assert_eq!(scalar("0.1"), Node::Float(0.1));
         assert_eq!(scalar("true"), Node::Bool(true));

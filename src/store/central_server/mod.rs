@@ -1,7 +1,8 @@
-//! The central server, as a board sees it: asks for the board's configuration, and tells it what was changed here.
+//! Client of the central server: fetches the board's configuration and sends changes made on the board.
 //!
-//! Who wins when both changed something: the server's configuration counts whole, but what was switched here and is not told
-//! yet goes before it, metric by metric. Telling is GET, merge, PUT with `If-Match`, again if somebody was quicker.
+//! If both sides have changed: the server's configuration applies as a whole, except for metrics that were switched on the
+//! board and not sent yet, which take precedence one by one. Changes are sent by GET, merge, PUT with `If-Match`, and a retry
+//! if another client has changed the configuration meanwhile.
 
 mod exchange;
 mod pending;
@@ -16,74 +17,75 @@ use pending::{Pending, Switches};
 
 use crate::config::central::ConfigServer;
 use crate::config::document::Document;
-use crate::config::shown;
+use crate::config::url_without_secrets;
 use crate::config::MAX_SIZE;
 use crate::http::client::{Client, Limits};
 use crate::sys::lock;
 use crate::wire::{DeviceId, Ports, Report};
 
-/// An answer is a configuration as JSON, with its spaces.
-const MAX_ANSWER: u64 = 4 * MAX_SIZE as u64;
+/// The largest response: a configuration as indented JSON.
+const MAX_RESPONSE: u64 = 4 * MAX_SIZE as u64;
 
 /// The central server.
-pub struct Remote {
+pub struct CentralServer {
     client: Client,
-    /// The board's configuration, on each of the servers.
+    /// The URL of the board's configuration on each server.
     urls: Vec<String>,
-    /// The server that answered last.
+    /// The index of the server that answered last.
     current: AtomicUsize,
-    /// Held while the server is asked and what it says is taken over, so that no older answer comes after a newer one.
-    turn: Mutex<()>,
+    /// Held from a request until its result is applied, so that an older answer is not applied after a newer one.
+    exchange_lock: Mutex<()>,
     state: Mutex<State>,
-    bell: OnceLock<Bell>,
+    on_work: OnceLock<Callback>,
+    /// The file for changes that could not be sent yet.
     unsent: Option<std::path::PathBuf>,
 }
 
-type Bell = Box<dyn Fn() + Send + Sync>;
+type Callback = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     report: Report,
-    /// What there is to report that the server has not been told.
+    /// Whether the report has changed since the last request.
     unreported: bool,
-    known: Option<Known>,
-    /// The server has no configuration of this board.
+    cached: Option<CachedConfig>,
+    /// Whether the server has no configuration of this board.
     unregistered: bool,
     pending: Pending,
-    /// What of it is in the file.
-    kept: Pending,
-    /// Whether the last question was answered.
+    /// The pending changes as last saved to the file.
+    saved: Pending,
+    /// Whether the last request was answered.
     answered: bool,
-    /// Whether that was by a configuration that is none.
-    wrong: bool,
+    /// Whether the answer was an invalid configuration.
+    invalid: bool,
 }
 
-/// A configuration that the server gave us.
+/// The last configuration from the server, with its `ETag`.
 #[derive(Debug, Clone, PartialEq)]
-struct Known {
+struct CachedConfig {
     tag: Option<String>,
     document: Document,
 }
 
-/// How it stands with the server.
+/// The status of the exchange with the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Whether its last answer was one.
+pub struct ServerStatus {
+    /// Whether the last request was answered.
     pub answered: bool,
-    /// Metrics whose state it has not been told.
+    /// The number of changed metrics that were not sent yet.
     pub unsent: usize,
-    /// Whether it is to be asked or told something as soon as it can be.
-    pub work: bool,
+    /// Whether the server should be contacted as soon as possible.
+    pub has_work: bool,
 }
 
-impl Remote {
-    /// The server of these settings, for the board of this name; `None`, if they name none. What could not be told before
-    /// a restart is found beside `file`. The error is for people.
+impl CentralServer {
+    /// Creates the client for the board of this name; `None` if the settings have no URL. Changes that could not be sent
+    /// before a restart are loaded from beside `file`. The error is a message for the user.
     pub fn new(
         settings: &ConfigServer,
         device: &str,
         file: Option<&Path>,
-    ) -> Result<Option<Remote>, String> {
+    ) -> Result<Option<CentralServer>, String> {
         if settings.urls.is_empty() {
             return Ok(None);
         }
@@ -91,9 +93,9 @@ impl Remote {
             format!("the board's name {device:?} is none that the central server can know: {why} (set `hostname`)")
         })?;
         let limits = Limits {
-            // All of them together within the time.
+            // All servers together are tried within the timeout.
             timeout: settings.timeout / u32::try_from(settings.urls.len()).unwrap_or(u32::MAX),
-            body: MAX_ANSWER,
+            body: MAX_RESPONSE,
         };
         let client = Client::new(settings.client.clone(), limits).map_err(|e| e.to_string())?;
         let unsent = file.and_then(Pending::file_beside);
@@ -106,11 +108,11 @@ impl Remote {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 ..Report::default()
             },
-            kept: pending.clone(),
+            saved: pending.clone(),
             pending,
             ..State::default()
         };
-        Ok(Some(Remote {
+        Ok(Some(CentralServer {
             client,
             urls: settings
                 .urls
@@ -118,57 +120,57 @@ impl Remote {
                 .map(|url| format!("{}/config/{id}", url.trim_end_matches('/')))
                 .collect(),
             current: AtomicUsize::new(0),
-            turn: Mutex::default(),
+            exchange_lock: Mutex::default(),
             state: Mutex::new(state),
-            bell: OnceLock::new(),
+            on_work: OnceLock::new(),
             unsent,
         }))
     }
 
-    /// Where the board's configuration is.
+    /// The URL of the board's configuration, without secrets.
     pub fn url(&self) -> &str {
-        shown(self.whole_url())
+        url_without_secrets(self.url_with_secrets())
     }
 
-    /// With whatever the user wrote into it.
-    fn whole_url(&self) -> &str {
+    /// The URL as configured.
+    fn url_with_secrets(&self) -> &str {
         let current = self.current.load(Ordering::Relaxed) % self.urls.len().max(1);
         self.urls.get(current).map_or("", String::as_str)
     }
 
-    /// Has this called whenever there is something to do.
-    pub fn on_work(&self, bell: impl Fn() + Send + Sync + 'static) {
-        let _ = self.bell.set(Box::new(bell));
+    /// Sets the callback for when the server should be contacted.
+    pub fn on_work(&self, on_work: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_work.set(Box::new(on_work));
     }
 
-    fn ring(&self) {
-        if let Some(bell) = self.bell.get() {
-            bell();
+    fn notify(&self) {
+        if let Some(on_work) = self.on_work.get() {
+            on_work();
         }
     }
 
-    /// How it stands.
-    pub fn standing(&self) -> Standing {
+    /// The current status.
+    pub fn status(&self) -> ServerStatus {
         let state = lock::lock(&self.state);
         let unsent = state.pending.switched.len() + state.pending.found.len();
-        Standing {
+        ServerStatus {
             answered: state.answered,
             unsent,
-            work: unsent > 0
+            has_work: unsent > 0
                 || state.unregistered
                 || state.unreported
                 || !state.answered
-                || state.wrong,
+                || state.invalid,
         }
     }
 
-    /// For whoever asks and then takes over what was said.
-    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
-        lock::lock(&self.turn)
+    /// To be held from a request until its result is applied.
+    pub(super) fn lock_exchange(&self) -> MutexGuard<'_, ()> {
+        lock::lock(&self.exchange_lock)
     }
 
-    /// The board listens there now, by TLS or not, and is of this kind.
-    pub fn listens_at(&self, ports: Ports, tls: bool, device_type: &str) {
+    /// Reports the board's ports, whether they use TLS, and its device type.
+    pub fn set_ports(&self, ports: Ports, tls: bool, device_type: &str) {
         self.report(|report| {
             report.ports = Some(ports);
             report.tls = tls;
@@ -176,20 +178,20 @@ impl Remote {
         });
     }
 
-    /// The server's configuration was refused, or taken.
-    pub(super) fn refused(&self, why: Option<String>) {
+    /// Reports why the server's configuration was rejected, or that it was applied.
+    pub(super) fn set_refusal(&self, why: Option<String>) {
         self.report(|report| report.refused = why);
     }
 
-    /// The board is degraded for this reason, or is not. Another reason alone can wait for the next question.
-    pub fn degraded(&self, why: Option<String>) {
+    /// Reports why the board is degraded, if so. A mere change of the reason waits for the next request.
+    pub fn set_degraded(&self, why: Option<String>) {
         let mut state = lock::lock(&self.state);
         let is_new = state.report.degraded.is_some() != why.is_some();
         state.report.degraded = why;
         state.unreported |= is_new;
         drop(state);
         if is_new {
-            self.ring();
+            self.notify();
         }
     }
 
@@ -201,54 +203,54 @@ impl Remote {
         state.unreported |= is_new;
         drop(state);
         if is_new {
-            self.ring();
+            self.notify();
         }
     }
 
-    /// Metrics were switched, or found.
-    pub(super) fn changed(&self, changes: &Switches, found: bool) {
+    /// Adds switched or found metrics to the pending changes.
+    pub(super) fn add_changes(&self, changes: &Switches, found: bool) {
         lock::lock(&self.state).pending.add(changes, found);
-        self.ring();
+        self.notify();
     }
 
-    /// What the server gave last, with what it has not been told.
-    pub(super) fn last(&self, selection: Option<&Switches>) -> Option<Document> {
+    /// The server's latest configuration, with the pending changes.
+    pub(super) fn latest(&self, selection: Option<&Switches>) -> Option<Document> {
         let state = lock::lock(&self.state);
-        let mut document = state.known.as_ref()?.document.clone();
+        let mut document = state.cached.as_ref()?.document.clone();
         state.pending.merge_into(&mut document, selection);
         Some(document)
     }
 
-    fn was_told(&self, told: &Pending) {
-        let count = told.switched.len();
+    fn mark_sent(&self, sent: &Pending) {
+        let count = sent.switched.len();
         if count > 0 {
             log::info!("{count} switched metrics told to the central server");
         }
-        lock::lock(&self.state).pending.told(told);
-        self.keep();
+        lock::lock(&self.state).pending.remove_sent(sent);
+        self.save_pending();
     }
 
-    /// Keeps what could not be told in a file, so that it outlasts a restart.
-    pub(super) fn keep(&self) {
+    /// Saves the pending changes to a file, so that they survive a restart.
+    pub(super) fn save_pending(&self) {
         let Some(path) = &self.unsent else {
             return;
         };
         let mut state = lock::lock(&self.state);
-        if state.pending == state.kept {
+        if state.pending == state.saved {
             return;
         }
         let now = state.pending.clone();
         match now.save(path) {
-            Ok(()) => state.kept = now,
+            Ok(()) => state.saved = now,
             Err(error) => log::debug!("cannot keep {}: {error}", path.display()),
         }
     }
 }
 
-/// How long to wait for the next question, if there is one each `every`: not all boards at once.
+/// Adds a jitter of 10 % to an interval, so that not all boards send requests at the same time.
 pub fn jittered(every: Duration) -> Duration {
     use std::hash::BuildHasher;
-    // The standard library's hash keys are the system's random numbers.
+    // The keys of the standard library's hasher are random numbers from the system.
     let random = std::collections::hash_map::RandomState::new().hash_one(0u8) % 1024;
     every - every / 10 + every / 5120 * random as u32
 }
@@ -258,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn not_all_boards_ask_at_one_moment() {
+    fn intervals_are_spread_by_ten_percent() {
         let minute = Duration::from_secs(60);
         let mut all: Vec<_> = (0..100).map(|_| jittered(minute)).collect();
         assert!(all
@@ -270,21 +272,23 @@ mod tests {
     }
 
     #[test]
-    fn a_board_needs_a_name_that_the_server_can_know() {
+    fn invalid_device_names_are_rejected() {
         let settings = ConfigServer {
             urls: vec!["http://127.0.0.1:1/".into()],
             ..ConfigServer::default()
         };
-        let remote = Remote::new(&settings, "edge-01", None).unwrap().unwrap();
+        let remote = CentralServer::new(&settings, "edge-01", None)
+            .unwrap()
+            .unwrap();
         assert_eq!(remote.url(), "http://127.0.0.1:1/config/edge-01");
-        let standing = remote.standing();
+        let status = remote.status();
         assert_eq!(
-            (standing.answered, standing.unsent, standing.work),
+            (status.answered, status.unsent, status.has_work),
             (false, 0, true)
         );
-        let error = Remote::new(&settings, "../x", None).err().unwrap();
+        let error = CentralServer::new(&settings, "../x", None).err().unwrap();
         assert!(error.contains("set `hostname`"), "{error}");
-        let none = Remote::new(&ConfigServer::default(), "../x", None);
+        let none = CentralServer::new(&ConfigServer::default(), "../x", None);
         assert!(none.unwrap().is_none());
     }
 }
