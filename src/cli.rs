@@ -123,7 +123,7 @@ fn perform(arguments: Arguments) -> Result<(), String> {
                         Some(file) => Configuration::File(Some(file.to_path_buf())),
                         None => Configuration::Fixed(Box::new(recording.config().clone())),
                     };
-                    (configuration, recording.roots(), IoLogs::Play(recording))
+                    (configuration, recording.roots(), IoLogs::Replay(recording))
                 }
             };
             exporter::run(

@@ -29,7 +29,7 @@ pub fn record(
     let mut config = (*loaded.current()).clone();
     // What the board is called here, it is to be called elsewhere.
     if config.device_type == "auto" {
-        let board = Board::look(options.roots.clone());
+        let board = Board::detect(options.roots.clone());
         config.device_type = board.device_type().to_string();
     }
     // Nothing is sent anywhere, and the exporter's own metrics are not the board's.
@@ -63,7 +63,7 @@ pub fn record(
             Ok(Event::Adopt(_)) | Err(RecvTimeoutError::Timeout) => {}
         }
         supervisor.watch();
-        trouble = recorder.trouble();
+        trouble = recorder.stop_reason();
     }
     let sources = supervisor.end_sources();
     recorder.finish(&supervisor.scrape(Format::Text))?;

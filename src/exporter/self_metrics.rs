@@ -10,7 +10,7 @@ use super::remote_write_metrics::RemoteWriteMetrics;
 use super::{Exporter, UNKNOWN};
 use crate::metrics::{Desc, Group, Readings, Registry, SeriesId};
 use crate::metrics::{Process, BUILD};
-use crate::sources::{limits, Limit, Running, SERIES};
+use crate::sources::{reached_limits, ReachedLimit, RunningSource, SERIES_LIMIT};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -137,9 +137,9 @@ impl SelfMetrics {
             of.set(running, now, readings);
             let source = running.meter().name;
             let context = running.context();
-            let mut reached = limits(&context.group, &context.health);
+            let mut reached = reached_limits(&context.group, &context.health);
             // There for every source, so that an alert can see it change.
-            reached.entry(SERIES).or_insert(Limit {
+            reached.entry(SERIES_LIMIT).or_insert(ReachedLimit {
                 left_out: 0,
                 what: String::new(),
             });
@@ -160,7 +160,7 @@ impl SelfMetrics {
                     });
                 readings.set(id, limit.left_out as f64);
             }
-            for tally in running.context().health.tallies() {
+            for tally in running.context().health.counters() {
                 let id = *tallies
                     .entry([source, tally.name, tally.kind])
                     .or_insert_with(|| {
@@ -257,7 +257,7 @@ impl OfSource {
         }
     }
 
-    fn set(&self, running: &Running, now: BootTime, out: &mut Readings) {
+    fn set(&self, running: &RunningSource, now: BootTime, out: &mut Readings) {
         let context = running.context();
         let (group, health) = (&context.group, &context.health);
         out.set(self.up, f64::from(group.is_fresh(now)));

@@ -103,14 +103,14 @@ fn channel(file: &str) -> Option<Name> {
 }
 
 impl Name {
-    fn word(&self) -> &'static str {
+    fn escape_word(&self) -> &'static str {
         let mut words = QUANTITIES.iter();
         let found = words.find(|(_, quantity)| *quantity == self.quantity);
         found.map_or("", |(word, _)| word)
     }
 
     fn number(&self, dir: &Path, kind: &str, health: &Arc<Health>) -> Option<f64> {
-        let (word, suffix) = (self.word(), &self.suffix);
+        let (word, suffix) = (self.escape_word(), &self.suffix);
         // The channel's own, or what its type shares.
         let names = [
             format!("in_{word}{suffix}_{kind}"),
@@ -279,7 +279,7 @@ impl Device {
         let Context { group, health, .. } = context;
         let mut rails: BTreeMap<String, RailSource> = BTreeMap::new();
         for name in &found.channels {
-            let own = format!("{}{}", name.word(), name.suffix);
+            let own = format!("{}{}", name.escape_word(), name.suffix);
             let label = found.dir.join(format!("in_{own}_label"));
             let label = files::exists(health.io_log(), &label).then(|| read_name(health, &label));
             let label = label.flatten();
@@ -326,7 +326,7 @@ impl Device {
 
 impl Name {
     fn open(&self, dir: &Path, health: &Arc<Health>) -> Channel {
-        let (word, suffix) = (self.word(), &self.suffix);
+        let (word, suffix) = (self.escape_word(), &self.suffix);
         let value =
             |kind: &str| Attribute::new(health, dir.join(format!("in_{word}{suffix}_{kind}")));
         match self.is_processed {

@@ -116,7 +116,7 @@ impl RuntimePower {
             true => log::info!("{why}"),
             false => log::info!("it is resumed: no longer {what}"),
         }
-        health.complain(path, self.suspended.then_some(why));
+        health.set_value_error(path, self.suspended.then_some(why));
     }
 
     /// Whether the kernel suspends it when it is idle.
@@ -294,7 +294,7 @@ mod tests {
             power.look_whether_it_may_suspend();
             assert_eq!(power.access(BootTime(second * 1_000_000_000)), Access::Read);
         }
-        assert_eq!((health.errors(), health.complaints()), (0, vec![]));
+        assert_eq!((health.errors(), health.value_errors()), (0, vec![]));
     }
 
     #[test]

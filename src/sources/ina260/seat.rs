@@ -65,7 +65,7 @@ impl<B: Buses> Seat<B> {
         let rail = settings.rail();
         let group = &context.group;
         Seat {
-            item: context.health.item(&device),
+            item: context.health.path_id(&device),
             place: Place {
                 device,
                 bus: settings.bus,
@@ -140,7 +140,7 @@ impl<B: Buses> Seat<B> {
         let State::Here(here) = &mut self.state else {
             return;
         };
-        work.context.health.reading(self.item);
+        work.context.health.begin_read(self.item);
         let fault = match here.chip.is_configured() {
             Ok(true) => return,
             Ok(false) => Fault::Reset,
@@ -187,7 +187,7 @@ impl<B: Buses> Seat<B> {
         if let Some(trouble) = complaint.filter(|_| news) {
             log::warn!("ina260: {trouble}");
         }
-        health.complain(&self.place.key(), complaint.cloned());
+        health.set_value_error(&self.place.key(), complaint.cloned());
     }
 
     /// The chip; identified and configured first, if it is not held yet.
@@ -218,7 +218,7 @@ impl<B: Buses> Seat<B> {
         if health.is_excluded(device) {
             return Err(Fault::LeftAlone);
         }
-        health.reading(self.item);
+        health.begin_read(self.item);
         let mut opened = work.buses.open(device).map_err(Fault::NotOpen)?;
         if let Err(error) = work.buses.claim(&mut opened, *address) {
             return Err(match error.raw_os_error() {
@@ -245,9 +245,9 @@ impl<B: Buses> Seat<B> {
         } = &self.place;
         let chip =
             (!io_log.is_off()).then(|| format!("{} {address:#04x}", logged::key(&io_log, device)));
-        let said = || chip.as_ref().is_some_and(|chip| io_log.has_more(chip));
+        let said = || chip.as_ref().is_some_and(|chip| io_log.has_pending(chip));
         let here = self.have(work)?;
-        work.context.health.reading(item);
+        work.context.health.begin_read(item);
         if !here.converting {
             here.chip.trigger()?;
             here.converting = true;
@@ -283,7 +283,7 @@ impl<B: embedded_hal::i2c::I2c<Error: super::bridge::Errno>> Here<B> {
         // Often enough to lose little, rarely enough to leave the bus free.
         let step = (time / 8).max(Duration::from_micros(100));
         loop {
-            health.reading(item);
+            health.begin_read(item);
             let flags = self.chip.flags()?;
             if flags.ready {
                 return Ok(Some(flags));
@@ -292,7 +292,7 @@ impl<B: embedded_hal::i2c::I2c<Error: super::bridge::Errno>> Here<B> {
             if next > work.deadline || stop.is_set() {
                 return Ok(None);
             }
-            health.reading(NOTHING);
+            health.begin_read(NOTHING);
             // What it is known to have said, since that is being played, is not waited for.
             if !said() {
                 stop.wait_until(next);

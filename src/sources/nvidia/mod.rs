@@ -107,8 +107,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 
 /// Whether the GPUs' power management is looked at. What was recorded resumes nothing.
 fn watches(context: &Context) -> bool {
-    !context.config.meter::<Settings>().wake_suspended
-        && context.health.io_log().playing().is_none()
+    !context.config.meter::<Settings>().wake_suspended && context.health.io_log().replay().is_none()
 }
 
 struct Nvidia {
@@ -249,7 +248,7 @@ fn start(
 
 /// Says in the log and among the complaints what there is to say of `place`, if that begins or ends.
 fn news(health: &Health, place: &Path, said: Option<String>) {
-    if said.is_some() != health.complains_of(place) {
+    if said.is_some() != health.has_value_error(place) {
         match &said {
             Some(said) => log::warn!("{said}"),
             None => {
@@ -258,11 +257,11 @@ fn news(health: &Health, place: &Path, said: Option<String>) {
             }
         }
     }
-    health.complain(place, said);
+    health.set_value_error(place, said);
 }
 
 impl Source for Nvidia {
-    fn lasts(&self) -> bool {
+    fn reconnects(&self) -> bool {
         true
     }
 

@@ -160,7 +160,7 @@ mod tests {
 
     fn sleep(tree: &Tree, health: &Arc<Health>) -> Sleep {
         let mut sleep = Sleep::new();
-        sleep.look(health, &Board::look(tree.roots()));
+        sleep.look(health, &Board::detect(tree.roots()));
         sleep
     }
 
@@ -186,10 +186,10 @@ mod tests {
             let health = Arc::new(Health::default());
             let mut sleep = sleep(&tree, &health);
             assert_eq!(sleep.allows(&health, at(1)), allowed, "{device:?}");
-            assert_eq!(health.complaints().is_empty(), allowed);
+            assert_eq!(health.value_errors().is_empty(), allowed);
             tree.write(&format!("{GPU}/power/runtime_status"), "active\n");
             assert!(sleep.allows(&health, at(2)));
-            assert!(health.complaints().is_empty());
+            assert!(health.value_errors().is_empty());
         }
     }
 

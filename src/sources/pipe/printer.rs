@@ -42,11 +42,11 @@ impl Printer {
         if io_log.is_off() {
             start()?;
         } else {
-            let started = io_log.ask(&format!("start {name}"), || match start() {
+            let started = io_log.record_or_replay(&format!("start {name}"), || match start() {
                 Ok(()) => Ok(b"good".to_vec()),
                 Err(error) => Err(Failure::new(error.to_string())),
             });
-            started.map_err(|failure| Error::new(failure.words))?;
+            started.map_err(|failure| Error::new(failure.message))?;
         }
         Ok(Printer {
             name,
@@ -70,11 +70,13 @@ impl Printer {
         let next = pipe.next_line(stop);
         if !io_log.is_off() {
             match &next {
-                Ok(Some(printed)) => io_log.came(name, printed.at, &Ok(printed.text.to_vec())),
+                Ok(Some(printed)) => {
+                    io_log.record_received(name, printed.at, &Ok(printed.text.to_vec()))
+                }
                 Ok(None) => {}
                 Err(error) => {
                     let failure = Failure::new(error.to_string());
-                    io_log.came(name, BootTime::now(), &Err(failure));
+                    io_log.record_received(name, BootTime::now(), &Err(failure));
                 }
             }
         }
@@ -85,7 +87,7 @@ impl Printer {
         if self.io_log.wait(stop) == Some(Woken::Stop) {
             return Ok(None);
         }
-        match self.io_log.take(self.name) {
+        match self.io_log.take_received(self.name) {
             Some((_, Ok(line))) if line.len() > MOST_LINE => Err(Error::new(format!(
                 "the recording has a line of {} that is too long to be one",
                 self.name
@@ -98,7 +100,7 @@ impl Printer {
                     overlong: 0,
                 }))
             }
-            Some((_, Err(failure))) => Err(Error::new(failure.words)),
+            Some((_, Err(failure))) => Err(Error::new(failure.message)),
             None => Err(Error::new(format!(
                 "the recording has something else than a line of {}",
                 self.name

@@ -106,13 +106,13 @@ fn open(context: &Context, mailbox_at: Open) -> Result<Box<dyn Source>, Error> {
     {
         match logged::open(health, path, mailbox_at) {
             Ok(opened) => {
-                health.complain(path, None);
+                health.set_value_error(path, None);
                 mailbox = Some(opened);
                 break;
             }
             Err(error) => {
                 let error = error.hint_if_denied(HINT);
-                health.complain(path, Some(error.to_string()));
+                health.set_value_error(path, Some(error.to_string()));
                 refused = Some(error);
             }
         }

@@ -334,7 +334,7 @@ fn a_device_that_is_none_is_refused_but_files_go_on() {
     tree.write(FLAGS_FILE, "0\n");
     bench.reopen().unwrap();
     assert_eq!(bench.poll(1.0).len(), 8);
-    let complaints = bench.context.health.complaints();
+    let complaints = bench.context.health.value_errors();
     assert!(complaints[0].ends_with("is not a device"), "{complaints:?}");
     // Of two devices one will do; this one is not the firmware's mailbox.
     tree.remove("dev/vcio");

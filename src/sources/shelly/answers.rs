@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::client::Client;
 use super::identity::Generation;
-use crate::sources::io_log::{word, Answer, Failure, IoLog};
+use crate::sources::io_log::{escape_word, Failure, IoLog, Response};
 use crate::sources::Error;
 
 /// A device that answers, or did.
@@ -65,7 +65,7 @@ impl Answers {
 }
 
 fn key(path: &str) -> String {
-    format!("GET {}", word(path))
+    format!("GET {}", escape_word(path))
 }
 
 fn absent() -> Error {
@@ -79,12 +79,12 @@ fn ask(
     ask: impl FnOnce() -> Result<Vec<u8>, Error>,
 ) -> Result<Vec<u8>, Error> {
     let mut asked = None;
-    let answer: Answer = io_log.ask(key, || {
+    let answer: Response = io_log.record_or_replay(key, || {
         ask().map_err(|error| {
             let failure = Failure::new(error.to_string());
             asked = Some(error);
             failure
         })
     });
-    answer.map_err(|failure| asked.unwrap_or_else(|| Error::new(failure.words)))
+    answer.map_err(|failure| asked.unwrap_or_else(|| Error::new(failure.message)))
 }

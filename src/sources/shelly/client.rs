@@ -99,7 +99,7 @@ impl Client {
                 return Err(self
                     .error(path, "the device asks for a password")
                     .hint("set shelly.password_file, or shelly.password")
-                    .rest(REST));
+                    .retry_after(REST));
             }
             match generation {
                 Generation::First => {
@@ -135,7 +135,7 @@ impl Client {
     fn refused(&self, path: &str) -> Error {
         self.error(path, "the device refuses the password")
             .hint("is shelly.password_file or shelly.password the one of the device's web page?")
-            .rest(REST)
+            .retry_after(REST)
     }
 
     /// The `Authorization` header with what is known, if the device asked for one.

@@ -158,7 +158,7 @@ impl Source for Shelly {
         Ok(())
     }
 
-    fn lasts(&self) -> bool {
+    fn reconnects(&self) -> bool {
         true
     }
 }

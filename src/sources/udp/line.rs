@@ -41,7 +41,7 @@ impl Line {
     pub(super) fn send_to(&self, bytes: &[u8], address: SocketAddr) -> io::Result<()> {
         let Some(socket) = &self.socket else {
             let sent = self.io_log.send(self.key, || Ok(Vec::new()));
-            return sent.map(|_| ()).map_err(|failure| failure.io());
+            return sent.map(|_| ()).map_err(|failure| failure.to_io_error());
         };
         let mut outcome = Ok(());
         let _ = self.io_log.send(self.key, || {
@@ -64,8 +64,8 @@ impl Line {
 
     /// Whether `deadline` is over; in a recording, whether it was.
     pub(super) fn is_over(&self, deadline: Instant) -> bool {
-        match self.io_log.playing() {
-            Some(playing) => !playing.is_coming(),
+        match self.io_log.replay() {
+            Some(playing) => !playing.receives_next(),
             None => Instant::now() >= deadline,
         }
     }
@@ -83,7 +83,7 @@ impl Line {
                 let datagram = buffer.get(..length).unwrap_or(&buffer);
                 if !self.io_log.is_off() {
                     let said = [peer.to_string().as_bytes(), b" ", datagram].concat();
-                    self.io_log.came(self.key, at, &Ok(said));
+                    self.io_log.record_received(self.key, at, &Ok(said));
                 }
                 Some(heard(at, peer, datagram))
             }
@@ -97,7 +97,7 @@ impl Line {
     }
 
     fn play(&self) -> Option<Heard> {
-        let (at, said) = self.io_log.take(self.key)?;
+        let (at, said) = self.io_log.take_received(self.key)?;
         let said = said.ok()?;
         let end = said.iter().position(|byte| *byte == b' ')?;
         let peer = std::str::from_utf8(said.get(..end)?).ok()?.parse().ok()?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::line::Line;
 use super::message::{PowerMeasurement, Refused};
-use crate::sources::io_log::{word, Answer, Failure, IoLog};
-use crate::sources::{Error, Health, Tally};
+use crate::sources::io_log::{escape_word, Failure, IoLog, Response};
+use crate::sources::{Error, Health, SourceCounter};
 use crate::sys::clock::BootTime;
 use crate::sys::reason;
 
@@ -38,7 +38,7 @@ impl Device {
             Error::new(format!("cannot look up {}: {why}", self.host))
                 .hint("udp.host names the device; an IP address needs no looking up")
         };
-        let ask = || -> Answer {
+        let ask = || -> Response {
             let found = (self.host.as_str(), self.port).to_socket_addrs();
             let found = found.map_err(|e| Failure::new(e.to_string()))?;
             let found: Vec<_> = found.take(16).map(|a| a.to_string()).collect();
@@ -46,8 +46,8 @@ impl Device {
         };
         let found = self
             .io_log
-            .ask(&format!("address {}", word(&self.host)), ask);
-        let found = found.map_err(|failure| failed(&failure.words))?;
+            .record_or_replay(&format!("address {}", escape_word(&self.host)), ask);
+        let found = found.map_err(|failure| failed(&failure.message))?;
         let addresses: Vec<SocketAddr> = String::from_utf8_lossy(&found)
             .split(' ')
             .filter_map(|address| address.parse().ok())
@@ -97,7 +97,7 @@ impl Device {
 
     /// The same, to speak with the device; of a recording, what was said.
     pub(super) fn line(&self) -> Result<Line, Error> {
-        match self.io_log.playing() {
+        match self.io_log.replay() {
             None => Ok(Line::new(&self.io_log, Some(self.socket()?))),
             Some(_) => Ok(Line::new(&self.io_log, None)),
         }
@@ -142,8 +142,8 @@ impl Counts {
         self.of(kind).add();
     }
 
-    fn of(&self, kind: &'static str) -> Arc<Tally> {
-        self.health.tally(
+    fn of(&self, kind: &'static str) -> Arc<SourceCounter> {
+        self.health.counter(
             "exporter_udp_datagrams_total",
             "Datagrams by what became of them: accepted, lost (no answer in time), or not counted as a reading.",
             kind,

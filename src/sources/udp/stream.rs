@@ -42,7 +42,7 @@ impl Stream {
         let io_log = context.health.io_log();
         let device = udp.host.as_deref().map(|host| Device::new(io_log, host, 0));
         let device = device.transpose()?;
-        if io_log.playing().is_some() {
+        if io_log.replay().is_some() {
             return Stream::new(context, Line::new(io_log, None), device, None);
         }
         // `listen_address` holds an address: that was checked.
