@@ -1,5 +1,5 @@
-//! A device's answers: as it gives them, or as it gave them when it was recorded. What is recorded is the answer to the
-//! question in the end. How it was logged in for is not: no password, no challenge and no answer to one.
+//! The client of a device, recorded or replayed. Only the final response to each path is recorded. Logging in is not: no
+//! password, no challenge and no authorization.
 
 use std::time::Instant;
 
@@ -8,40 +8,40 @@ use super::identity::Generation;
 use crate::sources::io_log::{escape_word, Failure, IoLog, Response};
 use crate::sources::Error;
 
-/// A device that answers, or did.
-pub(super) struct Answers {
+/// A client whose responses are recorded, or the replay of one.
+pub(super) struct RecordedClient {
     io_log: IoLog,
-    /// `None`: it is not asked.
+    /// `None` when replaying.
     client: Option<Client>,
 }
 
-impl Answers {
-    /// Of a device that `find` finds; of a recording, without finding it.
-    pub(super) fn of(
+impl RecordedClient {
+    /// A client made by `connect`. When replaying, `connect` is not called.
+    pub(super) fn connect(
         io_log: &IoLog,
-        find: impl FnOnce() -> Result<Client, Error>,
-    ) -> Result<Answers, Error> {
+        connect: impl FnOnce() -> Result<Client, Error>,
+    ) -> Result<RecordedClient, Error> {
         let mut client = None;
-        ask(io_log, "address", || {
-            client = Some(find()?);
+        request(io_log, "address", || {
+            client = Some(connect()?);
             Ok(Vec::new())
         })?;
-        Ok(Answers {
+        Ok(RecordedClient {
             io_log: io_log.clone(),
             client,
         })
     }
 
-    /// Gets what nobody needs to log in for.
+    /// Gets a path that needs no login.
     pub(super) fn get_open(&mut self, path: &str, deadline: Instant) -> Result<Vec<u8>, Error> {
         let client = &mut self.client;
-        ask(&self.io_log, &key(path), || match client {
+        request(&self.io_log, &key(path), || match client {
             Some(client) => client.get_open(path, deadline),
-            None => Err(absent()),
+            None => Err(no_client()),
         })
     }
 
-    /// Gets `path`, logging in as this generation asks for it.
+    /// Gets a path, with a login as this generation requires it.
     pub(super) fn get(
         &mut self,
         path: &str,
@@ -49,9 +49,9 @@ impl Answers {
         deadline: Instant,
     ) -> Result<Vec<u8>, Error> {
         let client = &mut self.client;
-        ask(&self.io_log, &key(path), || match client {
+        request(&self.io_log, &key(path), || match client {
             Some(client) => client.get(path, generation, deadline),
-            None => Err(absent()),
+            None => Err(no_client()),
         })
     }
 
@@ -68,23 +68,23 @@ fn key(path: &str) -> String {
     format!("GET {}", escape_word(path))
 }
 
-fn absent() -> Error {
+fn no_client() -> Error {
     Error::new("it is not asked")
 }
 
-/// Asks; the error is the one that `ask` gives, or what is left of it in a recording.
-fn ask(
+/// Performs or replays a request. The error is the original one, or its message when replaying.
+fn request(
     io_log: &IoLog,
     key: &str,
-    ask: impl FnOnce() -> Result<Vec<u8>, Error>,
+    perform: impl FnOnce() -> Result<Vec<u8>, Error>,
 ) -> Result<Vec<u8>, Error> {
-    let mut asked = None;
-    let answer: Response = io_log.record_or_replay(key, || {
-        ask().map_err(|error| {
+    let mut original = None;
+    let response: Response = io_log.record_or_replay(key, || {
+        perform().map_err(|error| {
             let failure = Failure::new(error.to_string());
-            asked = Some(error);
+            original = Some(error);
             failure
         })
     });
-    answer.map_err(|failure| asked.unwrap_or_else(|| Error::new(failure.message)))
+    response.map_err(|failure| original.unwrap_or_else(|| Error::new(failure.message)))
 }
