@@ -24,7 +24,6 @@ const LOGIN_RETRY_DELAY: Duration = Duration::from_secs(60);
 const MAX_ATTEMPTS: usize = 3;
 /// The only user name of Gen2 and later.
 const ADMIN: &str = "admin";
-const ADMIN: &str = "admin";
 
 /// A client of a device at known addresses.
 pub(super) struct Client {
