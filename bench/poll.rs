@@ -141,7 +141,7 @@ fn context(tree: &Path) -> Context {
     let group: Arc<Group> = Registry::new(Policy::All).add_group(0, "bench", Vec::new());
     Context {
         device: Default::default(),
-        board: Arc::new(Board::look(roots)),
+        board: Arc::new(Board::detect(roots)),
         config: Arc::new(Config::default()),
         group,
         health: Arc::new(Health::default()),

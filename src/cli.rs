@@ -123,7 +123,7 @@ fn run_role(arguments: Arguments) -> Result<(), String> {
                         Some(file) => ConfigSource::File(Some(file.to_path_buf())),
                         None => ConfigSource::BuiltIn(Box::new(recording.config().clone())),
                     };
-                    (configuration, recording.roots(), IoLogs::Play(recording))
+                    (configuration, recording.roots(), IoLogs::Replay(recording))
                 }
             };
             exporter::run(

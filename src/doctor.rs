@@ -10,7 +10,8 @@ use serde_json::{json, Value};
 use crate::config::{Config, Switch};
 use crate::metrics::{Policy, Registry};
 use crate::sources::{
-    limits, Board, Context, Device, Health, Limit, Meter, Roots, Running, METERS, SCHEMA,
+    reached_limits, Board, Context, Device, Health, Meter, ReachedLimit, Roots, RunningSource,
+    METERS, SCHEMA,
 };
 use crate::sys::clock::BootTime;
 
@@ -40,7 +41,7 @@ struct Finding {
     /// Why some values cannot be read.
     complaints: Vec<String>,
     /// The limits that were reached, by name.
-    limits: BTreeMap<&'static str, Limit>,
+    limits: BTreeMap<&'static str, ReachedLimit>,
     /// The metric families of the source.
     families: Vec<String>,
     /// The samples, most important first: `name{labels}` and value.
@@ -49,7 +50,7 @@ struct Finding {
 
 /// Probes all meters, and reads those that are found.
 pub fn examine(roots: Roots, config: &Config) -> Report {
-    let mut board = Board::look(roots);
+    let mut board = Board::detect(roots);
     let given = config;
     let mut config = given.clone();
     config.interval = INTERVAL;
@@ -109,7 +110,7 @@ pub fn examine(roots: Roots, config: &Config) -> Report {
 /// A running source of a meter under examination.
 struct Trial {
     registry: Registry,
-    running: Running,
+    running: RunningSource,
 }
 
 impl Trial {
@@ -126,7 +127,7 @@ impl Trial {
         };
         Trial {
             registry,
-            running: Running::start(meter, context),
+            running: RunningSource::start(meter, context),
         }
     }
 
@@ -135,7 +136,7 @@ impl Trial {
         let Context { group, health, .. } = self.running.context();
         let mut first = None;
         while Instant::now() < deadline && health.last_error().is_none() {
-            self.running.watch(BootTime::now());
+            self.running.restart_if_stuck(BootTime::now());
             match (first, group.read_at()) {
                 (None, Some(at)) => first = Some(at),
                 (Some(then), Some(at)) if at != then => break,
@@ -157,8 +158,8 @@ impl Trial {
             meter,
             found: Ok(what),
             error,
-            complaints: health.complaints(),
-            limits: limits(group, health),
+            complaints: health.value_errors(),
+            limits: reached_limits(group, health),
             families: families.into_iter().map(|(name, _)| name).collect(),
             samples,
         }
@@ -405,7 +406,7 @@ mod tests {
             samples: samples.iter().map(|(n, v)| (n.to_string(), *v)).collect(),
         };
         let report = |hwmon: f64| Report {
-            board: Board::look(Roots {
+            board: Board::detect(Roots {
                 sysfs: "/nowhere".into(),
                 procfs: "/nowhere".into(),
                 dev: "/nowhere".into(),

@@ -70,7 +70,7 @@ impl Bench {
             temp,
             generation: group.new_generation(),
             context: Context {
-                board: Arc::new(Board::look(Roots::default())),
+                board: Arc::new(Board::detect(Roots::default())),
                 config: Arc::new(config),
                 device: Device::default(),
                 group,
@@ -222,7 +222,7 @@ fn lost_gpu_is_absent_and_the_other_is_still_read() {
     }
     let dropped_out =
         "nvidia_gpu_0 (NVIDIA RTX A4000) has dropped out: nvidia-smi tells nothing of it any more";
-    assert_eq!(bench.context.health.complaints(), [dropped_out]);
+    assert_eq!(bench.context.health.value_errors(), [dropped_out]);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn unreachable_gpu_is_reported() {
         assert_eq!(value(&lines, &of("power_watts", 0)), None);
         assert_eq!(value(&lines, &of("power_watts", 1)), Some(9.5));
         let health = &bench.context.health;
-        let complaints = health.complaints();
+        let complaints = health.value_errors();
         assert!(complaints[0].ends_with(complaint), "{complaints:?}");
         assert_eq!((complaints.len(), health.unparsed()), (1, 0));
     }
@@ -250,7 +250,7 @@ fn unreachable_gpu_is_reported() {
     );
     let mut source = bench.open();
     bench.poll(&mut *source);
-    let complaints = bench.context.health.complaints();
+    let complaints = bench.context.health.value_errors();
     assert_eq!(complaints, ["nvidia-smi counts 3 GPUs and tells of 2"]);
 }
 
@@ -272,7 +272,7 @@ fn remaining_gpus_keep_their_index_when_nvidia_smi_renumbers() {
     assert_eq!(value(&lines, &of("power_watts", 0)), None);
     assert_eq!(value(&lines, &of("power_watts", 1)), Some(9.5));
     assert_eq!(value(&lines, "power_gpu_watts "), None, "there were two");
-    let complaints = bench.context.health.complaints();
+    let complaints = bench.context.health.value_errors();
     assert!(complaints[0].contains("nvidia_gpu_0"), "{complaints:?}");
 }
 
@@ -293,7 +293,7 @@ fn nvidia_smi_does_not_run_while_a_gpu_is_suspended() {
         dev: bench.temp.path().join("dev"),
         programs: None,
     };
-    bench.context.board = Arc::new(Board::look(roots));
+    bench.context.board = Arc::new(Board::detect(roots));
     let mut source = bench.open();
     let pids = bench.temp.path().join("pids");
     for _ in 0..3 {
@@ -301,7 +301,7 @@ fn nvidia_smi_does_not_run_while_a_gpu_is_suspended() {
         source.rescan();
     }
     assert!(!pids.exists(), "nothing was started");
-    let complaints = bench.context.health.complaints();
+    let complaints = bench.context.health.value_errors();
     assert!(
         complaints[0].contains("0000:01:00.0 is suspended"),
         "{complaints:?}"
@@ -310,7 +310,7 @@ fn nvidia_smi_does_not_run_while_a_gpu_is_suspended() {
     set(&bench, "active\n");
     let lines = bench.poll(&mut *source);
     assert_eq!(value(&lines, &of("power_watts", 0)), Some(70.5));
-    assert!(bench.context.health.complaints().is_empty());
+    assert!(bench.context.health.value_errors().is_empty());
     let group = bench.group();
     set(&bench, "suspending\n");
     bench.poll(&mut *source);
@@ -417,7 +417,7 @@ fn probe_declines_without_a_driver_and_on_a_jetson() {
         dev: temp.path().join("dev"),
         programs: None,
     };
-    let probe = |config: &Config| (meter().probe)(&Board::look(roots.clone()), config);
+    let probe = |config: &Config| (meter().probe)(&Board::detect(roots.clone()), config);
     let mut config = (*bench.context.config).clone();
     let error = probe(&config).unwrap_err().to_string();
     assert!(error.ends_with("NVIDIA's driver is not loaded"), "{error}");

@@ -11,7 +11,7 @@ use edge_metrics_exporter::config::{Config, SectionSpec, Switch};
 use edge_metrics_exporter::metrics::{Desc, Policy, Readings, Registry, SeriesId};
 use edge_metrics_exporter::sources::nvidia::settings::Settings;
 use edge_metrics_exporter::sources::{
-    Board, Context, Device, Error, Health, Meter, Pace, Roots, Running, Source,
+    Board, Context, Device, Error, Health, Meter, Pace, Roots, RunningSource, Source,
 };
 use edge_metrics_exporter::sys::clock::BootTime;
 use edge_metrics_exporter::sys::stop::Stop;
@@ -85,7 +85,7 @@ impl Hanging {
     fn new(context: &Context) -> Hanging {
         Hanging {
             number: OPENED.fetch_add(1, Ordering::SeqCst) + 1,
-            item: context.health.item(Path::new(HANGS)),
+            item: context.health.path_id(Path::new(HANGS)),
             health: Arc::clone(&context.health),
             series: ["first", "hangs", "last"].map(|name| {
                 let desc = Desc::gauge(name, "");
@@ -101,7 +101,7 @@ impl Source for Hanging {
         let [first, hangs, last] = self.series;
         out.set(first, f64::from(self.number));
         if !self.health.is_excluded(Path::new(HANGS)) {
-            self.health.reading(self.item);
+            self.health.begin_read(self.item);
             VALUE.pass();
             out.set(hangs, f64::from(self.number));
         }
@@ -130,7 +130,7 @@ fn hanging_value_does_not_affect_others() {
     let group = registry.add_group(0, METER.name, vec![]);
     let config = Config::default();
     let context = Context {
-        board: Arc::new(Board::look(Roots::default())),
+        board: Arc::new(Board::detect(Roots::default())),
         config: Arc::new(config),
         device: Device::default(),
         group: Arc::clone(&group),
@@ -145,20 +145,20 @@ fn hanging_value_does_not_affect_others() {
     OPENED.store(0, Ordering::SeqCst);
     CLOSED.store(0, Ordering::SeqCst);
 
-    let running = Running::start(&METER, context);
+    let running = RunningSource::start(&METER, context);
     wait_for("all is read", || values() == [Some(1.0); 3]);
-    running.watch(BootTime::now());
+    running.restart_if_stuck(BootTime::now());
     assert!(!is_excluded(), "nothing hangs");
 
     VALUE.set_closed(true);
     wait_for("the watchdog leaves the value out", || {
-        running.watch(BootTime::now());
+        running.restart_if_stuck(BootTime::now());
         is_excluded()
     });
     let errors = health.errors();
     assert!(errors >= 1);
     wait_for("the others are read again", || {
-        running.watch(BootTime::now());
+        running.restart_if_stuck(BootTime::now());
         values() == [Some(2.0), None, Some(2.0)]
     });
     let before = group.read_at();

@@ -13,7 +13,7 @@ use edge_metrics_exporter::config::{Config, Switch};
 use edge_metrics_exporter::metrics::{Policy, Readings, Registry};
 use edge_metrics_exporter::sources::jetson::Settings;
 use edge_metrics_exporter::sources::{
-    Board, Context, Health, Meter, Roots, Running, Source, METERS,
+    Board, Context, Health, Meter, Roots, RunningSource, Source, METERS,
 };
 use edge_metrics_exporter::sys::clock::BootTime;
 use nix::sys::signal::{kill, SigSet, Signal};
@@ -59,7 +59,7 @@ impl Bench {
         let group = registry.add_group(0, "tegrastats", vec![]);
         group.set_interval(interval);
         let context = Context {
-            board: Arc::new(Board::look(Roots::default())),
+            board: Arc::new(Board::detect(Roots::default())),
             config: Arc::new(config),
             device: Default::default(),
             group,
@@ -278,7 +278,7 @@ fn child_does_not_inherit_blocked_signals() {
 #[test]
 fn exited_child_is_restarted() {
     let bench = Bench::new("dead", Duration::from_millis(20));
-    let running = Running::start(meter(), bench.context.clone());
+    let running = RunningSource::start(meter(), bench.context.clone());
     let first = bench.group();
     let second = wait_until("there is another", || {
         Some(bench.group()).filter(|group| *group != first)

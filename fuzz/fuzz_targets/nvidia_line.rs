@@ -2,7 +2,7 @@
 //! same values say in a line of their own.
 #![no_main]
 
-use edge_metrics_exporter::sources::nvidia::line::{parse, refused, Gpu, FIELDS, MOST_GPUS};
+use edge_metrics_exporter::sources::nvidia::line::{parse, unknown_field, Gpu, FIELDS, MAX_GPUS};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -14,7 +14,7 @@ fuzz_target!(|text: &str| {
         let Some(gpu) = parse(fields, text) else {
             continue;
         };
-        assert!(gpu.index < gpu.count && gpu.count <= MOST_GPUS);
+        assert!(gpu.index < gpu.count && gpu.count <= MAX_GPUS);
         assert!(gpu.unparsed <= fields.len() as u64);
         for value in [gpu.watts, gpu.celsius, gpu.load, gpu.memory_load] {
             assert!(value.is_none_or(f64::is_finite));
@@ -26,7 +26,7 @@ fuzz_target!(|text: &str| {
             again(&gpu);
         }
     }
-    if let Some(field) = refused(text) {
+    if let Some(field) = unknown_field(text) {
         assert!(text.contains(&format!("Field \"{field}\" is not a valid field")));
     }
 });

@@ -1,7 +1,7 @@
 //! Any text as a line of tegrastats: bounded in what is taken, only real numbers, nothing passed over in silence.
 #![no_main]
 
-use edge_metrics_exporter::sources::tegrastats::line::{parse, Line, Load, MOST, MOST_CORES};
+use edge_metrics_exporter::sources::tegrastats::line::{parse, Line, Load, MAX_ITEMS, MAX_CORES};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -23,9 +23,9 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn check(line: &Line<'_>) {
-    assert!(line.cores.len() <= MOST_CORES && line.gpu_mhz.len() <= MOST_CORES);
-    assert!(line.rails.len() <= MOST && line.temperatures.len() <= MOST);
-    assert!(line.engines.len() <= MOST);
+    assert!(line.cores.len() <= MAX_CORES && line.gpu_mhz.len() <= MAX_CORES);
+    assert!(line.rails.len() <= MAX_ITEMS && line.temperatures.len() <= MAX_ITEMS);
+    assert!(line.engines.len() <= MAX_ITEMS);
     let mut numbers = Vec::new();
     let load = |load: &Load| [load.percent, load.mhz];
     for memory in [line.ram, line.swap, line.iram].iter().flatten() {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use edge_metrics_exporter::sources::udp::message::{PowerMeasurement, Refused, MAX_DATAGRAM};
+use edge_metrics_exporter::sources::udp::message::{MessageError, PowerMeasurement, MAX_DATAGRAM};
 use edge_metrics_exporter::sources::udp::total::Total;
 use edge_metrics_exporter::sys::clock::BootTime;
 use libfuzzer_sys::fuzz_target;
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
             let since = Duration::from_millis(u64::from(*after) * 60);
             at = BootTime(at.0 + u64::from(*after) * 60_000_000);
             if total.judge(&message, since).is_ok() {
-                total.take(&message, at);
+                total.add(&message, at);
             }
             let now = total.milliampere_seconds();
             assert!(now.is_finite() && now >= before, "{before} -> {now}");
@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-fn one(datagram: &[u8]) -> Result<PowerMeasurement, Refused> {
+fn one(datagram: &[u8]) -> Result<PowerMeasurement, MessageError> {
     let outcome = PowerMeasurement::from_datagram(datagram);
     match &outcome {
         Ok(message) => {
@@ -42,10 +42,10 @@ fn one(datagram: &[u8]) -> Result<PowerMeasurement, Refused> {
             assert!(again.len() <= 25);
             assert_eq!(PowerMeasurement::from_datagram(&again), outcome);
         }
-        Err(Refused::Oversized) => assert!(datagram.len() > MAX_DATAGRAM),
+        Err(MessageError::Oversized) => assert!(datagram.len() > MAX_DATAGRAM),
         // What is cut off is so because bytes are missing: with enough of them it may become whole.
-        Err(Refused::Truncated) => assert!(!datagram.is_empty()),
-        Err(Refused::Malformed | Refused::Implausible) => {}
+        Err(MessageError::Truncated) => assert!(!datagram.is_empty()),
+        Err(MessageError::Malformed | MessageError::Implausible) => {}
     }
     outcome
 }

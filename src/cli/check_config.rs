@@ -9,7 +9,7 @@ use crate::config::{url_without_secrets, ClientSettings as Settings};
 use crate::http::client::{Client, Limits};
 use crate::http::{AccessControl, AccessFiles};
 use crate::sources::SCHEMA;
-use crate::sources::{chosen, unknown, Board, Roots};
+use crate::sources::{select_meters, unknown_sources, Board, Roots};
 
 /// Validates the file and prints what would be run. A collector's file is recognised by its keys.
 pub(super) fn check_config(
@@ -38,7 +38,7 @@ pub(super) fn check_config(
         ..access
     };
     check_access(&access)?;
-    let mut board = Board::look(roots);
+    let mut board = Board::detect(roots);
     let asked = config.device_type.clone();
     let found = board.device_type().to_string();
     if asked == "auto" {
@@ -62,11 +62,11 @@ pub(super) fn check_config(
             names.len()
         ),
     });
-    let meters = chosen(&mut board, &config);
+    let meters = select_meters(&mut board, &config);
     if meters.is_empty() {
         print("sources: none on this board\n");
     }
-    for name in unknown(&config) {
+    for name in unknown_sources(&config) {
         print(&format!("`sources` names {name}, which is no source\n"));
     }
     for (meter, reason) in meters {

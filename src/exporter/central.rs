@@ -31,7 +31,7 @@ pub(super) fn remote(
         .with_environment(|name| std::env::var(name).ok())?;
     let hostname = match local.hostname {
         Some(hostname) => hostname,
-        None => Board::look(roots.clone()).hostname,
+        None => Board::detect(roots.clone()).hostname,
     };
     CentralServer::new(&settings, &hostname, configuration.file())
 }

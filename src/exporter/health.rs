@@ -7,7 +7,7 @@ use serde_json::{json, Map, Value};
 
 use super::Exporter;
 use crate::config::Origin;
-use crate::sources::{limits, Running};
+use crate::sources::{reached_limits, RunningSource};
 use crate::store::{CentralServer, Status};
 use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
@@ -58,7 +58,7 @@ impl Exporter {
         let now = BootTime::now();
         let is_set_up = self.set_up.load(Ordering::Acquire);
         let sources = self.sources();
-        let is_settled = |source: &Arc<Running>| source.context().group.is_settled();
+        let is_settled = |source: &Arc<RunningSource>| source.context().group.is_settled();
         if !is_set_up || !sources.iter().all(is_settled) {
             return None;
         }
@@ -111,7 +111,7 @@ impl Exporter {
 
 /// `starting` until every source has been tried; `healthy` when all are read and the configuration is as the user wants
 /// it; else `degraded`.
-fn overall_status(sources: &[Arc<Running>], status: &Status, now: BootTime) -> &'static str {
+fn overall_status(sources: &[Arc<RunningSource>], status: &Status, now: BootTime) -> &'static str {
     if sources.iter().any(|s| !s.context().group.is_settled()) {
         return "starting";
     }
@@ -149,7 +149,7 @@ fn server(remote: &CentralServer) -> Value {
     })
 }
 
-fn source(running: &Running, now: BootTime) -> Value {
+fn source(running: &RunningSource, now: BootTime) -> Value {
     let context = running.context();
     let device = Some(&context.device.name).filter(|name| !name.is_empty());
     json!({
@@ -157,8 +157,8 @@ fn source(running: &Running, now: BootTime) -> Value {
         "device": device,
         "up": context.group.is_fresh(now),
         "error": context.health.last_error(),
-        "complaints": context.health.complaints(),
-        "limits": limits(&context.group, &context.health),
+        "complaints": context.health.value_errors(),
+        "limits": reached_limits(&context.group, &context.health),
     })
 }
 

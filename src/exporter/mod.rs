@@ -30,7 +30,7 @@ use crate::exposition::{render_end, render_families, Format};
 use crate::http::gzip::Compressor;
 use crate::metrics::{Policy, Registry, Snapshot, WallClock};
 use crate::remote_write::Stats;
-use crate::sources::Running;
+use crate::sources::RunningSource;
 use crate::store::Store;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
@@ -45,7 +45,7 @@ const UNKNOWN: u64 = u64::MAX;
 struct Exporter {
     registry: Arc<Registry>,
     /// See [`Exporter::sources`].
-    sources: RwLock<Arc<[Arc<Running>]>>,
+    sources: RwLock<Arc<[Arc<RunningSource>]>>,
     /// How many names `metrics:` lists as true that nothing on this board has; [`UNKNOWN`] while sources are tried.
     unknown_metrics: AtomicU64,
     /// Whether `sources` was set. Before, that it is empty means nothing.
@@ -138,7 +138,7 @@ impl Exporter {
 
     /// The running sources. The lock is not held while they are used: a second reader behind a waiting writer would
     /// wait for the first one, and so for itself where both are one thread.
-    fn sources(&self) -> Arc<[Arc<Running>]> {
+    fn sources(&self) -> Arc<[Arc<RunningSource>]> {
         Arc::clone(&lock::read(&self.sources))
     }
 

@@ -28,7 +28,7 @@ pub fn record(
     let mut config = (*loaded.current()).clone();
     // A replay on another machine must find the same device type.
     if config.device_type == "auto" {
-        let board = Board::look(options.roots.clone());
+        let board = Board::detect(options.roots.clone());
         config.device_type = board.device_type().to_string();
     }
     // A recording sends nothing anywhere, and has no metrics of the exporter itself.
@@ -62,7 +62,7 @@ pub fn record(
             Ok(Event::Adopt(_)) | Err(RecvTimeoutError::Timeout) => {}
         }
         supervisor.restart_hung_sources();
-        error = recorder.trouble();
+        error = recorder.stop_reason();
     }
     let sources = supervisor.stop_sources();
     recorder.finish(&supervisor.scrape(Format::Text))?;

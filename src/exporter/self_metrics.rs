@@ -10,7 +10,7 @@ use super::{Exporter, UNKNOWN};
 use crate::metrics::{Process, Registry, SelfGroup, BUILD};
 use crate::remote_write::queue::QueueStats;
 use crate::remote_write::Numbers;
-use crate::sources::{limits, Limit, Running, SERIES};
+use crate::sources::{reached_limits, ReachedLimit, RunningSource, SERIES_LIMIT};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -128,7 +128,7 @@ fn write_unknown_metrics(out: &mut SelfGroup, exporter: &Exporter) {
     );
 }
 
-fn write_source(out: &mut SelfGroup, running: &Running, now: BootTime) {
+fn write_source(out: &mut SelfGroup, running: &RunningSource, now: BootTime) {
     let context = running.context();
     let (group, health) = (&context.group, &context.health);
     let source = running.meter().name;
@@ -181,9 +181,9 @@ fn write_source(out: &mut SelfGroup, running: &Running, now: BootTime) {
         labels,
         group.read_at().map(|at| now.seconds_since(at)),
     );
-    let mut reached = limits(group, health);
+    let mut reached = reached_limits(group, health);
     // This limit is there for every source, so that an alert can see it change.
-    reached.entry(SERIES).or_insert(Limit {
+    reached.entry(SERIES_LIMIT).or_insert(ReachedLimit {
         left_out: 0,
         what: String::new(),
     });
@@ -200,9 +200,9 @@ fn write_source(out: &mut SelfGroup, running: &Running, now: BootTime) {
             reached.left_out as f64,
         );
     }
-    for tally in health.tallies() {
-        let labels = [("source", source), ("kind", tally.kind)];
-        out.counter(tally.name, tally.help, &labels, tally.count() as f64);
+    for counter in health.counters() {
+        let labels = [("source", source), ("kind", counter.kind)];
+        out.counter(counter.name, counter.help, &labels, counter.count() as f64);
     }
 }
 

@@ -17,7 +17,8 @@ use crate::http::{port_of, AccessControl, AccessFiles};
 use crate::metrics::Policy;
 use crate::sources::io_log::IoLogs;
 use crate::sources::{
-    chosen, source_name, unknown, Board, Context, Device, Health, Meter, Roots, Running, METERS,
+    select_meters, source_name, unknown_sources, Board, Context, Device, Health, Meter, Roots,
+    RunningSource, METERS,
 };
 use crate::store::{Change, ConfigSource, Proposal, Store};
 use crate::sys::clock::BootTime;
@@ -222,7 +223,7 @@ impl Supervisor {
     pub(super) fn restart_hung_sources(&self) {
         let now = BootTime::now();
         for running in self.exporter.sources().iter() {
-            running.watch(now);
+            running.restart_if_stuck(now);
         }
     }
 
@@ -276,11 +277,11 @@ impl Supervisor {
     pub(super) fn apply(&mut self, mut config: Config) {
         self.exporter.registry.set_policy(policy(&config));
         self.exporter.present(&config);
-        for name in unknown(&config) {
+        for name in unknown_sources(&config) {
             log::warn!("`sources` names {name}, which is no source: see --help");
         }
         let io_logs = &self.options.io_logs;
-        let board = Board::look_by(self.options.roots.clone(), io_logs.of_board());
+        let board = Board::detect_with(self.options.roots.clone(), io_logs.for_board());
         if config.device_type == "auto" {
             config.device_type = board.device_type().to_string();
         }
@@ -307,7 +308,7 @@ impl Supervisor {
         }
         let same_labels = self.labels == labels;
         self.labels = labels;
-        let chosen = chosen(&mut board, config);
+        let chosen = select_meters(&mut board, config);
         let board = Arc::new(board);
         if chosen.is_empty() {
             log::warn!(
@@ -378,7 +379,10 @@ impl Supervisor {
         let registry = &self.exporter.registry;
         // The rank is the place among all meters, whichever of them run now: a reload may start others.
         let rank = METERS.iter().position(|m| m.name == meter.name);
-        let io_log = self.options.io_logs.of(&source_name(meter, &device));
+        let io_log = self
+            .options
+            .io_logs
+            .for_source(&source_name(meter, &device));
         Context {
             board: Arc::clone(board),
             config: Arc::clone(config),
@@ -388,7 +392,7 @@ impl Supervisor {
                 meter.name,
                 self.labels.clone(),
             ),
-            health: Arc::new(Health::on(io_log)),
+            health: Arc::new(Health::with_io_log(io_log)),
             stop: Arc::default(),
             interval: meter.pace.interval(config.interval),
         }
@@ -401,7 +405,7 @@ impl Supervisor {
         context: Context,
         board: &Arc<Board>,
         config: &Arc<Config>,
-    ) -> Arc<Running> {
+    ) -> Arc<RunningSource> {
         let context = Context {
             board: Arc::clone(board),
             config: Arc::clone(config),
@@ -409,7 +413,7 @@ impl Supervisor {
             interval: meter.pace.interval(config.interval),
             ..context
         };
-        Arc::new(Running::start(meter, context))
+        Arc::new(RunningSource::start(meter, context))
     }
 
     fn stop(self) {
@@ -434,14 +438,14 @@ fn limit_history(context: &Context, config: &Config, bytes: usize) {
 }
 
 /// Stops sources, all at the same time.
-fn stop_all(sources: &[Arc<Running>]) {
+fn stop_all(sources: &[Arc<RunningSource>]) {
     sources.iter().for_each(|running| running.stop());
     let deadline = Instant::now() + SOURCE_STOP_TIMEOUT;
     sources.iter().for_each(|running| running.join(deadline));
 }
 
 /// Whether a running source has the settings that this configuration would start it with.
-fn is_same(running: &Running, meter: &Meter, board: &Board, config: &Config) -> bool {
+fn is_same(running: &RunningSource, meter: &Meter, board: &Board, config: &Config) -> bool {
     let context = running.context();
     context.interval == meter.pace.interval(config.interval)
         && context.board.roots == board.roots

@@ -1,4 +1,4 @@
-//! A file of one value, as sysfs has them: opened once, read with `pread` at every poll.
+//! A file with one value, as sysfs has them: opened once, and read with `pread` at every poll.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,90 +12,92 @@ use nix::sys::resource::{getrlimit, Resource};
 
 use super::error::Error;
 use super::health::Health;
-use super::io_log::{files, Answer, Failure};
+use super::io_log::{files, Failure, Response};
 use super::number::parse_number;
 
-const LEFT_ALONE: &str = "hangs and is left alone";
+/// The failure's message where a path is excluded because reading it hung.
+const EXCLUDED: &str = "hangs and is left alone";
 /// Longer than any number sysfs prints, shorter than any of its longer files (a page).
 const NUMBER_BYTES: usize = 64;
 /// The longest text of a sysfs attribute is a page.
 const TEXT_BYTES: usize = 4096;
-/// How long a file that could not be opened is left alone.
-const REOPEN: Duration = Duration::from_secs(5);
+/// The pause before a file that could not be opened is opened again.
+const REOPEN_DELAY: Duration = Duration::from_secs(5);
 
-/// A file that holds one number, with its descriptor kept.
+/// A file that holds one number, and its open descriptor.
 ///
-/// A read that fails costs this value alone: it is logged when the state changes, counted, and the file is opened
-/// anew later, since a driver that was unbound leaves a dead descriptor behind.
+/// A failed read costs only this value. The failure is counted, and logged when the state changes. The file is opened
+/// again later, since a driver that was unbound leaves a dead descriptor behind.
 #[derive(Debug)]
 pub struct Attribute {
     path: PathBuf,
     health: Arc<Health>,
-    /// Its place in the health's list of what is being read.
-    item: u32,
-    file: Option<Held>,
-    /// The same where there is an I/O log: so that without one there is nothing more to look at on the way to a value.
-    by_io_log: Option<File>,
+    /// The path's id in the health's table of paths.
+    path_id: u32,
+    file: Option<OpenFile>,
+    /// The open file where there is an I/O log. It is apart from `file` so that the fast path of a source without an I/O log
+    /// needs no check.
+    io_log_file: Option<File>,
     reopen_at: Option<Instant>,
     failing: bool,
     hint: &'static str,
 }
 
-/// An open file. Attributes keep no more than half of the descriptors that the process may have: a machine with more is
-/// read by opening the others at every poll, and has descriptors left for its clients.
+/// An open file. Attributes keep at most half of the process's file descriptors open. On a machine with more attributes,
+/// the others are opened at every poll, and clients still find descriptors.
 #[derive(Debug)]
-struct Held {
+struct OpenFile {
     file: File,
-    is_kept: bool,
+    stays_open: bool,
 }
 
-/// How many files are kept open.
-static KEPT: AtomicU64 = AtomicU64::new(0);
+/// The number of files that stay open.
+static STAYING_OPEN: AtomicU64 = AtomicU64::new(0);
 
-impl Held {
-    fn new(file: File) -> Held {
+impl OpenFile {
+    fn new(file: File) -> OpenFile {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-        let is_kept = KEPT.fetch_add(1, Ordering::Relaxed) < soft / 2;
-        if !is_kept {
-            KEPT.fetch_sub(1, Ordering::Relaxed);
+        let stays_open = STAYING_OPEN.fetch_add(1, Ordering::Relaxed) < soft / 2;
+        if !stays_open {
+            STAYING_OPEN.fetch_sub(1, Ordering::Relaxed);
         }
-        Held { file, is_kept }
+        OpenFile { file, stays_open }
     }
 }
 
-impl Drop for Held {
+impl Drop for OpenFile {
     fn drop(&mut self) {
-        if self.is_kept {
-            KEPT.fetch_sub(1, Ordering::Relaxed);
+        if self.stays_open {
+            STAYING_OPEN.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-/// Why there is no value, in few bytes.
-enum Trouble {
+/// Why there is no value. It is made into an `Error` only where it is reported.
+enum ReadFailure {
     NotOpen,
-    NoRead(io::Error),
-    /// The file's first so many bytes are none.
-    NoValue(usize),
+    Io(io::Error),
+    /// The file's content does not parse; the number of bytes read.
+    Invalid(usize),
 }
 
 impl Attribute {
-    /// The attribute at `path`. It need not be there yet.
+    /// The attribute at `path`, which need not exist yet.
     pub fn new(health: &Arc<Health>, path: impl Into<PathBuf>) -> Attribute {
         let path = path.into();
         Attribute {
-            item: health.item(&path),
+            path_id: health.path_id(&path),
             path,
             health: Arc::clone(health),
             file: None,
-            by_io_log: None,
+            io_log_file: None,
             reopen_at: None,
             failing: false,
             hint: "",
         }
     }
 
-    /// What would help where rights are missing.
+    /// Sets the hint that errors for missing permissions carry.
     pub fn with_hint(self, hint: &'static str) -> Attribute {
         Attribute { hint, ..self }
     }
@@ -105,80 +107,84 @@ impl Attribute {
         &self.path
     }
 
-    /// Reads the number; `None` where there is none just now.
+    /// Reads the number. `None` if it cannot be read now.
     #[inline]
     pub fn read(&mut self) -> Option<i64> {
         self.read_as("a number", parse_number)
     }
 
-    /// Reads what `parse` makes of the file's first bytes (a word, a number of another form); `what` names that for
-    /// the log.
+    /// Reads a value of another form (a word, a decimal fraction): what `parse` makes of the file's first bytes. `what` names
+    /// the form in error messages.
     #[inline]
     pub fn read_as<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
         let mut buffer = [0; NUMBER_BYTES];
         if self.file.is_none() && !self.is_open_now() {
-            return self.read_by_io_log(what, parse);
+            return self.read_through_io_log(what, parse);
         }
-        let taken = self.take(&mut buffer, parse);
-        self.let_go_if_many();
-        match taken {
+        let result = self.read_open_file(&mut buffer, parse);
+        self.close_unless_kept();
+        match result {
             Ok(value) => {
                 if self.failing {
                     self.recovered();
                 }
                 Some(value)
             }
-            Err(trouble) => {
-                let error = self.explain(trouble, what, &buffer);
+            Err(failure) => {
+                let error = self.to_error(failure, what, &buffer);
                 self.failed(&error);
                 None
             }
         }
     }
 
-    /// Reads the number, or says why it cannot. `Ok(None)`: it is being left alone for a while.
+    /// Reads the number, or returns why it cannot be read. `Ok(None)`: the file is not tried again yet.
     #[inline]
     pub fn try_read(&mut self) -> Result<Option<i64>, Error> {
         let mut buffer = [0; NUMBER_BYTES];
         if !self.health.io_log().is_off() {
-            return self.try_read_by_io_log("a number", parse_number);
+            return self.try_read_through_io_log("a number", parse_number);
         }
         if self.file.is_none() {
             self.file = self.open()?;
         }
-        let taken = self.take(&mut buffer, parse_number);
-        self.let_go_if_many();
-        match taken {
+        let result = self.read_open_file(&mut buffer, parse_number);
+        self.close_unless_kept();
+        match result {
             Ok(value) => Ok(Some(value)),
-            Err(Trouble::NotOpen) => Ok(None),
-            Err(trouble) => Err(self.explain(trouble, "a number", &buffer)),
+            Err(ReadFailure::NotOpen) => Ok(None),
+            Err(failure) => Err(self.to_error(failure, "a number", &buffer)),
         }
     }
 
-    /// The way that is taken for every value: as short as it can be, with what goes wrong left to others.
+    /// Reads and parses the open file. This runs for every value of every poll, so error handling is kept out of it.
     #[inline]
-    fn take<T>(
+    fn read_open_file<T>(
         &self,
         buffer: &mut [u8; NUMBER_BYTES],
         parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<T, Trouble> {
-        let Some(Held { file, .. }) = &self.file else {
-            return Err(Trouble::NotOpen);
+    ) -> Result<T, ReadFailure> {
+        let Some(OpenFile { file, .. }) = &self.file else {
+            return Err(ReadFailure::NotOpen);
         };
-        self.health.reading(self.item);
+        self.health.begin_read(self.path_id);
         match file.read_at(buffer, 0) {
-            Ok(n) => parse(&buffer[..n]).ok_or(Trouble::NoValue(n)),
-            Err(error) => Err(Trouble::NoRead(error)),
+            Ok(n) => parse(&buffer[..n]).ok_or(ReadFailure::Invalid(n)),
+            Err(error) => Err(ReadFailure::Io(error)),
         }
     }
 
-    /// As [`Attribute::read_as`], by way of an I/O log, if there is one.
+    /// As [`Attribute::read_as`], recorded or replayed. `None` if there is no I/O log.
     #[cold]
-    fn read_by_io_log<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    fn read_through_io_log<T>(
+        &mut self,
+        what: &str,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Option<T> {
         if self.health.io_log().is_off() {
             return None;
         }
-        match self.try_read_by_io_log(what, parse) {
+        match self.try_read_through_io_log(what, parse) {
             Ok(value) => {
                 if self.failing && value.is_some() {
                     self.recovered();
@@ -193,71 +199,71 @@ impl Attribute {
     }
 
     #[cold]
-    fn try_read_by_io_log<T>(
+    fn try_read_through_io_log<T>(
         &mut self,
         what: &str,
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         let health = Arc::clone(&self.health);
         let path = self.path.clone();
-        let answer = files::content(health.io_log(), &path, || self.read_for_io_log());
+        let response = files::content(health.io_log(), &path, || self.read_for_io_log());
         let mut buffer = [0; NUMBER_BYTES];
-        let trouble = match answer {
+        let failure = match response {
             Ok(content) => {
                 let n = content.len().min(NUMBER_BYTES);
                 buffer[..n].copy_from_slice(&content[..n]);
                 match parse(&buffer[..n]) {
                     Some(value) => return Ok(Some(value)),
-                    None => Trouble::NoValue(n),
+                    None => ReadFailure::Invalid(n),
                 }
             }
-            Err(failure) if failure.words == LEFT_ALONE => return Ok(None),
-            Err(failure) => Trouble::NoRead(failure.io()),
+            Err(failure) if failure.message == EXCLUDED => return Ok(None),
+            Err(failure) => ReadFailure::Io(failure.to_io_error()),
         };
-        Err(self.explain(trouble, what, &buffer))
+        Err(self.to_error(failure, what, &buffer))
     }
 
-    /// Reads the file's first bytes, and keeps it open.
-    fn read_for_io_log(&mut self) -> Answer {
+    /// Reads the file's first bytes, and keeps the file open.
+    fn read_for_io_log(&mut self) -> Response {
         if self.health.is_excluded(&self.path) {
-            return Err(Failure::new(LEFT_ALONE));
+            return Err(Failure::new(EXCLUDED));
         }
-        self.health.reading(self.item);
-        let file = match self.by_io_log.take() {
+        self.health.begin_read(self.path_id);
+        let file = match self.io_log_file.take() {
             Some(file) => file,
             None => open_regular(&self.path).map_err(|error| Failure::from(&error))?,
         };
         let mut buffer = [0; NUMBER_BYTES];
         let n = file.read_at(&mut buffer, 0);
         let n = n.map_err(|error| Failure::from(&error))?;
-        self.by_io_log = Some(file);
+        self.io_log_file = Some(file);
         Ok(buffer[..n].to_vec())
     }
 
-    /// Closes a file that there is no descriptor to keep for.
+    /// Closes the file if the limit on open descriptors is reached.
     #[inline]
-    fn let_go_if_many(&mut self) {
-        if self.file.as_ref().is_some_and(|held| !held.is_kept) {
+    fn close_unless_kept(&mut self) {
+        if self.file.as_ref().is_some_and(|file| !file.stays_open) {
             self.file = None;
         }
     }
 
     #[cold]
-    fn explain(&mut self, trouble: Trouble, what: &str, buffer: &[u8; NUMBER_BYTES]) -> Error {
-        match trouble {
-            Trouble::NoRead(error) => {
+    fn to_error(&mut self, failure: ReadFailure, what: &str, buffer: &[u8; NUMBER_BYTES]) -> Error {
+        match failure {
+            ReadFailure::Io(error) => {
                 let error = Error::cannot("read", &self.path, &error);
-                if !error.is_passing() || error.is_gone() {
+                if !error.is_transient() || error.is_gone() {
                     self.file = None;
                 }
                 error.hint_if_denied(self.hint)
             }
-            Trouble::NoValue(n) => Error::new(format!(
+            ReadFailure::Invalid(n) => Error::new(format!(
                 "{} does not hold {what} but {:?}",
                 self.path.display(),
                 String::from_utf8_lossy(buffer[..n].trim_ascii_end())
             )),
-            Trouble::NotOpen => Error::new(format!("{} is not open", self.path.display())),
+            ReadFailure::NotOpen => Error::new(format!("{} is not open", self.path.display())),
         }
     }
 
@@ -274,19 +280,19 @@ impl Attribute {
     }
 
     #[cold]
-    fn open(&mut self) -> Result<Option<Held>, Error> {
-        let left_alone = self.reopen_at.is_some_and(|at| Instant::now() < at);
-        if left_alone || self.health.is_excluded(&self.path) {
+    fn open(&mut self) -> Result<Option<OpenFile>, Error> {
+        let too_early = self.reopen_at.is_some_and(|at| Instant::now() < at);
+        if too_early || self.health.is_excluded(&self.path) {
             return Ok(None);
         }
-        self.health.reading(self.item);
+        self.health.begin_read(self.path_id);
         match open_regular(&self.path) {
             Ok(file) => {
                 self.reopen_at = None;
-                Ok(Some(Held::new(file)))
+                Ok(Some(OpenFile::new(file)))
             }
             Err(error) => {
-                self.reopen_at = Some(Instant::now() + REOPEN);
+                self.reopen_at = Some(Instant::now() + REOPEN_DELAY);
                 Err(error.hint_if_denied(self.hint))
             }
         }
@@ -297,8 +303,9 @@ impl Attribute {
         self.health.count_error();
         if !self.failing {
             self.failing = true;
-            self.health.complain(&self.path, Some(error.to_string()));
-            if error.is_passing() {
+            self.health
+                .set_value_error(&self.path, Some(error.to_string()));
+            if error.is_transient() {
                 log::debug!("{error}");
             } else {
                 log::warn!("{error}");
@@ -309,12 +316,12 @@ impl Attribute {
     #[cold]
     fn recovered(&mut self) {
         self.failing = false;
-        self.health.complain(&self.path, None);
+        self.health.set_value_error(&self.path, None);
         log::info!("{} can be read again", self.path.display());
     }
 }
 
-/// Opens a file that a read cannot wait on for ever: a FIFO or a terminal is refused.
+/// Opens a regular file. Anything else (a FIFO, a terminal) is refused, since a read could block forever.
 pub(super) fn open_regular(path: &Path) -> Result<File, Error> {
     let file = OpenOptions::new()
         .read(true)
@@ -328,7 +335,7 @@ pub(super) fn open_regular(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Reads a short text attribute (a name, a label) without the white space around it. Non-UTF-8 becomes U+FFFD.
+/// Reads a short text attribute (a name, a label) and trims white space. Invalid UTF-8 becomes U+FFFD.
 pub fn read_text(health: &Arc<Health>, path: &Path) -> Result<String, Error> {
     let io_log = health.io_log();
     if io_log.is_off() {
@@ -338,19 +345,19 @@ pub fn read_text(health: &Arc<Health>, path: &Path) -> Result<String, Error> {
     let read = || read_page(health, path).map_err(|error| Failure::from(&error));
     match files::content(io_log, path, read) {
         Ok(text) => Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned()),
-        Err(failure) => Err(Error::cannot("read", path, &failure.io())),
+        Err(failure) => Err(Error::cannot("read", path, &failure.to_io_error())),
     }
 }
 
 fn read_page(health: &Arc<Health>, path: &Path) -> Result<Vec<u8>, Error> {
     if health.is_excluded(path) {
-        return Err(Error::new(format!("{} {LEFT_ALONE}", path.display())));
+        return Err(Error::new(format!("{} {EXCLUDED}", path.display())));
     }
-    health.reading(health.item(path));
+    health.begin_read(health.path_id(path));
     let file = open_regular(path)?;
     let mut buffer = vec![0; TEXT_BYTES];
     let mut filled = 0;
-    // procfs and sysfs may hand out less than asked for.
+    // procfs and sysfs may return less than was asked for.
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], filled as u64) {
             Ok(0) => break,
@@ -359,7 +366,7 @@ fn read_page(health: &Arc<Health>, path: &Path) -> Result<Vec<u8>, Error> {
             Err(e) => return Err(Error::cannot("read", path, &e)),
         }
     }
-    health.was_read();
+    health.end_read();
     buffer.truncate(filled);
     Ok(buffer)
 }

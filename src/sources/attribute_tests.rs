@@ -2,7 +2,7 @@ use super::*;
 use crate::sys::temp_dir::TempDir;
 
 #[test]
-fn a_value_that_vanishes_comes_back() {
+fn value_that_becomes_invalid_is_read_again_when_it_is_valid() {
     let dir = TempDir::new();
     let path = dir.path().join("power1_input");
     std::fs::write(&path, "1500000\n").unwrap();
@@ -19,17 +19,20 @@ fn a_value_that_vanishes_comes_back() {
 }
 
 #[test]
-fn a_file_that_is_left_alone_has_not_recovered() {
+fn missing_file_is_not_tried_again_at_once() {
     let health = Arc::new(Health::default());
     let mut attribute = Attribute::new(&health, "/nonexistent/in1_input");
     assert_eq!(attribute.read(), None);
     assert_eq!(attribute.read(), None);
-    assert!(attribute.failing, "it was not even tried");
+    assert!(
+        attribute.failing,
+        "the second read did not try to open the file"
+    );
     assert_eq!(health.errors(), 1);
 }
 
 #[test]
-fn a_fifo_is_refused_instead_of_waited_for() {
+fn fifo_is_refused_instead_of_blocking() {
     let dir = TempDir::new();
     let path = dir.path().join("in1_input");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

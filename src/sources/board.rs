@@ -1,4 +1,4 @@
-//! The board: where its files are, and what it says it is.
+//! The board: where its files are, its model and its host name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::attribute::read_text;
 use super::health::Health;
 use super::io_log::IoLog;
 
-/// Where the board's files are. Tests put a fixture's tree there (as node_exporter's `--path.sysfs`).
+/// The directories below which the board's files are. Tests put a fixture board there (like node_exporter's `--path.sysfs`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roots {
     /// `/sys`
@@ -16,7 +16,7 @@ pub struct Roots {
     pub procfs: PathBuf,
     /// `/dev`
     pub dev: PathBuf,
-    /// The folder of the programs that are run, whatever the configuration says; `None`: where it, or `PATH`, says.
+    /// The only folder with programs to run. `None`: programs are found by the configuration and `PATH`.
     pub programs: Option<PathBuf>,
 }
 
@@ -31,32 +31,32 @@ impl Default for Roots {
     }
 }
 
-/// The board, as far as reading its name tells.
+/// The board the exporter runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Board {
-    /// Where its files are.
+    /// Where the board's files are.
     pub roots: Roots,
-    /// What it calls itself: the device tree's model or the DMI product name.
+    /// The device tree's model or the DMI product name.
     pub model: Option<String>,
-    /// Its host name, or `localhost`.
+    /// The host name, or `localhost`.
     pub hostname: String,
-    /// What the meters that were chosen so far read of it, and others leave out.
+    /// What the meters selected so far read. Later, more general meters leave it out.
     pub claims: Claims,
-    /// By way of which it is looked at.
+    /// The I/O log of everything that is read before there are sources.
     pub io_log: IoLog,
 }
 
-/// What a meter reads that a more general one would find as well.
+/// What one meter reads and a more general meter would find, too.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claims {
-    /// Devices, by their folders in sysfs, free of links.
+    /// Devices, by the canonical paths of their folders in sysfs.
     pub devices: Vec<PathBuf>,
     /// Rails, by name.
     pub rails: Vec<String>,
 }
 
 impl Claims {
-    /// Adds those of another meter.
+    /// Adds the claims of another meter.
     pub fn add(&mut self, more: Claims) {
         self.devices.extend(more.devices);
         self.rails.extend(more.rails);
@@ -64,14 +64,14 @@ impl Claims {
 }
 
 impl Board {
-    /// Looks at the board.
-    pub fn look(roots: Roots) -> Board {
-        Board::look_by(roots, IoLog::default())
+    /// Reads the board's model and host name.
+    pub fn detect(roots: Roots) -> Board {
+        Board::detect_with(roots, IoLog::default())
     }
 
-    /// The same by way of an I/O log.
-    pub fn look_by(roots: Roots, io_log: IoLog) -> Board {
-        let health = Arc::new(Health::on(io_log.clone()));
+    /// The same, recorded in or replayed from an I/O log.
+    pub fn detect_with(roots: Roots, io_log: IoLog) -> Board {
+        let health = Arc::new(Health::with_io_log(io_log.clone()));
         let text = |path: PathBuf| {
             read_text(&health, &path)
                 .ok()
@@ -92,9 +92,9 @@ impl Board {
         }
     }
 
-    /// To look at it with, before there is a source.
+    /// A health for reading the board's files before there is a source.
     pub fn health(&self) -> Arc<Health> {
-        Arc::new(Health::of_probe(self.io_log.clone()))
+        Arc::new(Health::for_probe(self.io_log.clone()))
     }
 
     /// The device type that goes with the model, for `device_type: auto`.
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_model_tells_the_device_type() {
+    fn device_type_follows_from_the_model() {
         for (model, device_type) in [
             ("NVIDIA Jetson AGX Orin Developer Kit", "jetson_orin"),
             ("NVIDIA Orin Nano Developer Kit", "jetson_orin"),

@@ -10,7 +10,7 @@ fn shown(document: &Document) -> String {
 }
 
 #[test]
-fn json_becomes_yaml_and_comes_back_the_same() {
+fn json_converts_to_yaml_and_back() {
     let text = concat!(
         r#"{"device_type":"jetson_orin","interval":0.5,"port":9100,"labels":true,"hostname":null,"#,
         r#""metrics":{"b":true,"a":false},"sources":["hwmon","thermal"],"shelly":{},"hwmon":{"power_total":[]}}"#
@@ -24,7 +24,7 @@ fn json_becomes_yaml_and_comes_back_the_same() {
 }
 
 #[test]
-fn any_text_survives_yaml() {
+fn any_text_is_preserved_in_yaml() {
     for hard in [
         "",
         " ",
@@ -100,7 +100,7 @@ fn numbers_keep_their_kind() {
 }
 
 #[test]
-fn hostile_json_is_answered() {
+fn invalid_json_is_refused() {
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     let maps = "{\"a\":".repeat(10_000);
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_SIZE));
@@ -134,7 +134,7 @@ fn hostile_json_is_answered() {
 }
 
 #[test]
-fn what_is_wrong_is_named_by_its_key() {
+fn errors_name_the_key() {
     for (text, key, words) in [
         (r#"{"interval":"fast"}"#, Some("interval"), "seconds"),
         (r#"{"udp":{"port":70000}}"#, Some("udp.port"), "65535"),
@@ -191,7 +191,7 @@ fn patches_merge_by_key() {
 }
 
 #[test]
-fn keys_are_set_and_taken() {
+fn keys_are_set_and_removed() {
     let mut document = json(r#"{"a":"x","n":null}"#);
     assert!(document.has("a") && !document.has("n") && !document.has("b"));
     document.set_text("a", "y");

@@ -1,4 +1,4 @@
-//! What a source could not do, to what, and what would help.
+//! Errors of sources: what was tried on what, why it failed, and what would help.
 
 use std::fmt;
 use std::io;
@@ -12,33 +12,33 @@ use crate::sys::reason;
 pub struct Error {
     what: String,
     hint: Option<String>,
-    /// The operating system's error number, where it was one.
+    /// The operating system's error number, if there was one.
     errno: Option<i32>,
-    rest: Option<Duration>,
+    min_retry_delay: Option<Duration>,
 }
 
 impl Error {
-    /// An error in its own words.
+    /// An error with a message of its own.
     pub fn new(what: impl Into<String>) -> Error {
         Error {
             what: what.into(),
             hint: None,
             errno: None,
-            rest: None,
+            min_retry_delay: None,
         }
     }
 
-    /// `cannot read /sys/…: permission denied`: what was done (a verb) to which path, and how it ended.
+    /// `cannot read /sys/…: permission denied`: the verb, the path and the system's reason.
     pub fn cannot(verb: &str, path: &Path, error: &io::Error) -> Error {
         Error {
             what: format!("cannot {verb} {}: {}", path.display(), reason(error)),
             hint: None,
             errno: error.raw_os_error(),
-            rest: None,
+            min_retry_delay: None,
         }
     }
 
-    /// Says what would help.
+    /// Adds what would help, shown in parentheses.
     pub fn hint(self, hint: impl Into<String>) -> Error {
         Error {
             hint: Some(hint.into()),
@@ -46,25 +46,26 @@ impl Error {
         }
     }
 
-    /// Says that to try again sooner than after this does no good, and may do harm: a wrong password.
-    pub fn rest(self, rest: Duration) -> Error {
+    /// Sets the shortest delay before the source may be opened again. For errors such as a wrong password, where trying
+    /// again sooner is useless and may lock the account.
+    pub fn retry_after(self, delay: Duration) -> Error {
         Error {
-            rest: Some(rest),
+            min_retry_delay: Some(delay),
             ..self
         }
     }
 
-    /// The operating system's error number, where it was one.
+    /// The operating system's error number, if there was one.
     pub fn errno(&self) -> Option<i32> {
         self.errno
     }
 
-    /// See [`Error::rest`].
-    pub fn resting(&self) -> Option<Duration> {
-        self.rest
+    /// The delay set by [`Error::retry_after`].
+    pub fn min_retry_delay(&self) -> Option<Duration> {
+        self.min_retry_delay
     }
 
-    /// Says what would help if the reason is missing rights.
+    /// Adds what would help if permissions are missing.
     pub fn hint_if_denied(self, hint: &str) -> Error {
         if self.is_denied() {
             self.hint(hint)
@@ -73,25 +74,25 @@ impl Error {
         }
     }
 
-    /// Whether the reason is missing rights.
+    /// Whether permissions are missing.
     pub fn is_denied(&self) -> bool {
         self.errno
             .is_some_and(|n| n == nix::libc::EACCES || n == nix::libc::EPERM)
     }
 
-    /// Whether the reason is that the file is not there.
+    /// Whether the file does not exist.
     pub fn is_missing(&self) -> bool {
         self.errno == Some(nix::libc::ENOENT)
     }
 
-    /// Whether the device behind an open file is gone.
+    /// Whether the device behind an open file was removed.
     pub fn is_gone(&self) -> bool {
         self.errno == Some(nix::libc::ENODEV)
     }
 
-    /// Whether it is the way a driver says "no value just now": a sensor that is powered off, a battery that is not
-    /// there (sysfs-class-power, hwmon ABI).
-    pub fn is_passing(&self) -> bool {
+    /// Whether this is how a driver reports that it has no value just now, as for a sensor that is powered off or a battery
+    /// that was removed (sysfs-class-power and hwmon ABI).
+    pub fn is_transient(&self) -> bool {
         use nix::libc::{EAGAIN, EBUSY, EINTR, EINVAL, ENODATA, ENODEV, ENXIO};
         self.errno
             .is_some_and(|n| [EAGAIN, EBUSY, EINTR, EINVAL, ENODATA, ENODEV, ENXIO].contains(&n))
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_was_tried_on_what_and_what_would_help() {
+    fn message_names_action_path_reason_and_hint() {
         let denied = io::Error::from_raw_os_error(nix::libc::EACCES);
         let error = Error::cannot("read", Path::new("/sys/x/energy_uj"), &denied)
             .hint_if_denied("run as root");

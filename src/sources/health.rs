@@ -1,4 +1,4 @@
-//! How a source fares, what it is reading right now, and by way of which I/O log.
+//! The health of a source: its errors and limits, what it is reading right now, and its I/O log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,54 +14,54 @@ use crate::metrics::{Group, Readings, RejectReason, Rejected};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// Written by the source's thread, read by the watchdog and by whoever shows the exporter's own metrics.
+/// The health of one source. Written by the source's thread; read by the watchdog, the exporter's own metrics and `doctor`.
 #[derive(Debug, Default)]
 pub struct Health {
     errors: AtomicU64,
     missed_ticks: AtomicU64,
     unparsed: AtomicU64,
     implausible: AtomicU64,
-    /// How long the last poll took, in nanoseconds.
+    /// The duration of the last poll, in nanoseconds.
     duration: AtomicU64,
-    /// When the poll under way began, in boot-time nanoseconds; 0 between polls.
+    /// When the current poll began, in nanoseconds of the boot-time clock; 0 between polls.
     poll_began: AtomicU64,
-    /// What is being read: a place in `items`.
-    item: AtomicU32,
-    items: Mutex<Items>,
-    watched: Mutex<Watched>,
-    /// What hung, and from when on it may be tried again.
+    /// The id in `paths` of what is being read.
+    current_path: AtomicU32,
+    paths: Mutex<Paths>,
+    watchdog: Mutex<WatchdogView>,
+    /// Paths in which a read hung, and when they may be tried again.
     excluded: Mutex<HashMap<PathBuf, Exclusion>>,
     last_error: Mutex<Option<String>>,
-    /// Values that cannot be read just now, and why.
-    complaints: Mutex<BTreeMap<PathBuf, String>>,
-    /// By place, the series for which something was read that is no value.
+    /// Values that cannot be read now, and why.
+    value_errors: Mutex<BTreeMap<PathBuf, String>>,
+    /// Series whose readings were refused as implausible, by the series' place in the group.
     refusals: Mutex<BTreeMap<u32, Refusal>>,
-    /// Whether the last poll had such.
-    refuses: AtomicBool,
-    tallies: Mutex<Vec<Arc<Tally>>>,
-    limits: Mutex<BTreeMap<&'static str, Limit>>,
-    /// There is no source yet: what is found out is not said in the log.
-    quiet: bool,
+    /// Whether a reading of the last poll was refused.
+    had_refusals: AtomicBool,
+    counters: Mutex<Vec<Arc<SourceCounter>>>,
+    limits: Mutex<BTreeMap<&'static str, ReachedLimit>>,
+    /// Whether this is a probe, before there is a source. A probe does not log the limits it reaches.
+    is_probe: bool,
     io_log: IoLog,
 }
 
-/// The paths that can be read: by their places, and their places.
+/// The paths that the source reads, each with an id.
 #[derive(Debug, Default)]
-struct Items {
-    paths: Vec<Arc<Path>>,
-    places: HashMap<Arc<Path>, u32>,
+struct Paths {
+    by_id: Vec<Arc<Path>>,
+    ids: HashMap<Arc<Path>, u32>,
 }
 
-/// What a limit has cost.
+/// A limit that was reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit {
-    /// How many things were left out because of it, each time that they were.
+pub struct ReachedLimit {
+    /// How much was left out because of the limit, added up over all occasions.
     pub left_out: u64,
     /// What was left out the first time, for people.
     pub what: String,
 }
 
-impl Serialize for Limit {
+impl Serialize for ReachedLimit {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;
         map.serialize_entry("left_out", &self.left_out)?;
@@ -70,159 +70,170 @@ impl Serialize for Limit {
     }
 }
 
+/// The last refused reading of a series.
 #[derive(Debug)]
 struct Refusal {
     value: f64,
     text: String,
-    /// Whether it was so in the last poll.
-    is_now: bool,
+    /// Whether the last poll had it.
+    is_current: bool,
 }
 
-/// A count that only this kind of source has, by kind. It is shown beside the exporter's own, also while the source
-/// itself cannot be read.
+/// A counter that only this kind of source has, such as the datagrams that a UDP device lost. It is exported with the
+/// exporter's own metrics, also while the source cannot be read.
 #[derive(Debug)]
-pub struct Tally {
-    /// The family: `exporter_…_total`.
+pub struct SourceCounter {
+    /// The metric's name: `exporter_…_total`.
     pub name: &'static str,
-    /// Its help.
+    /// The metric's help.
     pub help: &'static str,
-    /// The label `kind`.
+    /// The value of the label `kind`.
     pub kind: &'static str,
     count: AtomicU64,
 }
 
-impl Tally {
-    /// Counts one more.
+impl SourceCounter {
+    /// Adds one.
     pub fn add(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many there were.
+    /// The count.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 }
 
-/// A board whose files all fail need not have them all told: so many are, and of the rest their number.
-const MOST_COMPLAINTS: usize = 64;
-/// So many are kept.
-const MOST_KEPT: usize = 8192;
+/// At most this many value errors, and as many refusals, are listed; the rest are a number.
+const MAX_LISTED: usize = 64;
+/// At most this many value errors are kept.
+const MAX_VALUE_ERRORS: usize = 8192;
 
-/// What the watchdog saw when it last looked, and since when it has been seeing that.
+/// What the watchdog saw when it last looked, and since when it has seen the same.
 #[derive(Debug, Clone, Copy, Default)]
-struct Watched {
+struct WatchdogView {
     poll_began: u64,
-    item: u32,
+    path: u32,
     since: BootTime,
 }
 
+/// A path that is not read because a read of it hung.
 #[derive(Debug, Clone, Copy)]
 struct Exclusion {
-    /// The run of the source that hangs in it.
+    /// The generation of the source's thread that hangs in it.
     generation: u64,
     pause: Duration,
-    /// `None` while that run still hangs: a second one would hang too.
+    /// `None` while that thread still hangs: another one would hang, too.
     until: Option<Instant>,
 }
 
 impl Exclusion {
-    const FIRST: Duration = Duration::from_secs(10);
-    const LONGEST: Duration = Duration::from_secs(600);
+    const MIN_PAUSE: Duration = Duration::from_secs(10);
+    const MAX_PAUSE: Duration = Duration::from_secs(600);
 }
 
 impl Health {
-    /// That of a source whose world passes by this I/O log.
-    pub fn on(io_log: IoLog) -> Health {
+    /// The health of a source with this I/O log.
+    pub fn with_io_log(io_log: IoLog) -> Health {
         Health {
             io_log,
             ..Health::default()
         }
     }
 
-    /// That of a look at the board, before there is a source.
-    pub fn of_probe(io_log: IoLog) -> Health {
+    /// A health for reading the board's files before there is a source.
+    pub fn for_probe(io_log: IoLog) -> Health {
         Health {
-            quiet: true,
-            ..Health::on(io_log)
+            is_probe: true,
+            ..Health::with_io_log(io_log)
         }
     }
 
-    /// What the source's world passes by.
+    /// The source's I/O log, or none.
     #[inline]
     pub fn io_log(&self) -> &IoLog {
         &self.io_log
     }
 
-    /// The place of a path in the list of what can be read.
-    pub fn item(&self, path: &Path) -> u32 {
-        let mut items = lock::lock(&self.items);
-        if let Some(place) = items.places.get(path) {
-            return *place;
+    /// The id of a path, for [`Health::begin_read`]. Ids are assigned on first use.
+    pub fn path_id(&self, path: &Path) -> u32 {
+        let mut paths = lock::lock(&self.paths);
+        if let Some(id) = paths.ids.get(path) {
+            return *id;
         }
-        let place = items.paths.len() as u32;
+        let id = paths.by_id.len() as u32;
         let path: Arc<Path> = path.into();
-        items.paths.push(Arc::clone(&path));
-        items.places.insert(path, place);
-        place
+        paths.by_id.push(Arc::clone(&path));
+        paths.ids.insert(path, id);
+        id
     }
 
-    /// Says what is read next.
+    /// Notes for the watchdog that this path is read next.
     #[inline]
-    pub fn reading(&self, item: u32) {
-        self.item.store(item, Ordering::Relaxed);
+    pub fn begin_read(&self, path_id: u32) {
+        self.current_path.store(path_id, Ordering::Relaxed);
     }
 
-    /// Says that nothing is being read: what the source does now is its own.
+    /// Notes for the watchdog that the read is over.
     #[inline]
-    pub fn was_read(&self) {
-        self.reading(u32::MAX);
+    pub fn end_read(&self) {
+        self.begin_read(u32::MAX);
     }
 
-    /// A poll begins.
+    /// Notes for the watchdog that a poll begins.
     pub fn poll_begins(&self, at: BootTime) {
-        self.was_read();
+        self.end_read();
         self.poll_began.store(at.0.max(1), Ordering::Relaxed);
     }
 
-    /// The poll that began at `began` is over.
+    /// Notes that the poll that began at `began` is over, and keeps its duration.
     pub fn poll_ended(&self, began: BootTime, now: BootTime) {
         self.idle();
         self.duration
             .store(now.0.saturating_sub(began.0), Ordering::Relaxed);
     }
 
-    /// Nothing is being read.
+    /// Notes for the watchdog that no poll is in progress.
     pub fn idle(&self) {
         self.poll_began.store(0, Ordering::Relaxed);
     }
 
-    /// What hangs: the path being read, if the poll under way has been going on for longer than `poll` and the
-    /// watchdog, who calls this, has been seeing it read that path for longer than `item`. The second keeps a long row
-    /// of slow values from costing the one that happens to be read just now.
-    pub fn stuck_in(&self, now: BootTime, poll: Duration, item: Duration) -> Option<PathBuf> {
-        let seen = Watched {
+    /// The path in which the source is stuck. A source is stuck if the current poll has lasted longer than `max_poll` and the
+    /// watchdog, which calls this, has seen the source read the same path for longer than `max_read`. The second condition
+    /// keeps many slow reads in one poll from being blamed on whichever is read just now.
+    pub fn stuck_in(
+        &self,
+        now: BootTime,
+        max_poll: Duration,
+        max_read: Duration,
+    ) -> Option<PathBuf> {
+        let current = WatchdogView {
             poll_began: self.poll_began.load(Ordering::Relaxed),
-            item: self.item.load(Ordering::Relaxed),
+            path: self.current_path.load(Ordering::Relaxed),
             since: now,
         };
-        let mut watched = lock::lock(&self.watched);
-        if (watched.poll_began, watched.item) != (seen.poll_began, seen.item) {
-            *watched = seen;
+        let mut seen = lock::lock(&self.watchdog);
+        if (seen.poll_began, seen.path) != (current.poll_began, current.path) {
+            *seen = current;
         }
         let longer =
             |since: u64, than: Duration| Duration::from_nanos(now.0.saturating_sub(since)) > than;
-        let stuck =
-            seen.poll_began != 0 && longer(seen.poll_began, poll) && longer(watched.since.0, item);
-        let items = lock::lock(&self.items);
-        let item = items.paths.get(seen.item as usize).filter(|_| stuck)?;
-        Some(item.to_path_buf())
+        let is_stuck = current.poll_began != 0
+            && longer(current.poll_began, max_poll)
+            && longer(seen.since.0, max_read);
+        let paths = lock::lock(&self.paths);
+        let path = paths
+            .by_id
+            .get(current.path as usize)
+            .filter(|_| is_stuck)?;
+        Some(path.to_path_buf())
     }
 
-    /// Leaves a path alone, since this run of the source hangs in it.
+    /// Stops reading a path, since the source's thread of this generation hangs in it.
     pub fn exclude(&self, path: &Path, generation: u64) {
         let mut excluded = lock::lock(&self.excluded);
-        let pause = excluded.get(path).map_or(Exclusion::FIRST, |before| {
-            (before.pause * 2).min(Exclusion::LONGEST)
+        let pause = excluded.get(path).map_or(Exclusion::MIN_PAUSE, |before| {
+            (before.pause * 2).min(Exclusion::MAX_PAUSE)
         });
         excluded.insert(
             path.to_path_buf(),
@@ -234,8 +245,8 @@ impl Health {
         );
     }
 
-    /// The run came back: what it hung in may be tried again after a pause.
-    pub fn released(&self, generation: u64) {
+    /// Allows the paths in which the thread of this generation hung to be tried again after a pause: the thread came back.
+    pub fn release_excluded(&self, generation: u64) {
         for exclusion in lock::lock(&self.excluded).values_mut() {
             if exclusion.generation == generation && exclusion.until.is_none() {
                 exclusion.until = Some(Instant::now() + exclusion.pause);
@@ -243,7 +254,7 @@ impl Health {
         }
     }
 
-    /// Whether a path is to be left alone.
+    /// Whether a path must not be read now.
     pub fn is_excluded(&self, path: &Path) -> bool {
         lock::lock(&self.excluded)
             .get(path)
@@ -255,96 +266,105 @@ impl Health {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Failures, of single values and of whole polls.
+    /// The number of failures of single values and of whole polls.
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }
 
-    /// Counts moments at which a poll should have begun but the one before was still under way.
-    pub fn count_missed(&self, ticks: u64) {
+    /// Counts ticks at which no poll could begin because the previous one was still in progress.
+    pub fn count_missed_ticks(&self, ticks: u64) {
         self.missed_ticks.fetch_add(ticks, Ordering::Relaxed);
     }
 
-    /// See [`Health::count_missed`].
+    /// The number of missed ticks.
     pub fn missed_ticks(&self) -> u64 {
         self.missed_ticks.load(Ordering::Relaxed)
     }
 
-    /// Counts what a parser did not understand and passed over.
+    /// Counts tokens that a parser did not understand and skipped.
     pub fn count_unparsed(&self, tokens: u64) {
         self.unparsed.fetch_add(tokens, Ordering::Relaxed);
     }
 
-    /// See [`Health::count_unparsed`].
+    /// The number of skipped tokens.
     pub fn unparsed(&self) -> u64 {
         self.unparsed.load(Ordering::Relaxed)
     }
 
-    /// Counts what the source, as the log calls it, read in this poll that is no value. It is said once for each series.
+    /// Counts the readings of a poll that were refused as implausible. `source` is the source's name in the log. A refusal is
+    /// logged as a warning once per series.
     #[inline]
-    pub fn refused(&self, source: &str, group: &Group, readings: &Readings) {
-        if !readings.rejected().is_empty() || self.refuses.load(Ordering::Relaxed) {
-            self.note_refused(source, group, readings.rejected());
+    pub fn record_refused(&self, source: &str, group: &Group, readings: &Readings) {
+        if !readings.rejected().is_empty() || self.had_refusals.load(Ordering::Relaxed) {
+            self.update_refusals(source, group, readings.rejected());
         }
     }
 
     #[cold]
-    fn note_refused(&self, source: &str, group: &Group, refused: &[Rejected]) {
+    fn update_refusals(&self, source: &str, group: &Group, refused: &[Rejected]) {
         self.implausible
             .fetch_add(refused.len() as u64, Ordering::Relaxed);
-        self.refuses.store(!refused.is_empty(), Ordering::Relaxed);
+        self.had_refusals
+            .store(!refused.is_empty(), Ordering::Relaxed);
         let mut refusals = lock::lock(&self.refusals);
-        refusals.values_mut().for_each(|known| known.is_now = false);
+        refusals
+            .values_mut()
+            .for_each(|known| known.is_current = false);
         for one in refused {
             let place = one.id.place();
             let known = refusals.get_mut(&place);
             if let Some(known) = known.filter(|known| known.value == one.value) {
-                known.is_now = true;
+                known.is_current = true;
                 continue;
             }
             let name = group.name(one.id);
             let text = describe(name.as_deref().unwrap_or("a series too many"), one);
             let refusal = Refusal {
                 value: one.value,
-                is_now: true,
+                is_current: true,
                 text,
             };
-            let news = format!("{source}: {}", refusal.text);
+            let message = format!("{source}: {}", refusal.text);
             match refusals.insert(place, refusal) {
-                None => log::warn!("{news}"),
-                Some(_) => log::debug!("{news}"),
+                None => log::warn!("{message}"),
+                Some(_) => log::debug!("{message}"),
             }
         }
     }
 
-    /// How many values were read that no meter of this kind gives, or that no time and no rating explains.
+    /// The number of refused readings: values that a meter of this kind cannot give, and jumps of a counter.
     pub fn implausible(&self) -> u64 {
         self.implausible.load(Ordering::Relaxed)
     }
 
-    /// A count of the source's own: the one that is there, if it was asked for before.
-    pub fn tally(&self, name: &'static str, help: &'static str, kind: &'static str) -> Arc<Tally> {
-        let mut tallies = lock::lock(&self.tallies);
-        let found = tallies.iter().find(|t| t.name == name && t.kind == kind);
-        if let Some(tally) = found {
-            return Arc::clone(tally);
+    /// The source's counter of this name and kind, created at 0 on first use.
+    pub fn counter(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: &'static str,
+    ) -> Arc<SourceCounter> {
+        let mut counters = lock::lock(&self.counters);
+        let found = counters.iter().find(|c| c.name == name && c.kind == kind);
+        if let Some(counter) = found {
+            return Arc::clone(counter);
         }
-        let tally = Arc::new(Tally {
+        let counter = Arc::new(SourceCounter {
             name,
             help,
             kind,
             count: AtomicU64::new(0),
         });
-        tallies.push(Arc::clone(&tally));
-        tally
+        counters.push(Arc::clone(&counter));
+        counter
     }
 
-    /// All of the source's own counts.
-    pub fn tallies(&self) -> Vec<Arc<Tally>> {
-        lock::lock(&self.tallies).clone()
+    /// All counters of the source.
+    pub fn counters(&self) -> Vec<Arc<SourceCounter>> {
+        lock::lock(&self.counters).clone()
     }
 
-    /// Counts what was left out because of a limit, and says it in the log the first time. 0 says nothing.
+    /// Counts `n` things left out because of a limit, and logs the first occasion. Nothing happens if `n` is 0.
     pub fn left_out(&self, limit: &'static str, n: u64, what: impl FnOnce() -> String) {
         if n == 0 {
             return;
@@ -355,83 +375,84 @@ impl Health {
             return;
         }
         let what = what();
-        if !self.quiet {
+        if !self.is_probe {
             log::warn!("{what}; the rest is left out (limit: {limit})");
         }
-        limits.insert(limit, Limit { left_out: n, what });
+        limits.insert(limit, ReachedLimit { left_out: n, what });
     }
 
     /// The limits that were reached, by name.
-    pub fn limits(&self) -> BTreeMap<&'static str, Limit> {
+    pub fn limits(&self) -> BTreeMap<&'static str, ReachedLimit> {
         lock::lock(&self.limits).clone()
     }
 
-    /// How long the last poll took, in seconds.
+    /// The duration of the last poll, in seconds.
     pub fn poll_seconds(&self) -> f64 {
         self.duration.load(Ordering::Relaxed) as f64 / 1e9
     }
 
-    /// Says why a value cannot be read, or that it can be again.
-    pub fn complain(&self, path: &Path, why: Option<String>) {
-        let mut complaints = lock::lock(&self.complaints);
-        match why {
-            Some(why) if complaints.len() < MOST_KEPT || complaints.contains_key(path) => {
-                complaints.insert(path.to_path_buf(), why);
+    /// Sets or clears the error of the value at `path`.
+    pub fn set_value_error(&self, path: &Path, error: Option<String>) {
+        let mut errors = lock::lock(&self.value_errors);
+        match error {
+            Some(error) if errors.len() < MAX_VALUE_ERRORS || errors.contains_key(path) => {
+                errors.insert(path.to_path_buf(), error);
             }
             Some(_) => {
-                drop(complaints);
+                drop(errors);
                 self.left_out("complaints", 1, || {
-                    format!("more than {MOST_KEPT} values cannot be read")
+                    format!("more than {MAX_VALUE_ERRORS} values cannot be read")
                 });
             }
             None => {
-                complaints.remove(path);
+                errors.remove(path);
             }
         }
     }
 
-    /// Whether something was said of this path.
-    pub fn complains_of(&self, path: &Path) -> bool {
-        lock::lock(&self.complaints).contains_key(path)
+    /// Whether this value has an error now.
+    pub fn has_value_error(&self, path: &Path) -> bool {
+        lock::lock(&self.value_errors).contains_key(path)
     }
 
-    /// Takes back what was said of files whose folder is gone: nobody reads them any more. (What was recorded may have
-    /// no folders.)
-    pub fn forget_gone(&self) {
+    /// Drops the errors of files whose folder was removed, since nothing reads these files any more. Does nothing if there
+    /// is an I/O log: recorded files may have no folder.
+    pub fn forget_removed(&self) {
         if self.io_log.is_off() {
-            let is_there = |path: &PathBuf| path.parent().is_none_or(Path::exists);
-            lock::lock(&self.complaints).retain(|path, _| is_there(path));
+            let exists = |path: &PathBuf| path.parent().is_none_or(Path::exists);
+            lock::lock(&self.value_errors).retain(|path, _| exists(path));
         }
     }
 
-    /// Why values cannot be read just now: the first of them in their natural order, and how many more there are.
-    pub fn complaints(&self) -> Vec<String> {
-        let complaints = lock::lock(&self.complaints);
-        let mut all: Vec<_> = complaints.iter().collect();
-        all.sort_by(|(a, _), (b, _)| natural(&a.to_string_lossy(), &b.to_string_lossy()));
-        let mut told: Vec<String> = all.iter().map(|(_, why)| (*why).clone()).collect();
-        if let Some(more @ 1..) = told.len().checked_sub(MOST_COMPLAINTS) {
-            told.truncate(MOST_COMPLAINTS);
-            told.push(format!("and {more} more values cannot be read"));
+    /// Why values cannot be read now and which readings were refused, for people. The first of each are listed, the rest are a
+    /// number.
+    pub fn value_errors(&self) -> Vec<String> {
+        let errors = lock::lock(&self.value_errors);
+        let mut sorted: Vec<_> = errors.iter().collect();
+        sorted.sort_by(|(a, _), (b, _)| natural(&a.to_string_lossy(), &b.to_string_lossy()));
+        let mut lines: Vec<String> = sorted.iter().map(|(_, why)| (*why).clone()).collect();
+        if let Some(more @ 1..) = lines.len().checked_sub(MAX_LISTED) {
+            lines.truncate(MAX_LISTED);
+            lines.push(format!("and {more} more values cannot be read"));
         }
         let refusals = lock::lock(&self.refusals);
-        let now = || refusals.values().filter(|refusal| refusal.is_now);
-        told.extend(now().take(MOST_COMPLAINTS).map(|one| one.text.clone()));
-        if let Some(more @ 1..) = now().count().checked_sub(MOST_COMPLAINTS) {
-            told.push(format!("and {more} more values that are not plausible"));
+        let current = || refusals.values().filter(|refusal| refusal.is_current);
+        lines.extend(current().take(MAX_LISTED).map(|one| one.text.clone()));
+        if let Some(more @ 1..) = current().count().checked_sub(MAX_LISTED) {
+            lines.push(format!("and {more} more values that are not plausible"));
         }
-        told
+        lines
     }
 
-    /// Sets or clears why the source as a whole cannot be read; true if that is news.
+    /// Sets or clears the error of the source as a whole. Returns whether it changed.
     pub fn set_error(&self, error: Option<String>) -> bool {
         let mut last = lock::lock(&self.last_error);
-        let news = *last != error;
+        let changed = *last != error;
         *last = error;
-        news
+        changed
     }
 
-    /// Why the source as a whole cannot be read.
+    /// Why the source as a whole cannot be read. `None` if it can.
     pub fn last_error(&self) -> Option<String> {
         lock::lock(&self.last_error).clone()
     }
@@ -465,21 +486,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_complaints_the_first_are_told_and_the_rest_is_counted() {
+    fn first_value_errors_are_listed_and_the_rest_counted() {
         let health = Health::default();
         for n in (0..200).rev() {
             let path = format!("/sys/temp{n}_input");
-            health.complain(Path::new(&path), Some(path.clone()));
+            health.set_value_error(Path::new(&path), Some(path.clone()));
         }
-        let told = health.complaints();
-        assert_eq!(told.len(), MOST_COMPLAINTS + 1);
-        assert_eq!(told[0], "/sys/temp0_input");
-        assert_eq!(told[MOST_COMPLAINTS - 1], "/sys/temp63_input");
-        assert_eq!(told[MOST_COMPLAINTS], "and 136 more values cannot be read");
+        let errors = health.value_errors();
+        assert_eq!(errors.len(), MAX_LISTED + 1);
+        assert_eq!(errors[0], "/sys/temp0_input");
+        assert_eq!(errors[MAX_LISTED - 1], "/sys/temp63_input");
+        assert_eq!(errors[MAX_LISTED], "and 136 more values cannot be read");
     }
 
     #[test]
-    fn a_limit_is_counted_by_what_it_costs() {
+    fn what_a_limit_left_out_adds_up() {
         let health = Health::default();
         health.left_out("zones", 0, || unreachable!());
         assert!(health.limits().is_empty());
@@ -492,19 +513,22 @@ mod tests {
     }
 
     #[test]
-    fn names_what_a_poll_is_stuck_in() {
+    fn stuck_poll_is_reported_with_its_path() {
         const MS: u64 = 1_000_000;
         let limit = Duration::from_millis(200);
         let health = Health::default();
         let stuck = |ms: u64| health.stuck_in(BootTime(ms * MS), limit, limit);
         let slow = Path::new("/sys/slow");
-        let (a, b) = (health.item(Path::new("/sys/quick")), health.item(slow));
-        assert_eq!(health.item(slow), b);
-        assert_eq!(stuck(500), None, "no poll is under way");
+        let (a, b) = (
+            health.path_id(Path::new("/sys/quick")),
+            health.path_id(slow),
+        );
+        assert_eq!(health.path_id(slow), b);
+        assert_eq!(stuck(500), None, "no poll is in progress");
         health.poll_begins(BootTime(1_000 * MS));
         assert_eq!(stuck(1_500), None, "nothing is being read");
-        health.reading(a);
-        health.reading(b);
+        health.begin_read(a);
+        health.begin_read(b);
         assert_eq!(stuck(2_000), None, "seen for the first time");
         assert_eq!(stuck(2_250).as_deref(), Some(slow));
         health.poll_ended(BootTime(1_000 * MS), BootTime(2_300 * MS));
@@ -513,25 +537,25 @@ mod tests {
     }
 
     #[test]
-    fn a_long_row_of_slow_values_is_not_stuck_in_any() {
+    fn poll_of_many_slow_reads_is_not_stuck() {
         let health = Health::default();
         let limit = Duration::from_millis(200);
         health.poll_begins(BootTime(1));
         for n in 0..40 {
-            health.reading(health.item(Path::new(&format!("/sys/{n}"))));
+            health.begin_read(health.path_id(Path::new(&format!("/sys/{n}"))));
             let now = BootTime((n + 1) * 250_000_000);
             assert_eq!(health.stuck_in(now, limit, limit), None);
         }
     }
 
     #[test]
-    fn what_hangs_is_left_alone_until_it_came_back_and_a_pause_is_over() {
+    fn released_path_stays_excluded_for_a_pause() {
         let health = Health::default();
         let path = Path::new("/sys/slow");
         assert!(!health.is_excluded(path));
         health.exclude(path, 1);
         assert!(health.is_excluded(path));
-        health.released(1);
+        health.release_excluded(1);
         assert!(health.is_excluded(path));
         assert!(!health.is_excluded(Path::new("/sys/other")));
     }

@@ -1,5 +1,5 @@
-//! What the two meters of a Jetson have in common: the names of its rails' power, and which of them is the board's input
-//! and which feeds the GPU.
+//! What the two meters of a Jetson have in common: the settings, the metrics of its rails, and which rail is the board's
+//! input and which feeds the GPU.
 
 use std::path::PathBuf;
 
@@ -11,16 +11,16 @@ use crate::config::section::{Problem, Section};
 use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{metric_name, Desc, Group, Rail, Readings, SeriesId};
 
-/// `jetson:`.
+/// The section `jetson:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Settings {
-    /// Whether the Jetson source runs.
+    /// Whether the Jetson's meters run.
     pub enabled: Switch,
-    /// True reads power by tegrastats even where sysfs has it.
+    /// Read power with tegrastats even where sysfs has it.
     pub use_tegrastats: bool,
-    /// The program to run; `None` is `tegrastats` on `PATH`.
+    /// The program to run. `None`: `tegrastats` on `PATH`.
     pub tegrastats: Option<PathBuf>,
-    /// Runs it as `sudo -n tegrastats`.
+    /// Run the program as `sudo -n tegrastats`.
     pub sudo: bool,
 }
 
@@ -38,24 +38,25 @@ impl MeterSettings for Settings {
     }
 }
 
-/// Rails through which all of the board's power comes: TX1, TX2, Xavier NX, Orin NX and Nano; Nano; AGX Thor.
+/// The rails that carry all of the board's power. `VDD_IN`: TX1, TX2, Xavier NX, Orin NX and Orin Nano. `POM_5V_IN`: Nano.
+/// `VIN`: AGX Thor.
 const INPUTS: [&str; 3] = ["VDD_IN", "POM_5V_IN", "VIN"];
 
-/// Where there is no such rail, those that add up to the board's power: AGX Orin (`VDDQ_VDD2_1V8AO` hangs behind
-/// `VIN_SYS_5V0` and is in it already), AGX Xavier.
+/// For boards without such a rail, the rails that add up to the board's power. The first: AGX Orin, where
+/// `VDDQ_VDD2_1V8AO` is fed by `VIN_SYS_5V0` and so is contained in it. The second: AGX Xavier.
 const SUMS: [&[&str]; 2] = [
     &["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"],
     &["GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"],
 ];
 
-/// The GPU's own rail: AGX Thor and TX1; AGX Orin (with a part of the SoC); TX2; Nano; AGX Xavier. Boards that feed the
-/// GPU through one rail with the processor's cores do not tell them apart.
+/// The GPU's own rail, in the order of the list: AGX Thor and TX1; AGX Orin (with a part of the SoC); TX2; Nano; AGX Xavier.
+/// On other boards the GPU shares a rail with the processor's cores, and its power is not known.
 const GPU: [&str; 5] = ["VDD_GPU", "VDD_GPU_SOC", "VDD_SYS_GPU", "POM_5V_GPU", "GPU"];
 
-/// A rail of this name is not connected.
+/// The name of a channel that is not connected to a rail.
 pub(super) const NOT_CONNECTED: &str = "NC";
 
-/// Whether the board is a Jetson: by the configuration, by its name, or by its SoC (early models are named otherwise).
+/// Whether the board is a Jetson, by the configuration, by its model, or by its SoC (the names of early models do not tell).
 pub(super) fn is_jetson(board: &Board, config: &Config) -> bool {
     let compatible = board.roots.procfs.join("device-tree/compatible");
     config.device_type.starts_with("jetson")
@@ -63,8 +64,8 @@ pub(super) fn is_jetson(board: &Board, config: &Config) -> bool {
         || read_text(&board.health(), &compatible).is_ok_and(|s| s.contains("nvidia,tegra"))
 }
 
-/// The whole board's power, from its rails' and in their unit; `None` for a board whose rails are not known to add up to
-/// it, or when one of them is missing.
+/// The board's power, in the unit in which `power` returns that of a rail. `None` if a rail is missing, or if the board's
+/// rails are not known to add up to its power.
 pub(super) fn total(power: impl Fn(&str) -> Option<f64>) -> Option<f64> {
     let sum = |names: &&[&str]| names.iter().map(|name| power(name)).sum();
     INPUTS
@@ -73,19 +74,19 @@ pub(super) fn total(power: impl Fn(&str) -> Option<f64>) -> Option<f64> {
         .or_else(|| SUMS.iter().find_map(sum))
 }
 
-/// The GPU's power, where it has a rail of its own.
+/// The GPU's power, if the GPU has a rail of its own.
 pub(super) fn gpu(power: impl Fn(&str) -> Option<f64>) -> Option<f64> {
     GPU.iter().find_map(|name| power(name))
 }
 
-/// One of the metrics `jetson_power_<rail><kind>_watts`, of which seed 001's exporter had `""` and `"_avg"`.
+/// Registers `jetson_power_<rail><kind>_watts`. The replaced Jetson exporter has the kinds `""` and `"_avg"`.
 pub(super) fn power_of_rail(group: &Group, rail: &str, kind: &str, help: &str) -> SeriesId {
     let metric = format!("jetson_power_{}{kind}_watts", metric_name(rail));
     let help = format!("{help} of rail {rail}, in watts.");
     group.series(&Desc::gauge(metric, help), &[])
 }
 
-/// A rail's power under the name that seed 001's exporter gave it, and as power and energy by rail.
+/// The series of a rail's power: under the replaced Jetson exporter's name, and as the power and energy of a rail.
 #[derive(Debug)]
 pub(super) struct PowerRail {
     watts: SeriesId,
@@ -93,7 +94,7 @@ pub(super) struct PowerRail {
 }
 
 impl PowerRail {
-    /// Registers them.
+    /// Registers the series.
     pub(super) fn new(group: &Group, rail: &str) -> PowerRail {
         PowerRail {
             watts: power_of_rail(group, rail, "", "Electric power"),
@@ -101,7 +102,7 @@ impl PowerRail {
         }
     }
 
-    /// Power was read, in watts. What is returned is the power, if it is plausible.
+    /// Sets the power that was read, in watts. Returns the power if it is plausible.
     pub(super) fn set(&mut self, out: &mut Readings, watts: f64) -> Option<f64> {
         let watts = self.rail.set_watts(out, watts)?;
         out.set(self.watts, watts);
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_input_rail_is_the_total() {
+    fn input_rail_is_the_total() {
         let tx2 = [("VDD_SYS_GPU", 152.0), ("VDD_IN", 3056.0)];
         assert_eq!(both(&tx2), (Some(3056.0), Some(152.0)));
         let nano = [("POM_5V_IN", 1022.0), ("POM_5V_GPU", 0.0)];
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn without_one_the_documented_rails_are_added_up() {
+    fn rails_are_added_up_on_boards_without_an_input_rail() {
         let orin = [
             ("VDD_GPU_SOC", 2390.0),
             ("VDD_CPU_CV", 796.0),
@@ -156,17 +157,17 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_that_lacks_a_part_is_no_total() {
+    fn incomplete_sum_is_no_total() {
         let orin = [("VDD_GPU_SOC", 2390.0), ("VIN_SYS_5V0", 3522.0)];
         assert_eq!(both(&orin).0, None);
         assert_eq!(both(&[("VDD_5V", 5.0)]), (None, None));
     }
 
     #[test]
-    fn a_jetson_is_known_by_type_name_or_soc() {
+    fn jetson_is_recognised_by_type_model_or_soc() {
         let tree = Tree::new(&[("proc/device-tree/model", "quill\0")]);
         let mut config = Config::default();
-        let is = |config: &Config| is_jetson(&Board::look(tree.roots()), config);
+        let is = |config: &Config| is_jetson(&Board::detect(tree.roots()), config);
         assert!(!is(&config));
         tree.write(
             "proc/device-tree/compatible",

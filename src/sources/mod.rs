@@ -1,6 +1,14 @@
-//! The meters. One file each, and one row each in [`METERS`].
+//! The meters: everything that measures power, energy or temperature on a board.
 //!
-//! To add one, see CONTRIBUTING.md.
+//! Each meter is a file (or a folder) of this module that defines a [`Meter`], and a row in [`METERS`]. A `Meter` is a
+//! description: its name, its section of the configuration, and functions that find and open it. [`select_meters`] decides
+//! which of them run on this board. An open meter is a [`Source`]. [`RunningSource`] runs a source in a thread, which polls
+//! the source and publishes the values to the source's [`Group`] of series.
+//!
+//! Hardware is reached only below [`Board::roots`], by way of the source's I/O log ([`io_log`]), so that tests can supply
+//! the files of any board, and a recording of one board can be replayed on another machine.
+//!
+//! CONTRIBUTING.md says how to add a meter.
 
 mod attribute;
 mod board;
@@ -38,18 +46,18 @@ use std::time::Duration;
 pub use attribute::{read_text, Attribute};
 pub use board::{Board, Claims, Roots};
 pub use error::Error;
-pub use health::{Health, Limit, Tally};
+pub use health::{Health, ReachedLimit, SourceCounter};
 pub use number::parse_number;
-pub use runner::Running;
+pub use runner::RunningSource;
 pub use ticker::Ticker;
 
 use crate::config::{AnySettings, Config, MeterSettings, Schema, SectionSpec, Switch};
 use crate::metrics::{Group, Readings, MAX_SERIES_PER_GROUP};
 use crate::sys::stop::Stop;
 
-/// All meters, in the order of preference: where several know the board's total power, the first one's is shown.
+/// All meters, most preferred first: where several know the board's total power, the first one's total is exported.
 pub const METERS: &[Meter] = &[
-    shelly::METER, // a total only if the user says that the board hangs on it
+    shelly::METER, // knows a total only if the configuration says that the plug feeds the board
     ina260::METER,
     ina3221::METER,
     tegrastats::METER,
@@ -63,40 +71,41 @@ pub const METERS: &[Meter] = &[
     udp::METER,
 ];
 
-/// The configuration's keys: those of every board, and the meters' sections.
+/// The keys of the configuration: those common to all boards, and the sections of the meters.
 pub const SCHEMA: Schema = Schema::new(|| METERS.iter().map(|meter| meter.section).collect());
 
-/// What the rest of the exporter knows of a meter.
+/// A kind of meter: how it is called, configured, found and opened.
 pub struct Meter {
-    /// Its name: the label `source`, and its section in the configuration.
+    /// The value of the label `source`, and the name in the configuration's list `sources`.
     pub name: &'static str,
-    /// What it reads, in a few words.
+    /// What the meter reads, in a few words, for people.
     pub summary: &'static str,
-    /// The device types that have it for certain: there it runs even if it was not found, so that its absence is seen.
+    /// The device types that certainly have this meter. On these it is started even if `probe` fails, so that its absence
+    /// shows as a source that is down.
     pub device_types: &'static [&'static str],
-    /// Who says when to poll.
+    /// What determines when the source is polled.
     pub pace: Pace,
-    /// Whether the configuration asks for it.
+    /// Whether the configuration switches the meter on or off, or leaves the decision to `probe`.
     pub switch: fn(&Config) -> Switch,
-    /// Its section of the configuration: when that changes, the meter is started anew.
+    /// The meter's section of the configuration. The source is restarted when its settings change.
     pub section: SectionSpec,
-    /// What it reads in a thread each, where these are several; `None`: all in one thread.
+    /// The devices to be read in a thread each. `None`: one source in one thread reads everything.
     pub devices: Option<fn(&Config) -> Vec<Device>>,
-    /// Looks for it, without reading a value; `Err` says what was looked for.
+    /// Looks for the hardware without reading a value. Returns what was found; the error says what was looked for.
     pub probe: fn(&Board, &Config) -> Result<String, Error>,
-    /// What it reads that more general meters would find as well: those after it in [`METERS`] leave that out. Asked for
-    /// where `probe` found it.
+    /// What this meter reads and a more general meter would find, too. Later meters of [`METERS`] leave it out. Called only
+    /// after a successful `probe`.
     pub claims: Option<fn(&Board, &Config) -> Claims>,
-    /// Opens it.
+    /// Opens the hardware and registers the series.
     pub open: fn(&Context) -> Result<Box<dyn Source>, Error>,
 }
 
-/// One of several devices that a meter reads in a thread each, so that none delays another.
+/// One of several devices of a meter, read in a thread of its own so that a slow device does not delay the others.
 #[derive(Debug, Clone, Default)]
 pub struct Device {
-    /// What it is called, in the label `device`; no other of the meter's has this name. Empty: the meter has but one.
+    /// The value of the label `device`, unique within the meter. Empty if the meter has only one device.
     pub name: String,
-    /// What it depends on: when that changes, the device is started anew. `None`: the meter's section.
+    /// The settings of this device: the source is restarted when they change. `None`: the meter's whole section.
     pub settings: Option<Arc<dyn AnySettings>>,
 }
 
@@ -135,19 +144,19 @@ impl Meter {
         }
     }
 
-    /// Its devices: at least one.
+    /// The devices to start a source for: at least one.
     pub fn devices(&self, config: &Config) -> Vec<Device> {
         let mut devices = self
             .devices
             .map_or_else(Vec::new, |devices| devices(config));
         if devices.is_empty() {
-            // Opening it says what is missing.
+            // `open` then fails, and its error says which setting is missing.
             devices.push(Device::default());
         }
         devices
     }
 
-    /// Adds what it claims to the board's claims.
+    /// Adds the meter's claims to the board's.
     pub fn claim(&self, board: &mut Board, config: &Config) {
         if let Some(claims) = self.claims {
             let claims = claims(board, config);
@@ -156,80 +165,80 @@ impl Meter {
     }
 }
 
-/// Who says when to poll.
+/// What determines when a source is polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// We do, every interval. A poll that takes longer is stuck.
+    /// The configured interval. A poll that takes longer than the interval counts as stuck.
     Interval,
-    /// We do, every interval, but not more often than this.
+    /// The configured interval, but not less than this.
     AtLeast(Duration),
-    /// The device does: a poll waits for what it says next. It waits with `Context::stop`, and ends by itself when the
-    /// device says nothing for too long.
+    /// The device: a poll blocks until the device sends something. The poll waits with `Context::stop`, and times out by
+    /// itself when the device is silent for too long.
     Device,
 }
 
 impl Pace {
-    /// How often to poll, where the user asks for `interval`.
+    /// The interval between polls for the configured `interval`.
     pub fn interval(self, interval: Duration) -> Duration {
         match self {
-            Pace::AtLeast(least) => interval.max(least),
+            Pace::AtLeast(min) => interval.max(min),
             Pace::Interval | Pace::Device => interval,
         }
     }
 }
 
-/// What a meter gets to work with.
+/// What a source has to work with.
 #[derive(Clone)]
 pub struct Context {
-    /// Where the board's files are.
+    /// The board and where its files are.
     pub board: Arc<Board>,
     /// The configuration in force.
     pub config: Arc<Config>,
-    /// Which of the meter's devices to read.
+    /// The device to read, where the meter has several.
     pub device: Device,
-    /// Where its series are registered.
+    /// The group in which the source registers its series and publishes their values.
     pub group: Arc<Group>,
-    /// Where errors of single values are counted.
+    /// The source's errors, limits and I/O log.
     pub health: Arc<Health>,
-    /// To wait with, if it waits.
+    /// Set when the source is to end. Anything that blocks waits on it.
     pub stop: Arc<Stop>,
-    /// How often it is polled.
+    /// The interval between polls.
     pub interval: Duration,
 }
 
 /// An open meter.
 pub trait Source: Send {
-    /// Reads everything once. A value that cannot be read is left out; an error means that nothing can be read, and
-    /// after three in a row the source is opened anew.
+    /// Reads every value once and sets it in `out`. A value that cannot be read is not set. An error means that nothing can
+    /// be read; after three of them in a row the source is opened anew.
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error>;
 
-    /// Looks for devices that came or went since. Called between polls, every half minute.
+    /// Looks for devices that were added or removed. Called between polls, every half minute.
     fn rescan(&mut self) {}
 
-    /// Whether it finds its device again by itself: then it is not opened anew, and keeps what it knows of the
-    /// device's counters. It is left alone for as long as one that is.
-    fn lasts(&self) -> bool {
+    /// Whether the source reconnects to its device by itself. Such a source is polled again after an error instead of being
+    /// opened anew, and so keeps its state of the device's counters. The pause before the next poll is the same.
+    fn reconnects(&self) -> bool {
         false
     }
 }
 
-/// The limits that a source has reached, by name: how much was left out because of each, and what it says.
-pub fn limits(group: &Group, health: &Health) -> BTreeMap<&'static str, Limit> {
+/// The limits that a source has reached, by name.
+pub fn reached_limits(group: &Group, health: &Health) -> BTreeMap<&'static str, ReachedLimit> {
     let mut limits = health.limits();
     if group.left_out() > 0 {
-        let limit = Limit {
+        let limit = ReachedLimit {
             left_out: group.left_out(),
             what: format!("it has more than {MAX_SERIES_PER_GROUP} series"),
         };
-        limits.insert(SERIES, limit);
+        limits.insert(SERIES_LIMIT, limit);
     }
     limits
 }
 
-/// The name of the limit on a source's series.
-pub const SERIES: &str = "series";
+/// The name of the limit on the number of series per source.
+pub const SERIES_LIMIT: &str = "series";
 
-/// What a source is called: the meter, and which of its devices it reads.
+/// The name of a source in the log: the meter's name, and the device's where the meter has several.
 pub fn source_name(meter: &Meter, device: &Device) -> String {
     match device.name.as_str() {
         "" => meter.name.to_string(),
@@ -237,40 +246,39 @@ pub fn source_name(meter: &Meter, device: &Device) -> String {
     }
 }
 
-/// The names under `sources` that no source has.
-pub fn unknown(config: &Config) -> Vec<&str> {
+/// The names in the configuration's list `sources` that no meter has.
+pub fn unknown_sources(config: &Config) -> Vec<&str> {
     let names = config.sources.iter().flatten().map(String::as_str);
     names
         .filter(|name| METERS.iter().all(|meter| meter.name != *name))
         .collect()
 }
 
-/// The meters that run on this board, and why. The board is left with what they claim.
-pub fn chosen(board: &mut Board, config: &Config) -> Vec<(&'static Meter, String)> {
+/// The meters to run on this board, each with the reason why. Replaces the board's claims with those of the selected meters.
+pub fn select_meters(board: &mut Board, config: &Config) -> Vec<(&'static Meter, String)> {
     board.claims = Claims::default();
-    METERS
-        .iter()
-        .filter(|meter| {
-            let only = config.sources.as_ref();
-            only.is_none_or(|names| names.iter().any(|name| name == meter.name))
-        })
-        .filter_map(|meter| {
-            let expected = meter.device_types.contains(&config.device_type.as_str());
-            let reason = match ((meter.switch)(config), (meter.probe)(board, config)) {
-                (Switch::Off, _) => return None,
-                (_, Ok(found)) => {
-                    meter.claim(board, config);
-                    found
-                }
-                (Switch::On, Err(missing)) => format!("asked for, but {missing}"),
-                (Switch::Auto, Err(missing)) if expected => {
-                    format!("expected of a {}, but {missing}", config.device_type)
-                }
-                (Switch::Auto, Err(_)) => return None,
-            };
-            Some((meter, reason))
-        })
-        .collect()
+    let mut selected = Vec::new();
+    for meter in METERS {
+        let listed = config.sources.as_ref();
+        if listed.is_some_and(|names| names.iter().all(|name| name != meter.name)) {
+            continue;
+        }
+        let expected = meter.device_types.contains(&config.device_type.as_str());
+        let reason = match ((meter.switch)(config), (meter.probe)(board, config)) {
+            (Switch::Off, _) => continue,
+            (_, Ok(found)) => {
+                meter.claim(board, config);
+                found
+            }
+            (Switch::On, Err(missing)) => format!("asked for, but {missing}"),
+            (Switch::Auto, Err(missing)) if expected => {
+                format!("expected of a {}, but {missing}", config.device_type)
+            }
+            (Switch::Auto, Err(_)) => continue,
+        };
+        selected.push((meter, reason));
+    }
+    selected
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! The order in which people number things: `temp2_input` before `temp10_input`.
+//! Natural sort order: `temp2_input` before `temp10_input`.
 
 use std::cmp::Ordering;
 
-/// Compares two names, numbers in them by their value. A number that begins with 0 is of a fixed width, and may be
-/// hexadecimal (`1-0040`, `0000:0a:00.0`): it is compared as text.
+/// Compares two names, with the numbers in them compared by value. A number that begins with 0 has a fixed width and may
+/// be hexadecimal (`1-0040`, `0000:0a:00.0`), and is compared as text.
 pub(super) fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
-    // Whether this is within a number of fixed width.
+    // Whether the position is within a number of fixed width.
     let mut fixed = false;
     loop {
         let ((x, after_x), (y, after_y)) = match (left.split_first(), right.split_first()) {
             (Some(x), Some(y)) => (x, y),
-            // The whole names decide between those that differ in nothing else.
+            // Names that compare equal but are not identical are ordered as text.
             (x, y) => return x.is_some().cmp(&y.is_some()).then_with(|| a.cmp(b)),
         };
         fixed = (fixed && x.is_ascii_hexdigit()) || *x == b'0';
@@ -19,7 +19,7 @@ pub(super) fn natural(a: &str, b: &str) -> Ordering {
             let (number, other);
             (number, left) = left.split_at(digits(left));
             (other, right) = right.split_at(digits(right));
-            // Without zeros before them, the longer one is the greater.
+            // Without leading zeros, the longer number is the greater one.
             let longer = number.len().cmp(&other.len());
             let order = longer.then_with(|| number.cmp(other));
             if order.is_ne() {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_count_by_their_value() {
+    fn numbers_are_ordered_by_value() {
         for ordered in [
             &[
                 "a",

@@ -1,14 +1,14 @@
-//! Numbers as the kernel prints them.
+//! Parsing of numbers as the kernel prints them.
 
-/// A decimal integer as the kernel prints it: an optional sign, digits, white space around. `None` for anything else,
-/// and for what does not fit in 64 bits with a sign.
+/// Parses a decimal integer: an optional sign and digits, with white space around them. `None` for anything else, and for
+/// numbers that do not fit in an `i64`.
 #[inline]
 pub fn parse_number(text: &[u8]) -> Option<i64> {
     let digits = match text {
         [digits @ .., b'\n'] => digits,
         digits => digits,
     };
-    // Up to 18 digits fit whatever they are.
+    // Numbers of up to 18 digits cannot overflow.
     if digits.is_empty() || digits.len() > 18 {
         return parse_any_number(text);
     }
@@ -23,7 +23,7 @@ pub fn parse_number(text: &[u8]) -> Option<i64> {
     Some(value)
 }
 
-/// The same, for what is not just digits.
+/// The same for text that is not just a few digits.
 fn parse_any_number(text: &[u8]) -> Option<i64> {
     let text = text.trim_ascii();
     let (negative, digits) = match text.split_first()? {
@@ -40,7 +40,7 @@ fn parse_any_number(text: &[u8]) -> Option<i64> {
         if digit > 9 {
             return None;
         }
-        // Built up below zero, where there is room for the smallest number.
+        // Built up as a negative number, since only the negative range holds `i64::MIN`.
         value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
     }
     if negative {

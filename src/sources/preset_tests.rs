@@ -1,4 +1,4 @@
-//! Tests of `preset`.
+//! Tests of the presets, with the settings of the meters.
 
 use super::udp::settings::Settings as Udp;
 use super::SCHEMA;
@@ -14,9 +14,9 @@ fn load(name: &str, given: &CliOverrides) -> Result<Loaded, String> {
     Preset::named(name).unwrap().load(&SCHEMA, given, None)
 }
 
-/// What a preset sets, and what sets it, is known to the schema.
+/// All keys in a preset are known to the schema.
 #[test]
-fn every_preset_is_a_good_configuration() {
+fn every_preset_is_a_valid_configuration() {
     let known = SCHEMA.known_keys();
     for preset in PRESETS {
         let (head, root) = preset.parse().unwrap();
@@ -44,7 +44,7 @@ fn every_preset_is_a_good_configuration() {
 }
 
 #[test]
-fn arguments_count_more_than_the_environment() {
+fn arguments_override_the_environment() {
     let environment = pairs(&[("DEVICE_UDP_IP", "192.0.2.1"), ("DEVICE_UDP_PORT", "1")]);
     let given = CliOverrides {
         environment,
@@ -78,7 +78,7 @@ fn arguments_count_more_than_the_environment() {
 }
 
 #[test]
-fn what_is_wrong_is_said_of_what_said_it() {
+fn errors_name_the_argument_or_variable() {
     let missing = load("power-exporter", &CliOverrides::default()).unwrap_err();
     assert_eq!(
         missing,
@@ -109,7 +109,7 @@ fn what_is_wrong_is_said_of_what_said_it() {
 }
 
 #[test]
-fn a_file_lies_over_the_preset_and_below_what_is_given() {
+fn file_overrides_the_preset_and_arguments_override_the_file() {
     let path = std::env::temp_dir().join(format!("eme-preset-{}.yaml", std::process::id()));
     std::fs::write(&path, "port: 8001\nudp: {voltage: 5.1, port: 9}\nprot: 1\n").unwrap();
     let given = CliOverrides {
@@ -144,9 +144,9 @@ fn a_file_lies_over_the_preset_and_below_what_is_given() {
     );
 }
 
-/// The original's own numbers.
+/// The defaults of the replaced program.
 #[test]
-fn power_exporter_is_as_its_original_was() {
+fn power_exporter_has_the_defaults_of_the_replaced_program() {
     let given = CliOverrides {
         arguments: vec!["192.0.2.1".into(), "5000".into()],
         ..CliOverrides::default()
@@ -162,9 +162,9 @@ fn power_exporter_is_as_its_original_was() {
     assert!(agent.udp_agent.enabled && agent.udp_agent.port == 5000);
 }
 
-/// The originals' own numbers.
+/// The defaults of the replaced programs.
 #[test]
-fn the_pyjoules_clients_are_as_their_originals_were() {
+fn pyjoules_clients_have_the_defaults_of_the_replaced_programs() {
     let simple = load("pyjoules-simple", &CliOverrides::default())
         .unwrap()
         .config;
@@ -191,9 +191,9 @@ fn the_pyjoules_clients_are_as_their_originals_were() {
     }
 }
 
-/// The original's own numbers, and where its variables reach: into a list.
+/// The defaults of the replaced program. Its variables set values in an item of a list.
 #[test]
-fn the_pyjoules_remote_write_client_is_as_its_original_was() {
+fn pyjoules_remote_write_has_the_defaults_of_the_replaced_program() {
     let given = CliOverrides {
         environment: pairs(&[
             ("REMOTE_WRITE_URL", "http://prometheus:9090/api/v1/write"),

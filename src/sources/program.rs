@@ -1,4 +1,4 @@
-//! Where a program is that a meter runs.
+//! Finding the program that a meter runs.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -10,18 +10,18 @@ use super::{Error, Roots};
 
 /// A program that a meter runs.
 pub(super) struct Program {
-    /// Its name.
+    /// Its name on `PATH`.
     pub(super) name: &'static str,
-    /// Where it is usually installed, for a `PATH` that lacks it (a service manager's, a container's).
+    /// Where the program usually is, for a `PATH` that lacks the folder (a service manager's, a container's).
     pub(super) usual_place: &'static str,
-    /// The setting that names another.
+    /// The configuration key that overrides the name.
     pub(super) setting: &'static str,
-    /// What would help where it is not found.
+    /// What would help if the program is not found.
     pub(super) hint: &'static str,
 }
 
 impl Program {
-    /// Its path: as `configured` (a path, or a name to be looked for), or by its own name.
+    /// The path of the program: of `configured` (a path, or a name to be found on `PATH`), or else of its usual name.
     pub(super) fn find(
         &self,
         io_log: &IoLog,
@@ -35,17 +35,14 @@ impl Program {
                 false => Err(Error::new(format!("this board has no {}", self.name))),
             };
         }
-        if io_log.is_off() {
-            return self.look_for(configured);
-        }
-        let found = io_log.ask(&format!("program {}", self.name), || {
+        let found = io_log.record_or_replay(&format!("program {}", self.name), || {
             let found = self.look_for(configured);
             let found = found.map(|path| path.into_os_string().into_encoded_bytes());
             found.map_err(|error| Failure::new(error.to_string()))
         });
         match found {
             Ok(path) => Ok(PathBuf::from(OsString::from_vec(path))),
-            Err(failure) => Err(Error::new(failure.words)),
+            Err(failure) => Err(Error::new(failure.message)),
         }
     }
 
@@ -90,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_board_with_programs_of_its_own_has_no_others() {
+    fn roots_with_programs_hide_the_system_programs() {
         let shell = Program {
             name: "sh",
             usual_place: "/bin/sh",
@@ -110,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_found_by_path_by_name_or_in_its_usual_place() {
+    fn program_is_found_by_path_name_or_usual_place() {
         let program = Program {
             name: "no-such-program",
             usual_place: "/bin/sh",

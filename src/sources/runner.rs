@@ -1,4 +1,4 @@
-//! A thread per source: opens it, polls it at its pace, publishes, and begins again where it fails.
+//! The thread of a source: opens the source, polls it at its pace, publishes the values, and opens it again after failures.
 
 mod replay;
 
@@ -15,25 +15,26 @@ use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::stop::Woken;
 
-/// How long to wait before opening a source again: at first, and at most.
-const REOPEN_FIRST: Duration = Duration::from_secs(1);
-const REOPEN_LONGEST: Duration = Duration::from_secs(60);
-/// So many polls may fail in a row before the source is opened anew.
+/// The delay before a failed source is opened again: at first, and at most.
+const MIN_REOPEN_DELAY: Duration = Duration::from_secs(1);
+const MAX_REOPEN_DELAY: Duration = Duration::from_secs(60);
+/// The number of failed polls in a row after which the source is opened again.
 const FAILURES_BEFORE_REOPEN: u32 = 3;
-/// How often to look for devices that came or went.
-const RESCAN: Duration = Duration::from_secs(30);
-/// A poll may take its interval, but never less than this: a busy board is not a stuck meter.
-const LEAST_STUCK: Duration = Duration::from_millis(200);
-/// Sources need little stack: no recursion, and no buffer larger than a few pages.
-const STACK: usize = 256 * 1024;
+/// The time between two looks for devices that were added or removed.
+const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
+/// A poll or a read counts as stuck only after this long, however short the interval: on a busy board, a poll may take
+/// longer than the interval without being stuck.
+const MIN_STUCK_TIME: Duration = Duration::from_millis(200);
+/// The stack of a source's thread. Sources do not recurse, and have no buffer larger than a few pages.
+const STACK_BYTES: usize = 256 * 1024;
 
-/// What the threads of one source share.
+/// What the threads of one source share. There are several only while earlier ones hang in a read.
 struct Shared {
     meter: &'static Meter,
-    /// What the log calls it: the meter, and which of its devices.
+    /// The source's name in the log.
     name: String,
     context: Context,
-    /// The run that may go on; an earlier one, stuck in a read and come back, ends.
+    /// The generation of the current thread. A thread of an earlier generation ends as soon as its read returns.
     generation: AtomicU64,
 }
 
@@ -43,17 +44,17 @@ impl Shared {
     }
 }
 
-/// A source that runs.
-pub struct Running {
+/// A source with its thread.
+pub struct RunningSource {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Running {
-    /// Starts the source's thread. It never fails: a thread that cannot be had is tried again by the watchdog.
-    pub fn start(meter: &'static Meter, context: Context) -> Running {
+impl RunningSource {
+    /// Starts the source's thread. If no thread can be created, [`RunningSource::restart_if_stuck`] tries again.
+    pub fn start(meter: &'static Meter, context: Context) -> RunningSource {
         context.group.set_interval(context.interval);
-        // With other settings it may know another total, or none.
+        // With its new settings the source may have another total of the board's power, or none.
         context.group.claim_total(None);
         let name = source_name(meter, &context.device);
         let shared = Arc::new(Shared {
@@ -62,7 +63,7 @@ impl Running {
             context,
             generation: AtomicU64::new(0),
         });
-        let running = Running {
+        let running = RunningSource {
             shared,
             thread: Mutex::new(None),
         };
@@ -70,32 +71,32 @@ impl Running {
         running
     }
 
-    /// The meter.
+    /// The source's meter.
     pub fn meter(&self) -> &'static Meter {
         self.shared.meter
     }
 
-    /// Whether it reads this device of this meter, with these settings.
+    /// Whether this source reads this device of this meter, with these settings.
     pub fn matches(&self, meter: &Meter, device: &Device) -> bool {
         self.shared.meter.name == meter.name && self.shared.context.device == *device
     }
 
-    /// What the log calls it.
+    /// The source's name in the log.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// What it works with: its group, health and settings.
+    /// The source's group, health and settings.
     pub fn context(&self) -> &Context {
         &self.shared.context
     }
 
-    /// Asks it to stop, without waiting.
+    /// Asks the thread to end, without waiting for it.
     pub fn stop(&self) {
         self.shared.context.stop.set();
     }
 
-    /// Waits for its thread to end, until `deadline`; one that hangs in a read is left behind.
+    /// Waits for the thread to end. A thread that hangs in a read is left behind at `deadline`.
     pub fn join(&self, deadline: Instant) {
         let Some(thread) = lock::lock(&self.thread).take() else {
             return;
@@ -110,9 +111,9 @@ impl Running {
         let _ = thread.join();
     }
 
-    /// If the source hangs in one value, leaves that value alone and goes on with the others in a new thread. Called
-    /// every so often by the watchdog.
-    pub fn watch(&self, now: BootTime) {
+    /// Starts a new thread if the source is stuck in one value. The value is excluded, and the new thread reads the others.
+    /// Called regularly by the watchdog. Sources that wait for their device time out by themselves.
+    pub fn restart_if_stuck(&self, now: BootTime) {
         let Context {
             health, interval, ..
         } = &self.shared.context;
@@ -126,11 +127,11 @@ impl Running {
         if self.shared.meter.pace == Pace::Device {
             return;
         }
-        let longest_poll = LEAST_STUCK.max(*interval);
-        let Some(path) = health.stuck_in(now, longest_poll, LEAST_STUCK) else {
+        let max_poll = MIN_STUCK_TIME.max(*interval);
+        let Some(path) = health.stuck_in(now, max_poll, MIN_STUCK_TIME) else {
             return;
         };
-        // Until the new thread has begun, there is no poll to be stuck in.
+        // Keeps the watchdog from seeing the old poll as stuck again before the new thread's first poll.
         health.idle();
         health.count_error();
         health.exclude(&path, self.shared.generation.load(Ordering::Relaxed));
@@ -149,7 +150,7 @@ impl Running {
         let shared = Arc::clone(&self.shared);
         let spawned = std::thread::Builder::new()
             .name(self.name().to_string())
-            .stack_size(STACK)
+            .stack_size(STACK_BYTES)
             .spawn(move || run(&shared, generation));
         let mut thread = lock::lock(&self.thread);
         match spawned {
@@ -162,20 +163,22 @@ impl Running {
     }
 }
 
+/// The body of a source's thread: opens and polls the source until it is stopped or a new thread takes over.
 fn run(shared: &Shared, generation: u64) {
     let Context { health, stop, .. } = &shared.context;
-    if let Some(playing) = health.io_log().playing() {
-        return replay::run(shared, generation, playing);
+    if let Some(replay) = health.io_log().replay() {
+        return replay::run(shared, generation, replay);
     }
     let name = &shared.name;
-    let mut backoff = REOPEN_FIRST;
-    let mut kept = None;
+    let mut delay = MIN_REOPEN_DELAY;
+    // A source that reconnects by itself stays open.
+    let mut still_open = None;
     while shared.is_current(generation) {
         health.poll_begins(BootTime::now());
-        let opened = match kept.take() {
+        let opened = match still_open.take() {
             Some(source) => Ok(source),
             None => {
-                health.io_log().begins(Step::Open);
+                health.io_log().begin_step(Step::Open);
                 (shared.meter.open)(&shared.context)
             }
         };
@@ -184,12 +187,12 @@ fn run(shared: &Shared, generation: u64) {
         }
         health.idle();
         let read_before = shared.context.group.read_at();
-        let failed = opened.and_then(|mut source| {
-            let outcome = poll_until_it_fails(shared, generation, &mut *source);
-            kept = Some(source).filter(|source| source.lasts());
-            outcome
+        let result = opened.and_then(|mut source| {
+            let result = poll_until_failure(shared, generation, &mut *source);
+            still_open = Some(source).filter(|source| source.reconnects());
+            result
         });
-        let Err(error) = failed else {
+        let Err(error) = result else {
             break;
         };
         health.count_error();
@@ -198,19 +201,19 @@ fn run(shared: &Shared, generation: u64) {
             log::warn!("{name}: {error}");
         }
         if shared.context.group.read_at() != read_before {
-            backoff = REOPEN_FIRST;
+            delay = MIN_REOPEN_DELAY;
         }
-        let pause = error.resting().map_or(backoff, |rest| rest.max(backoff));
+        let pause = error.min_retry_delay().map_or(delay, |min| min.max(delay));
         if stop.wait_until(Instant::now() + pause) == Woken::Stop {
             break;
         }
-        backoff = (backoff * 2).min(REOPEN_LONGEST);
+        delay = (delay * 2).min(MAX_REOPEN_DELAY);
     }
-    health.released(generation);
+    health.release_excluded(generation);
 }
 
-/// One poll, as if at `began`, whose readings are published; false if there are none. `None`: this run is to end, and what
-/// it read is not published.
+/// Polls the source once, at the time `began`, and publishes its readings. Returns whether there were any. `None`: this
+/// thread must end, and the readings are not published.
 fn poll(
     shared: &Shared,
     generation: u64,
@@ -224,9 +227,9 @@ fn poll(
     if !shared.is_current(generation) {
         return None;
     }
-    // A source that waits for its device says when it came to an end of waiting.
+    // A poll that waits for its device counts from when the device sent something: `readings.at`.
     health.poll_ended(readings.at, BootTime::now());
-    health.refused(&shared.name, group, readings);
+    health.record_refused(&shared.name, group, readings);
     Some(polled.map(|()| {
         if readings.is_empty() && !readings.suspended {
             return false;
@@ -239,14 +242,14 @@ fn poll(
     }))
 }
 
-/// Has the source look for devices that came or went.
+/// Lets the source look for devices that were added or removed.
 pub(super) fn rescan(source: &mut dyn Source, health: &Health) {
     source.rescan();
-    health.forget_gone();
+    health.forget_removed();
 }
 
-/// Polls an open source until it is to be opened anew (why, is the error), or until this run is to end.
-fn poll_until_it_fails(
+/// Polls an open source until it must be opened again, which the error explains, or until this thread must end.
+fn poll_until_failure(
     shared: &Shared,
     generation: u64,
     source: &mut dyn Source,
@@ -259,13 +262,13 @@ fn poll_until_it_fails(
     } = &shared.context;
     let mut readings = Readings::new(staleness_limit(*interval).as_secs_f64());
     let mut ticker = Ticker::new(Instant::now(), *interval);
-    let mut rescan_at = Instant::now() + RESCAN;
+    let mut rescan_at = Instant::now() + RESCAN_INTERVAL;
     let mut failures = 0;
     loop {
         let began = match shared.meter.pace {
-            // It is the device's events that count, and they have a time of their own.
+            // The device's events are recorded instead, with times of their own.
             Pace::Device => BootTime::now(),
-            Pace::Interval | Pace::AtLeast(_) => health.io_log().begins(Step::Poll),
+            Pace::Interval | Pace::AtLeast(_) => health.io_log().begin_step(Step::Poll),
         };
         health.poll_begins(began);
         let Some(polled) = poll(shared, generation, source, &mut readings, began) else {
@@ -278,7 +281,7 @@ fn poll_until_it_fails(
             Err(error)
                 if failures + 1 >= FAILURES_BEFORE_REOPEN
                     || shared.meter.pace == Pace::Device
-                    || error.resting().is_some() =>
+                    || error.min_retry_delay().is_some() =>
             {
                 return Err(error);
             }
@@ -298,8 +301,8 @@ fn poll_until_it_fails(
         }
         let now = Instant::now();
         if now >= rescan_at {
-            rescan_at = now + RESCAN;
-            health.poll_begins(health.io_log().begins(Step::Rescan));
+            rescan_at = now + RESCAN_INTERVAL;
+            health.poll_begins(health.io_log().begin_step(Step::Rescan));
             rescan(source, health);
             if !shared.is_current(generation) {
                 return Ok(());
@@ -309,7 +312,7 @@ fn poll_until_it_fails(
         if shared.meter.pace != Pace::Device {
             let (next, missed) = ticker.next(Instant::now());
             if missed > 0 {
-                health.count_missed(missed);
+                health.count_missed_ticks(missed);
             }
             if stop.wait_until(next) == Woken::Stop {
                 return Ok(());

@@ -115,7 +115,7 @@ impl RuntimePower {
             true => log::info!("{why}"),
             false => log::info!("it is resumed: no longer {what}"),
         }
-        health.complain(path, self.suspended.then_some(why));
+        health.set_value_error(path, self.suspended.then_some(why));
     }
 
     /// Whether the kernel suspends the device when it is idle.
@@ -293,7 +293,7 @@ mod tests {
             power.refresh_autosuspend();
             assert_eq!(power.access(BootTime(second * 1_000_000_000)), Access::Read);
         }
-        assert_eq!((health.errors(), health.complaints()), (0, vec![]));
+        assert_eq!((health.errors(), health.value_errors()), (0, vec![]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The configuration with the meters' sections in it.
+//! Tests of the configuration's schema with the sections of all meters.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn parse(text: &str) -> Config {
     SCHEMA.parse(text).unwrap().0
 }
 
-/// Every configuration of the golden cases that is one, and the template, with their places.
+/// Every valid configuration of the golden cases, and the template, with their paths.
 fn every_configuration() -> Vec<(String, Config)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cases = std::fs::read_dir(root.join("tests/config")).unwrap();
@@ -28,7 +28,7 @@ fn every_configuration() -> Vec<(String, Config)> {
     readable.collect()
 }
 
-/// The same configuration with nothing in the place of its secrets but what is shown.
+/// The configuration with its secrets replaced as they are when it is shown.
 fn without_secrets(mut config: Config) -> Config {
     let mut plugs: shelly::settings::Settings = config.meter();
     for plug in &mut plugs.plugs {
@@ -65,9 +65,9 @@ fn without_secrets(mut config: Config) -> Config {
     config
 }
 
-/// JSON is YAML: what is shown reads as the configuration that it was.
+/// JSON is YAML, so the shown configuration can be parsed.
 #[test]
-fn shown_configuration_reads_as_the_configuration() {
+fn shown_configuration_parses_as_the_same_configuration() {
     let all = every_configuration();
     assert!(all.len() > 50, "{}", all.len());
     for (file, config) in all {
@@ -79,7 +79,7 @@ fn shown_configuration_reads_as_the_configuration() {
     }
 }
 
-/// The dotted keys of a value; items of lists have no step of their own.
+/// The dotted keys of a value, without the indices of lists.
 fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(entries) => {
@@ -97,7 +97,7 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// A key that a new setting forgets to show is missing here, and a secret shown is one of these words.
+/// Fails for a key that is not shown, and for a secret that is.
 #[test]
 fn every_key_is_shown_and_no_secret_is() {
     let text = "\
@@ -143,16 +143,16 @@ remote_write:
     assert_eq!(text.matches(HIDDEN).count(), 5, "{text}");
     let mut found = BTreeSet::new();
     keys(&shown, "", &mut found);
-    // The one plug or chip of a section is shown in the list.
+    // A plug or chip in the section itself is shown in the list.
     let in_list = |key: &str| match key.split_once('.') {
         Some(("ina260", key)) => found.contains(&format!("ina260.chips.{key}")),
         Some(("shelly", key)) => found.contains(&format!("shelly.devices.{key}")),
         _ => false,
     };
-    // An old form of `metrics`.
+    // An older form of `metrics`, shown as `metrics`.
     let known = SCHEMA.known_keys().into_iter();
     let known = known.filter(|key| key != "enabled_metrics");
-    // How a server is asked is shown in one place of several.
+    // The settings of an HTTP client are the same in several sections; the test sets each in one of them.
     let elsewhere = |key: &str| {
         let key = key.strip_prefix("config_server.");
         key.is_some_and(|key| found.contains(&format!("remote_write.{key}")))
@@ -186,16 +186,16 @@ fn known_keys_are_those_of_the_schema() {
     }
 }
 
-/// Nothing a user is told to write may be unknown itself.
+/// A key that a message suggests must not be unknown itself.
 #[test]
-fn a_known_key_is_never_reported() {
+fn known_key_is_never_reported_as_unknown() {
     for key in SCHEMA.known_keys() {
         let steps = key.rsplit('.');
         let json = steps.fold(
             Value::Null,
             |inner, name| serde_json::json!({ name: inner }),
         );
-        // A plug needs a host besides, a receiver a URL.
+        // A plug also needs a host, and a receiver a URL.
         let Ok((_, warnings)) = SCHEMA.parse(&json.to_string()) else {
             let lists = ["shelly.devices.", "remote_write."];
             assert!(lists.iter().any(|list| key.starts_with(list)), "{key}");
@@ -207,7 +207,7 @@ fn a_known_key_is_never_reported() {
 }
 
 #[test]
-fn a_meters_settings_are_compared_by_value() {
+fn settings_of_a_meter_are_compared_by_value() {
     let (one, other) = (parse(""), parse("jetson: {sudo: false}\nhwmon:\n"));
     assert_eq!(one, other);
     assert_eq!(one, Config::default());
@@ -221,7 +221,7 @@ fn a_meters_settings_are_compared_by_value() {
         ..Default::default()
     });
     assert_eq!(changed, other);
-    // A secret that nobody is shown counts, too.
+    // Secrets are compared, too.
     let with = |password: &str| parse(&format!("shelly: {{host: a, password: {password}}}\n"));
     assert!(!with("x").meters.same_section(&with("y").meters, "shelly"));
     let chips = parse("ina260: {i2c_address: 0x41}\n").meter::<ina260::settings::Settings>();
@@ -229,7 +229,7 @@ fn a_meters_settings_are_compared_by_value() {
 }
 
 #[test]
-fn what_is_shared_reads_as_what_it_was() {
+fn shared_settings_parse_as_the_same_settings() {
     let text = "\
 device_type: generic
 interval: 0.25
@@ -258,7 +258,7 @@ rapl:
 }
 
 #[test]
-fn passwords_and_what_is_no_source_stay_behind() {
+fn only_settings_of_sources_without_passwords_are_shared() {
     let text = "\
 port: 9999
 landing: hidden
@@ -280,7 +280,7 @@ shelly:
 }
 
 #[test]
-fn a_stranger_sets_nothing_but_sources() {
+fn foreign_configuration_sets_only_sources() {
     let (config, _) = SCHEMA.parse(
         "port: 80\nreload_port: 81\nlisten_address: 0.0.0.0\nudp_agent: {enabled: true}\nlanding: hello\n\
          history: {bytes: 1073741824}\ninterval: 7\nshelly: {host: plug}\n",
@@ -295,7 +295,7 @@ fn a_stranger_sets_nothing_but_sources() {
 }
 
 #[test]
-fn departures_read_as_the_settings_without_passwords() {
+fn departures_parse_as_the_settings_without_passwords() {
     let text = "\
 hostname: edge-07
 labels: false
@@ -319,7 +319,7 @@ shelly:
     assert_eq!(warnings.len(), 0, "{written}");
     assert_eq!(again, config, "{written}");
     assert!(!written.contains("not copied"), "{written}");
-    // Nothing that is so anyhow, and nothing that is no source's.
+    // Neither defaults nor settings of anything but sources.
     assert!(!written.contains("tegrastats"), "{written}");
     let text = "port: 1\ninterval: 3\nmetrics: {a: true}\nlanding: x\n";
     assert_eq!(SCHEMA.non_default_settings(&parse(text)).unwrap(), "");

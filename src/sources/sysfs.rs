@@ -1,4 +1,4 @@
-//! What the meters on sysfs have in common: looking through a class, and values in a unit of their own.
+//! What the meters that read sysfs have in common: listing folders, reading names, and gauges in units of their own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,19 +7,20 @@ use super::io_log::files;
 use super::{read_text, Attribute, Error, Health};
 use crate::metrics::{shorten, Readings, SeriesId};
 
-/// More devices than a class has.
+/// The limit on the entries of a class. Real classes have fewer.
 const MAX_ENTRIES: usize = 1024;
-/// More files of one kind than a device has: one chip of a machine with 288 cores has 1,445 for their temperatures.
+/// The limit on the files of one kind in a device's folder. One chip of a machine with 288 cores has 1,445 for their
+/// temperatures.
 const MAX_FILES: usize = 16 * 1024;
-/// The longest name of a device or a rail that is made a label's value, in characters.
+/// The longest name of a device or a rail that becomes a label's value, in characters.
 const MAX_NAME: usize = 64;
 
-/// The names in a folder in their natural order (`zone2` before `zone10`).
+/// The names in a folder, in natural order (`zone2` before `zone10`).
 pub(super) fn entries(health: &Arc<Health>, dir: &Path) -> Result<Vec<String>, Error> {
     list(health, dir, MAX_ENTRIES, &|_| true)
 }
 
-/// The same of a device's folder, of those names that are `wanted`: others do not count.
+/// The names in a device's folder that are `wanted`, in natural order. Other names do not count towards the limit.
 pub(super) fn files_of(
     health: &Arc<Health>,
     dir: &Path,
@@ -31,7 +32,7 @@ pub(super) fn files_of(
 fn list(
     health: &Arc<Health>,
     dir: &Path,
-    most: usize,
+    max: usize,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<String>, Error> {
     if health.is_excluded(dir) {
@@ -40,22 +41,22 @@ fn list(
             dir.display()
         )));
     }
-    health.reading(health.item(dir));
-    let (names, beyond) = files::list(health.io_log(), dir, most, wanted)
+    health.begin_read(health.path_id(dir));
+    let (names, beyond) = files::list(health.io_log(), dir, max, wanted)
         .map_err(|e| Error::cannot("list", dir, &e))?;
-    health.was_read();
+    health.end_read();
     health.left_out("entries", beyond, || {
         let dir = dir.display();
         format!(
-            "{dir} has {} entries: the first {most} are looked at",
-            most as u64 + beyond
+            "{dir} has {} entries: the first {max} are looked at",
+            max as u64 + beyond
         )
     });
     Ok(names)
 }
 
-/// Reads what a device calls itself or one of its rails: short and without control characters. `None` where it says
-/// nothing.
+/// Reads the name of a device or a rail: cut to a label's length, without control characters. `None` if the file is empty
+/// or cannot be read.
 pub(super) fn read_name(health: &Arc<Health>, path: &Path) -> Option<String> {
     match read_text(health, path) {
         Ok(text) => clean_name(&text),
@@ -72,7 +73,7 @@ fn clean_name(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// `wanted`, or the first of `wanted-2`, `wanted-3`, … that nobody has taken.
+/// `wanted`, or the first of `wanted-2`, `wanted-3`, … that is not taken.
 pub(super) fn unique(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     let mut name = wanted.to_string();
     let mut n = 2;
@@ -83,17 +84,17 @@ pub(super) fn unique(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     name
 }
 
-/// An attribute, and the series that shows it.
+/// An attribute and the series that exports it.
 #[derive(Debug)]
 pub(super) struct Gauge {
     attribute: Attribute,
     series: SeriesId,
-    /// So many of the attribute's units are one of the series'.
+    /// How many of the attribute's units make one of the series' units.
     per_unit: f64,
 }
 
 impl Gauge {
-    /// A gauge of an attribute that counts in a `per_unit`th of the series' unit.
+    /// A gauge of an attribute in `per_unit`ths of the series' unit: 1000 for millivolts to volts.
     pub(super) fn new(attribute: Attribute, series: SeriesId, per_unit: f64) -> Gauge {
         Gauge {
             attribute,
@@ -102,7 +103,7 @@ impl Gauge {
         }
     }
 
-    /// Reads it and sets its series; the number in the attribute's own unit, if it is plausible.
+    /// Reads the attribute and sets the series. Returns the value in the attribute's unit, if it is plausible.
     #[inline]
     pub(super) fn poll(&mut self, out: &mut Readings) -> Option<f64> {
         let value = self.attribute.read()? as f64;
@@ -117,7 +118,7 @@ mod tests {
     use crate::sources::testing::Tree;
 
     #[test]
-    fn a_folder_is_listed_in_natural_order() {
+    fn folder_is_listed_in_natural_order() {
         let tree = Tree::new(&[
             ("sys/z10", ""),
             ("sys/z2", ""),
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_short_and_printable() {
+    fn names_are_cut_and_printable() {
         assert_eq!(clean_name("VDD IN"), Some("VDD IN".to_string()));
         assert_eq!(clean_name("a\0b\nc"), Some("a_b_c".to_string()));
         assert_eq!(clean_name(""), None);
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_name_gets_a_number() {
+    fn taken_name_gets_a_number() {
         let taken = ["cpu", "cpu-2"];
         assert_eq!(unique("cpu", |n| taken.contains(&n)), "cpu-3");
         assert_eq!(unique("gpu", |n| taken.contains(&n)), "gpu");

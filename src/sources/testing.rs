@@ -1,5 +1,5 @@
-//! For the meters' tests: a small tree of files in a temporary directory, and a bench on which a meter is opened and
-//! polled at moments the test chooses.
+//! For the meters' tests: a tree of files in a temporary directory, and a bench on which a meter is opened and polled at
+//! times that the test sets.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use super::io_log::{IoLogs, Recording, Step};
 use super::runner::rescan;
-use super::{Board, Context, Device, Error, Health, Meter, Roots, Running, Source};
+use super::{Board, Context, Device, Error, Health, Meter, Roots, RunningSource, Source};
 use crate::config::Config;
 use crate::metrics::{Group, Policy, Readings, Registry};
 use crate::sys::clock::BootTime;
 use crate::sys::stop::Stop;
 use crate::sys::temp_dir::TempDir;
 
-/// Files in a temporary directory, which goes when this goes. Paths are relative: `sys/class/…`, `proc/…`, `dev/…`.
+/// Files in a temporary directory, which is removed on drop. Paths are relative: `sys/class/…`, `proc/…`, `dev/…`.
 pub(crate) struct Tree(TempDir);
 
 impl Tree {
-    /// A tree of these (path, content).
+    /// A tree with these files, as (path, content).
     pub(crate) fn new(files: &[(&str, &str)]) -> Tree {
         let tree = Tree(TempDir::new());
         for dir in ["sys", "proc", "dev"] {
@@ -30,12 +30,12 @@ impl Tree {
         tree
     }
 
-    /// Where a file of the tree is.
+    /// The absolute path of a file in the tree.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
 
-    /// The roots a board has in this tree.
+    /// The roots of a board whose files are this tree.
     pub(crate) fn roots(&self) -> Roots {
         Roots {
             sysfs: self.path("sys"),
@@ -45,12 +45,12 @@ impl Tree {
         }
     }
 
-    /// Writes a file, in place if it is there, as the kernel changes an attribute.
+    /// Writes a file. An existing file keeps its inode, as a kernel attribute does.
     pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self.make_parent(path), content).unwrap();
     }
 
-    /// Makes a FIFO: a file that a careless reader waits on for ever.
+    /// Makes a FIFO, on which a plain open or read blocks forever.
     pub(crate) fn fifo(&self, path: &str) {
         nix::unistd::mkfifo(&self.make_parent(path), nix::sys::stat::Mode::S_IRWXU).unwrap();
     }
@@ -60,7 +60,7 @@ impl Tree {
         std::os::unix::fs::symlink(self.path(target), self.make_parent(path)).unwrap();
     }
 
-    /// Takes a file, a link or a folder away.
+    /// Removes a file, a link or a folder.
     pub(crate) fn remove(&self, path: &str) {
         let path = self.path(path);
         if path.is_dir() && !path.is_symlink() {
@@ -70,7 +70,7 @@ impl Tree {
         }
     }
 
-    /// Renames within the tree.
+    /// Renames a file or folder within the tree.
     pub(crate) fn rename(&self, from: &str, to: &str) {
         std::fs::rename(self.path(from), self.make_parent(to)).unwrap();
     }
@@ -82,19 +82,19 @@ impl Tree {
     }
 }
 
-/// What a meter exports at the end of the recording in `dir`, as the runner plays it.
+/// What a meter exports at the end of the recording in `dir`, replayed by the runner.
 pub(crate) fn replayed(dir: &Path, meter: &'static Meter) -> Vec<String> {
     let recording = Arc::new(Recording::open(dir, true).unwrap());
     let (roots, config) = (recording.roots(), recording.config().clone());
-    let bench = Bench::on_io_log(meter, roots, config, &IoLogs::Play(recording));
-    let running = Running::start(meter, bench.context.clone());
+    let bench = Bench::with_io_log(meter, roots, config, &IoLogs::Replay(recording));
+    let running = RunningSource::start(meter, bench.context.clone());
     running.join(Instant::now() + Duration::from_secs(60));
     bench.lines()
 }
 
-/// A meter on a tree, with a registry of its own.
+/// A meter that reads a tree, with a registry of its own.
 pub(crate) struct Bench {
-    /// What the meter works with.
+    /// The context that the meter is opened with.
     pub(crate) context: Context,
     meter: &'static Meter,
     registry: Registry,
@@ -104,13 +104,13 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// The meter on this tree, not open yet. Silences over 5 s are not integrated, as at an interval of 1 s.
+    /// A bench with the meter on this tree, not open yet. Gaps of more than 5 s are not integrated, as at an interval of 1 s.
     pub(crate) fn new(meter: &'static Meter, tree: &Tree, config: Config) -> Bench {
-        Bench::on_io_log(meter, tree.roots(), config, &IoLogs::Off)
+        Bench::with_io_log(meter, tree.roots(), config, &IoLogs::Off)
     }
 
-    /// The same on these roots, and by way of an I/O log.
-    pub(crate) fn on_io_log(
+    /// The same with these roots and I/O logs.
+    pub(crate) fn with_io_log(
         meter: &'static Meter,
         roots: Roots,
         config: Config,
@@ -121,12 +121,12 @@ impl Bench {
         Bench {
             generation: group.new_generation(),
             context: Context {
-                board: Arc::new(Board::look_by(roots, io_logs.of_board())),
+                board: Arc::new(Board::detect_with(roots, io_logs.for_board())),
                 interval: config.interval,
                 config: Arc::new(config),
                 device: Device::default(),
                 group,
-                health: Arc::new(Health::on(io_logs.of(meter.name))),
+                health: Arc::new(Health::with_io_log(io_logs.for_source(meter.name))),
                 stop: Arc::new(Stop::default()),
             },
             meter,
@@ -143,26 +143,26 @@ impl Bench {
         bench
     }
 
-    /// Opens the meter, anew if it is open.
+    /// Opens the meter. If it is open, it is closed first.
     pub(crate) fn reopen(&mut self) -> Result<(), Error> {
         self.source = None;
-        self.context.health.io_log().begins(Step::Open);
+        self.context.health.io_log().begin_step(Step::Open);
         self.source = Some((self.meter.open)(&self.context)?);
         Ok(())
     }
 
-    /// What its probe says.
+    /// The result of the meter's probe.
     pub(crate) fn probe(&self) -> Result<String, Error> {
         (self.meter.probe)(&self.context.board, &self.context.config)
     }
 
-    /// Polls at this second of the boot-time clock and publishes; then what is exported, as [`Bench::lines`].
+    /// Polls at this second of the boot-time clock and publishes. Returns what is then exported, as [`Bench::lines`].
     pub(crate) fn poll(&mut self, second: f64) -> Vec<String> {
         self.try_poll(second).unwrap();
         self.lines()
     }
 
-    /// Polls, and publishes if that does not fail.
+    /// Polls at this second, and publishes unless the poll fails.
     pub(crate) fn try_poll(&mut self, second: f64) -> Result<(), Error> {
         let mut source = self.source.take().expect("the meter is open");
         let polled = self.poll_with(second, |out| source.poll(out));
@@ -170,7 +170,7 @@ impl Bench {
         polled
     }
 
-    /// The same with a source of the test's own.
+    /// The same with `poll` in the place of the meter's.
     pub(crate) fn poll_with(
         &mut self,
         second: f64,
@@ -187,29 +187,29 @@ impl Bench {
         self.readings.begin(at);
         poll(&mut self.readings)?;
         let Context { health, group, .. } = &self.context;
-        health.refused(self.meter.name, group, &self.readings);
+        health.record_refused(self.meter.name, group, &self.readings);
         self.context.group.publish(self.generation, &self.readings);
         Ok(())
     }
 
-    /// Polls now, as the runner does, and publishes if that does not fail.
+    /// Polls now, as the runner does, and publishes unless the poll fails.
     pub(crate) fn tick(&mut self) -> Result<(), Error> {
-        let began = self.context.health.io_log().begins(Step::Poll);
+        let began = self.context.health.io_log().begin_step(Step::Poll);
         let mut source = self.source.take().expect("the meter is open");
         let polled = self.poll_at(began, |out| source.poll(out));
         self.source = Some(source);
         polled
     }
 
-    /// Looks for devices that came or went.
+    /// Lets the source look for devices that were added or removed.
     pub(crate) fn rescan(&mut self) {
-        self.context.health.io_log().begins(Step::Rescan);
+        self.context.health.io_log().begin_step(Step::Rescan);
         let source = self.source.as_mut().expect("the meter is open");
         rescan(&mut **source, &self.context.health);
     }
 
-    /// What is exported: `name{label="value",…} value`, sorted. Without the board's energy, which each meter that knows
-    /// the board's power has in the same way.
+    /// What is exported: `name{label="value",…} value`, sorted. The board's energy is left out, since it is the same for every
+    /// meter that knows the board's power.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = self.all_lines();
         lines.retain(|line| !line.starts_with("board_energy_joules_total"));

@@ -171,7 +171,7 @@ impl Zone {
                     value as f64 / 1e3
                 )
             };
-            health.complain(self.temperature.path(), is_doubtful.then(complaint));
+            health.set_value_error(self.temperature.path(), is_doubtful.then(complaint));
         }
         out.set(self.series, value as f64 / per_degree);
     }
@@ -330,14 +330,14 @@ mod tests {
                 Some(celsius),
                 "{temp} {trips:?}"
             );
-            let complaints = bench.context.health.complaints();
+            let complaints = bench.context.health.value_errors();
             let is_told = trips.iter().any(|t| !matches!(*t, "0" | "hot"));
             let in_doubt = matches!(temp, "65" | "-12") && !is_told;
             assert_eq!(complaints.len(), usize::from(in_doubt), "{complaints:?}");
             write(&tree, 0, "temp", "50000");
             bench.poll(2.0);
             assert_eq!(bench.value(&sensor("cpu")), Some(50.0));
-            assert!(bench.context.health.complaints().is_empty());
+            assert!(bench.context.health.value_errors().is_empty());
         }
     }
 

@@ -1,8 +1,8 @@
-//! Moments at equal distances from a start: however late one poll is, the next is on time.
+//! Ticks at equal distances from a start: a late poll does not delay the next one.
 
 use std::time::{Duration, Instant};
 
-/// The moments at which a source is to be polled.
+/// The ticks at which a source is polled.
 #[derive(Debug, Clone, Copy)]
 pub struct Ticker {
     start: Instant,
@@ -11,7 +11,7 @@ pub struct Ticker {
 }
 
 impl Ticker {
-    /// Ticks at `start`, and every `interval` (not zero) after it.
+    /// A ticker that ticks every `interval` after `start`.
     pub fn new(start: Instant, interval: Duration) -> Ticker {
         Ticker {
             start,
@@ -20,8 +20,8 @@ impl Ticker {
         }
     }
 
-    /// The next moment that is not past by a whole interval, and how many were passed over to get there. It is later than
-    /// `now` by a sixteenth of the interval or more, so that whoever is always late rests nevertheless.
+    /// The next tick, and how many were missed. A tick is missed once a whole interval has passed since it. The returned time is
+    /// at least a sixteenth of the interval after `now`, so that a source that is always late leaves the processor some rest.
     pub fn next(&mut self, now: Instant) -> (Instant, u64) {
         let interval = self.interval.as_nanos() as u64;
         let elapsed = now.saturating_duration_since(self.start).as_nanos() as u64;
@@ -51,17 +51,17 @@ mod tests {
     }
 
     #[test]
-    fn moments_that_have_passed_are_counted_and_not_made_up_for() {
+    fn missed_ticks_are_counted_and_not_made_up_for() {
         let start = Instant::now();
         let mut ticker = Ticker::new(start, SECOND);
         let late = start + Duration::from_millis(4500);
-        // The tick of second 4 is half a second late, and is still taken, after a rest.
+        // The tick of second 4 is half a second late. It is still taken, after a rest.
         assert_eq!(ticker.next(late), (late + SECOND / 16, 3));
         assert_eq!(ticker.next(late), (start + SECOND * 5, 0));
     }
 
     #[test]
-    fn whoever_is_always_late_rests_and_misses_nothing_while_being_in_time() {
+    fn source_that_is_always_late_rests_after_every_poll() {
         let start = Instant::now();
         let mut ticker = Ticker::new(start, SECOND);
         let mut now = start;
@@ -75,8 +75,12 @@ mod tests {
             now = next;
         }
         assert!(rested >= SECOND * 100 / 16);
-        assert!(missed > 0, "what did not fit is counted");
-        // Polls of up to fifteen sixteenths of the interval are at its moments.
+        assert!(missed > 0, "ticks that did not fit are counted");
+    }
+
+    #[test]
+    fn poll_of_fifteen_sixteenths_of_the_interval_misses_no_tick() {
+        let start = Instant::now();
         let mut ticker = Ticker::new(start, SECOND);
         for n in 0..100 {
             let end = start + SECOND * n + SECOND * 15 / 16;

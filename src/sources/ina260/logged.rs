@@ -6,7 +6,7 @@ use std::path::Path;
 use embedded_hal::i2c::{Error, ErrorKind, ErrorType, I2c, Operation};
 
 use super::bridge::{Buses, Errno};
-use crate::sources::io_log::{files, word, Answer, Failure, IoLog};
+use crate::sources::io_log::{escape_word, files, Failure, IoLog, Response};
 
 /// Buses whose transfers are recorded or replayed.
 pub(super) struct Logged<B> {
@@ -24,7 +24,7 @@ pub(super) struct Bus<B> {
 
 /// The prefix of a bus's log keys. Address and transfer follow.
 pub(super) fn key(io_log: &IoLog, path: &Path) -> String {
-    let name = || word(path.file_name().unwrap_or_default());
+    let name = || escape_word(path.file_name().unwrap_or_default());
     files::key(io_log, path).unwrap_or_else(name)
 }
 
@@ -34,7 +34,7 @@ impl<B: Buses> Buses for Logged<B> {
     fn open(&self, path: &Path) -> io::Result<Bus<B::Bus>> {
         let mut live = None;
         let key = key(&self.io_log, path);
-        let opened = self.io_log.ask(&format!("open {key}"), || {
+        let opened = self.io_log.record_or_replay(&format!("open {key}"), || {
             live = Some(
                 self.buses
                     .open(path)
@@ -42,21 +42,22 @@ impl<B: Buses> Buses for Logged<B> {
             );
             Ok(b"good".to_vec())
         });
-        opened.map_err(|failure| failure.io())?;
+        opened.map_err(|failure| failure.to_io_error())?;
         let io_log = self.io_log.clone();
         Ok(Bus { live, io_log, key })
     }
 
     fn claim(&self, bus: &mut Bus<B::Bus>, address: u8) -> io::Result<()> {
         let Bus { live, io_log, key } = bus;
-        let claimed = io_log.ask(&format!("claim {key} {address:#04x}"), || match live {
-            Some(live) => match self.buses.claim(live, address) {
-                Ok(()) => Ok(b"good".to_vec()),
-                Err(error) => Err(Failure::from(&error)),
-            },
-            None => Err(absent()),
-        });
-        claimed.map(|_| ()).map_err(|failure| failure.io())
+        let claimed =
+            io_log.record_or_replay(&format!("claim {key} {address:#04x}"), || match live {
+                Some(live) => match self.buses.claim(live, address) {
+                    Ok(()) => Ok(b"good".to_vec()),
+                    Err(error) => Err(Failure::from(&error)),
+                },
+                None => Err(absent()),
+            });
+        claimed.map(|_| ()).map_err(|failure| failure.to_io_error())
     }
 }
 
@@ -101,7 +102,7 @@ impl<B: I2c<Error: Errno>> I2c for Bus<B> {
                 Operation::Read(bytes) => question.push_str(&format!(" r{}", bytes.len())),
             }
         }
-        let answer = io_log.ask(&question, || {
+        let answer = io_log.record_or_replay(&question, || {
             let Some(live) = live else {
                 return Err(absent());
             };
@@ -109,7 +110,7 @@ impl<B: I2c<Error: Errno>> I2c for Bus<B> {
                 Ok(()) => Ok(hexadecimal(&read(operations)).into_bytes()),
                 Err(error) => Err(Failure {
                     errno: error.errno(),
-                    words: format!("{error:?}"),
+                    message: format!("{error:?}"),
                 }),
             }
         });
@@ -126,7 +127,7 @@ fn read(operations: &[Operation<'_>]) -> Vec<u8> {
 }
 
 /// Copies the answer into the read operations.
-fn fill(operations: &mut [Operation<'_>], answer: Answer) -> Result<(), TransferError> {
+fn fill(operations: &mut [Operation<'_>], answer: Response) -> Result<(), TransferError> {
     let answer = answer.map_err(|failure| TransferError(failure.errno))?;
     let mut digits = answer.iter().map(|digit| char::from(*digit).to_digit(16));
     for operation in operations {

@@ -75,7 +75,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     }
     for chip in &chips {
         let device = board.roots.dev.join(format!("i2c-{}", chip.bus));
-        if let Err(error) = files::look(&board.io_log, &device) {
+        if let Err(error) = files::stat(&board.io_log, &device) {
             return Err(Error::cannot("find", &device, &error)
                 .hint("`modprobe i2c-dev`; on a Raspberry Pi `dtparam=i2c_arm=on` in config.txt"));
         }

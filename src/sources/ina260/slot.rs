@@ -65,7 +65,7 @@ impl<B: Buses> ChipSlot<B> {
         let rail = settings.rail();
         let group = &context.group;
         ChipSlot {
-            item: context.health.item(&device),
+            item: context.health.path_id(&device),
             address: ChipAddress {
                 device,
                 bus: settings.bus,
@@ -139,7 +139,7 @@ impl<B: Buses> ChipSlot<B> {
         let SlotState::Open(open) = &mut self.state else {
             return;
         };
-        poll.context.health.reading(self.item);
+        poll.context.health.begin_read(self.item);
         let fault = match open.chip.is_configured() {
             Ok(true) => return,
             Ok(false) => Fault::Reset,
@@ -189,7 +189,7 @@ impl<B: Buses> ChipSlot<B> {
         if let Some(last_error) = complaint.filter(|_| is_new) {
             log::warn!("ina260: {last_error}");
         }
-        health.complain(&self.address.key(), complaint.cloned());
+        health.set_value_error(&self.address.key(), complaint.cloned());
     }
 
     /// The open chip, which is identified and configured first if necessary.
@@ -220,7 +220,7 @@ impl<B: Buses> ChipSlot<B> {
         if health.is_excluded(device) {
             return Err(Fault::Excluded);
         }
-        health.reading(self.item);
+        health.begin_read(self.item);
         let mut opened = poll.buses.open(device).map_err(Fault::NotOpen)?;
         if let Err(error) = poll.buses.claim(&mut opened, *address) {
             return Err(match error.raw_os_error() {
@@ -247,9 +247,9 @@ impl<B: Buses> ChipSlot<B> {
         } = &self.address;
         let chip =
             (!io_log.is_off()).then(|| format!("{} {address:#04x}", logged::key(&io_log, device)));
-        let is_recorded = || chip.as_ref().is_some_and(|chip| io_log.has_more(chip));
+        let is_recorded = || chip.as_ref().is_some_and(|chip| io_log.has_pending(chip));
         let open = self.opened(poll)?;
-        poll.context.health.reading(item);
+        poll.context.health.begin_read(item);
         if !open.converting {
             open.chip.trigger()?;
             open.converting = true;
@@ -285,7 +285,7 @@ impl<B: embedded_hal::i2c::I2c<Error: super::bridge::Errno>> OpenChip<B> {
         // Often enough to lose little time, rarely enough to keep the bus free.
         let step = (time / 8).max(Duration::from_micros(100));
         loop {
-            health.reading(item);
+            health.begin_read(item);
             let flags = self.chip.flags()?;
             if flags.ready {
                 return Ok(Some(flags));
@@ -294,7 +294,7 @@ impl<B: embedded_hal::i2c::I2c<Error: super::bridge::Errno>> OpenChip<B> {
             if next > poll.deadline || stop.is_set() {
                 return Ok(None);
             }
-            health.reading(NO_ITEM);
+            health.begin_read(NO_ITEM);
             // During replay, flags that are recorded are not waited for.
             if !is_recorded() {
                 stop.wait_until(next);

@@ -236,7 +236,7 @@ fn source_runs_only_with_a_configured_address() {
     for yaml in ["{}", "device_type: raspberry_pi", "ina260: {i2c_bus: 1}"] {
         let (config, _) = SCHEMA.parse(yaml).unwrap();
         assert_eq!(switch(&config), Switch::Auto);
-        let board = Board::look(tree.roots());
+        let board = Board::detect(tree.roots());
         assert!(probe(&board, &config).is_err(), "{yaml}");
     }
     let given = bench(&buses, &tree, "ina260: {i2c_address: [0x40, 0x41]}");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sources::testing::{Bench, Tree};
-use crate::sources::{chosen, hwmon};
+use crate::sources::{hwmon, select_meters};
 
 const MODEL: &str = "proc/device-tree/model";
 
@@ -230,14 +230,14 @@ fn only_labelled_chips_of_a_jetson_count() {
     assert_eq!(hwmon.probe().unwrap(), "chips: ina3221-1-0042");
 }
 
-/// The names of the meters that are chosen, with tegrastats installed, and what is claimed.
+/// The names of the meters that are select_meters, with tegrastats installed, and what is claimed.
 fn choose(tree: &Tree, config: &Config) -> (Vec<&'static str>, Claims) {
     let mut config = config.clone();
     config
         .meters
         .edit(|settings: &mut Settings| settings.tegrastats = Some("/bin/sh".into()));
-    let mut board = Board::look(tree.roots());
-    let chosen = chosen(&mut board, &config);
+    let mut board = Board::detect(tree.roots());
+    let chosen = select_meters(&mut board, &config);
     let names = chosen.iter().map(|(meter, _)| meter.name);
     (names.collect(), board.claims)
 }
@@ -256,7 +256,7 @@ fn claimed_chips_are_skipped_by_other_meters() {
         "VDDQ_VDD2_1V8AO",
     ];
     assert_eq!(claims.rails, rails);
-    let mut board = Board::look(tree.roots());
+    let mut board = Board::detect(tree.roots());
     board.claims = claims;
     let found = (hwmon::METER.probe)(&board, &Config::default()).unwrap();
     assert_eq!(found, "chips: ina226-1-0048");

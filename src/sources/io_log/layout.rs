@@ -1,7 +1,7 @@
-//! What a recording's directory holds, and how much of it.
+//! The layout of a recording's directory, its limits, and its manifest.
 
 use super::line;
-use super::log::MOST_LINES;
+use super::source_log::MAX_LINES;
 
 /// The files of a recording.
 pub(super) const MANIFEST: &str = "recording.txt";
@@ -13,31 +13,32 @@ pub(super) const LOGS: &str = "logs";
 /// The trees of a board's files.
 pub(super) const TREES: [&str; 3] = ["sys", "proc", "dev"];
 
-/// How large a recording may be.
+/// The limits on the size of a recording.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// At so many bytes it is to end.
-    pub(super) bytes: u64,
-    /// At so many lines.
-    pub(super) lines: u64,
-    /// What comes until it has ended is not recorded beyond so many bytes.
-    pub(super) bytes_in_all: u64,
+    /// The recording ends when it has this many bytes.
+    pub(super) end_at_bytes: u64,
+    /// The recording ends when it has this many lines.
+    pub(super) end_at_lines: u64,
+    /// Until the recording has ended, nothing is written beyond this many bytes.
+    pub(super) max_bytes: u64,
 }
 
-/// No recording has more bytes.
-pub(super) const BYTES_IN_ALL: u64 = 80 << 20;
+/// A recording with more bytes is not read.
+pub(super) const MAX_BYTES: u64 = 80 << 20;
 
 pub(super) const LIMITS: Limits = Limits {
-    bytes: 64 << 20,
-    lines: MOST_LINES as u64 / 8 * 7,
-    bytes_in_all: BYTES_IN_ALL,
+    end_at_bytes: 64 << 20,
+    end_at_lines: MAX_LINES as u64 / 8 * 7,
+    max_bytes: MAX_BYTES,
 };
-/// A source's name in a log: a line's worth of text.
-pub(super) fn plain(name: &str) -> String {
+
+/// A source's name as it stands in a log's first line: without control characters.
+pub(super) fn name_in_log(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// What the manifest says of a recording that is so long.
+/// The manifest of a recording of this length, in nanoseconds.
 pub(super) fn manifest(length: u64) -> String {
     format!(
         "{MANIFEST_HEAD}\n\n\
@@ -46,7 +47,7 @@ pub(super) fn manifest(length: u64) -> String {
          seconds     {}\n\n\
          {ABOUT}",
         env!("CARGO_PKG_VERSION"),
-        line::time(length),
+        line::format_time(length),
     )
 }
 

@@ -1,16 +1,16 @@
-//! One line of a recording's log, written and read. Pure.
+//! One line of a source's log: its format, written and parsed.
 //!
 //! ```text
-//! 1.000000000 poll                                        what the source does: open, poll, rescan, discard, end
-//! 1.000052183 sys/class/hwmon/hwmon0/in1_input = 5012\n   a question and its answer
-//! 1.000061442 dev/cpu/0/msr 0x639 ! 5 i/O error           a question that failed: error number or -, and words
-//! 1.250000000 udp > DATA_REQUEST                          something that was sent,
-//! 1.250481216 udp < 192.168.1.7:5000 \x08\x01             something that came by itself;
-//! 2.000000000 tegrastats <! - ended with exit status 1    >! and <! are their failures
+//! 1.000000000 poll                                        a step of the source: open, poll, rescan; or discard, end
+//! 1.000052183 sys/class/hwmon/hwmon0/in1_input = 5012\n   a request and its response
+//! 1.000061442 dev/cpu/0/msr 0x639 ! 5 i/O error           a failed request: error number or -, and message
+//! 1.250000000 udp > DATA_REQUEST                          something sent
+//! 1.250481216 udp < 192.168.1.7:5000 \x08\x01             something received without a request
+//! 2.000000000 tegrastats <! - ended with exit status 1    >! and <! are failures of these two
 //! ```
 //!
-//! The first word is the time since the recording began, in seconds. Bytes that are not printable ASCII are written as
-//! `\n`, `\r`, `\t`, `\\` or `\xHH`, in the words of a question the space as well.
+//! A line begins with the time since the recording began, in seconds. Bytes that are not printable ASCII are written as
+//! `\n`, `\r`, `\t`, `\\` or `\xHH`. In the words of a request, so is a space.
 
 use std::fmt::Write;
 use std::io;
@@ -18,37 +18,37 @@ use std::io;
 use crate::sources::Error;
 use crate::sys::reason;
 
-/// A longer line is none of ours: the longest answer of all has 64 KiB, of which each byte takes up to four.
-pub(super) const MOST_LINE: usize = 320 * 1024;
-/// No recording is longer, in nanoseconds: a year.
-const LONGEST: u64 = 366 * 86_400 * 1_000_000_000;
+/// The longest line: the longest response has 64 KiB, and each of its bytes takes up to four.
+pub(super) const MAX_LINE_BYTES: usize = 320 * 1024;
+/// The longest time since the recording began: a year, in nanoseconds.
+const MAX_TIME: u64 = 366 * 86_400 * 1_000_000_000;
 
-/// What was answered, or why there was no answer.
-pub type Answer = Result<Vec<u8>, Failure>;
+/// What was read or received, or why nothing was.
+pub type Response = Result<Vec<u8>, Failure>;
 
-/// Why there was no answer.
+/// Why a request failed, in a form that can be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The operating system's error number, where it was one.
+    /// The operating system's error number, if there was one.
     pub errno: Option<i32>,
-    /// In words.
-    pub words: String,
+    /// The error's message.
+    pub message: String,
 }
 
 impl Failure {
-    /// A failure in its own words.
-    pub fn new(words: impl Into<String>) -> Failure {
+    /// A failure without an error number.
+    pub fn new(message: impl Into<String>) -> Failure {
         Failure {
             errno: None,
-            words: words.into(),
+            message: message.into(),
         }
     }
 
-    /// As an error of input and output.
-    pub fn io(&self) -> io::Error {
+    /// The same as an I/O error.
+    pub fn to_io_error(&self) -> io::Error {
         match self.errno {
             Some(number) => io::Error::from_raw_os_error(number),
-            None => io::Error::other(self.words.clone()),
+            None => io::Error::other(self.message.clone()),
         }
     }
 }
@@ -57,7 +57,7 @@ impl From<&io::Error> for Failure {
     fn from(error: &io::Error) -> Failure {
         Failure {
             errno: error.raw_os_error(),
-            words: reason(error),
+            message: reason(error),
         }
     }
 }
@@ -66,7 +66,7 @@ impl From<&Error> for Failure {
     fn from(error: &Error) -> Failure {
         Failure {
             errno: error.errno(),
-            words: match error.errno() {
+            message: match error.errno() {
                 Some(number) => reason(&io::Error::from_raw_os_error(number)),
                 None => error.to_string(),
             },
@@ -74,49 +74,49 @@ impl From<&Error> for Failure {
     }
 }
 
-/// What a source does: all that it asks until the next of them is a part of it.
+/// A step of a source. All requests up to the next step belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// It is opened, anew if it is open.
+    /// The source is opened. If it is open, it is dropped first.
     Open,
-    /// It is polled.
+    /// The source is polled.
     Poll,
-    /// It looks for devices that came or went.
+    /// The source looks for devices that were added or removed.
     Rescan,
 }
 
-/// How a question's outcome came about.
+/// The kind of an exchange with the world outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It was asked for, and answered at once.
-    Asked,
-    /// It was sent.
+pub enum EntryKind {
+    /// The response to a request, which blocked until the response was there.
+    Response,
+    /// Something was sent. What is recorded is the result of sending.
     Sent,
-    /// It came by itself.
-    Came,
+    /// Something was received that was not requested, or arrived some time after the request.
+    Received,
 }
 
-/// A line's meaning.
+/// A parsed line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    /// From here on the source does this.
+    /// A step begins.
     Step(Step),
-    /// What was read in the act that began at this time was not used.
+    /// The readings of the poll that began at this time were not used.
     Discard(u64),
-    /// All has been said.
+    /// The recording ended.
     End,
-    /// Something of the world outside.
-    Fact {
-        /// What it is about: words, one space between two.
+    /// An exchange with the world outside.
+    Entry {
+        /// What was requested, or the name of a channel: words with single spaces between them.
         key: String,
-        /// How it came.
-        kind: Kind,
-        /// What it says.
-        answer: Answer,
+        /// Its kind.
+        kind: EntryKind,
+        /// Its content or failure.
+        response: Response,
     },
 }
 
-/// Appends the line for this time (in nanoseconds), with its end.
+/// Appends the line for this time (in nanoseconds since the recording began), with its line feed.
 pub(super) fn write(out: &mut String, at: u64, line: &Line) {
     write_time(out, at);
     out.push(' ');
@@ -129,20 +129,28 @@ pub(super) fn write(out: &mut String, at: u64, line: &Line) {
             out.push_str("discard ");
             write_time(out, *then);
         }
-        Line::Fact { key, kind, answer } => {
+        Line::Entry {
+            key,
+            kind,
+            response,
+        } => {
             out.push_str(key);
             let sign = match kind {
-                Kind::Asked => "=",
-                Kind::Sent => ">",
-                Kind::Came => "<",
+                EntryKind::Response => "=",
+                EntryKind::Sent => ">",
+                EntryKind::Received => "<",
             };
-            match (answer, kind) {
+            match (response, kind) {
                 (Ok(content), _) => {
                     let _ = write!(out, " {sign} ");
                     escape(out, content);
                 }
                 (Err(failure), kind) => {
-                    let sign = if *kind == Kind::Asked { "" } else { sign };
+                    let sign = if *kind == EntryKind::Response {
+                        ""
+                    } else {
+                        sign
+                    };
                     let _ = write!(out, " {sign}! ");
                     match failure.errno {
                         Some(number) => {
@@ -150,7 +158,7 @@ pub(super) fn write(out: &mut String, at: u64, line: &Line) {
                         }
                         None => out.push_str("- "),
                     }
-                    escape(out, failure.words.as_bytes());
+                    escape(out, failure.message.as_bytes());
                 }
             }
         }
@@ -158,17 +166,17 @@ pub(super) fn write(out: &mut String, at: u64, line: &Line) {
     out.push('\n');
 }
 
-/// A line, with its end.
+/// A whole line, with its line feed.
 pub fn render(at: u64, line: &Line) -> String {
     let mut out = String::new();
     write(&mut out, at, line);
     out
 }
 
-/// Reads a line without its end; an error says what is wrong with it.
+/// Parses a line without its line feed. The error says what is wrong with the line.
 pub fn parse(line: &[u8]) -> Result<(u64, Line), String> {
-    if line.len() > MOST_LINE {
-        return Err(format!("the line is longer than {MOST_LINE} bytes"));
+    if line.len() > MAX_LINE_BYTES {
+        return Err(format!("the line is longer than {MAX_LINE_BYTES} bytes"));
     }
     let text = std::str::from_utf8(line)
         .ok()
@@ -183,42 +191,42 @@ pub fn parse(line: &[u8]) -> Result<(u64, Line), String> {
         "end" => Line::End,
         _ => match rest.strip_prefix("discard ") {
             Some(then) => Line::Discard(parse_time(then)?),
-            None => parse_fact(rest)?,
+            None => parse_entry(rest)?,
         },
     };
     Ok((at, line))
 }
 
-fn parse_fact(text: &str) -> Result<Line, String> {
+fn parse_entry(text: &str) -> Result<Line, String> {
     let mut from = 0;
     for word in text.split(' ') {
-        let (kind, good) = match word {
-            "=" => (Kind::Asked, true),
-            ">" => (Kind::Sent, true),
-            "<" => (Kind::Came, true),
-            "!" => (Kind::Asked, false),
-            ">!" => (Kind::Sent, false),
-            "<!" => (Kind::Came, false),
+        let (kind, is_ok) = match word {
+            "=" => (EntryKind::Response, true),
+            ">" => (EntryKind::Sent, true),
+            "<" => (EntryKind::Received, true),
+            "!" => (EntryKind::Response, false),
+            ">!" => (EntryKind::Sent, false),
+            "<!" => (EntryKind::Received, false),
             _ => {
                 from += word.len() + 1;
                 continue;
             }
         };
-        // Words and signs are ASCII: these are boundaries.
+        // The text is ASCII, so these are character boundaries.
         let key = text.get(..from.saturating_sub(1)).unwrap_or_default();
-        let said = text.get(from + word.len() + 1..).unwrap_or_default();
+        let content = text.get(from + word.len() + 1..).unwrap_or_default();
         if key.is_empty() || key.split(' ').any(str::is_empty) {
             return Err("it does not say what it is about".to_string());
         }
-        let answer = if good {
-            Ok(unescape(said)?)
+        let response = if is_ok {
+            Ok(unescape(content)?)
         } else {
-            Err(parse_failure(said)?)
+            Err(parse_failure(content)?)
         };
-        return Ok(Line::Fact {
+        return Ok(Line::Entry {
             key: key.to_string(),
             kind,
-            answer,
+            response,
         });
     }
     let begin: String = text.chars().take(60).collect();
@@ -228,10 +236,10 @@ fn parse_fact(text: &str) -> Result<Line, String> {
 }
 
 fn parse_failure(text: &str) -> Result<Failure, String> {
-    let (number, words) = text.split_once(' ').unwrap_or((text, ""));
+    let (number, message) = text.split_once(' ').unwrap_or((text, ""));
     let errno = match number {
         "-" => None,
-        // The kernel's numbers are below 4096.
+        // The kernel's error numbers are below 4096.
         number => Some(
             number
                 .parse()
@@ -240,16 +248,16 @@ fn parse_failure(text: &str) -> Result<Failure, String> {
                 .ok_or("a failure has no error number, and no - in its place")?,
         ),
     };
-    let words = String::from_utf8_lossy(&unescape(words)?).into_owned();
-    Ok(Failure { errno, words })
+    let message = String::from_utf8_lossy(&unescape(message)?).into_owned();
+    Ok(Failure { errno, message })
 }
 
-/// A word of a question: any text, without anything that means something in a line.
-pub(super) fn word(text: impl AsRef<[u8]>) -> String {
+/// Escapes text for use as one word of a request.
+pub(super) fn escape_word(text: impl AsRef<[u8]>) -> String {
     let mut word = String::new();
     for byte in text.as_ref() {
         match byte {
-            b' ' => hexadecimal(&mut word, b' '),
+            b' ' => escape_hexadecimal(&mut word, b' '),
             byte => escape_byte(&mut word, *byte),
         }
     }
@@ -260,16 +268,16 @@ pub(super) fn word(text: impl AsRef<[u8]>) -> String {
     }
 }
 
-fn hexadecimal(out: &mut String, byte: u8) {
+fn escape_hexadecimal(out: &mut String, byte: u8) {
     let _ = write!(out, "\\x{byte:02x}");
 }
 
 fn escape(out: &mut String, bytes: &[u8]) {
     match bytes {
-        // A space at the end would be lost on whoever edits the file.
+        // Editors that strip trailing white space would remove a space at the end.
         [bytes @ .., b' '] => {
             bytes.iter().for_each(|byte| escape_byte(out, *byte));
-            hexadecimal(out, b' ');
+            escape_hexadecimal(out, b' ');
         }
         bytes => bytes.iter().for_each(|byte| escape_byte(out, *byte)),
     }
@@ -282,7 +290,7 @@ fn escape_byte(out: &mut String, byte: u8) {
         b'\t' => out.push_str("\\t"),
         b'\\' => out.push_str("\\\\"),
         b' '..=b'~' => out.push(char::from(byte)),
-        byte => hexadecimal(out, byte),
+        byte => escape_hexadecimal(out, byte),
     }
 }
 
@@ -316,7 +324,7 @@ fn write_time(out: &mut String, at: u64) {
     let _ = write!(out, "{}.{:09}", at / 1_000_000_000, at % 1_000_000_000);
 }
 
-/// Seconds with nine decimals, in nanoseconds.
+/// Parses seconds with nine decimals. Returns nanoseconds.
 pub(super) fn parse_time(text: &str) -> Result<u64, String> {
     let wrong = || "it does not begin with a time, as in 12.000000000".to_string();
     let (seconds, nanos) = text.split_once('.').ok_or_else(wrong)?;
@@ -332,12 +340,12 @@ pub(super) fn parse_time(text: &str) -> Result<u64, String> {
         nanos.parse().map_err(|_| wrong())?,
     );
     Some(seconds * 1_000_000_000 + nanos)
-        .filter(|at| *at <= LONGEST)
+        .filter(|at| *at <= MAX_TIME)
         .ok_or_else(|| "the time is more than a year after the beginning".to_string())
 }
 
-/// As [`write`], for other files.
-pub(super) fn time(at: u64) -> String {
+/// A time in seconds with nine decimals.
+pub(super) fn format_time(at: u64) -> String {
     let mut out = String::new();
     write_time(&mut out, at);
     out

@@ -1,16 +1,20 @@
 use super::*;
 
-fn fact(key: &str, kind: Kind, answer: Answer) -> Line {
+fn entry(key: &str, kind: EntryKind, response: Response) -> Line {
     let key = key.to_string();
-    Line::Fact { key, kind, answer }
+    Line::Entry {
+        key,
+        kind,
+        response,
+    }
 }
 
 #[test]
-fn lines_are_written_as_they_are_read() {
-    let failed = |errno, words: &str| {
+fn written_line_parses_as_the_same_line() {
+    let failed = |errno, message: &str| {
         Err(Failure {
             errno,
-            words: words.to_string(),
+            message: message.to_string(),
         })
     };
     for (text, line) in [
@@ -24,43 +28,47 @@ fn lines_are_written_as_they_are_read() {
         ),
         (
             "0.000000000 sys/class/hwmon/hwmon0/in1_input = 5012\\n\n",
-            fact(
+            entry(
                 "sys/class/hwmon/hwmon0/in1_input",
-                Kind::Asked,
+                EntryKind::Response,
                 Ok(b"5012\n".to_vec()),
             ),
         ),
         (
             "0.000000000 dev/cpu/0/msr 0x639 ! 5 input/output error\n",
-            fact(
+            entry(
                 "dev/cpu/0/msr 0x639",
-                Kind::Asked,
+                EntryKind::Response,
                 failed(Some(5), "input/output error"),
             ),
         ),
         (
             "0.000000000 udp > DATA = REQUEST\n",
-            fact("udp", Kind::Sent, Ok(b"DATA = REQUEST".to_vec())),
+            entry("udp", EntryKind::Sent, Ok(b"DATA = REQUEST".to_vec())),
         ),
         (
             "0.000000000 udp < a \\x00\\x08\\\\\\t\\r\\xff \\x20\n",
-            fact("udp", Kind::Came, Ok(b"a \0\x08\\\t\r\xff  ".to_vec())),
+            entry(
+                "udp",
+                EntryKind::Received,
+                Ok(b"a \0\x08\\\t\r\xff  ".to_vec()),
+            ),
         ),
         (
             "0.000000000 tegrastats <! - ended with exit status 1\n",
-            fact(
+            entry(
                 "tegrastats",
-                Kind::Came,
+                EntryKind::Received,
                 failed(None, "ended with exit status 1"),
             ),
         ),
         (
             "0.000000000 udp >! 101 no\n",
-            fact("udp", Kind::Sent, failed(Some(101), "no")),
+            entry("udp", EntryKind::Sent, failed(Some(101), "no")),
         ),
         (
             "0.000000000 nothing = \n",
-            fact("nothing", Kind::Asked, Ok(Vec::new())),
+            entry("nothing", EntryKind::Response, Ok(Vec::new())),
         ),
     ] {
         assert_eq!(render(0, &line), text);
@@ -70,13 +78,13 @@ fn lines_are_written_as_they_are_read() {
 }
 
 #[test]
-fn an_editor_may_take_the_space_at_the_end() {
-    let empty = fact("x", Kind::Asked, Ok(Vec::new()));
+fn trailing_space_may_be_stripped() {
+    let empty = entry("x", EntryKind::Response, Ok(Vec::new()));
     assert_eq!(parse(b"0.000000000 x ="), Ok((0, empty)));
 }
 
 #[test]
-fn what_is_no_line_is_refused_in_words() {
+fn invalid_line_is_refused_with_a_reason() {
     for (text, why) in [
         ("", "does not begin with a time"),
         ("open", "does not begin with a time"),
@@ -109,12 +117,12 @@ fn what_is_no_line_is_refused_in_words() {
         let error = parse(text.as_bytes()).unwrap_err();
         assert!(error.contains(why), "{text:?}: {error}");
     }
-    assert!(parse(&vec![b'x'; MOST_LINE + 1]).is_err());
+    assert!(parse(&vec![b'x'; MAX_LINE_BYTES + 1]).is_err());
 }
 
 #[test]
-fn a_word_means_nothing_but_itself() {
-    for (text, word_of_it) in [
+fn escaped_word_is_one_word_and_no_sign() {
+    for (text, escaped) in [
         ("in1_input", "in1_input"),
         ("a b\n", "a\\x20b\\n"),
         ("\\", "\\\\"),
@@ -123,8 +131,12 @@ fn a_word_means_nothing_but_itself() {
         ("<!", "'<!'"),
         ("a=b", "a=b"),
     ] {
-        assert_eq!(word(text), word_of_it);
-        let line = fact(&format!("q {}", word(text)), Kind::Asked, Ok(b"x".to_vec()));
+        assert_eq!(escape_word(text), escaped);
+        let line = entry(
+            &format!("request {}", escape_word(text)),
+            EntryKind::Response,
+            Ok(b"x".to_vec()),
+        );
         let text = render(0, &line);
         assert_eq!(parse(text.trim_end().as_bytes()), Ok((0, line)));
     }

@@ -1,4 +1,4 @@
-//! A recording that somebody sent: looked at as what it is, a stranger's, before any of it is used.
+//! Opening a recording. It may come from anybody, so everything in it is checked before any of it is used.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -6,36 +6,37 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::layout::{plain, BYTES_IN_ALL, CONFIG, LOGS, MANIFEST, MANIFEST_HEAD, TREES};
-use super::log::{Log, MOST_LINES};
+use super::layout::{name_in_log, CONFIG, LOGS, MANIFEST, MANIFEST_HEAD, MAX_BYTES, TREES};
 use super::mirror::stays_inside;
-use super::play::{Playing, Schedule};
-use super::{IoLog, Mode, Places, BOARD};
+use super::replay::{Replay, Schedule};
+use super::source_log::{SourceLog, MAX_LINES};
+use super::{BoardPaths, IoLog, Mode, BOARD};
 use crate::config::{self, Config};
 use crate::sources::Roots;
 use crate::sources::SCHEMA;
 use crate::sys::lock;
 use crate::sys::reason;
 
-/// So many files, folders and links at most are in its trees, and so deep.
-const MOST_ENTRIES: usize = 100_000;
-const DEEPEST: usize = 64;
-/// So many logs at most.
-const MOST_LOGS: usize = 256;
+/// The most files, folders and links in the trees, and the greatest depth of a folder.
+const MAX_ENTRIES: usize = 100_000;
+const MAX_DEPTH: usize = 64;
+/// The most logs.
+const MAX_LOGS: usize = 256;
 
-/// A recording that is played.
+/// An open recording, to be replayed.
 #[derive(Debug)]
 pub struct Recording {
     dir: PathBuf,
-    places: Places,
+    paths: BoardPaths,
     config: Config,
     schedule: Schedule,
-    logs: HashMap<String, Arc<Log>>,
+    logs: HashMap<String, Arc<SourceLog>>,
     io_logs: Mutex<HashMap<String, IoLog>>,
 }
 
 impl Recording {
-    /// Reads all of it. An error names the file, the line and what is wrong there.
+    /// Opens and checks the recording in `dir`, to be replayed at once or at its recorded pace. The error names the file,
+    /// the line and what is wrong there.
     pub fn open(dir: &Path, at_once: bool) -> Result<Recording, String> {
         let manifest = dir.join(MANIFEST);
         let head = read(&manifest, 64 * 1024).map_err(|error| {
@@ -50,18 +51,18 @@ impl Recording {
                 "{manifest}:1: it does not begin with \"{MANIFEST_HEAD}\": another version made this, or another program"
             ));
         }
-        let mut entries = MOST_ENTRIES;
+        let mut entries = MAX_ENTRIES;
         for tree in TREES {
             check_tree(&dir.join(tree), &mut entries)?;
         }
         let config = dir.join(CONFIG);
-        // Not more of it than the configuration allows.
+        // The limit is that of any configuration file.
         read(&config, config::MAX_SIZE as u64)?;
         let config = SCHEMA.load(&config).map_err(|error| error.to_string())?;
         let logs = read_logs(&dir.join(LOGS))?;
         let length = logs.values().map(|log| log.end).max().unwrap_or_default();
         Ok(Recording {
-            places: Places::new(&roots(dir)),
+            paths: BoardPaths::new(&roots(dir)),
             dir: dir.to_path_buf(),
             config: config.config.only_source_settings(),
             schedule: Schedule::new(at_once, length),
@@ -70,17 +71,17 @@ impl Recording {
         })
     }
 
-    /// Where its copy of the board's files is.
+    /// The roots of the recording's copy of the board's files.
     pub fn roots(&self) -> Roots {
         roots(&self.dir)
     }
 
-    /// The settings of the sources that it was made with; everything else as the defaults say.
+    /// The recorded settings of the sources. All other settings have their defaults.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Those whose logs nobody asked for.
+    /// The sources with a log that no source of this process has asked for.
     pub fn unused(&self) -> Vec<&str> {
         let io_logs = lock::lock(&self.io_logs);
         let mut names: Vec<&str> = self.logs.keys().map(String::as_str).collect();
@@ -89,13 +90,13 @@ impl Recording {
         names
     }
 
-    pub(super) fn places(&self) -> &Places {
-        &self.places
+    pub(super) fn paths(&self) -> &BoardPaths {
+        &self.paths
     }
 
-    /// The I/O log of this source. It has nothing on it if there is no log.
+    /// The I/O log of a source. It is empty if the recording has no log of this source.
     pub(super) fn io_log(self: &Arc<Self>, name: &str) -> IoLog {
-        let name = plain(name);
+        let name = name_in_log(name);
         let mut io_logs = lock::lock(&self.io_logs);
         let io_log = io_logs.entry(name.clone()).or_insert_with(|| {
             let log = self.logs.get(&name).cloned().unwrap_or_else(|| {
@@ -104,8 +105,8 @@ impl Recording {
                 }
                 Arc::default()
             });
-            let playing = Playing::new(log, self.schedule);
-            IoLog(Some(Arc::new(Mode::Playing(Arc::clone(self), playing))))
+            let replay = Replay::new(log, self.schedule);
+            IoLog(Some(Arc::new(Mode::Replaying(Arc::clone(self), replay))))
         });
         io_log.clone()
     }
@@ -125,8 +126,8 @@ fn cannot(verb: &str, path: &Path, error: &io::Error) -> String {
     format!("cannot {verb} {}: {}", path.display(), reason(error))
 }
 
-/// The content of a file that is one, and not a link or a FIFO.
-fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+/// The content of a regular file of at most `max` bytes. A link or a FIFO is refused.
+fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     let kind = path
         .symlink_metadata()
         .map_err(|e| cannot("read", path, &e))?;
@@ -135,40 +136,40 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     }
     let mut content = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(most + 1).read_to_end(&mut content))
+        .and_then(|file| file.take(max + 1).read_to_end(&mut content))
         .map_err(|e| cannot("read", path, &e))?;
-    if content.len() as u64 > most {
-        return Err(format!("{} has more than {most} bytes", path.display()));
+    if content.len() as u64 > max {
+        return Err(format!("{} has more than {max} bytes", path.display()));
     }
     Ok(content)
 }
 
-fn read_logs(dir: &Path) -> Result<HashMap<String, Arc<Log>>, String> {
+fn read_logs(dir: &Path) -> Result<HashMap<String, Arc<SourceLog>>, String> {
     let is_folder = dir.symlink_metadata().is_ok_and(|meta| meta.is_dir());
     if !is_folder {
         return Err(format!("{} is not a folder", dir.display()));
     }
     let mut logs = HashMap::new();
-    let mut bytes = BYTES_IN_ALL;
-    let mut lines = MOST_LINES;
+    let mut bytes = MAX_BYTES;
+    let mut lines = MAX_LINES;
     for entry in fs::read_dir(dir).map_err(|e| cannot("list", dir, &e))? {
         let path = entry.map_err(|e| cannot("list", dir, &e))?.path();
         if path.extension().is_none_or(|extension| extension != "log") {
             continue;
         }
-        if logs.len() >= MOST_LOGS {
-            return Err(format!("{} has more than {MOST_LOGS} logs", dir.display()));
+        if logs.len() >= MAX_LOGS {
+            return Err(format!("{} has more than {MAX_LOGS} logs", dir.display()));
         }
         let text = read(&path, bytes)?;
         bytes -= text.len() as u64;
-        let in_it = text.iter().filter(|byte| **byte == b'\n').count();
-        lines = lines.checked_sub(in_it).ok_or_else(|| {
+        let count = text.iter().filter(|byte| **byte == b'\n').count();
+        lines = lines.checked_sub(count).ok_or_else(|| {
             format!(
-                "the logs in {} have more than {MOST_LINES} lines",
+                "the logs in {} have more than {MAX_LINES} lines",
                 dir.display()
             )
         })?;
-        let log = Log::parse(&text).map_err(|wrong| format!("{}:{wrong}", path.display()))?;
+        let log = SourceLog::parse(&text).map_err(|error| format!("{}:{error}", path.display()))?;
         let name = log.name.clone();
         if logs.insert(name.clone(), Arc::new(log)).is_some() {
             return Err(format!(
@@ -180,36 +181,36 @@ fn read_logs(dir: &Path) -> Result<HashMap<String, Arc<Log>>, String> {
     Ok(logs)
 }
 
-/// Sees that a tree holds nothing but files, folders, and links that stay in it.
+/// Checks that a tree holds only files, folders, and links that stay in it. `entries` is how many more there may be.
 fn check_tree(root: &Path, entries: &mut usize) -> Result<(), String> {
     match root.symlink_metadata() {
         Ok(meta) if meta.is_dir() => {}
-        // Not everything that carries files carries empty folders.
+        // Archives and version control may drop empty folders.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Ok(_) => return Err(format!("{} is not a folder", root.display())),
         Err(error) => return Err(cannot("read", root, &error)),
     }
     let inside = root.canonicalize().map_err(|e| cannot("read", root, &e))?;
-    let mut to_do = vec![(root.to_path_buf(), 0)];
-    while let Some((dir, depth)) = to_do.pop() {
+    let mut pending = vec![(root.to_path_buf(), 0)];
+    while let Some((dir, depth)) = pending.pop() {
         for entry in fs::read_dir(&dir).map_err(|e| cannot("list", &dir, &e))? {
             let entry = entry.map_err(|e| cannot("list", &dir, &e))?;
             let path = entry.path();
             let refuse = |why: &str| Err(format!("{}: {why}", path.display()));
             *entries = match entries.checked_sub(1) {
-                Some(left) if depth < DEEPEST => left,
+                Some(left) if depth < MAX_DEPTH => left,
                 _ => return refuse("there are too many files, or too deep a folder"),
             };
             let kind = entry
                 .file_type()
                 .map_err(|e| cannot("look at", &path, &e))?;
             if kind.is_dir() {
-                to_do.push((path, depth + 1));
+                pending.push((path, depth + 1));
             } else if kind.is_symlink() {
                 match path.canonicalize() {
                     Ok(target) if target.starts_with(&inside) => {}
                     Ok(_) => return refuse("the link leads out of the recording"),
-                    // To a folder that was empty, and was not carried along.
+                    // The target may be a folder that was empty and was dropped.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         let target = fs::read_link(&path).map_err(|e| cannot("read", &path, &e))?;
                         if !stays_inside(depth, &target) {

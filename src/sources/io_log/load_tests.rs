@@ -1,12 +1,12 @@
-//! A recording that somebody sent may hold anything.
+//! Recordings with any content: what is opened and what is refused.
 
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::sources::io_log::log::HEAD;
+use crate::sources::io_log::source_log::HEAD;
 use crate::sources::testing::Tree;
 
-/// A recording with nothing much in it.
+/// A small recording that can be opened.
 fn recording() -> Tree {
     let tree = Tree::new(&[
         (MANIFEST, &format!("{MANIFEST_HEAD}\n")),
@@ -30,14 +30,14 @@ fn open(tree: &Tree) -> Result<Recording, String> {
     Recording::open(&tree.path(""), true)
 }
 
-/// Why it is refused, without the directory's name.
+/// The error of opening the recording, without the directory's name.
 fn refused(tree: &Tree) -> String {
     let error = open(tree).unwrap_err();
     error.replace(&tree.path("").display().to_string(), "")
 }
 
 #[test]
-fn a_whole_one_is_taken_with_the_settings_of_its_sources() {
+fn recording_has_only_the_settings_of_its_sources() {
     let tree = recording();
     let recording = open(&tree).unwrap();
     assert_eq!(recording.config().interval.as_millis(), 500);
@@ -49,17 +49,14 @@ fn a_whole_one_is_taken_with_the_settings_of_its_sources() {
     assert_eq!(
         io_log,
         recording.io_log("thermal"),
-        "there is one I/O log of a name"
+        "one I/O log for a name"
     );
     assert!(recording.unused().is_empty());
-    assert!(
-        recording.io_log("hwmon").playing().is_some(),
-        "an empty one"
-    );
+    assert!(recording.io_log("hwmon").replay().is_some(), "an empty one");
 }
 
 #[test]
-fn what_was_cut_off_or_is_none_is_refused() {
+fn directory_without_a_valid_manifest_is_refused() {
     let tree = recording();
     tree.write(MANIFEST, "edge-metrics-exporter recording 2\n");
     assert!(refused(&tree).starts_with("recording.txt:1: it does not begin with"));
@@ -74,7 +71,7 @@ fn what_was_cut_off_or_is_none_is_refused() {
 }
 
 #[test]
-fn what_is_wrong_with_a_log_is_named_with_its_line() {
+fn errors_in_a_log_name_the_line() {
     let tree = recording();
     for (log, why) in [
         ("", "logs/thermal.log:1: it does not begin with"),
@@ -109,16 +106,16 @@ fn what_is_wrong_with_a_log_is_named_with_its_line() {
 }
 
 #[test]
-fn one_that_is_too_large_is_refused_before_it_is_read() {
+fn recording_beyond_the_limits_is_refused() {
     let tree = recording();
     let huge = File::create(tree.path("logs/huge.log")).unwrap();
-    huge.set_len(BYTES_IN_ALL + 1).unwrap();
+    huge.set_len(MAX_BYTES + 1).unwrap();
     assert!(refused(&tree).contains("has more than"));
     tree.remove("logs/huge.log");
-    tree.write("logs/lines.log", "\n".repeat(MOST_LINES + 1));
+    tree.write("logs/lines.log", "\n".repeat(MAX_LINES + 1));
     assert!(refused(&tree).contains("lines"));
     tree.remove("logs/lines.log");
-    for n in 0..=MOST_LOGS {
+    for n in 0..=MAX_LOGS {
         tree.write(
             &format!("logs/{n}.log"),
             format!("{HEAD}{n}\n1.000000000 end\n"),
@@ -128,7 +125,7 @@ fn one_that_is_too_large_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn nothing_leads_out_of_it() {
+fn links_and_special_files_are_refused() {
     for (link, target) in [
         ("sys/class/a/escape", "/etc/passwd"),
         ("sys/class/a/escape", "/etc/nothing-there"),
@@ -139,7 +136,7 @@ fn nothing_leads_out_of_it() {
         ("sys/class/a/escape", "../../../nothing-there"),
         ("sys/escape", ".."),
         ("sys/escape", "../config.yaml"),
-        // By way of another link, which itself stays inside.
+        // Through another link, which itself stays inside.
         ("sys/escape", "class/a/../../../config.yaml"),
         ("proc/escape", "/proc"),
     ] {
@@ -163,19 +160,19 @@ fn nothing_leads_out_of_it() {
     tree.fifo("sys/class/a/fifo");
     assert!(refused(&tree).contains("neither a file nor a folder"));
     let tree = recording();
-    tree.write(&format!("sys/{}x", "d/".repeat(DEEPEST + 1)), "");
+    tree.write(&format!("sys/{}x", "d/".repeat(MAX_DEPTH + 1)), "");
     assert!(refused(&tree).contains("too deep a folder"));
 }
 
 #[test]
-fn a_link_to_a_folder_that_was_not_carried_along_may_stay() {
+fn link_to_a_missing_folder_is_accepted() {
     let tree = recording();
     symlink("../devices/empty", tree.path("sys/class/b")).unwrap();
     assert!(open(&tree).is_ok());
 }
 
 #[test]
-fn settings_that_are_wrong_are_told_with_their_line() {
+fn errors_in_the_settings_name_the_line() {
     let tree = recording();
     tree.write(CONFIG, "interval: 1\ninterval: 2\n");
     assert!(

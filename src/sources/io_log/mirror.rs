@@ -1,5 +1,5 @@
-//! The copy of a board's files in a recording: what the sources looked at, with links as links, and as content what was
-//! read first. It is laid out as a fixture board is.
+//! The copy of a board's files in a recording: the files that the sources read, with the content of the first read, and
+//! links as links. It is laid out as a fixture board.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -8,22 +8,22 @@ use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
-/// The kernel follows no more links on one way (path_resolution(7)).
-const MOST_LINKS: u32 = 40;
+/// The most links in one path, as in the kernel (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
 
-/// One root of the board, and its copy.
+/// One tree of the board's files, and its copy.
 #[derive(Debug)]
 pub(super) struct Mirror {
     live: PathBuf,
     copy: PathBuf,
-    /// What was looked at, so that it is not copied again.
+    /// Paths that were copied, as they were asked for.
     seen: HashSet<PathBuf>,
-    /// Files whose content has been copied.
+    /// The copies of files that have their content.
     filled: HashSet<PathBuf>,
 }
 
 impl Mirror {
-    /// A copy of the files below `live`, in the new folder `copy`.
+    /// A mirror of the files below `live`, in the new folder `copy`.
     pub(super) fn new(live: &Path, copy: PathBuf) -> io::Result<Mirror> {
         fs::create_dir(&copy)?;
         Ok(Mirror {
@@ -34,38 +34,40 @@ impl Mirror {
         })
     }
 
-    /// Copies what is there on the way to `path`, and what it leads to, without a file's content. Returns how many files,
-    /// folders and links it made.
-    pub(super) fn reflect(&mut self, path: &Path) -> io::Result<usize> {
+    /// Copies `path` with its folders, its links and their targets, but without content. Returns how many files, folders and
+    /// links were created.
+    pub(super) fn copy_path(&mut self, path: &Path) -> io::Result<usize> {
         if self.seen.contains(path) {
             return Ok(0);
         }
-        let (_, made) = self.walk(path)?;
+        let (_, created) = self.walk(path)?;
         self.seen.insert(path.to_path_buf());
-        Ok(made)
+        Ok(created)
     }
 
-    /// Has a file hold `content`, if it does not hold any yet. Returns how many files, folders and links it made.
-    pub(super) fn fill(&mut self, path: &Path, content: &[u8]) -> io::Result<usize> {
-        let (place, made) = self.walk(path)?;
+    /// Copies `path`, and writes `content` to the file unless it has content already. Returns how many files, folders and
+    /// links were created.
+    pub(super) fn copy_content(&mut self, path: &Path, content: &[u8]) -> io::Result<usize> {
+        let (place, created) = self.walk(path)?;
         let place = self.copy.join(place);
         if self.filled.insert(place.clone()) {
-            // Without following a link: what is there is a file that was made here.
+            // This path has no links, and its last component is a file created by `walk`.
             File::options()
                 .write(true)
                 .truncate(true)
                 .open(place)?
                 .write_all(content)?;
         }
-        Ok(made)
+        Ok(created)
     }
 
-    /// Goes along `path` as the kernel does, and copies what it meets. Returns where that ends, free of links.
+    /// Resolves `path` as the kernel does, and copies everything on the way. Returns the path without links, and how many
+    /// files, folders and links were created.
     fn walk(&self, path: &Path) -> io::Result<(PathBuf, usize)> {
         let mut at = PathBuf::new();
-        let (mut links, mut made) = (0, 0);
-        let mut to_do: Vec<OsString> = steps(path);
-        while let Some(name) = to_do.pop() {
+        let (mut links, mut created) = (0, 0);
+        let mut rest: Vec<OsString> = components_reversed(path);
+        while let Some(name) = rest.pop() {
             if name == ".." {
                 if !at.pop() {
                     return Err(outside(path));
@@ -77,26 +79,26 @@ impl Mirror {
             let kind = live.symlink_metadata()?.file_type();
             if kind.is_symlink() {
                 links += 1;
-                if links > MOST_LINKS {
+                if links > MAX_LINKS {
                     return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
                 }
                 if let Some(target) = self.target(&at, &live)? {
-                    to_do.extend(steps(&target));
-                    made += usize::from(is_new(symlink(target, copy))?);
+                    rest.extend(components_reversed(&target));
+                    created += usize::from(is_new(symlink(target, copy))?);
                     continue;
                 }
             }
             at.push(name);
-            // A link that leads elsewhere is what it leads to.
-            made += usize::from(is_new(match live.metadata()?.is_dir() {
+            // A link out of the tree is copied as the file or folder that it leads to.
+            created += usize::from(is_new(match live.metadata()?.is_dir() {
                 true => fs::create_dir(copy),
                 false => File::create_new(copy).map(|_| ()),
             })?);
         }
-        Ok((at, made))
+        Ok((at, created))
     }
 
-    /// Where a link in the folder `at` leads, seen from there; `None` where that is elsewhere.
+    /// The target of a link in the folder `at`, relative to `at`. `None` if it is outside the tree.
     fn target(&self, at: &Path, link: &Path) -> io::Result<Option<PathBuf>> {
         let target = fs::read_link(link)?;
         if target.is_absolute() {
@@ -110,27 +112,27 @@ impl Mirror {
         Ok(Some(target))
     }
 
-    /// Puts a file into each folder that has none: not everything that carries files carries empty folders.
+    /// Creates a placeholder in each empty folder, since archives and version control may drop empty folders.
     pub(super) fn keep_empty_folders(&self) -> io::Result<()> {
-        let mut to_do = vec![self.copy.clone()];
-        while let Some(folder) = to_do.pop() {
+        let mut pending = vec![self.copy.clone()];
+        while let Some(folder) = pending.pop() {
             let mut is_empty = true;
             for entry in fs::read_dir(&folder)? {
                 let entry = entry?;
                 is_empty = false;
                 if entry.file_type()?.is_dir() {
-                    to_do.push(entry.path());
+                    pending.push(entry.path());
                 }
             }
             if is_empty {
-                File::create_new(folder.join(KEEP))?;
+                File::create_new(folder.join(PLACEHOLDER))?;
             }
         }
         Ok(())
     }
 }
 
-/// Whether a relative path from a folder that is so deep below a root stays below it, as far as its text tells.
+/// Whether a relative path stays below a root, by its text alone. `depth` is that of the folder it starts from.
 pub(super) fn stays_inside(depth: usize, path: &Path) -> bool {
     let deeper = |depth: usize, step| match step {
         Component::Normal(_) => Some(depth + 1),
@@ -142,26 +144,27 @@ pub(super) fn stays_inside(depth: usize, path: &Path) -> bool {
 }
 
 /// The file that keeps a folder from being empty.
-pub(super) const KEEP: &str = ".keep";
+pub(super) const PLACEHOLDER: &str = ".keep";
 
-/// The steps of a path, the last one first.
-fn steps(path: &Path) -> Vec<OsString> {
-    let steps = path.components().filter_map(|step| match step {
+/// The components of a path, the last one first.
+fn components_reversed(path: &Path) -> Vec<OsString> {
+    let components = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_os_string()),
         Component::ParentDir => Some("..".into()),
         _ => None,
     });
-    let mut steps: Vec<_> = steps.collect();
-    steps.reverse();
-    steps
+    let mut components: Vec<_> = components.collect();
+    components.reverse();
+    components
 }
 
 fn outside(path: &Path) -> io::Error {
     io::Error::other(format!("{} leads out of its root", path.display()))
 }
 
-fn is_new(made: io::Result<()>) -> io::Result<bool> {
-    match made {
+/// Whether something was created, rather than being there already.
+fn is_new(created: io::Result<()>) -> io::Result<bool> {
+    match created {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_copied_with_what_they_lead_to() {
+    fn links_are_copied_with_their_targets() {
         let tree = Tree::new(&[("sys/devices/i2c/1-0040/hwmon/hwmon0/name", "ina226\n")]);
         link(
             &tree,
@@ -198,10 +201,10 @@ mod tests {
         );
         let mut mirror = mirror(&tree);
         let name = Path::new("class/hwmon/hwmon0/name");
-        assert_eq!(mirror.fill(name, b"ina226\n").unwrap(), 9);
-        assert_eq!(mirror.fill(name, b"later\n").unwrap(), 0);
+        assert_eq!(mirror.copy_content(name, b"ina226\n").unwrap(), 9);
+        assert_eq!(mirror.copy_content(name, b"later\n").unwrap(), 0);
         mirror
-            .reflect(Path::new("class/hwmon/hwmon0/device"))
+            .copy_path(Path::new("class/hwmon/hwmon0/device"))
             .unwrap();
         let copied = |path: &str| tree.path("copy").join(path);
         assert_eq!(
@@ -214,11 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_link_within_the_root_becomes_a_relative_one() {
+    fn absolute_link_within_the_tree_becomes_relative() {
         let tree = Tree::new(&[("sys/a/b/name", "x")]);
         tree.link("sys/c/d/link", "sys/a/b");
         mirror(&tree)
-            .fill(Path::new("c/d/link/name"), b"x")
+            .copy_content(Path::new("c/d/link/name"), b"x")
             .unwrap();
         let link = fs::read_link(tree.path("copy/c/d/link")).unwrap();
         assert_eq!(link, Path::new("../../a/b"));
@@ -226,36 +229,36 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_elsewhere_is_copied_as_what_is_there() {
+    fn link_out_of_the_tree_is_copied_as_its_target() {
         let tree = Tree::new(&[("elsewhere/model", "Pi"), ("sys/x/y", "")]);
         tree.link("sys/absolute", "elsewhere");
         link(&tree, "sys/x/up", "../../elsewhere");
         let mut mirror = mirror(&tree);
         for path in ["absolute/model", "x/up/model"] {
-            mirror.fill(Path::new(path), b"Pi").unwrap();
+            mirror.copy_content(Path::new(path), b"Pi").unwrap();
             assert_eq!(fs::read(tree.path("copy").join(path)).unwrap(), b"Pi");
             assert!(!tree.path("copy").join(path).parent().unwrap().is_symlink());
         }
     }
 
     #[test]
-    fn what_is_not_there_or_goes_in_circles_is_an_error() {
+    fn missing_path_or_circular_link_is_an_error() {
         let tree = Tree::new(&[("sys/x", "")]);
         link(&tree, "sys/circle", "circle");
         let mut mirror = mirror(&tree);
         for path in ["nothing", "circle/x", "x/y", "../proc"] {
-            assert!(mirror.reflect(Path::new(path)).is_err(), "{path}");
+            assert!(mirror.copy_path(Path::new(path)).is_err(), "{path}");
         }
         assert!(!tree.path("copy/nothing").exists());
     }
 
     #[test]
-    fn an_empty_folder_gets_a_file() {
+    fn empty_folder_gets_a_placeholder() {
         let tree = Tree::new(&[("sys/a/b/c", "")]);
         let mut mirror = mirror(&tree);
-        mirror.reflect(Path::new("a/b")).unwrap();
+        mirror.copy_path(Path::new("a/b")).unwrap();
         mirror.keep_empty_folders().unwrap();
-        assert!(tree.path("copy/a/b").join(KEEP).exists());
-        assert!(!tree.path("copy/a").join(KEEP).exists());
+        assert!(tree.path("copy/a/b").join(PLACEHOLDER).exists());
+        assert!(!tree.path("copy/a").join(PLACEHOLDER).exists());
     }
 }

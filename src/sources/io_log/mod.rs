@@ -1,21 +1,23 @@
-//! The io_log: everything the sources learn from the world outside passes by here, and can be recorded to a directory of
-//! plain files, or played from one on a machine that has none of it.
+//! Recording everything that sources read, and replaying it on a machine without the hardware.
 //!
-//! A source has a [`IoLog`] with its `Health`, the probes have one with the `Board`. Most of what a source learns is the
-//! answer to a *question*: a file's content, a register, what a device says to a request. It goes through [`IoLog::ask`],
-//! which asks, or asks and records, or plays what was answered. What *comes by itself* (a line in a pipe, a datagram) is
-//! recorded with [`IoLog::came`] and played with [`IoLog::wait`] and [`IoLog::take`]. And whatever the runner does with the
-//! source, open it or poll it, is recorded with its time, so that a replay polls at the same moments: it integrates the
-//! same energy.
+//! Each source has an [`IoLog`] in its `Health`; the probes, which run before there are sources, have the one of the `Board`.
+//! All input of a source passes through its I/O log:
 //!
-//! Without an I/O log, the way to a value is as it would be without this module: whoever keeps a descriptor has it elsewhere
-//! when there is an I/O log (see `Attribute`).
+//! * A *request* and its response: a file's content, a register, an HTTP response. [`IoLog::record_or_replay`] performs the
+//!   request; performs it and records the response; or returns the recorded response.
+//! * Something *received* without waiting for a response: a line from a pipe, a datagram. It is recorded with
+//!   [`IoLog::record_received`], and replayed with [`IoLog::wait`] and [`IoLog::take_received`].
+//! * The *steps* of the source: opening, polling and rescanning it. They are recorded with their times and repeated at the
+//!   same times, so that a replay integrates the same energy.
+//!
+//! Without an I/O log, reading a value costs no more than it would without this module. See `Attribute`, which keeps its
+//! descriptor in another field if there is an I/O log.
 //!
 //! ```text
-//! DIR/recording.txt    that it is one, and what is in it
-//! DIR/config.yaml      the sources' settings, without passwords
-//! DIR/logs/SOURCE.log  what was asked and answered (`line` has the form), only what differs from the answer before
-//! DIR/sys proc dev     the files that were looked at, as a fixture board has them
+//! DIR/recording.txt    the manifest, written last
+//! DIR/config.yaml      the settings of the sources, without passwords
+//! DIR/logs/SOURCE.log  steps, requests and responses in the format of `line`; a response only if it differs from the last
+//! DIR/sys proc dev     copies of the files that were read, laid out as a fixture board
 //! DIR/metrics.prom     what was exported at the end
 //! ```
 
@@ -23,75 +25,77 @@ pub(super) mod files;
 mod layout;
 mod line;
 mod load;
-mod log;
 mod mirror;
-mod play;
 mod record;
+mod replay;
+mod source_log;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-pub use line::{parse as parse_line, render as render_line, Answer, Failure, Kind, Line, Step};
+pub use line::{
+    parse as parse_line, render as render_line, EntryKind, Failure, Line, Response, Step,
+};
 pub use load::Recording;
-pub use log::{Log, Wrong};
-pub use play::{Next, Playing};
 pub use record::Recorder;
+pub use replay::{NextStep, Replay};
+pub use source_log::{LogError, SourceLog};
 
 use self::layout::TREES;
-use self::record::Writing;
+use self::record::SourceRecorder;
 use super::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
 
-/// The name of the I/O log for what is looked at before there are sources.
+/// The name of the I/O log of what is read before there are sources.
 const BOARD: &str = "board";
 
-/// Where I/O logs come from.
+/// Where sources get their I/O logs.
 #[derive(Debug, Clone, Default)]
 pub enum IoLogs {
-    /// There are none: the world is as it is.
+    /// Nothing is recorded or replayed.
     #[default]
     Off,
-    /// It is recorded.
+    /// A recording in progress.
     Record(Arc<Recorder>),
-    /// It is played.
-    Play(Arc<Recording>),
+    /// A recording that is replayed.
+    Replay(Arc<Recording>),
 }
 
 impl IoLogs {
-    /// The I/O log of this source: always the same one for a name.
-    pub fn of(&self, source: &str) -> IoLog {
+    /// The I/O log of a source: the same one each time.
+    pub fn for_source(&self, name: &str) -> IoLog {
         match self {
             IoLogs::Off => IoLog::default(),
-            IoLogs::Record(recorder) => recorder.io_log(source),
-            IoLogs::Play(recording) => recording.io_log(source),
+            IoLogs::Record(recorder) => recorder.io_log(name),
+            IoLogs::Replay(recording) => recording.io_log(name),
         }
     }
 
-    /// What was recorded of sources that do not ask for it.
+    /// The I/O log of what is read before there are sources.
+    pub fn for_board(&self) -> IoLog {
+        self.for_source(BOARD)
+    }
+
+    /// The recorded sources that no source of this process replays.
     pub fn unused(&self) -> Vec<&str> {
         match self {
-            IoLogs::Play(recording) => recording.unused(),
+            IoLogs::Replay(recording) => recording.unused(),
             IoLogs::Off | IoLogs::Record(_) => Vec::new(),
         }
     }
-
-    /// The I/O log for what is looked at before there are sources.
-    pub fn of_board(&self) -> IoLog {
-        self.of(BOARD)
-    }
 }
 
-/// One source's I/O log, or none.
+/// The I/O log of one source, or none.
 #[derive(Debug, Clone, Default)]
 pub struct IoLog(Option<Arc<Mode>>);
 
 #[derive(Debug)]
 enum Mode {
-    Writing(Writing),
-    Playing(Arc<Recording>, Playing),
+    Recording(SourceRecorder),
+    Replaying(Arc<Recording>, Replay),
 }
 
 impl PartialEq for IoLog {
@@ -106,8 +110,8 @@ impl PartialEq for IoLog {
 impl Eq for IoLog {}
 
 impl IoLog {
-    fn writing(writing: Writing) -> IoLog {
-        IoLog(Some(Arc::new(Mode::Writing(writing))))
+    fn recorded_by(recorder: SourceRecorder) -> IoLog {
+        IoLog(Some(Arc::new(Mode::Recording(recorder))))
     }
 
     /// Whether there is no I/O log.
@@ -116,142 +120,142 @@ impl IoLog {
         self.0.is_none()
     }
 
-    /// What is being played, if anything is.
-    pub fn playing(&self) -> Option<&Playing> {
+    /// The replay, when replaying.
+    pub fn replay(&self) -> Option<&Replay> {
         match self.0.as_deref() {
-            Some(Mode::Playing(_, playing)) => Some(playing),
+            Some(Mode::Replaying(_, replay)) => Some(replay),
             _ => None,
         }
     }
 
-    fn recording(&self) -> Option<&Writing> {
+    fn recorder(&self) -> Option<&SourceRecorder> {
         match self.0.as_deref() {
-            Some(Mode::Writing(writing)) => Some(writing),
+            Some(Mode::Recording(recorder)) => Some(recorder),
             _ => None,
         }
     }
 
-    /// Now; when playing, the time of what is being played.
+    /// The current time; when replaying, the time in the replay.
     pub fn now(&self) -> BootTime {
-        self.playing().map_or_else(BootTime::now, Playing::now)
+        self.replay().map_or_else(BootTime::now, Replay::now)
     }
 
-    /// The source begins something, now.
-    pub fn begins(&self, act: Step) -> BootTime {
-        match self.recording() {
-            Some(writing) => writing.act(act),
+    /// Records that a step begins now. Returns the time.
+    pub fn begin_step(&self, step: Step) -> BootTime {
+        match self.recorder() {
+            Some(recorder) => recorder.begin_step(step),
             None => BootTime::now(),
         }
     }
 
-    /// Nothing came of the poll that began then.
+    /// Records that the readings of the poll that began then were not used.
     pub fn discard(&self, began: BootTime) {
-        if let Some(writing) = self.recording() {
-            writing.discard(began);
+        if let Some(recorder) = self.recorder() {
+            recorder.discard(began);
         }
     }
 
-    /// The answer to a question: by asking, or as it was recorded.
-    pub fn ask(&self, key: &str, ask: impl FnOnce() -> Answer) -> Answer {
+    /// The response to a request, which `perform` performs. When replaying, the recorded response.
+    pub fn record_or_replay(&self, key: &str, perform: impl FnOnce() -> Response) -> Response {
         match self.0.as_deref() {
-            None => ask(),
-            Some(Mode::Writing(writing)) => {
-                let answer = ask();
-                writing.fact(key, Kind::Asked, &answer);
-                answer
+            None => perform(),
+            Some(Mode::Recording(recorder)) => {
+                let response = perform();
+                recorder.record(key, EntryKind::Response, &response);
+                response
             }
-            Some(Mode::Playing(_, playing)) => playing
-                .answer(key)
+            Some(Mode::Replaying(_, replay)) => replay
+                .response(key)
                 .unwrap_or_else(|| Err(Failure::new("the recording does not say"))),
         }
     }
 
-    /// Something came by itself, at this time.
-    pub fn came(&self, key: &str, at: BootTime, answer: &Answer) {
-        if let Some(writing) = self.recording() {
-            writing.came(key, at, answer);
+    /// Records that something was received on the channel `key` at this time.
+    pub fn record_received(&self, key: &str, at: BootTime, response: &Response) {
+        if let Some(recorder) = self.recorder() {
+            recorder.record_received(key, at, response);
         }
     }
 
-    /// Sends something; or says how that ended.
-    pub fn send(&self, key: &str, send: impl FnOnce() -> Answer) -> Answer {
+    /// Sends something on the channel `key`. When replaying, returns the recorded result instead.
+    pub fn send(&self, key: &str, send: impl FnOnce() -> Response) -> Response {
         match self.0.as_deref() {
             None => send(),
-            Some(Mode::Writing(writing)) => {
-                let outcome = send();
-                writing.fact(key, Kind::Sent, &outcome);
-                outcome
+            Some(Mode::Recording(recorder)) => {
+                let result = send();
+                recorder.record(key, EntryKind::Sent, &result);
+                result
             }
-            Some(Mode::Playing(_, playing)) => playing.sent(),
+            Some(Mode::Replaying(_, replay)) => replay.take_sent(),
         }
     }
 
-    /// When playing, waits as [`Playing::wait`] does; `None`: wait yourself.
+    /// When replaying, waits as [`Replay::wait`] does. `None`: not replaying, so the caller waits for its device.
     pub fn wait(&self, stop: &Stop) -> Option<Woken> {
-        self.playing().map(|playing| playing.wait(stop))
+        self.replay().map(|replay| replay.wait(stop))
     }
 
-    /// When playing, what came, if that is next and of this kind.
-    pub fn take(&self, key: &str) -> Option<(BootTime, Answer)> {
-        self.playing()?.take(key)
+    /// When replaying, what is received next and when, if that is on the channel `key`.
+    pub fn take_received(&self, key: &str) -> Option<(BootTime, Response)> {
+        self.replay()?.take_received(key)
     }
 
-    /// Whether an answer to a question that begins so needs not be waited for, since it is known already.
-    pub fn has_more(&self, begin: &str) -> bool {
-        self.playing()
-            .is_some_and(|playing| playing.has_more(begin))
+    /// When replaying, whether the current step has more responses to requests whose first words are these.
+    pub fn has_pending(&self, first_words: &str) -> bool {
+        self.replay()
+            .is_some_and(|replay| replay.has_pending(first_words))
     }
 }
 
-/// The three trees of a board's files, and how their paths are named in a recording.
+/// The three trees of a board's files, and the names that their paths have in a recording.
 #[derive(Debug, Clone)]
-struct Places {
-    /// Each as it is named, and free of links.
+struct BoardPaths {
+    /// Each root as it is configured, and its canonical path.
     roots: [[PathBuf; 2]; 3],
 }
 
-impl Places {
-    fn new(roots: &Roots) -> Places {
+impl BoardPaths {
+    fn new(roots: &Roots) -> BoardPaths {
         let both = |root: &PathBuf| {
-            let free = root.canonicalize().unwrap_or_else(|_| root.clone());
-            [root.clone(), free]
+            let canonical = root.canonicalize().unwrap_or_else(|_| root.clone());
+            [root.clone(), canonical]
         };
-        Places {
+        BoardPaths {
             roots: [both(&roots.sysfs), both(&roots.procfs), both(&roots.dev)],
         }
     }
 
-    /// Which tree a path is in, and where in it. `None`: it is none of the board's.
-    fn place<'a>(&self, path: &'a Path) -> Option<(usize, &'a Path)> {
+    /// The tree that a path is in, and the path below the tree's root. `None`: the path is in no tree.
+    fn locate<'a>(&self, path: &'a Path) -> Option<(usize, &'a Path)> {
         self.roots.iter().enumerate().find_map(|(tree, roots)| {
             let below = roots.iter().find_map(|root| path.strip_prefix(root).ok());
             below.map(|below| (tree, below))
         })
     }
 
-    /// What a path is called in a recording: `sys/class/hwmon`.
-    fn name(&self, path: &Path) -> Option<Vec<u8>> {
-        let (tree, below) = self.place(path)?;
+    /// The name of a path in a recording: `sys/class/hwmon`.
+    fn name_of(&self, path: &Path) -> Option<Vec<u8>> {
+        let (tree, below) = self.locate(path)?;
         let path = Path::new(TREES.get(tree)?).join(below);
         Some(path.into_os_string().into_encoded_bytes())
     }
 
-    /// The same in a question.
-    fn key(&self, path: &Path) -> Option<String> {
-        self.name(path).map(line::word)
+    /// The name of a path, escaped as a word of a request's key.
+    fn key_of(&self, path: &Path) -> Option<String> {
+        self.name_of(path).map(line::escape_word)
     }
 
-    /// The path that is called so. `None`: it would lead out of its tree.
-    fn path(&self, name: &[u8]) -> Option<PathBuf> {
+    /// The path with this name. `None`: the name leads out of its tree.
+    fn path_of(&self, name: &[u8]) -> Option<PathBuf> {
         let name = Path::new(OsStr::from_bytes(name));
-        let mut steps = name.components();
-        let tree = steps.next()?;
+        let mut components = name.components();
+        let tree = components.next()?;
         let tree = TREES.iter().position(|name| tree.as_os_str() == *name)?;
         let [_, root] = self.roots.get(tree)?;
         let mut path = root.clone();
-        for step in steps {
-            match step {
-                Component::Normal(step) => path.push(step),
+        for component in components {
+            match component {
+                Component::Normal(name) => path.push(name),
                 _ => return None,
             }
         }
@@ -259,9 +263,9 @@ impl Places {
     }
 }
 
-/// A word of a question: any text, without anything that means something in a log.
-pub fn word(text: impl AsRef<OsStr>) -> String {
-    line::word(text.as_ref().as_bytes())
+/// Escapes text for use as one word of a request's key.
+pub fn escape_word(text: impl AsRef<OsStr>) -> String {
+    line::escape_word(text.as_ref().as_bytes())
 }
 
 #[cfg(test)]
@@ -270,16 +274,16 @@ mod tests {
     use crate::sources::testing::Tree;
 
     #[test]
-    fn paths_have_names_and_no_name_leads_out() {
+    fn paths_have_names_and_no_name_leads_out_of_its_tree() {
         let tree = Tree::new(&[("sys/a", "")]);
-        let places = Places::new(&tree.roots());
-        let name = |path: &str| places.key(&tree.path(path));
+        let paths = BoardPaths::new(&tree.roots());
+        let name = |path: &str| paths.key_of(&tree.path(path));
         assert_eq!(name("sys/class/a b").as_deref(), Some("sys/class/a\\x20b"));
         assert_eq!(name("dev").as_deref(), Some("dev/"));
         assert_eq!(name("elsewhere"), None);
-        assert_eq!(places.key(Path::new("/etc/passwd")), None);
+        assert_eq!(paths.key_of(Path::new("/etc/passwd")), None);
         let sys = tree.path("sys").canonicalize().unwrap();
-        let path = |name: &str| places.path(name.as_bytes());
+        let path = |name: &str| paths.path_of(name.as_bytes());
         assert_eq!(path("sys/class/a b"), Some(sys.join("class/a b")));
         for name in [
             "",

@@ -1,4 +1,4 @@
-//! Recording: a directory, its logs, and the limits on both.
+//! Making a recording: its directory, the logs of its sources, and the limits on its size.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -7,44 +7,47 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::layout::{manifest, plain, Limits, CONFIG, LIMITS, LOGS, MANIFEST, METRICS, TREES};
-use super::line::{self, Answer, Kind, Line, Step};
-use super::log::HEAD;
+use super::layout::{
+    manifest, name_in_log, Limits, CONFIG, LIMITS, LOGS, MANIFEST, METRICS, TREES,
+};
+use super::line::{self, EntryKind, Line, Response, Step};
 use super::mirror::Mirror;
-use super::{IoLog, Places};
+use super::source_log::HEAD;
+use super::{BoardPaths, IoLog};
 use crate::sources::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::reason;
 
-/// So much is kept until it is written.
-const CHUNK: usize = 64 * 1024;
-/// What a file, a folder or a link is counted for.
-const ENTRY: u64 = 256;
+/// A log's lines are buffered up to this many bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// A file, a folder or a link counts as this many bytes towards the limit.
+const ENTRY_BYTES: u64 = 256;
 
-/// A recording that is being made.
+/// A recording in progress.
 #[derive(Debug)]
 pub struct Recorder {
     dir: PathBuf,
     began: BootTime,
-    places: Places,
+    paths: BoardPaths,
     mirrors: Mutex<Vec<Mirror>>,
     io_logs: Mutex<HashMap<String, IoLog>>,
     bytes: AtomicU64,
     lines: AtomicU64,
     limits: Limits,
-    closed: AtomicBool,
-    trouble: Mutex<Option<String>>,
+    is_finished: AtomicBool,
+    /// The first error that prevents the recording from being complete.
+    error: Mutex<Option<String>>,
 }
 
 impl Recorder {
-    /// Begins a recording of the board with these roots in `dir`, which is made, or is an empty folder. `config` is what
-    /// it will be replayed with. An error names what was in the way.
+    /// Begins a recording of the board with these roots. `dir` is created, or is an empty folder. `config` is what the
+    /// recording will be replayed with. The error says what could not be done with which path.
     pub fn begin(dir: &Path, roots: &Roots, config: &str) -> Result<Arc<Recorder>, String> {
-        Recorder::within(LIMITS, dir, roots, config)
+        Recorder::begin_with_limits(LIMITS, dir, roots, config)
     }
 
-    fn within(
+    fn begin_with_limits(
         limits: Limits,
         dir: &Path,
         roots: &Roots,
@@ -63,7 +66,7 @@ impl Recorder {
                     ));
                 }
             }
-            made => made.map_err(|e| cannot("create", dir, e))?,
+            created => created.map_err(|e| cannot("create", dir, e))?,
         }
         let logs = dir.join(LOGS);
         fs::create_dir(&logs).map_err(|e| cannot("create", &logs, e))?;
@@ -77,50 +80,50 @@ impl Recorder {
         Ok(Arc::new(Recorder {
             dir: dir.to_path_buf(),
             began: BootTime::now(),
-            places: Places::new(roots),
+            paths: BoardPaths::new(roots),
             mirrors: Mutex::new(mirrors.collect::<Result<_, _>>()?),
             io_logs: Mutex::default(),
             bytes: AtomicU64::new(config.len() as u64),
             lines: AtomicU64::new(0),
             limits,
-            closed: AtomicBool::new(false),
-            trouble: Mutex::default(),
+            is_finished: AtomicBool::new(false),
+            error: Mutex::default(),
         }))
     }
 
-    /// The I/O log of this source, made at the first time.
+    /// The I/O log of a source, created on first use.
     pub(super) fn io_log(self: &Arc<Self>, name: &str) -> IoLog {
-        let name = plain(name);
+        let name = name_in_log(name);
         let mut io_logs = lock::lock(&self.io_logs);
         if let Some(io_log) = io_logs.get(&name) {
             return io_log.clone();
         }
-        let writing = Writing {
+        let recorder = SourceRecorder {
             recorder: Arc::clone(self),
             state: Mutex::new(State {
-                out: self.create_log(&name, io_logs.len()),
-                last: HashMap::new(),
-                text: format!("{HEAD}{name}\n"),
+                file: self.create_log(&name, io_logs.len()),
+                latest: HashMap::new(),
+                buffer: format!("{HEAD}{name}\n"),
             }),
         };
-        let io_log = IoLog::writing(writing);
+        let io_log = IoLog::recorded_by(recorder);
         io_logs.insert(name, io_log.clone());
         io_log
     }
 
-    /// The file for a source's log; `None` if it cannot be had, or all has ended.
+    /// Creates the file for a source's log. `None`: it cannot be created, or the recording is finished.
     fn create_log(&self, name: &str, number: usize) -> Option<File> {
-        let plain = |c: char| match c {
+        let safe = |c: char| match c {
             c if c.is_ascii_alphanumeric() => c,
             '_' | '.' => c,
             _ => '-',
         };
-        let file: String = name.chars().take(64).map(plain).collect();
+        let file: String = name.chars().take(64).map(safe).collect();
         let create = |file: String| File::create_new(self.dir.join(LOGS).join(file));
-        if self.closed.load(Ordering::Acquire) {
+        if self.is_finished.load(Ordering::Acquire) {
             return None;
         }
-        // Two devices' names may differ in what no file's name should have.
+        // Two devices' names may differ only in characters that were replaced.
         let created =
             create(format!("{file}.log")).or_else(|_| create(format!("{file}-{number}.log")));
         created
@@ -128,14 +131,14 @@ impl Recorder {
             .ok()
     }
 
-    /// Why it is to end early: it is as large as it may be, or cannot be written.
-    pub fn trouble(&self) -> Option<String> {
+    /// Why the recording must end early, if it must: it has reached its largest size, or cannot be written.
+    pub fn stop_reason(&self) -> Option<String> {
         let (bytes, lines) = (
             self.bytes.load(Ordering::Relaxed),
             self.lines.load(Ordering::Relaxed),
         );
-        let full = || {
-            (bytes > self.limits.bytes || lines > self.limits.lines).then(|| {
+        let too_large = || {
+            (bytes > self.limits.end_at_bytes || lines > self.limits.end_at_lines).then(|| {
                 format!(
                     "{} is as large as a recording may be ({} MiB in {lines} lines)",
                     self.dir.display(),
@@ -143,58 +146,60 @@ impl Recorder {
                 )
             })
         };
-        self.failed().or_else(full)
+        self.error().or_else(too_large)
     }
 
-    fn failed(&self) -> Option<String> {
-        lock::lock(&self.trouble).clone()
+    fn error(&self) -> Option<String> {
+        lock::lock(&self.error).clone()
     }
 
     fn fail(&self, what: &str) {
         let what = format!("{what} ({})", self.dir.display());
-        lock::lock(&self.trouble).get_or_insert(what);
+        lock::lock(&self.error).get_or_insert(what);
     }
 
-    /// Whether so much more may be written. It is written in any case until all have been told to end, but not without end.
-    fn spend(&self, bytes: u64) -> bool {
+    /// Counts bytes to be written, and returns whether they may be. Beyond `end_at_bytes` writing goes on until all sources
+    /// have stopped, but never beyond `max_bytes`.
+    fn reserve(&self, bytes: u64) -> bool {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        before + bytes <= self.limits.bytes_in_all && !self.closed.load(Ordering::Acquire)
+        before + bytes <= self.limits.max_bytes && !self.is_finished.load(Ordering::Acquire)
     }
 
-    fn since(&self, at: BootTime) -> u64 {
+    /// The time since the recording began, in nanoseconds.
+    fn since_begin(&self, at: BootTime) -> u64 {
         at.0.saturating_sub(self.began.0)
     }
 
-    /// Copies what leads to a file, and what was read of it first.
+    /// Copies what is on the way to a file, and the file's content when it is read for the first time.
     fn mirror(&self, path: &Path, content: Option<&[u8]>) {
-        let Some((tree, below)) = self.places.place(path) else {
+        let Some((tree, below)) = self.paths.locate(path) else {
             return;
         };
-        if !self.spend(content.map_or(0, |c| c.len() as u64)) {
+        if !self.reserve(content.map_or(0, |c| c.len() as u64)) {
             return;
         }
         let mut mirrors = lock::lock(&self.mirrors);
         let Some(mirror) = mirrors.get_mut(tree) else {
             return;
         };
-        let made = match content {
-            Some(content) => mirror.fill(below, content),
-            None => mirror.reflect(below),
+        let created = match content {
+            Some(content) => mirror.copy_content(below, content),
+            None => mirror.copy_path(below),
         };
-        match made {
-            Ok(made) => drop(self.spend(made as u64 * ENTRY)),
-            // What has just gone cannot be copied; for a disk that is full, the logs will say so.
+        match created {
+            Ok(created) => drop(self.reserve(created as u64 * ENTRY_BYTES)),
+            // A file that was just removed cannot be copied. If the disk is full, writing a log reports it.
             Err(error) => log::debug!("record: {}: {}", path.display(), reason(&error)),
         }
     }
 
-    /// Ends the recording: nothing is recorded any more. `metrics` is what was exported at the end.
+    /// Finishes the recording. Nothing is recorded after this. `metrics` is what was exported at the end.
     pub fn finish(&self, metrics: &str) -> Result<(), String> {
-        self.closed.store(true, Ordering::Release);
-        let length = self.since(BootTime::now());
+        self.is_finished.store(true, Ordering::Release);
+        let length = self.since_begin(BootTime::now());
         for io_log in lock::lock(&self.io_logs).values() {
-            if let Some(writing) = io_log.recording() {
-                writing.end(length);
+            if let Some(recorder) = io_log.recorder() {
+                recorder.finish(length);
             }
         }
         for mirror in lock::lock(&self.mirrors).iter() {
@@ -207,129 +212,128 @@ impl Recorder {
             fs::write(&path, text)
                 .map_err(|e| format!("cannot write {}: {}", path.display(), reason(&e)))
         };
-        if let Some(failed) = self.failed() {
-            return Err(failed);
+        if let Some(error) = self.error() {
+            return Err(error);
         }
         write(METRICS, metrics)?;
-        // The last thing: what has it, is whole.
+        // The manifest is written last: a directory that has one is complete.
         write(MANIFEST, &manifest(length))
     }
 }
 
-/// A source's log that is being written.
+/// Records the log of one source.
 #[derive(Debug)]
-pub(super) struct Writing {
+pub(super) struct SourceRecorder {
     recorder: Arc<Recorder>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// `None`: it cannot be written.
-    out: Option<File>,
-    /// The last answer to each question.
-    last: HashMap<String, Answer>,
+    /// `None`: the file cannot be written, or the recording is finished.
+    file: Option<File>,
+    /// The latest response to each request.
+    latest: HashMap<String, Response>,
     /// Lines that are not written yet.
-    text: String,
+    buffer: String,
 }
 
-impl Writing {
-    pub(super) fn places(&self) -> &Places {
-        &self.recorder.places
+impl SourceRecorder {
+    pub(super) fn paths(&self) -> &BoardPaths {
+        &self.recorder.paths
     }
 
     pub(super) fn mirror(&self, path: &Path, content: Option<&[u8]>) {
         self.recorder.mirror(path, content);
     }
 
-    pub(super) fn act(&self, act: Step) -> BootTime {
+    pub(super) fn begin_step(&self, step: Step) -> BootTime {
         let mut state = lock::lock(&self.state);
         let now = BootTime::now();
-        self.put(&mut state, now, &Line::Step(act));
+        self.append(&mut state, now, &Line::Step(step));
         now
     }
 
     pub(super) fn discard(&self, began: BootTime) {
-        let then = self.recorder.since(began);
+        let then = self.recorder.since_begin(began);
         let mut state = lock::lock(&self.state);
-        self.put(&mut state, BootTime::now(), &Line::Discard(then));
+        self.append(&mut state, BootTime::now(), &Line::Discard(then));
     }
 
-    /// What was asked or sent, and how that ended. An answer that is the same as the one before is not recorded again.
-    pub(super) fn fact(&self, key: &str, kind: Kind, answer: &Answer) {
+    /// Records a response, or the result of sending. A response equal to the previous one of the same key is not recorded.
+    pub(super) fn record(&self, key: &str, kind: EntryKind, response: &Response) {
         let mut state = lock::lock(&self.state);
-        if kind == Kind::Asked {
-            if state.last.get(key) == Some(answer) {
+        if kind == EntryKind::Response {
+            if state.latest.get(key) == Some(response) {
                 return;
             }
-            state.last.insert(key.to_string(), answer.clone());
+            state.latest.insert(key.to_string(), response.clone());
         }
-        let line = Line::Fact {
+        let line = Line::Entry {
             key: key.to_string(),
             kind,
-            answer: answer.clone(),
+            response: response.clone(),
         };
-        self.put(&mut state, BootTime::now(), &line);
+        self.append(&mut state, BootTime::now(), &line);
     }
 
-    /// As [`Writing::fact`], where nothing needs to be said as long as all is well.
-    pub(super) fn check(&self, key: &str, answer: &Answer) {
-        if answer.is_ok() {
+    /// Records the response to a request that normally succeeds: nothing is recorded before the first failure.
+    pub(super) fn record_after_failure(&self, key: &str, response: &Response) {
+        if response.is_ok() {
             let mut state = lock::lock(&self.state);
-            if !state.last.contains_key(key) {
-                state.last.insert(key.to_string(), answer.clone());
+            if !state.latest.contains_key(key) {
+                state.latest.insert(key.to_string(), response.clone());
                 return;
             }
         }
-        self.fact(key, Kind::Asked, answer);
+        self.record(key, EntryKind::Response, response);
     }
 
-    pub(super) fn came(&self, key: &str, at: BootTime, answer: &Answer) {
-        let line = Line::Fact {
+    pub(super) fn record_received(&self, key: &str, at: BootTime, response: &Response) {
+        let line = Line::Entry {
             key: key.to_string(),
-            kind: Kind::Came,
-            answer: answer.clone(),
+            kind: EntryKind::Received,
+            response: response.clone(),
         };
-        self.put(&mut lock::lock(&self.state), at, &line);
+        self.append(&mut lock::lock(&self.state), at, &line);
     }
 
-    /// Adds a line, and writes what there is when the next thing begins.
-    fn put(&self, state: &mut State, at: BootTime, line: &Line) {
-        let is_answer = matches!(
+    /// Appends a line. The buffer is written unless the line is a response, since more of these usually follow.
+    fn append(&self, state: &mut State, at: BootTime, line: &Line) {
+        let is_response = matches!(
             line,
-            Line::Fact {
-                kind: Kind::Asked,
+            Line::Entry {
+                kind: EntryKind::Response,
                 ..
             }
         );
-        let head = state.text.len();
-        line::write(&mut state.text, self.recorder.since(at), line);
-        if !self.recorder.spend((state.text.len() - head) as u64) {
-            state.text.truncate(head);
+        let start = state.buffer.len();
+        line::write(&mut state.buffer, self.recorder.since_begin(at), line);
+        if !self.recorder.reserve((state.buffer.len() - start) as u64) {
+            state.buffer.truncate(start);
         }
         self.recorder.lines.fetch_add(1, Ordering::Relaxed);
-        if !is_answer || state.text.len() > CHUNK {
-            self.write(state);
+        if !is_response || state.buffer.len() > BUFFER_BYTES {
+            self.write_buffer(state);
         }
     }
 
-    fn write(&self, state: &mut State) {
-        if let Some(file) = &mut state.out {
-            if let Err(error) = file.write_all(state.text.as_bytes()) {
+    fn write_buffer(&self, state: &mut State) {
+        if let Some(file) = &mut state.file {
+            if let Err(error) = file.write_all(state.buffer.as_bytes()) {
                 self.recorder
                     .fail(&format!("cannot write a log: {}", reason(&error)));
-                state.out = None;
+                state.file = None;
             }
         }
-        state.text.clear();
+        state.buffer.clear();
     }
 
-    fn end(&self, at: u64) {
+    fn finish(&self, at: u64) {
         let mut state = lock::lock(&self.state);
-        line::write(&mut state.text, at, &Line::End);
-        self.write(&mut state);
-        // Nothing comes after the end.
-        state.out = None;
+        line::write(&mut state.buffer, at, &Line::End);
+        self.write_buffer(&mut state);
+        state.file = None;
     }
 }
 

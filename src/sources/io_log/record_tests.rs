@@ -8,7 +8,7 @@ fn refused(dir: &Path, tree: &Tree) -> String {
 }
 
 #[test]
-fn a_folder_that_holds_something_is_not_written_to() {
+fn folder_that_is_not_empty_is_not_written_to() {
     let tree = Tree::new(&[("taken/file", "x"), ("file", "x")]);
     assert_eq!(
         refused(&tree.path("taken"), &tree),
@@ -28,27 +28,28 @@ fn a_folder_that_holds_something_is_not_written_to() {
 }
 
 #[test]
-fn a_recording_that_grows_too_large_is_told_to_end_and_can_be_replayed() {
+fn recording_that_reaches_its_limit_must_stop_and_can_be_replayed() {
     let tree = Tree::new(&[]);
     let dir = tree.path("recording");
     let limits = Limits {
-        bytes: 10_000,
-        lines: 1_000,
-        bytes_in_all: 20_000,
+        end_at_bytes: 10_000,
+        end_at_lines: 1_000,
+        max_bytes: 20_000,
     };
-    let recorder = Recorder::within(limits, &dir, &tree.roots(), "").unwrap();
-    let io_log = IoLogs::Record(Arc::clone(&recorder)).of("x");
-    let fact = |n: usize| drop(io_log.ask("question", || Ok(vec![b'a' + n as u8; 1000])));
-    (0..5).for_each(fact);
-    assert_eq!(recorder.trouble(), None);
-    (5..12).for_each(fact);
-    let trouble = recorder.trouble().unwrap();
+    let recorder = Recorder::begin_with_limits(limits, &dir, &tree.roots(), "").unwrap();
+    let io_log = IoLogs::Record(Arc::clone(&recorder)).for_source("x");
+    let request =
+        |n: usize| drop(io_log.record_or_replay("request", || Ok(vec![b'a' + n as u8; 1000])));
+    (0..5).for_each(request);
+    assert_eq!(recorder.stop_reason(), None);
+    (5..12).for_each(request);
+    let reason = recorder.stop_reason().unwrap();
     assert!(
-        trouble.contains("recording is as large as a recording may be"),
-        "{trouble}"
+        reason.contains("recording is as large as a recording may be"),
+        "{reason}"
     );
-    // Whoever does not end is not recorded for ever.
-    (12..100).for_each(fact);
+    // A source that does not stop is recorded only up to the hard limit.
+    (12..100).for_each(request);
     recorder.finish("").unwrap();
     let log = fs::read(dir.join("logs/x.log")).unwrap();
     assert!((15_000..20_100).contains(&log.len()), "{}", log.len());
@@ -56,32 +57,34 @@ fn a_recording_that_grows_too_large_is_told_to_end_and_can_be_replayed() {
 }
 
 #[test]
-fn many_short_lines_are_too_many_as_well() {
+fn recording_that_reaches_its_limit_of_lines_must_stop() {
     let tree = Tree::new(&[]);
     let limits = Limits {
-        bytes: 1 << 20,
-        lines: 10,
-        bytes_in_all: 1 << 20,
+        end_at_bytes: 1 << 20,
+        end_at_lines: 10,
+        max_bytes: 1 << 20,
     };
-    let recorder = Recorder::within(limits, &tree.path("r"), &tree.roots(), "").unwrap();
-    let io_log = IoLogs::Record(Arc::clone(&recorder)).of("x");
+    let recorder = Recorder::begin_with_limits(limits, &tree.path("r"), &tree.roots(), "").unwrap();
+    let io_log = IoLogs::Record(Arc::clone(&recorder)).for_source("x");
     for _ in 0..=10 {
-        assert_eq!(recorder.trouble(), None);
-        io_log.begins(Step::Poll);
+        assert_eq!(recorder.stop_reason(), None);
+        io_log.begin_step(Step::Poll);
     }
-    assert!(recorder.trouble().is_some());
+    assert!(recorder.stop_reason().is_some());
 }
 
 #[test]
-fn nothing_is_recorded_after_the_end() {
+fn nothing_is_recorded_after_finish() {
     let tree = Tree::new(&[("sys/late", "x")]);
     let dir = tree.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "").unwrap();
     let io_logs = IoLogs::Record(Arc::clone(&recorder));
-    let io_log = io_logs.of("x");
-    let began = io_log.begins(Step::Poll);
+    let io_log = io_logs.for_source("x");
+    let began = io_log.begin_step(Step::Poll);
     recorder.finish("metric 1\n").unwrap();
-    io_log.ask("late", || Ok(b"x".to_vec())).unwrap();
+    io_log
+        .record_or_replay("late", || Ok(b"x".to_vec()))
+        .unwrap();
     io_log.discard(began);
     let late = tree.path("sys/late");
     super::super::files::content(&io_log, &late, || Ok(b"x".to_vec())).unwrap();
@@ -89,13 +92,13 @@ fn nothing_is_recorded_after_the_end() {
     assert_eq!(log.lines().count(), 3, "{log}");
     assert!(!dir.join("sys/late").exists());
     assert_eq!(fs::read_to_string(dir.join(METRICS)).unwrap(), "metric 1\n");
-    // One that asks for an I/O log only now has none to be kept.
-    io_logs.of("y").begins(Step::Poll);
+    // The log of a source that starts after the end is not created.
+    io_logs.for_source("y").begin_step(Step::Poll);
     assert!(Recording::open(&dir, true).is_ok());
 }
 
 #[test]
-fn names_of_devices_make_files_of_their_own() {
+fn device_names_become_distinct_file_names() {
     let tree = Tree::new(&[]);
     let dir = tree.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "").unwrap();
@@ -106,8 +109,8 @@ fn names_of_devices_make_files_of_their_own() {
         "shelly ../../x",
         "shelly \n\u{e9}",
     ] {
-        io_logs.of(name).begins(Step::Open);
-        io_logs.of(name).begins(Step::Poll);
+        io_logs.for_source(name).begin_step(Step::Open);
+        io_logs.for_source(name).begin_step(Step::Poll);
     }
     recorder.finish("").unwrap();
     let mut files: Vec<_> = fs::read_dir(dir.join(LOGS))
@@ -129,33 +132,35 @@ fn names_of_devices_make_files_of_their_own() {
 }
 
 #[test]
-fn the_same_answer_is_recorded_once_and_a_check_only_when_it_fails() {
+fn equal_responses_are_recorded_once_and_checks_after_a_failure() {
     let tree = Tree::new(&[]);
     let dir = tree.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "").unwrap();
-    let io_log = IoLogs::Record(Arc::clone(&recorder)).of("x");
-    for answer in ["1", "1", "2", "2", "1"] {
-        io_log.ask("a", || Ok(answer.into())).unwrap();
+    let io_log = IoLogs::Record(Arc::clone(&recorder)).for_source("x");
+    for response in ["1", "1", "2", "2", "1"] {
+        io_log
+            .record_or_replay("a", || Ok(response.into()))
+            .unwrap();
     }
     let failing = |errno| {
         let error = io::Error::from_raw_os_error(errno);
-        let _ = io_log.ask("b", || Err(Failure::from(&error)));
+        let _ = io_log.record_or_replay("b", || Err(Failure::from(&error)));
     };
     [5, 5, 19].into_iter().for_each(failing);
-    let writing = io_log.recording().unwrap();
+    let source_recorder = io_log.recorder().unwrap();
     let (good, bad) = (Ok(b"good".to_vec()), Err(Failure::new("gone")));
-    for outcome in [&good, &good, &bad, &bad, &good] {
-        writing.check("c", outcome);
+    for result in [&good, &good, &bad, &bad, &good] {
+        source_recorder.record_after_failure("c", result);
     }
     recorder.finish("").unwrap();
     let log = fs::read_to_string(dir.join("logs/x.log")).unwrap();
-    let said: Vec<_> = log
+    let lines: Vec<_> = log
         .lines()
         .filter_map(|line| line.split_once(' '))
         .map(|(_, l)| l)
         .collect();
     assert_eq!(
-        said[1..],
+        lines[1..],
         [
             "a = 1",
             "a = 2",

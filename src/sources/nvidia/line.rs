@@ -1,13 +1,13 @@
-//! A line of `nvidia-smi --query-gpu=… --format=csv,noheader`. Pure.
+//! A line of `nvidia-smi --query-gpu=… --format=csv,noheader`.
 //!
-//! Its fields are separated by a comma and a blank, and come with their units: `0, 2, GPU-8f1c…, 72.34 W, 45, 12 %, NVIDIA
-//! RTX A4000`. What a GPU does not tell is in brackets: `[N/A]`, `[Not Supported]`. So is why it cannot be asked:
-//! `[Unknown Error]`, `[GPU is lost]`, `[GPU requires reset]`; in other places that is `ERR!`.
+//! Fields are separated by a comma and a space, and have units: `0, 2, GPU-8f1c…, 72.34 W, 45, 12 %, NVIDIA RTX A4000`.
+//! Values that a GPU does not have are in brackets: `[N/A]`, `[Not Supported]`. So are faults: `[Unknown Error]`, `[GPU is
+//! lost]`, `[GPU requires reset]`; some fields have `ERR!` instead.
 
-/// What is asked for, in this order: in each line the name is last, since it may have commas in it.
+/// The fields of the query, in order. The name is last because it may contain commas.
 ///
-/// `total_energy_consumption` is unknown to many versions of nvidia-smi: see [`refused`]. We know of no document that gives
-/// its unit, therefore units are asked for and it counts only with one.
+/// Many versions of nvidia-smi do not know `total_energy_consumption`: see [`unknown_field`]. Its unit is not documented, so
+/// values are requested with units, and this one is used only with a unit.
 pub const FIELDS: [&str; 9] = [
     INDEX,
     COUNT,
@@ -22,23 +22,23 @@ pub const FIELDS: [&str; 9] = [
 
 const INDEX: &str = "index";
 const COUNT: &str = "count";
-/// More GPUs than a machine has.
-pub const MOST_GPUS: u32 = 64;
-/// How nvidia-smi shows a value that it could not get.
+/// The limit on the number of GPUs. Real machines have fewer.
+pub const MAX_GPUS: u32 = 64;
+/// A value that nvidia-smi could not read.
 const ERROR: &str = "ERR!";
-/// The longest name that is taken, in bytes.
-const LONGEST: usize = 96;
+/// The longest accepted name, in bytes.
+const MAX_NAME: usize = 96;
 
-/// What a line says of a GPU.
+/// The values of one GPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Gpu<'a> {
-    /// Which it is, from 0: NVML's index.
+    /// NVML's index, from 0.
     pub index: u32,
-    /// How many there are.
+    /// The number of GPUs.
     pub count: u32,
     /// `GPU-…`
     pub uuid: Option<&'a str>,
-    /// What it is called.
+    /// The product's name.
     pub name: Option<&'a str>,
     /// Power, in watts.
     pub watts: Option<f64>,
@@ -46,17 +46,17 @@ pub struct Gpu<'a> {
     pub millijoules: Option<u64>,
     /// In degrees Celsius.
     pub celsius: Option<f64>,
-    /// The part of the time in which it was at work, from 0 to 1.
+    /// The part of the time in which the GPU was busy, from 0 to 1.
     pub load: Option<f64>,
-    /// The same of its memory.
+    /// The part of the time in which its memory was accessed, from 0 to 1.
     pub memory_load: Option<f64>,
-    /// The first field that tells of a fault, and what it says: `("power.draw", "[GPU is lost]")`.
+    /// The first field with a fault, and its text: `("power.draw", "[GPU is lost]")`.
     pub fault: Option<(&'a str, &'a str)>,
-    /// Fields that were not understood.
+    /// The number of fields that were not understood.
     pub unparsed: u64,
 }
 
-/// Reads the answer to a query for `fields`. `None`: it is none.
+/// Parses a line of a query for `fields`. `None`: the text is not such a line.
 pub fn parse<'a>(fields: &[&'static str], text: &'a str) -> Option<Gpu<'a>> {
     let values: Vec<&str> = text.trim().splitn(fields.len(), ',').collect();
     if values.len() != fields.len() {
@@ -73,8 +73,8 @@ pub fn parse<'a>(fields: &[&'static str], text: &'a str) -> Option<Gpu<'a>> {
         }
         let is_known = match *field {
             _ if is_absent(value) => true,
-            INDEX => set(&mut gpu.index, whole(value).filter(|n| *n < MOST_GPUS)),
-            COUNT => set(&mut gpu.count, whole(value).filter(|n| *n <= MOST_GPUS)),
+            INDEX => set(&mut gpu.index, whole(value).filter(|n| *n < MAX_GPUS)),
+            COUNT => set(&mut gpu.count, whole(value).filter(|n| *n <= MAX_GPUS)),
             "uuid" => take(&mut gpu.uuid, name(value)),
             "name" => take(&mut gpu.name, name(value)),
             "power.draw" => take(&mut gpu.watts, number(value, &["W", ""])),
@@ -86,12 +86,12 @@ pub fn parse<'a>(fields: &[&'static str], text: &'a str) -> Option<Gpu<'a>> {
         };
         gpu.unparsed += u64::from(!is_known);
     }
-    // One without a number cannot be told from another.
+    // Without its index a GPU cannot be identified.
     (gpu.index < gpu.count).then_some(gpu)
 }
 
-/// The field that this driver's nvidia-smi does not know: it says so, and ends.
-pub fn refused(text: &str) -> Option<&str> {
+/// The field that this version of nvidia-smi reports as unknown. nvidia-smi then exits.
+pub fn unknown_field(text: &str) -> Option<&str> {
     let rest = text.trim().strip_prefix("Field \"")?;
     let (field, rest) = rest.split_once('"')?;
     rest.starts_with(" is not a valid field").then_some(field)
@@ -118,16 +118,16 @@ fn is_in_brackets(value: &str) -> bool {
     value.starts_with('[') && value.ends_with(']')
 }
 
-/// Whether it says that the GPU is not well, rather than that it has no such value.
+/// Whether a value is a fault rather than a value that the GPU does not have.
 fn is_fault(value: &str) -> bool {
     let says = |what| value.to_ascii_lowercase().contains(what);
-    let is_short = value.len() <= LONGEST && !value.chars().any(char::is_control);
+    let is_short = value.len() <= MAX_NAME && !value.chars().any(char::is_control);
     value == ERROR
         || is_in_brackets(value) && is_short && ["error", "lost", "reset"].into_iter().any(says)
 }
 
 fn name(value: &str) -> Option<&str> {
-    let is_name = value.len() <= LONGEST && !value.chars().any(char::is_control);
+    let is_name = value.len() <= MAX_NAME && !value.chars().any(char::is_control);
     is_name.then_some(value)
 }
 
@@ -136,7 +136,7 @@ fn whole(value: &str) -> Option<u32> {
     is_whole.then(|| value.parse().ok()).flatten()
 }
 
-/// A plain decimal number with one of these units; `""` is none.
+/// A plain decimal number with one of these units. `""` stands for no unit.
 fn number(value: &str, units: &[&str]) -> Option<f64> {
     let is_plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
     let end = value.find(|c| !is_plain(c)).unwrap_or(value.len());
@@ -167,7 +167,7 @@ mod tests {
     const LINE: &str = "1, 2, GPU-8f1c6a3e-0c5d-4a7e-9a53-3f0f5a1d7b11, 72.34 W, 123456 mJ, 45, 12 %, 3 %, NVIDIA RTX A4000";
 
     #[test]
-    fn a_line_with_all_fields() {
+    fn all_fields_of_a_line_are_read() {
         let gpu = Gpu {
             index: 1,
             count: 2,
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_gpu_does_not_tell_is_absent() {
+    fn value_in_brackets_is_absent() {
         let line =
             "0, 1, [N/A], [Not Supported], [Unknown Error], N/A, [GPU requires reset], , [N/A]";
         let gpu = Gpu {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_told_from_what_a_gpu_does_not_have() {
+    fn fault_is_told_from_an_unsupported_value() {
         for (value, is_fault) in [
             ("[N/A]", false),
             ("[Not Supported]", false),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_counted_and_costs_nothing_else() {
+    fn invalid_field_is_counted_and_the_others_are_read() {
         for (from, to) in [
             ("72.34 W", "72.34 mW"),
             ("72.34 W", "7e1 W"),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_none() {
+    fn other_text_is_no_line() {
         for text in [
             "",
             "No devices were found",
@@ -261,10 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_refused_is_named() {
+    fn unknown_field_is_named() {
         let text = "Field \"total_energy_consumption\" is not a valid field to query.\n";
-        assert_eq!(refused(text), Some("total_energy_consumption"));
-        assert_eq!(refused(LINE), None);
-        assert_eq!(refused("Field \"x\" is missing"), None);
+        assert_eq!(unknown_field(text), Some("total_energy_consumption"));
+        assert_eq!(unknown_field(LINE), None);
+        assert_eq!(unknown_field("Field \"x\" is missing"), None);
     }
 }

@@ -1,14 +1,14 @@
-//! NVIDIA GPUs, by one long-lived `nvidia-smi --query-gpu=… --loop-ms=N`, which prints a line per GPU every interval.
+//! NVIDIA GPUs, read with one permanent `nvidia-smi --query-gpu=… --loop-ms=N`, which prints a line per GPU every interval.
 //!
-//! * **A rail** is `nvidia_gpu_N`, which is what pyJoules calls its domain; N is NVML's index. `power_gpu_watts` is there
-//!   where there is one GPU alone.
-//! * **Energy** is the driver's own count where nvidia-smi tells it, else power integrated. Fields that this nvidia-smi does
-//!   not know are left out of the question.
-//! * **A GPU that drops out** of what nvidia-smi tells is absent, which is said in the log and to `doctor`. The others keep
-//!   their numbers: N is the index at which a GPU was first seen, by its UUID.
-//! * **A suspended GPU** would be resumed by nvidia-smi, which does not run meanwhile; see `sleep`.
-//!   `nvidia.wake_suspended` has it run all the same.
-//! * **A Jetson's** GPU has no power in nvidia-smi: the meters of its rails have it, and this one keeps quiet.
+//! * **The rail** of a GPU is `nvidia_gpu_N`, as in pyJoules. N is NVML's index. `power_gpu_watts` is exported if there is
+//!   only one GPU.
+//! * **Energy** is the driver's counter if nvidia-smi has it, or else integrated power. Fields that this version of nvidia-smi
+//!   does not know are left out of the query.
+//! * **A GPU that is no longer listed** by nvidia-smi is absent, and reported in the log and by `doctor`. The other GPUs keep
+//!   their numbers: N is the index at which a GPU, identified by its UUID, was first seen.
+//! * **A suspended GPU** would be resumed by nvidia-smi, which therefore does not run in the meantime; see `sleep`.
+//!   `nvidia.wake_suspended` runs it nevertheless.
+//! * **The GPU of a Jetson** has no power in nvidia-smi. The meters of the Jetson's rails read it, and this meter does not run.
 
 pub mod line;
 mod series;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use line::{Gpu, FIELDS, MOST_GPUS};
+use line::{Gpu, FIELDS, MAX_GPUS};
 use series::GpuSeries;
 use settings::Settings;
 use sleep::Sleep;
@@ -51,10 +51,11 @@ const PROGRAM: Program = Program {
     setting: "nvidia.nvidia_smi",
     hint: "it comes with NVIDIA's driver; set nvidia.nvidia_smi",
 };
-/// The driver averages power over a tenth of a second, or longer.
-const LEAST_INTERVAL: Duration = Duration::from_millis(100);
-/// Without NVIDIA's persistence daemon each GPU is started first, which takes seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The driver averages power over a tenth of a second or longer.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// The additional time for the first line. Without NVIDIA's persistence daemon each GPU is initialised first, which takes
+/// seconds.
+const STARTUP_TIME: Duration = Duration::from_secs(30);
 
 fn program(io_log: &IoLog, roots: &Roots, config: &Config) -> Result<PathBuf, Error> {
     let settings: Settings = config.meter();
@@ -67,7 +68,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
             "nvidia-smi does not tell a Jetson's power: see ina3221 and tegrastats",
         ));
     }
-    // The program alone may have come with a package. On Windows the driver is behind dxg.
+    // The program alone may come from a package, without a driver. On Windows (WSL) the driver is behind dxg.
     let roots = &board.roots;
     let driver = roots.procfs.join("driver/nvidia");
     let others = ["nvidiactl", "dxg"].map(|name| roots.dev.join(name));
@@ -103,31 +104,30 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     }))
 }
 
-/// Whether the GPUs' power management is looked at. What was recorded resumes nothing.
+/// Whether the GPUs' power management is considered. A replay resumes no GPU.
 fn watches(context: &Context) -> bool {
-    !context.config.meter::<Settings>().wake_suspended
-        && context.health.io_log().playing().is_none()
+    !context.config.meter::<Settings>().wake_suspended && context.health.io_log().replay().is_none()
 }
 
 struct Nvidia {
     context: Context,
     program: PathBuf,
-    /// What is asked for.
+    /// The fields of the query.
     fields: Vec<&'static str>,
     /// Started at the first poll.
     pipe: Option<Printer>,
     /// The first line of the next reading.
     held: Option<(BootTime, String)>,
-    /// The last line that was none.
+    /// The last line that is not a reading.
     odd: Option<String>,
     gpus: Vec<GpuSeries>,
-    /// The most GPUs that there were.
+    /// The largest number of GPUs so far.
     most: u32,
     sleep: Sleep,
 }
 
 impl Nvidia {
-    /// The program's next line; `None` when it is time to stop.
+    /// The program's next line. `None` when the source must stop.
     fn next_line(&mut self) -> Result<Option<(BootTime, String)>, Error> {
         if let Some(held) = self.held.take() {
             return Ok(Some(held));
@@ -144,7 +144,7 @@ impl Nvidia {
         let printed = match pipe.next_line(&self.context.stop) {
             Ok(Some(printed)) => printed,
             Ok(None) => return Ok(None),
-            // It complains where its readings go.
+            // nvidia-smi prints errors to stdout, like readings.
             Err(error) => {
                 self.end();
                 return Err(self.with_odd(&error));
@@ -164,19 +164,19 @@ impl Nvidia {
         }
     }
 
-    /// Leaves a field out of the question. False: it was not asked for, or nothing is left without it.
+    /// Leaves a field out of the query. Returns false if the field was not in the query or is needed.
     fn leave_out(&mut self, field: &str) -> bool {
-        // The first two are in all versions, and tell which GPU it is.
+        // The first two are in all versions and identify the GPU.
         let place = self.fields.iter().skip(2).position(|f| *f == field);
         let Some(place) = place else { return false };
         self.fields.remove(place + 2);
         log::debug!("{}: it does not know {field}", PROGRAM.name);
-        // It has ended by itself.
+        // The program has ended by itself.
         self.pipe = None;
         true
     }
 
-    /// Ends the program, which is started anew at the next poll that may.
+    /// Ends the program. It is started again by the next poll that may run it.
     fn end(&mut self) {
         self.pipe = None;
         self.held = None;
@@ -193,7 +193,7 @@ impl Nvidia {
         }
     }
 
-    /// Where the GPU is in the list: where it was, whatever its index is by now. That changes where another is lost.
+    /// The GPU's place in the list, which does not change when its index does: indices change when another GPU is lost.
     fn place(&self, gpu: &Gpu<'_>) -> usize {
         let index = gpu.index as usize;
         let Some(uuid) = gpu.uuid else { return index };
@@ -201,12 +201,12 @@ impl Nvidia {
         let is_taken = self.gpus.get(index).is_some_and(|g| g.uuid().is_some());
         match known {
             Some(place) => place,
-            None if is_taken && self.gpus.len() < MOST_GPUS as usize => self.gpus.len(),
+            None if is_taken && self.gpus.len() < MAX_GPUS as usize => self.gpus.len(),
             None => index,
         }
     }
 
-    /// A reading is complete: says which GPUs are not in it, which tell of a fault, and what else was printed.
+    /// Reports, after a complete reading, which GPUs are missing or faulty, and what else was printed.
     fn complete(&mut self, told: u32, count: u32) {
         let health = &self.context.health;
         for gpu in &mut self.gpus {
@@ -217,10 +217,10 @@ impl Nvidia {
         let all = self.program.join("all GPUs");
         let said = (unknown > 0)
             .then(|| format!("{} counts {count} GPUs and tells of {told}", PROGRAM.name));
-        news(health, &all, said);
+        report_change(health, &all, said);
         let odd = self.odd.take();
         let other = self.program.join("other lines");
-        news(
+        report_change(
             health,
             &other,
             odd.map(|odd| format!("{} prints: {odd}", PROGRAM.name)),
@@ -234,20 +234,20 @@ fn start(
     fields: &[&str],
     interval: Duration,
 ) -> Result<Printer, Error> {
-    let interval = interval.max(LEAST_INTERVAL);
+    let interval = interval.max(MIN_INTERVAL);
     let mut command = Command::new(program);
     command
         .arg(format!("--query-gpu={}", fields.join(",")))
         .arg("--format=csv,noheader")
         .arg(format!("--loop-ms={}", interval.as_millis()))
         .env("LC_ALL", "C");
-    let most = Some((MOST_GPUS, PATIENCE));
+    let most = Some((MAX_GPUS, STARTUP_TIME));
     Printer::start(io_log, PROGRAM.name, command, interval, most)
 }
 
-/// Says in the log and among the complaints what there is to say of `place`, if that begins or ends.
-fn news(health: &Health, place: &Path, said: Option<String>) {
-    if said.is_some() != health.complains_of(place) {
+/// Logs a change of what is wrong at `place`, and sets or clears its value error.
+fn report_change(health: &Health, place: &Path, said: Option<String>) {
+    if said.is_some() != health.has_value_error(place) {
         match &said {
             Some(said) => log::warn!("{said}"),
             None => {
@@ -256,11 +256,11 @@ fn news(health: &Health, place: &Path, said: Option<String>) {
             }
         }
     }
-    health.complain(place, said);
+    health.set_value_error(place, said);
 }
 
 impl Source for Nvidia {
-    fn lasts(&self) -> bool {
+    fn reconnects(&self) -> bool {
         true
     }
 
@@ -273,13 +273,13 @@ impl Source for Nvidia {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
         if watches(&self.context) && !self.sleep.allows(&self.context.health, out.at) {
             self.end();
-            let interval = self.context.interval.max(LEAST_INTERVAL);
+            let interval = self.context.interval.max(MIN_INTERVAL);
             self.context.stop.wait_until(Instant::now() + interval);
             out.suspended = true;
             return Ok(());
         }
         self.read(out)?;
-        if watches(&self.context) && self.sleep.wants_a_chance(out.at) {
+        if watches(&self.context) && self.sleep.must_pause(out.at) {
             self.end();
         }
         Ok(())
@@ -287,7 +287,7 @@ impl Source for Nvidia {
 }
 
 impl Nvidia {
-    /// Reads a line of every GPU.
+    /// Reads one line for every GPU.
     fn read(&mut self, out: &mut Readings) -> Result<(), Error> {
         let mut last = None;
         let (mut seen, mut count) = (0, 0);
@@ -295,7 +295,7 @@ impl Nvidia {
             let Some((at, text)) = self.next_line()? else {
                 return Ok(());
             };
-            if let Some(field) = line::refused(&text) {
+            if let Some(field) = line::unknown_field(&text) {
                 if self.leave_out(field) {
                     continue;
                 }
@@ -311,7 +311,7 @@ impl Nvidia {
                 continue;
             };
             if last.is_some_and(|last| gpu.index <= last) {
-                // The next reading has begun: a GPU was not in this one.
+                // The next reading has begun, so a GPU is missing from this one.
                 self.held = Some((at, text));
                 self.complete(seen, count);
                 return Ok(());

@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use super::line::Gpu;
-use super::news;
+use super::report_change;
 use crate::metrics::{common, Desc, Group, Rail, Readings, SeriesId};
 use crate::sources::Health;
 
-/// What has been told of one GPU so far; the rest is not listed.
+/// The series of one GPU, registered when they first have a value.
 pub(super) struct GpuSeries {
     index: u32,
-    /// As pyJoules calls its domain.
+    /// The rail's name, as in pyJoules.
     rail_name: String,
     rail: Option<Rail>,
-    /// Whether the driver counts its energy: then power is not integrated.
+    /// Whether the driver counts the GPU's energy. Power is then not integrated.
     counts: bool,
     power: Option<SeriesId>,
     celsius: Option<SeriesId>,
@@ -22,15 +22,15 @@ pub(super) struct GpuSeries {
     /// And the name it was made for.
     info: Option<(String, SeriesId)>,
     name: String,
-    /// Whether there was a line of it, ever and in the reading under way.
+    /// Whether the GPU was ever listed, and whether it is in the current reading.
     is_known: bool,
     is_told: bool,
-    /// The field that tells of a fault, and how.
+    /// The field that reports a fault, and its text.
     fault: Option<String>,
 }
 
 impl GpuSeries {
-    /// The series of the GPU of this number: none yet.
+    /// No series yet. `index` is the GPU's number.
     pub(super) fn new(index: u32) -> GpuSeries {
         GpuSeries {
             index,
@@ -49,17 +49,17 @@ impl GpuSeries {
         }
     }
 
-    /// The name of its rail.
+    /// The rail's name.
     pub(super) fn rail(&self) -> &str {
         &self.rail_name
     }
 
-    /// Its UUID, if that was told.
+    /// The GPU's UUID, if it is known.
     pub(super) fn uuid(&self) -> Option<&str> {
         self.info.as_ref().map(|(uuid, _)| uuid.as_str())
     }
 
-    /// The reading is complete: says whether the GPU was in it, and is well.
+    /// Reports, after a complete reading, whether the GPU is missing or faulty.
     pub(super) fn complete(&mut self, program: &str, health: &Health, place: &Path) {
         let gpu = format!("{} ({})", self.rail_name, self.name);
         let is_told = std::mem::take(&mut self.is_told);
@@ -69,10 +69,10 @@ impl GpuSeries {
             )),
             fault => fault.map(|fault| format!("{gpu}: {program} says {fault}")),
         };
-        news(health, place, said);
+        report_change(health, place, said);
     }
 
-    /// Sets what the line says. `is_alone`: there is and was no other GPU.
+    /// Sets all values of a line. `is_alone`: there has been no other GPU.
     pub(super) fn set(&mut self, group: &Group, out: &mut Readings, gpu: &Gpu<'_>, is_alone: bool) {
         (self.is_known, self.is_told) = (true, true);
         if let Some(name) = gpu.name {
@@ -99,7 +99,7 @@ impl GpuSeries {
                 Some(watts) => rail.set_watts(out, watts),
                 None => mean,
             };
-            // Of several, none is "the GPU".
+            // With several GPUs, none of them is "the GPU".
             if let Some(watts) = watts.filter(|_| is_alone) {
                 let register = || group.series(&common::power_gpu(), &[]);
                 out.set(*self.power.get_or_insert_with(register), watts);

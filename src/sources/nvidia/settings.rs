@@ -7,14 +7,14 @@ use serde::Serialize;
 use crate::config::section::{Problem, Section};
 use crate::config::{values, MeterSettings, Switch};
 
-/// `nvidia:`.
+/// The section `nvidia:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Settings {
-    /// Whether the source runs.
+    /// Whether the meter runs.
     pub enabled: Switch,
-    /// The program to run; `None` is `nvidia-smi` on `PATH`.
+    /// The program to run. `None`: `nvidia-smi` on `PATH`.
     pub nvidia_smi: Option<PathBuf>,
-    /// True runs the program even where that resumes a suspended GPU, or keeps an idle one from being suspended.
+    /// Run the program even if that resumes a suspended GPU, or keeps an idle GPU from being suspended.
     pub wake_suspended: bool,
 }
 

@@ -1,9 +1,9 @@
-//! Whether nvidia-smi may run: whether that would resume a suspended GPU, or keep an idle one from being suspended.
+//! When nvidia-smi may run without resuming a suspended GPU or keeping an idle GPU from being suspended.
 //!
-//! The driver suspends a GPU that nobody uses where runtime D3 is enabled (NVIDIA driver README, "PCI-Express Runtime D3
-//! (RTD3) Power Management"): on laptops, mostly. nvidia-smi opens all GPUs, whichever it is asked for, so that one of them
-//! is enough. For as long as it runs, none is suspended: where the kernel may suspend one (`power/control` is `auto`) and
-//! all have been idle for a while, it is therefore ended, to see whether somebody else keeps them awake.
+//! The driver suspends an unused GPU if runtime D3 is enabled (NVIDIA driver README, "PCI-Express Runtime D3 (RTD3) Power
+//! Management"), mostly on laptops. nvidia-smi opens all GPUs, even if only one is queried, so one suspended GPU is enough to
+//! keep it from running. While it runs, no GPU is suspended. Therefore it is ended for a while if the kernel may suspend a GPU
+//! (`power/control` is `auto`) and all GPUs have been idle, to see whether another program keeps them awake.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,38 +15,38 @@ use crate::sources::sysfs::entries;
 use crate::sources::{read_text, Board, Health};
 use crate::sys::clock::BootTime;
 
-/// NVIDIA's PCI vendor number.
+/// NVIDIA's PCI vendor id.
 const VENDOR: &str = "0x10de";
-/// GPUs that did nothing for so many seconds are given the chance to be suspended.
-const IDLE: f64 = 30.0;
-/// For so many seconds. Reports have it between 6 and 20 s from the end of nvidia-smi until the GPU is suspended.
-const CHANCE: f64 = 20.0;
-/// If they were not, somebody else uses them: so many seconds until they are given another.
-const AGAIN: f64 = 600.0;
+/// The idle time in seconds after which nvidia-smi is ended, so that the GPUs can be suspended.
+const MIN_IDLE_SECONDS: f64 = 30.0;
+/// How long it stays ended, in seconds. According to reports, a GPU is suspended 6 to 20 s after nvidia-smi has ended.
+const PAUSE_SECONDS: f64 = 20.0;
+/// The idle time before the next pause, in seconds, if the GPUs were not suspended: another program uses them.
+const RETRY_SECONDS: f64 = 600.0;
 
-/// The GPUs of NVIDIA's driver, as the kernel manages their power.
+/// The power management of the GPUs of NVIDIA's driver.
 pub(super) struct Sleep {
     gpus: Vec<(PathBuf, RuntimePower)>,
-    /// Since when all have been idle.
+    /// Since when all GPUs have been idle.
     idle_since: Option<BootTime>,
-    /// How long they have to be idle to be given a chance.
-    patience: f64,
-    /// Until when they have it.
-    chance_until: Option<BootTime>,
+    /// The idle time before the next pause.
+    min_idle: f64,
+    /// The end of the current pause.
+    pause_until: Option<BootTime>,
 }
 
 impl Sleep {
-    /// Without GPUs, nvidia-smi always may run.
+    /// Without GPUs, nvidia-smi may always run.
     pub(super) fn new() -> Sleep {
         Sleep {
             gpus: Vec::new(),
             idle_since: None,
-            patience: IDLE,
-            chance_until: None,
+            min_idle: MIN_IDLE_SECONDS,
+            pause_until: None,
         }
     }
 
-    /// Looks for GPUs that came or went.
+    /// Looks for GPUs that were added or removed.
     pub(super) fn look(&mut self, health: &Arc<Health>, board: &Board) {
         let found = find(health, &board.roots.sysfs.join("bus/pci/devices"));
         self.gpus.retain(|(path, _)| found.contains(path));
@@ -58,7 +58,7 @@ impl Sleep {
         }
     }
 
-    /// Whether nvidia-smi may run at this time.
+    /// Whether nvidia-smi may run now.
     pub(super) fn allows(&mut self, health: &Health, now: BootTime) -> bool {
         let mut suspended = false;
         for (path, power) in &mut self.gpus {
@@ -74,19 +74,19 @@ impl Sleep {
             };
             return false;
         }
-        match self.chance_until {
+        match self.pause_until {
             Some(until) if now < until => false,
             Some(_) => {
                 log::debug!("the GPUs are not suspended when idle: somebody else uses them");
-                self.chance_until = None;
-                self.patience = AGAIN;
+                self.pause_until = None;
+                self.min_idle = RETRY_SECONDS;
                 true
             }
             None => true,
         }
     }
 
-    /// A reading of this GPU, at this time.
+    /// Notes a reading of a GPU.
     pub(super) fn saw(&mut self, gpu: &Gpu<'_>, at: BootTime) {
         let is_idle = |load: Option<f64>| load.is_none_or(|load| load == 0.0);
         match is_idle(gpu.load) && is_idle(gpu.memory_load) {
@@ -97,9 +97,9 @@ impl Sleep {
         }
     }
 
-    /// A reading of all GPUs is complete: whether nvidia-smi is to be ended, so that they can be suspended.
-    pub(super) fn wants_a_chance(&mut self, now: BootTime) -> bool {
-        let idle = |since: BootTime| now.seconds_since(since) >= self.patience;
+    /// Whether nvidia-smi must be ended after a complete reading, so that the GPUs can be suspended.
+    pub(super) fn must_pause(&mut self, now: BootTime) -> bool {
+        let idle = |since: BootTime| now.seconds_since(since) >= self.min_idle;
         if !self.idle_since.is_some_and(idle) {
             return false;
         }
@@ -107,19 +107,19 @@ impl Sleep {
         if !self.gpus.iter_mut().any(|(_, power)| power.may_suspend()) {
             return false;
         }
-        log::info!("nvidia: the GPUs are idle: nvidia-smi is ended for {CHANCE} s, so that they can be suspended");
-        self.chance_until = Some(BootTime(now.0.saturating_add((CHANCE * 1e9) as u64)));
+        log::info!("nvidia: the GPUs are idle: nvidia-smi is ended for {PAUSE_SECONDS} s, so that they can be suspended");
+        self.pause_until = Some(BootTime(now.0.saturating_add((PAUSE_SECONDS * 1e9) as u64)));
         true
     }
 }
 
-/// The display controllers of NVIDIA's that its driver has, as paths free of links.
+/// The display controllers that are bound to NVIDIA's driver, as canonical paths.
 fn find(health: &Arc<Health>, devices: &Path) -> Vec<PathBuf> {
     let io_log = health.io_log();
     let names = entries(health, devices).unwrap_or_default();
     let gpus = names.iter().map(|name| devices.join(name)).filter(|pci| {
         let is_nvidias = || read_text(health, &pci.join("vendor")).is_ok_and(|v| v == VENDOR);
-        // Another's driver (one that hands it to a virtual machine) hides it from nvidia-smi.
+        // nvidia-smi does not see a GPU that is bound to another driver (for a virtual machine).
         let driver = || files::resolve(io_log, &pci.join("driver")).ok();
         let is_its = |driver: PathBuf| driver.file_name().is_some_and(|name| name == "nvidia");
         is_nvidias() && is_display(health, pci) && driver().is_none_or(is_its)
@@ -160,12 +160,12 @@ mod tests {
 
     fn sleep(tree: &Tree, health: &Arc<Health>) -> Sleep {
         let mut sleep = Sleep::new();
-        sleep.look(health, &Board::look(tree.roots()));
+        sleep.look(health, &Board::detect(tree.roots()));
         sleep
     }
 
     #[test]
-    fn a_suspended_gpu_of_nvidias_driver_forbids_it_and_nothing_else_does() {
+    fn only_a_suspended_gpu_of_nvidias_driver_forbids_nvidia_smi() {
         for (device, allowed) in [
             (["0x10de", "0x030000", "nvidia", "suspended"], false),
             (["0x10de", "0x030200", "nvidia", "suspending"], false),
@@ -186,15 +186,15 @@ mod tests {
             let health = Arc::new(Health::default());
             let mut sleep = sleep(&tree, &health);
             assert_eq!(sleep.allows(&health, at(1)), allowed, "{device:?}");
-            assert_eq!(health.complaints().is_empty(), allowed);
+            assert_eq!(health.value_errors().is_empty(), allowed);
             tree.write(&format!("{GPU}/power/runtime_status"), "active\n");
             assert!(sleep.allows(&health, at(2)));
-            assert!(health.complaints().is_empty());
+            assert!(health.value_errors().is_empty());
         }
     }
 
     #[test]
-    fn idle_gpus_are_given_a_chance_to_be_suspended() {
+    fn nvidia_smi_pauses_when_the_gpus_are_idle() {
         let tree = Tree::new(&[]);
         add(
             &tree,
@@ -211,7 +211,7 @@ mod tests {
             (from..to).find(|second| {
                 assert!(sleep.allows(&health, at(*second)), "{second}");
                 sleep.saw(&busy, at(*second));
-                sleep.wants_a_chance(at(*second))
+                sleep.must_pause(at(*second))
             })
         };
         assert_eq!(run(0, 100, 0.01), None);
@@ -220,24 +220,24 @@ mod tests {
         assert_eq!(run(121, 200, 0.0), Some(151));
         assert!(!sleep.allows(&health, at(152)));
         assert!(!sleep.allows(&health, at(170)));
-        // It was not suspended: somebody else uses it.
+        // The GPU was not suspended: another program uses it.
         let idle = Gpu::default();
         assert!(sleep.allows(&health, at(171)));
         sleep.saw(&idle, at(171));
-        assert!(!sleep.wants_a_chance(at(400)));
-        assert!(sleep.wants_a_chance(at(771)));
-        // Now it is, until somebody uses it.
+        assert!(!sleep.must_pause(at(400)));
+        assert!(sleep.must_pause(at(771)));
+        // Now it is suspended, until a program uses it.
         tree.write(&format!("{GPU}/power/runtime_status"), "suspended\n");
         assert!(!sleep.allows(&health, at(780)));
         assert!(!sleep.allows(&health, at(2000)));
         tree.write(&format!("{GPU}/power/runtime_status"), "active\n");
         assert!(sleep.allows(&health, at(2001)));
         sleep.saw(&idle, at(2001));
-        assert!(sleep.wants_a_chance(at(2031)), "it does suspend when idle");
-        // Where the kernel never suspends it, there is no chance to be given.
+        assert!(sleep.must_pause(at(2031)), "it does suspend when idle");
+        // If the kernel never suspends the GPU, there is no pause.
         tree.write(&format!("{GPU}/power/control"), "on\n");
         assert!(sleep.allows(&health, at(2060)));
         sleep.saw(&idle, at(2060));
-        assert!(!sleep.wants_a_chance(at(9000)));
+        assert!(!sleep.must_pause(at(9000)));
     }
 }

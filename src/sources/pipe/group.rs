@@ -1,4 +1,4 @@
-//! A child process with its own children, ended as one, and reaped.
+//! A child process in a process group of its own. The whole group is ended at once, and the child is reaped.
 
 use std::process::{Child, ChildStderr, ChildStdout, Command};
 use std::sync::Mutex;
@@ -13,39 +13,40 @@ use crate::sources::error::Error;
 use crate::sys::reason;
 use crate::sys::{child, lock};
 
-/// How long the group has between being asked to end and being killed.
-const GRACE: Duration = Duration::from_millis(300);
-/// How long the kernel may take to kill: longer for a process inside a driver.
-const KILLED: Duration = Duration::from_millis(200);
-/// How often to look whether it has ended.
-const STEP: Duration = Duration::from_millis(5);
-/// So many that would not end, and no more are started.
-const MOST_LEFT: usize = 4;
+/// The time between SIGTERM and SIGKILL.
+const TERM_TIMEOUT: Duration = Duration::from_millis(300);
+/// The time to wait for SIGKILL to take effect. A process inside a driver may take longer.
+const KILL_TIMEOUT: Duration = Duration::from_millis(200);
+/// The time between two checks whether the child has ended.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
+/// With this many children that did not end, no more are started.
+const MAX_UNKILLED: usize = 4;
 
-/// Children that could not be killed: those of sudo are root's, and end at their next line since nobody reads it.
-static LEFT: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+/// Children that could not be killed. Those started by sudo belong to root, and end when they print their next line, since
+/// the pipe is closed.
+static UNKILLED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
-/// Reaps those that have ended meanwhile.
-pub(super) fn reap_left() {
-    lock::lock(&LEFT).retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+/// Reaps unkilled children that have ended in the meantime.
+pub(super) fn reap_unkilled() {
+    lock::lock(&UNKILLED).retain_mut(|child| matches!(child.try_wait(), Ok(None)));
 }
 
-/// A child that leads a process group of its own. It is ended when this is dropped.
+/// A child that leads its own process group. The group is ended on drop.
 pub(super) struct ProcessGroup {
-    /// There until it is dropped.
+    /// Always present before drop.
     leader: Option<Child>,
     id: Pid,
 }
 
 impl ProcessGroup {
-    /// Starts `command`, whose output goes into pipes.
+    /// Starts `command` with its output in pipes.
     pub(super) fn start(
         mut command: Command,
         name: &str,
     ) -> Result<(ProcessGroup, ChildStdout, ChildStderr), Error> {
-        reap_left();
-        let left = lock::lock(&LEFT).len();
-        if left >= MOST_LEFT {
+        reap_unkilled();
+        let left = lock::lock(&UNKILLED).len();
+        if left >= MAX_UNKILLED {
             return Err(Error::new(format!(
                 "cannot start {name}: {left} of its predecessors will not end"
             ))
@@ -66,10 +67,10 @@ impl ProcessGroup {
         }
     }
 
-    /// How the leader ended, if it does so within `patience`. It is not reaped: until that is done its number, which is
-    /// also the group's, is nobody else's.
-    pub(super) fn ended_within(&self, patience: Duration) -> Option<String> {
-        let deadline = Instant::now() + patience;
+    /// How the leader ended, if it ends within `timeout`. The leader is not reaped here: until it is, no other process can get
+    /// its process id, which is also the group's.
+    pub(super) fn ended_within(&self, timeout: Duration) -> Option<String> {
+        let deadline = Instant::now() + timeout;
         loop {
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             match waitid(Id::Pid(self.id), flags) {
@@ -85,22 +86,22 @@ impl ProcessGroup {
             if Instant::now() >= deadline {
                 return None;
             }
-            std::thread::sleep(STEP);
+            std::thread::sleep(CHECK_INTERVAL);
         }
     }
 }
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        // Failures are those of a group that has ended, or that is root's.
+        // Fails only if the group has ended or belongs to root.
         let _ = killpg(self.id, Signal::SIGTERM);
-        self.ended_within(GRACE);
-        // The leader's own children may have outlived it.
+        self.ended_within(TERM_TIMEOUT);
+        // Children of the leader may have outlived it.
         let _ = killpg(self.id, Signal::SIGKILL);
-        self.ended_within(KILLED);
+        self.ended_within(KILL_TIMEOUT);
         if let Some(mut leader) = self.leader.take() {
             if let Ok(None) = leader.try_wait() {
-                lock::lock(&LEFT).push(leader);
+                lock::lock(&UNKILLED).push(leader);
             }
         }
     }

@@ -1,42 +1,42 @@
-//! Bytes into lines, and how fast they come. Pure.
+//! Splitting a stream of bytes into lines, and checking the rate of lines.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// A longer line is dropped.
-pub(super) const MOST_LINE: usize = 8 * 1024;
-/// So many times the expected number of lines is a flood.
-const FLOOD: f64 = 10.0;
-/// A flood lasts this long, or it is none.
-const SUSTAINED: Duration = Duration::from_secs(1);
+pub(super) const MAX_LINE_BYTES: usize = 8 * 1024;
+/// The rate of lines that is a flood, as a multiple of the expected rate.
+const FLOOD_FACTOR: f64 = 10.0;
+/// The shortest time over which a rate is a flood.
+const MIN_FLOOD_TIME: Duration = Duration::from_secs(1);
 
-/// The newest whole lines of a stream. A part of a line is never handed out.
+/// The newest complete lines of a stream.
 #[derive(Debug)]
 pub(super) struct Lines {
-    /// What came after the last line's end.
+    /// The incomplete line at the end.
     partial: Vec<u8>,
-    /// How much of the line under way was dropped since it is too long.
+    /// How much of the incomplete line was dropped because the line is too long.
     dropped: usize,
-    /// Lines that nobody has asked for yet.
+    /// Complete lines that were not taken yet.
     waiting: VecDeque<Vec<u8>>,
-    /// So many at most: older ones give way.
-    most: usize,
-    /// The one that was handed out last.
+    /// The most lines to keep. Older lines are dropped.
+    max: usize,
+    /// The line that was taken last.
     taken: Vec<u8>,
-    /// Its predecessor's memory, to be used again.
+    /// A buffer of an earlier line, for reuse.
     spare: Vec<u8>,
     count: u64,
     overlong: u64,
 }
 
 impl Lines {
-    /// No lines yet; of those to come, the newest `most` are kept.
-    pub(super) fn new(most: usize) -> Lines {
+    /// No lines yet. The newest `max` lines are kept.
+    pub(super) fn new(max: usize) -> Lines {
         Lines {
             partial: Vec::new(),
             dropped: 0,
             waiting: VecDeque::new(),
-            most: most.max(1),
+            max: max.max(1),
             taken: Vec::new(),
             spare: Vec::new(),
             count: 0,
@@ -55,7 +55,7 @@ impl Lines {
     }
 
     fn extend(&mut self, piece: &[u8]) {
-        if self.dropped > 0 || self.partial.len() + piece.len() > MOST_LINE {
+        if self.dropped > 0 || self.partial.len() + piece.len() > MAX_LINE_BYTES {
             self.dropped = self
                 .dropped
                 .saturating_add(self.partial.len() + piece.len());
@@ -72,7 +72,7 @@ impl Lines {
             self.overlong += 1;
         } else if !self.partial.trim_ascii().is_empty() {
             let mut free = std::mem::take(&mut self.spare);
-            if self.waiting.len() >= self.most {
+            if self.waiting.len() >= self.max {
                 free = self.waiting.pop_front().unwrap_or(free);
             }
             self.waiting
@@ -81,35 +81,35 @@ impl Lines {
         self.partial.clear();
     }
 
-    /// Whether there is a whole line that has not been taken.
+    /// Whether there is a complete line that was not taken.
     pub(super) fn has_next(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// The oldest of the lines that are waiting.
+    /// Takes the oldest complete line.
     pub(super) fn take_next(&mut self) -> &[u8] {
         let next = self.waiting.pop_front().unwrap_or_default();
         self.spare = std::mem::replace(&mut self.taken, next);
         &self.taken
     }
 
-    /// How many lines ended, of whatever kind, since this was last asked.
+    /// The number of lines, including dropped ones, since the last call.
     pub(super) fn take_count(&mut self) -> u64 {
         std::mem::take(&mut self.count)
     }
 
-    /// How many lines were dropped since this was last asked.
+    /// The number of overlong lines since the last call.
     pub(super) fn take_overlong(&mut self) -> u64 {
         std::mem::take(&mut self.overlong)
     }
 
-    /// How long the line under way is by now.
+    /// The length of the incomplete line, including what was dropped.
     pub(super) fn unfinished(&self) -> usize {
         self.partial.len() + self.dropped
     }
 }
 
-/// Counts lines against what is expected.
+/// Compares the rate of lines with the expected rate.
 #[derive(Debug)]
 pub(super) struct Flow {
     interval: Duration,
@@ -118,7 +118,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// A line is expected every `interval`.
+    /// One line is expected every `interval`.
     pub(super) fn new(now: Instant, interval: Duration) -> Flow {
         Flow {
             interval,
@@ -127,18 +127,18 @@ impl Flow {
         }
     }
 
-    /// `lines` more have come. If for a second or more they came ten times too fast: how many in a second.
+    /// Counts `lines` more lines. Returns the rate in lines per second if it has been a flood for a second or longer.
     pub(super) fn too_fast(&mut self, now: Instant, lines: u64) -> Option<f64> {
         self.lines = self.lines.saturating_add(lines);
         let elapsed = now.saturating_duration_since(self.since);
-        if elapsed < SUSTAINED {
+        if elapsed < MIN_FLOOD_TIME {
             return None;
         }
         let seconds = elapsed.as_secs_f64();
         let expected = (seconds / self.interval.as_secs_f64()).max(1.0);
         let came = self.lines as f64;
         *self = Flow::new(now, self.interval);
-        (came > FLOOD * expected).then_some(came / seconds)
+        (came > FLOOD_FACTOR * expected).then_some(came / seconds)
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_lines_count_and_the_newest_wins() {
+    fn only_complete_lines_are_taken_and_the_newest_is_kept() {
         let mut lines = Lines::new(1);
         lines.push(b"RAM 1");
         assert_eq!(next(&mut lines), None);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_lines_the_newest_are_kept_in_their_order() {
+    fn newest_of_several_lines_are_kept_in_order() {
         let mut lines = Lines::new(2);
         lines.push(b"a\nb\nc\nd");
         assert_eq!(next(&mut lines).as_deref(), Some("b"));
@@ -178,32 +178,32 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_dropped_whole() {
+    fn overlong_line_is_dropped_as_a_whole() {
         let mut lines = Lines::new(1);
-        lines.push(&[b'x'; MOST_LINE]);
+        lines.push(&[b'x'; MAX_LINE_BYTES]);
         lines.push(b"\n");
-        assert_eq!(next(&mut lines).map(|l| l.len()), Some(MOST_LINE));
+        assert_eq!(next(&mut lines).map(|l| l.len()), Some(MAX_LINE_BYTES));
         for _ in 0..10 {
-            lines.push(&[b'x'; MOST_LINE]);
+            lines.push(&[b'x'; MAX_LINE_BYTES]);
         }
-        assert_eq!(lines.unfinished(), 10 * MOST_LINE);
-        assert!(lines.partial.len() <= MOST_LINE);
+        assert_eq!(lines.unfinished(), 10 * MAX_LINE_BYTES);
+        assert!(lines.partial.len() <= MAX_LINE_BYTES);
         lines.push(b"RAM 1\nRAM 2\n");
         assert_eq!(next(&mut lines).as_deref(), Some("RAM 2"));
         assert_eq!((lines.take_overlong(), lines.take_overlong()), (1, 0));
     }
 
     #[test]
-    fn a_flood_is_ten_times_too_much_for_a_second() {
+    fn ten_times_the_expected_rate_for_a_second_is_a_flood() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut flow = Flow::new(start, Duration::from_millis(100));
         assert_eq!(flow.too_fast(at(900), 1000), None, "not for a second yet");
         assert_eq!(flow.too_fast(at(2000), 1000), Some(1000.0));
-        // From here on, 10 a second are expected.
+        // From here on, 10 lines a second are expected.
         assert_eq!(flow.too_fast(at(3000), 100), None);
         assert_eq!(flow.too_fast(at(4000), 101), Some(101.0));
-        // After a long sleep of ours a backlog is no flood.
+        // After a suspension of our own process a backlog is no flood.
         assert_eq!(flow.too_fast(at(64_000), 600), None);
         let mut slow = Flow::new(start, Duration::from_secs(60));
         assert_eq!(slow.too_fast(at(1000), 10), None);

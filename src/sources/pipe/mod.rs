@@ -1,5 +1,5 @@
-//! A program that prints a line per reading for as long as it runs, and the watch kept on it: one that is silent, dead
-//! or floods us is ended with all of its process group, and whoever reads it starts it anew.
+//! A program that runs permanently and prints lines. A program that is silent, has exited or floods us with lines is ended
+//! with its whole process group, and an error is returned; the source is then opened again.
 
 mod group;
 mod lines;
@@ -22,51 +22,55 @@ use crate::sys::clock::BootTime;
 use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
 
-/// So much is read at once.
-const CHUNK: usize = 4096;
-/// So much at most before looking at what it was: what a pipe holds.
-const MOST_AT_ONCE: usize = 64 * 1024;
-/// A line that grows beyond this has no end.
-const ENDLESS: usize = 256 * 1024;
-/// Of what the program complains about, the end is kept.
-const STDERR_KEPT: usize = 1024;
-/// How long a program whose output ended may take to end itself, and so to tell its exit status.
-const FAREWELL: Duration = Duration::from_millis(200);
-/// After a read that ended no line, wait so long: a program that writes byte by byte does not cost a wake-up each.
-const BREATH: Duration = Duration::from_millis(1);
+/// The size of the read buffer.
+const CHUNK_BYTES: usize = 4096;
+/// The most bytes read before the lines are checked: the capacity of a pipe.
+const MAX_READ_BYTES: usize = 64 * 1024;
+/// A line that grows beyond this is an error.
+const MAX_UNFINISHED_BYTES: usize = 256 * 1024;
+/// How much of the end of the program's stderr is kept.
+const MAX_STDERR_BYTES: usize = 1024;
+/// How long to wait for the exit status of a program that has closed its output.
+const EXIT_TIMEOUT: Duration = Duration::from_millis(200);
+/// The delay after a read that completed no line, so that a program that writes byte by byte does not cause a wake-up for
+/// each byte.
+const PARTIAL_LINE_DELAY: Duration = Duration::from_millis(1);
 
-/// A running program. It ends, with its process group, when this is dropped.
+/// A running program. Its process group is ended on drop.
 struct Pipe {
     name: String,
     stdout: ChildStdout,
     stderr: ChildStderr,
-    silence: Duration,
-    /// How much longer the first line may take.
-    patience: Duration,
-    /// Least time from one look into the pipe to the next: what comes faster waits there.
-    pace: Duration,
+    /// The longest time between two lines.
+    max_silence: Duration,
+    /// The additional time that the first line may take.
+    startup_time: Duration,
+    /// The shortest time between two reads. Lines that are printed faster wait in the pipe.
+    min_read_interval: Duration,
     interval: Duration,
     lines: Lines,
     flow: Flow,
-    /// When the last line came.
+    /// When the last line was read.
     last: Instant,
     at: BootTime,
-    complaint: Vec<u8>,
-    // The last field: our ends of its pipes are closed first, so that it ends even where it may not be killed.
+    /// The end of the program's stderr.
+    stderr_tail: Vec<u8>,
+    // The last field, so that our ends of the pipes are closed first: a program that may not be killed then ends by SIGPIPE.
     group: ProcessGroup,
 }
 
-/// A line, and when it came.
-pub(crate) struct Printed<'a> {
+/// A printed line.
+pub(crate) struct PrintedLine<'a> {
+    /// When the line was read.
     pub(crate) at: BootTime,
-    /// Without its end. Not necessarily UTF-8.
+    /// The line without its line feed. Not necessarily UTF-8.
     pub(crate) text: &'a [u8],
-    /// Lines before it that were too long to be taken.
+    /// The number of lines before this one that were dropped because they were too long.
     pub(crate) overlong: u64,
 }
 
 impl Pipe {
-    /// Starts `command`, which is to print a line every `interval`.
+    /// Starts `command`, which prints a line every `interval`.
     fn start(mut command: Command, interval: Duration) -> Result<Pipe, Error> {
         let name = command_line(&command);
         command
@@ -83,40 +87,40 @@ impl Pipe {
             name,
             stdout,
             stderr,
-            silence: staleness_limit(interval),
-            patience: Duration::ZERO,
-            pace: (interval / 10).min(Duration::from_millis(100)),
+            max_silence: staleness_limit(interval),
+            startup_time: Duration::ZERO,
+            min_read_interval: (interval / 10).min(Duration::from_millis(100)),
             interval,
             lines: Lines::new(1),
             flow: Flow::new(now, interval),
             last: now,
             at: BootTime::now(),
-            complaint: Vec::new(),
+            stderr_tail: Vec::new(),
             group,
         })
     }
 
-    /// The same of a program that prints up to `most` lines every interval: so many are kept until they are asked for. The
-    /// first may take `patience` longer than the others.
-    fn of_several_lines(self, most: u32, patience: Duration) -> Pipe {
+    /// The same for a program that prints up to `max_lines` lines every interval, so that this many are kept until they are
+    /// taken. The first line may take `startup_time` longer than the others.
+    fn of_several_lines(self, max_lines: u32, startup_time: Duration) -> Pipe {
         Pipe {
-            lines: Lines::new(most as usize),
-            flow: Flow::new(self.last, self.interval / most.max(1)),
-            patience,
+            lines: Lines::new(max_lines as usize),
+            flow: Flow::new(self.last, self.interval / max_lines.max(1)),
+            startup_time,
             ..self
         }
     }
 
-    /// Waits for the next whole line; of those that are waiting, only the newest are kept. `None`: it is time to stop.
-    fn next_line(&mut self, stop: &Stop) -> Result<Option<Printed<'_>>, Error> {
+    /// Waits for the next complete line. If several are waiting, only the newest are kept. `None` when the source must stop.
+    fn next_line(&mut self, stop: &Stop) -> Result<Option<PrintedLine<'_>>, Error> {
         if self.lines.has_next() {
             return Ok(Some(self.take()));
         }
-        if stop.wait_until(self.last + self.pace) == Woken::Stop {
+        if stop.wait_until(self.last + self.min_read_interval) == Woken::Stop {
             return Ok(None);
         }
         loop {
-            let deadline = self.last + self.silence + self.patience;
+            let deadline = self.last + self.max_silence + self.startup_time;
             match stop.wait_readable(self.stdout.as_fd(), deadline) {
                 Woken::Stop => return Ok(None),
                 Woken::Time => {
@@ -136,37 +140,37 @@ impl Pipe {
             if let Some(rate) = self.flow.too_fast(now, self.lines.take_count()) {
                 return Err(self.failure(&format!("prints {rate:.0} lines a second")));
             }
-            if self.lines.unfinished() > ENDLESS {
+            if self.lines.unfinished() > MAX_UNFINISHED_BYTES {
                 return Err(self.failure("prints a line without an end"));
             }
             if self.lines.has_next() {
-                group::reap_left();
+                group::reap_unkilled();
                 self.last = now;
                 self.at = BootTime::now();
-                self.patience = Duration::ZERO;
+                self.startup_time = Duration::ZERO;
                 return Ok(Some(self.take()));
             }
             if !open {
                 return Err(self.ended());
             }
-            if stop.wait_until(now + BREATH) == Woken::Stop {
+            if stop.wait_until(now + PARTIAL_LINE_DELAY) == Woken::Stop {
                 return Ok(None);
             }
         }
     }
 
-    fn take(&mut self) -> Printed<'_> {
-        Printed {
+    fn take(&mut self) -> PrintedLine<'_> {
+        PrintedLine {
             at: self.at,
             overlong: self.lines.take_overlong(),
             text: self.lines.take_next(),
         }
     }
 
-    /// Reads what is there; false when there will never be more.
+    /// Reads what is in the pipe. Returns false at the end of the output.
     fn read(&mut self) -> io::Result<bool> {
-        let mut chunk = [0; CHUNK];
-        for _ in 0..MOST_AT_ONCE / CHUNK {
+        let mut chunk = [0; CHUNK_BYTES];
+        for _ in 0..MAX_READ_BYTES / CHUNK_BYTES {
             match self.stdout.read(&mut chunk) {
                 Ok(0) => return Ok(false),
                 Ok(n) => self.lines.push(&chunk[..n]),
@@ -175,50 +179,50 @@ impl Pipe {
                 Err(e) => return Err(e),
             }
         }
-        self.listen_to_complaints();
+        self.read_stderr();
         Ok(true)
     }
 
-    fn listen_to_complaints(&mut self) {
-        let mut chunk = [0; CHUNK];
-        for _ in 0..MOST_AT_ONCE / CHUNK {
+    fn read_stderr(&mut self) {
+        let mut chunk = [0; CHUNK_BYTES];
+        for _ in 0..MAX_READ_BYTES / CHUNK_BYTES {
             match self.stderr.read(&mut chunk) {
                 Ok(n) if n > 0 => {
-                    self.complaint.extend_from_slice(&chunk[..n]);
-                    let surplus = self.complaint.len().saturating_sub(STDERR_KEPT);
-                    self.complaint.drain(..surplus);
+                    self.stderr_tail.extend_from_slice(&chunk[..n]);
+                    let surplus = self.stderr_tail.len().saturating_sub(MAX_STDERR_BYTES);
+                    self.stderr_tail.drain(..surplus);
                 }
                 _ => break,
             }
         }
     }
 
-    /// Its output ended.
+    /// The error of a program whose output has ended.
     fn ended(&mut self) -> Error {
-        match self.group.ended_within(FAREWELL) {
+        match self.group.ended_within(EXIT_TIMEOUT) {
             Some(how) => self.failure(&how),
             None => self.failure("has closed its output"),
         }
     }
 
     fn failure(&mut self, what: &str) -> Error {
-        self.listen_to_complaints();
+        self.read_stderr();
         let what = format!("{} {what}", self.name);
-        match last_line(&self.complaint) {
-            Some(complaint) => Error::new(format!("{what}; it says: {complaint}")),
+        match last_line(&self.stderr_tail) {
+            Some(message) => Error::new(format!("{what}; it says: {message}")),
             None => Error::new(what),
         }
     }
 }
 
-/// The program and its arguments, for messages.
+/// The program and its arguments, for error messages.
 fn command_line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     words.join(" ")
 }
 
-/// The last line that is not blank, fit for a log.
+/// The last line that is not blank, cut and printable.
 fn last_line(text: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(text);
     let line = text.lines().rev().map(str::trim).find(|l| !l.is_empty())?;
@@ -231,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_complaint_is_fit_for_a_log() {
+    fn last_line_of_stderr_is_cut_and_printable() {
         assert_eq!(last_line(b""), None);
         assert_eq!(last_line(b"\n \n"), None);
         assert_eq!(
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_cannot_be_started_is_named() {
+    fn error_names_the_program_that_cannot_be_started() {
         let error = Pipe::start(Command::new("/nowhere/tegrastats"), Duration::from_secs(1)).err();
         assert_eq!(
             error.map(|e| e.to_string()).as_deref(),

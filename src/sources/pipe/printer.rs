@@ -1,40 +1,40 @@
-//! A program's lines: those that it prints, or those that it printed when it was recorded.
+//! The lines of a program, recorded or replayed.
 
 use std::process::Command;
 use std::time::Duration;
 
-use super::lines::MOST_LINE;
-use super::{Pipe, Printed};
+use super::lines::MAX_LINE_BYTES;
+use super::{Pipe, PrintedLine};
 use crate::sources::io_log::{Failure, IoLog};
 use crate::sources::Error;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
 
-/// A program that prints, or that did.
+/// A running program whose lines are recorded, or the replay of one.
 pub(crate) struct Printer {
     name: &'static str,
     io_log: IoLog,
-    /// `None`: it does not run here.
+    /// `None` when replaying.
     pipe: Option<Pipe>,
-    /// The line that was played last.
-    played: Vec<u8>,
+    /// The last replayed line.
+    replayed: Vec<u8>,
 }
 
 impl Printer {
-    /// Starts `command`, the program `name`, which is to print a line every `interval`; up to `most` of them, if that is
-    /// given, the first of which may take so much longer than the others.
+    /// Starts `command`, the program `name`, which prints a line every `interval`. With `max_lines`, it prints up to this many
+    /// lines every interval, and the first line may take this much longer than the others.
     pub(crate) fn start(
         io_log: &IoLog,
         name: &'static str,
         command: Command,
         interval: Duration,
-        most: Option<(u32, Duration)>,
+        max_lines: Option<(u32, Duration)>,
     ) -> Result<Printer, Error> {
         let mut pipe = None;
         let start = || {
             let started = Pipe::start(command, interval)?;
-            pipe = Some(match most {
-                Some((most, patience)) => started.of_several_lines(most, patience),
+            pipe = Some(match max_lines {
+                Some((max, startup_time)) => started.of_several_lines(max, startup_time),
                 None => started,
             });
             Ok(())
@@ -42,24 +42,24 @@ impl Printer {
         if io_log.is_off() {
             start()?;
         } else {
-            let started = io_log.ask(&format!("start {name}"), || match start() {
+            let started = io_log.record_or_replay(&format!("start {name}"), || match start() {
                 Ok(()) => Ok(b"good".to_vec()),
                 Err(error) => Err(Failure::new(error.to_string())),
             });
-            started.map_err(|failure| Error::new(failure.words))?;
+            started.map_err(|failure| Error::new(failure.message))?;
         }
         Ok(Printer {
             name,
             io_log: io_log.clone(),
             pipe,
-            played: Vec::new(),
+            replayed: Vec::new(),
         })
     }
 
-    /// Waits for the next whole line; of those that are waiting, only the newest are kept. `None`: it is time to stop.
-    pub(crate) fn next_line(&mut self, stop: &Stop) -> Result<Option<Printed<'_>>, Error> {
+    /// Waits for the next complete line. If several are waiting, only the newest are kept. `None` when the source must stop.
+    pub(crate) fn next_line(&mut self, stop: &Stop) -> Result<Option<PrintedLine<'_>>, Error> {
         if self.pipe.is_none() {
-            return self.play(stop);
+            return self.replay(stop);
         }
         let Printer {
             name, io_log, pipe, ..
@@ -70,35 +70,37 @@ impl Printer {
         let next = pipe.next_line(stop);
         if !io_log.is_off() {
             match &next {
-                Ok(Some(printed)) => io_log.came(name, printed.at, &Ok(printed.text.to_vec())),
+                Ok(Some(printed)) => {
+                    io_log.record_received(name, printed.at, &Ok(printed.text.to_vec()))
+                }
                 Ok(None) => {}
                 Err(error) => {
                     let failure = Failure::new(error.to_string());
-                    io_log.came(name, BootTime::now(), &Err(failure));
+                    io_log.record_received(name, BootTime::now(), &Err(failure));
                 }
             }
         }
         next
     }
 
-    fn play(&mut self, stop: &Stop) -> Result<Option<Printed<'_>>, Error> {
+    fn replay(&mut self, stop: &Stop) -> Result<Option<PrintedLine<'_>>, Error> {
         if self.io_log.wait(stop) == Some(Woken::Stop) {
             return Ok(None);
         }
-        match self.io_log.take(self.name) {
-            Some((_, Ok(line))) if line.len() > MOST_LINE => Err(Error::new(format!(
+        match self.io_log.take_received(self.name) {
+            Some((_, Ok(line))) if line.len() > MAX_LINE_BYTES => Err(Error::new(format!(
                 "the recording has a line of {} that is too long to be one",
                 self.name
             ))),
             Some((at, Ok(line))) => {
-                self.played = line;
-                Ok(Some(Printed {
+                self.replayed = line;
+                Ok(Some(PrintedLine {
                     at,
-                    text: &self.played,
+                    text: &self.replayed,
                     overlong: 0,
                 }))
             }
-            Some((_, Err(failure))) => Err(Error::new(failure.words)),
+            Some((_, Err(failure))) => Err(Error::new(failure.message)),
             None => Err(Error::new(format!(
                 "the recording has something else than a line of {}",
                 self.name

@@ -71,7 +71,7 @@ fn no_zones_error(board: &Board) -> Error {
     let error = Error::new(format!("{} has no intel-rapl zones", class.display()));
     // The class directory still links to what is covered up (moby's advisory GHSA-jq35-85cj-fj4p).
     let control_type = class.join("intel-rapl");
-    match files::is_link(&control_type) && !files::exists(&board.io_log, &control_type) {
+    match control_type.is_symlink() && !files::exists(&board.io_log, &control_type) {
         true => error.hint(
             "hidden, as container runtimes do: mount the host's /sys and set --path.sysfs to it",
         ),
@@ -210,7 +210,7 @@ impl Rapl {
         );
         log::warn!("{why}");
         let psys = Path::new("psys");
-        self.context.health.complain(psys, Some(why));
+        self.context.health.set_value_error(psys, Some(why));
     }
 }
 

@@ -46,8 +46,8 @@ impl MsrDevice {
             let path = path.display();
             return Err(Error::new(format!("{path} hangs and is left alone")));
         }
-        let item = health.item(&path);
-        health.reading(item);
+        let item = health.path_id(&path);
+        health.begin_read(item);
         let cannot = |verb, error: &io::Error| {
             let error = Error::cannot(verb, &path, error).hint_if_denied(DENIED_HINT);
             match error.is_missing() {
@@ -94,7 +94,7 @@ impl MsrDevice {
 
     #[inline]
     pub(super) fn read(&self, register: u32) -> Result<u64, Error> {
-        self.health.reading(self.item);
+        self.health.begin_read(self.item);
         let read = match &self.file {
             Some(file) => self.read_from(file, register),
             None => self.read_by_io_log(register),
@@ -118,14 +118,14 @@ impl MsrDevice {
             return Err(io::ErrorKind::NotFound.into());
         };
         let key = format!("{key} {register:#x}");
-        let answer = self.health.io_log().ask(&key, || match file {
+        let answer = self.health.io_log().record_or_replay(&key, || match file {
             Some(file) => match self.read_from(file, register) {
                 Ok(value) => Ok(format!("{value:#018x}").into_bytes()),
                 Err(error) => Err(Failure::from(&error)),
             },
             None => Err(Failure::new("it is not there")),
         });
-        let text = answer.map_err(|failure| failure.io())?;
+        let text = answer.map_err(|failure| failure.to_io_error())?;
         let digits = text.strip_prefix(b"0x").unwrap_or(&text);
         let value = std::str::from_utf8(digits).ok();
         value

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::mailbox::Mailbox;
-use crate::sources::io_log::{files, word, Answer, Failure, IoLog};
+use crate::sources::io_log::{escape_word, files, Failure, IoLog, Response};
 use crate::sources::{Error, Health};
 
 /// A mailbox whose messages are recorded or replayed.
@@ -27,14 +27,14 @@ pub(super) fn open(
     if io_log.is_off() {
         return open(health, path);
     }
-    let name = || word(path.file_name().unwrap_or_default());
+    let name = || escape_word(path.file_name().unwrap_or_default());
     let key = files::key(io_log, path).unwrap_or_else(name);
     let mut mailbox = None;
-    let opened = io_log.ask(&format!("open {key}"), || {
+    let opened = io_log.record_or_replay(&format!("open {key}"), || {
         mailbox = Some(open(health, path).map_err(|error| Failure::from(&error))?);
         Ok(b"good".to_vec())
     });
-    opened.map_err(|failure| Error::cannot("open", path, &failure.io()))?;
+    opened.map_err(|failure| Error::cannot("open", path, &failure.to_io_error()))?;
     Ok(Box::new(Logged {
         io_log: io_log.clone(),
         path: path.into(),
@@ -47,14 +47,14 @@ impl Mailbox for Logged {
     fn property(&mut self, message: &mut [u32]) -> Result<(), Error> {
         let key = format!("{} {}", self.key, word_of(message));
         let Logged { mailbox, path, .. } = self;
-        let answer = self.io_log.ask(&key, || match mailbox {
+        let answer = self.io_log.record_or_replay(&key, || match mailbox {
             Some(mailbox) => match mailbox.property(message) {
                 Ok(()) => Ok(bytes(message)),
                 Err(error) => Err(Failure::from(&error)),
             },
             None => Err(Failure::new("it is not there")),
         });
-        fill(message, answer).map_err(|failure| Error::cannot("ask", path, &failure.io()))
+        fill(message, answer).map_err(|failure| Error::cannot("ask", path, &failure.to_io_error()))
     }
 }
 
@@ -65,7 +65,7 @@ fn word_of(message: &[u32]) -> String {
     let value = String::from_utf8_lossy(&value)
         .trim_start_matches('\0')
         .to_string();
-    format!("{tag:#010x} {}", word(value))
+    format!("{tag:#010x} {}", escape_word(value))
 }
 
 fn bytes(message: &[u32]) -> Vec<u8> {
@@ -75,7 +75,7 @@ fn bytes(message: &[u32]) -> Vec<u8> {
     bytes
 }
 
-fn fill(message: &mut [u32], answer: Answer) -> Result<(), Failure> {
+fn fill(message: &mut [u32], answer: Response) -> Result<(), Failure> {
     let answer = answer?;
     message.fill(0);
     for (word, four) in message.iter_mut().zip(answer.chunks(4)) {

@@ -52,7 +52,7 @@ impl Vcio {
             true => Ok(Vcio {
                 device,
                 health: Arc::clone(health),
-                item: health.item(path),
+                item: health.path_id(path),
                 path: path.into(),
             }),
             false => Err(Error::new(format!("{} is not a device", path.display()))),
@@ -67,7 +67,7 @@ impl Mailbox for Vcio {
             return Err(Error::new(format!("{path} hangs and is left alone")));
         }
         // The kernel waits a second for the firmware.
-        self.health.reading(self.item);
+        self.health.begin_read(self.item);
         vcio::property(&self.device, message).map_err(|e| Error::cannot("ask", &self.path, &e))
     }
 }

@@ -118,13 +118,13 @@ fn open(context: &Context, open_mailbox: OpenMailbox) -> Result<Box<dyn Source>,
     {
         match logged::open(health, path, open_mailbox) {
             Ok(opened) => {
-                health.complain(path, None);
+                health.set_value_error(path, None);
                 mailbox = Some(opened);
                 break;
             }
             Err(error) => {
                 let error = error.hint_if_denied(DENIED_HINT);
-                health.complain(path, Some(error.to_string()));
+                health.set_value_error(path, Some(error.to_string()));
                 refused = Some(error);
             }
         }

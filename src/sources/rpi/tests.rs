@@ -339,7 +339,7 @@ fn regular_file_is_no_mailbox_but_flags_are_read() {
     tree.write(FLAGS_FILE, "0\n");
     bench.reopen().unwrap();
     assert_eq!(bench.poll(1.0).len(), 8);
-    let complaints = bench.context.health.complaints();
+    let complaints = bench.context.health.value_errors();
     assert!(complaints[0].ends_with("is not a device"), "{complaints:?}");
     // Of two devices one will do; this one is not the firmware's mailbox.
     tree.remove("dev/vcio");

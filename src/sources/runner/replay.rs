@@ -1,14 +1,14 @@
-//! The same with a recording: the source is opened and polled when it was, and not when it would be.
+//! The thread of a source that is replayed: the source is opened and polled at the recorded times.
 
 use super::{poll, Shared};
 use crate::metrics::{staleness_limit, Readings};
-use crate::sources::io_log::{Next, Playing, Step};
+use crate::sources::io_log::{NextStep, Replay, Step};
 use crate::sources::{Context, Error, Pace, Source};
 use crate::sys::clock::BootTime;
 use std::time::Duration;
 
-/// Plays it to its end. There the source stands still: what it said last remains what it says.
-pub(super) fn run(shared: &Shared, generation: u64, playing: &Playing) {
+/// Replays the recording to its end. The values of the last poll then stay exported.
+pub(super) fn run(shared: &Shared, generation: u64, replay: &Replay) {
     let Context {
         group,
         health,
@@ -21,29 +21,29 @@ pub(super) fn run(shared: &Shared, generation: u64, playing: &Playing) {
     let mut seen = None;
     while shared.is_current(generation) {
         let next = match shared.meter.pace {
-            Pace::Device => playing.next_item(source.is_some(), &mut seen, stop),
-            Pace::Interval | Pace::AtLeast(_) => playing.next_step(stop),
+            Pace::Device => replay.next_event_step(source.is_some(), &mut seen, stop),
+            Pace::Interval | Pace::AtLeast(_) => replay.next_step(stop),
         };
         health.poll_begins(BootTime::now());
         let outcome = match (next, &mut source) {
-            (Next::Do(Step::Open, _), source) => {
-                // One that is opened anew is ended first.
+            (NextStep::Run(Step::Open, _), source) => {
+                // The open source is dropped first, as it was when recorded.
                 drop(source.take());
                 let opened = (shared.meter.open)(&shared.context);
                 opened.map(|opened| *source = Some(opened))
             }
-            (Next::Do(Step::Poll, at), Some(source)) => {
+            (NextStep::Run(Step::Poll, at), Some(source)) => {
                 match poll(shared, generation, &mut **source, &mut readings, at) {
                     Some(polled) => polled.map(|_| ()),
                     None => return,
                 }
             }
-            (Next::Do(Step::Rescan, _), Some(source)) => {
+            (NextStep::Run(Step::Rescan, _), Some(source)) => {
                 source.rescan();
                 Ok(())
             }
-            (Next::Do(..), None) => Ok(()),
-            (Next::Over(at), _) => {
+            (NextStep::Run(..), None) => Ok(()),
+            (NextStep::End(at), _) => {
                 if group.is_fresh(at) {
                     group.set_interval(Duration::MAX);
                 }
@@ -51,7 +51,7 @@ pub(super) fn run(shared: &Shared, generation: u64, playing: &Playing) {
                 health.idle();
                 return;
             }
-            (Next::Stop, _) => return,
+            (NextStep::Stop, _) => return,
         };
         health.idle();
         if let Err(error) = outcome {

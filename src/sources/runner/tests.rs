@@ -6,12 +6,12 @@ use crate::metrics::Desc;
 use crate::sources::nvidia::settings::Settings;
 use crate::sources::testing::{Bench, Tree};
 
-/// A device that says something every millisecond, until it is to stop.
-struct Ready(Context);
+/// A device that sends something every millisecond.
+struct FastDevice(Context);
 
-impl Source for Ready {
+impl Source for FastDevice {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let series = self.0.group.series(&Desc::gauge("ready", ""), &[]);
+        let series = self.0.group.series(&Desc::gauge("fast", ""), &[]);
         out.set(series, 1.0);
         let next = Instant::now() + Duration::from_millis(1);
         self.0.stop.wait_until(next);
@@ -22,20 +22,20 @@ impl Source for Ready {
 static METER: Meter = Meter {
     pace: Pace::Device,
     ..Meter::of::<Settings>(
-        "ready",
+        "fast",
         "",
         |_| Switch::On,
         |_, _| Ok(String::new()),
-        |context| Ok(Box::new(Ready(context.clone()))),
+        |context| Ok(Box::new(FastDevice(context.clone()))),
     )
 };
 
 #[test]
-fn a_thread_that_could_not_be_had_is_tried_again_whoever_sets_the_pace() {
+fn source_without_a_thread_is_given_one_at_any_pace() {
     let tree = Tree::new(&[]);
     let bench = Bench::new(&METER, &tree, crate::config::Config::default());
     let context = bench.context.clone();
-    let running = Running {
+    let running = RunningSource {
         shared: Arc::new(Shared {
             meter: &METER,
             name: METER.name.to_string(),
@@ -46,8 +46,8 @@ fn a_thread_that_could_not_be_had_is_tried_again_whoever_sets_the_pace() {
     };
     let deadline = Instant::now() + Duration::from_secs(60);
     while context.group.read_at().is_none() {
-        assert!(Instant::now() < deadline, "it is never read");
-        running.watch(BootTime::now());
+        assert!(Instant::now() < deadline, "the source is never polled");
+        running.restart_if_stuck(BootTime::now());
         std::thread::sleep(Duration::from_millis(5));
     }
     running.stop();

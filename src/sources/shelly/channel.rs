@@ -1,16 +1,16 @@
-//! From what a device said of one channel to its series.
+//! The series of one channel of a device.
 
 use super::status::{Channel, Energy, CONDITIONS};
 use crate::metrics::plausible::{range, Range, WATTS_OF_PHASE, WATTS_OF_PLUG};
 use crate::metrics::{common, Desc, EnergyCounter, Group, Kind, Rail, Readings, SeriesId};
 
-/// The counters are read in steps of their last digit, a milliwatt-hour, which is 3.6 J.
+/// Counters are read in steps of their last digit, a milliwatt-hour, which is 3.6 J.
 const STEPS_PER_WATT_HOUR: f64 = 1000.0;
 const JOULES_PER_STEP: f64 = 3.6;
-/// What a counter never reaches: a terawatt-hour.
-const HIGHEST_WATT_HOURS: f64 = 1e12;
+/// A terawatt-hour, which no counter reaches.
+const MAX_WATT_HOURS: f64 = 1e12;
 
-/// Names for the energy of each of the last minutes: seed 001's, letter for letter.
+/// The metrics of the energy of each of the last minutes, as in the replaced exporter.
 const MINUTES: [&str; 3] = [
     "shelly_energy_minute_0_mwh",
     "shelly_energy_minute_1_mwh",
@@ -33,14 +33,14 @@ pub(super) struct ChannelSeries {
     name: String,
     rail: Option<Rail>,
     returned: Option<EnergyCounter>,
-    /// The device counts this channel's energy: it is not integrated then, not even while the counter is missing.
+    /// Whether the device counts this channel's energy. It is then never integrated, even while the counter is missing.
     counted: bool,
-    /// What the device counted since the last time, in joules; 0 where the counter was not there.
+    /// The energy that the device counted since the last poll, in joules; 0 if the counter was missing.
     joules: f64,
     known: Vec<(&'static str, SeriesId)>,
 }
 
-/// Where a channel's values go.
+/// Where the values of a channel are set.
 pub(super) struct Place<'a> {
     pub(super) group: &'a Group,
     pub(super) device: &'a str,
@@ -48,7 +48,7 @@ pub(super) struct Place<'a> {
 }
 
 impl ChannelSeries {
-    /// Of a channel that has said nothing yet.
+    /// The series of a channel without values so far.
     pub(super) fn new(name: &str) -> ChannelSeries {
         ChannelSeries {
             name: name.to_string(),
@@ -60,19 +60,19 @@ impl ChannelSeries {
         }
     }
 
-    /// As the device calls the channel.
+    /// The channel's name.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the device counted since the last time, in joules; `None` where it does not count.
+    /// The energy that the device counted since the last poll, in joules. `None`: the device does not count.
     pub(super) fn counted(&self) -> Option<f64> {
         self.counted.then_some(self.joules)
     }
 
-    /// Sets all that the device said of it.
+    /// Sets all values of the channel.
     pub(super) fn set(&mut self, at: &mut Place<'_>, channel: &Channel) {
-        // What was consumed is known only beside what flowed back, where the device counts that.
+        // If the device also counts returned energy, consumed energy is known only together with that.
         let is_partial = self.returned.is_some() && channel.returned.total.is_none();
         let energy = match is_partial {
             true => &Energy::default(),
@@ -162,7 +162,7 @@ impl ChannelSeries {
         }
     }
 
-    /// `<device>/<channel>`, or the device alone.
+    /// `<device>/<channel>`, or only the device for the device itself.
     fn rail_name(&self, device: &str) -> String {
         match self.name.as_str() {
             "" => device.to_string(),
@@ -222,7 +222,7 @@ impl ChannelSeries {
         }
     }
 
-    /// Sets a value under a name of seed 001's, with the labels `device` and `channel`.
+    /// Sets a metric of the replaced exporter, with the labels `device` and `channel`.
     fn shelly(
         &mut self,
         at: &mut Place<'_>,
@@ -248,7 +248,7 @@ impl ChannelSeries {
         at.out.set(id, value);
     }
 
-    /// Sets a value under a name that all meters share.
+    /// Sets a metric that all meters have.
     fn common(
         &mut self,
         at: &mut Place<'_>,
@@ -276,7 +276,8 @@ impl ChannelSeries {
     }
 }
 
-/// What can flow through a channel: a clamp is around a house's conductor, all others are wires that go through the device.
+/// The plausible power of a channel. Clamps measure the conductors of a house; all other channels are wires through the
+/// device.
 fn watts_of(group: &Group, channel: &str) -> &'static Range {
     match channel.split_once(':') {
         Some(("em", id)) if !id.contains('/') => range(&group.source, "power_watts", Kind::Gauge),
@@ -285,9 +286,9 @@ fn watts_of(group: &Group, channel: &str) -> &'static Range {
     }
 }
 
-/// A counter's steps; `None` for what no counter shows.
+/// A counter's value in steps. `None` if no counter can have this value.
 fn steps(watt_hours: f64) -> Option<u64> {
-    let possible = (0.0..=HIGHEST_WATT_HOURS).contains(&watt_hours);
+    let possible = (0.0..=MAX_WATT_HOURS).contains(&watt_hours);
     possible.then(|| (watt_hours * STEPS_PER_WATT_HOUR).round() as u64)
 }
 
@@ -296,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn impossible_counters_are_left_alone() {
+    fn impossible_counter_is_ignored() {
         assert_eq!(steps(-1.0), None);
         assert_eq!(steps(1e300), None);
         assert_eq!(steps(0.0), Some(0));

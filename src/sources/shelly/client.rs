@@ -1,5 +1,5 @@
-//! Asks one device by HTTP, with a login where it asks for one. One connection, kept; every answer bounded in time and
-//! size; no redirects, no proxy.
+//! The HTTP client of one device. Logs in if the device requires it. Uses one persistent connection, limits the time and size
+//! of every response, and follows no redirects and no proxy.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -11,36 +11,37 @@ use ureq::unversioned::transport::DefaultConnector;
 use super::basic;
 use super::digest::{Challenge, Login};
 use super::identity::Generation;
-use super::resolve::{Found, PATIENCE};
+use super::resolve::{FixedAddresses, RESPONSE_TIMEOUT};
 use crate::sources::Error;
 use crate::sys::reason;
 
-/// The longest answer that is read. The status of a device with four meters has 4 KiB.
+/// The largest response body. The status of a device with four meters has 4 KiB.
 const MAX_BODY: u64 = 64 * 1024;
 const MAX_HEADERS: usize = 8 * 1024;
-/// A device is kept from its work, and its log filled, by more than this with a password that it refuses.
-const REST: Duration = Duration::from_secs(60);
-/// With what is known, with the challenge that follows, and once more if that was too old.
+/// The delay after a refused password. More requests would keep the device busy and fill its log.
+const LOGIN_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// One attempt with the known challenge, one with a new challenge, and one more if that was stale.
 const MAX_ATTEMPTS: usize = 3;
-/// The only name that Gen2 and later know.
+/// The only user name of Gen2 and later.
 const ADMIN: &str = "admin";
 
-/// A device that answers at an address.
+/// A client of a device at known addresses.
 pub(super) struct Client {
     agent: ureq::Agent,
     base: String,
     username: String,
     password: Option<String>,
-    /// Whether it asked for Basic.
+    /// Whether the device requires Basic authentication.
     basic: bool,
-    /// What it asked for last, and how often that has been used.
+    /// The device's last Digest challenge, and how often its nonce was used.
     digest: Option<(Challenge, u32)>,
 }
 
-/// What came back.
-struct Answer {
+/// A response.
+struct Response {
     status: u16,
-    asks_for: Vec<String>,
+    /// The `WWW-Authenticate` headers.
+    challenges: Vec<String>,
     body: Vec<u8>,
 }
 
@@ -62,10 +63,14 @@ impl Client {
             .input_buffer_size(MAX_HEADERS)
             .user_agent(concat!("edge-metrics-exporter/", env!("CARGO_PKG_VERSION")))
             .accept("application/json")
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(RESPONSE_TIMEOUT))
             .build();
         Client {
-            agent: ureq::Agent::with_parts(config, DefaultConnector::new(), Found(addresses)),
+            agent: ureq::Agent::with_parts(
+                config,
+                DefaultConnector::new(),
+                FixedAddresses(addresses),
+            ),
             base: format!("http://{authority}"),
             username: username.to_string(),
             password,
@@ -74,43 +79,43 @@ impl Client {
         }
     }
 
-    /// Gets what nobody needs to log in for.
+    /// Gets a path that needs no login.
     pub(super) fn get_open(&self, path: &str, deadline: Instant) -> Result<Vec<u8>, Error> {
-        let answer = self.ask(path, None, deadline)?;
-        self.accept(path, answer)
+        let response = self.request(path, None, deadline)?;
+        self.accept(path, response)
     }
 
-    /// Gets `path`, logging in as this generation asks for it.
+    /// Gets a path, with a login as this generation requires it.
     pub(super) fn get(
         &mut self,
         path: &str,
         generation: Generation,
         deadline: Instant,
     ) -> Result<Vec<u8>, Error> {
-        // Whether the answer to a challenge of just now was refused.
+        // Whether a challenge of this call was answered.
         let mut answered = false;
         for _ in 0..MAX_ATTEMPTS {
             let authorization = self.authorization(path, generation);
-            let answer = self.ask(path, authorization.as_deref(), deadline)?;
-            if answer.status != 401 {
-                return self.accept(path, answer);
+            let response = self.request(path, authorization.as_deref(), deadline)?;
+            if response.status != 401 {
+                return self.accept(path, response);
             }
             if self.password.is_none() {
                 return Err(self
                     .error(path, "the device asks for a password")
                     .hint("set shelly.password_file, or shelly.password")
-                    .rest(REST));
+                    .retry_after(LOGIN_RETRY_DELAY));
             }
             match generation {
                 Generation::First => {
                     if authorization.is_some() {
                         self.basic = false;
-                        return Err(self.refused(path));
+                        return Err(self.password_refused(path));
                     }
-                    if !answer
-                        .asks_for
+                    if !response
+                        .challenges
                         .iter()
-                        .any(|header| basic::is_asked_for(header))
+                        .any(|header| basic::is_challenge(header))
                     {
                         return Err(self
                             .error(path, "the device asks for a login, but not for a Basic one"));
@@ -118,10 +123,10 @@ impl Client {
                     self.basic = true;
                 }
                 Generation::Rpc => {
-                    let challenge = self.challenge(path, &answer)?;
+                    let challenge = self.challenge(path, &response)?;
                     if answered && !challenge.stale {
                         self.digest = None;
-                        return Err(self.refused(path));
+                        return Err(self.password_refused(path));
                     }
                     self.digest = Some((challenge, 0));
                     answered = true;
@@ -132,18 +137,18 @@ impl Client {
         Err(self.error(path, "the device calls its own challenges too old"))
     }
 
-    fn refused(&self, path: &str) -> Error {
+    fn password_refused(&self, path: &str) -> Error {
         self.error(path, "the device refuses the password")
             .hint("is shelly.password_file or shelly.password the one of the device's web page?")
-            .rest(REST)
+            .retry_after(LOGIN_RETRY_DELAY)
     }
 
-    /// The `Authorization` header with what is known, if the device asked for one.
+    /// The `Authorization` header, if the device required one before.
     fn authorization(&mut self, path: &str, generation: Generation) -> Option<String> {
         let password = self.password.as_deref()?;
         match (generation, &mut self.digest) {
             (Generation::First, _) => self.basic.then(|| {
-                basic::answer(Login {
+                basic::authorization(Login {
                     username: &self.username,
                     password,
                 })
@@ -160,9 +165,9 @@ impl Client {
         }
     }
 
-    fn challenge(&self, path: &str, answer: &Answer) -> Result<Challenge, Error> {
+    fn challenge(&self, path: &str, response: &Response) -> Result<Challenge, Error> {
         let mut why = "it does not say how".to_string();
-        for header in &answer.asks_for {
+        for header in &response.challenges {
             match Challenge::parse(header) {
                 Ok(challenge) => return Ok(challenge),
                 Err(refusal) => why = refusal,
@@ -171,9 +176,9 @@ impl Client {
         Err(self.error(path, &format!("the device wants a login, but {why}")))
     }
 
-    fn accept(&self, path: &str, answer: Answer) -> Result<Vec<u8>, Error> {
-        match answer.status {
-            200 => Ok(answer.body),
+    fn accept(&self, path: &str, response: Response) -> Result<Vec<u8>, Error> {
+        match response.status {
+            200 => Ok(response.body),
             300..=399 => Err(self
                 .error(path, "the answer is a redirect, which is not followed")
                 .hint("is shelly.host the device's own address?")),
@@ -182,12 +187,12 @@ impl Client {
     }
 
     /// One request and its whole answer.
-    fn ask(
+    fn request(
         &self,
         path: &str,
         authorization: Option<&str>,
         deadline: Instant,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Response, Error> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(self.error(path, TOO_LATE));
@@ -198,7 +203,7 @@ impl Client {
         }
         let request = request.config().timeout_global(Some(left)).build();
         let mut response = request.call().map_err(|error| self.failure(path, &error))?;
-        let asks_for = response
+        let challenges = response
             .headers()
             .get_all("WWW-Authenticate")
             .iter()
@@ -209,9 +214,9 @@ impl Client {
             .with_config()
             .limit(MAX_BODY)
             .read_to_vec();
-        Ok(Answer {
+        Ok(Response {
             status: response.status().as_u16(),
-            asks_for,
+            challenges,
             body: body.map_err(|error| self.failure(path, &error))?,
         })
     }
@@ -238,7 +243,7 @@ impl Client {
 
 const TOO_LATE: &str = "no whole answer within 2 s";
 
-/// A number that no one else uses: the standard library's hash keys are the system's random numbers.
+/// A client nonce. The standard library takes its hash keys from the system's random numbers.
 fn cnonce() -> String {
     let random = || RandomState::new().hash_one(0u8);
     format!("{:016x}{:016x}", random(), random())

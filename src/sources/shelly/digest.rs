@@ -1,41 +1,41 @@
-//! HTTP Digest login with SHA-256 (RFC 7616), as Gen2 and later ask for it. Pure: no clock, no randomness, no network.
+//! HTTP Digest authentication with SHA-256 (RFC 7616), as used by Gen2 and later. Without clock, randomness and network.
 
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-/// Longer than any realm or nonce a device makes.
+/// The longest accepted value. Real realms and nonces are shorter.
 const MAX_VALUE: usize = 512;
-/// More parameters than RFC 7616 knows.
+/// The most accepted parameters. RFC 7616 defines fewer.
 const MAX_PARAMETERS: usize = 32;
 
-/// What a device asks for, in a `WWW-Authenticate` header.
+/// The challenge in a `WWW-Authenticate` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
-    /// For which part of which device the password is.
+    /// The protection space to which the password belongs.
     pub realm: String,
-    /// What makes the answer worthless to others.
+    /// The server's nonce.
     pub nonce: String,
-    /// To be returned as it came.
+    /// To be returned unchanged.
     pub opaque: Option<String>,
-    /// The nonce of the last answer was too old; its password was right.
+    /// Whether the last answer failed only because its nonce was too old.
     pub stale: bool,
 }
 
-/// Who logs in.
+/// A user name and password.
 #[derive(Clone, Copy)]
 pub struct Login<'a> {
-    /// The name.
+    /// The user name.
     pub username: &'a str,
     /// The password.
     pub password: &'a str,
 }
 
 impl Challenge {
-    /// Reads the header's value.
+    /// Parses the header's value.
     ///
     /// # Errors
-    /// In words, if it is no Digest challenge that can be answered with SHA-256 and `qop=auth`.
+    /// A message, if the header is not a Digest challenge with SHA-256 and `qop=auth`.
     pub fn parse(header: &str) -> Result<Challenge, String> {
         let parameters = parameters(header)?;
         let get = |name: &str| {
@@ -70,8 +70,8 @@ impl Challenge {
         })
     }
 
-    /// The value of the `Authorization` header that answers this challenge for a GET of `uri`. `count` is how often
-    /// the nonce has been used, this time included; `cnonce` is the client's own, of letters and digits.
+    /// The value of the `Authorization` header that answers this challenge for a GET of `uri`. `count` is how often the nonce
+    /// has been used, including this time. `cnonce` is the client's nonce, of letters and digits.
     pub fn answer(&self, login: Login<'_>, uri: &str, count: u32, cnonce: &str) -> String {
         let Challenge { realm, nonce, .. } = self;
         let Login { username, password } = login;
@@ -97,7 +97,7 @@ impl Challenge {
     }
 }
 
-/// The parameters of the header's first challenge, their names in lower case.
+/// The parameters of the header's first challenge, with names in lower case.
 fn parameters(header: &str) -> Result<Vec<(String, String)>, String> {
     let malformed = || "it asks for a login in a way that cannot be understood".to_string();
     let (scheme, mut rest) = header.trim().split_once(' ').ok_or_else(malformed)?;
@@ -113,7 +113,7 @@ fn parameters(header: &str) -> Result<Vec<(String, String)>, String> {
         let (name, value) = rest.split_once('=').ok_or_else(malformed)?;
         let name = name.trim_end();
         if name.contains([' ', '\t']) {
-            // The scheme of another challenge, after this one.
+            // The next word is the scheme of another challenge.
             return Ok(parameters);
         }
         let (value, after) = match value.trim_start().strip_prefix('"') {
@@ -125,7 +125,7 @@ fn parameters(header: &str) -> Result<Vec<(String, String)>, String> {
                 (token.trim_end().to_string(), after)
             }
         };
-        // What goes into the answer's header again may hold nothing that would end it.
+        // Values are copied into the authorization header, so they must not contain what would end it.
         let allowed = |c: char| c == ' ' || c.is_ascii_graphic();
         if value.len() > MAX_VALUE
             || !value.chars().all(allowed)
@@ -138,7 +138,7 @@ fn parameters(header: &str) -> Result<Vec<(String, String)>, String> {
     }
 }
 
-/// What stands up to the closing quote, without its escapes, and what stands after it.
+/// Splits text after an opening quote into the unescaped value and what follows the closing quote.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.chars();
@@ -179,7 +179,7 @@ mod tests {
     const SHELLY: &str = r#"Digest qop="auth", realm="shellyplusplugs-fcb4672696f8", nonce="1763746991", algorithm=SHA-256"#;
 
     #[test]
-    fn the_worked_example_of_rfc_7616() {
+    fn example_of_rfc_7616() {
         let challenge = Challenge::parse(concat!(
             r#"Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm=SHA-256, "#,
             r#"nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", "#,
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shellys_challenge() {
+    fn challenge_of_a_shelly() {
         let challenge = Challenge::parse(SHELLY).unwrap();
         assert_eq!(challenge.realm, "shellyplusplugs-fcb4672696f8");
         assert_eq!(challenge.nonce, "1763746991");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_changes_with_the_count() {
+    fn answer_changes_with_the_count() {
         let challenge = Challenge::parse(SHELLY).unwrap();
         let login = Login {
             username: "admin",
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_spaces_and_other_challenges() {
+    fn quotes_spaces_and_other_challenges_are_parsed() {
         let odd = r#"dIgEsT  algorithm = "sha-256" ,, realm="a \"b\" \\c",nonce=1, qop="auth-int , auth" , Basic realm="x""#;
         let challenge = Challenge::parse(odd).unwrap();
         assert_eq!(challenge.realm, r#"a "b" \c"#);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_answered_is_refused() {
+    fn unsupported_challenge_is_refused() {
         for (header, why) in [
             ("", "understood"),
             ("Digest", "understood"),

@@ -1,6 +1,5 @@
-//! The first generation's `GET /status`
-//! (<https://shelly-api-docs.shelly.cloud/gen1/>): `meters` with power in watts and energy in **watt-minutes**,
-//! `emeters` with energy in watt-hours, `relays` or `lights` with their switches.
+//! The status of the first generation, `GET /status` (<https://shelly-api-docs.shelly.cloud/gen1/>): `meters` with power in
+//! watts and energy in **watt-minutes**, `emeters` with energy in watt-hours, and `relays` or `lights` with their switches.
 
 use serde_json::Value;
 
@@ -9,10 +8,10 @@ use super::status::{json, number, Channel, Energy, CONDITIONS, MINUTES};
 const WATT_MINUTES_PER_WATT_HOUR: f64 = 60.0;
 const MILLI: f64 = 1000.0;
 
-/// Reads the status.
+/// Parses the status.
 ///
 /// # Errors
-/// In words, if it is no such status.
+/// A message, if the response is not such a status.
 pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
     let status = json(body)?;
     if !status.is_object() {
@@ -37,7 +36,7 @@ pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
         relays => relays,
     };
     for (i, value) in outputs.iter().enumerate() {
-        // The switch that a meter measures has the meter's number.
+        // A meter and the switch that it measures have the same number.
         let name = format!("meter:{i}");
         match channels.iter_mut().find(|channel| channel.name == name) {
             Some(channel) => output(channel, value),
@@ -78,7 +77,7 @@ fn meter(i: usize, value: &Value) -> Channel {
         channel.energy = Energy {
             total: watt_hours(&value["total"]),
             minutes,
-            // `timestamp` is in the plug's own time zone, which it does not tell: left out.
+            // `timestamp` is in the plug's time zone, which is not known: it is not used.
             minute_began: None,
         };
     }
@@ -103,7 +102,7 @@ fn output(channel: &mut Channel, value: &Value) {
     condition(channel, 1, &value["overpower"]);
 }
 
-/// Notes one of [`CONDITIONS`], the only one that this channel can tell of.
+/// Sets one of [`CONDITIONS`], the only one that this channel can report.
 fn condition(channel: &mut Channel, which: usize, value: &Value) {
     if let (Some(is), Some(place)) = (value.as_bool(), channel.conditions.get_mut(which)) {
         *place = Some(is);
@@ -111,7 +110,7 @@ fn condition(channel: &mut Channel, which: usize, value: &Value) {
     }
 }
 
-/// Every meter and sensor says whether it works; one that does not say so does. Some firmwares say it in words.
+/// Whether a meter or sensor works. Without `is_valid` it does. Some firmwares write `is_valid` as text.
 fn is_valid(value: &Value) -> bool {
     match &value["is_valid"] {
         Value::Bool(is) => *is,
@@ -126,21 +125,21 @@ fn is_valid(value: &Value) -> bool {
     }
 }
 
-/// Whether it is a meter. Devices without one (Shelly 1) answer `{"power": 0.00, "is_valid": true}`, or the power that their owner
-/// told them of; all meters count what they measure.
+/// Whether an entry of `meters` is a meter. Devices without a meter (Shelly 1) report `{"power": 0.00, "is_valid": true}`, or a
+/// power that their owner has set. All meters also report what they count.
 fn counts(value: &Value) -> bool {
     let minutes = value["counters"].as_array();
     number(&value["total"]).is_some() || minutes.is_some_and(|all| all.iter().any(Value::is_number))
 }
 
-/// Models that measure no power, whatever they say: a power that the owner told them (`/settings/power/0`), and what they count
-/// of it (<https://shelly-api-docs.shelly.cloud/gen1/>: Shelly 1, 1L, i3, Button 1, UNI).
+/// Models that measure no power. They report a power that their owner has set (`/settings/power/0`), and the energy that follows
+/// from it (<https://shelly-api-docs.shelly.cloud/gen1/>: Shelly 1, 1L, i3, Button 1, UNI).
 const WITHOUT_METER: &[&str] = &[
     "SHSW-1", "SHSW-L", "SHIX3-1", "SHBTN-1", "SHBTN-2", "SHUNI-1",
 ];
 
-/// Takes out what a device of this model says of power, if it cannot know.
-pub fn believe(model: &str, channels: &mut Vec<Channel>) {
+/// Drops power and energy that a device of this model cannot have measured.
+pub fn drop_unmeasured_power(model: &str, channels: &mut Vec<Channel>) {
     if WITHOUT_METER.contains(&model) {
         for channel in channels.iter_mut() {
             channel.watts = None;
@@ -160,7 +159,7 @@ mod tests {
     const EM3: &[u8] = include_bytes!("../../../tests/fixtures/shelly/gen1_3em.status.json");
 
     #[test]
-    fn a_plug_counts_watt_minutes() {
+    fn plug_counts_watt_minutes() {
         let channels = parse(PLUG_S).unwrap();
         let [device, meter] = channels.as_slice() else {
             panic!("{channels:?}");
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_energy_meter_counts_watt_hours() {
+    fn energy_meter_counts_watt_hours() {
         let channels = parse(EM3).unwrap();
         let names: Vec<_> = channels.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["emeter:0", "emeter:1", "emeter:2", "relay:0"]);
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_that_is_not_valid_says_nothing() {
+    fn meter_that_is_not_valid_has_no_values() {
         let text = br#"{"meters": [{"power": 9.5, "is_valid": false, "total": 5}], "relays": [{"ison": true}],
             "tmp": {"tC": 0.0, "tF": 32.0, "is_valid": false}}"#;
         let channels = parse(text).unwrap();
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_that_only_pretends_says_nothing() {
+    fn entry_without_a_meter_has_no_power() {
         for meter in [
             r#"{"power": 0.00, "is_valid": true}"#,
             r#"{"power": 60.00, "is_valid": "true"}"#,
@@ -229,12 +228,12 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_a_meter_is_not_believed() {
+    fn power_of_a_model_without_a_meter_is_dropped() {
         let text = br#"{"meters": [{"power": 60.0, "is_valid": true, "total": 77, "counters": [60.0, 60.0, 60.0]}],
             "relays": [{"ison": true}]}"#;
         for (model, watts) in [("SHSW-L", None), ("SHSW-1", None), ("SHSW-PM", Some(60.0))] {
             let mut channels = parse(text).unwrap();
-            believe(model, &mut channels);
+            drop_unmeasured_power(model, &mut channels);
             assert_eq!(
                 (channels[0].watts, channels[0].output),
                 (watts, Some(true)),
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_a_meter_is_valid_may_be_said_in_words() {
+    fn validity_may_be_text() {
         for (word, is) in [
             ("true", true),
             ("false", false),
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_another_type_is_absent() {
+    fn value_of_another_type_is_absent() {
         let text = br#"{"meters": [{"power": "9.5", "total": null, "counters": 7}, 3, null], "relays": {"ison": 1},
             "temperature": [], "tmp": 5}"#;
         assert_eq!(parse(text), Ok(vec![]));
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_as_many_as_an_answer_has_room_for() {
+    fn channels_are_limited() {
         let relays = vec![r#"{"ison": true}"#; 1000].join(",");
         let text = format!(r#"{{"relays": [{relays}]}}"#);
         assert_eq!(parse(text.as_bytes()).unwrap().len(), 1000);

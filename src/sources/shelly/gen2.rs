@@ -1,20 +1,20 @@
-//! The status of Gen2 and later, `GET /rpc/Shelly.GetStatus`
-//! (<https://shelly-api-docs.shelly.cloud/gen2/>): one object per component, `switch:0`, `em:0`, …, with energy in
-//! watt-hours and, by minute, in milliwatt-hours. What a model does not measure it does not mention.
+//! The status of Gen2 and later, `GET /rpc/Shelly.GetStatus` (<https://shelly-api-docs.shelly.cloud/gen2/>): one object per
+//! component, `switch:0`, `em:0`, …, with energy in watt-hours and, by minute, in milliwatt-hours. Values that a model does
+//! not measure are missing.
 
 use serde_json::{Map, Value};
 
 use super::status::{json, number, Channel, Energy, CONDITIONS, MINUTES};
 
-/// Components that switch or measure one thing, and all say it in the same words.
-const PLAIN: &[&str] = &[
+/// Components with one channel, whose values have the same names.
+const SINGLE_CHANNEL: &[&str] = &[
     "switch", "pm1", "cover", "light", "cct", "rgb", "rgbw", "rgbcct",
 ];
 
-/// Reads the status.
+/// Parses the status.
 ///
 /// # Errors
-/// In words, if it is no such status.
+/// A message, if the response is not such a status.
 pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
     let Value::Object(status) = json(body)? else {
         return Err("the answer is no status".to_string());
@@ -32,7 +32,7 @@ pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
                 channel.set_temperature(value);
                 channels.push(channel);
             }
-            kind if PLAIN.contains(&kind) => channels.push(plain(key, value)),
+            kind if SINGLE_CHANNEL.contains(&kind) => channels.push(single_channel(key, value)),
             _ => {}
         }
     }
@@ -40,17 +40,17 @@ pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
     Ok(channels)
 }
 
-/// Components are numbered; what else a device may write there would end up in labels.
+/// Whether this is a component's number. Anything else is ignored, since it would become a label.
 fn is_id(id: &str) -> bool {
     (1..=4).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The component that keeps a meter's energy.
+/// The component with the energy of a meter.
 fn data<'v>(status: &'v Map<String, Value>, kind: &str, id: &str) -> &'v Value {
     status.get(&format!("{kind}:{id}")).unwrap_or(&Value::Null)
 }
 
-fn plain(name: &str, value: &Value) -> Channel {
+fn single_channel(name: &str, value: &Value) -> Channel {
     let mut channel = Channel {
         watts: number(&value["apower"]),
         volts: number(&value["voltage"]),
@@ -62,13 +62,13 @@ fn plain(name: &str, value: &Value) -> Channel {
         returned: energy(&value["ret_aenergy"]),
         ..Channel::new(name)
     };
-    channel.energy.take_out(&channel.returned);
+    channel.energy.subtract_returned(&channel.returned);
     channel.set_temperature(&value["temperature"]);
     set_errors(&mut channel, &value["errors"]);
     channel
 }
 
-/// `em:N`: the sum under the component's name, and each phase, and the neutral conductor, under its letter.
+/// `em:N`: the sum under the component's name, and the phases and the neutral conductor under their letters.
 fn three_phases(channels: &mut Vec<Channel>, name: &str, value: &Value, data: &Value) {
     let mut sum = Channel {
         watts: number(&value["total_act_power"]),
@@ -112,14 +112,14 @@ fn one_phase(name: &str, value: &Value, data: &Value) -> Channel {
 }
 
 impl Energy {
-    /// Leaves what was consumed, of what these components count: `aenergy` goes on while power flows back too, beside
-    /// `ret_aenergy` (home-assistant/core#135394, evcc-io/evcc#32445). `em` and `em1` count them apart. A counter that is less than
-    /// what flowed back cannot contain it.
-    fn take_out(&mut self, returned: &Energy) {
+    /// Subtracts returned energy from what these components count: their `aenergy` also grows while power flows back, beside
+    /// `ret_aenergy` (home-assistant/core#135394, evcc-io/evcc#32445). `em` and `em1` count the two apart. A counter below the
+    /// returned energy cannot contain it and is left unchanged.
+    fn subtract_returned(&mut self, returned: &Energy) {
         let consumed = |all: &mut Option<f64>, back: Option<f64>| {
             if let (Some(all), Some(back)) = (all, back) {
                 if (0.0..=*all).contains(&back) {
-                    // To the last digit that the device tells.
+                    // Rounded to the last digit that the device reports.
                     *all = ((*all - back) * 1000.0).round() / 1000.0;
                 }
             }
@@ -150,7 +150,8 @@ fn total(value: &Value) -> Energy {
     }
 }
 
-/// `errors` is there only while there is one, so that a channel which measures and has none is in order.
+/// Sets the number of errors. A channel reports `errors` only while there are some, so a channel that measures and does not
+/// report any has none.
 fn set_errors(channel: &mut Channel, value: &Value) {
     match value.as_array() {
         Some(errors) => {
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plug() {
+    fn plug_has_one_channel() {
         let channels = fixture!("gen2_plus_plug_s");
         let [plug] = channels.as_slice() else {
             panic!("{channels:?}");
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_flows_back_is_not_consumed() {
+    fn returned_energy_is_not_consumed() {
         let text = br#"{"pm1:0": {"apower": -63.1, "aenergy": {"total": 330.473, "by_minute": [1053.994, 900.0, 5.0]},
             "ret_aenergy": {"total": 128.950, "by_minute": [1053.994, 400.5, 0.0]}}, "switch:0": {"apower": 5.0,
             "aenergy": {"total": 7.0}, "ret_aenergy": {"total": 9.0}}}"#;
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn four_switches() {
+    fn four_switches_are_four_channels() {
         let channels = fixture!("gen2_pro_4pm");
         let names: Vec<_> = channels.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["switch:0", "switch:1", "switch:2", "switch:3"]);
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn three_phases_and_their_sum() {
+    fn three_phases_have_a_sum() {
         let channels = fixture!("gen2_pro_3em");
         let names: Vec<_> = channels.iter().map(|c| c.name.as_str()).collect();
         // The neutral conductor is not measured here: n_current is null.
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn single_phases_beside_a_switch_without_a_meter() {
+    fn single_phases_and_a_switch_without_a_meter() {
         let channels = fixture!("gen2_pro_em");
         let names: Vec<_> = channels.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["em1:0", "em1:1", "switch:0"]);
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_that_counts_what_flows_back() {
+    fn returned_energy_is_subtracted_from_the_counter() {
         let channels = fixture!("gen3_1pm_mini");
         assert_eq!(channels[0].watts, Some(25.7));
         assert_eq!(channels[0].hertz, Some(50.2));
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn covers_lights_and_errors() {
+    fn covers_lights_and_errors_are_read() {
         let text = br#"{"cover:0": {"id": 0, "apower": 12.5, "voltage": 230.1, "errors": ["overpower", "obstruction"]},
             "light:1": {"output": false, "apower": 0.5}, "input:0": {"state": true}, "switch:x": {"apower": 1},
             "switch:-1": {"apower": 1}, "pm1:0": {"apower": null, "errors": ["power_meter:out_of_range"]}}"#;
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_another_type_is_absent() {
+    fn value_of_another_type_is_absent() {
         let text = br#"{"switch:0": 7, "em:0": [], "em1:0": null, "switch:1": {"apower": "2.7", "aenergy": [1, 2],
             "temperature": "hot", "output": 1, "errors": "none"}}"#;
         assert_eq!(parse(text), Ok(vec![]));

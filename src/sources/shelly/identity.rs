@@ -1,36 +1,36 @@
-//! Which device answers: `GET /shelly`, which every generation answers without a login.
+//! The identity of a device: `GET /shelly`, which needs no login in any generation.
 
 use super::status::json;
 
-/// The two ways of asking.
+/// The API of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Generation {
-    /// `/status`, Basic login.
+    /// Gen1: `/status`, Basic authentication.
     First,
-    /// RPC, Digest login: Gen2 and all that came after it.
+    /// Gen2 and later: RPC, Digest authentication.
     Rpc,
 }
 
-/// A device, as it introduces itself.
+/// What a device says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// How to ask it.
+    /// The device's API.
     pub generation: Generation,
-    /// Its MAC address, as it writes it.
+    /// The MAC address, in the device's notation.
     pub mac: String,
-    /// Its model, for the log.
+    /// The model, for the log.
     pub model: String,
 }
 
 impl Identity {
-    /// Reads the answer to `GET /shelly`. Gen1 has `type` and no `gen`; the later ones have `gen`, from 2 on.
+    /// Parses the response to `GET /shelly`. Gen1 has `type` and no `gen`. Later generations have `gen`, which is at least 2.
     ///
     /// # Errors
-    /// In words, if this is no Shelly's answer.
+    /// A message, if the response is not a Shelly's.
     pub fn parse(body: &[u8]) -> Result<Identity, String> {
-        let said = json(body)?;
+        let root = json(body)?;
         let text = |key: &str| {
-            let text = said[key].as_str().unwrap_or_default();
+            let text = root[key].as_str().unwrap_or_default();
             text.chars()
                 .filter(|c| !c.is_control())
                 .take(64)
@@ -40,9 +40,9 @@ impl Identity {
         if mac.is_empty() {
             return Err("the answer is not a Shelly's: it has no \"mac\"".to_string());
         }
-        let (generation, model) = match (said["gen"].as_u64(), said["gen"].is_null()) {
+        let (generation, model) = match (root["gen"].as_u64(), root["gen"].is_null()) {
             (Some(2..), _) => (Generation::Rpc, text("model")),
-            (None, true) if said["type"].is_string() => (Generation::First, text("type")),
+            (None, true) if root["type"].is_string() => (Generation::First, text("type")),
             _ => return Err("the answer is of no generation that is known".to_string()),
         };
         Ok(Identity {
@@ -52,7 +52,7 @@ impl Identity {
         })
     }
 
-    /// Where its whole status is.
+    /// The path of the device's whole status.
     pub fn status_path(&self) -> &'static str {
         match self.generation {
             Generation::First => "/status",
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_shelly_is_refused() {
+    fn response_of_another_device_is_refused() {
         for (text, why) in [
             ("<!DOCTYPE html>", "not JSON"),
             ("", "breaks off"),

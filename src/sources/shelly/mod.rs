@@ -1,16 +1,15 @@
-//! Shelly plugs, switches and energy meters, by HTTP: the first generation by `/status`, Gen2 and later by RPC. Each
-//! device has a thread of its own, so that one which hangs delays nothing but itself.
+//! Shelly plugs, switches and energy meters, read by HTTP: the first generation by `/status`, Gen2 and later by RPC. Each
+//! device has a thread of its own, so that a device that does not respond delays only itself.
 //!
-//! * Every channel has the names that seed 001's server gave it (`shelly_…`), with the labels `device` and `channel`, and
-//!   the names all meters share, with `rail="<device>/<channel>"`. A device is called by its `name`, or by its `host`.
-//! * **Energy**: `energy_joules_total` follows the device's own counter, so that it knows of what flowed while the network
-//!   did not. Where the counter falls, the device restarted or was reset, and it goes on from there. A channel without a
-//!   counter is integrated. What flows back is another counter's (`energy_returned_joules_total`), and in no case part of the
-//!   first; the counters tell no power. Of a three-phase meter the sum is the rail `em:0`, beside its phases `em:0/a`, `b`, `c`.
-//! * **The board's total** (`power_total_watts`, and seed 001's `power_voltage_volts` and `power_current_amps`) is the switch
-//!   `switch_id` of the first device, if `device_type` is `shelly` or `shelly.power_total` is set.
+//! * Every channel has the metrics of the replaced Shelly exporter (`shelly_…`), with the labels `device` and `channel`, and
+//!   those that all meters have, with `rail="<device>/<channel>"`. The name of a device is its `name`, or its `host`.
+//! * **Energy**: `energy_joules_total` follows the device's own counter, which also counts while the network is down. When
+//!   the counter falls, the device was restarted or reset, and the total grows on from there. The power of a channel
+//!   without a counter is integrated. Energy that flows back is counted by `energy_returned_joules_total`, and is not part of
+//!   `energy_joules_total`. The sum of a three-phase meter is the rail `em:0`, beside its phases `em:0/a`, `b`, `c`.
+//! * **The board's total** (`power_total_watts`, and the replaced exporter's `power_voltage_volts` and `power_current_amps`)
+//!   is that of the switch `switch_id` of the first device, if `device_type` is `shelly` or `shelly.power_total` is set.
 
-mod answers;
 mod basic;
 mod channel;
 mod client;
@@ -18,6 +17,7 @@ pub mod digest;
 pub mod gen1;
 pub mod gen2;
 pub mod identity;
+mod recorded;
 mod resolve;
 mod series;
 pub mod settings;
@@ -26,10 +26,10 @@ pub mod status;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::answers::Answers;
 use self::client::Client;
 use self::identity::{Generation, Identity};
-use self::resolve::{Host, PATIENCE};
+use self::recorded::RecordedClient;
+use self::resolve::{Host, RESPONSE_TIMEOUT};
 use self::series::DeviceSeries;
 use self::settings::{Plug, Settings};
 use self::status::{Channel, MAX_CHANNELS};
@@ -63,7 +63,7 @@ fn devices(config: &Config) -> Vec<Device> {
         .collect()
 }
 
-/// Whether the board hangs on the plug at this place of the list.
+/// Whether the plug at this place of the list feeds the board.
 fn is_total(config: &Config, place: usize) -> bool {
     place == 0 && (config.meter::<Settings>().power_total || config.device_type == METER.name)
 }
@@ -107,14 +107,14 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 struct Shelly {
     plug: Plug,
     host: Host,
-    /// The device that answers; gone after every failure, when it may be another.
-    connected: Option<(Answers, Identity)>,
-    /// Who answered last.
+    /// The connection and the device's identity. `None` after a failure, since another device may answer next.
+    connected: Option<(RecordedClient, Identity)>,
+    /// The device that answered last.
     last: Option<Identity>,
     series: DeviceSeries,
-    /// Whether the configured switch was there when last looked.
+    /// Whether the configured switch was found at the last poll.
     has_switch: bool,
-    /// Whether it had a meter when last looked.
+    /// Whether the device measured power at the last poll.
     measures: bool,
     io_log: IoLog,
     health: Arc<Health>,
@@ -122,7 +122,7 @@ struct Shelly {
 
 impl Source for Shelly {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + RESPONSE_TIMEOUT;
         let connected = match self.connected.take() {
             Some(connected) => connected,
             None => self.connect(deadline)?,
@@ -145,7 +145,7 @@ impl Source for Shelly {
             );
         }
         self.has_switch = has_switch;
-        // The device itself says whether it has a meter: before it was set up it may say less.
+        // Checked after every poll, since a device may report less before it is set up.
         let measures = channels.iter().any(Channel::measures);
         if !measures && self.measures && has_switch {
             log::warn!(
@@ -158,18 +158,18 @@ impl Source for Shelly {
         Ok(())
     }
 
-    fn lasts(&self) -> bool {
+    fn reconnects(&self) -> bool {
         true
     }
 }
 
 impl Shelly {
-    /// Finds the device, and which it is. The password is read anew each time: it may have been mended.
-    fn connect(&mut self, deadline: Instant) -> Result<(Answers, Identity), Error> {
+    /// Connects and identifies the device. The password is read again each time, since it may have been corrected.
+    fn connect(&mut self, deadline: Instant) -> Result<(RecordedClient, Identity), Error> {
         let Shelly {
             plug, host, io_log, ..
         } = self;
-        let mut client = Answers::of(io_log, || {
+        let mut client = RecordedClient::connect(io_log, || {
             let password = match (&plug.password, &plug.password_file) {
                 (Some(password), _) => Some(password.reveal().to_string()),
                 (None, Some(path)) => {
@@ -199,11 +199,11 @@ impl Shelly {
     }
 }
 
-/// Asks for everything at once.
+/// Reads all channels in one request.
 fn read(
-    (mut client, identity): (Answers, Identity),
+    (mut client, identity): (RecordedClient, Identity),
     deadline: Instant,
-) -> Result<((Answers, Identity), Vec<Channel>), Error> {
+) -> Result<((RecordedClient, Identity), Vec<Channel>), Error> {
     let path = identity.status_path();
     let body = client.get(path, identity.generation, deadline)?;
     let parsed = match identity.generation {
@@ -212,7 +212,7 @@ fn read(
     };
     let mut channels = parsed.map_err(|why| client.error(path, &why))?;
     if identity.generation == Generation::First {
-        gen1::believe(&identity.model, &mut channels);
+        gen1::drop_unmeasured_power(&identity.model, &mut channels);
     }
     Ok(((client, identity), channels))
 }

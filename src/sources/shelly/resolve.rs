@@ -1,4 +1,4 @@
-//! A plug's host, as people write it, and its addresses.
+//! The host of a plug, as users write it, and its addresses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::http::client::{LookUp, MAX_ADDRESSES};
 
-const HTTP: u16 = 80;
+const HTTP_PORT: u16 = 80;
 
-/// A host as the user wrote it.
+/// A host from the configuration.
 #[derive(Debug)]
 pub(super) struct Host {
     name: String,
@@ -19,7 +19,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// A name or an address, with `:port` or not; IPv6 with brackets or without.
+    /// Parses a name or an address, with or without `:port`. An IPv6 address may be in brackets.
     pub(super) fn new(text: &str) -> Host {
         let bare = |text: &str| {
             text.trim_start_matches('[')
@@ -27,12 +27,12 @@ impl Host {
                 .to_string()
         };
         let (name, port) = match text.rsplit_once(':') {
-            _ if text.parse::<IpAddr>().is_ok() => (text.to_string(), HTTP),
+            _ if text.parse::<IpAddr>().is_ok() => (text.to_string(), HTTP_PORT),
             Some((name, port)) => match port.parse() {
                 Ok(port) => (bare(name), port),
-                Err(_) => (bare(text), HTTP),
+                Err(_) => (bare(text), HTTP_PORT),
             },
-            None => (bare(text), HTTP),
+            None => (bare(text), HTTP_PORT),
         };
         Host {
             name,
@@ -41,28 +41,28 @@ impl Host {
         }
     }
 
-    /// As in a URL.
+    /// The host and port as in a URL.
     pub(super) fn authority(&self) -> String {
         let Host { name, port, .. } = self;
         match (name.contains(':'), *port) {
-            (true, HTTP) => format!("[{name}]"),
+            (true, HTTP_PORT) => format!("[{name}]"),
             (true, port) => format!("[{name}]:{port}"),
-            (false, HTTP) => name.clone(),
+            (false, HTTP_PORT) => name.clone(),
             (false, port) => format!("{name}:{port}"),
         }
     }
 
-    /// Its addresses, looked up until `deadline`.
+    /// The host's addresses. Looking them up ends at `deadline`.
     pub(super) fn resolve(&mut self, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
         self.look_up.addresses(&self.name, self.port, deadline)
     }
 }
 
-/// Tells the HTTP client the addresses that were found.
+/// A resolver for the HTTP client that returns the addresses found before.
 #[derive(Debug)]
-pub(super) struct Found(pub(super) Vec<SocketAddr>);
+pub(super) struct FixedAddresses(pub(super) Vec<SocketAddr>);
 
-impl Resolver for Found {
+impl Resolver for FixedAddresses {
     fn resolve(
         &self,
         _: &ureq::http::Uri,
@@ -77,15 +77,15 @@ impl Resolver for Found {
     }
 }
 
-/// How long a whole answer may take, the look-up and the connection included.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// The time-out of a whole response, with the look-up and the connection.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn hosts_as_people_write_them() {
+    fn hosts_with_and_without_port_and_brackets() {
         for (text, authority) in [
             ("192.168.1.100", "192.168.1.100"),
             ("192.168.1.100:8080", "192.168.1.100:8080"),
@@ -101,13 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn an_address_needs_no_look_up() {
+    fn address_needs_no_look_up() {
         let found = Host::new("[::1]:8080").resolve(Instant::now());
         assert_eq!(found, Ok(vec!["[::1]:8080".parse().unwrap()]));
     }
 
     #[test]
-    fn a_name_is_looked_up() {
+    fn name_is_looked_up() {
         let deadline = Instant::now() + Duration::from_secs(20);
         let found = Host::new("localhost:81").resolve(deadline).unwrap();
         assert!(found

@@ -1,4 +1,4 @@
-//! From what a device said to what is exported: its channels, and the board's total.
+//! The series of a device: those of its channels, and the board's total.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ pub(super) struct DeviceSeries {
     group: Arc<Group>,
     device: String,
     channels: Vec<ChannelSeries>,
-    /// Channels that there was no room for, since that was last asked.
+    /// Channels without room, since this was last asked for.
     left_out: u64,
     total: Option<Total>,
 }
 
-/// The series of the board that hangs on a plug.
+/// The series of a board that is fed by the plug.
 struct Total {
     switch_id: u32,
     board: BoardTotal,
@@ -25,7 +25,7 @@ struct Total {
 }
 
 impl DeviceSeries {
-    /// The series of this device. `switch_id`: which of its switches is the board's, if one is.
+    /// The series of a device. `switch_id`: the switch that feeds the board, if one does.
     pub(super) fn new(group: &Arc<Group>, device: &str, switch_id: Option<u32>) -> DeviceSeries {
         let total = switch_id.map(|switch_id| {
             let of_the_board = |name: &'static str, help: &'static str| {
@@ -53,17 +53,17 @@ impl DeviceSeries {
         }
     }
 
-    /// Another device answers now: its counters have nothing to do with those of the one before.
+    /// Forgets the counters of the channels, since another device has the plug's address now.
     pub(super) fn forget_counters(&mut self) {
         self.channels.clear();
     }
 
-    /// How many channels there was no room for since this was last asked.
+    /// The number of channels without room since the last call.
     pub(super) fn take_left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
     }
 
-    /// Sets all that the device said. False: the switch that is the board's is not among it.
+    /// Sets all values of these channels. Returns false if the switch that feeds the board is not among them.
     pub(super) fn set(&mut self, out: &mut Readings, channels: &[Channel]) -> bool {
         for channel in channels {
             let place = self
@@ -72,7 +72,7 @@ impl DeviceSeries {
                 .position(|known| known.name() == channel.name);
             let place = match place {
                 Some(place) => place,
-                // A device that makes up names without end stops growing here.
+                // Keeps a device that reports ever new names from using more and more memory.
                 None if self.channels.len() >= 2 * MAX_CHANNELS => {
                     self.left_out += 1;
                     continue;
@@ -117,7 +117,7 @@ impl DeviceSeries {
     }
 }
 
-/// The switch of this number, or the meter of this number on a device that only measures.
+/// The switch with this number. On a device that only measures, the meter with this number.
 fn the_switch(channels: &[Channel], id: u32) -> Option<&Channel> {
     const KINDS: &[&str] = &[
         "switch", "meter", "pm1", "em", "em1", "emeter", "cover", "light", "cct", "rgb", "rgbw",

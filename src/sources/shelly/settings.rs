@@ -1,5 +1,5 @@
-//! `shelly:`, whose one plug stands in the section itself (as seed 001 has it), or whose plugs are a list below
-//! `devices`, or both.
+//! The section `shelly:`. One plug may stand in the section itself, as in the replaced exporter's configuration; further
+//! plugs are a list below `devices`.
 
 use std::path::PathBuf;
 
@@ -9,18 +9,17 @@ use crate::config::diagnose::quoted;
 use crate::config::section::{Problem, Section};
 use crate::config::{values, MeterSettings, Secret, Switch};
 
-/// Whom Shelly's devices know, unless another name was set on one of the first generation.
+/// The user name of Shelly devices. Only the first generation allows another.
 const USERNAME: &str = "admin";
 
-/// `shelly:`.
+/// The section `shelly:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Settings {
     /// Whether the plugs are read.
     pub enabled: Switch,
-    /// True: the board hangs on the first plug, and what that measures is the board's total.
-    /// With `device_type: shelly` it is so in any case.
+    /// The first plug feeds the board, so that its power is the board's total. `device_type: shelly` implies this.
     pub power_total: bool,
-    /// The plugs, each with a name of its own; the one written into the section itself comes first.
+    /// The plugs, with unique names. A plug in the section itself comes first.
     #[serde(rename = "devices")]
     pub plugs: Vec<Plug>,
 }
@@ -28,22 +27,22 @@ pub struct Settings {
 /// One plug: the keys of `shelly:`, or of an item of `shelly.devices`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plug {
-    /// Its address or name, with a port if it is not 80.
+    /// The address or name, with a port unless it is 80.
     pub host: String,
-    /// What it is called in labels; `None` is its host.
+    /// The name in labels. `None`: the host.
     pub name: Option<String>,
-    /// Which of its switches is the board's, from 0, where there is a question of that.
+    /// The number of the switch that feeds the board, from 0.
     pub switch_id: u32,
-    /// Whom to log in as on the first generation; later ones know `admin` alone.
+    /// The user name for the first generation. Later generations only have `admin`.
     pub username: String,
-    /// The password, if it has one.
+    /// The password, if the device has one.
     pub password: Option<Secret>,
-    /// A file whose first line is the password, if that is not here.
+    /// A file whose first line is the password. Not used if `password` is set.
     pub password_file: Option<PathBuf>,
 }
 
 impl Plug {
-    /// What it is called in labels.
+    /// The name in labels.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.host)
     }
@@ -99,7 +98,7 @@ impl MeterSettings for Settings {
     }
 }
 
-/// The plug that a section describes; `None` if it has no host.
+/// The plug that a section describes. `None` if the section has no host.
 fn plug(section: &mut Section<'_, '_>) -> Result<Option<Plug>, Problem> {
     let mut host = None;
     let mut plug = Plug {

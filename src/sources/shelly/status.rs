@@ -1,20 +1,20 @@
-//! What a device says, whatever its generation: channels, each with the values that it has.
+//! The status of a device of any generation: channels, each with the values that the device reports.
 
 use serde_json::Value;
 
-/// More channels than any device has.
+/// The limit on the channels of a status. Real devices have fewer.
 pub const MAX_CHANNELS: usize = 64;
-/// So many of the last minutes' energies are told.
+/// The number of last minutes whose energy is reported.
 pub const MINUTES: usize = 3;
-/// The conditions that have a metric of their own, as Shelly calls them.
+/// The conditions that have a metric each, under Shelly's names.
 pub const CONDITIONS: [&str; 4] = ["overtemp", "overpower", "overvoltage", "undervoltage"];
 
-/// One switch, meter, phase or sensor. What it does not say is `None`.
+/// One switch, meter, phase or sensor. Values that the device does not report are `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Channel {
-    /// Its name, the same for as long as the device is: `switch:0`, `em:0/a`, `meter:0`. Empty: the device itself.
+    /// Its permanent name: `switch:0`, `em:0/a`, `meter:0`. Empty for the device itself.
     pub name: String,
-    /// Active power in watts; below zero where it flows back.
+    /// Active power in watts. Negative while energy flows back.
     pub watts: Option<f64>,
     /// Volts.
     pub volts: Option<f64>,
@@ -26,33 +26,33 @@ pub struct Channel {
     pub hertz: Option<f64>,
     /// Whether the output is on.
     pub output: Option<bool>,
-    /// Energy that was consumed: without what flowed back.
+    /// Consumed energy, without returned energy.
     pub energy: Energy,
     /// Energy that flowed back.
     pub returned: Energy,
     /// Degrees Celsius.
     pub celsius: Option<f64>,
-    /// Degrees Fahrenheit, which the device says too.
+    /// Degrees Fahrenheit, if the device reports these, too.
     pub fahrenheit: Option<f64>,
-    /// How many error conditions there are now.
+    /// The number of current error conditions.
     pub errors: Option<usize>,
-    /// Whether each of [`CONDITIONS`] is among them.
+    /// Whether each of [`CONDITIONS`] is present.
     pub conditions: [Option<bool>; CONDITIONS.len()],
 }
 
 /// An energy counter of the device.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Energy {
-    /// Watt-hours since the device began to count; many begin anew when they restart.
+    /// Watt-hours since the device began to count. Many devices begin again at a restart.
     pub total: Option<f64>,
     /// Milliwatt-hours of each of the last full minutes, the latest first.
     pub minutes: [Option<f64>; MINUTES],
-    /// When the minute began that these come before, in Unix seconds.
+    /// When the minute after these began, in Unix seconds.
     pub minute_began: Option<f64>,
 }
 
 impl Channel {
-    /// A channel that says nothing yet.
+    /// A channel without values.
     pub fn new(name: impl Into<String>) -> Channel {
         Channel {
             name: name.into(),
@@ -60,12 +60,12 @@ impl Channel {
         }
     }
 
-    /// Whether it says anything at all.
+    /// Whether the channel has no values.
     pub fn is_empty(&self) -> bool {
         *self == Channel::new(self.name.as_str())
     }
 
-    /// Whether it says something of power or energy.
+    /// Whether the channel has power or energy.
     pub fn measures(&self) -> bool {
         self.watts.is_some() || self.energy.total.is_some()
     }
@@ -77,12 +77,12 @@ impl Channel {
     }
 }
 
-/// A finite number. `null`, text and what is not there are none.
+/// A finite number. `None` for `null`, text and missing values.
 pub(super) fn number(value: &Value) -> Option<f64> {
     value.as_f64().filter(|n| n.is_finite())
 }
 
-/// The answer as JSON. The parser bounds its depth (128), the client its size.
+/// Parses a response as JSON. The parser limits the depth (128), and the client the size.
 pub(super) fn json(body: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(body).map_err(|error| {
         if error.is_eof() {

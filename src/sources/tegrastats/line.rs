@@ -1,19 +1,19 @@
-//! One line of NVIDIA's tegrastats, of any JetPack from 3 (L4T 28) to 7, read token by token.
+//! Parsing a line of NVIDIA's tegrastats, of any JetPack from 3 (L4T 28) to 7.
 //!
-//! What the statistics mean is in NVIDIA's Jetson Linux Developer Guide, "tegrastats Utility"; what the lines really
-//! look like is in the tests. The layout changes with every release, so a token that is not understood is counted and
-//! passed over, and never costs the rest of the line.
+//! NVIDIA's Jetson Linux Developer Guide, "tegrastats Utility", documents the statistics. Real lines are in the tests. The
+//! layout changes with every release. A token that is not understood is counted and skipped, and does not affect the rest of
+//! the line.
 
 use super::token::{self, Tokens};
 
 pub use super::value::{Blocks, Core, Engine, Load, Memory, Power};
 
-/// So many rails, sensors or engines of one line are taken, and no more.
-pub const MOST: usize = 64;
-/// So many processor cores or GPU frequencies are taken, and no more.
-pub const MOST_CORES: usize = 256;
+/// The most rails, sensors or engines that are read from a line.
+pub const MAX_ITEMS: usize = 64;
+/// The most processor cores or GPU frequencies that are read from a line.
+pub const MAX_CORES: usize = 256;
 
-/// What one line says. Everything that it does not say is `None` or not there.
+/// The values of a line. Values that are not in the line are `None` or missing from the lists.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Line<'a> {
     /// Main memory.
@@ -40,17 +40,17 @@ pub struct Line<'a> {
     pub engines: Vec<Engine<'a>>,
     /// Time in the foreground and background tasks of Denver's code optimiser (TX2), in percent.
     pub mts_percent: [Option<f64>; 2],
-    /// Sensors by name, with degrees Celsius. One that is powered off says -256.
+    /// Sensors by name, in degrees Celsius. A sensor that is powered off reads -256.
     pub temperatures: Vec<(&'a str, f64)>,
-    /// Power by rail. One named `NC` is not connected.
+    /// Power by rail. A channel named `NC` is not connected.
     pub rails: Vec<Power<'a>>,
-    /// How many tokens were not understood.
+    /// The number of tokens that were not understood.
     pub unparsed: u64,
-    /// Tokens that there was no room for: they are among the unparsed.
+    /// The number of tokens beyond the limits. They are included in the unparsed ones.
     pub beyond: u64,
 }
 
-/// What a group in parentheses belongs to.
+/// What a group in parentheses belongs to: the token before it.
 #[derive(Clone, Copy, PartialEq)]
 enum Subject {
     None,
@@ -59,12 +59,12 @@ enum Subject {
     Iram,
 }
 
-/// Reads a line. Takes time in proportion to its length, and never fails.
+/// Parses a line, in time proportional to its length.
 pub fn parse(text: &str) -> Line<'_> {
     let mut line = Line::default();
     let mut tokens = Tokens::new(text);
     let mut subject = Subject::None;
-    // JetPack 5 and later begin with date and time, which are of the board's own clock.
+    // Lines of JetPack 5 and later begin with the date and time, which are those of the board's clock.
     for _ in 0..2 {
         if tokens.peek().is_some_and(token::is_stamp) {
             tokens.next();
@@ -85,9 +85,9 @@ pub fn parse(text: &str) -> Line<'_> {
                 };
                 line.memory(subject, value)
             }
-            // In lower case until L4T 28.
+            // Lower case until L4T 28.
             "CPU" | "cpu" if value.starts_with('[') => line.cores(value),
-            // The processor's highest frequency that its supply allows (Tegra K1 and X1): `EDP limit 1734`.
+            // The highest processor frequency that the supply allows (Tegra K1 and X1): `EDP limit 1734`.
             "EDP" if value == "limit" => {
                 tokens.next();
                 tokens
@@ -195,12 +195,12 @@ impl<'a> Line<'a> {
                 },
                 None => Core::default(),
             };
-            let room = self.cores.len() < MOST_CORES;
+            let room = self.cores.len() < MAX_CORES;
             self.beyond += u64::from(!room);
             if core.on.is_none() || !room {
                 self.unparsed += 1;
             }
-            // Even one that was not understood is kept, so that those after it keep their numbers.
+            // A core that was not understood is kept, too, so that the following ones keep their numbers.
             if room {
                 self.cores.push(core);
             }
@@ -215,9 +215,9 @@ impl<'a> Line<'a> {
         };
         let now = value.split('/').next().unwrap_or("");
         let celsius = now.strip_suffix('C').and_then(token::number);
-        self.beyond += u64::from(self.temperatures.len() >= MOST);
+        self.beyond += u64::from(self.temperatures.len() >= MAX_ITEMS);
         match celsius {
-            Some(celsius) if token::is_name(name) && self.temperatures.len() < MOST => {
+            Some(celsius) if token::is_name(name) && self.temperatures.len() < MAX_ITEMS => {
                 self.temperatures.push((name, celsius));
                 true
             }
@@ -225,12 +225,12 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A name and what comes after it: a rail's power, an engine's load or frequency, or `off`.
+    /// A name and its value: a rail's power, an engine's load or frequency, or `off`.
     fn named(&mut self, name: &'a str, value: &str) -> bool {
         let engine = name.strip_suffix("_FREQ");
         let engine = engine.filter(|rest| token::is_name(rest)).unwrap_or(name);
         if let Some(power) = Power::parse(name, value) {
-            if self.rails.len() >= MOST {
+            if self.rails.len() >= MAX_ITEMS {
                 self.beyond += 1;
                 return false;
             }
@@ -249,15 +249,15 @@ impl<'a> Line<'a> {
             _ => {
                 let off = token::is_off(value);
                 let load = Load::parse(value).or_else(|| {
-                    // A number alone could be anything, but of an engine it is known to be the frequency.
+                    // A number alone could be anything, but that of a known engine is its frequency.
                     let mhz = token::number(value)?;
                     (engine.len() < name.len() || is_engine(engine)).then_some(Load {
                         percent: None,
                         mhz: Some(mhz),
                     })
                 });
-                self.beyond += u64::from(self.engines.len() >= MOST);
-                if !off && load.is_none() || self.engines.len() >= MOST {
+                self.beyond += u64::from(self.engines.len() >= MAX_ITEMS);
+                if !off && load.is_none() || self.engines.len() >= MAX_ITEMS {
                     return false;
                 }
                 self.engines.push(Engine {
@@ -298,7 +298,7 @@ impl<'a> Line<'a> {
         }
         for (i, mhz) in list.split(',').enumerate() {
             match token::number(mhz.trim()) {
-                Some(mhz) if self.gpu_mhz.len() < MOST_CORES => {
+                Some(mhz) if self.gpu_mhz.len() < MAX_CORES => {
                     self.gpu_mhz.push((cluster + i, mhz));
                 }
                 other => {
@@ -311,7 +311,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Engines that are printed without `_FREQ`, whatever number they have.
+/// Engines that are printed without `_FREQ`, with or without a number.
 fn is_engine(name: &str) -> bool {
     let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
     [

@@ -47,7 +47,7 @@ fn engines<'a>(line: &Line<'a>) -> Vec<(&'a str, Option<f64>)> {
 }
 
 #[test]
-fn every_real_line_is_understood_to_the_last_token() {
+fn every_token_of_real_lines_is_understood() {
     let lines = [
         TX1,
         TX2,
@@ -348,7 +348,7 @@ fn lines_that_users_report() {
 }
 
 #[test]
-fn what_is_not_understood_is_counted_and_costs_nothing_else() {
+fn unknown_token_is_counted_and_the_others_are_read() {
     let line =
         parse("WHAT RAM 1/2MB (new 7) FAN 40% ??@3C VDD_IN 5mW/6mW VDD_X 12 CPU [1%@2,?,3%@4]");
     assert_eq!(megabytes(line.ram), Some((1.0, 2.0)));
@@ -367,21 +367,21 @@ fn what_is_not_understood_is_counted_and_costs_nothing_else() {
 }
 
 #[test]
-fn names_and_numbers_without_end_are_bounded() {
+fn names_and_numbers_are_limited() {
     let many: String = (0..1000)
         .map(|i| format!("R{i} 1mW/2mW S{i}@3C E{i} off "))
         .collect();
     let line = parse(&many);
-    assert_eq!(line.rails.len(), MOST);
+    assert_eq!(line.rails.len(), MAX_ITEMS);
     assert!(line.beyond > 0);
-    assert_eq!(line.temperatures.len(), MOST);
-    assert_eq!(line.engines.len(), MOST);
+    assert_eq!(line.temperatures.len(), MAX_ITEMS);
+    assert_eq!(line.engines.len(), MAX_ITEMS);
     assert!(line.unparsed > 2000);
     let cores = format!("CPU [{}]", "1%@2,".repeat(1000));
-    assert_eq!(parse(&cores).cores.len(), MOST_CORES);
+    assert_eq!(parse(&cores).cores.len(), MAX_CORES);
     let cut = parse(AGX_ORIN_6).rails.len();
     for end in 0..AGX_ORIN_6.len() {
-        // Whatever a line is cut to, it is read without a panic.
+        // A line cut at any place is parsed without a panic.
         assert!(parse(&AGX_ORIN_6[..end]).rails.len() <= cut);
         parse(&AGX_ORIN_6[end..]);
     }

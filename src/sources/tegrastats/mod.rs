@@ -1,7 +1,7 @@
-//! NVIDIA Jetson by tegrastats: one long-lived `tegrastats --interval N`, whose every line is a reading.
+//! NVIDIA Jetson, read with one permanent `tegrastats --interval N`, each line of which is a reading.
 //!
-//! Power comes from it only where the kernel's driver cannot be read (see `ina3221`), or where
-//! `jetson: {use_tegrastats: true}` asks for it. Its averages and highest values of power it shows in any case: nobody
+//! Power is taken from tegrastats only if the kernel's driver cannot be read (see `ina3221`), or if
+//! `jetson: {use_tegrastats: true}` asks for it. Average and maximum power are always taken from tegrastats, since nothing
 //! else has them.
 
 pub mod line;
@@ -50,9 +50,9 @@ const PROGRAM: Program = Program {
     setting: "jetson.tegrastats",
     hint: "is this a Jetson? set jetson.tegrastats",
 };
-/// NVIDIA documents no least interval. A line is some forty reads of files, the rails' through I2C at a few hundred
-/// microseconds each, and the INA3221 behind them averages over longer than this: there is nothing to gain below.
-const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+/// NVIDIA documents no minimum interval. For a line, tegrastats reads some forty files, and those of the rails take a few
+/// hundred microseconds each through I2C. The INA3221 behind them averages over longer than this.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 fn switch(config: &Config) -> Switch {
     let jetson: Settings = config.meter();
@@ -71,7 +71,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     program(&board.io_log, &board.roots, config).map(|path| path.display().to_string())
 }
 
-/// It reads the same chips, by way of their driver.
+/// tegrastats reads the same chips as `ina3221`, through their driver.
 fn claims(board: &Board, config: &Config) -> Claims {
     Claims {
         devices: ina3221::devices(board, config),
@@ -82,7 +82,7 @@ fn claims(board: &Board, config: &Config) -> Claims {
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let io_log = context.health.io_log();
     let program = program(io_log, &context.board.roots, &context.config)?;
-    let interval = context.interval.max(LEAST_INTERVAL);
+    let interval = context.interval.max(MIN_INTERVAL);
     if interval > context.interval {
         log::info!(
             "{}: the interval is {} ms, its least",
@@ -129,7 +129,7 @@ impl Source for Tegrastats {
         let line = line::parse(&text);
         self.health.count_unparsed(line.unparsed);
         self.health.left_out("tegrastats", line.beyond, || {
-            let (most, cores) = (line::MOST, line::MOST_CORES);
+            let (most, cores) = (line::MAX_ITEMS, line::MAX_CORES);
             format!("a line has more than {most} rails, sensors or engines, or {cores} cores")
         });
         self.series.set(out, &line);

@@ -4,7 +4,7 @@ use crate::sys::clock::BootTime;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Publishes lines, one a second, and gives what is exported after the last: series and value.
+/// Publishes lines, one a second, and returns what is exported after the last: series and value.
 struct Board {
     registry: Registry,
     group: Arc<Group>,
@@ -15,11 +15,11 @@ struct Board {
 
 impl Board {
     fn new() -> Board {
-        Board::beside(&[])
+        Board::with_rails_read_elsewhere(&[])
     }
 
-    /// Where other meters read the power of these rails.
-    fn beside(elsewhere: &[String]) -> Board {
+    /// The same with these rails' power read by other meters.
+    fn with_rails_read_elsewhere(elsewhere: &[String]) -> Board {
         let registry = Registry::new(Policy::All);
         let group = registry.add_group(0, "tegrastats", vec![]);
         group.set_interval(Duration::from_secs(1));
@@ -32,7 +32,7 @@ impl Board {
         }
     }
 
-    fn says(&mut self, line: &str) -> Vec<(String, f64)> {
+    fn publish(&mut self, line: &str) -> Vec<(String, f64)> {
         let mut out = Readings::new(5.0);
         out.begin(self.at);
         self.series.set(&mut out, &line::parse(line));
@@ -56,8 +56,8 @@ fn value(all: &[(String, f64)], name: &str) -> Option<f64> {
 }
 
 #[test]
-fn a_line_becomes_the_seeds_series() {
-    let all = Board::new().says(
+fn line_is_exported_under_the_replaced_exporters_names() {
+    let all = Board::new().publish(
         "11-15-2024 08:38:09 RAM 6185/7620MB (lfb 8x2MB) SWAP 851/3810MB (cached 1MB) \
          IRAM 63/252kB(lfb 252kB) CPU [15%@729,off,14%@730] EMC_FREQ 43%@2133 GR3D_FREQ 63%@[621,622] \
          NVDEC off VIC_FREQ 115 APE 200 MTS fg 1% bg 2% cpu@53.968C CV0@-256C \
@@ -116,17 +116,17 @@ fn a_line_becomes_the_seeds_series() {
 }
 
 #[test]
-fn energy_grows_and_what_a_line_lacks_is_absent() {
+fn energy_grows_and_missing_values_are_absent() {
     let mut board = Board::new();
-    board.says("VDD_IN 2000/2000 VDD_GPU -500mW/-500mW CPU@30C");
-    let all = board.says("VDD_IN 4000/3000 VDD_GPU -500mW/-500mW");
+    board.publish("VDD_IN 2000/2000 VDD_GPU -500mW/-500mW CPU@30C");
+    let all = board.publish("VDD_IN 4000/3000 VDD_GPU -500mW/-500mW");
     let energy = |rail| format!("energy_joules_total{{rail=\"{rail}\",source=\"tegrastats\"}}");
     assert_eq!(value(&all, &energy("VDD_IN")), Some(3.0));
     assert_eq!(value(&all, &energy("VDD_GPU")), Some(0.0));
     assert_eq!(value(&all, "power_gpu_watts"), Some(-0.5));
     assert_eq!(value(&all, "jetson_power_vdd_gpu_watts"), Some(-0.5));
     assert_eq!(value(&all, "jetson_temp_cpu_celsius"), None);
-    let all = board.says("RAM 4294967295/7846MB CPU [255%@65535,0%@729,off] EMC_FREQ 3%@65535");
+    let all = board.publish("RAM 4294967295/7846MB CPU [255%@65535,0%@729,off] EMC_FREQ 3%@65535");
     for name in [
         "jetson_ram_used_mb",
         "jetson_cpu_core0_usage_percent",
@@ -138,7 +138,7 @@ fn energy_grows_and_what_a_line_lacks_is_absent() {
     }
     assert_eq!(value(&all, "jetson_cpu_core1_usage_percent"), Some(0.0));
     assert_eq!(value(&all, "jetson_cpu_active_cores"), Some(2.0));
-    let all = board.says("CPU@-101C CPU [off]");
+    let all = board.publish("CPU@-101C CPU [off]");
     assert_eq!(value(&all, "jetson_temp_cpu_celsius"), None);
     assert_eq!(value(&all, "power_total_watts"), None);
     assert_eq!(value(&all, "jetson_cpu_avg_usage_percent"), None);
@@ -146,9 +146,9 @@ fn energy_grows_and_what_a_line_lacks_is_absent() {
 }
 
 #[test]
-fn of_a_rail_that_is_read_elsewhere_only_what_is_not_there_is_shown() {
-    let mut board = Board::beside(&["VDD_IN".to_string()]);
-    let all = board.says("VDD_IN 4824mW/4800mW/6000mW VDD_SOC 1475mW/1475mW");
+fn rail_that_is_read_elsewhere_has_only_average_and_maximum() {
+    let mut board = Board::with_rails_read_elsewhere(&["VDD_IN".to_string()]);
+    let all = board.publish("VDD_IN 4824mW/4800mW/6000mW VDD_SOC 1475mW/1475mW");
     assert_eq!(value(&all, "jetson_power_vdd_in_watts"), None);
     let rail = |family, rail| format!("{family}{{rail=\"{rail}\",source=\"tegrastats\"}}");
     assert_eq!(value(&all, &rail("power_watts", "VDD_IN")), None);
@@ -160,23 +160,23 @@ fn of_a_rail_that_is_read_elsewhere_only_what_is_not_there_is_shown() {
 }
 
 #[test]
-fn a_device_that_makes_up_names_without_end_is_bounded() {
+fn number_of_names_is_limited() {
     let mut board = Board::new();
     let mut series = 0;
     for round in 0..100 {
         let line: String = (0..30)
             .map(|i| format!("R{round}x{i} 1mW/2mW S{round}x{i}@3C E{round}x{i} off "))
             .collect();
-        board.says(&line);
+        board.publish(&line);
         series = board.registry.switchable().len();
     }
     assert!(series < 1000, "{series}");
-    let all = board.says("R0x0 7mW/7mW");
+    let all = board.publish("R0x0 7mW/7mW");
     assert_eq!(value(&all, "jetson_power_r0x0_watts"), Some(0.007));
 }
 
 #[test]
-fn the_configuration_names_the_program_and_switches_it() {
+fn configuration_sets_and_switches_the_program() {
     let mut config = Config::default();
     assert_eq!(switch(&config), Switch::Auto);
     config

@@ -1,4 +1,4 @@
-//! What a line says, under the names that seed 001's exporter gave it, and as power and energy by rail.
+//! The series of a line, under the replaced exporter's names and as power and energy by rail.
 
 use std::collections::HashMap;
 use std::fmt::Arguments;
@@ -10,7 +10,7 @@ use crate::metrics::plausible::{range, OFF_CELSIUS};
 use crate::metrics::{metric_name, Desc, Grade, Group, Kind, Readings, SeriesId, Total};
 use crate::sources::jetson::{self, power_of_rail, PowerRail, NOT_CONNECTED};
 
-/// The series, registered as lines first tell of them: what a board does not have is never listed.
+/// The series, each registered when it first has a value.
 pub(super) struct SeriesOfLine {
     group: Arc<Group>,
     fixed: HashMap<&'static str, SeriesId>,
@@ -25,14 +25,14 @@ pub(super) struct SeriesOfLine {
 }
 
 struct RailSeries {
-    /// `None` where another meter reads it.
+    /// `None` if another meter reads the rail.
     power: Option<PowerRail>,
     average: Option<SeriesId>,
     maximum: Option<SeriesId>,
 }
 
 impl SeriesOfLine {
-    /// No series yet. Of the rails that are `read_elsewhere`, only what is not there is shown: the average.
+    /// No series yet. For rails that are `read_elsewhere`, only the average and the maximum are exported.
     pub(super) fn new(group: &Arc<Group>, read_elsewhere: &[String]) -> SeriesOfLine {
         SeriesOfLine {
             group: Arc::clone(group),
@@ -47,7 +47,7 @@ impl SeriesOfLine {
         }
     }
 
-    /// Sets all that the line says.
+    /// Sets all values of the line.
     pub(super) fn set(&mut self, out: &mut Readings, line: &Line<'_>) {
         self.memory(out, line);
         self.cores(out, &line.cores);
@@ -56,7 +56,7 @@ impl SeriesOfLine {
             self.engine(out, i, engine);
         }
         for (i, (name, celsius)) in line.temperatures.iter().enumerate() {
-            // One that is powered off may never be on: it is not listed.
+            // A sensor that is powered off may never be on, so its series is not registered.
             if *celsius != OFF_CELSIUS {
                 let group = &self.group;
                 let id = self.temperatures.get(i, name, || {
@@ -161,7 +161,7 @@ impl SeriesOfLine {
         }
         let percent = range(&self.group.source, "usage_percent", Kind::Gauge);
         let busy: Vec<f64> = cores.iter().filter_map(|core| core.load.percent).collect();
-        // One that is not known makes the average unknown.
+        // One core with an unknown load makes the average unknown.
         if !busy.is_empty() && busy.iter().all(|load| percent.contains(*load)) {
             let average = busy.iter().sum::<f64>() / busy.len() as f64;
             let help = "Load of the cores that are on, on average, in percent.";
@@ -275,7 +275,8 @@ impl SeriesOfLine {
     }
 }
 
-/// Load, frequency and status of a core or an engine: its part of the metrics' names, and what to call it in their help.
+/// Sets load, frequency and status of a core or an engine. The first names are the part of the metrics' names and the name in
+/// their help.
 fn set_load(
     group: &Group,
     out: &mut Readings,
@@ -300,13 +301,13 @@ fn set_load(
     }
 }
 
-/// As seed 001's exporter rounds percentages (Python's `round(x, 2)`): those that are worked out here.
+/// Rounds a computed percentage as the replaced exporter does (Python's `round(x, 2)`).
 fn hundredths(value: f64) -> f64 {
     (value * 100.0).round_ties_even() / 100.0
 }
 
-/// Things by the names that lines give them. A line names the same things in the same order as the one before, mostly:
-/// the place is tried first. No more are kept than a board can have.
+/// Values by name. Lines mostly have the same names in the same order, so the name's place in the line is tried first. The
+/// number of names is limited to twice that of a line.
 struct Named<T>(Vec<(Box<str>, T)>);
 
 impl<T> Default for Named<T> {
@@ -316,7 +317,7 @@ impl<T> Default for Named<T> {
 }
 
 impl<T> Named<T> {
-    const MOST: usize = 2 * super::line::MOST;
+    const MAX: usize = 2 * super::line::MAX_ITEMS;
 
     fn get(&mut self, place: usize, name: &str, make: impl FnOnce() -> T) -> Option<&mut T> {
         let is_it = |(known, _): &(Box<str>, T)| **known == *name;
@@ -326,7 +327,7 @@ impl<T> Named<T> {
         };
         let place = match found {
             Some(place) => place,
-            None if self.0.len() < Self::MOST => {
+            None if self.0.len() < Self::MAX => {
                 self.0.push((name.into(), make()));
                 self.0.len() - 1
             }

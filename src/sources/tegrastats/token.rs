@@ -1,16 +1,15 @@
-//! A line's tokens, and the forms that several of them share.
+//! The tokens of a line, and parsers for the forms that several of them have.
 
-/// No number in a line is longer.
+/// The longest accepted number.
 const NUMBER_BYTES: usize = 24;
-/// No name in a line is longer.
+/// The longest accepted name.
 const NAME_BYTES: usize = 64;
 
-/// Cuts a line at white space and before `(`. What is in brackets or parentheses stays in one piece, with the white
-/// space in it.
+/// Splits a line at white space and before `(`. Text in brackets or parentheses is one token, with the white space in it.
 pub(super) struct Tokens<'a> {
     rest: &'a str,
     peeked: Option<&'a str>,
-    /// There is no closing `]` or `)` in the rest; looking for one again would make the time quadratic.
+    /// Whether the rest has no closing `]` or `)`. Searching for one again would make the time quadratic.
     unclosed: [bool; 2],
 }
 
@@ -23,7 +22,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// The next token, which stays the next.
+    /// The next token, without consuming it.
     pub(super) fn peek(&mut self) -> Option<&'a str> {
         if self.peeked.is_none() {
             self.peeked = self.cut();
@@ -69,7 +68,7 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
-/// A decimal number, perhaps negative, perhaps with a fraction; nothing else that Rust takes for one (`inf`, `1e9`).
+/// A decimal number with an optional sign and fraction. Rust's other notations (`inf`, `1e9`) are not accepted.
 pub(super) fn number(text: &str) -> Option<f64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = |b: u8| b.is_ascii_digit() || b == b'.';
@@ -79,12 +78,12 @@ pub(super) fn number(text: &str) -> Option<f64> {
     text.parse().ok()
 }
 
-/// A number of percent: `7%`.
+/// A percentage: `7%`.
 pub(super) fn percent(text: &str) -> Option<f64> {
     number(text.strip_suffix('%')?)
 }
 
-/// A size such as `252kB` or `4MB`: the number, and how many kB its unit is.
+/// A size such as `252kB` or `4MB`: the number, and the unit in kB.
 pub(super) fn kilobytes(text: &str) -> Option<(f64, f64)> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..)? {
@@ -96,7 +95,7 @@ pub(super) fn kilobytes(text: &str) -> Option<(f64, f64)> {
     Some((number(digits)?, unit))
 }
 
-/// Whether it is a name: letters, digits, `_` and `-`, at least one of them a letter.
+/// Whether the text is a name: letters, digits, `_` and `-`, with at least one letter.
 pub(super) fn is_name(text: &str) -> bool {
     text.len() <= NAME_BYTES
         && text
@@ -105,12 +104,12 @@ pub(super) fn is_name(text: &str) -> bool {
         && text.bytes().any(|b| b.is_ascii_alphabetic())
 }
 
-/// Whether it is how an engine or a core that is not powered is shown.
+/// Whether this is the text of an engine or a core that is not powered.
 pub(super) fn is_off(text: &str) -> bool {
     text.eq_ignore_ascii_case("off")
 }
 
-/// Whether it is a date or a time of day: `11-15-2024`, `08:38:09`.
+/// Whether this is a date or a time of day: `11-15-2024`, `08:38:09`.
 pub(super) fn is_stamp(text: &str) -> bool {
     let separators = text.bytes().filter(|b| matches!(b, b'-' | b':')).count();
     separators == 2
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brackets_and_parentheses_stay_whole() {
+    fn brackets_and_parentheses_are_one_token() {
         let tokens: Vec<_> =
             Tokens::new("  IRAM 0/252kB(lfb 252kB) CPU [1%@102, off]@7 \t x@1C(\u{e9} y) ")
                 .collect();
@@ -144,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_closed_ends_at_white_space() {
+    fn unclosed_bracket_ends_at_white_space() {
         let tokens: Vec<_> = Tokens::new("CPU [1%@102, off APE (a b").collect();
         assert_eq!(tokens, ["CPU", "[1%@102,", "off", "APE", "(a", "b"]);
         assert_eq!(Tokens::new(&"[(".repeat(100_000)).count(), 100_001);
     }
 
     #[test]
-    fn numbers_are_plain() {
+    fn only_plain_numbers_are_accepted() {
         assert_eq!(number("-256"), Some(-256.0));
         assert_eq!(number("53.968"), Some(53.968));
         for bad in [
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps() {
+    fn dates_and_times_are_recognised() {
         assert!(is_stamp("11-15-2024"));
         assert!(is_stamp("08:38:09"));
         assert!(!is_stamp("-392"));

@@ -1,29 +1,29 @@
-//! The values that a line is made of.
+//! The values in a line.
 
 use super::token;
 
-/// Memory in use, in kB (of 1024 bytes, as in all of the line).
+/// Memory in kB. All units in a line are multiples of 1024 bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Memory {
     /// In use.
     pub used_kb: f64,
-    /// There in all.
+    /// In total.
     pub total_kb: f64,
 }
 
 /// Free blocks of one size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Blocks {
-    /// How many.
+    /// The number of blocks.
     pub count: f64,
-    /// How large each is.
+    /// The size of each in kB.
     pub size_kb: f64,
 }
 
 /// A core of the processor.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Core {
-    /// Whether it is powered; `None` where what is said of it was not understood.
+    /// Whether the core is powered. `None`: its text was not understood.
     pub on: Option<bool>,
     /// Its load.
     pub load: Load,
@@ -49,22 +49,22 @@ pub struct Engine<'a> {
     pub load: Load,
 }
 
-/// Power of a rail, in milliwatts; it may be negative.
+/// The power of a rail in milliwatts. It may be negative.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Power<'a> {
     /// The rail's name.
     pub name: &'a str,
-    /// Now.
+    /// The current power.
     pub milliwatts: f64,
-    /// On average since tegrastats was started.
+    /// The average since tegrastats was started.
     pub average: Option<f64>,
-    /// The most since tegrastats was started.
+    /// The maximum since tegrastats was started.
     pub maximum: Option<f64>,
 }
 
 impl Load {
-    /// `7%@1600`, `7%`, `@1600`; of an engine with several units `[10%,20%]@1600`, `[10%@1600,off]`, `10%@[1600,1600]`: the
-    /// mean load of those that are on, and the highest frequency.
+    /// Parses `7%@1600`, `7%`, `@1600`. For an engine with several units, `[10%,20%]@1600`, `[10%@1600,off]`, `10%@[1600,1600]`: the
+    /// mean load of the units that are on, and the highest frequency.
     pub(super) fn parse(text: &str) -> Option<Load> {
         if let Some((list, after)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
             return Load::of_units(list, after);
@@ -104,7 +104,7 @@ impl Load {
     }
 }
 
-/// The highest of one frequency, or of several in brackets.
+/// The highest of one or, in brackets, several frequencies.
 fn highest(text: &str) -> Option<f64> {
     let list = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     let mut highest = f64::NEG_INFINITY;
@@ -115,7 +115,7 @@ fn highest(text: &str) -> Option<f64> {
 }
 
 impl<'a> Power<'a> {
-    /// `4067/4067` (JetPack 4), `4824mW/4824mW`, with a maximum `5000mW/4824mW/9000mW`, alone `4824mW`
+    /// Parses `4067/4067` (JetPack 4), `4824mW/4824mW`, with a maximum `5000mW/4824mW/9000mW`, or alone `4824mW`.
     pub(super) fn parse(name: &'a str, value: &str) -> Option<Power<'a>> {
         let mut parts = value.split('/');
         let now = parts.next()?;

@@ -1,4 +1,4 @@
-//! The message of `proto/powermeasurement.proto`, and what is refused of what comes in its place. Pure.
+//! The message of `proto/powermeasurement.proto`, decoded and checked.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use prost::Message;
 
 use crate::metrics::plausible::AMPERES;
 
-/// The longest datagram that is read, in bytes: the buffer of the original exporter. A message of known fields has at
-/// most 25; the rest is for fields that a later device may add.
+/// The longest accepted datagram, in bytes: the buffer size of the replaced exporter. A message with the known fields has at
+/// most 25 bytes; the rest is for fields that later devices may add.
 pub const MAX_DATAGRAM: usize = 1024;
-/// Beyond 2^53 a double does not hold every whole number: a counter of milliampere-seconds cannot have come there.
-const MOST_ENERGY: f64 = 9_007_199_254_740_992.0;
+/// 2^53: above this a double does not hold every whole number, so a counter of milliampere-seconds cannot count there.
+const MAX_ENERGY: f64 = 9_007_199_254_740_992.0;
 
 /// `power_measurement`: the device's totals at one moment.
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -26,74 +26,74 @@ pub struct PowerMeasurement {
     pub current: f32,
 }
 
-/// Why a datagram is no message.
+/// Why a datagram is not a valid message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// It is longer than [`MAX_DATAGRAM`].
+pub enum MessageError {
+    /// The datagram is longer than [`MAX_DATAGRAM`].
     Oversized,
-    /// It ends within a field.
+    /// The datagram ends within a field.
     Truncated,
-    /// It is no protobuf, or not of these types.
+    /// The datagram is not protobuf, or a field has another type.
     Malformed,
-    /// The numbers cannot be: a current that nothing has, or a total below zero.
+    /// A current that no device draws, or a total that is negative or too large.
     Implausible,
 }
 
-impl Refused {
-    /// The word it is counted under.
+impl MessageError {
+    /// The value of the label `kind` under which such datagrams are counted.
     pub fn kind(self) -> &'static str {
         match self {
-            Refused::Oversized => "oversized",
-            Refused::Truncated => "truncated",
-            Refused::Malformed => "malformed",
-            Refused::Implausible => "implausible",
+            MessageError::Oversized => "oversized",
+            MessageError::Truncated => "truncated",
+            MessageError::Malformed => "malformed",
+            MessageError::Implausible => "implausible",
         }
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for MessageError {}
 
 impl PowerMeasurement {
-    /// Reads one datagram. Fields that are not known are passed over, of a field that stands there twice the last one
-    /// counts (protobuf.dev, "Encoding").
-    pub fn from_datagram(datagram: &[u8]) -> Result<PowerMeasurement, Refused> {
+    /// Decodes a datagram. Unknown fields are skipped. If a field occurs twice, the last one counts (protobuf.dev,
+    /// "Encoding").
+    pub fn from_datagram(datagram: &[u8]) -> Result<PowerMeasurement, MessageError> {
         if datagram.len() > MAX_DATAGRAM {
-            return Err(Refused::Oversized);
+            return Err(MessageError::Oversized);
         }
         let message = PowerMeasurement::decode(datagram).map_err(|_| {
             if ends_within_a_field(datagram) {
-                Refused::Truncated
+                MessageError::Truncated
             } else {
-                Refused::Malformed
+                MessageError::Malformed
             }
         })?;
         let total = message.energy_consumption;
         let amperes = f64::from(message.current) / 1000.0;
-        if AMPERES.contains(amperes) && (0.0..=MOST_ENERGY).contains(&total) {
+        if AMPERES.contains(amperes) && (0.0..=MAX_ENERGY).contains(&total) {
             Ok(message)
         } else {
-            Err(Refused::Implausible)
+            Err(MessageError::Implausible)
         }
     }
 
-    /// The datagram of this message.
+    /// Encodes the message as a datagram.
     pub fn to_datagram(&self) -> Vec<u8> {
         self.encode_to_vec()
     }
 
-    /// Whether all of it is zero: the device has not measured yet.
-    pub fn is_nothing(&self) -> bool {
+    /// Whether all fields are zero: the device has not measured anything yet.
+    pub fn is_zero(&self) -> bool {
         *self == PowerMeasurement::default()
     }
 }
 
-/// Whether these bytes are whole fields and then the beginning of one (protobuf.dev, "Encoding").
+/// Whether the bytes are complete fields followed by an incomplete one (protobuf.dev, "Encoding").
 fn ends_within_a_field(mut rest: &[u8]) -> bool {
     loop {
         if rest.is_empty() {
@@ -101,20 +101,20 @@ fn ends_within_a_field(mut rest: &[u8]) -> bool {
         }
         let tag = match varint(&mut rest) {
             Varint::Whole(tag) => tag,
-            end => return matches!(end, Varint::Ended),
+            end => return matches!(end, Varint::Truncated),
         };
         let skip = match tag & 7 {
             0 => match varint(&mut rest) {
                 Varint::Whole(_) => 0,
-                end => return matches!(end, Varint::Ended),
+                end => return matches!(end, Varint::Truncated),
             },
             1 => 8,
             2 => match varint(&mut rest) {
                 Varint::Whole(length) => length,
-                end => return matches!(end, Varint::Ended),
+                end => return matches!(end, Varint::Truncated),
             },
             5 => 4,
-            // Groups, which proto3 does not have, and what is no wire type.
+            // Groups, which proto3 does not have, and invalid wire types.
             _ => return false,
         };
         match usize::try_from(skip).ok().and_then(|n| rest.get(n..)) {
@@ -126,17 +126,17 @@ fn ends_within_a_field(mut rest: &[u8]) -> bool {
 
 enum Varint {
     Whole(u64),
-    /// The bytes came to an end.
-    Ended,
-    /// Longer than ten bytes.
-    Endless,
+    /// The bytes end within the number.
+    Truncated,
+    /// The number is longer than ten bytes.
+    TooLong,
 }
 
 fn varint(bytes: &mut &[u8]) -> Varint {
     let mut value = 0;
     for place in 0..10 {
         let Some((byte, after)) = bytes.split_first() else {
-            return Varint::Ended;
+            return Varint::Truncated;
         };
         *bytes = after;
         value |= u64::from(byte & 0x7f) << (7 * place).min(63);
@@ -144,24 +144,24 @@ fn varint(bytes: &mut &[u8]) -> Varint {
             return Varint::Whole(value);
         }
     }
-    Varint::Endless
+    Varint::TooLong
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Timestamp 1, 304000 mAs, 1600 mA, as the original device's library packs it.
+    /// Timestamp 1, 304000 mAs, 1600 mA, as encoded by the protobuf library of the replaced device agent.
     const WHOLE: &[u8] = &[
         0x08, 0x01, 0x11, 0, 0, 0, 0, 0, 0x8e, 0x12, 0x41, 0x1d, 0, 0, 0xc8, 0x44,
     ];
 
-    fn read(bytes: &[u8]) -> Result<PowerMeasurement, Refused> {
+    fn read(bytes: &[u8]) -> Result<PowerMeasurement, MessageError> {
         PowerMeasurement::from_datagram(bytes)
     }
 
     #[test]
-    fn a_message_is_these_bytes_and_no_others() {
+    fn message_is_decoded_and_encoded() {
         let message = PowerMeasurement {
             timestamp: 1,
             energy_consumption: 304_000.0,
@@ -172,32 +172,32 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_are_a_message_of_zeros() {
+    fn empty_datagram_is_a_message_of_zeros() {
         let message = read(b"").unwrap();
-        assert!(message.is_nothing());
+        assert!(message.is_zero());
         assert_eq!(message.to_datagram(), b"");
-        assert!(!read(&[0x08, 0x01]).unwrap().is_nothing());
+        assert!(!read(&[0x08, 0x01]).unwrap().is_zero());
     }
 
     #[test]
-    fn what_ends_within_a_field_is_truncated_wherever_it_ends() {
+    fn incomplete_field_is_truncated() {
         for end in 1..WHOLE.len() {
             let outcome = read(&WHOLE[..end]);
             if [2, 11].contains(&end) {
-                assert!(outcome.is_ok(), "the fields before are whole: {end}");
+                assert!(outcome.is_ok(), "the fields before are complete: {end}");
             } else {
-                assert_eq!(outcome, Err(Refused::Truncated), "{end}");
+                assert_eq!(outcome, Err(MessageError::Truncated), "{end}");
             }
         }
-        assert_eq!(read(&[0x22, 0x7f, b'x']), Err(Refused::Truncated));
-        assert_eq!(read(&[0x08, 0xff]), Err(Refused::Truncated));
+        assert_eq!(read(&[0x22, 0x7f, b'x']), Err(MessageError::Truncated));
+        assert_eq!(read(&[0x08, 0xff]), Err(MessageError::Truncated));
     }
 
     #[test]
-    fn what_is_no_protobuf_is_malformed() {
+    fn invalid_protobuf_is_malformed() {
         let garbage: [&[u8]; 6] = [
             b"DATA_REQUEST",
-            // Field number 0, wire types 6 and 7, a varint of eleven bytes, a total that is said to be a varint.
+            // Field number 0, wire types 6 and 7, a varint of eleven bytes, a total encoded as a varint.
             &[0x00, 0x00],
             &[0x0e],
             &[0x0f],
@@ -207,27 +207,27 @@ mod tests {
             &[0x10, 0x01],
         ];
         for bytes in garbage {
-            assert_eq!(read(bytes), Err(Refused::Malformed), "{bytes:x?}");
+            assert_eq!(read(bytes), Err(MessageError::Malformed), "{bytes:x?}");
         }
     }
 
     #[test]
-    fn a_longer_datagram_than_a_message_can_be_is_refused() {
+    fn datagram_longer_than_the_limit_is_refused() {
         let mut padded = WHOLE.to_vec();
         let rest = MAX_DATAGRAM - WHOLE.len() - 3;
         padded.extend([0x22, 0x80 | (rest & 0x7f) as u8, (rest >> 7) as u8]);
         padded.resize(MAX_DATAGRAM, b'x');
-        assert_eq!(read(&padded), read(WHOLE), "a field that is not known");
+        assert_eq!(read(&padded), read(WHOLE), "an unknown field");
         padded.push(0);
-        assert_eq!(read(&padded), Err(Refused::Oversized));
+        assert_eq!(read(&padded), Err(MessageError::Oversized));
     }
 
     #[test]
-    fn numbers_that_cannot_be_are_refused() {
+    fn impossible_numbers_are_refused() {
         for total in [f64::NAN, f64::INFINITY, -1.0, -f64::MIN_POSITIVE, 1e300] {
             let mut bytes = vec![0x11];
             bytes.extend(total.to_le_bytes());
-            assert_eq!(read(&bytes), Err(Refused::Implausible), "{total}");
+            assert_eq!(read(&bytes), Err(MessageError::Implausible), "{total}");
         }
         for current in [
             f32::NAN,
@@ -239,16 +239,16 @@ mod tests {
         ] {
             let mut bytes = vec![0x1d];
             bytes.extend(current.to_le_bytes());
-            assert_eq!(read(&bytes), Err(Refused::Implausible), "{current}");
+            assert_eq!(read(&bytes), Err(MessageError::Implausible), "{current}");
         }
-        // A sensor turned around: it measures all the same.
+        // A sensor that is connected the wrong way round still measures.
         let mut bytes = vec![0x1d];
         bytes.extend((-5.0f32).to_le_bytes());
         assert_eq!(read(&bytes).unwrap().current, -5.0);
     }
 
     #[test]
-    fn of_a_field_that_stands_there_twice_the_last_counts() {
+    fn last_of_two_equal_fields_counts() {
         assert_eq!(read(&[0x08, 1, 0x08, 2]).unwrap().timestamp, 2);
     }
 }

@@ -1,11 +1,12 @@
-//! A device that says by UDP what it measures: its current, and the charge that has flown since it started.
+//! A device that sends its measurements by UDP: its current, and its charge since it started.
 //!
-//! Names and messages are those of esp32-edge-energy-measurement, whose exporter, device agent and ESP32 it can stand
-//! beside. Only what the device itself sends counts, whole and plausible; all else is counted by kind and changes
-//! nothing.
+//! Metric names and messages are those of esp32-edge-energy-measurement, and this meter works with its exporter, its device
+//! agent and its ESP32. Only complete and plausible messages of the device itself are used. All other datagrams are counted
+//! by kind and ignored.
 
-mod line;
-mod link;
+mod channel;
+mod counts;
+mod device;
 pub mod message;
 mod request;
 pub mod settings;
@@ -16,7 +17,7 @@ pub use request::REQUEST;
 
 use std::sync::Arc;
 
-use self::link::Device;
+use self::device::Device;
 use self::message::PowerMeasurement;
 use self::request::Request;
 use self::settings::{Mode, Settings};
@@ -46,7 +47,7 @@ pub const METER: Meter = Meter {
     )
 };
 
-/// The rail of the device's current, in the families that all meters share.
+/// The rail of the device's current, in the families that all meters have.
 const RAIL: &str = "device";
 
 fn probe(_board: &Board, config: &Config) -> Result<String, Error> {
@@ -72,44 +73,45 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         Some(host) => Device::new(context.health.io_log(), host, udp.port),
         None => Err(Error::new("udp.host names no device")),
     };
-    let speaks = match udp.mode {
-        Mode::Listen => Speaks::Unasked(Stream::listen(context)?),
-        Mode::Subscribe => Speaks::Unasked(Stream::subscribe(context, device()?)?),
+    let protocol = match udp.mode {
+        Mode::Listen => Protocol::Stream(Stream::listen(context)?),
+        Mode::Subscribe => Protocol::Stream(Stream::subscribe(context, device()?)?),
         Mode::Request => {
             let pause = udp.interval.unwrap_or(context.interval);
-            // A request that is lost takes longer than one that is answered.
+            // A request that times out takes longer than one that is answered.
             context.group.set_interval(pause.max(udp.timeout));
-            Speaks::Asked(Request::open(context, device()?, pause)?)
+            Protocol::Request(Request::open(context, device()?, pause)?)
         }
     };
     let exported = (series.exported > 0.0).then_some(series.exported * 1000.0);
     Ok(Box::new(Udp {
-        speaks,
+        protocol,
         series,
         total: Total::resume(exported),
     }))
 }
 
 struct Udp {
-    speaks: Speaks,
+    protocol: Protocol,
     series: Series,
     total: Total,
 }
 
-enum Speaks {
-    Asked(Request),
-    Unasked(Stream),
+/// How messages are obtained.
+enum Protocol {
+    Request(Request),
+    Stream(Stream),
 }
 
 impl Source for Udp {
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let message = match &mut self.speaks {
-            Speaks::Asked(request) => request.next(&self.total)?,
-            Speaks::Unasked(stream) => stream.next(&self.total)?,
+        let message = match &mut self.protocol {
+            Protocol::Request(request) => request.next(&self.total)?,
+            Protocol::Stream(stream) => stream.next(&self.total)?,
         };
         if let Some((at, message)) = message {
             out.at = at;
-            if let Some(jump) = self.total.take(&message, at) {
+            if let Some(jump) = self.total.add(&message, at) {
                 let charge = jump.milliampere_seconds / 1000.0;
                 out.reject(self.series.charge, charge, RejectReason::Jump(jump.seconds));
             }
@@ -121,7 +123,7 @@ impl Source for Udp {
 
 struct Series {
     charge: SeriesId,
-    /// What `charge` was last, in ampere-seconds.
+    /// The last exported value of `charge`, in ampere-seconds.
     exported: f64,
     current: SeriesId,
     amperes: SeriesId,
@@ -170,18 +172,18 @@ impl Series {
     }
 
     fn set(&mut self, out: &mut Readings, message: &PowerMeasurement, total: &Total) {
-        // In the precision of the message: 1.5999999046325684 A, in the original's README, is such a quotient (of the
-        // float next below 1600 mA), and none of doubles.
+        // In single precision, as in the message: the replaced exporter's README shows 1.5999999046325684 A, which is such a
+        // quotient (of the float next below 1600 mA) and not one of doubles.
         let amperes = f64::from(message.current / 1000.0);
         let charge = total.milliampere_seconds();
-        // Adding up and dividing round: what is exported must not fall for that.
+        // Adding and dividing round. The exported counter must not fall because of that.
         self.exported = self.exported.max(charge / 1000.0);
         out.set(self.charge, self.exported);
         out.set(self.current, amperes);
         out.set(self.amperes, amperes);
         if let Some(Power { volts, rail, total }) = &mut self.power {
             let watts = amperes * *volts;
-            // The device counts the charge between two messages too: that is better than integrating what they say.
+            // The device also counts the charge between two messages, so its counter is better than integrating their currents.
             let steps = (self.exported * 1e6) as u64;
             rail.set_coarse_counter(out, steps, *volts * 1e-6);
             let watts = rail.set_power(out, watts);

@@ -1,14 +1,15 @@
-//! Asking for each message: the loop of the original exporter.
+//! Requesting each message, as the replaced exporter does.
 //!
-//! One request, one answer. A request whose time is over gets a socket that the next one does not share, so that an
-//! answer that comes too late is known for what it is. While answers come in time, the socket stays the same.
+//! Each request has one reply. After a time-out the next request is sent from a new socket, so that a late reply to the
+//! earlier request is recognised. While replies are in time, the socket stays the same.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::line::Line;
-use super::link::{is_from, Counts, Device, Heard};
+use super::channel::{Channel, Datagram};
+use super::counts::DatagramCounts;
+use super::device::{is_from, Device};
 use super::message::PowerMeasurement;
 use super::settings::Settings;
 use super::total::{Stale, Total};
@@ -18,19 +19,19 @@ use crate::sys::clock::BootTime;
 use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
 
-/// What the original exporter sends: these twelve bytes, without a NUL.
+/// The request, as the replaced exporter sends it: these twelve bytes, without a NUL.
 pub const REQUEST: &[u8] = b"DATA_REQUEST";
 
 pub(super) struct Request {
     device: Device,
-    line: Line,
-    /// The line of the request before, if that was not answered in time, and whom it was sent to.
-    unanswered: Option<(Line, SocketAddr)>,
+    channel: Channel,
+    /// The channel and the address of the previous request, if it timed out.
+    timed_out: Option<(Channel, SocketAddr)>,
     pause: Duration,
     timeout: Duration,
-    ask_at: Instant,
-    heard_at: Option<BootTime>,
-    counts: Counts,
+    send_at: Instant,
+    last_received: Option<BootTime>,
+    counts: DatagramCounts,
     stop: Arc<Stop>,
     health: Arc<Health>,
     group: Arc<Group>,
@@ -43,142 +44,143 @@ impl Request {
         pause: Duration,
     ) -> Result<Request, Error> {
         Ok(Request {
-            line: device.line()?,
+            channel: device.channel()?,
             device,
-            unanswered: None,
+            timed_out: None,
             pause,
             timeout: context.config.meter::<Settings>().timeout,
-            ask_at: Instant::now(),
-            heard_at: None,
-            counts: Counts::new(&context.health),
+            send_at: Instant::now(),
+            last_received: None,
+            counts: DatagramCounts::new(&context.health),
             stop: Arc::clone(&context.stop),
             health: Arc::clone(&context.health),
             group: Arc::clone(&context.group),
         })
     }
 
-    /// The next answer; `None` when it is time to stop. Waits for it as long as it takes: each time-out is counted, and
-    /// the device asked again at once.
+    /// The next reply. `None` when the source must stop. Waits without limit: each time-out is counted, and the request is
+    /// sent again at once.
     pub(super) fn next(
         &mut self,
         total: &Total,
     ) -> Result<Option<(BootTime, PowerMeasurement)>, Error> {
         loop {
-            if self.wait_before_asking() == Woken::Stop {
+            if self.wait_before_sending() == Woken::Stop {
                 return Ok(None);
             }
             let address = self.device.address();
-            if let Err(error) = self.line.send_to(REQUEST, address) {
-                self.failed(format!("cannot send to {address}: {}", reason(&error)));
-                self.ask_at = Instant::now() + self.timeout;
+            if let Err(error) = self.channel.send_to(REQUEST, address) {
+                self.set_error(format!("cannot send to {address}: {}", reason(&error)));
+                self.send_at = Instant::now() + self.timeout;
                 self.device.next();
-                self.line = self.device.line()?;
+                self.channel = self.device.channel()?;
                 continue;
             }
             let deadline = Instant::now() + self.timeout;
             loop {
-                match self.line.wait(&self.stop, deadline) {
+                match self.channel.wait(&self.stop, deadline) {
                     Woken::Stop => return Ok(None),
                     Woken::Ready => {
-                        let heard = self.line.hear();
-                        if let Some((at, answer)) = heard.and_then(|h| self.answer(h, total)) {
+                        let datagram = self.channel.receive();
+                        let reply = datagram.and_then(|datagram| self.reply(datagram, total));
+                        if let Some((at, message)) = reply {
                             self.counts.add("accepted");
-                            self.heard_at = Some(at);
-                            self.ask_at = Instant::now() + self.pause;
+                            self.last_received = Some(at);
+                            self.send_at = Instant::now() + self.pause;
                             self.count_late();
-                            return Ok(Some((at, answer)));
+                            return Ok(Some((at, message)));
                         }
                     }
                     Woken::Time => {}
                 }
-                // Not only when nothing comes: what comes may be anything.
-                if self.line.is_over(deadline) {
+                // Checked after each datagram, too, so that other datagrams do not prolong the wait.
+                if self.channel.is_past(deadline) {
                     break;
                 }
             }
-            self.lost()?;
+            self.handle_timeout()?;
         }
     }
 
-    /// The message, if this is the answer; else it is counted for what it is.
-    fn answer(&self, heard: Heard, total: &Total) -> Option<(BootTime, PowerMeasurement)> {
-        if !is_from(heard.peer, self.device.address()) {
+    /// The message, if the datagram is the reply. Any other datagram is counted.
+    fn reply(&self, datagram: Datagram, total: &Total) -> Option<(BootTime, PowerMeasurement)> {
+        if !is_from(datagram.peer, self.device.address()) {
             self.counts.add("foreign");
             return None;
         }
-        let message = match heard.message {
+        let message = match datagram.message {
             Ok(message) => message,
-            Err(refused) => {
-                self.counts.add(refused.kind());
+            Err(error) => {
+                self.counts.add(error.kind());
                 return None;
             }
         };
-        let since_last = heard.at.since(self.heard_at);
+        let since_last = datagram.at.since(self.last_received);
         match total.judge(&message, since_last) {
             Err(Stale::Reordered) => {
                 self.counts.add("reordered");
                 None
             }
-            // A device that has nothing newer says the same again.
-            Ok(()) | Err(Stale::Duplicated) => Some((heard.at, message)),
+            // A device without a newer measurement repeats the last one.
+            Ok(()) | Err(Stale::Duplicated) => Some((datagram.at, message)),
         }
     }
 
-    /// Whatever comes now was not asked for.
-    fn wait_before_asking(&self) -> Woken {
+    /// Waits until the next request is due. Counts datagrams that arrive meanwhile, which are replies to nothing.
+    fn wait_before_sending(&self) -> Woken {
         loop {
-            match self.line.wait(&self.stop, self.ask_at) {
+            match self.channel.wait(&self.stop, self.send_at) {
                 Woken::Stop => return Woken::Stop,
                 Woken::Ready => {
-                    if let Some(heard) = self.line.hear() {
-                        self.count(heard, self.device.address(), "duplicated");
+                    if let Some(datagram) = self.channel.receive() {
+                        self.count(datagram, self.device.address(), "duplicated");
                     }
                 }
                 Woken::Time => {}
             }
-            if self.line.is_over(self.ask_at) {
+            if self.channel.is_past(self.send_at) {
                 return Woken::Time;
             }
         }
     }
 
-    /// The answer did not come: the next request has a socket of its own, and the next address if there are several.
-    fn lost(&mut self) -> Result<(), Error> {
+    /// Counts a request as lost. The next request has a socket of its own, and goes to the next address if there are several.
+    fn handle_timeout(&mut self) -> Result<(), Error> {
         self.counts.add("lost");
         let address = self.device.address();
-        self.failed(format!(
+        self.set_error(format!(
             "{address} does not answer within {} s (does the agent run there, and does a firewall let UDP through?)",
             self.timeout.as_secs_f64()
         ));
         self.count_late();
         self.device.next();
-        let fresh = self.device.line()?;
-        let old = std::mem::replace(&mut self.line, fresh);
-        self.unanswered = Some((old.retired(), address));
+        let new = self.device.channel()?;
+        let old = std::mem::replace(&mut self.channel, new);
+        self.timed_out = Some((old.replaced(), address));
         Ok(())
     }
 
-    /// Counts what came for the request before.
+    /// Counts what has arrived for the request that timed out.
     fn count_late(&self) {
-        /// Nobody sends more for one request; and a flood ends somewhere.
-        const MOST: usize = 1000;
-        if let Some((line, address)) = &self.unanswered {
-            for heard in std::iter::from_fn(|| line.hear()).take(MOST) {
-                self.count(heard, *address, "late");
+        /// Far more than the replies to one request. Keeps a flood from delaying the next request.
+        const MAX_DATAGRAMS: usize = 1000;
+        if let Some((channel, address)) = &self.timed_out {
+            for datagram in std::iter::from_fn(|| channel.receive()).take(MAX_DATAGRAMS) {
+                self.count(datagram, *address, "late");
             }
         }
     }
 
-    /// Counts a datagram that is no answer, as `kind` if it could be one.
-    fn count(&self, heard: Heard, asked: SocketAddr, kind: &'static str) {
-        self.counts.add(match heard.message {
-            _ if !is_from(heard.peer, asked) => "foreign",
-            Err(refused) => refused.kind(),
+    /// Counts a datagram that is not used: as `kind` if it is a message from `address`.
+    fn count(&self, datagram: Datagram, address: SocketAddr, kind: &'static str) {
+        self.counts.add(match datagram.message {
+            _ if !is_from(datagram.peer, address) => "foreign",
+            Err(error) => error.kind(),
             Ok(_) => kind,
         });
     }
 
-    fn failed(&self, error: String) {
+    fn set_error(&self, error: String) {
         self.health.count_error();
         self.group.settle();
         if self.health.set_error(Some(error.clone())) {

@@ -9,28 +9,28 @@ use crate::config::tree::Node;
 use crate::config::values::Outcome;
 use crate::config::{show, values, MeterSettings, Switch};
 
-/// `udp:`.
+/// The section `udp:`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
     /// Whether the UDP source runs.
     pub enabled: Switch,
-    /// The device's address or name; `None` is no device, and in listen mode any.
+    /// The device's address or name. `None`: no device is configured; in listen mode, any device is accepted.
     pub host: Option<String>,
-    /// The device's port; in listen mode the port listened on.
+    /// The device's port. In listen mode, our port.
     pub port: u16,
-    /// Who begins.
+    /// How messages are obtained.
     pub mode: Mode,
-    /// What is subscribed to.
+    /// The channel to subscribe to.
     pub channel: u32,
-    /// How long to wait between an answer and the next request; `None` is the exporter's interval.
+    /// The pause between a reply and the next request. `None`: the exporter's interval.
     #[serde(serialize_with = "show::optional_seconds")]
     pub interval: Option<Duration>,
-    /// How long to wait for an answer.
+    /// The longest time to wait for a message.
     #[serde(serialize_with = "show::seconds")]
     pub timeout: Duration,
-    /// What the device's current is drawn at, in volts; `None`: no power is known.
+    /// The voltage at which the device's current is drawn. `None`: no power is exported.
     pub voltage: Option<f64>,
-    /// Exports zeros until the device has been heard.
+    /// Export zeros until the first message.
     pub start_at_zero: bool,
 }
 
@@ -50,16 +50,16 @@ impl Default for Settings {
     }
 }
 
-/// How a UDP device is made to speak.
+/// How messages are obtained from the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Each message is asked for.
+    /// Each message is requested.
     #[default]
     Request,
-    /// It sends by itself, to us.
+    /// The device sends messages to our port.
     Listen,
-    /// It sends by itself once it has been asked.
+    /// The device sends messages after a subscription.
     Subscribe,
 }
 

@@ -1,11 +1,12 @@
-//! A device that sends by itself: at once, or from when it has been told the channel.
+//! A device that sends messages without a request for each: to our port, or after a subscription to a channel.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::line::Line;
-use super::link::{is_from, Counts, Device, Heard};
+use super::channel::{Channel, Datagram};
+use super::counts::DatagramCounts;
+use super::device::{is_from, Device};
 use super::message::PowerMeasurement;
 use super::settings::Settings;
 use super::total::{Stale, Total};
@@ -17,35 +18,35 @@ use crate::sys::reason;
 use crate::sys::stop::{Stop, Woken};
 
 pub(super) struct Stream {
-    line: Line,
-    /// The only host that counts, if one was named.
+    channel: Channel,
+    /// The only device whose messages are accepted, if the configuration names one.
     device: Option<Device>,
-    /// What to send to the device to be sent to.
+    /// The datagram that subscribes to the device's messages.
     subscription: Option<Vec<u8>>,
-    /// Who the device is, once it has been heard.
-    speaker: Option<SocketAddr>,
-    /// When it last sent something that counts, or was last given up.
+    /// The sender of the accepted messages, once there is one.
+    sender: Option<SocketAddr>,
+    /// When the last message was accepted, or the last time-out was.
     silent_since: Instant,
-    heard_at: Option<BootTime>,
+    last_received: Option<BootTime>,
     timeout: Duration,
-    counts: Counts,
+    counts: DatagramCounts,
     stop: Arc<Stop>,
     health: Arc<Health>,
     group: Arc<Group>,
 }
 
 impl Stream {
-    /// Waits on the port for what is sent there.
+    /// Listens on the configured port.
     pub(super) fn listen(context: &Context) -> Result<Stream, Error> {
         let config = &context.config;
         let udp: Settings = config.meter();
         let io_log = context.health.io_log();
         let device = udp.host.as_deref().map(|host| Device::new(io_log, host, 0));
         let device = device.transpose()?;
-        if io_log.playing().is_some() {
-            return Stream::new(context, Line::new(io_log, None), device, None);
+        if io_log.replay().is_some() {
+            return Stream::new(context, Channel::new(io_log, None), device, None);
         }
-        // `listen_address` holds an address: that was checked.
+        // The reader of the configuration has checked that `listen_address` is an address.
         let host = config.listen_address.as_ref().and_then(|a| a.parse().ok());
         let socket = datagram::bind(host, udp.port).map_err(|e| {
             Error::new(format!(
@@ -58,102 +59,107 @@ impl Stream {
         if let Ok(address) = socket.local_addr() {
             log::info!("udp: listening on {address}");
         }
-        Stream::new(context, Line::new(io_log, Some(socket)), device, None)
+        Stream::new(context, Channel::new(io_log, Some(socket)), device, None)
     }
 
     /// Subscribes to a channel of the device.
     pub(super) fn subscribe(context: &Context, device: Device) -> Result<Stream, Error> {
         let subscription = subscription(context.config.meter::<Settings>().channel);
-        let line = device.line()?;
-        let stream = Stream::new(context, line, Some(device), Some(subscription))?;
-        stream.ask();
+        let channel = device.channel()?;
+        let stream = Stream::new(context, channel, Some(device), Some(subscription))?;
+        stream.send_subscription();
         Ok(stream)
     }
 
     fn new(
         context: &Context,
-        line: Line,
+        channel: Channel,
         device: Option<Device>,
         subscription: Option<Vec<u8>>,
     ) -> Result<Stream, Error> {
         Ok(Stream {
-            line,
+            channel,
             device,
             subscription,
-            speaker: None,
+            sender: None,
             silent_since: Instant::now(),
-            heard_at: None,
+            last_received: None,
             timeout: context.config.meter::<Settings>().timeout,
-            counts: Counts::new(&context.health),
+            counts: DatagramCounts::new(&context.health),
             stop: Arc::clone(&context.stop),
             health: Arc::clone(&context.health),
             group: Arc::clone(&context.group),
         })
     }
 
-    /// The next message; `None` when it is time to stop.
+    /// The next message. `None` when the source must stop.
     pub(super) fn next(
         &mut self,
         total: &Total,
     ) -> Result<Option<(BootTime, PowerMeasurement)>, Error> {
         loop {
             let deadline = self.silent_since + self.timeout;
-            match self.line.wait(&self.stop, deadline) {
+            match self.channel.wait(&self.stop, deadline) {
                 Woken::Stop => return Ok(None),
                 Woken::Ready => {
-                    let heard = self.line.hear();
-                    if let Some(message) = heard.and_then(|h| self.judge(h, total)) {
+                    let datagram = self.channel.receive();
+                    if let Some(message) = datagram.and_then(|d| self.accept(d, total)) {
                         return Ok(Some(message));
                     }
                 }
                 Woken::Time => {}
             }
-            if self.line.is_over(deadline) {
-                self.silent()?;
+            if self.channel.is_past(deadline) {
+                self.handle_timeout()?;
             }
         }
     }
 
-    /// The message, if it counts; else it is counted for what it is.
-    fn judge(&mut self, heard: Heard, total: &Total) -> Option<(BootTime, PowerMeasurement)> {
-        if !self.is_known(heard.peer) {
+    /// The message, if it is accepted. Counts every datagram.
+    fn accept(
+        &mut self,
+        datagram: Datagram,
+        total: &Total,
+    ) -> Option<(BootTime, PowerMeasurement)> {
+        if !self.is_accepted(datagram.peer) {
             self.counts.add("foreign");
             return None;
         }
-        let since_last = heard.at.since(self.heard_at);
-        let outcome = match &heard.message {
-            Err(refused) => Err(refused.kind()),
+        let since_last = datagram.at.since(self.last_received);
+        let result = match &datagram.message {
+            Err(error) => Err(error.kind()),
             Ok(message) => match total.judge(message, since_last) {
                 Err(Stale::Duplicated) => Err("duplicated"),
                 Err(Stale::Reordered) => Err("reordered"),
                 Ok(()) => Ok(*message),
             },
         };
-        self.counts.add(outcome.err().unwrap_or("accepted"));
-        let message = outcome.ok()?;
-        self.speaker = Some(heard.peer);
+        self.counts.add(result.err().unwrap_or("accepted"));
+        let message = result.ok()?;
+        self.sender = Some(datagram.peer);
         self.silent_since = Instant::now();
-        self.heard_at = Some(heard.at);
-        Some((heard.at, message))
+        self.last_received = Some(datagram.at);
+        Some((datagram.at, message))
     }
 
-    /// Whether this is the device: the one that was asked, or the one that was heard, or one that may be it.
-    fn is_known(&self, peer: SocketAddr) -> bool {
-        match (self.speaker, &self.device) {
+    /// Whether messages from this peer are accepted: from the subscribed device, or from the current sender; without a
+    /// sender, from the configured host, or from any peer.
+    fn is_accepted(&self, peer: SocketAddr) -> bool {
+        match (self.sender, &self.device) {
             (_, Some(device)) if self.subscription.is_some() => is_from(peer, device.address()),
-            (Some(speaker), _) => is_from(peer, speaker),
+            (Some(sender), _) => is_from(peer, sender),
             (None, Some(device)) => device.is_host(peer.ip()),
             (None, None) => true,
         }
     }
 
-    /// Nothing was heard for too long: subscribes again, or lets another be the device.
-    fn silent(&mut self) -> Result<(), Error> {
+    /// Reports that nothing was received in time. Subscribes again, or lets another peer become the sender.
+    fn handle_timeout(&mut self) -> Result<(), Error> {
         self.silent_since = Instant::now();
         self.health.count_error();
         self.group.settle();
-        let from = match (self.speaker.take(), &self.device) {
-            (Some(speaker), _) => speaker.to_string(),
+        let from = match (self.sender.take(), &self.device) {
+            (Some(sender), _) => sender.to_string(),
             (None, Some(device)) if device.address().port() != 0 => device.address().to_string(),
             (None, Some(device)) => device.address().ip().to_string(),
             (None, None) => "anybody".to_string(),
@@ -163,31 +169,31 @@ impl Stream {
             log::warn!("udp: {error}");
         }
         if let Some(device) = &mut self.device {
-            let family = |ip: IpAddr| ip.is_ipv4();
-            let before = family(device.address().ip());
+            let is_ipv4 = |device: &Device| device.address().is_ipv4();
+            let before = is_ipv4(device);
             device.next();
             if self.subscription.is_some() {
                 self.counts.add("lost");
-                if family(device.address().ip()) != before {
-                    self.line = device.line()?;
+                if is_ipv4(device) != before {
+                    self.channel = device.channel()?;
                 }
-                self.ask();
+                self.send_subscription();
             }
         }
         Ok(())
     }
 
-    fn ask(&self) {
+    fn send_subscription(&self) {
         if let (Some(subscription), Some(device)) = (&self.subscription, &self.device) {
             let address = device.address();
-            if let Err(error) = self.line.send_to(subscription, address) {
+            if let Err(error) = self.channel.send_to(subscription, address) {
                 log::debug!("udp: cannot send to {address}: {}", reason(&error));
             }
         }
     }
 }
 
-/// What the ESP32's server takes: the channel as decimal digits, with the NUL after them.
+/// The subscription that the ESP32's server expects: the channel in decimal digits, followed by a NUL.
 fn subscription(channel: u32) -> Vec<u8> {
     format!("{channel}\0").into_bytes()
 }
@@ -195,7 +201,7 @@ fn subscription(channel: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_subscription_is_digits_and_a_nul() {
+    fn subscription_is_digits_and_a_nul() {
         assert_eq!(super::subscription(6), b"6\0");
     }
 }

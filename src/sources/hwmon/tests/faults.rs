@@ -92,12 +92,12 @@ fn complaints_about_removed_chips_are_dropped() {
     bench.poll(1.0);
     let health = Arc::clone(&bench.context.health);
     bench.rescan();
-    assert_eq!(health.complaints().len(), 2, "they are still there");
+    assert_eq!(health.value_errors().len(), 2, "they are still there");
     remove(&tree, 1, &format!("{BUS}/1-0041"));
     bench.rescan();
     bench.poll(2.0);
-    let [complaint] = &health.complaints()[..] else {
-        panic!("{:?}", health.complaints());
+    let [complaint] = &health.value_errors()[..] else {
+        panic!("{:?}", health.value_errors());
     };
     assert!(complaint.contains("1-0040"), "{complaint}");
 }

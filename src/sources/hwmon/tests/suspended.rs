@@ -51,13 +51,13 @@ fn suspended_gpu_is_not_read_until_resumed() {
     assert_eq!(health.errors(), 0);
     let complaint = "amdgpu-0000:03:00.0 is suspended: it is not read, since that would resume it \
                      (hwmon.wake_suspended: true does it all the same)";
-    assert_eq!(health.complaints(), [complaint]);
+    assert_eq!(health.value_errors(), [complaint]);
 
     make_readable(&tree);
     set(&tree, "runtime_status", "active");
     bench.poll(5.0);
     assert_eq!(bench.value(&of("power_watts", RAIL)), Some(9.0));
-    assert_eq!(health.complaints(), [""; 0]);
+    assert_eq!(health.value_errors(), [""; 0]);
     bench.poll(6.0);
     assert_eq!(bench.value(&of("energy_joules_total", RAIL)), Some(9.0));
 
@@ -203,7 +203,7 @@ fn suspended_device_replays_identically() {
     let dir = dir.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "hwmon:\n").unwrap();
     let io_logs = IoLogs::Record(std::sync::Arc::clone(&recorder));
-    let mut bench = Bench::on_io_log(&METER, tree.roots(), Config::default(), &io_logs);
+    let mut bench = Bench::with_io_log(&METER, tree.roots(), Config::default(), &io_logs);
     bench.probe().unwrap();
     bench.reopen().unwrap();
     bench.tick().unwrap();

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use nix::libc::{EACCES, EAGAIN, EIO, ENOENT, EREMOTEIO, ETIMEDOUT};
 
 use super::*;
-use crate::sources::Running;
+use crate::sources::RunningSource;
 use crate::sources::SCHEMA;
 
 const TWO: &str = "ina260: {i2c_address: [0x40, 0x41]}";
@@ -46,13 +46,13 @@ fn failing_chip_leaves_the_others() {
         assert_eq!(watts(&bench, "ina260-1-0040"), None, "absent, never zero");
         assert_eq!(watts(&bench, "ina260-1-0041"), Some(12.0));
         assert_eq!(bench.context.health.errors(), n as u64 + 1);
-        assert_eq!(bench.context.health.complaints().len(), 1);
+        assert_eq!(bench.context.health.value_errors().len(), 1);
         bench.poll(second + 0.4);
         assert_eq!(watts(&bench, "ina260-1-0040"), None, "left alone");
         bench.poll(second + 50.0);
         assert_eq!(watts(&bench, "ina260-1-0040"), Some(5.0));
         assert_eq!(resets(&buses, 0x40), n + 2, "begun anew");
-        assert!(bench.context.health.complaints().is_empty());
+        assert!(bench.context.health.value_errors().is_empty());
     }
     assert_eq!(resets(&buses, 0x41), 1);
 }
@@ -246,12 +246,12 @@ fn hanging_bus_leaves_the_other() {
     let yaml = "{interval: 0.05, ina260: {i2c_bus: [1, 2], i2c_address: 0x40}}";
     let config = SCHEMA.parse(yaml).unwrap().0;
     let context = Bench::new(&WITH_A_BUS_THAT_HANGS, &tree, config).context;
-    let running = Running::start(&WITH_A_BUS_THAT_HANGS, context.clone());
+    let running = RunningSource::start(&WITH_A_BUS_THAT_HANGS, context.clone());
     let until = |what: &str, is_so: &dyn Fn() -> bool| {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !is_so() {
             assert!(Instant::now() < deadline, "waited in vain until {what}");
-            running.watch(BootTime::now());
+            running.restart_if_stuck(BootTime::now());
             std::thread::sleep(Duration::from_millis(10));
         }
     };

@@ -25,7 +25,7 @@ fn assert_replays(buses: &SimulatedBuses, yaml: &str, polls: impl FnOnce(&mut Be
     let recorder = Recorder::begin(&dir, &tree.roots(), yaml).unwrap();
     let (config, _) = SCHEMA.parse(yaml).unwrap();
     let io_logs = IoLogs::Record(recorder.clone());
-    let mut bench = Bench::on_io_log(&LOGGED, tree.roots(), config, &io_logs);
+    let mut bench = Bench::with_io_log(&LOGGED, tree.roots(), config, &io_logs);
     assert!(bench.probe().is_ok());
     bench.reopen().unwrap();
     polls(&mut bench);

@@ -181,7 +181,7 @@ fn psys_below_its_package_is_not_the_total() {
     // When idle it would be more: the total does not go to and fro.
     assert_eq!(poll(2, 3), (Some(2.0), Some(34.0), Some(3.0)));
     assert_eq!(poll(32, 3), (Some(32.0), Some(66.0), Some(3.0)));
-    let complaints = bench.context.health.complaints();
+    let complaints = bench.context.health.value_errors();
     assert_eq!(complaints.len(), 1, "{complaints:?}");
     assert!(
         complaints[0].starts_with("rapl: psys counts less (3.0 W) than packages and memory"),

@@ -35,7 +35,7 @@ fn assert_replays(
     let dir = dir.path("recording");
     let recorder = Recorder::begin(&dir, &tree.roots(), "rpi:\n").unwrap();
     let io_logs = IoLogs::Record(Arc::clone(&recorder));
-    let mut bench = Bench::on_io_log(&SIMULATED, tree.roots(), Config::default(), &io_logs);
+    let mut bench = Bench::with_io_log(&SIMULATED, tree.roots(), Config::default(), &io_logs);
     assert!(bench.probe().is_ok());
     bench.reopen().unwrap();
     polls(&firmware, &tree, &mut bench);

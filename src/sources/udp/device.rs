@@ -1,16 +1,13 @@
-//! The device's addresses, and whom a datagram is from.
+//! The addresses of the device.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::Arc;
 
-use super::line::Line;
-use super::message::{PowerMeasurement, Refused};
-use crate::sources::io_log::{word, Answer, Failure, IoLog};
-use crate::sources::{Error, Health, Tally};
-use crate::sys::clock::BootTime;
+use super::channel::Channel;
+use crate::sources::io_log::{escape_word, Failure, IoLog, Response};
+use crate::sources::Error;
 use crate::sys::reason;
 
-/// The device that is asked: a name may have several addresses, which are tried in turn.
+/// The device that messages are requested from. A name may have several addresses, which are tried in turn.
 pub(super) struct Device {
     host: String,
     port: u16,
@@ -38,7 +35,7 @@ impl Device {
             Error::new(format!("cannot look up {}: {why}", self.host))
                 .hint("udp.host names the device; an IP address needs no looking up")
         };
-        let ask = || -> Answer {
+        let look_up = || -> Response {
             let found = (self.host.as_str(), self.port).to_socket_addrs();
             let found = found.map_err(|e| Failure::new(e.to_string()))?;
             let found: Vec<_> = found.take(16).map(|a| a.to_string()).collect();
@@ -46,8 +43,8 @@ impl Device {
         };
         let found = self
             .io_log
-            .ask(&format!("address {}", word(&self.host)), ask);
-        let found = found.map_err(|failure| failed(&failure.words))?;
+            .record_or_replay(&format!("address {}", escape_word(&self.host)), look_up);
+        let found = found.map_err(|failure| failed(&failure.message))?;
         let addresses: Vec<SocketAddr> = String::from_utf8_lossy(&found)
             .split(' ')
             .filter_map(|address| address.parse().ok())
@@ -64,13 +61,13 @@ impl Device {
         self.addresses.get(self.current).copied().unwrap_or(none)
     }
 
-    /// Whether this is the device's host, from whatever port.
+    /// Whether this is an address of the device's host.
     pub(super) fn is_host(&self, peer: IpAddr) -> bool {
         let mut ips = self.addresses.iter().map(|a| a.ip().to_canonical());
         ips.any(|ip| ip == peer.to_canonical())
     }
 
-    /// Goes on to the next address, and looks the name up again after the last one.
+    /// Switches to the next address. After the last one, looks the name up again.
     pub(super) fn next(&mut self) {
         self.current += 1;
         if self.current >= self.addresses.len() {
@@ -83,7 +80,7 @@ impl Device {
         }
     }
 
-    /// A socket of the address's family, on a port of its own.
+    /// A socket of the address's family, on a free port.
     fn socket(&self) -> Result<UdpSocket, Error> {
         let any: IpAddr = match self.address() {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -95,71 +92,17 @@ impl Device {
             .map_err(|e| Error::new(format!("cannot open a UDP socket: {}", reason(&e))))
     }
 
-    /// The same, to speak with the device; of a recording, what was said.
-    pub(super) fn line(&self) -> Result<Line, Error> {
-        match self.io_log.playing() {
-            None => Ok(Line::new(&self.io_log, Some(self.socket()?))),
-            Some(_) => Ok(Line::new(&self.io_log, None)),
+    /// A channel to the device, with a socket of its own. When replaying, without a socket.
+    pub(super) fn channel(&self) -> Result<Channel, Error> {
+        match self.io_log.replay() {
+            None => Ok(Channel::new(&self.io_log, Some(self.socket()?))),
+            Some(_) => Ok(Channel::new(&self.io_log, None)),
         }
     }
 }
 
-/// Whether a datagram from `peer` is from `address`: the same host and port. What an IPv6 address has besides (flow,
-/// scope) is how the way there was found, not who it is.
+/// Whether a datagram from `peer` is from `address`: the same host and port. An IPv6 address's flow and scope say how the
+/// host is reached, not which host it is, and are ignored.
 pub(super) fn is_from(peer: SocketAddr, address: SocketAddr) -> bool {
     peer.port() == address.port() && peer.ip().to_canonical() == address.ip().to_canonical()
 }
-
-/// A datagram.
-pub(super) struct Heard {
-    /// When it was taken.
-    pub(super) at: BootTime,
-    /// Who sent it.
-    pub(super) peer: SocketAddr,
-    /// What it says.
-    pub(super) message: Result<PowerMeasurement, Refused>,
-}
-
-/// Counts of datagrams, by what became of them.
-pub(super) struct Counts {
-    health: Arc<Health>,
-}
-
-impl Counts {
-    /// All kinds, from the start: a count that appears only when it is no longer zero hides its first increase.
-    pub(super) fn new(health: &Arc<Health>) -> Counts {
-        let counts = Counts {
-            health: Arc::clone(health),
-        };
-        for kind in KINDS {
-            counts.of(kind);
-        }
-        counts
-    }
-
-    /// Counts one of a kind.
-    pub(super) fn add(&self, kind: &'static str) {
-        self.of(kind).add();
-    }
-
-    fn of(&self, kind: &'static str) -> Arc<Tally> {
-        self.health.tally(
-            "exporter_udp_datagrams_total",
-            "Datagrams by what became of them: accepted, lost (no answer in time), or not counted as a reading.",
-            kind,
-        )
-    }
-}
-
-const KINDS: [&str; 10] = [
-    "accepted",
-    "lost",
-    "late",
-    "duplicated",
-    "reordered",
-    "truncated",
-    "oversized",
-    "malformed",
-    "implausible",
-    "foreign",
-];
