@@ -49,7 +49,9 @@ fn thermometer(text: &str, n: usize) -> Option<f64> {
 fn doctor(temp: &TempDir, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
     on_board(&mut command, temp.path());
-    let output = command.arg("doctor").args(arguments).output().unwrap();
+    command.arg("doctor").args(arguments);
+    let config = temp.path().join("config.yaml");
+    let output = command.arg("--config").arg(config).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -134,14 +136,12 @@ fn unknown_names_in_metrics_are_logged_once_and_counted() {
     assert_eq!(unknown, 1.0);
     assert_eq!(exporter.log().matches(said).count(), 1);
 
-    let config = temp.path().join("config.yaml");
-    let config = config.to_str().unwrap();
-    let report = doctor(&temp, &["--config", config]);
+    let report = doctor(&temp, &[]);
     assert!(
         report.contains("! `metrics` lists power_watt, which nothing here has"),
         "{report}"
     );
-    let report = doctor(&temp, &["--json", "--config", config]);
+    let report = doctor(&temp, &["--json"]);
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["unknown_metrics"], serde_json::json!(["power_watt"]));
 }
