@@ -13,7 +13,9 @@ mod number;
 
 pub(crate) use metric::{help, label_name, metric_name, metric_names, metrics};
 pub use metric::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
-pub(crate) use number::{bytes, index, keep, port, port_or_off, rows, seconds, volts, whole};
+pub(crate) use number::{
+    bytes, index, keep, port, port_or_off, rows, seconds, volts, watts, whole,
+};
 
 /// The most items of any list but those of metrics.
 pub(crate) const MAX_ITEMS: usize = 64;

@@ -372,6 +372,7 @@ impl Supervisor {
                 meter.name,
                 self.labels.clone(),
             ),
+            registry: Arc::clone(registry),
             health: Arc::new(Health::on(io_log)),
             stop: Arc::default(),
             interval: meter.pace.interval(config.interval),

@@ -44,16 +44,16 @@ pub struct Attribute {
 /// An open file. Attributes keep no more than half of the descriptors that the process may have: a machine with more is
 /// read by opening the others at every poll, and has descriptors left for its clients.
 #[derive(Debug)]
-struct Held {
-    file: File,
-    is_kept: bool,
+pub(super) struct Held {
+    pub(super) file: File,
+    pub(super) is_kept: bool,
 }
 
 /// How many files are kept open.
 static KEPT: AtomicU64 = AtomicU64::new(0);
 
 impl Held {
-    fn new(file: File) -> Held {
+    pub(super) fn new(file: File) -> Held {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         let is_kept = KEPT.fetch_add(1, Ordering::Relaxed) < soft / 2;
         if !is_kept {

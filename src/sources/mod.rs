@@ -30,6 +30,7 @@ mod testing;
 mod thermal;
 mod ticker;
 pub mod udp;
+pub mod workloads;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ pub use runner::Running;
 pub use ticker::Ticker;
 
 use crate::config::{AnySettings, Config, Schema, SectionSpec, Switch};
-use crate::metrics::{Group, Readings, MAX_SERIES_PER_GROUP};
+use crate::metrics::{Group, Readings, Registry, MAX_SERIES_PER_GROUP};
 use crate::sys::stop::Stop;
 
 /// All meters, in the order of preference: where several know the board's total power, the first one's is shown.
@@ -61,6 +62,7 @@ pub const METERS: &[Meter] = &[
     power_supply::METER,
     thermal::METER,
     udp::METER,
+    workloads::METER, // reads what those before it have measured
 ];
 
 /// The configuration's keys: those of every board, and the meters' sections.
@@ -166,6 +168,8 @@ pub struct Context {
     pub device: Device,
     /// Where its series are registered.
     pub group: Arc<Group>,
+    /// Where the series of all sources are, for a source that reads what the others measured.
+    pub registry: Arc<Registry>,
     /// Where errors of single values are counted.
     pub health: Arc<Health>,
     /// To wait with, if it waits.

@@ -9,6 +9,8 @@ use crate::config::tree::Node;
 const INTERVAL: (f64, f64) = (0.001, 86_400.0);
 /// The highest voltage that a board is fed with, and more.
 const MOST_VOLTS: f64 = 1000.0;
+/// More than a machine draws.
+const MAX_WATTS: f64 = 1e6;
 
 /// A number that is whole, and not beyond what a `T` holds.
 pub(crate) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
@@ -91,6 +93,14 @@ pub(crate) fn volts(node: &Node) -> Outcome<f64> {
         return Ok(volts);
     }
     refuse(node, &format!("volts, up to {MOST_VOLTS}"))
+}
+
+/// Watts, whole or not.
+pub(crate) fn watts(node: &Node) -> Outcome<f64> {
+    match real(node).filter(|watts| (0.0..=MAX_WATTS).contains(watts)) {
+        Some(watts) => Ok(watts),
+        None => refuse(node, &format!("watts from 0 to {MAX_WATTS}, as a number")),
+    }
 }
 
 /// A number that counts from 0.
