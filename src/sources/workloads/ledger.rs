@@ -18,6 +18,9 @@ pub(super) const OTHER: usize = 1;
 /// The first place of a workload's.
 pub(super) const FIRST: usize = 2;
 
+/// Meters that count in large steps move their counter once a minute: CPU time waits so many seconds for the next step.
+const LONGEST_STEP: f64 = 60.0;
+
 /// One domain's energy by place.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
@@ -25,6 +28,8 @@ pub(super) struct Ledger {
     pending: Vec<u64>,
     /// The time in which it was used, in seconds.
     pending_seconds: f64,
+    /// How long the domain's counter has stood still, in seconds.
+    waited: f64,
     /// Joules so far.
     joules: Vec<f64>,
     /// Power between the domain's last two readings.
@@ -92,14 +97,15 @@ impl Ledger {
 
     /// Shares what was read by the CPU time that was used since the last reading, on so many processors.
     pub(super) fn share(&mut self, reading: Reading, processors: f64) {
-        let Reading {
-            joules, seconds, ..
-        } = reading;
-        let joules = if joules > 0.0 && joules.is_finite() {
-            joules
-        } else {
-            0.0
+        let joules = match reading.joules {
+            joules if joules > 0.0 && joules.is_finite() => joules,
+            _ => 0.0,
         };
+        self.waited += reading.seconds;
+        if joules == 0.0 && !reading.is_gap && self.waited <= LONGEST_STEP {
+            return;
+        }
+        let seconds = std::mem::take(&mut self.waited);
         let used: u64 = self
             .pending
             .iter()
@@ -220,6 +226,28 @@ mod tests {
         ledger.share(reading(6.0, 2.0), 4.0);
         assert_eq!(ledger.of(2), Some((3.0, 1.5)));
         assert_eq!(ledger.of(3), Some((3.0, 1.5)));
+    }
+
+    #[test]
+    fn cpu_time_waits_for_a_counter_that_moves_in_large_steps() {
+        let mut ledger = Ledger::new(Some(1.0));
+        ledger.make_room(4);
+        for second in 0..60 {
+            let place = 2 + second % 2;
+            let mut nanos = [0; 4];
+            nanos[place] = SECOND;
+            ledger.add_cpu(&nanos, 1.0);
+            let joules = if second == 59 { 180.0 } else { 0.0 };
+            ledger.share(reading(joules, 1.0), 4.0);
+        }
+        assert_eq!(ledger.idle_joules, 60.0);
+        assert_eq!(ledger.of(2), Some((60.0, 1.0)));
+        assert_eq!(ledger.of(3), Some((60.0, 1.0)));
+        // One that stands still for longer has counted nothing.
+        for _ in 0..61 {
+            ledger.share(reading(0.0, 1.0), 4.0);
+        }
+        assert_eq!(ledger.of(2), Some((60.0, 0.0)));
     }
 
     #[test]
