@@ -138,12 +138,14 @@ fn context(tree: &Path) -> Context {
         dev: tree.into(),
         programs: None,
     };
-    let group: Arc<Group> = Registry::new(Policy::All).add_group(0, "bench", Vec::new());
+    let registry = Arc::new(Registry::new(Policy::All));
+    let group: Arc<Group> = registry.add_group(0, "bench", Vec::new());
     Context {
         device: Default::default(),
         board: Arc::new(Board::detect(roots)),
         config: Arc::new(Config::default()),
         group,
+        registry,
         health: Arc::new(Health::default()),
         stop: Arc::new(Stop::default()),
         interval: Duration::from_secs(1),

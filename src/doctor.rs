@@ -109,18 +109,19 @@ pub fn examine(roots: Roots, config: &Config) -> Report {
 
 /// A running source of a meter under examination.
 struct Trial {
-    registry: Registry,
+    registry: Arc<Registry>,
     running: RunningSource,
 }
 
 impl Trial {
     fn start(meter: &'static Meter, device: Device, board: &Board, config: &Arc<Config>) -> Trial {
-        let registry = Registry::new(Policy::All);
+        let registry = Arc::new(Registry::new(Policy::All));
         let context = Context {
             board: Arc::new(board.clone()),
             config: Arc::clone(config),
             device,
             group: registry.add_group(0, meter.name, Vec::new()),
+            registry: Arc::clone(&registry),
             health: Arc::new(Health::default()),
             stop: Arc::default(),
             interval: meter.pace.interval(INTERVAL),

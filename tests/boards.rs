@@ -116,6 +116,10 @@ fn normalised(text: &str, exact: bool) -> String {
         "board_energy_joules_total",
         "energy_joules_total",
         "exporter_source_unparsed_tokens_total",
+        "workload_domain_energy_joules_total",
+        "workload_idle_energy_joules_total",
+        "workload_energy_joules_total",
+        "workload_power_watts",
     ];
     let mut out = String::new();
     for line in text.lines() {

@@ -4,6 +4,7 @@
 
 mod shelly_support;
 mod support;
+mod workloads_support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use edge_metrics_exporter::sources::METERS;
 use shelly_support::{fixture, Auth, Plug};
 use support::{exporter, get, on_board, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
+use workloads_support::LoadedBoard;
 
 /// Names that differ in a number or a rail share a row: prefix, suffix, and the name of the row.
 const ALIKE: &[(&str, &str, &str)] = &[
@@ -69,6 +71,11 @@ const SECTIONS: &[(&str, &[&str], &str)] = &[
         "RAPL as pyJoules",
         &["pyjoules_"],
         "With the presets of those names; `rapl: {metric: ...}` gives them any other.",
+    ),
+    (
+        "Workloads",
+        &["workload_"],
+        "With `workloads: {enabled: true}`; [workloads.md](workloads.md) has the model.",
     ),
     (
         "The exporter itself",
@@ -271,6 +278,24 @@ fn of_preset(found: &mut Found, preset: &str, last: &str) {
     });
 }
 
+/// How well idle power is learned shows only where the load changes.
+fn of_workloads(found: &mut Found) {
+    let board = LoadedBoard::new(true, &["a.service"]);
+    let exporter = board.exporter("");
+    let (mut round, mut used) = (0u32, 0);
+    wait_until("the fit is there", || {
+        round += 1;
+        used += u64::from(20 * (round % 5));
+        board.used("a.service", used);
+        board.busy(used);
+        board.power(3.0 + f64::from(round % 5));
+        let text = exporter.scrape();
+        let all = ["workload_idle_error_watts{", "workload_idle_fit_ratio{"];
+        let is_there = all.iter().all(|name| text.contains(name));
+        is_there.then(|| found.take(&text))
+    });
+}
+
 fn document(mut families: BTreeMap<String, Family>) -> String {
     let mut sections = Vec::new();
     for (title, begins, about) in SECTIONS {
@@ -331,6 +356,7 @@ fn documented_metrics_are_the_exported_ones() {
         "pyjoules-remote-write",
         "pyjoules_remote_write_energy_uj{",
     );
+    of_workloads(&mut found);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
     if std::env::var_os("UPDATE_EXPECT").is_some() {

@@ -34,7 +34,7 @@ const ONE_THAT_COUNTS: &str =
 struct Bench {
     temp: TempDir,
     context: Context,
-    registry: Registry,
+    registry: Arc<Registry>,
     generation: u64,
 }
 
@@ -62,7 +62,7 @@ impl Bench {
         config
             .meters
             .edit(|settings: &mut Settings| settings.nvidia_smi = Some(program));
-        let registry = Registry::new(Policy::All);
+        let registry = Arc::new(Registry::new(Policy::All));
         let group = registry.add_group(0, "nvidia", vec![]);
         let interval = Duration::from_millis(100);
         group.set_interval(interval);
@@ -74,6 +74,7 @@ impl Bench {
                 config: Arc::new(config),
                 device: Device::default(),
                 group,
+                registry: Arc::clone(&registry),
                 health: Arc::new(Health::default()),
                 stop: Arc::default(),
                 interval,

@@ -126,7 +126,7 @@ fn wait_for(what: &str, mut happens: impl FnMut() -> bool) {
 
 #[test]
 fn hanging_value_does_not_affect_others() {
-    let registry = Registry::new(Policy::All);
+    let registry = Arc::new(Registry::new(Policy::All));
     let group = registry.add_group(0, METER.name, vec![]);
     let config = Config::default();
     let context = Context {
@@ -134,6 +134,7 @@ fn hanging_value_does_not_affect_others() {
         config: Arc::new(config),
         device: Device::default(),
         group: Arc::clone(&group),
+        registry: Arc::clone(&registry),
         health: Arc::default(),
         stop: Arc::new(Stop::default()),
         interval: Duration::from_millis(10),

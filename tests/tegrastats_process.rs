@@ -29,7 +29,7 @@ const LINES: &str =
 struct Bench {
     temp: TempDir,
     context: Context,
-    registry: Registry,
+    registry: Arc<Registry>,
 }
 
 impl Bench {
@@ -55,7 +55,7 @@ impl Bench {
         config
             .meters
             .edit(|settings: &mut Settings| settings.tegrastats = Some(program));
-        let registry = Registry::new(Policy::All);
+        let registry = Arc::new(Registry::new(Policy::All));
         let group = registry.add_group(0, "tegrastats", vec![]);
         group.set_interval(interval);
         let context = Context {
@@ -63,6 +63,7 @@ impl Bench {
             config: Arc::new(config),
             device: Default::default(),
             group,
+            registry: Arc::clone(&registry),
             health: Arc::new(Health::default()),
             stop: Arc::default(),
             interval,

@@ -3,7 +3,7 @@
 #![no_main]
 
 use edge_metrics_exporter::sources::io_log::{
-    parse_line, render_line, Step, Line, NextStep, Replay, SourceLog,
+    parse_line, render_line, Line, NextStep, Replay, SourceLog, Step,
 };
 use edge_metrics_exporter::sys::stop::{Stop, Woken};
 use libfuzzer_sys::fuzz_target;

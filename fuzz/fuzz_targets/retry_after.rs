@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edge_metrics_exporter::config::Protocol;
 use edge_metrics_exporter::http::parse_date;
-use edge_metrics_exporter::remote_write::{judge, words, Sent, Verdict};
+use edge_metrics_exporter::remote_write::{error_text, judge, SentRequest, Verdict};
 use libfuzzer_sys::fuzz_target;
 
 /// The last second of the year 9999.
@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
     for (_, value) in &headers {
         assert!(parse_date(value).is_none_or(|seconds| (0..=LAST).contains(&seconds)));
     }
-    let sent = Sent {
+    let sent = SentRequest {
         protocol: if flags & 1 == 0 {
             Protocol::V1
         } else {
@@ -53,11 +53,11 @@ fuzz_target!(|bytes: &[u8]| {
         Verdict::Refused { written, .. } => {
             assert!((400..500).contains(&status) && written <= sent.samples);
         }
-        Verdict::Later(wait) => {
+        Verdict::Retry(wait) => {
             assert!(!(200..300).contains(&status));
             assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(300)));
         }
     }
-    let words = words(body);
-    assert!(words.chars().count() <= 2000 && !words.contains(char::is_control));
+    let text = error_text(body);
+    assert!(text.chars().count() <= 2000 && !text.contains(char::is_control));
 });

@@ -1,7 +1,7 @@
 //! Any text as a line of tegrastats: bounded in what is taken, only real numbers, nothing passed over in silence.
 #![no_main]
 
-use edge_metrics_exporter::sources::tegrastats::line::{parse, Line, Load, MAX_ITEMS, MAX_CORES};
+use edge_metrics_exporter::sources::tegrastats::line::{parse, Line, Load, MAX_CORES, MAX_ITEMS};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -392,6 +392,7 @@ impl Supervisor {
                 meter.name,
                 self.labels.clone(),
             ),
+            registry: Arc::clone(registry),
             health: Arc::new(Health::with_io_log(io_log)),
             stop: Arc::default(),
             interval: meter.pace.interval(config.interval),

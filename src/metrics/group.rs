@@ -1,6 +1,6 @@
 //! The series of one source, which are published and read together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::board::Grade;
 use super::families::Families;
 use super::family::Desc;
-use super::history::History;
+use super::history::{Cursor, History};
 use super::readings::Readings;
 use super::series::{Series, SeriesId};
 use super::{ABSENT, ABSENT_BITS};
@@ -18,6 +18,9 @@ use crate::sys::lock;
 
 /// Limits devices that keep inventing names. No board needs as many.
 pub const MAX_SERIES_PER_GROUP: usize = 4096;
+/// The place of a retired series is given to another once the history has begun so long after the last value. A batch of
+/// samples that was copied out of the history before is rendered by then.
+const REUSE_DELAY: Duration = Duration::from_secs(5);
 
 /// The age at which the readings of a source that is polled every `interval` become stale: three intervals, and at least
 /// five seconds.
@@ -31,6 +34,8 @@ struct SeriesTable {
     /// Index into `series` by the hash of the prefix.
     places: HashMap<u64, u32>,
     values: Vec<AtomicU64>,
+    /// The places of retired series, oldest first, with the last moment at which each may have had a value.
+    retired: VecDeque<(u32, BootTime)>,
 }
 
 impl SeriesTable {
@@ -44,6 +49,19 @@ impl SeriesTable {
             None => self.series.iter().position(is_it).map(|i| i as u32),
         }
     }
+
+    /// Puts a series in the place of a retired one.
+    fn replace(&mut self, place: u32, hash: u64, series: Series) {
+        self.places.retain(|_, known| *known != place);
+        self.places.entry(hash).or_insert(place);
+        self.series[place as usize] = Arc::new(series);
+        self.values[place as usize].store(ABSENT_BITS, Ordering::Relaxed);
+    }
+}
+
+/// Whether a series that had its last value then is in no row any more, where the oldest is this.
+fn is_reusable(last: BootTime, oldest: BootTime) -> bool {
+    oldest.0 > last.0.saturating_add(REUSE_DELAY.as_nanos() as u64)
 }
 
 /// State that only the source's thread writes.
@@ -117,6 +135,13 @@ impl Group {
         let mut table = lock::write(&self.table);
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&series.prefix);
         if let Some(place) = table.place(hash, &series.prefix) {
+            table.retired.retain(|(retired, _)| *retired != place);
+            return SeriesId { place, range };
+        }
+        if let Some(place) = self.reusable(&mut table) {
+            table.replace(place, hash, series);
+            drop(table);
+            self.families.changed();
             return SeriesId { place, range };
         }
         if table.series.len() >= MAX_SERIES_PER_GROUP {
@@ -140,6 +165,56 @@ impl Group {
         drop(table);
         self.families.changed();
         id
+    }
+
+    /// Says that a series has ended: it is set no more. Its place is given to a new series once no kept row has a value of it.
+    /// Only for gauges and for counters whose totals the source keeps.
+    pub fn retire(&self, id: SeriesId) {
+        let mut table = lock::write(&self.table);
+        let is_known = (id.place as usize) < table.series.len();
+        if is_known && !table.retired.iter().any(|(place, _)| *place == id.place) {
+            let last = self.read_at().unwrap_or_default();
+            table.retired.push_back((id.place, last));
+        }
+    }
+
+    /// The same of all series: those that are registered again go on.
+    pub fn retire_all(&self) {
+        let mut table = lock::write(&self.table);
+        let last = self.read_at().unwrap_or_default();
+        let places = 0..table.series.len() as u32;
+        let known = std::mem::take(&mut table.retired);
+        let is_new = |place: &u32| known.iter().all(|(retired, _)| retired != place);
+        let new: Vec<_> = places.filter(is_new).map(|place| (place, last)).collect();
+        table.retired = known;
+        table.retired.extend(new);
+    }
+
+    /// For how many more series there is room just now.
+    pub fn room(&self) -> usize {
+        let table = lock::read(&self.table);
+        let reusable = table.retired.iter().map(|(_, last)| *last);
+        let oldest = self.oldest_row();
+        MAX_SERIES_PER_GROUP - table.series.len()
+            + reusable
+                .take_while(|last| is_reusable(*last, oldest))
+                .count()
+    }
+
+    /// A place whose retired series no kept row has a value of.
+    fn reusable(&self, table: &mut SeriesTable) -> Option<u32> {
+        let (place, last) = *table.retired.front()?;
+        if !is_reusable(last, self.oldest_row()) {
+            return None;
+        }
+        table.retired.pop_front();
+        Some(place)
+    }
+
+    /// When the oldest row that is kept was read.
+    fn oldest_row(&self) -> BootTime {
+        let oldest = self.history.next_at(&Cursor::default());
+        oldest.or_else(|| self.read_at()).unwrap_or_default()
     }
 
     /// Claims the board's total with this grade, or withdraws the claim.
@@ -308,8 +383,13 @@ impl Group {
 
     /// The value of a series in the published row.
     pub fn value(&self, id: SeriesId) -> Option<f64> {
+        self.value_at(id.place as usize)
+    }
+
+    /// The value that was last published for the series at this place.
+    pub fn value_at(&self, place: usize) -> Option<f64> {
         let table = lock::read(&self.table);
-        let value = f64::from_bits(table.values.get(id.place as usize)?.load(Ordering::Relaxed));
+        let value = f64::from_bits(table.values.get(place)?.load(Ordering::Relaxed));
         (!super::is_absent(value)).then_some(value)
     }
 

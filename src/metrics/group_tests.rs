@@ -105,6 +105,54 @@ fn number_of_series_is_limited() {
 }
 
 #[test]
+fn place_of_a_retired_series_is_reused_once_no_kept_row_has_its_value() {
+    const SECOND: u64 = 1_000_000_000;
+    let group = group();
+    group.history().limit(Duration::from_secs(10), 1024 * 1024);
+    let generation = group.new_generation();
+    let named = |name: &str| group.series(&Desc::gauge("g", ""), &[("name", name)]);
+    let mut out = Readings::new(5.0);
+    let mut publish = |second: u64, id: SeriesId| {
+        out.begin(BootTime(second * SECOND));
+        out.set(id, second as f64);
+        group.publish(generation, &out);
+    };
+    let (kept, ended) = (named("kept"), named("ended"));
+    publish(1, ended);
+    group.retire(ended);
+    group.retire(ended);
+    publish(2, kept);
+    let early = named("early");
+    assert_eq!(early.place(), 2, "a kept row has a value of the old series");
+    publish(30, kept);
+    let late = named("late");
+    assert_eq!(late.place(), ended.place());
+    publish(31, late);
+    assert_eq!(group.value(late), Some(31.0));
+    assert_eq!(group.value(kept), None);
+    assert_eq!(named("late"), late);
+    assert_eq!(named("ended").place(), 3, "its old place is taken");
+}
+
+#[test]
+fn retired_series_that_comes_back_keeps_its_place() {
+    let group = group();
+    let generation = group.new_generation();
+    let desc = Desc::gauge("g", "");
+    let id = group.series(&desc, &[("name", "a")]);
+    let mut out = Readings::new(5.0);
+    out.begin(BootTime(1));
+    out.set(id, 1.0);
+    group.publish(generation, &out);
+    group.retire(id);
+    assert_eq!(group.series(&desc, &[("name", "a")]), id);
+    out.begin(BootTime(100_000_000_000));
+    out.set(id, 2.0);
+    group.publish(generation, &out);
+    assert_ne!(group.series(&desc, &[("name", "b")]), id);
+}
+
+#[test]
 fn snapshot_never_mixes_two_polls() {
     let group = group();
     let ids: Vec<_> = (0..200)

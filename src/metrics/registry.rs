@@ -12,6 +12,9 @@ use super::series::Series;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
+/// How often a snapshot is taken anew because series came or went meanwhile.
+const MAX_SNAPSHOT_ATTEMPTS: u32 = 8;
+
 /// Everything that can be exported.
 #[derive(Default)]
 pub struct Registry {
@@ -101,12 +104,19 @@ impl Registry {
 
     /// The current values: each group as one poll left it, stale groups absent.
     pub fn snapshot(&self, now: BootTime) -> Snapshot {
-        let plan = self.plan();
-        let mut values = Vec::with_capacity(plan.groups.iter().map(|(_, n)| n).sum());
-        for (group, expected) in &plan.groups {
-            group.snapshot(now, *expected, &mut values);
+        let mut attempts = 0;
+        loop {
+            let plan = self.plan();
+            let mut values = Vec::with_capacity(plan.groups.iter().map(|(_, n)| n).sum());
+            for (group, expected) in &plan.groups {
+                group.snapshot(now, *expected, &mut values);
+            }
+            // A place that was given to another series meanwhile would have its value under the old name.
+            attempts += 1;
+            if plan.version == self.version() || attempts == MAX_SNAPSHOT_ATTEMPTS {
+                return Snapshot { plan, values };
+            }
         }
-        Snapshot { plan, values }
     }
 
     /// All groups, in order.

@@ -46,16 +46,16 @@ pub struct Attribute {
 /// An open file. Attributes keep at most half of the process's file descriptors open. On a machine with more attributes,
 /// the others are opened at every poll, and clients still find descriptors.
 #[derive(Debug)]
-struct OpenFile {
-    file: File,
-    stays_open: bool,
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) stays_open: bool,
 }
 
 /// The number of files that stay open.
 static STAYING_OPEN: AtomicU64 = AtomicU64::new(0);
 
 impl OpenFile {
-    fn new(file: File) -> OpenFile {
+    pub(super) fn new(file: File) -> OpenFile {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         let stays_open = STAYING_OPEN.fetch_add(1, Ordering::Relaxed) < soft / 2;
         if !stays_open {

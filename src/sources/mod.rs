@@ -38,6 +38,7 @@ mod testing;
 mod thermal;
 mod ticker;
 pub mod udp;
+pub mod workloads;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ pub use runner::RunningSource;
 pub use ticker::Ticker;
 
 use crate::config::{AnySettings, Config, MeterSettings, Schema, SectionSpec, Switch};
-use crate::metrics::{Group, Readings, MAX_SERIES_PER_GROUP};
+use crate::metrics::{Group, Readings, Registry, MAX_SERIES_PER_GROUP};
 use crate::sys::stop::Stop;
 
 /// All meters, most preferred first: where several know the board's total power, the first one's total is exported.
@@ -69,6 +70,7 @@ pub const METERS: &[Meter] = &[
     power_supply::METER,
     thermal::METER,
     udp::METER,
+    workloads::METER, // reads what those before it have measured
 ];
 
 /// The keys of the configuration: those common to all boards, and the sections of the meters.
@@ -198,6 +200,8 @@ pub struct Context {
     pub device: Device,
     /// The group in which the source registers its series and publishes their values.
     pub group: Arc<Group>,
+    /// Where the series of all sources are, for a source that reads what the others measured.
+    pub registry: Arc<Registry>,
     /// The source's errors, limits and I/O log.
     pub health: Arc<Health>,
     /// Set when the source is to end. Anything that blocks waits on it.

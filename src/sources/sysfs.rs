@@ -67,7 +67,7 @@ pub(super) fn read_name(health: &Arc<Health>, path: &Path) -> Option<String> {
     }
 }
 
-fn clean_name(text: &str) -> Option<String> {
+pub(super) fn clean_name(text: &str) -> Option<String> {
     let printable = |c: char| if c.is_control() { '_' } else { c };
     let name: String = shorten(text, MAX_NAME).chars().map(printable).collect();
     (!name.is_empty()).then_some(name)

@@ -97,7 +97,7 @@ pub(crate) struct Bench {
     /// The context that the meter is opened with.
     pub(crate) context: Context,
     meter: &'static Meter,
-    registry: Registry,
+    registry: Arc<Registry>,
     generation: u64,
     readings: Readings,
     source: Option<Box<dyn Source>>,
@@ -116,7 +116,7 @@ impl Bench {
         config: Config,
         io_logs: &IoLogs,
     ) -> Bench {
-        let registry = Registry::new(Policy::All);
+        let registry = Arc::new(Registry::new(Policy::All));
         let group: Arc<Group> = registry.add_group(0, meter.name, vec![]);
         Bench {
             generation: group.new_generation(),
@@ -126,6 +126,7 @@ impl Bench {
                 config: Arc::new(config),
                 device: Device::default(),
                 group,
+                registry: Arc::clone(&registry),
                 health: Arc::new(Health::with_io_log(io_logs.for_source(meter.name))),
                 stop: Arc::new(Stop::default()),
             },

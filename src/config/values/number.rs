@@ -9,6 +9,8 @@ use crate::config::tree::Node;
 const INTERVAL: (f64, f64) = (0.001, 86_400.0);
 /// The maximum voltage, above that of any board.
 const MAX_VOLTS: f64 = 1000.0;
+/// The maximum power, above that of any machine.
+const MAX_WATTS: f64 = 1e6;
 
 /// A whole number in the range of `T`.
 pub(crate) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
@@ -91,6 +93,14 @@ pub(crate) fn volts(node: &Node) -> Outcome<f64> {
         return Ok(volts);
     }
     refuse(node, &format!("volts, up to {MAX_VOLTS}"))
+}
+
+/// Watts, whole or not.
+pub(crate) fn watts(node: &Node) -> Outcome<f64> {
+    match real(node).filter(|watts| (0.0..=MAX_WATTS).contains(watts)) {
+        Some(watts) => Ok(watts),
+        None => refuse(node, &format!("watts from 0 to {MAX_WATTS}, as a number")),
+    }
 }
 
 /// An index from 0.

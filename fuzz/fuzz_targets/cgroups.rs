@@ -1,0 +1,44 @@
+//! Any bytes as the path of a cgroup and as what the kernel says of CPU time: names are short and printable, whatever lies in a
+//! pod is the pod's, and a number comes out of its own text again.
+#![no_main]
+
+use edge_metrics_exporter::sources::workloads::name::{classify, Kind, Scope};
+use edge_metrics_exporter::sources::workloads::usage::{
+    parse_busy, parse_cpu_list, parse_cpu_stat, parse_cpuacct_usage, parse_process,
+};
+use libfuzzer_sys::fuzz_target;
+
+const KINDS: [Kind; 3] = [Kind::Service, Kind::Container, Kind::Pod];
+
+fuzz_target!(|bytes: &[u8]| {
+    let text = String::from_utf8_lossy(bytes);
+    for kinds in [&KINDS[..], &KINDS[..1], &KINDS[1..2]] {
+        let mut scope = Scope::ROOT;
+        for part in text.split('/') {
+            let (name, inner) = classify(scope, part, kinds);
+            if let Some(name) = name {
+                assert!(kinds.contains(&name.kind));
+                assert!((1..=64).contains(&name.name.chars().count()));
+                assert!(!name.name.chars().any(char::is_control));
+                assert_ne!(scope, Scope::Closed);
+            }
+            scope = inner;
+        }
+    }
+    if let Some(nanos) = parse_cpu_stat(bytes) {
+        let again = format!("usage_usec {}\n", nanos / 1000);
+        assert_eq!(parse_cpu_stat(again.as_bytes()), Some(nanos));
+    }
+    if let Some(nanos) = parse_cpuacct_usage(bytes) {
+        let again = format!("{nanos}\n");
+        assert_eq!(parse_cpuacct_usage(again.as_bytes()), Some(nanos));
+    }
+    if let Some(nanos) = parse_busy(bytes) {
+        let again = format!("cpu  {} 0 0 0\n", nanos / 10_000_000);
+        assert!(parse_busy(again.as_bytes()).is_some());
+    }
+    if let Some(process) = parse_process(bytes) {
+        assert!(process.comm.len() < bytes.len());
+    }
+    let _ = parse_cpu_list(&text);
+});

@@ -1,0 +1,449 @@
+//! CPU time by cgroup: the tree of those that are workloads and of the slices above them, each with its counter open.
+//!
+//! A cgroup's counter includes those below it, also those that are gone. So what a cgroup used itself is what it counted less what
+//! those below it counted: what began and ended between two polls is still in the counter of the slice that it lay in.
+//!
+//! **New cgroups** are found by the number of links of each slice's folder, which is that of its subfolders and two: a slice is listed
+//! anew when that changes, or when one of its cgroups is gone. Below workloads (a container that a service runs) new ones are looked
+//! for at a rescan only; until then they are part of the service.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::counter::Counter;
+use super::ledger::{OTHER, SYSTEM};
+use super::name::{classify, Kind, Name, Scope};
+use super::slots::Slots;
+use super::usage::{parse_busy, parse_cpu_stat, parse_cpuacct_usage};
+use crate::sources::io_log::files;
+use crate::sources::{Board, Error, Health};
+
+/// So many cgroups are read; those beyond are part of what they lie in.
+const MAX_CGROUPS: usize = 4096;
+/// So deep below a workload containers are looked for.
+const MAX_DEPTH: usize = 8;
+/// Counters are not read at the same moment, and not by the same clock: so much may be owed (10 s of one processor).
+pub(super) const MAX_DEBT: u64 = 10_000_000_000;
+/// Files of a cgroup's folder begin so, or are called so.
+const FILES: [&str; 13] = [
+    "cgroup.", "cpu.", "cpuacct.", "cpuset.", "memory.", "io.", "pids.", "hugetlb.", "rdma.",
+    "misc.", "irq.", "dmem.", "debug.",
+];
+const FILES_OF_V1: [&str; 3] = ["tasks", "notify_on_release", "release_agent"];
+
+/// Where the counters are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hierarchy {
+    pub root: PathBuf,
+    is_v2: bool,
+}
+
+impl Hierarchy {
+    /// Version 2, or the `cpuacct` controller of version 1. In a hybrid, version 2 has no controllers.
+    pub(super) fn find(board: &Board) -> Result<Hierarchy, Error> {
+        let top = board.roots.sysfs.join("fs/cgroup");
+        let exists = |path: &Path| files::exists(&board.io_log, path);
+        if exists(&top.join("cgroup.controllers")) {
+            let root = top;
+            return Ok(Hierarchy { root, is_v2: true });
+        }
+        let cpuacct = ["cpuacct", "cpu,cpuacct"].map(|name| top.join(name));
+        let is_there = |root: &PathBuf| exists(&root.join("cpuacct.usage"));
+        match cpuacct.into_iter().find(is_there) {
+            Some(root) => Ok(Hierarchy { root, is_v2: false }),
+            None => Err(Error::new(format!(
+                "{} has neither cgroup.controllers (cgroup v2) nor cpuacct/cpuacct.usage (v1)",
+                top.display()
+            ))
+            .hint("mount a cgroup hierarchy there")),
+        }
+    }
+
+    /// Which version, for people.
+    pub(super) fn version(&self) -> &'static str {
+        match self.is_v2 {
+            true => "cgroup v2",
+            false => "cgroup v1 (cpuacct)",
+        }
+    }
+
+    fn read(&self, health: &Health, folder: &Path, counter: &mut Counter) -> io::Result<u64> {
+        match self.is_v2 {
+            true => counter.read(health, || folder.join("cpu.stat"), parse_cpu_stat),
+            false => counter.read(health, || folder.join("cpuacct.usage"), parse_cpuacct_usage),
+        }
+    }
+}
+
+/// One cgroup.
+#[derive(Debug)]
+struct Node {
+    path: PathBuf,
+    /// The place of the one that it lies in, which is before it; the root's is its own.
+    parent: usize,
+    scope: Scope,
+    /// What it is, if it is a workload.
+    name: Option<Name>,
+    /// Whose its CPU time is.
+    place: usize,
+    counter: Counter,
+    /// What it had counted when it was last read, in nanoseconds.
+    usage: u64,
+    /// What it has counted since.
+    delta: u64,
+    /// What those below it counted more than it did.
+    debt: u64,
+    /// Links of its folder when it was last listed.
+    links: u64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Known,
+    /// Found at this poll: what it has counted, it has since the last one.
+    New,
+    /// Found below a workload: it may have been there for long.
+    NewBelow,
+    Gone,
+}
+
+/// The tree. The first node is the root, whose counter is `/proc/stat`.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    health: Arc<Health>,
+    item: u32,
+    hierarchy: Hierarchy,
+    kinds: Vec<Kind>,
+    stat: PathBuf,
+    nodes: Vec<Node>,
+    /// To be listed anew: places of nodes.
+    stale: Vec<usize>,
+    was_read: bool,
+    rescans: bool,
+    /// Sums of what lies below each node.
+    below: Vec<u64>,
+}
+
+impl Cgroups {
+    pub(super) fn new(
+        health: &Arc<Health>,
+        hierarchy: Hierarchy,
+        procfs: &Path,
+        kinds: Vec<Kind>,
+    ) -> Cgroups {
+        let root = Node {
+            path: hierarchy.root.clone(),
+            parent: 0,
+            scope: Scope::ROOT,
+            name: None,
+            place: SYSTEM,
+            counter: Counter::default(),
+            usage: 0,
+            delta: 0,
+            debt: 0,
+            links: 0,
+            state: State::Known,
+        };
+        Cgroups {
+            health: Arc::clone(health),
+            item: health.path_id(&hierarchy.root),
+            hierarchy,
+            kinds,
+            stat: procfs.join("stat"),
+            nodes: vec![root],
+            stale: Vec::new(),
+            was_read: false,
+            rescans: false,
+            below: Vec::new(),
+        }
+    }
+
+    /// Has new cgroups looked for below workloads, too.
+    pub(super) fn rescan(&mut self) {
+        self.rescans = true;
+    }
+
+    /// What each place has used since the last poll, in nanoseconds; nothing at the first.
+    pub(super) fn poll(&mut self, slots: &mut Slots, used: &mut Vec<u64>) -> Result<(), Error> {
+        if self.health.is_excluded(&self.hierarchy.root) {
+            return Err(Error::new(format!(
+                "{} hangs and is left alone",
+                self.hierarchy.root.display()
+            )));
+        }
+        self.health.begin_read(self.item);
+        self.read_root()?;
+        self.read_all();
+        self.find_new();
+        self.health.end_read();
+        self.drop_gone(slots);
+        self.name_all(slots);
+        used.clear();
+        used.resize(slots.places(), 0);
+        self.count(used);
+        self.was_read = true;
+        Ok(())
+    }
+
+    /// Has all workloads named anew, since there are more than there is room for.
+    pub(super) fn unname(&mut self, slots: &mut Slots) {
+        for node in self.nodes.iter_mut().filter(|node| node.name.is_some()) {
+            slots.release(node.place);
+            node.place = OTHER;
+        }
+    }
+
+    fn read_root(&mut self) -> Result<(), Error> {
+        let Cgroups {
+            health,
+            stat,
+            nodes,
+            was_read,
+            ..
+        } = self;
+        let root = &mut nodes[0];
+        let busy = root.counter.read(health, || stat.clone(), parse_busy);
+        let busy = busy.map_err(|error| Error::cannot("read", stat, &error))?;
+        root.delta = if *was_read {
+            busy.saturating_sub(root.usage)
+        } else {
+            0
+        };
+        root.usage = busy;
+        Ok(())
+    }
+
+    fn read_all(&mut self) {
+        let rescans = std::mem::take(&mut self.rescans);
+        let Cgroups {
+            health,
+            hierarchy,
+            nodes,
+            stale,
+            ..
+        } = self;
+        for node in nodes.iter_mut().skip(1) {
+            match hierarchy.read(health, &node.path, &mut node.counter) {
+                Ok(usage) => {
+                    // One that fell is another cgroup of the same name.
+                    node.delta = usage.checked_sub(node.usage).unwrap_or(usage);
+                    node.usage = usage;
+                }
+                Err(_) => {
+                    node.state = State::Gone;
+                    stale.push(node.parent);
+                }
+            }
+        }
+        let is_live = health.io_log().is_off();
+        for (i, node) in nodes.iter_mut().enumerate() {
+            let is_slice = node.scope.is_slice();
+            if !is_slice && !rescans {
+                continue;
+            }
+            let links = match (is_live, is_slice) {
+                (true, true) => std::fs::metadata(&node.path).map_or(0, |m| m.nlink()),
+                _ => 0,
+            };
+            // Some file systems do not count.
+            if links < 2 || links != node.links {
+                node.links = links;
+                stale.push(i);
+            }
+        }
+    }
+
+    fn find_new(&mut self) {
+        let mut stale = std::mem::take(&mut self.stale);
+        stale.sort_unstable();
+        stale.dedup();
+        for i in stale.drain(..) {
+            self.list(i);
+        }
+        self.stale = stale;
+    }
+
+    /// Finds what has come in a node's folder and what has gone.
+    fn list(&mut self, at: usize) {
+        let children = self.nodes.iter().skip(1);
+        let mut known: HashSet<PathBuf> = children
+            .filter(|node| node.parent == at && node.state != State::Gone)
+            .map(|node| node.path.clone())
+            .collect();
+        let (path, scope) = (self.nodes[at].path.clone(), self.nodes[at].scope);
+        self.list_folder(at, &path, scope, 0, &mut known);
+        // What is left was not found.
+        for node in &mut self.nodes {
+            if node.parent == at && known.contains(&node.path) {
+                node.state = State::Gone;
+            }
+        }
+    }
+
+    fn list_folder(
+        &mut self,
+        at: usize,
+        folder: &Path,
+        scope: Scope,
+        depth: usize,
+        known: &mut HashSet<PathBuf>,
+    ) {
+        let is_folder = |name: &str| {
+            !FILES.iter().any(|begin| name.starts_with(begin)) && !FILES_OF_V1.contains(&name)
+        };
+        let listed = files::list(self.health.io_log(), folder, MAX_CGROUPS, &is_folder);
+        let (names, beyond) = match listed {
+            Ok(listed) => listed,
+            Err(error) => return log::debug!("{}", Error::cannot("list", folder, &error)),
+        };
+        self.leave_out(beyond);
+        for raw in names {
+            let path = folder.join(&raw);
+            if known.remove(&path) {
+                continue;
+            }
+            match classify(scope, &raw, &self.kinds) {
+                (None, Scope::Closed) => {}
+                (None, Scope::Part | Scope::Workload) if depth < MAX_DEPTH => {
+                    self.list_folder(at, &path, Scope::Part, depth + 1, known);
+                }
+                (None, Scope::Part | Scope::Workload) => {}
+                (name, inner) => self.add(at, path, name, inner),
+            }
+        }
+    }
+
+    fn add(&mut self, parent: usize, path: PathBuf, name: Option<Name>, scope: Scope) {
+        let mut counter = Counter::default();
+        // A file of the folder is no cgroup; one that is gone already is in the counter of what it lay in.
+        let Ok(usage) = self.hierarchy.read(&self.health, &path, &mut counter) else {
+            return;
+        };
+        if self.nodes.len() >= MAX_CGROUPS {
+            return self.leave_out(1);
+        }
+        let is_below = !self.nodes[parent].scope.is_slice();
+        let at = self.nodes.len();
+        self.nodes.push(Node {
+            links: match self.health.io_log().is_off() && scope.is_slice() {
+                true => std::fs::metadata(&path).map_or(0, |m| m.nlink()),
+                false => 0,
+            },
+            path,
+            parent,
+            scope,
+            name,
+            place: OTHER,
+            counter,
+            usage,
+            delta: 0,
+            debt: 0,
+            state: if is_below {
+                State::NewBelow
+            } else {
+                State::New
+            },
+        });
+        if scope != Scope::Closed {
+            let path = self.nodes[at].path.clone();
+            self.list_folder(at, &path, scope, 0, &mut HashSet::new());
+        }
+    }
+
+    fn leave_out(&self, count: u64) {
+        self.health.left_out("cgroups", count, || {
+            format!("there are more than {MAX_CGROUPS} cgroups: the CPU time of the rest is counted with what they lie in")
+        });
+    }
+
+    /// Takes out what is gone, with what lay in it.
+    fn drop_gone(&mut self, slots: &mut Slots) {
+        if self.nodes.iter().all(|node| node.state != State::Gone) {
+            return;
+        }
+        let mut places = Vec::with_capacity(self.nodes.len());
+        let mut kept = 0;
+        for i in 0..self.nodes.len() {
+            if self.nodes[self.nodes[i].parent].state == State::Gone {
+                self.nodes[i].state = State::Gone;
+            }
+            places.push(kept);
+            let node = &mut self.nodes[i];
+            match node.state {
+                State::Gone => {
+                    if node.name.is_some() {
+                        slots.release(node.place);
+                    }
+                }
+                _ => kept += 1,
+            }
+        }
+        self.nodes.retain(|node| node.state != State::Gone);
+        for node in &mut self.nodes {
+            node.parent = places[node.parent];
+        }
+    }
+
+    /// Gives places to those workloads that have none, as far as there are.
+    fn name_all(&mut self, slots: &mut Slots) {
+        let mut unnamed = 0;
+        for node in &mut self.nodes {
+            let Some(name) = &node.name else {
+                continue;
+            };
+            if node.place != OTHER {
+                continue;
+            }
+            match slots.take(name) {
+                Some(place) => node.place = place,
+                // It is said of each once.
+                None => unnamed += u64::from(node.state != State::Known),
+            }
+        }
+        super::leave_out_workloads(&self.health, unnamed);
+    }
+
+    /// What each place has used itself.
+    fn count(&mut self, used: &mut [u64]) {
+        let below = &mut self.below;
+        below.clear();
+        below.resize(self.nodes.len(), 0);
+        for node in self.nodes.iter().skip(1) {
+            if node.state == State::Known {
+                below[node.parent] = below[node.parent].saturating_add(node.delta);
+            }
+        }
+        for i in 1..self.nodes.len() {
+            let parent = self.nodes[i].parent;
+            let parents = self.nodes[parent].delta;
+            let node = &mut self.nodes[i];
+            if node.state == State::Known {
+                continue;
+            }
+            // What is new has counted no more than what it lies in has room for.
+            let room = parents.saturating_sub(below[parent]);
+            node.delta = match node.state {
+                State::New if self.was_read => node.usage.min(room),
+                _ => 0,
+            };
+            node.state = State::Known;
+            below[parent] = below[parent].saturating_add(node.delta);
+        }
+        for (node, below) in self.nodes.iter_mut().zip(below) {
+            let owed = below.saturating_add(node.debt);
+            let own = node.delta.saturating_sub(owed);
+            node.debt = owed.saturating_sub(node.delta).min(MAX_DEBT);
+            if let Some(place) = used.get_mut(node.place) {
+                *place = place.saturating_add(own);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "cgroups_tests.rs"]
+mod tests;

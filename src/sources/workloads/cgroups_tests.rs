@@ -1,0 +1,346 @@
+//! The tree on fixture hierarchies.
+
+use super::*;
+use crate::sources::testing::Tree;
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A hierarchy of version 2 (or 1), and what was read of it.
+struct Hosts {
+    tree: Tree,
+    cgroups: Cgroups,
+    slots: Slots,
+    is_v2: bool,
+}
+
+impl Hosts {
+    fn new(is_v2: bool, max: usize, cgroups: &[(&str, u64)]) -> Hosts {
+        let tree = Tree::new(&[]);
+        match is_v2 {
+            true => tree.write("sys/fs/cgroup/cgroup.controllers", "cpu memory\n"),
+            false => tree.write("sys/fs/cgroup/cpuacct/cpuacct.usage", "0\n"),
+        }
+        let health = Arc::new(Health::default());
+        let hierarchy = Hierarchy::find(&Board::detect(tree.roots())).unwrap();
+        let kinds = vec![Kind::Service, Kind::Container, Kind::Pod];
+        let hosts = Hosts {
+            cgroups: Cgroups::new(&health, hierarchy, &tree.path("proc"), kinds),
+            slots: Slots::new(max),
+            tree,
+            is_v2,
+        };
+        hosts.busy(0);
+        cgroups.iter().for_each(|(path, ms)| hosts.set(path, *ms));
+        hosts
+    }
+
+    fn folder(&self, cgroup: &str) -> String {
+        let root = if self.is_v2 { "" } else { "/cpuacct" };
+        format!("sys/fs/cgroup{root}/{cgroup}")
+    }
+
+    /// A cgroup has used so many milliseconds.
+    fn set(&self, cgroup: &str, ms: u64) {
+        let folder = self.folder(cgroup);
+        match self.is_v2 {
+            true => {
+                let text = format!("usage_usec {}\nuser_usec 1\nsystem_usec 1\n", ms * 1000);
+                self.tree.write(&format!("{folder}/cpu.stat"), text);
+                self.tree.write(&format!("{folder}/cgroup.procs"), "1\n");
+            }
+            false => {
+                let text = format!("{}\n", ms * 1_000_000);
+                self.tree.write(&format!("{folder}/cpuacct.usage"), text);
+                self.tree.write(&format!("{folder}/tasks"), "1\n");
+            }
+        }
+    }
+
+    /// All processors have been busy for so many milliseconds.
+    fn busy(&self, ms: u64) {
+        let text = format!("cpu  {} 0 0 99999 0 0 0 0 0 0\ncpu0 0 0 0 0\n", ms / 10);
+        self.tree.write("proc/stat", text);
+    }
+
+    /// Polls, and says what was used, in milliseconds: `kind name ms`, sorted, and nothing of what has used nothing.
+    fn poll(&mut self) -> Vec<String> {
+        let mut used = Vec::new();
+        self.cgroups.poll(&mut self.slots, &mut used).unwrap();
+        self.slots.take_ended();
+        let name = |place: usize| match place {
+            SYSTEM => "system".to_string(),
+            OTHER => "other".to_string(),
+            place => {
+                let name = self.slots.name(place).unwrap();
+                format!("{} {}", name.kind.as_str(), name.name)
+            }
+        };
+        let used = used.iter().enumerate().filter(|(_, nanos)| **nanos > 0);
+        let mut lines: Vec<_> = used
+            .map(|(place, nanos)| format!("{} {}", name(place), nanos / 1_000_000))
+            .collect();
+        lines.sort();
+        lines
+    }
+}
+
+#[test]
+fn each_cgroup_has_what_it_used_without_what_lies_in_it() {
+    let service = format!("system.slice/a.service/libpod-{ID}.scope");
+    for is_v2 in [true, false] {
+        let mut hosts = Hosts::new(
+            is_v2,
+            500,
+            &[
+                ("system.slice", 1000),
+                ("system.slice/a.service", 600),
+                (&service, 100),
+                ("system.slice/b.service", 400),
+                ("dev-hugepages.mount", 0),
+            ],
+        );
+        assert_eq!(hosts.poll(), [""; 0], "nothing is known of the time before");
+        hosts.busy(1000);
+        hosts.set("system.slice", 1000 + 700);
+        hosts.set("system.slice/a.service", 600 + 400);
+        hosts.set(&service, 100 + 300);
+        hosts.set("system.slice/b.service", 400 + 200);
+        let expected = [
+            "container 0123456789ab 300",
+            "other 100",
+            "service a.service 100",
+            "service b.service 200",
+            "system 300",
+        ];
+        assert_eq!(hosts.poll(), expected);
+        assert_eq!(hosts.poll(), [""; 0]);
+    }
+}
+
+#[test]
+fn workload_that_began_and_ended_between_two_polls_is_in_its_slice() {
+    let mut hosts = Hosts::new(true, 500, &[("system.slice", 0)]);
+    hosts.poll();
+    hosts.busy(500);
+    hosts.set("system.slice", 400);
+    assert_eq!(hosts.poll(), ["other 400", "system 100"]);
+}
+
+#[test]
+fn new_cgroup_counts_from_its_beginning_and_no_more_than_its_slice() {
+    let mut hosts = Hosts::new(true, 500, &[("system.slice", 0)]);
+    hosts.poll();
+    hosts.busy(1000);
+    hosts.set("system.slice", 500);
+    hosts.set("system.slice/new.service", 450);
+    // Renamed, or seen late.
+    hosts.set("system.slice/old.service", 70_000);
+    let used = hosts.poll();
+    assert_eq!(
+        used,
+        [
+            "service new.service 450",
+            "service old.service 50",
+            "system 500"
+        ]
+    );
+    hosts.busy(2000);
+    hosts.set("system.slice", 600);
+    hosts.set("system.slice/old.service", 70_100);
+    assert_eq!(hosts.poll(), ["service old.service 100", "system 900"]);
+}
+
+#[test]
+fn cgroup_that_vanishes_leaves_its_last_time_to_its_slice() {
+    let mut hosts = Hosts::new(
+        true,
+        500,
+        &[
+            ("system.slice", 0),
+            ("system.slice/a.service", 0),
+            ("system.slice/b.service", 0),
+        ],
+    );
+    hosts.poll();
+    hosts.busy(1000);
+    hosts.tree.remove("sys/fs/cgroup/system.slice/a.service");
+    hosts.set("system.slice", 800);
+    hosts.set("system.slice/b.service", 300);
+    // Plain files can be read after they were removed, other than a cgroup's: what is there is listed.
+    assert_eq!(
+        hosts.poll(),
+        ["other 500", "service b.service 300", "system 200"]
+    );
+    assert_eq!(hosts.slots.all().count(), 1);
+    // Started again under the same name.
+    hosts.set("system.slice/a.service", 100);
+    hosts.set("system.slice", 900);
+    hosts.busy(1100);
+    assert_eq!(hosts.poll(), ["service a.service 100"]);
+}
+
+#[test]
+fn whole_slice_that_vanishes_takes_its_workloads_along() {
+    let pod = "kubepods.slice/kubepods-pod2f3c4d5e_0123_4567_89ab_cdef01234567.slice";
+    let mut hosts = Hosts::new(
+        true,
+        500,
+        &[("kubepods.slice", 0), (pod, 0), ("z.service", 0)],
+    );
+    hosts.poll();
+    assert_eq!(hosts.slots.all().count(), 2);
+    hosts.tree.remove("sys/fs/cgroup/kubepods.slice");
+    hosts.busy(100);
+    hosts.set("z.service", 60);
+    assert_eq!(hosts.poll(), ["service z.service 60", "system 40"]);
+    assert_eq!(hosts.slots.all().count(), 1);
+}
+
+#[test]
+fn below_a_workload_new_containers_are_found_at_a_rescan() {
+    let inner = format!("a.service/inner/libpod-{ID}.scope");
+    let mut hosts = Hosts::new(true, 500, &[("a.service", 0)]);
+    hosts.poll();
+    hosts.busy(100);
+    hosts.set("a.service", 100);
+    hosts.set(&inner, 80);
+    assert_eq!(hosts.poll(), ["service a.service 100"]);
+    hosts.cgroups.rescan();
+    hosts.busy(200);
+    hosts.set("a.service", 200);
+    hosts.set(&inner, 170);
+    assert_eq!(
+        hosts.poll(),
+        ["service a.service 100"],
+        "it may have been there for long"
+    );
+    hosts.busy(300);
+    hosts.set("a.service", 300);
+    hosts.set(&inner, 260);
+    assert_eq!(
+        hosts.poll(),
+        ["container 0123456789ab 90", "service a.service 10"]
+    );
+}
+
+#[test]
+fn workloads_beyond_the_limit_are_other_until_there_is_room() {
+    let mut hosts = Hosts::new(
+        true,
+        2,
+        &[("a.service", 0), ("b.service", 0), ("c.service", 0)],
+    );
+    hosts.poll();
+    let limits = hosts.cgroups.health.limits();
+    assert_eq!(limits["workloads"].left_out, 1);
+    hosts.busy(300);
+    for name in ["a", "b", "c"] {
+        hosts.set(&format!("{name}.service"), 100);
+    }
+    assert_eq!(
+        hosts.poll(),
+        [
+            "other 100",
+            "service a.service 100",
+            "service b.service 100"
+        ]
+    );
+    hosts.tree.remove("sys/fs/cgroup/a.service");
+    hosts.poll();
+    hosts.poll();
+    hosts.busy(400);
+    hosts.set("c.service", 200);
+    assert_eq!(hosts.poll(), ["service c.service 100"]);
+    assert_eq!(
+        hosts.cgroups.health.limits()["workloads"].left_out,
+        1,
+        "it is counted once"
+    );
+}
+
+#[test]
+fn more_cgroups_than_are_read_are_counted_with_what_they_lie_in() {
+    let mut hosts = Hosts::new(true, 2, &[]);
+    for i in 0..MAX_CGROUPS + 100 {
+        let folder = hosts
+            .tree
+            .path(&format!("sys/fs/cgroup/a.slice/{i}.service"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("cpu.stat"), "usage_usec 0\n").unwrap();
+    }
+    hosts.set("a.slice", 0);
+    hosts.poll();
+    assert!(hosts.cgroups.nodes.len() <= MAX_CGROUPS);
+    assert!(hosts.cgroups.health.limits()["cgroups"].left_out >= 100);
+    hosts.busy(100);
+    hosts.set("a.slice", 70);
+    assert_eq!(hosts.poll(), ["other 70", "system 30"]);
+}
+
+#[test]
+fn counters_that_disagree_are_settled_later() {
+    let mut hosts = Hosts::new(true, 500, &[("a.service", 0)]);
+    hosts.poll();
+    // The processors' time is counted in hundredths of a second, a cgroup's is exact.
+    hosts.busy(90);
+    hosts.set("a.service", 100);
+    assert_eq!(hosts.poll(), ["service a.service 100"]);
+    hosts.busy(210);
+    hosts.set("a.service", 200);
+    assert_eq!(hosts.poll(), ["service a.service 100", "system 10"]);
+    hosts.set("a.service", 50);
+    assert_eq!(
+        hosts.poll(),
+        ["service a.service 50"],
+        "another of the same name"
+    );
+}
+
+#[test]
+fn hostile_hierarchies_are_read() {
+    let quotes = "system.slice/a\"b\\x0a\\x22.service";
+    let long = format!("system.slice/{}.service", "x".repeat(240));
+    let mut hosts = Hosts::new(true, 500, &[(quotes, 0), (&long, 0), ("system.slice", 0)]);
+    hosts.tree.write(
+        "sys/fs/cgroup/system.slice/broken.service/cpu.stat",
+        "usage_usec x\n",
+    );
+    hosts
+        .tree
+        .fifo("sys/fs/cgroup/system.slice/fifo.service/cpu.stat");
+    hosts
+        .tree
+        .write("sys/fs/cgroup/system.slice/file.service", "");
+    std::os::unix::fs::symlink(
+        ".",
+        hosts.tree.path("sys/fs/cgroup/system.slice/loop.slice"),
+    )
+    .unwrap();
+    hosts.poll();
+    assert!(hosts.cgroups.nodes.len() <= MAX_CGROUPS);
+    let names: Vec<_> = hosts
+        .slots
+        .all()
+        .map(|(_, name)| name.name.clone())
+        .collect();
+    assert!(
+        names.iter().any(|name| name == "a\"b_\".service"),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn board_without_cgroups_says_what_was_looked_for() {
+    let tree = Tree::new(&[]);
+    let error = Hierarchy::find(&Board::detect(tree.roots()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("neither cgroup.controllers (cgroup v2) nor cpuacct"),
+        "{error}"
+    );
+    tree.write("sys/fs/cgroup/cpu,cpuacct/cpuacct.usage", "0\n");
+    tree.write("sys/fs/cgroup/unified/cgroup.controllers", "\n");
+    let hybrid = Hierarchy::find(&Board::detect(tree.roots())).unwrap();
+    assert_eq!(hybrid.version(), "cgroup v1 (cpuacct)");
+}

@@ -1,0 +1,66 @@
+//! A file of the kernel's that counts CPU time, with its descriptor kept.
+//!
+//! Unlike an [`Attribute`](crate::sources::Attribute), one that is gone is no failure: workloads end.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::sources::attribute::{open_regular, OpenFile};
+use crate::sources::io_log::{files, Failure};
+use crate::sources::Health;
+
+/// Longer than what is looked at of each file: the first line of `/proc/stat` (ten numbers), a whole `/proc/PID/stat`.
+const MAX_BYTES: usize = 512;
+
+/// The file.
+#[derive(Debug, Default)]
+pub(super) struct Counter(Option<OpenFile>);
+
+impl Counter {
+    /// What `parse` makes of the file's beginning. `path` is asked for only to open the file. An error: it is not there any
+    /// more, cannot be read, or has something else in it.
+    pub(super) fn read<T>(
+        &mut self,
+        health: &Health,
+        path: impl FnOnce() -> std::path::PathBuf,
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> io::Result<T> {
+        let mut buffer = [0; MAX_BYTES];
+        let unknown = || io::Error::from(io::ErrorKind::InvalidData);
+        let io_log = health.io_log();
+        if !io_log.is_off() {
+            let path = path();
+            let live = || {
+                let read = read_once(&path, &mut buffer).map_err(|error| Failure::from(&error))?;
+                Ok(buffer[..read].to_vec())
+            };
+            let content =
+                files::content(io_log, &path, live).map_err(|failure| failure.to_io_error())?;
+            return parse(&content).ok_or_else(unknown);
+        }
+        if self.0.is_none() {
+            self.0 = Some(open(&path())?);
+        }
+        let Some(held) = &self.0 else {
+            return Err(unknown());
+        };
+        let read = held.file.read_at(&mut buffer, 0)?;
+        if !held.stays_open {
+            self.0 = None;
+        }
+        parse(&buffer[..read]).ok_or_else(unknown)
+    }
+}
+
+fn open(path: &Path) -> io::Result<OpenFile> {
+    let file = open_regular(path).map_err(|error| match error.errno() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::other(error.to_string()),
+    })?;
+    Ok(OpenFile::new(file))
+}
+
+fn read_once(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
+    open(path)?.file.read_at(buffer, 0)
+}

@@ -1,0 +1,366 @@
+//! The power domains that have a meter, found among what the other sources export.
+//!
+//! | domain | what it is |
+//! | --- | --- |
+//! | `board` | the board's total (`board_energy_joules_total`) |
+//! | `package`, `core`, `dram` | RAPL's domains, all packages together |
+//! | `cpu`, `cpu_cv`, `cpu_gpu_cv`, … | a Jetson's rail that feeds the processor, by what else it feeds |
+//! | `vdd_core` | a Raspberry Pi 5's rail that feeds the processor and the GPU |
+
+use std::sync::Arc;
+
+use super::ledger::Reading;
+use crate::metrics::{Group, Registry, Series};
+use crate::sys::clock::BootTime;
+
+/// The domain of the whole board.
+pub(super) const BOARD: &str = "board";
+
+/// One counter of a domain.
+#[derive(Clone)]
+struct Part {
+    place: usize,
+    rail: String,
+    /// What it stood at when it was last read.
+    last: Option<f64>,
+}
+
+/// A domain, and the counters of one source that it consists of.
+pub(super) struct Domain {
+    /// The label `domain`.
+    pub name: String,
+    /// Whose counters are read. The board's total may go from one source to another, and is one counter all the same.
+    groups: Vec<Arc<Group>>,
+    parts: Vec<Part>,
+    read_at: Option<BootTime>,
+    /// Whether the meter has been read lately.
+    pub is_fresh: bool,
+}
+
+/// The domain that a series is the energy of.
+fn domain_of(series: &Series) -> Option<String> {
+    match series.family.name.as_str() {
+        "board_energy_joules_total" => return Some(BOARD.to_string()),
+        "energy_joules_total" => {}
+        _ => return None,
+    }
+    let rail = label(series, "rail")?;
+    match &*series.source {
+        "rapl" => {
+            let (domain, number) = rail.rsplit_once('-')?;
+            let is_domain = ["package", "core", "dram"].contains(&domain);
+            (is_domain && number.parse::<u32>().is_ok()).then(|| domain.to_string())
+        }
+        "rpi" => (rail == "VDD_CORE").then(|| "vdd_core".to_string()),
+        "ina3221" | "tegrastats" | "hwmon" => cpu_rail(rail),
+        _ => None,
+    }
+}
+
+/// `VDD_CPU_GPU_CV` feeds processor, GPU and accelerators: `cpu_gpu_cv`. `None`: it feeds no processor, or is no Jetson's.
+fn cpu_rail(rail: &str) -> Option<String> {
+    let is_word = |word: &str| {
+        word.bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    };
+    let words: Vec<&str> = rail.split('_').collect();
+    if !words.iter().all(|word| is_word(word)) || !words.contains(&"CPU") {
+        return None;
+    }
+    let fed = words
+        .into_iter()
+        .filter(|word| !["VDD", "SYS", "POM", "5V", "VIN"].contains(word));
+    Some(fed.collect::<Vec<_>>().join("_").to_lowercase())
+}
+
+fn label<'a>(series: &'a Series, name: &str) -> Option<&'a str> {
+    let mut labels = series.labels.iter();
+    labels
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
+}
+
+/// The domains that there are, in the order of the sources.
+pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
+    let mut found: Vec<Domain> = Vec::new();
+    for group in registry.groups() {
+        if Arc::ptr_eq(&group, own) {
+            continue;
+        }
+        for (place, series) in group.all_series().iter().enumerate() {
+            let Some(name) = domain_of(series) else {
+                continue;
+            };
+            let rail = label(series, "rail").unwrap_or_default().to_string();
+            let part = Part {
+                place,
+                rail,
+                last: None,
+            };
+            match found.iter_mut().find(|domain| domain.name == name) {
+                None => found.push(Domain {
+                    name,
+                    groups: vec![Arc::clone(&group)],
+                    parts: vec![part],
+                    read_at: None,
+                    is_fresh: false,
+                }),
+                Some(domain) if domain.name == BOARD => {
+                    domain.groups.push(Arc::clone(&group));
+                    domain.parts.push(part);
+                }
+                // Another source that measures the same is not added to it.
+                Some(domain) if Arc::ptr_eq(&domain.groups[0], &group) => domain.parts.push(part),
+                Some(_) => {}
+            }
+        }
+    }
+    found
+}
+
+impl Domain {
+    /// The same domain as it was found now: it goes on from what it had counted.
+    pub(super) fn replace_with(&mut self, mut found: Domain) {
+        found.take_over(self);
+        *self = found;
+    }
+
+    fn take_over(&mut self, known: &Domain) {
+        self.read_at = known.read_at;
+        self.is_fresh = known.is_fresh;
+        if self.name == BOARD {
+            let last = known.parts.first().and_then(|part| part.last);
+            self.parts.iter_mut().for_each(|part| part.last = last);
+            return;
+        }
+        let is_same_source = Arc::ptr_eq(&self.groups[0], &known.groups[0]);
+        for part in &mut self.parts {
+            let before = known.parts.iter().find(|before| before.rail == part.rail);
+            part.last = match (before, is_same_source) {
+                (Some(before), true) => before.last,
+                // A source that was started anew counts from 0.
+                (Some(before), false) => before.last.map(|_| 0.0),
+                (None, _) => None,
+            };
+        }
+    }
+
+    /// What was counted since the domain was last read; `None`: it has not been read since.
+    pub(super) fn read(&mut self, now: BootTime) -> Option<Reading> {
+        self.is_fresh = self.groups.iter().any(|group| group.is_fresh(now));
+        let (at, values, longest) = if self.name == BOARD {
+            let totals = self
+                .groups
+                .iter()
+                .zip(&self.parts)
+                .filter_map(|(group, part)| {
+                    let (at, values) = consistent(group, std::slice::from_ref(part))?;
+                    Some((at, values[0]?, group.staleness_limit()))
+                });
+            // The total goes on from one source to the other: whichever has more has it.
+            let (at, total, longest) = totals.max_by(|(_, a, _), (_, b, _)| a.total_cmp(b))?;
+            (at, vec![Some(total); self.parts.len()], longest)
+        } else {
+            let group = &self.groups[0];
+            let (at, values) = consistent(group, &self.parts)?;
+            (at, values, group.staleness_limit())
+        };
+        if self.read_at == Some(at) || values.iter().all(Option::is_none) {
+            return None;
+        }
+        let mut joules = 0.0;
+        let mut counted = false;
+        for (part, value) in self.parts.iter_mut().zip(values) {
+            let Some(value) = value else {
+                continue;
+            };
+            if let Some(last) = part.last.replace(value) {
+                counted = true;
+                // A counter that fell began anew.
+                joules += if value >= last { value - last } else { value };
+                if self.name == BOARD {
+                    break;
+                }
+            }
+        }
+        if self.name == BOARD {
+            let last = self.parts.first().and_then(|part| part.last);
+            self.parts.iter_mut().for_each(|part| part.last = last);
+        }
+        let before = self.read_at.replace(at);
+        let seconds = before.map_or(0.0, |before| at.seconds_since(before));
+        counted.then_some(Reading {
+            joules,
+            seconds,
+            is_gap: seconds > longest,
+        })
+    }
+}
+
+/// When a group was read, and the values that it had then.
+fn consistent(group: &Group, parts: &[Part]) -> Option<(BootTime, Vec<Option<f64>>)> {
+    loop {
+        let at = group.read_at()?;
+        let values = parts
+            .iter()
+            .map(|part| group.value_at(part.place))
+            .collect();
+        if group.read_at() == Some(at) {
+            return Some((at, values));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Grade, Policy, Rail, Readings, Total};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn jetson_rails_are_named_by_what_they_feed() {
+        for (rail, expected) in [
+            ("VDD_CPU", Some("cpu")),
+            ("CPU", Some("cpu")),
+            ("VDD_SYS_CPU", Some("cpu")),
+            ("POM_5V_CPU", Some("cpu")),
+            ("VDD_CPU_CV", Some("cpu_cv")),
+            ("VDD_CPU_GPU_CV", Some("cpu_gpu_cv")),
+            ("VDD_CPU_SOC_MSS", Some("cpu_soc_mss")),
+            ("VDD_GPU_SOC", None),
+            ("VDD_IN", None),
+            ("power_meter-ACPI000D:02:CPU Power Socket 0", None),
+            ("", None),
+        ] {
+            assert_eq!(cpu_rail(rail).as_deref(), expected, "{rail}");
+        }
+    }
+
+    struct Board {
+        registry: Registry,
+        own: Arc<Group>,
+        domains: Vec<Domain>,
+    }
+
+    impl Board {
+        fn new() -> Board {
+            let registry = Registry::new(Policy::Listed([].into()));
+            let own = registry.add_group(99, "workloads", vec![]);
+            Board {
+                registry,
+                own,
+                domains: Vec::new(),
+            }
+        }
+
+        /// Whether there are new domains.
+        fn find(&mut self) -> bool {
+            let before = self.domains.len();
+            for domain in find(&self.registry, &self.own) {
+                match self.domains.iter_mut().find(|d| d.name == domain.name) {
+                    Some(known) => known.replace_with(domain),
+                    None => self.domains.push(domain),
+                }
+            }
+            self.domains.len() > before
+        }
+
+        fn read(&mut self, domain: &str, second: u64) -> Option<Reading> {
+            let mut domains = self.domains.iter_mut();
+            domains
+                .find(|d| d.name == domain)?
+                .read(BootTime(second * SECOND))
+        }
+    }
+
+    fn publish(group: &Group, second: u64, poll: impl FnOnce(&mut Readings)) {
+        let mut out = Readings::new(5.0);
+        out.begin(BootTime(second * SECOND));
+        poll(&mut out);
+        group.publish(group.new_generation(), &out);
+    }
+
+    #[test]
+    fn packages_are_added_up_and_a_source_that_begins_anew_counts_from_0() {
+        let mut board = Board::new();
+        let group = board.registry.add_group(0, "rapl", vec![]);
+        let mut rails = ["package-0", "package-1", "core-0", "psys"]
+            .map(|rail| Rail::with_range(&group, rail, 0));
+        assert!(board.find());
+        assert!(!board.find());
+        let names: Vec<_> = board.domains.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["package", "core"]);
+        let mut at = |second: u64, joules: [u64; 2]| {
+            publish(&group, second, |out| {
+                rails[0].set_counter(out, joules[0], 1.0);
+                rails[1].set_counter(out, joules[1], 1.0);
+            });
+        };
+        at(1, [100, 200]);
+        assert_eq!(board.read("package", 1), None, "the first reading");
+        assert_eq!(board.read("core", 1), None);
+        at(3, [110, 230]);
+        let expected = Reading {
+            joules: 40.0,
+            seconds: 2.0,
+            is_gap: false,
+        };
+        assert_eq!(board.read("package", 3), Some(expected));
+        assert_eq!(board.read("package", 3), None, "it is read once");
+        at(60, [115, 231]);
+        let expected = Reading {
+            joules: 6.0,
+            seconds: 57.0,
+            is_gap: true,
+        };
+        board.domains.iter().for_each(|d| assert!(d.is_fresh));
+        group.set_interval(std::time::Duration::from_secs(1));
+        assert_eq!(board.read("package", 60), Some(expected));
+        // Ended and started with other settings.
+        board.registry.remove_group(&group);
+        let again = board.registry.add_group(0, "rapl", vec![]);
+        let mut rail = Rail::with_range(&again, "package-0", 0);
+        assert!(!board.find());
+        publish(&again, 61, |out| {
+            rail.set_counter(out, 1000, 1.0);
+        });
+        publish(&again, 62, |out| {
+            rail.set_counter(out, 1003, 1.0);
+        });
+        let reading = board.read("package", 62).unwrap();
+        assert_eq!((reading.joules, reading.seconds), (3.0, 2.0));
+    }
+
+    #[test]
+    fn the_boards_total_goes_on_from_one_source_to_the_other() {
+        let mut board = Board::new();
+        let plug = board.registry.add_group(0, "shelly", vec![]);
+        let chip = board.registry.add_group(1, "ina260", vec![]);
+        let mut first = Total::new(&plug, Grade::Input);
+        publish(&plug, 1, |out| first.set_watts(out, 10.0));
+        let mut second = Total::new(&chip, Grade::Input);
+        publish(&chip, 1, |out| second.set_watts(out, 10.0));
+        assert!(board.find());
+        assert_eq!(board.read("board", 1), None);
+        publish(&plug, 2, |out| first.set_watts(out, 10.0));
+        publish(&chip, 2, |out| second.set_watts(out, 8.0));
+        assert_eq!(board.read("board", 2).unwrap().joules, 10.0);
+        board.registry.remove_group(&plug);
+        publish(&chip, 3, |out| second.set_watts(out, 8.0));
+        board.find();
+        assert_eq!(board.read("board", 3).unwrap().joules, 8.0);
+    }
+
+    #[test]
+    fn a_source_of_another_kind_is_no_domain() {
+        let mut board = Board::new();
+        let group = board.registry.add_group(0, "nvidia", vec![]);
+        Rail::new(&group, "0");
+        let group = board.registry.add_group(1, "rapl", vec![]);
+        Rail::new(&group, "uncore-0");
+        assert!(!board.find());
+        assert!(board.domains.is_empty());
+        assert_eq!(board.read("board", 1), None);
+    }
+}

@@ -1,0 +1,363 @@
+//! The model: a domain's energy, and whose it was. Pure.
+//!
+//! Of the joules between two readings of a domain, idle power times the time (and no more than there are) is `idle`. What is
+//! above is shared by CPU time. Without any, it is `system`'s. So at every moment
+//!
+//! ```text
+//! Σ workloads + system + other + ended + idle = all of the domain's joules since attribution began
+//! ```
+//!
+//! While idle power is unknown, the part of the energy that the processors were busy for is shared, and the rest is `idle`.
+
+use super::idle::IdleFit;
+
+/// Where in a ledger the kernel, interrupts and what is in no cgroup of its own are.
+pub(super) const SYSTEM: usize = 0;
+/// Where workloads without series of their own are.
+pub(super) const OTHER: usize = 1;
+/// The first place of a workload's.
+pub(super) const FIRST: usize = 2;
+
+/// Meters that count in large steps move their counter once a minute: CPU time waits so many seconds for the next step.
+const LONGEST_STEP: f64 = 60.0;
+
+/// One domain's energy by place.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ledger {
+    /// CPU time since the domain was last read, in nanoseconds.
+    pending: Vec<u64>,
+    /// The time in which it was used, in seconds.
+    pending_seconds: f64,
+    /// How long the domain's counter has stood still, in seconds.
+    waited: f64,
+    /// Joules so far.
+    joules: Vec<f64>,
+    /// Power between the domain's last two readings.
+    watts: Vec<f64>,
+    /// Idle power as the user says.
+    given_idle: Option<f64>,
+    fit: IdleFit,
+    pub idle_joules: f64,
+    /// What ended workloads had.
+    pub ended_joules: f64,
+    /// All of it.
+    pub total_joules: f64,
+}
+
+/// A domain's reading: so many joules in so many seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Reading {
+    pub joules: f64,
+    pub seconds: f64,
+    /// Whether so much time lay between that what was in between may be missing.
+    pub is_gap: bool,
+}
+
+impl Ledger {
+    /// An empty one; idle power is learned if it is not given.
+    pub(super) fn new(given_idle: Option<f64>) -> Ledger {
+        let mut ledger = Ledger {
+            given_idle,
+            ..Ledger::default()
+        };
+        ledger.make_room(FIRST);
+        ledger
+    }
+
+    /// Has so many places.
+    pub(super) fn make_room(&mut self, places: usize) {
+        if places > self.pending.len() {
+            self.pending.resize(places, 0);
+            self.joules.resize(places, 0.0);
+            self.watts.resize(places, 0.0);
+        }
+    }
+
+    /// So much CPU time was used in these seconds, by place.
+    pub(super) fn add_cpu(&mut self, nanos: &[u64], seconds: f64) {
+        for (pending, used) in self.pending.iter_mut().zip(nanos) {
+            *pending = pending.saturating_add(*used);
+        }
+        self.pending_seconds += seconds;
+    }
+
+    /// The workload at this place has ended: its place begins anew at 0, for another.
+    pub(super) fn end(&mut self, place: usize) {
+        let (Some(joules), Some(watts)) = (self.joules.get_mut(place), self.watts.get_mut(place))
+        else {
+            return;
+        };
+        self.ended_joules += std::mem::take(joules);
+        *watts = 0.0;
+        if let Some(pending) = self.pending.get_mut(place) {
+            let left = std::mem::take(pending);
+            self.pending[OTHER] = self.pending[OTHER].saturating_add(left);
+        }
+    }
+
+    /// Shares what was read by the CPU time that was used since the last reading, on so many processors.
+    pub(super) fn share(&mut self, reading: Reading, processors: f64) {
+        let joules = match reading.joules {
+            joules if joules > 0.0 && joules.is_finite() => joules,
+            _ => 0.0,
+        };
+        self.waited += reading.seconds;
+        if joules == 0.0 && !reading.is_gap && self.waited <= LONGEST_STEP {
+            return;
+        }
+        let seconds = std::mem::take(&mut self.waited);
+        let used: u64 = self
+            .pending
+            .iter()
+            .fold(0, |sum, used| sum.saturating_add(*used));
+        let used_seconds = used as f64 / 1e9;
+        let cpu_seconds = std::mem::take(&mut self.pending_seconds);
+        if cpu_seconds > 0.0 && seconds > 0.0 && !reading.is_gap {
+            self.fit
+                .add(seconds, used_seconds / cpu_seconds, joules / seconds);
+        }
+        let idle = match self.idle_watts() {
+            Some(watts) => (watts * seconds).min(joules),
+            None => {
+                let busy = used_seconds / (cpu_seconds * processors);
+                let busy = if busy.is_finite() { busy.min(1.0) } else { 0.0 };
+                joules * (1.0 - busy)
+            }
+        };
+        let above = joules - idle;
+        self.total_joules += joules;
+        self.idle_joules += idle;
+        for (place, pending) in self.pending.iter_mut().enumerate() {
+            let used_here = std::mem::take(pending);
+            let share = match used {
+                0 if place == SYSTEM => above,
+                0 => 0.0,
+                used => above * (used_here as f64 / used as f64),
+            };
+            self.joules[place] += share;
+            self.watts[place] = if seconds > 0.0 { share / seconds } else { 0.0 };
+        }
+    }
+
+    /// Idle power: as given, or as learned; `None`: unknown.
+    pub(super) fn idle_watts(&self) -> Option<f64> {
+        self.given_idle.or_else(|| self.fit.watts())
+    }
+
+    /// What was learned, where idle power is not given.
+    pub(super) fn fit(&self) -> Option<&IdleFit> {
+        self.given_idle.is_none().then_some(&self.fit)
+    }
+
+    /// Joules so far, and power between the domain's last two readings.
+    pub(super) fn of(&self, place: usize) -> Option<(f64, f64)> {
+        Some((*self.joules.get(place)?, *self.watts.get(place)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::workloads::testing::Random;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn parts(ledger: &Ledger) -> f64 {
+        ledger.joules.iter().sum::<f64>() + ledger.idle_joules + ledger.ended_joules
+    }
+
+    fn reading(joules: f64, seconds: f64) -> Reading {
+        Reading {
+            joules,
+            seconds,
+            is_gap: false,
+        }
+    }
+
+    #[test]
+    fn what_is_above_idle_is_shared_by_cpu_time() {
+        let mut ledger = Ledger::new(Some(4.0));
+        ledger.make_room(4);
+        ledger.add_cpu(&[0, 0, 2 * SECOND, SECOND], 2.0);
+        ledger.share(reading(20.0, 2.0), 4.0);
+        assert_eq!(ledger.idle_joules, 8.0);
+        assert_eq!(ledger.of(2), Some((8.0, 4.0)));
+        assert_eq!(ledger.of(3), Some((4.0, 2.0)));
+        assert_eq!(ledger.of(SYSTEM), Some((0.0, 0.0)));
+    }
+
+    #[test]
+    fn idle_takes_no_more_than_there_is() {
+        let mut ledger = Ledger::new(Some(4.0));
+        ledger.add_cpu(&[SECOND, 0], 1.0);
+        ledger.share(reading(3.0, 1.0), 4.0);
+        assert_eq!(
+            (ledger.idle_joules, ledger.of(SYSTEM)),
+            (3.0, Some((0.0, 0.0)))
+        );
+    }
+
+    #[test]
+    fn while_idle_power_is_unknown_the_busy_part_is_shared() {
+        let mut ledger = Ledger::new(None);
+        ledger.make_room(3);
+        ledger.add_cpu(&[0, 0, SECOND], 1.0);
+        ledger.share(reading(10.0, 1.0), 4.0);
+        assert_eq!(ledger.idle_watts(), None);
+        assert_eq!(ledger.of(2), Some((2.5, 2.5)));
+        assert_eq!(ledger.idle_joules, 7.5);
+    }
+
+    #[test]
+    fn energy_above_idle_without_cpu_time_is_the_systems() {
+        let mut ledger = Ledger::new(Some(1.0));
+        ledger.make_room(3);
+        ledger.share(reading(5.0, 1.0), 4.0);
+        assert_eq!(ledger.of(SYSTEM), Some((4.0, 4.0)));
+        assert_eq!(parts(&ledger), 5.0);
+    }
+
+    #[test]
+    fn cpu_time_waits_for_a_meter_that_is_slow() {
+        let mut ledger = Ledger::new(Some(0.0));
+        ledger.make_room(4);
+        ledger.add_cpu(&[0, 0, SECOND, 0], 1.0);
+        ledger.add_cpu(&[0, 0, 0, SECOND], 1.0);
+        ledger.share(reading(6.0, 2.0), 4.0);
+        assert_eq!(ledger.of(2), Some((3.0, 1.5)));
+        assert_eq!(ledger.of(3), Some((3.0, 1.5)));
+    }
+
+    #[test]
+    fn cpu_time_waits_for_a_counter_that_moves_in_large_steps() {
+        let mut ledger = Ledger::new(Some(1.0));
+        ledger.make_room(4);
+        for second in 0..60 {
+            let place = 2 + second % 2;
+            let mut nanos = [0; 4];
+            nanos[place] = SECOND;
+            ledger.add_cpu(&nanos, 1.0);
+            let joules = if second == 59 { 180.0 } else { 0.0 };
+            ledger.share(reading(joules, 1.0), 4.0);
+        }
+        assert_eq!(ledger.idle_joules, 60.0);
+        assert_eq!(ledger.of(2), Some((60.0, 1.0)));
+        assert_eq!(ledger.of(3), Some((60.0, 1.0)));
+        // One that stands still for longer has counted nothing.
+        for _ in 0..61 {
+            ledger.share(reading(0.0, 1.0), 4.0);
+        }
+        assert_eq!(ledger.of(2), Some((60.0, 0.0)));
+    }
+
+    #[test]
+    fn ended_workload_leaves_its_place_and_its_energy_stays_in_the_sum() {
+        let mut ledger = Ledger::new(Some(0.0));
+        ledger.make_room(3);
+        ledger.add_cpu(&[0, 0, SECOND], 1.0);
+        ledger.share(reading(6.0, 1.0), 1.0);
+        ledger.add_cpu(&[0, 0, SECOND], 1.0);
+        ledger.end(2);
+        assert_eq!(ledger.ended_joules, 6.0);
+        ledger.share(reading(2.0, 1.0), 1.0);
+        assert_eq!(ledger.of(2), Some((0.0, 0.0)));
+        assert_eq!(ledger.of(OTHER), Some((2.0, 2.0)), "what it used last");
+        assert_eq!(parts(&ledger), ledger.total_joules);
+    }
+
+    /// Starts, ends, meters that are slow, silent, reset or broken, and loads of every size.
+    #[test]
+    fn the_parts_are_the_whole_whatever_happens() {
+        for seed in 1..=60 {
+            let mut random = Random::new(seed);
+            let given = (seed % 3 == 0).then(|| 10.0 * random.unit());
+            let mut ledger = Ledger::new(given);
+            let mut places = FIRST;
+            let mut whole = 0.0;
+            for _ in 0..400 {
+                if random.below(5) == 0 && places < 40 {
+                    places += 1;
+                    ledger.make_room(places);
+                }
+                if random.below(4) == 0 && places > FIRST {
+                    ledger.end(FIRST + random.below(places - FIRST));
+                }
+                let mut nanos: Vec<u64> = (0..places)
+                    .map(|_| random.next() >> (34 + random.below(20)))
+                    .collect();
+                if random.below(10) == 0 {
+                    nanos.fill(0);
+                }
+                if random.below(50) == 0 {
+                    nanos[SYSTEM] = u64::MAX;
+                }
+                ledger.add_cpu(&nanos, 0.1 + random.unit());
+                let joules = match random.below(12) {
+                    0 => continue,
+                    1 => 0.0,
+                    2 => -3.0,
+                    3 => f64::NAN,
+                    4 => 1e9 * random.unit(),
+                    _ => 50.0 * random.unit(),
+                };
+                let seconds = match random.below(12) {
+                    0 => 0.0,
+                    1 => 3600.0,
+                    _ => 0.1 + random.unit(),
+                };
+                ledger.share(
+                    Reading {
+                        joules,
+                        seconds,
+                        is_gap: seconds > 5.0,
+                    },
+                    4.0,
+                );
+                whole += if joules > 0.0 { joules } else { 0.0 };
+                let sum = parts(&ledger);
+                assert!(
+                    (sum - whole).abs() <= 1e-9 * whole.max(1.0),
+                    "{sum} of {whole}, seed {seed}"
+                );
+                assert_eq!(ledger.total_joules, whole);
+                assert!(ledger.joules.iter().all(|joules| *joules >= 0.0));
+                assert!(ledger.idle_joules >= 0.0 && ledger.idle_watts().is_none_or(|w| w >= 0.0));
+            }
+        }
+    }
+
+    #[test]
+    fn known_load_under_a_meter_that_follows_it_is_attributed_within_2_percent() {
+        let mut random = Random::new(11);
+        let mut ledger = Ledger::new(None);
+        ledger.make_room(4);
+        let mut expected = [0.0; 2];
+        for second in 0..3600 {
+            let load = match second / 30 % 3 {
+                0 => 0.05,
+                1 => 1.0,
+                _ => random.unit(),
+            };
+            let nanos = [0, 0, (load * 2e9) as u64, (load * 1e9) as u64];
+            ledger.add_cpu(&nanos, 1.0);
+            ledger.share(reading(3.0 + 2.0 * (load * 3.0), 1.0), 4.0);
+            expected[0] += 2.0 * load * 2.0;
+            expected[1] += 2.0 * load;
+            if second == 300 {
+                let learned = ledger.idle_watts().unwrap();
+                assert!((learned / 3.0 - 1.0).abs() < 0.03, "{learned}");
+                // What was shared before it was known is another matter.
+                ledger.end(2);
+                ledger.end(3);
+                expected = [0.0; 2];
+            }
+        }
+        for (place, expected) in [(2, expected[0]), (3, expected[1])] {
+            let (joules, _) = ledger.of(place).unwrap();
+            assert!(
+                (joules / expected - 1.0).abs() < 0.02,
+                "{joules} of {expected}"
+            );
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The settings of the attribution to workloads.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::name::Kind;
+use crate::config::section::{Problem, Section};
+use crate::config::tree::Node;
+use crate::config::values::{self, Outcome, Refusal};
+use crate::config::MeterSettings;
+
+/// The domain that a single number of `idle_watts` is of.
+const BOARD: &str = super::domain::BOARD;
+/// The most workloads that can be asked for: each has a series for every domain and more.
+const MAX_WORKLOADS: usize = 2000;
+/// The longest name of a domain, in bytes.
+const MAX_DOMAIN: usize = 64;
+
+/// `workloads:`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Settings {
+    /// Whether energy is attributed.
+    pub enabled: bool,
+    /// What it is attributed to.
+    pub kinds: Vec<Kind>,
+    /// How many workloads have series of their own.
+    pub max_workloads: usize,
+    /// Idle power by domain, in watts. That of other domains is learned.
+    pub idle_watts: BTreeMap<String, f64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            kinds: vec![Kind::Service, Kind::Container, Kind::Pod],
+            max_workloads: 500,
+            idle_watts: BTreeMap::new(),
+        }
+    }
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "workloads";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::flag, &mut settings.enabled)?;
+        section.set("kinds", kinds, &mut settings.kinds)?;
+        section.set("max_workloads", max_workloads, &mut settings.max_workloads)?;
+        section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
+        Ok(settings)
+    }
+}
+
+fn kinds(node: &Node) -> Outcome<Vec<Kind>> {
+    let wanted = "a list of service, container and pod, or [process]";
+    let words = Kind::CONFIGURABLE.map(|kind| (kind.as_str(), kind));
+    let kinds = values::list(node, wanted, words.len(), |item| {
+        values::choice(item, &words)
+    })?;
+    if kinds.is_empty() {
+        return values::refuse(node, wanted);
+    }
+    for (i, kind) in kinds.iter().enumerate() {
+        if kinds[..i].contains(kind) {
+            let message = format!("is {} a second time: remove one of the two", kind.as_str());
+            return Err(Refusal::new(message).at(i));
+        }
+    }
+    if kinds.len() > 1 && kinds.contains(&Kind::Process) {
+        return Err(Refusal::new(
+            "has process beside other kinds, whose energy would be counted twice: write [process] alone, or leave it out"
+                .to_string(),
+        ));
+    }
+    Ok(kinds)
+}
+
+fn max_workloads(node: &Node) -> Outcome<usize> {
+    match values::whole(node).filter(|count| (1..=MAX_WORKLOADS).contains(count)) {
+        Some(count) => Ok(count),
+        None => values::refuse(node, &format!("a whole number from 1 to {MAX_WORKLOADS}")),
+    }
+}
+
+/// A number is the board's.
+fn idle_watts(node: &Node) -> Outcome<BTreeMap<String, f64>> {
+    let Node::Map(entries) = node else {
+        return Ok(BTreeMap::from([(BOARD.to_string(), values::watts(node)?)]));
+    };
+    let mut watts = BTreeMap::new();
+    for (domain, node) in entries {
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if domain.is_empty() || domain.len() > MAX_DOMAIN || !domain.chars().all(is_name) {
+            let message =
+                "is no name of a domain: write what the label `domain` says, such as board, package or cpu";
+            return Err(Refusal {
+                key: true,
+                ..Refusal::new(message.to_string())
+            }
+            .at(domain));
+        }
+        let value = values::watts(node).map_err(|refusal| refusal.at(domain))?;
+        watts.insert(domain.clone(), value);
+    }
+    Ok(watts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::SCHEMA;
+
+    fn parse(text: &str) -> Settings {
+        SCHEMA.parse(text).unwrap().0.meter()
+    }
+
+    fn refusal(text: &str) -> String {
+        SCHEMA.parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn enabled_alone_suffices() {
+        assert!(!parse("").enabled);
+        let settings = parse("workloads: {enabled: true}\n");
+        let expected = Settings {
+            enabled: true,
+            ..Settings::default()
+        };
+        assert_eq!(settings, expected);
+        assert_eq!(settings.max_workloads, 500);
+    }
+
+    #[test]
+    fn idle_watts_are_of_the_board_or_by_domain() {
+        let of = |text: &str| parse(&format!("workloads: {{idle_watts: {text}}}\n")).idle_watts;
+        assert_eq!(of("4.5"), BTreeMap::from([("board".to_string(), 4.5)]));
+        assert_eq!(
+            of("{package: 3, cpu_gpu_cv: 0.5}"),
+            BTreeMap::from([
+                ("package".to_string(), 3.0),
+                ("cpu_gpu_cv".to_string(), 0.5)
+            ])
+        );
+    }
+
+    #[test]
+    fn wrong_settings_are_refused_by_name() {
+        for (text, expected) in [
+            (
+                "kinds: [process, pod]",
+                "`workloads.kinds` has process beside other kinds",
+            ),
+            ("kinds: [vm]", "service, container, pod or process"),
+            ("kinds: [pod, pod]", "is pod a second time"),
+            (
+                "kinds: []",
+                "`workloads.kinds` is a list: write a list of service",
+            ),
+            ("max_workloads: 0", "a whole number from 1 to 2000"),
+            ("idle_watts: -1", "watts from 0"),
+            (
+                "idle_watts: {board: much}",
+                "`workloads.idle_watts.board` is the text",
+            ),
+            ("idle_watts: {\"a b\": 1}", "is no name of a domain"),
+        ] {
+            let message = refusal(&format!("workloads: {{{text}}}\n"));
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+}

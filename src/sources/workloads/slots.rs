@@ -1,0 +1,164 @@
+//! The workloads that have series of their own, by their places in the ledgers.
+
+use std::collections::HashMap;
+
+use super::ledger::FIRST;
+use super::name::Name;
+
+/// The places. Several cgroups of one name have one place.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    places: HashMap<Name, usize>,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    max: usize,
+    /// How many new workloads there are series for just now.
+    room: usize,
+    /// Places that were given since this was last asked for.
+    started: Vec<usize>,
+    /// Whether some place has no reference any more.
+    has_unused: bool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    name: Option<Name>,
+    /// How many cgroups or processes it has.
+    references: usize,
+}
+
+impl Slots {
+    /// No workload, and room for so many.
+    pub(super) fn new(max: usize) -> Slots {
+        Slots {
+            max,
+            room: usize::MAX,
+            ..Slots::default()
+        }
+    }
+
+    /// There is room for so many from now on. Those that there are keep their places.
+    pub(super) fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    /// There are series for so many new workloads.
+    pub(super) fn set_room(&mut self, room: usize) {
+        self.room = room;
+    }
+
+    /// Whether there are more than there is room for.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.places.len() > self.max
+    }
+
+    /// How many places the ledgers need.
+    pub(super) fn places(&self) -> usize {
+        FIRST + self.slots.len()
+    }
+
+    /// A place for one more cgroup of this name; `None`: there is no room for another name.
+    pub(super) fn take(&mut self, name: &Name) -> Option<usize> {
+        if let Some(place) = self.places.get(name) {
+            self.slots[place - FIRST].references += 1;
+            return Some(*place);
+        }
+        if self.places.len() >= self.max || self.room == 0 {
+            return None;
+        }
+        self.room -= 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            FIRST + self.slots.len() - 1
+        });
+        self.slots[place - FIRST] = Slot {
+            name: Some(name.clone()),
+            references: 1,
+        };
+        self.places.insert(name.clone(), place);
+        self.started.push(place);
+        Some(place)
+    }
+
+    /// One of the cgroups at this place is gone.
+    pub(super) fn release(&mut self, place: usize) {
+        let Some(slot) = place.checked_sub(FIRST).and_then(|i| self.slots.get_mut(i)) else {
+            return;
+        };
+        slot.references = slot.references.saturating_sub(1);
+        self.has_unused |= slot.references == 0;
+    }
+
+    /// The places whose workloads have ended; they are free from now on.
+    pub(super) fn take_ended(&mut self) -> Vec<usize> {
+        if !std::mem::take(&mut self.has_unused) {
+            return Vec::new();
+        }
+        let mut ended = Vec::new();
+        for (i, slot) in self.slots.iter_mut().enumerate() {
+            if slot.references > 0 {
+                continue;
+            }
+            if let Some(name) = slot.name.take() {
+                self.places.remove(&name);
+                self.free.push(FIRST + i);
+                ended.push(FIRST + i);
+            }
+        }
+        self.started.retain(|place| !ended.contains(place));
+        ended
+    }
+
+    /// The places that were given since.
+    pub(super) fn take_started(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.started)
+    }
+
+    /// The workloads and their places.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Name)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(i, slot)| Some((FIRST + i, slot.name.as_ref()?)))
+    }
+
+    /// The workload at a place.
+    pub(super) fn name(&self, place: usize) -> Option<&Name> {
+        self.slots.get(place.checked_sub(FIRST)?)?.name.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::workloads::name::Kind;
+
+    fn name(text: &str) -> Name {
+        Name::new(Kind::Service, text)
+    }
+
+    #[test]
+    fn names_share_a_place_until_the_last_cgroup_is_gone() {
+        let mut slots = Slots::new(2);
+        let a = slots.take(&name("a")).unwrap();
+        assert_eq!(slots.take(&name("a")), Some(a));
+        let b = slots.take(&name("b")).unwrap();
+        assert_eq!(slots.take(&name("c")), None, "there is room for two");
+        assert_eq!(slots.take_started(), [a, b]);
+        slots.release(a);
+        assert!(slots.take_ended().is_empty());
+        slots.release(a);
+        assert_eq!(slots.take_ended(), [a]);
+        assert_eq!(slots.take(&name("c")), Some(a));
+        assert_eq!(slots.places(), FIRST + 2);
+        assert_eq!(slots.all().count(), 2);
+    }
+
+    #[test]
+    fn restart_between_two_polls_keeps_the_place() {
+        let mut slots = Slots::new(2);
+        let a = slots.take(&name("a")).unwrap();
+        slots.release(a);
+        assert_eq!(slots.take(&name("a")), Some(a));
+        assert!(slots.take_ended().is_empty());
+        assert_eq!(slots.name(a), Some(&name("a")));
+    }
+}

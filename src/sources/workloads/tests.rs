@@ -1,0 +1,434 @@
+//! The source on fixture trees, beside a meter of the test's own.
+
+use super::testing::Random;
+use super::*;
+use crate::metrics::Rail;
+use crate::sources::testing::{Bench, Tree};
+use crate::sources::SCHEMA;
+
+const UID: &str = "2f3c4d5e-0123-4567-89ab-cdef01234567";
+
+/// A board with cgroups of version 2, RAPL's counter of a package, and the source.
+struct Rig {
+    tree: Tree,
+    bench: Bench,
+    meter: Arc<Group>,
+    package: Rail,
+    microjoules: u64,
+    busy_ticks: u64,
+    second: f64,
+}
+
+impl Rig {
+    fn new(settings: &str) -> Rig {
+        let tree = Tree::new(&[
+            ("sys/fs/cgroup/cgroup.controllers", "cpu\n"),
+            ("sys/devices/system/cpu/online", "0-3\n"),
+            ("proc/stat", "cpu  0 0 0 0 0 0 0 0 0 0\n"),
+        ]);
+        let text = format!("workloads: {{enabled: true{settings}}}\n");
+        let config = SCHEMA.parse(&text).unwrap().0;
+        let bench = Bench::new(&METER, &tree, config);
+        let meter = bench.context.registry.add_group(1, "rapl", vec![]);
+        meter.set_interval(std::time::Duration::from_secs(1));
+        Rig {
+            package: Rail::with_range(&meter, "package-0", 0),
+            tree,
+            bench,
+            meter,
+            microjoules: 1000,
+            busy_ticks: 0,
+            second: 0.0,
+        }
+    }
+
+    /// A cgroup has used so many milliseconds.
+    fn set(&self, cgroup: &str, ms: u64) {
+        let text = format!("usage_usec {}\n", ms * 1000);
+        self.tree
+            .write(&format!("sys/fs/cgroup/{cgroup}/cpu.stat"), text);
+    }
+
+    /// The meter counts so many joules.
+    fn draw(&mut self, joules: f64) {
+        self.microjoules += (joules * 1e6) as u64;
+        let mut out = Readings::new(5.0);
+        out.begin(BootTime(((self.second + 1.0) * 1e9) as u64));
+        self.package.set_counter(&mut out, self.microjoules, 1e-6);
+        self.meter.publish(self.meter.new_generation(), &out);
+    }
+
+    /// A second later, in which the processors were busy for so many milliseconds.
+    fn poll(&mut self, busy_ms: u64) -> Vec<String> {
+        self.busy_ticks += busy_ms / 10;
+        let text = format!("cpu  {} 0 0 0 0 0 0 0 0 0\n", self.busy_ticks);
+        self.tree.write("proc/stat", text);
+        self.second += 1.0;
+        let mut lines = self.bench.poll(self.second);
+        lines.retain(|line| line.starts_with("workload_"));
+        lines
+    }
+
+    fn start(&mut self) {
+        self.bench.reopen().unwrap();
+        self.draw(0.0);
+        self.poll(0);
+    }
+
+    fn energy(&self, name: &str) -> Option<f64> {
+        let (kind, name) = name.split_once(' ').unwrap();
+        self.bench.value(&format!(
+            "workload_energy_joules_total{{domain=\"package\",kind=\"{kind}\",name=\"{name}\"}}"
+        ))
+    }
+
+    fn of_domain(&self, metric: &str) -> Option<f64> {
+        self.bench.value(&format!("{metric}{{domain=\"package\"}}"))
+    }
+}
+
+/// The sum of what is exported of this domain, and the whole.
+fn conserved(lines: &[String], domain: &str) -> (f64, f64) {
+    let domain = format!("domain=\"{domain}\"");
+    let (mut sum, mut whole) = (0.0, 0.0);
+    for line in lines.iter().filter(|line| line.contains(&domain)) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let value: f64 = value.parse().unwrap();
+        match series.split('{').next().unwrap() {
+            "workload_domain_energy_joules_total" => whole = value,
+            "workload_energy_joules_total"
+            | "workload_ended_energy_joules_total"
+            | "workload_idle_energy_joules_total" => sum += value,
+            _ => {}
+        }
+    }
+    (sum, whole)
+}
+
+#[test]
+fn it_is_off_unless_it_is_asked_for() {
+    let tree = Tree::new(&[("sys/fs/cgroup/cgroup.controllers", "cpu\n")]);
+    let bench = Bench::new(&METER, &tree, Config::default());
+    assert_eq!((METER.switch)(&bench.context.config), Switch::Off);
+    assert_eq!(
+        bench.probe().unwrap_err().to_string(),
+        "it is off (workloads: {enabled: true})"
+    );
+    let rig = Rig::new("");
+    assert_eq!((METER.switch)(&rig.bench.context.config), Switch::On);
+    let found = rig.bench.probe().unwrap();
+    assert!(
+        found.starts_with("service, container, pod by cgroup v2 at /"),
+        "{found}"
+    );
+}
+
+#[test]
+fn energy_above_idle_is_attributed_by_cpu_time() {
+    let mut rig = Rig::new(", idle_watts: {package: 4}");
+    let pod = format!("kubepods/burstable/pod{UID}");
+    rig.set("system.slice/ssh.service", 0);
+    rig.set("system.slice", 0);
+    for cgroup in ["kubepods", "kubepods/burstable", &pod] {
+        rig.set(cgroup, 0);
+    }
+    rig.start();
+    rig.set("system.slice/ssh.service", 200);
+    rig.set("system.slice", 200);
+    for cgroup in ["kubepods", "kubepods/burstable", &pod] {
+        rig.set(cgroup, 400);
+    }
+    rig.draw(12.0);
+    let lines = rig.poll(1000);
+    let series = |metric: &str, kind: &str, name: &str, value: &str| {
+        format!("{metric}{{domain=\"package\",kind=\"{kind}\",name=\"{name}\"}} {value}")
+    };
+    for line in [
+        series(
+            "workload_energy_joules_total",
+            "service",
+            "ssh.service",
+            "1.6",
+        ),
+        series("workload_energy_joules_total", "pod", UID, "3.2"),
+        series("workload_energy_joules_total", "system", "system", "3.2"),
+        series("workload_energy_joules_total", "other", "other", "0"),
+        series("workload_power_watts", "pod", UID, "3.2"),
+        "workload_idle_energy_joules_total{domain=\"package\"} 4".to_string(),
+        "workload_idle_watts{domain=\"package\"} 4".to_string(),
+        "workload_domain_energy_joules_total{domain=\"package\"} 12".to_string(),
+        "workload_cpu_seconds_total{kind=\"service\",name=\"ssh.service\"} 0.2".to_string(),
+        "workload_cpu_seconds_total{kind=\"system\",name=\"system\"} 0.4".to_string(),
+    ] {
+        assert!(lines.contains(&line), "{line} is not in {lines:#?}");
+    }
+}
+
+#[test]
+fn series_of_an_ended_workload_end_and_its_energy_stays() {
+    let mut rig = Rig::new(", idle_watts: {package: 0}");
+    rig.set("a.service", 0);
+    rig.start();
+    rig.set("a.service", 100);
+    rig.draw(6.0);
+    rig.poll(100);
+    assert_eq!(rig.energy("service a.service"), Some(6.0));
+    rig.tree.remove("sys/fs/cgroup/a.service");
+    rig.draw(2.0);
+    let lines = rig.poll(100);
+    assert_eq!(rig.energy("service a.service"), None);
+    assert!(
+        !lines.iter().any(|line| line.contains("a.service")),
+        "{lines:?}"
+    );
+    assert_eq!(
+        rig.of_domain("workload_ended_energy_joules_total"),
+        Some(6.0)
+    );
+    assert_eq!(rig.energy("system system"), Some(2.0));
+    assert_eq!(conserved(&lines, "package"), (8.0, 8.0));
+}
+
+#[test]
+fn idle_power_that_is_not_given_is_learned_and_constant_load_says_unknown() {
+    let mut rig = Rig::new("");
+    rig.set("a.service", 0);
+    rig.start();
+    let mut used = 0;
+    for _ in 0..120 {
+        used += 500;
+        rig.set("a.service", used);
+        rig.draw(10.0);
+        rig.poll(500);
+    }
+    assert_eq!(rig.of_domain("workload_idle_watts"), None);
+    // Half of one of four processors: the rest of the energy is idle's.
+    assert_eq!(
+        rig.of_domain("workload_idle_energy_joules_total"),
+        Some(10.0 * 120.0 * 0.875)
+    );
+    let mut rig = Rig::new("");
+    rig.set("a.service", 0);
+    rig.start();
+    let mut used = 0;
+    for second in 0..300 {
+        let busy = 100 * (second % 30);
+        used += busy;
+        rig.set("a.service", used);
+        rig.draw(5.0 + 0.002 * busy as f64);
+        rig.poll(busy);
+    }
+    let idle = rig.of_domain("workload_idle_watts").unwrap();
+    assert!((idle / 5.0 - 1.0).abs() < 0.03, "{idle}");
+    assert!(rig.of_domain("workload_idle_fit_ratio").unwrap() > 0.99);
+    assert!(rig.of_domain("workload_idle_error_watts").unwrap() < 0.1);
+}
+
+#[test]
+fn domain_that_appears_later_is_attributed_from_then_on() {
+    let mut rig = Rig::new(", idle_watts: {package: 0, core: 0}");
+    rig.set("a.service", 0);
+    rig.start();
+    let chip = rig.bench.context.registry.add_group(2, "rpi", vec![]);
+    let rail = Rail::with_range(&chip, "VDD_CORE", 0);
+    let mut rail = rail;
+    for (second, joules) in [(1, 50), (2, 58)] {
+        let mut out = Readings::new(5.0);
+        out.begin(BootTime(second * 1_000_000_000 + 1));
+        rail.set_counter(&mut out, joules, 1.0);
+        chip.publish(chip.new_generation(), &out);
+        rig.set("a.service", second * 100);
+        rig.draw(1.0);
+        rig.poll(100);
+    }
+    let energy =
+        "workload_energy_joules_total{domain=\"vdd_core\",kind=\"service\",name=\"a.service\"}";
+    // Idle power is unknown: a tenth of a second of one of four processors.
+    let shared = rig.bench.value(energy).unwrap();
+    assert!((shared - 8.0 * 0.1 / 4.0).abs() < 1e-9, "{shared}");
+}
+
+#[test]
+fn silent_meter_has_no_power_and_its_energy_stands() {
+    let mut rig = Rig::new(", idle_watts: {package: 1}");
+    rig.set("a.service", 0);
+    rig.start();
+    rig.set("a.service", 100);
+    rig.draw(3.0);
+    rig.poll(100);
+    rig.second += 60.0;
+    let lines = rig.poll(0);
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.starts_with("workload_power_watts")),
+        "{lines:?}"
+    );
+    assert_eq!(rig.energy("service a.service"), Some(2.0));
+    // It counted on meanwhile.
+    rig.draw(100.0);
+    let lines = rig.poll(100);
+    assert_eq!(conserved(&lines, "package"), (103.0, 103.0));
+}
+
+/// Workloads start, end, restart, are nested and are too many; counters are reset; the meter is slow, silent and begins anew.
+#[test]
+fn the_exported_parts_are_the_whole_at_every_poll() {
+    for seed in 1..=4 {
+        let mut random = Random::new(seed);
+        let mut rig = Rig::new(if seed % 2 == 0 {
+            ", max_workloads: 5"
+        } else {
+            ""
+        });
+        rig.set("system.slice", 0);
+        rig.start();
+        let mut usage: std::collections::BTreeMap<String, u64> = Default::default();
+        let mut slice = 0;
+        let mut whole = 0.0;
+        for round in 0..100 {
+            if random.below(3) == 0 {
+                let name = match random.below(3) {
+                    0 => format!("system.slice/s{}.service", random.below(9)),
+                    1 => format!("system.slice/docker-{:064x}.scope", random.below(4)),
+                    _ => format!(
+                        "system.slice/s{}.service/lxc.payload.{}",
+                        random.below(9),
+                        random.below(3)
+                    ),
+                };
+                let parent = name.rsplit_once('/').unwrap().0.to_string();
+                usage.entry(parent).or_default();
+                usage.entry(name).or_default();
+            }
+            if random.below(5) == 0 && usage.len() > 3 {
+                let name = usage.keys().nth(random.below(usage.len())).unwrap().clone();
+                if name != "system.slice" {
+                    let _ =
+                        std::fs::remove_dir_all(rig.tree.path(&format!("sys/fs/cgroup/{name}")));
+                    usage.retain(|known, _| !known.starts_with(&name));
+                }
+            }
+            let mut busy = 10 * random.below(20) as u64;
+            for (name, used) in &mut usage {
+                let more = random.below(400) as u64;
+                *used += more;
+                if random.below(40) == 0 {
+                    *used = 0;
+                }
+                busy += more;
+                rig.set(name, *used);
+            }
+            slice += busy;
+            rig.set("system.slice", slice);
+            match random.below(8) {
+                0 => {}
+                1 => {
+                    rig.second += 30.0;
+                    rig.draw(7.5);
+                    whole += 7.5;
+                }
+                _ => {
+                    let joules = random.below(1000) as f64 / 8.0;
+                    rig.draw(joules);
+                    whole += joules;
+                }
+            }
+            if random.below(10) == 0 {
+                rig.bench.rescan();
+            }
+            let lines = rig.poll(busy / 10 * 10);
+            let (sum, exported) = conserved(&lines, "package");
+            assert!(
+                (sum - exported).abs() <= 1e-6 * exported.max(1.0),
+                "{sum} of {exported}: seed {seed}, round {round}"
+            );
+            assert!(
+                (whole - exported).abs() <= 1e-6 * whole.max(1.0),
+                "{exported} of {whole}: seed {seed}, round {round}"
+            );
+        }
+    }
+}
+
+#[test]
+fn churn_does_not_fill_the_group() {
+    let mut rig = Rig::new("");
+    let history = rig.bench.context.group.history();
+    history.limit(std::time::Duration::from_secs(20), 8 << 20);
+    rig.start();
+    for round in 0..80 {
+        for i in 0..40 {
+            rig.set(&format!("r{round}-{i}.service"), 10);
+        }
+        rig.draw(1.0);
+        let lines = rig.poll(400);
+        for i in 0..40 {
+            rig.tree
+                .remove(&format!("sys/fs/cgroup/r{round}-{i}.service"));
+        }
+        let (sum, whole) = conserved(&lines, "package");
+        assert!((sum - whole).abs() < 1e-6, "{sum} of {whole}");
+    }
+    let group = &rig.bench.context.group;
+    assert_eq!(group.left_out(), 0);
+    assert!(
+        group.all_series().len() < MAX_SERIES_PER_GROUP,
+        "{}",
+        group.all_series().len()
+    );
+    assert!(rig.bench.context.health.limits().is_empty());
+}
+
+#[test]
+fn processes_of_one_name_are_one_workload() {
+    let mut rig = Rig::new(", kinds: [process], idle_watts: {package: 0}");
+    let stat = |rig: &Rig, pid: u32, comm: &str, flags: u32, ticks: u64, started: u64| {
+        let text = format!(
+            "{pid} ({comm}) S 1 1 1 0 -1 {flags} 0 0 0 0 {ticks} 0 0 0 20 0 1 0 {started} 0\n"
+        );
+        rig.tree.write(&format!("proc/{pid}/stat"), text);
+    };
+    stat(&rig, 10, "worker", 0, 100, 5);
+    stat(&rig, 11, "worker", 0, 100, 6);
+    stat(&rig, 12, "my) shell", 0, 100, 7);
+    stat(&rig, 2, "kthreadd", 0x0020_0000, 100, 0);
+    rig.start();
+    stat(&rig, 10, "worker", 0, 110, 5);
+    stat(&rig, 11, "worker", 0, 120, 6);
+    // Another process of the same number, and one that is new.
+    stat(&rig, 12, "other", 0, 20, 900);
+    stat(&rig, 13, "new", 0, 10, 901);
+    stat(&rig, 2, "kthreadd", 0x0020_0000, 130, 0);
+    rig.draw(10.0);
+    let lines = rig.poll(1000);
+    assert_eq!(rig.energy("process worker"), Some(3.0));
+    assert_eq!(rig.energy("process other"), Some(2.0));
+    assert_eq!(rig.energy("process new"), Some(1.0));
+    assert_eq!(rig.energy("process my) shell"), None);
+    assert_eq!(rig.energy("system system"), Some(4.0));
+    assert_eq!(conserved(&lines, "package"), (10.0, 10.0));
+    rig.tree.remove("proc/10");
+    // It has become another program.
+    stat(&rig, 13, "sh", 0, 30, 901);
+    rig.draw(1.0);
+    rig.poll(200);
+    assert_eq!(rig.energy("process worker"), Some(3.0));
+    assert_eq!(rig.energy("process sh"), Some(1.0));
+    assert_eq!(rig.energy("process new"), None);
+}
+
+#[test]
+fn attribution_begins_once_every_meter_has_been_read_or_is_late() {
+    let mut rig = Rig::new("");
+    rig.set("a.service", 0);
+    rig.bench.reopen().unwrap();
+    assert_eq!(rig.poll(0), [""; 0], "the meter has not been read");
+    rig.draw(0.0);
+    assert!(rig.poll(0).len() > 3);
+    let mut rig = Rig::new("");
+    rig.bench.reopen().unwrap();
+    rig.poll(0);
+    rig.second += 10.0;
+    assert!(rig.poll(0).len() >= 2);
+}

@@ -1,0 +1,160 @@
+//! CPU time as the kernel tells it, in nanoseconds. Pure.
+
+/// `/proc/stat` counts in these, whatever the kernel's own clock is (USER_HZ; 100 on every architecture but alpha and ia64).
+const NANOS_PER_TICK: u64 = 10_000_000;
+
+/// The CPU time of a cgroup, in the first line of `cpu.stat`: `usage_usec 1234` (Linux, admin-guide/cgroup-v2.rst).
+pub fn parse_cpu_stat(text: &[u8]) -> Option<u64> {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let digits = lines.find_map(|line| line.strip_prefix(b"usage_usec "))?;
+    number(digits)?.checked_mul(1000)
+}
+
+/// The same in `cpuacct.usage`, the one number of the file (Linux, admin-guide/cgroup-v1/cpuacct.rst).
+pub fn parse_cpuacct_usage(text: &[u8]) -> Option<u64> {
+    number(text.trim_ascii())
+}
+
+/// The time of all processors that was not idle, in the first line of `/proc/stat`: user, nice, system, irq and softirq; idle,
+/// waiting and stolen time is none, and a guest's is in the user's (proc(5)).
+pub fn parse_busy(text: &[u8]) -> Option<u64> {
+    let line = text.split(|byte| *byte == b'\n').next()?;
+    let mut words = line.split(|byte| *byte == b' ').filter(|w| !w.is_empty());
+    if words.next()? != b"cpu" {
+        return None;
+    }
+    let mut ticks: u64 = 0;
+    for place in 0..7 {
+        let Some(word) = words.next() else {
+            // Linux 2.4 has but four.
+            return (place >= 4).then(|| ticks.saturating_mul(NANOS_PER_TICK));
+        };
+        let counted = number(word)?;
+        if !matches!(place, 3 | 4) {
+            ticks = ticks.checked_add(counted)?;
+        }
+    }
+    ticks.checked_mul(NANOS_PER_TICK)
+}
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessStat<'a> {
+    /// The program's name: up to 15 bytes, which the process can set.
+    pub comm: &'a [u8],
+    /// Whether it is a thread of the kernel.
+    pub is_kernel: bool,
+    /// CPU time of all its threads.
+    pub nanos: u64,
+    /// When it was started, in ticks since boot: with its number, that is the process.
+    pub started: u64,
+}
+
+/// The process of `/proc/PID/stat` (proc(5)).
+pub fn parse_process(text: &[u8]) -> Option<ProcessStat<'_>> {
+    /// `PF_KTHREAD` (Linux, include/linux/sched.h).
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    // The name may have parentheses itself.
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let comm = text.get(open + 1..close)?;
+    // From the state, field 3, on.
+    let fields = text.get(close + 1..)?;
+    let mut fields = fields
+        .split(|byte| byte.is_ascii_whitespace())
+        .filter(|word| !word.is_empty());
+    let flags = number(fields.nth(9 - 3)?)?;
+    let user = number(fields.nth(14 - 10)?)?;
+    let system = number(fields.next()?)?;
+    let started = number(fields.nth(22 - 16)?)?;
+    Some(ProcessStat {
+        comm,
+        is_kernel: flags & KERNEL_THREAD != 0,
+        nanos: user.checked_add(system)?.checked_mul(NANOS_PER_TICK)?,
+        started,
+    })
+}
+
+/// How many processors a list such as `0-3,5` names (Linux, ABI/testing/sysfs-devices-system-cpu).
+pub fn parse_cpu_list(text: &str) -> Option<u64> {
+    let mut count: u64 = 0;
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let first: u32 = first.parse().ok()?;
+        let last: u32 = last.parse().ok()?;
+        count = count.checked_add(u64::from(last.checked_sub(first)?) + 1)?;
+    }
+    Some(count)
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |value, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_stat_of_cgroup_v2_is_read() {
+        let text = b"usage_usec 1234567\nuser_usec 1000000\nsystem_usec 234567\nnr_periods 0\n";
+        assert_eq!(parse_cpu_stat(text), Some(1_234_567_000));
+        assert_eq!(parse_cpu_stat(b"user_usec 5\nusage_usec 7\n"), Some(7_000));
+        for text in [
+            &b""[..],
+            b"usage_usec \n",
+            b"usage_usec -1\n",
+            b"usage_usec 99999999999999999999\n",
+            b"nr_periods 0\n",
+        ] {
+            assert_eq!(parse_cpu_stat(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn cpuacct_usage_of_cgroup_v1_is_read() {
+        assert_eq!(parse_cpuacct_usage(b"20863047321\n"), Some(20_863_047_321));
+        assert_eq!(parse_cpuacct_usage(b"\n"), None);
+        assert_eq!(parse_cpuacct_usage(b"1 2\n"), None);
+    }
+
+    #[test]
+    fn busy_time_has_no_idle_waiting_stolen_or_guest_time() {
+        let text = b"cpu  100 20 30 5000 700 4 6 9 50 1\ncpu0 1 1 1\n";
+        assert_eq!(parse_busy(text), Some(160 * NANOS_PER_TICK));
+        assert_eq!(parse_busy(b"cpu 1 2 3 4\n"), Some(6 * NANOS_PER_TICK));
+        for text in [&b""[..], b"cpu0 1 2 3 4\n", b"cpu 1 2\n", b"cpu 1 2 x 4\n"] {
+            assert_eq!(parse_busy(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn process_with_a_hostile_name_is_read() {
+        let text = b"42 (a) b\n(c) S 1 42 42 0 -1 4194560 1 2 3 4 150 50 7 8 20 0 1 0 987 1 2 3\n";
+        let process = parse_process(text).unwrap();
+        assert_eq!(process.comm, b"a) b\n(c");
+        assert_eq!(process.nanos, 200 * NANOS_PER_TICK);
+        assert_eq!(process.started, 987);
+        assert!(!process.is_kernel);
+        let kernel = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 6 0 0 20 0 1 0 3 0\n";
+        assert!(parse_process(kernel).unwrap().is_kernel);
+        for text in [&b""[..], b"1 (x", b"1 )x(", b"1 (x) S 1 2 3"] {
+            assert_eq!(parse_process(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn processors_of_a_list_are_counted() {
+        assert_eq!(parse_cpu_list("0\n"), Some(1));
+        assert_eq!(parse_cpu_list("0-3,5,8-9\n"), Some(7));
+        for text in ["", "3-0", "a", "0-99999999999"] {
+            assert_eq!(parse_cpu_list(text), None, "{text}");
+        }
+    }
+}
