@@ -38,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
         } else {
             Protocol::V2
         },
-        understood: flags & 2 != 0,
+        is_understood: flags & 2 != 0,
         alternative: flags & 8 != 0,
         retry_on_429: flags & 4 != 0,
         samples: u64::from(flags >> 4) * 1000,
