@@ -131,7 +131,7 @@ impl Attribute {
                 Some(value)
             }
             Err(failure) => {
-                let error = self.to_error(failure, what, &buffer);
+                let error = self.handle_failure(failure, what, &buffer);
                 self.failed(&error);
                 None
             }
@@ -153,7 +153,7 @@ impl Attribute {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(ReadFailure::NotOpen) => Ok(None),
-            Err(failure) => Err(self.to_error(failure, "a number", &buffer)),
+            Err(failure) => Err(self.handle_failure(failure, "a number", &buffer)),
         }
     }
 
@@ -220,7 +220,7 @@ impl Attribute {
             Err(failure) if failure.message == EXCLUDED => return Ok(None),
             Err(failure) => ReadFailure::Io(failure.to_io_error()),
         };
-        Err(self.to_error(failure, what, &buffer))
+        Err(self.handle_failure(failure, what, &buffer))
     }
 
     /// Reads the file's first bytes, and keeps the file open.
@@ -249,7 +249,7 @@ impl Attribute {
     }
 
     #[cold]
-    fn to_error(&mut self, failure: ReadFailure, what: &str, buffer: &[u8; NUMBER_BYTES]) -> Error {
+    fn handle_failure(&mut self, failure: ReadFailure, what: &str, buffer: &[u8; NUMBER_BYTES]) -> Error {
         match failure {
             ReadFailure::Io(error) => {
                 let error = Error::cannot("read", &self.path, &error);
