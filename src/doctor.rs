@@ -14,6 +14,7 @@ use crate::sources::{
     METERS, SCHEMA,
 };
 use crate::sys::clock::BootTime;
+use crate::sys::sort::sort_by;
 
 /// The poll interval of the sources. The power from an energy counter needs two polls.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -191,7 +192,7 @@ fn samples(registry: &Registry) -> Vec<(String, f64)> {
         .position(|prefix| name.starts_with(prefix))
         .unwrap_or(usize::MAX)
     };
-    samples.sort_by_key(|(name, _)| rank(name));
+    sort_by(&mut samples, |(a, _), (b, _)| rank(a).cmp(&rank(b)));
     samples
 }
 

@@ -6,6 +6,7 @@ use super::diagnose::Diagnostic;
 use super::keys::{unknown, KeyUsage};
 use super::model::Config;
 use super::read::UncheckedConfig;
+use crate::sys::sort::sort_by;
 
 /// Unknown keys that are reported one by one. The rest is counted.
 const MAX_NAMED: usize = 20;
@@ -74,12 +75,13 @@ pub(crate) fn check(
     for (key, message) in config.meters.warnings(&config.device_type) {
         warn(&[key], message);
     }
-    warnings.sort_by_key(|warning| {
+    let place = |warning: &Diagnostic| {
         (
             warning.line.unwrap_or(usize::MAX),
             warning.column.unwrap_or(usize::MAX),
         )
-    });
+    };
+    sort_by(&mut warnings, |a, b| place(a).cmp(&place(b)));
     Ok((config, warnings))
 }
 

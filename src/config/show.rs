@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::model::Config;
 use super::schema::Schema;
 use super::secret::Secret;
+use crate::sys::sort::sort_by;
 
 /// Shown instead of a secret.
 pub(crate) const HIDDEN: &str = "<secret>";
@@ -62,7 +63,7 @@ pub(super) fn mapping<S: Serializer, V: Serialize>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     let mut sorted: Vec<_> = pairs.iter().collect();
-    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    sort_by(&mut sorted, |a, b| a.0.cmp(&b.0));
     let mut map = serializer.serialize_map(Some(sorted.len()))?;
     for (name, value) in sorted {
         map.serialize_entry(name, value)?;

@@ -19,6 +19,7 @@ use super::store::{Changes, Lookup, Store, StoreError, Stored, MAX_DEVICES};
 use crate::config::{self, read_file};
 use crate::sys::file_stamp::FileStamp;
 use crate::sys::lock;
+use crate::sys::sort::sort;
 use crate::wire::DeviceId;
 
 /// The subdirectory of notes.
@@ -148,7 +149,7 @@ impl Directory {
             let id = name.to_str().and_then(|name| name.strip_suffix(suffix));
             ids.extend(id.and_then(|id| DeviceId::parse(id).ok()));
         }
-        ids.sort();
+        sort(&mut ids);
         Ok(ids)
     }
 

@@ -12,6 +12,7 @@ use crate::store::{CentralServer, Status};
 use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
+use crate::sys::sort::sort;
 
 impl Exporter {
     /// The keys of seed 001's later versions, and what they lacked: the state of the configuration and of each source.
@@ -87,7 +88,7 @@ impl Exporter {
             let listed = config.metrics.as_ref();
             listed.is_none_or(|listed| !listed.contains_key(name))
         }));
-        metrics.sort();
+        sort(&mut metrics);
         let entries = metrics.into_iter();
         entries.map(|(name, on)| (name, Value::Bool(on))).collect()
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::address::peer_key;
 use super::limits::EVICT_TIMEOUT;
 use crate::sys::lock::lock;
+use crate::sys::sort::sort_by;
 
 /// The state of a connection is one atomic: busy (a handler runs, or its response is being written), evicted, or the
 /// microsecond since which it has been idle. A connection in the middle of receiving a request counts as idle.
@@ -151,7 +152,7 @@ fn evict_longest_idle(taken: &[Arc<Slot>], candidate: impl Fn(&Slot) -> bool) ->
     if candidates.iter().any(|(state, _)| *state == EVICTED) {
         return true;
     }
-    candidates.sort_unstable_by_key(|(state, _)| *state);
+    sort_by(&mut candidates, |(a, _), (b, _)| a.cmp(b));
     candidates.iter().any(|(_, slot)| slot.evict())
 }
 

@@ -13,6 +13,7 @@ use super::readings::Readings;
 use super::series::SeriesId;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
+use crate::sys::sort::sort_by;
 
 /// How good a source's total is, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,7 +167,7 @@ impl Board {
             read_at: BootTime::default(),
             parts: None,
         });
-        state.claims.sort_by_key(|claim| claim.rank);
+        sort_by(&mut state.claims, |a, b| a.rank.cmp(&b.rank));
         state.choose();
         id
     }

@@ -9,6 +9,7 @@ use super::registry::Registry;
 use super::wall::{Offset, Stamp, Stamps};
 use super::{is_absent, ABSENT};
 use crate::sys::clock::BootTime;
+use crate::sys::sort::sort_by;
 
 /// Approximate length of a value and a timestamp as text, in bytes.
 const VALUE_AND_STAMP_BYTES: usize = 34;
@@ -142,7 +143,7 @@ impl Progress {
         });
         let mut requests: Vec<_> = requests.collect();
         // Each group gets an equal share; what small groups leave of theirs goes to the larger ones.
-        requests.sort_by_key(|(size, ..)| *size);
+        sort_by(&mut requests, |(a, ..), (b, ..)| a.cmp(b));
         for (i, (_, row, group, at)) in requests.iter_mut().enumerate() {
             let share = left / (groups.len() - i);
             let rows = (share / (*row).max(1)).clamp(1, max_rows);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::board::Board;
 use super::family::{Desc, Family, Policy};
 use crate::sys::lock;
+use crate::sys::sort::sort;
 
 /// All families by name.
 #[derive(Default)]
@@ -57,7 +58,7 @@ impl Families {
             .filter(|family| !family.own)
             .map(|family| (family.name.clone(), family.is_enabled()))
             .collect();
-        names.sort();
+        sort(&mut names);
         names
     }
 }

@@ -11,6 +11,7 @@ use super::is_absent;
 use super::series::Series;
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
+use crate::sys::sort::sort_by;
 
 /// How often a snapshot is taken anew because series came or went meanwhile.
 const MAX_SNAPSHOT_ATTEMPTS: u32 = 8;
@@ -71,7 +72,7 @@ impl Registry {
         ));
         let mut groups = lock::write(&self.groups);
         groups.push((rank, Arc::clone(&group)));
-        groups.sort_by_key(|(rank, _)| *rank);
+        sort_by(&mut groups, |(a, _), (b, _)| a.cmp(b));
         self.families.changed();
         group
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::family::Family;
 use super::plausible::{Range, ANY};
+use crate::sys::sort::sort;
 
 /// A series' place in its group, and its plausible values.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +62,7 @@ impl Series {
         family: Arc<Family>,
         mut labels: Vec<(String, String)>,
     ) -> Series {
-        labels.sort();
+        sort(&mut labels);
         let mut prefix = family.name.clone();
         for (i, (name, value)) in labels.iter().enumerate() {
             prefix.push(if i == 0 { '{' } else { ',' });

@@ -1,6 +1,7 @@
 //! The labels of a series at the receiver: the series' own, `__name__`, and those of the receiver's entry.
 
 use crate::config::{valid_label_name, valid_metric_name};
+use crate::sys::sort::sort;
 
 /// The label of the metric's name.
 const NAME: &str = "__name__";
@@ -32,7 +33,7 @@ impl Labels {
                 all.push((name.clone(), value.clone()));
             }
         }
-        all.sort();
+        sort(&mut all);
         let twice = all.windows(2).any(|pair| pair[0].0 == pair[1].0);
         let legal = |(name, _): &(String, String)| name == NAME || valid_label_name(name);
         (!twice && valid_metric_name(family) && all.iter().all(legal)).then_some(all)

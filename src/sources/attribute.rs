@@ -249,7 +249,12 @@ impl Attribute {
     }
 
     #[cold]
-    fn handle_failure(&mut self, failure: ReadFailure, what: &str, buffer: &[u8; NUMBER_BYTES]) -> Error {
+    fn handle_failure(
+        &mut self,
+        failure: ReadFailure,
+        what: &str,
+        buffer: &[u8; NUMBER_BYTES],
+    ) -> Error {
         match failure {
             ReadFailure::Io(error) => {
                 let error = Error::cannot("read", &self.path, &error);

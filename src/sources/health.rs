@@ -13,6 +13,7 @@ use super::natural::natural;
 use crate::metrics::{Group, Readings, RejectReason, Rejected};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
+use crate::sys::sort::sort_by;
 
 /// The health of one source. Written by the source's thread; read by the watchdog, the exporter's own metrics and `doctor`.
 #[derive(Debug, Default)]
@@ -429,7 +430,9 @@ impl Health {
     pub fn value_errors(&self) -> Vec<String> {
         let errors = lock::lock(&self.value_errors);
         let mut sorted: Vec<_> = errors.iter().collect();
-        sorted.sort_by(|(a, _), (b, _)| natural(&a.to_string_lossy(), &b.to_string_lossy()));
+        sort_by(&mut sorted, |(a, _), (b, _)| {
+            natural(&a.to_string_lossy(), &b.to_string_lossy())
+        });
         let mut lines: Vec<String> = sorted.iter().map(|(_, why)| (*why).clone()).collect();
         if let Some(more @ 1..) = lines.len().checked_sub(MAX_LISTED) {
             lines.truncate(MAX_LISTED);

@@ -15,6 +15,7 @@ pub mod notify;
 pub mod program;
 mod reason;
 pub mod signals;
+pub mod sort;
 pub mod stop;
 pub mod vcio;
 

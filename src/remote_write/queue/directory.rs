@@ -1,6 +1,7 @@
 //! The queue's directory: its lock, its segments, and how files in it are opened. The directory may contain anything:
 //! what is not a plain file with a name of the queue is left alone.
 
+use crate::sys::sort::sort;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -75,7 +76,7 @@ impl Directory {
                 _ => {}
             }
         }
-        found.sort_unstable();
+        sort(&mut found);
         Ok(found)
     }
 

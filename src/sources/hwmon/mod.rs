@@ -38,6 +38,7 @@ use super::{Board, Context, Error, Health, Meter, Source};
 use crate::config::section::{Problem, Section};
 use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
+use crate::sys::sort::sort_by;
 
 /// The meter.
 pub(super) const METER: Meter = Meter::of::<Settings>(
@@ -85,7 +86,7 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<Identity>, Error> {
         .filter(|identity| !identity.is_one_of(&board.claims.devices))
         .collect();
     // Virtual chips of the same name stay in the order of their numbers.
-    found.sort_by(|a, b| a.device.cmp(&b.device));
+    sort_by(&mut found, |a, b| a.device.cmp(&b.device));
     Ok(found)
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::super::natural::natural;
 use super::mirror::PLACEHOLDER;
 use super::{EntryKind, Failure, IoLog, Mode, Recording, Replay, Response, SourceRecorder};
+use crate::sys::sort::{sort, sort_by};
 
 /// How a path is accessed. The keys are the path's name in the recording.
 enum Access<'a> {
@@ -142,7 +143,7 @@ pub(in crate::sources) fn list(
 ) -> io::Result<(Vec<String>, u64)> {
     let mut names = all_names(io_log, dir)?;
     names.retain(|name| wanted(name));
-    names.sort_by(|a, b| natural(a, b));
+    sort_by(&mut names, |a, b| natural(a, b));
     let beyond = names.len().saturating_sub(max);
     names.truncate(max);
     Ok((names, beyond as u64))
@@ -167,7 +168,7 @@ fn all_names(io_log: &IoLog, dir: &Path) -> io::Result<Vec<String>> {
                     for name in &names {
                         recorder.mirror(&dir.join(name), None);
                     }
-                    names.sort_unstable();
+                    sort(&mut names);
                     // A name cannot contain the separator.
                     Ok(names.join("/").into_bytes())
                 }

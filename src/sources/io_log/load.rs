@@ -16,6 +16,7 @@ use crate::sources::Roots;
 use crate::sources::SCHEMA;
 use crate::sys::lock;
 use crate::sys::reason;
+use crate::sys::sort::sort;
 
 /// The most files, folders and links in the trees, and the greatest depth of a folder.
 const MAX_ENTRIES: usize = 100_000;
@@ -86,7 +87,7 @@ impl Recording {
         let io_logs = lock::lock(&self.io_logs);
         let mut names: Vec<&str> = self.logs.keys().map(String::as_str).collect();
         names.retain(|name| *name != BOARD && !io_logs.contains_key(*name));
-        names.sort_unstable();
+        sort(&mut names);
         names
     }
 

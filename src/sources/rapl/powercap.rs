@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::domain::{identify, Counter, DomainKind, FoundDomain};
 use crate::sources::io_log::files;
 use crate::sources::{parse_number, read_text, Attribute, Error, Health};
+use crate::sys::sort::sort;
 
 /// The kernel nests two levels deep, below the directory of the control type.
 const MAX_DEPTH: usize = 4;
@@ -140,7 +141,7 @@ fn walk(health: &Arc<Health>, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
                 .iter()
                 .map(|name| (ZoneId::parse(name), name))
                 .collect();
-            named.sort();
+            sort(&mut named);
             for (id, name) in named {
                 let path = directory.join(name);
                 let Some(id) = id else {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::sources::io_log::files;
 use crate::sources::{read_text, Error, Health};
+use crate::sys::sort::sort;
 
 /// The kernel's own limit (NR_CPUS).
 const MAX_CPUS: usize = 8192;
@@ -52,7 +53,7 @@ pub(super) fn packages(
         )
     });
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| number(name)).collect();
-    numbers.sort_unstable();
+    sort(&mut numbers);
     let online: Vec<Cpu> = numbers
         .into_iter()
         .filter_map(|number| cpu(health, &directory, number))
@@ -109,7 +110,7 @@ fn group(cpus: &[Cpu], by_die: bool) -> Vec<Package> {
                 threads.entry(&cpu.core).or_insert(cpu.number);
             }
             let mut cores: Vec<u32> = threads.into_values().collect();
-            cores.sort_unstable();
+            sort(&mut cores);
             groups.push(Package {
                 name: if dies_are_named {
                     format!("package-{package}-die-{die}")

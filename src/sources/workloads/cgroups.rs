@@ -20,6 +20,7 @@ use super::slots::Slots;
 use super::usage::{parse_busy, parse_cpu_stat, parse_cpuacct_usage};
 use crate::sources::io_log::files;
 use crate::sources::{Board, Error, Health};
+use crate::sys::sort::sort;
 
 /// So many cgroups are read; those beyond are part of what they lie in.
 const MAX_CGROUPS: usize = 4096;
@@ -259,7 +260,7 @@ impl Cgroups {
 
     fn find_new(&mut self) {
         let mut stale = std::mem::take(&mut self.stale);
-        stale.sort_unstable();
+        sort(&mut stale);
         stale.dedup();
         for i in stale.drain(..) {
             self.list(i);
