@@ -7,7 +7,7 @@ use super::family::{Desc, Kind};
 use super::group::Group;
 use super::readings::Readings;
 use super::registry::Registry;
-use super::series::{Series, SeriesId};
+use super::series::SeriesId;
 use crate::sys::clock::BootTime;
 
 /// A group of the program's own metrics. A scrape writes all of them between [`SelfGroup::begin`] and
@@ -30,21 +30,25 @@ pub(crate) struct SelfGroup {
 
 struct Written {
     name: &'static str,
-    series: Arc<Series>,
+    labels: Box<[(&'static str, Box<str>)]>,
     id: SeriesId,
 }
 
 impl Written {
-    fn is(&self, name: &'static str, labels: &[(&str, &str)]) -> bool {
-        let known = &self.series.labels;
-        // The same line of code has written both names, as a rule: then the texts need not be compared.
-        (std::ptr::eq(self.name, name) || self.name == name)
-            && known.len() == labels.len()
-            && labels.iter().all(|(label, value)| {
-                let mut known = known.iter();
-                known.any(|(known_label, known_value)| known_label == label && known_value == value)
-            })
+    fn is(&self, name: &'static str, labels: &[(&'static str, &str)]) -> bool {
+        if !is_same(self.name, name) || self.labels.len() != labels.len() {
+            return false;
+        }
+        let mut pairs = self.labels.iter().zip(labels);
+        pairs.all(|((known, known_value), (label, value))| {
+            is_same(known, label) && **known_value == **value
+        })
     }
+}
+
+/// Whether two names are equal. As a rule the same line of code has written both, and the texts need not be compared.
+fn is_same(a: &'static str, b: &'static str) -> bool {
+    std::ptr::eq(a, b) || a == b
 }
 
 impl SelfGroup {
@@ -97,7 +101,7 @@ impl SelfGroup {
         &mut self,
         name: &'static str,
         help: &'static str,
-        labels: &[(&str, &str)],
+        labels: &[(&'static str, &str)],
         value: impl Into<Option<f64>>,
     ) {
         self.write(Kind::Gauge, name, help, labels, value.into());
@@ -108,7 +112,7 @@ impl SelfGroup {
         &mut self,
         name: &'static str,
         help: &'static str,
-        labels: &[(&str, &str)],
+        labels: &[(&'static str, &str)],
         total: impl Into<Option<f64>>,
     ) {
         self.write(Kind::Counter, name, help, labels, total.into());
@@ -126,7 +130,7 @@ impl SelfGroup {
         kind: Kind,
         name: &'static str,
         help: &'static str,
-        labels: &[(&str, &str)],
+        labels: &[(&'static str, &str)],
         value: Option<f64>,
     ) {
         let id = self.find(name, labels);
@@ -136,7 +140,7 @@ impl SelfGroup {
         }
     }
 
-    fn find(&mut self, name: &'static str, labels: &[(&str, &str)]) -> Option<SeriesId> {
+    fn find(&mut self, name: &'static str, labels: &[(&'static str, &str)]) -> Option<SeriesId> {
         let expected = self.written.get(self.next..)?;
         let skipped = expected.iter().position(|it| it.is(name, labels))?;
         if skipped > 0 {
@@ -153,17 +157,19 @@ impl SelfGroup {
         kind: Kind,
         name: &'static str,
         help: &'static str,
-        labels: &[(&str, &str)],
+        labels: &[(&'static str, &str)],
     ) -> SeriesId {
         let desc = match kind {
             Kind::Gauge => Desc::gauge(name, help),
             Kind::Counter => Desc::counter(name, help),
         };
         let id = self.group.series(&desc.own(), labels);
-        let series = self.group.all_series();
-        if let Some(series) = series.get(id.place() as usize) {
-            let series = Arc::clone(series);
-            self.written.insert(self.next, Written { name, series, id });
+        if id != SeriesId::NONE {
+            let labels = labels
+                .iter()
+                .map(|(label, value)| (*label, Box::from(*value)));
+            let labels = labels.collect();
+            self.written.insert(self.next, Written { name, labels, id });
             self.next += 1;
         }
         id
