@@ -6,23 +6,23 @@
 //!
 //! A sample in the exporter takes this path:
 //!
-//! 1. [`sources`] reads the meters. Every meter has a thread of its own, which polls it and publishes the values of a poll
-//!    together.
-//! 2. [`metrics`] keeps the last values of every series, the energy counters and, if they are wanted, recent samples. It does
-//!    no input or output.
+//! 1. [`sources`] reads the meters. A source is an open meter, or one device of a meter that has several. Every source has a
+//!    thread of its own, which polls it and publishes the values of a poll together.
+//! 2. [`metrics`] keeps the last value of every series, the energy counters, and a history of recent samples. It reads no
+//!    meter.
 //! 3. [`exposition`] renders the values as text for a scrape, and [`http`] sends that to Prometheus. A scrape never reads a
-//!    meter. [`remote_write`] sends the recent samples to a receiver instead.
+//!    meter. [`remote_write`] sends the samples of the history to receivers, where the configuration names any.
 //!
 //! The other modules:
 //!
 //! * [`config`] is the schema of the configuration: types, defaults, reading and checking. [`store`] is the configuration in
 //!   force: its file, changes of it, and the central server that it may come from.
 //! * [`exporter`], [`config_server`] and [`collector`] are the roles. In the exporter one supervisor starts and stops the
-//!   sources, listeners and senders that the configuration asks for.
+//!   sources, listeners and remote-write senders that the configuration asks for.
 //! * [`doctor`] reports what this board has and what is missing; [`demo`] simulates a board.
 //! * [`wire`] has the types that a board and the central server exchange, [`sys`] the system calls, and [`logging`] the log.
 //!
-//! The modules are in layers, and a module uses only those below it: `tests/architecture.rs` has the order and checks it.
+//! These modules are in layers, and each uses only those below it: `tests/architecture.rs` has the order and checks it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod cli;

@@ -16,7 +16,7 @@ use super::{Schema, MAX_SIZE};
 /// The configuration file of an installed exporter.
 pub const SYSTEM_FILE: &str = "/etc/edge-metrics-exporter/config.yaml";
 
-/// A valid configuration, its source and its warnings.
+/// A valid configuration, its origin and its warnings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     /// The settings.
@@ -25,12 +25,13 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// Where the configuration came from.
     pub origin: Origin,
-    /// The content of the file; empty without a file.
+    /// The content of the local file, by which a later change of it is detected; empty without a file. If the origin is the
+    /// central server, the settings are not from this file.
     pub text: Vec<u8>,
 }
 
 impl Loaded {
-    /// A configuration without a file.
+    /// A configuration that was made in the program, without a file.
     pub(crate) fn built_in(config: Config) -> Loaded {
         Loaded {
             config,
@@ -73,7 +74,7 @@ const MISSING_FILE_ADVICE: &str =
                        the defaults need none";
 
 impl Error {
-    /// The error message. `advice` is added if the file is missing.
+    /// The error message. `advice`, on what to do about a missing file, is added only if the file is missing.
     pub(crate) fn explain(&self, advice: &str) -> String {
         match self {
             Self::Read { path, source } => {
@@ -120,6 +121,7 @@ pub fn find(cli: Option<&Path>, env: Option<&OsStr>) -> Option<PathBuf> {
     find_among(cli, env, [Path::new("config.yaml"), Path::new(SYSTEM_FILE)])
 }
 
+/// [`find`] with other `standard` paths, for tests.
 fn find_among(cli: Option<&Path>, env: Option<&OsStr>, standard: [&Path; 2]) -> Option<PathBuf> {
     let named = cli.or(env.filter(|path| !path.is_empty()).map(Path::new));
     named
@@ -187,14 +189,14 @@ fn read_limited(file: File) -> io::Result<Vec<u8>> {
 }
 
 fn check_is_file(path: &Path, metadata: &fs::Metadata) -> Result<(), Error> {
-    let kind = metadata.file_type();
-    let kind = if kind.is_file() || path == Path::new("/dev/null") {
+    let file_type = metadata.file_type();
+    let kind = if file_type.is_file() || path == Path::new("/dev/null") {
         return Ok(());
-    } else if kind.is_dir() {
+    } else if file_type.is_dir() {
         "a directory"
-    } else if kind.is_fifo() {
+    } else if file_type.is_fifo() {
         "a FIFO"
-    } else if kind.is_socket() {
+    } else if file_type.is_socket() {
         "a socket"
     } else {
         "a device"

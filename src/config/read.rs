@@ -2,8 +2,10 @@
 //! [`Config`] that it sets.
 //!
 //! A [`Section`] is one mapping of the document. `set` overwrites a field, which holds the default until then, if the key has
-//! a value. `option` does so for a field that is `None` by default. `section` descends into the mapping below a key. Keys
-//! that are not read here are reported as unknown.
+//! a value. `option` does so for a field that is `None` by default. `get_even_if_empty` returns the value, also that of a key
+//! with nothing after its colon. `section` descends into the mapping below a key. The sections of the meters, `remote_write`
+//! and `config_server` are read by their own modules. Keys that none of these reads are recorded as unknown, which is a
+//! warning.
 
 use super::keys::KeyUsage;
 use super::model::Config;
@@ -12,7 +14,7 @@ use super::section::{root_entries, Problem, Section};
 use super::tree::Node;
 use super::values;
 
-/// A configuration whose keys are each valid, and what `check` needs in addition to validate them together.
+/// A configuration whose values are each valid, and what `check` needs in addition to validate them together.
 #[derive(Debug, Default)]
 pub(crate) struct UncheckedConfig {
     pub(crate) config: Config,
@@ -48,6 +50,7 @@ pub(crate) fn read(schema: &Schema, root: &Node) -> Result<UncheckedConfig, Prob
     top.set("self_metrics", values::flag, &mut config.self_metrics)?;
     top.option("landing", values::landing, &mut config.landing)?;
     top.option("sources", values::sources, &mut config.sources)?;
+    // An empty `metrics` is not the default, which is to export everything: it exports only the exporter's own metrics.
     config.metrics = top.get_even_if_empty("metrics", values::metrics)?;
     let enabled_metrics = top.get_even_if_empty("enabled_metrics", values::metric_names)?;
 
@@ -93,7 +96,8 @@ pub(crate) fn read(schema: &Schema, root: &Node) -> Result<UncheckedConfig, Prob
 }
 
 impl Schema {
-    /// All known keys, dotted (`jetson.sudo`), including the sections themselves.
+    /// All known keys, dotted (`jetson.sudo`), including the sections themselves. Keys become known by being looked up, so an
+    /// empty document is read.
     pub fn known_keys(&self) -> Vec<String> {
         read(self, &Node::Null).map_or_else(|_| Vec::new(), |unchecked| unchecked.keys.known)
     }

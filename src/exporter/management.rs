@@ -1,8 +1,8 @@
 //! The management API on the management port.
 //!
 //! Reading is open to all. Reloading the configuration is open too, at a limited rate. Changing settings needs
-//! authentication (`http::gate`); where no credentials are configured, only clients on this machine may change
-//! settings, unless the configuration allows others. Requests from pages of other origins change nothing.
+//! authentication ([`crate::http::access`]); where no credentials are configured, only clients on this machine may
+//! change settings, unless the configuration allows others. Requests from pages of other origins change nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

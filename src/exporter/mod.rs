@@ -108,8 +108,9 @@ impl Exporter {
         }
     }
 
-    /// Applies the settings of how metrics are shown.
-    fn present(&self, config: &Config) {
+    /// Applies the settings of what the listeners respond: the page, the statistics, the named consumers, and whether there
+    /// are metrics of the exporter itself.
+    fn apply_output_settings(&self, config: &Config) {
         lock::write(&self.landing).clone_from(&config.landing);
         self.window_statistics
             .store(config.history.window_statistics, Ordering::Relaxed);

@@ -14,7 +14,7 @@ pub(super) struct Port {
     name: &'static str,
     /// The settings of its address, for error messages.
     settings: &'static str,
-    gate: Arc<AccessControl>,
+    access_control: Arc<AccessControl>,
     handler: Arc<Handler>,
     limits: Limits,
     address: String,
@@ -30,14 +30,14 @@ impl Port {
     pub(super) fn new(
         name: &'static str,
         settings: &'static str,
-        gate: Arc<AccessControl>,
+        access_control: Arc<AccessControl>,
         handler: Arc<Handler>,
         limits: Limits,
     ) -> Port {
         Port {
             name,
             settings,
-            gate,
+            access_control,
             handler,
             limits,
             replaced: Vec::new(),
@@ -170,7 +170,7 @@ impl Port {
 
     fn replace(&mut self, server: Option<Server>) {
         if let Some(server) = &server {
-            let url = self.gate.url(server.local_addr());
+            let url = self.access_control.url(server.local_addr());
             log::info!("{}: listening on {url}", self.name);
         }
         if let Some(mut old) = std::mem::replace(&mut self.server, server) {
@@ -189,14 +189,15 @@ impl Port {
     }
 
     fn serve(&self, socket: TcpListener) -> Result<Server, ListenError> {
-        let (gate, handler) = (Arc::clone(&self.gate), Arc::clone(&self.handler));
-        Server::start_with_access(gate, socket, handler, self.limits.clone()).map_err(|e| {
-            ListenError {
+        let access_control = Arc::clone(&self.access_control);
+        let handler = Arc::clone(&self.handler);
+        Server::start_with_access(access_control, socket, handler, self.limits.clone()).map_err(
+            |e| ListenError {
                 is_transient: false,
                 is_in_use: false,
                 message: format!("cannot serve {}: {e}", self.name),
-            }
-        })
+            },
+        )
     }
 }
 

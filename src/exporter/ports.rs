@@ -23,7 +23,7 @@ pub(super) struct Ports {
 impl Ports {
     pub(super) fn new(
         exporter: &Arc<Exporter>,
-        gate: &Arc<AccessControl>,
+        access_control: &Arc<AccessControl>,
         metrics_address: Option<String>,
         management_address: Option<String>,
     ) -> Ports {
@@ -33,14 +33,14 @@ impl Ports {
             metrics: Port::new(
                 "metrics",
                 "`port:` or --web.listen-address",
-                Arc::clone(gate),
+                Arc::clone(access_control),
                 metrics,
                 Limits::default(),
             ),
             management: Port::new(
                 "management",
                 "`reload_port:` or --web.management-address",
-                Arc::clone(gate),
+                Arc::clone(access_control),
                 management,
                 management::limits(),
             ),

@@ -27,11 +27,12 @@ use crate::sys::program;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::Stop;
 
-/// How often the supervisor checks for hung sources, addresses that have come up, and what else depends on time.
+/// The longest time between two rounds of the checks: for hung sources, addresses that have come up, and so on.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long after a start or a change of the configuration the memory of the code that only these needed is released.
+/// The delay after the start and after a change of the configuration with which the pages of the program's code are given
+/// back to the kernel. Much of the code is used only then.
 const CODE_RELEASE_DELAY: Duration = Duration::from_secs(1);
-/// How long all sources together may take to stop.
+/// How long the sources that are stopped together may take to end.
 const SOURCE_STOP_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// What the command line sets.
@@ -47,9 +48,9 @@ pub struct Options {
     pub listen_address: Option<String>,
     /// Overrides the address of the management port.
     pub management_address: Option<String>,
-    /// Who may use both ports. Its tokens override those of the configuration.
+    /// Who may use both ports. Its file of tokens overrides that of the configuration.
     pub access: AccessFiles,
-    /// Whether a central server may have the board's configuration.
+    /// Whether the board's configuration may come from a central server.
     pub asks_server: bool,
 }
 
@@ -65,21 +66,21 @@ pub(super) enum Event {
 /// Runs the exporter until a signal stops it. An error is one that a person has to fix before the exporter can run at all.
 pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     let (events, inbox) = mpsc::channel();
-    let adopt = events.clone();
+    let proposals = events.clone();
     let remote = match options.asks_server {
         true => central::remote(&options.configuration, &options.roots)?,
         false => None,
     };
     let store = Store::open_with(options.configuration.clone(), remote, move |proposal| {
         // The inbox is gone when the process is about to end. The dropped proposal tells the proposer so.
-        let _ = adopt.send(Event::Adopt(proposal));
+        let _ = proposals.send(Event::Adopt(proposal));
     })?;
     let store = Arc::new(store);
     let config = store.current();
-    let gate = AccessControl::new(&options.access)?;
-    let mut supervisor = Supervisor::new(options, gate, store);
+    let access_control = AccessControl::new(&options.access)?;
+    let mut supervisor = Supervisor::new(options, access_control, store);
     supervisor.set_tokens(&config)?;
-    supervisor.exporter.present(&config);
+    supervisor.exporter.apply_output_settings(&config);
     supervisor.ports.take_sockets()?;
     supervisor.ports.listen(&supervisor.exporter, &config)?;
     supervisor.apply((*config).clone());
@@ -89,8 +90,8 @@ pub fn run(options: Options, signals: Signals) -> Result<(), String> {
     forward_signals(signals, events, tasks)?;
     let exporter = &supervisor.exporter;
     exporter.manager.ready(&exporter.summary());
-    supervisor.serve(&inbox);
-    // From here on no configuration is applied.
+    supervisor.supervise(&inbox);
+    // Proposals are dropped from here on: their proposers do not wait for an answer that does not come.
     drop(inbox);
     supervisor.stop();
     Ok(())
@@ -120,40 +121,45 @@ pub(super) fn forward_signals(
         .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
+/// Owns the listeners and the senders, and is the only one to change the list of sources, which `exporter` shares.
 pub(super) struct Supervisor {
     options: Options,
-    gate: Arc<AccessControl>,
+    access_control: Arc<AccessControl>,
     exporter: Arc<Exporter>,
     ports: Ports,
     senders: Senders,
     /// The labels that every series of a source carries.
     labels: Vec<(String, String)>,
     /// The names under `metrics:` that were logged as unknown.
-    unknown_metrics: Vec<String>,
+    logged_unknown_metrics: Vec<String>,
 }
 
 impl Supervisor {
-    pub(super) fn new(options: Options, gate: Arc<AccessControl>, store: Arc<Store>) -> Supervisor {
+    pub(super) fn new(
+        options: Options,
+        access_control: Arc<AccessControl>,
+        store: Arc<Store>,
+    ) -> Supervisor {
         let exporter = Arc::new(Exporter::new(store));
         let ports = Ports::new(
             &exporter,
-            &gate,
+            &access_control,
             options.listen_address.clone(),
             options.management_address.clone(),
         );
         Supervisor {
             options,
-            gate,
+            access_control,
             exporter,
             ports,
             senders: Senders::default(),
             labels: Vec::new(),
-            unknown_metrics: Vec::new(),
+            logged_unknown_metrics: Vec::new(),
         }
     }
 
     /// Handles events and does the regular checks, until a stop is requested.
-    fn serve(&mut self, inbox: &Receiver<Event>) {
+    fn supervise(&mut self, inbox: &Receiver<Event>) {
         let mut release_code_at = Some(Instant::now() + CODE_RELEASE_DELAY);
         loop {
             match inbox.recv_timeout(CHECK_INTERVAL) {
@@ -164,13 +170,13 @@ impl Supervisor {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            // Reading the clock notices steps of it even when no client needs time stamps.
+            // Finds out whether the clock was set, even when no client needs time stamps.
             self.exporter.clock.offset();
             self.restart_hung_sources();
             self.senders.check(&self.exporter);
             self.ports.retry();
             self.exporter.manager.alive();
-            self.log_unknown_metrics();
+            self.check_unknown_metrics();
             self.report_ports();
             if release_code_at.is_some_and(|at| at <= Instant::now()) {
                 release_code_at = None;
@@ -186,12 +192,13 @@ impl Supervisor {
     fn report_ports(&self) {
         if let Some(remote) = self.exporter.store.remote() {
             let device_type = lock::read(&self.exporter.identity).device_type.clone();
-            remote.set_ports(self.ports.numbers(), self.gate.is_tls(), &device_type);
+            let is_tls = self.access_control.is_tls();
+            remote.set_ports(self.ports.numbers(), is_tls, &device_type);
         }
     }
 
-    /// Counts the names under `metrics:` that nothing on this board has, and logs new ones once.
-    fn log_unknown_metrics(&mut self) {
+    /// Counts the names under `metrics:` that nothing on this board has. Logs them all when one of them is new.
+    fn check_unknown_metrics(&mut self) {
         const MAX_LOGGED: usize = 10;
         let Some(unknown) = self.exporter.unknown_metrics() else {
             return;
@@ -199,8 +206,11 @@ impl Supervisor {
         let count = unknown.len() as u64;
         let counted = &self.exporter.unknown_metrics;
         counted.store(count, Ordering::Relaxed);
-        // That a name was found in the meantime is not worth a line.
-        if unknown.iter().all(|n| self.unknown_metrics.contains(n)) {
+        // Fewer unknown names than before are not worth a line.
+        if unknown
+            .iter()
+            .all(|n| self.logged_unknown_metrics.contains(n))
+        {
             return;
         }
         let shown = unknown.get(..MAX_LOGGED).unwrap_or(&unknown).join(", ");
@@ -216,10 +226,10 @@ impl Supervisor {
         };
         drop(sources);
         log::warn!("nothing on this board has what `metrics` lists: {shown}{more}{doubt}");
-        self.unknown_metrics = unknown;
+        self.logged_unknown_metrics = unknown;
     }
 
-    /// Restarts sources whose poll has exceeded its deadline.
+    /// Restarts sources whose poll has exceeded its deadline, and those whose thread could not be started.
     pub(super) fn restart_hung_sources(&self) {
         let now = BootTime::now();
         for running in self.exporter.sources().iter() {
@@ -239,7 +249,7 @@ impl Supervisor {
         String::from_utf8_lossy(&self.exporter.scrape(format)).into_owned()
     }
 
-    /// Applies a configuration as a whole, or changes nothing and answers why.
+    /// Applies a configuration as a whole, or changes nothing. Answers the proposal with the outcome.
     fn adopt(&mut self, proposal: &Proposal) {
         let config = &proposal.config;
         let outcome = match proposal.change {
@@ -250,11 +260,13 @@ impl Supervisor {
             Change::Anything => self.listen(config).map(|()| self.apply((**config).clone())),
         };
         proposal.answer(outcome);
-        // The change may have been requested on a connection to a replaced listener, which now carries the response.
+        // Only now: the change may have been requested on a connection to a replaced listener, which has to carry the
+        // response first.
         self.ports.retire();
     }
 
-    /// Applies listen addresses and access rules atomically.
+    /// Applies what can fail: the file of tokens, the listen addresses and the UDP agent. If one of them fails, the others
+    /// stay as they were.
     fn listen(&mut self, config: &Config) -> Result<(), String> {
         self.set_tokens(config)?;
         let outcome = self.ports.listen(&self.exporter, config);
@@ -267,16 +279,18 @@ impl Supervisor {
         outcome
     }
 
+    /// Applies the file of tokens: that of the command line, else that of the configuration.
     fn set_tokens(&self, config: &Config) -> Result<(), String> {
-        let named = self.options.access.tokens.as_ref();
-        let file = named.or(config.management.token_file.as_ref());
-        self.gate.set_tokens(file.map(PathBuf::as_path))
+        let from_command_line = self.options.access.tokens.as_ref();
+        let file = from_command_line.or(config.management.token_file.as_ref());
+        self.access_control.set_tokens(file.map(PathBuf::as_path))
     }
 
-    /// Applies everything but listen addresses and access rules. Sources and senders whose settings are the same go on.
+    /// Applies everything that [`Supervisor::listen`] does not. Sources and senders whose settings are the same go on.
+    /// Sources and senders see the detected device type in place of `auto`; the configuration in the store keeps `auto`.
     pub(super) fn apply(&mut self, mut config: Config) {
         self.exporter.registry.set_policy(policy(&config));
-        self.exporter.present(&config);
+        self.exporter.apply_output_settings(&config);
         for name in unknown_sources(&config) {
             log::warn!("`sources` names {name}, which is no source: see --help");
         }
@@ -299,7 +313,8 @@ impl Supervisor {
         self.senders.apply(&self.exporter, &config, &address);
     }
 
-    /// Starts and stops sources so that those run that the configuration selects.
+    /// Starts the sources that the configuration selects, and stops all others. A source that is started anew keeps its series
+    /// and its counters.
     fn apply_sources(&mut self, mut board: Board, hostname: &str, config: &Arc<Config>) {
         let mut labels = Vec::new();
         if config.labels {
@@ -316,16 +331,17 @@ impl Supervisor {
                 board.model.as_deref().unwrap_or("unknown model")
             );
         }
-        let devices = chosen.into_iter().flat_map(|(meter, reason)| {
+        let wanted = chosen.into_iter().flat_map(|(meter, reason)| {
             let devices = meter.devices(config).into_iter();
             devices.map(move |device| (meter, device, reason.clone()))
         });
-        let devices: Vec<_> = devices.collect();
+        let wanted: Vec<_> = wanted.collect();
         let history_bytes =
-            (config.history.bytes - self_metrics_bytes(config)) / devices.len().max(1);
+            (config.history.bytes - self_metrics_bytes(config)) / wanted.len().max(1);
         let mut old = self.exporter.sources().to_vec();
         let mut new = Vec::new();
-        for (meter, device, reason) in devices {
+        for (meter, device, reason) in wanted {
+            // The labels are part of every series: with other labels, all sources begin with new series.
             let before = old
                 .iter()
                 .position(|r| r.matches(meter, &device) && same_labels)
@@ -368,7 +384,7 @@ impl Supervisor {
         overridden.or(config.port).filter(|port| *port != 0)
     }
 
-    /// The context of a source that was not there before.
+    /// The context of a new source, with a group of its own in the registry.
     fn context(
         &self,
         meter: &Meter,
@@ -399,7 +415,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a source that keeps the group and the health of `context` and has the settings of `config`.
+    /// Starts a source that keeps the device, the group and the health of `context`, and has the settings of `config`.
     fn start(
         &self,
         meter: &'static Meter,
@@ -445,7 +461,8 @@ fn stop_all(sources: &[Arc<RunningSource>]) {
     sources.iter().for_each(|running| running.join(deadline));
 }
 
-/// Whether a running source has the settings that this configuration would start it with.
+/// Whether a running source of the same device has the settings that this configuration would start it with. The settings of
+/// a single device were compared before, by [`RunningSource::matches`].
 fn is_same(running: &RunningSource, meter: &Meter, board: &Board, config: &Config) -> bool {
     let context = running.context();
     context.interval == meter.pace.interval(config.interval)

@@ -1,4 +1,5 @@
-//! Metric families, their series, and energy. Pure: no I/O, no clock of its own.
+//! Metric families, their series, and energy. No meter is read here: readings come in with the time at which they were made.
+//! Only the wall clock ([`WallClock`]) and the metrics of the exporter's own process are read from the system.
 //!
 //! A [`Registry`] holds one [`Group`] per source. A source thread collects what one poll read in [`Readings`] and
 //! publishes it to its group in one step. A renderer takes a [`Snapshot`], which sees each group as one poll

@@ -22,8 +22,8 @@ use crate::sys::clock::BootTime;
 
 /// How often the feed is checked for samples to send.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// The samples in a request that may be refused because of some of them, which were sent before or which the receiver
-/// may not understand: no more samples than these are dropped together.
+/// The maximum number of samples in a request that the receiver may refuse as a whole, because some of them were sent
+/// before, or because it does not understand the message. One refusal drops no more samples than that.
 const MAX_SUSPECT_SAMPLES: usize = 200;
 
 /// The state of a sender's thread.
@@ -36,30 +36,28 @@ pub(super) struct Delivery {
     control: Arc<Control>,
     receiver_clock: ReceiverClock,
     log: DeliveryLog,
-    /// The requests that are left of the current batch.
+    /// The requests that are left of the current batch. The first one is the one that is being sent.
     requests: VecDeque<Vec<Run>>,
-    /// Bisecting the last refused batch found samples that were accepted: it is worth trying again.
+    /// Bisecting the last refused request found samples that were accepted: it is worth the requests next time, too.
     bisecting_pays: bool,
-    /// The delays after failed requests, and when the next request may be sent. Ending the sender does not shorten
-    /// them.
+    /// The delays after failed requests.
     backoff: Backoff,
+    /// When the next request may be sent: after a failed one, not at once. That holds for the requests of a flush, too.
     not_before: Option<Instant>,
     /// The last request was refused.
     was_refused: bool,
     /// When the receiver last responded.
     responded_at: Option<Instant>,
-    /// The sender is ending: what is left is sent until then.
+    /// Set when the sender is to finish: a wait that would go beyond this deadline ends the flush.
     flush_until: Option<Instant>,
 }
 
 /// The final outcome of a request.
 enum Outcome {
+    /// Also if the receiver reports that it stored only some of the samples. The others are counted as lost already.
     Stored,
-    /// The samples are not sent again in one request. `divisible`: parts of them may be.
-    Refused {
-        divisible: bool,
-        reason: String,
-    },
+    /// The samples are not sent again in one request. `divisible`: parts of them may be sent.
+    Refused { divisible: bool, reason: String },
 }
 
 impl Delivery {
@@ -96,13 +94,14 @@ impl Delivery {
         if let EndMode::Finish(deadline) = end_mode {
             self.flush_until = Some(deadline);
             self.feed.finish();
-            // An interruption ends the flush: nothing is left to do about it.
+            // After an error the rest is not sent: a wait would have gone beyond the deadline.
             let _ = self.flush();
             self.update_stats();
         }
         self.feed
     }
 
+    /// Takes and delivers batches until the thread is to end.
     fn send_batches(&mut self) -> Result<std::convert::Infallible, EndMode> {
         let mut last_batch = Instant::now();
         loop {
@@ -110,8 +109,7 @@ impl Delivery {
                 return Err(end_mode);
             }
             let pending = self.update_stats();
-            let since = last_batch.elapsed();
-            if self.is_due(pending, since) {
+            if self.is_due(pending, last_batch.elapsed()) {
                 last_batch = Instant::now();
                 if self.deliver_next()? {
                     continue;
@@ -125,15 +123,15 @@ impl Delivery {
         }
     }
 
-    /// Whether a batch is to be taken: it would be full, or samples have waited too long, or nothing was sent for long
-    /// enough.
-    fn is_due(&self, pending: Pending, since: Duration) -> bool {
+    /// Whether a batch is to be taken: it would be full, or the feed has samples that are overdue, or the last batch was
+    /// taken so long ago.
+    fn is_due(&self, pending: Pending, since_last_batch: Duration) -> bool {
         let queue = &self.entry.queue;
         let is_full = match queue.readings_per_send {
             Some(readings) => pending.readings >= readings as u64,
             None => pending.samples >= queue.max_samples_per_send as u64,
         };
-        is_full || pending.overdue || since >= self.entry.max_batch_wait()
+        is_full || pending.overdue || since_last_batch >= self.entry.max_batch_wait()
     }
 
     /// Sends everything that is left.
@@ -145,7 +143,7 @@ impl Delivery {
             return Ok(());
         }
         // The staleness markers are a millisecond later than the last samples, and may not be sent before that moment:
-        // after a short wait they go with the rest.
+        // after a short wait they go with the rest. What was read during the first round goes with the second.
         for _ in 0..2 {
             std::thread::sleep(Duration::from_millis(3));
             while self.deliver_next()? {}
@@ -153,7 +151,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// Takes a batch and delivers it, or drops it. `false`: there was none.
+    /// Delivers the rest of an interrupted batch, or else takes a batch and delivers it. Refused samples are dropped.
+    /// `false`: there was nothing to send.
     fn deliver_next(&mut self) -> Result<bool, EndMode> {
         let offset = self.wait_for_clock()?;
         if self.requests.is_empty() {
@@ -166,7 +165,8 @@ impl Delivery {
                 return Ok(false);
             };
             let max = queue.max_samples_per_send;
-            // An entry with a fixed number of readings per request gets no other requests.
+            // With `readings_per_send`, a request has exactly that many readings. It is not made smaller merely because the
+            // receiver may not understand the message.
             let may_not_understand =
                 self.receiver.may_not_understand() && queue.readings_per_send.is_none();
             self.requests = match batch.may_be_repeated || may_not_understand {
@@ -185,7 +185,7 @@ impl Delivery {
         Ok(true)
     }
 
-    /// The samples without those beyond the age limit, which are counted as lost.
+    /// The samples that are not beyond the age limit. The others are counted as lost.
     fn without_too_old(&self, runs: &[Run], offset: &Offset) -> Vec<Run> {
         let limit = self.entry.queue.sample_age_limit;
         let oldest = match limit.is_zero() {
@@ -205,7 +205,8 @@ impl Delivery {
         runs
     }
 
-    /// Sends samples until the receiver has stored them, or has refused them for good.
+    /// Sends samples until the receiver has stored them, or has refused them for good. Bisects a refused request, if that
+    /// may help, and counts what is lost.
     fn send(&mut self, runs: &[Run]) -> Result<(), EndMode> {
         if runs.is_empty() {
             return Ok(());
@@ -215,15 +216,16 @@ impl Delivery {
         let Outcome::Refused { divisible, reason } = outcome else {
             return Ok(());
         };
-        if !divisible || count(runs) == 1 {
-            self.stats.lose(&reason, count(runs));
+        if !divisible || sample_count(runs) == 1 {
+            self.stats.lose(&reason, sample_count(runs));
             return Ok(());
         }
-        let sent = self.stats.numbers().sent;
+        let sent_before = self.stats.numbers().sent;
         let max = self.entry.queue.split_requests;
+        // Two requests are enough to find out whether bisecting helps again.
         let budget = if self.bisecting_pays { max } else { max.min(2) };
         self.bisect(runs, budget, &reason)?;
-        self.bisecting_pays = self.stats.numbers().sent > sent;
+        self.bisecting_pays = self.stats.numbers().sent > sent_before;
         Ok(())
     }
 
@@ -232,15 +234,18 @@ impl Delivery {
     /// left of the budget.
     fn bisect(&mut self, runs: &[Run], budget: u32, reason: &str) -> Result<u32, EndMode> {
         let Some((first, second)) = split_in_half(runs).filter(|_| budget >= 2) else {
-            self.stats.lose(reason, count(runs));
+            self.stats.lose(reason, sample_count(runs));
             return Ok(budget);
         };
-        // The first half may use up most of the budget: so a single bad sample is found wherever it is.
+        // Two requests are for the halves themselves. The first half may use three quarters of the rest, and the second
+        // gets what is left: so a single bad sample is found in either half.
         let share = (budget - 2) - (budget - 2) / 4;
         let left = self.bisect_half(&first, share)?;
         self.bisect_half(&second, budget - 2 - share + left)
     }
 
+    /// Sends a half, and bisects it if it is refused. Returns what is left of `budget`, which does not pay for the half
+    /// itself.
     fn bisect_half(&mut self, half: &[Run], budget: u32) -> Result<u32, EndMode> {
         match self.request(half)? {
             Outcome::Stored => Ok(budget),
@@ -253,14 +258,14 @@ impl Delivery {
 
     /// Sends samples in one request, again and again until the receiver has stored or refused them.
     fn request(&mut self, runs: &[Run]) -> Result<Outcome, EndMode> {
-        let samples = count(runs);
+        let samples = sample_count(runs);
         let mut switched = false;
         loop {
             self.wait_for_backoff()?;
             self.wait_for_clock()?;
             let reply = self.receiver.post(runs, switched);
             self.learn_clock(reply.date.as_ref());
-            self.count(&reply);
+            self.count_request(&reply);
             self.was_refused = matches!(reply.verdict, Verdict::Refused { .. });
             match reply.verdict {
                 Verdict::Stored { unwritten } => {
@@ -289,14 +294,16 @@ impl Delivery {
                     if may_be_v1 {
                         self.log.switched(self.receiver.protocol(), &reply.error);
                     }
+                    // Bisecting follows with many requests, and is not to flood the receiver with them.
                     if self.entry.queue.split_requests > 0 {
                         self.not_before = Some(Instant::now() + self.backoff.wait(None));
                     }
+                    // Without a status, the samples are too many for a request, and none was sent.
                     let reason = reply
                         .status
                         .map_or("too_large".into(), |s| format!("http_{s}"));
                     if written > 0 {
-                        // The receiver stored what it could, and knows what it could not.
+                        // The receiver stored what it could: sending parts again would only repeat samples.
                         self.stats.change(|numbers| numbers.sent += written);
                         self.stats.lose(&reason, samples - written);
                         return Ok(Outcome::Stored);
@@ -314,7 +321,7 @@ impl Delivery {
         }
     }
 
-    fn count(&self, reply: &Reply) {
+    fn count_request(&self, reply: &Reply) {
         let outcome = match (reply.verdict, reply.status) {
             (Verdict::Stored { .. }, _) => "stored",
             (Verdict::NotUnderstood, _) => "not_understood",
@@ -334,9 +341,9 @@ impl Delivery {
         Ok(())
     }
 
-    /// Waits for a time. `Err`: the sender is to end, or its deadline would come first.
+    /// Waits for a time. `Err`: the thread is to end; or it flushes, and the deadline comes first.
     fn pause(&self, span: Duration) -> Result<(), EndMode> {
-        // The queue grows while nothing can be sent.
+        // What is pending grows while nothing can be sent, and is to be seen in the statistics.
         self.update_stats();
         let Some(deadline) = self.flush_until else {
             return self.control.wait(span);
@@ -348,10 +355,11 @@ impl Delivery {
         Ok(())
     }
 
-    /// Updates the statistics of what is pending and lost.
+    /// Updates the statistics of what is pending and lost. Returns what the feed has pending.
     fn update_stats(&self) -> Pending {
         let pending = self.feed.pending();
-        let unsent: u64 = self.requests.iter().map(|request| count(request)).sum();
+        let requests = self.requests.iter();
+        let unsent: u64 = requests.map(|request| sample_count(request)).sum();
         self.stats.set_losses(self.feed.losses());
         let on_disk = self.feed.on_disk();
         self.stats.change(|numbers| {
@@ -362,6 +370,7 @@ impl Delivery {
     }
 }
 
-fn count(runs: &[Run]) -> u64 {
+/// The number of samples.
+fn sample_count(runs: &[Run]) -> u64 {
     runs.iter().map(|run| run.samples.len() as u64).sum()
 }

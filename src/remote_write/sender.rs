@@ -18,11 +18,10 @@ use crate::sys::stop::{Stop, Woken};
 /// The thread's stack. TLS and glibc's name resolution need more than other threads do.
 const STACK: usize = 512 * 1024;
 
-/// How long a request may take to end by itself before it is aborted.
+/// How long the thread may take to end: by itself, before its request is aborted; and after that.
 const ABORT_DELAY: Duration = Duration::from_millis(200);
 
-/// A running sender. Dropping it does not end the thread: [`Sender::hand_over`] does, or [`Sender::finish`] and
-/// [`Sender::join`].
+/// A running sender. Dropping it does not end the thread: [`Sender::hand_over`] and [`Sender::finish`] do.
 pub struct Sender {
     entry: RemoteWrite,
     stats: Arc<Stats>,
@@ -31,7 +30,7 @@ pub struct Sender {
     thread: JoinHandle<Box<dyn Feed>>,
 }
 
-/// Tells the sender's thread to end.
+/// Shared by the sender and its thread: whether and how the thread is to end.
 #[derive(Default)]
 pub(super) struct Control {
     stop: Stop,
@@ -43,7 +42,7 @@ pub(super) struct Control {
 pub(super) enum EndMode {
     /// At once: another sender takes over the feed.
     HandOver,
-    /// After sending all that is left, and the staleness markers of all series, as far as there is time.
+    /// After sending all that is left, and the staleness markers of all series, without a wait that goes beyond this deadline.
     Finish(Instant),
 }
 
@@ -68,7 +67,7 @@ impl Control {
 }
 
 impl Sender {
-    /// Starts the thread. The error is for people.
+    /// Starts the thread. The error, for people, is about the proxy of the entry, or says that no thread can be started.
     pub fn start(
         entry: RemoteWrite,
         feed: Box<dyn Feed>,
@@ -124,12 +123,14 @@ impl Sender {
         self.thread.is_finished()
     }
 
-    /// Tells the thread to send what is left until `deadline`, and to end.
+    /// Tells the thread to send what is left, and then to end. Returns at once. The thread gives up when it would have to wait
+    /// beyond `deadline`, for a retry or for the clock. A request under way may last longer: [`Sender::join`] aborts it.
     pub fn finish(&self, deadline: Instant) {
         self.control.end(EndMode::Finish(deadline));
     }
 
-    /// Waits until the thread has ended. At `deadline` its request is aborted.
+    /// Waits until the thread has ended. At `deadline` its request is aborted, and a thread that does not end even then is
+    /// left behind.
     pub fn join(self, deadline: Instant) {
         if !self.wait_until_ended(deadline) {
             let name = &self.entry.name;
@@ -139,6 +140,7 @@ impl Sender {
         }
     }
 
+    /// Returns whether the thread ended in time.
     fn wait_until_ended(&self, deadline: Instant) -> bool {
         while !self.thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));

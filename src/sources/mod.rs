@@ -1,9 +1,10 @@
 //! The meters: everything that measures power, energy or temperature on a board.
 //!
-//! Each meter is a file (or a folder) of this module that defines a [`Meter`], and a row in [`METERS`]. A `Meter` is a
-//! description: its name, its section of the configuration, and functions that find and open it. [`select_meters`] decides
-//! which of them run on this board. An open meter is a [`Source`]. [`RunningSource`] runs a source in a thread, which polls
-//! the source and publishes the values to the source's [`Group`] of series.
+//! Each meter is a file (or a folder) of this module that defines a [`Meter`], and a row in [`METERS`]. The other files are
+//! what several meters use. A `Meter` is a description: its name, its section of the configuration, and functions that find
+//! and open it. [`select_meters`] decides which of them run on this board. An open meter, or one open device of a meter that
+//! has several, is a [`Source`]. [`RunningSource`] runs a source in a thread, which polls the source and publishes the values
+//! to the source's [`Group`] of series.
 //!
 //! Hardware is reached only below [`Board::roots`], by way of the source's I/O log ([`io_log`]), so that tests can supply
 //! the files of any board, and a recording of one board can be replayed on another machine.
@@ -56,7 +57,8 @@ use crate::config::{AnySettings, Config, MeterSettings, Schema, SectionSpec, Swi
 use crate::metrics::{Group, Readings, Registry, MAX_SERIES_PER_GROUP};
 use crate::sys::stop::Stop;
 
-/// All meters, most preferred first: where several know the board's total power, the first one's total is exported.
+/// All meters, most preferred first. A meter leaves out what an earlier one claims. Of several totals of the board's power
+/// with the same [`Grade`](crate::metrics::Grade), the first one is exported. Series are exported in this order, too.
 pub const METERS: &[Meter] = &[
     shelly::METER, // knows a total only if the configuration says that the plug feeds the board
     ina260::METER,
@@ -70,32 +72,32 @@ pub const METERS: &[Meter] = &[
     power_supply::METER,
     thermal::METER,
     udp::METER,
-    workloads::METER, // reads what those before it have measured
+    workloads::METER, // divides what the other sources measure
 ];
 
 /// The keys of the configuration: those common to all boards, and the sections of the meters.
 pub const SCHEMA: Schema = Schema::new(|| METERS.iter().map(|meter| meter.section).collect());
 
-/// A kind of meter: how it is called, configured, found and opened.
+/// A kind of meter: how it is named, configured, found and opened.
 pub struct Meter {
     /// The value of the label `source`, and the name in the configuration's list `sources`.
     pub name: &'static str,
     /// What the meter reads, in a few words, for people.
     pub summary: &'static str,
-    /// The device types that certainly have this meter. On these it is started even if `probe` fails, so that its absence
-    /// shows as a source that is down.
+    /// The device types that certainly have this meter. On these it is started even if `probe` fails, unless it is switched
+    /// off, so that its absence shows as a source that is down.
     pub device_types: &'static [&'static str],
     /// What determines when the source is polled.
     pub pace: Pace,
     /// Whether the configuration switches the meter on or off, or leaves the decision to `probe`.
     pub switch: fn(&Config) -> Switch,
-    /// The meter's section of the configuration. The source is restarted when its settings change.
+    /// The meter's section of the configuration. If `devices` is `None`, the source is restarted when its settings change.
     pub section: SectionSpec,
     /// The devices to be read in a thread each. `None`: one source in one thread reads everything.
     pub devices: Option<fn(&Config) -> Vec<Device>>,
     /// Looks for the hardware without reading a value. Returns what was found; the error says what was looked for.
     pub probe: fn(&Board, &Config) -> Result<String, Error>,
-    /// What this meter reads and a more general meter would find, too. Later meters of [`METERS`] leave it out. Called only
+    /// What this meter reads and a more general meter would find, too: later meters of [`METERS`] leave that out. Called only
     /// after a successful `probe`.
     pub claims: Option<fn(&Board, &Config) -> Claims>,
     /// Opens the hardware and registers the series.
@@ -107,7 +109,8 @@ pub struct Meter {
 pub struct Device {
     /// The value of the label `device`, unique within the meter. Empty if the meter has only one device.
     pub name: String,
-    /// The settings of this device: the source is restarted when they change. `None`: the meter's whole section.
+    /// The settings of this device. When they change, the source ends, and another one begins with new counters. `None`: the
+    /// device has only the settings of the meter's section.
     pub settings: Option<Arc<dyn AnySettings>>,
 }
 
@@ -123,8 +126,8 @@ impl PartialEq for Device {
 }
 
 impl Meter {
-    /// The meter of this name, with the section of these settings: polled every interval, in one thread, and claiming
-    /// nothing. A meter that differs in that sets the field.
+    /// A meter whose section has the settings `S`. It is expected on no device type, is polled at the configured interval by
+    /// one thread, and claims nothing. A meter that differs in one of these sets that field.
     pub const fn of<S: MeterSettings>(
         name: &'static str,
         summary: &'static str,
@@ -152,7 +155,8 @@ impl Meter {
             .devices
             .map_or_else(Vec::new, |devices| devices(config));
         if devices.is_empty() {
-            // `open` then fails, and its error says which setting is missing.
+            // Either one source reads everything, or no device is configured: then `open` fails, and its error says which
+            // setting is missing.
             devices.push(Device::default());
         }
         devices
@@ -170,9 +174,10 @@ impl Meter {
 /// What determines when a source is polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// The configured interval. A poll that takes longer than the interval counts as stuck.
+    /// The configured interval. A poll that takes longer and does not get past one value counts as stuck: see
+    /// [`RunningSource::restart_if_stuck`].
     Interval,
-    /// The configured interval, but not less than this.
+    /// The same, but with an interval of at least this.
     AtLeast(Duration),
     /// The device: a poll blocks until the device sends something. The poll waits with `Context::stop`, and times out by
     /// itself when the device is silent for too long.
@@ -206,17 +211,21 @@ pub struct Context {
     pub health: Arc<Health>,
     /// Set when the source is to end. Anything that blocks waits on it.
     pub stop: Arc<Stop>,
-    /// The interval between polls.
+    /// The interval between polls. With [`Pace::Device`], the configured interval: it only decides when
+    /// values are stale, unless the source calls [`Group::set_interval`].
     pub interval: Duration,
 }
 
-/// An open meter.
+/// An open meter, or one open device of it.
 pub trait Source: Send {
     /// Reads every value once and sets it in `out`. A value that cannot be read is not set. An error means that nothing can
-    /// be read; after three of them in a row the source is opened anew.
+    /// be read. A poll that sets no value has failed, too, unless it sets `out.suspended`.
+    ///
+    /// The source is opened anew after three failed polls in a row. One error is enough with [`Pace::Device`], or if the
+    /// error has a minimum delay ([`Error::retry_after`]).
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error>;
 
-    /// Looks for devices that were added or removed. Called between polls, every half minute.
+    /// Looks for devices that were added or removed. Called between polls, at most every half minute.
     fn rescan(&mut self) {}
 
     /// Whether the source reconnects to its device by itself. Such a source is polled again after an error instead of being
@@ -242,7 +251,7 @@ pub fn reached_limits(group: &Group, health: &Health) -> BTreeMap<&'static str, 
 /// The name of the limit on the number of series per source.
 pub const SERIES_LIMIT: &str = "series";
 
-/// The name of a source in the log: the meter's name, and the device's where the meter has several.
+/// The name of a source in the log: the meter's name, and the device's if it has one.
 pub fn source_name(meter: &Meter, device: &Device) -> String {
     match device.name.as_str() {
         "" => meter.name.to_string(),
