@@ -212,7 +212,7 @@ fn rounds(
 fn serve(
     config: &Configuration,
     address: Option<&str>,
-    gate: Arc<AccessControl>,
+    access_control: Arc<AccessControl>,
     state: AppState,
 ) -> Result<Server, String> {
     let address = match (address, &config.listen_address) {
@@ -228,13 +228,16 @@ fn serve(
         ..Limits::default()
     };
     let server = Server::start_with_access(
-        Arc::clone(&gate),
+        Arc::clone(&access_control),
         listener,
         routes::handler(state, self_metrics::SelfMetrics::new()),
         limits,
     )
     .map_err(|e| format!("cannot serve: {e}"))?;
-    log::info!("collect: listening on {}", gate.url(server.local_addr()));
+    log::info!(
+        "collect: listening on {}",
+        access_control.url(server.local_addr())
+    );
     Ok(server)
 }
 

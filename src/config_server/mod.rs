@@ -117,16 +117,17 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         ..Limits::default()
     };
     let handler = routes::handler(Arc::clone(&server));
-    let gate = AccessControl::new(&options.access)?;
-    let http_server = Server::start_with_access(Arc::clone(&gate), listener, handler, limits)
-        .map_err(|e| format!("cannot serve {address}: {e}"))?;
+    let access_control = AccessControl::new(&options.access)?;
+    let http_server =
+        Server::start_with_access(Arc::clone(&access_control), listener, handler, limits)
+            .map_err(|e| format!("cannot serve {address}: {e}"))?;
     log::info!(
         "config-server: configurations in {}",
         server.store.describe()
     );
     log::info!(
         "config-server: listening on {}",
-        gate.url(http_server.local_addr())
+        access_control.url(http_server.local_addr())
     );
     load(&server)?;
     let manager = Notifier::from_environment();

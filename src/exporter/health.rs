@@ -142,11 +142,11 @@ fn configuration(status: &Status) -> Value {
 }
 
 fn server(remote: &CentralServer) -> Value {
-    let standing = remote.status();
+    let server = remote.status();
     json!({
         "url": remote.url(),
-        "answered": standing.answered,
-        "unsent": standing.unsent,
+        "answered": server.answered,
+        "unsent": server.unsent,
     })
 }
 

@@ -211,18 +211,18 @@ fn write_config_server(out: &mut SelfGroup, exporter: &Exporter) {
     let Some(remote) = exporter.store.remote() else {
         return;
     };
-    let standing = remote.status();
+    let server = remote.status();
     out.gauge(
         "exporter_config_server_up",
         "Whether the central config server answered the last question: 1 or 0.",
         &[],
-        f64::from(standing.answered),
+        f64::from(server.answered),
     );
     out.gauge(
         "exporter_config_server_unsent",
         "Metrics whose state the central config server has not been told yet.",
         &[],
-        standing.unsent as f64,
+        server.unsent as f64,
     );
 }
 
