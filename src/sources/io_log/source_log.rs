@@ -108,7 +108,7 @@ impl SourceLog {
                 return Err(error(format!("it has more than {MAX_LINES} lines")));
             }
             match (ended, text) {
-                // After the line feed of the last line there is nothing.
+                // The text after the last line feed is empty.
                 (Some(end), []) if end + 1 == place => continue,
                 (Some(_), _) => return Err(error("there is more after the end".to_string())),
                 (None, _) => {}
@@ -169,7 +169,7 @@ impl SourceLog {
         }
     }
 
-    /// Removes the poll that began then, and what was sent and received since. Its responses stay known.
+    /// Removes the poll that began then, and what was sent and received since. The poll's responses are kept.
     fn discard(&mut self, then: u64) {
         /// A new thread of the source may have begun a few steps in the meantime.
         const MAX_STEPS_BACK: usize = 16;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn discarded_poll_is_no_step_but_its_responses_are_known() {
+    fn discarded_poll_is_no_step_but_its_responses_are_kept() {
         let log = parse(
             "1.000000000 poll\n2.000000000 poll\n2.000000001 a = 1\n2.000000002 c < 4\n\
              3.000000000 discard 2.000000000\n4.000000000 end\n",
