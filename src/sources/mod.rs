@@ -58,7 +58,7 @@ use crate::sys::stop::Stop;
 
 /// All meters, most preferred first: where several know the board's total power, the first one's total is exported.
 pub const METERS: &[Meter] = &[
-    shelly::METER, // knows a total only if the configuration says that the plug feeds the board
+    shelly::METER, // has a total only if the plug feeds the board according to the configuration
     ina260::METER,
     ina3221::METER,
     tegrastats::METER,
@@ -70,13 +70,13 @@ pub const METERS: &[Meter] = &[
     power_supply::METER,
     thermal::METER,
     udp::METER,
-    workloads::METER, // reads what those before it have measured
+    workloads::METER, // reads what the meters before it have measured
 ];
 
 /// The keys of the configuration: those common to all boards, and the sections of the meters.
 pub const SCHEMA: Schema = Schema::new(|| METERS.iter().map(|meter| meter.section).collect());
 
-/// A kind of meter: how it is called, configured, found and opened.
+/// A kind of meter: its name, settings and devices, and how it is found and opened.
 pub struct Meter {
     /// The value of the label `source`, and the name in the configuration's list `sources`.
     pub name: &'static str,
@@ -93,10 +93,11 @@ pub struct Meter {
     pub section: SectionSpec,
     /// The devices to be read in a thread each. `None`: one source in one thread reads everything.
     pub devices: Option<fn(&Config) -> Vec<Device>>,
-    /// Looks for the hardware without reading a value. Returns what was found; the error says what was looked for.
+    /// Looks for the hardware without reading a value. Returns a description of what was found. The error describes what is
+    /// missing.
     pub probe: fn(&Board, &Config) -> Result<String, Error>,
-    /// What this meter reads and a more general meter would find, too. Later meters of [`METERS`] leave it out. Called only
-    /// after a successful `probe`.
+    /// The devices and rails that this meter reads and a more general meter would find, too. Later meters of [`METERS`] do
+    /// not read them. Called only after a successful `probe`.
     pub claims: Option<fn(&Board, &Config) -> Claims>,
     /// Opens the hardware and registers the series.
     pub open: fn(&Context) -> Result<Box<dyn Source>, Error>,
@@ -124,7 +125,7 @@ impl PartialEq for Device {
 
 impl Meter {
     /// The meter of this name, with the section of these settings: polled every interval, in one thread, and claiming
-    /// nothing. A meter that differs in that sets the field.
+    /// nothing. A meter that differs sets the respective field.
     pub const fn of<S: MeterSettings>(
         name: &'static str,
         summary: &'static str,
@@ -152,7 +153,7 @@ impl Meter {
             .devices
             .map_or_else(Vec::new, |devices| devices(config));
         if devices.is_empty() {
-            // `open` then fails, and its error says which setting is missing.
+            // `open` then fails, and its error names the missing setting.
             devices.push(Device::default());
         }
         devices
@@ -180,7 +181,7 @@ pub enum Pace {
 }
 
 impl Pace {
-    /// The interval between polls for the configured `interval`.
+    /// The interval between polls at the configured `interval`.
     pub fn interval(self, interval: Duration) -> Duration {
         match self {
             Pace::AtLeast(min) => interval.max(min),
@@ -189,7 +190,7 @@ impl Pace {
     }
 }
 
-/// What a source has to work with.
+/// Everything that a source is opened with.
 #[derive(Clone)]
 pub struct Context {
     /// The board and where its files are.
@@ -213,14 +214,14 @@ pub struct Context {
 /// An open meter.
 pub trait Source: Send {
     /// Reads every value once and sets it in `out`. A value that cannot be read is not set. An error means that nothing can
-    /// be read; after three of them in a row the source is opened anew.
+    /// be read; after three errors in a row the source is opened again.
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error>;
 
     /// Looks for devices that were added or removed. Called between polls, every half minute.
     fn rescan(&mut self) {}
 
     /// Whether the source reconnects to its device by itself. Such a source is polled again after an error instead of being
-    /// opened anew, and so keeps its state of the device's counters. The pause before the next poll is the same.
+    /// opened again, and so keeps its state of the device's counters. The pause before the next poll is the same.
     fn reconnects(&self) -> bool {
         false
     }
@@ -258,7 +259,8 @@ pub fn unknown_sources(config: &Config) -> Vec<&str> {
         .collect()
 }
 
-/// The meters to run on this board, each with the reason why. Replaces the board's claims with those of the selected meters.
+/// The meters to run on this board, each with the reason why. Replaces the board's claims with those of the selected
+/// meters.
 pub fn select_meters(board: &mut Board, config: &Config) -> Vec<(&'static Meter, String)> {
     board.claims = Claims::default();
     let mut selected = Vec::new();
