@@ -59,7 +59,7 @@ pub struct Config {
     pub metrics: Option<BTreeMap<String, bool>>,
     /// Whether the file is reloaded when it changes.
     pub watch: bool,
-    /// Who may change settings by the management API.
+    /// Access to the management API, which changes settings.
     pub management: Management,
     /// The history of samples for `/multirate` and remote write.
     pub history: History,

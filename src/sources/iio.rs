@@ -165,7 +165,7 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<FoundDevice>, Error> 
             .iter()
             .filter_map(|file| parse_channel(file))
             .collect();
-        let is_processed = |name: &ChannelName| {
+        let is_preferred = |name: &ChannelName| {
             let same = ChannelName {
                 is_processed: true,
                 ..name.clone()
@@ -175,7 +175,8 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<FoundDevice>, Error> 
                     .iter()
                     .any(|file| parse_channel(file) == Some(same.clone()))
         };
-        channels.retain(is_processed);
+        // A processed value is preferred to the raw value of the same channel.
+        channels.retain(is_preferred);
         let measures = |name: &ChannelName| name.quantity != Quantity::Voltage;
         let driver = read_name(health, &dir.join("name")).unwrap_or_else(|| name.clone());
         let place = device.file_name()?.to_string_lossy().into_owned();

@@ -118,11 +118,11 @@ fn find(health: &Arc<Health>, devices: &Path) -> Vec<PathBuf> {
     let io_log = health.io_log();
     let names = entries(health, devices).unwrap_or_default();
     let gpus = names.iter().map(|name| devices.join(name)).filter(|pci| {
-        let is_nvidias = || read_text(health, &pci.join("vendor")).is_ok_and(|v| v == VENDOR);
+        let has_vendor = || read_text(health, &pci.join("vendor")).is_ok_and(|v| v == VENDOR);
         // nvidia-smi does not see a GPU that is bound to another driver (for a virtual machine).
         let driver = || files::resolve(io_log, &pci.join("driver")).ok();
-        let is_its = |driver: PathBuf| driver.file_name().is_some_and(|name| name == "nvidia");
-        is_nvidias() && is_display(health, pci) && driver().is_none_or(is_its)
+        let is_nvidia = |driver: PathBuf| driver.file_name().is_some_and(|name| name == "nvidia");
+        has_vendor() && is_display(health, pci) && driver().is_none_or(is_nvidia)
     });
     gpus.filter_map(|pci| files::resolve(io_log, &pci).ok())
         .collect()
