@@ -1,8 +1,8 @@
 //! Presets: built-in configurations that make the exporter behave as another program did.
 //!
 //! A preset is a configuration file that is compiled in, and whose name is a subcommand. Its section `preset` lists the
-//! keys that the command line and the environment set. Precedence, highest first: the command line, the environment, the file named by
-//! `--config`, the preset.
+//! keys that the command line and the environment set. Precedence, highest first: the command line, the environment, the
+//! file named by `--config`, the preset.
 
 use std::path::Path;
 

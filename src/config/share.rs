@@ -105,7 +105,7 @@ fn remove_secrets(value: &mut Value) {
 }
 
 impl Config {
-    /// These settings of the sources, and the defaults of all others.
+    /// Returns the configuration with only its settings of sources. All other settings get their defaults.
     pub fn only_source_settings(self) -> Config {
         Config {
             device_type: self.device_type,

@@ -23,7 +23,7 @@ pub(super) const MAX_LINE_BYTES: usize = 320 * 1024;
 /// The longest time since the recording began: a year, in nanoseconds.
 const MAX_TIME: u64 = 366 * 86_400 * 1_000_000_000;
 
-/// What was read or received, or why nothing was.
+/// The content that was read or received, or the failure.
 pub type Response = Result<Vec<u8>, Failure>;
 
 /// Why a request failed, in a form that can be recorded.
@@ -107,7 +107,7 @@ pub enum Line {
     End,
     /// An exchange with a device or the system.
     Entry {
-        /// What was requested, or the name of a channel: words with single spaces between them.
+        /// The request, or the name of a channel: words with single spaces between them.
         key: String,
         /// The kind of the exchange.
         kind: EntryKind,

@@ -51,7 +51,7 @@ impl Schedule {
     }
 }
 
-/// What the source does next.
+/// The next step of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
     /// The source runs this step, at this time.
@@ -248,7 +248,7 @@ impl Replay {
         matches!(state.next_event(), Some((_, EventKind::Received(..))))
     }
 
-    /// What is received next and when, if that is on this channel.
+    /// The next received data and its time, if it was received on this channel.
     pub fn take_received(&self, key: &str) -> Option<(BootTime, Response)> {
         let mut state = lock::lock(&self.state);
         let key = *state.log.keys.get(key)?;
@@ -261,7 +261,7 @@ impl Replay {
         Some((self.schedule.time_of(at), response))
     }
 
-    /// The result of the next sending. What was received before it and not taken is skipped.
+    /// The result of the next sending. Data that was received before it and not taken is skipped.
     pub fn take_sent(&self) -> Response {
         let mut state = lock::lock(&self.state);
         loop {

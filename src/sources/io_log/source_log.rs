@@ -11,12 +11,12 @@ pub(super) const HEAD: &str = "edge-metrics-exporter log 1 of ";
 /// their content.
 pub(super) const MAX_LINES: usize = 1 << 20;
 
-/// What is wrong with a log, and in which line.
+/// An error in a log, with its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogError {
     /// The line's number, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// The error message.
     pub message: String,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for LogError {
     }
 }
 
-/// Everything that one source did and read.
+/// The steps of one source, and all its input.
 #[derive(Debug, Default)]
 pub struct SourceLog {
     /// The source's name: the meter's, and the device's if the meter has several.
@@ -35,7 +35,7 @@ pub struct SourceLog {
     pub(super) steps: Vec<StepRecord>,
     /// The responses to requests, in order.
     pub(super) responses: Vec<RecordedResponse>,
-    /// What was sent and received, and when the source was opened, in order.
+    /// The data that was sent and received, and the opening of the source, in order.
     pub(super) events: Vec<Event>,
     /// The number of each key.
     pub(super) keys: HashMap<Box<str>, u32>,

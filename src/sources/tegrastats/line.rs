@@ -30,7 +30,7 @@ pub struct Line<'a> {
     pub iram_largest_free_kb: Option<f64>,
     /// The processor's cores, by number.
     pub cores: Vec<Core>,
-    /// The memory controller; printed for root only.
+    /// The load of the memory controller, which is printed for root only.
     pub emc: Load,
     /// The GPU's load in percent, and that of its second cluster (`GR3D2_FREQ`, AGX Orin with early JetPack 5).
     pub gpu_percent: [Option<f64>; 2],
@@ -50,7 +50,7 @@ pub struct Line<'a> {
     pub left_out: u64,
 }
 
-/// What a group in parentheses belongs to: the token before it.
+/// The kind of memory that a group in parentheses describes: that of the token before it.
 #[derive(Clone, Copy, PartialEq)]
 enum Subject {
     None,

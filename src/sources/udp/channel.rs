@@ -43,7 +43,7 @@ impl Channel {
         }
     }
 
-    /// The same channel after another has replaced it. What it receives now is late.
+    /// Marks the channel as replaced by another one: the datagrams that this channel receives from now on are late.
     pub(super) fn replaced(self) -> Channel {
         Channel {
             key: LATE_KEY,

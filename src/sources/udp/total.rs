@@ -23,7 +23,7 @@ pub enum Stale {
 pub struct Total {
     /// Milliampere-seconds counted before the last restart.
     before: f64,
-    /// What was exported before this source was opened, in milliampere-seconds, until the first message.
+    /// The value that was exported before this source was opened, in milliampere-seconds. Used until the first message.
     resumed: Option<f64>,
     last: Option<PowerMeasurement>,
     /// When `last` was received.
