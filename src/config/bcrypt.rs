@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn no_password_matches_the_unmatchable_hash() {
-        let nobody = Hash::unmatchable(0);
-        assert_eq!(nobody.cost(), 4);
-        assert!(!nobody.matches(b"") && !nobody.matches(b"secret"));
+        let unmatchable = Hash::unmatchable(0);
+        assert_eq!(unmatchable.cost(), 4);
+        assert!(!unmatchable.matches(b"") && !unmatchable.matches(b"secret"));
     }
 }

@@ -129,7 +129,7 @@ pub struct ClientTls {
     pub ca_file: Option<PathBuf>,
     /// The client certificate, with its chain.
     pub cert_file: Option<PathBuf>,
-    /// Its private key.
+    /// The private key of the client certificate.
     pub key_file: Option<PathBuf>,
     /// The name to verify in the server's certificate; `None` is the host of the URL.
     pub server_name: Option<String>,

@@ -20,7 +20,7 @@ fn template_has_the_defaults() {
     assert_eq!(parse("").unwrap(), Collector::default());
 }
 
-/// Also the keys without a default, which are commented out.
+/// The template also has the keys without a default, which are commented out.
 #[test]
 fn template_shows_every_key() {
     let text = template();

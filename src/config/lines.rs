@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(value("\t", &[]), None);
         assert_eq!(key("a: &a [*a]", &["a", "0", "0", "b"]), None);
         assert_eq!(key("a: !tag {b: 1}", &["a", "b"]), None);
-        // What stands before the mistake is found all the same.
+        // Keys before the mistake are found nevertheless.
         assert_eq!(key("a: [", &["a"]), Some(Position { line: 1, column: 1 }));
     }
 }

@@ -54,12 +54,12 @@ pub struct Config {
     pub landing: Option<String>,
     /// The names of the sources to run; `None` is all that the board has.
     pub sources: Option<Vec<String>>,
-    /// Which metric families are exported, by name: those that are true. `None` (no `metrics:` key) exports all; an empty map
-    /// exports only the exporter's own metrics.
+    /// Metric families by name; those that are true are exported. `None` (no `metrics:` key) exports all; an empty map exports
+    /// only the exporter's own metrics.
     pub metrics: Option<BTreeMap<String, bool>>,
     /// Whether the file is reloaded when it changes.
     pub watch: bool,
-    /// Who may change settings by the management API.
+    /// Access to the management API, which changes settings.
     pub management: Management,
     /// The history of samples for `/multirate` and remote write.
     pub history: History,

@@ -1,8 +1,8 @@
 //! Presets: built-in configurations that make the exporter behave as another program did.
 //!
-//! A preset is a configuration file that is compiled in, and whose name is a subcommand. Its section `preset` says which keys
-//! the command line and the environment set. Precedence, highest first: the command line, the environment, the file named by
-//! `--config`, the preset.
+//! A preset is a configuration file that is compiled in, and whose name is a subcommand. Its section `preset` lists the
+//! keys that the command line and the environment set. Precedence, highest first: the command line, the environment, the
+//! file named by `--config`, the preset.
 
 use std::path::Path;
 
@@ -85,7 +85,7 @@ impl Preset {
         (section.summary, section.usage)
     }
 
-    /// Whether it takes a flag of this name.
+    /// Whether the preset has a flag of this name.
     pub fn has_flag(&self, name: &str) -> bool {
         self.parse()
             .is_ok_and(|(section, _)| section.flags.iter().any(|(flag, _)| flag == name))

@@ -22,7 +22,7 @@ impl Problem {
         self.path.join(".")
     }
 
-    /// What is wrong, and what to write instead.
+    /// The message: what is wrong, and what to write instead.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

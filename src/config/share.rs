@@ -1,5 +1,5 @@
-//! The settings of the sources, as they are stored with a recording. Passwords are left out, because a recording is given to
-//! others. Settings that listen, send or start something are left out, because a recording may come from a stranger.
+//! The settings of the sources, as they are stored with a recording. Passwords are left out, because recordings are
+//! passed on. Settings that listen, send or start something are left out, because a recording is untrusted input.
 
 use serde_json::Value;
 
@@ -105,7 +105,7 @@ fn remove_secrets(value: &mut Value) {
 }
 
 impl Config {
-    /// These settings of the sources, and the defaults of all others.
+    /// Returns the configuration with only its settings of sources. All other settings get their defaults.
     pub fn only_source_settings(self) -> Config {
         Config {
             device_type: self.device_type,

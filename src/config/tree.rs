@@ -25,7 +25,7 @@ const MAX_TEXT: usize = MAX_SIZE * 3 / 2;
 /// One value of a document.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node {
-    /// Nothing, `null` or `~`.
+    /// No value, `null` or `~`.
     Null,
     /// `true` or `false`.
     Bool(bool),

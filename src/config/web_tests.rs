@@ -1,4 +1,4 @@
-//! Tests of `web`: what exporter-toolkit's files mean, and what is said of those that mean nothing.
+//! Tests of `web`: the settings in exporter-toolkit's files, and the errors about invalid files.
 
 use super::*;
 use crate::config::{ClientAuth, Versions};
@@ -11,7 +11,7 @@ fn parse(text: &str) -> Web {
     web
 }
 
-/// The settings of a file whose section for TLS has these lines besides.
+/// The TLS settings of a file whose section has these additional lines.
 fn tls(lines: &str) -> Result<ServerTls, Diagnostic> {
     let text = format!("tls_server_config:\n  cert_file: a.pem\n  key_file: a.key\n{lines}");
     Web::parse(&text).map(|(web, _)| web.tls.unwrap())
@@ -106,7 +106,7 @@ fn certificates_can_be_inline() {
     assert!(found.files().is_empty());
 }
 
-/// An error, with its place.
+/// Asserts that the text is refused with an error at this line and column that contains these parts.
 #[track_caller]
 fn refused(text: &str, place: (usize, usize), parts: &[&str]) {
     let error = Web::parse(text).unwrap_err();

@@ -27,7 +27,7 @@ pub(crate) const CURVES: [&str; 3] = ["X25519", "CurveP256", "CurveP384"];
 pub struct ServerTls {
     /// The server's certificate with its chain.
     pub cert: Pem,
-    /// Its private key.
+    /// The private key of the certificate.
     pub key: Pem,
     /// Whether clients must present a certificate.
     pub client_auth: ClientAuth,
@@ -62,7 +62,7 @@ pub enum ClientAuth {
     No,
     /// `RequestClientCert`: any certificate or none.
     Request,
-    /// `RequireAnyClientCert`: any certificate, whoever signed it.
+    /// `RequireAnyClientCert`: any certificate, signed by any authority.
     RequireAny,
     /// `VerifyClientCertIfGiven`.
     VerifyIfGiven,

@@ -15,9 +15,9 @@ use super::health::Health;
 use super::io_log::{files, Failure, Response};
 use super::number::parse_number;
 
-/// The failure's message where a path is excluded because reading it hung.
+/// The message of a failure to read a path that is excluded because a read of it hung.
 const EXCLUDED: &str = "hangs and is left alone";
-/// Longer than any number sysfs prints, shorter than any of its longer files (a page).
+/// The size of the buffer for a number: longer than any number that sysfs prints, and much shorter than a page.
 const NUMBER_BYTES: usize = 64;
 /// The longest text of a sysfs attribute is a page.
 const TEXT_BYTES: usize = 4096;
@@ -26,7 +26,7 @@ const REOPEN_DELAY: Duration = Duration::from_secs(5);
 
 /// A file that holds one number, and its open descriptor.
 ///
-/// A failed read costs only this value. The failure is counted, and logged when the state changes. The file is opened
+/// A failed read affects only this value. The failure is counted, and logged when the state changes. The file is opened
 /// again later, since a driver that was unbound leaves a dead descriptor behind.
 #[derive(Debug)]
 pub struct Attribute {
@@ -35,8 +35,8 @@ pub struct Attribute {
     /// The path's id in the health's table of paths.
     path_id: u32,
     file: Option<OpenFile>,
-    /// The open file where there is an I/O log. It is apart from `file` so that the fast path of a source without an I/O log
-    /// needs no check.
+    /// The open file if there is an I/O log. It is kept apart from `file`, so that the fast path of a source without an
+    /// I/O log needs no check.
     io_log_file: Option<File>,
     reopen_at: Option<Instant>,
     failing: bool,
@@ -113,8 +113,8 @@ impl Attribute {
         self.read_as("a number", parse_number)
     }
 
-    /// Reads a value of another form (a word, a decimal fraction): what `parse` makes of the file's first bytes. `what` names
-    /// the form in error messages.
+    /// Reads a value of another form (a word, a decimal fraction): `parse` parses the file's first bytes. `what` names the
+    /// form in error messages.
     #[inline]
     pub fn read_as<T>(&mut self, what: &str, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
         let mut buffer = [0; NUMBER_BYTES];
@@ -362,7 +362,7 @@ fn read_page(health: &Arc<Health>, path: &Path) -> Result<Vec<u8>, Error> {
     let file = open_regular(path)?;
     let mut buffer = vec![0; TEXT_BYTES];
     let mut filled = 0;
-    // procfs and sysfs may return less than was asked for.
+    // procfs and sysfs may return fewer bytes than were requested.
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], filled as u64) {
             Ok(0) => break,

@@ -7,7 +7,8 @@ use super::attribute::read_text;
 use super::health::Health;
 use super::io_log::IoLog;
 
-/// The directories below which the board's files are. Tests put a fixture board there (like node_exporter's `--path.sysfs`).
+/// The directories below which the board's files are. Tests put a fixture board there (like node_exporter's
+/// `--path.sysfs`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roots {
     /// `/sys`
@@ -40,13 +41,14 @@ pub struct Board {
     pub model: Option<String>,
     /// The host name, or `localhost`.
     pub hostname: String,
-    /// What the meters selected so far read. Later, more general meters leave it out.
+    /// The devices and rails that the meters selected so far read. More general meters, which are selected later, do not
+    /// read them.
     pub claims: Claims,
     /// The I/O log of everything that is read before there are sources.
     pub io_log: IoLog,
 }
 
-/// What one meter reads and a more general meter would find, too.
+/// The devices and rails that a meter reads and a more general meter would find, too.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claims {
     /// Devices, by the canonical paths of their folders in sysfs.
@@ -69,7 +71,7 @@ impl Board {
         Board::detect_with(roots, IoLog::default())
     }
 
-    /// The same, recorded in or replayed from an I/O log.
+    /// As [`Board::detect`], recorded in or replayed from an I/O log.
     pub fn detect_with(roots: Roots, io_log: IoLog) -> Board {
         let health = Arc::new(Health::with_io_log(io_log.clone()));
         let text = |path: PathBuf| {
@@ -97,7 +99,7 @@ impl Board {
         Arc::new(Health::for_probe(self.io_log.clone()))
     }
 
-    /// The device type that goes with the model, for `device_type: auto`.
+    /// The device type of the model, for `device_type: auto`.
     pub fn device_type(&self) -> &'static str {
         let model = self.model.as_deref().unwrap_or("").to_lowercase();
         let is = |word: &str| model.contains(word);

@@ -1,4 +1,4 @@
-//! Errors of sources: what was tried on what, why it failed, and what would help.
+//! Errors of sources: the action, the path, the reason and a hint.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error with a message of its own.
+    /// An error with this message.
     pub fn new(what: impl Into<String>) -> Error {
         Error {
             what: what.into(),
@@ -38,7 +38,7 @@ impl Error {
         }
     }
 
-    /// Adds what would help, shown in parentheses.
+    /// Adds a hint at the remedy, shown in parentheses.
     pub fn hint(self, hint: impl Into<String>) -> Error {
         Error {
             hint: Some(hint.into()),
@@ -65,7 +65,7 @@ impl Error {
         self.min_retry_delay
     }
 
-    /// Adds what would help if permissions are missing.
+    /// Adds a hint if permissions are missing.
     pub fn hint_if_denied(self, hint: &str) -> Error {
         if self.is_denied() {
             self.hint(hint)

@@ -1,4 +1,4 @@
-//! The health of a source: its errors and limits, what it is reading right now, and its I/O log.
+//! The health of a source: its errors, the limits it has reached, the path that it is reading, and its I/O log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -26,11 +26,11 @@ pub struct Health {
     duration: AtomicU64,
     /// When the current poll began, in nanoseconds of the boot-time clock; 0 between polls.
     poll_began: AtomicU64,
-    /// The id in `paths` of what is being read.
+    /// The id in `paths` of the path that is being read.
     current_path: AtomicU32,
     paths: Mutex<Paths>,
     watchdog: Mutex<WatchdogView>,
-    /// Paths in which a read hung, and when they may be tried again.
+    /// Paths whose reading hung, and when they may be read again.
     excluded: Mutex<HashMap<PathBuf, Exclusion>>,
     last_error: Mutex<Option<String>>,
     /// Values that cannot be read now, and why.
@@ -58,7 +58,7 @@ struct Paths {
 pub struct ReachedLimit {
     /// How much was left out because of the limit, added up over all occasions.
     pub left_out: u64,
-    /// What was left out the first time, for people.
+    /// A description of the limit when it was first reached, for people.
     pub what: String,
 }
 
@@ -105,12 +105,12 @@ impl SourceCounter {
     }
 }
 
-/// At most this many value errors, and as many refusals, are listed; the rest are a number.
+/// At most this many value errors, and as many refusals, are listed. The others are counted.
 const MAX_LISTED: usize = 64;
 /// At most this many value errors are kept.
 const MAX_VALUE_ERRORS: usize = 8192;
 
-/// What the watchdog saw when it last looked, and since when it has seen the same.
+/// The poll and the path at the watchdog's last check, and since when they have been the same.
 #[derive(Debug, Clone, Copy, Default)]
 struct WatchdogView {
     poll_began: u64,
@@ -121,7 +121,7 @@ struct WatchdogView {
 /// A path that is not read because a read of it hung.
 #[derive(Debug, Clone, Copy)]
 struct Exclusion {
-    /// The generation of the source's thread that hangs in it.
+    /// The generation of the source's thread that hangs in the read.
     generation: u64,
     pause: Duration,
     /// `None` while that thread still hangs: another one would hang, too.
@@ -169,39 +169,39 @@ impl Health {
         id
     }
 
-    /// Notes for the watchdog that this path is read next.
+    /// Records for the watchdog that this path is read next.
     #[inline]
     pub fn begin_read(&self, path_id: u32) {
         self.current_path.store(path_id, Ordering::Relaxed);
     }
 
-    /// Notes for the watchdog that the read is over.
+    /// Records for the watchdog that the read is over.
     #[inline]
     pub fn end_read(&self) {
         self.begin_read(u32::MAX);
     }
 
-    /// Notes for the watchdog that a poll begins.
+    /// Records for the watchdog that a poll begins.
     pub fn poll_begins(&self, at: BootTime) {
         self.end_read();
         self.poll_began.store(at.0.max(1), Ordering::Relaxed);
     }
 
-    /// Notes that the poll that began at `began` is over, and keeps its duration.
+    /// Records for the watchdog that the poll that began at `began` is over, and keeps the poll's duration.
     pub fn poll_ended(&self, began: BootTime, now: BootTime) {
         self.idle();
         self.duration
             .store(now.0.saturating_sub(began.0), Ordering::Relaxed);
     }
 
-    /// Notes for the watchdog that no poll is in progress.
+    /// Records for the watchdog that no poll is in progress.
     pub fn idle(&self) {
         self.poll_began.store(0, Ordering::Relaxed);
     }
 
-    /// The path in which the source is stuck. A source is stuck if the current poll has lasted longer than `max_poll` and the
+    /// The path whose reading is stuck. A source is stuck if the current poll has lasted longer than `max_poll` and the
     /// watchdog, which calls this, has seen the source read the same path for longer than `max_read`. The second condition
-    /// keeps many slow reads in one poll from being blamed on whichever is read just now.
+    /// keeps a poll of many slow reads from being blamed on the path that happens to be read.
     pub fn stuck_in(
         &self,
         now: BootTime,
@@ -230,7 +230,7 @@ impl Health {
         Some(path.to_path_buf())
     }
 
-    /// Stops reading a path, since the source's thread of this generation hangs in it.
+    /// Excludes a path, since the source's thread of this generation hangs in reading it.
     pub fn exclude(&self, path: &Path, generation: u64) {
         let mut excluded = lock::lock(&self.excluded);
         let pause = excluded.get(path).map_or(Exclusion::MIN_PAUSE, |before| {
@@ -246,7 +246,7 @@ impl Health {
         );
     }
 
-    /// Allows the paths in which the thread of this generation hung to be tried again after a pause: the thread came back.
+    /// Allows the paths that the thread of this generation hung in to be read again after a pause. The thread has returned.
     pub fn release_excluded(&self, generation: u64) {
         for exclusion in lock::lock(&self.excluded).values_mut() {
             if exclusion.generation == generation && exclusion.until.is_none() {
@@ -292,8 +292,8 @@ impl Health {
         self.unparsed.load(Ordering::Relaxed)
     }
 
-    /// Counts the readings of a poll that were refused as implausible. `source` is the source's name in the log. A refusal is
-    /// logged as a warning once per series.
+    /// Counts the readings of a poll that were refused as implausible. `source` is the source's name in the log. A refusal
+    /// is logged as a warning once per series.
     #[inline]
     pub fn record_refused(&self, source: &str, group: &Group, readings: &Readings) {
         if !readings.rejected().is_empty() || self.had_refusals.load(Ordering::Relaxed) {
@@ -311,17 +311,17 @@ impl Health {
         refusals
             .values_mut()
             .for_each(|known| known.is_current = false);
-        for one in refused {
-            let place = one.id.place();
+        for reading in refused {
+            let place = reading.id.place();
             let known = refusals.get_mut(&place);
-            if let Some(known) = known.filter(|known| known.value == one.value) {
+            if let Some(known) = known.filter(|known| known.value == reading.value) {
                 known.is_current = true;
                 continue;
             }
-            let name = group.name(one.id);
-            let text = describe(name.as_deref().unwrap_or("a series too many"), one);
+            let name = group.name(reading.id);
+            let text = describe(name.as_deref().unwrap_or("a series too many"), reading);
             let refusal = Refusal {
-                value: one.value,
+                value: reading.value,
                 is_current: true,
                 text,
             };
@@ -425,8 +425,8 @@ impl Health {
         }
     }
 
-    /// Why values cannot be read now and which readings were refused, for people. The first of each are listed, the rest are a
-    /// number.
+    /// The errors of values that cannot be read now, and the readings that were refused, for people. The first of each are
+    /// listed, the others are counted.
     pub fn value_errors(&self) -> Vec<String> {
         let errors = lock::lock(&self.value_errors);
         let mut sorted: Vec<_> = errors.iter().collect();
@@ -440,7 +440,11 @@ impl Health {
         }
         let refusals = lock::lock(&self.refusals);
         let current = || refusals.values().filter(|refusal| refusal.is_current);
-        lines.extend(current().take(MAX_LISTED).map(|one| one.text.clone()));
+        lines.extend(
+            current()
+                .take(MAX_LISTED)
+                .map(|refusal| refusal.text.clone()),
+        );
         if let Some(more @ 1..) = current().count().checked_sub(MAX_LISTED) {
             lines.push(format!("and {more} more values that are not plausible"));
         }
@@ -503,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_limit_left_out_adds_up() {
+    fn things_left_out_because_of_a_limit_add_up() {
         let health = Health::default();
         health.left_out("zones", 0, || unreachable!());
         assert!(health.limits().is_empty());

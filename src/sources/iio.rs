@@ -6,11 +6,11 @@
 //!   milliwatts, millivolts or milliamperes.
 //! * **A device** is named by its driver and its device (`ina226-1-0040`). One that measures neither power nor current is a
 //!   plain converter and is not read.
-//! * **A rail** is `device:label` where the driver has labels, else `device:channel`. Channels of one label, or without labels
-//!   of one number (`device:channel3`), are one rail, whose power is voltage times current where there is no power. Channels without a number form
-//!   the device's own rail.
-//! * **The board's total** is the sum of the rails that `iio.power_total` lists, and absent while one of them is. If it lists
-//!   none, it is the only rail with power.
+//! * **A rail** is `device:label` where the driver has labels, else `device:channel`. Channels of one label, or without
+//!   labels of one number (`device:channel3`), are one rail. The power of a rail without a power channel is voltage times
+//!   current. Channels without a number form the device's own rail.
+//! * **The board's total** is the sum of the rails that `iio.power_total` lists, and absent while one of them is. If it
+//!   lists none, it is the only rail with power.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,12 +34,12 @@ pub(super) const METER: Meter = Meter::of::<Settings>(
     open,
 );
 
-/// `iio:`.
+/// The section `iio:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 struct Settings {
-    /// Whether the source runs.
+    /// Whether the meter runs.
     enabled: Switch,
-    /// The rails whose sum is the board's total; empty leaves it to the documented rule.
+    /// The rails whose sum is the board's total. If empty, the total is the only rail with power.
     power_total: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ const QUANTITIES: [(&str, Quantity); 3] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ChannelName {
     quantity: Quantity,
-    /// What follows the quantity: `0`, `0-voltage1`, `1_vbus`, or nothing.
+    /// The text after the quantity: `0`, `0-voltage1`, `1_vbus`, or nothing.
     suffix: String,
     /// Whether the value is already scaled.
     is_processed: bool,
@@ -138,9 +138,9 @@ fn decimal(text: &[u8]) -> Option<f64> {
 /// A device and its channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FoundDevice {
-    /// Its folder, free of links.
+    /// The device's folder, as a canonical path.
     dir: PathBuf,
-    /// `ina226-1-0040`.
+    /// The device's name: `ina226-1-0040`.
     id: String,
     channels: Vec<ChannelName>,
 }
@@ -165,7 +165,7 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<FoundDevice>, Error> 
             .iter()
             .filter_map(|file| parse_channel(file))
             .collect();
-        let is_processed = |name: &ChannelName| {
+        let is_preferred = |name: &ChannelName| {
             let same = ChannelName {
                 is_processed: true,
                 ..name.clone()
@@ -175,7 +175,8 @@ fn find(health: &Arc<Health>, board: &Board) -> Result<Vec<FoundDevice>, Error> 
                     .iter()
                     .any(|file| parse_channel(file) == Some(same.clone()))
         };
-        channels.retain(is_processed);
+        // A processed value is preferred to the raw value of the same channel.
+        channels.retain(is_preferred);
         let measures = |name: &ChannelName| name.quantity != Quantity::Voltage;
         let driver = read_name(health, &dir.join("name")).unwrap_or_else(|| name.clone());
         let place = device.file_name()?.to_string_lossy().into_owned();
@@ -254,7 +255,7 @@ impl RailSource {
         }
     }
 
-    /// Reads and publishes its values. Returns its power in watts.
+    /// Reads the rail's values and sets them in `out`. Returns the power in watts, if it is known and plausible.
     fn poll(&mut self, out: &mut Readings) -> Option<f64> {
         let mut gauge = |of: &mut Option<(Channel, SeriesId)>| {
             let (channel, series) = of.as_mut()?;
@@ -360,7 +361,7 @@ impl Iio {
         rails.filter(|rail| rail.rail.is_some())
     }
 
-    /// Adds new devices and removes those that are gone; the others keep their state.
+    /// Adds new devices and drops removed ones. The others keep their state.
     fn update(&mut self, found: Vec<FoundDevice>) {
         self.devices.retain(|device| found.contains(&device.found));
         for found in found {

@@ -1,5 +1,5 @@
-//! What the two meters of a Jetson have in common: the settings, the metrics of its rails, and which rail is the board's
-//! input and which feeds the GPU.
+//! The settings, the metrics of rails, and the roles of rails (the board's input, the GPU's supply) that the two meters of
+//! a Jetson share.
 
 use std::path::PathBuf;
 
@@ -49,14 +49,15 @@ const SUMS: [&[&str]; 2] = [
     &["GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"],
 ];
 
-/// The GPU's own rail, in the order of the list: AGX Thor and TX1; AGX Orin (with a part of the SoC); TX2; Nano; AGX Xavier.
-/// On other boards the GPU shares a rail with the processor's cores, and its power is not known.
+/// The GPU's own rail, in the order of the list: AGX Thor and TX1; AGX Orin (with a part of the SoC); TX2; Nano; AGX
+/// Xavier. On other boards the GPU shares a rail with the processor's cores, and its power is not known.
 const GPU: [&str; 5] = ["VDD_GPU", "VDD_GPU_SOC", "VDD_SYS_GPU", "POM_5V_GPU", "GPU"];
 
 /// The name of a channel that is not connected to a rail.
 pub(super) const NOT_CONNECTED: &str = "NC";
 
-/// Whether the board is a Jetson, by the configuration, by its model, or by its SoC (the names of early models do not tell).
+/// Whether the board is a Jetson, by the configuration, by its model, or by its SoC (the model names of early Jetsons do
+/// not show it).
 pub(super) fn is_jetson(board: &Board, config: &Config) -> bool {
     let compatible = board.roots.procfs.join("device-tree/compatible");
     config.device_type.starts_with("jetson")
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
     use crate::sources::testing::Tree;
 
-    fn both(rails: &[(&str, f64)]) -> (Option<f64>, Option<f64>) {
+    fn total_and_gpu(rails: &[(&str, f64)]) -> (Option<f64>, Option<f64>) {
         let power = |name: &str| rails.iter().find(|r| r.0 == name).map(|r| r.1);
         (total(power), gpu(power))
     }
@@ -123,17 +124,17 @@ mod tests {
     #[test]
     fn input_rail_is_the_total() {
         let tx2 = [("VDD_SYS_GPU", 152.0), ("VDD_IN", 3056.0)];
-        assert_eq!(both(&tx2), (Some(3056.0), Some(152.0)));
+        assert_eq!(total_and_gpu(&tx2), (Some(3056.0), Some(152.0)));
         let nano = [("POM_5V_IN", 1022.0), ("POM_5V_GPU", 0.0)];
-        assert_eq!(both(&nano), (Some(1022.0), Some(0.0)));
+        assert_eq!(total_and_gpu(&nano), (Some(1022.0), Some(0.0)));
         let thor = [
             ("VDD_GPU", 1962.0),
             ("VIN_SYS_5V0", 5635.0),
             ("VIN", 19780.0),
         ];
-        assert_eq!(both(&thor), (Some(19780.0), Some(1962.0)));
+        assert_eq!(total_and_gpu(&thor), (Some(19780.0), Some(1962.0)));
         let orin_nano = [("VDD_IN", 4824.0), ("VDD_CPU_GPU_CV", 518.0)];
-        assert_eq!(both(&orin_nano), (Some(4824.0), None));
+        assert_eq!(total_and_gpu(&orin_nano), (Some(4824.0), None));
     }
 
     #[test]
@@ -144,7 +145,7 @@ mod tests {
             ("VIN_SYS_5V0", 3522.0),
             ("VDDQ_VDD2_1V8AO", 301.0),
         ];
-        assert_eq!(both(&orin), (Some(6708.0), Some(2390.0)));
+        assert_eq!(total_and_gpu(&orin), (Some(6708.0), Some(2390.0)));
         let xavier = [
             ("GPU", 0.0),
             ("CPU", 311.0),
@@ -153,14 +154,14 @@ mod tests {
             ("VDDRQ", 621.0),
             ("SYS5V", 1482.0),
         ];
-        assert_eq!(both(&xavier), (Some(3346.0), Some(0.0)));
+        assert_eq!(total_and_gpu(&xavier), (Some(3346.0), Some(0.0)));
     }
 
     #[test]
     fn incomplete_sum_is_no_total() {
         let orin = [("VDD_GPU_SOC", 2390.0), ("VIN_SYS_5V0", 3522.0)];
-        assert_eq!(both(&orin).0, None);
-        assert_eq!(both(&[("VDD_5V", 5.0)]), (None, None));
+        assert_eq!(total_and_gpu(&orin).0, None);
+        assert_eq!(total_and_gpu(&[("VDD_5V", 5.0)]), (None, None));
     }
 
     #[test]

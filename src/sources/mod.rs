@@ -60,7 +60,7 @@ use crate::sys::stop::Stop;
 /// All meters, most preferred first. A meter leaves out what an earlier one claims. Of several totals of the board's power
 /// with the same [`Grade`](crate::metrics::Grade), the first one is exported. Series are exported in this order, too.
 pub const METERS: &[Meter] = &[
-    shelly::METER, // knows a total only if the configuration says that the plug feeds the board
+    shelly::METER, // has a total only if the plug feeds the board according to the configuration
     ina260::METER,
     ina3221::METER,
     tegrastats::METER,
@@ -95,7 +95,8 @@ pub struct Meter {
     pub section: SectionSpec,
     /// The devices to be read in a thread each. `None`: one source in one thread reads everything.
     pub devices: Option<fn(&Config) -> Vec<Device>>,
-    /// Looks for the hardware without reading a value. Returns what was found; the error says what was looked for.
+    /// Looks for the hardware without reading a value. Returns a description of what was found. The error describes what is
+    /// missing.
     pub probe: fn(&Board, &Config) -> Result<String, Error>,
     /// What this meter reads and a more general meter would find, too: later meters of [`METERS`] leave that out. Called only
     /// after a successful `probe`.
@@ -185,7 +186,7 @@ pub enum Pace {
 }
 
 impl Pace {
-    /// The interval between polls for the configured `interval`.
+    /// The interval between polls at the configured `interval`.
     pub fn interval(self, interval: Duration) -> Duration {
         match self {
             Pace::AtLeast(min) => interval.max(min),
@@ -194,7 +195,7 @@ impl Pace {
     }
 }
 
-/// What a source has to work with.
+/// Everything that a source is opened with.
 #[derive(Clone)]
 pub struct Context {
     /// The board and where its files are.
@@ -229,7 +230,7 @@ pub trait Source: Send {
     fn rescan(&mut self) {}
 
     /// Whether the source reconnects to its device by itself. Such a source is polled again after an error instead of being
-    /// opened anew, and so keeps its state of the device's counters. The pause before the next poll is the same.
+    /// opened again, and so keeps its state of the device's counters. The pause before the next poll is the same.
     fn reconnects(&self) -> bool {
         false
     }
@@ -267,7 +268,8 @@ pub fn unknown_sources(config: &Config) -> Vec<&str> {
         .collect()
 }
 
-/// The meters to run on this board, each with the reason why. Replaces the board's claims with those of the selected meters.
+/// The meters to run on this board, each with the reason why. Replaces the board's claims with those of the selected
+/// meters.
 pub fn select_meters(board: &mut Board, config: &Config) -> Vec<(&'static Meter, String)> {
     board.claims = Claims::default();
     let mut selected = Vec::new();

@@ -23,7 +23,7 @@ pub fn parse_number(text: &[u8]) -> Option<i64> {
     Some(value)
 }
 
-/// The same for text that is not just a few digits.
+/// As [`parse_number`], for text that is not just a few digits.
 fn parse_any_number(text: &[u8]) -> Option<i64> {
     let text = text.trim_ascii();
     let (negative, digits) = match text.split_first()? {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_as_the_kernel_prints_them() {
+    fn only_decimal_integers_are_parsed() {
         for (text, value) in [
             (&b"12345\n"[..], Some(12345)),
             (b"0", Some(0)),

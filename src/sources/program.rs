@@ -10,18 +10,18 @@ use super::{Error, Roots};
 
 /// A program that a meter runs.
 pub(super) struct Program {
-    /// Its name on `PATH`.
+    /// The program's name on `PATH`.
     pub(super) name: &'static str,
     /// Where the program usually is, for a `PATH` that lacks the folder (a service manager's, a container's).
     pub(super) usual_place: &'static str,
     /// The configuration key that overrides the name.
     pub(super) setting: &'static str,
-    /// What would help if the program is not found.
+    /// The hint of the error if the program is not found.
     pub(super) hint: &'static str,
 }
 
 impl Program {
-    /// The path of the program: of `configured` (a path, or a name to be found on `PATH`), or else of its usual name.
+    /// Finds the program: by `configured` (a path, or a name on `PATH`), or else by its usual name.
     pub(super) fn find(
         &self,
         io_log: &IoLog,

@@ -20,7 +20,7 @@ const MIN_REOPEN_DELAY: Duration = Duration::from_secs(1);
 const MAX_REOPEN_DELAY: Duration = Duration::from_secs(60);
 /// The number of failed polls in a row after which the source is opened again.
 const FAILURES_BEFORE_REOPEN: u32 = 3;
-/// The time between two looks for devices that were added or removed.
+/// The time between two scans for devices that were added or removed.
 const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
 /// A poll or a read counts as stuck only after this long, however short the interval: on a busy board, a poll may take
 /// longer than the interval without being stuck.
@@ -28,7 +28,7 @@ const MIN_STUCK_TIME: Duration = Duration::from_millis(200);
 /// The stack of a source's thread. Sources do not recurse, and have no buffer larger than a few pages.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// What the threads of one source share. There are several only while earlier ones hang in a read.
+/// The state that the threads of one source share. There are several threads only while earlier ones hang in a read.
 struct Shared {
     meter: &'static Meter,
     /// The source's name in the log.
@@ -111,7 +111,7 @@ impl RunningSource {
         let _ = thread.join();
     }
 
-    /// Starts a new thread if the source is stuck in one value. The value is excluded, and the new thread reads the others.
+    /// Starts a new thread if reading one value is stuck. The value is excluded, and the new thread reads the others.
     /// Called regularly by the watchdog. Sources that wait for their device time out by themselves.
     pub fn restart_if_stuck(&self, now: BootTime) {
         let Context {
@@ -227,7 +227,7 @@ fn poll(
     if !shared.is_current(generation) {
         return None;
     }
-    // A poll that waits for its device counts from when the device sent something: `readings.at`.
+    // The duration of a poll that waits for its device counts from when the device sent something: `readings.at`.
     health.poll_ended(readings.at, BootTime::now());
     health.record_refused(&shared.name, group, readings);
     Some(polled.map(|()| {
@@ -266,7 +266,7 @@ fn poll_until_failure(
     let mut failures = 0;
     loop {
         let began = match shared.meter.pace {
-            // The device's events are recorded instead, with times of their own.
+            // No step is recorded: the device's events are, with their own times.
             Pace::Device => BootTime::now(),
             Pace::Interval | Pace::AtLeast(_) => health.io_log().begin_step(Step::Poll),
         };

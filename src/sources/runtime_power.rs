@@ -6,9 +6,9 @@
 //! nothing.
 //!
 //! * **Which devices count**: the PCI functions and SCSI devices that a value is read through. The controller of an I2C,
-//!   SPI or USB bus does not: it suspends between any two transfers, and its devices work all the same. A display
-//!   controller does, since the GPU's own chips are on its I2C buses.
-//! * **A device that may suspend** (`power/control` is `auto`) does so after it was idle for `autosuspend_delay_ms`, and
+//!   SPI or USB bus does not count: it suspends between any two transfers, and its devices work nevertheless. A display
+//!   controller counts, since the GPU's own chips are on its I2C buses.
+//! * **A device that may suspend** (`power/control` is `auto`) suspends after it was idle for `autosuspend_delay_ms`, and
 //!   every reading restarts that time. Unless another program uses the device (`power/runtime_usage`, where the kernel has
 //!   it), it is therefore read no more often than that time plus a second.
 
@@ -25,11 +25,11 @@ const SUSPEND_MARGIN: f64 = 1.0;
 /// Whether a device may be read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// It may be read.
+    /// The device may be read.
     Read,
-    /// Not yet, since it would never suspend: its last values are kept.
+    /// The device may not be read yet, since it would never suspend. Its last values are kept.
     Hold,
-    /// No: it is suspended.
+    /// The device is suspended and may not be read.
     Suspended,
 }
 
@@ -41,16 +41,17 @@ pub(super) struct RuntimePower {
     control: Option<Attribute>,
     delay: Option<Attribute>,
     usage: Option<Attribute>,
-    /// Seconds of idleness after which the device suspends; `None`: never.
+    /// The idle time in seconds after which the device suspends. `None`: never.
     suspends_after: Option<f64>,
     read_at: Option<BootTime>,
-    /// Whether it was suspended at the last check, and what was last reported.
+    /// Whether the device was suspended at the last check.
     suspended: bool,
+    /// Whether the last report was that the device is suspended.
     reported: bool,
 }
 
 impl RuntimePower {
-    /// The power management of the device in this folder, a path free of links.
+    /// The power management of the device in this folder, given as a canonical path.
     pub(super) fn of(health: &Arc<Health>, device: &Path) -> RuntimePower {
         let attribute = |folder: &Path, name: &str| {
             let path = folder.join("power").join(name);
@@ -102,8 +103,8 @@ impl RuntimePower {
         self.suspended
     }
 
-    /// Reports a change between suspended and resumed in the log, and as a complaint about `path`. `what` names the device
-    /// and what is not done, `setting` the setting that has it done all the same.
+    /// Reports a change between suspended and resumed in the log, and as the value error of `path`. `what` names the
+    /// device and what is not done, `setting` the setting that allows it nevertheless.
     pub(super) fn announce(&mut self, health: &Health, path: &Path, what: &str, setting: &str) {
         if self.suspended == self.reported {
             return;
@@ -281,7 +282,7 @@ mod tests {
 
     /// Reading fails with EIO on devices without a delay. Reading a folder fails, too.
     #[test]
-    fn device_without_a_delay_is_read_without_complaint() {
+    fn device_without_a_delay_is_read_without_errors() {
         let tree = Tree::new(&[
             (&format!("{GPU}/power/runtime_status"), "active\n"),
             (&format!("{GPU}/power/control"), "auto\n"),
@@ -297,23 +298,23 @@ mod tests {
     }
 
     #[test]
-    fn idle_device_is_read_seldom_enough_to_suspend() {
-        let seen = |files: &[(&str, &str)]| {
+    fn idle_device_is_read_rarely_enough_to_suspend() {
+        let accesses = |files: &[(&str, &str)]| {
             let tree = Tree::new(&[]);
             let mut power = power(&tree, files);
-            let looks = (0..14).map(|s| match power.access(BootTime(s * 1_000_000_000)) {
+            let letters = (0..14).map(|s| match power.access(BootTime(s * 1_000_000_000)) {
                 Access::Read => 'r',
                 Access::Hold => '.',
                 Access::Suspended => 's',
             });
-            looks.collect::<String>()
+            letters.collect::<String>()
         };
         let idle = [
             ("runtime_status", "active"),
             ("control", "auto"),
             ("autosuspend_delay_ms", "5000"),
         ];
-        assert_eq!(seen(&idle), "r.....r.....r.");
+        assert_eq!(accesses(&idle), "r.....r.....r.");
         let all = "rrrrrrrrrrrrrr";
         for (name, content, expected) in [
             ("runtime_usage", "0", "r.....r.....r."),
@@ -329,7 +330,7 @@ mod tests {
         ] {
             let mut files = idle.to_vec();
             files.push((name, content));
-            assert_eq!(seen(&files), expected, "{name} {content}");
+            assert_eq!(accesses(&files), expected, "{name} {content}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the meters that read sysfs have in common: listing folders, reading names, and gauges in units of their own.
+//! Functions for the meters that read sysfs: listing folders, reading names, and gauges in units of their own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,14 +42,14 @@ fn list(
         )));
     }
     health.begin_read(health.path_id(dir));
-    let (names, beyond) = files::list(health.io_log(), dir, max, wanted)
+    let (names, left_out) = files::list(health.io_log(), dir, max, wanted)
         .map_err(|e| Error::cannot("list", dir, &e))?;
     health.end_read();
-    health.left_out("entries", beyond, || {
+    health.left_out("entries", left_out, || {
         let dir = dir.display();
         format!(
             "{dir} has {} entries: the first {max} are looked at",
-            max as u64 + beyond
+            max as u64 + left_out
         )
     });
     Ok(names)

@@ -82,7 +82,7 @@ impl Tree {
     }
 }
 
-/// What a meter exports at the end of the recording in `dir`, replayed by the runner.
+/// The series that a meter exports at the end of the recording in `dir`, replayed by the runner.
 pub(crate) fn replayed(dir: &Path, meter: &'static Meter) -> Vec<String> {
     let recording = Arc::new(Recording::open(dir, true).unwrap());
     let (roots, config) = (recording.roots(), recording.config().clone());
@@ -104,12 +104,13 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// A bench with the meter on this tree, not open yet. Gaps of more than 5 s are not integrated, as at an interval of 1 s.
+    /// A bench with the meter on this tree, not open yet. As at an interval of 1 s, gaps of more than 5 s are not
+    /// integrated.
     pub(crate) fn new(meter: &'static Meter, tree: &Tree, config: Config) -> Bench {
         Bench::with_io_log(meter, tree.roots(), config, &IoLogs::Off)
     }
 
-    /// The same with these roots and I/O logs.
+    /// As [`Bench::new`], with these roots and I/O logs.
     pub(crate) fn with_io_log(
         meter: &'static Meter,
         roots: Roots,
@@ -157,7 +158,7 @@ impl Bench {
         (self.meter.probe)(&self.context.board, &self.context.config)
     }
 
-    /// Polls at this second of the boot-time clock and publishes. Returns what is then exported, as [`Bench::lines`].
+    /// Polls at this second of the boot-time clock and publishes. Returns the exported series, as [`Bench::lines`].
     pub(crate) fn poll(&mut self, second: f64) -> Vec<String> {
         self.try_poll(second).unwrap();
         self.lines()
@@ -171,7 +172,7 @@ impl Bench {
         polled
     }
 
-    /// The same with `poll` in the place of the meter's.
+    /// As [`Bench::try_poll`], with `poll` instead of the meter's poll.
     pub(crate) fn poll_with(
         &mut self,
         second: f64,
@@ -209,8 +210,8 @@ impl Bench {
         rescan(&mut **source, &self.context.health);
     }
 
-    /// What is exported: `name{label="value",…} value`, sorted. The board's energy is left out, since it is the same for every
-    /// meter that knows the board's power.
+    /// The exported series: `name{label="value",…} value`, sorted. The board's energy is left out, since it is the same
+    /// for every meter that knows the board's power.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = self.all_lines();
         lines.retain(|line| !line.starts_with("board_energy_joules_total"));

@@ -30,10 +30,10 @@ pub(super) const METER: Meter = Meter::of::<Settings>(
     open,
 );
 
-/// `thermal:`.
+/// The section `thermal:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 struct Settings {
-    /// Whether the source runs.
+    /// Whether the meter runs.
     pub enabled: Switch,
 }
 
@@ -107,7 +107,7 @@ struct Zone {
     series: SeriesId,
     /// The unit by the trip points, determined at the first value whose unit is in doubt.
     unit: Option<ZoneUnit>,
-    /// Whether a doubt about the unit is reported.
+    /// Whether it is reported that the unit is in doubt.
     doubtful: bool,
 }
 
@@ -164,14 +164,14 @@ impl Zone {
         let is_doubtful = unit == ZoneUnit::Unknown && could_be_degrees(value);
         if is_doubtful != self.doubtful {
             self.doubtful = is_doubtful;
-            let complaint = || {
+            let doubt = || {
                 let path = self.temperature.path().display();
                 format!(
                     "{path} says {value}, which is {} °C; the kernels of some vendors mean {value} °C, and nothing here tells which",
                     value as f64 / 1e3
                 )
             };
-            health.set_value_error(self.temperature.path(), is_doubtful.then(complaint));
+            health.set_value_error(self.temperature.path(), is_doubtful.then(doubt));
         }
         out.set(self.series, value as f64 / per_degree);
     }
@@ -189,7 +189,7 @@ fn trips(health: &Arc<Health>, zone: &Path) -> Vec<i64> {
 }
 
 impl Thermal {
-    /// Adds new zones and removes those that are gone; the others keep their state.
+    /// Adds new zones and drops removed ones. The others keep their state.
     fn update(&mut self, found: Vec<FoundZone>) {
         self.zones.retain(|zone| found.contains(&zone.found));
         for found in found {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn trip_points_tell_whole_degrees() {
+    fn unit_follows_from_the_trip_points() {
         for (temp, trips, celsius) in [
             // Pine64's kernel 3.10.
             ("65", &["70", "90", "105"][..], 65.0),
@@ -330,10 +330,10 @@ mod tests {
                 Some(celsius),
                 "{temp} {trips:?}"
             );
-            let complaints = bench.context.health.value_errors();
-            let is_told = trips.iter().any(|t| !matches!(*t, "0" | "hot"));
-            let in_doubt = matches!(temp, "65" | "-12") && !is_told;
-            assert_eq!(complaints.len(), usize::from(in_doubt), "{complaints:?}");
+            let errors = bench.context.health.value_errors();
+            let is_known = trips.iter().any(|t| !matches!(*t, "0" | "hot"));
+            let in_doubt = matches!(temp, "65" | "-12") && !is_known;
+            assert_eq!(errors.len(), usize::from(in_doubt), "{errors:?}");
             write(&tree, 0, "temp", "50000");
             bench.poll(2.0);
             assert_eq!(bench.value(&sensor("cpu")), Some(50.0));

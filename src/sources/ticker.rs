@@ -20,8 +20,9 @@ impl Ticker {
         }
     }
 
-    /// The next tick, and how many were missed. A tick is missed once a whole interval has passed since it. The returned time is
-    /// at least a sixteenth of the interval after `now`, so that a source that is always late leaves the processor some rest.
+    /// The next tick, and how many were missed. A tick is missed once a whole interval has passed since it. The returned
+    /// time is at least a sixteenth of the interval after `now`, so that a source that is always late leaves the processor
+    /// idle for some time.
     pub fn next(&mut self, now: Instant) -> (Instant, u64) {
         let interval = self.interval.as_nanos() as u64;
         let elapsed = now.saturating_duration_since(self.start).as_nanos() as u64;
@@ -68,10 +69,13 @@ mod tests {
         let (mut rested, mut missed) = (Duration::ZERO, 0);
         for _ in 0..100 {
             now += SECOND * 5 / 4;
-            let (next, passed_over) = ticker.next(now);
-            assert!(next >= now + SECOND / 16, "a rest after every poll");
+            let (next, newly_missed) = ticker.next(now);
+            assert!(
+                next >= now + SECOND / 16,
+                "the processor rests after every poll"
+            );
             rested += next - now;
-            missed += passed_over;
+            missed += newly_missed;
             now = next;
         }
         assert!(rested >= SECOND * 100 / 16);

@@ -78,9 +78,9 @@ impl State {
 /// A configuration that was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedConfig {
-    /// Why, and where.
+    /// The reason, with its position.
     pub message: String,
-    /// When, in seconds since 1970.
+    /// The time of the rejection, in seconds since 1970.
     pub at: i64,
 }
 
@@ -94,9 +94,9 @@ struct UnsavedMetrics {
 /// The status of the configuration in force, as shown to users.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// Where it came from.
+    /// The source of the configuration.
     pub origin: Origin,
-    /// When it was loaded, in seconds since 1970.
+    /// The time at which the configuration was loaded, in seconds since 1970.
     pub loaded_at: i64,
     /// The last rejected configuration, unless a later one was applied.
     pub refusal: Option<RejectedConfig>,

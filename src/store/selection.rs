@@ -26,7 +26,7 @@ impl Store {
     /// Switches all of these metrics, or none. `known` are the board's metrics and whether each is exported. If the
     /// configuration had no selection before, all known metrics are written to it.
     ///
-    /// `Ok(Some(_))` says why the change is in force but not in the file.
+    /// `Ok(Some(_))` is the reason why the change is in force but not in the file.
     pub fn switch(
         &self,
         changes: &BTreeMap<String, bool>,
@@ -169,13 +169,13 @@ impl Store {
                 None
             }
             Err(why) => {
-                let news = before.is_none_or(|before| before.why != why);
+                let is_new = before.is_none_or(|before| before.why != why);
                 state.unsaved = Some(UnsavedMetrics {
                     why: why.clone(),
                     metrics,
                 });
                 drop(state);
-                if news {
+                if is_new {
                     log::warn!("not saved, and gone at the next reload or restart: {why}");
                 }
                 Some(why)

@@ -73,7 +73,7 @@ fn load_from_server(
         config,
         warnings,
         origin,
-        // So that a later change of the file is detected.
+        // The text is kept so that a later change of the file is detected.
         text: configuration
             .file()
             .and_then(|path| load::read(path).ok())

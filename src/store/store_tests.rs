@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::*;
 use crate::config::values::MAX_METRICS;
 
-/// A store of a file in a directory of its own, whose supervisor takes everything or nothing.
+/// A store of a file in its own directory, with a supervisor that accepts or rejects every proposal.
 struct TestStore {
     dir: PathBuf,
     store: Store,
@@ -88,7 +88,7 @@ fn first_switch_writes_all_known_metrics() {
     );
     assert_eq!(test.metrics(), list(&[("a", false), ("b", true)]));
     assert_eq!(*lock::lock(&test.proposals), [Change::Selection]);
-    // What changes nothing proposes nothing, and writes nothing.
+    // A switch without a change proposes nothing and writes nothing.
     assert_eq!(test.switch(&[("a", false)]), Ok(None));
     assert_eq!(lock::lock(&test.proposals).len(), 1);
 }
@@ -97,11 +97,11 @@ fn first_switch_writes_all_known_metrics() {
 fn unknown_name_switches_no_metric() {
     let test = TestStore::new("metrics:\n  a: true\n  old: true\n");
     let unknown = Err(SelectError::Unknown(vec!["c".into(), "d".into()]));
-    let asked = [("d", true), ("a", false), ("c", true)];
-    assert_eq!(test.switch(&asked), unknown);
+    let switches = [("d", true), ("a", false), ("c", true)];
+    assert_eq!(test.switch(&switches), unknown);
     assert_eq!(test.metrics(), list(&[("a", true), ("old", true)]));
     assert_eq!(test.text(), "metrics:\n  a: true\n  old: true\n");
-    // What the configuration names is known, whether or not the board has it.
+    // Metrics in the configuration are known, whether or not the board has them.
     assert_eq!(test.switch(&[("old", false), ("b", true)]), Ok(None));
     let after = list(&[("a", true), ("b", true), ("old", false)]);
     assert_eq!(test.metrics(), after);
@@ -151,7 +151,7 @@ fn edit_by_hand_is_kept_and_reloaded() {
     assert_eq!(test.store.current().interval.as_secs(), 1);
     test.store.reload_if_changed();
     assert_eq!(test.store.current().interval.as_secs(), 5);
-    // What was saved here is no change.
+    // The file as saved by the store does not count as changed.
     assert_eq!(test.switch(&[("b", false)]), Ok(None));
     let proposals = lock::lock(&test.proposals).len();
     test.store.reload_if_changed();
@@ -176,7 +176,7 @@ fn unsaved_changes_are_in_force_until_reload() {
     assert_eq!(test.store.status().unsaved, Some(why));
     test.store.retry_saving();
     assert!(test.store.status().unsaved.is_some());
-    // The next one takes it along.
+    // The next switch also saves the unsaved change.
     test.write("metrics:\n  a: true\n");
     assert_eq!(test.switch(&[("b", true)]), Ok(None));
     assert_eq!(test.text(), "metrics:\n  a: false\n  b: true\n");
@@ -203,12 +203,12 @@ fn invalid_configuration_changes_nothing_and_is_reported() {
     assert!(error.contains("config.yaml:1:11"), "{error}");
     assert_eq!(test.store.status().refusal.unwrap().message, error);
     assert_eq!(test.store.current().interval.as_secs(), 2);
-    // One that the supervisor refuses is as bad.
+    // A configuration that the supervisor rejects is reported as well.
     test.accepts.store(false, Ordering::Relaxed);
     test.write("interval: 3\n");
     assert_eq!(test.store.reload(), Err("the port is taken".into()));
     assert_eq!(test.store.current().interval.as_secs(), 2);
-    // As it was before: there is nothing to say any more.
+    // With the previous configuration, the report is cleared.
     test.accepts.store(true, Ordering::Relaxed);
     test.write("interval: 2\n");
     test.store.reload_if_changed();

@@ -1,6 +1,6 @@
-//! The files that decide which hardware there is: whether a file exists, what a folder holds, where a link leads.
+//! Access to files: whether a file exists, its content, the names in a folder, and the target of a link.
 //!
-//! Recorded and replayed like everything else. Where a recording has no response, its copy of the files is read.
+//! All access is recorded and replayed. Where a recording has no response, its copy of the files is read.
 
 use std::fs;
 use std::io;
@@ -133,8 +133,8 @@ pub(in crate::sources) fn resolve(io_log: &IoLog, path: &Path) -> io::Result<Pat
 /// The most names that are read from a folder. A folder has no order, so all its names are read before they are sorted.
 const MAX_NAMES: usize = 1 << 16;
 
-/// The first `max` of the folder's names that are `wanted`, in natural order, and how many there are beyond these. Names
-/// that are not UTF-8 are left out.
+/// The first `max` of the folder's names that are `wanted`, in natural order, and the number of wanted names left out.
+/// Names that are not UTF-8 are ignored.
 pub(in crate::sources) fn list(
     io_log: &IoLog,
     dir: &Path,
@@ -144,9 +144,9 @@ pub(in crate::sources) fn list(
     let mut names = all_names(io_log, dir)?;
     names.retain(|name| wanted(name));
     sort_by(&mut names, |a, b| natural(a, b));
-    let beyond = names.len().saturating_sub(max);
+    let left_out = names.len().saturating_sub(max);
     names.truncate(max);
-    Ok((names, beyond as u64))
+    Ok((names, left_out as u64))
 }
 
 /// The folder's names that are UTF-8, in no order.

@@ -6,7 +6,7 @@
 //! 1.000061442 dev/cpu/0/msr 0x639 ! 5 i/O error           a failed request: error number or -, and message
 //! 1.250000000 udp > DATA_REQUEST                          something sent
 //! 1.250481216 udp < 192.168.1.7:5000 \x08\x01             something received without a request
-//! 2.000000000 tegrastats <! - ended with exit status 1    >! and <! are failures of these two
+//! 2.000000000 tegrastats <! - ended with exit status 1    a failure to receive (or, with >!, to send)
 //! ```
 //!
 //! A line begins with the time since the recording began, in seconds. Bytes that are not printable ASCII are written as
@@ -23,7 +23,7 @@ pub(super) const MAX_LINE_BYTES: usize = 320 * 1024;
 /// The longest time since the recording began: a year, in nanoseconds.
 const MAX_TIME: u64 = 366 * 86_400 * 1_000_000_000;
 
-/// What was read or received, or why nothing was.
+/// The content that was read or received, or the failure.
 pub type Response = Result<Vec<u8>, Failure>;
 
 /// Why a request failed, in a form that can be recorded.
@@ -44,7 +44,7 @@ impl Failure {
         }
     }
 
-    /// The same as an I/O error.
+    /// Converts the failure to an I/O error.
     pub fn to_io_error(&self) -> io::Error {
         match self.errno {
             Some(number) => io::Error::from_raw_os_error(number),
@@ -85,7 +85,7 @@ pub enum Step {
     Rescan,
 }
 
-/// The kind of an exchange with the world outside.
+/// The kind of an exchange with a device or the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// The response to a request, which blocked until the response was there.
@@ -105,13 +105,13 @@ pub enum Line {
     Discard(u64),
     /// The recording ended.
     End,
-    /// An exchange with the world outside.
+    /// An exchange with a device or the system.
     Entry {
-        /// What was requested, or the name of a channel: words with single spaces between them.
+        /// The request, or the name of a channel: words with single spaces between them.
         key: String,
-        /// Its kind.
+        /// The kind of the exchange.
         kind: EntryKind,
-        /// Its content or failure.
+        /// The content or the failure.
         response: Response,
     },
 }

@@ -1,4 +1,4 @@
-//! Opening a recording. It may come from anybody, so everything in it is checked before any of it is used.
+//! Opening a recording. A recording is untrusted input, so all of it is checked before any of it is used.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,10 +18,10 @@ use crate::sys::lock;
 use crate::sys::reason;
 use crate::sys::sort::sort;
 
-/// The most files, folders and links in the trees, and the greatest depth of a folder.
+/// The limits on the number of files, folders and links in the trees, and on the depth of a folder.
 const MAX_ENTRIES: usize = 100_000;
 const MAX_DEPTH: usize = 64;
-/// The most logs.
+/// The limit on the number of logs.
 const MAX_LOGS: usize = 256;
 
 /// An open recording, to be replayed.
@@ -82,7 +82,7 @@ impl Recording {
         &self.config
     }
 
-    /// The sources with a log that no source of this process has asked for.
+    /// The sources whose logs no source of this process replays.
     pub fn unused(&self) -> Vec<&str> {
         let io_logs = lock::lock(&self.io_logs);
         let mut names: Vec<&str> = self.logs.keys().map(String::as_str).collect();

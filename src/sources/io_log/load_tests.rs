@@ -1,4 +1,4 @@
-//! Recordings with any content: what is opened and what is refused.
+//! Tests of opening recordings: which are opened and which are refused.
 
 use std::os::unix::fs::symlink;
 

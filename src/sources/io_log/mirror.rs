@@ -16,7 +16,7 @@ const MAX_LINKS: u32 = 40;
 pub(super) struct Mirror {
     live: PathBuf,
     copy: PathBuf,
-    /// Paths that were copied, as they were asked for.
+    /// Paths that were copied, as the callers gave them.
     seen: HashSet<PathBuf>,
     /// The copies of files that have their content.
     filled: HashSet<PathBuf>,
@@ -34,8 +34,8 @@ impl Mirror {
         })
     }
 
-    /// Copies `path` with its folders, its links and their targets, but without content. Returns how many files, folders and
-    /// links were created.
+    /// Copies `path` with its folders, its links and their targets, but without content. Returns how many files, folders
+    /// and links were created.
     pub(super) fn copy_path(&mut self, path: &Path) -> io::Result<usize> {
         if self.seen.contains(path) {
             return Ok(0);
@@ -61,8 +61,8 @@ impl Mirror {
         Ok(created)
     }
 
-    /// Resolves `path` as the kernel does, and copies everything on the way. Returns the path without links, and how many
-    /// files, folders and links were created.
+    /// Resolves `path` as the kernel does, and copies everything that the path leads through. Returns the path without
+    /// links, and how many files, folders and links were created.
     fn walk(&self, path: &Path) -> io::Result<(PathBuf, usize)> {
         let mut at = PathBuf::new();
         let (mut links, mut created) = (0, 0);

@@ -49,10 +49,10 @@ use super::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
 
-/// The name of the I/O log of what is read before there are sources.
+/// The name of the I/O log of everything that is read before there are sources.
 const BOARD: &str = "board";
 
-/// Where sources get their I/O logs.
+/// The I/O logs of all sources.
 #[derive(Debug, Clone, Default)]
 pub enum IoLogs {
     /// Nothing is recorded or replayed.
@@ -74,7 +74,7 @@ impl IoLogs {
         }
     }
 
-    /// The I/O log of what is read before there are sources.
+    /// The I/O log of everything that is read before there are sources.
     pub fn for_board(&self) -> IoLog {
         self.for_source(BOARD)
     }
@@ -195,7 +195,7 @@ impl IoLog {
         self.replay().map(|replay| replay.wait(stop))
     }
 
-    /// When replaying, what is received next and when, if that is on the channel `key`.
+    /// When replaying, the next received data and its time, if it was received on the channel `key`.
     pub fn take_received(&self, key: &str) -> Option<(BootTime, Response)> {
         self.replay()?.take_received(key)
     }

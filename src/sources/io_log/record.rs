@@ -19,7 +19,7 @@ use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::reason;
 
-/// A log's lines are buffered up to this many bytes.
+/// The most bytes of a log's lines that are buffered.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// A file, a folder or a link counts as this many bytes towards the limit.
 const ENTRY_BYTES: u64 = 256;
@@ -42,7 +42,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Begins a recording of the board with these roots. `dir` is created, or is an empty folder. `config` is what the
-    /// recording will be replayed with. The error says what could not be done with which path.
+    /// recording will be replayed with. The error names the path and what failed.
     pub fn begin(dir: &Path, roots: &Roots, config: &str) -> Result<Arc<Recorder>, String> {
         Recorder::begin_with_limits(LIMITS, dir, roots, config)
     }
@@ -170,7 +170,7 @@ impl Recorder {
         at.0.saturating_sub(self.began.0)
     }
 
-    /// Copies what is on the way to a file, and the file's content when it is read for the first time.
+    /// Copies a file with its folders and links. `content` is copied when the file is read for the first time.
     fn mirror(&self, path: &Path, content: Option<&[u8]>) {
         let Some((tree, below)) = self.paths.locate(path) else {
             return;

@@ -51,14 +51,14 @@ impl Schedule {
     }
 }
 
-/// What the source does next.
+/// The next step of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
-    /// This step, at this time.
+    /// The source runs this step, at this time.
     Run(Step, BootTime),
-    /// None: the recording ended at this time.
+    /// There is no further step: the recording ended at this time.
     End(BootTime),
-    /// None: the source must stop.
+    /// The source must stop.
     Stop,
 }
 
@@ -80,7 +80,7 @@ struct State {
     pending: HashMap<u32, VecDeque<usize>>,
     /// The latest response to each key.
     latest: HashMap<u32, usize>,
-    /// The time that the source takes for now.
+    /// The current time of the replay, in nanoseconds since the recording began.
     now: u64,
 }
 
@@ -131,7 +131,7 @@ impl Replay {
         Replay::new(Arc::new(log), schedule)
     }
 
-    /// The time that the source takes for now.
+    /// The current time of the replay.
     pub(super) fn now(&self) -> BootTime {
         self.schedule.time_of(lock::lock(&self.state).now)
     }
@@ -186,9 +186,9 @@ impl Replay {
         }
     }
 
-    /// The next step of a source that waits for its device: opening it, or a poll for the next event. For a poll it does not
-    /// wait, since the source waits in [`Replay::wait`]. `seen` is the event of the last poll. If the source did not take
-    /// that event, it is skipped.
+    /// The next step of a source that waits for its device: opening it, or a poll for the next event. For a poll it does
+    /// not wait, since the source waits in [`Replay::wait`]. `seen` is the event of the last poll. If the source did not
+    /// take that event, it is skipped.
     pub fn next_event_step(
         &self,
         is_open: bool,
@@ -248,7 +248,7 @@ impl Replay {
         matches!(state.next_event(), Some((_, EventKind::Received(..))))
     }
 
-    /// What is received next and when, if that is on this channel.
+    /// The next received data and its time, if it was received on this channel.
     pub fn take_received(&self, key: &str) -> Option<(BootTime, Response)> {
         let mut state = lock::lock(&self.state);
         let key = *state.log.keys.get(key)?;
@@ -261,7 +261,7 @@ impl Replay {
         Some((self.schedule.time_of(at), response))
     }
 
-    /// The result of the next sending. What was received before it and not taken is skipped.
+    /// The result of the next sending. Data that was received before it and not taken is skipped.
     pub fn take_sent(&self) -> Response {
         let mut state = lock::lock(&self.state);
         loop {

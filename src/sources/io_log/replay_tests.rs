@@ -26,7 +26,7 @@ fn response(replay: &Replay, key: &str) -> Option<String> {
 }
 
 #[test]
-fn step_has_its_responses_in_order_and_then_the_latest() {
+fn responses_of_a_step_are_given_in_order_and_then_the_latest() {
     let replay = replay(
         "0.000000000 before = 0\n1.000000000 open\n1.000000000 a = 1\n2.000000000 poll\n2.000000000 a = 2\n\
          2.000000000 a = 3\n2.000000000 b ! 5 no\n3.000000000 poll\n4.000000000 poll\n4.000000000 b = 4\n\
@@ -71,7 +71,7 @@ fn step_has_its_responses_in_order_and_then_the_latest() {
 }
 
 #[test]
-fn responses_of_a_discarded_poll_are_known() {
+fn responses_of_a_discarded_poll_are_kept() {
     let replay = replay(
         "1.000000000 poll\n1.000000000 a = 1\n2.000000000 poll\n2.000000000 a = 2\n2.500000000 discard 2.000000000\n\
          3.000000000 poll\n4.000000000 end\n",

@@ -11,12 +11,12 @@ pub(super) const HEAD: &str = "edge-metrics-exporter log 1 of ";
 /// their content.
 pub(super) const MAX_LINES: usize = 1 << 20;
 
-/// What is wrong with a log, and in which line.
+/// An error in a log, with its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogError {
     /// The line's number, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// The error message.
     pub message: String,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for LogError {
     }
 }
 
-/// Everything that one source did and read.
+/// The steps of one source, and all its input.
 #[derive(Debug, Default)]
 pub struct SourceLog {
     /// The source's name: the meter's, and the device's if the meter has several.
@@ -35,7 +35,7 @@ pub struct SourceLog {
     pub(super) steps: Vec<StepRecord>,
     /// The responses to requests, in order.
     pub(super) responses: Vec<RecordedResponse>,
-    /// What was sent and received, and when the source was opened, in order.
+    /// The data that was sent and received, and the opening of the source, in order.
     pub(super) events: Vec<Event>,
     /// The number of each key.
     pub(super) keys: HashMap<Box<str>, u32>,
@@ -108,7 +108,7 @@ impl SourceLog {
                 return Err(error(format!("it has more than {MAX_LINES} lines")));
             }
             match (ended, text) {
-                // After the line feed of the last line there is nothing.
+                // The text after the last line feed is empty.
                 (Some(end), []) if end + 1 == place => continue,
                 (Some(_), _) => return Err(error("there is more after the end".to_string())),
                 (None, _) => {}
@@ -169,7 +169,7 @@ impl SourceLog {
         }
     }
 
-    /// Removes the poll that began then, and what was sent and received since. Its responses stay known.
+    /// Removes the poll that began then, and what was sent and received since. The poll's responses are kept.
     fn discard(&mut self, then: u64) {
         /// A new thread of the source may have begun a few steps in the meantime.
         const MAX_STEPS_BACK: usize = 16;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn discarded_poll_is_no_step_but_its_responses_are_known() {
+    fn discarded_poll_is_no_step_but_its_responses_are_kept() {
         let log = parse(
             "1.000000000 poll\n2.000000000 poll\n2.000000001 a = 1\n2.000000002 c < 4\n\
              3.000000000 discard 2.000000000\n4.000000000 end\n",

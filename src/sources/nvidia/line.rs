@@ -44,7 +44,7 @@ pub struct Gpu<'a> {
     pub watts: Option<f64>,
     /// Energy since the driver was loaded, in millijoules.
     pub millijoules: Option<u64>,
-    /// In degrees Celsius.
+    /// Temperature, in degrees Celsius.
     pub celsius: Option<f64>,
     /// The part of the time in which the GPU was busy, from 0 to 1.
     pub load: Option<f64>,
@@ -120,10 +120,10 @@ fn is_in_brackets(value: &str) -> bool {
 
 /// Whether a value is a fault rather than a value that the GPU does not have.
 fn is_fault(value: &str) -> bool {
-    let says = |what| value.to_ascii_lowercase().contains(what);
+    let contains = |word| value.to_ascii_lowercase().contains(word);
     let is_short = value.len() <= MAX_NAME && !value.chars().any(char::is_control);
     value == ERROR
-        || is_in_brackets(value) && is_short && ["error", "lost", "reset"].into_iter().any(says)
+        || is_in_brackets(value) && is_short && ["error", "lost", "reset"].into_iter().any(contains)
 }
 
 fn name(value: &str) -> Option<&str> {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_is_told_from_an_unsupported_value() {
+    fn fault_differs_from_an_unsupported_value() {
         for (value, is_fault) in [
             ("[N/A]", false),
             ("[Not Supported]", false),

@@ -84,8 +84,8 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let mut sleep = Sleep::new();
-    if watches(context) {
-        sleep.look(&context.health, &context.board);
+    if manages_power(context) {
+        sleep.rescan(&context.health, &context.board);
     }
     Ok(Box::new(Nvidia {
         sleep,
@@ -96,16 +96,16 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         )?,
         fields: FIELDS.to_vec(),
         pipe: None,
-        held: None,
-        odd: None,
+        next_reading: None,
+        unparsed_line: None,
         gpus: Vec::new(),
-        most: 0,
+        max_gpus: 0,
         context: context.clone(),
     }))
 }
 
-/// Whether the GPUs' power management is considered. A replay resumes no GPU.
-fn watches(context: &Context) -> bool {
+/// Whether the GPUs' power management decides when the program runs. It does not when replaying, which resumes no GPU.
+fn manages_power(context: &Context) -> bool {
     !context.config.meter::<Settings>().wake_suspended && context.health.io_log().replay().is_none()
 }
 
@@ -117,20 +117,20 @@ struct Nvidia {
     /// Started at the first poll.
     pipe: Option<Printer>,
     /// The first line of the next reading.
-    held: Option<(BootTime, String)>,
-    /// The last line that is not a reading.
-    odd: Option<String>,
+    next_reading: Option<(BootTime, String)>,
+    /// The last line that could not be parsed, until it is reported.
+    unparsed_line: Option<String>,
     gpus: Vec<GpuSeries>,
     /// The largest number of GPUs so far.
-    most: u32,
+    max_gpus: u32,
     sleep: Sleep,
 }
 
 impl Nvidia {
     /// The program's next line. `None` when the source must stop.
     fn next_line(&mut self) -> Result<Option<(BootTime, String)>, Error> {
-        if let Some(held) = self.held.take() {
-            return Ok(Some(held));
+        if let Some(line) = self.next_reading.take() {
+            return Ok(Some(line));
         }
         let pipe = match &mut self.pipe {
             Some(pipe) => pipe,
@@ -147,7 +147,7 @@ impl Nvidia {
             // nvidia-smi prints errors to stdout, like readings.
             Err(error) => {
                 self.end();
-                return Err(self.with_odd(&error));
+                return Err(self.with_unparsed_line(&error));
             }
         };
         for _ in 0..printed.overlong {
@@ -157,16 +157,17 @@ impl Nvidia {
         Ok(Some((printed.at, text)))
     }
 
-    fn with_odd(&mut self, error: &Error) -> Error {
-        match self.odd.take() {
-            Some(odd) => Error::new(format!("{error}; it prints: {odd}")),
+    /// Adds the last line that could not be parsed to the error, since it usually gives the reason.
+    fn with_unparsed_line(&mut self, error: &Error) -> Error {
+        match self.unparsed_line.take() {
+            Some(line) => Error::new(format!("{error}; it prints: {line}")),
             None => Error::new(error.to_string()),
         }
     }
 
     /// Leaves a field out of the query. Returns false if the field was not in the query or is needed.
     fn leave_out(&mut self, field: &str) -> bool {
-        // The first two are in all versions and identify the GPU.
+        // All versions have the first two fields, which identify the GPU.
         let place = self.fields.iter().skip(2).position(|f| *f == field);
         let Some(place) = place else { return false };
         self.fields.remove(place + 2);
@@ -179,7 +180,7 @@ impl Nvidia {
     /// Ends the program. It is started again by the next poll that may run it.
     fn end(&mut self) {
         self.pipe = None;
-        self.held = None;
+        self.next_reading = None;
     }
 
     fn set(&mut self, out: &mut Readings, gpu: &Gpu<'_>) {
@@ -187,7 +188,7 @@ impl Nvidia {
         while self.gpus.len() <= place {
             self.gpus.push(GpuSeries::new(self.gpus.len() as u32));
         }
-        let is_alone = self.most.max(self.gpus.len() as u32) == 1;
+        let is_alone = self.max_gpus.max(self.gpus.len() as u32) == 1;
         if let Some(series) = self.gpus.get_mut(place) {
             series.set(&self.context.group, out, gpu, is_alone);
         }
@@ -206,8 +207,8 @@ impl Nvidia {
         }
     }
 
-    /// Reports, after a complete reading, which GPUs are missing or faulty, and what else was printed.
-    fn complete(&mut self, told: u32, count: u32) {
+    /// Reports, after a reading of `listed` of `count` GPUs, which GPUs are missing or faulty, and what else was printed.
+    fn complete(&mut self, listed: u32, count: u32) {
         let health = &self.context.health;
         for gpu in &mut self.gpus {
             let place = self.program.join(gpu.rail());
@@ -215,15 +216,15 @@ impl Nvidia {
         }
         let unknown = count.saturating_sub(self.gpus.len() as u32);
         let all = self.program.join("all GPUs");
-        let said = (unknown > 0)
-            .then(|| format!("{} counts {count} GPUs and tells of {told}", PROGRAM.name));
-        report_change(health, &all, said);
-        let odd = self.odd.take();
+        let missing = (unknown > 0)
+            .then(|| format!("{} counts {count} GPUs and tells of {listed}", PROGRAM.name));
+        report_change(health, &all, missing);
+        let unparsed = self.unparsed_line.take();
         let other = self.program.join("other lines");
         report_change(
             health,
             &other,
-            odd.map(|odd| format!("{} prints: {odd}", PROGRAM.name)),
+            unparsed.map(|line| format!("{} prints: {line}", PROGRAM.name)),
         );
     }
 }
@@ -241,22 +242,22 @@ fn start(
         .arg("--format=csv,noheader")
         .arg(format!("--loop-ms={}", interval.as_millis()))
         .env("LC_ALL", "C");
-    let most = Some((MAX_GPUS, STARTUP_TIME));
-    Printer::start(io_log, PROGRAM.name, command, interval, most)
+    let max_lines = Some((MAX_GPUS, STARTUP_TIME));
+    Printer::start(io_log, PROGRAM.name, command, interval, max_lines)
 }
 
-/// Logs a change of what is wrong at `place`, and sets or clears its value error.
-fn report_change(health: &Health, place: &Path, said: Option<String>) {
-    if said.is_some() != health.has_value_error(place) {
-        match &said {
-            Some(said) => log::warn!("{said}"),
+/// Sets or clears the value error at `place`, and logs the change.
+fn report_change(health: &Health, place: &Path, error: Option<String>) {
+    if error.is_some() != health.has_value_error(place) {
+        match &error {
+            Some(error) => log::warn!("{error}"),
             None => {
                 let name = place.file_name().unwrap_or_default().to_string_lossy();
-                log::info!("what was said of {name} no longer holds");
+                log::info!("the error about {name} is over");
             }
         }
     }
-    health.set_value_error(place, said);
+    health.set_value_error(place, error);
 }
 
 impl Source for Nvidia {
@@ -265,13 +266,13 @@ impl Source for Nvidia {
     }
 
     fn rescan(&mut self) {
-        if watches(&self.context) {
-            self.sleep.look(&self.context.health, &self.context.board);
+        if manages_power(&self.context) {
+            self.sleep.rescan(&self.context.health, &self.context.board);
         }
     }
 
     fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        if watches(&self.context) && !self.sleep.allows(&self.context.health, out.at) {
+        if manages_power(&self.context) && !self.sleep.allows(&self.context.health, out.at) {
             self.end();
             let interval = self.context.interval.max(MIN_INTERVAL);
             self.context.stop.wait_until(Instant::now() + interval);
@@ -279,7 +280,7 @@ impl Source for Nvidia {
             return Ok(());
         }
         self.read(out)?;
-        if watches(&self.context) && self.sleep.must_pause(out.at) {
+        if manages_power(&self.context) && self.sleep.must_pause(out.at) {
             self.end();
         }
         Ok(())
@@ -287,7 +288,7 @@ impl Source for Nvidia {
 }
 
 impl Nvidia {
-    /// Reads one line for every GPU.
+    /// Reads a line for each GPU.
     fn read(&mut self, out: &mut Readings) -> Result<(), Error> {
         let mut last = None;
         let (mut seen, mut count) = (0, 0);
@@ -302,7 +303,7 @@ impl Nvidia {
             }
             let Some(gpu) = line::parse(&self.fields, &text) else {
                 let plain = |c: char| if c.is_control() { ' ' } else { c };
-                self.odd = Some(text.chars().take(200).map(plain).collect());
+                self.unparsed_line = Some(text.chars().take(200).map(plain).collect());
                 self.context.health.count_unparsed(1);
                 if seen == 0 {
                     out.at = at;
@@ -312,14 +313,14 @@ impl Nvidia {
             };
             if last.is_some_and(|last| gpu.index <= last) {
                 // The next reading has begun, so a GPU is missing from this one.
-                self.held = Some((at, text));
+                self.next_reading = Some((at, text));
                 self.complete(seen, count);
                 return Ok(());
             }
             out.at = at;
             self.context.health.count_unparsed(gpu.unparsed);
-            self.most = self.most.max(gpu.count);
-            self.sleep.saw(&gpu, at);
+            self.max_gpus = self.max_gpus.max(gpu.count);
+            self.sleep.record_load(&gpu, at);
             self.set(out, &gpu);
             last = Some(gpu.index);
             (seen, count) = (seen + 1, gpu.count);

@@ -19,13 +19,14 @@ pub(super) struct GpuSeries {
     celsius: Option<SeriesId>,
     load: Option<SeriesId>,
     memory_load: Option<SeriesId>,
-    /// And the name it was made for.
+    /// The UUID, and the series `nvidia_gpu_info` with this UUID.
     info: Option<(String, SeriesId)>,
     name: String,
-    /// Whether the GPU was ever listed, and whether it is in the current reading.
+    /// Whether the GPU was ever listed.
     is_known: bool,
-    is_told: bool,
-    /// The field that reports a fault, and its text.
+    /// Whether the GPU is in the current reading.
+    is_listed: bool,
+    /// The fault that the current reading reports.
     fault: Option<String>,
 }
 
@@ -44,7 +45,7 @@ impl GpuSeries {
             info: None,
             name: String::new(),
             is_known: false,
-            is_told: false,
+            is_listed: false,
             fault: None,
         }
     }
@@ -62,19 +63,19 @@ impl GpuSeries {
     /// Reports, after a complete reading, whether the GPU is missing or faulty.
     pub(super) fn complete(&mut self, program: &str, health: &Health, place: &Path) {
         let gpu = format!("{} ({})", self.rail_name, self.name);
-        let is_told = std::mem::take(&mut self.is_told);
-        let said = match self.fault.take() {
-            _ if self.is_known && !is_told => Some(format!(
+        let is_listed = std::mem::take(&mut self.is_listed);
+        let error = match self.fault.take() {
+            _ if self.is_known && !is_listed => Some(format!(
                 "{gpu} has dropped out: {program} tells nothing of it any more"
             )),
             fault => fault.map(|fault| format!("{gpu}: {program} says {fault}")),
         };
-        report_change(health, place, said);
+        report_change(health, place, error);
     }
 
-    /// Sets all values of a line. `is_alone`: there has been no other GPU.
+    /// Sets all values of a line. `is_alone`: no other GPU has been seen.
     pub(super) fn set(&mut self, group: &Group, out: &mut Readings, gpu: &Gpu<'_>, is_alone: bool) {
-        (self.is_known, self.is_told) = (true, true);
+        (self.is_known, self.is_listed) = (true, true);
         if let Some(name) = gpu.name {
             self.name = name.to_string();
         }

@@ -19,7 +19,7 @@ use crate::sys::clock::BootTime;
 const VENDOR: &str = "0x10de";
 /// The idle time in seconds after which nvidia-smi is ended, so that the GPUs can be suspended.
 const MIN_IDLE_SECONDS: f64 = 30.0;
-/// How long it stays ended, in seconds. According to reports, a GPU is suspended 6 to 20 s after nvidia-smi has ended.
+/// How long nvidia-smi stays ended, in seconds. According to reports, a GPU is suspended 6 to 20 s after nvidia-smi has ended.
 const PAUSE_SECONDS: f64 = 20.0;
 /// The idle time before the next pause, in seconds, if the GPUs were not suspended: another program uses them.
 const RETRY_SECONDS: f64 = 600.0;
@@ -47,7 +47,7 @@ impl Sleep {
     }
 
     /// Looks for GPUs that were added or removed.
-    pub(super) fn look(&mut self, health: &Arc<Health>, board: &Board) {
+    pub(super) fn rescan(&mut self, health: &Arc<Health>, board: &Board) {
         let found = find(health, &board.roots.sysfs.join("bus/pci/devices"));
         self.gpus.retain(|(path, _)| found.contains(path));
         for path in found {
@@ -86,8 +86,8 @@ impl Sleep {
         }
     }
 
-    /// Notes a reading of a GPU.
-    pub(super) fn saw(&mut self, gpu: &Gpu<'_>, at: BootTime) {
+    /// Records whether a GPU was idle in a reading.
+    pub(super) fn record_load(&mut self, gpu: &Gpu<'_>, at: BootTime) {
         let is_idle = |load: Option<f64>| load.is_none_or(|load| load == 0.0);
         match is_idle(gpu.load) && is_idle(gpu.memory_load) {
             true => {
@@ -118,11 +118,11 @@ fn find(health: &Arc<Health>, devices: &Path) -> Vec<PathBuf> {
     let io_log = health.io_log();
     let names = entries(health, devices).unwrap_or_default();
     let gpus = names.iter().map(|name| devices.join(name)).filter(|pci| {
-        let is_nvidias = || read_text(health, &pci.join("vendor")).is_ok_and(|v| v == VENDOR);
+        let has_vendor = || read_text(health, &pci.join("vendor")).is_ok_and(|v| v == VENDOR);
         // nvidia-smi does not see a GPU that is bound to another driver (for a virtual machine).
         let driver = || files::resolve(io_log, &pci.join("driver")).ok();
-        let is_its = |driver: PathBuf| driver.file_name().is_some_and(|name| name == "nvidia");
-        is_nvidias() && is_display(health, pci) && driver().is_none_or(is_its)
+        let is_nvidia = |driver: PathBuf| driver.file_name().is_some_and(|name| name == "nvidia");
+        has_vendor() && is_display(health, pci) && driver().is_none_or(is_nvidia)
     });
     gpus.filter_map(|pci| files::resolve(io_log, &pci).ok())
         .collect()
@@ -139,7 +139,7 @@ mod tests {
         BootTime(second * 1_000_000_000)
     }
 
-    /// A function of this vendor, class and driver, in this state.
+    /// Adds a PCI function of this vendor, class and driver, with this runtime status.
     fn add(tree: &Tree, name: &str, [vendor, class, driver, status]: [&str; 4]) {
         let dir = format!("sys/devices/pci0000:00/{name}");
         for (file, content) in [
@@ -160,7 +160,7 @@ mod tests {
 
     fn sleep(tree: &Tree, health: &Arc<Health>) -> Sleep {
         let mut sleep = Sleep::new();
-        sleep.look(health, &Board::detect(tree.roots()));
+        sleep.rescan(health, &Board::detect(tree.roots()));
         sleep
     }
 
@@ -204,13 +204,13 @@ mod tests {
         let health = Arc::new(Health::default());
         let mut sleep = sleep(&tree, &health);
         let mut run = |from: u64, to: u64, load: f64| {
-            let busy = Gpu {
+            let gpu = Gpu {
                 load: Some(load),
                 ..Gpu::default()
             };
             (from..to).find(|second| {
                 assert!(sleep.allows(&health, at(*second)), "{second}");
-                sleep.saw(&busy, at(*second));
+                sleep.record_load(&gpu, at(*second));
                 sleep.must_pause(at(*second))
             })
         };
@@ -223,21 +223,24 @@ mod tests {
         // The GPU was not suspended: another program uses it.
         let idle = Gpu::default();
         assert!(sleep.allows(&health, at(171)));
-        sleep.saw(&idle, at(171));
+        sleep.record_load(&idle, at(171));
         assert!(!sleep.must_pause(at(400)));
         assert!(sleep.must_pause(at(771)));
-        // Now it is suspended, until a program uses it.
+        // The GPU is suspended now, until a program uses it.
         tree.write(&format!("{GPU}/power/runtime_status"), "suspended\n");
         assert!(!sleep.allows(&health, at(780)));
         assert!(!sleep.allows(&health, at(2000)));
         tree.write(&format!("{GPU}/power/runtime_status"), "active\n");
         assert!(sleep.allows(&health, at(2001)));
-        sleep.saw(&idle, at(2001));
-        assert!(sleep.must_pause(at(2031)), "it does suspend when idle");
+        sleep.record_load(&idle, at(2001));
+        assert!(
+            sleep.must_pause(at(2031)),
+            "the GPU was suspended when idle"
+        );
         // If the kernel never suspends the GPU, there is no pause.
         tree.write(&format!("{GPU}/power/control"), "on\n");
         assert!(sleep.allows(&health, at(2060)));
-        sleep.saw(&idle, at(2060));
+        sleep.record_load(&idle, at(2060));
         assert!(!sleep.must_pause(at(9000)));
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub(super) const MAX_LINE_BYTES: usize = 8 * 1024;
 /// The rate of lines that is a flood, as a multiple of the expected rate.
 const FLOOD_FACTOR: f64 = 10.0;
-/// The shortest time over which a rate is a flood.
+/// The shortest time over which the rate is measured.
 const MIN_FLOOD_TIME: Duration = Duration::from_secs(1);
 
 /// The newest complete lines of a stream.
@@ -136,9 +136,9 @@ impl Flow {
         }
         let seconds = elapsed.as_secs_f64();
         let expected = (seconds / self.interval.as_secs_f64()).max(1.0);
-        let came = self.lines as f64;
+        let received = self.lines as f64;
         *self = Flow::new(now, self.interval);
-        (came > FLOOD_FACTOR * expected).then_some(came / seconds)
+        (received > FLOOD_FACTOR * expected).then_some(received / seconds)
     }
 }
 

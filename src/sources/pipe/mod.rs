@@ -55,7 +55,7 @@ struct Pipe {
     at: BootTime,
     /// The end of the program's stderr.
     stderr_tail: Vec<u8>,
-    // The last field, so that our ends of the pipes are closed first: a program that may not be killed then ends by SIGPIPE.
+    // This is the last field, so that our ends of the pipes are closed first: a program that may not be killed then ends by SIGPIPE.
     group: ProcessGroup,
 }
 
@@ -100,8 +100,8 @@ impl Pipe {
         })
     }
 
-    /// The same for a program that prints up to `max_lines` lines every interval, so that this many are kept until they are
-    /// taken. The first line may take `startup_time` longer than the others.
+    /// Sets up the pipe for a program that prints up to `max_lines` lines every interval: this many lines are kept until they
+    /// are taken. The first line may take `startup_time` longer than the others.
     fn of_several_lines(self, max_lines: u32, startup_time: Duration) -> Pipe {
         Pipe {
             lines: Lines::new(max_lines as usize),

@@ -21,8 +21,8 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    /// Starts `command`, the program `name`, which prints a line every `interval`. With `max_lines`, it prints up to this many
-    /// lines every interval, and the first line may take this much longer than the others.
+    /// Starts `command`, the program `name`, which prints a line every `interval`. With `max_lines`, the program prints up to
+    /// this many lines every interval, and the first line may take this much longer than the others.
     pub(crate) fn start(
         io_log: &IoLog,
         name: &'static str,

@@ -1,4 +1,4 @@
-//! The thread of a source that is replayed: the source is opened and polled at the recorded times.
+//! The thread of a replayed source, which opens and polls the source at the recorded times.
 
 use super::{poll, Shared};
 use crate::metrics::{staleness_limit, Readings};
@@ -18,10 +18,10 @@ pub(super) fn run(shared: &Shared, generation: u64, replay: &Replay) {
     } = &shared.context;
     let mut readings = Readings::new(staleness_limit(*interval).as_secs_f64());
     let mut source: Option<Box<dyn Source>> = None;
-    let mut seen = None;
+    let mut last_event = None;
     while shared.is_current(generation) {
         let next = match shared.meter.pace {
-            Pace::Device => replay.next_event_step(source.is_some(), &mut seen, stop),
+            Pace::Device => replay.next_event_step(source.is_some(), &mut last_event, stop),
             Pace::Interval | Pace::AtLeast(_) => replay.next_step(stop),
         };
         health.poll_begins(BootTime::now());
@@ -55,12 +55,12 @@ pub(super) fn run(shared: &Shared, generation: u64, replay: &Replay) {
         };
         health.idle();
         if let Err(error) = outcome {
-            failed(shared, &error);
+            report_failure(shared, &error);
         }
     }
 }
 
-fn failed(shared: &Shared, error: &Error) {
+fn report_failure(shared: &Shared, error: &Error) {
     let Context { group, health, .. } = &shared.context;
     health.count_error();
     group.settle();

@@ -6,7 +6,7 @@ use crate::metrics::Desc;
 use crate::sources::nvidia::settings::Settings;
 use crate::sources::testing::{Bench, Tree};
 
-/// A device that sends something every millisecond.
+/// A source whose device sends something every millisecond.
 struct FastDevice(Context);
 
 impl Source for FastDevice {
@@ -31,7 +31,7 @@ static METER: Meter = Meter {
 };
 
 #[test]
-fn source_without_a_thread_is_given_one_at_any_pace() {
+fn watchdog_starts_a_missing_thread_of_a_source_that_waits_for_its_device() {
     let tree = Tree::new(&[]);
     let bench = Bench::new(&METER, &tree, crate::config::Config::default());
     let context = bench.context.clone();

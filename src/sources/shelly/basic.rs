@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn example_of_rfc_7617() {
+    fn header_matches_the_example_of_rfc_7617() {
         let login = Login {
             username: "Aladdin",
             password: "open sesame",

@@ -15,7 +15,7 @@ use super::resolve::{FixedAddresses, RESPONSE_TIMEOUT};
 use crate::sources::Error;
 use crate::sys::reason;
 
-/// The largest response body. The status of a device with four meters has 4 KiB.
+/// The largest response body. The status of a device with four meters takes 4 KiB.
 const MAX_BODY: u64 = 64 * 1024;
 const MAX_HEADERS: usize = 8 * 1024;
 /// The delay after a refused password. More requests would keep the device busy and fill its log.
@@ -92,7 +92,7 @@ impl Client {
         generation: Generation,
         deadline: Instant,
     ) -> Result<Vec<u8>, Error> {
-        // Whether a challenge of this call was answered.
+        // Whether a challenge that was received in this call has been answered.
         let mut answered = false;
         for _ in 0..MAX_ATTEMPTS {
             let authorization = self.authorization(path, generation);
@@ -170,7 +170,7 @@ impl Client {
         for header in &response.challenges {
             match Challenge::parse(header) {
                 Ok(challenge) => return Ok(challenge),
-                Err(refusal) => why = refusal,
+                Err(message) => why = message,
             }
         }
         Err(self.error(path, &format!("the device wants a login, but {why}")))
@@ -186,7 +186,7 @@ impl Client {
         }
     }
 
-    /// One request and its whole answer.
+    /// Sends one request and reads the whole response.
     fn request(
         &self,
         path: &str,

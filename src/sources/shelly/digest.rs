@@ -16,7 +16,7 @@ pub struct Challenge {
     pub realm: String,
     /// The server's nonce.
     pub nonce: String,
-    /// To be returned unchanged.
+    /// A value that the client returns unchanged.
     pub opaque: Option<String>,
     /// Whether the last answer failed only because its nonce was too old.
     pub stale: bool,
@@ -175,11 +175,11 @@ fn hash(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// As a Plus Plug S asks, firmware 1.7.
+    /// The challenge of a Plus Plug S with firmware 1.7.
     const SHELLY: &str = r#"Digest qop="auth", realm="shellyplusplugs-fcb4672696f8", nonce="1763746991", algorithm=SHA-256"#;
 
     #[test]
-    fn example_of_rfc_7616() {
+    fn answer_matches_the_example_of_rfc_7616() {
         let challenge = Challenge::parse(concat!(
             r#"Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm=SHA-256, "#,
             r#"nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", "#,
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn challenge_of_a_shelly() {
+    fn challenge_of_a_shelly_is_parsed() {
         let challenge = Challenge::parse(SHELLY).unwrap();
         assert_eq!(challenge.realm, "shellyplusplugs-fcb4672696f8");
         assert_eq!(challenge.nonce, "1763746991");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_changes_with_the_count() {
+    fn answer_depends_on_the_nonce_count() {
         let challenge = Challenge::parse(SHELLY).unwrap();
         let login = Login {
             username: "admin",
@@ -230,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn quotes_spaces_and_other_challenges_are_parsed() {
-        let odd = r#"dIgEsT  algorithm = "sha-256" ,, realm="a \"b\" \\c",nonce=1, qop="auth-int , auth" , Basic realm="x""#;
-        let challenge = Challenge::parse(odd).unwrap();
+    fn quotes_and_spaces_are_parsed_and_other_challenges_ignored() {
+        let header = r#"dIgEsT  algorithm = "sha-256" ,, realm="a \"b\" \\c",nonce=1, qop="auth-int , auth" , Basic realm="x""#;
+        let challenge = Challenge::parse(header).unwrap();
         assert_eq!(challenge.realm, r#"a "b" \c"#);
         assert_eq!(challenge.nonce, "1");
         let login = Login {

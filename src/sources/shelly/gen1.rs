@@ -77,7 +77,7 @@ fn meter(i: usize, value: &Value) -> Channel {
         channel.energy = Energy {
             total: watt_hours(&value["total"]),
             minutes,
-            // `timestamp` is in the plug's time zone, which is not known: it is not used.
+            // `timestamp` is not used: it is in the plug's time zone, which is not known.
             minute_began: None,
         };
     }
@@ -110,7 +110,7 @@ fn condition(channel: &mut Channel, which: usize, value: &Value) {
     }
 }
 
-/// Whether a meter or sensor works. Without `is_valid` it does. Some firmwares write `is_valid` as text.
+/// Whether a meter or sensor works. One without `is_valid` does. Some firmware versions write `is_valid` as text.
 fn is_valid(value: &Value) -> bool {
     match &value["is_valid"] {
         Value::Bool(is) => *is,
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(first.power_factor, Some(0.97));
         assert_eq!(first.energy.total, Some(4821.3));
         assert_eq!(first.returned.total, Some(0.0));
-        assert_eq!(channels[1].watts, Some(-35.25), "it flows back");
+        assert_eq!(channels[1].watts, Some(-35.25), "energy flows back");
         assert_eq!(channels[1].returned.total, Some(733.9));
         assert_eq!(channels[3].output, Some(true));
     }
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn validity_may_be_text() {
+    fn validity_is_read_from_booleans_numbers_and_text() {
         for (word, is) in [
             ("true", true),
             ("false", false),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_limited() {
+    fn many_channels_are_parsed_and_deep_nesting_is_refused() {
         let relays = vec![r#"{"ison": true}"#; 1000].join(",");
         let text = format!(r#"{{"relays": [{relays}]}}"#);
         assert_eq!(parse(text.as_bytes()).unwrap().len(), 1000);

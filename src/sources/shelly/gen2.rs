@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn returned_energy_is_not_consumed() {
+    fn returned_energy_is_subtracted_unless_it_exceeds_the_counter() {
         let text = br#"{"pm1:0": {"apower": -63.1, "aenergy": {"total": 330.473, "by_minute": [1053.994, 900.0, 5.0]},
             "ret_aenergy": {"total": 128.950, "by_minute": [1053.994, 400.5, 0.0]}}, "switch:0": {"apower": 5.0,
             "aenergy": {"total": 7.0}, "ret_aenergy": {"total": 9.0}}}"#;
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(
             switch.energy.total,
             Some(7.0),
-            "it cannot contain the other"
+            "it does not contain the returned energy"
         );
     }
 
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn single_phases_and_a_switch_without_a_meter() {
+    fn switch_without_a_meter_has_neither_power_nor_errors() {
         let channels = fixture!("gen2_pro_em");
         let names: Vec<_> = channels.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["em1:0", "em1:1", "switch:0"]);
@@ -268,12 +268,12 @@ mod tests {
         assert_eq!((switch.watts, switch.output), (None, Some(true)));
         assert_eq!(
             switch.errors, None,
-            "it says nothing of errors, and measures nothing"
+            "it reports no errors, and measures nothing"
         );
     }
 
     #[test]
-    fn returned_energy_is_subtracted_from_the_counter() {
+    fn channel_without_returned_energy_keeps_its_counter() {
         let channels = fixture!("gen3_1pm_mini");
         assert_eq!(channels[0].watts, Some(25.7));
         assert_eq!(channels[0].hertz, Some(50.2));

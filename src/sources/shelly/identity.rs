@@ -11,7 +11,7 @@ pub enum Generation {
     Rpc,
 }
 
-/// What a device says about itself.
+/// A device, as its response to `GET /shelly` describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The device's API.
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generations_are_told_apart() {
+    fn generation_follows_from_the_response() {
         let gen1 = br#"{"auth": false, "fw": "20230913-113421/v1.14.0-gcb84623", "mac": "AABBCCDDEEFF", "num_meters": 1, "type": "SHPLG-S"}"#;
         let first = Identity::parse(gen1).unwrap();
         assert_eq!(first.generation, Generation::First);

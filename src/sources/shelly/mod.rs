@@ -56,16 +56,16 @@ pub(super) const METER: Meter = Meter {
 fn devices(config: &Config) -> Vec<Device> {
     let plugs = config.meter::<Settings>().plugs.into_iter().enumerate();
     plugs
-        .map(|(place, plug)| Device {
+        .map(|(index, plug)| Device {
             name: plug.name().to_string(),
-            settings: Some(Arc::new((plug, is_total(config, place)))),
+            settings: Some(Arc::new((plug, is_total(config, index)))),
         })
         .collect()
 }
 
-/// Whether the plug at this place of the list feeds the board.
-fn is_total(config: &Config, place: usize) -> bool {
-    place == 0 && (config.meter::<Settings>().power_total || config.device_type == METER.name)
+/// Whether the plug at this index of the list feeds the board.
+fn is_total(config: &Config, index: usize) -> bool {
+    index == 0 && (config.meter::<Settings>().power_total || config.device_type == METER.name)
 }
 
 fn probe(_: &Board, config: &Config) -> Result<String, Error> {
@@ -87,10 +87,10 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let name = &context.device.name;
     let settings: Settings = context.config.meter();
     let mut plugs = settings.plugs.iter().enumerate();
-    let (place, plug) = plugs
+    let (index, plug) = plugs
         .find(|(_, plug)| plug.name() == name)
         .ok_or_else(nothing_to_read)?;
-    let switch_id = is_total(&context.config, place).then_some(plug.switch_id);
+    let switch_id = is_total(&context.config, index).then_some(plug.switch_id);
     Ok(Box::new(Shelly {
         host: Host::new(&plug.host),
         plug: plug.clone(),

@@ -69,7 +69,7 @@ fn key(path: &str) -> String {
 }
 
 fn no_client() -> Error {
-    Error::new("it is not asked")
+    Error::new("a replay sends no requests")
 }
 
 /// Performs or replays a request. The error is the original one, or its message when replaying.

@@ -77,7 +77,7 @@ impl Resolver for FixedAddresses {
     }
 }
 
-/// The time-out of a whole response, with the look-up and the connection.
+/// The time limit for a whole response, including the look-up and the connection.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_with_and_without_port_and_brackets() {
+    fn host_is_parsed_with_and_without_port_and_brackets() {
         for (text, authority) in [
             ("192.168.1.100", "192.168.1.100"),
             ("192.168.1.100:8080", "192.168.1.100:8080"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn address_needs_no_look_up() {
+    fn address_is_not_looked_up() {
         let found = Host::new("[::1]:8080").resolve(Instant::now());
         assert_eq!(found, Ok(vec!["[::1]:8080".parse().unwrap()]));
     }

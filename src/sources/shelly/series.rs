@@ -11,7 +11,7 @@ pub(super) struct DeviceSeries {
     group: Arc<Group>,
     device: String,
     channels: Vec<ChannelSeries>,
-    /// Channels without room, since this was last asked for.
+    /// The number of channels left out since [`DeviceSeries::take_left_out`] was last called.
     left_out: u64,
     total: Option<Total>,
 }
@@ -28,17 +28,17 @@ impl DeviceSeries {
     /// The series of a device. `switch_id`: the switch that feeds the board, if one does.
     pub(super) fn new(group: &Arc<Group>, device: &str, switch_id: Option<u32>) -> DeviceSeries {
         let total = switch_id.map(|switch_id| {
-            let of_the_board = |name: &'static str, help: &'static str| {
+            let register = |name: &'static str, help: &'static str| {
                 group.series(&Desc::gauge(name, help).single(), &[])
             };
             Total {
                 switch_id,
                 board: BoardTotal::new(group, Grade::Configured),
-                volts: of_the_board(
+                volts: register(
                     "power_voltage_volts",
                     "Voltage that the whole board is supplied with, in volts.",
                 ),
-                amperes: of_the_board(
+                amperes: register(
                     "power_current_amps",
                     "Current that the whole board draws, in amperes.",
                 ),
@@ -58,7 +58,7 @@ impl DeviceSeries {
         self.channels.clear();
     }
 
-    /// The number of channels without room since the last call.
+    /// The number of channels left out since the last call because there are too many.
     pub(super) fn take_left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
     }

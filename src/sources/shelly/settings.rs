@@ -79,6 +79,7 @@ impl MeterSettings for Settings {
         }
         Ok(settings)
     }
+
     fn warnings(&self, device_type: &str) -> Vec<(&'static str, String)> {
         let mut warnings = Vec::new();
         if device_type == "shelly" && self.plugs.is_empty() {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The limit on the channels of a status. Real devices have fewer.
+/// More channels than any real device has. A device may have series of twice as many.
 pub const MAX_CHANNELS: usize = 64;
 /// The number of last minutes whose energy is reported.
 pub const MINUTES: usize = 3;
@@ -12,7 +12,7 @@ pub const CONDITIONS: [&str; 4] = ["overtemp", "overpower", "overvoltage", "unde
 /// One switch, meter, phase or sensor. Values that the device does not report are `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Channel {
-    /// Its permanent name: `switch:0`, `em:0/a`, `meter:0`. Empty for the device itself.
+    /// The channel's permanent name: `switch:0`, `em:0/a`, `meter:0`. Empty for the device itself.
     pub name: String,
     /// Active power in watts. Negative while energy flows back.
     pub watts: Option<f64>,
@@ -47,7 +47,7 @@ pub struct Energy {
     pub total: Option<f64>,
     /// Milliwatt-hours of each of the last full minutes, the latest first.
     pub minutes: [Option<f64>; MINUTES],
-    /// When the minute after these began, in Unix seconds.
+    /// The Unix time at which the minute after these began, in seconds.
     pub minute_began: Option<f64>,
 }
 

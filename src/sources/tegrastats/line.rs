@@ -1,16 +1,16 @@
 //! Parsing a line of NVIDIA's tegrastats, of any JetPack from 3 (L4T 28) to 7.
 //!
 //! NVIDIA's Jetson Linux Developer Guide, "tegrastats Utility", documents the statistics. Real lines are in the tests. The
-//! layout changes with every release. A token that is not understood is counted and skipped, and does not affect the rest of
-//! the line.
+//! layout changes with every release. A token that is not understood is counted and skipped, and does not affect the rest
+//! of the line.
 
 use super::token::{self, Tokens};
 
 pub use super::value::{Blocks, Core, Engine, Load, Memory, Power};
 
-/// The most rails, sensors or engines that are read from a line.
+/// The most rails, the most sensors and the most engines that are read from a line.
 pub const MAX_ITEMS: usize = 64;
-/// The most processor cores or GPU frequencies that are read from a line.
+/// The most processor cores and the most GPU frequencies that are read from a line.
 pub const MAX_CORES: usize = 256;
 
 /// The values of a line. Values that are not in the line are `None` or missing from the lists.
@@ -26,11 +26,11 @@ pub struct Line<'a> {
     pub swap_cached_kb: Option<f64>,
     /// The small memory beside the video engines (Tegra X1).
     pub iram: Option<Memory>,
-    /// Its largest free block, in kB.
+    /// The largest free block of this memory, in kB.
     pub iram_largest_free_kb: Option<f64>,
     /// The processor's cores, by number.
     pub cores: Vec<Core>,
-    /// The memory controller; printed for root only.
+    /// The load of the memory controller, which is printed for root only.
     pub emc: Load,
     /// The GPU's load in percent, and that of its second cluster (`GR3D2_FREQ`, AGX Orin with early JetPack 5).
     pub gpu_percent: [Option<f64>; 2],
@@ -46,11 +46,11 @@ pub struct Line<'a> {
     pub rails: Vec<Power<'a>>,
     /// The number of tokens that were not understood.
     pub unparsed: u64,
-    /// The number of tokens beyond the limits. They are included in the unparsed ones.
-    pub beyond: u64,
+    /// The number of tokens left out because of the limits. They are included in `unparsed`.
+    pub left_out: u64,
 }
 
-/// What a group in parentheses belongs to: the token before it.
+/// The kind of memory that a group in parentheses describes: that of the token before it.
 #[derive(Clone, Copy, PartialEq)]
 enum Subject {
     None,
@@ -124,7 +124,7 @@ pub fn parse(text: &str) -> Line<'_> {
 }
 
 impl<'a> Line<'a> {
-    /// `5848/62801MB`
+    /// Parses an amount of memory: `5848/62801MB`.
     fn memory(&mut self, subject: Subject, value: &str) -> bool {
         let memory = value.split_once('/').and_then(|(used, total)| {
             let (total, unit) = token::kilobytes(total)?;
@@ -143,7 +143,7 @@ impl<'a> Line<'a> {
         memory.is_some()
     }
 
-    /// `(lfb 5875x4MB)`, `(cached 1MB)`, `(lfb 252kB)`
+    /// Parses a group in parentheses: `(lfb 5875x4MB)`, `(cached 1MB)`, `(lfb 252kB)`.
     fn group(&mut self, subject: Subject, word: &str) {
         let inner = word.trim_start_matches('(').trim_end_matches(')').trim();
         let size = |text| token::kilobytes(text).map(|(n, unit)| n * unit);
@@ -170,7 +170,7 @@ impl<'a> Line<'a> {
         self.unparsed += u64::from(!understood);
     }
 
-    /// `[0%@1728,off,1%@1728]`, or `[0%,5%,off]@2601`
+    /// Parses the cores: `[0%@1728,off,1%@1728]`, or `[0%,5%,off]@2601`.
     fn cores(&mut self, value: &str) -> bool {
         let Some((list, after)) = value.trim_start_matches('[').split_once(']') else {
             return false;
@@ -195,27 +195,27 @@ impl<'a> Line<'a> {
                 },
                 None => Core::default(),
             };
-            let room = self.cores.len() < MAX_CORES;
-            self.beyond += u64::from(!room);
-            if core.on.is_none() || !room {
+            let fits = self.cores.len() < MAX_CORES;
+            self.left_out += u64::from(!fits);
+            if core.on.is_none() || !fits {
                 self.unparsed += 1;
             }
             // A core that was not understood is kept, too, so that the following ones keep their numbers.
-            if room {
+            if fits {
                 self.cores.push(core);
             }
         }
         true
     }
 
-    /// `GPU@48.5C`, or with an average `GPU@48.5C/47.9C`
+    /// Parses a temperature: `GPU@48.5C`, or with an average `GPU@48.5C/47.9C`.
     fn temperature(&mut self, word: &'a str) -> bool {
         let Some((name, value)) = word.split_once('@') else {
             return false;
         };
         let now = value.split('/').next().unwrap_or("");
         let celsius = now.strip_suffix('C').and_then(token::number);
-        self.beyond += u64::from(self.temperatures.len() >= MAX_ITEMS);
+        self.left_out += u64::from(self.temperatures.len() >= MAX_ITEMS);
         match celsius {
             Some(celsius) if token::is_name(name) && self.temperatures.len() < MAX_ITEMS => {
                 self.temperatures.push((name, celsius));
@@ -225,13 +225,13 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A name and its value: a rail's power, an engine's load or frequency, or `off`.
+    /// Parses a name and its value: a rail's power, an engine's load or frequency, or `off`.
     fn named(&mut self, name: &'a str, value: &str) -> bool {
         let engine = name.strip_suffix("_FREQ");
         let engine = engine.filter(|rest| token::is_name(rest)).unwrap_or(name);
         if let Some(power) = Power::parse(name, value) {
             if self.rails.len() >= MAX_ITEMS {
-                self.beyond += 1;
+                self.left_out += 1;
                 return false;
             }
             self.rails.push(power);
@@ -249,14 +249,14 @@ impl<'a> Line<'a> {
             _ => {
                 let off = token::is_off(value);
                 let load = Load::parse(value).or_else(|| {
-                    // A number alone could be anything, but that of a known engine is its frequency.
+                    // A number without a unit is the frequency of a known engine. After another name it could be anything.
                     let mhz = token::number(value)?;
                     (engine.len() < name.len() || is_engine(engine)).then_some(Load {
                         percent: None,
                         mhz: Some(mhz),
                     })
                 });
-                self.beyond += u64::from(self.engines.len() >= MAX_ITEMS);
+                self.left_out += u64::from(self.engines.len() >= MAX_ITEMS);
                 if !off && load.is_none() || self.engines.len() >= MAX_ITEMS {
                     return false;
                 }
@@ -270,7 +270,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// `0%`, `0%@76`, `0%@[305,305]`, `@[314,314,314]`; of the second cluster `0%@0`
+    /// Parses the GPU's load: `0%`, `0%@76`, `0%@[305,305]`, `@[314,314,314]`; of the second cluster `0%@0`.
     fn gpu(&mut self, cluster: usize, value: &str) -> bool {
         if token::is_off(value) {
             return true;
@@ -303,7 +303,7 @@ impl<'a> Line<'a> {
                 }
                 other => {
                     self.unparsed += 1;
-                    self.beyond += u64::from(other.is_some());
+                    self.left_out += u64::from(other.is_some());
                 }
             }
         }

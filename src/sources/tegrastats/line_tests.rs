@@ -70,7 +70,7 @@ fn every_token_of_real_lines_is_understood() {
 }
 
 #[test]
-fn tx1() {
+fn line_of_a_tx1_is_parsed() {
     let line = parse(TX1);
     assert_eq!(megabytes(line.ram), Some((1179.0, 3983.0)));
     let blocks = line.largest_free.unwrap();
@@ -114,7 +114,7 @@ fn tx2_has_cores_that_are_off_and_denvers_optimiser() {
 }
 
 #[test]
-fn nano() {
+fn line_of_a_nano_is_parsed() {
     let line = parse(NANO);
     assert_eq!(line.swap_cached_kb, Some(1024.0));
     let expected = [
@@ -144,7 +144,7 @@ fn agx_xavier_has_rails_named_as_its_cores_and_sensors() {
 }
 
 #[test]
-fn xavier_nx() {
+fn line_of_a_xavier_nx_is_parsed() {
     let line = parse(XAVIER_NX);
     assert_eq!(line.gpu_percent[0], Some(62.0));
     assert_eq!(line.gpu_mhz, [(0, 306.0)]);
@@ -153,7 +153,7 @@ fn xavier_nx() {
 }
 
 #[test]
-fn orin_nano_as_root_and_as_user() {
+fn line_of_an_orin_nano_is_parsed_as_root_and_as_user() {
     let line = parse(ORIN_NANO_ROOT);
     assert_eq!(line.emc, load(43.0, 2133.0));
     assert_eq!(line.gpu_percent[0], Some(63.0));
@@ -172,7 +172,7 @@ fn orin_nano_as_root_and_as_user() {
 }
 
 #[test]
-fn agx_orin_of_both_jetpacks() {
+fn lines_of_an_agx_orin_with_jetpack_5_and_6_are_parsed() {
     let line = parse(AGX_ORIN_5);
     assert_eq!(line.gpu_percent, [Some(3.0), Some(5.0)]);
     assert_eq!(line.gpu_mhz, [(0, 0.0), (1, 0.0)]);
@@ -194,7 +194,7 @@ fn agx_orin_of_both_jetpacks() {
 }
 
 #[test]
-fn thor() {
+fn line_of_an_agx_thor_is_parsed() {
     let line = parse(AGX_THOR);
     assert_eq!(line.swap, None);
     assert_eq!(line.cores.len(), 14);
@@ -207,7 +207,7 @@ fn thor() {
 }
 
 #[test]
-fn forms_seen_elsewhere() {
+fn other_forms_of_power_load_and_temperature_are_parsed() {
     let line = parse("VDD_GPU -392mW/-392mW VDD_CPU_SOC_MSS 3924mW/3835mW VIN 7mW SOC 1mW/2mW/3mW");
     let expected = [
         rail("VDD_GPU", -392.0, -392.0),
@@ -239,7 +239,7 @@ fn forms_seen_elsewhere() {
 }
 
 #[test]
-fn engines_of_several_units() {
+fn loads_of_an_engines_units_are_averaged() {
     for (value, percent, mhz) in [
         ("[10%,20%]@1600", Some(15.0), Some(1600.0)),
         ("[10%,20%]@[1600,800]", Some(15.0), Some(1600.0)),
@@ -285,7 +285,7 @@ fn engines_of_several_units() {
 }
 
 #[test]
-fn l4t_28_and_before() {
+fn lines_of_l4t_28_and_earlier_are_parsed() {
     let line = parse(TX2_L4T_28);
     assert_eq!(line.unparsed, 0);
     let on: Vec<_> = line.cores.iter().map(|core| core.on.unwrap()).collect();
@@ -305,10 +305,10 @@ fn l4t_28_and_before() {
     assert_eq!(parse("cpu@41.5C cpu [1%]@2").temperatures.len(), 1);
 }
 
-/// From users' reports: jetson_stats#894 (JetPack 7.2 on an AGX Orin), jetson_stats#624 (an Orin NX), jetson_stats#16 (a Nano),
-/// tx-utils#3 (a TX2).
+/// The lines are from jetson_stats#894 (JetPack 7.2 on an AGX Orin), jetson_stats#624 (an Orin NX), jetson_stats#16 (a
+/// Nano) and tx-utils#3 (a TX2).
 #[test]
-fn lines_that_users_report() {
+fn lines_from_bug_reports_are_understood() {
     for (text, rails) in [
         (
             "07-25-2026 09:08:28 RAM 20642/62817MB (lfb 1x2MB) CPU [23%@2201,10%@2201] EMC_FREQ 3%@3199 GR3D_FREQ \
@@ -356,7 +356,7 @@ fn unknown_token_is_counted_and_the_others_are_read() {
     assert_eq!(line.cores.len(), 3);
     assert_eq!(line.cores[1], Core::default());
     assert_eq!(line.cores[2].load, load(3.0, 4.0));
-    // WHAT, (new 7), ??@3C, VDD_X and its 12, the core
+    // The unknown tokens: WHAT, (new 7), ??@3C, VDD_X and its 12, and the second core.
     assert_eq!(line.unparsed, 6);
     assert_eq!(parse("RAM VDD_IN 5mW/6mW").rails.len(), 1);
     assert_eq!(parse(""), Line::default());
@@ -373,7 +373,7 @@ fn names_and_numbers_are_limited() {
         .collect();
     let line = parse(&many);
     assert_eq!(line.rails.len(), MAX_ITEMS);
-    assert!(line.beyond > 0);
+    assert!(line.left_out > 0);
     assert_eq!(line.temperatures.len(), MAX_ITEMS);
     assert_eq!(line.engines.len(), MAX_ITEMS);
     assert!(line.unparsed > 2000);

@@ -50,8 +50,8 @@ const PROGRAM: Program = Program {
     setting: "jetson.tegrastats",
     hint: "is this a Jetson? set jetson.tegrastats",
 };
-/// NVIDIA documents no minimum interval. For a line, tegrastats reads some forty files, and those of the rails take a few
-/// hundred microseconds each through I2C. The INA3221 behind them averages over longer than this.
+/// The shortest interval. NVIDIA documents none. For a line, tegrastats reads some forty files, and those of the rails
+/// take a few hundred microseconds each through I2C. The INA3221 behind them averages over longer than this.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 fn switch(config: &Config) -> Switch {
@@ -128,13 +128,13 @@ impl Source for Tegrastats {
         let text = String::from_utf8_lossy(printed.text);
         let line = line::parse(&text);
         self.health.count_unparsed(line.unparsed);
-        self.health.left_out("tegrastats", line.beyond, || {
-            let (most, cores) = (line::MAX_ITEMS, line::MAX_CORES);
-            format!("a line has more than {most} rails, sensors or engines, or {cores} cores")
+        self.health.left_out("tegrastats", line.left_out, || {
+            let (items, cores) = (line::MAX_ITEMS, line::MAX_CORES);
+            format!("a line has more than {items} rails, sensors or engines, or {cores} cores")
         });
         self.series.set(out, &line);
         if out.is_empty() {
-            log::debug!("{}: nothing to be read in {text:?}", PROGRAM.name);
+            log::debug!("{}: no value in {text:?}", PROGRAM.name);
         }
         Ok(())
     }

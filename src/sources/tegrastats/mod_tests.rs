@@ -18,7 +18,7 @@ impl Board {
         Board::with_rails_read_elsewhere(&[])
     }
 
-    /// The same with these rails' power read by other meters.
+    /// A board where other meters read the power of these rails.
     fn with_rails_read_elsewhere(elsewhere: &[String]) -> Board {
         let registry = Registry::new(Policy::All);
         let group = registry.add_group(0, "tegrastats", vec![]);

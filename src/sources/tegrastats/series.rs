@@ -82,10 +82,10 @@ impl SeriesOfLine {
         };
         if let Some(total) = jetson::total(milliwatts) {
             let group = &self.group;
-            let of_board = self
+            let board_total = self
                 .total
                 .get_or_insert_with(|| Total::new(group, Grade::Input));
-            of_board.set_watts(out, total / 1000.0);
+            board_total.set_watts(out, total / 1000.0);
         }
         if let Some(gpu) = jetson::gpu(milliwatts) {
             let id = self.known("power_gpu_watts", power_gpu);
@@ -176,16 +176,24 @@ impl SeriesOfLine {
     }
 
     fn loads(&mut self, out: &mut Readings, line: &Line<'_>) {
-        let of_second = "Load of the GPU's second cluster, in percent.";
-        let controller = "Load of the memory controller, in percent.";
+        let second_cluster_help = "Load of the GPU's second cluster, in percent.";
+        let controller_help = "Load of the memory controller, in percent.";
         for (name, help, value) in [
             (
                 "jetson_gpu_usage_percent",
                 "Load of the GPU, in percent.",
                 line.gpu_percent[0],
             ),
-            ("jetson_gpu2_usage_percent", of_second, line.gpu_percent[1]),
-            ("jetson_emc_usage_percent", controller, line.emc.percent),
+            (
+                "jetson_gpu2_usage_percent",
+                second_cluster_help,
+                line.gpu_percent[1],
+            ),
+            (
+                "jetson_emc_usage_percent",
+                controller_help,
+                line.emc.percent,
+            ),
             (
                 "jetson_emc_freq_mhz",
                 "Frequency of the memory controller, in MHz.",
@@ -235,9 +243,9 @@ impl SeriesOfLine {
     fn rail(&mut self, out: &mut Readings, i: usize, power: &Power<'_>) {
         let group = &self.group;
         let name = power.name;
-        let is_elsewhere = || self.read_elsewhere.iter().any(|rail| rail == name);
+        let is_read_elsewhere = || self.read_elsewhere.iter().any(|rail| rail == name);
         let series = self.rails.get(i, name, || RailSeries {
-            power: (!is_elsewhere()).then(|| PowerRail::new(group, name)),
+            power: (!is_read_elsewhere()).then(|| PowerRail::new(group, name)),
             average: None,
             maximum: None,
         });
@@ -275,8 +283,8 @@ impl SeriesOfLine {
     }
 }
 
-/// Sets load, frequency and status of a core or an engine. The first names are the part of the metrics' names and the name in
-/// their help.
+/// Sets load, frequency and status of a core or an engine. `name` is part of the metrics' names; `thing` names the core or
+/// engine in their help.
 fn set_load(
     group: &Group,
     out: &mut Readings,
@@ -320,10 +328,10 @@ impl<T> Named<T> {
     const MAX: usize = 2 * super::line::MAX_ITEMS;
 
     fn get(&mut self, place: usize, name: &str, make: impl FnOnce() -> T) -> Option<&mut T> {
-        let is_it = |(known, _): &(Box<str>, T)| **known == *name;
+        let has_name = |(known, _): &(Box<str>, T)| **known == *name;
         let found = match self.0.get(place) {
-            Some(entry) if is_it(entry) => Some(place),
-            _ => self.0.iter().position(is_it),
+            Some(entry) if has_name(entry) => Some(place),
+            _ => self.0.iter().position(has_name),
         };
         let place = match found {
             Some(place) => place,

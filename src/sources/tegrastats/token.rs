@@ -1,4 +1,4 @@
-//! The tokens of a line, and parsers for the forms that several of them have.
+//! The tokens of a line, and parsers for the forms that several kinds of tokens have.
 
 /// The longest accepted number.
 const NUMBER_BYTES: usize = 24;

@@ -5,9 +5,9 @@ use super::token;
 /// Memory in kB. All units in a line are multiples of 1024 bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Memory {
-    /// In use.
+    /// The memory in use.
     pub used_kb: f64,
-    /// In total.
+    /// All memory.
     pub total_kb: f64,
 }
 
@@ -25,7 +25,7 @@ pub struct Blocks {
 pub struct Core {
     /// Whether the core is powered. `None`: its text was not understood.
     pub on: Option<bool>,
-    /// Its load.
+    /// The core's load.
     pub load: Load,
 }
 
@@ -34,18 +34,18 @@ pub struct Core {
 pub struct Load {
     /// Percent of the time, at the current frequency.
     pub percent: Option<f64>,
-    /// MHz.
+    /// Frequency in MHz.
     pub mhz: Option<f64>,
 }
 
 /// An engine such as NVENC, VIC or APE.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Engine<'a> {
-    /// Its name, without `_FREQ`.
+    /// The engine's name, without `_FREQ`.
     pub name: &'a str,
-    /// Whether it is powered.
+    /// Whether the engine is powered.
     pub on: bool,
-    /// Its load.
+    /// The engine's load.
     pub load: Load,
 }
 
@@ -63,8 +63,8 @@ pub struct Power<'a> {
 }
 
 impl Load {
-    /// Parses `7%@1600`, `7%`, `@1600`. For an engine with several units, `[10%,20%]@1600`, `[10%@1600,off]`, `10%@[1600,1600]`: the
-    /// mean load of the units that are on, and the highest frequency.
+    /// Parses `7%@1600`, `7%`, `@1600`. An engine with several units has `[10%,20%]@1600`, `[10%@1600,off]` or
+    /// `10%@[1600,1600]`: the result is the mean load of the units that are on, and the highest frequency.
     pub(super) fn parse(text: &str) -> Option<Load> {
         if let Some((list, after)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
             return Load::of_units(list, after);

@@ -25,6 +25,7 @@ pub(super) struct Datagram {
     pub(super) message: Result<PowerMeasurement, MessageError>,
 }
 
+/// A UDP socket whose datagrams are recorded, or the replay of one.
 pub(super) struct Channel {
     /// `None` when replaying.
     socket: Option<UdpSocket>,
@@ -42,7 +43,7 @@ impl Channel {
         }
     }
 
-    /// The same channel after another has replaced it. What it receives now is late.
+    /// Marks the channel as replaced by another one: the datagrams that this channel receives from now on are late.
     pub(super) fn replaced(self) -> Channel {
         Channel {
             key: LATE_KEY,
@@ -74,7 +75,7 @@ impl Channel {
         }
     }
 
-    /// Whether `deadline` has passed. When replaying, whether it passed then.
+    /// Whether `deadline` has passed. When replaying, whether it had passed at this point of the recording.
     pub(super) fn is_past(&self, deadline: Instant) -> bool {
         match self.io_log.replay() {
             Some(replay) => !replay.receives_next(),

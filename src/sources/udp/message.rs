@@ -6,8 +6,8 @@ use prost::Message;
 
 use crate::metrics::plausible::AMPERES;
 
-/// The longest accepted datagram, in bytes: the buffer size of the replaced exporter. A message with the known fields has at
-/// most 25 bytes; the rest is for fields that later devices may add.
+/// The longest accepted datagram, in bytes: the buffer size of the replaced exporter. A message with the known fields has
+/// at most 25 bytes; the rest is for fields that later devices may add.
 pub const MAX_DATAGRAM: usize = 1024;
 /// 2^53: above this a double does not hold every whole number, so a counter of milliampere-seconds cannot count there.
 const MAX_ENERGY: f64 = 9_007_199_254_740_992.0;
@@ -35,7 +35,7 @@ pub enum MessageError {
     Truncated,
     /// The datagram is not protobuf, or a field has another type.
     Malformed,
-    /// A current that no device draws, or a total that is negative or too large.
+    /// The message has a current that no device draws, or a total that is negative or too large.
     Implausible,
 }
 
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn last_of_two_equal_fields_counts() {
+    fn last_value_of_a_repeated_field_counts() {
         assert_eq!(read(&[0x08, 1, 0x08, 2]).unwrap().timestamp, 2);
     }
 }

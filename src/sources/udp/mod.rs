@@ -172,18 +172,19 @@ impl Series {
     }
 
     fn set(&mut self, out: &mut Readings, message: &PowerMeasurement, total: &Total) {
-        // In single precision, as in the message: the replaced exporter's README shows 1.5999999046325684 A, which is such a
-        // quotient (of the float next below 1600 mA) and not one of doubles.
+        // The division is in single precision, as the message is. The replaced exporter's README shows
+        // 1.5999999046325684 A, which is such a quotient (of the float next below 1600 mA) and not a quotient of doubles.
         let amperes = f64::from(message.current / 1000.0);
         let charge = total.milliampere_seconds();
-        // Adding and dividing round. The exported counter must not fall because of that.
+        // Adding and dividing round. The exported counter must not fall because of rounding.
         self.exported = self.exported.max(charge / 1000.0);
         out.set(self.charge, self.exported);
         out.set(self.current, amperes);
         out.set(self.amperes, amperes);
         if let Some(Power { volts, rail, total }) = &mut self.power {
             let watts = amperes * *volts;
-            // The device also counts the charge between two messages, so its counter is better than integrating their currents.
+            // The device also counts the charge between two messages, so its counter is better than integrating their
+            // currents.
             let steps = (self.exported * 1e6) as u64;
             rail.set_coarse_counter(out, steps, *volts * 1e-6);
             let watts = rail.set_power(out, watts);

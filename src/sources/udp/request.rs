@@ -1,6 +1,6 @@
 //! Requesting each message, as the replaced exporter does.
 //!
-//! Each request has one reply. After a time-out the next request is sent from a new socket, so that a late reply to the
+//! Each request has one reply. After a timeout the next request is sent from a new socket, so that a late reply to the
 //! earlier request is recognised. While replies are in time, the socket stays the same.
 
 use std::net::SocketAddr;
@@ -58,7 +58,7 @@ impl Request {
         })
     }
 
-    /// The next reply. `None` when the source must stop. Waits without limit: each time-out is counted, and the request is
+    /// The next reply. `None` when the source must stop. Waits without limit: each timeout is counted, and the request is
     /// sent again at once.
     pub(super) fn next(
         &mut self,
@@ -102,7 +102,7 @@ impl Request {
         }
     }
 
-    /// The message, if the datagram is the reply. Any other datagram is counted.
+    /// Returns the message if the datagram is the reply. Counts any other datagram.
     fn reply(&self, datagram: Datagram, total: &Total) -> Option<(BootTime, PowerMeasurement)> {
         if !is_from(datagram.peer, self.device.address()) {
             self.counts.add("foreign");
@@ -126,7 +126,7 @@ impl Request {
         }
     }
 
-    /// Waits until the next request is due. Counts datagrams that arrive meanwhile, which are replies to nothing.
+    /// Waits until the next request is due. Counts datagrams that arrive meanwhile, which no request is waiting for.
     fn wait_before_sending(&self) -> Woken {
         loop {
             match self.channel.wait(&self.stop, self.send_at) {
@@ -144,7 +144,8 @@ impl Request {
         }
     }
 
-    /// Counts a request as lost. The next request has a socket of its own, and goes to the next address if there are several.
+    /// Counts a request as lost. The next request has a socket of its own, and goes to the next address if there are
+    /// several.
     fn handle_timeout(&mut self) -> Result<(), Error> {
         self.counts.add("lost");
         let address = self.device.address();
@@ -162,7 +163,7 @@ impl Request {
 
     /// Counts what has arrived for the request that timed out.
     fn count_late(&self) {
-        /// Far more than the replies to one request. Keeps a flood from delaying the next request.
+        /// Far more than the replies to one request. The limit keeps a flood from delaying the next request.
         const MAX_DATAGRAMS: usize = 1000;
         if let Some((channel, address)) = &self.timed_out {
             for datagram in std::iter::from_fn(|| channel.receive()).take(MAX_DATAGRAMS) {

@@ -25,7 +25,7 @@ pub(super) struct Stream {
     subscription: Option<Vec<u8>>,
     /// The sender of the accepted messages, once there is one.
     sender: Option<SocketAddr>,
-    /// When the last message was accepted, or the last time-out was.
+    /// When the last message was accepted, or when the last timeout was reported.
     silent_since: Instant,
     last_received: Option<BootTime>,
     timeout: Duration,

@@ -23,19 +23,19 @@ pub enum Stale {
 pub struct Total {
     /// Milliampere-seconds counted before the last restart.
     before: f64,
-    /// What was exported before this source was opened, in milliampere-seconds, until the first message.
+    /// The value that was exported before this source was opened, in milliampere-seconds. Used until the first message.
     resumed: Option<f64>,
     last: Option<PowerMeasurement>,
     /// When `last` was received.
     last_at: BootTime,
-    /// The device's total before it last fell, until the total is back there.
+    /// The device's total before the total last fell, until the total is back at this value.
     fell_from: Option<f64>,
 }
 
 /// A change of the device's total that is not counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Jump {
-    /// The change, in milliampere-seconds.
+    /// The change of the total, in milliampere-seconds.
     pub milliampere_seconds: f64,
     /// The time since the last message, in seconds.
     pub seconds: f64,
@@ -56,12 +56,12 @@ impl Total {
         self.before + current.or(self.resumed).unwrap_or(0.0)
     }
 
-    /// Checks that a message is newer than the last one, which was received `since_last` ago. For devices that send without
-    /// requests; a reply to a request needs no such check, except for its order.
+    /// Checks that a message is newer than the last one, which was received `since_last` ago. A repeated message is used
+    /// all the same if it is the reply to a request.
     ///
-    /// If the message's clock is behind the last message's, either the device has restarted or the message was delayed. In
-    /// both cases the total may fall. But a delayed message says that the device was running before the last message was
-    /// received, and is not much older than that message.
+    /// If the message's timestamp is before the last message's, either the device has restarted or the message was
+    /// delayed. In both cases the total may fall. A delayed message is recognised by its timestamp: the device had been
+    /// running since before the last message was received, and the message is not much older than that message.
     pub fn judge(&self, message: &PowerMeasurement, since_last: Duration) -> Result<(), Stale> {
         let Some(last) = self.last.as_ref().filter(|_| since_last <= MAX_DELAY) else {
             return Ok(());
@@ -72,20 +72,20 @@ impl Total {
         let fell = message.energy_consumption < last.energy_consumption;
         let ran_before = Duration::from_micros(message.timestamp) > since_last;
         let behind = last.timestamp.saturating_sub(message.timestamp);
-        let not_much = Duration::from_micros(behind) <= MAX_DELAY && behind <= last.timestamp / 2;
-        let is_old = !fell || ran_before && not_much;
+        let is_recent = Duration::from_micros(behind) <= MAX_DELAY && behind <= last.timestamp / 2;
+        let is_old = !fell || ran_before && is_recent;
         if behind > 0 && is_old && !message.is_zero() {
             return Err(Stale::Reordered);
         }
         Ok(())
     }
 
-    /// Adds a message. If the device's total fell, the device has restarted and the earlier total is kept. If the total is back
-    /// above its earlier value with the next message, the device had not restarted, unless its clock had: then only what is
-    /// above that value counts. A change that no current explains in the time is not counted.
+    /// Adds a message. If the device's total fell, the device has restarted and the earlier total is kept. If the timestamp
+    /// did not fall with the total and the total is back at its earlier value later, the device had not restarted, and only
+    /// the increase above that value counts. A change that no current explains in the time is not counted.
     pub fn add(&mut self, message: &PowerMeasurement, at: BootTime) -> Option<Jump> {
-        // A message of zeros says nothing about the total: a relay also sends one when the relay has restarted, but its device
-        // has not.
+        // A message of zeros does not give the total: a relay also sends one after a restart of the relay, when its device
+        // has not restarted.
         if message.is_zero() {
             return None;
         }
@@ -96,7 +96,7 @@ impl Total {
         match (self.last, self.resumed) {
             (Some(before), _) => {
                 let last = before.energy_consumption;
-                // The clock tells of a restart. Devices without a clock: the next message tells.
+                // A smaller timestamp shows a restart. Otherwise later messages show whether the device has restarted.
                 let restarted = message.timestamp < before.timestamp;
                 // After a restart, all that the device has counted is new.
                 let mut counted = if now < last { now } else { now - last };
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn total_is_the_devices_own_value() {
+    fn total_is_the_devices_total_until_a_restart() {
         assert_eq!(total(&[]).milliampere_seconds(), 0.0);
         let total = total(&[message(1.0, 304_000.1), message(2.0, 304_100.3)]);
         assert_eq!(total.milliampere_seconds(), 304_100.3);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn delayed_message_is_told_from_a_restart() {
+    fn delayed_message_is_refused_and_a_restart_accepted() {
         let total = total(&[message(100.0, 500.0)]);
         let judge = |m: PowerMeasurement| total.judge(&m, NOW);
         assert_eq!(judge(message(101.0, 510.0)), Ok(()));
@@ -209,7 +209,11 @@ mod tests {
         assert_eq!(judge(message(0.05, 500.0)), Err(Stale::Reordered));
         assert_eq!(judge(message(0.05, 2.0)), Ok(()), "restarted");
         assert_eq!(judge(message(89.0, 400.0)), Ok(()), "no delay is so long");
-        assert_eq!(judge(message(1.0, 2.0)), Ok(()), "restarted, by its clock");
+        assert_eq!(
+            judge(message(1.0, 2.0)),
+            Ok(()),
+            "restarted, by its timestamp"
+        );
         assert_eq!(judge(PowerMeasurement::default()), Ok(()));
         let old = message(99.0, 490.0);
         assert_eq!(total.judge(&old, Duration::from_secs(11)), Ok(()));
@@ -234,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_the_total_counts_after_a_restart_by_the_clock() {
+    fn whole_total_counts_after_a_restart_that_the_timestamp_shows() {
         let mut total = total(&[message(100.0, 4_000.0)]);
         assert_eq!(total.add(&message(0.001, 200.0), at(2)), None);
         assert_eq!(total.milliampere_seconds(), 4_200.0);

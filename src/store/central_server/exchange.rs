@@ -126,7 +126,9 @@ impl CentralServer {
             let tag = cached.as_ref().and_then(|cached| cached.tag.clone());
             let (mut document, condition) = match (&fetched, cached) {
                 (Fetched::Invalid(why), _) => {
-                    return Err(format!("nothing is told while what it has is wrong: {why}"))
+                    return Err(format!(
+                        "no changes are sent while the server's configuration is invalid: {why}"
+                    ))
                 }
                 (Fetched::Config(document), _) => {
                     (document.clone(), tag.map(|tag| ("If-Match", tag)))
@@ -139,7 +141,7 @@ impl CentralServer {
             };
             document.read(&SCHEMA).map_err(|why| {
                 format!(
-                    "{}: nothing is told while it is wrong: {}",
+                    "{}: no changes are sent while the configuration is invalid: {}",
                     self.url(),
                     why.message
                 )

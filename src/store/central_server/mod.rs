@@ -101,7 +101,9 @@ impl CentralServer {
         let unsent = file.and_then(Pending::file_beside);
         let pending = unsent.as_deref().map(Pending::load).unwrap_or_default();
         if !pending.is_empty() {
-            log::info!("changes of before the restart are still to be told to the central server");
+            log::info!(
+                "changes from before the restart have not been sent to the central server yet"
+            );
         }
         let state = State {
             report: Report {
@@ -164,7 +166,7 @@ impl CentralServer {
         }
     }
 
-    /// To be held from a request until its result is applied.
+    /// The lock that is held from a request until its result is applied.
     pub(super) fn lock_exchange(&self) -> MutexGuard<'_, ()> {
         lock::lock(&self.exchange_lock)
     }
@@ -224,7 +226,7 @@ impl CentralServer {
     fn mark_sent(&self, sent: &Pending) {
         let count = sent.switched.len();
         if count > 0 {
-            log::info!("{count} switched metrics told to the central server");
+            log::info!("{count} switched metrics sent to the central server");
         }
         lock::lock(&self.state).pending.remove_sent(sent);
         self.save_pending();

@@ -1,4 +1,4 @@
-//! What a configuration's text says about metrics, and about everything else.
+//! A parsed configuration text, split into the selection of metrics and all other settings.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Document {
         })
     }
 
-    /// Whether another text says the same about everything except the metrics.
+    /// Whether all settings except the metrics are equal in both texts.
     pub(super) fn equals_apart_from_metrics(&self, other: &Document) -> bool {
         let (ours, theirs) = (settings(&self.root), settings(&other.root));
         // The `Debug` text distinguishes numbers as well as `==` does, and makes `.nan` equal to itself.

@@ -56,7 +56,7 @@ enum Unsupported {
 struct Edit<'a> {
     body: &'a str,
     before: &'a Document,
-    /// What `metrics` has to say afterwards.
+    /// The entries that `metrics` must have afterwards.
     target: &'a BTreeMap<String, bool>,
 }
 
@@ -136,7 +136,7 @@ impl Edit<'_> {
         self.before.metrics.get(name) == Some(&on)
     }
 
-    /// Returns the edited text if it says what it should and nothing else.
+    /// Returns the edited text if it has exactly the intended values.
     fn verify(&self, edited: String) -> Result<String, Diagnostic> {
         if edited.len() > MAX_SIZE {
             return Err(Diagnostic::new(format!(
@@ -158,7 +158,7 @@ impl Edit<'_> {
         }
     }
 
-    /// Says what to write by hand, and where.
+    /// The error that explains what to write by hand, and where.
     fn refuse(&self, layout: Unsupported) -> Diagnostic {
         if let Unsupported::Value(line, name) = layout {
             let on = self.target.get(&name).copied().unwrap_or_default();

@@ -11,7 +11,7 @@ fn set(text: &str, changes: &[(&str, bool)]) -> Result<String, String> {
     set_metrics(text, &changes).map_err(|refusal| refusal.to_string())
 }
 
-/// The text with `a` set to false and `new` added as true.
+/// Asserts that setting `a` to false and adding `new` as true turns the text `before` into `after`.
 #[track_caller]
 fn becomes(before: &str, after: &str) {
     let edited = set(before, &[("a", false), ("new", true)]);
@@ -19,14 +19,14 @@ fn becomes(before: &str, after: &str) {
     let config = SCHEMA.parse(&after.replace('\u{feff}', "")).unwrap().0;
     let metrics = config.metrics.unwrap();
     assert_eq!((metrics["a"], metrics["new"]), (false, true));
-    // Once more changes nothing, and there is a way back for what was there.
+    // The same edit of the edited text changes nothing.
     assert_eq!(
         set(after, &[("a", false), ("new", true)]).as_deref(),
         Ok(after)
     );
 }
 
-/// The text is refused as a layout that is not edited, with a message that begins with this.
+/// Asserts that the text is refused as a layout that is not edited, with a message that begins with `with`.
 #[track_caller]
 fn is_refused(before: &str, with: &str) {
     let refusal = set(before, &[("a", false), ("new", true)]).unwrap_err();
@@ -199,7 +199,7 @@ fn a_missing_key_is_added_at_the_end() {
 fn a_file_that_cannot_be_appended_to_is_refused() {
     is_refused("port: 1\n...\n", "this is laid out");
     is_refused("--- ~\n", "this is laid out");
-    // A line break at its end would change this text.
+    // A line break at the end would change the value of `landing`.
     is_refused("port: 1\nlanding: |\n  OK", "this is laid out");
 }
 
@@ -308,7 +308,7 @@ fn size_limits_hold() {
     assert!(refusal.contains("larger than"), "{refusal}");
 }
 
-/// Every golden case of the reader that is a valid configuration can be edited, or the editor says why not.
+/// Every golden case of the reader that is a valid configuration can be edited, or is refused with a reason.
 #[test]
 fn reader_cases_are_edited_or_refused() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
@@ -341,7 +341,7 @@ fn reader_cases_are_edited_or_refused() {
         }
     }
     refused.sort();
-    // No block mapping that a key could be appended to.
+    // These have no block mapping that a key could be appended to.
     let expected = [
         "document-marker",
         "empty-document-marker",
@@ -362,7 +362,7 @@ fn the_template_is_edited() {
     assert_eq!(edited, format!("{template}metrics:\n  a: false\n"));
 }
 
-/// Pieces of configurations, plain and odd: what files are put together from below.
+/// Valid and unusual pieces of configurations, from which the texts below are put together.
 const PIECES: &[&str] = &[
     "metrics:",
     "\"metrics\":",

@@ -1,8 +1,8 @@
 //! Changing the user's configuration file: the metrics that are exported, and nothing else.
 //!
 //! [`set_metrics`] is pure: it returns the text with the values changed in place, so that comments, order, quotes and line
-//! breaks stay as the user wrote them. It does not rely on its own understanding of YAML: the result is parsed, and must
-//! say the same as before apart from the metrics, or the edit is refused. [`update`] reads and replaces the file.
+//! breaks stay as the user wrote them. It does not rely on its own understanding of YAML: the result is parsed, and
+//! the edit is refused unless only the metrics differ from before. [`update`] reads and replaces the file.
 
 mod document;
 mod edit;

@@ -31,12 +31,12 @@ pub enum SaveError {
     Refused {
         /// The file.
         path: PathBuf,
-        /// What to write by hand, and where.
+        /// The change to make by hand, and where.
         diagnostic: Diagnostic,
     },
     /// The file cannot be written.
     Write {
-        /// What was tried, on which path.
+        /// The action that failed, and its path.
         what: String,
         /// The operating system's error.
         source: io::Error,
@@ -98,7 +98,7 @@ pub fn update(
     path: &Path,
     edit: impl Fn(&str) -> Result<String, Diagnostic>,
 ) -> Result<Update, SaveError> {
-    // So that errors contain the path as the user wrote it.
+    // Read first by the path that the user wrote, so that errors contain this path.
     load::read(path).map_err(SaveError::Read)?;
     let real = fs::canonicalize(path)
         .map_err(|e| SaveError::write(format!("cannot find {}", path.display()), e))?;

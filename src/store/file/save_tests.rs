@@ -150,7 +150,7 @@ fn read_only_file_is_not_replaced() {
     let dir = Dir::new();
     let path = dir.file("a");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
-    // Root may write what nobody may.
+    // Root may write any file.
     if !nix::unistd::geteuid().is_root() {
         let error = update(&path, append).unwrap_err().to_string();
         assert!(error.contains("must own the file"), "{error}");
