@@ -203,12 +203,19 @@ impl Group {
 
     /// A place whose retired series no kept row has a value of.
     fn reusable(&self, table: &mut SeriesTable) -> Option<u32> {
-        let (place, last) = *table.retired.front()?;
-        if !is_reusable(last, self.oldest_row()) {
-            return None;
+        let oldest = self.oldest_row();
+        while let Some((place, last)) = table.retired.front().copied() {
+            if !is_reusable(last, oldest) {
+                return None;
+            }
+            table.retired.pop_front();
+            // A series that is still set, such as by a new run of the source, has not ended.
+            let value = table.values.get(place as usize)?;
+            if value.load(Ordering::Relaxed) == ABSENT_BITS {
+                return Some(place);
+            }
         }
-        table.retired.pop_front();
-        Some(place)
+        None
     }
 
     /// When the oldest row that is kept was read.
