@@ -91,7 +91,9 @@ impl IdleFit {
         if self.error()? > MAX_RELATIVE_ERROR * self.mean_watts || slope <= 0.0 {
             return None;
         }
-        Some((self.mean_watts - slope * self.mean_busy).max(0.0))
+        let watts = self.mean_watts - slope * self.mean_busy;
+        // A line that meets the axis well below 0 is that of a curve.
+        (watts >= -MAX_RELATIVE_ERROR * self.mean_watts).then(|| watts.max(0.0))
     }
 
     /// How many samples of equal weight would say as much.
@@ -179,8 +181,12 @@ mod tests {
                 fit.add(seconds, busy, watts);
             }
         }
-        assert!(fit.watts().is_none_or(|watts| watts >= 0.0));
+        assert_eq!(fit.watts(), None);
         assert!(fit.quality().unwrap() > 0.9);
+        let near = learned(0.0, 300, |second, _| f64::from(second % 4));
+        assert!(near
+            .watts()
+            .is_some_and(|watts| (0.0..0.1).contains(&watts)));
     }
 
     #[test]
