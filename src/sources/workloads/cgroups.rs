@@ -26,6 +26,10 @@ use crate::sys::sort::sort;
 const MAX_CGROUPS: usize = 4096;
 /// So deep below a workload containers are looked for.
 const MAX_DEPTH: usize = 8;
+/// So many folders below workloads are looked into at one poll: a user may make as many as they like.
+const MAX_FOLDERS: usize = 4096;
+/// So many cgroups may lie in each other: the source's thread has a small stack, and a user may nest cgroups without end.
+const MAX_NESTING: usize = 16;
 /// Counters are not read at the same moment, and not by the same clock: so much may be owed (10 s of one processor).
 pub(super) const MAX_DEBT: u64 = 10_000_000_000;
 /// Files of a cgroup's folder begin so, or are called so.
@@ -97,8 +101,10 @@ struct Node {
     delta: u64,
     /// What those below it counted more than it did.
     debt: u64,
-    /// Links of its folder when it was last listed.
+    /// Links of its folder when it was last listed; 0: it has to be listed again.
     links: u64,
+    /// How many cgroups it lies in.
+    depth: usize,
     state: State,
 }
 
@@ -125,6 +131,8 @@ pub(super) struct Cgroups {
     stale: Vec<usize>,
     was_read: bool,
     rescans: bool,
+    /// Folders below workloads that were listed at this poll.
+    folders: usize,
     /// Sums of what lies below each node.
     below: Vec<u64>,
 }
@@ -147,6 +155,7 @@ impl Cgroups {
             delta: 0,
             debt: 0,
             links: 0,
+            depth: 0,
             state: State::Known,
         };
         Cgroups {
@@ -159,11 +168,12 @@ impl Cgroups {
             stale: Vec::new(),
             was_read: false,
             rescans: false,
+            folders: 0,
             below: Vec::new(),
         }
     }
 
-    /// Has new cgroups looked for below workloads, too.
+    /// Has new cgroups looked for below workloads, too, and in slices whose number of subfolders is the same as before.
     pub(super) fn rescan(&mut self) {
         self.rescans = true;
     }
@@ -234,6 +244,8 @@ impl Cgroups {
                     node.delta = usage.checked_sub(node.usage).unwrap_or(usage);
                     node.usage = usage;
                 }
+                // What it uses until it can be read again is counted then.
+                Err(error) if is_transient(&error) => node.delta = 0,
                 Err(_) => {
                     node.state = State::Gone;
                     stale.push(node.parent);
@@ -243,15 +255,15 @@ impl Cgroups {
         let is_live = health.io_log().is_off();
         for (i, node) in nodes.iter_mut().enumerate() {
             let is_slice = node.scope.is_slice();
-            if !is_slice && !rescans {
+            if !is_slice && (!rescans || node.scope == Scope::Closed) {
                 continue;
             }
             let links = match (is_live, is_slice) {
                 (true, true) => std::fs::metadata(&node.path).map_or(0, |m| m.nlink()),
                 _ => 0,
             };
-            // Some file systems do not count.
-            if links < 2 || links != node.links {
+            // Some file systems do not count. The number is the same where one that is no node has gone and one has come.
+            if links < 2 || links != node.links || rescans {
                 node.links = links;
                 stale.push(i);
             }
@@ -262,6 +274,7 @@ impl Cgroups {
         let mut stale = std::mem::take(&mut self.stale);
         sort(&mut stale);
         stale.dedup();
+        self.folders = 0;
         for i in stale.drain(..) {
             self.list(i);
         }
@@ -276,7 +289,11 @@ impl Cgroups {
             .map(|node| node.path.clone())
             .collect();
         let (path, scope) = (self.nodes[at].path.clone(), self.nodes[at].scope);
-        self.list_folder(at, &path, scope, 0, &mut known);
+        if !self.list_folder(at, &path, scope, 0, &mut known) {
+            // What was not found may be there.
+            self.nodes[at].links = 0;
+            return;
+        }
         // What is left was not found.
         for node in &mut self.nodes {
             if node.parent == at && known.contains(&node.path) {
@@ -285,6 +302,7 @@ impl Cgroups {
         }
     }
 
+    /// Adds what is new in a folder, and takes what is found out of `known`. False if the folder could not be listed now.
     fn list_folder(
         &mut self,
         at: usize,
@@ -292,16 +310,20 @@ impl Cgroups {
         scope: Scope,
         depth: usize,
         known: &mut HashSet<PathBuf>,
-    ) {
+    ) -> bool {
         let is_folder = |name: &str| {
             !FILES.iter().any(|begin| name.starts_with(begin)) && !FILES_OF_V1.contains(&name)
         };
         let listed = files::list(self.health.io_log(), folder, MAX_CGROUPS, &is_folder);
         let (names, beyond) = match listed {
             Ok(listed) => listed,
-            Err(error) => return log::debug!("{}", Error::cannot("list", folder, &error)),
+            Err(error) => {
+                log::debug!("{}", Error::cannot("list", folder, &error));
+                return !is_transient(&error);
+            }
         };
         self.leave_out(beyond);
+        let mut is_whole = true;
         for raw in names {
             let path = folder.join(&raw);
             if known.remove(&path) {
@@ -310,23 +332,30 @@ impl Cgroups {
             match classify(scope, &raw, &self.kinds) {
                 (None, Scope::Closed) => {}
                 (None, Scope::Part | Scope::Workload) if depth < MAX_DEPTH => {
-                    self.list_folder(at, &path, Scope::Part, depth + 1, known);
+                    if self.folders >= MAX_FOLDERS {
+                        self.leave_out(1);
+                        continue;
+                    }
+                    self.folders += 1;
+                    is_whole &= self.list_folder(at, &path, Scope::Part, depth + 1, known);
                 }
                 (None, Scope::Part | Scope::Workload) => {}
                 (name, inner) => self.add(at, path, name, inner),
             }
         }
+        is_whole
     }
 
     fn add(&mut self, parent: usize, path: PathBuf, name: Option<Name>, scope: Scope) {
+        let depth = self.nodes[parent].depth + 1;
+        if self.nodes.len() >= MAX_CGROUPS || depth > MAX_NESTING {
+            return self.leave_out(1);
+        }
         let mut counter = Counter::default();
         // A file of the folder is no cgroup; one that is gone already is in the counter of what it lay in.
         let Ok(usage) = self.hierarchy.read(&self.health, &path, &mut counter) else {
             return;
         };
-        if self.nodes.len() >= MAX_CGROUPS {
-            return self.leave_out(1);
-        }
         let is_below = !self.nodes[parent].scope.is_slice();
         let at = self.nodes.len();
         self.nodes.push(Node {
@@ -343,6 +372,7 @@ impl Cgroups {
             usage,
             delta: 0,
             debt: 0,
+            depth,
             state: if is_below {
                 State::NewBelow
             } else {
@@ -351,13 +381,18 @@ impl Cgroups {
         });
         if scope != Scope::Closed {
             let path = self.nodes[at].path.clone();
-            self.list_folder(at, &path, scope, 0, &mut HashSet::new());
+            if !self.list_folder(at, &path, scope, 0, &mut HashSet::new()) {
+                self.nodes[at].links = 0;
+            }
         }
     }
 
     fn leave_out(&self, count: u64) {
         self.health.left_out("cgroups", count, || {
-            format!("there are more than {MAX_CGROUPS} cgroups: the CPU time of the rest is counted with what they lie in")
+            format!(
+                "there are more than {MAX_CGROUPS} cgroups, or some lie in more than {MAX_NESTING} others: the CPU time of the rest \
+                 is counted with what they lie in"
+            )
         });
     }
 
@@ -443,6 +478,12 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// Whether an error says nothing of the cgroup: there is no descriptor or no memory for reading it.
+fn is_transient(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM))
 }
 
 #[cfg(test)]
