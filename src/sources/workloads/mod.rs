@@ -53,6 +53,8 @@ const METERS_TIMEOUT: f64 = 10.0;
 /// So much of the room for series is for workloads that there are; the rest is for those that have ended, whose places are
 /// taken for as long as the history has something of them.
 const LIVE_SERIES: usize = MAX_SERIES_PER_GROUP / 4 * 3;
+/// So many places are left for domains that are found later: each has ten series beside those of its workloads.
+const DOMAIN_SERIES: usize = 100;
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let settings: Settings = config.meter();
@@ -252,8 +254,8 @@ impl Workloads {
             }
         }
         let per_workload = 1 + 2 * self.domains.len();
-        self.slots
-            .set_room(self.context.group.room() / per_workload);
+        let room = self.context.group.room().saturating_sub(DOMAIN_SERIES);
+        self.slots.set_room(room / per_workload);
     }
 
     /// Gives every workload its series in the domains from this one on.
@@ -261,7 +263,10 @@ impl Workloads {
         let per_workload = 1 + 2 * self.domains.len();
         let max = self.settings.max_workloads;
         self.slots.set_max(max.min(LIVE_SERIES / per_workload));
-        if self.slots.are_too_many() {
+        // The rest of the group may be taken by workloads that have ended.
+        let needed = 2 * (self.domains.len() - first) * self.slots.all().count();
+        let is_full = needed + DOMAIN_SERIES > self.context.group.room();
+        if self.slots.are_too_many() || is_full {
             match &mut self.reader {
                 Reader::Cgroups(cgroups) => cgroups.unname(&mut self.slots),
                 Reader::Processes(processes) => processes.unname(&mut self.slots),
@@ -338,8 +343,12 @@ impl Workloads {
             let Attributed { domain, ledger, .. } = attributed;
             ledger.make_room(self.slots.places());
             ledger.add_cpu(&self.used, seconds);
-            if let Some(reading) = domain.read(at) {
-                ledger.share(reading, self.processors);
+            let was_read = domain.was_read();
+            match domain.read(at) {
+                Some(reading) => ledger.share(reading, self.processors),
+                // What is used before the domain's first reading has no part in its energy.
+                None if !was_read => ledger.discard_cpu(),
+                None => {}
             }
         }
     }
