@@ -311,6 +311,7 @@ impl Cgroups {
         depth: usize,
         known: &mut HashSet<PathBuf>,
     ) -> bool {
+        self.health.continue_read();
         let is_folder = |name: &str| {
             !FILES.iter().any(|begin| name.starts_with(begin)) && !FILES_OF_V1.contains(&name)
         };
