@@ -22,15 +22,15 @@ use crate::sources::io_log::files;
 use crate::sources::{Board, Error, Health};
 use crate::sys::sort::sort;
 
-/// So many cgroups are read; those beyond are part of what they lie in.
+/// At most this many cgroups are read. CPU time of the others is that of the cgroup that they lie in.
 const MAX_CGROUPS: usize = 4096;
-/// So deep below a workload containers are looked for.
+/// Containers are looked for in this many levels of folders below a workload.
 const MAX_DEPTH: usize = 8;
-/// So many folders below workloads are looked into at one poll: a user may make as many as they like.
+/// At most this many folders below workloads are listed at one poll. A user may make any number of them.
 const MAX_FOLDERS: usize = 4096;
-/// So many cgroups may lie in each other: the source's thread has a small stack, and a user may nest cgroups without end.
+/// Cgroups that are nested deeper are not read. The source's thread has a small stack, and a user may nest any number.
 const MAX_NESTING: usize = 16;
-/// Counters are not read at the same moment, and not by the same clock: so much may be owed (10 s of one processor).
+/// The greatest [`Node::debt`]: 10 s of one processor. Counters are read one after the other, and count by different clocks.
 pub(super) const MAX_DEBT: u64 = 10_000_000_000;
 /// Files of a cgroup's folder begin so, or are called so.
 const FILES: [&str; 13] = [
@@ -87,12 +87,12 @@ impl Hierarchy {
 #[derive(Debug)]
 struct Node {
     path: PathBuf,
-    /// The place of the one that it lies in, which is before it; the root's is its own.
+    /// The index of the cgroup that it lies in, which comes before it. The root's is its own.
     parent: usize,
     scope: Scope,
     /// What it is, if it is a workload.
     name: Option<Name>,
-    /// Whose its CPU time is.
+    /// The place in the ledgers that its CPU time is added to.
     place: usize,
     counter: Counter,
     /// What it had counted when it was last read, in nanoseconds.
@@ -127,7 +127,7 @@ pub(super) struct Cgroups {
     kinds: Vec<Kind>,
     stat: PathBuf,
     nodes: Vec<Node>,
-    /// To be listed anew: places of nodes.
+    /// Indexes of the nodes whose folders are to be listed.
     stale: Vec<usize>,
     was_read: bool,
     rescans: bool,

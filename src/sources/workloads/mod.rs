@@ -48,12 +48,13 @@ pub(super) const METER: Meter = Meter {
     open,
 };
 
-/// So many seconds it waits for the first reading of other sources.
+/// How long attribution waits for the first readings of other sources, in seconds.
 const METERS_TIMEOUT: f64 = 10.0;
-/// So much of the room for series is for workloads that there are; the rest is for those that have ended, whose places are
-/// taken for as long as the history has something of them.
+/// The number of series for workloads that exist. The rest of the group's series are for workloads that have ended: their places
+/// are taken as long as the history has values of them.
 const LIVE_SERIES: usize = MAX_SERIES_PER_GROUP / 4 * 3;
-/// So many places are left for domains that are found later: each has ten series beside those of its workloads.
+/// The number of series that are kept free for domains that are found later. Each domain has ten series besides those of its
+/// workloads.
 const DOMAIN_SERIES: usize = 100;
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
@@ -117,7 +118,7 @@ fn leave_out_workloads(health: &Health, count: u64) {
     });
 }
 
-/// What tells CPU time by workload.
+/// Reads CPU time by workload.
 enum Reader {
     Cgroups(Cgroups),
     Processes(Processes),
