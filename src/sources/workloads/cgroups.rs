@@ -30,7 +30,7 @@ const MAX_DEPTH: usize = 8;
 const MAX_FOLDERS: usize = 4096;
 /// Cgroups that are nested deeper are not read. The source's thread has a small stack, and a user may nest any number.
 const MAX_NESTING: usize = 16;
-/// The greatest [`Node::debt`]: 10 s of one processor. Counters are read one after the other, and count by different clocks.
+/// The greatest debt of a cgroup: 10 s of one processor. Counters are read one after the other, and count by different clocks.
 pub(super) const MAX_DEBT: u64 = 10_000_000_000;
 /// Files of a cgroup's folder begin so, or are called so.
 const FILES: [&str; 13] = [
