@@ -37,6 +37,8 @@ const FILES: [&str; 13] = [
     "cgroup.", "cpu.", "cpuacct.", "cpuset.", "memory.", "io.", "pids.", "hugetlb.", "rdma.",
     "misc.", "irq.", "dmem.", "debug.",
 ];
+/// Names of systemd's units end so, and none of these files'.
+const UNITS: [&str; 3] = [".service", ".scope", ".slice"];
 const FILES_OF_V1: [&str; 3] = ["tasks", "notify_on_release", "release_agent"];
 
 /// Where the counters are.
@@ -312,9 +314,12 @@ impl Cgroups {
         known: &mut HashSet<PathBuf>,
     ) -> bool {
         self.health.continue_read();
-        let is_folder = |name: &str| {
-            !FILES.iter().any(|begin| name.starts_with(begin)) && !FILES_OF_V1.contains(&name)
+        // There are units such as `io.podman.service`.
+        let is_unit = |name: &str| UNITS.iter().any(|end| name.ends_with(end));
+        let is_file = |name: &str| {
+            FILES.iter().any(|begin| name.starts_with(begin)) || FILES_OF_V1.contains(&name)
         };
+        let is_folder = |name: &str| is_unit(name) || !is_file(name);
         let listed = files::list(self.health.io_log(), folder, MAX_CGROUPS, &is_folder);
         let (names, beyond) = match listed {
             Ok(listed) => listed,

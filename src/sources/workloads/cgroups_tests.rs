@@ -330,6 +330,14 @@ fn hostile_hierarchies_are_read() {
 }
 
 #[test]
+fn unit_that_begins_like_a_file_is_a_workload() {
+    let mut hosts = Hosts::new(true, 500, &[("io.podman.service", 0), ("cpu.slice", 0)]);
+    hosts.set("cpu.slice/a.service", 0);
+    hosts.poll();
+    assert_eq!(hosts.slots.all().count(), 2);
+}
+
+#[test]
 fn cgroups_are_read_to_a_limit_of_nesting() {
     let mut path = "user.slice/user-1000.slice/kubepods".to_string();
     let above = [("user.slice", 0), ("user.slice/user-1000.slice", 0)];
