@@ -18,8 +18,8 @@ use crate::sys::lock;
 
 /// Limits devices that keep inventing names. No board needs as many.
 pub const MAX_SERIES_PER_GROUP: usize = 4096;
-/// The place of a retired series is given to another once the history has begun so long after the last value. A batch of
-/// samples that was copied out of the history before is rendered by then.
+/// The place of a retired series is reused when the oldest row of the history is this much later than the series' last value.
+/// A batch of samples that was copied out of the history before is rendered by then.
 const REUSE_DELAY: Duration = Duration::from_secs(5);
 
 /// The age at which the readings of a source that is polled every `interval` become stale: three intervals, and at least
@@ -167,8 +167,9 @@ impl Group {
         id
     }
 
-    /// Says that a series has ended: it is set no more. Its place is given to a new series once no kept row has a value of it.
-    /// Only for gauges and for counters whose totals the source keeps.
+    /// Marks a series as ended: it is not set any more. Its place is given to a new series when no kept row has a value of it.
+    /// Only for gauges and for counters whose totals the source keeps, and not for power and energy of rails: charts and the
+    /// statistics of consumers keep the last values of these by place.
     pub fn retire(&self, id: SeriesId) {
         let mut table = lock::write(&self.table);
         let is_known = (id.place as usize) < table.series.len();
@@ -203,12 +204,19 @@ impl Group {
 
     /// A place whose retired series no kept row has a value of.
     fn reusable(&self, table: &mut SeriesTable) -> Option<u32> {
-        let (place, last) = *table.retired.front()?;
-        if !is_reusable(last, self.oldest_row()) {
-            return None;
+        let oldest = self.oldest_row();
+        while let Some((place, last)) = table.retired.front().copied() {
+            if !is_reusable(last, oldest) {
+                return None;
+            }
+            table.retired.pop_front();
+            // A series that is still set, such as by a new run of the source, has not ended.
+            let value = table.values.get(place as usize)?;
+            if value.load(Ordering::Relaxed) == ABSENT_BITS {
+                return Some(place);
+            }
         }
-        table.retired.pop_front();
-        Some(place)
+        None
     }
 
     /// When the oldest row that is kept was read.

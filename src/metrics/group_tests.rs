@@ -153,6 +153,21 @@ fn retired_series_that_comes_back_keeps_its_place() {
 }
 
 #[test]
+fn place_of_a_retired_series_that_is_still_set_is_not_reused() {
+    let group = group();
+    let generation = group.new_generation();
+    let desc = Desc::gauge("g", "");
+    let id = group.series(&desc, &[("name", "a")]);
+    group.retire(id);
+    let mut out = Readings::new(5.0);
+    out.begin(BootTime(100_000_000_000));
+    out.set(id, 1.0);
+    group.publish(generation, &out);
+    assert_ne!(group.series(&desc, &[("name", "b")]), id);
+    assert_eq!(group.value(id), Some(1.0));
+}
+
+#[test]
 fn snapshot_never_mixes_two_polls() {
     let group = group();
     let ids: Vec<_> = (0..200)

@@ -28,6 +28,8 @@ pub struct Health {
     poll_began: AtomicU64,
     /// The id in `paths` of the path that is being read.
     current_path: AtomicU32,
+    /// Counts the reads below one path.
+    reads: AtomicU32,
     paths: Mutex<Paths>,
     watchdog: Mutex<WatchdogView>,
     /// Paths whose reading hung, and when they may be read again.
@@ -115,6 +117,7 @@ const MAX_VALUE_ERRORS: usize = 8192;
 struct WatchdogView {
     poll_began: u64,
     path: u32,
+    reads: u32,
     since: BootTime,
 }
 
@@ -175,7 +178,15 @@ impl Health {
         self.current_path.store(path_id, Ordering::Relaxed);
     }
 
-    /// Records for the watchdog that the read is over.
+    /// Notes for the watchdog that another file below the same path is read: a folder of thousands of files takes its time.
+    #[inline]
+    pub fn continue_read(&self) {
+        // One thread reads at a time.
+        let reads = self.reads.load(Ordering::Relaxed);
+        self.reads.store(reads.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Notes for the watchdog that the read is over.
     #[inline]
     pub fn end_read(&self) {
         self.begin_read(u32::MAX);
@@ -211,10 +222,12 @@ impl Health {
         let current = WatchdogView {
             poll_began: self.poll_began.load(Ordering::Relaxed),
             path: self.current_path.load(Ordering::Relaxed),
+            reads: self.reads.load(Ordering::Relaxed),
             since: now,
         };
         let mut seen = lock::lock(&self.watchdog);
-        if (seen.poll_began, seen.path) != (current.poll_began, current.path) {
+        let what = |view: &WatchdogView| (view.poll_began, view.path, view.reads);
+        if what(&seen) != what(&current) {
             *seen = current;
         }
         let longer =
@@ -553,6 +566,21 @@ mod tests {
             let now = BootTime((n + 1) * 250_000_000);
             assert_eq!(health.stuck_in(now, limit, limit), None);
         }
+    }
+
+    #[test]
+    fn many_reads_below_one_path_are_not_a_hang() {
+        let health = Health::default();
+        let limit = Duration::from_millis(200);
+        health.poll_begins(BootTime(1));
+        health.begin_read(health.path_id(Path::new("/sys/fs/cgroup")));
+        for n in 0..40 {
+            health.continue_read();
+            let now = BootTime((n + 1) * 250_000_000);
+            assert_eq!(health.stuck_in(now, limit, limit), None);
+        }
+        let now = BootTime(41 * 250_000_000);
+        assert!(health.stuck_in(now, limit, limit).is_some());
     }
 
     #[test]

@@ -22,17 +22,23 @@ use crate::sources::io_log::files;
 use crate::sources::{Board, Error, Health};
 use crate::sys::sort::sort;
 
-/// So many cgroups are read; those beyond are part of what they lie in.
+/// At most this many cgroups are read. CPU time of the others is that of the cgroup that they lie in.
 const MAX_CGROUPS: usize = 4096;
-/// So deep below a workload containers are looked for.
+/// Containers are looked for in this many levels of folders below a workload.
 const MAX_DEPTH: usize = 8;
-/// Counters are not read at the same moment, and not by the same clock: so much may be owed (10 s of one processor).
+/// At most this many folders below workloads are listed at one poll. A user may make any number of them.
+const MAX_FOLDERS: usize = 4096;
+/// Cgroups that are nested deeper are not read. The source's thread has a small stack, and a user may nest any number.
+const MAX_NESTING: usize = 16;
+/// The greatest debt of a cgroup: 10 s of one processor. Counters are read one after the other, and count by different clocks.
 pub(super) const MAX_DEBT: u64 = 10_000_000_000;
 /// Files of a cgroup's folder begin so, or are called so.
 const FILES: [&str; 13] = [
     "cgroup.", "cpu.", "cpuacct.", "cpuset.", "memory.", "io.", "pids.", "hugetlb.", "rdma.",
     "misc.", "irq.", "dmem.", "debug.",
 ];
+/// Names of systemd's units end so, and none of these files'.
+const UNITS: [&str; 3] = [".service", ".scope", ".slice"];
 const FILES_OF_V1: [&str; 3] = ["tasks", "notify_on_release", "release_agent"];
 
 /// Where the counters are.
@@ -83,12 +89,12 @@ impl Hierarchy {
 #[derive(Debug)]
 struct Node {
     path: PathBuf,
-    /// The place of the one that it lies in, which is before it; the root's is its own.
+    /// The index of the cgroup that it lies in, which comes before it. The root's is its own.
     parent: usize,
     scope: Scope,
     /// What it is, if it is a workload.
     name: Option<Name>,
-    /// Whose its CPU time is.
+    /// The place in the ledgers that its CPU time is added to.
     place: usize,
     counter: Counter,
     /// What it had counted when it was last read, in nanoseconds.
@@ -97,8 +103,10 @@ struct Node {
     delta: u64,
     /// What those below it counted more than it did.
     debt: u64,
-    /// Links of its folder when it was last listed.
+    /// Links of its folder when it was last listed; 0: it has to be listed again.
     links: u64,
+    /// How many cgroups it lies in.
+    depth: usize,
     state: State,
 }
 
@@ -121,10 +129,12 @@ pub(super) struct Cgroups {
     kinds: Vec<Kind>,
     stat: PathBuf,
     nodes: Vec<Node>,
-    /// To be listed anew: places of nodes.
+    /// Indexes of the nodes whose folders are to be listed.
     stale: Vec<usize>,
     was_read: bool,
     rescans: bool,
+    /// Folders below workloads that were listed at this poll.
+    folders: usize,
     /// Sums of what lies below each node.
     below: Vec<u64>,
 }
@@ -147,6 +157,7 @@ impl Cgroups {
             delta: 0,
             debt: 0,
             links: 0,
+            depth: 0,
             state: State::Known,
         };
         Cgroups {
@@ -159,11 +170,12 @@ impl Cgroups {
             stale: Vec::new(),
             was_read: false,
             rescans: false,
+            folders: 0,
             below: Vec::new(),
         }
     }
 
-    /// Has new cgroups looked for below workloads, too.
+    /// Has new cgroups looked for below workloads, too, and in slices whose number of subfolders is the same as before.
     pub(super) fn rescan(&mut self) {
         self.rescans = true;
     }
@@ -234,6 +246,8 @@ impl Cgroups {
                     node.delta = usage.checked_sub(node.usage).unwrap_or(usage);
                     node.usage = usage;
                 }
+                // What it uses until it can be read again is counted then.
+                Err(error) if is_transient(&error) => node.delta = 0,
                 Err(_) => {
                     node.state = State::Gone;
                     stale.push(node.parent);
@@ -243,15 +257,15 @@ impl Cgroups {
         let is_live = health.io_log().is_off();
         for (i, node) in nodes.iter_mut().enumerate() {
             let is_slice = node.scope.is_slice();
-            if !is_slice && !rescans {
+            if !is_slice && (!rescans || node.scope == Scope::Closed) {
                 continue;
             }
             let links = match (is_live, is_slice) {
                 (true, true) => std::fs::metadata(&node.path).map_or(0, |m| m.nlink()),
                 _ => 0,
             };
-            // Some file systems do not count.
-            if links < 2 || links != node.links {
+            // Some file systems do not count. The number is the same where one that is no node has gone and one has come.
+            if links < 2 || links != node.links || rescans {
                 node.links = links;
                 stale.push(i);
             }
@@ -262,6 +276,7 @@ impl Cgroups {
         let mut stale = std::mem::take(&mut self.stale);
         sort(&mut stale);
         stale.dedup();
+        self.folders = 0;
         for i in stale.drain(..) {
             self.list(i);
         }
@@ -276,7 +291,11 @@ impl Cgroups {
             .map(|node| node.path.clone())
             .collect();
         let (path, scope) = (self.nodes[at].path.clone(), self.nodes[at].scope);
-        self.list_folder(at, &path, scope, 0, &mut known);
+        if !self.list_folder(at, &path, scope, 0, &mut known) {
+            // What was not found may be there.
+            self.nodes[at].links = 0;
+            return;
+        }
         // What is left was not found.
         for node in &mut self.nodes {
             if node.parent == at && known.contains(&node.path) {
@@ -285,6 +304,7 @@ impl Cgroups {
         }
     }
 
+    /// Adds what is new in a folder, and takes what is found out of `known`. False if the folder could not be listed now.
     fn list_folder(
         &mut self,
         at: usize,
@@ -292,16 +312,24 @@ impl Cgroups {
         scope: Scope,
         depth: usize,
         known: &mut HashSet<PathBuf>,
-    ) {
-        let is_folder = |name: &str| {
-            !FILES.iter().any(|begin| name.starts_with(begin)) && !FILES_OF_V1.contains(&name)
+    ) -> bool {
+        self.health.continue_read();
+        // There are units such as `io.podman.service`.
+        let is_unit = |name: &str| UNITS.iter().any(|end| name.ends_with(end));
+        let is_file = |name: &str| {
+            FILES.iter().any(|begin| name.starts_with(begin)) || FILES_OF_V1.contains(&name)
         };
+        let is_folder = |name: &str| is_unit(name) || !is_file(name);
         let listed = files::list(self.health.io_log(), folder, MAX_CGROUPS, &is_folder);
         let (names, beyond) = match listed {
             Ok(listed) => listed,
-            Err(error) => return log::debug!("{}", Error::cannot("list", folder, &error)),
+            Err(error) => {
+                log::debug!("{}", Error::cannot("list", folder, &error));
+                return !is_transient(&error);
+            }
         };
         self.leave_out(beyond);
+        let mut is_whole = true;
         for raw in names {
             let path = folder.join(&raw);
             if known.remove(&path) {
@@ -310,23 +338,30 @@ impl Cgroups {
             match classify(scope, &raw, &self.kinds) {
                 (None, Scope::Closed) => {}
                 (None, Scope::Part | Scope::Workload) if depth < MAX_DEPTH => {
-                    self.list_folder(at, &path, Scope::Part, depth + 1, known);
+                    if self.folders >= MAX_FOLDERS {
+                        self.leave_out(1);
+                        continue;
+                    }
+                    self.folders += 1;
+                    is_whole &= self.list_folder(at, &path, Scope::Part, depth + 1, known);
                 }
                 (None, Scope::Part | Scope::Workload) => {}
                 (name, inner) => self.add(at, path, name, inner),
             }
         }
+        is_whole
     }
 
     fn add(&mut self, parent: usize, path: PathBuf, name: Option<Name>, scope: Scope) {
+        let depth = self.nodes[parent].depth + 1;
+        if self.nodes.len() >= MAX_CGROUPS || depth > MAX_NESTING {
+            return self.leave_out(1);
+        }
         let mut counter = Counter::default();
         // A file of the folder is no cgroup; one that is gone already is in the counter of what it lay in.
         let Ok(usage) = self.hierarchy.read(&self.health, &path, &mut counter) else {
             return;
         };
-        if self.nodes.len() >= MAX_CGROUPS {
-            return self.leave_out(1);
-        }
         let is_below = !self.nodes[parent].scope.is_slice();
         let at = self.nodes.len();
         self.nodes.push(Node {
@@ -343,6 +378,7 @@ impl Cgroups {
             usage,
             delta: 0,
             debt: 0,
+            depth,
             state: if is_below {
                 State::NewBelow
             } else {
@@ -351,13 +387,18 @@ impl Cgroups {
         });
         if scope != Scope::Closed {
             let path = self.nodes[at].path.clone();
-            self.list_folder(at, &path, scope, 0, &mut HashSet::new());
+            if !self.list_folder(at, &path, scope, 0, &mut HashSet::new()) {
+                self.nodes[at].links = 0;
+            }
         }
     }
 
     fn leave_out(&self, count: u64) {
         self.health.left_out("cgroups", count, || {
-            format!("there are more than {MAX_CGROUPS} cgroups: the CPU time of the rest is counted with what they lie in")
+            format!(
+                "there are more than {MAX_CGROUPS} cgroups, or some lie in more than {MAX_NESTING} others: the CPU time of the rest \
+                 is counted with what they lie in"
+            )
         });
     }
 
@@ -443,6 +484,12 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// Whether an error says nothing of the cgroup: there is no descriptor or no memory for reading it.
+fn is_transient(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM))
 }
 
 #[cfg(test)]

@@ -330,6 +330,58 @@ fn hostile_hierarchies_are_read() {
 }
 
 #[test]
+fn unit_that_begins_like_a_file_is_a_workload() {
+    let mut hosts = Hosts::new(true, 500, &[("io.podman.service", 0), ("cpu.slice", 0)]);
+    hosts.set("cpu.slice/a.service", 0);
+    hosts.poll();
+    assert_eq!(hosts.slots.all().count(), 2);
+}
+
+#[test]
+fn cgroups_are_read_to_a_limit_of_nesting() {
+    let mut path = "user.slice/user-1000.slice/kubepods".to_string();
+    let above = [("user.slice", 0), ("user.slice/user-1000.slice", 0)];
+    let mut hosts = Hosts::new(true, 500, &above);
+    hosts.set(&path, 0);
+    for _ in 0..300 {
+        path.push_str("/a");
+        hosts.set(&path, 0);
+    }
+    hosts.poll();
+    // The root, and one of each depth.
+    assert_eq!(hosts.cgroups.nodes.len(), 1 + MAX_NESTING);
+    assert_eq!(hosts.cgroups.health.limits()["cgroups"].left_out, 1);
+}
+
+#[test]
+fn new_cgroup_in_a_slice_with_as_many_folders_as_before_is_found_at_a_rescan() {
+    let mut hosts = Hosts::new(
+        true,
+        500,
+        &[
+            ("system.slice", 0),
+            ("system.slice/a.service", 0),
+            ("system.slice/tmp.mount", 0),
+        ],
+    );
+    hosts.poll();
+    hosts.tree.remove("sys/fs/cgroup/system.slice/tmp.mount");
+    hosts.set("system.slice/b.service", 0);
+    hosts.poll();
+    hosts.cgroups.rescan();
+    hosts.poll();
+    assert_eq!(hosts.slots.all().count(), 2);
+}
+
+#[test]
+fn error_without_a_descriptor_does_not_end_a_cgroup() {
+    use nix::libc::{EMFILE, ENODEV, ENOENT};
+    let is_transient = |errno| is_transient(&io::Error::from_raw_os_error(errno));
+    assert!(is_transient(EMFILE));
+    assert!(!is_transient(ENOENT) && !is_transient(ENODEV));
+}
+
+#[test]
 fn board_without_cgroups_says_what_was_looked_for() {
     let tree = Tree::new(&[]);
     let error = Hierarchy::find(&Board::detect(tree.roots()))

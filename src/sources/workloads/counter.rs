@@ -26,6 +26,7 @@ impl Counter {
         path: impl FnOnce() -> std::path::PathBuf,
         parse: impl FnOnce(&[u8]) -> Option<T>,
     ) -> io::Result<T> {
+        health.continue_read();
         let mut buffer = [0; MAX_BYTES];
         let unknown = || io::Error::from(io::ErrorKind::InvalidData);
         let io_log = health.io_log();

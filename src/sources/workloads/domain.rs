@@ -47,7 +47,9 @@ fn domain_of(series: &Series) -> Option<String> {
     let rail = label(series, "rail")?;
     match &*series.source {
         "rapl" => {
-            let (domain, number) = rail.rsplit_once('-')?;
+            // `package-0`, and `package-0-die-1` of a processor of several dies.
+            let (domain, package) = rail.split_once('-')?;
+            let number = package.split('-').next().unwrap_or_default();
             let is_domain = ["package", "core", "dram"].contains(&domain);
             (is_domain && number.parse::<u32>().is_ok()).then(|| domain.to_string())
         }
@@ -133,16 +135,23 @@ impl Domain {
             self.parts.iter_mut().for_each(|part| part.last = last);
             return;
         }
-        let is_same_source = Arc::ptr_eq(&self.groups[0], &known.groups[0]);
+        let is_same_group = Arc::ptr_eq(&self.groups[0], &known.groups[0]);
+        let is_same_source = self.groups[0].source == known.groups[0].source;
         for part in &mut self.parts {
             let before = known.parts.iter().find(|before| before.rail == part.rail);
-            part.last = match (before, is_same_source) {
-                (Some(before), true) => before.last,
+            part.last = match before {
+                Some(before) if is_same_group => before.last,
                 // A source that was started anew counts from 0.
-                (Some(before), false) => before.last.map(|_| 0.0),
-                (None, _) => None,
+                Some(before) if is_same_source => before.last.map(|_| 0.0),
+                // Another source that measures the same may have counted for long.
+                _ => None,
             };
         }
+    }
+
+    /// Whether there was a reading so far.
+    pub(super) fn was_read(&self) -> bool {
+        self.read_at.is_some()
     }
 
     /// What was counted since the domain was last read; `None`: it has not been read since.
@@ -330,6 +339,45 @@ mod tests {
         });
         let reading = board.read("package", 62).unwrap();
         assert_eq!((reading.joules, reading.seconds), (3.0, 2.0));
+    }
+
+    #[test]
+    fn another_source_of_the_same_domain_goes_on_from_what_it_has_counted() {
+        let mut board = Board::new();
+        let first = board.registry.add_group(0, "ina3221", vec![]);
+        let second = board.registry.add_group(1, "tegrastats", vec![]);
+        let mut ended = Rail::with_range(&first, "VDD_CPU", 0);
+        let mut rail = Rail::with_range(&second, "VDD_CPU", 0);
+        let mut at = |second_read: u64, joules: u64| {
+            publish(&second, second_read, |out| {
+                rail.set_counter(out, joules, 1.0);
+            });
+        };
+        assert!(board.find());
+        publish(&first, 1, |out| {
+            ended.set_counter(out, 100, 1.0);
+        });
+        at(1, 100);
+        assert_eq!(board.read("cpu", 1), None, "the first reading");
+        at(2, 150);
+        board.registry.remove_group(&first);
+        assert!(!board.find());
+        assert_eq!(board.read("cpu", 2), None, "what it counted before");
+        at(3, 153);
+        assert_eq!(board.read("cpu", 3).unwrap().joules, 3.0);
+    }
+
+    #[test]
+    fn dies_are_parts_of_their_package() {
+        let mut board = Board::new();
+        let group = board.registry.add_group(0, "rapl", vec![]);
+        for rail in ["package-0-die-0", "package-0-die-1", "dram-1", "psys"] {
+            Rail::new(&group, rail);
+        }
+        assert!(board.find());
+        let domains = board.domains.iter();
+        let found: Vec<_> = domains.map(|d| (&*d.name, d.parts.len())).collect();
+        assert_eq!(found, [("package", 2), ("dram", 1)]);
     }
 
     #[test]

@@ -3,16 +3,16 @@
 //! Least squares with weights that fade ([`MEMORY`]), so that a board whose idle power changes is learned anew. A line is an
 //! answer only if the load has varied enough and explains the power; else idle power is unknown.
 
-/// After so many seconds a sample weighs 1/e of a new one.
+/// The seconds after which a sample weighs 1/e of a new one.
 const MEMORY: f64 = 3600.0;
-/// So many seconds and samples are needed at least.
+/// The fewest seconds and samples from which a line is an answer.
 const MIN_SECONDS: f64 = 60.0;
 const MIN_SAMPLES: f64 = 15.0;
-/// The busy processors' standard deviation must be so many processors, and so much of their mean: beyond five times the
-/// spread, a line is no answer any more.
+/// The least standard deviation of the number of busy processors, in processors, and as a part of its mean. Further than five
+/// standard deviations from its samples a line is no answer.
 const MIN_SPREAD: f64 = 0.05;
 const MIN_RELATIVE_SPREAD: f64 = 0.2;
-/// So much of the power's variance must be the load's.
+/// The least part of the power's variance that the load has to explain.
 const MIN_QUALITY: f64 = 0.5;
 /// The standard error of the answer must be less than this part of the mean power.
 const MAX_RELATIVE_ERROR: f64 = 0.05;
@@ -91,7 +91,9 @@ impl IdleFit {
         if self.error()? > MAX_RELATIVE_ERROR * self.mean_watts || slope <= 0.0 {
             return None;
         }
-        Some((self.mean_watts - slope * self.mean_busy).max(0.0))
+        let watts = self.mean_watts - slope * self.mean_busy;
+        // A line that meets the axis well below 0 is that of a curve.
+        (watts >= -MAX_RELATIVE_ERROR * self.mean_watts).then(|| watts.max(0.0))
     }
 
     /// How many samples of equal weight would say as much.
@@ -179,8 +181,12 @@ mod tests {
                 fit.add(seconds, busy, watts);
             }
         }
-        assert!(fit.watts().is_none_or(|watts| watts >= 0.0));
+        assert_eq!(fit.watts(), None);
         assert!(fit.quality().unwrap() > 0.9);
+        let near = learned(0.0, 300, |second, _| f64::from(second % 4));
+        assert!(near
+            .watts()
+            .is_some_and(|watts| (0.0..0.1).contains(&watts)));
     }
 
     #[test]

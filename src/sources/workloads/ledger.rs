@@ -18,8 +18,9 @@ pub(super) const OTHER: usize = 1;
 /// The first place of a workload's.
 pub(super) const FIRST: usize = 2;
 
-/// Meters that count in large steps move their counter once a minute: CPU time waits so many seconds for the next step.
-const LONGEST_STEP: f64 = 60.0;
+/// Meters that count in large steps move their counter once a minute, by a clock of their own: CPU time waits so many seconds for
+/// the next step, which a poll or more may be late.
+const LONGEST_STEP: f64 = 90.0;
 
 /// One domain's energy by place.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +80,12 @@ impl Ledger {
             *pending = pending.saturating_add(*used);
         }
         self.pending_seconds += seconds;
+    }
+
+    /// Forgets the CPU time since the domain was last read.
+    pub(super) fn discard_cpu(&mut self) {
+        self.pending.fill(0);
+        self.pending_seconds = 0.0;
     }
 
     /// The workload at this place has ended: its place begins anew at 0, for another.
@@ -244,10 +251,21 @@ mod tests {
         assert_eq!(ledger.of(2), Some((60.0, 1.0)));
         assert_eq!(ledger.of(3), Some((60.0, 1.0)));
         // One that stands still for longer has counted nothing.
-        for _ in 0..61 {
+        for _ in 0..91 {
             ledger.share(reading(0.0, 1.0), 4.0);
         }
         assert_eq!(ledger.of(2), Some((60.0, 0.0)));
+    }
+
+    #[test]
+    fn step_that_is_a_poll_late_has_the_idle_energy_of_the_whole_minute() {
+        let mut ledger = Ledger::new(Some(1.0));
+        for second in 0..62 {
+            ledger.add_cpu(&[0, SECOND], 1.0);
+            ledger.share(reading(if second == 61 { 180.0 } else { 0.0 }, 1.0), 4.0);
+        }
+        assert_eq!(ledger.idle_joules, 62.0);
+        assert_eq!(ledger.of(OTHER), Some((118.0, 118.0 / 62.0)));
     }
 
     #[test]

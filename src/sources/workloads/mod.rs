@@ -48,11 +48,14 @@ pub(super) const METER: Meter = Meter {
     open,
 };
 
-/// So many seconds it waits for the first reading of other sources.
+/// How long attribution waits for the first readings of other sources, in seconds.
 const METERS_TIMEOUT: f64 = 10.0;
-/// So much of the room for series is for workloads that there are; the rest is for those that have ended, whose places are
-/// taken for as long as the history has something of them.
+/// The number of series for workloads that exist. The rest of the group's series are for workloads that have ended: their places
+/// are taken as long as the history has values of them.
 const LIVE_SERIES: usize = MAX_SERIES_PER_GROUP / 4 * 3;
+/// The number of series that are kept free for domains that are found later. Each domain has ten series besides those of its
+/// workloads.
+const DOMAIN_SERIES: usize = 100;
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let settings: Settings = config.meter();
@@ -115,7 +118,7 @@ fn leave_out_workloads(health: &Health, count: u64) {
     });
 }
 
-/// What tells CPU time by workload.
+/// Reads CPU time by workload.
 enum Reader {
     Cgroups(Cgroups),
     Processes(Processes),
@@ -252,8 +255,8 @@ impl Workloads {
             }
         }
         let per_workload = 1 + 2 * self.domains.len();
-        self.slots
-            .set_room(self.context.group.room() / per_workload);
+        let room = self.context.group.room().saturating_sub(DOMAIN_SERIES);
+        self.slots.set_room(room / per_workload);
     }
 
     /// Gives every workload its series in the domains from this one on.
@@ -261,7 +264,10 @@ impl Workloads {
         let per_workload = 1 + 2 * self.domains.len();
         let max = self.settings.max_workloads;
         self.slots.set_max(max.min(LIVE_SERIES / per_workload));
-        if self.slots.are_too_many() {
+        // The rest of the group may be taken by workloads that have ended.
+        let needed = 2 * (self.domains.len() - first) * self.slots.all().count();
+        let is_full = needed + DOMAIN_SERIES > self.context.group.room();
+        if self.slots.are_too_many() || is_full {
             match &mut self.reader {
                 Reader::Cgroups(cgroups) => cgroups.unname(&mut self.slots),
                 Reader::Processes(processes) => processes.unname(&mut self.slots),
@@ -338,8 +344,12 @@ impl Workloads {
             let Attributed { domain, ledger, .. } = attributed;
             ledger.make_room(self.slots.places());
             ledger.add_cpu(&self.used, seconds);
-            if let Some(reading) = domain.read(at) {
-                ledger.share(reading, self.processors);
+            let was_read = domain.was_read();
+            match domain.read(at) {
+                Some(reading) => ledger.share(reading, self.processors),
+                // What is used before the domain's first reading has no part in its energy.
+                None if !was_read => ledger.discard_cpu(),
+                None => {}
             }
         }
     }

@@ -109,8 +109,10 @@ pub fn classify(parent: Scope, raw: &str, kinds: &[Kind]) -> (Option<Name>, Scop
         Some(name) if kinds.contains(&name.kind) => (Some(name), scope),
         // It is part of what it lies in; a container in a pod is one if pods are not asked for.
         Some(name) => match (parent.is_slice(), name.kind) {
-            (_, Kind::Pod) | (true, _) => (None, Scope::Slice(Folder::Plain)),
-            (false, _) => (None, Scope::Part),
+            (_, Kind::Pod) => (None, Scope::Slice(Folder::Plain)),
+            // A service in a container is not the board's service of that name.
+            (_, Kind::Container) | (false, _) => (None, Scope::Part),
+            (true, _) => (None, Scope::Slice(Folder::Plain)),
         },
         None => (None, scope),
     }
@@ -314,6 +316,11 @@ mod tests {
             ["container 0123456789ab"]
         );
         assert_eq!(workloads_of(&pod, &[Kind::Service]), [""; 0]);
+        let service = format!("/docker/{HEX}/system.slice/ssh.service");
+        assert_eq!(workloads_of(&service, &[Kind::Service]), [""; 0]);
+        let kind = format!("/docker/{HEX}/kubelet/kubepods/pod{UID}");
+        let pod = format!("pod {UID}");
+        assert_eq!(workloads_of(&kind, &[Kind::Service, Kind::Pod]), [pod]);
         let nested = format!("/system.slice/a.service/libpod-{HEX}.scope");
         assert_eq!(
             workloads_of(&nested, &[Kind::Service]),

@@ -13,7 +13,7 @@ use super::usage::{parse_busy, parse_process};
 use crate::sources::io_log::files;
 use crate::sources::{Error, Health};
 
-/// So many processes are read; the rest is `system`'s.
+/// At most this many processes are read, those of the lowest numbers. CPU time of the others is `system`'s.
 const MAX_PROCESSES: usize = 8192;
 
 /// The processes.

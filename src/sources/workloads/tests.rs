@@ -249,6 +249,58 @@ fn domain_that_appears_later_is_attributed_from_then_on() {
 }
 
 #[test]
+fn domain_that_appears_in_a_full_group_is_exported_whole() {
+    let mut rig = Rig::new(", idle_watts: {package: 0, vdd_core: 0}");
+    (0..50).for_each(|i| rig.set(&format!("s{i}.service"), 0));
+    rig.start();
+    let group = Arc::clone(&rig.bench.context.group);
+    let mut others = 0;
+    while group.room() > 60 {
+        group.series(&Desc::gauge(format!("g{others}"), ""), &[]);
+        others += 1;
+    }
+    let chip = rig.bench.context.registry.add_group(2, "rpi", vec![]);
+    let mut rail = Rail::with_range(&chip, "VDD_CORE", 0);
+    let mut lines = Vec::new();
+    for (second, joules) in [(1, 50), (2, 58)] {
+        let mut out = Readings::new(5.0);
+        out.begin(BootTime(second * 1_000_000_000 + 1));
+        rail.set_counter(&mut out, joules, 1.0);
+        chip.publish(chip.new_generation(), &out);
+        (0..50).for_each(|i| rig.set(&format!("s{i}.service"), second * 10));
+        rig.draw(1.0);
+        lines = rig.poll(500);
+    }
+    assert_eq!(group.left_out(), 0);
+    for (domain, expected) in [("package", 2.0), ("vdd_core", 8.0)] {
+        let (sum, whole) = conserved(&lines, domain);
+        assert!((sum - expected).abs() < 1e-6, "{sum} of {domain}");
+        assert!((whole - expected).abs() < 1e-6, "{whole} of {domain}");
+    }
+}
+
+#[test]
+fn cpu_time_before_a_domains_first_reading_has_no_part_in_its_energy() {
+    let mut rig = Rig::new(", idle_watts: {package: 0}");
+    rig.set("a.service", 0);
+    rig.set("b.service", 0);
+    rig.bench.reopen().unwrap();
+    rig.poll(0);
+    // It does not wait for the meter any longer.
+    rig.second += METERS_TIMEOUT;
+    rig.poll(0);
+    rig.set("a.service", 1000);
+    rig.poll(1000);
+    rig.draw(0.0);
+    rig.poll(0);
+    rig.set("b.service", 1000);
+    rig.draw(6.0);
+    rig.poll(1000);
+    assert_eq!(rig.energy("service a.service"), Some(0.0));
+    assert_eq!(rig.energy("service b.service"), Some(6.0));
+}
+
+#[test]
 fn silent_meter_has_no_power_and_its_energy_stands() {
     let mut rig = Rig::new(", idle_watts: {package: 1}");
     rig.set("a.service", 0);
