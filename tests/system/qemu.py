@@ -15,7 +15,7 @@ from peers import ROOT
 
 # Fetching and building images goes on beside builds, which may keep all processors busy.
 FETCH_SECONDS = 1800
-BOOT_SECONDS = 170
+BOOT_SECONDS = 600
 IMAGES = ROOT / "target/qemu"
 # Debian's name of the kernel for each of its architectures.
 FLAVOURS = {"arm64": "arm64", "armhf": "armmp", "amd64": "cloud-amd64"}

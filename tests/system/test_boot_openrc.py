@@ -7,7 +7,7 @@ from peers import ROOT, temporary
 from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, tree
 
 GUEST = ROOT / "tests/system/qemu_debian"
-SECONDS = 300
+SECONDS = 900
 TEST = b"""#!/sbin/openrc-run
 depend() { after *; }
 start() { /boot-test; }

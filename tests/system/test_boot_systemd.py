@@ -5,7 +5,7 @@ from peers import ROOT, temporary
 from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, link, sources, tree
 
 GUEST = ROOT / "tests/system/qemu_debian"
-SECONDS = 400
+SECONDS = 900
 DROP_IN = b"""[Service]
 Environment="OPTIONS=--path.sysfs=/board/sys --path.procfs=/board/proc"
 """
