@@ -105,11 +105,18 @@ impl RuntimePower {
 
     /// Reports a change between suspended and resumed in the log, and as the value error of `path`. `what` names the
     /// device and what is not done, `setting` the setting that allows it nevertheless.
-    pub(super) fn announce(&mut self, health: &Health, path: &Path, what: &str, setting: &str) {
+    pub(super) fn announce(
+        &mut self,
+        health: &Health,
+        path: &Path,
+        what: impl FnOnce() -> String,
+        setting: &str,
+    ) {
         if self.suspended == self.reported {
             return;
         }
         self.reported = self.suspended;
+        let what = what();
         let why =
             format!("{what}, since that would resume it ({setting}: true does it all the same)");
         match self.suspended {

@@ -315,6 +315,6 @@ impl Chip {
 
 /// Reports whether the chip is suspended, if that changed.
 pub(super) fn report_suspension(power: &mut RuntimePower, health: &Health, identity: &Identity) {
-    let what = format!("{} is suspended: it is not read", identity.id());
-    power.announce(health, &identity.dir, &what, "hwmon.wake_suspended");
+    let what = || format!("{} is suspended: it is not read", identity.id());
+    power.announce(health, &identity.dir, what, "hwmon.wake_suspended");
 }

@@ -63,9 +63,11 @@ impl Sleep {
         let mut suspended = false;
         for (path, power) in &mut self.gpus {
             suspended |= power.is_suspended();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let what = format!("GPU {name} is suspended: nvidia-smi does not run");
-            power.announce(health, path, &what, "nvidia.wake_suspended");
+            let what = || {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                format!("GPU {name} is suspended: nvidia-smi does not run")
+            };
+            power.announce(health, path, what, "nvidia.wake_suspended");
         }
         if suspended {
             *self = Sleep {
