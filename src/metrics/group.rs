@@ -179,7 +179,7 @@ impl Group {
         }
     }
 
-    /// The same of all series: those that are registered again go on.
+    /// Retires all series. One that is registered again is no longer retired.
     pub fn retire_all(&self) {
         let mut table = lock::write(&self.table);
         let last = self.read_at().unwrap_or_default();

@@ -32,14 +32,15 @@ const MAX_FOLDERS: usize = 4096;
 const MAX_NESTING: usize = 16;
 /// The greatest debt of a cgroup: 10 s of one processor. Counters are read one after the other, and count by different clocks.
 pub(super) const MAX_DEBT: u64 = 10_000_000_000;
-/// Files of a cgroup's folder begin so, or are called so.
+/// Prefixes of the files in a cgroup's folder.
 const FILES: [&str; 13] = [
     "cgroup.", "cpu.", "cpuacct.", "cpuset.", "memory.", "io.", "pids.", "hugetlb.", "rdma.",
     "misc.", "irq.", "dmem.", "debug.",
 ];
-/// Names of systemd's units end so, and none of these files'.
-const UNITS: [&str; 3] = [".service", ".scope", ".slice"];
+/// Files of a cgroup's folder, v1.
 const FILES_OF_V1: [&str; 3] = ["tasks", "notify_on_release", "release_agent"];
+/// Suffixes of systemd's units. None of these files has one.
+const UNITS: [&str; 3] = [".service", ".scope", ".slice"];
 
 /// Where the counters are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -292,8 +293,13 @@ impl Cgroups {
             .collect();
         let (path, scope) = (self.nodes[at].path.clone(), self.nodes[at].scope);
         if !self.list_folder(at, &path, scope, 0, &mut known) {
-            // What was not found may be there.
-            self.nodes[at].links = 0;
+            // What was not found may be there. At the limit of folders, the next rescan lists them again.
+            if self.folders < MAX_FOLDERS {
+                self.nodes[at].links = 0;
+            }
+            return;
+        }
+        if known.is_empty() {
             return;
         }
         // What is left was not found.
@@ -340,12 +346,13 @@ impl Cgroups {
                 (None, Scope::Part | Scope::Workload) if depth < MAX_DEPTH => {
                     if self.folders >= MAX_FOLDERS {
                         self.leave_out(1);
+                        is_whole = false;
                         continue;
                     }
                     self.folders += 1;
                     is_whole &= self.list_folder(at, &path, Scope::Part, depth + 1, known);
                 }
-                (None, Scope::Part | Scope::Workload) => {}
+                (None, Scope::Part | Scope::Workload) => self.leave_out(1),
                 (name, inner) => self.add(at, path, name, inner),
             }
         }
@@ -396,7 +403,8 @@ impl Cgroups {
     fn leave_out(&self, count: u64) {
         self.health.left_out("cgroups", count, || {
             format!(
-                "there are more than {MAX_CGROUPS} cgroups, or some lie in more than {MAX_NESTING} others: the CPU time of the rest \
+                "there are more than {MAX_CGROUPS} cgroups, or some lie too deep (in {MAX_NESTING} others, or {MAX_DEPTH} folders below a \
+                 workload), or workloads have more than {MAX_FOLDERS} folders: the CPU time of the rest \
                  is counted with what they lie in"
             )
         });
@@ -442,7 +450,7 @@ impl Cgroups {
             }
             match slots.take(name) {
                 Some(place) => node.place = place,
-                // It is said of each once.
+                // Each is counted once, when it is found.
                 None => unnamed += u64::from(node.state != State::Known),
             }
         }

@@ -41,7 +41,7 @@ pub(super) struct Ledger {
     pub idle_joules: f64,
     /// What ended workloads had.
     pub ended_joules: f64,
-    /// All of it.
+    /// All joules of the domain since attribution began.
     pub total_joules: f64,
 }
 
@@ -74,7 +74,7 @@ impl Ledger {
         }
     }
 
-    /// So much CPU time was used in these seconds, by place.
+    /// Adds the CPU time that each place used in these seconds.
     pub(super) fn add_cpu(&mut self, nanos: &[u64], seconds: f64) {
         for (pending, used) in self.pending.iter_mut().zip(nanos) {
             *pending = pending.saturating_add(*used);

@@ -113,8 +113,10 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 /// Counts workloads without a place, and says once that there are any.
 fn leave_out_workloads(health: &Health, count: u64) {
     health.left_out("workloads", count, || {
-        "there are more workloads than workloads.max_workloads and 4,096 series have room for: they are counted as other"
-            .to_string()
+        format!(
+            "there are more workloads than workloads.max_workloads and {MAX_SERIES_PER_GROUP} series have room for: they are \
+             counted as other"
+        )
     });
 }
 

@@ -81,11 +81,13 @@ impl Processes {
         self.round += 1;
         let mut unnamed = 0;
         let mut sum = 0u64;
+        let delta = self.busy.map_or(0, |before| busy.saturating_sub(before));
+        self.busy = Some(busy);
         for pid in names {
             let Ok(number) = pid.parse() else {
                 continue;
             };
-            let used_here = self.process(number, &pid, slots, used, &mut unnamed);
+            let used_here = self.process(number, &pid, delta, slots, used, &mut unnamed);
             sum = sum.saturating_add(used_here);
         }
         self.health.end_read();
@@ -99,19 +101,18 @@ impl Processes {
         });
         super::leave_out_workloads(&self.health, unnamed);
         used.resize(slots.places(), 0);
-        let delta = self.busy.map_or(0, |before| busy.saturating_sub(before));
-        self.busy = Some(busy);
         let owed = sum.saturating_add(self.debt);
         used[SYSTEM] = delta.saturating_sub(owed);
         self.debt = owed.saturating_sub(delta).min(super::cgroups::MAX_DEBT);
         Ok(())
     }
 
-    /// Reads one process, and adds what it has used, which is returned.
+    /// Reads one process, and adds what it has used, which is returned. A new one has used `max` nanoseconds at most.
     fn process(
         &mut self,
         number: u32,
         pid: &str,
+        max: u64,
         slots: &mut Slots,
         used: &mut Vec<u64>,
         unnamed: &mut u64,
@@ -142,8 +143,8 @@ impl Processes {
         };
         let delta = match &before {
             Some(before) => nanos.saturating_sub(before.nanos),
-            None if self.busy.is_some() => nanos,
-            None => 0,
+            // A process that could not be read before may have used its time long ago.
+            None => nanos.min(max),
         };
         let is_new = before.is_none();
         let place = match before.map_or(OTHER, |before| before.place) {

@@ -12,7 +12,7 @@ pub(super) struct Slots {
     slots: Vec<Slot>,
     free: Vec<usize>,
     max: usize,
-    /// How many new workloads there are series for just now.
+    /// The number of new workloads that the group has free series for.
     room: usize,
     /// Places that were given since this was last asked for.
     started: Vec<usize>,
@@ -28,7 +28,7 @@ struct Slot {
 }
 
 impl Slots {
-    /// No workload, and room for so many.
+    /// Empty, with at most `max` workloads.
     pub(super) fn new(max: usize) -> Slots {
         Slots {
             max,
@@ -37,7 +37,7 @@ impl Slots {
         }
     }
 
-    /// There is room for so many from now on. Those that there are keep their places.
+    /// Changes the maximum. Workloads that have places keep them.
     pub(super) fn set_max(&mut self, max: usize) {
         self.max = max;
     }
