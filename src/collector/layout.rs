@@ -63,7 +63,7 @@ const ORIGINAL_NODES: Columns = &[
     ("memory_usage", Value(1)),
     ("network_usage", Value(2)),
     ("wattage", Value(3)),
-    ("num_processes", Value(4)),
+    ("num_processes", Value(NUM_PROCESSES)),
     ("wattage_kepler", Value(5)),
     ("wattage_scaph", Value(6)),
     ("wattage_auxilary", Value(7)),

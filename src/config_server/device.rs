@@ -10,7 +10,7 @@ use super::store::Stored;
 use crate::config::{Config, Document, Rejection, DEVICE_TYPES};
 use crate::http::host_address;
 use crate::sources::SCHEMA;
-use crate::wire::DeviceId;
+use crate::wire::{DeviceId, Report};
 
 /// The key that registers a device's address. The server owns this key; it is not part of the board's configuration.
 pub(super) const ADDRESS_KEY: &str = "ip_address";
@@ -173,12 +173,7 @@ impl Device {
 
     /// `https` if the board reported that it serves TLS, else `http`.
     pub(super) fn scheme(&self) -> &'static str {
-        match self
-            .state
-            .last_contact
-            .as_ref()
-            .is_some_and(|contact| contact.report.tls)
-        {
+        match self.report().is_some_and(|report| report.tls) {
             true => "https",
             false => "http",
         }
@@ -186,11 +181,7 @@ impl Device {
 
     /// The metrics port: the reported one, else the configured one.
     pub(super) fn port(&self) -> Option<u16> {
-        let reported = self
-            .state
-            .last_contact
-            .as_ref()
-            .and_then(|contact| contact.report.ports);
+        let reported = self.report().and_then(|report| report.ports);
         reported
             .map_or_else(|| self.summary()?.port, |ports| ports.metrics)
             .filter(|port| *port != 0)
@@ -198,14 +189,16 @@ impl Device {
 
     /// The management port: the reported one, else the configured one.
     pub(super) fn reload_port(&self) -> Option<u16> {
-        let reported = self
-            .state
-            .last_contact
-            .as_ref()
-            .and_then(|contact| contact.report.ports);
+        let reported = self.report().and_then(|report| report.ports);
         reported
             .map_or_else(|| self.summary()?.reload_port, |ports| ports.management)
             .filter(|port| *port != 0)
+    }
+
+    /// The report of the last contact.
+    fn report(&self) -> Option<&Report> {
+        let contact = self.state.last_contact.as_ref();
+        contact.map(|contact| &contact.report)
     }
 
     /// The summary, if the configuration is valid.
@@ -218,8 +211,8 @@ impl Device {
         let configured = self
             .summary()
             .map_or("unknown", |summary| summary.device_type.as_ref());
-        let contact = self.state.last_contact.as_ref();
-        let found = contact.and_then(|contact| contact.report.device_type.as_deref());
+        let found = self.report();
+        let found = found.and_then(|report| report.device_type.as_deref());
         match (configured, found) {
             ("auto", Some(found)) => found,
             _ => configured,
@@ -269,7 +262,7 @@ impl Device {
             unreachable,
             ..
         } = &self.state;
-        let report = last_contact.as_ref().map(|contact| &contact.report);
+        let report = self.report();
         let refused = report.and_then(|report| report.refused.as_deref());
         let degraded = report.and_then(|report| report.degraded.as_deref());
         match (self.parsed.as_ref(), unreachable, refused, degraded) {
@@ -290,7 +283,7 @@ impl Device {
 mod tests {
     use super::super::fleet::Contact;
     use super::*;
-    use crate::wire::{Ports, Report};
+    use crate::wire::Ports;
 
     fn device(text: &str, contact: Option<Contact>) -> Device {
         let stored = Stored {

@@ -26,7 +26,7 @@ pub(super) struct Contact {
     /// The address that the request came from.
     pub(super) address: IpAddr,
     pub(super) report: Report,
-    /// The time, in seconds started_at 1970.
+    /// The time, in seconds since 1970.
     pub(super) at: i64,
 }
 

@@ -14,7 +14,7 @@ use crate::sources::{reached_limits, ReachedLimit, RunningSource, SERIES_LIMIT};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
-/// After every source.
+/// The groups sort after those of all sources.
 const RANK: u32 = u32::MAX;
 
 /// The exporter's own metrics, which are written at each scrape.

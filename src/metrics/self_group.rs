@@ -23,7 +23,7 @@ pub(crate) struct SelfGroup {
     written: Vec<Written>,
     /// The place in `written` of the series that is expected next.
     next: usize,
-    /// A series was not written any more.
+    /// A scrape left out a series of the group.
     has_gone: bool,
     history_limit: (Duration, usize),
 }
@@ -78,7 +78,7 @@ impl SelfGroup {
         registry.remove_group(&self.group);
     }
 
-    /// Replaces the group if it has series that the last scrape did not write: otherwise a group whose labels come and go
+    /// Replaces the group if a scrape left out a series of it: otherwise a group whose labels come and go
     /// (with the configuration) would grow without bound.
     pub(crate) fn forget_gone(&mut self, registry: &Registry) {
         if !self.has_gone {
@@ -96,7 +96,7 @@ impl SelfGroup {
         self.next = 0;
     }
 
-    /// Writes a gauge. `None`: there is no value now.
+    /// Writes a gauge. With `None` the series is registered, and has no value in this scrape.
     pub(crate) fn gauge(
         &mut self,
         name: &'static str,

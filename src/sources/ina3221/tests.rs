@@ -230,7 +230,7 @@ fn only_labelled_chips_of_a_jetson_count() {
     assert_eq!(hwmon.probe().unwrap(), "chips: ina3221-1-0042");
 }
 
-/// The names of the meters that are select_meters, with tegrastats installed, and what is claimed.
+/// The names of the meters that are selected, with tegrastats installed, and what is claimed.
 fn choose(tree: &Tree, config: &Config) -> (Vec<&'static str>, Claims) {
     let mut config = config.clone();
     config
