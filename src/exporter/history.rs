@@ -89,12 +89,12 @@ impl Exporter {
         }
         let shown = |rail: &RailChart, gap: f64| {
             let is = |series: &Series| std::ptr::eq(series, &*rail.series);
-            let same = |series: &Series| series.labels == rail.series.labels;
+            let same = |series: &Series| series.labels().eq(rail.series.labels());
             let watts = watts.iter().find(|(series, _)| is(series));
             let joules = joules.iter().find(|(series, _)| same(series));
             json!({
                 "source": rail.series.source,
-                "rail": label(&rail.series, "rail"),
+                "rail": rail.series.label("rail"),
                 "series": rail.series.prefix.trim_end(),
                 "watts": watts.map(|(_, value)| value),
                 "joules": joules.map(|(_, value)| value),
@@ -263,12 +263,6 @@ fn joules_in_columns(rail: &RailChart) -> f64 {
 fn seconds(rail: &RailChart, now: BootTime) -> Option<f64> {
     let first = rail.columns.all().next()?.number;
     Some((column_number(now) + 1).saturating_sub(first) as f64 * COLUMN_WIDTH.as_secs_f64())
-}
-
-fn label<'a>(series: &'a Series, name: &str) -> Option<&'a str> {
-    let mut labels = series.labels.iter();
-    let found = labels.find(|(label, _)| label == name)?;
-    Some(&found.1)
 }
 
 #[cfg(test)]

@@ -194,7 +194,10 @@ impl EnergyCounter {
         let then = self.counted_at.replace(out.at);
         let seconds = then.map_or(0.0, |then| out.at.seconds_since(then));
         // Nearly every step is smaller than the smallest limit, which is that of `lag`.
-        if let Some(step) = self.counter.small_step(raw, self.max_watts * lag / joules_per_unit) {
+        if let Some(step) = self
+            .counter
+            .small_step(raw, self.max_watts * lag / joules_per_unit)
+        {
             if step > 0 {
                 self.moved_at = Some(out.at);
             }

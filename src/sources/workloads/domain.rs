@@ -44,7 +44,7 @@ fn domain_of(series: &Series) -> Option<String> {
         "energy_joules_total" => {}
         _ => return None,
     }
-    let rail = label(series, "rail")?;
+    let rail = series.label("rail")?;
     match &*series.source {
         "rapl" => {
             // `package-0`, and `package-0-die-1` of a processor of several dies.
@@ -54,7 +54,7 @@ fn domain_of(series: &Series) -> Option<String> {
             (is_domain && number.parse::<u32>().is_ok()).then(|| domain.to_string())
         }
         "rpi" => (rail == "VDD_CORE").then(|| "vdd_core".to_string()),
-        "ina3221" | "tegrastats" | "hwmon" => cpu_rail(rail),
+        "ina3221" | "tegrastats" | "hwmon" => cpu_rail(&rail),
         _ => None,
     }
 }
@@ -75,13 +75,6 @@ fn cpu_rail(rail: &str) -> Option<String> {
     Some(fed.collect::<Vec<_>>().join("_").to_lowercase())
 }
 
-fn label<'a>(series: &'a Series, name: &str) -> Option<&'a str> {
-    let mut labels = series.labels.iter();
-    labels
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
-}
-
 /// The domains that there are, in the order of the sources.
 pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
     let mut found: Vec<Domain> = Vec::new();
@@ -93,7 +86,7 @@ pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
             let Some(name) = domain_of(series) else {
                 continue;
             };
-            let rail = label(series, "rail").unwrap_or_default().to_string();
+            let rail = series.label("rail").unwrap_or_default().into_owned();
             let part = Part {
                 place,
                 rail,
