@@ -9,6 +9,7 @@ mod domain;
 mod idle;
 mod ledger;
 pub mod name;
+pub mod names;
 mod processes;
 mod settings;
 mod slots;
@@ -26,7 +27,8 @@ use crate::sys::clock::BootTime;
 use cgroups::{Cgroups, Hierarchy};
 use domain::Domain;
 use ledger::{Ledger, OTHER, SYSTEM};
-use name::{Kind, Name};
+use name::{Kind, Name, Workload};
+use names::Names;
 use processes::Processes;
 use settings::Settings;
 use slots::Slots;
@@ -68,10 +70,11 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let kinds: Vec<_> = settings.kinds.iter().map(|kind| kind.as_str()).collect();
     let hierarchy = Hierarchy::find(board)?;
     Ok(format!(
-        "{} by {} at {}",
+        "{} by {} at {}; {}",
         kinds.join(", "),
         hierarchy.version(),
-        hierarchy.root.display()
+        hierarchy.root.display(),
+        names::describe(board, &settings.names)
     ))
 }
 
@@ -80,12 +83,12 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let Context { board, health, .. } = context;
     let reader = match settings.kinds.as_slice() {
         [Kind::Process] => Reader::Processes(Processes::new(health, &board.roots.procfs)),
-        kinds => Reader::Cgroups(Cgroups::new(
-            health,
-            Hierarchy::find(board)?,
-            &board.roots.procfs,
-            kinds.to_vec(),
-        )),
+        kinds => {
+            let hierarchy = Hierarchy::find(board)?;
+            let cgroups = Cgroups::new(health, hierarchy, &board.roots.procfs, kinds.to_vec());
+            let names = Names::new(health, board, &settings.names, kinds);
+            Reader::Cgroups(cgroups.with_names(names))
+        }
     };
     // What the source had named with other settings.
     context.group.retire_all();
@@ -280,11 +283,11 @@ impl Workloads {
         }
         let group = &self.context.group;
         for attributed in self.domains.iter_mut().skip(first) {
-            for (place, name) in [(SYSTEM, &system()), (OTHER, &other())] {
-                attributed.register(group, place, name);
+            for (place, workload) in [(SYSTEM, &system()), (OTHER, &other())] {
+                attributed.register(group, place, workload);
             }
-            for (place, name) in self.slots.all() {
-                attributed.register(group, place, name);
+            for (place, workload) in self.slots.all() {
+                attributed.register(group, place, workload);
             }
         }
     }
@@ -292,11 +295,11 @@ impl Workloads {
     /// Gives a workload its series.
     fn register(&mut self, place: usize) {
         let (system, other) = (system(), other());
-        let name = match place {
+        let workload = match place {
             SYSTEM => &system,
             OTHER => &other,
-            place => match self.slots.name(place) {
-                Some(name) => name,
+            place => match self.slots.workload(place) {
+                Some(workload) => workload,
                 None => return,
             },
         };
@@ -305,7 +308,7 @@ impl Workloads {
             "workload_cpu_seconds_total",
             "CPU time of the workload since attribution began, in seconds.",
         );
-        let labels = [("kind", name.kind.as_str()), ("name", name.name.as_str())];
+        let labels: Vec<_> = workload.name.labels().collect();
         if self.cpu.len() <= place {
             self.cpu.resize(place + 1, CpuTime::default());
         }
@@ -314,7 +317,7 @@ impl Workloads {
             series: Some(group.series(&desc, &labels)),
         };
         for attributed in &mut self.domains {
-            attributed.register(group, place, name);
+            attributed.register(group, place, workload);
         }
     }
 
@@ -434,12 +437,9 @@ impl Attributed {
     }
 
     /// Gives a workload its series in this domain.
-    fn register(&mut self, group: &Group, place: usize, name: &Name) {
-        let labels = [
-            ("kind", name.kind.as_str()),
-            ("name", name.name.as_str()),
-            ("domain", self.domain.name.as_str()),
-        ];
+    fn register(&mut self, group: &Group, place: usize, workload: &Workload) {
+        let mut labels: Vec<_> = workload.name.labels().collect();
+        labels.push(("domain", &self.domain.name));
         let energy = Desc::counter(
             "workload_energy_joules_total",
             "Energy attributed to the workload since attribution began, by power domain, in joules.",
@@ -485,12 +485,12 @@ impl Attributed {
     }
 }
 
-fn system() -> Name {
-    Name::new(Kind::System, Kind::System.as_str())
+fn system() -> Workload {
+    Name::new(Kind::System, Kind::System.as_str()).into()
 }
 
-fn other() -> Name {
-    Name::new(Kind::Other, Kind::Other.as_str())
+fn other() -> Workload {
+    Name::new(Kind::Other, Kind::Other.as_str()).into()
 }
 
 #[cfg(test)]
