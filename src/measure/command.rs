@@ -77,13 +77,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the command with this process's own input, outputs and process group, and without blocked signals.
-    pub fn start(command: &[OsString]) -> Result<Running, Refusal> {
+    /// Starts the command with this process's own input, outputs and process group, and without blocked signals. The `others`
+    /// are [`processes_below`] from just before.
+    pub fn start(command: &[OsString], others: BTreeSet<i32>) -> Result<Running, Refusal> {
         let (program, arguments) = command.split_first().ok_or(Refusal {
             status: NOT_FOUND,
             message: "there is no command to run".into(),
         })?;
-        let others = descendants(&BTreeSet::new()).into_keys().collect();
         let started = Command::new(program).args(arguments).spawn();
         let started = started.map_err(|error| Refusal {
             status: match error.kind() {
@@ -131,6 +131,11 @@ impl Running {
     pub fn processes(&self) -> usize {
         descendants(&self.others).len()
     }
+}
+
+/// The processes below this one.
+pub fn processes_below() -> BTreeSet<i32> {
+    descendants(&BTreeSet::new()).into_keys().collect()
 }
 
 /// The processes below this one, without `others` and those below them: the CPU time of each and of its descendants that it

@@ -33,7 +33,7 @@ use crate::sys::child::{adopt_orphans, Status};
 use crate::sys::clock::BootTime;
 use crate::sys::reason;
 use crate::sys::signals::Signals;
-use command::{Refusal, Running};
+use command::{processes_below, Refusal, Running};
 use local::Local;
 use rail::Rail;
 use remote::Remote;
@@ -194,7 +194,9 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
         ended = how;
     }
     results.notes = session.notes(&results, runs_here);
-    // Signals end this program from here on, even if nobody reads what it writes.
+    // What came meanwhile asked for no more than this. Signals end this program from here on, even if nobody reads what it
+    // writes.
+    while session.signals.next(Duration::ZERO).is_some() {}
     session.signals.unblock();
     drop(session);
     match output {
@@ -221,6 +223,8 @@ fn nothing_measured(url: Option<&str>, roots: Roots, session: &Session) -> Strin
             format!(
                 "nothing here measures power or energy, so the command was not run. `doctor` says:\n{report}{problems}"
             )
+            .trim_end()
+            .to_string()
         }
     }
 }
@@ -340,9 +344,10 @@ impl Session {
 
     /// Runs the command once.
     fn run(&self, command: &[OsString]) -> Result<(Run, Ended), Failure> {
+        let others = processes_below();
         let busy_before = self.busy_seconds();
         let began = self.begin();
-        let mut running = Running::start(command)?;
+        let mut running = Running::start(command, others)?;
         let mut ended = Ended {
             status: None,
             interrupted: None,
@@ -369,8 +374,8 @@ impl Session {
                 }
             }
         };
-        let cpu_seconds = running.cpu_seconds();
         let busy_after = self.busy_seconds();
+        let cpu_seconds = running.cpu_seconds();
         if let Err(signal) = self.wait_for_last(end) {
             ended.interrupted.get_or_insert(signal);
         }

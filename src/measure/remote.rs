@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const FIRST_WINDOW: &str = "60";
 /// The clock is the best of so many answers.
 const CLOCKS: usize = 20;
+/// After so many answers the clock is known well enough to begin.
+const MIN_CLOCKS: usize = 3;
 /// A change of the clock that is larger, in seconds, is no drift: the clock was set.
 const STEP: f64 = 0.25;
 /// A silence is counted if it is shorter than this, or than three of the usual times between readings.
@@ -43,7 +45,6 @@ pub struct Remote {
     shown: String,
     clocks: VecDeque<Clock>,
     was_asked: bool,
-    was_answered: bool,
     clock_was_set: bool,
     /// The shortest time between two readings of a rail, in seconds.
     spacings: BTreeMap<Rail, (f64, f64)>,
@@ -71,7 +72,6 @@ impl Remote {
             shown: url_without_secrets(&base).to_string(),
             clocks: VecDeque::new(),
             was_asked: false,
-            was_answered: false,
             clock_was_set: false,
             spacings: BTreeMap::new(),
         })
@@ -154,7 +154,6 @@ impl Meter for Remote {
             ));
         }
         let series = readings(&text, &self.shown)?;
-        self.was_answered = true;
         Ok(series
             .into_iter()
             .map(|((rail, quantity), values)| Readings {
@@ -173,7 +172,7 @@ impl Meter for Remote {
     }
 
     fn is_settled(&self) -> bool {
-        self.was_answered
+        self.clocks.len() >= MIN_CLOCKS
     }
 
     fn may_come(&self) -> bool {

@@ -47,6 +47,13 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// Whether both may be right.
+    fn agrees(&self, other: &Clock) -> bool {
+        (self.offset - other.offset).abs() <= self.uncertainty + other.uncertainty
+    }
+}
+
 /// A board whose readings are collected.
 pub trait Meter: Send {
     /// The readings since the last call. An error is for people.
@@ -72,8 +79,8 @@ pub trait Meter: Send {
 #[derive(Default)]
 pub struct State {
     windows: BTreeMap<Rail, Window>,
-    /// When the current window began, on the meter's clock.
-    start: Option<f64>,
+    /// When the current window began, on the meter's clock, and what was known of that clock then.
+    start: Option<(f64, Clock)>,
     /// The clock of the readings.
     pub clock: Clock,
     /// Why nothing could be collected last.
@@ -97,21 +104,30 @@ impl State {
     /// Begins a window at this moment.
     pub fn begin(&mut self, moment: BootTime) {
         let start = self.clock.at(moment);
-        self.start = Some(start);
+        self.start = Some((start, self.clock));
         self.windows.values_mut().for_each(|w| w.restart(start));
+    }
+
+    /// The clock of the current window: that of its begin, so that it is as long as it is on this machine; unless the clock is
+    /// another one by now.
+    fn window_clock(&self) -> Clock {
+        match self.start {
+            Some((_, clock)) if clock.agrees(&self.clock) => clock,
+            _ => self.clock,
+        }
     }
 
     /// Adds up the readings before this moment, which the window contains.
     pub fn add_up(&mut self, moment: BootTime) {
-        let until = self.clock.at(moment);
+        let until = self.window_clock().at(moment);
         self.windows.values_mut().for_each(|w| w.add_up(until));
     }
 
     /// Whether all rails that are being read were read at or after this moment.
     pub fn is_read_at(&self, moment: BootTime) -> bool {
-        let moment = self.clock.at(moment);
+        let moment = self.window_clock().at(moment);
         // A rail that was last read before the window began is not being read.
-        let start = self.start.unwrap_or(f64::NEG_INFINITY);
+        let start = self.start.map_or(f64::NEG_INFINITY, |(start, _)| start);
         let mut windows = self.windows.values().filter(|window| {
             let gap = window.max_gap();
             window.last_read_at().is_some_and(|at| at + gap >= start)
@@ -127,7 +143,7 @@ impl State {
 
     /// What was measured up to this moment.
     pub fn finish(&mut self, moment: BootTime) -> BTreeMap<Rail, Measured> {
-        let end = self.clock.at(moment);
+        let end = self.window_clock().at(moment);
         let windows = self.windows.iter_mut();
         windows
             .filter_map(|(rail, window)| Some((rail.clone(), window.finish(end)?)))
@@ -173,7 +189,7 @@ impl State {
                 }
                 Entry::Vacant(new) => {
                     let mut window = Window::new(readings.max_gap);
-                    if let Some(start) = self.start {
+                    if let Some((start, _)) = self.start {
                         window.restart(start);
                     }
                     new.insert(window)
@@ -278,6 +294,29 @@ mod tests {
         let a = measured.get(&Rail::of("x", "a")).unwrap();
         assert_eq!((a.joules, a.seconds), (4.0, 2.0));
         assert_eq!(measured.get(&Rail::of("x", "late")), None);
+    }
+
+    #[test]
+    fn clock_that_is_known_better_changes_no_window_and_one_that_was_set_does() {
+        let clock = |offset, uncertainty| Clock {
+            offset,
+            uncertainty,
+        };
+        let second = |n: u64| BootTime(n * 1_000_000_000);
+        let mut state = State {
+            clock: clock(1000.0, 0.01),
+            ..State::default()
+        };
+        state.begin(second(1));
+        let values = [(1000.0, 1.0), (1003.0, 1.0), (1014.0, 1.0)];
+        let mut all = readings("a", &values);
+        all.max_gap = 100.0;
+        state.take(Ok(vec![all]));
+        state.clock = clock(1000.005, 0.001);
+        let a = Rail::of("x", "a");
+        assert_eq!(state.finish(second(2))[&a].seconds, 1.0);
+        state.clock = clock(1010.0, 0.001);
+        assert_eq!(state.finish(second(2))[&a].seconds, 11.0);
     }
 
     #[test]

@@ -144,18 +144,26 @@ fn shown(estimate: Option<Estimate>) -> String {
         Some(Estimate {
             mean,
             half_width: Some(half),
-        }) => format!("{} ± {}", number(mean), number(half)),
+        }) => {
+            // Two digits of what is uncertain, and as many decimals of the mean.
+            let decimals = decimals(half, 2).min(decimals(mean, 4));
+            format!("{mean:.decimals$} ± {half:.decimals$}")
+        }
     }
 }
 
 /// Four digits, and no more than six decimals.
 fn number(value: f64) -> String {
+    format!("{value:.0$}", decimals(value, 4))
+}
+
+/// How many decimals show so many digits.
+fn decimals(value: f64, digits: u8) -> usize {
     let magnitude = match value.abs() {
         zero if zero < 1e-9 => 0.0,
         value => value.log10().floor(),
     };
-    let decimals = (3.0 - magnitude).clamp(0.0, 6.0) as usize;
-    format!("{value:.decimals$}")
+    (f64::from(digits) - 1.0 - magnitude).clamp(0.0, 6.0) as usize
 }
 
 #[cfg(test)]
@@ -180,13 +188,10 @@ mod tests {
     fn repeats_show_their_interval_and_a_short_run_its_bounds() {
         let several = text(&results(&[10.0, 12.0, 14.0]));
         assert!(
-            several.contains("make a b: 3 of 3 runs: 2.000 ± 0.000 s, exit status 0"),
+            several.contains("make a b: 3 of 3 runs: 2.0 ± 0.0 s, exit status 0"),
             "{several}"
         );
-        assert!(
-            several.contains("board           12.00 ± 4.969"),
-            "{several}"
-        );
+        assert!(several.contains("board           12.0 ± 5.0"), "{several}");
         let mut short = results(&[12.0]);
         let run = &mut short.runs[0];
         run.rails.values_mut().for_each(|m| m.at_least = 0.0);
