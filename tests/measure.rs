@@ -1,6 +1,7 @@
 //! `measure`: what commands used, with the meters of fixture boards, and through running exporters.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access_support;
 mod support;
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -497,6 +498,29 @@ fn board_that_cannot_be_measured_says_why() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.contains(expected), "{text}");
     }
+}
+
+#[test]
+fn exporter_behind_a_login_is_asked_with_it() {
+    let temp = TempDir::new();
+    let web = temp.write("web.yml", &access_support::users(&["edge"]));
+    let login = format!(
+        "basic_auth: {{username: edge, password: {}}}\n",
+        access_support::PASSWORD
+    );
+    let http = temp.write("http.yml", &login);
+    let mut command = exporter();
+    on_board(&mut command, &board("ina226_hwmon"));
+    let exporter = Exporter::start(command.arg("--web.config.file").arg(web));
+    let url = format!("http://{}/metrics", exporter.metrics);
+    let output = through(&url, &[], &["true"]);
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("--http.config.file FILE has one"), "{text}");
+    let arguments = ["--http.config.file", http.to_str().unwrap()];
+    let output = through(&url, &arguments, &["true"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(float(&total(&report(&output)["runs"][0])["joules"]) > 0.0);
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub struct Refusal {
 pub fn check(program: &OsStr) -> Result<(), Refusal> {
     let refusal = |status, why: String| Refusal {
         status,
-        message: format!("cannot run {}: {why}", program.display()),
+        message: format!("cannot run {}: {why}", Path::new(program).display()),
     };
     let is_path = program.as_encoded_bytes().contains(&b'/');
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -52,7 +52,10 @@ pub fn check(program: &OsStr) -> Result<(), Refusal> {
         let why = match (is_path, Path::new(program).is_dir()) {
             (true, true) => return Err(refusal(CANNOT_RUN, "it is a folder".into())),
             (true, false) => "there is no such file".to_string(),
-            (false, _) => format!("it is in no folder of PATH ({})", path.display()),
+            (false, _) => format!(
+                "it is in no folder of PATH ({})",
+                Path::new(&path).display()
+            ),
         };
         return Err(refusal(NOT_FOUND, why));
     };
@@ -90,7 +93,11 @@ impl Running {
                 io::ErrorKind::NotFound => NOT_FOUND,
                 _ => CANNOT_RUN,
             },
-            message: format!("cannot run {}: {}", program.display(), reason(&error)),
+            message: format!(
+                "cannot run {}: {}",
+                Path::new(program).display(),
+                reason(&error)
+            ),
         })?;
         Ok(Running {
             pid: started.id() as i32,

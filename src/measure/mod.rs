@@ -284,7 +284,7 @@ impl Session {
                 return Ok(true);
             }
             if Instant::now() >= deadline || state.is_settled && !state.may_come {
-                return Ok(false);
+                return Ok(state.has_rails());
             }
             drop(state);
             self.pause(POLL).map_err(ended_by)?;

@@ -14,6 +14,9 @@ use super::rail::Quantity;
 /// a half; the readings of a hostile exporter's rail end here.
 const MAX_PENDING: usize = 100_000;
 
+/// A value beyond that is no watts and no joules of a board.
+const MAX_VALUE: f64 = 1e15;
+
 /// One series of readings.
 #[derive(Debug, Clone, Default)]
 struct Track {
@@ -127,11 +130,13 @@ impl Window {
         self.max_gap = seconds;
     }
 
-    /// Adds a reading. It is ignored if it is not a number, or not later than the last one.
+    /// Adds a reading. It is ignored if its value is impossible, or if it is not later than the last one.
     pub fn push(&mut self, quantity: Quantity, at: f64, value: f64) {
         let track = self.track(quantity);
         let last = track.pending.back().map(|(last, _)| *last);
-        if last.is_some_and(|last| at <= last) || !at.is_finite() || !value.is_finite() {
+        // A value that is no number is not in the range either.
+        let is_possible = at.is_finite() && (-MAX_VALUE..=MAX_VALUE).contains(&value);
+        if last.is_some_and(|last| at <= last) || !is_possible {
             return;
         }
         let is_full = track.pending.len() >= MAX_PENDING;

@@ -154,6 +154,7 @@ fn readings_that_are_none_are_ignored_and_memory_is_bounded() {
         (f64::NAN, 9.0),
         (1.0, f64::NAN),
         (1.0, f64::INFINITY),
+        (1.0, 1e300),
         (1.0, 1.0),
         (1.0, 9.0),
         (0.5, 9.0),
