@@ -11,6 +11,8 @@ use crate::sys::lock;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+/// The header with the time by the clock that time stamps are made with, in seconds since 1970. `Date` has whole seconds only.
+const BOARD_TIME: &str = "Board-Time";
 /// Compressing less than this saves no packet.
 const WORTH_COMPRESSING: usize = 1400;
 
@@ -76,9 +78,20 @@ fn deliver(
     exporter: &Exporter,
 ) -> Response {
     match delivery {
-        Ok(Delivery { text, done }) => exposition(exporter, text, format, request).on_done(done),
+        Ok(Delivery { text, done }) => {
+            let response = exposition(exporter, text, format, request).on_done(done);
+            match exporter.clock.offset() {
+                Some(offset) => response.with_header(BOARD_TIME, &seconds(offset.now_ms())),
+                None => response,
+            }
+        }
         Err(why) => Response::new(503, TEXT, why).with_header("Retry-After", "1"),
     }
+}
+
+/// Milliseconds as seconds, with three decimals.
+fn seconds(ms: i64) -> String {
+    format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000))
 }
 
 /// The response to a scrape.

@@ -40,12 +40,15 @@ pub(super) struct Domain {
 /// The domain that a series is the energy of.
 fn domain_of(series: &Series) -> Option<String> {
     match series.family.name.as_str() {
-        "board_energy_joules_total" => return Some(BOARD.to_string()),
-        "energy_joules_total" => {}
-        _ => return None,
+        "board_energy_joules_total" => Some(BOARD.to_string()),
+        "energy_joules_total" => domain_of_rail(&series.source, &series.label("rail")?),
+        _ => None,
     }
-    let rail = series.label("rail")?;
-    match &*series.source {
+}
+
+/// The domain that a rail of a source belongs to; `None`: no processor draws from it, as far as its name says.
+pub fn domain_of_rail(source: &str, rail: &str) -> Option<String> {
+    match source {
         "rapl" => {
             // `package-0`, and `package-0-die-1` of a processor of several dies.
             let (domain, package) = rail.split_once('-')?;
@@ -54,7 +57,7 @@ fn domain_of(series: &Series) -> Option<String> {
             (is_domain && number.parse::<u32>().is_ok()).then(|| domain.to_string())
         }
         "rpi" => (rail == "VDD_CORE").then(|| "vdd_core".to_string()),
-        "ina3221" | "tegrastats" | "hwmon" => cpu_rail(&rail),
+        "ina3221" | "tegrastats" | "hwmon" => cpu_rail(rail),
         _ => None,
     }
 }

@@ -17,6 +17,8 @@ mod slots;
 mod testing;
 pub mod usage;
 
+pub use domain::domain_of_rail;
+
 use std::path::Path;
 use std::sync::Arc;
 
