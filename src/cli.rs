@@ -18,7 +18,6 @@ use crate::config_server;
 use crate::demo;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, ConfigSource, Options};
-use crate::http::AccessFiles;
 use crate::logging;
 use crate::sources::io_log::{IoLogs, Recording};
 use crate::sources::SCHEMA;
@@ -141,17 +140,16 @@ fn run_role(arguments: Arguments) -> Result<(), String> {
         }
         Role::Record { dir, duration } => {
             let signals = block_signals()?;
-            let options = Options {
-                configuration: ConfigSource::File(find(named)),
-                listen_address: None,
-                management_address: None,
-                access: AccessFiles::default(),
-                roots: arguments.roots,
-                io_logs: IoLogs::Off,
-                asks_server: false,
-            };
             let dir = dir.unwrap_or_default();
-            print_with_timeout(exporter::record(options, &dir, duration, signals)?);
+            let configuration = ConfigSource::File(find(named));
+            let roots = arguments.roots;
+            print_with_timeout(exporter::record(
+                configuration,
+                roots,
+                &dir,
+                duration,
+                signals,
+            )?);
             Ok(())
         }
         Role::Preset(preset, overrides) => {

@@ -5,6 +5,7 @@ mod consumers;
 mod health;
 mod history;
 mod housekeeping;
+mod local;
 mod management;
 mod multirate;
 mod port;
@@ -22,6 +23,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 pub use crate::store::ConfigSource;
+pub use local::LocalBoard;
 pub use record::record;
 pub use supervisor::{run, Options};
 

@@ -1,10 +1,12 @@
-//! Renders snapshots and batches of samples as the text of a scrape. Pure: samples and a format in, bytes out.
+//! Renders snapshots and batches of samples as the text of a scrape, and parses such text. Pure: samples and a format in, bytes
+//! out.
 
 pub mod csv;
 mod multirate;
 mod negotiate;
 mod number;
 mod openmetrics;
+mod parse;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -13,6 +15,7 @@ mod window;
 pub use multirate::render_batch;
 pub use negotiate::{accepts_gzip, negotiate, Format};
 pub use number::write_number;
+pub use parse::{parse, Malformed, Sample, Samples};
 pub use window::render_window;
 
 use std::borrow::Cow;
