@@ -23,6 +23,7 @@ use crate::sources::io_log::{IoLogs, Recording};
 use crate::sources::SCHEMA;
 use crate::sys::reason;
 use crate::sys::signals::Signals;
+use crate::top;
 
 /// The exit status for an invalid command line.
 const USAGE_ERROR: u8 = 2;
@@ -52,7 +53,12 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(USAGE_ERROR);
         }
     };
-    if let Err(error) = logging::start(parsed.log_level.as_deref()) {
+    // On a terminal that shows something else, log lines would be in the way.
+    let level = match (&parsed.log_level, &parsed.role) {
+        (None, Role::Top(_)) => Some("off"),
+        (level, _) => level.as_deref(),
+    };
+    if let Err(error) = logging::start(level) {
         print_error(&error);
         return ExitCode::from(USAGE_ERROR);
     }
@@ -151,6 +157,10 @@ fn run_role(arguments: Arguments) -> Result<(), String> {
                 signals,
             )?);
             Ok(())
+        }
+        Role::Top(options) => {
+            let configuration = ConfigSource::File(find(named));
+            top::run(options, configuration, arguments.roots)
         }
         Role::Preset(preset, overrides) => {
             let signals = block_signals()?;

@@ -9,6 +9,7 @@ use crate::config::{CliOverrides, Preset, PRESETS};
 use crate::config_server;
 use crate::http::AccessFiles;
 use crate::sources::Roots;
+use crate::top;
 
 const HELP: &str = "\
 Reads every power meter this board has and serves it to Prometheus.
@@ -16,6 +17,7 @@ Reads every power meter this board has and serves it to Prometheus.
 Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter demo [OPTIONS]
        edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
+       edge-metrics-exporter top [--url URL] [--http.config.file FILE] [--interval SECONDS] [OPTIONS]
        edge-metrics-exporter record DIR [--for SECONDS] [OPTIONS]
        edge-metrics-exporter [run] --replay DIR [--replay.at-once] [OPTIONS]
 {usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
@@ -27,6 +29,11 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
   demo                   the same on a simulated board; --config says what of it, and where to send it
   doctor                 what this board has, what can be read of it, and what would help;
                          --write makes a configuration to start from; fails if nothing can be read
+  top                    the board in a terminal: its power, rails, sources that cannot be read, and workloads
+                         by power; ? shows the keys, q quits. Into a pipe it prints that once.
+                         --url URL shows the board of an exporter (http://board:9100);
+                         --http.config.file FILE says how that is called (basic_auth, authorization,
+                         tls_config, as Prometheus has them)
   record DIR             writes down all that the sources read, in plain files, for SECONDS (60), until it
                          is told to stop, or up to 64 MiB; DIR is new or empty. No password is
                          written; the host's name, the devices' addresses and what they say are
@@ -95,6 +102,7 @@ pub(super) enum Role {
     CheckConfig(Option<PathBuf>),
     ConfigServer(config_server::Options),
     Collect(collector::Options),
+    Top(top::Options),
     Preset(&'static Preset, CliOverrides),
 }
 
@@ -192,6 +200,29 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     _ => return Err(format!("--{option} goes with config-server").into()),
                 }
             }
+            // `collect` has an --interval of its own.
+            Long(option @ ("url" | "http.config.file" | "interval"))
+                if matches!(arguments.role, Role::Top(_)) =>
+            {
+                let option = option.to_string();
+                let value = parser.value()?;
+                let Role::Top(options) = &mut arguments.role else {
+                    continue;
+                };
+                match option.as_str() {
+                    "url" => options.url = Some(value.string()?),
+                    "interval" => {
+                        let value = value.string()?;
+                        let interval = seconds(&value).filter(|time| *time >= top::MIN_INTERVAL);
+                        options.interval = Some(interval.ok_or_else(|| {
+                            format!(
+                                "--interval wants seconds, from 0.1 to a day's, and not {value:?}"
+                            )
+                        })?);
+                    }
+                    _ => options.http = Some(value.into()),
+                }
+            }
             Value(word) if words == 0 => {
                 words += 1;
                 arguments.role = match word.to_str() {
@@ -208,6 +239,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     Some("check-config") => Role::CheckConfig(None),
                     Some("config-server") => Role::ConfigServer(Default::default()),
                     Some("collect") => Role::Collect(collector::Options::default()),
+                    Some("top") => Role::Top(top::Options::default()),
                     Some(name) => match Preset::named(name) {
                         Some(preset) => Role::Preset(preset, CliOverrides::default()),
                         None => return Err(Value(word).unexpected()),
@@ -252,6 +284,14 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
 
 /// Rejects combinations of options that do not go together.
 fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
+    if let Role::Top(top::Options {
+        url: None,
+        http: Some(_),
+        ..
+    }) = arguments.role
+    {
+        return Err("--http.config.file goes with --url URL".into());
+    }
     if let Role::Record { dir: None, .. } = arguments.role {
         return Err("record wants a folder to write to: record DIR".into());
     }

@@ -75,6 +75,21 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     ))
 }
 
+/// A workload's name for people, from its labels: `namespace/pod/container` where these are known.
+pub fn full_name<'a>(label: impl Fn(&str) -> Option<&'a str>) -> String {
+    let known = |name: &str| label(name).filter(|value| !value.is_empty());
+    let pod = match known("pod") {
+        Some(pod) => [known("namespace"), Some(pod)],
+        None => [None, known("name")],
+    };
+    let parts: Vec<_> = pod
+        .into_iter()
+        .chain([known("container")])
+        .flatten()
+        .collect();
+    parts.join("/")
+}
+
 /// Has energy attributed, whatever the configuration says of that.
 pub fn turn_on(config: &mut Config) {
     config

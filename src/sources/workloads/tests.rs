@@ -312,9 +312,7 @@ fn silent_meter_has_no_power_and_its_energy_stands() {
     rig.second += 60.0;
     let lines = rig.poll(0);
     assert!(
-        !lines
-            .iter()
-            .any(|line| line.contains("power_watts{domain")),
+        !lines.iter().any(|line| line.contains("power_watts{domain")),
         "{lines:?}"
     );
     assert_eq!(rig.energy("service a.service"), Some(2.0));
