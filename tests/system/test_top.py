@@ -66,9 +66,8 @@ class Terminal:
         """The shell is back, on its own screen, with a cursor, wrapped lines, and the terminal's settings."""
         wait_until("the shell's screen is back", lambda: self.asks("#{alternate_on}#{cursor_flag}#{wrap_flag}") == "011")
         (self.directory / "after").unlink(missing_ok=True)
-        self.type("stty -a > after; echo restored")
-        # The echo of the command, and what it prints.
-        wait_until("it echoes", lambda: len(re.findall("restored", self.screen())) >= 2)
+        self.type("stty -a > after; echo rest''ored")
+        wait_until("it echoes", lambda: "restored\n" in self.screen() and "rest''ored" in self.screen())
         before, after = ((self.directory / name).read_text() for name in ("before", "after"))
         # The window may have another size.
         size = re.compile(r"rows \d+; columns \d+;")
@@ -200,15 +199,25 @@ def follows_the_size(board, directory):
             terminal.resize(columns, rows)
             if columns < 20:
                 continue
-            lines = terminal.shows("total 8.50 W", *(["CPU TIME"] if columns >= 80 else []))
-            assert lines[0].startswith("edge-01"), lines
+
+            def is_drawn():
+                lines = terminal.screen().splitlines()
+                is_bounded = len(lines) <= rows and all(len(line) <= columns for line in lines)
+                heads = lines[0].startswith("edge-01"), lines[1].startswith("total 8.50 W"), "CPU TIME" in "".join(lines)
+                return is_bounded and heads == (True, True, columns >= 80)
+
+            wait_until(f"it is drawn in {columns}x{rows}", is_drawn)
             save(f"{columns}x{rows}", terminal)
         # While it draws all the time.
         for step in range(60):
             terminal.resize(40 + step, 10 + step % 20)
         terminal.resize(80, 24)
-        lines = terminal.shows("total 8.50 W", "CPU TIME", "more of")
-        assert sum("total" in line for line in lines) == 1 and sum("WORKLOADS" in line for line in lines) == 1, lines
+
+        def is_clean():
+            lines = terminal.screen().splitlines()
+            return [sum(word in line for line in lines) for word in ("total", "RAILS", "WORKLOADS", "more of")] == [1] * 4
+
+        wait_until("nothing is left of other sizes", is_clean)
         terminal.keys("C-c")
         terminal.is_restored()
 
@@ -235,14 +244,12 @@ def every_way_out(board, directory):
         # In the background it stops, rather than to draw over the shell.
         terminal.keys("C-z")
         terminal.shows("Stopped", without=("total 8.50 W",))
-        terminal.type("bg")
-
-        def has_stopped():
-            terminal.type("jobs")
-            return "(tty output)" in terminal.screen()
-
-        wait_until("it has stopped again", has_stopped)
-        terminal.type("clear")
+        pid = terminal.pid()
+        state = lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        terminal.type("clear; bg; echo resumed")
+        terminal.shows("\nresumed")
+        wait_until("it has stopped again", lambda: state() == "T")
+        assert "total" not in terminal.screen() and terminal.asks("#{alternate_on}") == "0", terminal.screen()
         terminal.type("fg")
         terminal.shows("total 8.50 W", without=("Stopped",))
         terminal.keys("q")
@@ -270,6 +277,8 @@ def other_terminals(board, directory):
         save("ascii", terminal)
         terminal.keys("q")
         terminal.is_restored()
+        # What is printed is as long as it is.
+        terminal.resize(80, 60)
         for environment in ("TERM=dumb", "-u TERM"):
             terminal.type(f"clear; env {environment} {command}; echo status=$?")
             terminal.shows("total 8.50 W", "status=0")
