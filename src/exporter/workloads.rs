@@ -7,7 +7,7 @@ use crate::metrics::{Series, Snapshot};
 use crate::sources::workloads::full_name;
 use crate::sys::sort::sort_by;
 
-/// Workloads beyond these are shown as a sum.
+/// Workloads beyond these, and those that draw nothing, are shown as a sum.
 const MAX_WORKLOADS: usize = 20;
 /// The domain that is shown, if it is measured: the whole board.
 const BOARD: &str = "board";
@@ -32,7 +32,8 @@ pub(super) fn workloads(snapshot: &Snapshot) -> Value {
     workloads.retain(|(series, _)| label(series, "domain") == Some(domain));
     let shared: f64 = workloads.iter().map(|(_, watts)| watts).sum();
     sort_by(&mut workloads, |(_, a), (_, b)| b.total_cmp(a));
-    let rest = workloads.split_off(MAX_WORKLOADS.min(workloads.len()));
+    let drawing = workloads.iter().filter(|(_, watts)| *watts > 0.0).count();
+    let rest = workloads.split_off(MAX_WORKLOADS.min(drawing));
     let shown = |(series, watts): &(&Series, f64)| {
         json!({
             "kind": label(series, "kind"),
@@ -56,7 +57,7 @@ mod tests {
     use crate::metrics::{Desc, Policy, Readings, Registry};
     use crate::sys::clock::BootTime;
 
-    /// The workloads of a registry in which so many draw 1 W, 2 W, … of two domains.
+    /// The workloads of a registry in which so many draw 1 W, 2 W, … of each domain, and one nothing.
     fn shown(domains: &[&str], count: usize) -> Value {
         let registry = Registry::new(Policy::All);
         let group = registry.add_group(0, "workloads", Vec::new());
@@ -66,7 +67,7 @@ mod tests {
         let part = Desc::gauge("workload_power_watts", "x");
         for domain in domains {
             out.set(group.series(&whole, &[("domain", domain)]), 1000.0);
-            for n in 1..=count {
+            for n in 0..=count {
                 let name = format!("<{n}>");
                 let labels = [
                     ("kind", "service"),
@@ -92,13 +93,16 @@ mod tests {
             workloads[0],
             json!({"kind": "service", "name": "<25>", "watts": 25.0})
         );
-        assert_eq!(shown["more"], 5);
+        // One of them draws nothing.
+        assert_eq!(shown["more"], 6);
         assert_eq!(shown["more_watts"], 15.0);
     }
 
     #[test]
     fn board_without_workloads_has_none() {
         assert_eq!(shown(&[], 3), Value::Null);
-        assert_eq!(shown(&["package"], 1)["more"], 0);
+        let shown = shown(&["package"], 0);
+        assert_eq!(shown["workloads"], json!([]));
+        assert_eq!((&shown["more"], &shown["more_watts"]), (&json!(1), &json!(0.0)));
     }
 }

@@ -14,6 +14,8 @@ const SHARE: usize = 8;
 const JOULES: usize = 10;
 const CPU: usize = 11;
 const KIND: usize = 10;
+/// The columns of a workload's name, at most: numbers far away from it are hard to follow.
+const NAME: usize = 72;
 /// The columns of a rail's name and of its source, where there is room.
 const RAIL: usize = 24;
 const SOURCE: usize = 13;
@@ -422,7 +424,7 @@ impl View<'_> {
             optional.map(width);
         let gap = kind_columns.min(1);
         self.line()
-            .cell(style, name, columns.saturating_sub(taken))
+            .cell(style, name, columns.saturating_sub(taken).min(NAME))
             .cell(style, "", gap)
             .cell(style.or(Style::Quiet), kind, kind_columns - gap)
             .right(style.or(Style::Bold), watts, watts_columns)
