@@ -24,6 +24,7 @@ use crate::sources::io_log::{IoLogs, Recording};
 use crate::sources::{Roots, SCHEMA};
 use crate::sys::reason;
 use crate::sys::signals::Signals;
+use crate::top;
 
 /// The exit status for an invalid command line.
 const USAGE_ERROR: u8 = 2;
@@ -68,10 +69,15 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// The level of the log, if it is not the usual one. A command that is measured shares standard error with the log.
 fn log_level(arguments: &Arguments) -> Option<String> {
-    let is_quiet =
-        matches!(arguments.role, Role::Measure(_)) && std::env::var_os("RUST_LOG").is_none();
-    let given = arguments.log_level.clone();
-    given.or_else(|| is_quiet.then(|| "warn".to_string()))
+    if arguments.log_level.is_some() || std::env::var_os("RUST_LOG").is_some() {
+        return arguments.log_level.clone();
+    }
+    match arguments.role {
+        Role::Measure(_) => Some("warn".to_string()),
+        // On a terminal that shows something else, log lines would be in the way.
+        Role::Top(_) => Some("off".to_string()),
+        _ => None,
+    }
 }
 
 /// Runs the role, and returns its exit status.
@@ -165,6 +171,10 @@ fn run_role(arguments: Arguments) -> Result<ExitCode, String> {
                 signals,
             )?);
             Ok(())
+        }
+        Role::Top(options) => {
+            let configuration = ConfigSource::File(find(named));
+            top::run(options, configuration, arguments.roots)
         }
         Role::Preset(preset, overrides) => {
             let signals = block_signals()?;

@@ -21,8 +21,8 @@ const LAYERS: [&[&str]; 10] = [
     &["demo", "doctor"],
     // Roles.
     &["exporter", "config_server", "collector"],
-    // Tools that read a board by the exporter's means, in their own process or from a running one.
-    &["measure"],
+    // Roles that read a board in their own process, or through a running exporter.
+    &["measure", "top"],
     &["cli"],
 ];
 

@@ -10,6 +10,7 @@ use crate::config_server;
 use crate::http::AccessFiles;
 use crate::measure::{self, Output};
 use crate::sources::Roots;
+use crate::top;
 
 /// The shortest interval of `measure`, which is the configuration's.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
@@ -24,6 +25,7 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
        edge-metrics-exporter measure [--interval SECONDS] [--idle SECONDS] [--repeat N] [--json FILE|--csv FILE]
                              [--url URL [--http.config.file FILE]] [OPTIONS] -- COMMAND...
+       edge-metrics-exporter top [--url URL] [--http.config.file FILE] [--interval SECONDS] [OPTIONS]
        edge-metrics-exporter record DIR [--for SECONDS] [OPTIONS]
        edge-metrics-exporter [run] --replay DIR [--replay.at-once] [OPTIONS]
 {usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
@@ -40,6 +42,11 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
                          time; with --repeat N mean and 95 % interval. The exit status is the command's. Meters are
                          read every 0.01 s (--interval), or by a running exporter (--url http://board:9100, which
                          --http.config.file has the login of). --json and --csv write to a file, or `-`
+  top                    the board in a terminal: its power, rails, sources that cannot be read, and workloads
+                         by power; ? shows the keys, q quits. Into a pipe it prints that once.
+                         --url URL shows the board of an exporter (http://board:9100);
+                         --http.config.file FILE says how that is called (basic_auth, authorization,
+                         tls_config, as Prometheus has them)
   record DIR             writes down all that the sources read, in plain files, for SECONDS (60), until it
                          is told to stop, or up to 64 MiB; DIR is new or empty. No password is
                          written; the host's name, the devices' addresses and what they say are
@@ -109,6 +116,7 @@ pub(super) enum Role {
     ConfigServer(config_server::Options),
     Collect(collector::Options),
     Measure(measure::Options),
+    Top(top::Options),
     Preset(&'static Preset, CliOverrides),
 }
 
@@ -212,6 +220,29 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     _ => return Err(format!("--{option} goes with config-server").into()),
                 }
             }
+            // `collect` has an --interval of its own.
+            Long(option @ ("url" | "http.config.file" | "interval"))
+                if matches!(arguments.role, Role::Top(_)) =>
+            {
+                let option = option.to_string();
+                let value = parser.value()?;
+                let Role::Top(options) = &mut arguments.role else {
+                    continue;
+                };
+                match option.as_str() {
+                    "url" => options.url = Some(value.string()?),
+                    "interval" => {
+                        let value = value.string()?;
+                        let interval = seconds(&value).filter(|time| *time >= top::MIN_INTERVAL);
+                        options.interval = Some(interval.ok_or_else(|| {
+                            format!(
+                                "--interval wants seconds, from 0.1 to a day's, and not {value:?}"
+                            )
+                        })?);
+                    }
+                    _ => options.http = Some(value.into()),
+                }
+            }
             Value(word) if words == 0 => {
                 words += 1;
                 arguments.role = match word.to_str() {
@@ -229,6 +260,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     Some("config-server") => Role::ConfigServer(Default::default()),
                     Some("measure") => Role::Measure(measure::Options::default()),
                     Some("collect") => Role::Collect(collector::Options::default()),
+                    Some("top") => Role::Top(top::Options::default()),
                     Some(name) => match Preset::named(name) {
                         Some(preset) => Role::Preset(preset, CliOverrides::default()),
                         None => return Err(Value(word).unexpected()),
@@ -280,6 +312,14 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
 
 /// Rejects combinations of options that do not go together.
 fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
+    if let Role::Top(top::Options {
+        url: None,
+        http: Some(_),
+        ..
+    }) = arguments.role
+    {
+        return Err("--http.config.file goes with --url URL".into());
+    }
     if let Role::Record { dir: None, .. } = arguments.role {
         return Err("record wants a folder to write to: record DIR".into());
     }

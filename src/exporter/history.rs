@@ -1,4 +1,4 @@
-//! `GET /history`: the power of each rail in the last minutes, for the charts of the status page.
+//! `GET /history`: the power of each rail in the last minutes, for the charts of the status page, and that of workloads now.
 //!
 //! The rows of the sources' histories are aggregated into columns of half a second: least, greatest and mean value. All
 //! pages share the columns, and each row is read once, however many pages there are. A page's cursor says which columns
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
+use super::workloads::workloads;
 use super::Exporter;
 use crate::metrics::{Columns, Cursor, Group, Registry, Rows, Series};
 use crate::sys::clock::BootTime;
@@ -127,6 +128,7 @@ impl Exporter {
             "total": total,
             "rails": rails,
             "left_out": data.left_out,
+            "workloads": workloads(&snapshot),
         })
     }
 }
@@ -251,7 +253,7 @@ fn columns(rail: &RailChart, since: u32) -> Vec<Value> {
 }
 
 /// A chart shows nothing finer than a tenth of a milliwatt.
-fn rounded(watts: f64) -> f64 {
+pub(super) fn rounded(watts: f64) -> f64 {
     (watts * 1e4).round() / 1e4
 }
 

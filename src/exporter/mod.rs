@@ -17,6 +17,7 @@ mod self_metrics;
 mod slots;
 mod supervisor;
 mod udp_agent;
+mod workloads;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};

@@ -30,6 +30,11 @@ impl LoadedBoard {
         board
     }
 
+    /// The directory of the board's files.
+    pub fn path(&self) -> &std::path::Path {
+        self.temp.path()
+    }
+
     /// Replaces a file as a whole, so that no reader sees half of it where it is opened anew.
     fn write(&self, path: &str, content: &str) {
         self.temp.write(path, content);

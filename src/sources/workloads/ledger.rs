@@ -45,6 +45,8 @@ pub(super) struct Ledger {
     pub idle_joules: f64,
     /// What ended workloads had.
     pub ended_joules: f64,
+    /// The domain's power between its last two readings; `None` before the second.
+    pub domain_watts: Option<f64>,
     /// All joules of the domain since attribution began.
     pub total_joules: f64,
 }
@@ -148,6 +150,7 @@ impl Ledger {
         let above = joules - idle;
         self.total_joules += joules;
         self.idle_joules += idle;
+        self.domain_watts = (seconds > 0.0).then(|| joules / seconds);
         for (place, pending) in self.pending.iter_mut().enumerate() {
             let used_here = std::mem::take(pending);
             let share = match used {
@@ -275,6 +278,7 @@ mod tests {
             ledger.share(reading(joules, 1.0), 4.0);
         }
         assert_eq!(ledger.idle_joules, 60.0);
+        assert_eq!(ledger.domain_watts, Some(3.0));
         assert_eq!(ledger.of(2), Some((60.0, 1.0)));
         assert_eq!(ledger.of(3), Some((60.0, 1.0)));
         // One that stands still for longer has counted nothing.

@@ -80,6 +80,36 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     ))
 }
 
+/// A workload's name for people, from its labels: `namespace/pod/container` where these are known.
+pub fn full_name<T: AsRef<str>>(label: impl Fn(&str) -> Option<T>) -> String {
+    let known = |name: &str| label(name).filter(|value| !value.as_ref().is_empty());
+    let pod = match known("pod") {
+        Some(pod) => [known("namespace"), Some(pod)],
+        None => [None, known("name")],
+    };
+    let parts = pod.into_iter().chain([known("container")]).flatten();
+    let mut full = String::new();
+    for part in parts {
+        if !full.is_empty() {
+            full.push('/');
+        }
+        full.push_str(part.as_ref());
+    }
+    full
+}
+
+/// Has energy attributed, whatever the configuration says of that.
+pub fn turn_on(config: &mut Config) {
+    config
+        .meters
+        .edit::<Settings>(|settings| settings.enabled = true);
+    if let Some(sources) = &mut config.sources {
+        if !sources.iter().any(|source| source == METER.name) {
+            sources.push(METER.name.to_owned());
+        }
+    }
+}
+
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let settings: Settings = context.config.meter();
     let Context { board, health, .. } = context;
@@ -166,6 +196,7 @@ struct Attributed {
     /// Energy and power, by place.
     series: Vec<Option<[SeriesId; 2]>>,
     total: SeriesId,
+    watts: SeriesId,
     ended: SeriesId,
     idle: SeriesId,
     idle_watts: SeriesId,
@@ -412,6 +443,10 @@ impl Attributed {
                 "workload_domain_energy_joules_total",
                 "Energy of the domain since attribution began, in joules: the sum of what workloads, ended ones and idle power have.",
             )),
+            watts: series(Desc::gauge(
+                "workload_domain_power_watts",
+                "Power of the domain between its last two readings, in watts: what workloads and idle power have.",
+            )),
             ended: series(Desc::counter(
                 "workload_ended_energy_joules_total",
                 "Energy that workloads had used when they ended, in joules.",
@@ -472,6 +507,9 @@ impl Attributed {
             }
         }
         out.set(self.total, ledger.total_joules);
+        if let Some(watts) = ledger.domain_watts.filter(|_| self.domain.is_fresh) {
+            out.set(self.watts, watts);
+        }
         out.set(self.ended, ledger.ended_joules);
         out.set(self.idle, ledger.idle_joules);
         if let Some(watts) = ledger.idle_watts() {
