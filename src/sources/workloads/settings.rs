@@ -152,6 +152,19 @@ mod tests {
     }
 
     #[test]
+    fn names_are_asked_for_where_the_configuration_says() {
+        let names = parse("").names;
+        assert!(names.enabled && names.sockets.is_none());
+        let text =
+            "workloads: {names: {sockets: [/a.sock], node: n, kubernetes: {enabled: false}}}\n";
+        let names = parse(text).names;
+        assert_eq!(names.sockets, Some(vec!["/a.sock".into()]));
+        assert_eq!(names.node.as_deref(), Some("n"));
+        let off = parse("workloads: {names: {enabled: false, sockets: []}}\n").names;
+        assert_eq!((off.enabled, off.sockets), (false, Some(Vec::new())));
+    }
+
+    #[test]
     fn wrong_settings_are_refused_by_name() {
         for (text, expected) in [
             (
@@ -171,6 +184,8 @@ mod tests {
                 "`workloads.idle_watts.board` is the text",
             ),
             ("idle_watts: {\"a b\": 1}", "is no name of a domain"),
+            ("names: {sockets: /a}", "a list of the paths of sockets"),
+            ("names: {kubernetes: {enabled: yes}}", "auto, true or false"),
         ] {
             let message = refusal(&format!("workloads: {{{text}}}\n"));
             assert!(message.contains(expected), "{text}: {message}");

@@ -483,3 +483,61 @@ fn attribution_begins_once_every_meter_has_been_read_or_is_late() {
     rig.second += 10.0;
     assert!(rig.poll(0).len() >= 2);
 }
+
+#[test]
+fn energy_is_conserved_while_containers_get_their_names() {
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+    let engine = Tree::new(&[("list", "[]")]);
+    let socket = engine.path("engine.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let list = engine.path("list");
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let body = std::fs::read_to_string(&list).unwrap_or_default();
+            let _ = write!(stream, "HTTP/1.0 200 OK\r\n\r\n{body}");
+        }
+    });
+    let settings = format!(
+        ", idle_watts: {{package: 1}}, names: {{sockets: [{}]}}",
+        socket.display()
+    );
+    let mut rig = Rig::new(&settings);
+    rig.set("docker", 0);
+    rig.set(&format!("docker/{A}"), 0);
+    rig.start();
+    let mut ms = 0;
+    let mut containers = vec![A];
+    let mut go_on = |rig: &mut Rig, containers: &[&str]| {
+        ms += 100;
+        for id in containers {
+            rig.set(&format!("docker/{id}"), ms);
+        }
+        rig.set("docker", ms * containers.len() as u64);
+        rig.draw(3.0);
+        let lines = rig.poll(500);
+        let (sum, whole) = conserved(&lines, "package");
+        assert!((sum - whole).abs() < 1e-9, "{sum} of {whole}");
+        assert_eq!(whole, 3.0 * (rig.second - 1.0));
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut go_on_until = |rig: &mut Rig, containers: &[&str], name: &str| {
+        while rig.energy(name).is_none() {
+            assert!(std::time::Instant::now() < deadline, "{name}");
+            go_on(rig, containers);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    go_on_until(&mut rig, &containers, "container aaaaaaaaaaaa");
+    let listed =
+        format!("[{{\"Id\":\"{A}\",\"Names\":[\"/web\"]}},{{\"Id\":\"{B}\",\"Names\":[\"/db\"]}}]");
+    engine.write("list", listed);
+    containers.push(B);
+    go_on_until(&mut rig, &containers, "container web");
+    go_on_until(&mut rig, &containers, "container db");
+    assert_eq!(rig.energy("container aaaaaaaaaaaa"), None);
+    assert!(rig.of_domain("workload_ended_energy_joules_total") > Some(0.0));
+}
