@@ -7,7 +7,7 @@ use super::rail::{identify, Quantity, Rail};
 use super::sampler::{Clock, Meter, Readings};
 use crate::config::Config;
 use crate::exporter::LocalBoard;
-use crate::metrics::{is_absent, Cursor, Group, Rows};
+use crate::metrics::{is_absent, Cursor, Group, Registry, Rows};
 use crate::sources::io_log::IoLogs;
 use crate::sources::{Roots, METERS};
 use crate::sys::clock::BootTime;
@@ -23,6 +23,12 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Local {
     board: LocalBoard,
     started: Instant,
+    reader: Reader,
+}
+
+/// Reads the histories of a registry.
+#[derive(Default)]
+struct Reader {
     /// The registry's version that `groups` is complete for.
     version: Option<u64>,
     groups: Vec<GroupReader>,
@@ -55,14 +61,25 @@ impl Local {
         Ok(Local {
             board: LocalBoard::start(roots, config, IoLogs::Off)?,
             started: Instant::now(),
-            version: None,
-            groups: Vec::new(),
+            reader: Reader::default(),
         })
+    }
+}
+
+impl Reader {
+    /// The readings since the last call.
+    fn collect(&mut self, registry: &Registry) -> Vec<Readings> {
+        self.find_series(registry);
+        let mut all = Vec::new();
+        for group in &mut self.groups {
+            group.collect(&mut all);
+        }
+        all.retain(|readings| !readings.values.is_empty());
+        all
     }
 
     /// Looks for series that have come or gone. Of the board's totals only that of their owner is shown.
-    fn find_series(&mut self) {
-        let registry = self.board.registry();
+    fn find_series(&mut self, registry: &Registry) {
         let version = registry.version();
         if self.version == Some(version) {
             return;
@@ -139,13 +156,7 @@ impl GroupReader {
 impl Meter for Local {
     fn collect(&mut self) -> Result<Vec<Readings>, String> {
         self.board.restart_hung_sources();
-        self.find_series();
-        let mut all = Vec::new();
-        for reader in &mut self.groups {
-            reader.collect(&mut all);
-        }
-        all.retain(|readings| !readings.values.is_empty());
-        Ok(all)
+        Ok(self.reader.collect(self.board.registry()))
     }
 
     fn clock(&self) -> Clock {
@@ -177,5 +188,62 @@ impl Meter for Local {
 
     fn pause(&self) -> Duration {
         PAUSE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::sampler::State;
+    use crate::metrics::{self, Grade, Policy, Total};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// The microjoules that a processor has used after so many seconds: 20 W for half a second, then 4 W, and so on.
+    fn microjoules(seconds: f64) -> u64 {
+        let whole = seconds.floor();
+        let rest = seconds - whole;
+        let joules = whole * 12.0 + rest.min(0.5) * 20.0 + (rest - 0.5).max(0.0) * 4.0;
+        (joules * 1e6) as u64
+    }
+
+    #[test]
+    fn known_waveform_is_measured_through_the_histories() {
+        let registry = Registry::new(Policy::All);
+        let [rapl, plug] = ["rapl", "shelly"].map(|source| {
+            let group = registry.add_group(u32::from(source == "rapl"), source, vec![]);
+            group.history().limit(Duration::from_secs(60), 1 << 20);
+            group
+        });
+        let mut rail = metrics::Rail::with_range(&rapl, "package-0", 1 << 32);
+        let mut total = Total::new(&plug, Grade::Input);
+        let (mut reader, mut state) = (Reader::default(), State::default());
+        state.begin(BootTime(SECOND / 4));
+        let mut out = metrics::Readings::new(5.0);
+        for n in 0..=1000u64 {
+            let at = BootTime(1 + n * SECOND / 100);
+            out.begin(at);
+            // It wraps on the way.
+            let counter = (microjoules(at.0 as f64 / 1e9) + (1 << 32) - 50_000_000) % (1 << 32);
+            rail.set_counter(&mut out, counter, 1e-6);
+            rapl.publish(rapl.new_generation(), &out);
+            out.begin(at);
+            total.set_watts(&mut out, 30.0);
+            plug.publish(plug.new_generation(), &out);
+            if n % 50 == 0 {
+                state.take(Ok(reader.collect(&registry)));
+                state.add_up(BootTime(at.0.saturating_sub(SECOND)));
+            }
+        }
+        let end = BootTime(SECOND * 9 + SECOND / 3);
+        let measured = state.finish(end);
+        let expected = (microjoules(9.0 + 1.0 / 3.0) - microjoules(0.25)) as f64 / 1e6;
+        let package = measured[&Rail::of("rapl", "package-0")];
+        let error = (package.joules - expected).abs() / expected;
+        assert!(error < 1e-3, "{package:?} and not {expected}");
+        assert!((package.peak_watts.unwrap() - 20.0).abs() < 0.1);
+        let board = measured[&Rail::Board];
+        assert!((board.joules - 30.0 * (9.0 + 1.0 / 3.0 - 0.25)).abs() < 0.1);
+        assert_eq!(measured.len(), 2, "{measured:?}");
     }
 }

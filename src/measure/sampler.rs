@@ -168,7 +168,7 @@ impl State {
     }
 
     /// Takes what a round of the thread collected.
-    fn take(&mut self, collected: Result<Vec<Readings>, String>) {
+    pub(super) fn take(&mut self, collected: Result<Vec<Readings>, String>) {
         let series = match collected {
             Ok(series) => series,
             Err(error) => {
