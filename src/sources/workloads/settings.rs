@@ -28,6 +28,8 @@ pub(super) struct Settings {
     pub max_workloads: usize,
     /// Idle power by domain, in watts. That of other domains is learned.
     pub idle_watts: BTreeMap<String, f64>,
+    /// Whether the memory of workloads and of the board is read, too.
+    pub memory: bool,
 }
 
 impl Default for Settings {
@@ -37,6 +39,7 @@ impl Default for Settings {
             kinds: vec![Kind::Service, Kind::Container, Kind::Pod],
             max_workloads: 500,
             idle_watts: BTreeMap::new(),
+            memory: true,
         }
     }
 }
@@ -50,6 +53,7 @@ impl MeterSettings for Settings {
         section.set("kinds", kinds, &mut settings.kinds)?;
         section.set("max_workloads", max_workloads, &mut settings.max_workloads)?;
         section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
+        section.set("memory", values::flag, &mut settings.memory)?;
         Ok(settings)
     }
 }
