@@ -1,6 +1,7 @@
 //! Renders snapshots and batches of samples as the text of a scrape. Pure: samples and a format in, bytes out.
 
 pub mod csv;
+mod history_csv;
 mod multirate;
 mod negotiate;
 mod number;
@@ -10,6 +11,7 @@ mod testing;
 mod text;
 mod window;
 
+pub use history_csv::{render_history, HistoryRange, TimeFormat, TooLong};
 pub use multirate::render_batch;
 pub use negotiate::{accepts_gzip, negotiate, Format};
 pub use number::write_number;
