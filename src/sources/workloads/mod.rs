@@ -481,7 +481,7 @@ impl Attributed {
             )),
             error: series(Desc::gauge(
                 "workload_idle_error_watts",
-                "Standard error of the learned idle power, in watts.",
+                "What the learned idle power may be off by, in watts (95 %).",
             )),
             ledger: Ledger::new(given_idle),
             series: Vec::new(),
