@@ -58,7 +58,10 @@ fn table_has_the_samples_that_a_consumer_gets_and_takes_none_of_them() {
     let header = fields(lines.next().unwrap());
     assert_eq!(header.len(), 3, "{header:?}");
     assert_eq!(header[0], "time");
-    assert!(header[1].starts_with("temperature_celsius{device_type="), "{header:?}");
+    assert!(
+        header[1].starts_with("temperature_celsius{device_type="),
+        "{header:?}"
+    );
     // Every row is a sample of each, of the same time as in /multirate, which has all of them.
     let minute = [("X-Prometheus-Scrape-Timeout-Seconds", "60")];
     let every = request(exporter.metrics, "GET", "/multirate", &minute).text();
@@ -67,7 +70,11 @@ fn table_has_the_samples_that_a_consumer_gets_and_takes_none_of_them() {
     for row in &rows {
         assert_eq!(row[1..], ["41.25", "41.25"]);
         let millis = row[0].replace('.', "");
-        assert_eq!(every.matches(&format!(" 41.25 {millis}\n")).count(), 2, "{millis}");
+        assert_eq!(
+            every.matches(&format!(" 41.25 {millis}\n")).count(),
+            2,
+            "{millis}"
+        );
     }
     let (first, last) = (&rows[0][0], &rows.last().unwrap()[0]);
     assert!(first.parse::<f64>().unwrap() < last.parse::<f64>().unwrap());
@@ -82,7 +89,10 @@ fn rows_and_columns_are_chosen_by_the_request() {
     });
     let text = ask("?step=1s").text();
     let second = text.lines().nth(2).unwrap();
-    assert!(second.contains(":") && second.contains(".000Z,"), "{second}");
+    assert!(
+        second.contains(":") && second.contains(".000Z,"),
+        "{second}"
+    );
     let header = fields(text.lines().next().unwrap());
     let gpu = header.iter().find(|name| name.contains("gpu")).unwrap();
     let encoded: String = gpu.bytes().map(|byte| format!("%{byte:02x}")).collect();
@@ -116,5 +126,9 @@ fn exporter_without_history_says_what_to_set() {
     let (_board, exporter) = start("history: {seconds: 0}\n");
     let answer = get(exporter.metrics, "/history.csv");
     assert_eq!(answer.status, 404);
-    assert!(answer.text().contains("`history: {seconds: 300"), "{}", answer.text());
+    assert!(
+        answer.text().contains("`history: {seconds: 300"),
+        "{}",
+        answer.text()
+    );
 }

@@ -188,15 +188,25 @@ mod tests {
         assert!(why.contains("?last=30s"), "{why}");
         assert_eq!(status(&exporter, "last=2s"), None);
         assert_eq!(status(&exporter, "step=1s"), None);
-        assert_eq!(status(&exporter, "name[]=power_watts{rail%3D%227%22}"), None);
+        assert_eq!(
+            status(&exporter, "name[]=power_watts{rail%3D%227%22}"),
+            None
+        );
     }
 
     #[test]
     fn unread_tables_of_one_address_keep_no_other_from_one() {
         let exporter = exporter(100, 7_000, WallClock::default());
-        let ask = |peer: &str| exporter.history_csv(&request("", peer)).map(|(_, held)| held);
+        let ask = |peer: &str| {
+            exporter
+                .history_csv(&request("", peer))
+                .map(|(_, held)| held)
+        };
         let first = ask("192.0.2.1:1").ok().unwrap();
-        assert_eq!(ask("192.0.2.1:2").err().map(|Refusal(status, _)| status), None);
+        assert_eq!(
+            ask("192.0.2.1:2").err().map(|Refusal(status, _)| status),
+            None
+        );
         let second = ask("192.0.2.1:2").ok();
         let refused = ask("192.0.2.1:3").err();
         assert_eq!(refused.map(|Refusal(status, _)| status), Some(503));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cgroups::Cgroups;
-use super::counter::Counter;
+use super::counter::{Counter, LINE, STAT};
 use super::ledger::OTHER;
 use super::usage::{parse_meminfo, parse_memory_bytes};
 use crate::metrics::{Desc, Group, Readings, SeriesId};
@@ -73,7 +73,7 @@ impl Memory {
         self.read_at = Some(at);
         let meminfo = || self.meminfo.clone();
         self.board = Counter::default()
-            .read(&self.health, meminfo, parse_meminfo)
+            .read::<STAT, _>(&self.health, meminfo, parse_meminfo)
             .ok();
         if let Some(cgroups) = cgroups {
             self.read_cgroups(cgroups);
@@ -125,7 +125,7 @@ impl Memory {
             return None;
         }
         let path = || self.root.join(cgroup).join(self.file);
-        let read = Counter::default().read(&self.health, path, parse_memory_bytes);
+        let read = Counter::default().read::<LINE, _>(&self.health, path, parse_memory_bytes);
         read.ok()
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::name::Kind;
+use super::names;
 use crate::config::section::{Problem, Section};
 use crate::config::tree::Node;
 use crate::config::values::{self, Outcome, Refusal};
@@ -30,6 +31,8 @@ pub(super) struct Settings {
     pub idle_watts: BTreeMap<String, f64>,
     /// Whether the memory of workloads and of the board is read, too.
     pub memory: bool,
+    /// Where names of containers and pods are learned.
+    pub names: names::Settings,
 }
 
 impl Default for Settings {
@@ -40,6 +43,7 @@ impl Default for Settings {
             max_workloads: 500,
             idle_watts: BTreeMap::new(),
             memory: true,
+            names: names::Settings::default(),
         }
     }
 }
@@ -54,6 +58,7 @@ impl MeterSettings for Settings {
         section.set("max_workloads", max_workloads, &mut settings.max_workloads)?;
         section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
         section.set("memory", values::flag, &mut settings.memory)?;
+        section.section("names", |section| settings.names.read(section))?;
         Ok(settings)
     }
 }
