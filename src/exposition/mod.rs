@@ -2,6 +2,7 @@
 //! out.
 
 pub mod csv;
+mod history_csv;
 mod multirate;
 mod negotiate;
 mod number;
@@ -12,6 +13,7 @@ mod testing;
 mod text;
 mod window;
 
+pub use history_csv::{render_history, HistoryRange, TimeFormat, TooLong};
 pub use multirate::render_batch;
 pub use negotiate::{accepts_gzip, negotiate, Format};
 pub use number::write_number;

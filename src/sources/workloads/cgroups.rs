@@ -252,6 +252,15 @@ impl Cgroups {
         }
     }
 
+    /// Of each cgroup: the place, if it is a workload; the index of the one that it lies in; its path below the root.
+    pub(super) fn places(&self) -> impl Iterator<Item = (Option<usize>, usize, &Path)> {
+        self.nodes.iter().map(|node| {
+            let path = node.path.strip_prefix(&self.hierarchy.root);
+            let place = node.workload.is_some().then_some(node.place);
+            (place, node.parent, path.unwrap_or(&node.path))
+        })
+    }
+
     fn read_root(&mut self) -> Result<(), Error> {
         let Cgroups {
             health,

@@ -8,6 +8,7 @@ mod counter;
 mod domain;
 mod idle;
 mod ledger;
+mod memory;
 pub mod name;
 pub mod names;
 mod processes;
@@ -29,6 +30,7 @@ use crate::sys::clock::BootTime;
 use cgroups::{Cgroups, Hierarchy};
 use domain::Domain;
 use ledger::{Ledger, OTHER, SYSTEM};
+use memory::Memory;
 use name::{Kind, Name, Workload};
 use names::Names;
 use processes::Processes;
@@ -134,11 +136,23 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         domains: Vec::new(),
         cpu: Vec::new(),
         used: Vec::new(),
+        memory: None,
+        busy_nanos: 0,
+        busy: context.group.series(
+            &Desc::counter(
+                "board_cpu_seconds_total",
+                "CPU time of the whole board since attribution began, in seconds.",
+            ),
+            &[],
+        ),
         last_at: None,
         has_begun: false,
         waits_since: None,
         domains_are_known: false,
     };
+    if workloads.settings.memory {
+        workloads.memory = Some(Memory::new(health, board, &context.group));
+    }
     workloads.count_processors();
     workloads.register(SYSTEM);
     workloads.register(OTHER);
@@ -175,6 +189,10 @@ struct Workloads {
     cpu: Vec<CpuTime>,
     /// CPU time since the last poll by place, in nanoseconds.
     used: Vec<u64>,
+    memory: Option<Memory>,
+    /// CPU time of all places since attribution began.
+    busy_nanos: u64,
+    busy: SeriesId,
     last_at: Option<BootTime>,
     has_begun: bool,
     waits_since: Option<BootTime>,
@@ -187,6 +205,7 @@ struct Workloads {
 struct CpuTime {
     nanos: u64,
     series: Option<SeriesId>,
+    memory: Option<SeriesId>,
 }
 
 /// A domain, its energy by workload, and where that is shown.
@@ -226,6 +245,13 @@ impl Source for Workloads {
         }
         for place in self.slots.take_started() {
             self.register(place);
+        }
+        if let Some(memory) = &mut self.memory {
+            let cgroups = match &self.reader {
+                Reader::Cgroups(cgroups) => Some(cgroups),
+                Reader::Processes(_) => None,
+            };
+            memory.poll(out.at, cgroups);
         }
         self.attribute(out.at);
         self.publish(out);
@@ -292,14 +318,14 @@ impl Workloads {
                 self.show_new_domains(known);
             }
         }
-        let per_workload = 1 + 2 * self.domains.len();
+        let per_workload = self.series_per_workload();
         let room = self.context.group.room().saturating_sub(DOMAIN_SERIES);
         self.slots.set_room(room / per_workload);
     }
 
     /// Gives every workload its series in the domains from this one on.
     fn show_new_domains(&mut self, first: usize) {
-        let per_workload = 1 + 2 * self.domains.len();
+        let per_workload = self.series_per_workload();
         let max = self.settings.max_workloads;
         self.slots.set_max(max.min(LIVE_SERIES / per_workload));
         // The rest of the group may be taken by workloads that have ended.
@@ -345,9 +371,15 @@ impl Workloads {
         if self.cpu.len() <= place {
             self.cpu.resize(place + 1, CpuTime::default());
         }
+        let has_memory = self.has_memory() && ![SYSTEM, OTHER].contains(&place);
+        let memory = Desc::gauge(
+            "workload_memory_bytes",
+            "Memory of the workload, including files that it has read, in bytes.",
+        );
         self.cpu[place] = CpuTime {
             nanos: 0,
             series: Some(group.series(&desc, &labels)),
+            memory: has_memory.then(|| group.series(&memory, &labels)),
         };
         for attributed in &mut self.domains {
             attributed.register(group, place, workload);
@@ -358,9 +390,13 @@ impl Workloads {
     fn end(&mut self, place: usize) {
         let group = &self.context.group;
         if let Some(cpu) = self.cpu.get_mut(place) {
-            if let Some(series) = std::mem::take(cpu).series {
+            let ended = std::mem::take(cpu);
+            for series in [ended.series, ended.memory].into_iter().flatten() {
                 group.retire(series);
             }
+        }
+        if let Some(memory) = &mut self.memory {
+            memory.end(place);
         }
         for attributed in &mut self.domains {
             attributed.ledger.end(place);
@@ -377,6 +413,7 @@ impl Workloads {
         self.last_at = Some(at);
         for (cpu, used) in self.cpu.iter_mut().zip(&self.used) {
             cpu.nanos = cpu.nanos.saturating_add(*used);
+            self.busy_nanos = self.busy_nanos.saturating_add(*used);
         }
         for attributed in &mut self.domains {
             let Attributed { domain, ledger, .. } = attributed;
@@ -398,9 +435,28 @@ impl Workloads {
                 out.set(series, cpu.nanos as f64 / 1e9);
             }
         }
+        out.set(self.busy, self.busy_nanos as f64 / 1e9);
+        if let Some(memory) = &self.memory {
+            memory.publish(out);
+            for (place, cpu) in self.cpu.iter().enumerate() {
+                if let (Some(series), Some(bytes)) = (cpu.memory, memory.of(place)) {
+                    out.set(series, bytes as f64);
+                }
+            }
+        }
         for attributed in &self.domains {
             attributed.publish(out);
         }
+    }
+
+    /// Whether each workload has a series for its memory.
+    fn has_memory(&self) -> bool {
+        self.memory.is_some() && matches!(self.reader, Reader::Cgroups(_))
+    }
+
+    /// How many series each workload has.
+    fn series_per_workload(&self) -> usize {
+        1 + usize::from(self.has_memory()) + 2 * self.domains.len()
     }
 
     fn count_processors(&mut self) {

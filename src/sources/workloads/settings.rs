@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub max_workloads: usize,
     /// Idle power by domain, in watts. That of other domains is learned.
     pub idle_watts: BTreeMap<String, f64>,
+    /// Whether the memory of workloads and of the board is read, too.
+    pub memory: bool,
     /// Where names of containers and pods are learned.
     pub names: names::Settings,
 }
@@ -40,6 +42,7 @@ impl Default for Settings {
             kinds: vec![Kind::Service, Kind::Container, Kind::Pod],
             max_workloads: 500,
             idle_watts: BTreeMap::new(),
+            memory: true,
             names: names::Settings::default(),
         }
     }
@@ -54,6 +57,7 @@ impl MeterSettings for Settings {
         section.set("kinds", kinds, &mut settings.kinds)?;
         section.set("max_workloads", max_workloads, &mut settings.max_workloads)?;
         section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
+        section.set("memory", values::flag, &mut settings.memory)?;
         section.section("names", |section| settings.names.read(section))?;
         Ok(settings)
     }
