@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::counter::Counter;
+use super::counter::{is_transient, Counter, STAT};
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{Kind, Name, Workload};
 use super::slots::Slots;
@@ -63,7 +63,9 @@ impl Processes {
         }
         self.health.begin_read(self.item);
         let stat = self.procfs.join("stat");
-        let busy = self.stat.read(&self.health, || stat.clone(), parse_busy);
+        let busy = self
+            .stat
+            .read::<STAT, _>(&self.health, || stat.clone(), parse_busy);
         let busy = busy.map_err(|error| Error::cannot("read", &stat, &error))?;
         let is_number = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
         let listed = files::list(
@@ -118,13 +120,21 @@ impl Processes {
         unnamed: &mut u64,
     ) -> u64 {
         let path = || self.procfs.join(pid).join("stat");
-        let read = Counter::default().read(&self.health, path, |text| {
+        let read = Counter::default().read::<STAT, _>(&self.health, path, |text| {
             let process = parse_process(text)?;
             let comm = String::from_utf8_lossy(process.comm).into_owned();
             Some((comm, process.is_kernel, process.nanos, process.started))
         });
-        let Ok((comm, false, nanos, started)) = read else {
-            return 0;
+        let (comm, nanos, started) = match read {
+            Ok((comm, false, nanos, started)) => (comm, nanos, started),
+            Err(error) if is_transient(&error) => {
+                // What it uses until it can be read again is counted then.
+                if let Some(process) = self.known.get_mut(&number) {
+                    process.round = self.round;
+                }
+                return 0;
+            }
+            _ => return 0,
         };
         let name = Workload::from(Name::new(Kind::Process, &comm));
         let before = self.known.remove(&number);
@@ -148,7 +158,7 @@ impl Processes {
         };
         let is_new = before.is_none();
         let place = match before.map_or(OTHER, |before| before.place) {
-            OTHER => slots.take(&name).unwrap_or_else(|| {
+            OTHER => slots.take(&name, false).unwrap_or_else(|| {
                 *unnamed += u64::from(is_new);
                 OTHER
             }),
