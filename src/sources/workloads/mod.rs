@@ -9,6 +9,7 @@ mod domain;
 mod idle;
 mod ledger;
 pub mod name;
+pub mod names;
 mod processes;
 mod settings;
 mod slots;
@@ -27,6 +28,7 @@ use cgroups::{Cgroups, Hierarchy};
 use domain::Domain;
 use ledger::{Ledger, OTHER, SYSTEM};
 use name::{Kind, Name, Workload};
+use names::Names;
 use processes::Processes;
 use settings::Settings;
 use slots::Slots;
@@ -68,10 +70,11 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let kinds: Vec<_> = settings.kinds.iter().map(|kind| kind.as_str()).collect();
     let hierarchy = Hierarchy::find(board)?;
     Ok(format!(
-        "{} by {} at {}",
+        "{} by {} at {}; {}",
         kinds.join(", "),
         hierarchy.version(),
-        hierarchy.root.display()
+        hierarchy.root.display(),
+        names::describe(board, &settings.names)
     ))
 }
 
@@ -80,12 +83,12 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let Context { board, health, .. } = context;
     let reader = match settings.kinds.as_slice() {
         [Kind::Process] => Reader::Processes(Processes::new(health, &board.roots.procfs)),
-        kinds => Reader::Cgroups(Cgroups::new(
-            health,
-            Hierarchy::find(board)?,
-            &board.roots.procfs,
-            kinds.to_vec(),
-        )),
+        kinds => {
+            let hierarchy = Hierarchy::find(board)?;
+            let cgroups = Cgroups::new(health, hierarchy, &board.roots.procfs, kinds.to_vec());
+            let names = Names::new(health, board, &settings.names, kinds);
+            Reader::Cgroups(cgroups.with_names(names))
+        }
     };
     // What the source had named with other settings.
     context.group.retire_all();

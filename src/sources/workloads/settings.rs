@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::name::Kind;
+use super::names;
 use crate::config::section::{Problem, Section};
 use crate::config::tree::Node;
 use crate::config::values::{self, Outcome, Refusal};
@@ -28,6 +29,8 @@ pub(super) struct Settings {
     pub max_workloads: usize,
     /// Idle power by domain, in watts. That of other domains is learned.
     pub idle_watts: BTreeMap<String, f64>,
+    /// Where names of containers and pods are learned.
+    pub names: names::Settings,
 }
 
 impl Default for Settings {
@@ -37,6 +40,7 @@ impl Default for Settings {
             kinds: vec![Kind::Service, Kind::Container, Kind::Pod],
             max_workloads: 500,
             idle_watts: BTreeMap::new(),
+            names: names::Settings::default(),
         }
     }
 }
@@ -50,6 +54,7 @@ impl MeterSettings for Settings {
         section.set("kinds", kinds, &mut settings.kinds)?;
         section.set("max_workloads", max_workloads, &mut settings.max_workloads)?;
         section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
+        section.section("names", |section| settings.names.read(section))?;
         Ok(settings)
     }
 }
