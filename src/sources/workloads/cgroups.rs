@@ -388,6 +388,8 @@ impl Cgroups {
             FILES.iter().any(|begin| name.starts_with(begin)) || FILES_OF_V1.contains(&name)
         };
         let is_new = |name: &str| {
+            // Of the names of a huge folder, too.
+            self.health.continue_read();
             let is_folder = is_unit(name) || !is_file(name);
             is_folder && known.borrow_mut().remove(&folder.join(name)).is_none()
         };
@@ -544,8 +546,9 @@ impl Cgroups {
         let is_due = self.names.as_ref().is_some_and(Names::is_due);
         let mut unnamed = 0;
         for node in &mut self.nodes {
-            let was_counted = node.waited == u8::MAX;
-            if node.place != OTHER || was_counted && !slots.have_room() {
+            // One that found no room is not asked about again while there is none.
+            let is_refused = node.waited == u8::MAX && node.named.is_none();
+            if node.place != OTHER || is_refused && !slots.have_room() {
                 continue;
             }
             let Some(workload) = node.named.as_deref().or(node.workload.as_ref()) else {
