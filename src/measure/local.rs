@@ -102,14 +102,9 @@ impl Reader {
         }
         for (family, all) in layout.families() {
             for (group, place, series) in all {
-                let label = |name: &str| {
-                    let mut labels = series.labels.iter();
-                    let (_, value) = labels.find(|(label, _)| label == name)?;
-                    Some(value.as_str())
-                };
                 let reader = self.groups.iter_mut().find(|reader| reader.is_of(group));
                 if let (Some((rail, quantity)), Some(reader)) =
-                    (identify(&family.name, label), reader)
+                    (identify(&family.name, |name| series.label(name)), reader)
                 {
                     reader.series.push((place, rail, quantity));
                 }

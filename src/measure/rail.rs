@@ -76,11 +76,11 @@ pub const METRICS: [&str; 4] = [
 ];
 
 /// The rail of a series, and what the series says of it; `None`: it is none of [`METRICS`].
-pub fn identify<'l>(
+pub fn identify<T: AsRef<str>>(
     metric: &str,
-    label: impl Fn(&str) -> Option<&'l str>,
+    label: impl Fn(&str) -> Option<T>,
 ) -> Option<(Rail, Quantity)> {
-    let of_labels = || Some(Rail::of(label("source")?, label("rail")?));
+    let of_labels = || Some(Rail::of(label("source")?.as_ref(), label("rail")?.as_ref()));
     match metric {
         "power_total_watts" => Some((Rail::Board, Quantity::Power)),
         "board_energy_joules_total" => Some((Rail::Board, Quantity::Energy)),
@@ -105,8 +105,8 @@ mod tests {
         let energy = identify("energy_joules_total", labels);
         assert_eq!(energy, Some((core.clone(), Quantity::Energy)));
         assert_eq!(identify("voltage_volts", labels), None);
-        assert_eq!(identify("power_watts", |_| None), None);
-        let board = identify("power_total_watts", |_| None);
+        assert_eq!(identify("power_watts", |_| None::<&str>), None);
+        let board = identify("power_total_watts", |_| None::<&str>);
         assert_eq!(board, Some((Rail::Board, Quantity::Power)));
         assert!(Rail::Board < core);
         assert_eq!(core.to_string(), "rapl core[2J-0");
