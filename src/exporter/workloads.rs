@@ -103,6 +103,9 @@ mod tests {
         assert_eq!(shown(&[], 3), Value::Null);
         let shown = shown(&["package"], 0);
         assert_eq!(shown["workloads"], json!([]));
-        assert_eq!((&shown["more"], &shown["more_watts"]), (&json!(1), &json!(0.0)));
+        assert_eq!(
+            (&shown["more"], &shown["more_watts"]),
+            (&json!(1), &json!(0.0))
+        );
     }
 }
