@@ -30,9 +30,9 @@ const METERS_TIMEOUT: Duration = Duration::from_secs(4);
 /// Whose numbers are shown.
 pub(super) enum Target {
     /// This board's, read here.
-    Local { roots: Roots, config: Config },
+    Local { roots: Roots, config: Box<Config> },
     /// Those of an exporter.
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// An exporter that is scraped.
@@ -137,7 +137,7 @@ impl Feed {
             .name("reader".to_owned())
             .spawn(move || match target {
                 Target::Local { roots, config } => {
-                    follow_local(roots, config, interval, &stopped, &publish);
+                    follow_local(roots, *config, interval, &stopped, &publish);
                 }
                 Target::Remote(remote) => follow_remote(&remote, interval, &stopped, &publish),
             })

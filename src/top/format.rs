@@ -7,9 +7,9 @@ pub(super) fn quantity(value: f64, unit: &str) -> String {
         _ if size >= 1e9 => (1e9, "G"),
         _ if size >= 1e6 => (1e6, "M"),
         _ if size >= 1e3 => (1e3, "k"),
+        _ if (5e-5..0.9995).contains(&size) => (1e-3, "m"),
         // Nothing is finer than a tenth of a milliwatt.
-        _ if size >= 0.9995 || size < 5e-5 => (1.0, ""),
-        _ => (1e-3, "m"),
+        _ => (1.0, ""),
     };
     format!("{} {prefix}{unit}", digits(value / factor))
 }

@@ -65,11 +65,11 @@ pub fn run(options: Options, configuration: ConfigSource, roots: Roots) -> Resul
                 Some(path) => load_settings(path)?,
                 None => ClientSettings::default(),
             };
-            Target::Remote(Remote::new(url, settings)?)
+            Target::Remote(Box::new(Remote::new(url, settings)?))
         }
         None => Target::Local {
             roots,
-            config: LocalBoard::configuration(configuration)?,
+            config: Box::new(LocalBoard::configuration(configuration)?),
         },
     };
     let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
