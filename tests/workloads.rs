@@ -4,6 +4,8 @@
 mod support;
 mod workloads_support;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::{value, wait_until, Exporter};
@@ -162,4 +164,175 @@ fn more_workloads_than_there_is_room_for_are_other_and_it_is_said() {
     );
     assert!(energy(&text, "service", "a.service").is_some());
     assert!(energy(&text, "service", "b.service").is_none());
+}
+
+/// Anonymous memory of a process in KiB.
+fn anonymous(exporter: &Exporter) -> u64 {
+    let path = format!("/proc/{}/smaps_rollup", exporter.pid());
+    let text = std::fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix("Anonymous:"));
+    let number = line.unwrap().trim().trim_end_matches(" kB");
+    number.parse().unwrap()
+}
+
+/// How many workloads have CPU time of their own.
+fn workloads(text: &str) -> usize {
+    let lines = text.lines();
+    lines
+        .filter(|line| line.starts_with("workload_cpu_seconds_total{"))
+        .count()
+}
+
+/// Services with long names, by their number.
+fn services(count: usize) -> Vec<String> {
+    let name = |i| format!("system.slice/some-service-with-a-name-{i:05}.service");
+    (0..count).map(name).collect()
+}
+
+#[test]
+fn thousand_cgroups_take_at_most_3_mb() {
+    let start = |count: usize| {
+        let services = services(count);
+        let services: Vec<&str> = services.iter().map(String::as_str).collect();
+        let board = LoadedBoard::new(true, &services);
+        // Without a history, which would grow.
+        let settings = ", max_workloads: 1000, idle_watts: 1";
+        let exporter = board.exporter_with(settings, "history: {seconds: 0}\n");
+        wait_until("all workloads are attributed energy", || {
+            let text = exporter.scrape();
+            conserved(&text)?;
+            // The system, and others.
+            (workloads(&text) == count + 2).then_some(())
+        });
+        (board, exporter)
+    };
+    let (_board, few) = start(1);
+    let (_board, many) = start(1000);
+    let few = anonymous(&few);
+    // What the answers took is given back.
+    wait_until("1,000 cgroups take at most 3 MB", || {
+        (anonymous(&many) <= few + 3_000).then_some(())
+    });
+}
+
+#[test]
+fn twenty_thousand_cgroups_are_bounded() {
+    let services = services(20_000);
+    let services: Vec<&str> = services.iter().map(String::as_str).collect();
+    let board = LoadedBoard::new(true, &services[..1]);
+    services
+        .iter()
+        .for_each(|service| board.usage_of(service, 0));
+    let exporter = board.exporter(", idle_watts: 0");
+    let text = wait_until("energy is attributed", || {
+        board.used(services[0], 100);
+        let text = exporter.scrape();
+        conserved(&text).filter(|joules| *joules > 1.0)?;
+        Some(text)
+    });
+    assert_eq!(workloads(&text), 500 + 2);
+    let left_out = |limit: &str| {
+        let series =
+            format!("exporter_limit_reached_total{{limit=\"{limit}\",source=\"workloads\"}}");
+        value(&text, &series).unwrap_or_default()
+    };
+    // 4,096, of which two are the root and the slice.
+    assert_eq!(left_out("cgroups"), 20_000.0 - 4_094.0);
+    assert_eq!(left_out("workloads"), 4_094.0 - 500.0);
+    let files = std::fs::read_dir(format!("/proc/{}/fd", exporter.pid())).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", exporter.pid())).unwrap();
+    let limit = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let limit: usize = limit
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let count = files.count();
+    assert!(
+        count <= limit / 2 + 100 && count > 100,
+        "{count} of {limit}"
+    );
+}
+
+/// A cgroup of the kernel's that is removed in the end.
+struct RealCgroup(PathBuf);
+
+impl RealCgroup {
+    /// `None`: there is no hierarchy in which this process may make one.
+    fn new(name: &str) -> Option<RealCgroup> {
+        let top = Path::new("/sys/fs/cgroup");
+        let roots = match top.join("cgroup.controllers").exists() {
+            true => vec![top.to_path_buf()],
+            false => vec![top.join("cpuacct"), top.join("cpu,cpuacct")],
+        };
+        let mut folders = roots.iter().map(|root| root.join(name));
+        let folder = folders.find(|folder| std::fs::create_dir(folder).is_ok())?;
+        // The folder of a board's copy would be made as well.
+        let is_real = folder.join("cgroup.procs").exists();
+        let cgroup = RealCgroup(folder);
+        is_real.then_some(cgroup)
+    }
+}
+
+impl Drop for RealCgroup {
+    fn drop(&mut self) {
+        // The kernel may still be burying the last process.
+        for _ in 0..50 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// `WORKLOADS_PROCESSES=10000` has as many.
+#[test]
+fn short_processes_in_a_cgroup_of_the_kernel_are_all_counted() {
+    let name = format!("edge-metrics-test-{}.service", std::process::id());
+    let Some(cgroup) = RealCgroup::new(&name) else {
+        println!("skipped: no hierarchy of cgroups in /sys/fs/cgroup is writable (as root it is)");
+        return;
+    };
+    let board = LoadedBoard::new(true, &[]).with_real_cgroups();
+    let exporter = board.exporter(", kinds: [service], idle_watts: 1");
+    let series = format!("workload_cpu_seconds_total{{device_type=\"generic\",hostname=\"loaded\",kind=\"service\",name=\"{name}\"}}");
+    let counted = || value(&exporter.scrape(), &series);
+    wait_until("it is a workload", counted);
+    let processes = std::env::var("WORKLOADS_PROCESSES").unwrap_or_else(|_| "300".to_string());
+    // Each lives for some milliseconds: the exporter sees none of them.
+    let script = r#"echo $$ > "$0/cgroup.procs"
+        i=0
+        while [ $i -lt $1 ]; do
+            (j=0; while [ $j -lt 6000 ]; do j=$((j+1)); done)
+            i=$((i+1))
+        done
+        times"#;
+    let before = counted().unwrap();
+    let mut command = Command::new("sh");
+    let output = command
+        .args(["-c", script])
+        .arg(&cgroup.0)
+        .arg(&processes)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // Of the shell and of its children, user and system: `0m1.230s`.
+    let times = String::from_utf8(output.stdout).unwrap();
+    let seconds = |time: &str| {
+        let (minutes, seconds) = time.trim_end_matches('s').split_once('m').unwrap();
+        minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
+    };
+    let used: f64 = times.split_whitespace().map(seconds).sum();
+    assert!(used > 0.1, "{times}");
+    wait_until("all of it is counted", || {
+        conserved(&exporter.scrape())?;
+        let more = counted()? - before;
+        assert!(more <= used * 1.02 + 0.1, "{more} of {used}");
+        (more >= used * 0.98 - 0.1).then_some(())
+    });
 }

@@ -72,7 +72,7 @@ pub(crate) fn check(
         let message = "`remote_write`: nothing is sent, because `history` keeps nothing";
         warn(&["remote_write"], message.into());
     }
-    for (key, message) in config.meters.warnings(&config.device_type) {
+    for (key, message) in config.meters.warnings(&config) {
         warn(&[key], message);
     }
     let place = |warning: &Diagnostic| {

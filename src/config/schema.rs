@@ -24,9 +24,9 @@ pub trait MeterSettings:
     /// Reads the settings from the section.
     fn read(section: &mut Section<'_, '_>) -> Result<Self, Problem>;
 
-    /// Warnings about valid settings that may not have the effect that the user expects on a board of this type: the
-    /// top-level key, and the message.
-    fn warnings(&self, _device_type: &str) -> Vec<(&'static str, String)> {
+    /// Warnings about valid settings that may not have the effect that the user expects beside the common keys of this
+    /// configuration: the top-level key, and the message.
+    fn warnings(&self, _common: &Config) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 }
@@ -105,10 +105,10 @@ impl Meters {
         }
     }
 
-    pub(super) fn warnings(&self, device_type: &str) -> Vec<(&'static str, String)> {
+    pub(super) fn warnings(&self, common: &Config) -> Vec<(&'static str, String)> {
         let entries = self.0.iter();
         entries
-            .flat_map(|entry| (entry.spec.warnings)(entry.settings.as_ref(), device_type))
+            .flat_map(|entry| (entry.spec.warnings)(entry.settings.as_ref(), common))
             .collect()
     }
 }
@@ -120,7 +120,7 @@ impl PartialEq for Meters {
     }
 }
 
-type Warnings = fn(&dyn AnySettings, &str) -> Vec<(&'static str, String)>;
+type Warnings = fn(&dyn AnySettings, &Config) -> Vec<(&'static str, String)>;
 
 /// The section of one meter.
 #[derive(Clone, Copy)]
@@ -144,9 +144,9 @@ impl SectionSpec {
                 let settings = settings.as_any().downcast_ref::<T>();
                 serde_json::to_value(settings).unwrap_or_default()
             },
-            warnings: |settings, device_type| {
+            warnings: |settings, common| {
                 let settings = settings.as_any().downcast_ref::<T>();
-                settings.map_or_else(Vec::new, |settings| settings.warnings(device_type))
+                settings.map_or_else(Vec::new, |settings| settings.warnings(common))
             },
         }
     }

@@ -52,6 +52,11 @@ impl LoadedBoard {
         if let Some((above, _)) = cgroup.rsplit_once('/') {
             self.used(above, ms);
         }
+        self.usage_of(cgroup, ms);
+    }
+
+    /// The same, and nothing of what it lies in.
+    pub fn usage_of(&self, cgroup: &str, ms: u64) {
         match self.is_v2 {
             true => {
                 let text = format!("usage_usec {:014}\nuser_usec 0\n", ms * 1000);
@@ -72,10 +77,30 @@ impl LoadedBoard {
         std::fs::remove_dir_all(self.temp.path().join(folder)).unwrap();
     }
 
+    /// Has the kernel's own cgroups and processor time in the place of the files.
+    pub fn with_real_cgroups(self) -> LoadedBoard {
+        let link = |target: &str, path: &str| {
+            let path = self.temp.path().join(path);
+            match path.is_dir() {
+                true => std::fs::remove_dir_all(&path).unwrap(),
+                false => std::fs::remove_file(&path).unwrap(),
+            }
+            std::os::unix::fs::symlink(target, path).unwrap();
+        };
+        link("/sys/fs/cgroup", "sys/fs/cgroup");
+        link("/proc/stat", "proc/stat");
+        self
+    }
+
     /// Starts the exporter on it, with these settings of `workloads` besides.
     pub fn exporter(&self, settings: &str) -> Exporter {
+        self.exporter_with(settings, "")
+    }
+
+    /// The same, with other settings as well.
+    pub fn exporter_with(&self, settings: &str, others: &str) -> Exporter {
         let text = format!(
-            "device_type: generic\ninterval: 0.05\nworkloads: {{enabled: true{settings}}}\n"
+            "device_type: generic\ninterval: 0.05\nworkloads: {{enabled: true{settings}}}\n{others}"
         );
         let config = self.temp.write("config.yaml", &text);
         let mut command = exporter();

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::diagnose::quoted;
 use crate::config::section::{Problem, Section};
-use crate::config::{values, MeterSettings, Secret, Switch};
+use crate::config::{values, Config, MeterSettings, Secret, Switch};
 
 /// The user name of Shelly devices. Only the first generation allows another.
 const USERNAME: &str = "admin";
@@ -80,9 +80,9 @@ impl MeterSettings for Settings {
         Ok(settings)
     }
 
-    fn warnings(&self, device_type: &str) -> Vec<(&'static str, String)> {
+    fn warnings(&self, common: &Config) -> Vec<(&'static str, String)> {
         let mut warnings = Vec::new();
-        if device_type == "shelly" && self.plugs.is_empty() {
+        if common.device_type == "shelly" && self.plugs.is_empty() {
             let message =
                 "`device_type: shelly`: there is no plug: write its address as `host` below `shelly:`";
             warnings.push(("device_type", message.to_owned()));

@@ -88,7 +88,11 @@ impl Hierarchy {
 
     fn read(&self, health: &Health, folder: &Path, counter: &mut Counter) -> io::Result<u64> {
         match self.is_v2 {
-            true => counter.read::<LINE, _>(health, || folder.join("cpu.stat"), parse_cpu_stat),
+            true => counter.read::<LINE, _>(
+                health,
+                || folder.join("cpu.stat"),
+                |text| parse_cpu_stat(text),
+            ),
             false => counter.read::<LINE, _>(
                 health,
                 || folder.join("cpuacct.usage"),
@@ -126,6 +130,8 @@ struct Node {
     links: u64,
     /// How many cgroups it lies in.
     depth: usize,
+    /// Whether new workloads in it are looked for at each poll.
+    is_watched: bool,
     /// Whether it lies in a workload.
     is_nested: bool,
     /// How many in its folder were left out when it was last listed.
@@ -192,6 +198,7 @@ impl Cgroups {
             uncounted: 0,
             links: 0,
             depth: 0,
+            is_watched: true,
             is_nested: false,
             left_out: 0,
             state: State::Known,
@@ -303,11 +310,10 @@ impl Cgroups {
         }
         let is_live = health.io_log().is_off();
         for (i, node) in nodes.iter_mut().enumerate() {
-            let is_watched = node.scope.is_watched();
-            if !is_watched && (!rescans || node.scope == Scope::Closed) {
+            if !node.is_watched && (!rescans || node.scope == Scope::Closed) {
                 continue;
             }
-            let links = match (is_live, is_watched) {
+            let links = match (is_live, node.is_watched) {
                 (true, true) => std::fs::metadata(&node.path).map_or(0, |m| m.nlink()),
                 _ => 0,
             };
@@ -429,7 +435,8 @@ impl Cgroups {
     fn add(&mut self, parent: usize, path: PathBuf, workload: Option<Workload>, scope: Scope) {
         let above = &self.nodes[parent];
         let depth = above.depth + 1;
-        let is_below = !above.scope.is_watched();
+        let is_below = !above.is_watched;
+        let is_watched = scope.is_watched();
         let is_nested = is_below || above.is_nested;
         let is_full = self.nodes.len() >= MAX_CGROUPS || is_nested && self.nested >= MAX_NESTED;
         if is_full || depth > MAX_NESTING {
@@ -445,7 +452,7 @@ impl Cgroups {
         let folder = (scope != Scope::Closed).then(|| path.clone());
         self.nested += usize::from(is_nested);
         self.nodes.push(Node {
-            links: match self.health.io_log().is_off() && scope.is_watched() {
+            links: match self.health.io_log().is_off() && is_watched {
                 true => std::fs::metadata(&path).map_or(0, |m| m.nlink()),
                 false => 0,
             },
@@ -462,6 +469,7 @@ impl Cgroups {
             debt: 0,
             uncounted: 0,
             depth,
+            is_watched,
             is_nested,
             left_out: 0,
             state: if is_below {

@@ -585,3 +585,124 @@ fn containers_of_a_pod_are_workloads_of_their_own_and_the_rest_is_the_pods() {
         assert_eq!(hosts.names(), [""; 0]);
     }
 }
+
+/// Many folders at once, each with its file alone.
+fn many(hosts: &Hosts, slice: &str, range: std::ops::Range<usize>, ms: u64) {
+    for i in range {
+        let folder = hosts
+            .tree
+            .path(&format!("sys/fs/cgroup/{slice}/n{i}.service"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(
+            folder.join("cpu.stat"),
+            format!("usage_usec {}\n", ms * 1000),
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn known_cgroups_stay_where_a_slice_has_more_than_are_read() {
+    let mut hosts = Hosts::new(true, 2, &[("a.slice", 0)]);
+    many(&hosts, "a.slice", 0..MAX_CGROUPS, 0);
+    hosts.poll();
+    assert_eq!(hosts.cgroups.nodes.len(), MAX_CGROUPS);
+    let left_out = |hosts: &Hosts| hosts.cgroups.health.limits()["cgroups"].left_out;
+    // The root and the slice are cgroups, too.
+    assert_eq!(left_out(&hosts), 2);
+    let known: Vec<_> = hosts
+        .cgroups
+        .nodes
+        .iter()
+        .map(|node| node.path.clone())
+        .collect();
+    // They sort before those that are known.
+    for i in 0..20 {
+        hosts.set(&format!("a.slice/m{i}.service"), 0);
+    }
+    hosts.cgroups.rescan();
+    for _ in 0..2 {
+        hosts.poll();
+        hosts.cgroups.rescan();
+    }
+    let paths = hosts.cgroups.nodes.iter().map(|node| node.path.clone());
+    assert!(paths.eq(known));
+    assert_eq!(left_out(&hosts), 22, "each is counted once");
+}
+
+#[test]
+fn cgroups_and_workloads_in_others_leave_room_for_those_of_the_system() {
+    let user = "user.slice/user-1000.slice";
+    let mut hosts = Hosts::new(true, 10, &[("user.slice", 0), (user, 0)]);
+    let container = |i: usize| format!("{user}/user@1000.service/libpod-{i:064x}.scope");
+    for i in 0..MAX_NESTED + 50 {
+        let folder = hosts.tree.path(&format!("sys/fs/cgroup/{}", container(i)));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("cpu.stat"), "usage_usec 0\n").unwrap();
+    }
+    hosts.poll();
+    assert_eq!(hosts.cgroups.nested, MAX_NESTED);
+    assert_eq!(hosts.cgroups.health.limits()["cgroups"].left_out, 50);
+    // The user's slice, and five containers.
+    assert_eq!(hosts.slots.all().count(), 6);
+    many(&hosts, "system.slice", 0..8, 0);
+    hosts.set("system.slice", 0);
+    hosts.poll();
+    assert_eq!(hosts.slots.all().count(), 10);
+    hosts.busy(1000);
+    hosts.set("user.slice", 400);
+    hosts.set(user, 400);
+    hosts.set(&container(9), 300);
+    hosts.set("system.slice", 500);
+    many(&hosts, "system.slice", 0..1, 500);
+    assert_eq!(
+        hosts.poll(),
+        [
+            "other 300",
+            "service n0.service 500",
+            "service user-1000.slice 100",
+            "system 100"
+        ]
+    );
+}
+
+#[test]
+fn storms_of_cgroups_keep_the_sum() {
+    let mut hosts = Hosts::new(true, 50, &[("system.slice", 0)]);
+    hosts.poll();
+    let mut busy = 0;
+    for round in 0..20 {
+        let first = round * 100;
+        many(&hosts, "system.slice", first..first + 200, 1);
+        for i in first.saturating_sub(100)..first {
+            hosts
+                .tree
+                .remove(&format!("sys/fs/cgroup/system.slice/n{i}.service"));
+        }
+        busy += 1000;
+        hosts.busy(busy);
+        hosts.set("system.slice", busy);
+        let mut used = Vec::new();
+        hosts.cgroups.poll(&mut hosts.slots, &mut used).unwrap();
+        assert_eq!(used.iter().sum::<u64>(), 1_000_000_000, "round {round}");
+        hosts.slots.take_ended();
+        assert_eq!(hosts.cgroups.nodes.len(), 2 + 200.min(300));
+    }
+}
+
+#[test]
+fn paths_that_are_as_long_as_they_can_be_are_read() {
+    let mut hosts = Hosts::new(true, 500, &[]);
+    let mut path = String::new();
+    for depth in 0..12 {
+        path.push_str(&format!("{}{depth}.slice/", "x".repeat(245)));
+        hosts.set(path.trim_end_matches('/'), 0);
+    }
+    let quoted = format!("{path}a\"b\nc{{}},=.service");
+    hosts.set(&quoted, 0);
+    hosts.poll();
+    hosts.busy(100);
+    hosts.set(&quoted, 100);
+    let used = hosts.poll();
+    assert_eq!(used, ["service a\"b_c{},=.service 100"]);
+}

@@ -19,6 +19,7 @@ pub mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{read_text, Board, Context, Error, Health, Meter, Pace, Source, METERS};
 use crate::config::{Config, SectionSpec, Switch};
@@ -38,7 +39,7 @@ pub(super) const METER: Meter = Meter {
     name: "workloads",
     summary: "energy by service, container, pod or process, of what the other sources measure",
     device_types: &[],
-    pace: Pace::Interval,
+    pace: Pace::AtLeast(INTERVAL),
     switch: |config| match config.meter::<Settings>().enabled {
         true => Switch::On,
         false => Switch::Off,
@@ -50,6 +51,8 @@ pub(super) const METER: Meter = Meter {
     open,
 };
 
+/// CPU time is read no more often, however often the meters are: a poll reads as many files as there are cgroups.
+const INTERVAL: Duration = Duration::from_secs(1);
 /// How long attribution waits for the first readings of other sources, in seconds.
 const METERS_TIMEOUT: f64 = 10.0;
 /// The number of series for workloads that exist. The rest of the group's series are for workloads that have ended: their places
@@ -105,7 +108,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         last_at: None,
         has_begun: false,
         waits_since: None,
-        domains_are_known: false,
+        unknown_domains: None,
     };
     workloads.count_processors();
     workloads.register(SYSTEM);
@@ -146,8 +149,8 @@ struct Workloads {
     last_at: Option<BootTime>,
     has_begun: bool,
     waits_since: Option<BootTime>,
-    /// There was time for every source to register what it has.
-    domains_are_known: bool,
+    /// What was last said of names of `idle_watts` that are no domain's.
+    unknown_domains: Option<String>,
 }
 
 /// A workload's CPU time.
@@ -209,9 +212,7 @@ impl Source for Workloads {
             cgroups.rescan();
         }
         self.count_processors();
-        if !std::mem::replace(&mut self.domains_are_known, true) {
-            self.check_idle_watts();
-        }
+        self.check_idle_watts();
     }
 }
 
@@ -380,25 +381,29 @@ impl Workloads {
         }
     }
 
-    /// Says which names of `idle_watts` nothing here is called by.
-    fn check_idle_watts(&self) {
-        let known: Vec<_> = self
-            .domains
-            .iter()
-            .map(|one| one.domain.name.as_str())
-            .collect();
-        for name in self.settings.idle_watts.keys() {
-            if !known.contains(&name.as_str()) {
-                let what = format!(
-                    "workloads.idle_watts names {name}, which nothing here measures (measured: {})",
-                    known.join(", ")
-                );
-                log::warn!("{what}");
-                self.context
-                    .health
-                    .set_value_error(Path::new("/"), Some(what));
-            }
+    /// Says which names of `idle_watts` nothing here is called by. When this is first asked, there was time for every source to register
+    /// what it has.
+    fn check_idle_watts(&mut self) {
+        let known = self.domains.iter().map(|one| one.domain.name.as_str());
+        let known: Vec<_> = known.collect();
+        let given = self.settings.idle_watts.keys().map(String::as_str);
+        let unknown: Vec<_> = given.filter(|name| !known.contains(name)).collect();
+        let what = (!unknown.is_empty()).then(|| {
+            format!(
+                "workloads.idle_watts names {}, which nothing here measures (measured: {})",
+                unknown.join(", "),
+                known.join(", ")
+            )
+        });
+        if what == self.unknown_domains {
+            return;
         }
+        if let Some(what) = &what {
+            log::warn!("{what}");
+        }
+        let health = &self.context.health;
+        health.set_value_error(Path::new("/"), what.clone());
+        self.unknown_domains = what;
     }
 }
 

@@ -9,7 +9,7 @@ use super::names;
 use crate::config::section::{Problem, Section};
 use crate::config::tree::Node;
 use crate::config::values::{self, Outcome, Refusal};
-use crate::config::MeterSettings;
+use crate::config::{Config, MeterSettings};
 
 /// The domain that a single number of `idle_watts` is of.
 const BOARD: &str = super::domain::BOARD;
@@ -56,6 +56,15 @@ impl MeterSettings for Settings {
         section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
         section.section("names", |section| settings.names.read(section))?;
         Ok(settings)
+    }
+
+    fn warnings(&self, common: &Config) -> Vec<(&'static str, String)> {
+        let is_listed = |sources: &Vec<String>| sources.iter().any(|name| name == Self::SECTION);
+        if !self.enabled || common.sources.as_ref().is_none_or(is_listed) {
+            return Vec::new();
+        }
+        let message = "`workloads.enabled` has no effect, because `sources` lists others: add `workloads` there";
+        vec![(Self::SECTION, message.to_string())]
     }
 }
 

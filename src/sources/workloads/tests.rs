@@ -8,6 +8,9 @@ use crate::sources::SCHEMA;
 
 const UID: &str = "2f3c4d5e-0123-4567-89ab-cdef01234567";
 
+/// The counter begins anew at 0 after 4,295 J.
+const RANGE: u64 = 1 << 32;
+
 /// A board with cgroups of version 2, RAPL's counter of a package, and the source.
 struct Rig {
     tree: Tree,
@@ -32,7 +35,7 @@ impl Rig {
         let meter = bench.context.registry.add_group(1, "rapl", vec![]);
         meter.set_interval(std::time::Duration::from_secs(1));
         Rig {
-            package: Rail::with_range(&meter, "package-0", 0),
+            package: Rail::with_range(&meter, "package-0", RANGE),
             tree,
             bench,
             meter,
@@ -51,7 +54,7 @@ impl Rig {
 
     /// The meter counts so many joules.
     fn draw(&mut self, joules: f64) {
-        self.microjoules += (joules * 1e6) as u64;
+        self.microjoules = (self.microjoules + (joules * 1e6) as u64) % RANGE;
         let mut out = Readings::new(5.0);
         out.begin(BootTime(((self.second + 1.0) * 1e9) as u64));
         self.package.set_counter(&mut out, self.microjoules, 1e-6);
@@ -80,6 +83,16 @@ impl Rig {
         self.bench.value(&format!(
             "workload_energy_joules_total{{domain=\"package\",kind=\"{kind}\",name=\"{name}\"}}"
         ))
+    }
+
+    /// What the meter says that it has counted.
+    fn metered(&self) -> f64 {
+        let all = self.meter.all_series();
+        let energy =
+            |series: &Arc<crate::metrics::Series>| series.family.name == "energy_joules_total";
+        self.meter
+            .value_at(all.iter().position(energy).unwrap())
+            .unwrap_or(0.0)
     }
 
     fn of_domain(&self, metric: &str) -> Option<f64> {
@@ -323,7 +336,8 @@ fn silent_meter_has_no_power_and_its_energy_stands() {
     assert_eq!(conserved(&lines, "package"), (103.0, 103.0));
 }
 
-/// Workloads start, end, restart, are nested and are too many; counters are reset; the meter is slow, silent and begins anew.
+/// Workloads start, end, restart, are renamed, are nested and are too many; processors come and go; counters are reset, wrap and go
+/// back; the meter is slow and silent; the board is suspended, and its clock goes back.
 #[test]
 fn the_exported_parts_are_the_whole_at_every_poll() {
     for seed in 1..=4 {
@@ -337,8 +351,9 @@ fn the_exported_parts_are_the_whole_at_every_poll() {
         rig.start();
         let mut usage: std::collections::BTreeMap<String, u64> = Default::default();
         let mut slice = 0;
-        let mut whole = 0.0;
-        for round in 0..100 {
+        let begun = rig.metered();
+        let mut last = 0.0;
+        for round in 0..150 {
             if random.below(3) == 0 {
                 let name = match random.below(3) {
                     0 => format!("system.slice/s{}.service", random.below(9)),
@@ -378,19 +393,46 @@ fn the_exported_parts_are_the_whole_at_every_poll() {
                 1 => {
                     rig.second += 30.0;
                     rig.draw(7.5);
-                    whole += 7.5;
                 }
-                _ => {
-                    let joules = random.below(1000) as f64 / 8.0;
-                    rig.draw(joules);
-                    whole += joules;
+                // The next reading is late as well.
+                2 if random.below(3) == 0 => rig.second += 7200.0,
+                3 if random.below(3) == 0 => rig.second -= 1.5,
+                _ => rig.draw(random.below(1000) as f64 / 8.0),
+            }
+            // Processors go off line and come back, and what they had counted with them.
+            match random.below(12) {
+                0 => {
+                    rig.tree.write("sys/devices/system/cpu/online", "0-1\n");
+                    rig.busy_ticks /= 2;
                 }
+                1 => {
+                    rig.tree.write("sys/devices/system/cpu/online", "0-3\n");
+                    rig.busy_ticks *= 2;
+                }
+                2 => {
+                    let renamed = format!("system.slice/renamed{round}.service");
+                    let name = usage
+                        .keys()
+                        .find(|name| name.ends_with(".service"))
+                        .cloned();
+                    if let Some(name) = name {
+                        let path = |name: &str| rig.tree.path(&format!("sys/fs/cgroup/{name}"));
+                        std::fs::rename(path(&name), path(&renamed)).unwrap();
+                        let old = std::mem::take(&mut usage);
+                        let moved = old
+                            .into_iter()
+                            .map(|(key, used)| (key.replace(&name, &renamed), used));
+                        usage = moved.collect();
+                    }
+                }
+                _ => {}
             }
             if random.below(10) == 0 {
                 rig.bench.rescan();
             }
             let lines = rig.poll(busy / 10 * 10);
             let (sum, exported) = conserved(&lines, "package");
+            let whole = rig.metered() - begun;
             assert!(
                 (sum - exported).abs() <= 1e-6 * exported.max(1.0),
                 "{sum} of {exported}: seed {seed}, round {round}"
@@ -399,6 +441,11 @@ fn the_exported_parts_are_the_whole_at_every_poll() {
                 (whole - exported).abs() <= 1e-6 * whole.max(1.0),
                 "{exported} of {whole}: seed {seed}, round {round}"
             );
+            assert!(
+                exported >= last && lines.iter().all(|line| !line.contains("} -")),
+                "{lines:?}"
+            );
+            last = exported;
         }
     }
 }
@@ -483,4 +530,24 @@ fn attribution_begins_once_every_meter_has_been_read_or_is_late() {
     rig.poll(0);
     rig.second += 10.0;
     assert!(rig.poll(0).len() >= 2);
+}
+
+#[test]
+fn names_of_idle_watts_that_are_no_domain_are_said_together_until_they_are() {
+    let mut rig = Rig::new(", idle_watts: {package: 1, vdd_core: 2, cpu: 3}");
+    rig.start();
+    let errors = |rig: &Rig| rig.bench.context.health.value_errors().join("; ");
+    rig.bench.rescan();
+    assert!(
+        errors(&rig).contains("names cpu, vdd_core, which nothing"),
+        "{}",
+        errors(&rig)
+    );
+    for (source, rail) in [("rpi", "VDD_CORE"), ("ina3221", "VDD_CPU")] {
+        let group = rig.bench.context.registry.add_group(2, source, vec![]);
+        Rail::with_range(&group, rail, 0);
+    }
+    rig.poll(0);
+    rig.bench.rescan();
+    assert_eq!(errors(&rig), "");
 }
