@@ -196,13 +196,13 @@ fn thousand_cgroups_take_at_most_3_mb() {
         let services: Vec<&str> = services.iter().map(String::as_str).collect();
         let board = LoadedBoard::new(true, &services);
         // Without a history, which would grow.
-        let settings = ", max_workloads: 1000, idle_watts: 1";
+        let settings = ", idle_watts: 1";
         let exporter = board.exporter_with(settings, "history: {seconds: 0}\n");
         wait_until("all workloads are attributed energy", || {
             let text = exporter.scrape();
             conserved(&text)?;
             // The system, and others.
-            (workloads(&text) == count + 2).then_some(())
+            (workloads(&text) == count.min(500) + 2).then_some(())
         });
         (board, exporter)
     };

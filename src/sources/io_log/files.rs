@@ -142,18 +142,16 @@ pub(in crate::sources) fn list(
     wanted: &dyn Fn(&str) -> bool,
 ) -> io::Result<(Vec<String>, u64)> {
     let mut beyond = 0;
-    let mut names = all_names(io_log, dir, &mut |name| beyond += u64::from(wanted(name)))?;
+    let mut names = all_names(io_log, dir, &mut beyond)?;
     names.retain(|name| wanted(name));
     let left_out = names.len().saturating_sub(max) as u64;
-    if max > 0 {
-        sort_by(&mut names, |a, b| natural(a, b));
-    }
+    sort_by(&mut names, |a, b| natural(a, b));
     names.truncate(max);
     Ok((names, left_out + beyond))
 }
 
-/// The folder's names that are UTF-8, in no order. `beyond` gets those for which there is no room.
-fn all_names(io_log: &IoLog, dir: &Path, beyond: &mut dyn FnMut(&str)) -> io::Result<Vec<String>> {
+/// The folder's names that are UTF-8, in no order. Those for which there is no room are counted in `beyond`.
+fn all_names(io_log: &IoLog, dir: &Path, beyond: &mut u64) -> io::Result<Vec<String>> {
     let mut live = || -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
@@ -162,7 +160,7 @@ fn all_names(io_log: &IoLog, dir: &Path, beyond: &mut dyn FnMut(&str)) -> io::Re
             };
             match names.len() < MAX_NAMES {
                 true => names.push(name),
-                false => beyond(&name),
+                false => *beyond += 1,
             }
         }
         Ok(names)

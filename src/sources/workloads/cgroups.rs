@@ -8,7 +8,7 @@
 //! cgroups.) Below workloads (a container that a service runs) new ones are looked for at a rescan only; until then they are part of
 //! the service.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -402,14 +402,22 @@ impl Cgroups {
         let is_file = |name: &str| {
             FILES.iter().any(|begin| name.starts_with(begin)) || FILES_OF_V1.contains(&name)
         };
+        // Those that are left out are not sorted: there may be very many.
+        let room = Cell::new(MAX_CGROUPS - self.nodes.len());
+        let refused = Cell::new(0);
         let is_new = |name: &str| {
-            // Of the names of a huge folder, too.
             self.health.continue_read();
             let is_folder = is_unit(name) || !is_file(name);
-            is_folder && known.borrow_mut().remove(&folder.join(name)).is_none()
+            if !is_folder || known.borrow_mut().remove(&folder.join(name)).is_some() {
+                return false;
+            }
+            match room.get().checked_sub(1) {
+                Some(rest) => room.set(rest),
+                None => refused.set(refused.get() + 1),
+            }
+            refused.get() == 0
         };
-        let room = MAX_CGROUPS - self.nodes.len();
-        let listed = files::list(self.health.io_log(), folder, room, &is_new);
+        let listed = files::list(self.health.io_log(), folder, usize::MAX, &is_new);
         let (names, beyond) = match listed {
             Ok(listed) => listed,
             Err(error) => {
@@ -417,7 +425,7 @@ impl Cgroups {
                 return !is_transient(&error);
             }
         };
-        self.left_out += beyond;
+        self.left_out += beyond + refused.get();
         let within = self.nodes[at].workload.as_ref();
         let pod = within.and_then(|pod| pod.origin.pod_uid.clone());
         let mut is_whole = true;

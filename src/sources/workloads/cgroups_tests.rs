@@ -634,7 +634,7 @@ fn known_cgroups_stay_where_a_slice_has_more_than_are_read() {
 fn cgroups_and_workloads_in_others_leave_room_for_those_of_the_system() {
     let user = "user.slice/user-1000.slice";
     let mut hosts = Hosts::new(true, 10, &[("user.slice", 0), (user, 0)]);
-    let container = |i: usize| format!("{user}/user@1000.service/libpod-{i:064x}.scope");
+    let container = |i: usize| format!("{user}/user@1000.service/libpod-{i:012x}{:052x}.scope", 0);
     for i in 0..MAX_NESTED + 50 {
         let folder = hosts.tree.path(&format!("sys/fs/cgroup/{}", container(i)));
         std::fs::create_dir_all(&folder).unwrap();
@@ -702,7 +702,10 @@ fn paths_that_are_as_long_as_they_can_be_are_read() {
     hosts.set(&quoted, 0);
     hosts.poll();
     hosts.busy(100);
-    hosts.set(&quoted, 100);
+    let above = quoted.match_indices('/').map(|(end, _)| &quoted[..end]);
+    above
+        .chain([&*quoted])
+        .for_each(|path| hosts.set(path, 100));
     let used = hosts.poll();
     assert_eq!(used, ["service a\"b_c{},=.service 100"]);
 }
