@@ -309,7 +309,11 @@ impl Session {
             self.add_up(BootTime::now());
         }
         let end = BootTime::now();
-        self.wait_for_last(end).map_err(ended_by)?;
+        let mut interrupted = None;
+        self.wait_for_last(end, &mut interrupted);
+        if let Some(signal) = interrupted {
+            return Err(ended_by(signal));
+        }
         let measured = self.sampler.state().finish(end).into_iter();
         Ok(Idle {
             seconds: end.seconds_since(began),
@@ -331,15 +335,22 @@ impl Session {
         self.sampler.state().add_up(past);
     }
 
-    /// Waits until the meters were read after the end.
-    fn wait_for_last(&self, end: BootTime) -> Result<(), Signal> {
+    /// Waits until the meters were read after the end. A first signal is noted: the command may have ended by it before it was
+    /// received here. A second one ends the wait.
+    fn wait_for_last(&self, end: BootTime, interrupted: &mut Option<Signal>) {
         let spacing = self.sampler.state().spacing();
         let timeout = (2.0 * spacing + MIN_LAST_TIMEOUT).min(MAX_LAST_TIMEOUT);
         let deadline = Instant::now() + Duration::from_secs_f64(timeout);
         while !self.sampler.state().is_read_at(end) && Instant::now() < deadline {
-            self.pause(POLL)?;
+            if let Err(signal) = self.pause(POLL) {
+                if interrupted.replace(signal).is_some() {
+                    return;
+                }
+            }
         }
-        Ok(())
+        if let Err(signal) = self.pause(Duration::ZERO) {
+            interrupted.get_or_insert(signal);
+        }
     }
 
     /// Runs the command once.
@@ -376,9 +387,7 @@ impl Session {
         };
         let busy_after = self.busy_seconds();
         let cpu_seconds = running.cpu_seconds();
-        if let Err(signal) = self.wait_for_last(end) {
-            ended.interrupted.get_or_insert(signal);
-        }
+        self.wait_for_last(end, &mut ended.interrupted);
         let rails: BTreeMap<Rail, Measured> = self.sampler.state().finish(end);
         let busy = |(before, after): (f64, f64)| (after - before).max(0.0);
         Ok((
