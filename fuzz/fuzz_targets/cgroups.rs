@@ -2,7 +2,7 @@
 //! pod is the pod's, and a number comes out of its own text again.
 #![no_main]
 
-use edge_metrics_exporter::sources::workloads::name::{classify, Kind, Scope};
+use edge_metrics_exporter::sources::workloads::name::{classify, Kind, Scope, Workload};
 use edge_metrics_exporter::sources::workloads::usage::{
     parse_busy, parse_cpu_list, parse_cpu_stat, parse_cpuacct_usage, parse_process,
 };
@@ -14,9 +14,11 @@ fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     for kinds in [&KINDS[..], &KINDS[..1], &KINDS[1..2]] {
         let mut scope = Scope::ROOT;
+        let mut pod = None;
         for part in text.split('/') {
-            let (name, inner) = classify(scope, part, kinds);
-            if let Some(name) = name {
+            let (workload, inner) = classify(scope, pod.as_deref(), part, kinds);
+            pod = workload.as_ref().and_then(|one| one.origin.pod_uid.clone());
+            if let Some(Workload { name, .. }) = workload {
                 assert!(kinds.contains(&name.kind));
                 assert!((1..=64).contains(&name.name.chars().count()));
                 assert!(!name.name.chars().any(char::is_control));

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::counter::Counter;
 use super::ledger::{OTHER, SYSTEM};
-use super::name::{classify, Kind, Name, Scope};
+use super::name::{classify, Kind, Scope, Workload};
 use super::slots::Slots;
 use super::usage::{parse_busy, parse_cpu_stat, parse_cpuacct_usage};
 use crate::sources::io_log::files;
@@ -94,7 +94,7 @@ struct Node {
     parent: usize,
     scope: Scope,
     /// What it is, if it is a workload.
-    name: Option<Name>,
+    workload: Option<Workload>,
     /// The place in the ledgers that its CPU time is added to.
     place: usize,
     counter: Counter,
@@ -151,7 +151,7 @@ impl Cgroups {
             path: hierarchy.root.clone(),
             parent: 0,
             scope: Scope::ROOT,
-            name: None,
+            workload: None,
             place: SYSTEM,
             counter: Counter::default(),
             usage: 0,
@@ -205,7 +205,7 @@ impl Cgroups {
 
     /// Has all workloads named anew, since there are more than there is room for.
     pub(super) fn unname(&mut self, slots: &mut Slots) {
-        for node in self.nodes.iter_mut().filter(|node| node.name.is_some()) {
+        for node in self.nodes.iter_mut().filter(|node| node.workload.is_some()) {
             slots.release(node.place);
             node.place = OTHER;
         }
@@ -257,11 +257,11 @@ impl Cgroups {
         }
         let is_live = health.io_log().is_off();
         for (i, node) in nodes.iter_mut().enumerate() {
-            let is_slice = node.scope.is_slice();
-            if !is_slice && (!rescans || node.scope == Scope::Closed) {
+            let is_watched = node.scope.is_watched();
+            if !is_watched && (!rescans || node.scope == Scope::Closed) {
                 continue;
             }
-            let links = match (is_live, is_slice) {
+            let links = match (is_live, is_watched) {
                 (true, true) => std::fs::metadata(&node.path).map_or(0, |m| m.nlink()),
                 _ => 0,
             };
@@ -335,13 +335,15 @@ impl Cgroups {
             }
         };
         self.leave_out(beyond);
+        let within = self.nodes[at].workload.as_ref();
+        let pod = within.and_then(|pod| pod.origin.pod_uid.clone());
         let mut is_whole = true;
         for raw in names {
             let path = folder.join(&raw);
             if known.remove(&path) {
                 continue;
             }
-            match classify(scope, &raw, &self.kinds) {
+            match classify(scope, pod.as_deref(), &raw, &self.kinds) {
                 (None, Scope::Closed) => {}
                 (None, Scope::Part | Scope::Workload) if depth < MAX_DEPTH => {
                     if self.folders >= MAX_FOLDERS {
@@ -353,13 +355,13 @@ impl Cgroups {
                     is_whole &= self.list_folder(at, &path, Scope::Part, depth + 1, known);
                 }
                 (None, Scope::Part | Scope::Workload) => self.leave_out(1),
-                (name, inner) => self.add(at, path, name, inner),
+                (workload, inner) => self.add(at, path, workload, inner),
             }
         }
         is_whole
     }
 
-    fn add(&mut self, parent: usize, path: PathBuf, name: Option<Name>, scope: Scope) {
+    fn add(&mut self, parent: usize, path: PathBuf, workload: Option<Workload>, scope: Scope) {
         let depth = self.nodes[parent].depth + 1;
         if self.nodes.len() >= MAX_CGROUPS || depth > MAX_NESTING {
             return self.leave_out(1);
@@ -369,17 +371,17 @@ impl Cgroups {
         let Ok(usage) = self.hierarchy.read(&self.health, &path, &mut counter) else {
             return;
         };
-        let is_below = !self.nodes[parent].scope.is_slice();
+        let is_below = !self.nodes[parent].scope.is_watched();
         let at = self.nodes.len();
         self.nodes.push(Node {
-            links: match self.health.io_log().is_off() && scope.is_slice() {
+            links: match self.health.io_log().is_off() && scope.is_watched() {
                 true => std::fs::metadata(&path).map_or(0, |m| m.nlink()),
                 false => 0,
             },
             path,
             parent,
             scope,
-            name,
+            workload,
             place: OTHER,
             counter,
             usage,
@@ -425,7 +427,7 @@ impl Cgroups {
             let node = &mut self.nodes[i];
             match node.state {
                 State::Gone => {
-                    if node.name.is_some() {
+                    if node.workload.is_some() {
                         slots.release(node.place);
                     }
                 }
@@ -442,13 +444,13 @@ impl Cgroups {
     fn name_all(&mut self, slots: &mut Slots) {
         let mut unnamed = 0;
         for node in &mut self.nodes {
-            let Some(name) = &node.name else {
+            let Some(workload) = &node.workload else {
                 continue;
             };
             if node.place != OTHER {
                 continue;
             }
-            match slots.take(name) {
+            match slots.take(workload) {
                 Some(place) => node.place = place,
                 // Each is counted once, when it is found.
                 None => unnamed += u64::from(node.state != State::Known),

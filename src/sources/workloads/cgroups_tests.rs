@@ -71,7 +71,7 @@ impl Hosts {
             SYSTEM => "system".to_string(),
             OTHER => "other".to_string(),
             place => {
-                let name = self.slots.name(place).unwrap();
+                let name = &self.slots.workload(place).unwrap().name;
                 format!("{} {}", name.kind.as_str(), name.name)
             }
         };
@@ -321,7 +321,7 @@ fn hostile_hierarchies_are_read() {
     let names: Vec<_> = hosts
         .slots
         .all()
-        .map(|(_, name)| name.name.clone())
+        .map(|(_, workload)| workload.name.name.clone())
         .collect();
     assert!(
         names.iter().any(|name| name == "a\"b_\".service"),

@@ -26,7 +26,7 @@ use crate::sys::clock::BootTime;
 use cgroups::{Cgroups, Hierarchy};
 use domain::Domain;
 use ledger::{Ledger, OTHER, SYSTEM};
-use name::{Kind, Name};
+use name::{Kind, Name, Workload};
 use processes::Processes;
 use settings::Settings;
 use slots::Slots;
@@ -280,11 +280,11 @@ impl Workloads {
         }
         let group = &self.context.group;
         for attributed in self.domains.iter_mut().skip(first) {
-            for (place, name) in [(SYSTEM, &system()), (OTHER, &other())] {
-                attributed.register(group, place, name);
+            for (place, workload) in [(SYSTEM, &system()), (OTHER, &other())] {
+                attributed.register(group, place, workload);
             }
-            for (place, name) in self.slots.all() {
-                attributed.register(group, place, name);
+            for (place, workload) in self.slots.all() {
+                attributed.register(group, place, workload);
             }
         }
     }
@@ -292,11 +292,11 @@ impl Workloads {
     /// Gives a workload its series.
     fn register(&mut self, place: usize) {
         let (system, other) = (system(), other());
-        let name = match place {
+        let workload = match place {
             SYSTEM => &system,
             OTHER => &other,
-            place => match self.slots.name(place) {
-                Some(name) => name,
+            place => match self.slots.workload(place) {
+                Some(workload) => workload,
                 None => return,
             },
         };
@@ -305,7 +305,7 @@ impl Workloads {
             "workload_cpu_seconds_total",
             "CPU time of the workload since attribution began, in seconds.",
         );
-        let labels = [("kind", name.kind.as_str()), ("name", name.name.as_str())];
+        let labels: Vec<_> = workload.name.labels().collect();
         if self.cpu.len() <= place {
             self.cpu.resize(place + 1, CpuTime::default());
         }
@@ -314,7 +314,7 @@ impl Workloads {
             series: Some(group.series(&desc, &labels)),
         };
         for attributed in &mut self.domains {
-            attributed.register(group, place, name);
+            attributed.register(group, place, workload);
         }
     }
 
@@ -434,12 +434,9 @@ impl Attributed {
     }
 
     /// Gives a workload its series in this domain.
-    fn register(&mut self, group: &Group, place: usize, name: &Name) {
-        let labels = [
-            ("kind", name.kind.as_str()),
-            ("name", name.name.as_str()),
-            ("domain", self.domain.name.as_str()),
-        ];
+    fn register(&mut self, group: &Group, place: usize, workload: &Workload) {
+        let mut labels: Vec<_> = workload.name.labels().collect();
+        labels.push(("domain", &self.domain.name));
         let energy = Desc::counter(
             "workload_energy_joules_total",
             "Energy attributed to the workload since attribution began, by power domain, in joules.",
@@ -485,12 +482,12 @@ impl Attributed {
     }
 }
 
-fn system() -> Name {
-    Name::new(Kind::System, Kind::System.as_str())
+fn system() -> Workload {
+    Name::new(Kind::System, Kind::System.as_str()).into()
 }
 
-fn other() -> Name {
-    Name::new(Kind::Other, Kind::Other.as_str())
+fn other() -> Workload {
+    Name::new(Kind::Other, Kind::Other.as_str()).into()
 }
 
 #[cfg(test)]

@@ -47,13 +47,20 @@ impl Kind {
     }
 }
 
-/// A workload's labels.
+/// A workload's labels. Workloads are the same if these are: several containers of one name have one series together, and one whose
+/// name becomes known later ends under its id and begins under its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
     /// The label `kind`.
     pub kind: Kind,
     /// The label `name`.
     pub name: String,
+    /// The label `namespace`: of a pod whose name is known.
+    pub namespace: Option<String>,
+    /// The label `pod`: of a pod whose name is known.
+    pub pod: Option<String>,
+    /// The label `container`: of a pod's container whose name is known. The rest of the pod has none.
+    pub container: Option<String>,
 }
 
 impl Name {
@@ -61,7 +68,69 @@ impl Name {
     pub fn new(kind: Kind, raw: &str) -> Name {
         Name {
             kind,
-            name: clean_name(raw).unwrap_or_else(|| "_".to_string()),
+            name: clean(raw),
+            namespace: None,
+            pod: None,
+            container: None,
+        }
+    }
+
+    /// A pod, or a container in it.
+    pub fn of_pod(namespace: &str, pod: &str, container: Option<&str>) -> Name {
+        Name {
+            namespace: Some(clean(namespace)),
+            pod: Some(clean(pod)),
+            container: container.map(clean),
+            ..Name::new(Kind::Pod, pod)
+        }
+    }
+
+    /// The labels and their values.
+    pub fn labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let optional = [
+            ("namespace", &self.namespace),
+            ("pod", &self.pod),
+            ("container", &self.container),
+        ];
+        let optional = optional.into_iter();
+        let known = optional.filter_map(|(label, value)| Some((label, value.as_deref()?)));
+        [("kind", self.kind.as_str()), ("name", self.name.as_str())]
+            .into_iter()
+            .chain(known)
+    }
+}
+
+fn clean(raw: &str) -> String {
+    clean_name(raw).unwrap_or_else(|| "_".to_string())
+}
+
+/// What is known of a workload besides its labels.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The container's id: 64 hexadecimal digits. `None` for the rest of a pod, and for LXC and machines, which have none.
+    pub container_id: Option<String>,
+    /// What runs it: `docker`, `containerd`, `crio`, `podman`, `lxc` or `machined`. `None` while it is unknown.
+    pub runtime: Option<&'static str>,
+    /// The pod's uid, also of a pod's container.
+    pub pod_uid: Option<String>,
+    /// Those of the container's own labels that presets show, such as `com.docker.compose.service`.
+    pub labels: Vec<(&'static str, String)>,
+}
+
+/// A workload: its labels, and what else is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// What its series are called.
+    pub name: Name,
+    /// What its series do not say. Of several that share a name, this is the first one's.
+    pub origin: Origin,
+}
+
+impl From<Name> for Workload {
+    fn from(name: Name) -> Workload {
+        Workload {
+            name,
+            origin: Origin::default(),
         }
     }
 }
@@ -75,6 +144,8 @@ pub enum Scope {
     Workload,
     /// A folder of a workload's own: the same.
     Part,
+    /// A pod: its containers.
+    Pod,
     /// Nothing of interest: what lies in it is part of it.
     Closed,
 }
@@ -90,6 +161,8 @@ pub enum Folder {
     OpenRc,
     /// `kubepods`.
     Pods,
+    /// `/docker`: the ids are Docker's.
+    Docker,
 }
 
 impl Scope {
@@ -100,15 +173,26 @@ impl Scope {
     pub fn is_slice(self) -> bool {
         matches!(self, Scope::Slice(_))
     }
+
+    /// Whether new workloads in it are looked for at each poll.
+    pub fn is_watched(self) -> bool {
+        self.is_slice() || self == Scope::Pod
+    }
 }
 
-/// What a cgroup of this name is that lies in a cgroup of this scope: the workload, if it is one, and its own scope.
-pub fn classify(parent: Scope, raw: &str, kinds: &[Kind]) -> (Option<Name>, Scope) {
-    let (name, scope) = recognise(parent, raw);
-    match name {
-        Some(name) if kinds.contains(&name.kind) => (Some(name), scope),
+/// What a cgroup of this name is that lies in a cgroup of this scope: the workload, if it is one, and its own scope. `pod` is the uid of
+/// the pod that it lies in.
+pub fn classify(
+    parent: Scope,
+    pod: Option<&str>,
+    raw: &str,
+    kinds: &[Kind],
+) -> (Option<Workload>, Scope) {
+    let (workload, scope) = recognise(parent, pod, raw);
+    match workload {
+        Some(workload) if kinds.contains(&workload.name.kind) => (Some(workload), scope),
         // It is part of what it lies in; a container in a pod is one if pods are not asked for.
-        Some(name) => match (parent.is_slice(), name.kind) {
+        Some(workload) => match (parent.is_slice(), workload.name.kind) {
             (_, Kind::Pod) => (None, Scope::Slice(Folder::Plain)),
             // A service in a container is not the board's service of that name.
             (_, Kind::Container) | (false, _) => (None, Scope::Part),
@@ -118,17 +202,37 @@ pub fn classify(parent: Scope, raw: &str, kinds: &[Kind]) -> (Option<Name>, Scop
     }
 }
 
-fn recognise(parent: Scope, raw: &str) -> (Option<Name>, Scope) {
+fn recognise(parent: Scope, pod: Option<&str>, raw: &str) -> (Option<Workload>, Scope) {
     if parent == Scope::Closed {
         return (None, Scope::Closed);
     }
     let text = unescape(raw);
+    if parent == Scope::Pod {
+        let container = pod
+            .zip(container(parent, &text))
+            .filter(|(_, container)| container.origin.container_id.is_some());
+        let in_pod = container.map(|(uid, container)| Workload {
+            name: Name::new(Kind::Pod, uid),
+            origin: Origin {
+                pod_uid: Some(uid.to_string()),
+                ..container.origin
+            },
+        });
+        return (in_pod, Scope::Closed);
+    }
     let unit = text.strip_suffix(".slice");
     if let Some(uid) = pod_uid(parent, unit.unwrap_or(&text)) {
-        return (Some(Name::new(Kind::Pod, &uid)), Scope::Closed);
+        let pod = Workload {
+            name: Name::new(Kind::Pod, &uid),
+            origin: Origin {
+                pod_uid: Some(uid),
+                ..Origin::default()
+            },
+        };
+        return (Some(pod), Scope::Pod);
     }
-    if let Some(name) = container(parent, &text) {
-        return (Some(Name::new(Kind::Container, &name)), Scope::Workload);
+    if let Some(container) = container(parent, &text) {
+        return (Some(container), Scope::Workload);
     }
     if unit.unwrap_or(&text).ends_with("kubepods") || parent == Scope::Slice(Folder::Pods) {
         return (None, Scope::Slice(Folder::Pods));
@@ -161,9 +265,13 @@ fn recognise(parent: Scope, raw: &str) -> (Option<Name>, Scope) {
         return (None, Scope::Closed);
     }
     match (service, text.as_str()) {
-        (Some(service), _) => (Some(Name::new(Kind::Service, service)), Scope::Workload),
+        (Some(service), _) => {
+            let name = Name::new(Kind::Service, service);
+            (Some(name.into()), Scope::Workload)
+        }
         (None, "lxc") => (None, Scope::Slice(Folder::Lxc)),
         (None, "rc") => (None, Scope::Slice(Folder::OpenRc)),
+        (None, "docker") => (None, Scope::Slice(Folder::Docker)),
         (None, _) => (None, Scope::Slice(Folder::Plain)),
     }
 }
@@ -184,26 +292,59 @@ fn pod_uid(parent: Scope, unit: &str) -> Option<String> {
     fits.then(|| uid.replace('_', "-"))
 }
 
-/// A container's name or the beginning of its id, if this is a container's cgroup.
-fn container(parent: Scope, text: &str) -> Option<String> {
+/// The container, if this is a container's cgroup. One that has an id is called by its beginning.
+fn container(parent: Scope, text: &str) -> Option<Workload> {
+    let named = |name: &str, runtime| Workload {
+        name: Name::new(Kind::Container, name),
+        origin: Origin {
+            runtime: Some(runtime),
+            ..Origin::default()
+        },
+    };
     let unit = text.strip_suffix(".scope").unwrap_or(text);
     // LXC 4 and later, LXD and Incus. The monitor is the container's own.
     for prefix in ["lxc.payload.", "lxc.monitor."] {
         if let Some(name) = unit.strip_prefix(prefix) {
-            return Some(name.to_string());
+            return Some(named(name, "lxc"));
         }
     }
     if parent == Scope::Slice(Folder::Lxc) {
-        return Some(text.to_string());
+        return Some(named(text, "lxc"));
     }
     // systemd-machined: libvirt's virtual machines, and nspawn's containers.
     if let (Some(machine), true) = (unit.strip_prefix("machine-"), text.ends_with(".scope")) {
-        return Some(machine.to_string());
+        return Some(named(machine, "machined"));
     }
     // `docker-<id>.scope`, `cri-containerd-<id>.scope`, `crio-conmon-<id>.scope`, `libpod-<id>`, `<id>`.
-    let id = unit.rsplit(['-', ':']).next().unwrap_or(unit);
-    let is_id = id.len() == ID && id.bytes().all(|b| b.is_ascii_hexdigit());
-    is_id.then(|| id[..SHORT_ID].to_string())
+    let (before, id) = match unit.rfind(['-', ':']) {
+        Some(dash) => (&unit[..dash], &unit[dash + 1..]),
+        None => ("", unit),
+    };
+    if !is_container_id(id) {
+        return None;
+    }
+    let words = [
+        ("docker", "docker"),
+        ("libpod", "podman"),
+        ("crio", "crio"),
+        ("containerd", "containerd"),
+        ("nerdctl", "containerd"),
+    ];
+    let by_word = words.iter().find(|(word, _)| before.contains(word));
+    let by_folder = (parent == Scope::Slice(Folder::Docker)).then_some("docker");
+    Some(Workload {
+        name: Name::new(Kind::Container, &id[..SHORT_ID]),
+        origin: Origin {
+            container_id: Some(id.to_ascii_lowercase()),
+            runtime: by_word.map(|(_, runtime)| *runtime).or(by_folder),
+            ..Origin::default()
+        },
+    })
+}
+
+/// Whether this is a container's id.
+pub fn is_container_id(id: &str) -> bool {
+    id.len() == ID && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// systemd writes `\x2d` for a character that a unit's name may not have.
@@ -243,11 +384,18 @@ mod tests {
 
     /// The workloads on the way down a path, outermost first, as `kind name`.
     fn workloads_of(path: &str, kinds: &[Kind]) -> Vec<String> {
-        let mut scope = Scope::ROOT;
+        let (mut scope, mut uid) = (Scope::ROOT, None);
         let mut found = Vec::new();
         for part in path.split('/').filter(|part| !part.is_empty()) {
-            let (name, inner) = classify(scope, part, kinds);
-            found.extend(name.map(|name| format!("{} {}", name.kind.as_str(), name.name)));
+            let (workload, inner) = classify(scope, uid.as_deref(), part, kinds);
+            uid = workload.as_ref().and_then(|one| one.origin.pod_uid.clone());
+            found.extend(workload.map(|Workload { name, origin }| {
+                let id = origin.container_id.unwrap_or_default();
+                match name.kind {
+                    Kind::Pod if !id.is_empty() => format!("{}'s {}", name.name, &id[..4]),
+                    kind => format!("{} {}", kind.as_str(), name.name),
+                }
+            }));
             scope = inner;
         }
         found
@@ -259,6 +407,7 @@ mod tests {
         let escaped = UID.replace('-', "_");
         let container = "container 0123456789ab";
         let pod = format!("pod {UID}");
+        let pods = format!("{UID}'s 0123");
         for (path, expected) in [
             ("/system.slice/ssh.service".to_string(), vec!["service ssh.service"]),
             ("/system.slice/system-getty.slice/getty@tty1.service".to_string(), vec!["service getty@tty1.service"]),
@@ -279,13 +428,15 @@ mod tests {
             ("/lxc.payload.web".to_string(), vec!["container web"]),
             ("/lxc/web/system.slice/nginx.service".to_string(), vec!["container web"]),
             ("/machine.slice/machine-qemu\\x2d1\\x2ddebian.scope".to_string(), vec!["container qemu-1-debian"]),
-            (format!("/kubepods/besteffort/pod{UID}/{id}"), vec![&pod]),
+            (format!("/kubepods/besteffort/pod{UID}/{id}"), vec![&pod, &pods]),
+            (format!("/kubepods/besteffort/pod{UID}/{id}/docker/{id}"), vec![&pod, &pods]),
+            (format!("/kubepods/besteffort/pod{UID}/a.service"), vec![&pod]),
             (format!("/kubepods/pod{UID}"), vec![&pod]),
             (
                 format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{escaped}.slice/cri-containerd-{id}.scope"),
-                vec![&pod],
+                vec![&pod, &pods],
             ),
-            (format!("/kubepods.slice/kubepods-pod{escaped}.slice/crio-{id}.scope"), vec![&pod]),
+            (format!("/kubepods.slice/kubepods-pod{escaped}.slice/crio-{id}.scope"), vec![&pod, &pods]),
             (
                 format!("/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{escaped}.slice"),
                 vec![&pod],
@@ -293,7 +444,7 @@ mod tests {
             // kind: the node is a container.
             (
                 format!("/system.slice/docker-{id}.scope/kubelet/kubepods/besteffort/pod{UID}/{id}"),
-                vec![container, &pod],
+                vec![container, &pod, &pods],
             ),
             ("/podruntime.slice/kubelet.service".to_string(), vec!["service kubelet.service"]),
             (format!("/system.slice/containerd.service/kubepods-burstable-pod{escaped}.slice:cri-containerd:{id}"), vec!["service containerd.service", container]),
@@ -353,10 +504,11 @@ mod tests {
                 Scope::Slice(Folder::Lxc),
                 Scope::Workload,
                 Scope::Part,
+                Scope::Pod,
                 Scope::Closed,
             ] {
-                let (name, _) = classify(parent, raw, &ALL);
-                if let Some(name) = name {
+                let (workload, _) = classify(parent, Some(UID), raw, &ALL);
+                if let Some(Workload { name, .. }) = workload {
                     assert!(name.name.chars().count() <= 64, "{raw}");
                     assert!(!name.name.chars().any(char::is_control), "{raw}");
                     assert!(!name.name.is_empty(), "{raw}");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::counter::Counter;
 use super::ledger::{OTHER, SYSTEM};
-use super::name::{Kind, Name};
+use super::name::{Kind, Name, Workload};
 use super::slots::Slots;
 use super::usage::{parse_busy, parse_process};
 use crate::sources::io_log::files;
@@ -31,7 +31,7 @@ pub(super) struct Processes {
 
 #[derive(Debug)]
 struct Process {
-    name: Name,
+    name: Workload,
     place: usize,
     started: u64,
     nanos: u64,
@@ -126,7 +126,7 @@ impl Processes {
         let Ok((comm, false, nanos, started)) = read else {
             return 0;
         };
-        let name = Name::new(Kind::Process, &comm);
+        let name = Workload::from(Name::new(Kind::Process, &comm));
         let before = self.known.remove(&number);
         let before = match before {
             Some(before) if before.started == started && before.name == name => Some(before),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::ledger::FIRST;
-use super::name::Name;
+use super::name::{Name, Workload};
 
 /// The places. Several cgroups of one name have one place.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(super) struct Slots {
 
 #[derive(Debug, Default)]
 struct Slot {
-    name: Option<Name>,
+    workload: Option<Workload>,
     /// How many cgroups or processes it has.
     references: usize,
 }
@@ -57,11 +57,16 @@ impl Slots {
         FIRST + self.slots.len()
     }
 
-    /// A place for one more cgroup of this name; `None`: there is no room for another name.
-    pub(super) fn take(&mut self, name: &Name) -> Option<usize> {
-        if let Some(place) = self.places.get(name) {
-            self.slots[place - FIRST].references += 1;
-            return Some(*place);
+    /// A place for one more cgroup of this name; `None`: there is no room for another name. A container that follows another
+    /// one of its name, which has ended, has a place of its own.
+    pub(super) fn take(&mut self, workload: &Workload) -> Option<usize> {
+        if let Some(place) = self.places.get(&workload.name) {
+            let slot = &mut self.slots[place - FIRST];
+            let is_same = |one: &Workload| one.origin == workload.origin;
+            if slot.references > 0 || slot.workload.as_ref().is_some_and(is_same) {
+                slot.references += 1;
+                return Some(*place);
+            }
         }
         if self.places.len() >= self.max || self.room == 0 {
             return None;
@@ -72,10 +77,10 @@ impl Slots {
             FIRST + self.slots.len() - 1
         });
         self.slots[place - FIRST] = Slot {
-            name: Some(name.clone()),
+            workload: Some(workload.clone()),
             references: 1,
         };
-        self.places.insert(name.clone(), place);
+        self.places.insert(workload.name.clone(), place);
         self.started.push(place);
         Some(place)
     }
@@ -99,8 +104,10 @@ impl Slots {
             if slot.references > 0 {
                 continue;
             }
-            if let Some(name) = slot.name.take() {
-                self.places.remove(&name);
+            if let Some(Workload { name, .. }) = slot.workload.take() {
+                if self.places.get(&name) == Some(&(FIRST + i)) {
+                    self.places.remove(&name);
+                }
                 self.free.push(FIRST + i);
                 ended.push(FIRST + i);
             }
@@ -115,24 +122,25 @@ impl Slots {
     }
 
     /// The workloads and their places.
-    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Name)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Workload)> {
         let slots = self.slots.iter().enumerate();
-        slots.filter_map(|(i, slot)| Some((FIRST + i, slot.name.as_ref()?)))
+        slots.filter_map(|(i, slot)| Some((FIRST + i, slot.workload.as_ref()?)))
     }
 
     /// The workload at a place.
-    pub(super) fn name(&self, place: usize) -> Option<&Name> {
-        self.slots.get(place.checked_sub(FIRST)?)?.name.as_ref()
+    pub(super) fn workload(&self, place: usize) -> Option<&Workload> {
+        let slot = self.slots.get(place.checked_sub(FIRST)?)?;
+        slot.workload.as_ref()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::workloads::name::Kind;
+    use crate::sources::workloads::name::{Kind, Origin};
 
-    fn name(text: &str) -> Name {
-        Name::new(Kind::Service, text)
+    fn name(text: &str) -> Workload {
+        Name::new(Kind::Service, text).into()
     }
 
     #[test]
@@ -159,6 +167,27 @@ mod tests {
         slots.release(a);
         assert_eq!(slots.take(&name("a")), Some(a));
         assert!(slots.take_ended().is_empty());
-        assert_eq!(slots.name(a), Some(&name("a")));
+        assert_eq!(slots.workload(a), Some(&name("a")));
+    }
+
+    #[test]
+    fn container_that_follows_one_of_its_name_has_a_place_of_its_own() {
+        let container = |id: &str| Workload {
+            name: Name::new(Kind::Container, "web"),
+            origin: Origin {
+                container_id: Some(id.to_string()),
+                ..Origin::default()
+            },
+        };
+        let mut slots = Slots::new(2);
+        let first = slots.take(&container("1")).unwrap();
+        assert_eq!(slots.take(&container("2")), Some(first), "both are there");
+        slots.release(first);
+        slots.release(first);
+        let next = slots.take(&container("3")).unwrap();
+        assert_ne!(next, first);
+        assert_eq!(slots.take_ended(), [first]);
+        assert_eq!(slots.take(&container("3")), Some(next));
+        assert_eq!(slots.all().count(), 1);
     }
 }
