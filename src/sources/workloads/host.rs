@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::counter::read_long;
 use super::scheme::Value;
 use super::usage::parse_process;
 use crate::sources::attribute::read_text;
@@ -12,6 +13,8 @@ use crate::sys::program::page_size;
 
 /// At most this many file systems are measured.
 const MAX_DISKS: usize = 16;
+/// The longest text, in bytes: that of some 200 processors.
+const MAX_TEXT: u64 = 256 * 1024;
 /// At most this many processors are listed.
 const MAX_PROCESSORS: usize = 256;
 
@@ -85,11 +88,11 @@ impl Host {
         ];
     }
 
-    /// Looks for file systems. Those of a recording are not measured: the recorder has no copy of a file system.
+    /// Looks for file systems, but not with an I/O log: a recording has no file systems.
     pub(super) fn find_disks(&mut self, health: &Arc<Health>, board: &Board) {
         let path = board.roots.procfs.join("self/mounts");
-        let is_there = health.io_log().is_off() && path.exists();
-        let text = is_there.then(|| read_text(health, &path).ok()).flatten();
+        let is_live = health.io_log().is_off();
+        let text = is_live.then(|| read_long(health, &path, MAX_TEXT)).flatten();
         for disk in parse_mounts(&text.unwrap_or_default()) {
             if self.disks.len() < MAX_DISKS && !self.disks.contains(&disk) {
                 self.disks.push(disk);
@@ -100,8 +103,7 @@ impl Host {
     /// The processors.
     pub(super) fn processors(health: &Arc<Health>, board: &Board) -> Vec<Processor> {
         let path = board.roots.procfs.join("cpuinfo");
-        let is_there = files::exists(health.io_log(), &path);
-        let text = is_there.then(|| read_text(health, &path).ok()).flatten();
+        let text = read_long(health, &path, MAX_TEXT);
         let mut processors = parse_processors(&text.unwrap_or_default());
         for processor in &mut processors {
             // Those of ARM have no name.

@@ -5,20 +5,42 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::counter::Counter;
+use super::counter::{read_long, Counter};
 use super::ledger::{OTHER, SYSTEM};
-use super::name::{Kind, Name, Workload};
+use super::name::{classify, Kind, Name, Origin, Program, Scope, Workload};
+use super::scheme::Value;
 use super::slots::Slots;
-use super::usage::{parse_busy, parse_process};
+use super::usage::{parse_busy, parse_cgroup, parse_process};
 use crate::sources::io_log::files;
 use crate::sources::{Error, Health};
+use crate::sys::program::page_size;
 
 /// At most this many processes are read, those of the lowest numbers. CPU time of the others is `system`'s.
 const MAX_PROCESSES: usize = 8192;
 
+/// The longest command line, in bytes. The rest is cut off.
+const MAX_COMMAND_LINE: u64 = 1024;
+/// The longest `/proc/PID/cgroup`, in bytes: a dozen hierarchies of version 1.
+const MAX_CGROUPS: u64 = 16 * 1024;
+/// The longest path of a program, in bytes.
+const MAX_PATH: usize = 256;
+
+/// What is read of a process besides its name and its CPU time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Details {
+    /// Its program, and the cgroup that it runs in. Without, all processes of one name are one workload; with it, those of one name,
+    /// program and cgroup.
+    pub is_wanted: bool,
+    /// Its command line.
+    pub cmdline: bool,
+}
+
 /// The processes.
 #[derive(Debug)]
 pub(super) struct Processes {
+    details: Details,
+    /// Virtual and resident memory by place, in bytes.
+    memory: Vec<[f64; 2]>,
     health: Arc<Health>,
     item: u32,
     procfs: PathBuf,
@@ -31,7 +53,8 @@ pub(super) struct Processes {
 
 #[derive(Debug)]
 struct Process {
-    name: Workload,
+    comm: String,
+    workload: Workload,
     place: usize,
     started: u64,
     nanos: u64,
@@ -40,8 +63,10 @@ struct Process {
 }
 
 impl Processes {
-    pub(super) fn new(health: &Arc<Health>, procfs: &Path) -> Processes {
+    pub(super) fn new(health: &Arc<Health>, procfs: &Path, details: Details) -> Processes {
         Processes {
+            details,
+            memory: Vec::new(),
             health: Arc::clone(health),
             item: health.path_id(procfs),
             procfs: procfs.to_path_buf(),
@@ -78,6 +103,7 @@ impl Processes {
             format!("there are more than {MAX_PROCESSES} processes: the CPU time of the rest is counted as system's")
         });
         used.clear();
+        self.memory.clear();
         self.round += 1;
         let mut unnamed = 0;
         let mut sum = 0u64;
@@ -121,21 +147,21 @@ impl Processes {
         let read = Counter::default().read(&self.health, path, |text| {
             let process = parse_process(text)?;
             let comm = String::from_utf8_lossy(process.comm).into_owned();
-            Some((comm, process.is_kernel, process.nanos, process.started))
+            let memory = [process.virtual_bytes, process.resident_pages];
+            let is_kernel = process.is_kernel;
+            Some((comm, is_kernel, process.nanos, process.started, memory))
         });
-        let Ok((comm, false, nanos, started)) = read else {
+        let Ok((comm, false, nanos, started, memory)) = read else {
             return 0;
         };
-        let name = Workload::from(Name::new(Kind::Process, &comm));
-        let before = self.known.remove(&number);
-        let before = match before {
-            Some(before) if before.started == started && before.name == name => Some(before),
+        let before = match self.known.remove(&number) {
+            Some(before) if before.started == started && before.comm == comm => Some(before),
             Some(other) => {
                 slots.release(other.place);
                 // It has another name now, or it is another process.
                 (other.started == started).then(|| Process {
                     place: OTHER,
-                    name: name.clone(),
+                    workload: self.describe(number, pid, &comm),
                     ..other
                 })
             }
@@ -147,8 +173,12 @@ impl Processes {
             None => nanos.min(max),
         };
         let is_new = before.is_none();
-        let place = match before.map_or(OTHER, |before| before.place) {
-            OTHER => slots.take(&name).unwrap_or_else(|| {
+        let (before, workload) = match before {
+            Some(before) => (before.place, before.workload),
+            None => (OTHER, self.describe(number, pid, &comm)),
+        };
+        let place = match before {
+            OTHER => slots.take(&workload).unwrap_or_else(|| {
                 *unnamed += u64::from(is_new);
                 OTHER
             }),
@@ -158,8 +188,12 @@ impl Processes {
             used.resize(place + 1, 0);
         }
         used[place] = used[place].saturating_add(delta);
+        if self.details.is_wanted {
+            self.add_memory(place, memory);
+        }
         let process = Process {
-            name,
+            comm,
+            workload,
             place,
             started,
             nanos,
@@ -169,6 +203,63 @@ impl Processes {
         delta
     }
 
+    fn add_memory(&mut self, place: usize, [bytes, pages]: [Option<u64>; 2]) {
+        if self.memory.len() <= place {
+            self.memory.resize(place + 1, [f64::NAN; 2]);
+        }
+        let page = page_size().unwrap_or_default() as f64;
+        let of_process = [
+            bytes.map(|bytes| bytes as f64),
+            pages.map(|pages| pages as f64 * page),
+        ];
+        for (sum, bytes) in self.memory[place].iter_mut().zip(of_process) {
+            if let Some(bytes) = bytes {
+                *sum = if sum.is_nan() { bytes } else { *sum + bytes };
+            }
+        }
+    }
+
+    /// Memory of all processes of a workload, in bytes.
+    pub(super) fn memory(&self, place: usize, value: Value) -> Option<f64> {
+        let [virtual_bytes, resident] = *self.memory.get(place)?;
+        let bytes = match value {
+            Value::VirtualMemory => virtual_bytes,
+            _ => resident,
+        };
+        (!bytes.is_nan()).then_some(bytes)
+    }
+
+    /// The workload that a process is part of.
+    fn describe(&self, number: u32, pid: &str, comm: &str) -> Workload {
+        let mut workload = Workload::from(Name::new(Kind::Process, comm));
+        if !self.details.is_wanted {
+            return workload;
+        }
+        let folder = self.procfs.join(pid);
+        let cgroup = read_long(&self.health, &folder.join("cgroup"), MAX_CGROUPS);
+        let cgroup = cgroup.and_then(|text| parse_cgroup(&text)).unwrap_or_default();
+        let container = container_of(&cgroup);
+        let mut program = Program {
+            pid: number,
+            container: container.as_ref().map(|one| one.name.name.clone()),
+            cgroup,
+            ..Program::default()
+        };
+        // A recording has neither: what a link says is no file's content, and a command line may have passwords in it.
+        if self.health.io_log().is_off() {
+            let exe = std::fs::read_link(folder.join("exe")).ok();
+            program.exe = exe.map(|path| path.to_string_lossy().chars().take(MAX_PATH).collect());
+            if self.details.cmdline {
+                program.cmdline = read_command_line(&folder.join("cmdline"));
+            }
+        }
+        workload.origin = Origin {
+            program: Some(Box::new(program)),
+            ..container.map(|one| one.origin).unwrap_or_default()
+        };
+        workload
+    }
+
     /// Has all of them named anew, since there are more names than there is room for.
     pub(super) fn unname(&mut self, slots: &mut Slots) {
         for process in self.known.values_mut() {
@@ -176,4 +267,33 @@ impl Processes {
             process.place = OTHER;
         }
     }
+}
+
+/// The container or the pod that this cgroup is, or lies in.
+fn container_of(cgroup: &str) -> Option<Workload> {
+    let kinds = [Kind::Service, Kind::Container, Kind::Pod];
+    let (mut scope, mut pod, mut found) = (Scope::ROOT, None, None);
+    for part in cgroup.split('/').filter(|part| !part.is_empty()) {
+        let (workload, inner) = classify(scope, pod.as_deref(), part, &kinds);
+        scope = inner;
+        if let Some(workload) = workload {
+            pod = workload.origin.pod_uid.clone();
+            if workload.name.kind != Kind::Service {
+                found = Some(workload);
+            }
+        }
+    }
+    found
+}
+
+/// The words of a command line, separated by spaces.
+fn read_command_line(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    file.take(MAX_COMMAND_LINE).read_to_end(&mut text).ok()?;
+    let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    let words: Vec<_> = words.map(String::from_utf8_lossy).collect();
+    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
+    (!line.is_empty()).then_some(line)
 }

@@ -9,7 +9,7 @@ use super::name::Kind;
 use crate::config::tree::{self, Node};
 use crate::metrics::Desc;
 
-/// All schemes: the value of `workloads.names`, and the file.
+/// All schemes: the value of `workloads.metric_names`, and the file.
 const SCHEMES: &[(&str, &str)] = &[
     ("native", include_str!("schemes/native.yaml")),
     ("kepler", include_str!("schemes/kepler.yaml")),
@@ -17,7 +17,7 @@ const SCHEMES: &[(&str, &str)] = &[
 ];
 
 /// The exporter's own names.
-pub(super) const NATIVE: &str = SCHEMES[0].0;
+pub(super) const NATIVE: &str = "native";
 
 /// The names of all schemes.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -238,6 +238,11 @@ impl Scheme {
         groups.any(|group| {
             group.is_of(Subject::Workload(Kind::Process)) && group.has_field(field)
         })
+    }
+
+    /// Whether containers have labels by which those of one name differ.
+    pub(super) fn tells_containers_apart(&self) -> bool {
+        self.groups.iter().any(|group| group.has_field("container_id"))
     }
 
     /// Whether there are series about this.

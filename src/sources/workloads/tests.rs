@@ -2,7 +2,7 @@
 
 use super::testing::Random;
 use super::*;
-use crate::metrics::Rail;
+use crate::metrics::{Desc, Rail};
 use crate::sources::testing::{Bench, Tree};
 use crate::sources::SCHEMA;
 
