@@ -22,6 +22,31 @@ const CAMERA: &str = "0f9e8d7c6b5a49382716a5b4c3d2e1f00112233445566778899aabbccd
 const SIDECAR: &str = "a0b1c2d3e4f5061728394a5b6c7d8e9f00112233445566778899aabbccddeeff";
 const DETECTOR: &str = "1b2c3d4e5f60718293a4b5c6d7e8f90a6c1d7a0b93f24e58a1b7c9d0e2f3a4b5";
 
+const PROMETHEUS: &str = "9f8e7d6c5b4a392817060f1e2d3c4b5a00112233445566778899aabbccddeeff";
+
+/// The pods: uid, namespace, name, and the names and ids of the containers.
+#[allow(clippy::type_complexity)]
+const PODS: [(&str, &str, &str, &[(&str, &str)]); 3] = [
+    (
+        "5b1c3a52-8f0d-4c7e-9a61-d2e3f4051627",
+        "default",
+        "camera-0",
+        &[("gstreamer", CAMERA), ("logs", SIDECAR)],
+    ),
+    (
+        "c0ffee00-1234-4abc-8def-0123456789ab",
+        "default",
+        "detector-6c9f7d5b84-x2x7k",
+        &[("detector", DETECTOR)],
+    ),
+    (
+        "7a3d9b10-55aa-4e0b-b1c2-99887766554a",
+        "monitoring",
+        "prometheus-0",
+        &[("prometheus", PROMETHEUS)],
+    ),
+];
+
 /// A program that runs: one process in one cgroup.
 struct Program {
     pid: u32,
@@ -37,7 +62,7 @@ struct Program {
     pages: u32,
 }
 
-const PROGRAMS: [Program; 9] = [
+const PROGRAMS: [Program; 10] = [
     Program {
         pid: 412,
         exe: "/usr/sbin/sshd",
@@ -76,8 +101,8 @@ const PROGRAMS: [Program; 9] = [
     },
     Program {
         pid: 1_204,
-        exe: "/usr/sbin/nginx",
-        arguments: "-g\0daemon off;",
+        exe: "/usr/sbin/grafana-server",
+        arguments: "--homepath=/usr/share/grafana",
         cgroup: "system.slice/docker-{}.scope",
         id: WEB,
         weight: 1.5,
@@ -109,6 +134,15 @@ const PROGRAMS: [Program; 9] = [
         id: DETECTOR,
         weight: 4.0,
         pages: 200_000,
+    },
+    Program {
+        pid: 1_844,
+        exe: "/bin/prometheus",
+        arguments: "--storage.tsdb.path=/prometheus",
+        cgroup: "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod7a3d9b10_55aa_4e0b_b1c2_99887766554a.slice/cri-containerd-{}.scope",
+        id: PROMETHEUS,
+        weight: 0.9,
+        pages: 50_000,
     },
     Program {
         pid: 2_011,
@@ -177,6 +211,16 @@ impl Workloads {
             let folder = root.join(folder);
             fs::create_dir_all(&folder)?;
             cgroups.push((File::create(folder.join("cpu.stat"))?, programs));
+        }
+        // As kubelet names the logs of pods, by which their names are known.
+        let logs = dir.join("var/log");
+        for (uid, namespace, pod, containers) in PODS {
+            fs::create_dir_all(logs.join(format!("pods/{namespace}_{pod}_{uid}")))?;
+            fs::create_dir_all(logs.join("containers"))?;
+            for (container, id) in containers {
+                let log = format!("containers/{pod}_{namespace}_{container}-{id}.log");
+                File::create(logs.join(log))?;
+            }
         }
         let mut workloads = Workloads {
             processes,

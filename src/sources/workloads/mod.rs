@@ -73,13 +73,18 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     if settings.kinds == [Kind::Process] {
         return Ok("processes by name".to_string());
     }
-    let kinds: Vec<_> = settings.kinds.iter().map(|kind| kind.as_str()).collect();
+    let (processes, kinds): (Vec<_>, Vec<_>) = settings
+        .kinds
+        .iter()
+        .map(|kind| kind.as_str())
+        .partition(|kind| *kind == Kind::Process.as_str());
     let hierarchy = Hierarchy::find(board)?;
     Ok(format!(
-        "{} by {} at {}",
+        "{} by {} at {}{}",
         kinds.join(", "),
         hierarchy.version(),
-        hierarchy.root.display()
+        hierarchy.root.display(),
+        if processes.is_empty() { "" } else { ", and processes by name" }
     ))
 }
 
@@ -129,9 +134,8 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let mut workloads = Workloads {
         context: context.clone(),
         reader,
-        kinds,
         slots,
-        outputs: Outputs::new(&context.group, schemes),
+        outputs: Outputs::new(&context.group, &kinds, schemes),
         host: Host::default(),
         settings,
         processors: 1.0,
@@ -171,7 +175,6 @@ enum Reader {
 struct Workloads {
     context: Context,
     settings: Settings,
-    kinds: Vec<Kind>,
     reader: Reader,
     slots: Slots,
     outputs: Outputs,
@@ -297,20 +300,15 @@ impl Workloads {
             self.describe_domains();
         }
         let room = self.context.group.room().saturating_sub(DOMAIN_SERIES);
-        self.slots.set_room(room / self.per_workload());
-    }
-
-    /// How many series a workload has at most.
-    fn per_workload(&self) -> usize {
-        self.outputs.per_workload(&self.kinds)
+        self.slots.set_room(room / self.outputs.per_workload());
     }
 
     /// Gives every workload its series in the domains that are new.
     fn show_new_domains(&mut self) {
-        let before = self.per_workload();
+        let before = self.outputs.per_workload();
         let names: Vec<_> = self.domains.iter().map(|one| &*one.domain.name).collect();
         self.outputs.set_domains(&names);
-        let per_workload = self.per_workload();
+        let per_workload = self.outputs.per_workload();
         let max = self.settings.max_workloads;
         self.slots.set_max(max.min(LIVE_SERIES / per_workload));
         // The rest of the group may be taken by workloads that have ended.

@@ -71,6 +71,8 @@ struct Names {
 /// All series.
 pub(super) struct Outputs {
     group: Arc<Group>,
+    /// What energy is attributed to here.
+    kinds: Vec<Kind>,
     names: Vec<Names>,
     /// By the series' places in the group.
     outputs: Vec<Option<Output>>,
@@ -80,8 +82,12 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// The series of these schemes; those about the board only where that is said.
-    pub(super) fn new(group: &Arc<Group>, schemes: Vec<(Scheme, bool)>) -> Outputs {
+    /// The series of these schemes for workloads of these kinds; those about the board only where that is said.
+    pub(super) fn new(
+        group: &Arc<Group>,
+        kinds: &[Kind],
+        schemes: Vec<(Scheme, bool)>,
+    ) -> Outputs {
         let names = schemes.into_iter().map(|(scheme, has_board)| Names {
             zones: match &scheme.zones {
                 Some(zones) => zones.iter().map(|(zone, _)| (zone.clone(), None)).collect(),
@@ -92,6 +98,7 @@ impl Outputs {
         });
         Outputs {
             group: Arc::clone(group),
+            kinds: kinds.to_vec(),
             names: names.collect(),
             outputs: Vec::new(),
             workloads: Vec::new(),
@@ -126,8 +133,8 @@ impl Outputs {
         }
     }
 
-    /// How many series a workload of one of these kinds has at most.
-    pub(super) fn per_workload(&self, kinds: &[Kind]) -> usize {
+    /// How many series a workload has at most.
+    pub(super) fn per_workload(&self) -> usize {
         let of_kind = |kind: Kind| {
             let mut count = 0;
             for Names { scheme, zones, .. } in &self.names {
@@ -142,7 +149,8 @@ impl Outputs {
             }
             count
         };
-        kinds.iter().map(|kind| of_kind(*kind)).max().unwrap_or(0).max(1)
+        let most = self.kinds.iter().map(|kind| of_kind(*kind)).max();
+        most.unwrap_or(0).max(1)
     }
 
     /// Gives a workload the series that it does not have yet. `field` has the values of its labels.
@@ -190,16 +198,25 @@ impl Outputs {
         let mut new = Vec::new();
         let Outputs {
             group,
+            kinds,
             names,
             outputs,
             ..
         } = self;
+        // The kernel and the rest are beside what they are the rest of.
+        let is_beside = |families: &FamilyGroup| match subject {
+            Subject::Workload(Kind::System | Kind::Other) => {
+                let mut kinds = kinds.iter().map(|kind| Subject::Workload(*kind));
+                kinds.any(|kind| families.is_of(kind))
+            }
+            _ => true,
+        };
         for Names { scheme, zones, has_board } in names {
             let is_shown = *has_board || matches!(subject, Subject::Workload(_));
             let has_ended = scheme.has_ended_energy();
             for families in scheme.groups.iter().filter(|group| group.is_of(subject)) {
                 let lacks = |name: &String| field(name).is_none_or(|value| value.is_empty());
-                if !is_shown || families.with.as_ref().is_some_and(lacks) {
+                if !is_shown || !is_beside(families) || families.with.as_ref().is_some_and(lacks) {
                     continue;
                 }
                 for family in &families.families {
@@ -331,4 +348,134 @@ fn refer(outputs: &mut Vec<Option<Output>>, series: SeriesId) -> bool {
     });
     output.references += 1;
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Policy, Registry};
+    use crate::sys::clock::BootTime;
+
+    struct Bench {
+        registry: Registry,
+        group: Arc<Group>,
+        outputs: Outputs,
+    }
+
+    impl Bench {
+        fn new(scheme: &str, kinds: &[Kind]) -> Bench {
+            let registry = Registry::new(Policy::All);
+            let group = registry.add_group(0, "workloads", vec![]);
+            let scheme = Scheme::named(scheme).unwrap();
+            Bench {
+                outputs: Outputs::new(&group, kinds, vec![(scheme, true)]),
+                registry,
+                group,
+            }
+        }
+
+        /// A container of the pod `p`, which has so many joules.
+        fn add(&mut self, place: usize, id: &str) {
+            let id = id.to_string();
+            self.outputs.add_workload(place, Kind::Pod, &|field| match field {
+                "container_id" | "container_name" => Some(id.clone()),
+                "pod" | "pod_uid" => Some("p".to_string()),
+                _ => None,
+            });
+        }
+
+        /// The lines of a family, after each workload had so many joules.
+        fn lines(&mut self, second: u64, joules: &[f64], family: &str) -> Vec<String> {
+            let mut out = Readings::new(5.0);
+            out.begin(BootTime(second * 1_000_000_000));
+            let of_workload = |place: usize, _: &Binding| joules.get(place).copied();
+            self.outputs.publish(&mut out, of_workload, |_, _| None);
+            self.group.publish(self.group.new_generation(), &out);
+            let snapshot = self.registry.snapshot(BootTime(second * 1_000_000_000));
+            let mut lines = Vec::new();
+            for found in snapshot.families().filter(|found| found.family.name == family) {
+                lines.extend(found.lines().map(|(prefix, value)| format!("{prefix}{value}")));
+            }
+            lines
+        }
+    }
+
+    const POD: &str = "kepler_pod_cpu_joules_total";
+
+    #[test]
+    fn pods_series_is_the_sum_of_its_containers_and_keeps_that_of_an_ended_one() {
+        let mut bench = Bench::new("kepler", &[Kind::Pod]);
+        bench.outputs.set_domains(&["package"]);
+        bench.add(0, "a");
+        bench.add(1, "b");
+        // What is there already is not added again.
+        bench.add(1, "b");
+        let pod = |joules: f64| {
+            [format!(
+                "{POD}{{pod_id=\"p\",pod_name=\"p\",state=\"running\",zone=\"package\"}} {joules}"
+            )]
+        };
+        assert_eq!(bench.lines(1, &[2.0, 3.0], POD), pod(5.0));
+        let containers = bench.lines(2, &[2.0, 3.0], "kepler_container_cpu_joules_total");
+        assert_eq!(containers.len(), 2, "{containers:?}");
+        bench.outputs.end_workload(0, |_| Some(2.0));
+        assert_eq!(bench.lines(3, &[0.0, 4.0], POD), pod(6.0));
+        bench.outputs.end_workload(1, |_| Some(4.0));
+        assert_eq!(bench.lines(4, &[0.0, 0.0], POD), [""; 0]);
+        // Another pod of the same labels begins anew.
+        bench.add(0, "c");
+        assert_eq!(bench.lines(5, &[1.0], POD), pod(1.0));
+    }
+
+    #[test]
+    fn energy_of_an_ended_workload_leaves_a_series_where_it_has_one_of_its_own() {
+        let mut bench = Bench::new("native", &[Kind::Pod]);
+        bench.outputs.set_domains(&["board"]);
+        bench.add(0, "a");
+        bench.add(1, "b");
+        let energy = "workload_energy_joules_total";
+        let series = |joules: f64| [format!("{energy}{{domain=\"board\",pod=\"p\"}} {joules}")];
+        assert_eq!(bench.lines(1, &[2.0, 3.0], energy), series(5.0));
+        bench.outputs.end_workload(0, |_| Some(2.0));
+        assert_eq!(bench.lines(2, &[0.0, 3.0], energy), series(3.0));
+    }
+
+    #[test]
+    fn the_kernel_is_beside_the_processes_only() {
+        let energy = "kepler_process_cpu_joules_total";
+        for (kinds, count) in [([Kind::Pod], 0), ([Kind::Process], 1)] {
+            let mut bench = Bench::new("kepler", &kinds);
+            bench.outputs.set_domains(&["board"]);
+            bench.outputs.add_workload(0, Kind::System, &|_| None);
+            // The zones package and psys are both the board.
+            assert_eq!(bench.lines(1, &[1.0], energy).len(), 2 * count);
+        }
+    }
+
+    #[test]
+    fn zone_is_the_best_domain_there_is_and_keeps_it() {
+        let mut bench = Bench::new("kepler", &[Kind::Process]);
+        assert_eq!(bench.outputs.per_workload(), 1);
+        bench.outputs.set_domains(&["board", "cpu_gpu_cv"]);
+        let zones = |bench: &Bench| bench.outputs.names[0].zones.clone();
+        let of = |zone: &str, domain| (zone.to_string(), domain);
+        let expected = [
+            of("package", Some(1)),
+            of("core", None),
+            of("dram", None),
+            of("psys", Some(0)),
+        ];
+        assert_eq!(zones(&bench), expected);
+        bench.outputs.set_domains(&["board", "cpu_gpu_cv", "package", "core"]);
+        assert_eq!(zones(&bench)[0], of("package", Some(1)));
+        assert_eq!(zones(&bench)[1], of("core", Some(3)));
+        // Two in each of three zones, and one of its own.
+        assert_eq!(bench.outputs.per_workload(), 7);
+        let mut pods = Bench::new("kepler", &[Kind::Service, Kind::Pod]);
+        pods.outputs.set_domains(&["board", "cpu_gpu_cv", "core"]);
+        assert_eq!(pods.outputs.per_workload(), 13);
+        let mut native = Bench::new("native", &[Kind::Service]);
+        native.outputs.set_domains(&["board", "core"]);
+        assert_eq!(native.outputs.per_workload(), 5);
+    }
 }

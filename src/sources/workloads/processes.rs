@@ -241,7 +241,11 @@ impl Processes {
         let container = container_of(&cgroup);
         let mut program = Program {
             pid: number,
-            container: container.as_ref().map(|one| one.name.name.clone()),
+            // A pod's container is known by its name alone.
+            container: container
+                .as_ref()
+                .filter(|one| one.name.kind == Kind::Container)
+                .map(|one| one.name.name.clone()),
             cgroup,
             ..Program::default()
         };

@@ -373,3 +373,104 @@ fn text_of(node: &Node) -> Result<String, String> {
         node => Err(format!("{} instead of text", node.found())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Kind as FamilyKind;
+
+    /// The fields that there are, of all subjects.
+    const FIELDS: [&str; 34] = [
+        "kind",
+        "name",
+        "namespace",
+        "pod",
+        "pod_container",
+        "container_id",
+        "container_name",
+        "runtime",
+        "pod_uid",
+        "pod_node",
+        "scheduler",
+        "is_containerd",
+        "machine",
+        "hypervisor",
+        "pid",
+        "exe_path",
+        "exe",
+        "cmdline",
+        "process_type",
+        "zone",
+        "domain",
+        "meter",
+        "rail",
+        "socket",
+        "part_of_socket",
+        "node",
+        "version",
+        "arch",
+        "processor",
+        "vendor_id",
+        "model_name",
+        "physical_id",
+        "core_id",
+        "device",
+    ];
+    const OF_DISKS: [&str; 2] = ["mount_point", "file_system"];
+
+    #[test]
+    fn every_scheme_is_read_and_names_what_there_is() {
+        let mut seen = Vec::new();
+        for name in names() {
+            let scheme = Scheme::named(name).unwrap();
+            for group in &scheme.groups {
+                assert!(!group.of.is_empty() && !group.families.is_empty(), "{name}");
+                let fields = group.labels.iter().filter_map(|(_, label)| match label {
+                    Label::Field(field) => Some(field),
+                    Label::Constant(_) => None,
+                });
+                for field in fields.chain(&group.with) {
+                    let is_known = FIELDS.contains(&field.as_str())
+                        || OF_DISKS.contains(&field.as_str())
+                        || field.starts_with("label.");
+                    assert!(is_known, "{name}: {field}");
+                }
+                for FamilyScheme { desc, .. } in &group.families {
+                    let (family, help) = (desc.name.to_string(), &desc.help);
+                    assert!(help.ends_with('.') && help.len() > 10, "{family}: {help}");
+                    let is_total = family.ends_with("_total") || family.ends_with("microjoules");
+                    assert_eq!(desc.kind == FamilyKind::Counter, is_total, "{family}");
+                    assert!(!seen.contains(&family), "{family}");
+                    seen.push(family);
+                }
+            }
+        }
+        assert!(Scheme::named("nobody").is_err());
+        assert!(Scheme::named(NATIVE).unwrap().has_ended_energy());
+        assert!(!Scheme::named("kepler").unwrap().has_ended_energy());
+        assert!(Scheme::named("kepler").unwrap().tells_containers_apart());
+        assert!(Scheme::named("scaphandre").unwrap().has_process_field("cmdline"));
+    }
+
+    #[test]
+    fn wrong_schemes_are_refused_by_word() {
+        for (text, expected) in [
+            ("zone: 1\n", "unknown key zone"),
+            ("groups: 1\n", "1 instead of a list"),
+            ("groups: [{of: [nobody]}]\n", "unknown word nobody"),
+            ("groups: [{of: [node], families: [{name: a}]}]\n", "a has no value"),
+            (
+                "groups: [{of: [node], families: [{name: a, value: b}]}]\n",
+                "unknown word b",
+            ),
+            (
+                "groups: [{of: [node], families: [{name: a, value: one, unit: mile}]}]\n",
+                "unknown word mile",
+            ),
+            ("groups: [{labels: {a: []}}]\n", "a list instead of text"),
+        ] {
+            let error = Scheme::parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -211,6 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn each_view_has_the_names_that_it_shows() {
+        let views = |text: &str| parse(&format!("workloads: {{{text}}}\n")).views();
+        let [view] = &views("metric_names: [kepler, native]")[..] else {
+            panic!("one view");
+        };
+        assert_eq!(view.names, [("kepler", true), ("native", true)]);
+        let both = views("kinds: [process, pod], metric_names: [kepler, native]");
+        let [cgroups, processes] = &both[..] else {
+            panic!("two views");
+        };
+        assert_eq!(cgroups.kinds, [Kind::Pod]);
+        assert_eq!(cgroups.names, [("kepler", false), ("native", true)]);
+        assert_eq!(processes.kinds, [Kind::Process]);
+        assert_eq!(processes.names, [("kepler", true)]);
+    }
+
+    #[test]
     fn wrong_settings_are_refused_by_name() {
         for (text, expected) in [
             (
@@ -223,6 +240,9 @@ mod tests {
                 "kinds: []",
                 "`workloads.kinds` is a list: write a list of service",
             ),
+            ("metric_names: [keppler]", "native, kepler or scaphandre"),
+            ("metric_names: []", "a list of native, kepler and scaphandre"),
+            ("metric_names: [kepler, kepler]", "is kepler a second time"),
             ("max_workloads: 0", "a whole number from 1 to 2000"),
             ("idle_watts: -1", "watts from 0"),
             (
