@@ -279,7 +279,11 @@ fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
 
 fn no_preset(name: &str) -> lexopt::Error {
     let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
-    format!("there is no preset {name}: write one of {}", names.join(", ")).into()
+    format!(
+        "there is no preset {name}: write one of {}",
+        names.join(", ")
+    )
+    .into()
 }
 
 fn seconds(text: &str) -> Option<Duration> {

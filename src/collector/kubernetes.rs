@@ -2,7 +2,6 @@
 //! (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>). The service account only needs the
 //! right to list the namespace's pods.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,8 +9,7 @@ use serde_json::Value;
 use super::names::Names;
 use super::prometheus::{excerpt, MAX_LABEL};
 use crate::config;
-use crate::config::{Authorization, ClientSettings as Settings, ClientTls as Tls, SecretSource};
-use crate::http::client::{Client, Limits};
+use crate::http::client::{in_cluster, Client, Limits};
 
 /// The most pods of one answer. The description of a pod takes some 10 kB, sometimes 50 kB.
 const PAGE_SIZE: usize = 250;
@@ -45,16 +43,7 @@ impl Kubernetes {
         if !wanted {
             return Ok(None);
         }
-        let in_cluster = || {
-            let host = environment("KUBERNETES_SERVICE_HOST")?;
-            let port = environment("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".into());
-            let host = match host.contains(':') {
-                true => format!("[{host}]"),
-                false => host,
-            };
-            Some(format!("https://{host}:{port}"))
-        };
-        let Some(base) = config.url.clone().or_else(in_cluster) else {
+        let Some(base) = config.url.clone().or_else(|| in_cluster::url(environment)) else {
             return match config.enabled {
                 config::Switch::On => Err(
                     "the Kubernetes API is to be asked, but neither `kubernetes.url` nor \
@@ -69,7 +58,7 @@ impl Kubernetes {
             timeout,
             body: MAX_BODY,
         };
-        let client = Client::new(settings(&config.service_account), limits)
+        let client = Client::new(in_cluster::settings(&config.service_account), limits)
             .and_then(|client| client.check(&url).map(|()| client));
         match (client, config.enabled) {
             (Ok(client), _) => Ok(Some(Kubernetes { client, url })),
@@ -115,8 +104,7 @@ impl Kubernetes {
     }
 
     fn refused(&self, status: u16, body: &[u8]) -> String {
-        let said = serde_json::from_slice::<Value>(body).ok();
-        let said = said.as_ref().and_then(|v| v.get("message")?.as_str());
+        let said = in_cluster::refusal(body);
         let hint = match status {
             401 | 403 => " (the service account needs a role that may list pods in this namespace: deploy/kubernetes/collector)",
             _ => "",
@@ -124,25 +112,8 @@ impl Kubernetes {
         format!(
             "{}: status {status}: {}{hint}",
             self.url,
-            excerpt(said.unwrap_or("no reason given"))
+            excerpt(said.as_deref().unwrap_or("no reason given"))
         )
-    }
-}
-
-/// The settings of the HTTP client: the service account's token, which Kubernetes replaces from time to time, and the
-/// cluster's own CA.
-fn settings(service_account: &Path) -> Settings {
-    Settings {
-        authorization: Some(Authorization {
-            kind: "Bearer".into(),
-            credentials: SecretSource::File(service_account.join("token")),
-        }),
-        tls: Tls {
-            ca_file: Some(service_account.join("ca.crt")).filter(|path| path.exists()),
-            ..Tls::default()
-        },
-        follow_redirects: false,
-        ..Settings::default()
     }
 }
 

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::check::key_warnings;
 use super::diagnose::Origin;
 use super::keys::KeyUsage;
@@ -69,7 +71,7 @@ pub struct Streams {
 }
 
 /// Access to the Kubernetes API, which maps containers to pods.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Kubernetes {
     /// Whether to use the API; `auto` is if there is a service account.
     pub enabled: Switch,
@@ -77,6 +79,25 @@ pub struct Kubernetes {
     pub url: Option<String>,
     /// The directory with `token`, `ca.crt` and `namespace`.
     pub service_account: PathBuf,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Kubernetes {
+            enabled: Switch::Auto,
+            url: None,
+            service_account: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
+        }
+    }
+}
+
+impl Kubernetes {
+    /// Reads the keys of the section.
+    pub(crate) fn read(&mut self, section: &mut Section<'_, '_>) -> Result<(), Problem> {
+        section.set("enabled", values::switch, &mut self.enabled)?;
+        section.option("url", base_url, &mut self.url)?;
+        section.set("service_account", values::path, &mut self.service_account)
+    }
 }
 
 /// PromQL queries. For each row of a column, the first query with a value is used.
@@ -109,11 +130,7 @@ impl Default for Collector {
                 ping: Duration::from_secs(30),
                 patience: Duration::from_secs(120),
             },
-            kubernetes: Kubernetes {
-                enabled: Switch::Auto,
-                url: None,
-                service_account: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
-            },
+            kubernetes: Kubernetes::default(),
             queries: Queries::default(),
         }
     }
@@ -209,15 +226,7 @@ fn read(root: &Node) -> Result<(Collector, KeyUsage), Problem> {
             section.set("ping", values::seconds, &mut streams.ping)?;
             section.set("patience", values::seconds, &mut streams.patience)
         })?;
-        top.section("kubernetes", |section| {
-            section.set("enabled", values::switch, &mut kubernetes.enabled)?;
-            section.option("url", base_url, &mut kubernetes.url)?;
-            section.set(
-                "service_account",
-                values::path,
-                &mut kubernetes.service_account,
-            )
-        })?;
+        top.section("kubernetes", |section| kubernetes.read(section))?;
         top.section("queries", |section| {
             section.section("nodes", |nodes| columns(nodes, NODES, &mut queries.nodes))?;
             section.section("pods", |pods| columns(pods, PODS, &mut queries.pods))?;

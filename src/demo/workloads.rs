@@ -273,7 +273,12 @@ impl Workloads {
         );
         self.stat.write_all_at(text.as_bytes(), 0)?;
         let load = |t: f64| f64::from(PROCESSORS) * load::busy(t).clamp(0.0, 1.0);
-        let text = format!("{:5.2} {:5.2} {:5.2} 2/190 2011\n", load(t), load(t - 5.0), 4.0);
+        let text = format!(
+            "{:5.2} {:5.2} {:5.2} 2/190 2011\n",
+            load(t),
+            load(t - 5.0),
+            4.0
+        );
         self.loads.write_all_at(text.as_bytes(), 0)
     }
 }

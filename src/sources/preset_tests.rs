@@ -245,6 +245,9 @@ fn kepler_and_scaphandre_have_the_ports_of_the_replaced_programs() {
         ..CliOverrides::default()
     };
     let scaphandre = load("scaphandre", &given).unwrap().config;
-    assert_eq!((scaphandre.port, scaphandre.reload_port), (Some(8080), None));
+    assert_eq!(
+        (scaphandre.port, scaphandre.reload_port),
+        (Some(8080), None)
+    );
     assert_eq!(scaphandre.listen_address.as_deref(), Some("127.0.0.1"));
 }

@@ -3,6 +3,7 @@
 
 mod connected;
 mod error;
+pub mod in_cluster;
 mod login;
 mod look_up;
 mod redirect;
@@ -150,6 +151,25 @@ impl Client {
             uri = checked(&name)?;
             redirects_left -= 1;
         }
+    }
+
+    /// Sends a GET and returns the status and the response's body as a stream, which ends with an error after the timeout or the
+    /// limit. Redirects are not followed.
+    pub fn get_for_stream(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<(u16, impl Read + 'static), Error> {
+        let mut request = self.agent.get(checked(url)?);
+        for (name, value) in self.headers(url, headers)? {
+            request = request.header(name, value.reveal());
+        }
+        let answer = request.call().map_err(|error| {
+            Error::from_ureq(url_without_secrets(url), &error, self.limits.timeout)
+        })?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().into_reader();
+        Ok((status, body.take(self.limits.body)))
     }
 
     /// Sends a HEAD with these headers alone: without the login and the settings' headers. Redirects are not followed.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::counter::Counter;
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{classify, Kind, Scope, Workload};
+use super::names::Names;
 use super::slots::Slots;
 use super::usage::{parse_busy, parse_cpu_stat, parse_cpuacct_usage};
 use crate::sources::io_log::files;
@@ -30,6 +31,8 @@ const MAX_DEPTH: usize = 8;
 const MAX_FOLDERS: usize = 4096;
 /// Cgroups that are nested deeper are not read. The source's thread has a small stack, and a user may nest any number.
 const MAX_NESTING: usize = 16;
+/// So many polls a container or pod waits for its name, where somebody is being asked for it. Until then it is `other`.
+pub(super) const NAME_POLLS: u8 = 2;
 /// The greatest debt of a cgroup: 10 s of one processor. Counters are read one after the other, and count by different clocks.
 pub(super) const MAX_DEBT: u64 = 10_000_000_000;
 /// Prefixes of the files in a cgroup's folder.
@@ -93,8 +96,12 @@ struct Node {
     /// The index of the cgroup that it lies in, which comes before it. The root's is its own.
     parent: usize,
     scope: Scope,
-    /// What it is, if it is a workload.
+    /// What it is by its path, if it is a workload.
     workload: Option<Workload>,
+    /// The same with its name, once that is known.
+    named: Option<Box<Workload>>,
+    /// The polls for which it has waited for its name; `u8::MAX` once it has waited.
+    waited: u8,
     /// The place in the ledgers that its CPU time is added to.
     place: usize,
     counter: Counter,
@@ -128,6 +135,7 @@ pub(super) struct Cgroups {
     item: u32,
     hierarchy: Hierarchy,
     kinds: Vec<Kind>,
+    names: Option<Names>,
     stat: PathBuf,
     nodes: Vec<Node>,
     /// Indexes of the nodes whose folders are to be listed.
@@ -152,6 +160,8 @@ impl Cgroups {
             parent: 0,
             scope: Scope::ROOT,
             workload: None,
+            named: None,
+            waited: 0,
             place: SYSTEM,
             counter: Counter::default(),
             usage: 0,
@@ -166,6 +176,7 @@ impl Cgroups {
             item: health.path_id(&hierarchy.root),
             hierarchy,
             kinds,
+            names: None,
             stat: procfs.join("stat"),
             nodes: vec![root],
             stale: Vec::new(),
@@ -174,6 +185,11 @@ impl Cgroups {
             folders: 0,
             below: Vec::new(),
         }
+    }
+
+    /// Learns names of containers and pods.
+    pub(super) fn with_names(self, names: Option<Names>) -> Cgroups {
+        Cgroups { names, ..self }
     }
 
     /// Has new cgroups looked for below workloads, too, and in slices whose number of subfolders is the same as before.
@@ -195,6 +211,7 @@ impl Cgroups {
         self.find_new();
         self.health.end_read();
         self.drop_gone(slots);
+        self.learn_names(slots);
         self.name_all(slots);
         used.clear();
         used.resize(slots.places(), 0);
@@ -382,6 +399,8 @@ impl Cgroups {
             parent,
             scope,
             workload,
+            named: None,
+            waited: 0,
             place: OTHER,
             counter,
             usage,
@@ -440,21 +459,62 @@ impl Cgroups {
         }
     }
 
+    /// Takes over the names that are known by now, and has those of new containers and pods asked for.
+    fn learn_names(&mut self, slots: &mut Slots) {
+        let Some(names) = &mut self.names else {
+            return;
+        };
+        let has_news = names.update();
+        let (mut is_unknown, mut is_new) = (false, false);
+        for node in &mut self.nodes {
+            let workload = node.workload.as_ref().filter(|one| one.has_id());
+            let Some(workload) = workload.filter(|_| has_news || node.state != State::Known) else {
+                continue;
+            };
+            let found = names.find(workload);
+            let is_whole = found.as_ref().is_some_and(|found| found.is_whole);
+            if !is_whole && node.named.is_none() {
+                is_unknown = true;
+                is_new |= node.state != State::Known;
+            }
+            // A name that was known stays, though its source may have forgotten it.
+            let Some(found) = found.filter(|_| is_whole || node.named.is_none()) else {
+                continue;
+            };
+            if node.named.as_deref() != Some(&found.workload) {
+                slots.release(node.place);
+                node.place = OTHER;
+                node.named = Some(Box::new(found.workload));
+            }
+        }
+        if is_new {
+            names.ask();
+        } else if has_news && !is_unknown {
+            names.settle();
+        }
+    }
+
     /// Gives places to those workloads that have none, as far as there are.
     fn name_all(&mut self, slots: &mut Slots) {
+        let is_due = self.names.as_ref().is_some_and(Names::is_due);
         let mut unnamed = 0;
         for node in &mut self.nodes {
-            let Some(workload) = &node.workload else {
+            let Some(workload) = node.named.as_deref().or(node.workload.as_ref()) else {
                 continue;
             };
             if node.place != OTHER {
                 continue;
             }
+            if is_due && node.waited < NAME_POLLS && node.named.is_none() && workload.has_id() {
+                node.waited += 1;
+                continue;
+            }
             match slots.take(workload) {
                 Some(place) => node.place = place,
-                // Each is counted once, when it is found.
-                None => unnamed += u64::from(node.state != State::Known),
+                // Each is counted once.
+                None => unnamed += u64::from(node.waited < u8::MAX),
             }
+            node.waited = u8::MAX;
         }
         super::leave_out_workloads(&self.health, unnamed);
     }

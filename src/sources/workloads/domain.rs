@@ -234,7 +234,10 @@ impl Domain {
     /// What names a counter of the domain. `socket` is that of a package of RAPL, `part_of_socket` that of a part of one.
     pub(super) fn rail_field(&self, rail: usize, field: &str) -> Option<String> {
         let rail = &self.parts.get(rail)?.rail;
-        let is_rapl = self.groups.first().is_some_and(|group| group.source == "rapl");
+        let is_rapl = self
+            .groups
+            .first()
+            .is_some_and(|group| group.source == "rapl");
         let number = || {
             let (_, number) = rail.split_once('-').filter(|_| is_rapl)?;
             Some(number.split('-').next().unwrap_or(number).to_string())

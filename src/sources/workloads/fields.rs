@@ -33,9 +33,14 @@ impl Fields<'_> {
             "container_name" => {
                 let of_program = || program.and_then(|program| program.container.clone());
                 let of_container = || (name.kind == Kind::Container).then(|| name.name.clone());
-                let known = name.container.clone().or_else(of_program).or_else(of_container);
+                let known = name
+                    .container
+                    .clone()
+                    .or_else(of_program)
+                    .or_else(of_container);
                 // An id where the name is unknown, as the native names have it.
-                known.or_else(|| Some(origin.container_id.as_ref()?.get(..12)?.to_string()))
+                known
+                    .or_else(|| Some(origin.container_id.as_ref()?.get(..12)?.to_string()))
                     .filter(|_| origin.container_id.is_some())
             }
             "runtime" => text(origin.runtime?),
@@ -49,7 +54,10 @@ impl Fields<'_> {
             "is_containerd" => text(origin.runtime.filter(|name| *name == "containerd")?),
             "machine" => self.machine(),
             // libvirt's name of a machine: qemu-1-debian.
-            "hypervisor" => self.machine()?.starts_with("qemu-").then(|| "kvm".to_string()),
+            "hypervisor" => self
+                .machine()?
+                .starts_with("qemu-")
+                .then(|| "kvm".to_string()),
             "pid" => Some(program?.pid.to_string()),
             "exe_path" => program?.exe.clone(),
             "exe" => match program.and_then(|program| program.exe.as_deref()) {

@@ -83,7 +83,8 @@ impl Host {
         let own = parse_process(&stat);
         self.own_nanos = [self.own_nanos[1], own.as_ref().map(|own| own.nanos)];
         self.own_memory = [
-            own.as_ref().and_then(|own| Some(own.resident_pages? as f64 * page_size()? as f64)),
+            own.as_ref()
+                .and_then(|own| Some(own.resident_pages? as f64 * page_size()? as f64)),
             own.as_ref().and_then(|own| Some(own.virtual_bytes? as f64)),
         ];
     }
@@ -92,7 +93,9 @@ impl Host {
     pub(super) fn find_disks(&mut self, health: &Arc<Health>, board: &Board) {
         let path = board.roots.procfs.join("self/mounts");
         let is_live = health.io_log().is_off();
-        let text = is_live.then(|| read_long(health, &path, MAX_TEXT)).flatten();
+        let text = is_live
+            .then(|| read_long(health, &path, MAX_TEXT))
+            .flatten();
         for disk in parse_mounts(&text.unwrap_or_default()) {
             if self.disks.len() < MAX_DISKS && !self.disks.contains(&disk) {
                 self.disks.push(disk);
@@ -266,7 +269,8 @@ mod tests {
 
     #[test]
     fn processors_are_read_from_paragraphs() {
-        let text = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: A 3.0\ncore id\t\t: 1\n\n\
+        let text =
+            "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: A 3.0\ncore id\t\t: 1\n\n\
                     processor\t: 1\nBogoMIPS\t: 38.40\n\nModel\t\t: Raspberry Pi 5\n";
         let found = parse_processors(text);
         assert_eq!(found.len(), 2);

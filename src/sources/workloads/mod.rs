@@ -11,6 +11,7 @@ mod host;
 mod idle;
 mod ledger;
 pub mod name;
+pub mod names;
 mod outputs;
 mod processes;
 mod scheme;
@@ -29,10 +30,11 @@ use crate::metrics::{Group, Readings, MAX_SERIES_PER_GROUP};
 use crate::sys::clock::BootTime;
 use cgroups::{Cgroups, Hierarchy};
 use domain::Domain;
-use ledger::{Ledger, OTHER, SYSTEM};
 use fields::Fields;
 use host::Host;
+use ledger::{Ledger, OTHER, SYSTEM};
 use name::{Kind, Name, Workload};
+use names::Names;
 use outputs::{Binding, Outputs, Thing};
 use processes::{Details, Processes};
 use scheme::{Scheme, Subject, Value};
@@ -80,11 +82,16 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
         .partition(|kind| *kind == Kind::Process.as_str());
     let hierarchy = Hierarchy::find(board)?;
     Ok(format!(
-        "{} by {} at {}{}",
+        "{} by {} at {}{}; {}",
         kinds.join(", "),
         hierarchy.version(),
         hierarchy.root.display(),
-        if processes.is_empty() { "" } else { ", and processes by name" }
+        if processes.is_empty() {
+            ""
+        } else {
+            ", and processes by name"
+        },
+        names::describe(board, &settings.names)
     ))
 }
 
@@ -105,8 +112,8 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let Context { board, health, .. } = context;
     let mut views = settings.views().into_iter();
     let view = views.find(|view| view.name == context.device.name);
-    let View { kinds, names, .. } = view.unwrap_or_default();
-    let schemes = names.into_iter().map(|(name, has_board)| {
+    let View { kinds, schemes, .. } = view.unwrap_or_default();
+    let schemes = schemes.into_iter().map(|(name, has_board)| {
         let scheme = Scheme::named(name).map_err(Error::new)?;
         Ok((scheme, has_board))
     });
@@ -117,17 +124,26 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         cmdline: has_field("cmdline"),
     };
     let mut slots = Slots::new(settings.max_workloads);
-    if schemes.iter().any(|(scheme, _)| scheme.tells_containers_apart()) {
+    if schemes
+        .iter()
+        .any(|(scheme, _)| scheme.tells_containers_apart())
+    {
         slots.tell_apart();
     }
     let reader = match kinds.as_slice() {
-        [Kind::Process] => Reader::Processes(Processes::new(health, &board.roots.procfs, details)),
-        kinds => Reader::Cgroups(Cgroups::new(
-            health,
-            Hierarchy::find(board)?,
-            &board.roots.procfs,
-            kinds.to_vec(),
-        )),
+        [Kind::Process] => {
+            let asked = [Kind::Container, Kind::Pod];
+            let asked: &[Kind] = if details.is_wanted { &asked } else { &[] };
+            let names = Names::new(health, board, &settings.names, asked);
+            let processes = Processes::new(health, &board.roots.procfs, details);
+            Reader::Processes(processes.with_names(names))
+        }
+        kinds => {
+            let hierarchy = Hierarchy::find(board)?;
+            let cgroups = Cgroups::new(health, hierarchy, &board.roots.procfs, kinds.to_vec());
+            let names = Names::new(health, board, &settings.names, kinds);
+            Reader::Cgroups(cgroups.with_names(names))
+        }
     };
     // What the source had named with other settings.
     context.group.retire_all();
@@ -334,11 +350,15 @@ impl Workloads {
     fn describe_domains(&mut self) {
         let node = hostname(&self.context);
         for (index, Attributed { domain, .. }) in self.domains.iter().enumerate() {
-            let of_domain = |field: &str| domain.field(field).or_else(|| fields::of_node(field, node));
-            self.outputs.add_thing(Thing::Domain, Some(index), &of_domain);
+            let of_domain =
+                |field: &str| domain.field(field).or_else(|| fields::of_node(field, node));
+            self.outputs
+                .add_thing(Thing::Domain, Some(index), &of_domain);
             for rail in 0..domain.rails() {
-                let of_rail = |field: &str| domain.rail_field(rail, field).or_else(|| of_domain(field));
-                self.outputs.add_thing(Thing::Rail(rail), Some(index), &of_rail);
+                let of_rail =
+                    |field: &str| domain.rail_field(rail, field).or_else(|| of_domain(field));
+                self.outputs
+                    .add_thing(Thing::Rail(rail), Some(index), &of_rail);
             }
         }
     }
@@ -473,7 +493,10 @@ impl Workloads {
         };
         let of_thing = |thing: Thing, binding: &Binding| match thing {
             Thing::Domain => domains.get(binding.domain)?.value(binding.value),
-            Thing::Rail(rail) => domains.get(binding.domain)?.domain.of_rail(rail, binding.value),
+            Thing::Rail(rail) => domains
+                .get(binding.domain)?
+                .domain
+                .of_rail(rail, binding.value),
             Thing::Node if binding.value == Value::CpuRatio => {
                 ratio(used.iter().fold(0, |sum, used| sum.saturating_add(*used)))
             }

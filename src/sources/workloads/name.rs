@@ -154,6 +154,13 @@ pub struct Workload {
     pub origin: Origin,
 }
 
+impl Workload {
+    /// Whether it is known by an id alone, so that its name has to be asked for.
+    pub fn has_id(&self) -> bool {
+        self.origin.container_id.is_some() || self.origin.pod_uid.is_some()
+    }
+}
+
 impl From<Name> for Workload {
     fn from(name: Name) -> Workload {
         Workload {

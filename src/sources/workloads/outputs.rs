@@ -83,11 +83,7 @@ pub(super) struct Outputs {
 
 impl Outputs {
     /// The series of these schemes for workloads of these kinds; those about the board only where that is said.
-    pub(super) fn new(
-        group: &Arc<Group>,
-        kinds: &[Kind],
-        schemes: Vec<(Scheme, bool)>,
-    ) -> Outputs {
+    pub(super) fn new(group: &Arc<Group>, kinds: &[Kind], schemes: Vec<(Scheme, bool)>) -> Outputs {
         let names = schemes.into_iter().map(|(scheme, has_board)| Names {
             zones: match &scheme.zones {
                 Some(zones) => zones.iter().map(|(zone, _)| (zone.clone(), None)).collect(),
@@ -184,7 +180,8 @@ impl Outputs {
             known.iter().any(|(_, one)| one.series == binding.series)
         });
         self.things = known;
-        self.things.extend(new.into_iter().map(|binding| (thing, binding)));
+        self.things
+            .extend(new.into_iter().map(|binding| (thing, binding)));
     }
 
     /// Registers the series of a subject that are not known yet; only those of one domain, if it is given.
@@ -211,7 +208,12 @@ impl Outputs {
             }
             _ => true,
         };
-        for Names { scheme, zones, has_board } in names {
+        for Names {
+            scheme,
+            zones,
+            has_board,
+        } in names
+        {
             let is_shown = *has_board || matches!(subject, Subject::Workload(_));
             let has_ended = scheme.has_ended_energy();
             for families in scheme.groups.iter().filter(|group| group.is_of(subject)) {
@@ -377,11 +379,12 @@ mod tests {
         /// A container of the pod `p`, which has so many joules.
         fn add(&mut self, place: usize, id: &str) {
             let id = id.to_string();
-            self.outputs.add_workload(place, Kind::Pod, &|field| match field {
-                "container_id" | "container_name" => Some(id.clone()),
-                "pod" | "pod_uid" => Some("p".to_string()),
-                _ => None,
-            });
+            self.outputs
+                .add_workload(place, Kind::Pod, &|field| match field {
+                    "container_id" | "container_name" => Some(id.clone()),
+                    "pod" | "pod_uid" => Some("p".to_string()),
+                    _ => None,
+                });
         }
 
         /// The lines of a family, after each workload had so many joules.
@@ -393,8 +396,15 @@ mod tests {
             self.group.publish(self.group.new_generation(), &out);
             let snapshot = self.registry.snapshot(BootTime(second * 1_000_000_000));
             let mut lines = Vec::new();
-            for found in snapshot.families().filter(|found| found.family.name == family) {
-                lines.extend(found.lines().map(|(prefix, value)| format!("{prefix}{value}")));
+            for found in snapshot
+                .families()
+                .filter(|found| found.family.name == family)
+            {
+                lines.extend(
+                    found
+                        .lines()
+                        .map(|(prefix, value)| format!("{prefix}{value}")),
+                );
             }
             lines
         }
@@ -466,7 +476,9 @@ mod tests {
             of("psys", Some(0)),
         ];
         assert_eq!(zones(&bench), expected);
-        bench.outputs.set_domains(&["board", "cpu_gpu_cv", "package", "core"]);
+        bench
+            .outputs
+            .set_domains(&["board", "cpu_gpu_cv", "package", "core"]);
         assert_eq!(zones(&bench)[0], of("package", Some(1)));
         assert_eq!(zones(&bench)[1], of("core", Some(3)));
         // Two in each of three zones, and one of its own.

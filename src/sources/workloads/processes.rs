@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cgroups::NAME_POLLS;
 use super::counter::{read_long, Counter};
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{classify, Kind, Name, Origin, Program, Scope, Workload};
+use super::names::Names;
 use super::scheme::Value;
 use super::slots::Slots;
 use super::usage::{parse_busy, parse_cgroup, parse_process};
@@ -39,6 +41,9 @@ pub(super) struct Details {
 #[derive(Debug)]
 pub(super) struct Processes {
     details: Details,
+    names: Option<Names>,
+    /// Whether a process whose container is unknown was found at this poll.
+    finds_unknown: bool,
     /// Virtual and resident memory by place, in bytes.
     memory: Vec<[f64; 2]>,
     health: Arc<Health>,
@@ -60,12 +65,16 @@ struct Process {
     nanos: u64,
     /// When it was last seen.
     round: u64,
+    /// The polls for which it has waited for the name of its container.
+    waited: u8,
 }
 
 impl Processes {
     pub(super) fn new(health: &Arc<Health>, procfs: &Path, details: Details) -> Processes {
         Processes {
             details,
+            names: None,
+            finds_unknown: false,
             memory: Vec::new(),
             health: Arc::clone(health),
             item: health.path_id(procfs),
@@ -76,6 +85,11 @@ impl Processes {
             known: HashMap::new(),
             round: 0,
         }
+    }
+
+    /// Learns names of containers and pods.
+    pub(super) fn with_names(self, names: Option<Names>) -> Processes {
+        Processes { names, ..self }
     }
 
     /// What each place has used since the last poll, in nanoseconds; nothing at the first.
@@ -104,6 +118,7 @@ impl Processes {
         });
         used.clear();
         self.memory.clear();
+        self.learn_names(slots);
         self.round += 1;
         let mut unnamed = 0;
         let mut sum = 0u64;
@@ -117,6 +132,11 @@ impl Processes {
             sum = sum.saturating_add(used_here);
         }
         self.health.end_read();
+        if std::mem::take(&mut self.finds_unknown) {
+            if let Some(names) = &mut self.names {
+                names.ask();
+            }
+        }
         let round = self.round;
         self.known.retain(|_, process| {
             let is_there = process.round == round;
@@ -173,11 +193,15 @@ impl Processes {
             None => nanos.min(max),
         };
         let is_new = before.is_none();
-        let (before, workload) = match before {
-            Some(before) => (before.place, before.workload),
-            None => (OTHER, self.describe(number, pid, &comm)),
+        let (before, workload, mut waited) = match before {
+            Some(before) => (before.place, before.workload, before.waited),
+            None => (OTHER, self.describe(number, pid, &comm), 0),
         };
         let place = match before {
+            OTHER if waited < NAME_POLLS && self.is_waited_for(&workload, is_new) => {
+                waited += 1;
+                OTHER
+            }
             OTHER => slots.take(&workload).unwrap_or_else(|| {
                 *unnamed += u64::from(is_new);
                 OTHER
@@ -198,6 +222,7 @@ impl Processes {
             started,
             nanos,
             round: self.round,
+            waited,
         };
         self.known.insert(number, process);
         delta
@@ -237,7 +262,9 @@ impl Processes {
         }
         let folder = self.procfs.join(pid);
         let cgroup = read_long(&self.health, &folder.join("cgroup"), MAX_CGROUPS);
-        let cgroup = cgroup.and_then(|text| parse_cgroup(&text)).unwrap_or_default();
+        let cgroup = cgroup
+            .and_then(|text| parse_cgroup(&text))
+            .unwrap_or_default();
         let container = container_of(&cgroup);
         let mut program = Program {
             pid: number,
@@ -261,7 +288,78 @@ impl Processes {
             program: Some(Box::new(program)),
             ..container.map(|one| one.origin).unwrap_or_default()
         };
+        self.add_names(&mut workload);
         workload
+    }
+
+    /// Takes over the names that are known of a process' container. Returns whether nothing more is to be learned.
+    fn add_names(&self, workload: &mut Workload) -> bool {
+        let Some(names) = self.names.as_ref().filter(|_| workload.has_id()) else {
+            return true;
+        };
+        let kind = match workload.origin.pod_uid {
+            Some(_) => Kind::Pod,
+            None => Kind::Container,
+        };
+        let container = Workload {
+            name: Name::new(kind, ""),
+            origin: Origin {
+                program: None,
+                ..workload.origin.clone()
+            },
+        };
+        let Some(found) = names.find(&container) else {
+            return false;
+        };
+        let Workload { name, origin } = found.workload;
+        if kind == Kind::Container {
+            if let Some(program) = &mut workload.origin.program {
+                program.container = Some(name.name.clone());
+            }
+        }
+        workload.name = Name {
+            kind: workload.name.kind,
+            name: std::mem::take(&mut workload.name.name),
+            ..name
+        };
+        workload.origin.runtime = origin.runtime.or(workload.origin.runtime);
+        workload.origin.labels = origin.labels;
+        found.is_whole
+    }
+
+    /// Whether the name of a process' container is due. One that is found now has it asked for.
+    fn is_waited_for(&mut self, workload: &Workload, is_new: bool) -> bool {
+        let is_known = self.add_names(&mut workload.clone());
+        if is_known {
+            return false;
+        }
+        self.finds_unknown |= is_new;
+        is_new || self.names.as_ref().is_some_and(Names::is_due)
+    }
+
+    /// Takes over names that were learned since the last poll.
+    fn learn_names(&mut self, slots: &mut Slots) {
+        let Some(names) = &mut self.names else {
+            return;
+        };
+        if !names.update() {
+            return;
+        }
+        let mut known = std::mem::take(&mut self.known);
+        let mut are_all_known = true;
+        for process in known.values_mut() {
+            let mut workload = process.workload.clone();
+            are_all_known &= self.add_names(&mut workload);
+            if workload != process.workload {
+                slots.release(process.place);
+                process.place = OTHER;
+                process.workload = workload;
+            }
+        }
+        self.known = known;
+        if let Some(names) = self.names.as_ref().filter(|_| are_all_known) {
+            names.settle();
+        }
     }
 
     /// Has all of them named anew, since there are more names than there is room for.
@@ -296,8 +394,14 @@ fn read_command_line(path: &Path) -> Option<String> {
     let mut text = Vec::new();
     let file = std::fs::File::open(path).ok()?;
     file.take(MAX_COMMAND_LINE).read_to_end(&mut text).ok()?;
-    let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    let words = text
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty());
     let words: Vec<_> = words.map(String::from_utf8_lossy).collect();
-    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
+    let line: String = words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
     (!line.is_empty()).then_some(line)
 }

@@ -235,14 +235,14 @@ impl Scheme {
     /// Whether a label of a process is this field.
     pub(super) fn has_process_field(&self, field: &str) -> bool {
         let mut groups = self.groups.iter();
-        groups.any(|group| {
-            group.is_of(Subject::Workload(Kind::Process)) && group.has_field(field)
-        })
+        groups.any(|group| group.is_of(Subject::Workload(Kind::Process)) && group.has_field(field))
     }
 
     /// Whether containers have labels by which those of one name differ.
     pub(super) fn tells_containers_apart(&self) -> bool {
-        self.groups.iter().any(|group| group.has_field("container_id"))
+        self.groups
+            .iter()
+            .any(|group| group.has_field("container_id"))
     }
 
     /// Whether there are series about this.
@@ -329,7 +329,9 @@ impl FamilyScheme {
                 "help" => help = text,
                 "type" if text == "counter" => is_counter = true,
                 "value" => value = Some(choice(&text, &Value::ALL)?),
-                "unit" => factor = choice(&text, &[("micro", 1e6), ("mega", 1e-6), ("percent", 100.0)])?,
+                "unit" => {
+                    factor = choice(&text, &[("micro", 1e6), ("mega", 1e-6), ("percent", 100.0)])?
+                }
                 key => return Err(format!("unknown key {key}")),
             }
         }
@@ -449,7 +451,9 @@ mod tests {
         assert!(Scheme::named(NATIVE).unwrap().has_ended_energy());
         assert!(!Scheme::named("kepler").unwrap().has_ended_energy());
         assert!(Scheme::named("kepler").unwrap().tells_containers_apart());
-        assert!(Scheme::named("scaphandre").unwrap().has_process_field("cmdline"));
+        assert!(Scheme::named("scaphandre")
+            .unwrap()
+            .has_process_field("cmdline"));
     }
 
     #[test]
@@ -458,7 +462,10 @@ mod tests {
             ("zone: 1\n", "unknown key zone"),
             ("groups: 1\n", "1 instead of a list"),
             ("groups: [{of: [nobody]}]\n", "unknown word nobody"),
-            ("groups: [{of: [node], families: [{name: a}]}]\n", "a has no value"),
+            (
+                "groups: [{of: [node], families: [{name: a}]}]\n",
+                "a has no value",
+            ),
             (
                 "groups: [{of: [node], families: [{name: a, value: b}]}]\n",
                 "unknown word b",

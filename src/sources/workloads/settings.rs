@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::name::Kind;
+use super::names;
 use super::scheme;
 use crate::config::section::{Problem, Section};
 use crate::config::tree::Node;
@@ -31,6 +32,8 @@ pub(super) struct Settings {
     pub metric_names: Vec<&'static str>,
     /// Idle power by domain, in watts. That of other domains is learned.
     pub idle_watts: BTreeMap<String, f64>,
+    /// Where names of containers and pods are learned.
+    pub names: names::Settings,
 }
 
 impl Default for Settings {
@@ -41,6 +44,7 @@ impl Default for Settings {
             max_workloads: 500,
             metric_names: vec![scheme::NATIVE],
             idle_watts: BTreeMap::new(),
+            names: names::Settings::default(),
         }
     }
 }
@@ -56,6 +60,7 @@ impl MeterSettings for Settings {
         section.set("kinds", |node| kinds(node, is_native), &mut settings.kinds)?;
         section.set("max_workloads", max_workloads, &mut settings.max_workloads)?;
         section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
+        section.section("names", |section| settings.names.read(section))?;
         Ok(settings)
     }
 }
@@ -68,7 +73,7 @@ pub(super) struct View {
     /// What energy is attributed to.
     pub kinds: Vec<Kind>,
     /// The naming schemes, and whether each has its series about the board here.
-    pub names: Vec<(&'static str, bool)>,
+    pub schemes: Vec<(&'static str, bool)>,
 }
 
 impl Settings {
@@ -83,16 +88,20 @@ impl Settings {
             views.push(View {
                 name: if is_alone { "" } else { "cgroups" },
                 kinds: cgroups,
-                names: self.metric_names.iter().map(|name| (*name, is_alone || *name == scheme::NATIVE)).collect(),
+                schemes: self
+                    .metric_names
+                    .iter()
+                    .map(|name| (*name, is_alone || *name == scheme::NATIVE))
+                    .collect(),
             });
         }
         if !processes.is_empty() {
-            let mut names = self.metric_names.iter().map(|name| (*name, true)).collect::<Vec<_>>();
-            names.retain(|(name, _)| is_alone || *name != scheme::NATIVE);
+            let mut schemes: Vec<_> = self.metric_names.iter().map(|name| (*name, true)).collect();
+            schemes.retain(|(name, _)| is_alone || *name != scheme::NATIVE);
             views.push(View {
                 name: if is_alone { "" } else { "processes" },
                 kinds: processes,
-                names,
+                schemes,
             });
         }
         views
@@ -216,15 +225,15 @@ mod tests {
         let [view] = &views("metric_names: [kepler, native]")[..] else {
             panic!("one view");
         };
-        assert_eq!(view.names, [("kepler", true), ("native", true)]);
+        assert_eq!(view.schemes, [("kepler", true), ("native", true)]);
         let both = views("kinds: [process, pod], metric_names: [kepler, native]");
         let [cgroups, processes] = &both[..] else {
             panic!("two views");
         };
         assert_eq!(cgroups.kinds, [Kind::Pod]);
-        assert_eq!(cgroups.names, [("kepler", false), ("native", true)]);
+        assert_eq!(cgroups.schemes, [("kepler", false), ("native", true)]);
         assert_eq!(processes.kinds, [Kind::Process]);
-        assert_eq!(processes.names, [("kepler", true)]);
+        assert_eq!(processes.schemes, [("kepler", true)]);
     }
 
     #[test]
@@ -241,7 +250,10 @@ mod tests {
                 "`workloads.kinds` is a list: write a list of service",
             ),
             ("metric_names: [keppler]", "native, kepler or scaphandre"),
-            ("metric_names: []", "a list of native, kepler and scaphandre"),
+            (
+                "metric_names: []",
+                "a list of native, kepler and scaphandre",
+            ),
             ("metric_names: [kepler, kepler]", "is kepler a second time"),
             ("max_workloads: 0", "a whole number from 1 to 2000"),
             ("idle_watts: -1", "watts from 0"),

@@ -489,9 +489,8 @@ const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456
 
 #[test]
 fn kepler_has_containers_pods_and_the_node() {
-    let mut rig = Rig::new(
-        ", kinds: [container, pod], metric_names: [kepler], idle_watts: {package: 4}",
-    );
+    let mut rig =
+        Rig::new(", kinds: [container, pod], metric_names: [kepler], idle_watts: {package: 4}");
     rig.tree.write("proc/sys/kernel/hostname", "edge-01\n");
     let docker = format!("docker/{CONTAINER}");
     let pod = format!("kubepods/pod{UID}");
@@ -546,14 +545,14 @@ fn processes_have_their_program_and_container() {
     ] {
         let text = format!("12:cpuset:/\n4:cpu,cpuacct:{cgroup}\n0::/\n");
         rig.tree.write(&format!("proc/{pid}/cgroup"), text);
-        rig.tree.write(&format!("proc/{pid}/cmdline"), "python3\0-u\0\0a b\n\0");
+        rig.tree
+            .write(&format!("proc/{pid}/cmdline"), "python3\0-u\0\0a b\n\0");
         let exe = rig.tree.path(&format!("proc/{pid}/exe"));
         std::os::unix::fs::symlink("/usr/bin/python3.11", exe).unwrap();
     }
     let stat = |rig: &Rig, pid: u32, ticks: u64| {
-        let text = format!(
-            "{pid} (python3) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 5 8192 2 0\n"
-        );
+        let text =
+            format!("{pid} (python3) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 5 8192 2 0\n");
         rig.tree.write(&format!("proc/{pid}/stat"), text);
     };
     [10, 11, 12].iter().for_each(|pid| stat(&rig, *pid, 0));
@@ -571,12 +570,18 @@ fn processes_have_their_program_and_container() {
     );
     let power = "process_power_consumption_microwatts";
     assert_eq!(of(power, &of_docker), Some(3e6));
-    assert_eq!(of("process_memory_virtual_bytes", &of_docker), Some(16384.0));
+    assert_eq!(
+        of("process_memory_virtual_bytes", &of_docker),
+        Some(16384.0)
+    );
     assert_eq!(of("process_cpu_usage_percentage", &of_docker), Some(7.5));
     let of_service = "cmdline=\"python3 -u a b\",exe=\"python3.11\",pid=\"12\"";
     assert_eq!(of(power, of_service), Some(4e6));
     assert_eq!(of(power, "exe=\"system\""), Some(3e6));
-    assert_eq!(of("host_power_microwatts", "value_source=\"rapl\""), Some(10e6));
+    assert_eq!(
+        of("host_power_microwatts", "value_source=\"rapl\""),
+        Some(10e6)
+    );
     assert_eq!(of("socket_power_microwatts", "socket_id=\"0\""), Some(10e6));
     // The first of them has ended: the other goes on under its number.
     rig.tree.remove("proc/10");

@@ -91,7 +91,10 @@ pub fn parse_cgroup(text: &str) -> Option<String> {
         let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
             continue;
         };
-        if controllers.split(',').any(|controller| controller == "cpuacct") {
+        if controllers
+            .split(',')
+            .any(|controller| controller == "cpuacct")
+        {
             return Some(path.to_string());
         }
         if controllers.is_empty() {
@@ -178,7 +181,10 @@ mod tests {
     #[test]
     fn cgroup_of_a_process_is_that_of_its_cpu_time() {
         let v2 = "0::/system.slice/ssh.service\n";
-        assert_eq!(parse_cgroup(v2).as_deref(), Some("/system.slice/ssh.service"));
+        assert_eq!(
+            parse_cgroup(v2).as_deref(),
+            Some("/system.slice/ssh.service")
+        );
         let hybrid = "4:memory:/a\n3:cpu,cpuacct:/docker/b:c\n1:name=systemd:/d\n0::/e\n";
         assert_eq!(parse_cgroup(hybrid).as_deref(), Some("/docker/b:c"));
         for text in ["", "::", "1:name=systemd:/d\n", "x"] {
