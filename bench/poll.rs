@@ -14,15 +14,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_metrics_exporter::config::Config;
-use edge_metrics_exporter::metrics::{Group, Policy, Readings, Registry};
-use edge_metrics_exporter::sources::{parse_number, Board, Context, Health, Roots, Source, METERS};
+use edge_metrics_exporter::metrics::{Group, Policy, Rail, Readings, Registry};
+use edge_metrics_exporter::sources::workloads::usage::parse_cpu_stat;
+use edge_metrics_exporter::sources::{
+    parse_number, Board, Context, Health, Roots, Source, METERS, SCHEMA,
+};
 use edge_metrics_exporter::sys::clock::{process_cpu_seconds, BootTime};
 use edge_metrics_exporter::sys::stop::Stop;
 
 /// Values in a poll: a large board's.
 const VALUES: usize = 20;
-/// The meters, and the ways of reading their files.
-const READERS: [&str; 3] = ["hwmon", "rapl", "thermal"];
+/// Cgroups: a large server's.
+const CGROUPS: usize = 1000;
+/// The meters, the values in a poll, and the ways of reading their files.
+const READERS: [(&str, usize); 4] = [
+    ("hwmon", VALUES),
+    ("rapl", VALUES),
+    ("thermal", VALUES),
+    ("workloads", CGROUPS),
+];
 const WAYS: [&str; 5] = [":bare", ":pread", ":std", "", ":kept"];
 
 fn main() {
@@ -44,10 +54,10 @@ fn main() {
 /// Processor time of each variant, user and system together.
 fn compare(tree: &Path) {
     const ROUNDS: usize = 9;
-    const POLLS: usize = 5_000;
-    println!("| poll of {VALUES} values | ns of processor time a value | of the bare loop |");
+    println!("| poll of {VALUES} values, {CGROUPS} of workloads | ns of processor time a value | of the bare loop |");
     println!("| --- | ---: | ---: |");
-    for meter in READERS {
+    for (meter, values) in READERS {
+        let rounds = 100_000 / values;
         let mut polls: Vec<_> = WAYS
             .iter()
             .map(|way| format!("{meter}{way}"))
@@ -56,8 +66,8 @@ fn compare(tree: &Path) {
         for _ in 0..ROUNDS {
             for (poll, _, best) in &mut polls {
                 let begun = process_cpu_seconds();
-                (0..POLLS).for_each(|_| poll());
-                let spent = (process_cpu_seconds() - begun) / (POLLS * VALUES) as f64;
+                (0..rounds).for_each(|_| poll());
+                let spent = (process_cpu_seconds() - begun) / (rounds * values) as f64;
                 *best = best.min(spent * 1e9);
             }
         }
@@ -74,7 +84,7 @@ fn compare(tree: &Path) {
 fn prepare(variant: &str, tree: &Path) -> Option<Box<dyn FnMut()>> {
     let (meter, way) = variant.split_once(':').unwrap_or((variant, ""));
     if way.is_empty() || way == "kept" {
-        let context = context(tree);
+        let context = context(tree, meter);
         if way == "kept" {
             // The defaults of `history:`. The ring is full after some thousand polls, and gives way from then on.
             let keep = Config::default().history;
@@ -82,15 +92,33 @@ fn prepare(variant: &str, tree: &Path) -> Option<Box<dyn FnMut()>> {
         }
         let meter = METERS.iter().find(|m| m.name == meter)?;
         let source = (meter.open)(&context).unwrap_or_else(|e| panic!("{e}"));
-        return Some(repeat(context, source));
+        let draws = (meter.name == "workloads").then(|| package(&context));
+        return Some(repeat(context, source, draws));
     }
+    let (_, values) = READERS.into_iter().find(|(name, _)| *name == meter)?;
     let file: fn(usize) -> String = match meter {
         "hwmon" => input,
         "rapl" => energy,
+        "workloads" => cpu_stat,
         _ => |i| format!("class/thermal/thermal_zone{i}/temp"),
     };
     let open = |i| File::open(tree.join(file(i))).unwrap();
-    let files: Vec<File> = (0..VALUES).map(open).collect();
+    let files: Vec<File> = (0..values).map(open).collect();
+    if meter == "workloads" && way != "pread" {
+        // The number is in the file's first line, behind a word.
+        return Some(match way {
+            "bare" => bare(files, |text| {
+                black_box(parse_cpu_stat(text));
+            }),
+            "std" => bare(files, |text| {
+                let text = std::str::from_utf8(text).unwrap();
+                let mut lines = text.lines();
+                let digits = lines.find_map(|line| line.strip_prefix("usage_usec "));
+                black_box(digits.unwrap().parse::<u64>().unwrap());
+            }),
+            _ => return None,
+        });
+    }
     Some(match way {
         "pread" => bare(files, |text| {
             black_box(text);
@@ -116,11 +144,33 @@ fn bare(files: Vec<File>, each: impl Fn(&[u8]) + 'static) -> Box<dyn FnMut()> {
     })
 }
 
+/// A meter beside: a package that has drawn a joule more each time.
+fn package(context: &Context) -> Box<dyn FnMut()> {
+    let group = context.registry.add_group(1, "rapl", Vec::new());
+    let mut rail = Rail::with_range(&group, "package-0", 0);
+    let generation = group.new_generation();
+    let mut readings = Readings::new(5.0);
+    let mut joules = 0;
+    Box::new(move || {
+        joules += 1;
+        readings.begin(BootTime::now());
+        rail.set_counter(&mut readings, joules, 1.0);
+        assert!(group.publish(generation, &readings));
+    })
+}
+
 /// What a source's thread does between two waits.
-fn repeat(context: Context, mut source: Box<dyn Source>) -> Box<dyn FnMut()> {
+fn repeat(
+    context: Context,
+    mut source: Box<dyn Source>,
+    mut draws: Option<Box<dyn FnMut()>>,
+) -> Box<dyn FnMut()> {
     let generation = context.group.new_generation();
     let mut readings = Readings::new(5.0);
     Box::new(move || {
+        if let Some(draws) = &mut draws {
+            draws();
+        }
         let began = BootTime::now();
         context.health.poll_begins(began);
         readings.begin(began);
@@ -131,7 +181,12 @@ fn repeat(context: Context, mut source: Box<dyn Source>) -> Box<dyn FnMut()> {
     })
 }
 
-fn context(tree: &Path) -> Context {
+fn context(tree: &Path, meter: &str) -> Context {
+    let settings = format!("workloads: {{enabled: true, max_workloads: {CGROUPS}}}");
+    let config = match meter {
+        "workloads" => SCHEMA.parse(&settings).unwrap().0,
+        _ => Config::default(),
+    };
     let roots = Roots {
         sysfs: tree.into(),
         procfs: tree.into(),
@@ -143,7 +198,7 @@ fn context(tree: &Path) -> Context {
     Context {
         device: Default::default(),
         board: Arc::new(Board::detect(roots)),
-        config: Arc::new(Config::default()),
+        config: Arc::new(config),
         group,
         registry,
         health: Arc::new(Health::default()),
@@ -177,7 +232,11 @@ fn zone(i: usize) -> String {
     }
 }
 
-/// A sysfs of 20 values of five chips in hwmon, 20 zones of powercap, and 20 thermal zones.
+fn cpu_stat(i: usize) -> String {
+    format!("fs/cgroup/system.slice/some-{i:04}.service/cpu.stat")
+}
+
+/// A sysfs of 20 values of five chips in hwmon, 20 zones of powercap, 20 thermal zones, and 1,000 services.
 struct Tree(PathBuf);
 
 impl Tree {
@@ -205,6 +264,16 @@ impl Tree {
             write(format!("{zone}/type"), &format!("sensor{i}\n"));
             write(format!("{zone}/temp"), &format!("{}\n", 41_500 + i));
         }
+        let usage = |usec: usize| {
+            let rest = "nice_usec 0\ncore_sched.force_idle_usec 0\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n";
+            format!("usage_usec {usec}\nuser_usec 98000\nsystem_usec 45678\n{rest}nr_bursts 0\nburst_usec 0\n")
+        };
+        let processors = "cpu  123456 789 45678 98765432 1234 0 567 0 0 0\n";
+        write("stat".to_string(), &processors.repeat(5));
+        write("fs/cgroup/cgroup.controllers".to_string(), "cpu\n");
+        let slice = "fs/cgroup/system.slice/cpu.stat".to_string();
+        write(slice, &usage(98_765_432_100));
+        (0..CGROUPS).for_each(|i| write(cpu_stat(i), &usage(98_765_000 + 1_234 * i)));
         Tree(root)
     }
 }

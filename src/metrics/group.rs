@@ -22,6 +22,10 @@ pub const MAX_SERIES_PER_GROUP: usize = 4096;
 /// A batch of samples that was copied out of the history before is rendered by then.
 const REUSE_DELAY: Duration = Duration::from_secs(5);
 
+fn hash_of(prefix: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(prefix)
+}
+
 /// The age at which the readings of a source that is polled every `interval` become stale: three intervals, and at least
 /// five seconds.
 pub fn staleness_limit(interval: Duration) -> Duration {
@@ -34,8 +38,10 @@ struct SeriesTable {
     /// Index into `series` by the hash of the prefix.
     places: HashMap<u64, u32>,
     values: Vec<AtomicU64>,
-    /// The places of retired series, oldest first, with the last moment at which each may have had a value.
+    /// The places of retired series, oldest first, with the last moment at which each may have had a value. What `retired_at` does
+    /// not confirm is registered again.
     retired: VecDeque<(u32, BootTime)>,
+    retired_at: Vec<Option<BootTime>>,
 }
 
 impl SeriesTable {
@@ -52,10 +58,29 @@ impl SeriesTable {
 
     /// Puts a series in the place of a retired one.
     fn replace(&mut self, place: u32, hash: u64, series: Series) {
-        self.places.retain(|_, known| *known != place);
+        let before = hash_of(&self.series[place as usize].prefix);
+        if self.places.get(&before) == Some(&place) {
+            self.places.remove(&before);
+        }
         self.places.entry(hash).or_insert(place);
         self.series[place as usize] = Arc::new(series);
         self.values[place as usize].store(ABSENT_BITS, Ordering::Relaxed);
+    }
+
+    fn retire(&mut self, place: u32, last: BootTime) {
+        if let Some(retired_at @ None) = self.retired_at.get_mut(place as usize) {
+            *retired_at = Some(last);
+            self.retired.push_back((place, last));
+            if self.retired.len() > 2 * MAX_SERIES_PER_GROUP {
+                let mut retired = std::mem::take(&mut self.retired);
+                retired.retain(|one| self.is_retired(*one));
+                self.retired = retired;
+            }
+        }
+    }
+
+    fn is_retired(&self, (place, last): (u32, BootTime)) -> bool {
+        self.retired_at.get(place as usize) == Some(&Some(last))
     }
 }
 
@@ -133,9 +158,9 @@ impl Group {
         all.extend(labels.iter().map(|(n, v)| (n.to_string(), v.to_string())));
         let series = Series::new(&self.source, family, all);
         let mut table = lock::write(&self.table);
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&series.prefix);
+        let hash = hash_of(&series.prefix);
         if let Some(place) = table.place(hash, &series.prefix) {
-            table.retired.retain(|(retired, _)| *retired != place);
+            table.retired_at[place as usize] = None;
             return SeriesId { place, range };
         }
         if let Some(place) = self.reusable(&mut table) {
@@ -162,6 +187,7 @@ impl Group {
         table.places.entry(hash).or_insert(id.place);
         table.series.push(Arc::new(series));
         table.values.push(AtomicU64::new(ABSENT_BITS));
+        table.retired_at.push(None);
         drop(table);
         self.families.changed();
         id
@@ -171,35 +197,29 @@ impl Group {
     /// Only for gauges and for counters whose totals the source keeps, and not for power and energy of rails: charts and the
     /// statistics of consumers keep the last values of these by place.
     pub fn retire(&self, id: SeriesId) {
-        let mut table = lock::write(&self.table);
-        let is_known = (id.place as usize) < table.series.len();
-        if is_known && !table.retired.iter().any(|(place, _)| *place == id.place) {
-            let last = self.read_at().unwrap_or_default();
-            table.retired.push_back((id.place, last));
-        }
+        let last = self.read_at().unwrap_or_default();
+        lock::write(&self.table).retire(id.place, last);
     }
 
     /// Retires all series. One that is registered again is no longer retired.
     pub fn retire_all(&self) {
         let mut table = lock::write(&self.table);
         let last = self.read_at().unwrap_or_default();
-        let places = 0..table.series.len() as u32;
-        let known = std::mem::take(&mut table.retired);
-        let is_new = |place: &u32| known.iter().all(|(retired, _)| retired != place);
-        let new: Vec<_> = places.filter(is_new).map(|place| (place, last)).collect();
-        table.retired = known;
-        table.retired.extend(new);
+        (0..table.series.len() as u32).for_each(|place| table.retire(place, last));
     }
 
     /// For how many more series there is room just now.
     pub fn room(&self) -> usize {
         let table = lock::read(&self.table);
-        let reusable = table.retired.iter().map(|(_, last)| *last);
         let oldest = self.oldest_row();
-        MAX_SERIES_PER_GROUP - table.series.len()
-            + reusable
-                .take_while(|last| is_reusable(*last, oldest))
-                .count()
+        let mut free = MAX_SERIES_PER_GROUP - table.series.len();
+        for retired in &table.retired {
+            if !is_reusable(retired.1, oldest) {
+                break;
+            }
+            free += usize::from(table.is_retired(*retired));
+        }
+        free
     }
 
     /// A place whose retired series no kept row has a value of.
@@ -210,6 +230,10 @@ impl Group {
                 return None;
             }
             table.retired.pop_front();
+            if !table.is_retired((place, last)) {
+                continue;
+            }
+            table.retired_at[place as usize] = None;
             // A series that is still set, such as by a new run of the source, has not ended.
             let value = table.values.get(place as usize)?;
             if value.load(Ordering::Relaxed) == ABSENT_BITS {

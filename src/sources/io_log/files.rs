@@ -141,21 +141,31 @@ pub(in crate::sources) fn list(
     max: usize,
     wanted: &dyn Fn(&str) -> bool,
 ) -> io::Result<(Vec<String>, u64)> {
-    let mut names = all_names(io_log, dir)?;
+    let mut beyond = 0;
+    let mut names = all_names(io_log, dir, &mut |name| beyond += u64::from(wanted(name)))?;
     names.retain(|name| wanted(name));
-    sort_by(&mut names, |a, b| natural(a, b));
-    let left_out = names.len().saturating_sub(max);
+    let left_out = names.len().saturating_sub(max) as u64;
+    if max > 0 {
+        sort_by(&mut names, |a, b| natural(a, b));
+    }
     names.truncate(max);
-    Ok((names, left_out as u64))
+    Ok((names, left_out + beyond))
 }
 
-/// The folder's names that are UTF-8, in no order.
-fn all_names(io_log: &IoLog, dir: &Path) -> io::Result<Vec<String>> {
-    let live = || -> io::Result<Vec<String>> {
-        Ok(fs::read_dir(dir)?
-            .take(MAX_NAMES)
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect())
+/// The folder's names that are UTF-8, in no order. `beyond` gets those for which there is no room.
+fn all_names(io_log: &IoLog, dir: &Path, beyond: &mut dyn FnMut(&str)) -> io::Result<Vec<String>> {
+    let mut live = || -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let Some(name) = entry.ok().and_then(|e| e.file_name().into_string().ok()) else {
+                continue;
+            };
+            match names.len() < MAX_NAMES {
+                true => names.push(name),
+                false => beyond(&name),
+            }
+        }
+        Ok(names)
     };
     match access(io_log, dir) {
         Access::Live => live(),

@@ -4,16 +4,18 @@
 //! those below it counted: what began and ended between two polls is still in the counter of the slice that it lay in.
 //!
 //! **New cgroups** are found by the number of links of each slice's folder, which is that of its subfolders and two: a slice is listed
-//! anew when that changes, or when one of its cgroups is gone. Below workloads (a container that a service runs) new ones are looked
-//! for at a rescan only; until then they are part of the service.
+//! anew when that changes, or when one of its cgroups is gone. (The kernel does not keep the time of a change for every folder of
+//! cgroups.) Below workloads (a container that a service runs) new ones are looked for at a rescan only; until then they are part of
+//! the service.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::counter::Counter;
+use super::counter::{is_transient, Counter};
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{classify, Kind, Scope, Workload};
 use super::names::Names;
@@ -25,6 +27,9 @@ use crate::sys::sort::sort;
 
 /// At most this many cgroups are read. CPU time of the others is that of the cgroup that they lie in.
 const MAX_CGROUPS: usize = 4096;
+/// At most this many lie in workloads: whoever runs a service or is logged in can make any number there, as a user of systemd can in
+/// `user@1000.service`. The rest is for what the system itself runs.
+const MAX_NESTED: usize = MAX_CGROUPS / 2;
 /// Containers are looked for in this many levels of folders below a workload.
 const MAX_DEPTH: usize = 8;
 /// At most this many folders below workloads are listed at one poll. A user may make any number of them.
@@ -115,6 +120,10 @@ struct Node {
     links: u64,
     /// How many cgroups it lies in.
     depth: usize,
+    /// Whether it lies in a workload.
+    is_nested: bool,
+    /// How many in its folder were left out when it was last listed.
+    left_out: u64,
     state: State,
 }
 
@@ -127,6 +136,9 @@ enum State {
     NewBelow,
     Gone,
 }
+
+/// What is known to lie in the folders that are listed, by path, with its node's index.
+type Known = RefCell<HashMap<PathBuf, usize>>;
 
 /// The tree. The first node is the root, whose counter is `/proc/stat`.
 #[derive(Debug)]
@@ -144,6 +156,10 @@ pub(super) struct Cgroups {
     rescans: bool,
     /// Folders below workloads that were listed at this poll.
     folders: usize,
+    /// The number of nodes that lie in workloads.
+    nested: usize,
+    /// What was left out of the folder that is being listed.
+    left_out: u64,
     /// Sums of what lies below each node.
     below: Vec<u64>,
 }
@@ -169,6 +185,8 @@ impl Cgroups {
             debt: 0,
             links: 0,
             depth: 0,
+            is_nested: false,
+            left_out: 0,
             state: State::Known,
         };
         Cgroups {
@@ -183,6 +201,8 @@ impl Cgroups {
             was_read: false,
             rescans: false,
             folders: 0,
+            nested: 0,
+            left_out: 0,
             below: Vec::new(),
         }
     }
@@ -290,41 +310,57 @@ impl Cgroups {
         }
     }
 
+    /// Lists the folders that may have changed: adds what has come, and marks what has gone.
     fn find_new(&mut self) {
+        if self.stale.is_empty() {
+            return;
+        }
         let mut stale = std::mem::take(&mut self.stale);
         sort(&mut stale);
         stale.dedup();
         self.folders = 0;
-        for i in stale.drain(..) {
-            self.list(i);
+        // What lies in these folders as far as is known.
+        let mut known = HashMap::new();
+        for (i, node) in self.nodes.iter().enumerate().skip(1) {
+            if node.state != State::Gone && stale.binary_search(&node.parent).is_ok() {
+                known.insert(node.path.clone(), i);
+            }
         }
+        let known = RefCell::new(known);
+        stale.retain(|i| {
+            let (path, scope) = (self.nodes[*i].path.clone(), self.nodes[*i].scope);
+            let is_whole = self.list(*i, &path, scope, &known);
+            // What was not found may be there. At the limit of folders, the next rescan lists them again.
+            if !is_whole && self.folders < MAX_FOLDERS {
+                self.nodes[*i].links = 0;
+            }
+            is_whole
+        });
+        // What is left was not found.
+        for i in known.into_inner().into_values() {
+            if stale.binary_search(&self.nodes[i].parent).is_ok() {
+                self.nodes[i].state = State::Gone;
+            }
+        }
+        stale.clear();
         self.stale = stale;
     }
 
-    /// Finds what has come in a node's folder and what has gone.
-    fn list(&mut self, at: usize) {
-        let children = self.nodes.iter().skip(1);
-        let mut known: HashSet<PathBuf> = children
-            .filter(|node| node.parent == at && node.state != State::Gone)
-            .map(|node| node.path.clone())
-            .collect();
-        let (path, scope) = (self.nodes[at].path.clone(), self.nodes[at].scope);
-        if !self.list_folder(at, &path, scope, 0, &mut known) {
-            // What was not found may be there. At the limit of folders, the next rescan lists them again.
-            if self.folders < MAX_FOLDERS {
-                self.nodes[at].links = 0;
-            }
-            return;
-        }
-        if known.is_empty() {
-            return;
-        }
-        // What is left was not found.
-        for node in &mut self.nodes {
-            if node.parent == at && known.contains(&node.path) {
-                node.state = State::Gone;
-            }
-        }
+    /// Lists a node's folder. False if it could not be listed now.
+    fn list(&mut self, at: usize, path: &Path, scope: Scope, known: &Known) -> bool {
+        let outer = std::mem::take(&mut self.left_out);
+        let is_whole = self.list_folder(at, path, scope, 0, known);
+        let count = std::mem::replace(&mut self.left_out, outer);
+        // Each is counted once, not at each listing.
+        let before = std::mem::replace(&mut self.nodes[at].left_out, count);
+        self.health.left_out("cgroups", count.saturating_sub(before), || {
+            format!(
+                "there are more than {MAX_CGROUPS} cgroups, or more than {MAX_NESTED} in workloads, or some lie too deep (in {MAX_NESTING} \
+                 others, or {MAX_DEPTH} folders below a workload), or workloads have more than {MAX_FOLDERS} folders: the CPU time of the \
+                 rest is counted with what they lie in"
+            )
+        });
+        is_whole
     }
 
     /// Adds what is new in a folder, and takes what is found out of `known`. False if the folder could not be listed now.
@@ -334,7 +370,7 @@ impl Cgroups {
         folder: &Path,
         scope: Scope,
         depth: usize,
-        known: &mut HashSet<PathBuf>,
+        known: &Known,
     ) -> bool {
         self.health.continue_read();
         // There are units such as `io.podman.service`.
@@ -342,8 +378,12 @@ impl Cgroups {
         let is_file = |name: &str| {
             FILES.iter().any(|begin| name.starts_with(begin)) || FILES_OF_V1.contains(&name)
         };
-        let is_folder = |name: &str| is_unit(name) || !is_file(name);
-        let listed = files::list(self.health.io_log(), folder, MAX_CGROUPS, &is_folder);
+        let is_new = |name: &str| {
+            let is_folder = is_unit(name) || !is_file(name);
+            is_folder && known.borrow_mut().remove(&folder.join(name)).is_none()
+        };
+        let room = MAX_CGROUPS - self.nodes.len();
+        let listed = files::list(self.health.io_log(), folder, room, &is_new);
         let (names, beyond) = match listed {
             Ok(listed) => listed,
             Err(error) => {
@@ -351,27 +391,24 @@ impl Cgroups {
                 return !is_transient(&error);
             }
         };
-        self.leave_out(beyond);
+        self.left_out += beyond;
         let within = self.nodes[at].workload.as_ref();
         let pod = within.and_then(|pod| pod.origin.pod_uid.clone());
         let mut is_whole = true;
         for raw in names {
             let path = folder.join(&raw);
-            if known.remove(&path) {
-                continue;
-            }
             match classify(scope, pod.as_deref(), &raw, &self.kinds) {
                 (None, Scope::Closed) => {}
                 (None, Scope::Part | Scope::Workload) if depth < MAX_DEPTH => {
                     if self.folders >= MAX_FOLDERS {
-                        self.leave_out(1);
+                        self.left_out += 1;
                         is_whole = false;
                         continue;
                     }
                     self.folders += 1;
                     is_whole &= self.list_folder(at, &path, Scope::Part, depth + 1, known);
                 }
-                (None, Scope::Part | Scope::Workload) => self.leave_out(1),
+                (None, Scope::Part | Scope::Workload) => self.left_out += 1,
                 (workload, inner) => self.add(at, path, workload, inner),
             }
         }
@@ -379,17 +416,23 @@ impl Cgroups {
     }
 
     fn add(&mut self, parent: usize, path: PathBuf, workload: Option<Workload>, scope: Scope) {
-        let depth = self.nodes[parent].depth + 1;
-        if self.nodes.len() >= MAX_CGROUPS || depth > MAX_NESTING {
-            return self.leave_out(1);
+        let above = &self.nodes[parent];
+        let depth = above.depth + 1;
+        let is_below = !above.scope.is_watched();
+        let is_nested = is_below || above.is_nested;
+        let is_full = self.nodes.len() >= MAX_CGROUPS || is_nested && self.nested >= MAX_NESTED;
+        if is_full || depth > MAX_NESTING {
+            self.left_out += 1;
+            return;
         }
         let mut counter = Counter::default();
         // A file of the folder is no cgroup; one that is gone already is in the counter of what it lay in.
         let Ok(usage) = self.hierarchy.read(&self.health, &path, &mut counter) else {
             return;
         };
-        let is_below = !self.nodes[parent].scope.is_watched();
         let at = self.nodes.len();
+        let folder = (scope != Scope::Closed).then(|| path.clone());
+        self.nested += usize::from(is_nested);
         self.nodes.push(Node {
             links: match self.health.io_log().is_off() && scope.is_watched() {
                 true => std::fs::metadata(&path).map_or(0, |m| m.nlink()),
@@ -407,28 +450,19 @@ impl Cgroups {
             delta: 0,
             debt: 0,
             depth,
+            is_nested,
+            left_out: 0,
             state: if is_below {
                 State::NewBelow
             } else {
                 State::New
             },
         });
-        if scope != Scope::Closed {
-            let path = self.nodes[at].path.clone();
-            if !self.list_folder(at, &path, scope, 0, &mut HashSet::new()) {
+        if let Some(folder) = folder {
+            if !self.list(at, &folder, scope, &Known::default()) {
                 self.nodes[at].links = 0;
             }
         }
-    }
-
-    fn leave_out(&self, count: u64) {
-        self.health.left_out("cgroups", count, || {
-            format!(
-                "there are more than {MAX_CGROUPS} cgroups, or some lie too deep (in {MAX_NESTING} others, or {MAX_DEPTH} folders below a \
-                 workload), or workloads have more than {MAX_FOLDERS} folders: the CPU time of the rest \
-                 is counted with what they lie in"
-            )
-        });
     }
 
     /// Takes out what is gone, with what lay in it.
@@ -454,6 +488,7 @@ impl Cgroups {
             }
         }
         self.nodes.retain(|node| node.state != State::Gone);
+        self.nested = self.nodes.iter().filter(|node| node.is_nested).count();
         for node in &mut self.nodes {
             node.parent = places[node.parent];
         }
@@ -499,17 +534,18 @@ impl Cgroups {
         let is_due = self.names.as_ref().is_some_and(Names::is_due);
         let mut unnamed = 0;
         for node in &mut self.nodes {
+            let is_counted = node.waited == u8::MAX;
+            if node.place != OTHER || is_counted && !slots.have_room() {
+                continue;
+            }
             let Some(workload) = node.named.as_deref().or(node.workload.as_ref()) else {
                 continue;
             };
-            if node.place != OTHER {
-                continue;
-            }
             if is_due && node.waited < NAME_POLLS && node.named.is_none() && workload.has_id() {
                 node.waited += 1;
                 continue;
             }
-            match slots.take(workload) {
+            match slots.take(workload, node.is_nested) {
                 Some(place) => node.place = place,
                 // Each is counted once.
                 None => unnamed += u64::from(node.waited < u8::MAX),
@@ -554,12 +590,6 @@ impl Cgroups {
             }
         }
     }
-}
-
-/// Whether an error says nothing of the cgroup: there is no descriptor or no memory for reading it.
-fn is_transient(error: &io::Error) -> bool {
-    use nix::libc::{EMFILE, ENFILE, ENOMEM};
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM))
 }
 
 #[cfg(test)]

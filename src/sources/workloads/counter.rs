@@ -78,3 +78,9 @@ fn open(path: &Path) -> io::Result<OpenFile> {
 fn read_once(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
     open(path)?.file.read_at(buffer, 0)
 }
+
+/// Whether an error says nothing of the file, which may well be there: no descriptor or no memory is left for reading it.
+pub(super) fn is_transient(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM))
+}

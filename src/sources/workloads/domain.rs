@@ -212,6 +212,7 @@ impl Domain {
             joules,
             seconds,
             is_gap: seconds > longest,
+            age: now.seconds_since(at),
         })
     }
 }
@@ -369,6 +370,7 @@ mod tests {
             joules: 40.0,
             seconds: 2.0,
             is_gap: false,
+            age: 0.0,
         };
         assert_eq!(board.read("package", 3), Some(expected));
         assert_eq!(board.read("package", 3), None, "it is read once");
@@ -377,6 +379,7 @@ mod tests {
             joules: 6.0,
             seconds: 57.0,
             is_gap: true,
+            age: 0.0,
         };
         board.domains.iter().for_each(|d| assert!(d.is_fresh));
         group.set_interval(std::time::Duration::from_secs(1));

@@ -1,35 +1,75 @@
 //! Idle power, learned: a line through power over the processors that are busy, and what it says where none is. Pure.
 //!
-//! Least squares with weights that fade ([`MEMORY`]), so that a board whose idle power changes is learned anew. A line is an
-//! answer only if the load has varied enough and explains the power; else idle power is unknown.
+//! Three things would make a plain line wrong, and each has its answer here.
+//!
+//! * **The meter and the CPU counters are not read at the same moment**, so that a sample's load is partly that of the sample before.
+//!   Samples are added up to blocks, in which the ends matter less.
+//! * **What is left of it flattens the line** (errors in variables), and noise of the meter does not: least squares of power over load
+//!   have the true line on one side, and those of load over power on the other (Frisch's bounds). Idle power is in the middle of both,
+//!   and half of their distance is part of the error.
+//! * **Power is no line where the clock follows the load.** A parabola is taken where it fits clearly better.
+//!
+//! An answer whose error is too large is none: idle power is unknown. Weights fade ([`MEMORY`]), so that a board whose idle power
+//! changes is learned anew.
 
 /// The seconds after which a sample weighs 1/e of a new one.
 const MEMORY: f64 = 3600.0;
-/// The fewest seconds and samples from which a line is an answer.
+/// Samples are added up until they are as long as this, in seconds: short blocks see a load that changes fast, long ones suffer less
+/// from readings that are not simultaneous. The length with the least error has the answer.
+const BLOCKS: [f64; 3] = [1.0, 10.0, 60.0];
+/// The fewest blocks and seconds from which a line is an answer.
+const MIN_BLOCKS: f64 = 12.0;
 const MIN_SECONDS: f64 = 60.0;
-const MIN_SAMPLES: f64 = 15.0;
 /// The least standard deviation of the number of busy processors, in processors, and as a part of its mean. Further than five
 /// standard deviations from its samples a line is no answer.
 const MIN_SPREAD: f64 = 0.05;
 const MIN_RELATIVE_SPREAD: f64 = 0.2;
-/// The least part of the power's variance that the load has to explain.
-const MIN_QUALITY: f64 = 0.5;
-/// The standard error of the answer must be less than this part of the mean power.
-const MAX_RELATIVE_ERROR: f64 = 0.05;
+/// The error of an answer is at most this part of it, or this part of the mean power, where idle power is but little of it.
+const MAX_ERROR: f64 = 0.025;
+const MAX_ERROR_OF_MEAN: f64 = 0.01;
+/// A parabola fits better if its bend is as many standard errors away from none.
+const CLEAR_BEND: f64 = 3.0;
 
-/// The line so far.
+/// What was learned so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct IdleFit {
-    seconds: f64,
-    /// Sums of the weights and of their squares.
-    weight: f64,
+    curves: [Curve; BLOCKS.len()],
+    /// The answer with the least error, one that is known if there is any.
+    best: Option<Answer>,
+}
+
+/// A line or parabola through blocks of one length.
+#[derive(Debug, Clone, Copy, Default)]
+struct Curve {
+    /// The block that is not full yet.
+    block: Block,
+    /// Sums of the weights' squares, and of the weights times busy processors to the power of 0 to 4.
     weight_squared: f64,
-    mean_busy: f64,
-    mean_watts: f64,
-    /// Weighted sums of squared and mixed deviations.
-    busy_busy: f64,
-    busy_watts: f64,
+    busy: [f64; 5],
+    /// Sums of the weights times power times busy processors to the power of 0 to 2.
+    watts: [f64; 3],
     watts_watts: f64,
+    answer: Option<Answer>,
+}
+
+/// Samples that are added up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Block {
+    seconds: f64,
+    cpu_seconds: f64,
+    joules: f64,
+}
+
+/// What the samples say.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    /// Power where no processor is busy.
+    watts: f64,
+    /// What it may be off by: half of the distance of the bounds, and two standard errors.
+    error: f64,
+    /// How much of the power's variance the load explains.
+    quality: f64,
+    is_known: bool,
 }
 
 impl IdleFit {
@@ -39,69 +79,113 @@ impl IdleFit {
         if seconds <= 0.0 || ![seconds, busy, watts].into_iter().all(is_usable) {
             return;
         }
-        let kept = (-seconds / MEMORY).exp();
-        self.seconds += seconds;
-        self.weight *= kept;
-        self.weight_squared *= kept * kept;
-        self.busy_busy *= kept;
-        self.busy_watts *= kept;
-        self.watts_watts *= kept;
-        // West's update of means and sums of deviations, which stays exact where values are large and vary little.
-        self.weight += seconds;
-        self.weight_squared += seconds * seconds;
-        let part = seconds / self.weight;
-        let (off_busy, off_watts) = (busy - self.mean_busy, watts - self.mean_watts);
-        self.mean_busy += part * off_busy;
-        self.mean_watts += part * off_watts;
-        self.busy_busy += seconds * off_busy * (busy - self.mean_busy);
-        self.busy_watts += seconds * off_busy * (watts - self.mean_watts);
-        self.watts_watts += seconds * off_watts * (watts - self.mean_watts);
+        for (curve, length) in self.curves.iter_mut().zip(BLOCKS) {
+            curve.block.seconds += seconds;
+            curve.block.cpu_seconds += seconds * busy;
+            curve.block.joules += seconds * watts;
+            if curve.block.seconds >= length {
+                let block = std::mem::take(&mut curve.block);
+                curve.add(block);
+                curve.answer = curve.solve();
+            }
+        }
+        let answers = self.curves.iter().filter_map(|curve| curve.answer);
+        self.best = answers.min_by(|a, b| {
+            let known_first = b.is_known.cmp(&a.is_known);
+            known_first.then(a.error.total_cmp(&b.error))
+        });
     }
 
     /// How much of the power's variance the load explains, from 0 to 1; `None` where one of both does not vary.
     pub(super) fn quality(&self) -> Option<f64> {
-        let product = self.busy_busy * self.watts_watts;
-        let quality = self.busy_watts * self.busy_watts / product;
-        (product > 0.0 && quality.is_finite()).then(|| quality.min(1.0))
+        self.best.map(|answer| answer.quality)
     }
 
-    /// The standard error of the power where no processor is busy, in watts.
+    /// What the power where no processor is busy may be off by, in watts.
     pub(super) fn error(&self) -> Option<f64> {
-        let samples = self.samples();
-        if self.busy_busy <= 0.0 || samples <= 2.0 {
-            return None;
-        }
-        let rest = self.watts_watts - self.busy_watts * self.busy_watts / self.busy_busy;
-        let variance = rest.max(0.0) / self.weight * samples / (samples - 2.0);
-        let spread = self.busy_busy / self.weight;
-        let error = (variance / samples * (1.0 + self.mean_busy * self.mean_busy / spread)).sqrt();
-        error.is_finite().then_some(error)
+        self.best.map(|answer| answer.error)
     }
 
     /// Power where no processor is busy, in watts, not below 0; `None`: unknown.
     pub(super) fn watts(&self) -> Option<f64> {
-        let spread = (self.busy_busy / self.weight).sqrt();
-        let is_enough = self.seconds >= MIN_SECONDS && self.samples() >= MIN_SAMPLES;
-        // A NaN is not enough either.
-        let varies = spread >= MIN_SPREAD && spread >= MIN_RELATIVE_SPREAD * self.mean_busy;
-        if !is_enough || !varies || self.quality()? < MIN_QUALITY {
-            return None;
+        let answer = self.best.filter(|answer| answer.is_known)?;
+        Some(answer.watts.max(0.0))
+    }
+}
+
+impl Curve {
+    fn add(&mut self, block: Block) {
+        let seconds = block.seconds;
+        let (busy, watts) = (block.cpu_seconds / seconds, block.joules / seconds);
+        let kept = (-seconds / MEMORY).exp();
+        self.weight_squared = self.weight_squared * kept * kept + seconds * seconds;
+        self.watts_watts = self.watts_watts * kept + seconds * watts * watts;
+        let mut power = seconds;
+        for (i, sum) in self.busy.iter_mut().enumerate() {
+            *sum = *sum * kept + power;
+            if let Some(mixed) = self.watts.get_mut(i) {
+                *mixed = *mixed * kept + power * watts;
+            }
+            power *= busy;
         }
-        let slope = self.busy_watts / self.busy_busy;
-        if self.error()? > MAX_RELATIVE_ERROR * self.mean_watts || slope <= 0.0 {
-            return None;
-        }
-        let watts = self.mean_watts - slope * self.mean_busy;
-        // A line that meets the axis well below 0 is that of a curve.
-        (watts >= -MAX_RELATIVE_ERROR * self.mean_watts).then(|| watts.max(0.0))
     }
 
-    /// How many samples of equal weight would say as much.
-    fn samples(&self) -> f64 {
-        match self.weight_squared > 0.0 {
-            true => self.weight * self.weight / self.weight_squared,
-            false => 0.0,
+    /// `None` where there are too few samples, or where they do not vary.
+    fn solve(&self) -> Option<Answer> {
+        let [weight, x1, x2, x3, x4] = self.busy;
+        let [y, xy, x2y] = self.watts;
+        // How many blocks of equal weight would say as much.
+        let blocks = weight * weight / self.weight_squared;
+        if blocks < 4.0 {
+            return None;
         }
+        // Means, and means of squared and mixed deviations, of the load (u), its square (v), and the power (y).
+        let (u, v, mean_watts) = (x1 / weight, x2 / weight, y / weight);
+        let (uu, vv) = (x2 / weight - u * u, x4 / weight - v * v);
+        let uv = x3 / weight - u * v;
+        let (uy, vy) = (xy / weight - u * mean_watts, x2y / weight - v * mean_watts);
+        let yy = self.watts_watts / weight - mean_watts * mean_watts;
+        let tiny = 1e-12;
+        if uu <= tiny * v || yy <= tiny * mean_watts * mean_watts {
+            return None;
+        }
+        let slope = uy / uu;
+        let mut rest = (yy - slope * uy).max(tiny * yy);
+        let mut watts = mean_watts - slope * u;
+        let mut variance = rest / (blocks - 2.0) * (1.0 + u * u / uu);
+        let mut rises = slope > 0.0;
+        let area = uu * vv - uv * uv;
+        if area > 1e-6 * uu * vv {
+            let first = (uy * vv - vy * uv) / area;
+            let bend = (vy * uu - uy * uv) / area;
+            let left = (yy - first * uy - bend * vy).max(tiny * yy);
+            let each = left / (blocks - 3.0);
+            if bend * bend > CLEAR_BEND * CLEAR_BEND * each * uu / area {
+                rest = left;
+                watts = mean_watts - first * u - bend * v;
+                variance = each * (1.0 + (u * u * vv - 2.0 * u * v * uv + v * v * uu) / area);
+                rises = first > 0.0;
+            }
+        }
+        let quality = 1.0 - rest / yy;
+        // Half of the way to the line of load over power.
+        let half = (1.0 / quality - 1.0) * (mean_watts - watts) / 2.0;
+        let watts = watts - half;
+        let error = half.abs() + 2.0 * variance.sqrt();
+        if ![watts, error, quality].into_iter().all(f64::is_finite) {
+            return None;
+        }
+        let spread = uu.sqrt();
+        let varies = spread >= MIN_SPREAD && spread >= MIN_RELATIVE_SPREAD * u;
+        let is_enough = blocks >= MIN_BLOCKS && weight >= MIN_SECONDS;
+        let most = (MAX_ERROR * watts).max(MAX_ERROR_OF_MEAN * mean_watts);
+        Some(Answer {
+            watts,
+            error,
+            quality,
+            // A line that meets the axis below 0 by more than its error is that of something else.
+            is_known: rises && varies && is_enough && error <= most && watts >= -error,
+        })
     }
 }
 
@@ -169,9 +253,9 @@ mod tests {
     fn it_is_never_negative_and_bad_samples_are_none() {
         let mut fit = IdleFit::default();
         for second in 0..600 {
-            // A curve whose line meets the axis below 0.
+            // A curve that falls before it rises.
             let busy = 1.0 + f64::from(second % 4);
-            fit.add(1.0, busy, busy * busy);
+            fit.add(1.0, busy, (busy - 2.0) * (busy - 1.5));
             for (seconds, busy, watts) in [
                 (f64::NAN, 1.0, 1.0),
                 (1.0, f64::INFINITY, 1.0),
@@ -187,6 +271,22 @@ mod tests {
         assert!(near
             .watts()
             .is_some_and(|watts| (0.0..0.1).contains(&watts)));
+    }
+
+    #[test]
+    fn power_that_follows_the_clock_is_a_curve() {
+        for bend in [0.6, -0.25] {
+            let mut random = Random::new(5);
+            let mut fit = IdleFit::default();
+            for second in 0..300 {
+                let busy = if second / 10 % 2 == 0 { 0.1 } else { 1.0 } * 4.0 * random.unit();
+                let noise = 1.0 + (random.unit() - 0.5) * 0.03;
+                let watts = 3.0 + 1.5 * busy * (1.0 + bend * busy / 4.0);
+                fit.add(1.0, busy, watts * noise);
+            }
+            let watts = fit.watts().expect("it is known");
+            assert!((watts / 3.0 - 1.0).abs() < 0.03, "{watts}, bend {bend}");
+        }
     }
 
     #[test]

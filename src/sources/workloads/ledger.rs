@@ -31,6 +31,10 @@ pub(super) struct Ledger {
     pending_seconds: f64,
     /// How long the domain's counter has stood still, in seconds.
     waited: f64,
+    /// CPU time since the domain's last reading, which was before the poll that found it, in nanoseconds; `None` before the first.
+    since_reading: Option<f64>,
+    /// The CPU time that was last added, and the seconds in which it was used.
+    latest: (f64, f64),
     /// Joules so far.
     joules: Vec<f64>,
     /// Power between the domain's last two readings.
@@ -56,6 +60,8 @@ pub(super) struct Reading {
     pub seconds: f64,
     /// Whether so much time lay between that what was in between may be missing.
     pub is_gap: bool,
+    /// How long before this poll it was read, in seconds.
+    pub age: f64,
 }
 
 impl Ledger {
@@ -80,16 +86,23 @@ impl Ledger {
 
     /// Adds the CPU time that each place used in these seconds.
     pub(super) fn add_cpu(&mut self, nanos: &[u64], seconds: f64) {
+        let mut sum: u64 = 0;
         for (pending, used) in self.pending.iter_mut().zip(nanos) {
             *pending = pending.saturating_add(*used);
+            sum = sum.saturating_add(*used);
         }
         self.pending_seconds += seconds;
+        self.latest = (sum as f64, seconds);
+        if let Some(since) = &mut self.since_reading {
+            *since += sum as f64;
+        }
     }
 
     /// Forgets the CPU time since the domain was last read.
     pub(super) fn discard_cpu(&mut self) {
         self.pending.fill(0);
         self.pending_seconds = 0.0;
+        self.since_reading = None;
     }
 
     /// The workload at this place has ended: its place begins anew at 0, for another.
@@ -123,9 +136,10 @@ impl Ledger {
             .fold(0, |sum, used| sum.saturating_add(*used));
         let used_seconds = used as f64 / 1e9;
         let cpu_seconds = std::mem::take(&mut self.pending_seconds);
-        if cpu_seconds > 0.0 && seconds > 0.0 && !reading.is_gap {
+        let used_until = self.used_until(reading.age);
+        if let Some(nanos) = used_until.filter(|_| seconds > 0.0 && !reading.is_gap) {
             self.fit
-                .add(seconds, used_seconds / cpu_seconds, joules / seconds);
+                .add(seconds, nanos / 1e9 / seconds, joules / seconds);
         }
         let idle = match self.idle_watts() {
             Some(watts) => (watts * seconds).min(joules),
@@ -150,6 +164,18 @@ impl Ledger {
             self.joules[place] += share;
             self.watts[place] = if seconds > 0.0 { share / seconds } else { 0.0 };
         }
+    }
+
+    /// CPU time between the last reading and this one, which was read so many seconds before CPU time was: its use is taken as steady
+    /// between two polls. `None`: there was no reading before.
+    fn used_until(&mut self, age: f64) -> Option<f64> {
+        let (nanos, seconds) = self.latest;
+        let after = match seconds > 0.0 {
+            true => nanos * (age / seconds).clamp(0.0, 1.0),
+            false => 0.0,
+        };
+        let since = self.since_reading.replace(after)?;
+        Some((since - after).max(0.0))
     }
 
     /// Idle power: as given, or as learned; `None`: unknown.
@@ -184,6 +210,7 @@ mod tests {
             joules,
             seconds,
             is_gap: false,
+            age: 0.0,
         }
     }
 
@@ -334,6 +361,7 @@ mod tests {
                         joules,
                         seconds,
                         is_gap: seconds > 5.0,
+                        age: random.unit(),
                     },
                     4.0,
                 );
@@ -346,6 +374,144 @@ mod tests {
                 assert_eq!(ledger.total_joules, whole);
                 assert!(ledger.joules.iter().all(|joules| *joules >= 0.0));
                 assert!(ledger.idle_joules >= 0.0 && ledger.idle_watts().is_none_or(|w| w >= 0.0));
+            }
+        }
+    }
+
+    /// A board whose load is of segments of random length and level, with a meter and CPU counters that are read once a second at
+    /// times of their own and are inexact: what is learned in so many seconds.
+    fn simulated(seed: u64, idle: f64, per_processor: f64, world: &World) -> Option<f64> {
+        const STEP: f64 = 0.05;
+        let mut random = Random::new(seed * 7919);
+        (0..10).for_each(|_| {
+            random.next();
+        });
+        let steps = (world.seconds / STEP) as usize + 100;
+        let (mut cpu, mut energy) = (vec![0.0], vec![0.0]);
+        let (mut left, mut level, mut flicker) = (0, 0.0, false);
+        for _ in 0..steps {
+            if left == 0 {
+                left = 20 + random.below(400);
+                flicker = random.below(2) == 0 && world.levels.is_empty();
+                level = match world.levels {
+                    [] => random.unit(),
+                    levels => levels[random.below(levels.len())],
+                };
+            }
+            left -= 1;
+            let busy = world.processors * level * if flicker { random.unit() } else { 1.0 };
+            cpu.push(cpu.last().unwrap() + busy * STEP);
+            energy.push(energy.last().unwrap() + (idle + per_processor * busy) * STEP);
+        }
+        let until = |sums: &[f64], at: f64| {
+            let place = at / STEP;
+            let before = sums[place as usize];
+            before + (sums[place as usize + 1] - before) * place.fract()
+        };
+        // Twelve numbers from 0 to 1 have a standard deviation of 1 together.
+        let mut normal = || (0..12).map(|_| random.unit()).sum::<f64>() - 6.0;
+        let mut ledger = Ledger::new(None);
+        let (mut last_meter, mut last_poll) = (1.0, 1.0 + world.phase);
+        ledger.share(reading(0.0, 0.0), world.processors);
+        for second in 2..world.seconds as u32 {
+            let meter = f64::from(second) + 0.01 * normal().clamp(-3.0, 3.0);
+            let poll = f64::from(second) + world.phase + 0.01 * normal().clamp(-3.0, 3.0);
+            let used = until(&cpu, poll) - until(&cpu, last_poll);
+            let joules = until(&energy, meter - world.lag) - until(&energy, last_meter - world.lag);
+            let used = used * (1.0 + world.cpu_noise * normal());
+            ledger.add_cpu(&[0, (used * 1e9) as u64], poll - last_poll);
+            let joules = joules * (1.0 + world.noise * normal());
+            let mut reading = reading(joules, meter - last_meter);
+            reading.age = (poll - meter).max(0.0);
+            ledger.share(reading, world.processors);
+            assert!(ledger.idle_watts().is_none_or(|watts| watts >= 0.0));
+            (last_meter, last_poll) = (meter, poll);
+        }
+        ledger.idle_watts()
+    }
+
+    #[derive(Clone, Copy)]
+    struct World {
+        processors: f64,
+        /// Parts of full load; none: any.
+        levels: &'static [f64],
+        noise: f64,
+        cpu_noise: f64,
+        /// How long after the meter CPU time is read.
+        phase: f64,
+        /// How late the meter's own reading is, which nobody knows.
+        lag: f64,
+        seconds: f64,
+    }
+
+    const WORLD: World = World {
+        processors: 4.0,
+        levels: &[],
+        noise: 0.01,
+        cpu_noise: 0.0,
+        phase: 0.0,
+        lag: 0.0,
+        seconds: 300.0,
+    };
+
+    #[test]
+    fn learned_idle_power_is_within_3_percent_after_five_minutes_or_unknown() {
+        // A board of 4 processors, one of 1, and a server.
+        for (idle, per_processor, processors) in
+            [(2.6, 1.0, 4.0), (2.6, 1.5, 1.0), (40.0, 4.0, 16.0)]
+        {
+            for (noise, cpu_noise, phase, lag, fewest) in [
+                (0.0, 0.0, 0.0, 0.0, 20),
+                (0.01, 0.0, 0.0, 0.0, 20),
+                (0.02, 0.01, 0.5, 0.0, 20),
+                (0.01, 0.02, 0.9, 0.0, 20),
+                // Nobody can know of this misalignment.
+                (0.01, 0.01, 0.2, 0.5, 10),
+                (0.02, 0.0, 0.8, 1.0, 0),
+            ] {
+                for levels in [&[][..], &[0.1, 0.9]] {
+                    let world = World {
+                        processors,
+                        levels,
+                        noise,
+                        cpu_noise,
+                        phase,
+                        lag,
+                        ..WORLD
+                    };
+                    let learned = (1..=20).map(|seed| simulated(seed, idle, per_processor, &world));
+                    let known: Vec<f64> = learned.flatten().collect();
+                    for watts in &known {
+                        let off = watts / idle - 1.0;
+                        assert!(off.abs() <= 0.03, "{watts} of {idle}: noise {noise}, phase {phase}, lag {lag}, {levels:?}");
+                    }
+                    let fewest = if levels.is_empty() { fewest } else { 0 };
+                    assert!(
+                        known.len() >= fewest,
+                        "{}: noise {noise}, phase {phase}, lag {lag}, {levels:?}",
+                        known.len()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn learned_idle_power_of_constant_load_is_unknown() {
+        for level in [0.0, 0.01, 0.5, 1.0] {
+            let levels: &'static [f64] = Box::leak(Box::new([level]));
+            for (noise, cpu_noise) in [(0.0, 0.0), (0.02, 0.0), (0.02, 0.02)] {
+                let world = World {
+                    levels,
+                    noise,
+                    cpu_noise,
+                    phase: 0.4,
+                    seconds: 900.0,
+                    ..WORLD
+                };
+                for seed in 1..=10 {
+                    assert_eq!(simulated(seed, 2.6, 1.0, &world), None, "{level}");
+                }
             }
         }
     }

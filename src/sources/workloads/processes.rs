@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cgroups::NAME_POLLS;
-use super::counter::{read_long, Counter};
+use super::counter::{is_transient, read_long, Counter};
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{classify, Kind, Name, Origin, Program, Scope, Workload};
 use super::names::Names;
@@ -171,8 +171,16 @@ impl Processes {
             let is_kernel = process.is_kernel;
             Some((comm, is_kernel, process.nanos, process.started, memory))
         });
-        let Ok((comm, false, nanos, started, memory)) = read else {
-            return 0;
+        let (comm, nanos, started, memory) = match read {
+            Ok((comm, false, nanos, started, memory)) => (comm, nanos, started, memory),
+            Err(error) if is_transient(&error) => {
+                // What it uses until it can be read again is counted then.
+                if let Some(process) = self.known.get_mut(&number) {
+                    process.round = self.round;
+                }
+                return 0;
+            }
+            _ => return 0,
         };
         let before = match self.known.remove(&number) {
             Some(before) if before.started == started && before.comm == comm => Some(before),
@@ -202,7 +210,7 @@ impl Processes {
                 waited += 1;
                 OTHER
             }
-            OTHER => slots.take(&workload).unwrap_or_else(|| {
+            OTHER => slots.take(&workload, false).unwrap_or_else(|| {
                 *unnamed += u64::from(is_new);
                 OTHER
             }),

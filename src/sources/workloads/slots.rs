@@ -16,6 +16,8 @@ pub(super) struct Slots {
     slots: Vec<Slot>,
     free: Vec<usize>,
     max: usize,
+    /// How many workloads are there that lie in others.
+    nested: usize,
     /// The number of new workloads that the group has free series for.
     room: usize,
     /// Places that were given since this was last asked for.
@@ -29,6 +31,10 @@ struct Slot {
     workload: Option<Workload>,
     /// How many cgroups or processes it has.
     references: usize,
+    /// Whether all of them lie in other workloads.
+    is_nested: bool,
+    /// Whether it is among those that were given since.
+    is_started: bool,
 }
 
 impl Slots {
@@ -61,6 +67,17 @@ impl Slots {
         self.taken > self.max
     }
 
+    /// Whether there is room for another one at all.
+    pub(super) fn have_room(&self) -> bool {
+        self.taken < self.max && self.room > 0
+    }
+
+    /// Whether there is room for one that lies in another workload. Whoever runs that can make any number: they have at most half of
+    /// the places, and leave a part of the series to the others, whatever comes and goes.
+    fn have_nested_room(&self) -> bool {
+        self.nested < self.max / 2 && self.room > self.max / 4
+    }
+
     /// How many places the ledgers need.
     pub(super) fn places(&self) -> usize {
         FIRST + self.slots.len()
@@ -68,7 +85,7 @@ impl Slots {
 
     /// A place for one more cgroup of this name; `None`: there is no room for another name. A container that follows another
     /// one of its name, which has ended, has a place of its own.
-    pub(super) fn take(&mut self, workload: &Workload) -> Option<usize> {
+    pub(super) fn take(&mut self, workload: &Workload, is_nested: bool) -> Option<usize> {
         for place in self.places.get(&workload.name).into_iter().flatten() {
             let slot = &mut self.slots[place - FIRST];
             let Some(known) = &slot.workload else {
@@ -77,13 +94,18 @@ impl Slots {
             let is_part = !self.tells_apart || known.origin.is_same_part(&workload.origin);
             if is_part && (slot.references > 0 || known.origin == workload.origin) {
                 slot.references += 1;
+                if slot.is_nested && !is_nested {
+                    slot.is_nested = false;
+                    self.nested -= 1;
+                }
                 return Some(*place);
             }
         }
-        if self.taken >= self.max || self.room == 0 {
+        if !self.have_room() || is_nested && !self.have_nested_room() {
             return None;
         }
         self.room -= 1;
+        self.nested += usize::from(is_nested);
         let place = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             FIRST + self.slots.len() - 1
@@ -91,6 +113,8 @@ impl Slots {
         self.slots[place - FIRST] = Slot {
             workload: Some(workload.clone()),
             references: 1,
+            is_nested,
+            is_started: true,
         };
         self.taken += 1;
         match self.places.get_mut(&workload.name) {
@@ -132,14 +156,20 @@ impl Slots {
                 }
                 self.free.push(FIRST + i);
                 ended.push(FIRST + i);
+                slot.is_started = false;
+                self.nested -= usize::from(std::mem::take(&mut slot.is_nested));
             }
         }
-        self.started.retain(|place| !ended.contains(place));
+        let slots = &self.slots;
+        self.started.retain(|place| slots[place - FIRST].is_started);
         ended
     }
 
     /// The places that were given since.
     pub(super) fn take_started(&mut self) -> Vec<usize> {
+        for place in &self.started {
+            self.slots[place - FIRST].is_started = false;
+        }
         std::mem::take(&mut self.started)
     }
 
@@ -168,16 +198,16 @@ mod tests {
     #[test]
     fn names_share_a_place_until_the_last_cgroup_is_gone() {
         let mut slots = Slots::new(2);
-        let a = slots.take(&name("a")).unwrap();
-        assert_eq!(slots.take(&name("a")), Some(a));
-        let b = slots.take(&name("b")).unwrap();
-        assert_eq!(slots.take(&name("c")), None, "there is room for two");
+        let a = slots.take(&name("a"), false).unwrap();
+        assert_eq!(slots.take(&name("a"), false), Some(a));
+        let b = slots.take(&name("b"), false).unwrap();
+        assert_eq!(slots.take(&name("c"), false), None, "there is room for two");
         assert_eq!(slots.take_started(), [a, b]);
         slots.release(a);
         assert!(slots.take_ended().is_empty());
         slots.release(a);
         assert_eq!(slots.take_ended(), [a]);
-        assert_eq!(slots.take(&name("c")), Some(a));
+        assert_eq!(slots.take(&name("c"), false), Some(a));
         assert_eq!(slots.places(), FIRST + 2);
         assert_eq!(slots.all().count(), 2);
     }
@@ -185,9 +215,9 @@ mod tests {
     #[test]
     fn restart_between_two_polls_keeps_the_place() {
         let mut slots = Slots::new(2);
-        let a = slots.take(&name("a")).unwrap();
+        let a = slots.take(&name("a"), false).unwrap();
         slots.release(a);
-        assert_eq!(slots.take(&name("a")), Some(a));
+        assert_eq!(slots.take(&name("a"), false), Some(a));
         assert!(slots.take_ended().is_empty());
         assert_eq!(slots.workload(a), Some(&name("a")));
     }
@@ -202,14 +232,43 @@ mod tests {
             },
         };
         let mut slots = Slots::new(2);
-        let first = slots.take(&container("1")).unwrap();
-        assert_eq!(slots.take(&container("2")), Some(first), "both are there");
+        let first = slots.take(&container("1"), false).unwrap();
+        assert_eq!(
+            slots.take(&container("2"), false),
+            Some(first),
+            "both are there"
+        );
         slots.release(first);
         slots.release(first);
-        let next = slots.take(&container("3")).unwrap();
+        let next = slots.take(&container("3"), false).unwrap();
         assert_ne!(next, first);
         assert_eq!(slots.take_ended(), [first]);
-        assert_eq!(slots.take(&container("3")), Some(next));
+        assert_eq!(slots.take(&container("3"), false), Some(next));
         assert_eq!(slots.all().count(), 1);
+    }
+
+    #[test]
+    fn workloads_in_others_have_half_of_the_places() {
+        let mut slots = Slots::new(4);
+        let nested = [0, 1, 2].map(|i| slots.take(&name(&format!("n{i}")), true));
+        assert!(nested[0].is_some() && nested[1].is_some() && nested[2].is_none());
+        let a = slots.take(&name("a"), false);
+        assert!(a.is_some() && slots.take(&name("b"), false).is_some());
+        assert_eq!(slots.take(&name("c"), false), None);
+        // One of the same name that lies in no other is as good as any.
+        slots.release(a.unwrap());
+        slots.take_ended();
+        assert_eq!(slots.take(&name("n0"), false), nested[0]);
+        assert_eq!(slots.take(&name("n2"), true), a);
+        for place in nested.into_iter().flatten() {
+            slots.release(place);
+        }
+        slots.release(nested[0].unwrap());
+        slots.take_ended();
+        slots.set_room(1);
+        assert_eq!(slots.take(&name("n3"), true), None, "the last series");
+        assert!(slots.take(&name("d"), false).is_some());
+        assert!(slots.take_started().len() > 2);
+        assert!(slots.take_started().is_empty());
     }
 }
