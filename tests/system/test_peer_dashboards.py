@@ -128,7 +128,8 @@ def main():
         kepler = stack.enter_context(exporter("demo", "--preset", "kepler"))
         scaphandre = stack.enter_context(exporter("demo", "--preset", "scaphandre"))
         jobs = [
-            {"job_name": name, "static_configs": [{"targets": [address]}]}
+            # `node` is what service discovery in Kubernetes adds.
+            {"job_name": name, "static_configs": [{"targets": [address], "labels": {"node": "demo"}}]}
             # One dashboard compares two versions of Kepler, of which the newest is called so.
             for name, address in (("kepler", kepler), ("kepler-latest", kepler), ("scaphandre", scaphandre))
         ]
