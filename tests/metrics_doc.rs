@@ -379,10 +379,18 @@ fn documented_metrics_are_the_exported_ones() {
         "pyjoules_remote_write_energy_uj{",
     );
     of_workloads(&mut found);
-    let last = ["kepler_pod_cpu_watts{", "pod_name=", "kepler_process_cpu_watts{"];
+    let last = [
+        "kepler_pod_cpu_watts{",
+        "pod_name=",
+        "kepler_process_cpu_watts{",
+    ];
     of_demo(&mut found, "kepler", "kepler_", &last);
     let power = "scaph_process_power_consumption_microwatts{";
-    let last = [power, "kubernetes_pod_name=", "scaph_self_cpu_usage_percent "];
+    let last = [
+        power,
+        "kubernetes_pod_name=",
+        "scaph_self_cpu_usage_percent ",
+    ];
     of_demo(&mut found, "scaphandre", "scaph_", &last);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let expected = std::fs::read_to_string(&file).unwrap_or_default();

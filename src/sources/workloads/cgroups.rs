@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::counter::{is_transient, Counter};
+use super::counter::{is_transient, Counter, LINE, STAT};
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{classify, Kind, Scope, Workload};
 use super::names::Names;
@@ -88,8 +88,12 @@ impl Hierarchy {
 
     fn read(&self, health: &Health, folder: &Path, counter: &mut Counter) -> io::Result<u64> {
         match self.is_v2 {
-            true => counter.read(health, || folder.join("cpu.stat"), parse_cpu_stat),
-            false => counter.read(health, || folder.join("cpuacct.usage"), parse_cpuacct_usage),
+            true => counter.read::<LINE, _>(health, || folder.join("cpu.stat"), parse_cpu_stat),
+            false => counter.read::<LINE, _>(
+                health,
+                || folder.join("cpuacct.usage"),
+                parse_cpuacct_usage,
+            ),
         }
     }
 }
@@ -257,7 +261,9 @@ impl Cgroups {
             ..
         } = self;
         let root = &mut nodes[0];
-        let busy = root.counter.read(health, || stat.clone(), parse_busy);
+        let busy = root
+            .counter
+            .read::<STAT, _>(health, || stat.clone(), parse_busy);
         let busy = busy.map_err(|error| Error::cannot("read", stat, &error))?;
         root.delta = if *was_read {
             busy.saturating_sub(root.usage)
@@ -534,8 +540,9 @@ impl Cgroups {
         let is_due = self.names.as_ref().is_some_and(Names::is_due);
         let mut unnamed = 0;
         for node in &mut self.nodes {
-            let is_counted = node.waited == u8::MAX;
-            if node.place != OTHER || is_counted && !slots.have_room() {
+            // One that found no room is not asked about again while there is none.
+            let is_refused = node.waited == u8::MAX && node.named.is_none();
+            if node.place != OTHER || is_refused && !slots.have_room() {
                 continue;
             }
             let Some(workload) = node.named.as_deref().or(node.workload.as_ref()) else {

@@ -396,3 +396,167 @@ fn board_without_cgroups_says_what_was_looked_for() {
     let hybrid = Hierarchy::find(&Board::detect(tree.roots())).unwrap();
     assert_eq!(hybrid.version(), "cgroup v1 (cpuacct)");
 }
+
+/// The containers that an engine lists, as it says it.
+fn list_of(containers: &[(&str, &str)]) -> String {
+    let listed: Vec<_> = containers
+        .iter()
+        .map(|(id, name)| format!("{{\"Id\":\"{id}\",\"Names\":[\"/{name}\"]}}"))
+        .collect();
+    format!("[{}]", listed.join(","))
+}
+
+impl Hosts {
+    /// Has names learned from kubelet's logs below `log`, and from a socket that answers with what is in `list`.
+    fn with_names(mut self) -> Hosts {
+        let list = self.tree.path("list");
+        self.tree.write("list", list_of(&[]));
+        let socket = self.tree.path("engine.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = io::Read::read(&mut stream, &mut [0; 4096]);
+                let body = std::fs::read_to_string(&list).unwrap_or_default();
+                let answer = format!("HTTP/1.0 200 OK\r\n\r\n{body}");
+                let _ = io::Write::write_all(&mut stream, answer.as_bytes());
+            }
+        });
+        let settings = crate::sources::workloads::names::Settings {
+            sockets: Some(vec![socket]),
+            pod_logs: Some(self.tree.path("log")),
+            ..Default::default()
+        };
+        let board = Board::detect(self.tree.roots());
+        let health = Arc::clone(&self.cgroups.health);
+        let names = Names::new(&health, &board, &settings, &self.cgroups.kinds);
+        self.cgroups = self.cgroups.with_names(names);
+        self
+    }
+
+    /// Waits until whoever was asked for names has answered.
+    fn settle(&self) {
+        crate::sources::workloads::names::tests::settle(self.cgroups.names.as_ref().unwrap());
+    }
+
+    /// The workloads that have places, with all their labels.
+    fn names(&self) -> Vec<String> {
+        let label = |(_, workload): (usize, &Workload)| {
+            let labels: Vec<_> = workload.name.labels().map(|(_, value)| value).collect();
+            labels.join(" ")
+        };
+        let mut names: Vec<_> = self.slots.all().map(label).collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn container_is_never_called_by_its_id_where_its_name_is_learned_in_time() {
+    let cgroup = format!("docker/{ID}");
+    let mut hosts = Hosts::new(true, 500, &[("docker", 0), (&cgroup, 0)]).with_names();
+    hosts.tree.write("list", list_of(&[(ID, "web")]));
+    hosts.poll();
+    assert_eq!(hosts.names(), [""; 0], "it waits");
+    hosts.settle();
+    hosts.busy(100);
+    hosts.set(&cgroup, 100);
+    hosts.set("docker", 100);
+    assert_eq!(hosts.poll(), ["container web 100"]);
+    assert_eq!(hosts.names(), ["container web"]);
+}
+
+#[test]
+fn container_whose_name_is_learned_late_ends_under_its_id() {
+    let cgroup = format!("docker/{ID}");
+    let mut hosts = Hosts::new(true, 500, &[("docker", 0), (&cgroup, 0)]).with_names();
+    hosts.poll();
+    hosts.settle();
+    let mut ms = 0;
+    let mut use_more = |hosts: &mut Hosts| {
+        ms += 100;
+        hosts.busy(ms);
+        hosts.set(&cgroup, ms);
+        hosts.set("docker", ms);
+        hosts.poll()
+    };
+    // Whoever was asked does not know it.
+    assert_eq!(use_more(&mut hosts), ["container 0123456789ab 100"]);
+    hosts.tree.write("list", list_of(&[(ID, "web")]));
+    hosts.cgroups.names.as_mut().unwrap().ask();
+    hosts.settle();
+    assert_eq!(use_more(&mut hosts), ["container web 100"]);
+    assert_eq!(hosts.names(), ["container web"]);
+    // It is renamed, and then forgotten.
+    for (list, expected) in [
+        (list_of(&[(ID, "shop")]), "container shop 100"),
+        (list_of(&[]), "container shop 100"),
+    ] {
+        hosts.tree.write("list", list);
+        hosts.cgroups.names.as_mut().unwrap().ask();
+        hosts.settle();
+        assert_eq!(use_more(&mut hosts), [expected]);
+    }
+}
+
+#[test]
+fn engine_that_does_not_answer_holds_a_name_back_for_two_polls() {
+    let cgroup = format!("docker/{ID}");
+    let mut hosts = Hosts::new(true, 500, &[("docker", 0), (&cgroup, 0)]).with_names();
+    // A FIFO that nobody writes to: the engine hangs.
+    hosts.tree.remove("list");
+    hosts.tree.fifo("list");
+    for _ in 0..2 {
+        hosts.poll();
+        assert_eq!(hosts.names(), [""; 0]);
+    }
+    hosts.poll();
+    assert_eq!(hosts.names(), ["container 0123456789ab"]);
+}
+
+#[test]
+fn containers_of_a_pod_are_workloads_of_their_own_and_the_rest_is_the_pods() {
+    const UID: &str = "2f3c4d5e-0123-4567-89ab-cdef01234567";
+    let pod = format!("kubepods/burstable/pod{UID}");
+    let nginx = format!("{pod}/{ID}");
+    let pause = format!("{pod}/{}", ID.replace('0', "f"));
+    let above = ["kubepods", "kubepods/burstable", &pod, &nginx, &pause];
+    for is_v2 in [true, false] {
+        let mut hosts = Hosts::new(is_v2, 500, &above.map(|path| (path, 0)));
+        hosts
+            .tree
+            .write(&format!("log/pods/default_web-0_{UID}/nginx/0.log"), "");
+        let log = format!("log/containers/web-0_default_nginx-{ID}.log");
+        hosts.tree.write(&log, "");
+        let use_all = |hosts: &mut Hosts, times: u64| {
+            hosts.busy(1000 * times);
+            hosts.set("kubepods", 1000 * times);
+            hosts.set("kubepods/burstable", 1000 * times);
+            hosts.set(&pod, 1000 * times);
+            hosts.set(&nginx, 600 * times);
+            hosts.set(&pause, 100 * times);
+            hosts.poll()
+        };
+        // Without names, a pod is one workload.
+        hosts.poll();
+        assert_eq!(use_all(&mut hosts, 1), [format!("pod {UID} 1000")]);
+        let mut hosts = hosts.with_names();
+        hosts.cgroups.names.as_mut().unwrap().ask();
+        hosts.settle();
+        assert_eq!(use_all(&mut hosts, 2), ["pod web-0 400", "pod web-0 600"]);
+        let names = ["pod web-0 default web-0", "pod web-0 default web-0 nginx"];
+        assert_eq!(hosts.names(), names);
+        // What ends is the pod's rest; the pod ends with all that is in it.
+        hosts.tree.remove(&hosts.folder(&nginx));
+        hosts.busy(3000);
+        hosts.set("kubepods", 3000);
+        hosts.set("kubepods/burstable", 3000);
+        hosts.set(&pod, 3000);
+        hosts.set(&pause, 300);
+        assert_eq!(hosts.poll(), ["pod web-0 1000"]);
+        assert_eq!(hosts.names(), names[..1]);
+        hosts.tree.remove(&hosts.folder(&pod));
+        hosts.poll();
+        assert_eq!(hosts.names(), [""; 0]);
+    }
+}

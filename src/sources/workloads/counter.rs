@@ -10,41 +10,34 @@ use crate::sources::attribute::{open_regular, OpenFile};
 use crate::sources::io_log::{files, Failure};
 use crate::sources::Health;
 
-/// Longer than what is looked at of each file: the first line of `/proc/stat` (ten numbers), a whole `/proc/PID/stat`.
-const MAX_BYTES: usize = 512;
+/// Longer than what is looked at of a cgroup's counter, which is its first line.
+pub(super) const LINE: usize = 64;
+/// Longer than the first line of `/proc/stat` (ten numbers), and than a whole `/proc/PID/stat`.
+pub(super) const STAT: usize = 512;
 
 /// The file.
 #[derive(Debug, Default)]
 pub(super) struct Counter(Option<OpenFile>);
 
 impl Counter {
-    /// What `parse` makes of the file's beginning. `path` is asked for only to open the file. An error: it is not there any
+    /// What `parse` makes of the file's first `BYTES` bytes. `path` is asked for only to open the file. An error: it is not there any
     /// more, cannot be read, or has something else in it.
-    pub(super) fn read<T>(
+    #[inline]
+    pub(super) fn read<const BYTES: usize, T>(
         &mut self,
         health: &Health,
         path: impl FnOnce() -> std::path::PathBuf,
         parse: impl FnOnce(&[u8]) -> Option<T>,
     ) -> io::Result<T> {
         health.continue_read();
-        let mut buffer = [0; MAX_BYTES];
-        let unknown = || io::Error::from(io::ErrorKind::InvalidData);
-        let io_log = health.io_log();
-        if !io_log.is_off() {
-            let path = path();
-            let live = || {
-                let read = read_once(&path, &mut buffer).map_err(|error| Failure::from(&error))?;
-                Ok(buffer[..read].to_vec())
-            };
-            let content =
-                files::content(io_log, &path, live).map_err(|failure| failure.to_io_error())?;
-            return parse(&content).ok_or_else(unknown);
-        }
-        if self.0.is_none() {
-            self.0 = Some(open(&path())?);
-        }
-        let Some(held) = &self.0 else {
-            return Err(unknown());
+        let mut buffer = [0; BYTES];
+        let held = match &self.0 {
+            Some(held) => held,
+            None if !health.io_log().is_off() => {
+                let content = through_io_log(health, &path(), &mut buffer)?;
+                return parse(&content).ok_or_else(unknown);
+            }
+            None => self.0.insert(open(&path())?),
         };
         let read = held.file.read_at(&mut buffer, 0)?;
         if !held.stays_open {
@@ -67,6 +60,21 @@ pub(super) fn read_long(health: &Health, path: &Path, max: u64) -> Option<String
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
+#[cold]
+fn through_io_log(health: &Health, path: &Path, buffer: &mut [u8]) -> io::Result<Vec<u8>> {
+    let live = || {
+        let read = read_once(path, buffer).map_err(|error| Failure::from(&error))?;
+        Ok(buffer[..read].to_vec())
+    };
+    files::content(health.io_log(), path, live).map_err(|failure| failure.to_io_error())
+}
+
+#[cold]
+fn unknown() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}
+
+#[cold]
 fn open(path: &Path) -> io::Result<OpenFile> {
     let file = open_regular(path).map_err(|error| match error.errno() {
         Some(number) => io::Error::from_raw_os_error(number),

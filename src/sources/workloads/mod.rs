@@ -248,6 +248,8 @@ impl Source for Workloads {
             self.host.read(health, board);
         }
         self.publish(out);
+        // Where nothing runs that the names have series for, there is nothing to show, and nothing wrong.
+        out.suspended = out.is_empty();
         Ok(())
     }
 

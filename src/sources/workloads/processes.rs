@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cgroups::NAME_POLLS;
-use super::counter::{is_transient, read_long, Counter};
+use super::counter::{is_transient, read_long, Counter, STAT};
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{classify, Kind, Name, Origin, Program, Scope, Workload};
 use super::names::Names;
@@ -102,7 +102,9 @@ impl Processes {
         }
         self.health.begin_read(self.item);
         let stat = self.procfs.join("stat");
-        let busy = self.stat.read(&self.health, || stat.clone(), parse_busy);
+        let busy = self
+            .stat
+            .read::<STAT, _>(&self.health, || stat.clone(), parse_busy);
         let busy = busy.map_err(|error| Error::cannot("read", &stat, &error))?;
         let is_number = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
         let listed = files::list(
@@ -164,7 +166,7 @@ impl Processes {
         unnamed: &mut u64,
     ) -> u64 {
         let path = || self.procfs.join(pid).join("stat");
-        let read = Counter::default().read(&self.health, path, |text| {
+        let read = Counter::default().read::<STAT, _>(&self.health, path, |text| {
             let process = parse_process(text)?;
             let comm = String::from_utf8_lossy(process.comm).into_owned();
             let memory = [process.virtual_bytes, process.resident_pages];

@@ -594,6 +594,25 @@ fn processes_have_their_program_and_container() {
 }
 
 #[test]
+fn board_without_containers_is_no_failure() {
+    let mut rig = Rig::new(", kinds: [container], metric_names: [native, kepler]");
+    rig.set("a.service", 0);
+    rig.start();
+    assert!(!rig.poll(0).is_empty(), "the kernel is there");
+    let text = "workloads: {enabled: true, kinds: [container, process], metric_names: [kepler]}";
+    let mut context = rig.bench.context.clone();
+    context.config = Arc::new(SCHEMA.parse(text).unwrap().0);
+    context.device.name = "cgroups".to_string();
+    let mut source = (METER.open)(&context).unwrap();
+    let mut out = Readings::new(5.0);
+    for second in 60..80 {
+        out.begin(BootTime(second * 1_000_000_000));
+        source.poll(&mut out).unwrap();
+        assert!(out.is_empty() && out.suspended, "{second}");
+    }
+}
+
+#[test]
 fn both_views_are_sources_of_their_own() {
     let names = |text: &str| {
         let text = format!("workloads: {{enabled: true{text}}}\n");

@@ -4,15 +4,40 @@
 const NANOS_PER_TICK: u64 = 10_000_000;
 
 /// The CPU time of a cgroup, in the first line of `cpu.stat`: `usage_usec 1234` (Linux, admin-guide/cgroup-v2.rst).
+#[inline]
 pub fn parse_cpu_stat(text: &[u8]) -> Option<u64> {
-    let mut lines = text.split(|byte| *byte == b'\n');
-    let digits = lines.find_map(|line| line.strip_prefix(b"usage_usec "))?;
-    number(digits)?.checked_mul(1000)
+    const KEY: &[u8] = b"usage_usec ";
+    let usage = match text.strip_prefix(KEY) {
+        Some(usage) => usage,
+        None => {
+            let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+            lines.find_map(|line| line.strip_prefix(KEY))?
+        }
+    };
+    line(usage)?.checked_mul(1000)
 }
 
 /// The same in `cpuacct.usage`, the one number of the file (Linux, admin-guide/cgroup-v1/cpuacct.rst).
+#[inline]
 pub fn parse_cpuacct_usage(text: &[u8]) -> Option<u64> {
-    number(text.trim_ascii())
+    line(text)
+}
+
+/// The number that the first line consists of. It has up to 19 digits, which cannot overflow.
+#[inline]
+fn line(text: &[u8]) -> Option<u64> {
+    let mut value: u64 = 0;
+    for (place, byte) in text.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return (place > 0 && *byte == b'\n').then_some(value);
+        }
+        if place == 19 {
+            return None;
+        }
+        value = value * 10 + u64::from(digit);
+    }
+    (!text.is_empty()).then_some(value)
 }
 
 /// The time of all processors that was not idle, in the first line of `/proc/stat`: user, nice, system, irq and softirq; idle,

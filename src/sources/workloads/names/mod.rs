@@ -419,4 +419,4 @@ fn containers(socket: &Path, timeout: Duration) -> Result<Option<Table>, String>
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

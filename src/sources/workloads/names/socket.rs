@@ -37,7 +37,7 @@ pub(super) fn get<T>(
         .proxy(None)
         .max_idle_connections(0)
         .max_response_header_size(MAX_HEAD)
-        .input_buffer_size(MAX_HEAD)
+        .input_buffer_size(2 * MAX_HEAD)
         .user_agent(concat!("edge-metrics-exporter/", env!("CARGO_PKG_VERSION")))
         .accept("application/json")
         .timeout_global(Some(timeout))
