@@ -17,8 +17,9 @@ pub(super) struct Binding {
     /// The index of the domain, if the quantity is a domain's.
     pub domain: usize,
     factor: f64,
-    /// Whether what a workload had when it ended stays in a series that others have, too.
-    keeps_ended: bool,
+    is_counter: bool,
+    /// Whether the scheme has energy of ended workloads in a family of its own.
+    has_ended: bool,
 }
 
 /// Something other than a workload that has series.
@@ -52,7 +53,7 @@ struct Output {
     series: SeriesId,
     /// How many bindings it has.
     references: u32,
-    /// What ended workloads had.
+    /// What ended workloads had: it stays, so that a counter that others have, too, does not fall.
     ended: f64,
     sum: f64,
     is_set: bool,
@@ -78,6 +79,8 @@ pub(super) struct Outputs {
     outputs: Vec<Option<Output>>,
     /// By the workloads' places.
     workloads: Vec<Vec<Binding>>,
+    /// What ended workloads had and series still have, by domain, where it would be in another family else.
+    kept: Vec<f64>,
     things: Vec<(Thing, Binding)>,
 }
 
@@ -98,6 +101,7 @@ impl Outputs {
             names: names.collect(),
             outputs: Vec::new(),
             workloads: Vec::new(),
+            kept: Vec::new(),
             things: Vec::new(),
         }
     }
@@ -228,8 +232,8 @@ impl Outputs {
                             value: family.value,
                             domain,
                             factor: family.factor,
-                            keeps_ended: family.desc.kind == FamilyKind::Counter
-                                && (family.value == Value::CpuSeconds || !has_ended),
+                            is_counter: family.desc.kind == FamilyKind::Counter,
+                            has_ended: has_ended && family.value == Value::Energy,
                         };
                         if !is_known(&binding) && refer(outputs, binding.series) {
                             new.push(binding);
@@ -266,11 +270,21 @@ impl Outputs {
                 continue;
             };
             output.references -= 1;
+            let change = match output.references {
+                0 => -output.ended,
+                _ if binding.is_counter => value(&binding).unwrap_or_default() * binding.factor,
+                _ => 0.0,
+            };
+            output.ended += change;
             if output.references == 0 {
                 *slot = None;
                 self.group.retire(binding.series);
-            } else if binding.keeps_ended {
-                output.ended += value(&binding).unwrap_or_default() * binding.factor;
+            }
+            if binding.has_ended {
+                if self.kept.len() <= binding.domain {
+                    self.kept.resize(binding.domain + 1, 0.0);
+                }
+                self.kept[binding.domain] += change;
             }
         }
     }
@@ -285,6 +299,7 @@ impl Outputs {
         let Outputs {
             outputs,
             workloads,
+            kept,
             things,
             ..
         } = self;
@@ -305,7 +320,11 @@ impl Outputs {
             }
         }
         for (thing, binding) in things {
-            add(binding, of_thing(*thing, binding));
+            let mut value = of_thing(*thing, binding);
+            if let (Some(value), Value::EndedEnergy) = (&mut value, binding.value) {
+                *value -= kept.get(binding.domain).copied().unwrap_or_default();
+            }
+            add(binding, value);
         }
         for output in outputs.iter().flatten().filter(|output| output.is_set) {
             out.set(output.series, output.sum);
@@ -362,6 +381,8 @@ mod tests {
         registry: Registry,
         group: Arc<Group>,
         outputs: Outputs,
+        /// What the ledger says of ended workloads, in joules.
+        ended: f64,
     }
 
     impl Bench {
@@ -373,6 +394,7 @@ mod tests {
                 outputs: Outputs::new(&group, kinds, vec![(scheme, true)]),
                 registry,
                 group,
+                ended: 0.0,
             }
         }
 
@@ -392,7 +414,12 @@ mod tests {
             let mut out = Readings::new(5.0);
             out.begin(BootTime(second * 1_000_000_000));
             let of_workload = |place: usize, _: &Binding| joules.get(place).copied();
-            self.outputs.publish(&mut out, of_workload, |_, _| None);
+            let ended = self.ended;
+            let of_thing = |_, binding: &Binding| {
+                let is_ended = binding.value == Value::EndedEnergy;
+                is_ended.then_some(ended)
+            };
+            self.outputs.publish(&mut out, of_workload, of_thing);
             self.group.publish(self.group.new_generation(), &out);
             let snapshot = self.registry.snapshot(BootTime(second * 1_000_000_000));
             let mut lines = Vec::new();
@@ -438,16 +465,25 @@ mod tests {
     }
 
     #[test]
-    fn energy_of_an_ended_workload_leaves_a_series_where_it_has_one_of_its_own() {
+    fn energy_of_an_ended_workload_is_in_its_series_or_among_the_ended() {
         let mut bench = Bench::new("native", &[Kind::Pod]);
         bench.outputs.set_domains(&["board"]);
+        bench.outputs.add_thing(Thing::Domain, Some(0), &|_| None);
         bench.add(0, "a");
         bench.add(1, "b");
         let energy = "workload_energy_joules_total";
+        let ended = "workload_ended_energy_joules_total";
         let series = |joules: f64| [format!("{energy}{{domain=\"board\",pod=\"p\"}} {joules}")];
+        let among_ended = |joules: f64| [format!("{ended}{{domain=\"board\"}} {joules}")];
         assert_eq!(bench.lines(1, &[2.0, 3.0], energy), series(5.0));
         bench.outputs.end_workload(0, |_| Some(2.0));
-        assert_eq!(bench.lines(2, &[0.0, 3.0], energy), series(3.0));
+        bench.ended = 2.0;
+        assert_eq!(bench.lines(2, &[0.0, 3.0], energy), series(5.0));
+        assert_eq!(bench.lines(2, &[0.0, 3.0], ended), among_ended(0.0));
+        bench.outputs.end_workload(1, |_| Some(3.0));
+        bench.ended = 5.0;
+        assert_eq!(bench.lines(3, &[0.0, 0.0], energy), [""; 0]);
+        assert_eq!(bench.lines(3, &[0.0, 0.0], ended), among_ended(5.0));
     }
 
     #[test]

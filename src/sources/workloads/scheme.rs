@@ -226,7 +226,7 @@ impl Scheme {
         }
     }
 
-    /// Whether energy of ended workloads is a family of its own. Else a series of several workloads keeps that of one that ends.
+    /// Whether energy of ended workloads is a family of its own.
     pub(super) fn has_ended_energy(&self) -> bool {
         let mut families = self.groups.iter().flat_map(|group| &group.families);
         families.any(|family| family.value == Value::EndedEnergy)
