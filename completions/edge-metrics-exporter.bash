@@ -1,8 +1,21 @@
 # bash completion for edge-metrics-exporter. The words come from its own --help, so that they are never out of date.
 
 _edge_metrics_exporter() {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} help words
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} help words i
     COMPREPLY=()
+    # The command that is measured has completions of its own.
+    if [ "${COMP_WORDS[1]}" = measure ]; then
+        for ((i = 2; i < COMP_CWORD; i++)); do
+            if [ "${COMP_WORDS[i]}" = -- ]; then
+                if declare -F _command_offset >/dev/null; then
+                    _command_offset $((i + 1))
+                else
+                    mapfile -t COMPREPLY < <(compgen -c -f -- "$current")
+                fi
+                return
+            fi
+        done
+    fi
     case $previous in
     --log.level)
         mapfile -t COMPREPLY < <(compgen -W "error warn info debug trace" -- "$current")

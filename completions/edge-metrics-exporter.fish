@@ -13,4 +13,5 @@ complete -c edge-metrics-exporter -n 'string match -q -- "-*" (commandline -ct)'
 complete -c edge-metrics-exporter -l log.level -x -a 'error warn info debug trace'
 complete -c edge-metrics-exporter -l path.sysfs -l path.procfs -l path.dev -l replay -l store -x -a '(__fish_complete_directories)'
 complete -c edge-metrics-exporter -l config -l write -l web.config.file -l management.token-file -r -F
-complete -c edge-metrics-exporter -l boards.http.config.file -l store.http.config.file -r -F
+complete -c edge-metrics-exporter -l json -l csv -r -F -n '__fish_seen_subcommand_from measure'
+complete -c edge-metrics-exporter -l boards.http.config.file -l store.http.config.file -l http.config.file -r -F

@@ -18,12 +18,13 @@ use crate::config_server;
 use crate::demo;
 use crate::doctor::{self, Report};
 use crate::exporter::{self, ConfigSource, Options};
-use crate::http::AccessFiles;
 use crate::logging;
+use crate::measure;
 use crate::sources::io_log::{IoLogs, Recording};
-use crate::sources::SCHEMA;
+use crate::sources::{Roots, SCHEMA};
 use crate::sys::reason;
 use crate::sys::signals::Signals;
+use crate::top;
 
 /// The exit status for an invalid command line.
 const USAGE_ERROR: u8 = 2;
@@ -53,12 +54,12 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(USAGE_ERROR);
         }
     };
-    if let Err(error) = logging::start(parsed.log_level.as_deref()) {
+    if let Err(error) = logging::start(log_level(&parsed).as_deref()) {
         print_error(&error);
         return ExitCode::from(USAGE_ERROR);
     }
     match run_role(parsed) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             print_error(&error);
             ExitCode::FAILURE
@@ -66,11 +67,25 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run_role(arguments: Arguments) -> Result<(), String> {
+/// The level of the log, if it is not the usual one. A command that is measured shares standard error with the log.
+fn log_level(arguments: &Arguments) -> Option<String> {
+    if arguments.log_level.is_some() || std::env::var_os("RUST_LOG").is_some() {
+        return arguments.log_level.clone();
+    }
+    match arguments.role {
+        Role::Measure(_) => Some("warn".to_string()),
+        // On a terminal that shows something else, log lines would be in the way.
+        Role::Top(_) => Some("off".to_string()),
+        _ => None,
+    }
+}
+
+/// Runs the role, and returns its exit status.
+fn run_role(arguments: Arguments) -> Result<ExitCode, String> {
     let named = arguments.config.as_deref();
     let from_environment = std::env::var_os("LOCAL_CONFIG_PATH");
     let find = |named: Option<&Path>| config::find(named, from_environment.as_deref());
-    match arguments.role {
+    let result = match arguments.role {
         Role::CheckConfig(file) => {
             let file = find(file.as_deref().or(named));
             check_config(file, arguments.access, arguments.roots)
@@ -85,6 +100,10 @@ fn run_role(arguments: Arguments) -> Result<(), String> {
                 json,
                 write.as_deref(),
             )
+        }
+        Role::Measure(options) => {
+            let configuration = ConfigSource::File(find(named));
+            return Ok(measure(&options, configuration, arguments.roots));
         }
         Role::ConfigServer(options) => {
             let signals = block_signals()?;
@@ -141,18 +160,21 @@ fn run_role(arguments: Arguments) -> Result<(), String> {
         }
         Role::Record { dir, duration } => {
             let signals = block_signals()?;
-            let options = Options {
-                configuration: ConfigSource::File(find(named)),
-                listen_address: None,
-                management_address: None,
-                access: AccessFiles::default(),
-                roots: arguments.roots,
-                io_logs: IoLogs::Off,
-                asks_server: false,
-            };
             let dir = dir.unwrap_or_default();
-            print_with_timeout(exporter::record(options, &dir, duration, signals)?);
+            let configuration = ConfigSource::File(find(named));
+            let roots = arguments.roots;
+            print_with_timeout(exporter::record(
+                configuration,
+                roots,
+                &dir,
+                duration,
+                signals,
+            )?);
             Ok(())
+        }
+        Role::Top(options) => {
+            let configuration = ConfigSource::File(find(named));
+            top::run(options, configuration, arguments.roots)
         }
         Role::Preset(preset, overrides) => {
             let signals = block_signals()?;
@@ -201,6 +223,20 @@ fn run_role(arguments: Arguments) -> Result<(), String> {
                 },
                 signals,
             )
+        }
+    };
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Measures a command. The exit status is the command's own.
+fn measure(options: &measure::Options, configuration: ConfigSource, roots: Roots) -> ExitCode {
+    match measure::run(options, configuration, roots) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                print_error(&failure.message);
+            }
+            ExitCode::from(failure.status)
         }
     }
 }

@@ -19,7 +19,8 @@
 //!   force: its file, changes of it, and the central server that it may come from.
 //! * [`exporter`], [`config_server`] and [`collector`] are the roles. In the exporter one supervisor starts and stops the
 //!   sources, listeners and remote-write senders that the configuration asks for.
-//! * [`doctor`] reports what this board has and what is missing; [`demo`] simulates a board.
+//! * [`doctor`] reports what this board has and what is missing; [`demo`] simulates a board; [`top`] shows one in a terminal, and
+//!   [`measure`] says what a command used.
 //! * [`wire`] has the types that a board and the central server exchange, [`sys`] the system calls, and [`logging`] the log.
 //!
 //! These modules are in layers, and each uses only those below it: `tests/architecture.rs` has the order and checks it.
@@ -35,9 +36,11 @@ pub mod exporter;
 pub mod exposition;
 pub mod http;
 pub mod logging;
+pub mod measure;
 pub mod metrics;
 pub mod remote_write;
 pub mod sources;
 pub mod store;
 pub mod sys;
+pub mod top;
 pub mod wire;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, the lowest first. A module uses modules of lower layers only.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     // The kernel, and the types that boards and server exchange.
     &["sys", "wire"],
     &["logging"],
@@ -21,6 +21,8 @@ const LAYERS: [&[&str]; 9] = [
     &["demo", "doctor"],
     // Roles.
     &["exporter", "config_server", "collector"],
+    // Roles that read a board in their own process, or through a running exporter.
+    &["measure", "top"],
     &["cli"],
 ];
 

@@ -117,6 +117,7 @@ fn normalised(text: &str, exact: bool) -> String {
         "energy_joules_total",
         "exporter_source_unparsed_tokens_total",
         "workload_domain_energy_joules_total",
+        "workload_domain_power_watts",
         "workload_idle_energy_joules_total",
         "workload_energy_joules_total",
         "workload_power_watts",

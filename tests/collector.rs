@@ -50,7 +50,9 @@ fn first_round_is_immediate_and_joins_columns_by_node() {
     });
     assert_eq!(pod, "web-0,ns,0.25,,,,");
     assert!(collector.rows("/nodes")[0].contains(",2025-11-21T09:23:20.500Z,"));
-    assert_eq!(collector.health()["status"], "healthy");
+    wait_until("the round is over", || {
+        (collector.health()["status"] == "healthy").then_some(())
+    });
     let head = request(collector.address, "HEAD", "/download", &[]);
     assert_eq!(
         head.header("Content-Disposition"),
@@ -67,6 +69,13 @@ fn first_round_is_immediate_and_joins_columns_by_node() {
         ("/nodes?size=-1", 400),
         ("/nodes?size=99999999999999999999999", 400),
         ("/pods?header=original", 200),
+        ("/workloads?header=original", 400),
+        ("/workloads?columns=all", 200),
+        ("/nodes?columns=all&header=original", 400),
+        ("/nodes?columns=", 400),
+        ("/nodes?columns=watts", 400),
+        ("/pods?columns=kind", 400),
+        ("/metrics/workloads", 426),
         ("/pods?header=", 400),
         ("/", 200),
         ("/metrics", 426),
@@ -75,6 +84,56 @@ fn first_round_is_immediate_and_joins_columns_by_node() {
     ] {
         assert_eq!(get(collector.address, path).status, status, "{path}");
     }
+}
+
+#[test]
+fn workloads_have_rows_and_the_energy_between_them() {
+    let prometheus = FakePrometheus::start();
+    let collector = collector(&prometheus, 10);
+    let path = "/workloads?size=1000&columns=name,energy_joules,step_joules";
+    let rows = wait_until("there are three rows of the service", || {
+        let rows = collector.rows(path);
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter(|row| row.starts_with("\"a, b.service\","))
+            .collect();
+        (rows.len() > 2).then_some(rows)
+    });
+    let joules = |row: &String| {
+        let mut fields = row.rsplit(',').map(|field| field.parse::<f64>().ok());
+        (fields.next().unwrap(), fields.next().unwrap().unwrap())
+    };
+    assert_eq!(joules(&rows[0]).0, None, "{rows:?}");
+    for pair in rows.windows(2) {
+        let (step, after) = joules(&pair[1]);
+        let before = joules(&pair[0]).1;
+        assert_eq!(step, Some(after - before), "{rows:?}");
+        assert!(after > before, "{rows:?}");
+    }
+    let all = collector.rows("/workloads");
+    assert!(
+        all.iter()
+            .any(|row| row.starts_with("edge-01,20") && row.ends_with(",container,web,0.25,,,,")),
+        "{all:?}"
+    );
+    let nodes = get(
+        collector.address,
+        "/nodes?columns=wattage,instance,idle_wattage&size=1",
+    )
+    .text();
+    let lines: Vec<_> = nodes.lines().collect();
+    assert_eq!(lines, ["wattage,instance,idle_wattage", "\"\",node-a,"]);
+    let refused = get(collector.address, "/nodes?columns=watts").text();
+    assert!(
+        refused.contains("wattage") && refused.contains("step_joules"),
+        "{refused}"
+    );
+    assert_eq!(
+        collector.health()["rows"]["workloads"]
+            .as_u64()
+            .map(|rows| rows > 3),
+        Some(true)
+    );
 }
 
 #[test]

@@ -25,6 +25,14 @@ fn stream_has_the_header_and_then_every_row() {
     let mut ours = Stream::open(collector.address, "/metrics");
     let mut original = Stream::open(collector.address, "/metrics/nodes/?header=original");
     let mut pods = Stream::open(collector.address, "/metrics/pods");
+    let mut workloads = Stream::open(
+        collector.address,
+        "/metrics/workloads?columns=kind,name,cpu_usage",
+    );
+    assert_eq!(workloads.text(), "kind,name,cpu_usage");
+    assert_eq!(workloads.text(), "container,web,0.25");
+    assert_eq!(workloads.text(), "service,\"a, b.service\",0.5");
+    drop(workloads);
     assert!(ours
         .text()
         .starts_with("instance,collection_time,observation_time,cpu_usage,"));
@@ -63,9 +71,9 @@ fn stream_has_the_header_and_then_every_row() {
     assert!(ours.frame().is_none());
     // A broken connection is noticed.
     drop(pods);
-    wait_until("both are gone", || {
+    wait_until("all three are gone", || {
         let left = collector.metric("collector_streams_ended_total{reason=\"left\"}");
-        (left == 2.0).then_some(())
+        (left == 3.0).then_some(())
     });
     assert_eq!(collector.metric("collector_streams{kind=\"nodes\"}"), 1.0);
     assert_eq!(collector.metric("collector_streams{kind=\"pods\"}"), 0.0);

@@ -74,7 +74,7 @@ const SECTIONS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "Workloads",
-        &["workload_"],
+        &["workload_", "board_cpu_", "board_memory_"],
         "With `workloads: {enabled: true}`; [workloads.md](workloads.md) has the model.",
     ),
     (
@@ -303,6 +303,7 @@ fn of_demo(found: &mut Found, preset: &str, begin: &str, last: &[&str]) {
 /// How well idle power is learned shows only where the load changes.
 fn of_workloads(found: &mut Found) {
     let board = LoadedBoard::new(true, &["a.service"]);
+    board.memory("a.service", 1 << 20);
     let exporter = board.exporter("");
     let (mut round, mut used) = (0u32, 0);
     wait_until("the fit is there", || {

@@ -4,7 +4,8 @@
 
 use edge_metrics_exporter::sources::workloads::name::{classify, Kind, Scope, Workload};
 use edge_metrics_exporter::sources::workloads::usage::{
-    parse_busy, parse_cgroup, parse_cpu_list, parse_cpu_stat, parse_cpuacct_usage, parse_process,
+    parse_busy, parse_cgroup, parse_cpu_list, parse_cpu_stat, parse_cpuacct_usage, parse_meminfo,
+    parse_memory_bytes, parse_process,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -46,4 +47,9 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(process.comm.len() < bytes.len());
     }
     let _ = parse_cpu_list(&text);
+    let _ = parse_meminfo(bytes);
+    if let Some(memory) = parse_memory_bytes(bytes) {
+        let again = format!("{memory}\n");
+        assert_eq!(parse_memory_bytes(again.as_bytes()), Some(memory));
+    }
 });

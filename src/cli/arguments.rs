@@ -8,7 +8,14 @@ use crate::collector;
 use crate::config::{CliOverrides, Preset, PRESETS};
 use crate::config_server;
 use crate::http::AccessFiles;
+use crate::measure::{self, Output};
 use crate::sources::Roots;
+use crate::top;
+
+/// The shortest interval of `measure`, which is the configuration's.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+/// The most runs of `measure`.
+const MAX_REPEAT: u32 = 10_000;
 
 const HELP: &str = "\
 Reads every power meter this board has and serves it to Prometheus.
@@ -16,6 +23,9 @@ Reads every power meter this board has and serves it to Prometheus.
 Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter demo [--preset NAME] [OPTIONS]
        edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
+       edge-metrics-exporter measure [--interval SECONDS] [--idle SECONDS] [--repeat N] [--json FILE|--csv FILE]
+                             [--url URL [--http.config.file FILE]] [OPTIONS] -- COMMAND...
+       edge-metrics-exporter top [--url URL] [--http.config.file FILE] [--interval SECONDS] [OPTIONS]
        edge-metrics-exporter record DIR [--for SECONDS] [OPTIONS]
        edge-metrics-exporter [run] --replay DIR [--replay.at-once] [OPTIONS]
 {usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
@@ -28,6 +38,16 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
                          --preset NAME runs one of the presets below on it
   doctor                 what this board has, what can be read of it, and what would help;
                          --write makes a configuration to start from; fails if nothing can be read
+  measure -- COMMAND     runs the command, and says what each rail used meanwhile: joules, watts, joules above
+                         those of the idle board (measured for 5 s before: --idle), and the command's share by CPU
+                         time; with --repeat N mean and 95 % interval. The exit status is the command's. Meters are
+                         read every 0.01 s (--interval), or by a running exporter (--url http://board:9100, which
+                         --http.config.file has the login of). --json and --csv write to a file, or `-`
+  top                    the board in a terminal: its power, rails, sources that cannot be read, and workloads
+                         by power; ? shows the keys, q quits. Into a pipe it prints that once.
+                         --url URL shows the board of an exporter (http://board:9100);
+                         --http.config.file FILE says how that is called (basic_auth, authorization,
+                         tls_config, as Prometheus has them)
   record DIR             writes down all that the sources read, in plain files, for SECONDS (60), until it
                          is told to stop, or up to 64 MiB; DIR is new or empty. No password is
                          written; the host's name, the devices' addresses and what they say are
@@ -96,6 +116,8 @@ pub(super) enum Role {
     CheckConfig(Option<PathBuf>),
     ConfigServer(config_server::Options),
     Collect(collector::Options),
+    Measure(measure::Options),
+    Top(top::Options),
     Preset(&'static Preset, CliOverrides),
 }
 
@@ -166,6 +188,12 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 }
                 _ => return Err("--for goes with record".into()),
             },
+            Long(option) if matches!(arguments.role, Role::Measure(_)) && of_measure(option) => {
+                let option = option.to_string();
+                if let Role::Measure(options) = &mut arguments.role {
+                    measure_option(options, &option, &mut parser)?;
+                }
+            }
             Long(option @ ("json" | "write")) => match (&mut arguments.role, option) {
                 (Role::Doctor { json, .. }, "json") => *json = true,
                 (Role::Doctor { write, .. }, _) => *write = Some(parser.value()?.into()),
@@ -193,6 +221,29 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     _ => return Err(format!("--{option} goes with config-server").into()),
                 }
             }
+            // `collect` has an --interval of its own.
+            Long(option @ ("url" | "http.config.file" | "interval"))
+                if matches!(arguments.role, Role::Top(_)) =>
+            {
+                let option = option.to_string();
+                let value = parser.value()?;
+                let Role::Top(options) = &mut arguments.role else {
+                    continue;
+                };
+                match option.as_str() {
+                    "url" => options.url = Some(value.string()?),
+                    "interval" => {
+                        let value = value.string()?;
+                        let interval = seconds(&value).filter(|time| *time >= top::MIN_INTERVAL);
+                        options.interval = Some(interval.ok_or_else(|| {
+                            format!(
+                                "--interval wants seconds, from 0.1 to a day's, and not {value:?}"
+                            )
+                        })?);
+                    }
+                    _ => options.http = Some(value.into()),
+                }
+            }
             Value(word) if words == 0 => {
                 words += 1;
                 arguments.role = match word.to_str() {
@@ -208,13 +259,22 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     },
                     Some("check-config") => Role::CheckConfig(None),
                     Some("config-server") => Role::ConfigServer(Default::default()),
+                    Some("measure") => Role::Measure(measure::Options::default()),
                     Some("collect") => Role::Collect(collector::Options::default()),
+                    Some("top") => Role::Top(top::Options::default()),
                     Some(name) => match Preset::named(name) {
                         Some(preset) => Role::Preset(preset, CliOverrides::default()),
                         None => return Err(Value(word).unexpected()),
                     },
                     None => return Err(Value(word).unexpected()),
                 };
+            }
+            Value(word) if matches!(arguments.role, Role::Measure(_)) => {
+                // All that follows is the command's.
+                let rest = parser.raw_args()?;
+                if let Role::Measure(options) = &mut arguments.role {
+                    options.command = std::iter::once(word).chain(rest).collect();
+                }
             }
             Value(file) => match &mut arguments.role {
                 Role::CheckConfig(path @ None)
@@ -260,6 +320,14 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
 
 /// Rejects combinations of options that do not go together.
 fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
+    if let Role::Top(top::Options {
+        url: None,
+        http: Some(_),
+        ..
+    }) = arguments.role
+    {
+        return Err("--http.config.file goes with --url URL".into());
+    }
     if let Role::Record { dir: None, .. } = arguments.role {
         return Err("record wants a folder to write to: record DIR".into());
     }
@@ -267,6 +335,20 @@ fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
         Role::Run => {}
         _ if arguments.replay.is_some() => return Err("--replay goes with run".into()),
         _ => {}
+    }
+    if let Role::Measure(options) = &arguments.role {
+        if options.command.is_empty() {
+            return Err("measure wants a command: measure [OPTIONS] -- COMMAND".into());
+        }
+        if options.url.is_some() && options.interval.is_some() {
+            return Err(
+                "--interval does not go with --url: the exporter reads its meters at its own interval"
+                    .into(),
+            );
+        }
+        if options.url.is_none() && options.http.is_some() {
+            return Err("--http.config.file goes with --url".into());
+        }
     }
     if arguments.replay.is_none() && arguments.at_once {
         return Err("--replay.at-once goes with --replay DIR".into());
@@ -284,6 +366,56 @@ fn no_preset(name: &str) -> lexopt::Error {
         names.join(", ")
     )
     .into()
+}
+
+/// Whether an option is one of `measure`.
+fn of_measure(option: &str) -> bool {
+    let own = ["interval", "idle", "repeat", "json", "csv", "url"];
+    own.contains(&option) || option == "http.config.file"
+}
+
+/// Takes an option of `measure`.
+fn measure_option(
+    options: &mut measure::Options,
+    option: &str,
+    parser: &mut lexopt::Parser,
+) -> Result<(), lexopt::Error> {
+    use lexopt::prelude::*;
+    let value = parser.value()?;
+    match option {
+        "json" | "csv" if options.output.is_some() => {
+            return Err("--json and --csv: one report is enough".into());
+        }
+        "json" => options.output = Some(Output::Json(value.into())),
+        "csv" => options.output = Some(Output::Csv(value.into())),
+        "http.config.file" => options.http = Some(value.into()),
+        "url" => options.url = Some(value.string()?),
+        "interval" => {
+            let value = value.string()?;
+            let interval = seconds(&value).filter(|interval| *interval >= MIN_INTERVAL);
+            options.interval = Some(interval.ok_or_else(|| {
+                format!("--interval wants seconds, from 0.001 to a day's, and not {value:?}")
+            })?);
+        }
+        "idle" => {
+            let value = value.string()?;
+            options.idle = match value.parse() == Ok(0.0) {
+                true => Duration::ZERO,
+                false => seconds(&value).ok_or_else(|| {
+                    format!("--idle wants seconds, up to a day's, or 0, and not {value:?}")
+                })?,
+            };
+        }
+        _ => {
+            let value = value.string()?;
+            let repeat = value.parse().ok();
+            let repeat = repeat.filter(|repeat| (1..=MAX_REPEAT).contains(repeat));
+            options.repeat = repeat.ok_or_else(|| {
+                format!("--repeat wants a number from 1 to {MAX_REPEAT}, and not {value:?}")
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn seconds(text: &str) -> Option<Duration> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::feed::{Cursor, Feed, Lost};
-use super::layout::{self, Layout};
+use super::layout::Layout;
 use super::permits::Permit;
 use crate::http::websocket::frame::close;
 use crate::http::websocket::{Received, WebSocket};
@@ -94,7 +94,7 @@ pub struct Client {
 impl Client {
     /// A new client, which receives the rows published from now on.
     pub fn new(mut socket: WebSocket, feed: Arc<Feed>, layout: Layout, permit: Permit) -> Client {
-        socket.send_text(&layout::header(feed.kind(), layout));
+        socket.send_text(&layout.header());
         Client {
             cursor: feed.end(),
             socket,
@@ -211,7 +211,7 @@ impl Client {
             let socket = &mut self.socket;
             let sent = self.feed.read(
                 &mut self.cursor,
-                self.layout,
+                &self.layout,
                 |row| socket.send_text(row),
                 BATCH_BYTES,
             );

@@ -2,27 +2,26 @@
 //! row away from another reader.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use super::join::RowKind;
-use super::layout::{self, Layout};
+use super::join::{Row, RowKind};
+use super::layout::Layout;
 use crate::exposition::csv::LINE_END;
 use crate::sys::lock::lock;
-
-/// A row as CSV, in each layout.
-pub type Lines = [Box<str>; Layout::ALL.len()];
 
 /// The last rows of a table. New rows replace the oldest ones.
 #[derive(Debug)]
 pub struct Feed {
     kind: RowKind,
+    /// The namespace of pods.
+    namespace: Box<str>,
     max_rows: usize,
     ring: Mutex<Ring>,
 }
 
 #[derive(Debug, Default)]
 struct Ring {
-    rows: VecDeque<Lines>,
+    rows: VecDeque<Arc<Row>>,
     /// The number of rows published so far.
     published: u64,
 }
@@ -50,10 +49,11 @@ pub struct Cursor(u64);
 pub struct Lost(pub u64);
 
 impl Feed {
-    /// An empty feed that keeps at most `max_rows` rows.
-    pub fn new(kind: RowKind, max_rows: usize) -> Feed {
+    /// An empty feed that keeps at most `max_rows` rows. `namespace` is that of pods.
+    pub fn new(kind: RowKind, namespace: &str, max_rows: usize) -> Feed {
         Feed {
             kind,
+            namespace: namespace.into(),
             max_rows: max_rows.max(1),
             ring: Mutex::default(),
         }
@@ -70,8 +70,8 @@ impl Feed {
     }
 
     /// Adds the rows of one round, all at once.
-    pub fn publish(&self, rows: impl IntoIterator<Item = Lines>) {
-        let rows: Vec<_> = rows.into_iter().collect();
+    pub fn publish(&self, rows: impl IntoIterator<Item = Row>) {
+        let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
         let mut ring = lock(&self.ring);
         for row in rows {
             if ring.rows.len() >= self.max_rows {
@@ -89,21 +89,20 @@ impl Feed {
     }
 
     /// A CSV file of the header and the last `max_rows` rows.
-    pub fn csv(&self, max_rows: usize, layout: Layout) -> String {
-        let mut csv = layout::header(self.kind, layout);
+    pub fn csv(&self, max_rows: usize, layout: &Layout) -> String {
+        let mut csv = layout.header();
         csv.push_str(LINE_END);
-        let ring = lock(&self.ring);
-        let skipped = ring.rows.len().saturating_sub(max_rows);
-        let rows = ring.rows.iter().skip(skipped);
-        let bytes: usize = rows
-            .clone()
-            .map(|row| row[layout as usize].len() + LINE_END.len())
-            .sum();
-        csv.reserve_exact(bytes);
+        // The rows are written after the lock is released: a round waits for it.
+        let rows: Vec<_> = {
+            let ring = lock(&self.ring);
+            let skipped = ring.rows.len().saturating_sub(max_rows);
+            ring.rows.iter().skip(skipped).map(Arc::clone).collect()
+        };
         for row in rows {
-            csv.push_str(&row[layout as usize]);
+            csv.push_str(&layout.line(&row, &self.namespace));
             csv.push_str(LINE_END);
         }
+        csv.shrink_to_fit();
         csv
     }
 
@@ -122,7 +121,7 @@ impl Feed {
     pub fn read(
         &self,
         cursor: &mut Cursor,
-        layout: Layout,
+        layout: &Layout,
         mut each: impl FnMut(&str),
         max_bytes: usize,
     ) -> Result<bool, Lost> {
@@ -135,9 +134,9 @@ impl Feed {
             if bytes >= max_bytes {
                 break;
             }
-            let row = &row[layout as usize];
-            each(row);
-            bytes += row.len();
+            let line = layout.line(row, &self.namespace);
+            each(&line);
+            bytes += line.len();
             cursor.0 += 1;
         }
         Ok(*cursor != before)
@@ -148,17 +147,28 @@ impl Feed {
 mod tests {
     use super::*;
 
-    fn rows(numbers: std::ops::Range<u64>) -> Vec<Lines> {
-        numbers
-            .map(|n| [n.to_string().into(), format!("o{n}").into()])
-            .collect()
+    fn rows(numbers: std::ops::Range<u64>) -> Vec<Row> {
+        let row = |n: u64| Row {
+            name: n.to_string().into(),
+            kind: None,
+            node: None,
+            at: 0.0,
+            collected: 0,
+            values: Vec::new(),
+        };
+        numbers.map(row).collect()
+    }
+
+    /// A layout of the name alone.
+    fn layout() -> Layout {
+        Layout::chosen(RowKind::Pods, "name").unwrap()
     }
 
     fn read(feed: &Feed, cursor: &mut Cursor, max_bytes: usize) -> Result<Vec<String>, Lost> {
         let mut seen = Vec::new();
         let more = feed.read(
             cursor,
-            Layout::Own,
+            &layout(),
             |row| seen.push(row.to_string()),
             max_bytes,
         )?;
@@ -168,27 +178,24 @@ mod tests {
 
     #[test]
     fn downloads_do_not_consume_rows() {
-        let feed = Feed::new(RowKind::Pods, 4);
-        let header = layout::header(RowKind::Pods, Layout::Own);
-        assert_eq!(feed.csv(100, Layout::Own), format!("{header}\r\n"));
+        let feed = Feed::new(RowKind::Pods, "ns", 4);
+        assert_eq!(feed.csv(100, &layout()), "name\r\n");
         feed.publish(rows(0..6));
         for _ in 0..2 {
-            assert_eq!(
-                feed.csv(3, Layout::Own),
-                format!("{header}\r\n3\r\n4\r\n5\r\n")
-            );
+            assert_eq!(feed.csv(3, &layout()), "name\r\n3\r\n4\r\n5\r\n");
         }
+        assert_eq!(feed.csv(100, &layout()), "name\r\n2\r\n3\r\n4\r\n5\r\n");
+        let original = Layout::original(RowKind::Pods).unwrap();
         assert!(feed
-            .csv(100, Layout::Own)
-            .ends_with("\r\n2\r\n3\r\n4\r\n5\r\n"));
-        assert!(feed.csv(1, Layout::Original).ends_with("\r\no5\r\n"));
-        assert_eq!(feed.csv(0, Layout::Own), format!("{header}\r\n"));
+            .csv(1, &original)
+            .ends_with("\r\n1970-01-01 00:00:00,1970-01-01 00:00:00,5,ns,,,,,,\r\n"));
+        assert_eq!(feed.csv(0, &layout()), "name\r\n");
         assert_eq!(feed.counts(), (4, 6));
     }
 
     #[test]
     fn each_cursor_reads_every_row_once() {
-        let feed = Feed::new(RowKind::Nodes, 4);
+        let feed = Feed::new(RowKind::Nodes, "ns", 4);
         let mut early = feed.end();
         feed.publish(rows(0..2));
         let mut late = feed.end();
@@ -201,7 +208,7 @@ mod tests {
 
     #[test]
     fn cursor_that_fell_behind_reports_lost_rows() {
-        let feed = Feed::new(RowKind::Nodes, 4);
+        let feed = Feed::new(RowKind::Nodes, "ns", 4);
         let mut slow = feed.end();
         feed.publish(rows(0..4));
         assert_eq!(read(&feed, &mut slow, 1).unwrap(), ["0"]);

@@ -1,151 +1,294 @@
 //! Rows as CSV, in the layout of this program or in that of the original program (psc).
 
+use std::sync::Arc;
+
+use super::join::{Row, RowKind};
+use crate::config::queries;
 use crate::exposition::csv::{float, write_field};
 use crate::exposition::write_number;
 use crate::sys::calendar::{civil, rfc3339_millis};
 
-use super::join::{Row, RowKind};
-
-/// The columns of a table, their order, and their formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// Columns and order of the tables in the original's README; RFC 3339 times; numbers in the fewest digits that read back
-    /// the same.
-    Own,
-    /// Header, order and formats of the original program: times as Python prints them, numbers of nodes as Prometheus writes
-    /// them, numbers of pods as Python prints them. A missing value is empty, where the original wrote 0.
-    Original,
+/// The columns of a file or a stream, in order, and their formats.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    columns: Arc<[Column]>,
+    is_original: bool,
 }
 
-impl Layout {
-    /// Every layout.
-    pub const ALL: [Layout; 2] = [Layout::Own, Layout::Original];
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    header: &'static str,
+    field: Field,
 }
 
 /// The content of a column.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Name,
+    /// The kind of a workload.
+    Kind,
     Node,
     Namespace,
     Collected,
     Observed,
     /// The value at this index of [`Row::values`].
-    Value(usize),
+    Value(usize, Format),
 }
 
-type Columns = &'static [(&'static str, Field)];
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// In the fewest digits that read back the same, with a point or exponent.
+    Float,
+    /// Without a point if it is a whole number.
+    Count,
+    /// As Prometheus writes it.
+    Prometheus,
+    /// As Python prints it.
+    Python,
+}
 
-use Field::{Collected, Name, Namespace, Node, Observed, Value};
-
-const NODES: Columns = &[
-    ("instance", Node),
-    ("collection_time", Collected),
-    ("observation_time", Observed),
-    ("cpu_usage", Value(0)),
-    ("memory_usage", Value(1)),
-    ("network_usage", Value(2)),
-    ("wattage", Value(3)),
-    ("num_processes", Value(NUM_PROCESSES)),
-    ("kepler_wattage", Value(5)),
-    ("scaph_wattage", Value(6)),
-    ("wattage_auxilary", Value(7)),
+/// What the columns without a query are called.
+const FIELDS: [(&str, Field); 6] = [
+    ("collection_time", Field::Collected),
+    ("observation_time", Field::Observed),
+    ("instance", Field::Node),
+    ("kind", Field::Kind),
+    ("name", Field::Name),
+    ("namespace", Field::Namespace),
 ];
 
-/// The index of the node column that is a count.
-const NUM_PROCESSES: usize = 4;
+/// The energy since the row before of the same node, pod or workload. Its value follows those of the queries.
+const STEP: &str = "step_joules";
 
-const ORIGINAL_NODES: Columns = &[
-    ("instance", Node),
-    ("observation_time", Observed),
-    ("collection_time", Collected),
-    ("cpu_usage", Value(0)),
-    ("memory_usage", Value(1)),
-    ("network_usage", Value(2)),
-    ("wattage", Value(3)),
-    ("num_processes", Value(NUM_PROCESSES)),
-    ("wattage_kepler", Value(5)),
-    ("wattage_scaph", Value(6)),
-    ("wattage_auxilary", Value(7)),
-    ("temperture", Value(8)),
+/// The columns in the tables of the original's README.
+const NODES: &[&str] = &[
+    "instance",
+    "collection_time",
+    "observation_time",
+    "cpu_usage",
+    "memory_usage",
+    "network_usage",
+    "wattage",
+    "num_processes",
+    "kepler_wattage",
+    "scaph_wattage",
+    "wattage_auxilary",
 ];
 
-const PODS: Columns = &[
-    ("instance", Node),
-    ("collection_time", Collected),
-    ("observation_time", Observed),
-    ("name", Name),
-    ("namespace", Namespace),
-    ("cpu_usage", Value(0)),
-    ("memory_usage", Value(1)),
-    ("network_usage", Value(2)),
-    ("wattage_kepler", Value(3)),
-    ("wattage_scaph", Value(4)),
+const PODS: &[&str] = &[
+    "instance",
+    "collection_time",
+    "observation_time",
+    "name",
+    "namespace",
+    "cpu_usage",
+    "memory_usage",
+    "network_usage",
+    "wattage_kepler",
+    "wattage_scaph",
 ];
 
-const ORIGINAL_PODS: Columns = &[
-    ("collection_time", Collected),
-    ("observation_time", Observed),
-    ("name", Name),
-    ("namespace", Namespace),
-    ("cpu_usage", Value(0)),
-    ("memory_usage", Value(1)),
-    ("network_usage", Value(2)),
-    ("instance", Node),
-    ("wattage_kepler", Value(3)),
-    ("wattage_scaph", Value(4)),
+const WORKLOADS: &[&str] = &[
+    "instance",
+    "collection_time",
+    "observation_time",
+    "kind",
+    "name",
+    "cpu_usage",
+    "memory_usage",
+    "wattage",
+    "energy_joules",
+    "step_joules",
 ];
 
-/// The index of the pod column that the original wrote as Prometheus did.
-const POD_NETWORK: usize = 2;
+/// The original program's header, and which column is meant.
+const ORIGINAL_NODES: &[(&str, &str)] = &[
+    ("instance", "instance"),
+    ("observation_time", "observation_time"),
+    ("collection_time", "collection_time"),
+    ("cpu_usage", "cpu_usage"),
+    ("memory_usage", "memory_usage"),
+    ("network_usage", "network_usage"),
+    ("wattage", "wattage"),
+    ("num_processes", "num_processes"),
+    ("wattage_kepler", "kepler_wattage"),
+    ("wattage_scaph", "scaph_wattage"),
+    ("wattage_auxilary", "wattage_auxilary"),
+    ("temperture", "temperature"),
+];
 
-fn columns(kind: RowKind, layout: Layout) -> Columns {
-    match (kind, layout) {
-        (RowKind::Nodes, Layout::Own) => NODES,
-        (RowKind::Nodes, Layout::Original) => ORIGINAL_NODES,
-        (RowKind::Pods, Layout::Own) => PODS,
-        (RowKind::Pods, Layout::Original) => ORIGINAL_PODS,
+const ORIGINAL_PODS: &[&str] = &[
+    "collection_time",
+    "observation_time",
+    "name",
+    "namespace",
+    "cpu_usage",
+    "memory_usage",
+    "network_usage",
+    "instance",
+    "wattage_kepler",
+    "wattage_scaph",
+];
+
+/// The columns of measurements of a table.
+pub fn measured(kind: RowKind) -> &'static [queries::Column] {
+    match kind {
+        RowKind::Nodes => queries::NODES,
+        RowKind::Pods => queries::PODS,
+        RowKind::Workloads => queries::WORKLOADS,
     }
 }
 
-/// The header, without a line ending.
-pub fn header(kind: RowKind, layout: Layout) -> String {
-    let names: Vec<_> = columns(kind, layout)
-        .iter()
-        .map(|(name, _)| *name)
-        .collect();
-    names.join(",")
-}
-
-/// A row, without a line ending. `collected` is the time of the query, in milliseconds since 1970.
-pub fn line(kind: RowKind, layout: Layout, row: &Row, namespace: &str, collected: i64) -> String {
-    let mut line = String::with_capacity(160);
-    let time = |millis| match layout {
-        Layout::Own => rfc3339_millis(millis),
-        Layout::Original => python_time(millis),
-    };
-    for (_, field) in columns(kind, layout) {
-        let text = match *field {
-            Name => row.name.as_ref().into(),
-            Node => row.node.as_deref().unwrap_or_default().into(),
-            Namespace => namespace.into(),
-            Collected => time(collected),
-            Observed => time((row.at * 1000.0).round() as i64),
-            Value(column) => match row.values.get(column).copied().flatten() {
-                None => String::new(),
-                Some(value) => match (kind, layout, column) {
-                    (RowKind::Nodes, Layout::Own, NUM_PROCESSES) => count(value),
-                    (_, Layout::Own, _) => float(value),
-                    (RowKind::Nodes, Layout::Original, _) | (_, _, POD_NETWORK) => {
-                        value.to_string()
-                    }
-                    (RowKind::Pods, Layout::Original, _) => python_float(value),
-                },
-            },
+impl Layout {
+    /// Columns and order of the tables in the original's README, and more tables; RFC 3339 times; numbers in the fewest digits
+    /// that read back the same.
+    pub fn own(kind: RowKind) -> Layout {
+        let names = match kind {
+            RowKind::Nodes => NODES,
+            RowKind::Pods => PODS,
+            RowKind::Workloads => WORKLOADS,
         };
-        write_field(&text, &mut line);
+        Layout::of(names.iter().filter_map(|name| column(kind, name)), false)
     }
-    line
+
+    /// Header, order and formats of the original program: times as Python prints them, numbers of nodes as Prometheus writes
+    /// them, numbers of pods as Python prints them. A missing value is empty, where the original wrote 0. `None`: the
+    /// original has no such table.
+    pub fn original(kind: RowKind) -> Option<Layout> {
+        let named = |(header, name): (&'static str, &str)| {
+            let mut column = column(kind, name)?;
+            column.header = header;
+            if let Field::Value(_, format) = &mut column.field {
+                *format = match kind {
+                    RowKind::Pods if name != "network_usage" => Format::Python,
+                    _ => Format::Prometheus,
+                };
+            }
+            Some(column)
+        };
+        match kind {
+            RowKind::Nodes => {
+                let columns = ORIGINAL_NODES.iter().copied().filter_map(named);
+                Some(Layout::of(columns, true))
+            }
+            RowKind::Pods => {
+                let columns = ORIGINAL_PODS.iter().map(|name| (*name, *name));
+                Some(Layout::of(columns.filter_map(named), true))
+            }
+            RowKind::Workloads => None,
+        }
+    }
+
+    /// The columns that a list names, separated by commas, in its order; `all` is all that there are. The error is a message
+    /// for the user.
+    pub fn chosen(kind: RowKind, list: &str) -> Result<Layout, String> {
+        let known = names(kind);
+        let mut chosen: Vec<Column> = Vec::new();
+        for name in list.split(',').map(str::trim) {
+            let named = match name {
+                "all" => known.as_slice(),
+                name => match known.iter().position(|known| *known == name) {
+                    Some(i) => &known[i..=i],
+                    None => {
+                        return Err(format!(
+                            "columns of {}: {}, or all",
+                            kind.as_str(),
+                            known.join(", ")
+                        ))
+                    }
+                },
+            };
+            for name in named {
+                // A second column of one name would be hard to tell from the first.
+                if !chosen.iter().any(|column| column.header == *name) {
+                    chosen.extend(column(kind, name));
+                }
+            }
+        }
+        Ok(Layout::of(chosen, false))
+    }
+
+    fn of(columns: impl IntoIterator<Item = Column>, is_original: bool) -> Layout {
+        Layout {
+            columns: columns.into_iter().collect(),
+            is_original,
+        }
+    }
+
+    /// The header, without a line ending.
+    pub fn header(&self) -> String {
+        let names: Vec<_> = self.columns.iter().map(|column| column.header).collect();
+        names.join(",")
+    }
+
+    /// A row, without a line ending.
+    pub fn line(&self, row: &Row, namespace: &str) -> String {
+        let mut line = String::with_capacity(160);
+        let time = |millis| match self.is_original {
+            false => rfc3339_millis(millis),
+            true => python_time(millis),
+        };
+        for column in &*self.columns {
+            let text = match column.field {
+                Field::Name => row.name.as_ref().into(),
+                Field::Kind => row.kind.as_deref().unwrap_or_default().into(),
+                Field::Node => row.node.as_deref().unwrap_or_default().into(),
+                Field::Namespace => namespace.into(),
+                Field::Collected => time(row.collected),
+                Field::Observed => time((row.at * 1000.0).round() as i64),
+                Field::Value(index, format) => match row.values.get(index).copied().flatten() {
+                    None => String::new(),
+                    Some(value) => match format {
+                        Format::Float => float(value),
+                        Format::Count => count(value),
+                        Format::Prometheus => value.to_string(),
+                        Format::Python => python_float(value),
+                    },
+                },
+            };
+            write_field(&text, &mut line);
+        }
+        line
+    }
+}
+
+/// The names of all columns of a table: those of its default, then the others.
+fn names(kind: RowKind) -> Vec<&'static str> {
+    let mut names: Vec<_> = Layout::own(kind).columns.iter().map(|c| c.header).collect();
+    let more = measured(kind).iter().map(|column| column.name);
+    for name in more.chain([STEP]) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn column(kind: RowKind, name: &str) -> Option<Column> {
+    let belongs = |field| match field {
+        Field::Kind => kind == RowKind::Workloads,
+        Field::Namespace => kind == RowKind::Pods,
+        Field::Name => kind != RowKind::Nodes,
+        _ => true,
+    };
+    if let Some((header, field)) = FIELDS.into_iter().find(|(known, _)| *known == name) {
+        return belongs(field).then_some(Column { header, field });
+    }
+    let measured = measured(kind);
+    let (header, index) = match name {
+        STEP => (STEP, measured.len()),
+        name => {
+            let index = measured.iter().position(|column| column.name == name)?;
+            (measured[index].name, index)
+        }
+    };
+    let format = match name {
+        "num_processes" => Format::Count,
+        _ => Format::Float,
+    };
+    let field = Field::Value(index, format);
+    Some(Column { header, field })
 }
 
 /// A count: without a point if it is a whole number.
@@ -181,55 +324,76 @@ fn python_float(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::queries;
 
-    fn row(values: &[Option<f64>]) -> Row {
+    fn row(values: &[Option<f64>], collected: i64) -> Row {
         Row {
             name: "web-0".into(),
+            kind: Some("service".into()),
             node: Some("node, a".into()),
             at: 1_749_558_896.789_4,
+            collected,
             values: values.to_vec(),
         }
     }
 
-    #[test]
-    fn every_column_is_named_after_its_query() {
-        for kind in RowKind::ALL {
-            let queried = match kind {
-                RowKind::Nodes => queries::NODES,
-                RowKind::Pods => queries::PODS,
-            };
-            for (name, field) in columns(kind, Layout::Own) {
-                if let Value(index) = field {
-                    assert_eq!(queried[*index].name, *name);
-                }
-            }
-        }
+    fn original(kind: RowKind) -> Layout {
+        Layout::original(kind).unwrap()
     }
 
     /// As in the original's README, and in its code.
     #[test]
     fn headers_match_the_original_readme_and_program() {
         assert_eq!(
-            header(RowKind::Nodes, Layout::Own),
+            Layout::own(RowKind::Nodes).header(),
             "instance,collection_time,observation_time,cpu_usage,memory_usage,network_usage,wattage,num_processes,\
              kepler_wattage,scaph_wattage,wattage_auxilary"
         );
         assert_eq!(
-            header(RowKind::Pods, Layout::Own),
+            Layout::own(RowKind::Pods).header(),
             "instance,collection_time,observation_time,name,namespace,cpu_usage,memory_usage,network_usage,\
              wattage_kepler,wattage_scaph"
         );
         assert_eq!(
-            header(RowKind::Nodes, Layout::Original),
+            Layout::own(RowKind::Workloads).header(),
+            "instance,collection_time,observation_time,kind,name,cpu_usage,memory_usage,wattage,energy_joules,step_joules"
+        );
+        assert_eq!(
+            original(RowKind::Nodes).header(),
             "instance,observation_time,collection_time,cpu_usage,memory_usage,network_usage,wattage,num_processes,\
              wattage_kepler,wattage_scaph,wattage_auxilary,temperture"
         );
         assert_eq!(
-            header(RowKind::Pods, Layout::Original),
+            original(RowKind::Pods).header(),
             "collection_time,observation_time,name,namespace,cpu_usage,memory_usage,network_usage,instance,\
              wattage_kepler,wattage_scaph"
         );
+        assert!(Layout::original(RowKind::Workloads).is_none());
+    }
+
+    #[test]
+    fn columns_are_chosen_by_name_in_the_order_of_the_list() {
+        let header = |kind, list| Layout::chosen(kind, list).map(|layout| layout.header());
+        let chosen = header(RowKind::Nodes, "wattage, energy_joules,instance,wattage");
+        assert_eq!(chosen.unwrap(), "wattage,energy_joules,instance");
+        let chosen = header(RowKind::Nodes, "step_joules,all").unwrap();
+        assert!(chosen.starts_with("step_joules,instance,collection_time,"));
+        assert!(chosen.ends_with(",wattage_auxilary,temperature,idle_wattage,energy_joules"));
+        for (kind, list) in [
+            (RowKind::Nodes, ""),
+            (RowKind::Nodes, "namespace"),
+            (RowKind::Nodes, "instance,"),
+            (RowKind::Pods, "kind"),
+            (RowKind::Workloads, "num_processes"),
+        ] {
+            let error = header(kind, list).unwrap_err();
+            assert!(error.contains("instance, collection_time"), "{error}");
+        }
+        // Every name in the list of the error is one.
+        for kind in RowKind::ALL {
+            for name in names(kind) {
+                assert_eq!(header(kind, name).unwrap(), name);
+            }
+        }
     }
 
     #[test]
@@ -245,35 +409,44 @@ mod tests {
             None,
             some(0.0),
             some(48.0),
+            None,
+            some(2.0),
+            some(5.0),
         ];
+        let row = row(&values, 1_749_558_897_001);
         assert_eq!(
-            line(RowKind::Nodes, Layout::Own, &row(&values), "ns", 1_749_558_897_001),
+            Layout::own(RowKind::Nodes).line(&row, "ns"),
             "\"node, a\",2025-06-10T12:34:57.001Z,2025-06-10T12:34:56.789Z,2.0,0.25,1e-7,,12,0.1,,0.0"
         );
         assert_eq!(
-            line(
-                RowKind::Nodes,
-                Layout::Original,
-                &row(&values),
-                "ns",
-                1_749_558_897_001
-            ),
+            original(RowKind::Nodes).line(&row, "ns"),
             "\"node, a\",2025-06-10 12:34:56,2025-06-10 12:34:57,2,0.25,0.0000001,,12,0.1,,0,48"
         );
+        let energy = Layout::chosen(RowKind::Nodes, "energy_joules,step_joules").unwrap();
+        assert_eq!(energy.line(&row, "ns"), "2.0,5.0");
     }
 
     #[test]
     fn pod_rows_follow_the_layout() {
         let values = [Some(1.5e-5), Some(64.0), Some(1.5e-5), None, Some(2e16)];
-        let mut row = row(&values);
+        let mut row = row(&values, 0);
         row.node = None;
         assert_eq!(
-            line(RowKind::Pods, Layout::Own, &row, "st-cnae-g5", 0),
+            Layout::own(RowKind::Pods).line(&row, "st-cnae-g5"),
             "\"\",1970-01-01T00:00:00.000Z,2025-06-10T12:34:56.789Z,web-0,st-cnae-g5,0.000015,64.0,0.000015,,2e16"
         );
         assert_eq!(
-            line(RowKind::Pods, Layout::Original, &row, "st-cnae-g5", 0),
+            original(RowKind::Pods).line(&row, "st-cnae-g5"),
             "1970-01-01 00:00:00,2025-06-10 12:34:56,web-0,st-cnae-g5,1.5e-05,64.0,0.000015,,,2e+16"
+        );
+    }
+
+    #[test]
+    fn workload_rows_have_kind_and_name() {
+        let row = row(&[None, Some(64.0), None, Some(7.0), Some(0.5)], 0);
+        assert_eq!(
+            Layout::own(RowKind::Workloads).line(&row, "ns"),
+            "\"node, a\",1970-01-01T00:00:00.000Z,2025-06-10T12:34:56.789Z,service,web-0,,64.0,,7.0,0.5"
         );
     }
 

@@ -1,9 +1,10 @@
-//! The `collect` role: queries Prometheus for the energy of nodes and pods, and serves it as CSV and as streams.
+//! The `collect` role: queries Prometheus for the energy of nodes, pods and workloads, and serves it as CSV and as streams.
 //!
 //! One thread does the rounds ([`round`]): it sends every query for one moment ([`query`], whose answers [`prometheus`]
-//! parses), joins the answers to rows by the names of nodes and pods ([`names`], [`join`]), writes the rows as CSV
-//! ([`layout`]), and publishes them in a ring of the last rows ([`feed`]). Downloads read that ring. Each WebSocket client
-//! reads it from a cursor of its own ([`client`]); one other thread serves all of them ([`streams`]).
+//! parses), joins the answers to rows by the names of nodes and pods ([`names`], [`join`]), with the energy since the row
+//! before ([`steps`]), and publishes the rows in a ring of the last ones ([`feed`]). Downloads read that ring, and write its
+//! rows as CSV ([`layout`]). Each WebSocket client reads it from a cursor of its own ([`client`]); one other thread serves all
+//! of them ([`streams`]).
 
 pub mod app_state;
 pub mod client;
@@ -19,6 +20,7 @@ pub mod round;
 pub mod routes;
 pub mod self_metrics;
 pub mod status;
+pub mod steps;
 pub mod streams;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ use crate::sys::stop::{Stop, Woken};
 use app_state::AppState;
 use feed::Feed;
 use join::RowKind;
-use round::{Collector, KnownNames};
+use round::{Collector, Known};
 use status::Status;
 use streams::{StreamLoop, Streams};
 
@@ -123,9 +125,11 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
         max_duration: config.interval.max(config.timeout * 3),
     };
     let feeds = [
-        Arc::new(Feed::new(RowKind::Nodes, config.keep_nodes)),
-        Arc::new(Feed::new(RowKind::Pods, config.keep_pods)),
-    ];
+        (RowKind::Nodes, config.keep_nodes),
+        (RowKind::Pods, config.keep_pods),
+        (RowKind::Workloads, config.keep_workloads),
+    ]
+    .map(|(kind, max_rows)| Arc::new(Feed::new(kind, &namespace, max_rows)));
     let status = Arc::new(Status::default());
     let streams = Streams::start(&config.streams)
         .map_err(|e| format!("cannot start the thread of the streams: {e}"))?;
@@ -191,7 +195,7 @@ fn rounds(
     stop: &Stop,
 ) {
     let mut next = Instant::now();
-    let mut known = KnownNames::default();
+    let mut known = Known::default();
     loop {
         collector.round(&mut known, feeds, status);
         streams.wake();

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use super::feed::Feed;
 use super::join::{RowKind, Table};
 use super::kubernetes::Kubernetes;
-use super::layout::{self, Layout};
+use super::layout;
 use super::names::Names;
 use super::prometheus::Series;
 use super::query::Prometheus;
 use super::status::{ColumnId, RoundOutcome, Status};
-use crate::config::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
+use super::steps::Steps;
+use crate::config::queries::{CONTAINERS, ENERGY, NODE_NAMES};
 use crate::config::Queries;
 use crate::sys::clock::{wall_nanos, BootTime};
 
@@ -30,12 +31,14 @@ pub struct Collector {
     pub max_duration: Duration,
 }
 
-/// The names learned in earlier rounds.
+/// What is known from earlier rounds.
 #[derive(Default)]
-pub struct KnownNames {
+pub struct Known {
     /// The last answer to each query for node names.
     nodes: Vec<Vec<Series>>,
     names: Names,
+    /// The counters of energy, by [`RowKind::ALL`].
+    steps: [Steps; RowKind::ALL.len()],
 }
 
 impl Collector {
@@ -44,7 +47,7 @@ impl Collector {
     /// All queries are for one moment, the time of Prometheus's clock when the round begins, so that the values of a row
     /// belong together. A query that fails leaves its column without values. If the first query fails, which asks for
     /// Prometheus's time, the whole round fails.
-    pub fn round(&self, known: &mut KnownNames, feeds: &[Arc<Feed>], status: &Status) {
+    pub fn round(&self, known: &mut Known, feeds: &[Arc<Feed>], status: &Status) {
         let began = BootTime::now();
         let collected = wall_nanos().div_euclid(1_000_000);
         let round = match self.prometheus.query("time()", None) {
@@ -58,15 +61,17 @@ impl Collector {
         };
         let mut failed = !round.learn_names(known);
         for feed in feeds {
-            let (table, failures) = round.table(feed.kind(), feed.max_rows(), &known.names);
+            let steps = &mut known.steps[feed.kind() as usize];
+            let empty = Table::new(
+                feed.kind(),
+                layout::measured(feed.kind()).len(),
+                feed.max_rows(),
+                collected,
+            );
+            let (table, failures) = round.table(feed.kind(), empty, &known.names, steps);
             failed |= failures;
             status.add(feed.kind(), table.left_out, table.duplicates);
-            feed.publish(table.into_rows().map(|row| {
-                Layout::ALL.map(|layout| {
-                    let line = layout::line(feed.kind(), layout, &row, &self.namespace, collected);
-                    line.into_boxed_str()
-                })
-            }));
+            feed.publish(table.into_rows());
         }
         let outcome = match failed {
             true => RoundOutcome::Partial,
@@ -114,7 +119,7 @@ impl Round<'_> {
     /// Learns the names of nodes and pods, and returns whether every source of names answered. For a query that failed its
     /// last answer counts: otherwise a node would appear by its name in one round and by its address in the next, as two
     /// nodes.
-    fn learn_names(&self, known: &mut KnownNames) -> bool {
+    fn learn_names(&self, known: &mut Known) -> bool {
         let queries = &self.collector.queries;
         let mut names = Names::default();
         known.nodes.resize(queries.node_names.len(), Vec::new());
@@ -145,20 +150,33 @@ impl Round<'_> {
         !failed
     }
 
-    /// The table of this kind, and whether a query for it failed.
-    fn table(&self, kind: RowKind, max_rows: usize, names: &Names) -> (Table, bool) {
-        let (columns, queries): (&[Column], _) = match kind {
-            RowKind::Nodes => (NODES, &self.collector.queries.nodes),
-            RowKind::Pods => (PODS, &self.collector.queries.pods),
+    /// The table of this kind, filled, and whether a query for it failed.
+    fn table(
+        &self,
+        kind: RowKind,
+        mut table: Table,
+        names: &Names,
+        steps: &mut Steps,
+    ) -> (Table, bool) {
+        let queries = match kind {
+            RowKind::Nodes => &self.collector.queries.nodes,
+            RowKind::Pods => &self.collector.queries.pods,
+            RowKind::Workloads => &self.collector.queries.workloads,
         };
-        let mut table = Table::new(kind, columns.len(), max_rows);
+        steps.begin_round();
         let mut failed = false;
-        for (index, (column, queries)) in columns.iter().zip(queries).enumerate() {
+        let columns = layout::measured(kind).iter().zip(queries);
+        for (index, (column, queries)) in columns.enumerate() {
             let id = (kind.as_str(), column.name);
+            let mut query = 0;
             // A later query fills in where an earlier one has no value. That is unknown if the earlier one failed.
             let is_answered = self.query_all(id, queries, |answer| match answer {
                 Some(answer) => {
-                    table.fill(index, &answer, names);
+                    match column.name {
+                        ENERGY => table.fill_energy(index, &answer, names, query, steps),
+                        _ => table.fill(index, &answer, names),
+                    }
+                    query += 1;
                     ControlFlow::Continue(())
                 }
                 None => ControlFlow::Break(()),

@@ -30,8 +30,10 @@ pub fn handler(state: AppState, self_metrics: SelfMetrics) -> Arc<Handler> {
             "" => Response::text(200, state.index(request)),
             "/download" | "/nodes" => state.download(request, RowKind::Nodes),
             "/pods" => state.download(request, RowKind::Pods),
+            "/workloads" => state.download(request, RowKind::Workloads),
             "/metrics" | "/metrics/nodes" => state.stream(request, RowKind::Nodes),
             "/metrics/pods" => state.stream(request, RowKind::Pods),
+            "/metrics/workloads" => state.stream(request, RowKind::Workloads),
             "/metrics/self" => {
                 let format = negotiate(request.header_list("Accept").as_deref());
                 let body = self_metrics.render(&state, format);
@@ -40,8 +42,8 @@ pub fn handler(state: AppState, self_metrics: SelfMetrics) -> Arc<Handler> {
             "/health" => Response::new(200, "application/json", state.health()),
             _ => Response::text(
                 404,
-                "404: there is only /download, /nodes, /pods, /metrics, /metrics/nodes, /metrics/pods, \
-                 /metrics/self, /health and / here\n",
+                "404: there is only /download, /nodes, /pods, /workloads, /metrics, /metrics/nodes, /metrics/pods, \
+                 /metrics/workloads, /metrics/self, /health and / here\n",
             ),
         }
     })
@@ -58,11 +60,11 @@ impl AppState {
                 }
             },
         };
-        let layout = match layout_of(request) {
+        let layout = match layout_of(request, kind) {
             Ok(layout) => layout,
             Err(refusal) => return refusal,
         };
-        let file = self.feeds[kind as usize].csv(size, layout);
+        let file = self.feeds[kind as usize].csv(size, &layout);
         let reserved = self
             .in_flight
             .reserve(request.peer.ip(), file.len(), file.len());
@@ -81,7 +83,7 @@ impl AppState {
             Ok(accepted) => accepted,
             Err(refusal) => return refusal.response(&how_to_stream(request)),
         };
-        let layout = match layout_of(request) {
+        let layout = match layout_of(request, kind) {
             Ok(layout) => layout,
             Err(refusal) => return refusal,
         };
@@ -106,15 +108,17 @@ impl AppState {
         let host = host(request);
         let (url, namespace) = (&self.prometheus_url, &self.namespace);
         format!(
-            "edge-metrics-exporter {} collect: energy of nodes and pods out of Prometheus\n\n\
+            "edge-metrics-exporter {} collect: energy of nodes, pods and workloads out of Prometheus\n\n\
              Collected from {url}, pods of the namespace {namespace}.\n\n\
              /download, /nodes   the last {DEFAULT_SIZE} rows of nodes, as CSV; ?size=N: the last N\n\
              /pods               the same of pods\n\
-             /metrics/nodes, /metrics, /metrics/pods\n\
+             /workloads          the same of services, containers and other workloads\n\
+             /metrics/nodes, /metrics, /metrics/pods, /metrics/workloads\n\
              \x20                   a WebSocket: the header, then each new row, as one text message\n\
              /health             how the collecting goes, as JSON\n\
              /metrics/self       the collector's own metrics, for Prometheus\n\n\
-             With ?header=original, header, order and formats are those of the original program.\n\n\
+             ?columns=instance,wattage,energy_joules chooses columns, ?columns=all takes all that there are. With\n\
+             ?header=original, header, order and formats are those of the original program.\n\n\
              curl http://{host}/nodes > nodes.csv\n\
              websocat -n ws://{host}/metrics/pods > pods.csv\n",
             env!("CARGO_PKG_VERSION")
@@ -136,7 +140,8 @@ impl AppState {
                 let last_error = health.last_error.as_deref()?;
                 Some((format!("{group}.{column}"), json!(last_error)))
             });
-        let [nodes, pods] = &self.feeds;
+        let kept = self.feeds.iter();
+        let kept = kept.map(|feed| (feed.kind().as_str().to_owned(), json!(feed.counts().0)));
         let mut body = json!({
             "status": status,
             "prometheus": self.prometheus_url,
@@ -144,7 +149,7 @@ impl AppState {
             "last_error": report.last_error,
             "failing": failing.collect::<serde_json::Map<_, _>>(),
             "last_success_age_seconds": report.success.map(|at| now.seconds_since(at)),
-            "rows": { "nodes": nodes.counts().0, "pods": pods.counts().0 },
+            "rows": kept.collect::<serde_json::Map<_, _>>(),
             "streams": self.streams.permits().open().iter().sum::<usize>(),
         })
         .to_string();
@@ -153,14 +158,18 @@ impl AppState {
     }
 }
 
-fn layout_of(request: &Request) -> Result<Layout, Response> {
+fn layout_of(request: &Request, kind: RowKind) -> Result<Layout, Response> {
+    let refused = |why: &str| Err(Response::text(400, format!("400: {why}\n")));
+    let columns: Vec<_> = request.query_values("columns").collect();
     match request.query_values("header").last().as_deref() {
-        None => Ok(Layout::Own),
-        Some("original") => Ok(Layout::Original),
-        Some(_) => Err(Response::text(
-            400,
-            "400: there is ?header=original, and no header else\n",
-        )),
+        None if columns.is_empty() => Ok(Layout::own(kind)),
+        None => Layout::chosen(kind, &columns.join(",")).or_else(|why| refused(&why)),
+        Some("original") if !columns.is_empty() => {
+            refused("?header=original has the original's columns: leave out ?columns")
+        }
+        Some("original") => Layout::original(kind)
+            .map_or_else(|| refused("the original program has no workloads"), Ok),
+        Some(_) => refused("there is ?header=original, and no header else"),
     }
 }
 
@@ -174,6 +183,6 @@ fn how_to_stream(request: &Request) -> String {
     format!(
         "426: this is a WebSocket: the header, then each new row, as one text message. For example\n\n    \
          websocat -n ws://{host}{path} > rows.csv\n\n\
-         The last rows as a file are at /nodes and /pods, the collector's own metrics at /metrics/self.\n"
+         The last rows as a file are at /nodes, /pods and /workloads, the collector's own metrics at /metrics/self.\n"
     )
 }

@@ -167,7 +167,7 @@ mod tests {
         status.add(RowKind::Pods, 3, 1);
         assert_eq!(
             (status.report().left_out, status.report().duplicates),
-            ([0, 6], [0, 2])
+            ([0, 6, 0], [0, 2, 0])
         );
     }
 }

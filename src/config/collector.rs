@@ -11,7 +11,7 @@ use super::keys::KeyUsage;
 use super::load;
 use super::model::Switch;
 use super::overrides::{self, KeyOverride};
-use super::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS};
+use super::queries::{Column, CONTAINERS, NODES, NODE_NAMES, PODS, WORKLOADS};
 use super::schema::Schema;
 use super::section::{read_document, Problem, Section};
 use super::tree::{self, Node};
@@ -51,6 +51,8 @@ pub struct Collector {
     pub keep_nodes: usize,
     /// The maximum number of rows of pods to keep.
     pub keep_pods: usize,
+    /// The maximum number of rows of workloads to keep.
+    pub keep_workloads: usize,
     /// WebSocket streams.
     pub streams: Streams,
     /// The Kubernetes API.
@@ -107,6 +109,8 @@ pub struct Queries {
     pub nodes: Vec<Vec<String>>,
     /// By column of [`PODS`].
     pub pods: Vec<Vec<String>>,
+    /// By column of [`WORKLOADS`].
+    pub workloads: Vec<Vec<String>>,
     /// As [`NODE_NAMES`].
     pub node_names: Vec<String>,
     /// As [`CONTAINERS`].
@@ -125,6 +129,7 @@ impl Default for Collector {
             listen_address: None,
             keep_nodes: 1024,
             keep_pods: 8192,
+            keep_workloads: 8192,
             streams: Streams {
                 clients: 500,
                 ping: Duration::from_secs(30),
@@ -142,6 +147,7 @@ impl Default for Queries {
         Queries {
             nodes: NODES.iter().map(owned).collect(),
             pods: PODS.iter().map(owned).collect(),
+            workloads: WORKLOADS.iter().map(owned).collect(),
             node_names: owned(&NODE_NAMES),
             containers: owned(&CONTAINERS),
         }
@@ -203,6 +209,7 @@ fn read(root: &Node) -> Result<(Collector, KeyUsage), Problem> {
             listen_address,
             keep_nodes,
             keep_pods,
+            keep_workloads,
             streams,
             kubernetes,
             queries,
@@ -219,7 +226,8 @@ fn read(root: &Node) -> Result<(Collector, KeyUsage), Problem> {
         top.option("listen_address", values::address, listen_address)?;
         top.section("keep", |keep| {
             keep.set("nodes", count(MAX_ROWS), keep_nodes)?;
-            keep.set("pods", count(MAX_ROWS), keep_pods)
+            keep.set("pods", count(MAX_ROWS), keep_pods)?;
+            keep.set("workloads", count(MAX_ROWS), keep_workloads)
         })?;
         top.section("streams", |section| {
             section.set("clients", count(MAX_STREAMS), &mut streams.clients)?;
@@ -230,6 +238,9 @@ fn read(root: &Node) -> Result<(Collector, KeyUsage), Problem> {
         top.section("queries", |section| {
             section.section("nodes", |nodes| columns(nodes, NODES, &mut queries.nodes))?;
             section.section("pods", |pods| columns(pods, PODS, &mut queries.pods))?;
+            section.section("workloads", |workloads| {
+                columns(workloads, WORKLOADS, &mut queries.workloads)
+            })?;
             section.section("names", |names| {
                 names.set(NODE_NAMES.name, promql, &mut queries.node_names)?;
                 names.set(CONTAINERS.name, promql, &mut queries.containers)

@@ -20,6 +20,16 @@ pub(super) fn read(node: &Node) -> Outcome<Duration> {
     }
 }
 
+/// A duration in the same notation, from a text: `90`, `0.5`, `1m30s`. Zero is none.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let seconds = text.parse().ok().map(Duration::try_from_secs_f64);
+    let span = match seconds {
+        Some(span) => span.ok(),
+        None => parse(text),
+    };
+    span.filter(|span| !span.is_zero())
+}
+
 /// Numbers with units, larger units first, each at most once (prometheus/common, model.ParseDuration).
 fn parse(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 7] = [
@@ -57,6 +67,28 @@ pub(super) fn positive(node: &Node) -> Outcome<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_seconds_or_has_units() {
+        for (text, milliseconds) in [
+            ("60", Some(60_000)),
+            ("0.5", Some(500)),
+            ("1m30s", Some(90_000)),
+            ("250ms", Some(250)),
+            ("0", None),
+            ("0s", None),
+            ("", None),
+            ("-1", None),
+            ("1e300", None),
+            ("inf", None),
+            ("nan", None),
+            ("1 s", None),
+            ("99999999999999999999y", None),
+        ] {
+            let expected = milliseconds.map(Duration::from_millis);
+            assert_eq!(parse_duration(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_read_in_the_notation_of_prometheus() {

@@ -44,6 +44,7 @@ pub use client::{Authorization, BasicAuth, ClientSettings, ClientTls, SecretSour
 pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
+pub use duration::parse_duration;
 pub use http_client::load_settings;
 pub(crate) use load::read as read_file;
 pub use load::{find, Error, Loaded, SYSTEM_FILE};

@@ -1,4 +1,4 @@
-//! `GET /history`: the power of each rail in the last minutes, for the charts of the status page.
+//! `GET /history`: the power of each rail in the last minutes, for the charts of the status page, and that of workloads now.
 //!
 //! The rows of the sources' histories are aggregated into columns of half a second: least, greatest and mean value. All
 //! pages share the columns, and each row is read once, however many pages there are. A page's cursor says which columns
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
+use super::workloads::workloads;
 use super::Exporter;
 use crate::metrics::{Columns, Cursor, Group, Registry, Rows, Series};
 use crate::sys::clock::BootTime;
@@ -89,12 +90,12 @@ impl Exporter {
         }
         let shown = |rail: &RailChart, gap: f64| {
             let is = |series: &Series| std::ptr::eq(series, &*rail.series);
-            let same = |series: &Series| series.labels == rail.series.labels;
+            let same = |series: &Series| series.labels().eq(rail.series.labels());
             let watts = watts.iter().find(|(series, _)| is(series));
             let joules = joules.iter().find(|(series, _)| same(series));
             json!({
                 "source": rail.series.source,
-                "rail": label(&rail.series, "rail"),
+                "rail": rail.series.label("rail"),
                 "series": rail.series.prefix.trim_end(),
                 "watts": watts.map(|(_, value)| value),
                 "joules": joules.map(|(_, value)| value),
@@ -127,6 +128,7 @@ impl Exporter {
             "total": total,
             "rails": rails,
             "left_out": data.left_out,
+            "workloads": workloads(&snapshot),
         })
     }
 }
@@ -251,7 +253,7 @@ fn columns(rail: &RailChart, since: u32) -> Vec<Value> {
 }
 
 /// A chart shows nothing finer than a tenth of a milliwatt.
-fn rounded(watts: f64) -> f64 {
+pub(super) fn rounded(watts: f64) -> f64 {
     (watts * 1e4).round() / 1e4
 }
 
@@ -263,12 +265,6 @@ fn joules_in_columns(rail: &RailChart) -> f64 {
 fn seconds(rail: &RailChart, now: BootTime) -> Option<f64> {
     let first = rail.columns.all().next()?.number;
     Some((column_number(now) + 1).saturating_sub(first) as f64 * COLUMN_WIDTH.as_secs_f64())
-}
-
-fn label<'a>(series: &'a Series, name: &str) -> Option<&'a str> {
-    let mut labels = series.labels.iter();
-    let found = labels.find(|(label, _)| label == name)?;
-    Some(&found.1)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ mod central;
 mod consumers;
 mod health;
 mod history;
+mod history_csv;
 mod housekeeping;
+mod local;
 mod management;
 mod multirate;
 mod port;
@@ -16,12 +18,14 @@ mod self_metrics;
 mod slots;
 mod supervisor;
 mod udp_agent;
+mod workloads;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 pub use crate::store::ConfigSource;
+pub use local::LocalBoard;
 pub use record::record;
 pub use supervisor::{run, Options};
 
@@ -67,6 +71,7 @@ struct Exporter {
     /// The consumers that scrape `/metrics`, where that has statistics since their last scrape.
     windows: Arc<Consumers>,
     response_limits: multirate::ResponseLimits,
+    history_limits: history_csv::HistoryLimits,
     window_statistics: AtomicBool,
     /// Whether `/metrics` has every sample too.
     multirate_on_metrics: AtomicBool,
@@ -101,6 +106,7 @@ impl Exporter {
             consumers: Arc::default(),
             windows: Arc::default(),
             response_limits: multirate::ResponseLimits::default(),
+            history_limits: history_csv::HistoryLimits::default(),
             window_statistics: AtomicBool::new(false),
             multirate_on_metrics: AtomicBool::new(false),
             senders: RwLock::default(),

@@ -2,16 +2,14 @@
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::supervisor::{forward_signals, Event, Options, Supervisor};
+use super::local::LocalBoard;
+use super::supervisor::{forward_signals, Event};
 use crate::exposition::Format;
-use crate::http::AccessControl;
 use crate::sources::io_log::{IoLogs, Recorder};
-use crate::sources::Board;
-use crate::sources::SCHEMA;
-use crate::store::{ConfigSource, Store};
+use crate::sources::{Board, Roots, SCHEMA};
+use crate::store::ConfigSource;
 use crate::sys::signals::Signals;
 
 /// How often hung sources and errors of the recording are checked for.
@@ -19,32 +17,24 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Records for `longest`, or until a signal stops it. Returns a summary for people.
 pub fn record(
-    options: Options,
+    configuration: ConfigSource,
+    roots: Roots,
     dir: &Path,
     longest: Duration,
     signals: Signals,
 ) -> Result<String, String> {
-    let loaded = Store::open(options.configuration.clone(), |p| p.answer(Ok(())))?;
-    let mut config = (*loaded.current()).clone();
+    let mut config = LocalBoard::configuration(configuration)?;
     // A replay on another machine must find the same device type.
     if config.device_type == "auto" {
-        let board = Board::detect(options.roots.clone());
+        let board = Board::detect(roots.clone());
         config.device_type = board.device_type().to_string();
     }
     // A recording sends nothing anywhere, and has no metrics of the exporter itself.
     config = config.only_source_settings();
     config.self_metrics = false;
-    let recorder = Recorder::begin(dir, &options.roots, &SCHEMA.shared(&config))?;
+    let recorder = Recorder::begin(dir, &roots, &SCHEMA.shared(&config))?;
     let began = Instant::now();
-    let fixed = ConfigSource::BuiltIn(Box::new(config.clone()));
-    let store = Store::open(fixed, |p| p.answer(Ok(())))?;
-    let io_logs = IoLogs::Record(recorder.clone());
-    let mut supervisor = Supervisor::new(
-        Options { io_logs, ..options },
-        AccessControl::open(),
-        Arc::new(store),
-    );
-    supervisor.apply(config);
+    let board = LocalBoard::start(roots, config, IoLogs::Record(recorder.clone()))?;
     let (events, inbox) = mpsc::channel();
     // Tasks are not received: a recording has one configuration.
     let (tasks, _inbox) = mpsc::channel();
@@ -61,11 +51,11 @@ pub fn record(
             Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(Event::Adopt(_)) | Err(RecvTimeoutError::Timeout) => {}
         }
-        supervisor.restart_hung_sources();
+        board.restart_hung_sources();
         error = recorder.stop_reason();
     }
-    let sources = supervisor.stop_sources();
-    recorder.finish(&supervisor.scrape(Format::Text))?;
+    let sources = board.stop_sources();
+    recorder.finish(&board.scrape(Format::Text))?;
     if let Some(error) = error {
         log::warn!("{error}: it ends here");
     }

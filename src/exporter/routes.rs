@@ -3,18 +3,23 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
+use super::history_csv::Refusal;
 use super::multirate::Delivery;
 use super::Exporter;
 use crate::exposition::{accepts_gzip, negotiate, Format};
+use crate::http::gzip::Compressor;
 use crate::http::{Handler, Method, Request, Response};
 use crate::sys::lock;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+/// The header with the time by the clock that time stamps are made with, in seconds since 1970. `Date` has whole seconds only.
+const BOARD_TIME: &str = "Board-Time";
+const CSV: &str = "text/csv; charset=utf-8; header=present";
 /// Compressing less than this saves no packet.
 const WORTH_COMPRESSING: usize = 1400;
 
-/// `/metrics`, `/multirate`, and a landing page.
+/// `/metrics`, `/multirate`, `/history.csv`, and a landing page.
 pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
     Arc::new(move |request| match request.path.as_str() {
         "/metrics" if exporter.multirate_on_metrics.load(Ordering::Relaxed) => {
@@ -49,11 +54,12 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
                 &exporter,
             )
         }),
+        "/history.csv" => read_only(request, || history(&exporter, request)),
         "/" => read_only(request, || match &*lock::read(&exporter.landing) {
             Some(text) => Response::new(200, TEXT, text.as_str()),
             None => Response::new(200, HTML, landing_page()),
         }),
-        _ => not_found("/metrics, /multirate and /"),
+        _ => not_found("/metrics, /multirate, /history.csv and /"),
     })
 }
 
@@ -76,18 +82,50 @@ fn deliver(
     exporter: &Exporter,
 ) -> Response {
     match delivery {
-        Ok(Delivery { text, done }) => exposition(exporter, text, format, request).on_done(done),
+        Ok(Delivery { text, done }) => {
+            let response = exposition(exporter, text, format, request).on_done(done);
+            match exporter.clock.offset() {
+                Some(offset) => response.with_header(BOARD_TIME, &seconds(offset.now_ms())),
+                None => response,
+            }
+        }
         Err(why) => Response::new(503, TEXT, why).with_header("Retry-After", "1"),
+    }
+}
+
+/// Milliseconds as seconds, with three decimals.
+fn seconds(ms: i64) -> String {
+    format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000))
+}
+
+/// The response with the kept samples as a table.
+fn history(exporter: &Exporter, request: &Request) -> Response {
+    let (csv, reserved) = match exporter.history_csv(request) {
+        Ok(table) => table,
+        Err(Refusal(status, why)) => {
+            let response = Response::new(status, TEXT, format!("{status}: {why}\n"));
+            return match status {
+                503 => response.with_header("Retry-After", "1"),
+                _ => response,
+            };
+        }
+    };
+    // With a compressor of its own: a scrape would wait for that of the scrapes.
+    let (body, coding) = compressed(&Compressor::default(), csv.into_bytes(), request);
+    let response = Response::new(200, CSV, body)
+        .with_header("Content-Disposition", "attachment; filename=history.csv")
+        .with_header("Cache-Control", "no-store")
+        .with_header("Vary", "Accept-Encoding")
+        .on_done(move |_| drop(reserved));
+    match coding {
+        Some(coding) => response.with_header("Content-Encoding", coding),
+        None => response,
     }
 }
 
 /// The response to a scrape.
 fn exposition(exporter: &Exporter, text: Vec<u8>, format: Format, request: &Request) -> Response {
-    let (body, coding) = compressed(
-        exporter,
-        text,
-        accepts_gzip(request.header_list("Accept-Encoding").as_deref()),
-    );
+    let (body, coding) = compressed(&exporter.compressor, text, request);
     let response = Response::new(200, format.content_type(), body)
         .with_header("Vary", "Accept, Accept-Encoding");
     match coding {
@@ -97,14 +135,15 @@ fn exposition(exporter: &Exporter, text: Vec<u8>, format: Format, request: &Requ
 }
 
 fn compressed(
-    exporter: &Exporter,
+    compressor: &Compressor,
     text: Vec<u8>,
-    accepted: bool,
+    request: &Request,
 ) -> (Vec<u8>, Option<&'static str>) {
-    if !accepted || text.len() < WORTH_COMPRESSING {
+    let is_accepted = accepts_gzip(request.header_list("Accept-Encoding").as_deref());
+    if !is_accepted || text.len() < WORTH_COMPRESSING {
         return (text, None);
     }
-    match exporter.compressor.compress(&text) {
+    match compressor.compress(&text) {
         Some(compressed) => (compressed, Some("gzip")),
         None => (text, None),
     }
@@ -137,6 +176,7 @@ fn landing_page() -> String {
          <title>edge-metrics-exporter</title></head><body>\
          <h1>edge-metrics-exporter {}</h1><p><a href=\"/metrics\">Metrics</a></p>\
          <p><a href=\"/multirate\">Every sample since you last asked</a></p>\
+         <p><a href=\"/history.csv?step=1s\">The last minutes as a table (CSV)</a></p>\
          </body></html>\n",
         env!("CARGO_PKG_VERSION")
     )

@@ -14,7 +14,7 @@ use super::{Exporter, Identity};
 use crate::config::Config;
 use crate::exposition::Format;
 use crate::http::{port_of, AccessControl, AccessFiles};
-use crate::metrics::Policy;
+use crate::metrics::{Policy, Registry};
 use crate::sources::io_log::IoLogs;
 use crate::sources::{
     select_meters, source_name, unknown_sources, Board, Context, Device, Health, Meter, Roots,
@@ -242,6 +242,16 @@ impl Supervisor {
         let sources = self.exporter.sources();
         stop_all(&sources);
         sources.iter().map(|s| s.name().to_string()).collect()
+    }
+
+    /// The running sources.
+    pub(super) fn sources(&self) -> Arc<[Arc<RunningSource>]> {
+        self.exporter.sources()
+    }
+
+    /// The series of all sources.
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.exporter.registry
     }
 
     /// All metrics, as text.

@@ -28,9 +28,15 @@ pub fn write_field(text: &str, row: &mut String) {
 /// The shortest text with a point or exponent that reads back as this number: `5.0`, `0.1`, `1e-7`. Readers then take a
 /// column of measurements for floats, even if all of them are whole. NaN and infinities are a missing value, the empty text.
 pub fn float(value: f64) -> String {
-    match value.is_finite() {
-        true => ryu::Buffer::new().format_finite(value).to_owned(),
-        false => String::new(),
+    let mut text = String::new();
+    write_float(value, &mut text);
+    text
+}
+
+/// Appends [`float`].
+pub fn write_float(value: f64, row: &mut String) {
+    if value.is_finite() {
+        row.push_str(ryu::Buffer::new().format_finite(value));
     }
 }
 

@@ -1,18 +1,23 @@
-//! Renders snapshots and batches of samples as the text of a scrape. Pure: samples and a format in, bytes out.
+//! Renders snapshots and batches of samples as the text of a scrape, and parses such text. Pure: samples and a format in, bytes
+//! out.
 
 pub mod csv;
+mod history_csv;
 mod multirate;
 mod negotiate;
 mod number;
 mod openmetrics;
+mod parse;
 #[cfg(test)]
 mod testing;
 mod text;
 mod window;
 
+pub use history_csv::{render_history, HistoryRange, TimeFormat, TooLong};
 pub use multirate::render_batch;
 pub use negotiate::{accepts_gzip, negotiate, Format};
 pub use number::write_number;
+pub use parse::{parse, Malformed, Sample, Samples};
 pub use window::render_window;
 
 use std::borrow::Cow;

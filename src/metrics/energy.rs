@@ -89,6 +89,18 @@ impl CounterUnwrap {
         self.step(raw, f64::INFINITY, 0.0).counted()
     }
 
+    /// The units counted since the last reading, if they are at most `max` and there was no fall in doubt. Then, and only
+    /// then, does this take the reading.
+    #[inline]
+    fn small_step(&mut self, raw: u64, max: f64) -> Option<u64> {
+        let step = raw.checked_sub(self.last?)?;
+        if self.fell_from.is_some() || step as f64 > max {
+            return None;
+        }
+        self.last = Some(raw);
+        Some(step)
+    }
+
     /// The step of a counter that can have counted at most `max` units since it last moved, and `max_wrap` since it was last
     /// read. `max_wrap` is 0 after a silence in which the counter may have been reset, for example by a suspend.
     ///
@@ -181,6 +193,18 @@ impl EnergyCounter {
         }
         let then = self.counted_at.replace(out.at);
         let seconds = then.map_or(0.0, |then| out.at.seconds_since(then));
+        // Nearly every step is smaller than the smallest limit, which is that of `lag`.
+        if let Some(step) = self
+            .counter
+            .small_step(raw, self.max_watts * lag / joules_per_unit)
+        {
+            if step > 0 {
+                self.moved_at = Some(out.at);
+            }
+            let joules = step as f64 * joules_per_unit;
+            out.add(self.energy, joules);
+            return Some((joules, seconds));
+        }
         let still = match (self.moved_at, self.first_read_at) {
             (Some(moved), _) => out.at.seconds_since(moved) + lag,
             (None, Some(began)) => out.at.seconds_since(began) + lag.max(self.first_step(lag)),

@@ -154,9 +154,13 @@ impl Group {
     pub fn series(&self, desc: &Desc, labels: &[(&str, &str)]) -> SeriesId {
         let family = self.families.intern(desc);
         let range = desc.range_of(&self.source);
-        let mut all = self.const_labels.clone();
-        all.extend(labels.iter().map(|(n, v)| (n.to_string(), v.to_string())));
-        let series = Series::new(&self.source, family, all);
+        let own = self.const_labels.iter();
+        let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
+        let series = Series::new(
+            &self.source,
+            family,
+            own.chain(labels.iter().copied()).collect(),
+        );
         let mut table = lock::write(&self.table);
         let hash = hash_of(&series.prefix);
         if let Some(place) = table.place(hash, &series.prefix) {

@@ -1,5 +1,6 @@
 //! A series: a family and labels, and the text before its value.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::family::Family;
@@ -50,18 +51,12 @@ pub struct Series {
     pub source: Box<str>,
     /// The family.
     pub family: Arc<Family>,
-    /// Name and value of each label, sorted by name.
-    pub labels: Vec<(String, String)>,
-    /// `name{label="value",…} `: the part of a sample's line before the value.
+    /// `name{label="value",…} `: the part of a sample's line before the value. Labels are sorted by name.
     pub prefix: Box<str>,
 }
 
 impl Series {
-    pub(super) fn new(
-        source: &str,
-        family: Arc<Family>,
-        mut labels: Vec<(String, String)>,
-    ) -> Series {
+    pub(super) fn new(source: &str, family: Arc<Family>, mut labels: Vec<(&str, &str)>) -> Series {
         sort(&mut labels);
         let mut prefix = family.name.clone();
         for (i, (name, value)) in labels.iter().enumerate() {
@@ -85,8 +80,83 @@ impl Series {
         Series {
             source: source.into(),
             family,
-            labels,
             prefix: prefix.into(),
         }
+    }
+
+    /// Name and value of each label, sorted by name. They are read out of the prefix: a copy of them would take more memory than
+    /// all else that a series has.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        let mut rest = &self.prefix[self.family.name.len()..];
+        std::iter::from_fn(move || {
+            let (name, quoted) = rest.strip_prefix(['{', ','])?.split_once("=\"")?;
+            let mut is_escaped = false;
+            let end = quoted.find(|c| {
+                let is_end = c == '"' && !is_escaped;
+                is_escaped = c == '\\' && !is_escaped;
+                is_end
+            })?;
+            rest = &quoted[end + 1..];
+            Some((name, unescaped(&quoted[..end])))
+        })
+    }
+
+    /// The value of a label.
+    pub fn label(&self, name: &str) -> Option<Cow<'_, str>> {
+        let mut labels = self.labels();
+        labels.find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+}
+
+fn unescaped(text: &str) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        plain.push(match c {
+            '\\' => match chars.next() {
+                Some('n') => '\n',
+                Some(c) => c,
+                None => break,
+            },
+            c => c,
+        });
+    }
+    Cow::Owned(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Desc, Policy, Registry};
+    use super::*;
+
+    #[test]
+    fn labels_are_read_back_from_the_prefix() {
+        let registry = Registry::new(Policy::All);
+        let own = vec![("host".to_string(), "a,b=\"c\"}{".to_string())];
+        let group = registry.add_group(0, "rapl", own);
+        let desc = Desc::gauge("power_watts", "Power.");
+        let values = [("b", "\\n\n\\\"\\"), ("a", ""), ("z", "é")];
+        group.series(&desc, &values);
+        registry.add_group(1, "x", Vec::new()).series(&desc, &[]);
+        let of = |group: usize| -> Vec<(String, String)> {
+            let series = &registry.groups()[group].all_series()[0];
+            let owned =
+                |(name, value): (&str, Cow<'_, str>)| (name.to_string(), value.into_owned());
+            series.labels().map(owned).collect()
+        };
+        let expected = [
+            ("a", ""),
+            ("b", "\\n\n\\\"\\"),
+            ("host", "a,b=\"c\"}{"),
+            ("z", "é"),
+        ];
+        assert_eq!(of(0), expected.map(|(n, v)| (n.to_string(), v.to_string())));
+        assert_eq!(of(1), []);
+        let series = &registry.groups()[0].all_series()[0];
+        assert_eq!(series.label("z").as_deref(), Some("é"));
+        assert_eq!(series.label("x"), None);
     }
 }

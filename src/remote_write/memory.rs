@@ -317,8 +317,11 @@ fn count_exported(group: &Group) -> u64 {
 
 fn identity(labels: &Labels, series: &Series) -> Option<Arc<SeriesIdentity>> {
     let family = &series.family;
+    let own = series
+        .labels()
+        .map(|(name, value)| (name.to_string(), value.into_owned()));
     Some(Arc::new(SeriesIdentity {
-        labels: labels.of(&family.name, &series.labels)?,
+        labels: labels.of(&family.name, &own.collect::<Vec<_>>())?,
         kind: family.kind,
         help: family.help.clone(),
         unit: family.unit().unwrap_or_default().to_string(),

@@ -17,6 +17,7 @@ mod reason;
 pub mod signals;
 pub mod sort;
 pub mod stop;
+pub mod terminal;
 pub mod vcio;
 
 pub use reason::reason;

@@ -35,6 +35,26 @@ impl Signals {
         Ok(Signals(set))
     }
 
+    /// As [`Signals::block`], of these signals; but those that this process was started to ignore, as `nohup` does, stay
+    /// ignored.
+    pub fn block_these(signals: &[Signal]) -> nix::Result<Signals> {
+        let signals = signals.iter().copied();
+        let set: SigSet = signals.filter(|signal| !is_ignored(*signal)).collect();
+        set.thread_block()?;
+        Ok(Signals(set))
+    }
+
+    /// Gives the signals their actions back, in this thread.
+    pub fn unblock(&self) {
+        // The call fails only for an unknown way of changing the mask.
+        let _ = self.0.thread_unblock();
+    }
+
+    /// The next signal; `None` if none arrives within this time.
+    pub fn next(&self, time: Duration) -> Option<Signal> {
+        self.next_within(time).ok()
+    }
+
     /// Waits for the next signal. Meanwhile unused memory is given back to the kernel.
     pub fn wait(&self) -> nix::Result<Request> {
         loop {
@@ -55,4 +75,13 @@ impl Signals {
         let signal = unsafe { libc::sigtimedwait(self.0.as_ref(), std::ptr::null_mut(), &time) };
         Signal::try_from(Errno::result(signal)?)
     }
+}
+
+/// Whether this process ignores a signal.
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: `sigaction` is a plain struct of integers and an optional function pointer, of which all bits zero are a value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a null pointer for the new action changes nothing, and the other one is to a live value.
+    let failed = unsafe { libc::sigaction(signal as i32, std::ptr::null(), &mut action) };
+    failed == 0 && action.sa_sigaction == libc::SIG_IGN
 }

@@ -179,6 +179,21 @@ fn good(target: &str) -> String {
         vector(
             r#"{"metric":{"pod":"web-0","instance":"10.0.0.1:10250"},"value":[1763717000.5,"0.25"]}"#,
         )
+    } else if has("kind%2C%20name%2C") && has("workload_energy_joules_total") && has("board") {
+        // It draws 1.5 W, by the clock of the test.
+        let joules = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap()
+            .as_secs_f64()
+            * 1.5;
+        vector(&format!(
+            r#"{{"metric":{{"kind":"service","name":"a, b.service","hostname":"edge-01"}},"value":[1763717000.5,"{joules}"]}}"#
+        ))
+    } else if has("kind%2C%20name%2C") && has("workload_cpu_seconds_total") {
+        vector(
+            r#"{"metric":{"kind":"service","name":"a, b.service","hostname":"edge-01"},"value":[1763717000.5,"0.5"]},
+               {"metric":{"kind":"container","name":"web","hostname":"edge-01"},"value":[1763717000.5,"0.25"]}"#,
+        )
     } else {
         vector("")
     }

@@ -47,19 +47,50 @@ def fetched(architecture, *places):
     return found
 
 
-def debian_root():
-    """The tar file of a small Debian with systemd and OpenRC, which is built once."""
-    packed = IMAGES / "debian-root.tar"
+# A small Debian with systemd and OpenRC.
+SERVICES = "root", "systemd,udev,dbus,openrc,busybox-static,init-system-helpers,passwd"
+# One with systemd and Podman.
+PODMAN = "podman", "systemd,dbus,busybox-static,init-system-helpers,passwd,python3,podman,crun"
+
+
+def debian_root(name, packages):
+    """The tar file of a Debian with these packages, which is built once."""
+    packed = IMAGES / f"debian-{name}.tar"
     with locked(packed.name):
         if packed.exists():
             return packed
-        packages = "systemd,udev,dbus,openrc,busybox-static,init-system-helpers,passwd"
-        without = [f"--dpkgopt=path-exclude=/usr/share/{place}/*" for place in ("doc", "man", "locale")]
+        left_out = ("share/doc", "share/man", "share/locale", "lib/cni")
+        without = [f"--dpkgopt=path-exclude=/usr/{place}/*" for place in left_out]
         unfinished = packed.with_suffix(".part.tar")
         command = ["mmdebstrap", "--quiet", "--variant=essential", f"--include={packages}", *without]
         subprocess.run([*command, "bookworm", unfinished], check=True, timeout=FETCH_SECONDS)
         unfinished.rename(packed)
     return packed
+
+
+# Runs /boot-test when the machine is up, on its console.
+TEST_UNIT = b"""[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+ExecStart=/boot-test
+"""
+
+
+def test_unit():
+    """The files by which systemd runs a test, for `cpio`."""
+    place = "extra/etc/systemd/system"
+    return {
+        "extra/etc/machine-id": (b"0123456789abcdef0123456789abcdef\n", 0o644),
+        f"{place}/boot-test.service": (TEST_UNIT, 0o644),
+        f"{place}/multi-user.target.wants/boot-test.service": link("../boot-test.service"),
+        # The console is used by the test.
+        f"{place}/serial-getty@ttyS0.service": link("/dev/null"),
+    }
 
 
 def tree(directory, place):
@@ -142,4 +173,5 @@ def boot(command, kernel, initramfs, console, *more, kernel_options="", seconds=
 if __name__ == "__main__":
     for architecture in FLAVOURS:
         fetched(architecture, "boot/vmlinuz-*", "bin/busybox")
-    debian_root()
+    for image in (SERVICES, PODMAN):
+        debian_root(*image)

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 from peers import ROOT, temporary
-from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, tree
+from qemu import PC, PC_KERNEL_OPTIONS, SERVICES, boot, cpio, debian_root, fetched, tree
 
 GUEST = ROOT / "tests/system/qemu_debian"
 SECONDS = 900
@@ -42,7 +42,7 @@ def main():
             "init": (GUEST / "init", 0o755),
             "init-of-root": (b"/sbin/openrc-init", 0o644),
             "bin/busybox": (busybox, 0o755),
-            "base.tar": (debian_root(), 0o644),
+            "base.tar": (debian_root(*SERVICES), 0o644),
             "extra/prepare": (GUEST / "openrc-prepare", 0o755),
             "extra/boot-test": (GUEST / "openrc-test", 0o755),
             "extra/etc/init.d/boot-test": (TEST, 0o755),

@@ -2,22 +2,12 @@
 reloads, restarts when it is killed or hangs, and is removed without a trace. Then the same by install.sh."""
 
 from peers import ROOT, temporary
-from qemu import PC, PC_KERNEL_OPTIONS, boot, cpio, debian_root, fetched, link, sources, tree
+from qemu import PC, PC_KERNEL_OPTIONS, SERVICES, boot, cpio, debian_root, fetched, sources, test_unit, tree
 
 GUEST = ROOT / "tests/system/qemu_debian"
 SECONDS = 900
 DROP_IN = b"""[Service]
 Environment="OPTIONS=--path.sysfs=/board/sys --path.procfs=/board/proc"
-"""
-TEST = b"""[Unit]
-After=multi-user.target
-[Service]
-Type=oneshot
-TimeoutStartSec=infinity
-StandardOutput=tty
-StandardError=tty
-TTYPath=/dev/ttyS0
-ExecStart=/boot-test
 """
 SYSTEMD = "extra/etc/systemd/system"
 
@@ -55,19 +45,14 @@ def check(sections):
 def main():
     (package,) = (ROOT / "dist").glob("edge-metrics-exporter_*_amd64.deb")
     kernel, busybox = fetched("amd64", "boot/vmlinuz-*", "bin/busybox")
-    files = sources("extra/src") | tree(ROOT / "tests/boards/orange_pi_axp", "extra/board") | {
+    files = sources("extra/src") | tree(ROOT / "tests/boards/orange_pi_axp", "extra/board") | test_unit() | {
         "init": (GUEST / "init", 0o755),
         "init-of-root": (b"/lib/systemd/systemd", 0o644),
         "bin/busybox": (busybox, 0o755),
-        "base.tar": (debian_root(), 0o644),
+        "base.tar": (debian_root(*SERVICES), 0o644),
         "extra/package.deb": (package, 0o644),
         "extra/boot-test": (GUEST / "systemd-test", 0o755),
-        "extra/etc/machine-id": (b"0123456789abcdef0123456789abcdef\n", 0o644),
         f"{SYSTEMD}/edge-metrics-exporter.service.d/board.conf": (DROP_IN, 0o644),
-        f"{SYSTEMD}/boot-test.service": (TEST, 0o644),
-        f"{SYSTEMD}/multi-user.target.wants/boot-test.service": link("../boot-test.service"),
-        # The console is used by the test.
-        f"{SYSTEMD}/serial-getty@ttyS0.service": link("/dev/null"),
     }
     with temporary() as directory:
         initramfs = directory / "initramfs"

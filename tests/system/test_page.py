@@ -206,6 +206,60 @@ def board_page(browser):
                     fits(browser, url, ready)
 
 
+def workloads_are_shown(browser):
+    """Which workloads draw the power, once they are asked for; as many as fit, and the rest in one line."""
+    with temporary() as directory, LiveBoard(directory) as board:
+        files = {"sys/fs/cgroup/cgroup.controllers": "cpu\n", "sys/devices/system/cpu/online": "0-3\n"}
+        files["proc/stat"] = f"cpu  {0:012} 0 0 99999 0 0 0 0 0 0\n"
+        names = [f"service-{n:02}.service" for n in range(25)] + [f"{NAME.replace('/', '')}.service"]
+        files |= {f"sys/fs/cgroup/{name}/cpu.stat": f"usage_usec {0:014}\n" for name in names}
+        for path, text in files.items():
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (directory / path).write_text(text)
+        ports = (free_port(), free_port())
+        url = f"http://127.0.0.1:{ports[1]}"
+        with exporter(board, ports), page_at(browser, url) as page:
+            expect(page.locator("#workloads-note")).to_contain_text("workloads: {enabled: true}")
+            expect(page.locator("#workloads-table")).to_be_hidden()
+            config = directory / "config.yaml"
+            config.write_text(config.read_text() + "workloads: {enabled: true, idle_watts: {board: 1}}\n")
+            page.get_by_role("button", name="Load it again").click()
+            rows = page.locator("#workloads tr")
+            # Nobody uses CPU time: what is above idle is the system's, and all others draw nothing.
+            expect(rows).to_have_count(3)
+            expect(page.locator("#workloads-note")).to_be_hidden()
+            expect(page.locator("#workloads-what")).to_contain_text("of what the board draws")
+            expect(rows.first).to_contain_text("system")
+            expect(rows.nth(1)).to_contain_text("27 more")
+            expect(rows.nth(2)).to_contain_text("idle")
+            # All of them work, and the last one most.
+            ticks = [0]
+
+            def works():
+                ticks[0] += 1
+                used = [ticks[0] * (100_000 if name == names[-1] else 1_000) for name in names]
+                texts = {f"sys/fs/cgroup/{name}/cpu.stat": f"usage_usec {time:014}\n" for name, time in zip(names, used)}
+                texts["proc/stat"] = f"cpu  {sum(used) // 10_000:012} 0 0 99999 0 0 0 0 0 0\n"
+                for path, text in texts.items():
+                    # In place: the exporter keeps the files open.
+                    with open(directory / path, "r+") as file:
+                        file.write(text)
+                first = rows.first.inner_text()
+                share = re.search(r"[5-9]\d\.\d\s%", first)
+                return NAME in first and "service" in first and share and rows.count() == 22
+
+            wait_until("it is the first", works)
+            assert page.locator("img").count() == 0
+            with page_at(browser, url, viewport={"width": 320, "height": 600}) as narrow:
+                expect(narrow.locator("#workloads tr").first).to_contain_text("W")
+                assert narrow.evaluate("document.documentElement.scrollWidth") <= 320
+
+            def ready(page):
+                expect(page.locator("#workloads tr").first).to_contain_text("W")
+
+            pictures(browser, url, "workloads", ready)
+
+
 def token_is_requested(browser):
     with temporary() as directory, LiveBoard(directory) as board:
         (directory / "token").write_text("correct-horse-battery-staple\n")
@@ -310,6 +364,7 @@ def main():
         chromium = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         board_page(browser)
+        workloads_are_shown(browser)
         token_is_requested(browser)
         fleet_page(browser)
         if os.environ.get("SCREENSHOTS"):

@@ -24,10 +24,17 @@ impl LoadedBoard {
         board.write("proc/sys/kernel/hostname", "loaded\n");
         board.write("sys/class/hwmon/hwmon0/name", "ina226\n");
         board.write("sys/class/hwmon/hwmon0/in1_input", "5000\n");
+        let meminfo = "MemTotal: 4194304 kB\nMemFree: 2097152 kB\nMemAvailable: 3145728 kB\n";
+        board.write("proc/meminfo", meminfo);
         board.busy(0);
         board.power(3.0);
         cgroups.iter().for_each(|cgroup| board.used(cgroup, 0));
         board
+    }
+
+    /// The directory of the board's files.
+    pub fn path(&self) -> &std::path::Path {
+        self.temp.path()
     }
 
     /// Replaces a file as a whole, so that no reader sees half of it where it is opened anew.
@@ -63,6 +70,15 @@ impl LoadedBoard {
                 self.write(&file, &text);
             }
         }
+    }
+
+    /// A cgroup has so many bytes of memory.
+    pub fn memory(&self, cgroup: &str, bytes: u64) {
+        let file = match self.is_v2 {
+            true => format!("sys/fs/cgroup/{cgroup}/memory.current"),
+            false => format!("sys/fs/cgroup/memory/{cgroup}/memory.usage_in_bytes"),
+        };
+        self.write(&file, &format!("{bytes}\n"));
     }
 
     /// Takes a cgroup away.

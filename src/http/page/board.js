@@ -8,6 +8,7 @@ let cursor = "";
 let round = 0;
 let loaded = "";
 let metrics = {};
+let sources = [];
 /** For those boards that want one; forgotten with the page. */
 let token = "";
 
@@ -42,6 +43,34 @@ function showHistory(answer) {
   for (const series of charts.keys()) if (!answer.rails.some((rail) => rail.series === series)) charts.delete(series);
 }
 
+function showWorkloads(shown) {
+  const off = sources.includes("workloads")
+    ? "No workload has been read yet, or nothing is measured whose energy they could have."
+    : "Which services, containers and pods draw it is not asked: workloads: {enabled: true} in the configuration has the power divided among them.";
+  say(byId("workloads-note"), shown ? "" : off);
+  byId("workloads-table").hidden = !shown;
+  put(byId("workloads-what"), shown ? `of what ${shown.domain === "board" ? "the board" : shown.domain} draws, ${quantity(shown.watts, "W")}` : "");
+  const rows = shown ? shown.workloads.map((one) => ({ ...one, key: JSON.stringify([one.kind, one.name]) })) : [];
+  if (shown?.more) rows.push({ key: "more", name: `${shown.more} more`, watts: shown.more_watts });
+  if (shown) rows.push({ key: "idle", name: "idle: used by none of them", watts: shown.idle_watts });
+  keep(byId("workloads"), rows, (row) => row.key, makeWorkload, (element, row) => {
+    const part = shown.watts > 0 ? `${((100 * row.watts) / shown.watts).toFixed(1)}\u00a0%` : "–";
+    const texts = [row.name, row.kind ?? "", quantity(row.watts, "W"), part];
+    texts.forEach((text, place) => put(element.children[place], text));
+  });
+}
+
+function makeWorkload() {
+  const name = make("th");
+  name.scope = "row";
+  const cells = ["Kind", "Power", "Share"].map((text) => {
+    const cell = make("td");
+    cell.dataset.name = text;
+    return cell;
+  });
+  return make("tr", "", name, ...cells);
+}
+
 function card(rail) {
   const canvas = make("canvas");
   canvas.setAttribute("role", "img");
@@ -69,6 +98,7 @@ function showRail(answer, element, rail) {
 const KINDS = { healthy: "good", degraded: "bad", starting: "warn" };
 
 function showHealth(health) {
+  sources = health.sources.map((source) => source.source);
   put(byId("name"), health.device_id || "This board");
   document.title = `${health.device_id || "board"} · edge-metrics-exporter`;
   put(byId("what"), health.device_type);
@@ -181,11 +211,13 @@ byId("search").addEventListener("input", showMetrics);
 byId("reload").addEventListener("click", reload);
 
 follow(async (again) => {
-  showHistory(await ask(`/history?since=${encodeURIComponent(cursor)}`));
+  const history = await ask(`/history?since=${encodeURIComponent(cursor)}`);
+  showHistory(history);
   // How it is changes less often than what it draws.
-  if (round++ % 3 && !again) return;
+  if (round++ % 3 && !again) return showWorkloads(history.workloads);
   const health = await ask("/health");
   showHealth(health);
+  showWorkloads(history.workloads);
   metrics = (await ask("/metrics/list")).metrics;
   showMetrics();
   const of = JSON.stringify([health.config.loaded_at, metrics]);

@@ -120,6 +120,8 @@ struct Node {
     delta: u64,
     /// What those below it counted more than it did.
     debt: u64,
+    /// What it had counted when it was found, and what it lies in had not: that was read before.
+    uncounted: u64,
     /// Links of its folder when it was last listed; 0: it has to be listed again.
     links: u64,
     /// How many cgroups it lies in.
@@ -187,6 +189,7 @@ impl Cgroups {
             usage: 0,
             delta: 0,
             debt: 0,
+            uncounted: 0,
             links: 0,
             depth: 0,
             is_nested: false,
@@ -250,6 +253,15 @@ impl Cgroups {
             slots.release(node.place);
             node.place = OTHER;
         }
+    }
+
+    /// Of each cgroup: the place, if it is a workload; the index of the one that it lies in; its path below the root.
+    pub(super) fn places(&self) -> impl Iterator<Item = (Option<usize>, usize, &Path)> {
+        self.nodes.iter().map(|node| {
+            let path = node.path.strip_prefix(&self.hierarchy.root);
+            let place = node.workload.is_some().then_some(node.place);
+            (place, node.parent, path.unwrap_or(&node.path))
+        })
     }
 
     fn read_root(&mut self) -> Result<(), Error> {
@@ -385,6 +397,8 @@ impl Cgroups {
             FILES.iter().any(|begin| name.starts_with(begin)) || FILES_OF_V1.contains(&name)
         };
         let is_new = |name: &str| {
+            // Of the names of a huge folder, too.
+            self.health.continue_read();
             let is_folder = is_unit(name) || !is_file(name);
             is_folder && known.borrow_mut().remove(&folder.join(name)).is_none()
         };
@@ -455,6 +469,7 @@ impl Cgroups {
             usage,
             delta: 0,
             debt: 0,
+            uncounted: 0,
             depth,
             is_nested,
             left_out: 0,
@@ -576,17 +591,26 @@ impl Cgroups {
             let parent = self.nodes[i].parent;
             let parents = self.nodes[parent].delta;
             let node = &mut self.nodes[i];
-            if node.state == State::Known {
+            if node.state == State::Known && node.uncounted == 0 {
                 continue;
             }
-            // What is new has counted no more than what it lies in has room for.
+            // What is new has counted no more than what it lies in has room for, now or at the next poll.
             let room = parents.saturating_sub(below[parent]);
-            node.delta = match node.state {
-                State::New if self.was_read => node.usage.min(room),
+            let counted = match node.state {
+                State::Known => std::mem::take(&mut node.uncounted).min(room),
+                State::New if self.was_read => {
+                    let counted = node.usage.min(room);
+                    node.uncounted = node.usage - counted;
+                    counted
+                }
                 _ => 0,
             };
+            node.delta = match node.state {
+                State::Known => node.delta.saturating_add(counted),
+                _ => counted,
+            };
             node.state = State::Known;
-            below[parent] = below[parent].saturating_add(node.delta);
+            below[parent] = below[parent].saturating_add(counted);
         }
         for (node, below) in self.nodes.iter_mut().zip(below) {
             let owed = below.saturating_add(node.debt);

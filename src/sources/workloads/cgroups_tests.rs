@@ -151,6 +151,31 @@ fn new_cgroup_counts_from_its_beginning_and_no_more_than_its_slice() {
 }
 
 #[test]
+fn new_cgroup_has_all_that_it_used_though_its_slice_is_read_before_it() {
+    let mut hosts = Hosts::new(true, 500, &[("system.slice", 0)]);
+    hosts.poll();
+    hosts.busy(1000);
+    // Between the two reads it used another 50 ms.
+    hosts.set("system.slice", 400);
+    hosts.set("system.slice/new.service", 450);
+    assert_eq!(hosts.poll(), ["service new.service 400", "system 600"]);
+    hosts.busy(2000);
+    hosts.set("system.slice", 600);
+    hosts.set("system.slice/new.service", 500);
+    assert_eq!(
+        hosts.poll(),
+        ["other 100", "service new.service 100", "system 800"]
+    );
+    hosts.busy(3000);
+    hosts.set("system.slice", 700);
+    assert_eq!(
+        hosts.poll(),
+        ["other 100", "system 900"],
+        "it is counted once"
+    );
+}
+
+#[test]
 fn cgroup_that_vanishes_leaves_its_last_time_to_its_slice() {
     let mut hosts = Hosts::new(
         true,

@@ -44,12 +44,15 @@ pub(super) struct Domain {
 /// The domain that a series is the energy of.
 fn domain_of(series: &Series) -> Option<String> {
     match series.family.name.as_str() {
-        "board_energy_joules_total" => return Some(BOARD.to_string()),
-        "energy_joules_total" => {}
-        _ => return None,
+        "board_energy_joules_total" => Some(BOARD.to_string()),
+        "energy_joules_total" => domain_of_rail(&series.source, &series.label("rail")?),
+        _ => None,
     }
-    let rail = label(series, "rail")?;
-    match &*series.source {
+}
+
+/// The domain that a rail of a source belongs to; `None`: no processor draws from it, as far as its name says.
+pub fn domain_of_rail(source: &str, rail: &str) -> Option<String> {
+    match source {
         "rapl" => {
             // `package-0`, and `package-0-die-1` of a processor of several dies.
             let (domain, package) = rail.split_once('-')?;
@@ -79,13 +82,6 @@ fn cpu_rail(rail: &str) -> Option<String> {
     Some(fed.collect::<Vec<_>>().join("_").to_lowercase())
 }
 
-fn label<'a>(series: &'a Series, name: &str) -> Option<&'a str> {
-    let mut labels = series.labels.iter();
-    labels
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
-}
-
 /// The domains that there are, in the order of the sources.
 pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
     let mut found: Vec<Domain> = Vec::new();
@@ -97,7 +93,7 @@ pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
             let Some(name) = domain_of(series) else {
                 continue;
             };
-            let rail = label(series, "rail").unwrap_or_default().to_string();
+            let rail = series.label("rail").unwrap_or_default().into_owned();
             let part = Part {
                 place,
                 rail,

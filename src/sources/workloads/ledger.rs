@@ -45,12 +45,12 @@ pub(super) struct Ledger {
     pub idle_joules: f64,
     /// What ended workloads had.
     pub ended_joules: f64,
+    /// The domain's power between its last two readings; `None` before the second.
+    pub domain_watts: Option<f64>,
     /// All joules of the domain since attribution began.
     pub total_joules: f64,
-    /// The domain's power between its last two readings.
-    pub last_watts: f64,
-    /// How much of it was idle.
-    pub last_idle_watts: f64,
+    /// How much of that was idle.
+    pub idle_power: Option<f64>,
 }
 
 /// A domain's reading: so many joules in so many seconds.
@@ -152,8 +152,8 @@ impl Ledger {
         let above = joules - idle;
         self.total_joules += joules;
         self.idle_joules += idle;
-        let power = |joules: f64| if seconds > 0.0 { joules / seconds } else { 0.0 };
-        (self.last_watts, self.last_idle_watts) = (power(joules), power(idle));
+        let power = |joules: f64| (seconds > 0.0).then(|| joules / seconds);
+        (self.domain_watts, self.idle_power) = (power(joules), power(idle));
         for (place, pending) in self.pending.iter_mut().enumerate() {
             let used_here = std::mem::take(pending);
             let share = match used {
@@ -281,6 +281,7 @@ mod tests {
             ledger.share(reading(joules, 1.0), 4.0);
         }
         assert_eq!(ledger.idle_joules, 60.0);
+        assert_eq!(ledger.domain_watts, Some(3.0));
         assert_eq!(ledger.of(2), Some((60.0, 1.0)));
         assert_eq!(ledger.of(3), Some((60.0, 1.0)));
         // One that stands still for longer has counted nothing.

@@ -10,6 +10,7 @@ mod fields;
 mod host;
 mod idle;
 mod ledger;
+mod memory;
 pub mod name;
 pub mod names;
 mod outputs;
@@ -21,18 +22,21 @@ mod slots;
 mod testing;
 pub mod usage;
 
+pub use domain::domain_of_rail;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{read_text, Board, Context, Device, Error, Health, Meter, Pace, Source, METERS};
 use crate::config::{Config, SectionSpec, Switch};
-use crate::metrics::{Group, Readings, MAX_SERIES_PER_GROUP};
+use crate::metrics::{Desc, Group, Readings, SeriesId, MAX_SERIES_PER_GROUP};
 use crate::sys::clock::BootTime;
 use cgroups::{Cgroups, Hierarchy};
 use domain::Domain;
 use fields::Fields;
 use host::Host;
 use ledger::{Ledger, OTHER, SYSTEM};
+use memory::Memory;
 use name::{Kind, Name, Workload};
 use names::Names;
 use outputs::{Binding, Outputs, Thing};
@@ -107,12 +111,44 @@ fn devices(config: &Config) -> Vec<Device> {
         .collect()
 }
 
+/// A workload's name for people, from its labels: `namespace/pod/container` where these are known.
+pub fn full_name<T: AsRef<str>>(label: impl Fn(&str) -> Option<T>) -> String {
+    let known = |name: &str| label(name).filter(|value| !value.as_ref().is_empty());
+    let pod = match known("pod") {
+        Some(pod) => [known("namespace"), Some(pod)],
+        None => [None, known("name")],
+    };
+    let parts = pod.into_iter().chain([known("container")]).flatten();
+    let mut full = String::new();
+    for part in parts {
+        if !full.is_empty() {
+            full.push('/');
+        }
+        full.push_str(part.as_ref());
+    }
+    full
+}
+
+/// Has energy attributed, whatever the configuration says of that.
+pub fn turn_on(config: &mut Config) {
+    config
+        .meters
+        .edit::<Settings>(|settings| settings.enabled = true);
+    if let Some(sources) = &mut config.sources {
+        if !sources.iter().any(|source| source == METER.name) {
+            sources.push(METER.name.to_owned());
+        }
+    }
+}
+
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let settings: Settings = context.config.meter();
     let Context { board, health, .. } = context;
     let mut views = settings.views().into_iter();
     let view = views.find(|view| view.name == context.device.name);
     let View { kinds, schemes, .. } = view.unwrap_or_default();
+    // The board's own load and memory have the exporter's names only.
+    let is_native = schemes.contains(&(scheme::NATIVE, true));
     let schemes = schemes.into_iter().map(|(name, has_board)| {
         let scheme = Scheme::named(name).map_err(Error::new)?;
         Ok((scheme, has_board))
@@ -159,12 +195,24 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         domains: Vec::new(),
         cpu: Vec::new(),
         used: Vec::new(),
+        memory: None,
+        busy_nanos: 0,
+        busy: is_native.then(|| {
+            let desc = Desc::counter(
+                "board_cpu_seconds_total",
+                "CPU time of the whole board since attribution began, in seconds.",
+            );
+            context.group.series(&desc, &[])
+        }),
         last_at: None,
         seconds: 0.0,
         has_begun: false,
         waits_since: None,
         domains_are_known: false,
     };
+    if workloads.settings.memory && is_native {
+        workloads.memory = Some(Memory::new(health, board, &context.group));
+    }
     workloads.count_processors();
     workloads.describe_board();
     workloads.register(SYSTEM);
@@ -204,6 +252,10 @@ struct Workloads {
     cpu: Vec<u64>,
     /// CPU time since the last poll by place, in nanoseconds.
     used: Vec<u64>,
+    memory: Option<Memory>,
+    /// CPU time of all places since attribution began.
+    busy_nanos: u64,
+    busy: Option<SeriesId>,
     last_at: Option<BootTime>,
     /// The seconds between the last two polls.
     seconds: f64,
@@ -241,6 +293,13 @@ impl Source for Workloads {
         }
         for place in self.slots.take_started() {
             self.register(place);
+        }
+        if let Some(memory) = &mut self.memory {
+            let cgroups = match &self.reader {
+                Reader::Cgroups(cgroups) => Some(cgroups),
+                Reader::Processes(_) => None,
+            };
+            memory.poll(out.at, cgroups);
         }
         self.attribute(out.at);
         if self.outputs.are_of(Subject::Node) {
@@ -423,6 +482,7 @@ impl Workloads {
         let Workloads {
             outputs,
             domains,
+            memory,
             cpu,
             ..
         } = self;
@@ -434,6 +494,9 @@ impl Workloads {
         });
         if let Some(nanos) = cpu.get_mut(place) {
             *nanos = 0;
+        }
+        if let Some(memory) = memory {
+            memory.end(place);
         }
         for attributed in domains {
             attributed.ledger.end(place);
@@ -447,6 +510,7 @@ impl Workloads {
         self.seconds = seconds;
         for (cpu, used) in self.cpu.iter_mut().zip(&self.used) {
             *cpu = cpu.saturating_add(*used);
+            self.busy_nanos = self.busy_nanos.saturating_add(*used);
         }
         for Attributed { domain, ledger } in &mut self.domains {
             ledger.make_room(self.slots.places());
@@ -467,6 +531,9 @@ impl Workloads {
             domains,
             reader,
             host,
+            memory,
+            busy,
+            busy_nanos,
             cpu,
             used,
             seconds,
@@ -481,7 +548,7 @@ impl Workloads {
             Value::CpuRatio => ratio(*used.get(place)?),
             Value::Memory | Value::VirtualMemory => match reader {
                 Reader::Processes(processes) => processes.memory(place, binding.value),
-                Reader::Cgroups(_) => None,
+                Reader::Cgroups(_) => Some(memory.as_ref()?.of(place)? as f64),
             },
             value => {
                 let Attributed { domain, ledger } = domains.get(binding.domain)?;
@@ -506,6 +573,12 @@ impl Workloads {
             Thing::Disk(index) => host.of_disk(index, binding.value),
         };
         outputs.publish(out, of_workload, of_thing);
+        if let Some(busy) = busy {
+            out.set(*busy, *busy_nanos as f64 / 1e9);
+        }
+        if let Some(memory) = memory {
+            memory.publish(out);
+        }
     }
 
     fn count_processors(&mut self) {
@@ -550,10 +623,10 @@ impl Attributed {
             Value::EndedEnergy => Some(ledger.ended_joules),
             Value::IdleEnergy => Some(ledger.idle_joules),
             Value::ActiveEnergy => Some((ledger.total_joules - ledger.idle_joules).max(0.0)),
-            Value::Power if is_fresh => Some(ledger.last_watts),
-            Value::IdlePower if is_fresh => Some(ledger.last_idle_watts),
+            Value::Power if is_fresh => ledger.domain_watts,
+            Value::IdlePower if is_fresh => ledger.idle_power,
             Value::ActivePower if is_fresh => {
-                Some((ledger.last_watts - ledger.last_idle_watts).max(0.0))
+                Some((ledger.domain_watts? - ledger.idle_power?).max(0.0))
             }
             Value::IdleWatts => ledger.idle_watts(),
             Value::IdleFit => ledger.fit()?.quality(),

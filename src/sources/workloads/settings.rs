@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub metric_names: Vec<&'static str>,
     /// Idle power by domain, in watts. That of other domains is learned.
     pub idle_watts: BTreeMap<String, f64>,
+    /// Whether the memory of workloads and of the board is read, too.
+    pub memory: bool,
     /// Where names of containers and pods are learned.
     pub names: names::Settings,
 }
@@ -44,6 +46,7 @@ impl Default for Settings {
             max_workloads: 500,
             metric_names: vec![scheme::NATIVE],
             idle_watts: BTreeMap::new(),
+            memory: true,
             names: names::Settings::default(),
         }
     }
@@ -60,6 +63,7 @@ impl MeterSettings for Settings {
         section.set("kinds", |node| kinds(node, is_native), &mut settings.kinds)?;
         section.set("max_workloads", max_workloads, &mut settings.max_workloads)?;
         section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
+        section.set("memory", values::flag, &mut settings.memory)?;
         section.section("names", |section| settings.names.read(section))?;
         Ok(settings)
     }
@@ -237,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn names_are_asked_for_where_the_configuration_says() {
+        let names = parse("").names;
+        assert!(names.enabled && names.sockets.is_none());
+        let text =
+            "workloads: {names: {sockets: [/a.sock], node: n, kubernetes: {enabled: false}}}\n";
+        let names = parse(text).names;
+        assert_eq!(names.sockets, Some(vec!["/a.sock".into()]));
+        assert_eq!(names.node.as_deref(), Some("n"));
+        let off = parse("workloads: {names: {enabled: false, sockets: []}}\n").names;
+        assert_eq!((off.enabled, off.sockets), (false, Some(Vec::new())));
+    }
+
+    #[test]
     fn wrong_settings_are_refused_by_name() {
         for (text, expected) in [
             (
@@ -262,6 +279,8 @@ mod tests {
                 "`workloads.idle_watts.board` is the text",
             ),
             ("idle_watts: {\"a b\": 1}", "is no name of a domain"),
+            ("names: {sockets: /a}", "a list of the paths of sockets"),
+            ("names: {kubernetes: {enabled: yes}}", "auto, true or false"),
         ] {
             let message = refusal(&format!("workloads: {{{text}}}\n"));
             assert!(message.contains(expected), "{text}: {message}");

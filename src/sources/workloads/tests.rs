@@ -2,7 +2,7 @@
 
 use super::testing::Random;
 use super::*;
-use crate::metrics::{Desc, Rail};
+use crate::metrics::Rail;
 use crate::sources::testing::{Bench, Tree};
 use crate::sources::SCHEMA;
 
@@ -157,6 +157,7 @@ fn energy_above_idle_is_attributed_by_cpu_time() {
         "workload_idle_energy_joules_total{domain=\"package\"} 4".to_string(),
         "workload_idle_watts{domain=\"package\"} 4".to_string(),
         "workload_domain_energy_joules_total{domain=\"package\"} 12".to_string(),
+        "workload_domain_power_watts{domain=\"package\"} 12".to_string(),
         "workload_cpu_seconds_total{kind=\"service\",name=\"ssh.service\"} 0.2".to_string(),
         "workload_cpu_seconds_total{kind=\"system\",name=\"system\"} 0.4".to_string(),
     ] {
@@ -311,9 +312,7 @@ fn silent_meter_has_no_power_and_its_energy_stands() {
     rig.second += 60.0;
     let lines = rig.poll(0);
     assert!(
-        !lines
-            .iter()
-            .any(|line| line.starts_with("workload_power_watts")),
+        !lines.iter().any(|line| line.contains("power_watts{domain")),
         "{lines:?}"
     );
     assert_eq!(rig.energy("service a.service"), Some(2.0));
@@ -624,4 +623,136 @@ fn both_views_are_sources_of_their_own() {
     assert_eq!(names(", kinds: [process]"), [""]);
     let both = ", kinds: [pod, process], metric_names: [kepler, native]";
     assert_eq!(names(both), ["cgroups", "processes"]);
+}
+
+#[test]
+fn energy_is_conserved_while_containers_get_their_names() {
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+    let engine = Tree::new(&[("list", "[]")]);
+    let socket = engine.path("engine.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let list = engine.path("list");
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let body = std::fs::read_to_string(&list).unwrap_or_default();
+            let _ = write!(stream, "HTTP/1.0 200 OK\r\n\r\n{body}");
+        }
+    });
+    let settings = format!(
+        ", idle_watts: {{package: 1}}, names: {{sockets: [{}]}}",
+        socket.display()
+    );
+    let mut rig = Rig::new(&settings);
+    rig.set("docker", 0);
+    rig.set(&format!("docker/{A}"), 0);
+    rig.start();
+    let mut ms = 0;
+    let mut containers = vec![A];
+    let mut go_on = |rig: &mut Rig, containers: &[&str]| {
+        ms += 100;
+        for id in containers {
+            rig.set(&format!("docker/{id}"), ms);
+        }
+        rig.set("docker", ms * containers.len() as u64);
+        rig.draw(3.0);
+        let lines = rig.poll(500);
+        let (sum, whole) = conserved(&lines, "package");
+        assert!((sum - whole).abs() < 1e-9, "{sum} of {whole}");
+        assert_eq!(whole, 3.0 * (rig.second - 1.0));
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut go_on_until = |rig: &mut Rig, containers: &[&str], name: &str| {
+        while rig.energy(name).is_none() {
+            assert!(std::time::Instant::now() < deadline, "{name}");
+            go_on(rig, containers);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    go_on_until(&mut rig, &containers, "container aaaaaaaaaaaa");
+    let listed =
+        format!("[{{\"Id\":\"{A}\",\"Names\":[\"/web\"]}},{{\"Id\":\"{B}\",\"Names\":[\"/db\"]}}]");
+    engine.write("list", listed);
+    containers.push(B);
+    go_on_until(&mut rig, &containers, "container web");
+    go_on_until(&mut rig, &containers, "container db");
+    assert_eq!(rig.energy("container aaaaaaaaaaaa"), None);
+    assert!(rig.of_domain("workload_ended_energy_joules_total") > Some(0.0));
+}
+
+#[test]
+fn memory_is_that_of_a_workload_without_those_that_lie_in_it() {
+    const MIB: u64 = 1 << 20;
+    let mut rig = Rig::new("");
+    let docker = "system.slice/docker.service";
+    let id = "3f1c9a7be2d04865a1b2c3d4e5f60718293a4b5c6d7e8f90112233445566778a";
+    let inner = format!("{docker}/docker-{id}.scope");
+    let set = |rig: &Rig, cgroup: &str, mib: u64| {
+        let path = format!("sys/fs/cgroup/{cgroup}/memory.current");
+        rig.tree.write(&path, format!("{}\n", mib * MIB));
+    };
+    for (cgroup, mib) in [("system.slice", 90), (docker, 80), (inner.as_str(), 30)] {
+        rig.set(cgroup, 0);
+        set(&rig, cgroup, mib);
+    }
+    rig.set("system.slice/bare.service", 0);
+    let meminfo = "MemTotal: 4096 kB\nMemFree: 1 kB\nMemAvailable: 1024 kB\n";
+    rig.tree.write("proc/meminfo", meminfo);
+    rig.start();
+    let memory = |rig: &Rig, kind: &str, name: &str| {
+        let labels = format!("{{kind=\"{kind}\",name=\"{name}\"}}");
+        rig.bench.value(&format!("workload_memory_bytes{labels}"))
+    };
+    let mib = |mib: u64| Some((mib * MIB) as f64);
+    assert_eq!(memory(&rig, "service", "docker.service"), mib(50));
+    assert_eq!(memory(&rig, "container", &id[..12]), mib(30));
+    assert_eq!(memory(&rig, "service", "bare.service"), None);
+    assert_eq!(memory(&rig, "system", "system"), None);
+    let board = |rig: &Rig, what: &str| rig.bench.value(&format!("board_memory_{what}_bytes"));
+    assert_eq!(board(&rig, "size"), mib(4));
+    assert_eq!(board(&rig, "available"), mib(1));
+    // It is read again after 15 seconds.
+    set(&rig, docker, 60);
+    rig.poll(0);
+    assert_eq!(memory(&rig, "service", "docker.service"), mib(50));
+    rig.second += 15.0;
+    rig.poll(0);
+    assert_eq!(memory(&rig, "service", "docker.service"), mib(30));
+    // What cannot be read any more is absent.
+    rig.tree
+        .remove(&format!("sys/fs/cgroup/{docker}/memory.current"));
+    rig.tree.write("proc/meminfo", "MemTotal: 4096 kB\n");
+    rig.second += 15.0;
+    rig.poll(0);
+    assert_eq!(memory(&rig, "service", "docker.service"), None);
+    assert_eq!(memory(&rig, "container", &id[..12]), mib(30));
+    assert_eq!(board(&rig, "size"), None);
+}
+
+#[test]
+fn memory_of_cgroup_v1_lies_in_a_hierarchy_of_its_own() {
+    let tree = Tree::new(&[
+        ("sys/fs/cgroup/cpuacct/cpuacct.usage", "0\n"),
+        ("sys/fs/cgroup/cpuacct/docker/cpuacct.usage", "0\n"),
+        ("proc/stat", "cpu  0 0 0 0 0 0 0 0 0 0\n"),
+    ]);
+    let id = "3f1c9a7be2d04865a1b2c3d4e5f60718293a4b5c6d7e8f90112233445566778a";
+    tree.write(
+        &format!("sys/fs/cgroup/cpuacct/docker/{id}/cpuacct.usage"),
+        "0\n",
+    );
+    let path = format!("sys/fs/cgroup/memory/docker/{id}/memory.usage_in_bytes");
+    tree.write(&path, "1048576\n");
+    for (memory, expected) in [("true", Some(1_048_576.0)), ("false", None)] {
+        let text = format!("workloads: {{enabled: true, memory: {memory}}}\n");
+        let mut bench = Bench::new(&METER, &tree, SCHEMA.parse(&text).unwrap().0);
+        bench.reopen().unwrap();
+        bench.poll(1.0);
+        let name = &id[..12];
+        let series = format!("workload_memory_bytes{{kind=\"container\",name=\"{name}\"}}");
+        assert_eq!(bench.value(&series), expected);
+    }
 }

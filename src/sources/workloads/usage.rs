@@ -1,4 +1,4 @@
-//! CPU time as the kernel tells it, in nanoseconds. Pure.
+//! CPU time as the kernel tells it, in nanoseconds, and memory, in bytes. Pure.
 
 /// `/proc/stat` counts in these, whatever the kernel's own clock is (USER_HZ; 100 on every architecture but alpha and ia64).
 const NANOS_PER_TICK: u64 = 10_000_000;
@@ -60,6 +60,23 @@ pub fn parse_busy(text: &[u8]) -> Option<u64> {
         }
     }
     ticks.checked_mul(NANOS_PER_TICK)
+}
+
+/// The memory of a cgroup, the one number of `memory.current` (Linux, admin-guide/cgroup-v2.rst) and of
+/// `memory.usage_in_bytes` (admin-guide/cgroup-v1/memory.rst).
+pub fn parse_memory_bytes(text: &[u8]) -> Option<u64> {
+    number(text.trim_ascii())
+}
+
+/// The board's memory and what of it is available, in the first lines of `/proc/meminfo` (proc(5)). Linux before 3.14 has no
+/// `MemAvailable`.
+pub fn parse_meminfo(text: &[u8]) -> Option<(u64, u64)> {
+    let bytes = |name: &[u8]| {
+        let mut lines = text.split(|byte| *byte == b'\n');
+        let value = lines.find_map(|line| line.strip_prefix(name))?;
+        number(value.strip_suffix(b"kB")?.trim_ascii())?.checked_mul(1024)
+    };
+    Some((bytes(b"MemTotal:")?, bytes(b"MemAvailable:")?))
 }
 
 /// What `/proc/PID/stat` says of a process.
@@ -185,6 +202,24 @@ mod tests {
         assert_eq!(parse_busy(b"cpu 1 2 3 4\n"), Some(6 * NANOS_PER_TICK));
         for text in [&b""[..], b"cpu0 1 2 3 4\n", b"cpu 1 2\n", b"cpu 1 2 x 4\n"] {
             assert_eq!(parse_busy(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn memory_of_cgroups_and_of_the_board_is_read() {
+        assert_eq!(parse_memory_bytes(b"7340032\n"), Some(7_340_032));
+        assert_eq!(parse_memory_bytes(b"max\n"), None);
+        let text =
+            b"MemTotal:        3956400 kB\nMemFree:  105132 kB\nMemAvailable:    2711044 kB\nBuff";
+        let bytes = (3_956_400 * 1024, 2_711_044 * 1024);
+        assert_eq!(parse_meminfo(text), Some(bytes));
+        for text in [
+            &b""[..],
+            b"MemTotal: 1 kB\nMemFree: 1 kB\n",
+            b"MemTotal: 1\nMemAvailable: 1 kB\n",
+            b"MemTotal: 99999999999999999999 kB\nMemAvailable: 1 kB\n",
+        ] {
+            assert_eq!(parse_meminfo(text), None, "{text:?}");
         }
     }
 

@@ -48,9 +48,7 @@ impl Names {
         let sockets = |node: &_| values::list(node, wanted, MAX_SOCKETS, values::path);
         section.option("sockets", sockets, &mut self.sockets)?;
         section.option("pod_logs", values::path, &mut self.pod_logs)?;
-        section.section("kubernetes", |section| {
-            self.kubernetes.read(section)?;
-            section.option("node", values::host, &mut self.node)
-        })
+        section.option("node", values::host, &mut self.node)?;
+        section.section("kubernetes", |section| self.kubernetes.read(section))
     }
 }

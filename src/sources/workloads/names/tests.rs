@@ -391,6 +391,50 @@ fn api_is_asked_for_the_pods_of_the_node_with_the_token_of_the_moment() {
     assert!(lock::lock(&last).starts_with("GET /pods HTTP/1.1\r\n"));
 }
 
+/// The API with the cluster's own authority.
+#[cfg(feature = "tls")]
+#[test]
+fn api_is_trusted_by_the_service_accounts_ca_alone() {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let tls = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = CertificateDer::pem_file_iter(tls.join("server.pem")).unwrap();
+    let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(tls.join("server.key")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            if stream.read(&mut [0; 4096]).is_ok() {
+                let _ = stream.write_all(&answer("HTTP/1.0 200 OK", &fixture("pods.json")));
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        }
+    });
+    let url = format!("https://{address}");
+    let account = Tree::new(&[("account/token", "t\n")]);
+    let ca = |name: &str| {
+        account.write("account/ca.crt", std::fs::read(tls.join(name)).unwrap());
+        asked(&url, &account).read()
+    };
+    let table = ca("ca.pem").unwrap();
+    assert_eq!(known(&table, &of_pod(UID, None)), "web-0 default web-0 -");
+    let error = ca("other.pem").unwrap_err();
+    assert!(error.contains("certificate"), "{error}");
+}
+
 #[test]
 fn api_that_refuses_says_which_right_is_missing() {
     let account = Tree::new(&[("account/token", "t\n")]);

@@ -1,0 +1,494 @@
+"""Attribution seen from outside: real processes in real cgroups, and a meter whose power follows this machine's processors. Used
+on the machine of the tests (test_workloads) and in a booted Debian (test_boot_workloads)."""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+from peers import get, wait_until
+
+IDLE_WATTS = 5.0
+WATTS_PER_PROCESSOR = 10.0
+# Both are the same counter. The package's idle power is given, the core's is learned.
+GIVEN, LEARNED = DOMAINS = "package", "core"
+CONFIG = f"device_type: generic\ninterval: %s\nworkloads: {{enabled: true, idle_watts: {{package: {IDLE_WATTS}}}}}\n"
+
+# A program that is busy for this part of the time, on one processor. Where others take it, it makes up for that.
+BUSY = """
+import sys, time
+part, round = float(sys.argv[1]), time.monotonic()
+while True:
+    end = time.process_time() + part * 0.05
+    while time.process_time() < end:
+        pass
+    now = time.monotonic()
+    round = max(round + 0.05, now - 1)
+    time.sleep(max(round - now, 0))
+"""
+# Names of cgroups are anything but a slash and a new line, of up to 255 bytes.
+HOSTILE = [b'a"b.service', b"a\t1\r\x1b[31m.service", b"a\\.service", "ä€😀.service".encode(), b"x" * 247 + b".service", b"{}=,.service"]
+
+
+def short_processes(directory):
+    """The program of short processes, which needs nothing else where it runs."""
+    program = directory / "short_processes"
+    source = pathlib.Path(__file__).with_name("short_processes.c")
+    subprocess.run(["cc", "-static", "-O2", "-o", program, source], check=True)
+    return program
+
+
+class Meter:
+    """A sysfs whose RAPL counts what this machine would have used for its processes, and whose other parts are its own."""
+
+    def __init__(self, directory, busy_seconds, step=0.1):
+        self.busy_seconds = busy_seconds
+        self.sysfs = directory / "sys"
+        package = self.sysfs / "class/powercap/intel-rapl:0"
+        core = package / "intel-rapl:0:0"
+        core.mkdir(parents=True)
+        (package / "name").write_text("package-0\n")
+        (core / "name").write_text("core\n")
+        for name in ("devices", "fs"):
+            (self.sysfs / name).symlink_to(pathlib.Path("/sys") / name)
+        for zone in (package, core):
+            (zone / "max_energy_range_uj").write_text("262143328850\n")
+        flags = os.O_WRONLY | os.O_CREAT
+        self.counters = [os.open(zone / "energy_uj", flags, 0o644) for zone in (package, core)]
+        self.began = time.monotonic(), busy_seconds()
+        self.count()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run, args=[step])
+
+    def count(self):
+        seconds, busy = time.monotonic() - self.began[0], self.busy_seconds() - self.began[1]
+        joules = IDLE_WATTS * seconds + WATTS_PER_PROCESSOR * busy
+        for counter in self.counters:
+            # In place and with a constant length: a reader never sees a partial number.
+            os.pwrite(counter, b"%20d\n" % (joules * 1e6), 0)
+
+    def run(self, step):
+        # Those whose power it counts do not make it late.
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        while not self.stopped.wait(step):
+            self.count()
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.thread.join()
+
+
+class Scrape:
+    """What /metrics says."""
+
+    def __init__(self, text):
+        self.samples = {}
+        for line in text.splitlines():
+            if line.startswith("#"):
+                continue
+            found = re.fullmatch(r'(\w+)(?:\{((?:\w+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (\S+)', line)
+            assert found, f"no sample: {line!r}"
+            name, labels, value = found.groups()
+            labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or ""))
+            self.samples.setdefault(name, []).append((labels, float(value)))
+
+    def all(self, metric, **labels):
+        found = self.samples.get(metric, [])
+        return [(of, value) for of, value in found if labels.items() <= of.items()]
+
+    def value(self, metric, **labels):
+        """The only sample with these labels; None: there is none."""
+        values = [value for _, value in self.all(metric, **labels)]
+        assert len(values) < 2, f"{metric} {labels} is there {len(values)} times"
+        return values[0] if values else None
+
+    def joules(self, workload, domain):
+        kind, name = workload
+        return self.value("workload_energy_joules_total", kind=kind, name=name, domain=domain)
+
+    def cpu_seconds(self, workload):
+        kind, name = workload
+        return self.value("workload_cpu_seconds_total", kind=kind, name=name)
+
+    def above_idle(self, domain):
+        whole = self.value("workload_domain_energy_joules_total", domain=domain)
+        return whole - self.value("workload_idle_energy_joules_total", domain=domain)
+
+    def workloads(self):
+        return {(labels["kind"], labels["name"]) for labels, _ in self.all("workload_cpu_seconds_total")}
+
+    def check(self):
+        """The sum is that of its parts, and there is no value that cannot be. Returns how much the sum is off."""
+        worst = 0.0
+        for domain in DOMAINS:
+            whole = self.value("workload_domain_energy_joules_total", domain=domain)
+            if whole is None:
+                continue
+            parts = [value for _, value in self.all("workload_energy_joules_total", domain=domain)]
+            parts += [self.value(f"workload_{part}_energy_joules_total", domain=domain) for part in ("idle", "ended")]
+            off = abs(sum(parts) - whole) / max(whole, 1.0)
+            assert off <= 1e-6, f"{domain}: {sum(parts)} J of {whole} J"
+            metered = self.value("energy_joules_total", source="rapl", rail="package-0" if domain == GIVEN else "core-0")
+            assert whole <= metered * (1 + 1e-9), f"{domain}: {whole} J of {metered} J"
+            worst = max(worst, off)
+        for metric, samples in self.samples.items():
+            if metric.startswith("workload_"):
+                for labels, value in samples:
+                    assert math.isfinite(value) and value >= 0.0, f"{metric} {labels} {value}"
+        return worst
+
+
+class Attribution:
+    """A running exporter and its workloads: `services` starts them. Again and again it is looked whether nothing is lost."""
+
+    def __init__(self, address, pid, services, names, pause=0.5):
+        self.address = address
+        self.names = names
+        self.pause = pause
+        self.pid = pid
+        self.services = services
+        self.scrapes, self.worst, self.failure, self.failed = 0, 0.0, None, []
+        self.known = set()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def scrape(self):
+        text, _ = get(f"http://{self.address}/metrics")
+        scrape = Scrape(text)
+        self.worst = max(self.worst, scrape.check())
+        self.scrapes += 1
+        self.known |= scrape.workloads()
+        return scrape
+
+    def watch(self):
+        try:
+            while not self.stopped.wait(2 * self.pause):
+                self.scrape()
+        except BaseException as error:
+            self.failure = error
+
+    def __enter__(self):
+        wait_until("attribution has begun", lambda: self.scrape().value("workload_domain_energy_joules_total", domain=GIVEN))
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self.stopped.set()
+        self.thread.join()
+        if kind is None:
+            assert not self.failed, f"failed: {self.failed}"
+            print(f"{self.scrapes} scrapes: the parts' sums are off by {self.worst:.1e} at most")
+
+    @contextlib.contextmanager
+    def part(self, name):
+        """A part of the test. If it fails, the others are tried all the same."""
+        began = time.monotonic()
+        try:
+            yield
+            if self.failure:
+                raise self.failure
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+            self.failed.append(name)
+        print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
+
+    def at_rest(self, *names):
+        """A scrape that knows all that these services, which do nothing now, have used."""
+
+        seen = {}
+
+        def knows_all():
+            # A scrape takes time from those that are measured.
+            time.sleep(self.pause)
+            scrape = self.scrape()
+            for name in names:
+                known = scrape.cpu_seconds(("service", name))
+                power = scrape.value("workload_power_watts", kind="service", name=name, domain=GIVEN)
+                seen[name] = known, self.services.usage(name), power
+            for name in names:
+                workload = "service", name
+                if scrape.value("workload_power_watts", kind="service", name=name, domain=GIVEN) != 0:
+                    return None
+                if abs(scrape.cpu_seconds(workload) - self.services.usage(name)) > 1e-6:
+                    return None
+            return scrape
+
+        try:
+            return wait_until(f"the exporter knows what {', '.join(names)} used", knows_all)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: CPU time, the kernel's counter and power: {seen}")
+
+    def run_for(self, seconds):
+        for name in self.names:
+            self.services.resume(name)
+        time.sleep(seconds)
+        for name in self.names:
+            self.services.pause(name)
+
+    def two_to_one(self, seconds):
+        """Two services that are paused run for so long; what they have is as their own counters say."""
+        names = self.names
+        before, began = self.at_rest(*names), (self.services.busy_seconds(), *map(self.services.usage, names))
+        self.run_for(seconds)
+        after, ended = self.at_rest(*names), (self.services.busy_seconds(), *map(self.services.usage, names))
+        busy, *used = (now - then for now, then in zip(ended, began))
+        assert 1.5 < used[0] / used[1] < 2.5, f"the load was {used[0]:.2f} s to {used[1]:.2f} s"
+        for domain in DOMAINS:
+            above = after.above_idle(domain) - before.above_idle(domain)
+            joules = [after.joules(("service", name), domain) - before.joules(("service", name), domain) for name in names]
+            said = joules[0] / joules[1] / (used[0] / used[1])
+            parts = [here / above / (cpu / busy) for here, cpu in zip(joules, used)]
+            print(
+                f"{domain}: {used[0]:.2f} s and {used[1]:.2f} s of {busy:.2f} s have {joules[0]:.2f} J and {joules[1]:.2f} J of "
+                f"{above:.2f} J: {said:.4f} of the ratio, {parts[0]:.4f} and {parts[1]:.4f} of their parts"
+            )
+            assert abs(said - 1) < 0.02, "the two are not shared as their CPU time is"
+            # What is above idle power that is not known is another thing from one moment to the next.
+            off = max(abs(part - 1) for part in parts)
+            assert domain == LEARNED or off < 0.02, "a part is not that of the CPU time"
+
+    def counted(self, seconds=3):
+        """What the services use is counted to the last microsecond."""
+        self.run_for(seconds)
+        self.at_rest(*self.names)
+
+    def come_and_go(self, times=1):
+        """Load that comes and goes."""
+        for _ in range(times):
+            self.run_for(6)
+            time.sleep(4)
+
+    def learned_idle(self):
+        scrape = self.scrape()
+        watts = scrape.value("workload_idle_watts", domain=LEARNED)
+        fit = scrape.value("workload_idle_fit_ratio", domain=LEARNED)
+        error = scrape.value("workload_idle_error_watts", domain=LEARNED)
+        print(f"learned idle power: {watts} W, fit {fit}, error {error} W")
+        return watts
+
+    def short_processes(self, count, program, directory, meanwhile=lambda: time.sleep(0.5)):
+        """All of many short processes are counted."""
+        name = "short.service"
+        left = directory / "left"
+        left.write_text("")
+        with self.services.running(name, [program, str(count), left]):
+            while left.exists():
+                meanwhile()
+                self.services.check(name)
+            scrape = self.at_rest(name)
+            used = scrape.cpu_seconds(("service", name))
+            print(f"{count} processes: {used:.6f} s, {self.services.usage(name):.6f} s by the kernel's counter")
+            assert used > count * 0.005, "the processes did not run"
+
+    def hostile_names(self):
+        """Cgroups of strange names have series, whose labels are printable."""
+        before = self.scrape().workloads()
+
+        def are_there():
+            new = self.scrape().workloads() - before
+            return new if len(new) == len(HOSTILE) else None
+
+        with self.services.folders(HOSTILE):
+            new = wait_until(f"all of {HOSTILE} have series", are_there)
+        for kind, name in sorted(new):
+            assert kind == "service" and name.isprintable() and 0 < len(name) <= 64, (kind, name)
+        print(f"{len(HOSTILE)} strange names: {sorted(name for _, name in new)}")
+        wait_until("they are gone", lambda: not new & self.scrape().workloads())
+
+    def many(self, count):
+        """Prints what so many cgroups cost."""
+        names = [f"many-{number}.service" for number in range(count)]
+        memory, idle = self.cost()
+        with self.services.folders(names):
+            wait_until("as many as have series are found", lambda: len(self.scrape().workloads()) > 400)
+            more, busy = self.cost()
+        assert "cgroups" not in self.limits(), self.limits()
+        print(f"{count} cgroups: {more - memory} kB more of {more} kB resident, {idle:.2%} of a processor before and {busy:.2%} with them")
+        # Half of them have series, five each.
+        assert more - memory < 8000, "they take too much memory"
+
+    def cost(self, seconds=10):
+        """Resident memory in kB, and the part of a processor that the exporter uses."""
+        time.sleep(3)
+        _, before = self.resources()
+        time.sleep(seconds)
+        memory, after = self.resources()
+        return memory, (after - before) / seconds
+
+    def too_many(self, count, doctor):
+        """More cgroups than are read: memory is bounded, it is said, and services that were there before are counted."""
+        memory, _ = self.resources()
+        with self.services.folders(f"too-many-{number}.service" for number in range(count)):
+            expected = {"cgroups", "workloads"}
+            limits = wait_until("the limits are said", lambda: expected <= self.limits().keys() and self.limits())
+            (said,) = [source["limits"] for source in json.loads(doctor())["sources"] if source["source"] == "workloads"]
+            self.counted()
+            most, _ = self.resources()
+        print(f"{count} cgroups: {most - memory} kB more of {most} kB resident; left out: {limits}")
+        assert said.keys() == expected, f"doctor says {said}"
+        assert most - memory < 8000, "they take too much memory"
+        wait_until("they are gone", lambda: 0 < len(self.scrape().workloads()) < 100)
+
+    def storm(self, seconds):
+        """Cgroups come and go all the time, with processes and without: no series but theirs."""
+        self.known.clear()
+        before, until, rounds = self.scrape().workloads(), time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            rounds += 1
+            with self.services.folders([f"storm-{rounds % 50}.service"]):
+                if rounds % 20 == 0:
+                    self.services.brief("storm-process.service")
+        is_ours = lambda workload: workload[0] == "service" and workload[1].startswith("storm-")
+        ours = {workload for workload in self.known - before if is_ours(workload)}
+        assert self.known - before == ours, f"series of nothing: {self.known - before - ours}"
+        wait_until("they are gone", lambda: not ours & self.scrape().workloads())
+        print(f"{rounds} cgroups came and went under 51 names, of which {len(ours)} had series")
+
+    def resources(self):
+        """Resident memory in kB, and CPU seconds so far."""
+        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        words = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]), (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def limits(self):
+        reached = self.scrape().all("exporter_limit_reached_total", source="workloads")
+        return {labels["limit"]: int(value) for labels, value in reached}
+
+
+class Cgroups:
+    """Services that are folders in this machine's own cgroups: of version 2, or of the `cpuacct` controller of version 1."""
+
+    def __init__(self):
+        top = pathlib.Path("/sys/fs/cgroup")
+        self.is_v2 = (top / "cgroup.controllers").exists()
+        if self.is_v2:
+            self.root = top
+        else:
+            roots = [top / name for name in ("cpuacct", "cpu,cpuacct") if (top / name / "cpuacct.usage").exists()]
+            assert roots, f"{top} has neither cgroup.controllers nor cpuacct/cpuacct.usage"
+            self.root = roots[0]
+        self.slice = self.root / f"edgemetrics{os.getpid()}.slice"
+        self.processes = {}
+        self.lock = threading.Lock()
+        self.inside, self.outside, self.last = 0.0, 0.0, {}
+
+    def __enter__(self):
+        self.slice.mkdir()
+        return self
+
+    def __exit__(self, *_):
+        for name in list(self.processes):
+            self.stop(name)
+        self.remove(self.slice)
+
+    @staticmethod
+    def remove(folder):
+        """A cgroup, and those in it. It is busy until its last process has been waited for."""
+        for path, folders, _ in os.walk(folder, topdown=False):
+            wait_until(f"{path!r} is removed", lambda: os.rmdir(path) is None)
+
+    def folder(self, name):
+        return self.slice / name
+
+    def usage(self, name):
+        """CPU time by the kernel's counter, in seconds."""
+        return self.usage_of(self.folder(name))
+
+    def usage_of(self, folder):
+        if self.is_v2:
+            with open(f"{folder}/cpu.stat") as file:
+                name, microseconds = file.readline().split()
+            assert name == "usage_usec", name
+            return int(microseconds) / 1e6
+        with open(f"{folder}/cpuacct.usage") as file:
+            return int(file.read()) / 1e9
+
+    def busy_seconds(self):
+        """CPU time of all processes: of those in cgroups, and what /proc/stat has besides. It counts by the ticks of a clock, of
+        which an emulator misses some."""
+        with self.lock:
+            # Units of mounts have no processes.
+            for name in os.listdir(self.root):
+                if name.endswith((".slice", ".scope")):
+                    with contextlib.suppress(OSError):
+                        usage, last = self.usage_of(f"{self.root}/{name}"), self.last.get(name, 0.0)
+                        self.inside += usage - last if usage >= last else usage
+                        self.last[name] = usage
+            with open("/proc/stat") as file:
+                words = [int(word) for word in file.readline().split()[1:]]
+            busy = (sum(words[:3]) + sum(words[5:7])) / os.sysconf("SC_CLK_TCK")
+            self.outside = max(self.outside, busy - self.inside)
+            return self.inside + self.outside
+
+    def start(self, name, command):
+        folder = self.slice / name
+        folder.mkdir(exist_ok=True)
+
+        def enter():
+            with open(folder / "cgroup.procs", "w") as file:
+                file.write("0")
+
+        self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=enter, start_new_session=True)
+
+    def start_busy(self, name, part):
+        """A service that is paused, and else is busy for a part of the time."""
+        self.start(name, [sys.executable, "-c", BUSY, str(part)])
+        self.pause(name)
+
+    def check(self, name):
+        assert self.processes[name].poll() is None, f"{name} ended"
+
+    def send(self, name, number):
+        os.killpg(self.processes[name].pid, number)
+
+    def pause(self, name):
+        self.send(name, signal.SIGSTOP)
+
+    def resume(self, name):
+        self.send(name, signal.SIGCONT)
+
+    def stop(self, name):
+        process = self.processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.remove(self.slice / name)
+
+    def brief(self, name):
+        """A service that ends at once."""
+        with self.running(name, ["true"]):
+            pass
+
+    @contextlib.contextmanager
+    def running(self, name, command):
+        self.start(name, command)
+        try:
+            yield
+        finally:
+            self.stop(name)
+
+    @contextlib.contextmanager
+    def folders(self, names):
+        """Cgroups without processes."""
+        made = []
+        try:
+            for name in names:
+                path = os.path.join(os.fsencode(self.slice), os.fsencode(name))
+                os.mkdir(path)
+                made.append(path)
+            yield
+        finally:
+            for path in made:
+                os.rmdir(path)
