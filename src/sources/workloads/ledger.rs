@@ -49,6 +49,8 @@ pub(super) struct Ledger {
     pub domain_watts: Option<f64>,
     /// All joules of the domain since attribution began.
     pub total_joules: f64,
+    /// How much of that was idle.
+    pub idle_power: Option<f64>,
 }
 
 /// A domain's reading: so many joules in so many seconds.
@@ -150,7 +152,8 @@ impl Ledger {
         let above = joules - idle;
         self.total_joules += joules;
         self.idle_joules += idle;
-        self.domain_watts = (seconds > 0.0).then(|| joules / seconds);
+        let power = |joules: f64| (seconds > 0.0).then(|| joules / seconds);
+        (self.domain_watts, self.idle_power) = (power(joules), power(idle));
         for (place, pending) in self.pending.iter_mut().enumerate() {
             let used_here = std::mem::take(pending);
             let share = match used {

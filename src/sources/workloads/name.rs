@@ -115,6 +115,34 @@ pub struct Origin {
     pub pod_uid: Option<String>,
     /// Those of the container's own labels that presets show, such as `com.docker.compose.service`.
     pub labels: Vec<(&'static str, String)>,
+    /// The program of a process, where naming schemes ask for it.
+    pub program: Option<Box<Program>>,
+}
+
+impl Origin {
+    /// Whether this is the same container, or the same program in the same cgroup.
+    pub(super) fn is_same_part(&self, other: &Origin) -> bool {
+        let program = |origin: &Origin| {
+            let program = origin.program.as_ref();
+            program.map(|program| (program.exe.clone(), program.cgroup.clone()))
+        };
+        self.container_id == other.container_id && program(self) == program(other)
+    }
+}
+
+/// What `/proc` tells of a process besides its name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Program {
+    /// The number of the first of its processes.
+    pub pid: u32,
+    /// The path of its file, where that may be read.
+    pub exe: Option<String>,
+    /// The command line of the first of its processes.
+    pub cmdline: Option<String>,
+    /// The cgroup that it runs in.
+    pub cgroup: String,
+    /// The container or machine that it runs in, by its name.
+    pub container: Option<String>,
 }
 
 /// A workload: its labels, and what else is known of it.
