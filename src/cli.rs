@@ -174,12 +174,19 @@ fn run_role(arguments: Arguments) -> Result<(), String> {
                 signals,
             )
         }
-        Role::Demo => {
+        Role::Demo(preset) => {
             let signals = block_signals()?;
             // A configuration file that was merely found, and a server named by the environment, are for the real board.
-            let configuration = match named {
-                Some(file) => ConfigSource::File(Some(file.to_path_buf())),
-                None => ConfigSource::BuiltIn(Box::default()),
+            let configuration = match (preset, named) {
+                (Some(preset), _) => {
+                    let file = named.map(Path::to_path_buf);
+                    ConfigSource::Preset(preset, CliOverrides::default(), file)
+                }
+                (None, Some(file)) => ConfigSource::File(Some(file.to_path_buf())),
+                (None, None) => {
+                    let config = SCHEMA.parse(demo::CONFIG).map_err(|e| e.to_string())?.0;
+                    ConfigSource::BuiltIn(Box::new(config))
+                }
             };
             let board = demo::Board::build()?;
             exporter::run(

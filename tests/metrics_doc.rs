@@ -78,6 +78,16 @@ const SECTIONS: &[(&str, &[&str], &str)] = &[
         "With `workloads: {enabled: true}`; [workloads.md](workloads.md) has the model.",
     ),
     (
+        "Workloads as Kepler",
+        &["kepler_"],
+        "With the preset `kepler`, or `workloads: {metric_names: [kepler]}`; [kepler.md](migration/kepler.md) says what differs.",
+    ),
+    (
+        "Workloads as Scaphandre",
+        &["scaph_"],
+        "With the preset `scaphandre`, or `workloads: {metric_names: [scaphandre]}`; [scaphandre.md](migration/scaphandre.md) says what differs.",
+    ),
+    (
         "The exporter itself",
         &["exporter_", "process_"],
         "Off with `self_metrics: false`.",
@@ -278,6 +288,18 @@ fn of_preset(found: &mut Found, preset: &str, last: &str) {
     });
 }
 
+/// The families of a preset on the demo's board, whose names begin so; with those that come last.
+fn of_demo(found: &mut Found, preset: &str, begin: &str, last: &[&str]) {
+    let exporter = Exporter::start(exporter().args(["demo", "--preset", preset]));
+    wait_until("all is there", || {
+        let text = exporter.scrape();
+        let are_there = last.iter().all(|last| text.contains(last));
+        let is_ours = |line: &&str| line.contains(begin);
+        let ours = || text.lines().filter(is_ours).collect::<Vec<_>>().join("\n");
+        are_there.then(|| found.take(&ours()))
+    });
+}
+
 /// How well idle power is learned shows only where the load changes.
 fn of_workloads(found: &mut Found) {
     let board = LoadedBoard::new(true, &["a.service"]);
@@ -358,6 +380,19 @@ fn documented_metrics_are_the_exported_ones() {
         "pyjoules_remote_write_energy_uj{",
     );
     of_workloads(&mut found);
+    let last = [
+        "kepler_pod_cpu_watts{",
+        "pod_name=",
+        "kepler_process_cpu_watts{",
+    ];
+    of_demo(&mut found, "kepler", "kepler_", &last);
+    let power = "scaph_process_power_consumption_microwatts{";
+    let last = [
+        power,
+        "kubernetes_pod_name=",
+        "scaph_self_cpu_usage_percent ",
+    ];
+    of_demo(&mut found, "scaphandre", "scaph_", &last);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
     if std::env::var_os("UPDATE_EXPECT").is_some() {

@@ -4,7 +4,7 @@
 
 use edge_metrics_exporter::sources::workloads::name::{classify, Kind, Scope, Workload};
 use edge_metrics_exporter::sources::workloads::usage::{
-    parse_busy, parse_cpu_list, parse_cpu_stat, parse_cpuacct_usage, parse_meminfo,
+    parse_busy, parse_cgroup, parse_cpu_list, parse_cpu_stat, parse_cpuacct_usage, parse_meminfo,
     parse_memory_bytes, parse_process,
 };
 use libfuzzer_sys::fuzz_target;
@@ -27,6 +27,9 @@ fuzz_target!(|bytes: &[u8]| {
             }
             scope = inner;
         }
+    }
+    if let Some(path) = parse_cgroup(&text) {
+        assert!(!path.contains('\n'));
     }
     if let Some(nanos) = parse_cpu_stat(bytes) {
         let again = format!("usage_usec {}\n", nanos / 1000);

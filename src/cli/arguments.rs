@@ -14,7 +14,7 @@ const HELP: &str = "\
 Reads every power meter this board has and serves it to Prometheus.
 
 Usage: edge-metrics-exporter [run] [OPTIONS]
-       edge-metrics-exporter demo [OPTIONS]
+       edge-metrics-exporter demo [--preset NAME] [OPTIONS]
        edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
        edge-metrics-exporter record DIR [--for SECONDS] [OPTIONS]
        edge-metrics-exporter [run] --replay DIR [--replay.at-once] [OPTIONS]
@@ -24,7 +24,8 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter collect [--prometheus.url URL] [--interval SECONDS] [--namespace NAME] [OPTIONS]
 
   run (the default)      meters to http://localhost:9100/metrics
-  demo                   the same on a simulated board; --config says what of it, and where to send it
+  demo                   the same on a simulated board; --config says what of it, and where to send it;
+                         --preset NAME runs one of the presets below on it
   doctor                 what this board has, what can be read of it, and what would help;
                          --write makes a configuration to start from; fails if nothing can be read
   record DIR             writes down all that the sources read, in plain files, for SECONDS (60), until it
@@ -83,7 +84,7 @@ fn help() -> String {
 /// The role to run, with its own options.
 pub(super) enum Role {
     Run,
-    Demo,
+    Demo(Option<&'static Preset>),
     Doctor {
         json: bool,
         write: Option<PathBuf>,
@@ -196,7 +197,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 words += 1;
                 arguments.role = match word.to_str() {
                     Some("run") => Role::Run,
-                    Some("demo") => Role::Demo,
+                    Some("demo") => Role::Demo(None),
                     Some("doctor") => Role::Doctor {
                         json: false,
                         write: None,
@@ -232,6 +233,13 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
             Long(flag) => {
                 let flag = flag.to_string();
                 match &mut arguments.role {
+                    Role::Demo(preset) if flag == "preset" => {
+                        let name = parser.value()?;
+                        match name.to_str().and_then(Preset::named) {
+                            Some(named) => *preset = Some(named),
+                            None => return Err(no_preset(&name.to_string_lossy())),
+                        }
+                    }
                     Role::Preset(preset, overrides) if preset.has_flag(&flag) => {
                         overrides.flags.push((flag, parser.value()?.string()?));
                     }
@@ -267,6 +275,15 @@ fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
         return Err("--replay has files of its own: --path.… does not go with it".into());
     }
     Ok(())
+}
+
+fn no_preset(name: &str) -> lexopt::Error {
+    let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
+    format!(
+        "there is no preset {name}: write one of {}",
+        names.join(", ")
+    )
+    .into()
 }
 
 fn seconds(text: &str) -> Option<Duration> {

@@ -35,6 +35,14 @@ pub const PRESETS: &[Preset] = &[
         name: "pyjoules-remote-write",
         text: include_str!("presets/pyjoules-remote-write.yaml"),
     },
+    Preset {
+        name: "kepler",
+        text: include_str!("presets/kepler.yaml"),
+    },
+    Preset {
+        name: "scaphandre",
+        text: include_str!("presets/scaphandre.yaml"),
+    },
 ];
 
 /// A built-in configuration.

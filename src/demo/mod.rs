@@ -3,6 +3,7 @@
 
 mod load;
 mod tegrastats;
+mod workloads;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,11 +18,15 @@ pub use tegrastats::run as tegrastats;
 use crate::sources::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
+use workloads::Workloads;
 
 /// The update interval of the simulated hardware.
 const STEP: Duration = Duration::from_millis(50);
 /// The `max_energy_range_uj` of many processors: about 2^32 times 61 µJ.
 const ENERGY_RANGE: u64 = 262_143_328_850;
+
+/// The demo's configuration, where none is given.
+pub const CONFIG: &str = "workloads: {enabled: true}\n";
 
 /// Files with constant content: path and content.
 const STATIC_FILES: &[(&str, &str)] = &[
@@ -50,10 +55,20 @@ const STATIC_FILES: &[(&str, &str)] = &[
     ("sys/class/power_supply/usb-c/online", "1\n"),
     ("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n"),
     ("sys/class/thermal/thermal_zone1/type", "board-thermal\n"),
+    ("sys/fs/cgroup/cgroup.controllers", "cpu memory\n"),
+    ("sys/devices/system/cpu/online", "0-7\n"),
+    (
+        "proc/meminfo",
+        "MemTotal: 15895552 kB\nMemFree: 8912345 kB\nMemAvailable: 12345678 kB\nSwapTotal: 7947776 kB\nSwapFree: 7947776 kB\n",
+    ),
+    ("proc/self/mounts", "/dev/nvme0n1p1 / ext4 rw 0 0\n"),
 ];
 
 /// The directory of the simulated I2C chip.
 const CHIP: &str = "sys/devices/platform/i2c/i2c-1/1-0040";
+
+/// The directory with the clock of the first processor.
+const CLOCK: &str = "sys/devices/system/cpu/cpu0/cpufreq";
 
 /// Whether this binary was started as `tegrastats`.
 pub fn is_tegrastats(program: &OsStr) -> bool {
@@ -119,6 +134,8 @@ impl Board {
         fs::rename(chip.join("name"), hwmon.join("name"))?;
         symlink(&hwmon, self.dir.join("sys/class/hwmon/hwmon0"))?;
         symlink(std::env::current_exe()?, self.dir.join("bin/tegrastats"))?;
+        fs::write(self.dir.join("proc/cpuinfo"), workloads::cpuinfo())?;
+        fs::create_dir_all(self.dir.join(CLOCK))?;
         Hardware::build(&self.dir)
     }
 }
@@ -142,6 +159,7 @@ type Curve = fn(f64) -> f64;
 struct Hardware {
     gauges: Vec<(File, Curve)>,
     counters: Vec<Counter>,
+    workloads: Workloads,
 }
 
 struct Counter {
@@ -172,6 +190,9 @@ impl Hardware {
             (file("sys/class/thermal/thermal_zone1/temp")?, |t| {
                 (30.0 + load::celsius(t) / 10.0) * 1e3
             }),
+            (file(&format!("{CLOCK}/scaling_cur_freq"))?, |t| {
+                729e3 + 1_200e3 * load::busy(t)
+            }),
         ];
         let counter = |name: &str, watts: Curve, range: u64| {
             std::io::Result::Ok(Counter {
@@ -192,6 +213,7 @@ impl Hardware {
                 )?,
                 counter("intel-rapl:0:1", load::memory_watts, 65_712_999_613)?,
             ],
+            workloads: Workloads::build(dir)?,
         };
         hardware.step(BootTime::now(), 0.0)?;
         Ok(hardware)
@@ -223,7 +245,7 @@ impl Hardware {
             counter.microjoules = grown % counter.range as f64;
             overwrite(&counter.file, counter.microjoules as i64)?;
         }
-        Ok(())
+        self.workloads.step(t, seconds)
     }
 }
 

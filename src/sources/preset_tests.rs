@@ -229,3 +229,25 @@ fn pyjoules_remote_write_has_the_defaults_of_the_replaced_program() {
         "{wrong}"
     );
 }
+
+/// The ports of the replaced programs.
+#[test]
+fn kepler_and_scaphandre_have_the_ports_of_the_replaced_programs() {
+    let given = CliOverrides {
+        environment: pairs(&[("NODE_NAME", "node-a")]),
+        ..CliOverrides::default()
+    };
+    let kepler = load("kepler", &given).unwrap().config;
+    assert_eq!((kepler.port, kepler.reload_port), (Some(28282), None));
+    assert_eq!(kepler.hostname.as_deref(), Some("node-a"));
+    let given = CliOverrides {
+        flags: pairs(&[("address", "127.0.0.1")]),
+        ..CliOverrides::default()
+    };
+    let scaphandre = load("scaphandre", &given).unwrap().config;
+    assert_eq!(
+        (scaphandre.port, scaphandre.reload_port),
+        (Some(8080), None)
+    );
+    assert_eq!(scaphandre.listen_address.as_deref(), Some("127.0.0.1"));
+}

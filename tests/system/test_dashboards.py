@@ -97,7 +97,7 @@ def job(name, address, **more):
 def main():
     every_alert_is_tested()
     pi = ROOT / "tests/boards/raspberry_pi_4"
-    values = {"hostname": "demo", "instance": None, "device_type": ".*", "job": "edge-power.*"}
+    values = {"hostname": "demo", "instance": None, "device_type": ".*", "job": "edge-power.*", "domain": "board"}
     receiver = f"127.0.0.1:{free_port()}"
     with contextlib.ExitStack() as stack:
         address, tree = stack.enter_context(demo())

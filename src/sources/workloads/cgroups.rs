@@ -37,7 +37,7 @@ const MAX_FOLDERS: usize = 4096;
 /// Cgroups that are nested deeper are not read. The source's thread has a small stack, and a user may nest any number.
 const MAX_NESTING: usize = 16;
 /// So many polls a container or pod waits for its name, where somebody is being asked for it. Until then it is `other`.
-const NAME_POLLS: u8 = 2;
+pub(super) const NAME_POLLS: u8 = 2;
 /// The greatest debt of a cgroup: 10 s of one processor. Counters are read one after the other, and count by different clocks.
 pub(super) const MAX_DEBT: u64 = 10_000_000_000;
 /// Prefixes of the files in a cgroup's folder.
@@ -549,8 +549,9 @@ impl Cgroups {
         let is_due = self.names.as_ref().is_some_and(Names::is_due);
         let mut unnamed = 0;
         for node in &mut self.nodes {
-            let is_counted = node.waited == u8::MAX;
-            if node.place != OTHER || is_counted && !slots.have_room() {
+            // One that found no room is not asked about again while there is none.
+            let is_refused = node.waited == u8::MAX && node.named.is_none();
+            if node.place != OTHER || is_refused && !slots.have_room() {
                 continue;
             }
             let Some(workload) = node.named.as_deref().or(node.workload.as_ref()) else {

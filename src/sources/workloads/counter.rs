@@ -2,7 +2,7 @@
 //!
 //! Unlike an [`Attribute`](crate::sources::Attribute), one that is gone is no failure: workloads end.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -45,6 +45,19 @@ impl Counter {
         }
         parse(&buffer[..read]).ok_or_else(unknown)
     }
+}
+
+/// A text that is read once, and may be longer than a page. `None`: it cannot be read.
+pub(super) fn read_long(health: &Health, path: &Path, max: u64) -> Option<String> {
+    let live = || {
+        let mut text = Vec::new();
+        let file = std::fs::File::open(path).map_err(|error| Failure::from(&error))?;
+        let read = file.take(max).read_to_end(&mut text);
+        read.map_err(|error| Failure::from(&error))?;
+        Ok(text)
+    };
+    let text = files::content(health.io_log(), path, live).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cold]

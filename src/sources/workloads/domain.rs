@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::ledger::Reading;
+use super::scheme::Value;
 use crate::metrics::{Group, Registry, Series};
 use crate::sys::clock::BootTime;
 
@@ -23,6 +24,9 @@ struct Part {
     rail: String,
     /// What it stood at when it was last read.
     last: Option<f64>,
+    /// What it has counted since attribution began, in joules, and its power between the last two readings.
+    joules: f64,
+    watts: Option<f64>,
 }
 
 /// A domain, and the counters of one source that it consists of.
@@ -98,6 +102,8 @@ pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
                 place,
                 rail,
                 last: None,
+                joules: 0.0,
+                watts: None,
             };
             match found.iter_mut().find(|domain| domain.name == name) {
                 None => found.push(Domain {
@@ -139,6 +145,7 @@ impl Domain {
         let is_same_source = self.groups[0].source == known.groups[0].source;
         for part in &mut self.parts {
             let before = known.parts.iter().find(|before| before.rail == part.rail);
+            part.joules = before.map_or(0.0, |before| before.joules);
             part.last = match before {
                 Some(before) if is_same_group => before.last,
                 // A source that was started anew counts from 0.
@@ -177,6 +184,8 @@ impl Domain {
         if self.read_at == Some(at) || values.iter().all(Option::is_none) {
             return None;
         }
+        let before = self.read_at.replace(at);
+        let seconds = before.map_or(0.0, |before| at.seconds_since(before));
         let mut joules = 0.0;
         let mut counted = false;
         for (part, value) in self.parts.iter_mut().zip(values) {
@@ -186,7 +195,10 @@ impl Domain {
             if let Some(last) = part.last.replace(value) {
                 counted = true;
                 // A counter that fell began anew.
-                joules += if value >= last { value - last } else { value };
+                let step = if value >= last { value - last } else { value };
+                joules += step;
+                part.joules += step;
+                part.watts = (seconds > 0.0).then_some(step / seconds);
                 if self.name == BOARD {
                     break;
                 }
@@ -196,14 +208,57 @@ impl Domain {
             let last = self.parts.first().and_then(|part| part.last);
             self.parts.iter_mut().for_each(|part| part.last = last);
         }
-        let before = self.read_at.replace(at);
-        let seconds = before.map_or(0.0, |before| at.seconds_since(before));
         counted.then_some(Reading {
             joules,
             seconds,
             is_gap: seconds > longest,
             age: now.seconds_since(at),
         })
+    }
+}
+
+impl Domain {
+    /// The number of counters.
+    pub(super) fn rails(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// What names the domain.
+    pub(super) fn field(&self, field: &str) -> Option<String> {
+        match field {
+            "domain" => Some(self.name.clone()),
+            "meter" => self.groups.first().map(|group| group.source.clone()),
+            _ => None,
+        }
+    }
+
+    /// What names a counter of the domain. `socket` is that of a package of RAPL, `part_of_socket` that of a part of one.
+    pub(super) fn rail_field(&self, rail: usize, field: &str) -> Option<String> {
+        let rail = &self.parts.get(rail)?.rail;
+        let is_rapl = self
+            .groups
+            .first()
+            .is_some_and(|group| group.source == "rapl");
+        let number = || {
+            let (_, number) = rail.split_once('-').filter(|_| is_rapl)?;
+            Some(number.split('-').next().unwrap_or(number).to_string())
+        };
+        match (field, self.name.as_str()) {
+            ("rail", _) => Some(rail.clone()),
+            ("socket", "package") => number(),
+            ("part_of_socket", "core" | "dram") => number(),
+            _ => None,
+        }
+    }
+
+    /// What a counter of the domain has counted.
+    pub(super) fn of_rail(&self, rail: usize, value: Value) -> Option<f64> {
+        let part = self.parts.get(rail)?;
+        match value {
+            Value::Energy => part.last.map(|_| part.joules),
+            Value::Power => part.watts.filter(|_| self.is_fresh),
+            _ => None,
+        }
     }
 }
 

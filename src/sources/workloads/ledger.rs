@@ -47,6 +47,10 @@ pub(super) struct Ledger {
     pub ended_joules: f64,
     /// All joules of the domain since attribution began.
     pub total_joules: f64,
+    /// The domain's power between its last two readings.
+    pub last_watts: f64,
+    /// How much of it was idle.
+    pub last_idle_watts: f64,
 }
 
 /// A domain's reading: so many joules in so many seconds.
@@ -148,6 +152,8 @@ impl Ledger {
         let above = joules - idle;
         self.total_joules += joules;
         self.idle_joules += idle;
+        let power = |joules: f64| if seconds > 0.0 { joules / seconds } else { 0.0 };
+        (self.last_watts, self.last_idle_watts) = (power(joules), power(idle));
         for (place, pending) in self.pending.iter_mut().enumerate() {
             let used_here = std::mem::take(pending);
             let share = match used {

@@ -6,12 +6,16 @@
 mod cgroups;
 mod counter;
 mod domain;
+mod fields;
+mod host;
 mod idle;
 mod ledger;
 mod memory;
 pub mod name;
 pub mod names;
+mod outputs;
 mod processes;
+mod scheme;
 mod settings;
 mod slots;
 #[cfg(test)]
@@ -21,18 +25,22 @@ pub mod usage;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{read_text, Board, Context, Error, Health, Meter, Pace, Source, METERS};
+use super::{read_text, Board, Context, Device, Error, Health, Meter, Pace, Source, METERS};
 use crate::config::{Config, SectionSpec, Switch};
 use crate::metrics::{Desc, Group, Readings, SeriesId, MAX_SERIES_PER_GROUP};
 use crate::sys::clock::BootTime;
 use cgroups::{Cgroups, Hierarchy};
 use domain::Domain;
+use fields::Fields;
+use host::Host;
 use ledger::{Ledger, OTHER, SYSTEM};
 use memory::Memory;
 use name::{Kind, Name, Workload};
 use names::Names;
-use processes::Processes;
-use settings::Settings;
+use outputs::{Binding, Outputs, Thing};
+use processes::{Details, Processes};
+use scheme::{Scheme, Subject, Value};
+use settings::{Settings, View};
 use slots::Slots;
 
 /// The meter.
@@ -46,7 +54,7 @@ pub(super) const METER: Meter = Meter {
         false => Switch::Off,
     },
     section: SectionSpec::of::<Settings>(),
-    devices: None,
+    devices: Some(devices),
     probe,
     claims: None,
     open,
@@ -69,22 +77,71 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     if settings.kinds == [Kind::Process] {
         return Ok("processes by name".to_string());
     }
-    let kinds: Vec<_> = settings.kinds.iter().map(|kind| kind.as_str()).collect();
+    let (processes, kinds): (Vec<_>, Vec<_>) = settings
+        .kinds
+        .iter()
+        .map(|kind| kind.as_str())
+        .partition(|kind| *kind == Kind::Process.as_str());
     let hierarchy = Hierarchy::find(board)?;
     Ok(format!(
-        "{} by {} at {}; {}",
+        "{} by {} at {}{}; {}",
         kinds.join(", "),
         hierarchy.version(),
         hierarchy.root.display(),
+        if processes.is_empty() {
+            ""
+        } else {
+            ", and processes by name"
+        },
         names::describe(board, &settings.names)
     ))
+}
+
+/// A source for each view of the same energy: by cgroup, and by process.
+fn devices(config: &Config) -> Vec<Device> {
+    let settings: Settings = config.meter();
+    let views = settings.views().into_iter();
+    views
+        .map(|view| Device {
+            name: view.name.to_string(),
+            settings: Some(Arc::new(settings.clone())),
+        })
+        .collect()
 }
 
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let settings: Settings = context.config.meter();
     let Context { board, health, .. } = context;
-    let reader = match settings.kinds.as_slice() {
-        [Kind::Process] => Reader::Processes(Processes::new(health, &board.roots.procfs)),
+    let mut views = settings.views().into_iter();
+    let view = views.find(|view| view.name == context.device.name);
+    let View { kinds, schemes, .. } = view.unwrap_or_default();
+    let has_board = schemes.contains(&(scheme::NATIVE, true));
+    let is_native = schemes.iter().any(|(name, _)| *name == scheme::NATIVE);
+    let schemes = schemes.into_iter().map(|(name, has_board)| {
+        let scheme = Scheme::named(name).map_err(Error::new)?;
+        Ok((scheme, has_board))
+    });
+    let schemes = schemes.collect::<Result<Vec<_>, Error>>()?;
+    let has_field = |field: &str| schemes.iter().any(|(one, _)| one.has_process_field(field));
+    let details = Details {
+        is_wanted: has_field("pid"),
+        cmdline: has_field("cmdline"),
+    };
+    let mut slots = Slots::new(settings.max_workloads);
+    if schemes
+        .iter()
+        .any(|(scheme, _)| scheme.tells_containers_apart())
+    {
+        slots.tell_apart();
+    }
+    let reader = match kinds.as_slice() {
+        [Kind::Process] => {
+            let asked = [Kind::Container, Kind::Pod];
+            let asked: &[Kind] = if details.is_wanted { &asked } else { &[] };
+            let names = Names::new(health, board, &settings.names, asked);
+            let processes = Processes::new(health, &board.roots.procfs, details);
+            Reader::Processes(processes.with_names(names))
+        }
         kinds => {
             let hierarchy = Hierarchy::find(board)?;
             let cgroups = Cgroups::new(health, hierarchy, &board.roots.procfs, kinds.to_vec());
@@ -94,34 +151,35 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     };
     // What the source had named with other settings.
     context.group.retire_all();
+    let has_memory = settings.memory && is_native;
     let mut workloads = Workloads {
         context: context.clone(),
         reader,
-        slots: Slots::new(settings.max_workloads),
+        slots,
+        outputs: Outputs::new(&context.group, &kinds, schemes),
+        host: Host::default(),
         settings,
         processors: 1.0,
         version: None,
         domains: Vec::new(),
         cpu: Vec::new(),
         used: Vec::new(),
-        memory: None,
-        busy_nanos: 0,
-        busy: context.group.series(
-            &Desc::counter(
+        last_at: None,
+        seconds: 0.0,
+        memory: has_memory.then(|| Memory::new(health, board, has_board.then_some(&context.group))),
+        busy: has_board.then(|| {
+            let desc = Desc::counter(
                 "board_cpu_seconds_total",
                 "CPU time of the whole board since attribution began, in seconds.",
-            ),
-            &[],
-        ),
-        last_at: None,
+            );
+            (context.group.series(&desc, &[]), 0)
+        }),
         has_begun: false,
         waits_since: None,
         domains_are_known: false,
     };
-    if workloads.settings.memory {
-        workloads.memory = Some(Memory::new(health, board, &context.group));
-    }
     workloads.count_processors();
+    workloads.describe_board();
     workloads.register(SYSTEM);
     workloads.register(OTHER);
     Ok(Box::new(workloads))
@@ -148,46 +206,33 @@ struct Workloads {
     settings: Settings,
     reader: Reader,
     slots: Slots,
+    outputs: Outputs,
+    host: Host,
     /// Processors that are on.
     processors: f64,
     /// The registry's version when the domains were last looked for.
     version: Option<u64>,
     domains: Vec<Attributed>,
-    /// By place.
-    cpu: Vec<CpuTime>,
+    /// CPU time by place, in nanoseconds.
+    cpu: Vec<u64>,
     /// CPU time since the last poll by place, in nanoseconds.
     used: Vec<u64>,
-    memory: Option<Memory>,
-    /// CPU time of all places since attribution began.
-    busy_nanos: u64,
-    busy: SeriesId,
     last_at: Option<BootTime>,
+    /// The seconds between the last two polls.
+    seconds: f64,
+    memory: Option<Memory>,
+    /// The board's CPU time since attribution began, in nanoseconds, and its series.
+    busy: Option<(SeriesId, u64)>,
     has_begun: bool,
     waits_since: Option<BootTime>,
     /// There was time for every source to register what it has.
     domains_are_known: bool,
 }
 
-/// A workload's CPU time.
-#[derive(Clone, Copy, Default)]
-struct CpuTime {
-    nanos: u64,
-    series: Option<SeriesId>,
-    memory: Option<SeriesId>,
-}
-
-/// A domain, its energy by workload, and where that is shown.
+/// A domain, and its energy by workload.
 struct Attributed {
     domain: Domain,
     ledger: Ledger,
-    /// Energy and power, by place.
-    series: Vec<Option<[SeriesId; 2]>>,
-    total: SeriesId,
-    ended: SeriesId,
-    idle: SeriesId,
-    idle_watts: SeriesId,
-    fit: SeriesId,
-    error: SeriesId,
 }
 
 impl Source for Workloads {
@@ -221,7 +266,13 @@ impl Source for Workloads {
             memory.poll(out.at, cgroups);
         }
         self.attribute(out.at);
+        if self.outputs.are_of(Subject::Node) {
+            let Context { health, board, .. } = &self.context;
+            self.host.read(health, board);
+        }
         self.publish(out);
+        // Where nothing runs that the names have series for, there is nothing to show, and nothing wrong.
+        out.suspended = out.is_empty();
         Ok(())
     }
 
@@ -235,6 +286,7 @@ impl Source for Workloads {
             cgroups.rescan();
         }
         self.count_processors();
+        self.describe_board();
         if !std::mem::replace(&mut self.domains_are_known, true) {
             self.check_idle_watts();
         }
@@ -249,8 +301,8 @@ impl Workloads {
         }
         let waits_since = *self.waits_since.get_or_insert(at);
         let is_awaited = |group: &Arc<Group>| {
-            let is_meter = METERS.iter().any(|meter| meter.name == group.source);
-            is_meter && !Arc::ptr_eq(group, &self.context.group) && !group.is_settled()
+            let mut meters = METERS.iter().filter(|meter| meter.name != METER.name);
+            meters.any(|meter| meter.name == group.source) && !group.is_settled()
         };
         let groups = self.context.registry.groups();
         let is_late = at.seconds_since(waits_since) >= METERS_TIMEOUT;
@@ -276,27 +328,32 @@ impl Workloads {
                     Some(known) => known.domain.replace_with(domain),
                     None => {
                         let given = self.settings.idle_watts.get(&domain.name);
-                        self.domains
-                            .push(Attributed::new(group, domain, given.copied()));
+                        self.domains.push(Attributed {
+                            ledger: Ledger::new(given.copied()),
+                            domain,
+                        });
                     }
                 }
             }
             if self.domains.len() > known {
-                self.show_new_domains(known);
+                self.show_new_domains();
             }
+            self.describe_domains();
         }
-        let per_workload = self.series_per_workload();
         let room = self.context.group.room().saturating_sub(DOMAIN_SERIES);
-        self.slots.set_room(room / per_workload);
+        self.slots.set_room(room / self.outputs.per_workload());
     }
 
-    /// Gives every workload its series in the domains from this one on.
-    fn show_new_domains(&mut self, first: usize) {
-        let per_workload = self.series_per_workload();
+    /// Gives every workload its series in the domains that are new.
+    fn show_new_domains(&mut self) {
+        let before = self.outputs.per_workload();
+        let names: Vec<_> = self.domains.iter().map(|one| &*one.domain.name).collect();
+        self.outputs.set_domains(&names);
+        let per_workload = self.outputs.per_workload();
         let max = self.settings.max_workloads;
         self.slots.set_max(max.min(LIVE_SERIES / per_workload));
         // The rest of the group may be taken by workloads that have ended.
-        let needed = 2 * (self.domains.len() - first) * self.slots.all().count();
+        let needed = (per_workload - before) * self.slots.all().count();
         let is_full = needed + DOMAIN_SERIES > self.context.group.room();
         if self.slots.are_too_many() || is_full {
             match &mut self.reader {
@@ -307,13 +364,54 @@ impl Workloads {
                 self.end(place);
             }
         }
-        let group = &self.context.group;
-        for attributed in self.domains.iter_mut().skip(first) {
-            for (place, workload) in [(SYSTEM, &system()), (OTHER, &other())] {
-                attributed.register(group, place, workload);
+        let mut places = vec![SYSTEM, OTHER];
+        places.extend(self.slots.all().map(|(place, _)| place));
+        for place in places {
+            self.register(place);
+        }
+    }
+
+    /// Gives domains and their counters their series.
+    fn describe_domains(&mut self) {
+        let node = hostname(&self.context);
+        for (index, Attributed { domain, .. }) in self.domains.iter().enumerate() {
+            let of_domain =
+                |field: &str| domain.field(field).or_else(|| fields::of_node(field, node));
+            self.outputs
+                .add_thing(Thing::Domain, Some(index), &of_domain);
+            for rail in 0..domain.rails() {
+                let of_rail =
+                    |field: &str| domain.rail_field(rail, field).or_else(|| of_domain(field));
+                self.outputs
+                    .add_thing(Thing::Rail(rail), Some(index), &of_rail);
             }
-            for (place, workload) in self.slots.all() {
-                attributed.register(group, place, workload);
+        }
+    }
+
+    /// Gives the board, its processors and its disks their series.
+    fn describe_board(&mut self) {
+        let Workloads {
+            context,
+            outputs,
+            host,
+            ..
+        } = self;
+        let Context { health, board, .. } = &*context;
+        if outputs.are_of(Subject::Node) {
+            let node = hostname(context);
+            outputs.add_thing(Thing::Node, None, &|field| fields::of_node(field, node));
+        }
+        if outputs.are_of(Subject::Processor) {
+            for processor in Host::processors(health, board) {
+                let field = |field: &str| fields::of_processor(field, &processor);
+                outputs.add_thing(Thing::Processor, None, &field);
+            }
+        }
+        if outputs.are_of(Subject::Disk) {
+            host.find_disks(health, board);
+            for (index, disk) in host.disks.iter().enumerate() {
+                let field = |field: &str| fields::of_disk(field, disk);
+                outputs.add_thing(Thing::Disk(index), None, &field);
             }
         }
     }
@@ -329,48 +427,42 @@ impl Workloads {
                 None => return,
             },
         };
-        let group = &self.context.group;
-        let desc = Desc::counter(
-            "workload_cpu_seconds_total",
-            "CPU time of the workload since attribution began, in seconds.",
-        );
-        let labels: Vec<_> = workload.name.labels().collect();
         if self.cpu.len() <= place {
-            self.cpu.resize(place + 1, CpuTime::default());
+            self.cpu.resize(place + 1, 0);
         }
-        let has_memory = self.has_memory() && ![SYSTEM, OTHER].contains(&place);
-        let memory = Desc::gauge(
-            "workload_memory_bytes",
-            "Memory of the workload, including files that it has read, in bytes.",
-        );
-        self.cpu[place] = CpuTime {
-            nanos: 0,
-            series: Some(group.series(&desc, &labels)),
-            memory: has_memory.then(|| group.series(&memory, &labels)),
+        let fields = Fields {
+            workload,
+            node: hostname(&self.context),
         };
+        let field = |field: &str| fields.get(field);
+        self.outputs.add_workload(place, workload.name.kind, &field);
         for attributed in &mut self.domains {
-            attributed.register(group, place, workload);
+            attributed.ledger.make_room(place + 1);
         }
     }
 
     /// The workload at this place has ended.
     fn end(&mut self, place: usize) {
-        let group = &self.context.group;
-        if let Some(cpu) = self.cpu.get_mut(place) {
-            let ended = std::mem::take(cpu);
-            for series in [ended.series, ended.memory].into_iter().flatten() {
-                group.retire(series);
-            }
+        let Workloads {
+            outputs,
+            domains,
+            cpu,
+            ..
+        } = self;
+        let nanos = cpu.get(place).copied().unwrap_or_default();
+        outputs.end_workload(place, |binding| match binding.value {
+            Value::CpuSeconds => Some(nanos as f64 / 1e9),
+            Value::Energy => Some(domains.get(binding.domain)?.ledger.of(place)?.0),
+            _ => None,
+        });
+        if let Some(nanos) = cpu.get_mut(place) {
+            *nanos = 0;
+        }
+        for attributed in domains {
+            attributed.ledger.end(place);
         }
         if let Some(memory) = &mut self.memory {
             memory.end(place);
-        }
-        for attributed in &mut self.domains {
-            attributed.ledger.end(place);
-            let series = attributed.series.get_mut(place).and_then(Option::take);
-            for series in series.into_iter().flatten() {
-                group.retire(series);
-            }
         }
     }
 
@@ -378,12 +470,15 @@ impl Workloads {
     fn attribute(&mut self, at: BootTime) {
         let seconds = self.last_at.map_or(0.0, |last| at.seconds_since(last));
         self.last_at = Some(at);
+        self.seconds = seconds;
         for (cpu, used) in self.cpu.iter_mut().zip(&self.used) {
-            cpu.nanos = cpu.nanos.saturating_add(*used);
-            self.busy_nanos = self.busy_nanos.saturating_add(*used);
+            *cpu = cpu.saturating_add(*used);
         }
-        for attributed in &mut self.domains {
-            let Attributed { domain, ledger, .. } = attributed;
+        if let Some((_, nanos)) = &mut self.busy {
+            let used = self.used.iter();
+            *nanos = used.fold(*nanos, |sum, used| sum.saturating_add(*used));
+        }
+        for Attributed { domain, ledger } in &mut self.domains {
             ledger.make_room(self.slots.places());
             ledger.add_cpu(&self.used, seconds);
             let was_read = domain.was_read();
@@ -396,34 +491,62 @@ impl Workloads {
         }
     }
 
-    fn publish(&self, out: &mut Readings) {
-        for cpu in &self.cpu {
-            if let Some(series) = cpu.series {
-                out.set(series, cpu.nanos as f64 / 1e9);
-            }
-        }
-        out.set(self.busy, self.busy_nanos as f64 / 1e9);
-        if let Some(memory) = &self.memory {
-            memory.publish(out);
-            for (place, cpu) in self.cpu.iter().enumerate() {
-                if let (Some(series), Some(bytes)) = (cpu.memory, memory.of(place)) {
-                    out.set(series, bytes as f64);
+    fn publish(&mut self, out: &mut Readings) {
+        let Workloads {
+            outputs,
+            domains,
+            reader,
+            host,
+            cpu,
+            used,
+            seconds,
+            processors,
+            memory,
+            busy,
+            ..
+        } = self;
+        let reader = &*reader;
+        let capacity = *seconds * *processors * 1e9;
+        let ratio = |nanos: u64| (capacity > 0.0).then(|| (nanos as f64 / capacity).min(1.0));
+        let of_workload = |place: usize, binding: &Binding| match binding.value {
+            Value::CpuSeconds => Some(*cpu.get(place)? as f64 / 1e9),
+            Value::CpuRatio => ratio(*used.get(place)?),
+            Value::Memory | Value::VirtualMemory => match reader {
+                Reader::Processes(processes) => processes.memory(place, binding.value),
+                Reader::Cgroups(_) if binding.value == Value::Memory => {
+                    Some(memory.as_ref()?.of(place)? as f64)
+                }
+                Reader::Cgroups(_) => None,
+            },
+            value => {
+                let Attributed { domain, ledger } = domains.get(binding.domain)?;
+                let (joules, watts) = ledger.of(place)?;
+                match value {
+                    Value::Energy => Some(joules),
+                    Value::Power if domain.is_fresh => Some(watts),
+                    _ => None,
                 }
             }
+        };
+        let of_thing = |thing: Thing, binding: &Binding| match thing {
+            Thing::Domain => domains.get(binding.domain)?.value(binding.value),
+            Thing::Rail(rail) => domains
+                .get(binding.domain)?
+                .domain
+                .of_rail(rail, binding.value),
+            Thing::Node if binding.value == Value::CpuRatio => {
+                ratio(used.iter().fold(0, |sum, used| sum.saturating_add(*used)))
+            }
+            Thing::Node | Thing::Processor => host.value(binding.value, *seconds, *processors),
+            Thing::Disk(index) => host.of_disk(index, binding.value),
+        };
+        outputs.publish(out, of_workload, of_thing);
+        if let Some(memory) = memory {
+            memory.publish(out);
         }
-        for attributed in &self.domains {
-            attributed.publish(out);
+        if let Some((series, nanos)) = busy {
+            out.set(*series, *nanos as f64 / 1e9);
         }
-    }
-
-    /// Whether each workload has a series for its memory.
-    fn has_memory(&self) -> bool {
-        self.memory.is_some() && matches!(self.reader, Reader::Cgroups(_))
-    }
-
-    /// How many series each workload has.
-    fn series_per_workload(&self) -> usize {
-        1 + usize::from(self.has_memory()) + 2 * self.domains.len()
     }
 
     fn count_processors(&mut self) {
@@ -459,86 +582,32 @@ impl Workloads {
 }
 
 impl Attributed {
-    fn new(group: &Group, domain: Domain, given_idle: Option<f64>) -> Attributed {
-        let series = |desc: Desc| group.series(&desc, &[("domain", domain.name.as_str())]);
-        Attributed {
-            total: series(Desc::counter(
-                "workload_domain_energy_joules_total",
-                "Energy of the domain since attribution began, in joules: the sum of what workloads, ended ones and idle power have.",
-            )),
-            ended: series(Desc::counter(
-                "workload_ended_energy_joules_total",
-                "Energy that workloads had used when they ended, in joules.",
-            )),
-            idle: series(Desc::counter(
-                "workload_idle_energy_joules_total",
-                "Energy that the domain would have used idle, in joules.",
-            )),
-            idle_watts: series(Desc::gauge(
-                "workload_idle_watts",
-                "Idle power of the domain, as configured or learned, in watts; absent while it is unknown.",
-            )),
-            fit: series(Desc::gauge(
-                "workload_idle_fit_ratio",
-                "How much of the variance of the domain's power CPU use explains, from 0 to 1.",
-            )),
-            error: series(Desc::gauge(
-                "workload_idle_error_watts",
-                "What the learned idle power may be off by, in watts (95 %).",
-            )),
-            ledger: Ledger::new(given_idle),
-            series: Vec::new(),
-            domain,
-        }
-    }
-
-    /// Gives a workload its series in this domain.
-    fn register(&mut self, group: &Group, place: usize, workload: &Workload) {
-        let mut labels: Vec<_> = workload.name.labels().collect();
-        labels.push(("domain", &self.domain.name));
-        let energy = Desc::counter(
-            "workload_energy_joules_total",
-            "Energy attributed to the workload since attribution began, by power domain, in joules.",
-        );
-        let power = Desc::gauge(
-            "workload_power_watts",
-            "Power attributed to the workload, by power domain, in watts.",
-        );
-        if self.series.len() <= place {
-            self.series.resize(place + 1, None);
-        }
-        self.series[place] = Some([
-            group.series(&energy, &labels),
-            group.series(&power, &labels),
-        ]);
-        self.ledger.make_room(place + 1);
-    }
-
-    fn publish(&self, out: &mut Readings) {
+    /// A quantity of the domain as a whole.
+    fn value(&self, value: Value) -> Option<f64> {
         let ledger = &self.ledger;
-        for (place, series) in self.series.iter().enumerate() {
-            let (Some([energy, power]), Some((joules, watts))) = (series, ledger.of(place)) else {
-                continue;
-            };
-            out.set(*energy, joules);
-            if self.domain.is_fresh {
-                out.set(*power, watts);
+        let is_fresh = self.domain.is_fresh;
+        match value {
+            Value::Energy => Some(ledger.total_joules),
+            Value::EndedEnergy => Some(ledger.ended_joules),
+            Value::IdleEnergy => Some(ledger.idle_joules),
+            Value::ActiveEnergy => Some((ledger.total_joules - ledger.idle_joules).max(0.0)),
+            Value::Power if is_fresh => Some(ledger.last_watts),
+            Value::IdlePower if is_fresh => Some(ledger.last_idle_watts),
+            Value::ActivePower if is_fresh => {
+                Some((ledger.last_watts - ledger.last_idle_watts).max(0.0))
             }
-        }
-        out.set(self.total, ledger.total_joules);
-        out.set(self.ended, ledger.ended_joules);
-        out.set(self.idle, ledger.idle_joules);
-        if let Some(watts) = ledger.idle_watts() {
-            out.set(self.idle_watts, watts);
-        }
-        if let Some(fit) = ledger.fit() {
-            for (series, value) in [(self.fit, fit.quality()), (self.error, fit.error())] {
-                if let Some(value) = value {
-                    out.set(series, value);
-                }
-            }
+            Value::IdleWatts => ledger.idle_watts(),
+            Value::IdleFit => ledger.fit()?.quality(),
+            Value::IdleError => ledger.fit()?.error(),
+            _ => None,
         }
     }
+}
+
+/// The name of the board, as the label `hostname` has it.
+fn hostname(context: &Context) -> &str {
+    let configured = context.config.hostname.as_deref();
+    configured.unwrap_or(&context.board.hostname)
 }
 
 fn system() -> Workload {

@@ -109,12 +109,40 @@ fn clean(raw: &str) -> String {
 pub struct Origin {
     /// The container's id: 64 hexadecimal digits. `None` for the rest of a pod, and for LXC and machines, which have none.
     pub container_id: Option<String>,
-    /// What runs it: `docker`, `containerd`, `crio`, `podman`, `lxc` or `machined`. `None` while it is unknown.
+    /// What runs it: `docker`, `containerd`, `crio`, `podman`, `lxc`, `machined` or `qemu`. `None` while it is unknown.
     pub runtime: Option<&'static str>,
     /// The pod's uid, also of a pod's container.
     pub pod_uid: Option<String>,
     /// Those of the container's own labels that presets show, such as `com.docker.compose.service`.
     pub labels: Vec<(&'static str, String)>,
+    /// The program of a process, where naming schemes ask for it.
+    pub program: Option<Box<Program>>,
+}
+
+impl Origin {
+    /// Whether this is the same container, or the same program in the same cgroup.
+    pub(super) fn is_same_part(&self, other: &Origin) -> bool {
+        let program = |origin: &Origin| {
+            let program = origin.program.as_ref();
+            program.map(|program| (program.exe.clone(), program.cgroup.clone()))
+        };
+        self.container_id == other.container_id && program(self) == program(other)
+    }
+}
+
+/// What `/proc` tells of a process besides its name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Program {
+    /// The number of the first of its processes.
+    pub pid: u32,
+    /// The path of its file, where that may be read.
+    pub exe: Option<String>,
+    /// The command line of the first of its processes.
+    pub cmdline: Option<String>,
+    /// The cgroup that it runs in.
+    pub cgroup: String,
+    /// The container or machine that it runs in, by its name.
+    pub container: Option<String>,
 }
 
 /// A workload: its labels, and what else is known of it.
@@ -164,8 +192,12 @@ pub enum Folder {
     Plain,
     /// `/lxc`: every name is a container's.
     Lxc,
-    /// `/rc` of OpenRC: every name is a service's.
-    OpenRc,
+    /// `/rc` of OpenRC, `/services` of OpenWrt's procd: every name is a service's.
+    Services,
+    /// `/default` of containerd's `ctr`: every name is a container's.
+    Ctr,
+    /// `/qemu.slice` of Proxmox: every scope is a virtual machine's.
+    Qemu,
     /// `kubepods`.
     Pods,
     /// `/docker`: the ids are Docker's.
@@ -254,7 +286,7 @@ fn recognise(parent: Scope, pod: Option<&str>, raw: &str) -> (Option<Workload>, 
     let service = match unit {
         Some(unit) if is_user(unit) => Some(text.as_str()),
         Some(_) => None,
-        None if parent == Scope::Slice(Folder::OpenRc) => Some(text.as_str()),
+        None if parent == Scope::Slice(Folder::Services) => Some(text.as_str()),
         // Older OpenRC.
         None => match text.strip_prefix("openrc.") {
             Some(service) => Some(service),
@@ -277,7 +309,9 @@ fn recognise(parent: Scope, pod: Option<&str>, raw: &str) -> (Option<Workload>, 
             (Some(name.into()), Scope::Workload)
         }
         (None, "lxc") => (None, Scope::Slice(Folder::Lxc)),
-        (None, "rc") => (None, Scope::Slice(Folder::OpenRc)),
+        (None, "rc" | "services") => (None, Scope::Slice(Folder::Services)),
+        (None, "default") => (None, Scope::Slice(Folder::Ctr)),
+        (None, "qemu.slice") => (None, Scope::Slice(Folder::Qemu)),
         (None, "docker") => (None, Scope::Slice(Folder::Docker)),
         (None, _) => (None, Scope::Slice(Folder::Plain)),
     }
@@ -315,8 +349,13 @@ fn container(parent: Scope, text: &str) -> Option<Workload> {
             return Some(named(name, "lxc"));
         }
     }
-    if parent == Scope::Slice(Folder::Lxc) {
-        return Some(named(text, "lxc"));
+    match parent {
+        Scope::Slice(Folder::Lxc) => return Some(named(text, "lxc")),
+        Scope::Slice(Folder::Qemu) => return Some(named(unit, "qemu")),
+        Scope::Slice(Folder::Ctr) if !is_container_id(text) => {
+            return Some(named(text, "containerd"));
+        }
+        _ => {}
     }
     // systemd-machined: libvirt's virtual machines, and nspawn's containers.
     if let (Some(machine), true) = (unit.strip_prefix("machine-"), text.ends_with(".scope")) {
@@ -338,7 +377,11 @@ fn container(parent: Scope, text: &str) -> Option<Workload> {
         ("nerdctl", "containerd"),
     ];
     let by_word = words.iter().find(|(word, _)| before.contains(word));
-    let by_folder = (parent == Scope::Slice(Folder::Docker)).then_some("docker");
+    let by_folder = match parent {
+        Scope::Slice(Folder::Docker) => Some("docker"),
+        Scope::Slice(Folder::Ctr) => Some("containerd"),
+        _ => None,
+    };
     Some(Workload {
         name: Name::new(Kind::Container, &id[..SHORT_ID]),
         origin: Origin {
@@ -421,6 +464,14 @@ mod tests {
             ("/init.scope".to_string(), vec!["service init.scope"]),
             ("/openrc.sshd".to_string(), vec!["service sshd"]),
             ("/rc/dropbear".to_string(), vec!["service dropbear"]),
+            // OpenWrt.
+            ("/services/dnsmasq/instance1".to_string(), vec!["service dnsmasq"]),
+            // Proxmox.
+            ("/lxc/100/ns".to_string(), vec!["container 100"]),
+            ("/lxc.monitor.100".to_string(), vec!["container 100"]),
+            ("/qemu.slice/100.scope".to_string(), vec!["container 100"]),
+            ("/default/web".to_string(), vec!["container web"]),
+            (format!("/default/{id}"), vec![container]),
             ("/user.slice/user-1000.slice/session-2.scope".to_string(), vec!["service user-1000.slice"]),
             ("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service".to_string(), vec!["service user-1000.slice"]),
             (format!("/system.slice/docker-{id}.scope"), vec![container]),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::name::Kind;
 use super::names;
+use super::scheme;
 use crate::config::section::{Problem, Section};
 use crate::config::tree::Node;
 use crate::config::values::{self, Outcome, Refusal};
@@ -27,6 +28,8 @@ pub(super) struct Settings {
     pub kinds: Vec<Kind>,
     /// How many workloads have series of their own.
     pub max_workloads: usize,
+    /// The naming schemes of the series.
+    pub metric_names: Vec<&'static str>,
     /// Idle power by domain, in watts. That of other domains is learned.
     pub idle_watts: BTreeMap<String, f64>,
     /// Whether the memory of workloads and of the board is read, too.
@@ -41,6 +44,7 @@ impl Default for Settings {
             enabled: false,
             kinds: vec![Kind::Service, Kind::Container, Kind::Pod],
             max_workloads: 500,
+            metric_names: vec![scheme::NATIVE],
             idle_watts: BTreeMap::new(),
             memory: true,
             names: names::Settings::default(),
@@ -54,7 +58,9 @@ impl MeterSettings for Settings {
     fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
         let mut settings = Settings::default();
         section.set("enabled", values::flag, &mut settings.enabled)?;
-        section.set("kinds", kinds, &mut settings.kinds)?;
+        section.set("metric_names", metric_names, &mut settings.metric_names)?;
+        let is_native = settings.metric_names == [scheme::NATIVE];
+        section.set("kinds", |node| kinds(node, is_native), &mut settings.kinds)?;
         section.set("max_workloads", max_workloads, &mut settings.max_workloads)?;
         section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
         section.set("memory", values::flag, &mut settings.memory)?;
@@ -63,7 +69,64 @@ impl MeterSettings for Settings {
     }
 }
 
-fn kinds(node: &Node) -> Outcome<Vec<Kind>> {
+/// One attribution of all energy.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct View {
+    /// The label `device` of the exporter's own metrics. Empty if there is one view only.
+    pub name: &'static str,
+    /// What energy is attributed to.
+    pub kinds: Vec<Kind>,
+    /// The naming schemes, and whether each has its series about the board here.
+    pub schemes: Vec<(&'static str, bool)>,
+}
+
+impl Settings {
+    /// By cgroup, by process, or both: each view is a division of the whole. The exporter's own names do not tell views apart, so
+    /// that only the first has them.
+    pub(super) fn views(&self) -> Vec<View> {
+        let kinds = self.kinds.iter().copied();
+        let (processes, cgroups): (Vec<_>, Vec<_>) = kinds.partition(|kind| *kind == Kind::Process);
+        let is_alone = processes.is_empty() || cgroups.is_empty();
+        let mut views = Vec::new();
+        if !cgroups.is_empty() {
+            views.push(View {
+                name: if is_alone { "" } else { "cgroups" },
+                kinds: cgroups,
+                schemes: self
+                    .metric_names
+                    .iter()
+                    .map(|name| (*name, is_alone || *name == scheme::NATIVE))
+                    .collect(),
+            });
+        }
+        if !processes.is_empty() {
+            let mut schemes: Vec<_> = self.metric_names.iter().map(|name| (*name, true)).collect();
+            schemes.retain(|(name, _)| is_alone || *name != scheme::NATIVE);
+            views.push(View {
+                name: if is_alone { "" } else { "processes" },
+                kinds: processes,
+                schemes,
+            });
+        }
+        views
+    }
+}
+
+fn metric_names(node: &Node) -> Outcome<Vec<&'static str>> {
+    let words: Vec<_> = scheme::names().map(|name| (name, name)).collect();
+    let wanted = "a list of native, kepler and scaphandre";
+    let names = values::list(node, wanted, words.len(), |item| {
+        values::choice(item, &words)
+    })?;
+    if names.is_empty() {
+        return values::refuse(node, wanted);
+    }
+    refuse_second(&names, |name| name)?;
+    Ok(names)
+}
+
+/// Kinds; processes beside others only where other names than the exporter's own tell them apart.
+fn kinds(node: &Node, is_native: bool) -> Outcome<Vec<Kind>> {
     let wanted = "a list of service, container and pod, or [process]";
     let words = Kind::CONFIGURABLE.map(|kind| (kind.as_str(), kind));
     let kinds = values::list(node, wanted, words.len(), |item| {
@@ -72,19 +135,24 @@ fn kinds(node: &Node) -> Outcome<Vec<Kind>> {
     if kinds.is_empty() {
         return values::refuse(node, wanted);
     }
-    for (i, kind) in kinds.iter().enumerate() {
-        if kinds[..i].contains(kind) {
-            let message = format!("is {} a second time: remove one of the two", kind.as_str());
-            return Err(Refusal::new(message).at(i));
-        }
-    }
-    if kinds.len() > 1 && kinds.contains(&Kind::Process) {
+    refuse_second(&kinds, |kind| kind.as_str())?;
+    if is_native && kinds.len() > 1 && kinds.contains(&Kind::Process) {
         return Err(Refusal::new(
             "has process beside other kinds, whose energy would be counted twice: write [process] alone, or leave it out"
                 .to_string(),
         ));
     }
     Ok(kinds)
+}
+
+fn refuse_second<T: PartialEq>(items: &[T], text: impl Fn(&T) -> &str) -> Outcome<()> {
+    for (i, item) in items.iter().enumerate() {
+        if items[..i].contains(item) {
+            let message = format!("is {} a second time: remove one of the two", text(item));
+            return Err(Refusal::new(message).at(i));
+        }
+    }
+    Ok(())
 }
 
 fn max_workloads(node: &Node) -> Outcome<usize> {
@@ -156,6 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn each_view_has_the_names_that_it_shows() {
+        let views = |text: &str| parse(&format!("workloads: {{{text}}}\n")).views();
+        let [view] = &views("metric_names: [kepler, native]")[..] else {
+            panic!("one view");
+        };
+        assert_eq!(view.schemes, [("kepler", true), ("native", true)]);
+        let both = views("kinds: [process, pod], metric_names: [kepler, native]");
+        let [cgroups, processes] = &both[..] else {
+            panic!("two views");
+        };
+        assert_eq!(cgroups.kinds, [Kind::Pod]);
+        assert_eq!(cgroups.schemes, [("kepler", false), ("native", true)]);
+        assert_eq!(processes.kinds, [Kind::Process]);
+        assert_eq!(processes.schemes, [("kepler", true)]);
+    }
+
+    #[test]
     fn wrong_settings_are_refused_by_name() {
         for (text, expected) in [
             (
@@ -168,6 +253,12 @@ mod tests {
                 "kinds: []",
                 "`workloads.kinds` is a list: write a list of service",
             ),
+            ("metric_names: [keppler]", "native, kepler or scaphandre"),
+            (
+                "metric_names: []",
+                "a list of native, kepler and scaphandre",
+            ),
+            ("metric_names: [kepler, kepler]", "is kepler a second time"),
             ("max_workloads: 0", "a whole number from 1 to 2000"),
             ("idle_watts: -1", "watts from 0"),
             (

@@ -8,7 +8,11 @@ use super::name::{Name, Workload};
 /// The places. Several cgroups of one name have one place.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    places: HashMap<Name, usize>,
+    /// The places of each name: one, unless containers and programs of one name are told apart.
+    places: HashMap<Name, Vec<usize>>,
+    tells_apart: bool,
+    /// How many places are taken.
+    taken: usize,
     slots: Vec<Slot>,
     free: Vec<usize>,
     max: usize,
@@ -43,6 +47,11 @@ impl Slots {
         }
     }
 
+    /// Gives containers of different ids, and programs that differ in more than their names, places of their own.
+    pub(super) fn tell_apart(&mut self) {
+        self.tells_apart = true;
+    }
+
     /// Changes the maximum. Workloads that have places keep them.
     pub(super) fn set_max(&mut self, max: usize) {
         self.max = max;
@@ -55,12 +64,12 @@ impl Slots {
 
     /// Whether there are more than there is room for.
     pub(super) fn are_too_many(&self) -> bool {
-        self.places.len() > self.max
+        self.taken > self.max
     }
 
     /// Whether there is room for another one at all.
     pub(super) fn have_room(&self) -> bool {
-        self.places.len() < self.max && self.room > 0
+        self.taken < self.max && self.room > 0
     }
 
     /// Whether there is room for one that lies in another workload. Whoever runs that can make any number: they have at most half of
@@ -77,10 +86,13 @@ impl Slots {
     /// A place for one more cgroup of this name; `None`: there is no room for another name. A container that follows another
     /// one of its name, which has ended, has a place of its own.
     pub(super) fn take(&mut self, workload: &Workload, is_nested: bool) -> Option<usize> {
-        if let Some(place) = self.places.get(&workload.name) {
+        for place in self.places.get(&workload.name).into_iter().flatten() {
             let slot = &mut self.slots[place - FIRST];
-            let is_same = |one: &Workload| one.origin == workload.origin;
-            if slot.references > 0 || slot.workload.as_ref().is_some_and(is_same) {
+            let Some(known) = &slot.workload else {
+                continue;
+            };
+            let is_part = !self.tells_apart || known.origin.is_same_part(&workload.origin);
+            if is_part && (slot.references > 0 || known.origin == workload.origin) {
                 slot.references += 1;
                 if slot.is_nested && !is_nested {
                     slot.is_nested = false;
@@ -104,7 +116,13 @@ impl Slots {
             is_nested,
             is_started: true,
         };
-        self.places.insert(workload.name.clone(), place);
+        self.taken += 1;
+        match self.places.get_mut(&workload.name) {
+            Some(places) => places.push(place),
+            None => {
+                self.places.insert(workload.name.clone(), vec![place]);
+            }
+        }
         self.started.push(place);
         Some(place)
     }
@@ -129,8 +147,12 @@ impl Slots {
                 continue;
             }
             if let Some(Workload { name, .. }) = slot.workload.take() {
-                if self.places.get(&name) == Some(&(FIRST + i)) {
-                    self.places.remove(&name);
+                self.taken -= 1;
+                if let Some(places) = self.places.get_mut(&name) {
+                    places.retain(|place| *place != FIRST + i);
+                    if places.is_empty() {
+                        self.places.remove(&name);
+                    }
                 }
                 self.free.push(FIRST + i);
                 ended.push(FIRST + i);

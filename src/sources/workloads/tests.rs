@@ -2,7 +2,7 @@
 
 use super::testing::Random;
 use super::*;
-use crate::metrics::Rail;
+use crate::metrics::{Desc, Rail};
 use crate::sources::testing::{Bench, Tree};
 use crate::sources::SCHEMA;
 
@@ -557,4 +557,145 @@ fn memory_of_cgroup_v1_lies_in_a_hierarchy_of_its_own() {
         let series = format!("workload_memory_bytes{{kind=\"container\",name=\"{name}\"}}");
         assert_eq!(bench.value(&series), expected);
     }
+}
+
+const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+#[test]
+fn kepler_has_containers_pods_and_the_node() {
+    let mut rig =
+        Rig::new(", kinds: [container, pod], metric_names: [kepler], idle_watts: {package: 4}");
+    rig.tree.write("proc/sys/kernel/hostname", "edge-01\n");
+    let docker = format!("docker/{CONTAINER}");
+    let pod = format!("kubepods/pod{UID}");
+    let inner = format!("{pod}/{}", CONTAINER.replace('0', "f"));
+    let all = ["docker", &docker, "kubepods", &pod, &inner];
+    all.iter().for_each(|cgroup| rig.set(cgroup, 0));
+    rig.start();
+    rig.set("docker", 200);
+    rig.set(&docker, 200);
+    for (cgroup, ms) in [("kubepods", 400), (&pod, 400), (&inner, 300)] {
+        rig.set(cgroup, ms);
+    }
+    rig.draw(14.0);
+    rig.poll(1000);
+    let energy = |metric: &str, labels: &str| {
+        rig.bench.value(&format!(
+            "kepler_{metric}_joules_total{{{labels},zone=\"package\"}}"
+        ))
+    };
+    let node = "node_name=\"localhost\"";
+    let of_docker = format!(
+        "container_id=\"{CONTAINER}\",container_name=\"0123456789ab\",{node},runtime=\"docker\",state=\"running\""
+    );
+    assert_eq!(energy("container_cpu", &of_docker), Some(2.0));
+    let id = CONTAINER.replace('0', "f");
+    let of_inner = format!(
+        "container_id=\"{id}\",container_name=\"f123456789ab\",{node},pod_id=\"{UID}\",state=\"running\""
+    );
+    assert_eq!(energy("container_cpu", &of_inner), Some(3.0));
+    let of_pod = format!("{node},pod_id=\"{UID}\",state=\"running\"");
+    assert_eq!(energy("pod_cpu", &of_pod), Some(4.0));
+    let path = format!("{node},path=\"rapl\"");
+    assert_eq!(energy("node_cpu", &path), Some(14.0));
+    assert_eq!(energy("node_cpu_active", &path), Some(10.0));
+    assert_eq!(energy("node_cpu_idle", &path), Some(4.0));
+    let usage = format!("kepler_node_cpu_usage_ratio{{{node}}}");
+    assert_eq!(rig.bench.value(&usage), Some(0.25));
+    let lines = rig.poll(0);
+    assert_eq!(lines, [""; 0], "no native names");
+}
+
+#[test]
+fn processes_have_their_program_and_container() {
+    let mut rig = Rig::new(
+        ", kinds: [service, process], metric_names: [native, scaphandre], idle_watts: {package: 0}",
+    );
+    rig.bench.context.device.name = "processes".to_string();
+    for (pid, cgroup) in [
+        (10, format!("/docker/{CONTAINER}")),
+        (11, format!("/docker/{CONTAINER}")),
+        (12, "/system.slice/a.service".to_string()),
+    ] {
+        let text = format!("12:cpuset:/\n4:cpu,cpuacct:{cgroup}\n0::/\n");
+        rig.tree.write(&format!("proc/{pid}/cgroup"), text);
+        rig.tree
+            .write(&format!("proc/{pid}/cmdline"), "python3\0-u\0\0a b\n\0");
+        let exe = rig.tree.path(&format!("proc/{pid}/exe"));
+        std::os::unix::fs::symlink("/usr/bin/python3.11", exe).unwrap();
+    }
+    let stat = |rig: &Rig, pid: u32, ticks: u64| {
+        let text =
+            format!("{pid} (python3) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 5 8192 2 0\n");
+        rig.tree.write(&format!("proc/{pid}/stat"), text);
+    };
+    [10, 11, 12].iter().for_each(|pid| stat(&rig, *pid, 0));
+    rig.start();
+    stat(&rig, 10, 10);
+    stat(&rig, 11, 20);
+    stat(&rig, 12, 40);
+    rig.draw(10.0);
+    let lines = rig.poll(1000);
+    assert_eq!(lines, [""; 0], "native names are those of the other view");
+    let of = |metric: &str, labels: &str| rig.bench.value(&format!("scaph_{metric}{{{labels}}}"));
+    let of_docker = format!(
+        "cmdline=\"python3 -u a b\",container_id=\"{CONTAINER}\",container_names=\"0123456789ab\",\
+         container_scheduler=\"docker\",exe=\"python3.11\",pid=\"10\""
+    );
+    let power = "process_power_consumption_microwatts";
+    assert_eq!(of(power, &of_docker), Some(3e6));
+    assert_eq!(
+        of("process_memory_virtual_bytes", &of_docker),
+        Some(16384.0)
+    );
+    assert_eq!(of("process_cpu_usage_percentage", &of_docker), Some(7.5));
+    let of_service = "cmdline=\"python3 -u a b\",exe=\"python3.11\",pid=\"12\"";
+    assert_eq!(of(power, of_service), Some(4e6));
+    assert_eq!(of(power, "exe=\"system\""), Some(3e6));
+    assert_eq!(
+        of("host_power_microwatts", "value_source=\"rapl\""),
+        Some(10e6)
+    );
+    assert_eq!(of("socket_power_microwatts", "socket_id=\"0\""), Some(10e6));
+    // The first of them has ended: the other goes on under its number.
+    rig.tree.remove("proc/10");
+    rig.draw(1.0);
+    rig.poll(0);
+    assert_eq!(
+        rig.bench.value(&format!("scaph_{power}{{{of_docker}}}")),
+        Some(0.0)
+    );
+}
+
+#[test]
+fn board_without_containers_is_no_failure() {
+    let mut rig = Rig::new(", kinds: [container], metric_names: [native, kepler]");
+    rig.set("a.service", 0);
+    rig.start();
+    assert!(!rig.poll(0).is_empty(), "the kernel is there");
+    let text = "workloads: {enabled: true, kinds: [container, process], metric_names: [kepler]}";
+    let mut context = rig.bench.context.clone();
+    context.config = Arc::new(SCHEMA.parse(text).unwrap().0);
+    context.device.name = "cgroups".to_string();
+    let mut source = (METER.open)(&context).unwrap();
+    let mut out = Readings::new(5.0);
+    for second in 60..80 {
+        out.begin(BootTime(second * 1_000_000_000));
+        source.poll(&mut out).unwrap();
+        assert!(out.is_empty() && out.suspended, "{second}");
+    }
+}
+
+#[test]
+fn both_views_are_sources_of_their_own() {
+    let names = |text: &str| {
+        let text = format!("workloads: {{enabled: true{text}}}\n");
+        let devices = devices(&SCHEMA.parse(&text).unwrap().0);
+        let names = devices.into_iter().map(|device| device.name);
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(""), [""]);
+    assert_eq!(names(", kinds: [process]"), [""]);
+    let both = ", kinds: [pod, process], metric_names: [kepler, native]";
+    assert_eq!(names(both), ["cgroups", "processes"]);
 }

@@ -90,6 +90,10 @@ pub struct ProcessStat<'a> {
     pub nanos: u64,
     /// When it was started, in ticks since boot: with its number, that is the process.
     pub started: u64,
+    /// Virtual memory.
+    pub virtual_bytes: Option<u64>,
+    /// Resident memory, in pages.
+    pub resident_pages: Option<u64>,
 }
 
 /// The process of `/proc/PID/stat` (proc(5)).
@@ -109,12 +113,37 @@ pub fn parse_process(text: &[u8]) -> Option<ProcessStat<'_>> {
     let user = number(fields.nth(14 - 10)?)?;
     let system = number(fields.next()?)?;
     let started = number(fields.nth(22 - 16)?)?;
+    let mut more = || fields.next().and_then(number);
+    let (virtual_bytes, resident_pages) = (more(), more());
     Some(ProcessStat {
         comm,
         is_kernel: flags & KERNEL_THREAD != 0,
         nanos: user.checked_add(system)?.checked_mul(NANOS_PER_TICK)?,
         started,
+        virtual_bytes,
+        resident_pages,
     })
+}
+
+/// The cgroup in `/proc/PID/cgroup`: of the `cpuacct` controller of version 1, else of version 2 (cgroups(7)).
+pub fn parse_cgroup(text: &str) -> Option<String> {
+    let mut found = None;
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        if controllers
+            .split(',')
+            .any(|controller| controller == "cpuacct")
+        {
+            return Some(path.to_string());
+        }
+        if controllers.is_empty() {
+            found = Some(path.to_string());
+        }
+    }
+    found
 }
 
 /// How many processors a list such as `0-3,5` names (Linux, ABI/testing/sysfs-devices-system-cpu).
@@ -206,6 +235,21 @@ mod tests {
         assert!(parse_process(kernel).unwrap().is_kernel);
         for text in [&b""[..], b"1 (x", b"1 )x(", b"1 (x) S 1 2 3"] {
             assert_eq!(parse_process(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn cgroup_of_a_process_is_that_of_its_cpu_time() {
+        let v2 = "0::/system.slice/ssh.service\n";
+        assert_eq!(
+            parse_cgroup(v2).as_deref(),
+            Some("/system.slice/ssh.service")
+        );
+        let hybrid = "4:memory:/a\n3:cpu,cpuacct:/docker/b:c\n1:name=systemd:/d\n0::/e\n";
+        assert_eq!(parse_cgroup(hybrid).as_deref(), Some("/docker/b:c"));
+        for text in ["", "::", "1:name=systemd:/d\n", "x"] {
+            let expected = if text == "::" { Some("") } else { None };
+            assert_eq!(parse_cgroup(text).as_deref(), expected, "{text}");
         }
     }
 

@@ -37,8 +37,8 @@ const USERS: &str = "/run/user";
 const USER_SOCKETS: [&str; 2] = ["docker.sock", "podman/podman.sock"];
 /// At most so many users' folders are looked into.
 const MAX_USERS: usize = 64;
-/// Where kubelet has the logs.
-const LOGS: &str = "/var/log";
+/// Where kubelet has the logs, in the folder that `/proc` lies in.
+const LOGS: &str = "var/log";
 /// The list of containers that run.
 const CONTAINERS: &str = "/containers/json";
 
@@ -259,7 +259,7 @@ impl Places {
                 true => settings.sockets.clone(),
                 false => Some(settings.sockets.clone().unwrap_or_default()),
             },
-            logs: pod_logs(settings, is_here),
+            logs: pod_logs(settings, board),
             kubernetes,
             token: settings.kubernetes.service_account.join("token"),
             known: BTreeMap::new(),
@@ -337,9 +337,9 @@ fn is_this_machine(board: &Board) -> bool {
 }
 
 /// The folder with kubelet's logs, if names are to be learned from them.
-fn pod_logs(settings: &Settings, is_here: bool) -> Option<PathBuf> {
+fn pod_logs(settings: &Settings, board: &Board) -> Option<PathBuf> {
     let logs = settings.pod_logs.clone();
-    logs.or_else(|| is_here.then(|| LOGS.into()))
+    logs.or_else(|| Some(board.roots.procfs.parent()?.join(LOGS)))
 }
 
 /// Who can be asked for names, for people.
@@ -354,7 +354,7 @@ pub(super) fn describe(board: &Board, settings: &Settings) -> String {
         (None, false) => Vec::new(),
     };
     let sockets = sockets.into_iter().filter(|socket| socket.exists());
-    let logs = pod_logs(settings, is_here).map(|logs| logs.join("pods"));
+    let logs = pod_logs(settings, board).map(|logs| logs.join("pods"));
     let token = settings.kubernetes.service_account.join("token");
     let is_asked = match settings.kubernetes.enabled {
         Switch::Off => false,

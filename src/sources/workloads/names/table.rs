@@ -70,6 +70,7 @@ impl Table {
                         runtime: known.origin.runtime.or(origin.runtime),
                         pod_uid: origin.pod_uid.clone(),
                         labels: known.origin.labels.clone(),
+                        ..Origin::default()
                     },
                 };
                 let is_whole = true;
