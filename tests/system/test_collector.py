@@ -22,8 +22,9 @@ import yaml
 from peers import ROOT, collector, get, temporary, wait_until
 
 QUERIES = yaml.safe_load((ROOT / "collector.yaml.template").read_text())["queries"]
-NODE_COLUMNS = list(QUERIES["nodes"])[:-1]
-POD_COLUMNS = list(QUERIES["pods"])
+# The columns without ?columns=.
+NODE_COLUMNS = list(QUERIES["nodes"])[:8]
+POD_COLUMNS = list(QUERIES["pods"])[:5]
 
 # Whose a series is, for a person who knows the cluster.
 NODE_OF = {"192.0.2.7:9100": "edge-01"}

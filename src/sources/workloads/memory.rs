@@ -28,12 +28,12 @@ pub(super) struct Memory {
     by_place: Vec<Option<u64>>,
     /// Size and what is available, in bytes.
     board: Option<(u64, u64)>,
-    size: SeriesId,
-    available: SeriesId,
+    series: Option<[SeriesId; 2]>,
 }
 
 impl Memory {
-    pub(super) fn new(health: &Arc<Health>, board: &Board, group: &Group) -> Memory {
+    /// The board's own memory is read if there is a group for it.
+    pub(super) fn new(health: &Arc<Health>, board: &Board, group: Option<&Arc<Group>>) -> Memory {
         let top = board.roots.sysfs.join("fs/cgroup");
         let is_v2 = files::exists(&board.io_log, &top.join("cgroup.controllers"));
         let (root, file) = match is_v2 {
@@ -48,21 +48,19 @@ impl Memory {
             read_at: None,
             by_place: Vec::new(),
             board: None,
-            size: group.series(
-                &Desc::gauge("board_memory_size_bytes", "Main memory of the board, in bytes."),
-                &[],
-            ),
-            available: group.series(
-                &Desc::gauge(
-                    "board_memory_available_bytes",
-                    "Main memory that new programs could have, as the kernel estimates it, in bytes.",
-                ),
-                &[],
-            ),
+            series: group.map(|group| {
+                let size = "Main memory of the board, in bytes.";
+                let available =
+                    "Main memory that new programs could have, as the kernel estimates it, in bytes.";
+                [
+                    group.series(&Desc::gauge("board_memory_size_bytes", size), &[]),
+                    group.series(&Desc::gauge("board_memory_available_bytes", available), &[]),
+                ]
+            }),
         }
     }
 
-    /// Reads everything, if that is due. Processes by name have no memory here.
+    /// Reads everything, if that is due.
     pub(super) fn poll(&mut self, at: BootTime, cgroups: Option<&Cgroups>) {
         if self
             .read_at
@@ -72,9 +70,10 @@ impl Memory {
         }
         self.read_at = Some(at);
         let meminfo = || self.meminfo.clone();
-        self.board = Counter::default()
-            .read::<STAT, _>(&self.health, meminfo, parse_meminfo)
-            .ok();
+        if self.series.is_some() {
+            let read = Counter::default().read::<STAT, _>(&self.health, meminfo, parse_meminfo);
+            self.board = read.ok();
+        }
         if let Some(cgroups) = cgroups {
             self.read_cgroups(cgroups);
         }
@@ -143,9 +142,9 @@ impl Memory {
 
     /// Publishes the board's.
     pub(super) fn publish(&self, out: &mut Readings) {
-        if let Some((size, available)) = self.board {
-            out.set(self.size, size as f64);
-            out.set(self.available, available as f64);
+        if let (Some([size, available]), Some(board)) = (self.series, self.board) {
+            out.set(size, board.0 as f64);
+            out.set(available, board.1 as f64);
         }
     }
 }

@@ -150,10 +150,13 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let mut views = settings.views().into_iter();
     let view = views.find(|view| view.name == context.device.name);
     let View { kinds, schemes, .. } = view.unwrap_or_default();
-    // The board's own load and memory have the exporter's names only.
-    let is_native = schemes.contains(&(scheme::NATIVE, true));
+    let has_board = schemes.contains(&(scheme::NATIVE, true));
+    let is_native = schemes.iter().any(|(name, _)| *name == scheme::NATIVE);
     let schemes = schemes.into_iter().map(|(name, has_board)| {
-        let scheme = Scheme::named(name).map_err(Error::new)?;
+        let mut scheme = Scheme::named(name).map_err(Error::new)?;
+        if !settings.memory {
+            scheme.remove(Value::Memory);
+        }
         Ok((scheme, has_board))
     });
     let schemes = schemes.collect::<Result<Vec<_>, Error>>()?;
@@ -186,6 +189,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     };
     // What the source had named with other settings.
     context.group.retire_all();
+    let has_memory = settings.memory && is_native;
     let mut workloads = Workloads {
         context: context.clone(),
         reader,
@@ -198,24 +202,20 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         domains: Vec::new(),
         cpu: Vec::new(),
         used: Vec::new(),
-        memory: None,
-        busy_nanos: 0,
-        busy: is_native.then(|| {
+        last_at: None,
+        seconds: 0.0,
+        memory: has_memory.then(|| Memory::new(health, board, has_board.then_some(&context.group))),
+        busy: has_board.then(|| {
             let desc = Desc::counter(
                 "board_cpu_seconds_total",
                 "CPU time of the whole board since attribution began, in seconds.",
             );
-            context.group.series(&desc, &[])
+            (context.group.series(&desc, &[]), 0)
         }),
-        last_at: None,
-        seconds: 0.0,
         has_begun: false,
         waits_since: None,
         unknown_domains: None,
     };
-    if workloads.settings.memory && is_native {
-        workloads.memory = Some(Memory::new(health, board, &context.group));
-    }
     workloads.count_processors();
     workloads.describe_board();
     workloads.register(SYSTEM);
@@ -255,13 +255,12 @@ struct Workloads {
     cpu: Vec<u64>,
     /// CPU time since the last poll by place, in nanoseconds.
     used: Vec<u64>,
-    memory: Option<Memory>,
-    /// CPU time of all places since attribution began.
-    busy_nanos: u64,
-    busy: Option<SeriesId>,
     last_at: Option<BootTime>,
     /// The seconds between the last two polls.
     seconds: f64,
+    memory: Option<Memory>,
+    /// The board's CPU time since attribution began, in nanoseconds, and its series.
+    busy: Option<(SeriesId, u64)>,
     has_begun: bool,
     waits_since: Option<BootTime>,
     /// What was last said of names of `idle_watts` that are no domain's.
@@ -496,11 +495,11 @@ impl Workloads {
         if let Some(nanos) = cpu.get_mut(place) {
             *nanos = 0;
         }
-        if let Some(memory) = memory {
-            memory.end(place);
-        }
         for attributed in domains {
             attributed.ledger.end(place);
+        }
+        if let Some(memory) = memory {
+            memory.end(place);
         }
     }
 
@@ -511,7 +510,10 @@ impl Workloads {
         self.seconds = seconds;
         for (cpu, used) in self.cpu.iter_mut().zip(&self.used) {
             *cpu = cpu.saturating_add(*used);
-            self.busy_nanos = self.busy_nanos.saturating_add(*used);
+        }
+        if let Some((_, nanos)) = &mut self.busy {
+            let used = self.used.iter();
+            *nanos = used.fold(*nanos, |sum, used| sum.saturating_add(*used));
         }
         for Attributed { domain, ledger } in &mut self.domains {
             ledger.make_room(self.slots.places());
@@ -532,13 +534,12 @@ impl Workloads {
             domains,
             reader,
             host,
-            memory,
-            busy,
-            busy_nanos,
             cpu,
             used,
             seconds,
             processors,
+            memory,
+            busy,
             ..
         } = self;
         let reader = &*reader;
@@ -549,7 +550,10 @@ impl Workloads {
             Value::CpuRatio => ratio(*used.get(place)?),
             Value::Memory | Value::VirtualMemory => match reader {
                 Reader::Processes(processes) => processes.memory(place, binding.value),
-                Reader::Cgroups(_) => Some(memory.as_ref()?.of(place)? as f64),
+                Reader::Cgroups(_) if binding.value == Value::Memory => {
+                    Some(memory.as_ref()?.of(place)? as f64)
+                }
+                Reader::Cgroups(_) => None,
             },
             value => {
                 let Attributed { domain, ledger } = domains.get(binding.domain)?;
@@ -574,11 +578,11 @@ impl Workloads {
             Thing::Disk(index) => host.of_disk(index, binding.value),
         };
         outputs.publish(out, of_workload, of_thing);
-        if let Some(busy) = busy {
-            out.set(*busy, *busy_nanos as f64 / 1e9);
-        }
         if let Some(memory) = memory {
             memory.publish(out);
+        }
+        if let Some((series, nanos)) = busy {
+            out.set(*series, *nanos as f64 / 1e9);
         }
     }
 

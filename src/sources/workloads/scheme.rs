@@ -250,6 +250,13 @@ impl Scheme {
         self.groups.iter().any(|group| group.is_of(subject))
     }
 
+    /// Removes the families that have this quantity.
+    pub(super) fn remove(&mut self, value: Value) {
+        for group in &mut self.groups {
+            group.families.retain(|family| family.value != value);
+        }
+    }
+
     fn parse(text: &str) -> Result<Scheme, String> {
         let mut scheme = Scheme::default();
         for (key, node) in map(&tree::build(text).map_err(|e| e.to_string())?)? {

@@ -531,6 +531,80 @@ fn attribution_begins_once_every_meter_has_been_read_or_is_late() {
     assert!(rig.poll(0).len() >= 2);
 }
 
+#[test]
+fn memory_is_that_of_a_workload_without_those_that_lie_in_it() {
+    const MIB: u64 = 1 << 20;
+    let mut rig = Rig::new("");
+    let docker = "system.slice/docker.service";
+    let id = "3f1c9a7be2d04865a1b2c3d4e5f60718293a4b5c6d7e8f90112233445566778a";
+    let inner = format!("{docker}/docker-{id}.scope");
+    let set = |rig: &Rig, cgroup: &str, mib: u64| {
+        let path = format!("sys/fs/cgroup/{cgroup}/memory.current");
+        rig.tree.write(&path, format!("{}\n", mib * MIB));
+    };
+    for (cgroup, mib) in [("system.slice", 90), (docker, 80), (inner.as_str(), 30)] {
+        rig.set(cgroup, 0);
+        set(&rig, cgroup, mib);
+    }
+    rig.set("system.slice/bare.service", 0);
+    let meminfo = "MemTotal: 4096 kB\nMemFree: 1 kB\nMemAvailable: 1024 kB\n";
+    rig.tree.write("proc/meminfo", meminfo);
+    rig.start();
+    let memory = |rig: &Rig, kind: &str, name: &str| {
+        let labels = format!("{{kind=\"{kind}\",name=\"{name}\"}}");
+        rig.bench.value(&format!("workload_memory_bytes{labels}"))
+    };
+    let mib = |mib: u64| Some((mib * MIB) as f64);
+    assert_eq!(memory(&rig, "service", "docker.service"), mib(50));
+    assert_eq!(memory(&rig, "container", &id[..12]), mib(30));
+    assert_eq!(memory(&rig, "service", "bare.service"), None);
+    assert_eq!(memory(&rig, "system", "system"), None);
+    let board = |rig: &Rig, what: &str| rig.bench.value(&format!("board_memory_{what}_bytes"));
+    assert_eq!(board(&rig, "size"), mib(4));
+    assert_eq!(board(&rig, "available"), mib(1));
+    // It is read again after 15 seconds.
+    set(&rig, docker, 60);
+    rig.poll(0);
+    assert_eq!(memory(&rig, "service", "docker.service"), mib(50));
+    rig.second += 15.0;
+    rig.poll(0);
+    assert_eq!(memory(&rig, "service", "docker.service"), mib(30));
+    // What cannot be read any more is absent.
+    rig.tree
+        .remove(&format!("sys/fs/cgroup/{docker}/memory.current"));
+    rig.tree.write("proc/meminfo", "MemTotal: 4096 kB\n");
+    rig.second += 15.0;
+    rig.poll(0);
+    assert_eq!(memory(&rig, "service", "docker.service"), None);
+    assert_eq!(memory(&rig, "container", &id[..12]), mib(30));
+    assert_eq!(board(&rig, "size"), None);
+}
+
+#[test]
+fn memory_of_cgroup_v1_lies_in_a_hierarchy_of_its_own() {
+    let tree = Tree::new(&[
+        ("sys/fs/cgroup/cpuacct/cpuacct.usage", "0\n"),
+        ("sys/fs/cgroup/cpuacct/docker/cpuacct.usage", "0\n"),
+        ("proc/stat", "cpu  0 0 0 0 0 0 0 0 0 0\n"),
+    ]);
+    let id = "3f1c9a7be2d04865a1b2c3d4e5f60718293a4b5c6d7e8f90112233445566778a";
+    tree.write(
+        &format!("sys/fs/cgroup/cpuacct/docker/{id}/cpuacct.usage"),
+        "0\n",
+    );
+    let path = format!("sys/fs/cgroup/memory/docker/{id}/memory.usage_in_bytes");
+    tree.write(&path, "1048576\n");
+    for (memory, expected) in [("true", Some(1_048_576.0)), ("false", None)] {
+        let text = format!("workloads: {{enabled: true, memory: {memory}}}\n");
+        let mut bench = Bench::new(&METER, &tree, SCHEMA.parse(&text).unwrap().0);
+        bench.reopen().unwrap();
+        bench.poll(1.0);
+        let name = &id[..12];
+        let series = format!("workload_memory_bytes{{kind=\"container\",name=\"{name}\"}}");
+        assert_eq!(bench.value(&series), expected);
+    }
+}
+
 const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 #[test]
@@ -728,80 +802,6 @@ fn energy_is_conserved_while_containers_get_their_names() {
     go_on_until(&mut rig, &containers, "container db");
     assert_eq!(rig.energy("container aaaaaaaaaaaa"), None);
     assert!(rig.of_domain("workload_ended_energy_joules_total") > Some(0.0));
-}
-
-#[test]
-fn memory_is_that_of_a_workload_without_those_that_lie_in_it() {
-    const MIB: u64 = 1 << 20;
-    let mut rig = Rig::new("");
-    let docker = "system.slice/docker.service";
-    let id = "3f1c9a7be2d04865a1b2c3d4e5f60718293a4b5c6d7e8f90112233445566778a";
-    let inner = format!("{docker}/docker-{id}.scope");
-    let set = |rig: &Rig, cgroup: &str, mib: u64| {
-        let path = format!("sys/fs/cgroup/{cgroup}/memory.current");
-        rig.tree.write(&path, format!("{}\n", mib * MIB));
-    };
-    for (cgroup, mib) in [("system.slice", 90), (docker, 80), (inner.as_str(), 30)] {
-        rig.set(cgroup, 0);
-        set(&rig, cgroup, mib);
-    }
-    rig.set("system.slice/bare.service", 0);
-    let meminfo = "MemTotal: 4096 kB\nMemFree: 1 kB\nMemAvailable: 1024 kB\n";
-    rig.tree.write("proc/meminfo", meminfo);
-    rig.start();
-    let memory = |rig: &Rig, kind: &str, name: &str| {
-        let labels = format!("{{kind=\"{kind}\",name=\"{name}\"}}");
-        rig.bench.value(&format!("workload_memory_bytes{labels}"))
-    };
-    let mib = |mib: u64| Some((mib * MIB) as f64);
-    assert_eq!(memory(&rig, "service", "docker.service"), mib(50));
-    assert_eq!(memory(&rig, "container", &id[..12]), mib(30));
-    assert_eq!(memory(&rig, "service", "bare.service"), None);
-    assert_eq!(memory(&rig, "system", "system"), None);
-    let board = |rig: &Rig, what: &str| rig.bench.value(&format!("board_memory_{what}_bytes"));
-    assert_eq!(board(&rig, "size"), mib(4));
-    assert_eq!(board(&rig, "available"), mib(1));
-    // It is read again after 15 seconds.
-    set(&rig, docker, 60);
-    rig.poll(0);
-    assert_eq!(memory(&rig, "service", "docker.service"), mib(50));
-    rig.second += 15.0;
-    rig.poll(0);
-    assert_eq!(memory(&rig, "service", "docker.service"), mib(30));
-    // What cannot be read any more is absent.
-    rig.tree
-        .remove(&format!("sys/fs/cgroup/{docker}/memory.current"));
-    rig.tree.write("proc/meminfo", "MemTotal: 4096 kB\n");
-    rig.second += 15.0;
-    rig.poll(0);
-    assert_eq!(memory(&rig, "service", "docker.service"), None);
-    assert_eq!(memory(&rig, "container", &id[..12]), mib(30));
-    assert_eq!(board(&rig, "size"), None);
-}
-
-#[test]
-fn memory_of_cgroup_v1_lies_in_a_hierarchy_of_its_own() {
-    let tree = Tree::new(&[
-        ("sys/fs/cgroup/cpuacct/cpuacct.usage", "0\n"),
-        ("sys/fs/cgroup/cpuacct/docker/cpuacct.usage", "0\n"),
-        ("proc/stat", "cpu  0 0 0 0 0 0 0 0 0 0\n"),
-    ]);
-    let id = "3f1c9a7be2d04865a1b2c3d4e5f60718293a4b5c6d7e8f90112233445566778a";
-    tree.write(
-        &format!("sys/fs/cgroup/cpuacct/docker/{id}/cpuacct.usage"),
-        "0\n",
-    );
-    let path = format!("sys/fs/cgroup/memory/docker/{id}/memory.usage_in_bytes");
-    tree.write(&path, "1048576\n");
-    for (memory, expected) in [("true", Some(1_048_576.0)), ("false", None)] {
-        let text = format!("workloads: {{enabled: true, memory: {memory}}}\n");
-        let mut bench = Bench::new(&METER, &tree, SCHEMA.parse(&text).unwrap().0);
-        bench.reopen().unwrap();
-        bench.poll(1.0);
-        let name = &id[..12];
-        let series = format!("workload_memory_bytes{{kind=\"container\",name=\"{name}\"}}");
-        assert_eq!(bench.value(&series), expected);
-    }
 }
 
 #[test]
