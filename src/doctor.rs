@@ -133,7 +133,7 @@ impl Trial {
         }
     }
 
-    /// Waits for a second reading, an error, or the deadline.
+    /// Waits for a second reading and all that the source has asked for, an error, or the deadline.
     fn finish(self, meter: &'static Meter, what: String, deadline: Instant) -> Finding {
         let Context { group, health, .. } = self.running.context();
         let mut first = None;
@@ -141,7 +141,7 @@ impl Trial {
             self.running.restart_if_stuck(BootTime::now());
             match (first, group.read_at()) {
                 (None, Some(at)) => first = Some(at),
-                (Some(then), Some(at)) if at != then => break,
+                (Some(then), Some(at)) if at != then && !health.is_asking() => break,
                 _ => {}
             }
             std::thread::sleep(Duration::from_millis(20));

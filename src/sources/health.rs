@@ -43,6 +43,8 @@ pub struct Health {
     had_refusals: AtomicBool,
     counters: Mutex<Vec<Arc<SourceCounter>>>,
     limits: Mutex<BTreeMap<&'static str, ReachedLimit>>,
+    /// Whether the source has asked something that it does not wait for, and has no answer yet.
+    is_asking: AtomicBool,
     /// Whether this is a probe, before there is a source. A probe does not log the limits it reaches.
     is_probe: bool,
     io_log: IoLog,
@@ -283,6 +285,16 @@ impl Health {
     /// The number of failures of single values and of whole polls.
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the source has asked something that its polls do not wait for, or that this was answered or has failed.
+    pub fn set_asking(&self, is_asking: bool) {
+        self.is_asking.store(is_asking, Ordering::Relaxed);
+    }
+
+    /// Whether an answer that polls do not wait for is due.
+    pub fn is_asking(&self) -> bool {
+        self.is_asking.load(Ordering::Relaxed)
     }
 
     /// Counts ticks at which no poll could begin because the previous one was still in progress.

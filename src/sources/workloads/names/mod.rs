@@ -43,7 +43,7 @@ const LOGS: &str = "var/log";
 const CONTAINERS: &str = "/containers/json";
 
 /// The time for an engine's whole answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// The time between two rounds of requests, at least.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time between two rounds while something is unknown. Then it stays so until the next regular one.
@@ -58,8 +58,10 @@ const STACK_BYTES: usize = 256 * 1024;
 /// What a poll knows, and the way to the thread.
 #[derive(Debug)]
 pub(super) struct Names {
+    health: Arc<Health>,
     shared: Arc<Shared>,
-    places: Option<Places>,
+    /// Until the thread has them.
+    places: Option<Box<Places>>,
     tables: Arc<Vec<Table>>,
 }
 
@@ -98,8 +100,9 @@ impl Names {
         }
         let places = Places::new(health, board, settings);
         Some(Names {
+            health: Arc::clone(health),
             shared: Arc::default(),
-            places: Some(places),
+            places: Some(Box::new(places)),
             tables: Arc::default(),
         })
     }
@@ -135,6 +138,7 @@ impl Names {
             let mut state = lock::lock(&self.shared.state);
             state.asked += 1;
             state.is_wanted = true;
+            self.health.set_asking(true);
             self.shared.woken.notify_one();
         }
         let Some(places) = self.places.take() else {
@@ -148,6 +152,7 @@ impl Names {
         if let Err(error) = spawned {
             log::error!("cannot start a thread for the names of containers: {error}");
             lock::lock(&self.shared.state).answered = u64::MAX;
+            self.health.set_asking(false);
         }
     }
 
@@ -171,7 +176,7 @@ impl Drop for Names {
 }
 
 /// The body of the thread.
-fn run(shared: &Shared, mut places: Places) {
+fn run(shared: &Shared, mut places: Box<Places>) {
     let mut last = None;
     let mut retry = MIN_INTERVAL;
     while let Some(asked) = wait(shared, last, &mut retry) {
@@ -179,6 +184,7 @@ fn run(shared: &Shared, mut places: Places) {
         last = Some(Instant::now());
         let mut state = lock::lock(&shared.state);
         state.answered = asked;
+        places.health.set_asking(state.asked > asked);
         if *state.tables != tables {
             state.tables = Arc::new(tables);
             state.is_new = true;
@@ -353,22 +359,36 @@ pub(super) fn describe(board: &Board, settings: &Settings) -> String {
         (None, true) => well_known_sockets(),
         (None, false) => Vec::new(),
     };
-    let sockets = sockets.into_iter().filter(|socket| socket.exists());
+    let (mut places, mut errors) = (Vec::new(), Vec::new());
+    for socket in sockets {
+        match is_usable(&socket) {
+            Ok(true) => places.push(socket.display().to_string()),
+            Ok(false) => {}
+            Err(why) => errors.push(why),
+        }
+    }
     let logs = pod_logs(settings, board).map(|logs| logs.join("pods"));
+    places.extend(
+        logs.filter(|logs| logs.exists())
+            .map(|logs| logs.display().to_string()),
+    );
     let token = settings.kubernetes.service_account.join("token");
     let is_asked = match settings.kubernetes.enabled {
         Switch::Off => false,
         Switch::On => true,
         Switch::Auto => is_here && token.exists(),
     };
-    let places = sockets.chain(logs.filter(|logs| logs.exists()));
-    let places = places.map(|path| path.display().to_string());
-    let api = is_asked.then(|| "the Kubernetes API".to_string());
-    let places: Vec<_> = places.chain(api).collect();
-    match places.as_slice() {
-        [] => "nobody knows names of containers and pods".to_string(),
-        places => format!("names by {}", places.join(", ")),
+    if is_asked {
+        places.push("the Kubernetes API".to_string());
     }
+    let mut text = match places.as_slice() {
+        [] => "nobody says names of containers and pods".to_string(),
+        places => format!("names by {}", places.join(", ")),
+    };
+    for error in errors {
+        text.push_str(&format!(", not by {error}"));
+    }
+    text
 }
 
 /// The sockets that are there.
@@ -389,25 +409,33 @@ fn is_writable(path: &Path) -> bool {
     access(path, AccessFlags::W_OK).is_ok()
 }
 
-/// The containers that the engine behind a socket runs. `None`: there is no such socket.
-fn containers(socket: &Path, timeout: Duration) -> Result<Option<Table>, String> {
+/// Whether there is a socket that may be used.
+fn is_usable(socket: &Path) -> Result<bool, String> {
     let metadata = match std::fs::metadata(socket) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(format!("{}: {}", socket.display(), reason(&error))),
     };
     if !metadata.file_type().is_socket() {
         return Err(format!("{} is no socket", socket.display()));
     }
-    if !is_writable(socket) {
-        let gid = Gid::from_raw(metadata.gid());
-        let group = Group::from_gid(gid).ok().flatten();
-        let group = group.map_or_else(|| gid.to_string(), |group| group.name);
-        return Err(format!(
-            "{}: permission denied (the group {group} may use it: SupplementaryGroups={group} in a drop-in of the unit, \
-             which makes the exporter as mighty as that group)",
-            socket.display()
-        ));
+    if is_writable(socket) {
+        return Ok(true);
+    }
+    let gid = Gid::from_raw(metadata.gid());
+    let group = Group::from_gid(gid).ok().flatten();
+    let group = group.map_or_else(|| gid.to_string(), |group| group.name);
+    Err(format!(
+        "{}: permission denied (the group {group} may use it: SupplementaryGroups={group} in a drop-in of the unit gives the \
+         exporter all rights of that group)",
+        socket.display()
+    ))
+}
+
+/// The containers that the engine behind a socket runs. `None`: there is no such socket.
+fn containers(socket: &Path, timeout: Duration) -> Result<Option<Table>, String> {
+    if !is_usable(socket)? {
+        return Ok(None);
     }
     let is_podman = socket.to_string_lossy().contains("podman");
     let runtime = if is_podman { "podman" } else { "docker" };

@@ -157,6 +157,9 @@ fn hostile_names_are_cut_and_printable() {
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(100);
 
+/// Writes an answer.
+type Answer = Box<dyn Fn(&mut dyn Write) + Send>;
+
 /// A server on a Unix socket that answers every connection with these bytes, once it has read a request.
 struct Engine {
     tree: Tree,
@@ -239,7 +242,7 @@ fn what_is_no_engine_is_an_error_that_says_so() {
     let silent = move |_: &mut dyn Write| {
         let _ = lock::lock(&held).recv();
     };
-    let cases: Vec<(Box<dyn Fn(&mut dyn Write) + Send>, &str)> = vec![
+    let cases: Vec<(Answer, &str)> = vec![
         (Box::new(silent), "no whole answer within 0.1 s"),
         (Box::new(endless), "the answer is longer than 4 MiB"),
         (
