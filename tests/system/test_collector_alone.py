@@ -138,7 +138,7 @@ def tables_are_full(address, board):
     node = {"cpu_usage": cores, "memory_usage": 0.25, "wattage": board.watts, "num_processes": len(UIDS)}
     others = PER_PROCESSOR * (SERVICE + SYSTEM)
     node |= {"wattage_auxilary": others, "idle_wattage": IDLE}
-    wait_until("the node's row is full", lambda: full(table(address, "/nodes?columns=all")[-1], node))
+    wait_until("the node's row is full", lambda: full(last(table(address, "/nodes?columns=all"), instance="edge-01"), node))
     assert table(address, "/nodes")[-1]["instance"] == "edge-01"
     for pod in UIDS:
         watts = PER_PROCESSOR * load[pod]
