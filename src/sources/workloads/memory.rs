@@ -14,6 +14,8 @@ use crate::sys::clock::BootTime;
 
 /// How often memory is read, in seconds: each cgroup costs the opening of a file.
 const INTERVAL: f64 = 15.0;
+/// How often it is read where workloads begin.
+const INTERVAL_OF_NEW: f64 = 5.0;
 
 /// The last readings.
 pub(super) struct Memory {
@@ -24,6 +26,7 @@ pub(super) struct Memory {
     file: &'static str,
     meminfo: PathBuf,
     read_at: Option<BootTime>,
+    has_new: bool,
     /// By place, in bytes.
     by_place: Vec<Option<u64>>,
     /// Size and what is available, in bytes.
@@ -46,6 +49,7 @@ impl Memory {
             file,
             meminfo: board.roots.procfs.join("meminfo"),
             read_at: None,
+            has_new: false,
             by_place: Vec::new(),
             board: None,
             series: group.map(|group| {
@@ -60,15 +64,23 @@ impl Memory {
         }
     }
 
+    /// A workload has begun.
+    pub(super) fn start(&mut self) {
+        self.has_new = true;
+    }
+
     /// Reads everything, if that is due.
     pub(super) fn poll(&mut self, at: BootTime, cgroups: Option<&Cgroups>) {
-        if self
-            .read_at
-            .is_some_and(|last| at.seconds_since(last) < INTERVAL)
-        {
+        let interval = match self.has_new {
+            true => INTERVAL_OF_NEW,
+            false => INTERVAL,
+        };
+        let last = self.read_at;
+        if last.is_some_and(|last| at.seconds_since(last) < interval) {
             return;
         }
         self.read_at = Some(at);
+        self.has_new = false;
         let meminfo = || self.meminfo.clone();
         if self.series.is_some() {
             let read = Counter::default().read::<STAT, _>(&self.health, meminfo, parse_meminfo);
@@ -87,7 +99,7 @@ impl Memory {
         self.health.begin_read(item);
         let whole: Vec<Option<u64>> = cgroups
             .places()
-            .map(|(place, _, path)| self.read(place?, path))
+            .map(|(place, _, path)| place.and_then(|_| self.read(path)))
             .collect();
         self.health.end_read();
         self.by_place.clear();
@@ -108,7 +120,8 @@ impl Memory {
             }
         }
         for ((place, ..), bytes) in cgroups.places().zip(own) {
-            let (Some(place), Some(bytes)) = (place, bytes) else {
+            // Those without a place have no series.
+            let (Some(place), Some(bytes)) = (place.filter(|place| *place != OTHER), bytes) else {
                 continue;
             };
             if self.by_place.len() <= place {
@@ -119,10 +132,7 @@ impl Memory {
         }
     }
 
-    fn read(&self, place: usize, cgroup: &Path) -> Option<u64> {
-        if place == OTHER {
-            return None;
-        }
+    fn read(&self, cgroup: &Path) -> Option<u64> {
         let path = || self.root.join(cgroup).join(self.file);
         let read = Counter::default().read::<LINE, _>(&self.health, path, parse_memory_bytes);
         read.ok()

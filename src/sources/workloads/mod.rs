@@ -295,6 +295,9 @@ impl Source for Workloads {
         }
         for place in self.slots.take_started() {
             self.register(place);
+            if let Some(memory) = &mut self.memory {
+                memory.start();
+            }
         }
         if let Some(memory) = &mut self.memory {
             let cgroups = match &self.reader {

@@ -534,7 +534,7 @@ fn attribution_begins_once_every_meter_has_been_read_or_is_late() {
 #[test]
 fn memory_is_that_of_a_workload_without_those_that_lie_in_it() {
     const MIB: u64 = 1 << 20;
-    let mut rig = Rig::new("");
+    let mut rig = Rig::new(", names: {enabled: false}");
     let docker = "system.slice/docker.service";
     let id = "3f1c9a7be2d04865a1b2c3d4e5f60718293a4b5c6d7e8f90112233445566778a";
     let inner = format!("{docker}/docker-{id}.scope");
