@@ -173,5 +173,4 @@ def boot(command, kernel, initramfs, console, *more, kernel_options="", seconds=
 if __name__ == "__main__":
     for architecture in FLAVOURS:
         fetched(architecture, "boot/vmlinuz-*", "bin/busybox")
-    for image in (SERVICES, PODMAN):
-        debian_root(*image)
+    debian_root(*SERVICES)

@@ -10,6 +10,12 @@ SECONDS = 1500
 DROP_IN = b"""[Service]
 Environment="OPTIONS=--path.sysfs=/board/sys"
 """
+# The root is in memory, where there is no overlay.
+STORAGE = b"""[storage]
+driver = "vfs"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+"""
 SYSTEMD = "extra/etc/systemd/system"
 
 
@@ -25,6 +31,7 @@ def main():
         "extra/boot-test": (HERE / "qemu_debian/workloads-test", 0o755),
         "extra/tests/system/peers.py": (HERE / "peers.py", 0o644),
         "extra/tests/system/workloads.py": (HERE / "workloads.py", 0o644),
+        "extra/etc/containers/storage.conf": (STORAGE, 0o644),
         f"{SYSTEMD}/edge-metrics-exporter.service.d/board.conf": (DROP_IN, 0o644),
     }
     machine = [*PC, "-smp", "2"]
