@@ -252,15 +252,13 @@ struct Reading {
 
 impl Reading {
     fn take(&mut self, sample: &Sample<'_>) {
+        self.identify(sample);
         // An infinite value is a driver's word for something else.
         let value = Some(sample.value).filter(|value| value.is_finite());
         match sample.name {
             "power_watts" => self.rail(sample, |rail| rail.watts = value),
             "energy_joules_total" => self.rail(sample, |rail| rail.joules = value),
-            "power_total_watts" => {
-                self.total.watts = value;
-                self.identify(sample);
-            }
+            "power_total_watts" => self.total.watts = value,
             "board_energy_joules_total" => self.total.joules = value,
             "exporter_source_up" => {
                 self.source(sample, |state| state.is_up = value != Some(0.0));
@@ -298,7 +296,6 @@ impl Reading {
     }
 
     fn rail(&mut self, sample: &Sample<'_>, set: impl FnOnce(&mut Rail)) {
-        self.identify(sample);
         let source = label(sample, "source");
         let mut name = label(sample, "rail");
         if let Some(device) = sample.label("device") {

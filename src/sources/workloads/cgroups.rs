@@ -88,11 +88,7 @@ impl Hierarchy {
 
     fn read(&self, health: &Health, folder: &Path, counter: &mut Counter) -> io::Result<u64> {
         match self.is_v2 {
-            true => counter.read::<LINE, _>(
-                health,
-                || folder.join("cpu.stat"),
-                |text| parse_cpu_stat(text),
-            ),
+            true => counter.read::<LINE, _>(health, || folder.join("cpu.stat"), parse_cpu_stat),
             false => counter.read::<LINE, _>(
                 health,
                 || folder.join("cpuacct.usage"),
@@ -242,8 +238,9 @@ impl Cgroups {
         self.health.begin_read(self.item);
         self.read_root()?;
         self.read_all();
-        self.find_new();
+        // A folder of 20,000 takes its time on a busy board, and a listing does not hang as a file may.
         self.health.end_read();
+        self.find_new();
         self.drop_gone(slots);
         self.learn_names(slots);
         self.name_all(slots);
@@ -396,7 +393,6 @@ impl Cgroups {
         depth: usize,
         known: &Known,
     ) -> bool {
-        self.health.continue_read();
         // There are units such as `io.podman.service`.
         let is_unit = |name: &str| UNITS.iter().any(|end| name.ends_with(end));
         let is_file = |name: &str| {
@@ -406,7 +402,6 @@ impl Cgroups {
         let room = Cell::new(MAX_CGROUPS - self.nodes.len());
         let refused = Cell::new(0);
         let is_new = |name: &str| {
-            self.health.continue_read();
             let is_folder = is_unit(name) || !is_file(name);
             if !is_folder || known.borrow_mut().remove(&folder.join(name)).is_some() {
                 return false;
