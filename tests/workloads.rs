@@ -4,6 +4,7 @@
 mod support;
 mod workloads_support;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -295,7 +296,8 @@ impl Drop for RealCgroup {
 fn short_processes_in_a_cgroup_of_the_kernel_are_all_counted() {
     let name = format!("edge-metrics-test-{}.service", std::process::id());
     let Some(cgroup) = RealCgroup::new(&name) else {
-        println!("skipped: no hierarchy of cgroups in /sys/fs/cgroup is writable (as root it is)");
+        let why = "skipped: no hierarchy of cgroups in /sys/fs/cgroup is writable (as root it is)";
+        let _ = writeln!(std::io::stderr(), "{why}");
         return;
     };
     let board = LoadedBoard::new(true, &[]).with_real_cgroups();
