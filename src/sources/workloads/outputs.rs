@@ -524,6 +524,7 @@ mod tests {
         assert_eq!(pods.outputs.per_workload(), 13);
         let mut native = Bench::new("native", &[Kind::Service]);
         native.outputs.set_domains(&["board", "core"]);
-        assert_eq!(native.outputs.per_workload(), 5);
+        // Two in each of two domains, CPU time and memory.
+        assert_eq!(native.outputs.per_workload(), 6);
     }
 }
