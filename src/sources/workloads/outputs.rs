@@ -524,7 +524,7 @@ mod tests {
         assert_eq!(pods.outputs.per_workload(), 13);
         let mut native = Bench::new("native", &[Kind::Service]);
         native.outputs.set_domains(&["board", "core"]);
-        // Energy and power of both, CPU time and memory.
+        // Two in each of two domains, CPU time and memory.
         assert_eq!(native.outputs.per_workload(), 6);
     }
 }

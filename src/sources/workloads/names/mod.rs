@@ -345,7 +345,10 @@ fn is_this_machine(board: &Board) -> bool {
 /// The folder with kubelet's logs, if names are to be learned from them.
 fn pod_logs(settings: &Settings, board: &Board) -> Option<PathBuf> {
     let logs = settings.pod_logs.clone();
-    logs.or_else(|| Some(board.roots.procfs.parent()?.join(LOGS)))
+    let beside = || Some(board.roots.procfs.parent()?.join(LOGS));
+    // A copied board that has none has nobody who knows names.
+    let is_there = |logs: &PathBuf| is_this_machine(board) || logs.join("pods").exists();
+    logs.or_else(|| beside().filter(is_there))
 }
 
 /// Who can be asked for names, for people.
