@@ -532,7 +532,7 @@ fn demo_values_change_and_its_files_are_removed() {
             .lines()
             .filter(|l| l.starts_with("exporter_source_up"))
             .collect::<Vec<_>>();
-        (up.len() == 5 && up.iter().all(|line| line.ends_with(" 1"))).then_some(())
+        (up.len() == 6 && up.iter().all(|line| line.ends_with(" 1"))).then_some(())
     });
     let dir = format!("edge-metrics-demo-{}", exporter.child.id());
     let dir = place.path().join(dir);

@@ -25,8 +25,13 @@ fn start(config: &str) -> (TempDir, Exporter) {
 /// Splits a line of CSV.
 fn fields(line: &str) -> Vec<String> {
     let (mut fields, mut is_quoted) = (vec![String::new()], false);
-    for c in line.chars() {
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
         match c {
+            // Two in quotes are one.
+            '"' if is_quoted && chars.next_if_eq(&'"').is_some() => {
+                fields.last_mut().unwrap().push('"');
+            }
             '"' => is_quoted = !is_quoted,
             ',' if !is_quoted => fields.push(String::new()),
             c => fields.last_mut().unwrap().push(c),

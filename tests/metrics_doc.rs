@@ -288,12 +288,16 @@ fn of_preset(found: &mut Found, preset: &str, last: &str) {
     });
 }
 
-/// The families of a preset on the demo's board, whose names begin so; with those that come last.
+/// The families of a preset on the demo's board, whose names begin so. It waits for lines that have all words of each of `last`.
 fn of_demo(found: &mut Found, preset: &str, begin: &str, last: &[&str]) {
     let exporter = Exporter::start(exporter().args(["demo", "--preset", preset]));
     wait_until("all is there", || {
         let text = exporter.scrape();
-        let are_there = last.iter().all(|last| text.contains(last));
+        let has = |last: &&str| {
+            let mut lines = text.lines();
+            lines.any(|line| last.split(' ').all(|word| line.contains(word)))
+        };
+        let are_there = last.iter().all(has);
         let is_ours = |line: &&str| line.contains(begin);
         let ours = || text.lines().filter(is_ours).collect::<Vec<_>>().join("\n");
         are_there.then(|| found.take(&ours()))
@@ -381,16 +385,14 @@ fn documented_metrics_are_the_exported_ones() {
     );
     of_workloads(&mut found);
     let last = [
-        "kepler_pod_cpu_watts{",
-        "pod_name=",
-        "kepler_process_cpu_watts{",
+        "kepler_node_cpu_active_watts{",
+        "kepler_pod_cpu_watts{ pod_name=",
+        "kepler_process_cpu_watts{ container_id=",
     ];
     of_demo(&mut found, "kepler", "kepler_", &last);
-    let power = "scaph_process_power_consumption_microwatts{";
     let last = [
-        power,
-        "kubernetes_pod_name=",
-        "scaph_self_cpu_usage_percent ",
+        "scaph_process_power_consumption_microwatts{ kubernetes_pod_name=",
+        "scaph_self_cpu_usage_percent",
     ];
     of_demo(&mut found, "scaphandre", "scaph_", &last);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
