@@ -4,12 +4,12 @@
 
 use edge_metrics_exporter::collector::join::{RowKind, Table};
 use edge_metrics_exporter::collector::kubernetes;
-use edge_metrics_exporter::collector::layout::{header, line, Layout};
+use edge_metrics_exporter::collector::layout::{measured, Layout};
 use edge_metrics_exporter::collector::names::Names;
 use edge_metrics_exporter::collector::prometheus::{
     error_message, parse, Series, MAX_LABEL, MAX_SERIES,
 };
-use edge_metrics_exporter::config::queries::{LABELS, NODES, PODS};
+use edge_metrics_exporter::config::queries::LABELS;
 use libfuzzer_sys::fuzz_target;
 
 const MAX_ROWS: usize = 8;
@@ -47,8 +47,9 @@ fn check(series: &[Series]) {
 }
 
 fn join(series: &[Series], names: &Names) {
-    for (kind, columns) in [(RowKind::Nodes, NODES.len()), (RowKind::Pods, PODS.len())] {
-        let mut table = Table::new(kind, columns, MAX_ROWS);
+    for kind in RowKind::ALL {
+        let columns = measured(kind).len();
+        let mut table = Table::new(kind, columns, MAX_ROWS, 0);
         for column in 0..columns {
             table.fill(column, series, names);
         }
@@ -56,24 +57,21 @@ fn join(series: &[Series], names: &Names) {
         assert!(rows.len() <= MAX_ROWS);
         for row in rows {
             assert!(!row.name.is_empty() && row.values.iter().flatten().all(|v| v.is_finite()));
-            for layout in Layout::ALL {
-                let line = line(kind, layout, &row, "ns", 0);
+            for layout in [Some(Layout::own(kind)), Layout::original(kind)] {
+                let Some(layout) = layout else {
+                    continue;
+                };
+                let line = layout.line(&row, "ns");
                 let fields = fields(&line);
-                assert_eq!(
-                    fields.len(),
-                    header(kind, layout).split(',').count(),
-                    "{line}"
-                );
+                let width = layout.header().split(',').count();
+                assert_eq!(fields.len(), width, "{line}");
                 assert!(fields.contains(&row.name.to_string()) || kind == RowKind::Nodes);
-                if kind == RowKind::Nodes && layout == Layout::Own {
-                    let back: Option<f64> = fields[3].parse().ok();
-                    assert_eq!(
-                        back.map(f64::to_bits),
-                        row.values[0].map(f64::to_bits),
-                        "{line}"
-                    );
-                }
             }
+            let name = measured(kind)[0].name;
+            let layout = Layout::chosen(kind, name).unwrap();
+            let back: Option<f64> = layout.line(&row, "ns").parse().ok();
+            let expected = row.values[0].map(f64::to_bits);
+            assert_eq!(back.map(f64::to_bits), expected, "{name}");
         }
     }
 }
