@@ -99,6 +99,10 @@ impl Names {
             return None;
         }
         let places = Places::new(health, board, settings);
+        // Without a source, no workload waits for its name.
+        if places.are_none() {
+            return None;
+        }
         Some(Names {
             health: Arc::clone(health),
             shared: Arc::default(),
@@ -270,6 +274,15 @@ impl Places {
             token: settings.kubernetes.service_account.join("token"),
             known: BTreeMap::new(),
         }
+    }
+
+    /// Whether there is no source. `None` for sockets means the well-known ones.
+    fn are_none(&self) -> bool {
+        let has_sockets = self
+            .sockets
+            .as_ref()
+            .is_none_or(|sockets| !sockets.is_empty());
+        !has_sockets && self.logs.is_none() && self.kubernetes.is_none()
     }
 
     /// Asks everyone, and returns what each knows.
