@@ -541,6 +541,8 @@ fn off_is_off_and_a_recording_has_no_names() {
     let health = Arc::new(Health::default());
     let new = |settings: &Settings, kinds: &[Kind]| Names::new(&health, &board, settings, kinds);
     let mut settings = Settings::default();
+    assert!(new(&settings, &[Kind::Pod]).is_none(), "there is no source");
+    tree.write("var/log/pods/a", "");
     assert!(new(&settings, &[Kind::Pod]).is_some());
     assert!(new(&settings, &[Kind::Service]).is_none());
     settings.enabled = false;
