@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::Format;
+use crate::metrics::quoted;
 
 /// A sample with more labels is malformed.
 const MAX_LABELS: usize = 64;
@@ -131,36 +132,6 @@ fn labels(mut rest: &str) -> Option<(Labels<'_>, &str)> {
             None => return None,
         }
     }
-}
-
-/// A label's value up to its closing quote, and what follows.
-fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
-    let mut escaped = false;
-    let end = text.find(|c| {
-        let ends = c == '"' && !escaped;
-        escaped = c == '\\' && !escaped;
-        ends
-    })?;
-    let (value, rest) = text.split_at(end);
-    let rest = rest.strip_prefix('"')?;
-    if !value.contains('\\') {
-        return Some((Cow::Borrowed(value), rest));
-    }
-    let mut unescaped = String::with_capacity(value.len());
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some('n') => unescaped.push('\n'),
-                Some(c @ ('\\' | '"')) => unescaped.push(c),
-                // Other escapes do not exist: the text is taken as it is.
-                Some(c) => unescaped.extend(['\\', c]),
-                None => unescaped.push('\\'),
-            },
-            c => unescaped.push(c),
-        }
-    }
-    Some((Cow::Owned(unescaped), rest))
 }
 
 /// A timestamp as milliseconds since 1970.

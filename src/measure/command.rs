@@ -12,6 +12,7 @@ use std::process::Command;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::{access, AccessFlags, Pid};
 
+use crate::sources::workloads::usage::stat_fields;
 use crate::sys::child::{self, Status};
 use crate::sys::reason;
 
@@ -187,17 +188,14 @@ struct Stat {
 
 /// Parses `/proc/PID/stat` (proc(5)).
 fn parse_stat(text: &[u8]) -> Option<Stat> {
-    // The program's name may have parentheses and blanks itself.
-    let close = text.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
-    // From the state, field 3, on.
-    let mut fields = rest.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
+    let (_, fields) = stat_fields(text)?;
+    let mut fields = fields.map(|field| std::str::from_utf8(field).ok());
+    let parent = fields.nth(1)??.parse().ok()?;
     // User and system time, of its own and of its children: fields 14 to 17.
-    let times = fields.skip(14 - 5).take(4);
+    let mut times = fields.skip(14 - 5);
     let mut ticks: u64 = 0;
-    for time in times {
-        let time: i64 = time.parse().ok()?;
+    for _ in 0..4 {
+        let time: i64 = times.next()??.parse().ok()?;
         ticks = ticks.saturating_add(time.max(0) as u64);
     }
     Some(Stat { parent, ticks })

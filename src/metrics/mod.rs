@@ -35,7 +35,7 @@ pub use rail_total::{PowerSum, RailTotal};
 pub use readings::{Readings, RejectReason, Rejected};
 pub use registry::{Layout, Registry, Snapshot, SnapshotFamily};
 pub(crate) use self_group::SelfGroup;
-pub use series::{Series, SeriesId};
+pub use series::{quoted, Series, SeriesId};
 pub use wall::{Offset, Stamp, Stamps, WallClock};
 
 /// The marker of an absent value: Prometheus's own staleness marker, a NaN with this payload (`StaleNaN` in

@@ -89,15 +89,10 @@ impl Series {
     pub fn labels(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
         let mut rest = &self.prefix[self.family.name.len()..];
         std::iter::from_fn(move || {
-            let (name, quoted) = rest.strip_prefix(['{', ','])?.split_once("=\"")?;
-            let mut is_escaped = false;
-            let end = quoted.find(|c| {
-                let is_end = c == '"' && !is_escaped;
-                is_escaped = c == '\\' && !is_escaped;
-                is_end
-            })?;
-            rest = &quoted[end + 1..];
-            Some((name, unescaped(&quoted[..end])))
+            let (name, value) = rest.strip_prefix(['{', ','])?.split_once("=\"")?;
+            let (value, after) = quoted(value)?;
+            rest = after;
+            Some((name, value))
         })
     }
 
@@ -108,23 +103,34 @@ impl Series {
     }
 }
 
-fn unescaped(text: &str) -> Cow<'_, str> {
-    if !text.contains('\\') {
-        return Cow::Borrowed(text);
+/// A label's value as the text formats write it, after its opening quote: the value, and what follows its closing quote.
+pub fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let mut escaped = false;
+    let end = text.find(|c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    })?;
+    let (value, rest) = text.split_at(end);
+    let rest = rest.strip_prefix('"')?;
+    if !value.contains('\\') {
+        return Some((Cow::Borrowed(value), rest));
     }
-    let mut plain = String::with_capacity(text.len());
-    let mut chars = text.chars();
+    let mut unescaped = String::with_capacity(value.len());
+    let mut chars = value.chars();
     while let Some(c) = chars.next() {
-        plain.push(match c {
+        match c {
             '\\' => match chars.next() {
-                Some('n') => '\n',
-                Some(c) => c,
-                None => break,
+                Some('n') => unescaped.push('\n'),
+                Some(c @ ('\\' | '"')) => unescaped.push(c),
+                // Other escapes do not exist: the text is taken as it is.
+                Some(c) => unescaped.extend(['\\', c]),
+                None => unescaped.push('\\'),
             },
-            c => c,
-        });
+            c => unescaped.push(c),
+        }
     }
-    Cow::Owned(plain)
+    Some((Cow::Owned(unescaped), rest))
 }
 
 #[cfg(test)]

@@ -15,10 +15,29 @@ use crate::sys::lock;
 /// Bytes of the look-up thread's stack: glibc's look-up needs more than the other threads do.
 const STACK_SIZE: usize = 512 * 1024;
 /// Further addresses of a name are ignored.
-pub(crate) const MAX_ADDRESSES: usize = 8;
+const MAX_ADDRESSES: usize = 8;
 /// How long a request waits for a look-up, which `Client::shut_down` cannot abort. A later request for the same name waits
 /// for the look-up that is still running.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A resolver for the HTTP client that returns the addresses found before.
+#[derive(Debug)]
+pub(crate) struct FixedAddresses(pub(crate) Vec<SocketAddr>);
+
+impl Resolver for FixedAddresses {
+    fn resolve(
+        &self,
+        _: &ureq::http::Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut addresses = self.empty();
+        for address in self.0.iter().take(MAX_ADDRESSES) {
+            addresses.push(*address);
+        }
+        Ok(addresses)
+    }
+}
 
 /// Looks up one name at a time.
 #[derive(Debug, Default)]

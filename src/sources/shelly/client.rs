@@ -11,7 +11,8 @@ use ureq::unversioned::transport::DefaultConnector;
 use super::basic;
 use super::digest::{Challenge, Login};
 use super::identity::Generation;
-use super::resolve::{FixedAddresses, RESPONSE_TIMEOUT};
+use super::resolve::RESPONSE_TIMEOUT;
+use crate::http::client::FixedAddresses;
 use crate::sources::Error;
 use crate::sys::reason;
 

@@ -3,10 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::NextTimeout;
-
-use crate::http::client::{LookUp, MAX_ADDRESSES};
+use crate::http::client::LookUp;
 
 const HTTP_PORT: u16 = 80;
 
@@ -55,25 +52,6 @@ impl Host {
     /// The host's addresses. Looking them up ends at `deadline`.
     pub(super) fn resolve(&mut self, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
         self.look_up.addresses(&self.name, self.port, deadline)
-    }
-}
-
-/// A resolver for the HTTP client that returns the addresses found before.
-#[derive(Debug)]
-pub(super) struct FixedAddresses(pub(super) Vec<SocketAddr>);
-
-impl Resolver for FixedAddresses {
-    fn resolve(
-        &self,
-        _: &ureq::http::Uri,
-        _: &ureq::config::Config,
-        _: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let mut addresses = self.empty();
-        for address in self.0.iter().take(MAX_ADDRESSES) {
-            addresses.push(*address);
-        }
-        Ok(addresses)
     }
 }
 

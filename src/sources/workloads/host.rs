@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::counter::read_long;
 use super::scheme::Value;
-use super::usage::parse_process;
+use super::usage::{meminfo_bytes, parse_process};
 use crate::sources::attribute::read_text;
 use crate::sources::io_log::files;
 use crate::sources::{Board, Health};
@@ -46,8 +46,27 @@ pub(super) struct Host {
     own_nanos: [Option<u64>; 2],
     own_memory: [Option<f64>; 2],
     pub disks: Vec<Disk>,
+    disks_left_out: LeftOut,
+    processors_left_out: LeftOut,
     /// Size and free space of each disk.
     space: Vec<Option<[f64; 2]>>,
+}
+
+/// How many of a list that is read again and again were left out at most: each counts once.
+#[derive(Debug, Default)]
+struct LeftOut(u64);
+
+impl LeftOut {
+    fn raise(
+        &mut self,
+        health: &Health,
+        limit: &'static str,
+        now: u64,
+        what: impl FnOnce() -> String,
+    ) {
+        health.left_out(limit, now.saturating_sub(self.0), what);
+        self.0 = self.0.max(now);
+    }
 }
 
 /// /proc/meminfo, in bytes.
@@ -69,7 +88,7 @@ impl Host {
             is_there.then(|| read_text(health, path).ok()).flatten()
         };
         self.loads = parse_loads(&text(&procfs.join("loadavg")).unwrap_or_default());
-        self.memory = parse_memory(&text(&procfs.join("meminfo")).unwrap_or_default());
+        self.memory = parse_memory(text(&procfs.join("meminfo")).unwrap_or_default().as_bytes());
         let clock = "devices/system/cpu/cpu0/cpufreq/scaling_cur_freq";
         let kilohertz = text(&board.roots.sysfs.join(clock));
         self.clock = kilohertz.and_then(|text| Some(text.trim().parse::<u32>().ok()? as f64 * 1e3));
@@ -96,18 +115,33 @@ impl Host {
         let text = is_live
             .then(|| read_long(health, &path, MAX_TEXT))
             .flatten();
+        let mut beyond = 0;
         for disk in parse_mounts(&text.unwrap_or_default()) {
-            if self.disks.len() < MAX_DISKS && !self.disks.contains(&disk) {
-                self.disks.push(disk);
+            if self.disks.contains(&disk) {
+                continue;
+            }
+            match self.disks.len() < MAX_DISKS {
+                true => self.disks.push(disk),
+                false => beyond += 1,
             }
         }
+        self.disks_left_out.raise(health, "disks", beyond, || {
+            format!("there are more than {MAX_DISKS} file systems")
+        });
     }
 
     /// The processors.
-    pub(super) fn processors(health: &Arc<Health>, board: &Board) -> Vec<Processor> {
+    pub(super) fn processors(&mut self, health: &Arc<Health>, board: &Board) -> Vec<Processor> {
         let path = board.roots.procfs.join("cpuinfo");
-        let text = read_long(health, &path, MAX_TEXT);
-        let mut processors = parse_processors(&text.unwrap_or_default());
+        let text = read_long(health, &path, MAX_TEXT).unwrap_or_default();
+        let mut processors = parse_processors(&text);
+        let listed = text.lines().filter(|line| line.starts_with("processor"));
+        let is_cut = text.len() as u64 >= MAX_TEXT;
+        let beyond = listed.count().saturating_sub(processors.len()) as u64 + u64::from(is_cut);
+        self.processors_left_out
+            .raise(health, "processors", beyond, || {
+                format!("there are more than {MAX_PROCESSORS} processors")
+            });
         for processor in &mut processors {
             // Those of ARM have no name.
             if processor.model_name.is_none() {
@@ -167,25 +201,15 @@ fn parse_loads(text: &str) -> [Option<f64>; 3] {
     [(); 3].map(|()| words.next().flatten().filter(|load: &f64| load.is_finite()))
 }
 
-/// /proc/meminfo: `MemTotal:  16318480 kB` (proc(5)).
-fn parse_memory(text: &str) -> Memory {
-    let mut memory = Memory::default();
-    for line in text.lines() {
-        let Some((name, rest)) = line.split_once(':') else {
-            continue;
-        };
-        let kilobytes = rest.split_ascii_whitespace().next();
-        let bytes = kilobytes.and_then(|word| Some(word.parse::<u64>().ok()? as f64 * 1024.0));
-        match name {
-            "MemTotal" => memory.total = bytes,
-            "MemFree" => memory.free = bytes,
-            "MemAvailable" => memory.available = bytes,
-            "SwapTotal" => memory.swap_total = bytes,
-            "SwapFree" => memory.swap_free = bytes,
-            _ => {}
-        }
+fn parse_memory(text: &[u8]) -> Memory {
+    let bytes = |name: &str| meminfo_bytes(text, name).map(|bytes| bytes as f64);
+    Memory {
+        total: bytes("MemTotal"),
+        free: bytes("MemFree"),
+        available: bytes("MemAvailable"),
+        swap_total: bytes("SwapTotal"),
+        swap_free: bytes("SwapFree"),
     }
-    memory
 }
 
 /// /proc/cpuinfo: lines of `name : value`, one paragraph for each processor.
@@ -261,7 +285,7 @@ mod tests {
 
     #[test]
     fn memory_is_in_bytes() {
-        let memory = parse_memory("MemTotal:   100 kB\nMemFree: 7 kB\nnone\nSwapFree: many\n");
+        let memory = parse_memory(b"MemTotal:   100 kB\nMemFree: 7 kB\nnone\nSwapFree: many\n");
         assert_eq!(memory.total, Some(102_400.0));
         assert_eq!(memory.free, Some(7168.0));
         assert_eq!((memory.available, memory.swap_free), (None, None));

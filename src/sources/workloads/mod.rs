@@ -441,7 +441,7 @@ impl Workloads {
             outputs.add_thing(Thing::Node, None, &|field| fields::of_node(field, node));
         }
         if outputs.are_of(Subject::Processor) {
-            for processor in Host::processors(health, board) {
+            for processor in host.processors(health, board) {
                 let field = |field: &str| fields::of_processor(field, &processor);
                 outputs.add_thing(Thing::Processor, None, &field);
             }

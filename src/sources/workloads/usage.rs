@@ -69,15 +69,18 @@ pub fn parse_memory_bytes(text: &[u8]) -> Option<u64> {
     number(text.trim_ascii())
 }
 
-/// The board's memory and what of it is available, in the first lines of `/proc/meminfo` (proc(5)). Linux before 3.14 has no
+/// The value of a line of `/proc/meminfo` (proc(5)), such as `MemTotal`, in bytes.
+pub fn meminfo_bytes(text: &[u8], name: &str) -> Option<u64> {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
+    number(value.strip_suffix(b"kB")?.trim_ascii())?.checked_mul(1024)
+}
+
+/// The board's memory and what of it is available, in the first lines of `/proc/meminfo`. Linux before 3.14 has no
 /// `MemAvailable`.
 pub fn parse_meminfo(text: &[u8]) -> Option<(u64, u64)> {
-    let bytes = |name: &[u8]| {
-        let mut lines = text.split(|byte| *byte == b'\n');
-        let value = lines.find_map(|line| line.strip_prefix(name))?;
-        number(value.strip_suffix(b"kB")?.trim_ascii())?.checked_mul(1024)
-    };
-    Some((bytes(b"MemTotal:")?, bytes(b"MemAvailable:")?))
+    let bytes = |name: &str| meminfo_bytes(text, name);
+    Some((bytes("MemTotal")?, bytes("MemAvailable")?))
 }
 
 /// What `/proc/PID/stat` says of a process.
@@ -97,19 +100,22 @@ pub struct ProcessStat<'a> {
     pub resident_pages: Option<u64>,
 }
 
-/// The process of `/proc/PID/stat` (proc(5)).
-pub fn parse_process(text: &[u8]) -> Option<ProcessStat<'_>> {
-    /// `PF_KTHREAD` (Linux, include/linux/sched.h).
-    const KERNEL_THREAD: u64 = 0x0020_0000;
-    // The name may have parentheses itself.
+/// The program's name in `/proc/PID/stat` (proc(5)), and the fields that follow, from the state (field 3) on.
+pub fn stat_fields(text: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>)> {
+    // The name may have parentheses and blanks itself.
     let open = text.iter().position(|byte| *byte == b'(')?;
     let close = text.iter().rposition(|byte| *byte == b')')?;
     let comm = text.get(open + 1..close)?;
-    // From the state, field 3, on.
     let fields = text.get(close + 1..)?;
-    let mut fields = fields
-        .split(|byte| byte.is_ascii_whitespace())
-        .filter(|word| !word.is_empty());
+    let words = fields.split(|byte| byte.is_ascii_whitespace());
+    Some((comm, words.filter(|word| !word.is_empty())))
+}
+
+/// The process of `/proc/PID/stat`.
+pub fn parse_process(text: &[u8]) -> Option<ProcessStat<'_>> {
+    /// `PF_KTHREAD` (Linux, include/linux/sched.h).
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    let (comm, mut fields) = stat_fields(text)?;
     let flags = number(fields.nth(9 - 3)?)?;
     let user = number(fields.nth(14 - 10)?)?;
     let system = number(fields.next()?)?;

@@ -11,12 +11,12 @@ use nix::sys::socket::{
     connect, setsockopt, socket, sockopt, AddressFamily, SockFlag, SockType, UnixAddr,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 use ureq::Timeout;
 
+use crate::http::client::FixedAddresses;
 use crate::sys::reason;
 
 /// The longest response. Docker describes a container in 1 to 10 kB.
@@ -46,7 +46,9 @@ pub(super) fn get<T>(
         socket: socket.to_path_buf(),
         timeout,
     };
-    let agent = ureq::Agent::with_parts(config, connector, NoResolver);
+    // The connector knows where to connect to.
+    let unused_address = FixedAddresses(vec![([127, 0, 0, 1], 80).into()]);
+    let agent = ureq::Agent::with_parts(config, connector, unused_address);
     // Docker and Podman accept any host.
     let response = agent.get(format!("http://localhost{path}")).call();
     let response = response.map_err(|error| explain(&error, timeout))?;
@@ -114,23 +116,6 @@ impl<R: Read> Read for Body<R> {
             Err(error) => self.error = Some(explain_io(error, self.timeout)),
         }
         read
-    }
-}
-
-/// The connector knows where to connect to.
-#[derive(Debug)]
-struct NoResolver;
-
-impl Resolver for NoResolver {
-    fn resolve(
-        &self,
-        _: &ureq::http::Uri,
-        _: &ureq::config::Config,
-        _: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let mut addresses = self.empty();
-        addresses.push(([127, 0, 0, 1], 80).into());
-        Ok(addresses)
     }
 }
 
