@@ -389,7 +389,8 @@ impl Session {
         let cpu_seconds = running.cpu_seconds();
         self.wait_for_last(end, &mut ended.interrupted);
         let rails: BTreeMap<Rail, Measured> = self.sampler.state().finish(end);
-        let busy = |(before, after): (f64, f64)| (after - before).max(0.0);
+        // A counter that fell has counted nothing that is known.
+        let busy = |(before, after): (f64, f64)| (after >= before).then(|| after - before);
         Ok((
             Run {
                 seconds: end.seconds_since(began),
@@ -397,7 +398,7 @@ impl Session {
                 is_interrupted: ended.interrupted.is_some(),
                 left_behind: running.processes(),
                 cpu_seconds: Some(cpu_seconds),
-                busy_seconds: busy_before.zip(busy_after).map(busy),
+                busy_seconds: busy_before.zip(busy_after).and_then(busy),
                 rails,
             },
             ended,

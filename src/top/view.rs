@@ -331,10 +331,10 @@ impl View<'_> {
 
     fn first_troubles(&self, mut lines: Vec<Line>, rows: usize) -> Vec<Line> {
         if lines.len() > rows {
-            let hidden = lines.len() + 1 - rows;
             lines.truncate(rows.saturating_sub(1));
             if rows > 0 {
                 let all = self.model.troubles.len();
+                let hidden = all.saturating_sub(lines.len());
                 let text = format!("{hidden} more of {all} sources that are not read");
                 lines.push(self.line().text(Style::Bad, &text));
             }

@@ -563,7 +563,8 @@ impl Workloads {
                 let (joules, watts) = ledger.of(place)?;
                 match value {
                     Value::Energy => Some(joules),
-                    Value::Power if domain.is_fresh => Some(watts),
+                    // There is none before the domain's second reading.
+                    Value::Power if domain.is_fresh => ledger.domain_watts.map(|_| watts),
                     _ => None,
                 }
             }

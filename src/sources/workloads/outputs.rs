@@ -180,8 +180,10 @@ impl Outputs {
         field: &dyn Fn(&str) -> Option<String>,
     ) {
         let known = std::mem::take(&mut self.things);
+        // Two dies of a socket are one series, which is their sum; a series belongs to one domain.
         let new = self.bind(thing.subject(), domain, field, |binding| {
-            known.iter().any(|(_, one)| one.series == binding.series)
+            let mut known = known.iter().filter(|(_, one)| one.series == binding.series);
+            known.any(|(other, one)| *other == thing || one.domain != binding.domain)
         });
         self.things = known;
         self.things
