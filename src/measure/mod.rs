@@ -390,7 +390,7 @@ impl Session {
         self.wait_for_last(end, &mut ended.interrupted);
         let rails: BTreeMap<Rail, Measured> = self.sampler.state().finish(end);
         // A counter that fell has counted nothing that is known.
-        let busy = |(before, after): (f64, f64)| (after >= before).then(|| after - before);
+        let busy = |(before, after): (f64, f64)| (after >= before).then_some(after - before);
         Ok((
             Run {
                 seconds: end.seconds_since(began),
