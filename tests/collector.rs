@@ -319,7 +319,9 @@ fn rows_are_kept_and_resume_after_every_failure_of_prometheus() {
             (collector.health()["status"] == "healthy").then_some(())
         });
     }
-    assert!(collector.log().matches("Prometheus answers again").count() >= 9);
+    wait_until("the log has a line for each recovery", || {
+        (collector.log().matches("Prometheus answers again").count() >= 9).then_some(())
+    });
 }
 
 #[test]
