@@ -1,6 +1,7 @@
 """The exporter, node_exporter on the same tree, and a prometheus_client exporter with as many series, under load.
 
-The contenders take turns, since the machine may be shared; every figure is the median of the rounds.
+The contenders take turns, since the machine may be shared; every figure is the median of the rounds. BEFORE=BINARY compares
+with another build of the exporter instead.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from boards import laptop
 
 HERE = pathlib.Path(__file__).resolve().parent
 EXPORTER = os.environ["EXPORTER"]
+BEFORE = os.environ.get("BEFORE")
 NODE_EXPORTER = shutil.which("prometheus-node-exporter")
 SECONDS = int(os.environ.get("BENCH_SECONDS", "5"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
@@ -142,15 +144,19 @@ def load(port, headers):
     }
 
 
-def contenders(tree):
+def exporter(name, binary, tree):
     roots = [f"--path.{root}={tree / place}" for root, place in (("sysfs", "sys"), ("procfs", "proc"), ("dev", "dev"))]
-    ours = Contender(
-        f"edge-metrics-exporter ({linkage(EXPORTER)})",
-        [EXPORTER, *roots, f"--config={tree / 'config.yaml'}"]
+    return Contender(
+        name,
+        [binary, *roots, f"--config={tree / 'config.yaml'}"]
         + ["--web.listen-address=127.0.0.1:PORT", "--web.management-address=127.0.0.1:0"],
         b"\ntemperature_celsius{",
-        [EXPORTER],
+        [binary],
     )
+
+
+def contenders(tree):
+    ours = exporter(f"edge-metrics-exporter ({linkage(EXPORTER)})", EXPORTER, tree)
     collectors = ["disable-defaults", "rapl", "hwmon", "powersupplyclass", "thermal_zone"]
     node = Contender(
         "node_exporter",
@@ -171,6 +177,33 @@ def contenders(tree):
     return [ours, node, client]
 
 
+MEGA = lambda figure: lambda c: f"{c[figure] / 1e6:.1f} MB"
+MILLI = lambda figure: lambda c: f"{c[figure] * 1e3:.3g} ms"
+RATE = lambda figure: lambda c: f"{c[figure]:,.0f}"
+ROWS = [
+    ("memory (RSS), idle", "idle", MEGA),
+    ("memory (RSS), after the load", "loaded", MEGA),
+    ("processor time a scrape", "cpu", lambda figure: lambda c: f"{c[figure] * 1e6:,.0f} µs"),
+    ("scrapes a second, 4 connections", "rate", RATE),
+    ("latency, median", "p50", MILLI),
+    ("latency, 99th percentile", "p99", MILLI),
+    ("scrapes a second as Prometheus asks (gzip)", "gzip_rate", RATE),
+    ("latency as Prometheus asks, 99th percentile", "gzip_p99", MILLI),
+    ("start to first scrape with a meter's value", "start", MILLI),
+    ("binary", "size", lambda figure: lambda c: MEGA(figure)(c) if c.files else "(Python)"),
+]
+
+
+def table(each, ratio=False):
+    """A row for each figure, with a last column for that of the second contender over that of the first, if `ratio`."""
+    print(f"| | {' | '.join(c.name for c in each)} |{' ratio |' if ratio else ''}")
+    print("| --- |" + " ---: |" * (len(each) + ratio))
+    print(f"| series | {' | '.join(str(c.series) for c in each)} |{' |' if ratio else ''}")
+    for label, figure, show in ROWS:
+        last = f" {each[1][figure] / each[0][figure]:.2f} |" if ratio else ""
+        print(f"| {label} | {' | '.join(show(figure)(c) for c in each)} |{last}")
+
+
 def report(ours, node, client):
     each = [ours, node, client]
     version = subprocess.run([NODE_EXPORTER, "--version"], capture_output=True, text=True)
@@ -181,26 +214,7 @@ def report(ours, node, client):
     print(f"Machine: {os.cpu_count()} × {cpu[1] if cpu else platform.machine()}, shared with others; Linux", end=" ")
     print(f"{platform.release().split('-')[0]}. node_exporter {version} reads the same sysfs tree; the", end=" ")
     print("prometheus_client exporter (Python) has as many series as ours.\n")
-    print("| | " + " | ".join(c.name for c in each) + " |\n| --- | ---: | ---: | ---: |")
-
-    def row(label, show):
-        print(f"| {label} | " + " | ".join(show(c) for c in each) + " |")
-
-    mega = lambda figure: lambda c: f"{c[figure] / 1e6:.1f} MB"
-    milli = lambda figure: lambda c: f"{c[figure] * 1e3:.3g} ms"
-    rate = lambda figure: lambda c: f"{c[figure]:,.0f}"
-    row("series", lambda c: str(c.series))
-    row("memory (RSS), idle", mega("idle"))
-    row("memory (RSS), after the load", mega("loaded"))
-    row("processor time a scrape", lambda c: f"{c['cpu'] * 1e6:,.0f} µs")
-    row("scrapes a second, 4 connections", rate("rate"))
-    row("latency, median", milli("p50"))
-    row("latency, 99th percentile", milli("p99"))
-    row("scrapes a second as Prometheus asks (gzip)", rate("gzip_rate"))
-    row("latency as Prometheus asks, 99th percentile", milli("gzip_p99"))
-    row("start to first scrape with a meter's value", milli("start"))
-    row("binary", lambda c: f"{c['size'] / 1e6:.1f} MB" if c.files else "(Python)")
-
+    table(each)
     print("\n| goal | reached |\n| --- | --- |")
 
     def goal(what, reached, met):
@@ -223,14 +237,17 @@ def main():
     with tempfile.TemporaryDirectory(prefix="edge-metrics-bench-") as directory:
         tree = pathlib.Path(directory)
         laptop(tree)
-        each = contenders(tree)
+        each = [exporter("before", BEFORE, tree), exporter("now", EXPORTER, tree)] if BEFORE else contenders(tree)
         for _ in range(STARTS):
             for contender in each:
                 contender.start()
         for _ in range(ROUNDS):
             for contender in each:
                 contender.round()
-        report(*each)
+        if BEFORE:
+            table(each, ratio=True)
+        else:
+            report(*each)
 
 
 main()
