@@ -115,7 +115,7 @@ rapl: {metric: m, metric_help: h, duration_metric: d, duration_help: h}
 ina260: {chips: [{i2c_address: 0x40, name: n}]}
 udp: {host: h, interval: 1, voltage: 5}
 udp_agent: {voltage: 5}
-workloads: {idle_watts: {board: 2}, names: {sockets: [/x], pod_logs: /x, node: n, kubernetes: {url: http://k}}}
+workloads: {idle_watts: {board: 2}, names: {sockets: [/x], pod_logs: /x, nerdctl: /x, node: n, kubernetes: {url: http://k}}}
 shelly: {devices: [{host: a, name: n, password: hunter2, password_file: /x}]}
 config_server:
   url: http://h

@@ -1,5 +1,5 @@
-//! The names of containers and pods, learned from those who run them: container engines by their sockets, Kubernetes by the names of
-//! the pods' logs and by its API.
+//! The names of containers and pods, learned from those who run them: container engines by their sockets, nerdctl by its files, Kubernetes
+//! by the names of the pods' logs and by its API.
 //!
 //! A thread asks them, so that none of them can delay a poll. It asks when something appears whose name is unknown, a few times
 //! more, less and less often, while that is so, and every few minutes. What a source said last stays known while the source is away.
@@ -7,6 +7,7 @@
 pub mod docker;
 mod json;
 mod kubernetes;
+mod nerdctl;
 mod pod_logs;
 pub mod pods;
 mod settings;
@@ -39,6 +40,8 @@ const USER_SOCKETS: [&str; 2] = ["docker.sock", "podman/podman.sock"];
 const MAX_USERS: usize = 64;
 /// Where kubelet has the logs, in the folder that `/proc` lies in.
 const LOGS: &str = "var/log";
+/// nerdctl's data root, in the same folder.
+const NERDCTL: &str = "var/lib/nerdctl";
 /// The list of containers that run.
 const CONTAINERS: &str = "/containers/json";
 
@@ -231,6 +234,7 @@ struct Places {
     /// `None`: those that are well-known.
     sockets: Option<Vec<PathBuf>>,
     logs: Option<PathBuf>,
+    nerdctl: Option<PathBuf>,
     kubernetes: Option<Kubernetes>,
     /// The service account's token, which stands for the API in messages.
     token: PathBuf,
@@ -270,6 +274,7 @@ impl Places {
                 false => Some(settings.sockets.clone().unwrap_or_default()),
             },
             logs: pod_logs(settings, board),
+            nerdctl: nerdctl_root(settings, board),
             kubernetes,
             token: settings.kubernetes.service_account.join("token"),
             known: BTreeMap::new(),
@@ -282,7 +287,8 @@ impl Places {
             .sockets
             .as_ref()
             .is_none_or(|sockets| !sockets.is_empty());
-        !has_sockets && self.logs.is_none() && self.kubernetes.is_none()
+        let has_files = self.logs.is_some() || self.nerdctl.is_some();
+        !has_sockets && !has_files && self.kubernetes.is_none()
     }
 
     /// Asks everyone, and returns what each knows.
@@ -296,6 +302,15 @@ impl Places {
                 })
             };
             self.ask_one(logs.join("pods"), read);
+        }
+        if let Some(root) = self.nerdctl.clone() {
+            let read = || {
+                let table = nerdctl::read(&root);
+                table.map_err(|(folder, error)| {
+                    format!("cannot list {}: {}", folder.display(), reason(&error))
+                })
+            };
+            self.ask_one(root.clone(), read);
         }
         for socket in self.sockets.clone().unwrap_or_else(well_known_sockets) {
             let path = socket.clone();
@@ -358,10 +373,20 @@ fn is_this_machine(board: &Board) -> bool {
 /// The folder with kubelet's logs, if names are to be learned from them.
 fn pod_logs(settings: &Settings, board: &Board) -> Option<PathBuf> {
     let logs = settings.pod_logs.clone();
-    let beside = || Some(board.roots.procfs.parent()?.join(LOGS));
-    // A copied board that has none has nobody who knows names.
-    let is_there = |logs: &PathBuf| is_this_machine(board) || logs.join("pods").exists();
-    logs.or_else(|| beside().filter(is_there))
+    logs.or_else(|| beside(board, LOGS, Some("pods")))
+}
+
+/// nerdctl's data root, if names are to be learned from it.
+fn nerdctl_root(settings: &Settings, board: &Board) -> Option<PathBuf> {
+    let root = settings.nerdctl.clone();
+    root.or_else(|| beside(board, NERDCTL, None))
+}
+
+/// A folder of the board, found by where its `/proc` is. `None`: a copied board has no such folder, so that nobody knows names there.
+fn beside(board: &Board, folder: &str, with: Option<&str>) -> Option<PathBuf> {
+    let path = board.roots.procfs.parent()?.join(folder);
+    let is_there = is_this_machine(board) || path.join(with.unwrap_or_default()).exists();
+    is_there.then_some(path)
 }
 
 /// Who can be asked for names, for people.
@@ -388,6 +413,8 @@ pub(super) fn describe(board: &Board, settings: &Settings) -> String {
         logs.filter(|logs| logs.exists())
             .map(|logs| logs.display().to_string()),
     );
+    let nerdctl = nerdctl_root(settings, board).filter(|root| root.exists());
+    places.extend(nerdctl.map(|root| root.display().to_string()));
     let token = settings.kubernetes.service_account.join("token");
     let is_asked = match settings.kubernetes.enabled {
         Switch::Off => false,

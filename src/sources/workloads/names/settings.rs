@@ -19,6 +19,8 @@ pub(crate) struct Names {
     pub sockets: Option<Vec<PathBuf>>,
     /// The folder with the folders `pods` and `containers` of kubelet; `None` is `/var/log`.
     pub pod_logs: Option<PathBuf>,
+    /// nerdctl's data root; `None` is `/var/lib/nerdctl`.
+    pub nerdctl: Option<PathBuf>,
     /// The Kubernetes API.
     pub kubernetes: Kubernetes,
     /// This node's name in Kubernetes; `None` is NODE_NAME in the environment, or the host's name.
@@ -31,6 +33,7 @@ impl Default for Names {
             enabled: true,
             sockets: None,
             pod_logs: None,
+            nerdctl: None,
             kubernetes: Kubernetes::default(),
             node: None,
         }
@@ -48,6 +51,7 @@ impl Names {
         let sockets = |node: &_| values::list(node, wanted, MAX_SOCKETS, values::path);
         section.option("sockets", sockets, &mut self.sockets)?;
         section.option("pod_logs", values::path, &mut self.pod_logs)?;
+        section.option("nerdctl", values::path, &mut self.nerdctl)?;
         section.option("node", values::host, &mut self.node)?;
         section.section("kubernetes", |section| self.kubernetes.read(section))
     }

@@ -545,6 +545,9 @@ fn off_is_off_and_a_recording_has_no_names() {
     tree.write("var/log/pods/a", "");
     assert!(new(&settings, &[Kind::Pod]).is_some());
     assert!(new(&settings, &[Kind::Service]).is_none());
+    tree.remove("var");
+    tree.write("var/lib/nerdctl/1935db59/names/default/web", "");
+    assert!(new(&settings, &[Kind::Container]).is_some());
     settings.enabled = false;
     assert!(new(&settings, &[Kind::Pod]).is_none());
     assert_eq!(describe(&board, &settings), "names are off");
