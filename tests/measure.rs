@@ -253,7 +253,7 @@ fn cpu_time_is_that_of_all_descendants() {
     let marker = temp.path().join("end");
     // One descendant is orphaned and ends, another one is in a session of its own and goes on after the command.
     let script = format!(
-        "(sh -c '{}' &); (setsid sh -c '{}; while ! [ -e {2} ]; do sleep 0.05; done' </dev/null >/dev/null 2>&1 &); \
+        "(sh -c '{}' &); (setsid sh -c '{}; while [ -e {4} ] && ! [ -e {2} ]; do sleep 0.05; done' </dev/null >/dev/null 2>&1 &); \
          while ! [ -e {3} -a -e {4} ]; do sleep 0.05; done",
         busy(&ended),
         busy(&living),
