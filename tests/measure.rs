@@ -393,6 +393,26 @@ fn nothing_is_run_where_nothing_measures() {
 }
 
 #[test]
+fn advice_where_nothing_measures_is_about_the_configured_meters() {
+    let temp = TempDir::new();
+    // Nobody listens on this port any more.
+    let closed = support::free_port::FreePort::new().number();
+    let config = temp.write(
+        "config.yaml",
+        &format!("shelly: {{host: \"127.0.0.1:{closed}\"}}\n"),
+    );
+    let arguments = ["--config", config.to_str().unwrap()];
+    let output = on(&board("empty_vm"), &arguments, &["true"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    let (_, advice) = text.split_once("`doctor` says:").unwrap();
+    assert!(advice.contains("refused"), "{text}");
+    assert!(!advice.contains("set shelly.host"), "{text}");
+}
+
+#[test]
 fn reports_for_programs_go_to_files() {
     let temp = TempDir::new();
     let csv = temp.path().join("report.csv");

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::config::url_without_secrets;
+use crate::config::{url_without_secrets, Config};
 use crate::doctor;
 use crate::exporter::LocalBoard;
 use crate::logging;
@@ -160,6 +160,7 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
         repeat: options.repeat,
         ..Results::default()
     };
+    let mut local_config = None;
     let (sampler, runs_here) = match &options.url {
         Some(url) => {
             let remote = Remote::new(url, options.http.as_deref())?;
@@ -171,7 +172,8 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
             let interval = options.interval.unwrap_or(DEFAULT_INTERVAL);
             results.interval = Some(interval);
             let config = LocalBoard::configuration(source)?;
-            let local = Local::start(roots.clone(), config, interval)?;
+            let local = Local::start(roots.clone(), config.clone(), interval)?;
+            local_config = Some(config);
             (Sampler::start(local)?, true)
         }
     };
@@ -181,8 +183,11 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
         stat: runs_here.then_some(stat),
     };
     if !session.wait_for_meters()? {
-        let url = results.url.as_deref();
-        return Err(nothing_measured(url, roots, &session).into());
+        return Err(match local_config {
+            Some(config) => nothing_measured_here(roots, &config, &session),
+            None => nothing_measured_there(results.url.as_deref().unwrap_or_default()),
+        }
+        .into());
     }
     if !options.idle.is_zero() {
         results.idle = Some(session.idle(options.idle)?);
@@ -209,24 +214,22 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
     Ok(ended.exit_status())
 }
 
-/// What is to be said where nothing measures anything.
-fn nothing_measured(url: Option<&str>, roots: Roots, session: &Session) -> String {
-    match url {
-        Some(url) => format!(
-            "{url}: it has no power or energy to measure by: `doctor` on that board says what would help. (Its `metrics:` may \
-             leave out power_watts and energy_joules_total, and `history:` may keep nothing.)"
-        ),
-        None => {
-            let problems = session.sampler.state().problems.join("\n");
-            let config = crate::config::Config::default();
-            let report = doctor::examine(roots, &config).text();
-            format!(
-                "nothing here measures power or energy, so the command was not run. `doctor` says:\n{report}{problems}"
-            )
-            .trim_end()
-            .to_string()
-        }
-    }
+/// What is said where no meter of this board measures anything: what `doctor` says of it with this configuration.
+fn nothing_measured_here(roots: Roots, config: &Config, session: &Session) -> String {
+    let problems = session.sampler.state().problems.join("\n");
+    let report = doctor::examine(roots, config).text();
+    let text = format!(
+        "nothing here measures power or energy, so the command was not run. `doctor` says:\n{report}{problems}"
+    );
+    text.trim_end().to_string()
+}
+
+/// What is said where no meter of an exporter's board measures anything.
+fn nothing_measured_there(url: &str) -> String {
+    format!(
+        "{url}: it has no power or energy to measure by: `doctor` on that board says what would help. (Its `metrics:` may \
+         leave out power_watts and energy_joules_total, and `history:` may keep nothing.)"
+    )
 }
 
 /// How the last command ended.
