@@ -53,10 +53,10 @@ const TICK: Duration = Duration::from_millis(250);
 const KEPT: Duration = Duration::from_secs(2);
 /// How often it is looked whether there are readings.
 const POLL: Duration = Duration::from_millis(10);
-/// How long the first readings are waited for.
-const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the readings after the end are waited for: at least, and at most.
-const MIN_LAST_TIMEOUT: f64 = 2.0;
+/// How long meters are waited for that have neither been read nor failed.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the readings after the end are waited for, in seconds: longer than they are expected to take, and at most.
+const LAST_MARGIN: f64 = 2.0;
 const MAX_LAST_TIMEOUT: f64 = 60.0;
 
 /// What the command line says.
@@ -182,12 +182,16 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
         sampler,
         stat: runs_here.then_some(stat),
     };
-    if !session.wait_for_meters()? {
+    if !session.wait_for_meters(SETTLE_TIMEOUT)? {
         return Err(match local_config {
             Some(config) => nothing_measured_here(roots, &config, &session),
             None => nothing_measured_there(results.url.as_deref().unwrap_or_default()),
         }
         .into());
+    }
+    if let Some(note) = session.unsettled() {
+        log::warn!("{note}");
+        results.notes.push(note);
     }
     if !options.idle.is_zero() {
         results.idle = Some(session.idle(options.idle)?);
@@ -198,7 +202,8 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
         results.runs.push(run);
         ended = how;
     }
-    results.notes = session.notes(&results, runs_here);
+    let notes = session.notes(&results, runs_here);
+    results.notes.extend(notes);
     // What came meanwhile asked for no more than this. Signals end this program from here on, even if nobody reads what it
     // writes.
     while session.signals.next(Duration::ZERO).is_some() {}
@@ -216,7 +221,9 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
 
 /// What is said where no meter of this board measures anything: what `doctor` says of it with this configuration.
 fn nothing_measured_here(roots: Roots, config: &Config, session: &Session) -> String {
-    let problems = session.sampler.state().problems.join("\n");
+    let mut problems = session.sampler.state().problems.clone();
+    problems.extend(session.unsettled());
+    let problems = problems.join("\n");
     let report = doctor::examine(roots, config).text();
     let text = format!(
         "nothing here measures power or energy, so the command was not run. `doctor` says:\n{report}{problems}"
@@ -276,22 +283,32 @@ struct Session {
 
 impl Session {
     /// Waits until everything that measures is known, and was read once. Returns whether there is anything.
-    fn wait_for_meters(&self) -> Result<bool, Failure> {
-        let deadline = Instant::now() + FIRST_TIMEOUT;
+    fn wait_for_meters(&self, timeout: Duration) -> Result<bool, Failure> {
+        let deadline = Instant::now() + timeout;
         loop {
             let state = self.sampler.state();
             if let Some(error) = &state.error {
                 return Err(error.clone().into());
             }
-            if state.is_settled && state.has_rails() {
-                return Ok(true);
-            }
-            if Instant::now() >= deadline || state.is_settled && !state.may_come {
+            let is_settled = state.is_settled();
+            if is_settled && (state.has_rails() || !state.may_come) || Instant::now() >= deadline {
                 return Ok(state.has_rails());
             }
             drop(state);
             self.pause(POLL).map_err(ended_by)?;
         }
+    }
+
+    /// The meters that measuring begins without, in a sentence.
+    fn unsettled(&self) -> Option<String> {
+        let names = self.sampler.state().unsettled.clone().unwrap_or_default();
+        (!names.is_empty()).then(|| {
+            let seconds = SETTLE_TIMEOUT.as_secs();
+            format!(
+                "not ready within {seconds} s, and not waited for any longer: {}",
+                names.join(", ")
+            )
+        })
     }
 
     /// Waits. `Err`: a signal asks this program to end.
@@ -341,8 +358,8 @@ impl Session {
     /// Waits until the meters were read after the end. A first signal is noted: the command may have ended by it before it was
     /// received here. A second one ends the wait.
     fn wait_for_last(&self, end: BootTime, interrupted: &mut Option<Signal>) {
-        let spacing = self.sampler.state().spacing();
-        let timeout = (2.0 * spacing + MIN_LAST_TIMEOUT).min(MAX_LAST_TIMEOUT);
+        let delay = self.sampler.state().delay();
+        let timeout = (delay + LAST_MARGIN).min(MAX_LAST_TIMEOUT);
         let deadline = Instant::now() + Duration::from_secs_f64(timeout);
         while !self.sampler.state().is_read_at(end) && Instant::now() < deadline {
             if let Err(signal) = self.pause(POLL) {
@@ -483,5 +500,58 @@ impl Destination {
             None => io::stdout().write_all(text.as_bytes()),
         };
         written.map_err(|e| format!("cannot write {}: {}", path.display(), reason(&e)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rail::Quantity;
+    use sampler::{Clock, Meter, Readings};
+
+    /// A board with a rail, and with a meter that is never read.
+    struct WithStuckMeter;
+
+    impl Meter for WithStuckMeter {
+        fn collect(&mut self) -> Result<Vec<Readings>, String> {
+            Ok(vec![Readings {
+                rail: Rail::Board,
+                quantity: Quantity::Power,
+                max_gap: 5.0,
+                values: vec![(1.0, 2.0)],
+            }])
+        }
+
+        fn clock(&self) -> Clock {
+            Clock::default()
+        }
+
+        fn unsettled(&self) -> Vec<String> {
+            vec!["shelly plug".to_string()]
+        }
+
+        fn may_come(&self) -> bool {
+            false
+        }
+
+        fn problems(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn pause(&self) -> Duration {
+            Duration::from_millis(1)
+        }
+    }
+
+    #[test]
+    fn meters_that_measuring_begins_without_are_named() {
+        let session = Session {
+            signals: Signals::block_these(&[]).unwrap(),
+            sampler: Sampler::start(WithStuckMeter).unwrap(),
+            stat: None,
+        };
+        while !session.wait_for_meters(Duration::from_millis(1)).unwrap() {}
+        let note = session.unsettled().unwrap();
+        assert!(note.ends_with(": shelly plug"), "{note}");
     }
 }

@@ -171,8 +171,11 @@ impl Meter for Remote {
         best.copied().unwrap_or_default()
     }
 
-    fn is_settled(&self) -> bool {
-        self.clocks.len() >= MIN_CLOCKS
+    fn unsettled(&self) -> Vec<String> {
+        match self.clocks.len() >= MIN_CLOCKS {
+            true => Vec::new(),
+            false => vec![format!("the clock of {}", self.shown)],
+        }
     }
 
     fn may_come(&self) -> bool {
