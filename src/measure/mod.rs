@@ -5,6 +5,7 @@
 //! between begin and end is computed by [`window`], and written down by [`report`].
 
 pub mod command;
+pub mod destination;
 pub mod local;
 pub mod rail;
 pub mod remote;
@@ -15,7 +16,6 @@ pub mod window;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,9 +31,9 @@ use crate::sources::Roots;
 use crate::store::ConfigSource;
 use crate::sys::child::{adopt_orphans, Status};
 use crate::sys::clock::BootTime;
-use crate::sys::reason;
 use crate::sys::signals::Signals;
 use command::{processes_below, Refusal, Running};
+use destination::Destination;
 use local::Local;
 use rail::Rail;
 use remote::Remote;
@@ -101,6 +101,21 @@ pub enum Output {
     Csv(PathBuf),
 }
 
+impl Output {
+    fn path(&self) -> &Path {
+        let (Output::Json(path) | Output::Csv(path)) = self;
+        path
+    }
+
+    /// The report in this form.
+    fn report(&self, results: &Results) -> String {
+        match self {
+            Output::Json(_) => format!("{:#}\n", report::machine::json(results)),
+            Output::Csv(_) => report::machine::csv(results),
+        }
+    }
+}
+
 /// Why this program ends without a report, and with which status.
 #[derive(Debug)]
 pub struct Failure {
@@ -140,7 +155,9 @@ fn ended_by(signal: Signal) -> Failure {
 pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, Failure> {
     let program = options.command.first().map(OsString::as_os_str);
     command::check(program.unwrap_or_default())?;
-    let output = options.output.as_ref().map(Destination::open).transpose()?;
+    let output = options.output.as_ref();
+    let output = output.map(|output| Ok::<_, String>((output, Destination::open(output.path())?)));
+    let output = output.transpose()?;
     adopt_orphans().map_err(|e| format!("cannot become the parent of orphans: {e}"))?;
     let signals = Signals::block_these(&[
         Signal::SIGCHLD,
@@ -209,14 +226,23 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
     while session.signals.next(Duration::ZERO).is_some() {}
     session.signals.unblock();
     drop(session);
-    match output {
-        Some(output) => output.write(&results)?,
-        None => {
-            logging::flush();
-            let _ = io::stderr().write_all(report::text::text(&results).as_bytes());
-        }
+    let is_for_people = output.is_none();
+    let unwritten = output.and_then(|(output, destination)| {
+        let written = destination.write(&output.report(&results));
+        written.err()
+    });
+    // What was measured is not lost with the place for it.
+    if is_for_people || unwritten.is_some() {
+        logging::flush();
+        let _ = io::stderr().write_all(report::text::text(&results).as_bytes());
     }
-    Ok(ended.exit_status())
+    match (ended.exit_status(), unwritten) {
+        (status, None) => Ok(status),
+        (status, Some(message)) => Err(Failure {
+            status: if status == 0 { FAILED } else { status },
+            message,
+        }),
+    }
 }
 
 /// What is said where no meter of this board measures anything: what `doctor` says of it with this configuration.
@@ -462,44 +488,6 @@ impl Session {
             ));
         }
         notes
-    }
-}
-
-/// Where the report goes, open before the command is run.
-enum Destination {
-    Json(Option<File>, PathBuf),
-    Csv(Option<File>, PathBuf),
-}
-
-impl Destination {
-    fn open(output: &Output) -> Result<Destination, String> {
-        let (Output::Json(path) | Output::Csv(path)) = output;
-        let file = match path == Path::new("-") {
-            true => None,
-            false => Some(
-                File::create(path)
-                    .map_err(|e| format!("cannot write {}: {}", path.display(), reason(&e)))?,
-            ),
-        };
-        Ok(match output {
-            Output::Json(path) => Destination::Json(file, path.clone()),
-            Output::Csv(path) => Destination::Csv(file, path.clone()),
-        })
-    }
-
-    fn write(self, results: &Results) -> Result<(), String> {
-        let (text, file, path) = match self {
-            Destination::Json(file, path) => {
-                let json = report::machine::json(results);
-                (format!("{json:#}\n"), file, path)
-            }
-            Destination::Csv(file, path) => (report::machine::csv(results), file, path),
-        };
-        let written = match file {
-            Some(mut file) => file.write_all(text.as_bytes()),
-            None => io::stdout().write_all(text.as_bytes()),
-        };
-        written.map_err(|e| format!("cannot write {}: {}", path.display(), reason(&e)))
     }
 }
 
