@@ -35,7 +35,7 @@ impl History {
         self.0.iter().copied()
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)
     }
 }
@@ -46,7 +46,7 @@ pub(super) struct Rail {
     pub(super) name: String,
     pub(super) source: String,
     pub(super) watts: Option<f64>,
-    /// Since the exporter's start.
+    /// Since it was first read.
     pub(super) joules: Option<f64>,
     pub(super) history: History,
 }
@@ -111,7 +111,8 @@ pub(super) struct Model {
     /// The board's total.
     pub(super) total: Rail,
     pub(super) rails: Vec<Rail>,
-    pub(super) sources: usize,
+    /// Sources that have neither been read nor failed.
+    pub(super) starting: usize,
     pub(super) troubles: Vec<Trouble>,
     /// In the board's order.
     pub(super) domains: Vec<Domain>,
@@ -165,8 +166,9 @@ impl Model {
             ..next.total
         };
         total.history.push(total.watts);
-        let troubles = next.sources.iter().filter(|(_, state)| !state.is_up);
-        let troubles = troubles
+        let down = next.sources.iter().filter(|(_, state)| !state.is_up);
+        let unread = down.clone().count();
+        let troubles: Vec<_> = down
             .map(|(source, state)| Trouble {
                 source: source.clone(),
                 error: errors
@@ -174,14 +176,15 @@ impl Model {
                     .map(|text| bounded(text)),
                 age: state.age,
             })
-            .filter(|trouble| errors.is_none() || trouble.error.is_some() || trouble.age.is_some());
+            .filter(|trouble| errors.is_none() || trouble.error.is_some() || trouble.age.is_some())
+            .collect();
         *self = Model {
             hostname: next.hostname.unwrap_or(before.hostname),
             device_type: next.device_type.unwrap_or(before.device_type),
             total,
             rails,
-            troubles: troubles.collect(),
-            sources: next.sources.len(),
+            starting: unread - troubles.len(),
+            troubles,
             domains: next.domains,
             workloads: next.workloads.into_values().collect(),
             left_out: next.left_out,
