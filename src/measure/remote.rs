@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::rail::{identify, Quantity, Rail, METRICS};
-use super::sampler::{Clock, Meter, Readings};
+use super::sampler::{Clock, Meter, Readings, MAX_RAILS};
 use crate::config::{check_url, load_settings, url_without_secrets, ClientSettings};
 use crate::exposition::{parse, Format};
 use crate::http::client::{Answer, Client, Limits};
@@ -34,6 +34,8 @@ const STEP: f64 = 0.25;
 const MIN_GAP: f64 = 5.0;
 /// A text with more lines that are no samples is none of an exporter.
 const MAX_MALFORMED: usize = 100;
+/// Of an answer no more series are kept: power and energy of one rail more than are measured, so that this is noticed.
+const MAX_SERIES: usize = 2 * (MAX_RAILS + 1);
 /// An error shows no more of what the board answered.
 const MAX_SHOWN: usize = 200;
 
@@ -122,7 +124,9 @@ impl Remote {
             }
             last = last.max(*at);
         }
-        self.spacings.insert(rail.clone(), (last, shortest));
+        if known.is_some() || self.spacings.len() < MAX_RAILS {
+            self.spacings.insert(rail.clone(), (last, shortest));
+        }
         match shortest.is_finite() {
             true => MIN_GAP.max(3.0 * shortest),
             false => MIN_GAP,
@@ -309,6 +313,9 @@ fn readings(text: &str, url: &str) -> Result<Series, String> {
         let Some(key) = identify(sample.name, |name| sample.label(name)) else {
             continue;
         };
+        if series.len() >= MAX_SERIES && !series.contains_key(&key) {
+            continue;
+        }
         match sample.timestamp_ms {
             Some(at) => series
                 .entry(key)
@@ -379,6 +386,19 @@ mod tests {
         assert!(timeless.contains("no time"), "{timeless}");
         let nonsense = readings(&"?\n".repeat(1000), "http://x").unwrap_err();
         assert!(nonsense.contains("line 101"), "{nonsense}");
+    }
+
+    #[test]
+    fn rails_of_a_hostile_exporter_are_bounded() {
+        let line = |n: usize| format!("power_watts{{source=\"x\",rail=\"r{n}\"}} 1 1000\n");
+        let text: String = (0..3 * MAX_RAILS).map(line).collect();
+        let series = readings(&text, "http://x").unwrap();
+        assert_eq!(series.len(), MAX_SERIES);
+        let mut remote = Remote::new("http://192.0.2.1:9100", None).unwrap();
+        for (rail, _) in series.keys() {
+            remote.max_gap(rail, &[(1.0, 1.0)]);
+        }
+        assert_eq!(remote.spacings.len(), MAX_RAILS);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::sys::lock;
 use crate::sys::stop::{Stop, Woken};
 
 /// More rails are left out: no board has as many, but a hostile exporter may.
-const MAX_RAILS: usize = 1024;
+pub(super) const MAX_RAILS: usize = 1024;
 /// How long the end of the thread is waited for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
