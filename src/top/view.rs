@@ -201,7 +201,7 @@ impl View<'_> {
     fn no_total(&self) -> &'static str {
         let model = self.model;
         let was_read = !model.total.history.is_empty();
-        match (model.has_power(), model.troubles.is_empty()) {
+        match (model.has_power(), model.unread_sources.is_empty()) {
             _ if !model.is_read => "reading ...",
             _ if was_read => "the board's total is not read now",
             (true, true) => "no meter measures the board's total",
@@ -232,16 +232,20 @@ impl View<'_> {
             })
     }
 
-    /// Rails, sources in trouble and workloads, in so many rows.
+    /// Rails, sources that are not read and workloads, in so many rows.
     fn sections(&self, rows: Option<usize>) -> Vec<Line> {
-        let troubles = self.troubles();
+        let unread_sources = self.unread_sources();
         let workloads = self.model.workloads.len();
-        let wanted = [self.model.rails.len() + 1, troubles.len(), workloads + 1];
+        let wanted = [
+            self.model.rails.len() + 1,
+            unread_sources.len(),
+            workloads + 1,
+        ];
         let (given, has_gaps) = share_rows(wanted, rows);
         let mut lines = Vec::new();
         let sections = [
             self.rails(given[0]),
-            self.first_troubles(troubles, given[1]),
+            self.first_unread_sources(unread_sources, given[1]),
             self.workloads(given[2]),
         ];
         for section in sections.into_iter().filter(|section| !section.is_empty()) {
@@ -332,33 +336,34 @@ impl View<'_> {
         }
     }
 
-    /// A line for each source that is not read.
-    fn troubles(&self) -> Vec<Line> {
-        let troubles = self.model.troubles.iter();
-        let lines = troubles.map(|trouble| {
-            let since = trouble.age.map(|age| format!(" for {}", lasting(age)));
+    /// A line for each source that is not read, and one for what is beyond the limits.
+    fn unread_sources(&self) -> Vec<Line> {
+        let unread_sources = self.model.unread_sources.iter();
+        let lines = unread_sources.map(|unread| {
+            let since = unread.age.map(|age| format!(" for {}", lasting(age)));
             let since = since.unwrap_or_default();
-            let line = self.line().text(Style::Bad, &trouble.source);
+            let line = self.line().text(Style::Bad, &unread.source);
             let line = line.text(Style::Plain, &format!(" is not read{since}"));
-            match &trouble.error {
+            match &unread.error {
                 Some(error) => line.text(Style::Plain, &format!(": {error}")),
                 None => line,
             }
         });
-        let mut lines: Vec<_> = lines.collect();
-        if self.model.left_out > 0 {
+        // First, so that it is always among those that are shown.
+        let left_out = (self.model.left_out > 0).then(|| {
             let text = format!("{} series more than are shown here", self.model.left_out);
-            lines.push(self.line().text(Style::Bad, &text));
-        }
-        lines
+            self.line().text(Style::Bad, &text)
+        });
+        left_out.into_iter().chain(lines).collect()
     }
 
-    fn first_troubles(&self, mut lines: Vec<Line>, rows: usize) -> Vec<Line> {
+    fn first_unread_sources(&self, mut lines: Vec<Line>, rows: usize) -> Vec<Line> {
         if lines.len() > rows {
             lines.truncate(rows.saturating_sub(1));
             if rows > 0 {
-                let all = self.model.troubles.len();
-                let hidden = all.saturating_sub(lines.len());
+                let all = self.model.unread_sources.len();
+                let shown = lines.len() - usize::from(self.model.left_out > 0).min(lines.len());
+                let hidden = all - shown;
                 let text = format!("{hidden} more of {all} sources that are not read");
                 lines.push(self.line().text(Style::Bad, &text));
             }
@@ -507,20 +512,20 @@ fn shown<T>(value: Option<T>, format: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), format)
 }
 
-/// How many rows rails, troubles and workloads get of so many, and whether there is an empty one before each.
+/// How many rows rails, unread sources and workloads get of so many, and whether there is an empty one before each.
 fn share_rows(wanted: [usize; 3], rows: Option<usize>) -> ([usize; 3], bool) {
-    let [rails, troubles, workloads] = wanted;
+    let [rails, unread_sources, workloads] = wanted;
     let Some(rows) = rows else {
         return (wanted, true);
     };
-    if rails + troubles + workloads + 3 <= rows {
+    if rails + unread_sources + workloads + 3 <= rows {
         return (wanted, true);
     }
-    let troubles = troubles.min((rows / 4).max(1)).min(rows);
-    let rest = rows - troubles;
+    let unread_sources = unread_sources.min((rows / 4).max(1)).min(rows);
+    let rest = rows - unread_sources;
     // What the workloads do not need is the rails', and the other way round.
     let rails = rails.min((rest / 2).max(rest.saturating_sub(workloads)));
-    ([rails, troubles, rest - rails], false)
+    ([rails, unread_sources, rest - rails], false)
 }
 
 #[cfg(test)]

@@ -327,7 +327,10 @@ fn meter_that_is_missing_and_one_that_is_not_read_are_told_apart() {
     model.update(parse(rail, Format::Text).flatten(), None);
     let lines = picture(&model, &Choice::default(), screen(80, 24));
     let unread = lines.iter().find(|line| line.starts_with("a ")).unwrap();
-    assert!(unread.contains(" x ") && unread.contains(" not read "), "{lines:?}");
+    assert!(
+        unread.contains(" x ") && unread.contains(" not read "),
+        "{lines:?}"
+    );
     // A source of this board that has only begun.
     let begun = std::collections::BTreeMap::new();
     let mut model = Model::default();
@@ -414,4 +417,12 @@ fn what_is_beyond_a_limit_is_counted() {
         lines.contains("948 series more than are shown here"),
         "{lines}"
     );
+    // Also where there is no room for all sources that are not read.
+    for n in 0..9 {
+        text.push_str(&format!("exporter_source_up{{source=\"s{n}\"}} 0\n"));
+    }
+    let model = self::model(&text);
+    let lines = picture(&model, &Choice::default(), screen(80, 14)).join("\n");
+    let expected = "948 series more than are shown here\ns0 is not read\n8 more of 9 sources";
+    assert!(lines.contains(expected), "{lines}");
 }
