@@ -160,7 +160,7 @@ fn endless_answer_is_refused_and_one_of_many_series_is_counted() {
 fn errors_about_hostile_answers_have_no_escape_sequence() {
     let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J";
     for answer in [
-        format!("{evil}"),
+        evil.to_string(),
         format!("HTTP/1.1 500 {evil}\r\n\r\n"),
         format!("HTTP/1.1 200 OK\r\n{evil}: {evil}\r\n\r\n"),
         format!("HTTP/1.1 302 Found\r\nLocation: http://{evil}/\r\n\r\n"),
