@@ -4,9 +4,12 @@
 mod access_support;
 mod support;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{kill, killpg, Signal};
 use nix::unistd::Pid;
@@ -190,6 +193,20 @@ fn exit_status_is_the_commands_own() {
         "{text}"
     );
     assert_eq!(run(&["/etc/passwd"]).status.code(), Some(126));
+    // What only the start finds out.
+    let temp = TempDir::new();
+    for (content, why) in [
+        ("#!/no/such/interpreter\n", "its interpreter"),
+        ("\u{7f}ELF nonsense", "exec format error"),
+    ] {
+        let script = temp.write("script", content);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).unwrap();
+        let refused = run(&[script.to_str().unwrap()]);
+        assert_eq!(refused.status.code(), Some(126));
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(text.contains(why), "{text}");
+    }
 }
 
 #[test]
@@ -346,18 +363,24 @@ fn interrupted_command_is_reported() {
 }
 
 #[test]
-fn second_interrupt_does_not_wait_for_a_command_that_ignores_it() {
-    let started = Started::new("trap '' INT");
+fn second_signal_does_not_wait_for_a_command_that_ignores_it() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        second_signal_ends_measuring(signal);
+    }
+}
+
+fn second_signal_ends_measuring(signal: Signal) {
+    let started = Started::new(&format!("trap '' {}", signal as i32));
     let group = started.group;
-    kill(group, Signal::SIGINT).unwrap();
+    kill(group, signal).unwrap();
     // A second one that came before the first one was received would be lost.
     wait_until("the first one is received", || {
         let status = std::fs::read_to_string(format!("/proc/{group}/status")).unwrap();
         let line = status.lines().find(|l| l.starts_with("ShdPnd:")).unwrap();
         let pending = u64::from_str_radix(line.trim_start_matches("ShdPnd:").trim(), 16).unwrap();
-        (pending >> (Signal::SIGINT as u64 - 1) & 1 == 0).then_some(())
+        (pending >> (signal as u64 - 1) & 1 == 0).then_some(())
     });
-    kill(group, Signal::SIGINT).unwrap();
+    kill(group, signal).unwrap();
     let stopped = started.child.id();
     wait_until("it has ended", || {
         let stat = std::fs::read_to_string(format!("/proc/{stopped}/stat")).unwrap();
@@ -365,7 +388,11 @@ fn second_interrupt_does_not_wait_for_a_command_that_ignores_it() {
     });
     killpg(group, Signal::SIGKILL).unwrap();
     let output = started.end();
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert_eq!(
+        output.status.code(),
+        Some(128 + signal as i32),
+        "{output:?}"
+    );
     let report = report(&output);
     assert_eq!(report["runs"][0]["exit_status"], Value::Null);
     assert!(
@@ -393,6 +420,26 @@ fn nothing_is_run_where_nothing_measures() {
 }
 
 #[test]
+fn advice_where_nothing_measures_is_about_the_configured_meters() {
+    let temp = TempDir::new();
+    // Nobody listens on this port any more.
+    let closed = support::free_port::FreePort::new().number();
+    let config = temp.write(
+        "config.yaml",
+        &format!("shelly: {{host: \"127.0.0.1:{closed}\"}}\n"),
+    );
+    let arguments = ["--config", config.to_str().unwrap()];
+    let output = on(&board("empty_vm"), &arguments, &["true"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    let (_, advice) = text.split_once("`doctor` says:").unwrap();
+    assert!(advice.contains("refused"), "{text}");
+    assert!(!advice.contains("set shelly.host"), "{text}");
+}
+
+#[test]
 fn reports_for_programs_go_to_files() {
     let temp = TempDir::new();
     let csv = temp.path().join("report.csv");
@@ -414,11 +461,6 @@ fn reports_for_programs_go_to_files() {
         1,
         "{text}"
     );
-    let nowhere = ["--json", "/no/such/folder/report.json"];
-    let output = on(&board("ina226_hwmon"), &nowhere, &["true"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
     for wrong in [
         vec!["--interval", "0"],
         vec!["--idle", "-1"],
@@ -432,6 +474,103 @@ fn reports_for_programs_go_to_files() {
     }
     let output = Command::new(binary()).arg("measure").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn report_replaces_a_file_only_when_it_is_complete() {
+    let temp = TempDir::new();
+    let report = temp.write("report.json", "the one before");
+    let marker = temp.path().join("run");
+    let path = report.to_str().unwrap();
+    let run = |board: &str, path: &str, command: &[&str]| {
+        let output = on(&self::board(board), &["--json", path], command);
+        { output }.output().unwrap()
+    };
+    // Nothing measures, or the command cannot be run: the file is as it was.
+    let command = ["touch", marker.to_str().unwrap()];
+    assert_eq!(run("empty_vm", path, &command).status.code(), Some(125));
+    assert_eq!(
+        run("ina226_hwmon", path, &["/etc/passwd"]).status.code(),
+        Some(126)
+    );
+    assert_eq!(std::fs::read_to_string(&report).unwrap(), "the one before");
+    // A place that takes no report is found out before the command is run.
+    let nowhere = temp.path().join("no/such/report.json");
+    let refused = run("ina226_hwmon", nowhere.to_str().unwrap(), &command);
+    assert_eq!(refused.status.code(), Some(125), "{refused:?}");
+    assert!(!marker.exists());
+    let output = run("ina226_hwmon", path, &["cat", path]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"the one before");
+    let written = std::fs::read(&report).unwrap();
+    assert!(serde_json::from_slice::<Value>(&written).is_ok());
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn report_to_standard_output_under_another_name_is_after_the_commands_own() {
+    let temp = TempDir::new();
+    let file = temp.path().join("out");
+    // A pipe.
+    let (piped, file_output) = ("/dev/stdout", file.to_str().unwrap());
+    let output = on(
+        &board("ina226_hwmon"),
+        &["--csv", piped],
+        &["echo", "hello"],
+    )
+    .output()
+    .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("hello\nrun,source,"), "{text}");
+    // A file, by two names.
+    for name in [piped, file_output] {
+        let status = on(&board("ina226_hwmon"), &["--csv", name], &["echo", "hello"])
+            .stdout(std::fs::File::create(&file).unwrap())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("hello\nrun,source,"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn report_that_cannot_be_written_is_on_standard_error() {
+    for (script, status) in [("true", 125), ("exit 3", 3)] {
+        let output = on(
+            &board("ina226_hwmon"),
+            &["--json", "/dev/full"],
+            &["sh", "-c", script],
+        )
+        .output()
+        .unwrap();
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            text.contains("cannot write the report to /dev/full: no space"),
+            "{text}"
+        );
+        assert!(text.contains("\nboard "), "{text}");
+    }
+}
+
+#[test]
+fn command_whose_reader_has_gone_ends_and_is_measured() {
+    let temp = TempDir::new();
+    let file = temp.path().join("report.json");
+    let arguments = ["--json", file.to_str().unwrap()];
+    let mut child = on(&board("ina226_hwmon"), &arguments, &["yes"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = child.stdout.take().unwrap();
+    std::io::Read::read_exact(&mut output, &mut [0; 1_000_000]).unwrap();
+    drop(output);
+    // SIGPIPE.
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 13));
+    let report: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(report["runs"][0]["signal"], 13);
+    assert!(float(&total(&report["runs"][0])["joules"]) > 0.0);
 }
 
 /// An exporter of the fixture board.
@@ -483,6 +622,57 @@ fn running_exporter_is_asked_and_its_consumers_lose_nothing() {
         "{covered} ms, of gaps up to {:?}",
         gaps.max()
     );
+}
+
+/// A tunnel to this address, through which answers take so long.
+fn slow_tunnel(to: std::net::SocketAddr, delay: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte)?;
+                    request.extend(byte);
+                }
+                let end = request.len() - 2;
+                request.splice(end..end, *b"Connection: close\r\n");
+                let mut exporter = TcpStream::connect(to)?;
+                exporter.write_all(&request)?;
+                let mut answer = Vec::new();
+                exporter.read_to_end(&mut answer)?;
+                std::thread::sleep(delay);
+                stream.write_all(&answer)
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn answers_that_come_late_lose_nothing() {
+    let exporter = running("0.02");
+    // Longer than the readings after the end are waited for where answers come at once.
+    let url = slow_tunnel(exporter.metrics, Duration::from_millis(1500));
+    let output = through(&url, &[], &["sleep", "0.5"]);
+    assert!(output.status.success(), "{output:?}");
+    let report = report(&output);
+    let run = &report["runs"][0];
+    let rail = total(run);
+    // Begin and end fall into the same answer's time, so that they are uncertain alike: the power is constant.
+    let error = float(&rail["joules"]) - WATTS * float(&run["seconds"]);
+    assert!(error.abs() < 2.5 * 0.001 * WATTS, "{run}");
+    let missing = float(&run["seconds"]) - float(&rail["measured_seconds"]);
+    assert!(missing.abs() < 0.0025, "{run}");
+    let notes = report["notes"].to_string();
+    assert!(
+        notes.contains("its clock is known to 0.8 s only"),
+        "{notes}"
+    );
+    assert!(!notes.contains("not measured all the time"), "{notes}");
 }
 
 #[test]

@@ -90,14 +90,17 @@ impl Running {
         })?;
         let started = Command::new(program).args(arguments).spawn();
         let started = started.map_err(|error| Refusal {
-            status: match error.kind() {
-                io::ErrorKind::NotFound => NOT_FOUND,
-                _ => CANNOT_RUN,
-            },
+            status: CANNOT_RUN,
             message: format!(
-                "cannot run {}: {}",
+                "cannot run {}: {}{}",
                 Path::new(program).display(),
-                reason(&error)
+                reason(&error),
+                match error.kind() {
+                    // The program itself was found before.
+                    io::ErrorKind::NotFound =>
+                        " (its interpreter: what its first line names, or the dynamic linker that it was built for)",
+                    _ => "",
+                }
             ),
         })?;
         Ok(Running {

@@ -1,7 +1,7 @@
 //! The meters of this board, read by this process.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::rail::{identify, Quantity, Rail};
 use super::sampler::{Clock, Meter, Readings};
@@ -16,14 +16,13 @@ use crate::sys::clock::BootTime;
 const UNUSED: [&str; 2] = ["thermal", "workloads"];
 /// How often the readings are collected. The histories keep minutes of them.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long sources are waited for that have neither been read nor failed.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The board.
 pub struct Local {
     board: LocalBoard,
-    started: Instant,
     reader: Reader,
+    /// Sources that had neither been read nor failed before the readings were last collected.
+    unsettled: Vec<String>,
 }
 
 /// Reads the histories of a registry.
@@ -60,8 +59,8 @@ impl Local {
         };
         Ok(Local {
             board: LocalBoard::start(roots, config, IoLogs::Off)?,
-            started: Instant::now(),
             reader: Reader::default(),
+            unsettled: Vec::new(),
         })
     }
 }
@@ -151,6 +150,10 @@ impl GroupReader {
 impl Meter for Local {
     fn collect(&mut self) -> Result<Vec<Readings>, String> {
         self.board.restart_hung_sources();
+        // Before, so that the readings of those that have settled are among those that are collected.
+        let sources = self.board.sources();
+        let unsettled = sources.iter().filter(|s| !s.context().group.is_settled());
+        self.unsettled = unsettled.map(|source| source.name().to_string()).collect();
         Ok(self.reader.collect(self.board.registry()))
     }
 
@@ -158,10 +161,8 @@ impl Meter for Local {
         Clock::default()
     }
 
-    fn is_settled(&self) -> bool {
-        let sources = self.board.sources();
-        let mut groups = sources.iter().map(|source| &source.context().group);
-        groups.all(|group| group.is_settled()) || self.started.elapsed() > SETTLE_TIMEOUT
+    fn unsettled(&self) -> Vec<String> {
+        self.unsettled.clone()
     }
 
     fn may_come(&self) -> bool {

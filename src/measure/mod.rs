@@ -5,6 +5,7 @@
 //! between begin and end is computed by [`window`], and written down by [`report`].
 
 pub mod command;
+pub mod destination;
 pub mod local;
 pub mod rail;
 pub mod remote;
@@ -15,14 +16,13 @@ pub mod window;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::config::url_without_secrets;
+use crate::config::{url_without_secrets, Config};
 use crate::doctor;
 use crate::exporter::LocalBoard;
 use crate::logging;
@@ -31,9 +31,9 @@ use crate::sources::Roots;
 use crate::store::ConfigSource;
 use crate::sys::child::{adopt_orphans, Status};
 use crate::sys::clock::BootTime;
-use crate::sys::reason;
 use crate::sys::signals::Signals;
 use command::{processes_below, Refusal, Running};
+use destination::Destination;
 use local::Local;
 use rail::Rail;
 use remote::Remote;
@@ -53,10 +53,10 @@ const TICK: Duration = Duration::from_millis(250);
 const KEPT: Duration = Duration::from_secs(2);
 /// How often it is looked whether there are readings.
 const POLL: Duration = Duration::from_millis(10);
-/// How long the first readings are waited for.
-const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the readings after the end are waited for: at least, and at most.
-const MIN_LAST_TIMEOUT: f64 = 2.0;
+/// How long meters are waited for that have neither been read nor failed.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the readings after the end are waited for, in seconds: longer than they are expected to take, and at most.
+const LAST_MARGIN: f64 = 2.0;
 const MAX_LAST_TIMEOUT: f64 = 60.0;
 
 /// What the command line says.
@@ -101,6 +101,21 @@ pub enum Output {
     Csv(PathBuf),
 }
 
+impl Output {
+    fn path(&self) -> &Path {
+        let (Output::Json(path) | Output::Csv(path)) = self;
+        path
+    }
+
+    /// The report in this form.
+    fn report(&self, results: &Results) -> String {
+        match self {
+            Output::Json(_) => format!("{:#}\n", report::machine::json(results)),
+            Output::Csv(_) => report::machine::csv(results),
+        }
+    }
+}
+
 /// Why this program ends without a report, and with which status.
 #[derive(Debug)]
 pub struct Failure {
@@ -140,7 +155,9 @@ fn ended_by(signal: Signal) -> Failure {
 pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, Failure> {
     let program = options.command.first().map(OsString::as_os_str);
     command::check(program.unwrap_or_default())?;
-    let output = options.output.as_ref().map(Destination::open).transpose()?;
+    let output = options.output.as_ref();
+    let output = output.map(|output| Ok::<_, String>((output, Destination::open(output.path())?)));
+    let output = output.transpose()?;
     adopt_orphans().map_err(|e| format!("cannot become the parent of orphans: {e}"))?;
     let signals = Signals::block_these(&[
         Signal::SIGCHLD,
@@ -160,6 +177,7 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
         repeat: options.repeat,
         ..Results::default()
     };
+    let mut local_config = None;
     let (sampler, runs_here) = match &options.url {
         Some(url) => {
             let remote = Remote::new(url, options.http.as_deref())?;
@@ -171,7 +189,8 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
             let interval = options.interval.unwrap_or(DEFAULT_INTERVAL);
             results.interval = Some(interval);
             let config = LocalBoard::configuration(source)?;
-            let local = Local::start(roots.clone(), config, interval)?;
+            let local = Local::start(roots.clone(), config.clone(), interval)?;
+            local_config = Some(config);
             (Sampler::start(local)?, true)
         }
     };
@@ -180,9 +199,16 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
         sampler,
         stat: runs_here.then_some(stat),
     };
-    if !session.wait_for_meters()? {
-        let url = results.url.as_deref();
-        return Err(nothing_measured(url, roots, &session).into());
+    if !session.wait_for_meters(SETTLE_TIMEOUT)? {
+        return Err(match local_config {
+            Some(config) => nothing_measured_here(roots, &config, &session),
+            None => nothing_measured_there(results.url.as_deref().unwrap_or_default()),
+        }
+        .into());
+    }
+    if let Some(note) = session.unsettled() {
+        log::warn!("{note}");
+        results.notes.push(note);
     }
     if !options.idle.is_zero() {
         results.idle = Some(session.idle(options.idle)?);
@@ -193,40 +219,50 @@ pub fn run(options: &Options, source: ConfigSource, roots: Roots) -> Result<u8, 
         results.runs.push(run);
         ended = how;
     }
-    results.notes = session.notes(&results, runs_here);
+    let notes = session.notes(&results, runs_here);
+    results.notes.extend(notes);
     // What came meanwhile asked for no more than this. Signals end this program from here on, even if nobody reads what it
     // writes.
     while session.signals.next(Duration::ZERO).is_some() {}
     session.signals.unblock();
     drop(session);
-    match output {
-        Some(output) => output.write(&results)?,
-        None => {
-            logging::flush();
-            let _ = io::stderr().write_all(report::text::text(&results).as_bytes());
-        }
+    let is_for_people = output.is_none();
+    let unwritten = output.and_then(|(output, destination)| {
+        let written = destination.write(&output.report(&results));
+        written.err()
+    });
+    // What was measured is not lost with the place for it.
+    if is_for_people || unwritten.is_some() {
+        logging::flush();
+        let _ = io::stderr().write_all(report::text::text(&results).as_bytes());
     }
-    Ok(ended.exit_status())
+    match (ended.exit_status(), unwritten) {
+        (status, None) => Ok(status),
+        (status, Some(message)) => Err(Failure {
+            status: if status == 0 { FAILED } else { status },
+            message,
+        }),
+    }
 }
 
-/// What is to be said where nothing measures anything.
-fn nothing_measured(url: Option<&str>, roots: Roots, session: &Session) -> String {
-    match url {
-        Some(url) => format!(
-            "{url}: it has no power or energy to measure by: `doctor` on that board says what would help. (Its `metrics:` may \
-             leave out power_watts and energy_joules_total, and `history:` may keep nothing.)"
-        ),
-        None => {
-            let problems = session.sampler.state().problems.join("\n");
-            let config = crate::config::Config::default();
-            let report = doctor::examine(roots, &config).text();
-            format!(
-                "nothing here measures power or energy, so the command was not run. `doctor` says:\n{report}{problems}"
-            )
-            .trim_end()
-            .to_string()
-        }
-    }
+/// What is said where no meter of this board measures anything: what `doctor` says of it with this configuration.
+fn nothing_measured_here(roots: Roots, config: &Config, session: &Session) -> String {
+    let mut problems = session.sampler.state().problems.clone();
+    problems.extend(session.unsettled());
+    let problems = problems.join("\n");
+    let report = doctor::examine(roots, config).text();
+    let text = format!(
+        "nothing here measures power or energy, so the command was not run. `doctor` says:\n{report}{problems}"
+    );
+    text.trim_end().to_string()
+}
+
+/// What is said where no meter of an exporter's board measures anything.
+fn nothing_measured_there(url: &str) -> String {
+    format!(
+        "{url}: it has no power or energy to measure by: `doctor` on that board says what would help. (Its `metrics:` may \
+         leave out power_watts and energy_joules_total, and `history:` may keep nothing.)"
+    )
 }
 
 /// How the last command ended.
@@ -273,22 +309,32 @@ struct Session {
 
 impl Session {
     /// Waits until everything that measures is known, and was read once. Returns whether there is anything.
-    fn wait_for_meters(&self) -> Result<bool, Failure> {
-        let deadline = Instant::now() + FIRST_TIMEOUT;
+    fn wait_for_meters(&self, timeout: Duration) -> Result<bool, Failure> {
+        let deadline = Instant::now() + timeout;
         loop {
             let state = self.sampler.state();
             if let Some(error) = &state.error {
                 return Err(error.clone().into());
             }
-            if state.is_settled && state.has_rails() {
-                return Ok(true);
-            }
-            if Instant::now() >= deadline || state.is_settled && !state.may_come {
+            let is_settled = state.is_settled();
+            if is_settled && (state.has_rails() || !state.may_come) || Instant::now() >= deadline {
                 return Ok(state.has_rails());
             }
             drop(state);
             self.pause(POLL).map_err(ended_by)?;
         }
+    }
+
+    /// The meters that measuring begins without, in a sentence.
+    fn unsettled(&self) -> Option<String> {
+        let names = self.sampler.state().unsettled.clone().unwrap_or_default();
+        (!names.is_empty()).then(|| {
+            let seconds = SETTLE_TIMEOUT.as_secs();
+            format!(
+                "not ready within {seconds} s, and not waited for any longer: {}",
+                names.join(", ")
+            )
+        })
     }
 
     /// Waits. `Err`: a signal asks this program to end.
@@ -338,8 +384,8 @@ impl Session {
     /// Waits until the meters were read after the end. A first signal is noted: the command may have ended by it before it was
     /// received here. A second one ends the wait.
     fn wait_for_last(&self, end: BootTime, interrupted: &mut Option<Signal>) {
-        let spacing = self.sampler.state().spacing();
-        let timeout = (2.0 * spacing + MIN_LAST_TIMEOUT).min(MAX_LAST_TIMEOUT);
+        let delay = self.sampler.state().delay();
+        let timeout = (delay + LAST_MARGIN).min(MAX_LAST_TIMEOUT);
         let deadline = Instant::now() + Duration::from_secs_f64(timeout);
         while !self.sampler.state().is_read_at(end) && Instant::now() < deadline {
             if let Err(signal) = self.pause(POLL) {
@@ -445,40 +491,55 @@ impl Session {
     }
 }
 
-/// Where the report goes, open before the command is run.
-enum Destination {
-    Json(Option<File>, PathBuf),
-    Csv(Option<File>, PathBuf),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rail::Quantity;
+    use sampler::{Clock, Meter, Readings};
 
-impl Destination {
-    fn open(output: &Output) -> Result<Destination, String> {
-        let (Output::Json(path) | Output::Csv(path)) = output;
-        let file = match path == Path::new("-") {
-            true => None,
-            false => Some(
-                File::create(path)
-                    .map_err(|e| format!("cannot write {}: {}", path.display(), reason(&e)))?,
-            ),
-        };
-        Ok(match output {
-            Output::Json(path) => Destination::Json(file, path.clone()),
-            Output::Csv(path) => Destination::Csv(file, path.clone()),
-        })
+    /// A board with a rail, and with a meter that is never read.
+    struct WithStuckMeter;
+
+    impl Meter for WithStuckMeter {
+        fn collect(&mut self) -> Result<Vec<Readings>, String> {
+            Ok(vec![Readings {
+                rail: Rail::Board,
+                quantity: Quantity::Power,
+                max_gap: 5.0,
+                values: vec![(1.0, 2.0)],
+            }])
+        }
+
+        fn clock(&self) -> Clock {
+            Clock::default()
+        }
+
+        fn unsettled(&self) -> Vec<String> {
+            vec!["shelly plug".to_string()]
+        }
+
+        fn may_come(&self) -> bool {
+            false
+        }
+
+        fn problems(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn pause(&self) -> Duration {
+            Duration::from_millis(1)
+        }
     }
 
-    fn write(self, results: &Results) -> Result<(), String> {
-        let (text, file, path) = match self {
-            Destination::Json(file, path) => {
-                let json = report::machine::json(results);
-                (format!("{json:#}\n"), file, path)
-            }
-            Destination::Csv(file, path) => (report::machine::csv(results), file, path),
+    #[test]
+    fn meters_that_measuring_begins_without_are_named() {
+        let session = Session {
+            signals: Signals::block_these(&[]).unwrap(),
+            sampler: Sampler::start(WithStuckMeter).unwrap(),
+            stat: None,
         };
-        let written = match file {
-            Some(mut file) => file.write_all(text.as_bytes()),
-            None => io::stdout().write_all(text.as_bytes()),
-        };
-        written.map_err(|e| format!("cannot write {}: {}", path.display(), reason(&e)))
+        while !session.wait_for_meters(Duration::from_millis(1)).unwrap() {}
+        let note = session.unsettled().unwrap();
+        assert!(note.ends_with(": shelly plug"), "{note}");
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::rail::{identify, Quantity, Rail, METRICS};
-use super::sampler::{Clock, Meter, Readings};
+use super::sampler::{Clock, Meter, Readings, MAX_RAILS};
 use crate::config::{check_url, load_settings, url_without_secrets, ClientSettings};
 use crate::exposition::{parse, Format};
 use crate::http::client::{Answer, Client, Limits};
@@ -34,17 +34,21 @@ const STEP: f64 = 0.25;
 const MIN_GAP: f64 = 5.0;
 /// A text with more lines that are no samples is none of an exporter.
 const MAX_MALFORMED: usize = 100;
+/// Of an answer no more series are kept: power and energy of one rail more than are measured, so that this is noticed.
+const MAX_SERIES: usize = 2 * (MAX_RAILS + 1);
 /// An error shows no more of what the board answered.
 const MAX_SHOWN: usize = 200;
 
 /// The board.
 pub struct Remote {
     client: Client,
-    url: String,
+    /// The exporter's URL, without paths.
+    base: String,
     /// The URL for people: without a password.
     shown: String,
     clocks: VecDeque<Clock>,
-    was_asked: bool,
+    /// The name under which the exporter is asked, once it has answered; it keeps what such a consumer has not received.
+    consumer: Option<String>,
     clock_was_set: bool,
     /// The shortest time between two readings of a rail, in seconds.
     spacings: BTreeMap<Rail, (f64, f64)>,
@@ -64,14 +68,12 @@ impl Remote {
         };
         let client = Client::new(settings, limits).map_err(|e| e.to_string())?;
         client.check(&base).map_err(|e| e.to_string())?;
-        let names: String = METRICS.iter().map(|m| format!("&name[]={m}")).collect();
-        let consumer = format!("measure-{}-{}", std::process::id(), BootTime::now().0);
         Ok(Remote {
             client,
-            url: format!("{base}/multirate?consumer={consumer}{names}"),
             shown: url_without_secrets(&base).to_string(),
+            base,
             clocks: VecDeque::new(),
-            was_asked: false,
+            consumer: None,
             clock_was_set: false,
             spacings: BTreeMap::new(),
         })
@@ -79,7 +81,7 @@ impl Remote {
 
     /// Whether the command runs on the board, as far as the URL says.
     pub fn is_this_machine(&self) -> bool {
-        let host = check_url(&self.url).ok();
+        let host = check_url(&self.base).ok();
         let host = host.as_ref().and_then(|uri| uri.host());
         let host = host.unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -122,7 +124,9 @@ impl Remote {
             }
             last = last.max(*at);
         }
-        self.spacings.insert(rail.clone(), (last, shortest));
+        if known.is_some() || self.spacings.len() < MAX_RAILS {
+            self.spacings.insert(rail.clone(), (last, shortest));
+        }
         match shortest.is_finite() {
             true => MIN_GAP.max(3.0 * shortest),
             false => MIN_GAP,
@@ -132,17 +136,20 @@ impl Remote {
 
 impl Meter for Remote {
     fn collect(&mut self) -> Result<Vec<Readings>, String> {
-        let window = match self.was_asked {
-            true => TIMEOUT.as_secs().to_string(),
-            false => FIRST_WINDOW.to_string(),
+        // An answer that got lost counts as received. Therefore the exporter is asked under a new name after it, and for what
+        // was read in the last minute: what of that is known already is passed over.
+        let (consumer, window) = match self.consumer.take() {
+            Some(consumer) => (consumer, TIMEOUT.as_secs().to_string()),
+            None => (new_consumer(), FIRST_WINDOW.to_string()),
         };
-        self.was_asked = true;
+        let names: String = METRICS.iter().map(|m| format!("&name[]={m}")).collect();
+        let url = format!("{}/multirate?consumer={consumer}{names}", self.base);
         let headers = [
             ("Accept", Format::Text.content_type()),
             ("X-Prometheus-Scrape-Timeout-Seconds", window.as_str()),
         ];
         let left = BootTime::now();
-        let answer = self.client.get(&self.url, &headers);
+        let answer = self.client.get(&url, &headers);
         let came = BootTime::now();
         let answer = answer.map_err(|error| error.to_string())?;
         let text = text_of(&answer, &self.shown)?;
@@ -154,6 +161,7 @@ impl Meter for Remote {
             ));
         }
         let series = readings(&text, &self.shown)?;
+        self.consumer = Some(consumer);
         Ok(series
             .into_iter()
             .map(|((rail, quantity), values)| Readings {
@@ -171,8 +179,11 @@ impl Meter for Remote {
         best.copied().unwrap_or_default()
     }
 
-    fn is_settled(&self) -> bool {
-        self.clocks.len() >= MIN_CLOCKS
+    fn unsettled(&self) -> Vec<String> {
+        match self.clocks.len() >= MIN_CLOCKS {
+            true => Vec::new(),
+            false => vec![format!("the clock of {}", self.shown)],
+        }
     }
 
     fn may_come(&self) -> bool {
@@ -201,6 +212,11 @@ impl Meter for Remote {
     fn pause(&self) -> Duration {
         PAUSE
     }
+}
+
+/// A name that no other consumer has.
+fn new_consumer() -> String {
+    format!("measure-{}-{}", std::process::id(), BootTime::now().0)
 }
 
 /// The URL of the exporter, without the paths that it has.
@@ -297,6 +313,9 @@ fn readings(text: &str, url: &str) -> Result<Series, String> {
         let Some(key) = identify(sample.name, |name| sample.label(name)) else {
             continue;
         };
+        if series.len() >= MAX_SERIES && !series.contains_key(&key) {
+            continue;
+        }
         match sample.timestamp_ms {
             Some(at) => series
                 .entry(key)
@@ -316,6 +335,7 @@ fn readings(text: &str, url: &str) -> Result<Series, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
 
     #[test]
     fn url_is_that_of_an_exporter() {
@@ -366,6 +386,62 @@ mod tests {
         assert!(timeless.contains("no time"), "{timeless}");
         let nonsense = readings(&"?\n".repeat(1000), "http://x").unwrap_err();
         assert!(nonsense.contains("line 101"), "{nonsense}");
+    }
+
+    #[test]
+    fn rails_of_a_hostile_exporter_are_bounded() {
+        let line = |n: usize| format!("power_watts{{source=\"x\",rail=\"r{n}\"}} 1 1000\n");
+        let text: String = (0..3 * MAX_RAILS).map(line).collect();
+        let series = readings(&text, "http://x").unwrap();
+        assert_eq!(series.len(), MAX_SERIES);
+        let mut remote = Remote::new("http://192.0.2.1:9100", None).unwrap();
+        for (rail, _) in series.keys() {
+            remote.max_gap(rail, &[(1.0, 1.0)]);
+        }
+        assert_eq!(remote.spacings.len(), MAX_RAILS);
+    }
+
+    #[test]
+    fn answer_that_gets_lost_is_asked_for_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nBoard-Time: 100.0\r\nConnection: close\r\n\r\n";
+        let answers = std::thread::spawn(move || {
+            let answer = |is_lost: bool| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    request.extend(byte);
+                }
+                if !is_lost {
+                    stream.write_all(answer.as_bytes()).unwrap();
+                }
+                let request = String::from_utf8(request).unwrap().to_lowercase();
+                let (_, consumer) = request.split_once("consumer=").unwrap();
+                let (consumer, _) = consumer.split_once('&').unwrap();
+                let is_first = request.contains("scrape-timeout-seconds: 60");
+                (consumer.to_string(), is_first)
+            };
+            [false, false, true, false, false].map(answer)
+        });
+        let mut remote = Remote::new(&url, None).unwrap();
+        let collected = [(); 5].map(|()| remote.collect().is_ok());
+        assert_eq!(collected, [true, true, false, true, true]);
+        let [first, second, lost, again, last] = answers.join().unwrap();
+        assert_eq!(
+            [first.1, second.1, lost.1, again.1, last.1],
+            [true, false, false, true, false]
+        );
+        assert!(
+            first.0 == second.0 && second.0 == lost.0,
+            "{first:?} {second:?} {lost:?}"
+        );
+        assert!(
+            again.0 != lost.0 && again.0 == last.0,
+            "{lost:?} {again:?} {last:?}"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::sys::lock;
 use crate::sys::stop::{Stop, Woken};
 
 /// More rails are left out: no board has as many, but a hostile exporter may.
-const MAX_RAILS: usize = 1024;
+pub(super) const MAX_RAILS: usize = 1024;
 /// How long the end of the thread is waited for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -62,8 +62,8 @@ pub trait Meter: Send {
     /// The clock of the readings, as known now.
     fn clock(&self) -> Clock;
 
-    /// Whether everything that the board has is known.
-    fn is_settled(&self) -> bool;
+    /// What has neither been read nor failed until now, by names for people.
+    fn unsettled(&self) -> Vec<String>;
 
     /// Whether there may be rails later, though there are none now and everything is known.
     fn may_come(&self) -> bool;
@@ -85,12 +85,14 @@ pub struct State {
     pub clock: Clock,
     /// Why nothing could be collected last.
     pub error: Option<String>,
-    /// See [`Meter::is_settled`].
-    pub is_settled: bool,
+    /// See [`Meter::unsettled`]; `None` before the first round.
+    pub unsettled: Option<Vec<String>>,
     /// See [`Meter::may_come`].
     pub may_come: bool,
     /// See [`Meter::problems`].
     pub problems: Vec<String>,
+    /// The longest time from the begin of a round to the begin of the next one. A board that answers slowly takes long.
+    longest_round: Duration,
     /// Rails beyond the limit.
     left_out: BTreeSet<Rail>,
 }
@@ -99,6 +101,11 @@ impl State {
     /// Whether there is anything that measures.
     pub fn has_rails(&self) -> bool {
         !self.windows.is_empty()
+    }
+
+    /// Whether everything that the board has is known.
+    pub fn is_settled(&self) -> bool {
+        self.unsettled.as_ref().is_some_and(Vec::is_empty)
     }
 
     /// Begins a window at this moment.
@@ -135,10 +142,11 @@ impl State {
         windows.all(|window| window.is_read_at(moment))
     }
 
-    /// The longest time between the last two readings of a rail.
-    pub fn spacing(&self) -> f64 {
+    /// How long after a moment its readings can be expected, in seconds: two of the longest times between two readings of a
+    /// rail, and two rounds, of which the first may have begun before.
+    pub fn delay(&self) -> f64 {
         let spacings = self.windows.values().filter_map(Window::spacing);
-        spacings.fold(0.0, f64::max)
+        2.0 * (spacings.fold(0.0, f64::max) + self.longest_round.as_secs_f64())
     }
 
     /// What was measured up to this moment.
@@ -219,11 +227,13 @@ impl Sampler {
         let thread = std::thread::Builder::new()
             .name("sampler".to_string())
             .spawn(move || loop {
+                let began = Instant::now();
                 let collected = meter.collect();
                 let mut state = lock::lock(&shared);
                 state.take(collected);
+                state.longest_round = state.longest_round.max(began.elapsed() + meter.pause());
                 state.clock = meter.clock();
-                state.is_settled = meter.is_settled();
+                state.unsettled = Some(meter.unsettled());
                 state.may_come = meter.may_come();
                 state.problems = meter.problems();
                 drop(state);
@@ -288,7 +298,8 @@ mod tests {
             readings("late", &[(1003.0, 1.0), (1004.0, 1.0)]),
         ]));
         assert!(state.is_read_at(second(3)) && !state.is_read_at(second(5)));
-        assert_eq!(state.spacing(), 2.0);
+        state.longest_round = Duration::from_millis(1500);
+        assert_eq!(state.delay(), 2.0 * (2.0 + 1.5));
         state.add_up(second(2));
         let measured = state.finish(second(3));
         let a = measured.get(&Rail::of("x", "a")).unwrap();

@@ -35,7 +35,7 @@ impl History {
         self.0.iter().copied()
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)
     }
 }
@@ -46,14 +46,14 @@ pub(super) struct Rail {
     pub(super) name: String,
     pub(super) source: String,
     pub(super) watts: Option<f64>,
-    /// Since the exporter's start.
+    /// Since it was first read.
     pub(super) joules: Option<f64>,
     pub(super) history: History,
 }
 
 /// A source that is not read.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Trouble {
+pub(super) struct UnreadSource {
     pub(super) source: String,
     /// Why, if that is known here.
     pub(super) error: Option<String>,
@@ -111,8 +111,9 @@ pub(super) struct Model {
     /// The board's total.
     pub(super) total: Rail,
     pub(super) rails: Vec<Rail>,
-    pub(super) sources: usize,
-    pub(super) troubles: Vec<Trouble>,
+    /// Sources that have neither been read nor failed.
+    pub(super) starting: usize,
+    pub(super) unread_sources: Vec<UnreadSource>,
     /// In the board's order.
     pub(super) domains: Vec<Domain>,
     pub(super) workloads: Vec<Workload>,
@@ -165,23 +166,25 @@ impl Model {
             ..next.total
         };
         total.history.push(total.watts);
-        let troubles = next.sources.iter().filter(|(_, state)| !state.is_up);
-        let troubles = troubles
-            .map(|(source, state)| Trouble {
+        let down = next.sources.iter().filter(|(_, state)| !state.is_up);
+        let down_count = down.clone().count();
+        let unread_sources: Vec<_> = down
+            .map(|(source, state)| UnreadSource {
                 source: source.clone(),
                 error: errors
                     .and_then(|errors| errors.get(source))
                     .map(|text| bounded(text)),
                 age: state.age,
             })
-            .filter(|trouble| errors.is_none() || trouble.error.is_some() || trouble.age.is_some());
+            .filter(|unread| errors.is_none() || unread.error.is_some() || unread.age.is_some())
+            .collect();
         *self = Model {
             hostname: next.hostname.unwrap_or(before.hostname),
             device_type: next.device_type.unwrap_or(before.device_type),
             total,
             rails,
-            troubles: troubles.collect(),
-            sources: next.sources.len(),
+            starting: down_count - unread_sources.len(),
+            unread_sources,
             domains: next.domains,
             workloads: next.workloads.into_values().collect(),
             left_out: next.left_out,
@@ -197,8 +200,9 @@ impl Model {
     /// Whether there is nothing more to come: power, and its shares unless workloads cannot be read.
     pub(super) fn is_complete(&self) -> bool {
         let has_shares = self.domains.iter().any(|domain| domain.watts.is_some());
-        let mut troubles = self.troubles.iter();
-        self.has_power() && (has_shares || troubles.any(|trouble| trouble.source == "workloads"))
+        let mut unread_sources = self.unread_sources.iter();
+        self.has_power()
+            && (has_shares || unread_sources.any(|unread| unread.source == "workloads"))
     }
 
     /// Forgets the values before the last ones.
@@ -433,19 +437,19 @@ mod tests {
     }
 
     #[test]
-    fn source_that_has_only_begun_is_no_trouble() {
+    fn source_that_has_only_begun_is_not_among_the_unread_ones() {
         let text = "exporter_source_up{source=\"rapl\"} 0\nexporter_source_up{device=\"plug\",source=\"shelly\"} 0\n";
         let why = BTreeMap::from([("shelly plug".to_owned(), "no route to host".to_owned())]);
         let mut model = Model::default();
         update(&mut model, text, Some(&why));
-        let [trouble] = &model.troubles[..] else {
-            panic!("{:?}", model.troubles);
+        let [unread] = &model.unread_sources[..] else {
+            panic!("{:?}", model.unread_sources);
         };
-        assert_eq!(trouble.source, "shelly plug");
-        assert_eq!(trouble.error.as_deref(), Some("no route to host"));
+        assert_eq!(unread.source, "shelly plug");
+        assert_eq!(unread.error.as_deref(), Some("no route to host"));
         // Of a board elsewhere that is not known.
         update(&mut model, text, None);
-        assert_eq!(model.troubles.len(), 2);
+        assert_eq!(model.unread_sources.len(), 2);
     }
 
     #[test]

@@ -196,3 +196,52 @@ pub(super) fn give_back_on_panic() {
         log(panic);
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    const NAME: &str = "top::terminal::tests::panic_of_another_thread_gives_the_terminal_back";
+    const IN_TERMINAL: &str = "EDGE_METRICS_TEST_PANICS_IN_THIS_TERMINAL";
+
+    /// Takes the terminal, and ends as a program with `panic = "abort"` does: without dropping anything.
+    fn panic_in_terminal() -> ! {
+        give_back_on_panic();
+        let mut terminal = Terminal::open(false).unwrap();
+        terminal.enter().unwrap();
+        terminal.flush().unwrap();
+        let panicked = std::thread::spawn(|| panic!("the test's panic")).join();
+        assert!(panicked.is_err());
+        std::process::exit(7);
+    }
+
+    #[test]
+    fn panic_of_another_thread_gives_the_terminal_back() {
+        if std::env::var_os(IN_TERMINAL).is_some() {
+            panic_in_terminal();
+        }
+        // A terminal of its own, whose settings are shown before and after.
+        let test = std::env::current_exe().unwrap();
+        let script = format!(
+            "stty -g; '{}' --exact {NAME} --nocapture; echo status=$?; stty -g",
+            test.display()
+        );
+        let output = Command::new("script")
+            .args(["-qec", &script, "/dev/null"])
+            .env(IN_TERMINAL, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("status=7"), "{text:?}");
+        let settings = |line: &&str| line.split(':').count() > 10;
+        let settings: Vec<_> = text.lines().filter(settings).collect();
+        assert!(
+            settings.len() == 2 && settings[0] == settings[1],
+            "{text:?}"
+        );
+        let (_, entered) = text.split_once(ENTER).unwrap();
+        let (_, left) = entered.split_once(LEAVE).unwrap();
+        assert!(left.contains("the test's panic"), "{text:?}");
+    }
+}

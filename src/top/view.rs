@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::format::{cpu_time, lasting, quantity, share};
 use super::line::{Line, Style};
-use super::model::{Model, Rail, Workload};
+use super::model::{Domain, Model, Rail, Workload};
 use super::sparkline::{range, sparkline};
 use crate::sys::sort::sort_by;
 
@@ -23,6 +23,7 @@ const RANGE: usize = 22;
 /// From this width on, what is of less interest is shown as well.
 const SOURCE_FROM: usize = 54;
 const CHART_FROM: usize = 32;
+const TOTAL_RANGE_FROM: usize = 40;
 const RANGE_FROM: usize = 90;
 const SHARE_FROM: usize = 30;
 const KIND_FROM: usize = 44;
@@ -41,9 +42,9 @@ const HELP: [&str; 12] = [
     "?             this help, and back",
     "q, Ctrl-C     quit",
     "",
-    "SHARE is what a workload has of its domain's power, and idle what nobody",
-    "used. ENERGY and CPU TIME count from the exporter's start. Domains contain",
-    "each other: do not add them up.",
+    "SHARE is a workload's part of its domain's power, and idle what none used.",
+    "ENERGY and CPU TIME count from the moment at which attribution began: here,",
+    "or in the exporter. Domains contain each other: do not add them up.",
 ];
 
 /// What workloads are sorted by.
@@ -169,32 +170,45 @@ impl View<'_> {
         let total = &self.model.total;
         let line = self.line();
         let Some(watts) = total.watts else {
-            let text = match (self.model.is_read, self.model.has_power()) {
-                (false, _) => "reading ...",
-                (true, true) => "the board's total is not measured",
-                (true, false) => "nothing that measures power was read",
-            };
-            return line.text(Style::Quiet, text);
+            return line.text(Style::Quiet, self.no_total());
         };
         let line = line
             .text(Style::Bold, "total ")
             .text(Style::Bold, &quantity(watts, "W"))
             .text(Style::Plain, "  ");
         let columns = self.screen.columns;
-        let mut tail = String::new();
-        if let Some(range) = self.range(total).filter(|_| columns >= CHART_FROM) {
-            tail = format!("  {range}");
+        let joules = total.joules.filter(|_| columns >= JOULES_FROM);
+        let joules = joules.map_or(String::new(), |joules| quantity(joules, "J"));
+        if total.history.values().len() < 2 {
+            return line.text(Style::Quiet, &joules);
         }
-        if let Some(joules) = total.joules.filter(|_| columns >= JOULES_FROM) {
-            tail = format!("{tail}  {}", quantity(joules, "J"));
-        }
-        let room = line.left().saturating_sub(tail.chars().count());
-        let chart = self.chart(total, room);
-        match chart.is_empty() {
-            true => line.text(Style::Quiet, tail.trim_start()),
-            false => line
-                .cell(Style::Chart, &chart, room)
-                .text(Style::Quiet, &tail),
+        let range_columns = if columns >= TOTAL_RANGE_FROM {
+            RANGE
+        } else {
+            0
+        };
+        let joules_columns = match joules.chars().count() {
+            0 => 0,
+            width => width + 2,
+        };
+        let room = line.left().saturating_sub(range_columns + joules_columns);
+        line.cell(Style::Chart, &self.chart(total, room), room)
+            .right(Style::Quiet, &self.range(total, room), range_columns)
+            .right(Style::Quiet, &joules, joules_columns)
+    }
+
+    /// Why there is no total: nothing measures it, or what does is not read at the moment.
+    fn no_total(&self) -> &'static str {
+        let model = self.model;
+        let was_read = !model.total.history.is_empty();
+        match (model.has_power(), model.unread_sources.is_empty()) {
+            _ if !model.is_read => "reading ...",
+            _ if was_read => "the board's total is not read now",
+            (true, true) => "no meter measures the board's total",
+            (true, false) => "no meter that is read measures the board's total",
+            (false, _) if model.starting > 0 => "reading ...",
+            (false, true) => "no meter measures power",
+            (false, false) => "no meter that measures power is read now",
         }
     }
 
@@ -206,25 +220,33 @@ impl View<'_> {
         }
     }
 
-    /// The least and the greatest value of a chart.
-    fn range(&self, rail: &Rail) -> Option<String> {
-        let values = rail.history.values().rev().take(self.screen.columns);
-        let (low, high) = range(values.flatten())?;
-        (rail.history.values().len() > 1)
-            .then(|| format!("{} to {}", quantity(low, "W"), quantity(high, "W")))
+    /// The least and the greatest value of a chart of so many columns, if there is one.
+    fn range(&self, rail: &Rail, columns: usize) -> String {
+        let values = rail.history.values();
+        let has_chart = values.len() > 1;
+        let shown = range(values.rev().take(columns).flatten());
+        shown
+            .filter(|_| has_chart)
+            .map_or(String::new(), |(low, high)| {
+                format!("{} to {}", quantity(low, "W"), quantity(high, "W"))
+            })
     }
 
-    /// Rails, sources in trouble and workloads, in so many rows.
+    /// Rails, sources that are not read and workloads, in so many rows.
     fn sections(&self, rows: Option<usize>) -> Vec<Line> {
-        let troubles = self.troubles();
-        let workloads = self.workloads();
-        let wanted = [self.model.rails.len() + 1, troubles.len(), workloads.len()];
+        let unread_sources = self.unread_sources();
+        let workloads = self.model.workloads.len();
+        let wanted = [
+            self.model.rails.len() + 1,
+            unread_sources.len(),
+            workloads + 1,
+        ];
         let (given, has_gaps) = share_rows(wanted, rows);
         let mut lines = Vec::new();
         let sections = [
             self.rails(given[0]),
-            self.first_troubles(troubles, given[1]),
-            self.visible_workloads(workloads, given[2]),
+            self.first_unread_sources(unread_sources, given[1]),
+            self.workloads(given[2]),
         ];
         for section in sections.into_iter().filter(|section| !section.is_empty()) {
             if has_gaps {
@@ -244,8 +266,8 @@ impl View<'_> {
         if rows >= HEADING_FROM || rows > rails.len() {
             lines.push(
                 self.rail_line(Style::Heading, ["RAILS", "SOURCE", "WATTS"], |line| {
-                    let columns = line.left();
-                    let values = self.model.total.history.values().len().min(columns);
+                    let room = self.chart_columns(&line);
+                    let values = self.model.total.history.values().len().min(room);
                     let covered = lasting(values as f64 * self.context.interval);
                     match values {
                         0 | 1 => line,
@@ -263,14 +285,12 @@ impl View<'_> {
         let hidden = rails.len() - shown;
         for rail in rails.iter().take(shown) {
             let watts = rail.watts.map(|watts| quantity(watts, "W"));
-            let texts = [&rail.name, &rail.source, watts.as_deref().unwrap_or("-")];
+            let watts = watts.as_deref().unwrap_or("not read");
+            let texts = [&rail.name, &rail.source, watts];
             lines.push(self.rail_line(Style::Plain, texts, |line| {
-                let range = self
-                    .range(rail)
-                    .filter(|_| self.screen.columns >= RANGE_FROM);
-                let room = line.left() - range.as_ref().map_or(0, |_| RANGE.min(line.left()));
+                let room = self.chart_columns(&line);
                 line.cell(Style::Chart, &self.chart(rail, room), room)
-                    .right(Style::Quiet, &range.unwrap_or_default(), RANGE)
+                    .right(Style::Quiet, &self.range(rail, room), RANGE)
             }));
         }
         if hidden > 0 && room > 1 {
@@ -278,6 +298,14 @@ impl View<'_> {
             lines.push(self.line().text(Style::Quiet, &text));
         }
         lines
+    }
+
+    /// The columns of a rail's chart: what is left, without those of its range where that is shown.
+    fn chart_columns(&self, line: &Line) -> usize {
+        match self.screen.columns >= RANGE_FROM {
+            true => line.left().saturating_sub(RANGE),
+            false => line.left(),
+        }
     }
 
     /// A line of the table of rails: name, source, watts, and the rest.
@@ -308,33 +336,34 @@ impl View<'_> {
         }
     }
 
-    /// A line for each source that is not read.
-    fn troubles(&self) -> Vec<Line> {
-        let troubles = self.model.troubles.iter();
-        let lines = troubles.map(|trouble| {
-            let since = trouble.age.map(|age| format!(" for {}", lasting(age)));
+    /// A line for each source that is not read, and one for what is beyond the limits.
+    fn unread_sources(&self) -> Vec<Line> {
+        let unread_sources = self.model.unread_sources.iter();
+        let lines = unread_sources.map(|unread| {
+            let since = unread.age.map(|age| format!(" for {}", lasting(age)));
             let since = since.unwrap_or_default();
-            let line = self.line().text(Style::Bad, &trouble.source);
+            let line = self.line().text(Style::Bad, &unread.source);
             let line = line.text(Style::Plain, &format!(" is not read{since}"));
-            match &trouble.error {
+            match &unread.error {
                 Some(error) => line.text(Style::Plain, &format!(": {error}")),
                 None => line,
             }
         });
-        let mut lines: Vec<_> = lines.collect();
-        if self.model.left_out > 0 {
+        // First, so that it is always among those that are shown.
+        let left_out = (self.model.left_out > 0).then(|| {
             let text = format!("{} series more than are shown here", self.model.left_out);
-            lines.push(self.line().text(Style::Bad, &text));
-        }
-        lines
+            self.line().text(Style::Bad, &text)
+        });
+        left_out.into_iter().chain(lines).collect()
     }
 
-    fn first_troubles(&self, mut lines: Vec<Line>, rows: usize) -> Vec<Line> {
+    fn first_unread_sources(&self, mut lines: Vec<Line>, rows: usize) -> Vec<Line> {
         if lines.len() > rows {
             lines.truncate(rows.saturating_sub(1));
             if rows > 0 {
-                let all = self.model.troubles.len();
-                let hidden = all.saturating_sub(lines.len());
+                let all = self.model.unread_sources.len();
+                let shown = lines.len() - usize::from(self.model.left_out > 0).min(lines.len());
+                let hidden = all - shown;
                 let text = format!("{hidden} more of {all} sources that are not read");
                 lines.push(self.line().text(Style::Bad, &text));
             }
@@ -342,15 +371,16 @@ impl View<'_> {
         lines
     }
 
-    /// Heading and workloads, or a line that says why there are none.
-    fn workloads(&self) -> Vec<Line> {
+    /// Heading, workloads and how many there are besides, in so many rows; or a line that says why there are none.
+    fn workloads(&self, rows: usize) -> Vec<Line> {
         let model = self.model;
         let Some(domain) = model.shown_domain(self.choice.domain.as_deref()) else {
             let text = match model.workloads.is_empty() {
                 true => "No workloads: `workloads: {enabled: true}` in the board's configuration attributes energy to them.",
                 false => "No workloads: nothing is measured whose energy could be attributed to them.",
             };
-            return vec![self.line().text(Style::Quiet, text)];
+            let line = self.line().text(Style::Quiet, text);
+            return std::iter::once(line).take(rows).collect();
         };
         let mut workloads: Vec<_> = model.workloads.iter().collect();
         sort_by(&mut workloads, |a, b| {
@@ -360,23 +390,39 @@ impl View<'_> {
                 false => order,
             }
         });
-        let heading = self.workload_heading(&domain.name);
-        let rows = workloads.into_iter().map(|workload| {
-            let watts = workload.watts(&domain.name);
-            let texts = [
-                workload.name.clone(),
-                workload.kind.clone(),
-                shown(watts, |watts| quantity(watts, "W")),
-                shown(
-                    watts.zip(domain.watts).filter(|(_, all)| *all > 0.0),
-                    |(watts, all)| share(watts / all),
-                ),
-                shown(workload.joules(&domain.name), |j| quantity(j, "J")),
-                shown(workload.cpu_seconds, cpu_time),
-            ];
-            self.workload_line(Style::Plain, &texts)
-        });
-        std::iter::once(heading).chain(rows).collect()
+        let all = workloads.len();
+        let has_heading = rows >= HEADING_FROM || rows > all;
+        let room = all.min(rows - usize::from(has_heading));
+        let first = self.choice.scroll.min(all - room);
+        let hidden = all - first - room;
+        // A line that says how many more there are takes the place of a workload.
+        let has_rest = hidden > 0 && has_heading;
+        let visible = workloads.into_iter().skip(first);
+        let visible = visible.take(room - usize::from(has_rest));
+        let mut lines = Vec::new();
+        lines.extend(has_heading.then(|| self.workload_heading(&domain.name)));
+        lines.extend(visible.map(|workload| self.workload(workload, domain)));
+        if has_rest {
+            let text = format!("{} more of {all} workloads", hidden + 1);
+            lines.push(self.line().text(Style::Quiet, &text));
+        }
+        lines
+    }
+
+    fn workload(&self, workload: &Workload, domain: &Domain) -> Line {
+        let watts = workload.watts(&domain.name);
+        let texts = [
+            workload.name.clone(),
+            workload.kind.clone(),
+            shown(watts, |watts| quantity(watts, "W")),
+            shown(
+                watts.zip(domain.watts).filter(|(_, all)| *all > 0.0),
+                |(watts, all)| share(watts / all),
+            ),
+            shown(workload.joules(&domain.name), |j| quantity(j, "J")),
+            shown(workload.cpu_seconds, cpu_time),
+        ];
+        self.workload_line(Style::Plain, &texts)
     }
 
     fn workload_heading(&self, domain: &str) -> Line {
@@ -432,27 +478,6 @@ impl View<'_> {
             .right(style, joules, joules_columns)
             .right(style, cpu, cpu_columns)
     }
-
-    /// The part of the workloads that is shown, and how many there are besides.
-    fn visible_workloads(&self, mut lines: Vec<Line>, rows: usize) -> Vec<Line> {
-        if lines.len() <= rows {
-            return lines;
-        }
-        let heading = lines.remove(0);
-        let has_heading = rows >= HEADING_FROM;
-        let room = rows - usize::from(has_heading);
-        let all = lines.len();
-        let first = self.choice.scroll.min(all.saturating_sub(room));
-        let mut shown: Vec<_> = has_heading.then_some(heading).into_iter().collect();
-        shown.extend(lines.into_iter().skip(first).take(room));
-        let last = first + room;
-        if last < all && has_heading {
-            shown.pop();
-            let text = format!("{} more of {all} workloads", all + 1 - last);
-            shown.push(self.line().text(Style::Quiet, &text));
-        }
-        shown
-    }
 }
 
 impl Style {
@@ -487,20 +512,20 @@ fn shown<T>(value: Option<T>, format: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), format)
 }
 
-/// How many rows rails, troubles and workloads get of so many, and whether there is an empty one before each.
+/// How many rows rails, unread sources and workloads get of so many, and whether there is an empty one before each.
 fn share_rows(wanted: [usize; 3], rows: Option<usize>) -> ([usize; 3], bool) {
-    let [rails, troubles, workloads] = wanted;
+    let [rails, unread_sources, workloads] = wanted;
     let Some(rows) = rows else {
         return (wanted, true);
     };
-    if rails + troubles + workloads + 3 <= rows {
+    if rails + unread_sources + workloads + 3 <= rows {
         return (wanted, true);
     }
-    let troubles = troubles.min((rows / 4).max(1)).min(rows);
-    let rest = rows - troubles;
+    let unread_sources = unread_sources.min((rows / 4).max(1)).min(rows);
+    let rest = rows - unread_sources;
     // What the workloads do not need is the rails', and the other way round.
     let rails = rails.min((rest / 2).max(rest.saturating_sub(workloads)));
-    ([rails, troubles, rest - rails], false)
+    ([rails, unread_sources, rest - rails], false)
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ fn ordinary_terminal_has_everything() {
         lines.join("\n"),
         "\
 edge-7  jetson_orin  http://edge-7:9100/metrics                  ? help  q quit
-total 8.50 W                                      ▁▂▄█  1.00 W to 8.50 W  59.1 J
+total 8.50 W                                  ▁▂▄█      1.00 W to 8.50 W  59.1 J
 
 RAILS                    SOURCE           WATTS  LAST 4 s
 VDD_IN                   tegrastats      8.50 W                             ▁▂▄█
@@ -126,7 +126,7 @@ nginx.serv…   4.25 W"
         lines.join("\n"),
         "\
 edge-7  jetson_orin  http://edge-7:9100…
-total 8.50 W      ▁▂▄█  1.00 W to 8.50 W
+total 8.50 W  ▁▂▄█      1.00 W to 8.50 W
 RAILS               WATTS  LAST 4 s
 VDD_IN             8.50 W           ▁▂▄█
 VDD_CPU_GPU_CV     6.10 W           ▅▅▅▅
@@ -274,14 +274,14 @@ fn what_is_missing_is_said() {
         &Choice::default(),
         screen(80, 24),
     );
-    assert_eq!(other[1], "nothing that measures power was read");
+    assert_eq!(other[1], "no meter measures power");
     assert!(other
         .last()
         .unwrap()
         .starts_with("No workloads: `workloads: {enabled"));
     let text = "power_watts{rail=\"a\",source=\"hwmon\"} 1\nworkload_cpu_seconds_total{kind=\"system\",name=\"system\"} 1\n";
     let rails = picture(&model(text), &Choice::default(), screen(80, 24));
-    assert_eq!(rails[1], "the board's total is not measured");
+    assert_eq!(rails[1], "no meter measures the board's total");
     assert!(rails
         .last()
         .unwrap()
@@ -300,6 +300,72 @@ fn what_is_missing_is_said() {
         lines[2].plain(),
         "http://edge-7:9100/metrics: connection refused"
     );
+}
+
+#[test]
+fn meter_that_is_missing_and_one_that_is_not_read_are_told_apart() {
+    let total = "power_total_watts 5\npower_watts{rail=\"a\",source=\"x\"} 5\n";
+    let rail = "power_watts{rail=\"b\",source=\"y\"} 1\n";
+    let down = "exporter_source_up{source=\"x\"} 0\n";
+    let both = format!("{rail}{down}");
+    for (texts, expected) in [
+        (&[rail][..], "no meter measures the board's total"),
+        (&[total, rail], "the board's total is not read now"),
+        (&[total, ""], "the board's total is not read now"),
+        (&[&both], "no meter that is read measures the board's total"),
+        (&[""], "no meter measures power"),
+        (&[down], "no meter that measures power is read now"),
+    ] {
+        let mut model = Model::default();
+        for text in texts {
+            model.update(parse(text, Format::Text).flatten(), None);
+        }
+        let lines = picture(&model, &Choice::default(), screen(80, 24));
+        assert_eq!(lines[1], expected, "{texts:?}");
+    }
+    let mut model = model(total);
+    model.update(parse(rail, Format::Text).flatten(), None);
+    let lines = picture(&model, &Choice::default(), screen(80, 24));
+    let unread = lines.iter().find(|line| line.starts_with("a ")).unwrap();
+    assert!(
+        unread.contains(" x ") && unread.contains(" not read "),
+        "{lines:?}"
+    );
+    // A source of this board that has only begun.
+    let begun = std::collections::BTreeMap::new();
+    let mut model = Model::default();
+    model.update(parse(down, Format::Text).flatten(), Some(&begun));
+    let lines = picture(&model, &Choice::default(), screen(80, 24));
+    assert_eq!(lines[1], "reading ...");
+}
+
+#[test]
+fn range_is_that_of_the_values_in_the_chart() {
+    let mut model = Model::default();
+    for n in 0..300 {
+        // A high value leaves each chart at another moment.
+        let watts = if n == 200 { "100" } else { "5" };
+        let text = format!(
+            "power_total_watts {watts}\nboard_energy_joules_total 7\npower_watts{{rail=\"a\",source=\"x\"}} {watts}\n"
+        );
+        model.update(parse(&text, Format::Text).flatten(), None);
+        for columns in [40, 60, 80, 90, 120] {
+            let lines = picture(&model, &Choice::default(), screen(columns, 24));
+            let mut lines = lines.iter();
+            let total = lines.find(|line| line.starts_with("total ")).unwrap();
+            let rail = lines.find(|line| line.starts_with("a ")).unwrap();
+            for line in [total, rail]
+                .into_iter()
+                .filter(|line| line.contains(" to "))
+            {
+                assert_eq!(
+                    line.contains('█'),
+                    line.contains("100 W"),
+                    "{columns}: {line}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -351,4 +417,12 @@ fn what_is_beyond_a_limit_is_counted() {
         lines.contains("948 series more than are shown here"),
         "{lines}"
     );
+    // Also where there is no room for all sources that are not read.
+    for n in 0..9 {
+        text.push_str(&format!("exporter_source_up{{source=\"s{n}\"}} 0\n"));
+    }
+    let model = self::model(&text);
+    let lines = picture(&model, &Choice::default(), screen(80, 14)).join("\n");
+    let expected = "948 series more than are shown here\ns0 is not read\n8 more of 9 sources";
+    assert!(lines.contains(expected), "{lines}");
 }

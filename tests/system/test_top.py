@@ -254,6 +254,14 @@ def every_way_out(board, directory):
         terminal.shows("total 8.50 W", without=("Stopped",))
         terminal.keys("q")
         terminal.is_restored()
+    # The terminal goes away: SIGHUP says so, and where that is ignored, what is read and written.
+    for ignored in ("", "trap '' HUP; "):
+        with temporary() as own, Terminal(own) as terminal:
+            terminal.type(f"({ignored}exec {board.top()})")
+            terminal.shows("total 8.50 W")
+            pid = terminal.pid()
+            terminal.tmux("kill-session", "-t", terminal.name)
+            wait_until("it has ended", lambda: not pathlib.Path(f"/proc/{pid}").exists())
 
 
 def other_terminals(board, directory):

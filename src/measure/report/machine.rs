@@ -44,7 +44,7 @@ pub fn json(results: &Results) -> Value {
         })
         .collect();
     let mut notes = results.notes.clone();
-    notes.extend(results.doubts());
+    notes.extend(results.caveats());
     json!({
         "command": results.command,
         "url": results.url,

@@ -142,19 +142,19 @@ impl Results {
     }
 
     /// What the numbers cannot say, a sentence for each.
-    pub fn doubts(&self) -> Vec<String> {
-        let mut doubts = Vec::new();
+    pub fn caveats(&self) -> Vec<String> {
+        let mut caveats = Vec::new();
         let mut add = |rails: Vec<&Rail>, text: &dyn Fn(&str) -> String| {
             if !rails.is_empty() {
-                doubts.push(text(&listed(&rails)));
+                caveats.push(text(&listed(&rails)));
             }
         };
-        let having = |doubtful: &dyn Fn(&Run, &Measured) -> bool| -> Vec<&Rail> {
-            let is_doubtful = |rail: &&Rail| {
+        let having = |applies: &dyn Fn(&Run, &Measured) -> bool| -> Vec<&Rail> {
+            let applies_to = |rail: &&Rail| {
                 let mut runs = self.runs.iter();
-                runs.any(|run| run.rails.get(*rail).is_some_and(|m| doubtful(run, m)))
+                runs.any(|run| run.rails.get(*rail).is_some_and(|m| applies(run, m)))
             };
-            self.rails().into_iter().filter(is_doubtful).collect()
+            self.rails().into_iter().filter(applies_to).collect()
         };
         let unread = having(&|_, measured| measured.readings == 0);
         add(unread.clone(), &|rails| {
@@ -190,7 +190,7 @@ impl Results {
                 format!("{rails}: not measured while the board was idle")
             });
         }
-        doubts
+        caveats
     }
 }
 
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(board.attributed, Some(6.0));
         let gpu = results.rail_run(run, &Rail::of("nvidia", "0")).unwrap();
         assert_eq!((gpu.above_idle, gpu.attributed), (Some(0.5), None));
-        assert!(results.doubts().is_empty(), "{:?}", results.doubts());
+        assert!(results.caveats().is_empty(), "{:?}", results.caveats());
         // A board that draws less than before: nobody's.
         let results = testing::results(&[3.0]);
         let board = results.rail_run(&results.runs[0], &Rail::Board).unwrap();
@@ -311,17 +311,20 @@ mod tests {
     }
 
     #[test]
-    fn doubts_name_the_rails() {
+    fn caveats_name_the_rails() {
         let mut results = testing::results(&[10.0]);
         let run = &mut results.runs[0];
         let board = run.rails.get_mut(&Rail::Board).unwrap();
         (board.readings, board.at_least) = (0, 0.0);
         let package = run.rails.get_mut(&Rail::of("rapl", "package-0")).unwrap();
         (package.seconds, package.at_most) = (1.0, 20.0);
-        let doubts = results.doubts();
-        assert_eq!(doubts.len(), 3, "{doubts:?}");
-        assert!(doubts[0].contains("two readings of board: "), "{doubts:?}");
-        assert!(doubts[1].starts_with("rapl package-0: read so seldom"));
-        assert!(doubts[2].starts_with("rapl package-0: not measured all"));
+        let caveats = results.caveats();
+        assert_eq!(caveats.len(), 3, "{caveats:?}");
+        assert!(
+            caveats[0].contains("two readings of board: "),
+            "{caveats:?}"
+        );
+        assert!(caveats[1].starts_with("rapl package-0: read so seldom"));
+        assert!(caveats[2].starts_with("rapl package-0: not measured all"));
     }
 }

@@ -24,7 +24,7 @@ pub fn text(results: &Results) -> String {
             number(idle.seconds)
         );
     }
-    for note in results.notes.iter().chain(&results.doubts()) {
+    for note in results.notes.iter().chain(&results.caveats()) {
         let _ = writeln!(out, "note: {note}");
     }
     out
