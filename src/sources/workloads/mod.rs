@@ -295,6 +295,9 @@ impl Source for Workloads {
         }
         for place in self.slots.take_started() {
             self.register(place);
+            for attributed in &mut self.domains {
+                attributed.ledger.begin(place);
+            }
             if let Some(memory) = &mut self.memory {
                 memory.start();
             }
@@ -492,7 +495,7 @@ impl Workloads {
         let nanos = cpu.get(place).copied().unwrap_or_default();
         outputs.end_workload(place, |binding| match binding.value {
             Value::CpuSeconds => Some(nanos as f64 / 1e9),
-            Value::Energy => Some(domains.get(binding.domain)?.ledger.of(place)?.0),
+            Value::Energy => domains.get(binding.domain)?.ledger.joules(place),
             _ => None,
         });
         if let Some(nanos) = cpu.get_mut(place) {
@@ -560,11 +563,9 @@ impl Workloads {
             },
             value => {
                 let Attributed { domain, ledger } = domains.get(binding.domain)?;
-                let (joules, watts) = ledger.of(place)?;
                 match value {
-                    Value::Energy => Some(joules),
-                    // There is none before the domain's second reading.
-                    Value::Power if domain.is_fresh => ledger.domain_watts.map(|_| watts),
+                    Value::Energy => ledger.joules(place),
+                    Value::Power if domain.is_fresh => ledger.watts(place),
                     _ => None,
                 }
             }

@@ -294,6 +294,33 @@ fn domain_that_appears_in_a_full_group_is_exported_whole() {
 }
 
 #[test]
+fn power_of_a_new_workload_is_absent_until_the_meter_is_read() {
+    let mut rig = Rig::new(", idle_watts: {package: 0}");
+    rig.set("a.service", 0);
+    rig.start();
+    rig.draw(1.0);
+    rig.poll(0);
+    let watts = |rig: &Rig, name: &str| {
+        rig.bench.value(&format!(
+            "workload_power_watts{{domain=\"package\",kind=\"service\",name=\"{name}\"}}"
+        ))
+    };
+    for (gone, new) in [("z", "b"), ("b", "c")] {
+        let _ = std::fs::remove_dir_all(rig.tree.path(&format!("sys/fs/cgroup/{gone}.service")));
+        rig.poll(0);
+        let new = format!("{new}.service");
+        rig.set(&new, 0);
+        // The meter is a plug that has not been read since.
+        rig.poll(0);
+        assert_eq!(watts(&rig, &new), None);
+        assert_eq!(watts(&rig, "a.service"), Some(0.0));
+        rig.draw(3.0);
+        rig.poll(100);
+        assert_eq!(watts(&rig, &new), Some(0.0));
+    }
+}
+
+#[test]
 fn cpu_time_before_a_domains_first_reading_has_no_part_in_its_energy() {
     let mut rig = Rig::new(", idle_watts: {package: 0}");
     rig.set("a.service", 0);
