@@ -361,7 +361,9 @@ impl Workloads {
         if self.version != Some(version) {
             self.version = Some(version);
             let known = self.domains.len();
-            for domain in domain::find(registry, group) {
+            let found = domain::find(registry, group);
+            self.end_rails(&found);
+            for domain in found {
                 match self
                     .domains
                     .iter_mut()
@@ -413,7 +415,27 @@ impl Workloads {
         }
     }
 
-    /// Gives domains and their counters their series.
+    /// Ends the series of rails that are not in their domains any more.
+    fn end_rails(&mut self, found: &[Domain]) {
+        let known = |binding: &Binding| Some(&self.domains.get(binding.domain)?.domain);
+        let has_gone = |rail: &Arc<str>, binding: &Binding| {
+            let name = &known(binding)?.name;
+            let mut now = found.iter().find(|domain| domain.name == *name)?.rails();
+            Some(now.all(|other| other != rail))
+        };
+        self.outputs.retain_things(
+            |thing, binding| match thing {
+                Thing::Rail(rail) => !has_gone(rail, binding).unwrap_or(false),
+                _ => true,
+            },
+            |thing, binding| match thing {
+                Thing::Rail(rail) => known(binding)?.of_rail(rail, binding.value),
+                _ => None,
+            },
+        );
+    }
+
+    /// Gives domains and their rails their series.
     fn describe_domains(&mut self) {
         let node = hostname(&self.context);
         for (index, Attributed { domain, .. }) in self.domains.iter().enumerate() {
@@ -421,16 +443,16 @@ impl Workloads {
                 |field: &str| domain.field(field).or_else(|| fields::of_node(field, node));
             self.outputs
                 .add_thing(Thing::Domain, Some(index), &of_domain);
-            for rail in 0..domain.rails() {
+            for rail in domain.rails() {
                 let of_rail =
                     |field: &str| domain.rail_field(rail, field).or_else(|| of_domain(field));
-                self.outputs
-                    .add_thing(Thing::Rail(rail), Some(index), &of_rail);
+                let thing = Thing::Rail(Arc::clone(rail));
+                self.outputs.add_thing(thing, Some(index), &of_rail);
             }
         }
     }
 
-    /// Gives the board, its processors and its disks their series.
+    /// Gives the board, its processors and its disks their series, and ends those of processors and disks that are gone.
     fn describe_board(&mut self) {
         let Workloads {
             context,
@@ -443,18 +465,30 @@ impl Workloads {
             let node = hostname(context);
             outputs.add_thing(Thing::Node, None, &|field| fields::of_node(field, node));
         }
+        let mut there = Vec::new();
         if outputs.are_of(Subject::Processor) {
             for processor in host.processors(health, board) {
-                let field = |field: &str| fields::of_processor(field, &processor);
-                outputs.add_thing(Thing::Processor, None, &field);
+                let thing = Thing::Processor(Arc::new(processor));
+                there.push(thing);
             }
         }
         if outputs.are_of(Subject::Disk) {
-            host.find_disks(health, board);
-            for (index, disk) in host.disks.iter().enumerate() {
-                let field = |field: &str| fields::of_disk(field, disk);
-                outputs.add_thing(Thing::Disk(index), None, &field);
-            }
+            let disks = host.find_disks(health, board);
+            there.extend(disks.into_iter().map(Thing::Disk));
+        }
+        outputs.retain_things(
+            |thing, _| match thing {
+                Thing::Processor(_) | Thing::Disk(_) => there.contains(thing),
+                _ => true,
+            },
+            |_, _| None,
+        );
+        for thing in there {
+            outputs.add_thing(thing.clone(), None, &|field| match &thing {
+                Thing::Processor(processor) => fields::of_processor(field, processor),
+                Thing::Disk(disk) => fields::of_disk(field, disk),
+                _ => None,
+            });
         }
     }
 
@@ -570,7 +604,7 @@ impl Workloads {
                 }
             }
         };
-        let of_thing = |thing: Thing, binding: &Binding| match thing {
+        let of_thing = |thing: &Thing, binding: &Binding| match thing {
             Thing::Domain => domains.get(binding.domain)?.value(binding.value),
             Thing::Rail(rail) => domains
                 .get(binding.domain)?
@@ -579,8 +613,8 @@ impl Workloads {
             Thing::Node if binding.value == Value::CpuRatio => {
                 ratio(used.iter().fold(0, |sum, used| sum.saturating_add(*used)))
             }
-            Thing::Node | Thing::Processor => host.value(binding.value, *seconds, *processors),
-            Thing::Disk(index) => host.of_disk(index, binding.value),
+            Thing::Node | Thing::Processor(_) => host.value(binding.value, *seconds, *processors),
+            Thing::Disk(disk) => host.of_disk(disk, binding.value),
         };
         outputs.publish(out, of_workload, of_thing);
         if let Some(memory) = memory {

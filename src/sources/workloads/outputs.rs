@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::host::{Disk, Processor};
 use super::name::Kind;
 use super::scheme::{FamilyGroup, FamilyScheme, Scheme, Subject, Value};
 use crate::metrics::{Group, Kind as FamilyKind, Readings, SeriesId};
@@ -22,26 +23,25 @@ pub(super) struct Binding {
     has_ended: bool,
 }
 
-/// Something other than a workload that has series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Something other than a workload that has series. It is known by what it is called, because indexes change where things come and go.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Thing {
     /// The domain of the binding.
     Domain,
-    /// The counter of this index of the domain.
-    Rail(usize),
+    /// The rail of this name of the domain.
+    Rail(Arc<str>),
     Node,
-    Processor,
-    /// The file system of this index.
-    Disk(usize),
+    Processor(Arc<Processor>),
+    Disk(Arc<Disk>),
 }
 
 impl Thing {
-    fn subject(self) -> Subject {
+    fn subject(&self) -> Subject {
         match self {
             Thing::Domain => Subject::Domain,
             Thing::Rail(_) => Subject::Rail,
             Thing::Node => Subject::Node,
-            Thing::Processor => Subject::Processor,
+            Thing::Processor(_) => Subject::Processor,
             Thing::Disk(_) => Subject::Disk,
         }
     }
@@ -187,7 +187,23 @@ impl Outputs {
         });
         self.things = known;
         self.things
-            .extend(new.into_iter().map(|binding| (thing, binding)));
+            .extend(new.into_iter().map(|binding| (thing.clone(), binding)));
+    }
+
+    /// Ends the series of things that are not there any more. `value` has what they had.
+    pub(super) fn retain_things(
+        &mut self,
+        is_there: impl Fn(&Thing, &Binding) -> bool,
+        value: impl Fn(&Thing, &Binding) -> Option<f64>,
+    ) {
+        let things = std::mem::take(&mut self.things);
+        let (there, gone): (Vec<_>, Vec<_>) = things
+            .into_iter()
+            .partition(|(thing, binding)| is_there(thing, binding));
+        self.things = there;
+        for (thing, binding) in gone {
+            self.release(&binding, || value(&thing, &binding));
+        }
     }
 
     /// Registers the series of a subject that are not known yet; only those of one domain, if it is given.
@@ -265,23 +281,7 @@ impl Outputs {
             return;
         };
         for binding in bindings {
-            let Some(slot) = self.outputs.get_mut(binding.series.place() as usize) else {
-                continue;
-            };
-            let Some(output) = slot else {
-                continue;
-            };
-            output.references -= 1;
-            let change = match output.references {
-                0 => -output.ended,
-                _ if binding.is_counter => value(&binding).unwrap_or_default() * binding.factor,
-                _ => 0.0,
-            };
-            output.ended += change;
-            if output.references == 0 {
-                *slot = None;
-                self.group.retire(binding.series);
-            }
+            let change = self.release(&binding, || value(&binding));
             if binding.has_ended {
                 if self.kept.len() <= binding.domain {
                     self.kept.resize(binding.domain + 1, 0.0);
@@ -291,12 +291,36 @@ impl Outputs {
         }
     }
 
+    /// Removes a reference to a series' output; the series ends with the last one. A counter that others have, too, keeps what this one
+    /// had. Returns by how much the energy that the output keeps of ended ones changes.
+    fn release(&mut self, binding: &Binding, value: impl FnOnce() -> Option<f64>) -> f64 {
+        let Some(slot) = self.outputs.get_mut(binding.series.place() as usize) else {
+            return 0.0;
+        };
+        let Some(output) = slot else {
+            return 0.0;
+        };
+        output.references -= 1;
+        if output.references == 0 {
+            let ended = output.ended;
+            *slot = None;
+            self.group.retire(binding.series);
+            return -ended;
+        }
+        let change = match binding.is_counter {
+            true => value().unwrap_or_default() * binding.factor,
+            false => 0.0,
+        };
+        output.ended += change;
+        change
+    }
+
     /// Publishes all values.
     pub(super) fn publish(
         &mut self,
         out: &mut Readings,
         of_workload: impl Fn(usize, &Binding) -> Option<f64>,
-        of_thing: impl Fn(Thing, &Binding) -> Option<f64>,
+        of_thing: impl Fn(&Thing, &Binding) -> Option<f64>,
     ) {
         let Outputs {
             outputs,
@@ -322,7 +346,7 @@ impl Outputs {
             }
         }
         for (thing, binding) in things {
-            let mut value = of_thing(*thing, binding);
+            let mut value = of_thing(thing, binding);
             if let (Some(value), Value::EndedEnergy) = (&mut value, binding.value) {
                 *value -= kept.get(binding.domain).copied().unwrap_or_default();
             }
@@ -417,7 +441,7 @@ mod tests {
             out.begin(BootTime(second * 1_000_000_000));
             let of_workload = |place: usize, _: &Binding| joules.get(place).copied();
             let ended = self.ended;
-            let of_thing = |_, binding: &Binding| {
+            let of_thing = |_: &Thing, binding: &Binding| {
                 let is_ended = binding.value == Value::EndedEnergy;
                 is_ended.then_some(ended)
             };

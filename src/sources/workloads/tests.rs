@@ -845,8 +845,89 @@ fn names_of_idle_watts_that_are_no_domain_are_said_together_until_they_are() {
     for (source, rail) in [("rpi", "VDD_CORE"), ("ina3221", "VDD_CPU")] {
         let group = rig.bench.context.registry.add_group(2, source, vec![]);
         Rail::with_range(&group, rail, 0);
+        group.settle();
     }
     rig.poll(0);
     rig.bench.rescan();
     assert_eq!(errors(&rig), "");
+}
+
+/// RAPL starts anew with these rails, each of which counts so many joules until the next reading.
+fn restart_meter(rig: &mut Rig, rails: &[(&str, u64)]) {
+    let registry = Arc::clone(&rig.bench.context.registry);
+    registry.remove_group(&rig.meter);
+    rig.meter = registry.add_group(1, "rapl", vec![]);
+    rig.meter.set_interval(std::time::Duration::from_secs(1));
+    let mut rails: Vec<_> = rails
+        .iter()
+        .map(|(name, joules)| (Rail::with_range(&rig.meter, name, 0), *joules))
+        .collect();
+    // Between registering its rails and its first reading.
+    rig.poll(0);
+    for step in 1..=2 {
+        let mut out = Readings::new(5.0);
+        out.begin(BootTime(((rig.second + 1.0) * 1e9) as u64));
+        for (rail, joules) in &mut rails {
+            rail.set_counter(&mut out, 1000 + step * *joules, 1.0);
+        }
+        rig.meter.publish(rig.meter.new_generation(), &out);
+        rig.poll(0);
+    }
+}
+
+#[test]
+fn rails_keep_their_series_where_their_source_starts_anew_with_others() {
+    let sockets = |rig: &Rig| {
+        [0, 1, 2].map(|socket| {
+            let series = format!("scaph_socket_energy_microjoules{{socket_id=\"{socket}\"}}");
+            rig.bench.value(&series)
+        })
+    };
+    let settings = ", kinds: [process], metric_names: [scaphandre]";
+    let mut rig = Rig::new(settings);
+    rig.bench.reopen().unwrap();
+    restart_meter(&mut rig, &[("package-0", 10), ("package-1", 20)]);
+    assert_eq!(sockets(&rig), [Some(10e6), Some(20e6), None]);
+    restart_meter(&mut rig, &[("package-1", 3), ("package-2", 5)]);
+    assert_eq!(sockets(&rig), [None, Some(23e6), Some(5e6)]);
+    // Two dies are one socket, whose counter does not fall with one of them.
+    let mut rig = Rig::new(settings);
+    rig.bench.reopen().unwrap();
+    restart_meter(
+        &mut rig,
+        &[("package-0-die-0", 10), ("package-0-die-1", 20)],
+    );
+    assert_eq!(sockets(&rig), [Some(30e6), None, None]);
+    restart_meter(&mut rig, &[("package-0-die-1", 5)]);
+    assert_eq!(sockets(&rig), [Some(35e6), None, None]);
+}
+
+#[test]
+fn series_of_disks_and_processors_that_are_gone_end() {
+    let mut rig = Rig::new(", kinds: [process], metric_names: [kepler, scaphandre]");
+    let has = |rig: &Rig, disk: &str, processor: u32| {
+        let disk = format!("scaph_host_disk_total_bytes{{disk_file_system=\"ext4\",disk_mount_point=\"{disk}\",disk_name=\"/dev{disk}\"}}");
+        let processor = format!("kepler_node_cpu_info{{processor=\"{processor}\"}}");
+        [disk, processor].map(|series| rig.bench.value(&series).is_some())
+    };
+    let set = |rig: &Rig, disks: &[&str], processors: &str| {
+        let lines = disks
+            .iter()
+            .map(|disk| format!("/dev{disk} {disk} ext4 rw 0 0\n"));
+        rig.tree
+            .write("proc/self/mounts", lines.collect::<String>());
+        rig.tree.write("proc/cpuinfo", processors);
+    };
+    set(&rig, &["/tmp", "/"], "processor : 0\n\nprocessor : 1\n");
+    rig.start();
+    assert_eq!([has(&rig, "/tmp", 0), has(&rig, "/", 1)], [[true; 2]; 2]);
+    set(&rig, &["/"], "processor : 1\n");
+    rig.bench.rescan();
+    rig.poll(0);
+    assert_eq!(has(&rig, "/tmp", 0), [false; 2]);
+    assert_eq!(has(&rig, "/", 1), [true; 2]);
+    set(&rig, &["/", "/tmp"], "processor : 0\n");
+    rig.bench.rescan();
+    rig.poll(0);
+    assert_eq!([has(&rig, "/tmp", 0), has(&rig, "/", 0)], [[true; 2]; 2]);
 }
