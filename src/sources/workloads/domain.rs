@@ -82,12 +82,22 @@ fn cpu_rail(rail: &str) -> Option<String> {
     Some(fed.collect::<Vec<_>>().join("_").to_lowercase())
 }
 
+/// Whether a group may have domains. Those of this meter, which registers series whenever workloads begin, have none.
+fn is_of_meter(group: &Arc<Group>, own: &Arc<Group>) -> bool {
+    !Arc::ptr_eq(group, own) && group.source != super::METER.name
+}
+
+/// Changes whenever [`find`] may find other domains.
+pub(super) fn version(registry: &Registry, own: &Arc<Group>) -> (u64, u64) {
+    registry.version_of(|group| is_of_meter(group, own))
+}
+
 /// The domains that there are, in the order of the sources.
 pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
     let mut found: Vec<Domain> = Vec::new();
     for group in registry.groups() {
         // One that has not been read yet may not have registered all of its rails.
-        if Arc::ptr_eq(&group, own) || !group.is_settled() {
+        if !is_of_meter(&group, own) || !group.is_settled() {
             continue;
         }
         for (place, series) in group.all_series().iter().enumerate() {
@@ -455,6 +465,28 @@ mod tests {
         publish(&chip, 3, |out| second.set_watts(out, 8.0));
         board.find();
         assert_eq!(board.read("board", 3).unwrap().joules, 8.0);
+    }
+
+    #[test]
+    fn version_changes_with_what_meters_register_only() {
+        let board = Board::new();
+        let other_view = board.registry.add_group(100, "workloads", vec![]);
+        let meter = board.registry.add_group(0, "rapl", vec![]);
+        let version = || version(&board.registry, &board.own);
+        let mut last = version();
+        let mut has_changed = || std::mem::replace(&mut last, version()) != version();
+        for group in [&board.own, &other_view] {
+            Rail::new(group, "a");
+            group.settle();
+            assert!(!has_changed());
+        }
+        Rail::new(&meter, "package-0");
+        assert!(has_changed());
+        meter.settle();
+        assert!(has_changed());
+        board.registry.remove_group(&meter);
+        assert!(has_changed());
+        assert!(!has_changed());
     }
 
     #[test]

@@ -248,8 +248,8 @@ struct Workloads {
     host: Host,
     /// Processors that are on.
     processors: f64,
-    /// The registry's version when the domains were last looked for.
-    version: Option<u64>,
+    /// [`domain::version`] when the domains were last looked for.
+    version: Option<(u64, u64)>,
     domains: Vec<Attributed>,
     /// CPU time by place, in nanoseconds.
     cpu: Vec<u64>,
@@ -352,12 +352,12 @@ impl Workloads {
         !self.has_begun
     }
 
-    /// Looks for domains, if any series has come or gone.
+    /// Looks for domains, if what the meters measure has changed.
     fn find_domains(&mut self) {
         let Context {
             registry, group, ..
         } = &self.context;
-        let version = registry.version();
+        let version = domain::version(registry, group);
         if self.version != Some(version) {
             self.version = Some(version);
             let known = self.domains.len();
