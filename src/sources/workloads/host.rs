@@ -151,8 +151,9 @@ impl Host {
         processors
     }
 
-    /// A quantity of the board, but those that the source itself knows. `seconds` lay between the last two readings.
-    pub(super) fn value(&self, value: Value, seconds: f64, processors: f64) -> Option<f64> {
+    /// A quantity of the board, but those that the source itself knows. `capacity` is the CPU time that all processors together had between
+    /// the last two readings, in nanoseconds.
+    pub(super) fn value(&self, value: Value, capacity: Option<f64>) -> Option<f64> {
         match value {
             Value::One => Some(1.0),
             Value::Load1 => self.loads[0],
@@ -168,8 +169,7 @@ impl Host {
             Value::ExporterVirtualMemory => self.own_memory[1],
             Value::ExporterCpuRatio => {
                 let used = self.own_nanos[1]?.checked_sub(self.own_nanos[0]?)?;
-                let ratio = used as f64 / 1e9 / (seconds * processors);
-                ratio.is_finite().then(|| ratio.min(1.0))
+                Some((used as f64 / capacity?).min(1.0))
             }
             _ => None,
         }

@@ -128,8 +128,9 @@ impl Ledger {
         *other = other.saturating_add(ended.pending);
     }
 
-    /// Shares what was read by the CPU time that was used since the last reading, on so many processors.
-    pub(super) fn share(&mut self, reading: Reading, processors: f64) {
+    /// Shares what was read by the CPU time that was used since the last reading, on so many processors. While neither their number
+    /// nor idle power is known, all of it is idle.
+    pub(super) fn share(&mut self, reading: Reading, processors: Option<f64>) {
         let joules = match reading.joules {
             joules if joules > 0.0 && joules.is_finite() => joules,
             _ => 0.0,
@@ -151,8 +152,9 @@ impl Ledger {
         let idle = match self.idle_watts() {
             Some(watts) => (watts * seconds).min(joules),
             None => {
-                let busy = used_seconds / (cpu_seconds * processors);
-                let busy = if busy.is_finite() { busy.min(1.0) } else { 0.0 };
+                let busy = processors.map(|count| used_seconds / (cpu_seconds * count));
+                let busy = busy.filter(|busy| busy.is_finite());
+                let busy = busy.map_or(0.0, |busy| busy.min(1.0));
                 joules * (1.0 - busy)
             }
         };
@@ -238,7 +240,7 @@ mod tests {
         let mut ledger = Ledger::new(Some(4.0));
         ledger.make_room(4);
         ledger.add_cpu(&[0, 0, 2 * SECOND, SECOND], 2.0);
-        ledger.share(reading(20.0, 2.0), 4.0);
+        ledger.share(reading(20.0, 2.0), Some(4.0));
         assert_eq!(ledger.idle_joules, 8.0);
         assert_eq!(at(&ledger, 2), (8.0, Some(4.0)));
         assert_eq!(at(&ledger, 3), (4.0, Some(2.0)));
@@ -249,7 +251,7 @@ mod tests {
     fn idle_takes_no_more_than_there_is() {
         let mut ledger = Ledger::new(Some(4.0));
         ledger.add_cpu(&[SECOND, 0], 1.0);
-        ledger.share(reading(3.0, 1.0), 4.0);
+        ledger.share(reading(3.0, 1.0), Some(4.0));
         assert_eq!(
             (ledger.idle_joules, at(&ledger, SYSTEM)),
             (3.0, (0.0, Some(0.0)))
@@ -261,17 +263,29 @@ mod tests {
         let mut ledger = Ledger::new(None);
         ledger.make_room(3);
         ledger.add_cpu(&[0, 0, SECOND], 1.0);
-        ledger.share(reading(10.0, 1.0), 4.0);
+        ledger.share(reading(10.0, 1.0), Some(4.0));
         assert_eq!(ledger.idle_watts(), None);
         assert_eq!(at(&ledger, 2), (2.5, Some(2.5)));
         assert_eq!(ledger.idle_joules, 7.5);
     }
 
     #[test]
+    fn nothing_is_shared_while_the_number_of_processors_and_idle_power_are_unknown() {
+        let mut ledger = Ledger::new(None);
+        ledger.add_cpu(&[SECOND, 0], 1.0);
+        ledger.share(reading(10.0, 1.0), None);
+        assert_eq!((ledger.idle_joules, parts(&ledger)), (10.0, 10.0));
+        let mut ledger = Ledger::new(Some(4.0));
+        ledger.add_cpu(&[SECOND, 0], 1.0);
+        ledger.share(reading(10.0, 1.0), None);
+        assert_eq!(at(&ledger, SYSTEM), (6.0, Some(6.0)));
+    }
+
+    #[test]
     fn energy_above_idle_without_cpu_time_is_the_systems() {
         let mut ledger = Ledger::new(Some(1.0));
         ledger.make_room(3);
-        ledger.share(reading(5.0, 1.0), 4.0);
+        ledger.share(reading(5.0, 1.0), Some(4.0));
         assert_eq!(at(&ledger, SYSTEM), (4.0, Some(4.0)));
         assert_eq!(parts(&ledger), 5.0);
     }
@@ -282,7 +296,7 @@ mod tests {
         ledger.make_room(4);
         ledger.add_cpu(&[0, 0, SECOND, 0], 1.0);
         ledger.add_cpu(&[0, 0, 0, SECOND], 1.0);
-        ledger.share(reading(6.0, 2.0), 4.0);
+        ledger.share(reading(6.0, 2.0), Some(4.0));
         assert_eq!(at(&ledger, 2), (3.0, Some(1.5)));
         assert_eq!(at(&ledger, 3), (3.0, Some(1.5)));
     }
@@ -297,7 +311,7 @@ mod tests {
             nanos[place] = SECOND;
             ledger.add_cpu(&nanos, 1.0);
             let joules = if second == 59 { 180.0 } else { 0.0 };
-            ledger.share(reading(joules, 1.0), 4.0);
+            ledger.share(reading(joules, 1.0), Some(4.0));
         }
         assert_eq!(ledger.idle_joules, 60.0);
         assert_eq!(ledger.domain_watts, Some(3.0));
@@ -305,7 +319,7 @@ mod tests {
         assert_eq!(at(&ledger, 3), (60.0, Some(1.0)));
         // One that stands still for longer has counted nothing.
         for _ in 0..91 {
-            ledger.share(reading(0.0, 1.0), 4.0);
+            ledger.share(reading(0.0, 1.0), Some(4.0));
         }
         assert_eq!(at(&ledger, 2), (60.0, Some(0.0)));
     }
@@ -315,7 +329,10 @@ mod tests {
         let mut ledger = Ledger::new(Some(1.0));
         for second in 0..62 {
             ledger.add_cpu(&[0, SECOND], 1.0);
-            ledger.share(reading(if second == 61 { 180.0 } else { 0.0 }, 1.0), 4.0);
+            ledger.share(
+                reading(if second == 61 { 180.0 } else { 0.0 }, 1.0),
+                Some(4.0),
+            );
         }
         assert_eq!(ledger.idle_joules, 62.0);
         assert_eq!(at(&ledger, OTHER), (118.0, Some(118.0 / 62.0)));
@@ -326,17 +343,17 @@ mod tests {
         let mut ledger = Ledger::new(Some(0.0));
         ledger.add_cpu(&[SECOND, 0], 1.0);
         assert_eq!(at(&ledger, SYSTEM), (0.0, None));
-        ledger.share(reading(6.0, 1.0), 1.0);
+        ledger.share(reading(6.0, 1.0), Some(1.0));
         ledger.make_room(3);
         ledger.add_cpu(&[SECOND, 0, SECOND], 1.0);
         assert_eq!(at(&ledger, SYSTEM), (6.0, Some(6.0)));
         assert_eq!(at(&ledger, 2), (0.0, None));
-        ledger.share(reading(0.0, 1.0), 1.0);
+        ledger.share(reading(0.0, 1.0), Some(1.0));
         assert_eq!(at(&ledger, 2), (0.0, None), "the counter stands still");
-        ledger.share(reading(8.0, 1.0), 1.0);
+        ledger.share(reading(8.0, 1.0), Some(1.0));
         assert_eq!(at(&ledger, 2), (4.0, Some(2.0)));
         ledger.end(2);
-        ledger.share(reading(8.0, 1.0), 1.0);
+        ledger.share(reading(8.0, 1.0), Some(1.0));
         ledger.begin(2);
         assert_eq!(at(&ledger, 2), (0.0, None), "it is another's now");
     }
@@ -346,11 +363,11 @@ mod tests {
         let mut ledger = Ledger::new(Some(0.0));
         ledger.make_room(3);
         ledger.add_cpu(&[0, 0, SECOND], 1.0);
-        ledger.share(reading(6.0, 1.0), 1.0);
+        ledger.share(reading(6.0, 1.0), Some(1.0));
         ledger.add_cpu(&[0, 0, SECOND], 1.0);
         ledger.end(2);
         assert_eq!(ledger.ended_joules, 6.0);
-        ledger.share(reading(2.0, 1.0), 1.0);
+        ledger.share(reading(2.0, 1.0), Some(1.0));
         assert_eq!(at(&ledger, 2), (0.0, Some(0.0)));
         assert_eq!(at(&ledger, OTHER), (2.0, Some(2.0)), "what it used last");
         assert_eq!(parts(&ledger), ledger.total_joules);
@@ -403,7 +420,7 @@ mod tests {
                         is_gap: seconds > 5.0,
                         age: random.unit(),
                     },
-                    4.0,
+                    Some(4.0),
                 );
                 whole += if joules > 0.0 { joules } else { 0.0 };
                 let sum = parts(&ledger);
@@ -452,7 +469,7 @@ mod tests {
         let mut normal = || (0..12).map(|_| random.unit()).sum::<f64>() - 6.0;
         let mut ledger = Ledger::new(None);
         let (mut last_meter, mut last_poll) = (1.0, 1.0 + world.phase);
-        ledger.share(reading(0.0, 0.0), world.processors);
+        ledger.share(reading(0.0, 0.0), Some(world.processors));
         for second in 2..world.seconds as u32 {
             let meter = f64::from(second) + 0.01 * normal().clamp(-3.0, 3.0);
             let poll = f64::from(second) + world.phase + 0.01 * normal().clamp(-3.0, 3.0);
@@ -463,7 +480,7 @@ mod tests {
             let joules = joules * (1.0 + world.noise * normal());
             let mut reading = reading(joules, meter - last_meter);
             reading.age = (poll - meter).max(0.0);
-            ledger.share(reading, world.processors);
+            ledger.share(reading, Some(world.processors));
             assert!(ledger.idle_watts().is_none_or(|watts| watts >= 0.0));
             (last_meter, last_poll) = (meter, poll);
         }
@@ -570,7 +587,7 @@ mod tests {
             };
             let nanos = [0, 0, (load * 2e9) as u64, (load * 1e9) as u64];
             ledger.add_cpu(&nanos, 1.0);
-            ledger.share(reading(3.0 + 2.0 * (load * 3.0), 1.0), 4.0);
+            ledger.share(reading(3.0 + 2.0 * (load * 3.0), 1.0), Some(4.0));
             expected[0] += 2.0 * load * 2.0;
             expected[1] += 2.0 * load;
             if second == 300 {

@@ -197,7 +197,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         outputs: Outputs::new(&context.group, &kinds, schemes),
         host: Host::default(),
         settings,
-        processors: 1.0,
+        processors: None,
         version: None,
         domains: Vec::new(),
         cpu: Vec::new(),
@@ -246,8 +246,8 @@ struct Workloads {
     slots: Slots,
     outputs: Outputs,
     host: Host,
-    /// Processors that are on.
-    processors: f64,
+    /// Processors that are on; `None`: unknown.
+    processors: Option<f64>,
     /// [`domain::version`] when the domains were last looked for.
     version: Option<(u64, u64)>,
     domains: Vec<Attributed>,
@@ -583,8 +583,9 @@ impl Workloads {
             ..
         } = self;
         let reader = &*reader;
-        let capacity = *seconds * *processors * 1e9;
-        let ratio = |nanos: u64| (capacity > 0.0).then(|| (nanos as f64 / capacity).min(1.0));
+        let capacity = processors.map(|count| count * *seconds * 1e9);
+        let capacity = capacity.filter(|nanos| *nanos > 0.0);
+        let ratio = |nanos: u64| Some((nanos as f64 / capacity?).min(1.0));
         let of_workload = |place: usize, binding: &Binding| match binding.value {
             Value::CpuSeconds => Some(*cpu.get(place)? as f64 / 1e9),
             Value::CpuRatio => ratio(*used.get(place)?),
@@ -613,7 +614,7 @@ impl Workloads {
             Thing::Node if binding.value == Value::CpuRatio => {
                 ratio(used.iter().fold(0, |sum, used| sum.saturating_add(*used)))
             }
-            Thing::Node | Thing::Processor(_) => host.value(binding.value, *seconds, *processors),
+            Thing::Node | Thing::Processor(_) => host.value(binding.value, capacity),
             Thing::Disk(disk) => host.of_disk(disk, binding.value),
         };
         outputs.publish(out, of_workload, of_thing);
@@ -631,7 +632,7 @@ impl Workloads {
         let online = read_text(health, &path).ok();
         let count = online.and_then(|text| usage::parse_cpu_list(&text));
         if let Some(count) = count.filter(|count| *count > 0) {
-            self.processors = count as f64;
+            self.processors = Some(count as f64);
         }
     }
 

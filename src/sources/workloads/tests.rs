@@ -931,3 +931,26 @@ fn series_of_disks_and_processors_that_are_gone_end() {
     rig.poll(0);
     assert_eq!([has(&rig, "/tmp", 0), has(&rig, "/", 0)], [[true; 2]; 2]);
 }
+
+#[test]
+fn ratios_are_absent_while_the_number_of_processors_is_unknown() {
+    let mut rig = Rig::new(", kinds: [process], metric_names: [kepler, scaphandre]");
+    rig.tree.remove("sys/devices/system/cpu/online");
+    rig.start();
+    let ratios = |rig: &mut Rig| {
+        rig.draw(1.0);
+        rig.poll(1000);
+        [
+            "kepler_node_cpu_usage_ratio{node_name=\"localhost\"}",
+            "scaph_self_cpu_usage_percent",
+            "scaph_process_cpu_usage_percentage{exe=\"system\"}",
+        ]
+        .map(|series| rig.bench.value(series))
+    };
+    assert_eq!(ratios(&mut rig), [None; 3]);
+    rig.tree.write("sys/devices/system/cpu/online", "0-3\n");
+    rig.bench.rescan();
+    let [node, own, system] = ratios(&mut rig);
+    assert_eq!((node, system), (Some(0.25), Some(25.0)));
+    assert!(own.is_some());
+}
