@@ -155,7 +155,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let schemes = schemes.into_iter().map(|(name, has_board)| {
         let mut scheme = Scheme::named(name).map_err(Error::new)?;
         if !settings.memory {
-            scheme.remove(Value::Memory);
+            scheme.remove_memory();
         }
         Ok((scheme, has_board))
     });
@@ -164,11 +164,12 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let details = Details {
         is_wanted: has_field("pid"),
         cmdline: has_field("cmdline"),
+        memory: settings.memory,
     };
     let mut slots = Slots::new(settings.max_workloads);
     if schemes
         .iter()
-        .any(|(scheme, _)| scheme.tells_containers_apart())
+        .any(|(scheme, _)| scheme.tells_containers_apart(&kinds))
     {
         slots.tell_apart();
     }

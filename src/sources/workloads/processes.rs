@@ -35,6 +35,8 @@ pub(super) struct Details {
     pub is_wanted: bool,
     /// Its command line.
     pub cmdline: bool,
+    /// Its memory.
+    pub memory: bool,
 }
 
 /// The processes.
@@ -222,7 +224,7 @@ impl Processes {
             used.resize(place + 1, 0);
         }
         used[place] = used[place].saturating_add(delta);
-        if self.details.is_wanted {
+        if self.details.memory {
             self.add_memory(place, memory);
         }
         let process = Process {

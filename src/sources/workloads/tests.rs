@@ -954,3 +954,38 @@ fn ratios_are_absent_while_the_number_of_processors_is_unknown() {
     assert_eq!((node, system), (Some(0.25), Some(25.0)));
     assert!(own.is_some());
 }
+
+#[test]
+fn memory_of_processes_and_of_the_board_can_be_switched_off() {
+    let series = |rig: &Rig| {
+        let lines = rig.bench.lines();
+        let memory = lines.iter().filter_map(|line| {
+            let name = line.split(['{', ' ']).next()?;
+            let is_memory = name.contains("memory") || name.contains("swap");
+            is_memory.then(|| name.to_string())
+        });
+        memory.collect::<std::collections::BTreeSet<_>>()
+    };
+    let started = |settings: &str| {
+        let mut rig = Rig::new(&format!(", kinds: [process]{settings}"));
+        let stat = "7 (sh) S 1 1 1 0 -1 0 0 0 0 0 5 0 0 0 20 0 1 0 5 8192 2 0\n";
+        rig.tree.write("proc/7/stat", stat);
+        let meminfo = "MemTotal: 4 kB\nMemFree: 1 kB\nMemAvailable: 2 kB\nSwapTotal: 3 kB\nSwapFree: 3 kB\n";
+        rig.tree.write("proc/meminfo", meminfo);
+        rig.start();
+        rig
+    };
+    let native = [
+        "board_memory_available_bytes",
+        "board_memory_size_bytes",
+        "workload_memory_bytes",
+    ];
+    let native = native.map(str::to_string);
+    assert_eq!(series(&started("")), native.into());
+    assert_eq!(series(&started(", memory: false")), [].into());
+    let names = ", metric_names: [scaphandre]";
+    assert_eq!(series(&started(names)).len(), 9);
+    let own = ["scaph_self_memory_bytes", "scaph_self_memory_virtual_bytes"].map(str::to_string);
+    let off = started(&format!("{names}, memory: false"));
+    assert_eq!(series(&off), own.into());
+}
