@@ -585,7 +585,7 @@ impl Cgroups {
             }
             node.waited = u8::MAX;
         }
-        super::leave_out_workloads(&self.health, unnamed);
+        super::leave_out_workloads(&self.health, slots, unnamed);
     }
 
     /// What each place has used itself.

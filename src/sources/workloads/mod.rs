@@ -43,7 +43,7 @@ use names::Names;
 use outputs::{Binding, Outputs, Thing};
 use processes::{Details, Processes};
 use scheme::{Scheme, Subject, Value};
-use settings::{Settings, View};
+use settings::{Settings, View, DEFAULT_MAX_WORKLOADS};
 use slots::Slots;
 
 /// The meter.
@@ -225,11 +225,12 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 }
 
 /// Counts workloads without a place, and says once that there are any.
-fn leave_out_workloads(health: &Health, count: u64) {
+fn leave_out_workloads(health: &Health, slots: &Slots, count: u64) {
     health.left_out("workloads", count, || {
         format!(
-            "there are more workloads than workloads.max_workloads and {MAX_SERIES_PER_GROUP} series have room for: they are \
-             counted as other"
+            "there are more workloads than have series of their own: {} at most, as workloads.max_workloads and \
+             {MAX_SERIES_PER_GROUP} series allow; the others are counted as other",
+            slots.max()
         )
     });
 }
@@ -395,8 +396,7 @@ impl Workloads {
         let names: Vec<_> = self.domains.iter().map(|one| &*one.domain.name).collect();
         self.outputs.set_domains(&names);
         let per_workload = self.outputs.per_workload();
-        let max = self.settings.max_workloads;
-        self.slots.set_max(max.min(LIVE_SERIES / per_workload));
+        self.limit_workloads(per_workload);
         // The rest of the group may be taken by workloads that have ended.
         let needed = (per_workload - before) * self.slots.all().count();
         let is_full = needed + DOMAIN_SERIES > self.context.group.room();
@@ -434,6 +434,28 @@ impl Workloads {
                 _ => None,
             },
         );
+    }
+
+    /// Lowers the number of workloads to what there are series for, each having so many. This is a reached limit where the configuration
+    /// asks for more; the default stands for as many as there are series for.
+    fn limit_workloads(&mut self, per_workload: usize) {
+        let asked = self.settings.max_workloads;
+        let possible = LIVE_SERIES / per_workload;
+        let lowered = self.slots.max().saturating_sub(possible);
+        if lowered == 0 {
+            return;
+        }
+        self.slots.set_max(possible);
+        let what = format!(
+            "workloads.max_workloads is {asked}, but there are series for {possible} workloads, with {per_workload} series each"
+        );
+        match asked {
+            DEFAULT_MAX_WORKLOADS => log::info!("{what}"),
+            _ => {
+                let health = &self.context.health;
+                health.left_out("max_workloads", lowered as u64, || what);
+            }
+        }
     }
 
     /// Gives domains and their rails their series.

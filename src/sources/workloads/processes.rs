@@ -149,7 +149,7 @@ impl Processes {
             }
             is_there
         });
-        super::leave_out_workloads(&self.health, unnamed);
+        super::leave_out_workloads(&self.health, slots, unnamed);
         used.resize(slots.places(), 0);
         let owed = sum.saturating_add(self.debt);
         used[SYSTEM] = delta.saturating_sub(owed);

@@ -52,6 +52,11 @@ impl Slots {
         self.tells_apart = true;
     }
 
+    /// The maximum.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
     /// Changes the maximum. Workloads that have places keep them.
     pub(super) fn set_max(&mut self, max: usize) {
         self.max = max;

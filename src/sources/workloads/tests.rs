@@ -970,7 +970,8 @@ fn memory_of_processes_and_of_the_board_can_be_switched_off() {
         let mut rig = Rig::new(&format!(", kinds: [process]{settings}"));
         let stat = "7 (sh) S 1 1 1 0 -1 0 0 0 0 0 5 0 0 0 20 0 1 0 5 8192 2 0\n";
         rig.tree.write("proc/7/stat", stat);
-        let meminfo = "MemTotal: 4 kB\nMemFree: 1 kB\nMemAvailable: 2 kB\nSwapTotal: 3 kB\nSwapFree: 3 kB\n";
+        let meminfo =
+            "MemTotal: 4 kB\nMemFree: 1 kB\nMemAvailable: 2 kB\nSwapTotal: 3 kB\nSwapFree: 3 kB\n";
         rig.tree.write("proc/meminfo", meminfo);
         rig.start();
         rig
@@ -988,4 +989,23 @@ fn memory_of_processes_and_of_the_board_can_be_switched_off() {
     let own = ["scaph_self_memory_bytes", "scaph_self_memory_virtual_bytes"].map(str::to_string);
     let off = started(&format!("{names}, memory: false"));
     assert_eq!(series(&off), own.into());
+}
+
+#[test]
+fn fewer_workloads_than_the_configuration_asks_for_are_a_reached_limit() {
+    for (settings, expected) in [
+        ("", None),
+        (", max_workloads: 768", None),
+        // Each has two series for its one domain, CPU time and memory.
+        (", max_workloads: 800", Some(32)),
+        (", max_workloads: 2000", Some(2000 - 768)),
+    ] {
+        let mut rig = Rig::new(settings);
+        rig.start();
+        let limits = rig.bench.context.health.limits();
+        let lowered = limits.get("max_workloads");
+        assert_eq!(lowered.map(|limit| limit.left_out), expected, "{settings}");
+        let has_number = |what: &str| what.contains("series for 768 workloads");
+        assert!(lowered.is_none_or(|limit| has_number(&limit.what)));
+    }
 }
