@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cgroups::NAME_POLLS;
-use super::counter::{is_transient, read_long, Counter, STAT};
+use super::counter::{is_gone, read_long, Counter, STAT};
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{classify, Kind, Name, Origin, Program, Scope, Workload};
 use super::names::Names;
@@ -177,7 +177,7 @@ impl Processes {
         });
         let (comm, nanos, started, memory) = match read {
             Ok((comm, false, nanos, started, memory)) => (comm, nanos, started, memory),
-            Err(error) if is_transient(&error) => {
+            Err(error) if !is_gone(&error) => {
                 // What it uses until it can be read again is counted then.
                 if let Some(process) = self.known.get_mut(&number) {
                     process.round = self.round;
