@@ -555,8 +555,8 @@ impl Cgroups {
                 continue;
             };
             if node.named.as_deref() != Some(&found.workload) {
-                slots.release(node.place);
-                node.place = OTHER;
+                let place = slots.rename(node.place, &found.workload, node.is_nested);
+                node.place = place.unwrap_or(OTHER);
                 node.named = Some(Box::new(found.workload));
             }
         }

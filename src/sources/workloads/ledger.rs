@@ -117,15 +117,17 @@ impl Ledger {
         self.since_reading = None;
     }
 
-    /// The workload at this place has ended: its place begins anew at 0, for another.
-    pub(super) fn end(&mut self, place: usize) {
+    /// The workload at this place has ended: its place begins anew at 0, for another. The CPU time that waits for the domain's next
+    /// reading is its heir's.
+    pub(super) fn end(&mut self, place: usize, heir: usize) {
+        self.make_room(heir + 1);
         let Some(account) = self.accounts.get_mut(place) else {
             return;
         };
         let ended = std::mem::take(account);
         self.ended_joules += ended.joules;
-        let other = &mut self.accounts[OTHER].pending;
-        *other = other.saturating_add(ended.pending);
+        let pending = &mut self.accounts[heir].pending;
+        *pending = pending.saturating_add(ended.pending);
     }
 
     /// Shares what was read by the CPU time that was used since the last reading, on so many processors. While neither their number
@@ -352,7 +354,7 @@ mod tests {
         assert_eq!(at(&ledger, 2), (0.0, None), "the counter stands still");
         ledger.share(reading(8.0, 1.0), Some(1.0));
         assert_eq!(at(&ledger, 2), (4.0, Some(2.0)));
-        ledger.end(2);
+        ledger.end(2, OTHER);
         ledger.share(reading(8.0, 1.0), Some(1.0));
         ledger.begin(2);
         assert_eq!(at(&ledger, 2), (0.0, None), "it is another's now");
@@ -365,12 +367,23 @@ mod tests {
         ledger.add_cpu(&[0, 0, SECOND], 1.0);
         ledger.share(reading(6.0, 1.0), Some(1.0));
         ledger.add_cpu(&[0, 0, SECOND], 1.0);
-        ledger.end(2);
+        ledger.end(2, OTHER);
         assert_eq!(ledger.ended_joules, 6.0);
         ledger.share(reading(2.0, 1.0), Some(1.0));
         assert_eq!(at(&ledger, 2), (0.0, Some(0.0)));
         assert_eq!(at(&ledger, OTHER), (2.0, Some(2.0)), "what it used last");
         assert_eq!(parts(&ledger), ledger.total_joules);
+    }
+
+    #[test]
+    fn renamed_workload_keeps_the_time_that_waits_for_a_slow_meter() {
+        let mut ledger = Ledger::new(Some(0.0));
+        ledger.make_room(3);
+        ledger.add_cpu(&[0, 0, SECOND], 1.0);
+        ledger.end(2, 3);
+        ledger.share(reading(6.0, 1.0), Some(1.0));
+        assert_eq!(at(&ledger, 3), (6.0, Some(6.0)));
+        assert_eq!(at(&ledger, OTHER), (0.0, Some(0.0)));
     }
 
     /// Starts, ends, meters that are slow, silent, reset or broken, and loads of every size.
@@ -388,7 +401,7 @@ mod tests {
                     ledger.make_room(places);
                 }
                 if random.below(4) == 0 && places > FIRST {
-                    ledger.end(FIRST + random.below(places - FIRST));
+                    ledger.end(FIRST + random.below(places - FIRST), OTHER);
                 }
                 let mut nanos: Vec<u64> = (0..places)
                     .map(|_| random.next() >> (34 + random.below(20)))
@@ -594,8 +607,8 @@ mod tests {
                 let learned = ledger.idle_watts().unwrap();
                 assert!((learned / 3.0 - 1.0).abs() < 0.03, "{learned}");
                 // What was shared before it was known is another matter.
-                ledger.end(2);
-                ledger.end(3);
+                ledger.end(2, OTHER);
+                ledger.end(3, OTHER);
                 expected = [0.0; 2];
             }
         }

@@ -44,7 +44,7 @@ use outputs::{Binding, Outputs, Thing};
 use processes::{Details, Processes};
 use scheme::{Scheme, Subject, Value};
 use settings::{Settings, View, DEFAULT_MAX_WORKLOADS};
-use slots::Slots;
+use slots::{Ended, Slots};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -292,8 +292,8 @@ impl Source for Workloads {
             Reader::Cgroups(cgroups) => cgroups.poll(slots, used)?,
             Reader::Processes(processes) => processes.poll(slots, used)?,
         }
-        for place in self.slots.take_ended() {
-            self.end(place);
+        for ended in self.slots.take_ended() {
+            self.end(ended);
         }
         for place in self.slots.take_started() {
             self.register(place);
@@ -405,8 +405,8 @@ impl Workloads {
                 Reader::Cgroups(cgroups) => cgroups.unname(&mut self.slots),
                 Reader::Processes(processes) => processes.unname(&mut self.slots),
             }
-            for place in self.slots.take_ended() {
-                self.end(place);
+            for ended in self.slots.take_ended() {
+                self.end(ended);
             }
         }
         let mut places = vec![SYSTEM, OTHER];
@@ -541,7 +541,7 @@ impl Workloads {
     }
 
     /// The workload at this place has ended.
-    fn end(&mut self, place: usize) {
+    fn end(&mut self, Ended { place, heir }: Ended) {
         let Workloads {
             outputs,
             domains,
@@ -559,7 +559,7 @@ impl Workloads {
             *nanos = 0;
         }
         for attributed in domains {
-            attributed.ledger.end(place);
+            attributed.ledger.end(place, heir.unwrap_or(OTHER));
         }
         if let Some(memory) = memory {
             memory.end(place);

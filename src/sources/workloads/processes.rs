@@ -363,8 +363,8 @@ impl Processes {
             let mut workload = process.workload.clone();
             are_all_known &= self.add_names(&mut workload);
             if workload != process.workload {
-                slots.release(process.place);
-                process.place = OTHER;
+                let place = slots.rename(process.place, &workload, false);
+                process.place = place.unwrap_or(OTHER);
                 process.workload = workload;
             }
         }
