@@ -150,14 +150,14 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let mut views = settings.views().into_iter();
     let view = views.find(|view| view.name == context.device.name);
     let View { kinds, schemes, .. } = view.unwrap_or_default();
-    let has_board = schemes.contains(&(scheme::NATIVE, true));
+    let shows_board = schemes.contains(&(scheme::NATIVE, true));
     let is_native = schemes.iter().any(|(name, _)| *name == scheme::NATIVE);
-    let schemes = schemes.into_iter().map(|(name, has_board)| {
+    let schemes = schemes.into_iter().map(|(name, shows_board)| {
         let mut scheme = Scheme::named(name).map_err(Error::new)?;
         if !settings.memory {
             scheme.remove_memory();
         }
-        Ok((scheme, has_board))
+        Ok((scheme, shows_board))
     });
     let schemes = schemes.collect::<Result<Vec<_>, Error>>()?;
     let has_field = |field: &str| schemes.iter().any(|(one, _)| one.has_process_field(field));
@@ -205,8 +205,9 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         used: Vec::new(),
         last_at: None,
         seconds: 0.0,
-        memory: has_memory.then(|| Memory::new(health, board, has_board.then_some(&context.group))),
-        busy: has_board.then(|| {
+        memory: has_memory
+            .then(|| Memory::new(health, board, shows_board.then_some(&context.group))),
+        busy: shows_board.then(|| {
             let desc = Desc::counter(
                 "board_cpu_seconds_total",
                 "CPU time of the whole board since attribution began, in seconds.",

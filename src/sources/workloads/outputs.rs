@@ -59,14 +59,14 @@ struct Output {
     is_set: bool,
 }
 
-/// A scheme, and which domains its zones are.
+/// A naming scheme that is used, and which domains its zones are.
 #[derive(Debug)]
-struct Names {
+struct SchemeInUse {
     scheme: Scheme,
     /// A zone that was once found keeps its domain, so that its counters do not fall.
     zones: Vec<(String, Option<usize>)>,
     /// Whether the series of domains, the board and its processors are in this group.
-    has_board: bool,
+    shows_board: bool,
 }
 
 /// All series.
@@ -74,47 +74,50 @@ pub(super) struct Outputs {
     group: Arc<Group>,
     /// What energy is attributed to here.
     kinds: Vec<Kind>,
-    names: Vec<Names>,
+    schemes: Vec<SchemeInUse>,
     /// By the series' places in the group.
     outputs: Vec<Option<Output>>,
     /// By the workloads' places.
     workloads: Vec<Vec<Binding>>,
-    /// What ended workloads had and series still have, by domain, where it would be in another family else.
-    kept: Vec<f64>,
+    /// Energy of ended workloads by domain, in joules, that shared series of living ones still have. It is not in the family of ended
+    /// workloads, where that is another one.
+    ended_in_shared_series: Vec<f64>,
     things: Vec<(Thing, Binding)>,
 }
 
 impl Outputs {
     /// The series of these schemes for workloads of these kinds; those about the board only where that is said.
     pub(super) fn new(group: &Arc<Group>, kinds: &[Kind], schemes: Vec<(Scheme, bool)>) -> Outputs {
-        let names = schemes.into_iter().map(|(scheme, has_board)| Names {
-            zones: match &scheme.zones {
-                Some(zones) => zones.iter().map(|(zone, _)| (zone.clone(), None)).collect(),
-                None => Vec::new(),
-            },
-            scheme,
-            has_board,
-        });
+        let schemes = schemes
+            .into_iter()
+            .map(|(scheme, shows_board)| SchemeInUse {
+                zones: match &scheme.zones {
+                    Some(zones) => zones.iter().map(|(zone, _)| (zone.clone(), None)).collect(),
+                    None => Vec::new(),
+                },
+                scheme,
+                shows_board,
+            });
         Outputs {
             group: Arc::clone(group),
             kinds: kinds.to_vec(),
-            names: names.collect(),
+            schemes: schemes.collect(),
             outputs: Vec::new(),
             workloads: Vec::new(),
-            kept: Vec::new(),
+            ended_in_shared_series: Vec::new(),
             things: Vec::new(),
         }
     }
 
     /// Whether there are series about this.
     pub(super) fn are_of(&self, subject: Subject) -> bool {
-        let mut names = self.names.iter();
-        names.any(|names| names.has_board && names.scheme.is_of(subject))
+        let mut schemes = self.schemes.iter();
+        schemes.any(|used| used.shows_board && used.scheme.is_of(subject))
     }
 
     /// Gives the zones their domains, of these names.
     pub(super) fn set_domains(&mut self, domains: &[&str]) {
-        for Names { scheme, zones, .. } in &mut self.names {
+        for SchemeInUse { scheme, zones, .. } in &mut self.schemes {
             match &scheme.zones {
                 None => {
                     for (index, domain) in domains.iter().enumerate().skip(zones.len()) {
@@ -137,7 +140,7 @@ impl Outputs {
     pub(super) fn per_workload(&self) -> usize {
         let of_kind = |kind: Kind| {
             let mut count = 0;
-            for Names { scheme, zones, .. } in &self.names {
+            for SchemeInUse { scheme, zones, .. } in &self.schemes {
                 let zones = zones.iter().filter(|(_, domain)| domain.is_some()).count();
                 let groups = scheme.groups.iter();
                 let families = groups
@@ -218,29 +221,32 @@ impl Outputs {
         let Outputs {
             group,
             kinds,
-            names,
+            schemes,
             outputs,
             ..
         } = self;
-        // The kernel and the rest are beside what they are the rest of.
-        let is_beside = |families: &FamilyGroup| match subject {
+        // The kernel and `other` have the families of what they are the rest of.
+        let is_shown_for_rest = |families: &FamilyGroup| match subject {
             Subject::Workload(Kind::System | Kind::Other) => {
                 let mut kinds = kinds.iter().map(|kind| Subject::Workload(*kind));
                 kinds.any(|kind| families.is_of(kind))
             }
             _ => true,
         };
-        for Names {
+        for SchemeInUse {
             scheme,
             zones,
-            has_board,
-        } in names
+            shows_board,
+        } in schemes
         {
-            let is_shown = *has_board || matches!(subject, Subject::Workload(_));
+            let is_shown = *shows_board || matches!(subject, Subject::Workload(_));
             let has_ended = scheme.has_ended_energy();
             for families in scheme.groups.iter().filter(|group| group.is_of(subject)) {
                 let lacks = |name: &String| field(name).is_none_or(|value| value.is_empty());
-                if !is_shown || !is_beside(families) || families.with.as_ref().is_some_and(lacks) {
+                if !is_shown
+                    || !is_shown_for_rest(families)
+                    || families.with.as_ref().is_some_and(lacks)
+                {
                     continue;
                 }
                 for family in &families.families {
@@ -253,7 +259,7 @@ impl Outputs {
                             is_counter: family.desc.kind == FamilyKind::Counter,
                             has_ended: has_ended && family.value == Value::Energy,
                         };
-                        if !is_known(&binding) && refer(outputs, binding.series) {
+                        if !is_known(&binding) && add_reference(outputs, binding.series) {
                             new.push(binding);
                         }
                     };
@@ -283,10 +289,10 @@ impl Outputs {
         for binding in bindings {
             let change = self.release(&binding, || value(&binding));
             if binding.has_ended {
-                if self.kept.len() <= binding.domain {
-                    self.kept.resize(binding.domain + 1, 0.0);
+                if self.ended_in_shared_series.len() <= binding.domain {
+                    self.ended_in_shared_series.resize(binding.domain + 1, 0.0);
                 }
-                self.kept[binding.domain] += change;
+                self.ended_in_shared_series[binding.domain] += change;
             }
         }
     }
@@ -325,7 +331,7 @@ impl Outputs {
         let Outputs {
             outputs,
             workloads,
-            kept,
+            ended_in_shared_series,
             things,
             ..
         } = self;
@@ -348,7 +354,10 @@ impl Outputs {
         for (thing, binding) in things {
             let mut value = of_thing(thing, binding);
             if let (Some(value), Value::EndedEnergy) = (&mut value, binding.value) {
-                *value -= kept.get(binding.domain).copied().unwrap_or_default();
+                *value -= ended_in_shared_series
+                    .get(binding.domain)
+                    .copied()
+                    .unwrap_or_default();
             }
             add(binding, value);
         }
@@ -378,7 +387,7 @@ fn register(
 }
 
 /// Adds a reference to a series' output. False if there was no room for the series.
-fn refer(outputs: &mut Vec<Option<Output>>, series: SeriesId) -> bool {
+fn add_reference(outputs: &mut Vec<Option<Output>>, series: SeriesId) -> bool {
     let place = series.place() as usize;
     if place >= crate::metrics::MAX_SERIES_PER_GROUP {
         return false;
@@ -513,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_beside_the_processes_only() {
+    fn the_kernel_is_shown_beside_processes_only() {
         let energy = "kepler_process_cpu_joules_total";
         for (kinds, count) in [([Kind::Pod], 0), ([Kind::Process], 1)] {
             let mut bench = Bench::new("kepler", &kinds);
@@ -529,7 +538,7 @@ mod tests {
         let mut bench = Bench::new("kepler", &[Kind::Process]);
         assert_eq!(bench.outputs.per_workload(), 1);
         bench.outputs.set_domains(&["board", "cpu_gpu_cv"]);
-        let zones = |bench: &Bench| bench.outputs.names[0].zones.clone();
+        let zones = |bench: &Bench| bench.outputs.schemes[0].zones.clone();
         let of = |zone: &str, domain| (zone.to_string(), domain);
         let expected = [
             of("package", Some(1)),

@@ -236,7 +236,10 @@ impl Scheme {
     pub(super) fn named(name: &str) -> Result<Scheme, String> {
         match SCHEMES.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => Scheme::parse(text).map_err(|error| format!("{name}: {error}")),
-            None => Err(format!("there are no names {name}")),
+            None => Err(format!(
+                "unknown naming scheme {name}: there are {}",
+                names().collect::<Vec<_>>().join(", ")
+            )),
         }
     }
 
@@ -470,7 +473,10 @@ mod tests {
                 }
             }
         }
-        assert!(Scheme::named("nobody").is_err());
+        assert_eq!(
+            Scheme::named("nobody").unwrap_err(),
+            "unknown naming scheme nobody: there are native, kepler, scaphandre"
+        );
         assert!(Scheme::named(NATIVE).unwrap().has_ended_energy());
         assert!(!Scheme::named("kepler").unwrap().has_ended_energy());
         for (name, kind, expected) in [
