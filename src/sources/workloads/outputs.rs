@@ -47,7 +47,7 @@ impl Thing {
     }
 }
 
-/// A series and what goes into it.
+/// A series and what goes into it. That of several bindings is summed up; that of one is set at once.
 #[derive(Debug)]
 struct Output {
     series: SeriesId,
@@ -77,6 +77,8 @@ pub(super) struct Outputs {
     schemes: Vec<SchemeInUse>,
     /// By the series' places in the group.
     outputs: Vec<Option<Output>>,
+    /// Whether one of them has had several bindings.
+    has_shared: bool,
     /// By the workloads' places.
     workloads: Vec<Vec<Binding>>,
     /// Energy of ended workloads by domain, in joules, that shared series of living ones still have. It is not in the family of ended
@@ -103,6 +105,7 @@ impl Outputs {
             kinds: kinds.to_vec(),
             schemes: schemes.collect(),
             outputs: Vec::new(),
+            has_shared: false,
             workloads: Vec::new(),
             ended_in_shared_series: Vec::new(),
             things: Vec::new(),
@@ -223,6 +226,7 @@ impl Outputs {
             kinds,
             schemes,
             outputs,
+            has_shared,
             ..
         } = self;
         // The kernel and `other` have the families of what they are the rest of.
@@ -259,7 +263,11 @@ impl Outputs {
                             is_counter: family.desc.kind == FamilyKind::Counter,
                             has_ended: has_ended && family.value == Value::Energy,
                         };
-                        if !is_known(&binding) && add_reference(outputs, binding.series) {
+                        if is_known(&binding) {
+                            return;
+                        }
+                        if let Some(references) = add_reference(outputs, binding.series) {
+                            *has_shared |= references > 1;
                             new.push(binding);
                         }
                     };
@@ -330,21 +338,30 @@ impl Outputs {
     ) {
         let Outputs {
             outputs,
+            has_shared,
             workloads,
             ended_in_shared_series,
             things,
             ..
         } = self;
-        for output in outputs.iter_mut().flatten() {
-            output.sum = output.ended;
-            output.is_set = false;
+        if *has_shared {
+            for output in outputs.iter_mut().flatten() {
+                output.sum = output.ended;
+                output.is_set = false;
+            }
         }
         let mut add = |binding: &Binding, value: Option<f64>| {
             let output = outputs.get_mut(binding.series.place() as usize);
-            if let (Some(Some(output)), Some(value)) = (output, value) {
-                output.sum += value * binding.factor;
-                output.is_set = true;
+            let (Some(Some(output)), Some(value)) = (output, value) else {
+                return;
+            };
+            let value = value * binding.factor;
+            if output.references == 1 {
+                out.set(binding.series, output.ended + value);
+                return;
             }
+            output.sum += value;
+            output.is_set = true;
         };
         for (place, bindings) in workloads.iter().enumerate() {
             for binding in bindings {
@@ -361,8 +378,10 @@ impl Outputs {
             }
             add(binding, value);
         }
-        for output in outputs.iter().flatten().filter(|output| output.is_set) {
-            out.set(output.series, output.sum);
+        if *has_shared {
+            for output in outputs.iter().flatten().filter(|output| output.is_set) {
+                out.set(output.series, output.sum);
+            }
         }
     }
 }
@@ -386,11 +405,11 @@ fn register(
     group.series(&family.desc, &labels)
 }
 
-/// Adds a reference to a series' output. False if there was no room for the series.
-fn add_reference(outputs: &mut Vec<Option<Output>>, series: SeriesId) -> bool {
+/// Adds a reference to a series' output, and returns how many it has. `None`: there was no room for the series.
+fn add_reference(outputs: &mut Vec<Option<Output>>, series: SeriesId) -> Option<u32> {
     let place = series.place() as usize;
     if place >= crate::metrics::MAX_SERIES_PER_GROUP {
-        return false;
+        return None;
     }
     if outputs.len() <= place {
         outputs.resize_with(place + 1, || None);
@@ -403,7 +422,7 @@ fn add_reference(outputs: &mut Vec<Option<Output>>, series: SeriesId) -> bool {
         is_set: false,
     });
     output.references += 1;
-    true
+    Some(output.references)
 }
 
 #[cfg(test)]
