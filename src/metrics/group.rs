@@ -121,6 +121,8 @@ pub struct Group {
     history: History,
     /// How often a series was not registered because of [`MAX_SERIES_PER_GROUP`].
     left_out: AtomicU64,
+    /// Incremented whenever a series is registered, and when the group is settled.
+    version: AtomicU64,
 }
 
 impl Group {
@@ -147,6 +149,7 @@ impl Group {
             settled: AtomicBool::new(false),
             history: History::default(),
             left_out: AtomicU64::new(0),
+            version: AtomicU64::new(0),
         }
     }
 
@@ -170,7 +173,7 @@ impl Group {
         if let Some(place) = self.reusable(&mut table) {
             table.replace(place, hash, series);
             drop(table);
-            self.families.changed();
+            self.changed();
             return SeriesId { place, range };
         }
         if table.series.len() >= MAX_SERIES_PER_GROUP {
@@ -193,8 +196,18 @@ impl Group {
         table.values.push(AtomicU64::new(ABSENT_BITS));
         table.retired_at.push(None);
         drop(table);
-        self.families.changed();
+        self.changed();
         id
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+        self.families.changed();
+    }
+
+    /// Changes whenever a series is registered, and when the group is settled.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Marks a series as ended: it is not set any more. Its place is given to a new series when no kept row has a value of it.
@@ -381,7 +394,7 @@ impl Group {
     pub fn settle(&self) {
         if !self.settled.swap(true, Ordering::Relaxed) {
             self.families.board.settle(self.board_id);
-            self.families.changed();
+            self.changed();
         }
     }
 

@@ -21,6 +21,8 @@ const MAX_SNAPSHOT_ATTEMPTS: u32 = 8;
 pub struct Registry {
     families: Arc<Families>,
     groups: RwLock<Vec<(u32, Arc<Group>)>>,
+    /// How often a group was added or removed.
+    moves: AtomicU64,
     plan: Mutex<Arc<RenderPlan>>,
     /// Samples of removed groups.
     removed_samples: AtomicU64,
@@ -72,6 +74,7 @@ impl Registry {
         ));
         let mut groups = lock::write(&self.groups);
         groups.push((rank, Arc::clone(&group)));
+        self.moves.fetch_add(1, Ordering::Release);
         sort_by(&mut groups, |(a, _), (b, _)| a.cmp(b));
         self.families.changed();
         group
@@ -79,7 +82,10 @@ impl Registry {
 
     /// Removes a group and its series.
     pub fn remove_group(&self, group: &Arc<Group>) {
-        lock::write(&self.groups).retain(|(_, g)| !Arc::ptr_eq(g, group));
+        let mut groups = lock::write(&self.groups);
+        groups.retain(|(_, g)| !Arc::ptr_eq(g, group));
+        self.moves.fetch_add(1, Ordering::Release);
+        drop(groups);
         if !group.is_own() {
             let samples = group.history().added().load(Ordering::Relaxed);
             self.removed_samples.fetch_add(samples, Ordering::Relaxed);
@@ -96,6 +102,14 @@ impl Registry {
     /// Changes whenever series or groups are added or removed.
     pub fn version(&self) -> u64 {
         self.families.version()
+    }
+
+    /// Changes whenever a series is registered in one of these groups, one of them is settled, or any group is added or removed.
+    pub fn version_of(&self, is_read: impl Fn(&Arc<Group>) -> bool) -> (u64, u64) {
+        let groups = lock::read(&self.groups);
+        let read = groups.iter().filter(|(_, group)| is_read(group));
+        let versions = read.map(|(_, group)| group.version()).sum();
+        (self.moves.load(Ordering::Acquire), versions)
     }
 
     /// The families that `metrics:` can switch, sorted by name, and whether each is exported.

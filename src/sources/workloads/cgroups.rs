@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::counter::{is_transient, Counter, LINE, STAT};
+use super::counter::{is_gone, Counter, LINE, STAT};
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{classify, Kind, Scope, Workload};
 use super::names::Names;
@@ -38,6 +38,8 @@ const MAX_FOLDERS: usize = 4096;
 const MAX_NESTING: usize = 16;
 /// So many polls a container or pod waits for its name, where somebody is being asked for it. Until then it is `other`.
 pub(super) const NAME_POLLS: u8 = 2;
+/// The [`Node::unknown_polls`] of a cgroup that could not be read.
+const UNREAD_POLLS: u8 = 2;
 /// The greatest debt of a cgroup: 10 s of one processor. Counters are read one after the other, and count by different clocks.
 pub(super) const MAX_DEBT: u64 = 10_000_000_000;
 /// Prefixes of the files in a cgroup's folder.
@@ -118,6 +120,8 @@ struct Node {
     usage: u64,
     /// What it has counted since.
     delta: u64,
+    /// For how many polls, this one included, it is unknown what it has counted: until there are two readings again.
+    unknown_polls: u8,
     /// What those below it counted more than it did.
     debt: u64,
     /// What it had counted when it was found, and what it lies in had not: that was read before.
@@ -190,6 +194,7 @@ impl Cgroups {
             counter: Counter::default(),
             usage: 0,
             delta: 0,
+            unknown_polls: 0,
             debt: 0,
             uncounted: 0,
             links: 0,
@@ -305,13 +310,13 @@ impl Cgroups {
                     // One that fell is another cgroup of the same name.
                     node.delta = usage.checked_sub(node.usage).unwrap_or(usage);
                     node.usage = usage;
+                    node.unknown_polls = node.unknown_polls.saturating_sub(1);
                 }
-                // What it uses until it can be read again is counted then.
-                Err(error) if is_transient(&error) => node.delta = 0,
-                Err(_) => {
+                Err(error) if is_gone(&error) => {
                     node.state = State::Gone;
                     stale.push(node.parent);
                 }
+                Err(_) => node.unknown_polls = UNREAD_POLLS,
             }
         }
         let is_live = health.io_log().is_off();
@@ -417,7 +422,7 @@ impl Cgroups {
             Ok(listed) => listed,
             Err(error) => {
                 log::debug!("{}", Error::cannot("list", folder, &error));
-                return !is_transient(&error);
+                return is_gone(&error);
             }
         };
         self.left_out += beyond + refused.get();
@@ -478,6 +483,7 @@ impl Cgroups {
             counter,
             usage,
             delta: 0,
+            unknown_polls: 0,
             debt: 0,
             uncounted: 0,
             depth,
@@ -549,8 +555,8 @@ impl Cgroups {
                 continue;
             };
             if node.named.as_deref() != Some(&found.workload) {
-                slots.release(node.place);
-                node.place = OTHER;
+                let place = slots.rename(node.place, &found.workload, node.is_nested);
+                node.place = place.unwrap_or(OTHER);
                 node.named = Some(Box::new(found.workload));
             }
         }
@@ -585,7 +591,7 @@ impl Cgroups {
             }
             node.waited = u8::MAX;
         }
-        super::leave_out_workloads(&self.health, unnamed);
+        super::leave_out_workloads(&self.health, slots, unnamed);
     }
 
     /// What each place has used itself.
@@ -593,7 +599,12 @@ impl Cgroups {
         let below = &mut self.below;
         below.clear();
         below.resize(self.nodes.len(), 0);
-        for node in self.nodes.iter().skip(1) {
+        // Those below a cgroup come after it.
+        for (i, node) in self.nodes.iter_mut().enumerate().skip(1).rev() {
+            if node.unknown_polls > 0 {
+                // What it used itself is in the counter of what it lies in, and stays there.
+                node.delta = below[i];
+            }
             if node.state == State::Known {
                 below[node.parent] = below[node.parent].saturating_add(node.delta);
             }

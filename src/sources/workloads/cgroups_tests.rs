@@ -399,11 +399,102 @@ fn new_cgroup_in_a_slice_with_as_many_folders_as_before_is_found_at_a_rescan() {
 }
 
 #[test]
-fn error_without_a_descriptor_does_not_end_a_cgroup() {
-    use nix::libc::{EMFILE, ENODEV, ENOENT};
-    let is_transient = |errno| is_transient(&io::Error::from_raw_os_error(errno));
-    assert!(is_transient(EMFILE));
-    assert!(!is_transient(ENOENT) && !is_transient(ENODEV));
+fn cgroup_ends_where_the_kernel_says_so() {
+    use nix::libc::{EIO, EMFILE, ENODEV, ENOENT};
+    let is_gone = |errno| is_gone(&io::Error::from_raw_os_error(errno));
+    assert!(is_gone(ENOENT) && is_gone(ENODEV));
+    assert!(!is_gone(EMFILE) && !is_gone(EIO));
+}
+
+#[test]
+fn counter_that_cannot_be_read_for_a_while_leaves_its_time_to_what_it_lies_in() {
+    let (slice, a, b) = (
+        "system.slice",
+        "system.slice/a.service",
+        "system.slice/b.service",
+    );
+    let mut hosts = Hosts::new(true, 500, &[(slice, 0), (a, 0), (b, 0)]);
+    hosts.poll();
+    let break_off = |hosts: &Hosts, cgroup: &str| {
+        let path = format!("{}/cpu.stat", hosts.folder(cgroup));
+        hosts.tree.write(&path, "nonsense\n");
+    };
+    // At each poll: what cannot be read, and what was used.
+    for (i, (unread, expected)) in [
+        (
+            None,
+            &[
+                "other 20",
+                "service a.service 30",
+                "service b.service 40",
+                "system 10",
+            ],
+        ),
+        (
+            Some(a),
+            &["other 50", "service b.service 40", "system 10", ""],
+        ),
+        (
+            Some(a),
+            &["other 50", "service b.service 40", "system 10", ""],
+        ),
+        // There is one reading.
+        (None, &["other 50", "service b.service 40", "system 10", ""]),
+        (
+            None,
+            &[
+                "other 20",
+                "service a.service 30",
+                "service b.service 40",
+                "system 10",
+            ],
+        ),
+        (
+            Some(slice),
+            &[
+                "service a.service 30",
+                "service b.service 40",
+                "system 30",
+                "",
+            ],
+        ),
+        (
+            None,
+            &[
+                "service a.service 30",
+                "service b.service 40",
+                "system 30",
+                "",
+            ],
+        ),
+        (
+            None,
+            &[
+                "other 20",
+                "service a.service 30",
+                "service b.service 40",
+                "system 10",
+            ],
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let polls = i as u64 + 1;
+        hosts.busy(100 * polls);
+        for (cgroup, ms) in [(slice, 90), (a, 30), (b, 40)] {
+            hosts.set(cgroup, ms * polls);
+        }
+        unread
+            .into_iter()
+            .for_each(|cgroup| break_off(&hosts, cgroup));
+        let expected: Vec<_> = expected.iter().filter(|line| !line.is_empty()).collect();
+        assert_eq!(
+            hosts.poll().iter().collect::<Vec<_>>(),
+            expected,
+            "poll {polls}"
+        );
+    }
 }
 
 #[test]

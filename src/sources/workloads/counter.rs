@@ -87,8 +87,12 @@ fn read_once(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
     open(path)?.file.read_at(buffer, 0)
 }
 
-/// Whether an error says nothing of the file, which may well be there: no descriptor or no memory is left for reading it.
-pub(super) fn is_transient(error: &io::Error) -> bool {
-    use nix::libc::{EMFILE, ENFILE, ENOMEM};
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM))
+/// Whether an error says that the file is gone, or what it is of: a cgroup, or a process. Any other error, such as a lack of descriptors,
+/// says nothing of that.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    use nix::libc::{ENODEV, ENOENT, ENOTDIR, ESRCH};
+    matches!(
+        error.raw_os_error(),
+        Some(ENODEV | ENOENT | ENOTDIR | ESRCH)
+    )
 }

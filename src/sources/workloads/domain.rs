@@ -21,7 +21,7 @@ pub(super) const BOARD: &str = "board";
 #[derive(Clone)]
 struct Part {
     place: usize,
-    rail: String,
+    rail: Arc<str>,
     /// What it stood at when it was last read.
     last: Option<f64>,
     /// What it has counted since attribution began, in joules, and its power between the last two readings.
@@ -82,18 +82,29 @@ fn cpu_rail(rail: &str) -> Option<String> {
     Some(fed.collect::<Vec<_>>().join("_").to_lowercase())
 }
 
+/// Whether a group may have domains. Those of this meter, which registers series whenever workloads begin, have none.
+fn is_of_meter(group: &Arc<Group>, own: &Arc<Group>) -> bool {
+    !Arc::ptr_eq(group, own) && group.source != super::METER.name
+}
+
+/// Changes whenever [`find`] may find other domains.
+pub(super) fn version(registry: &Registry, own: &Arc<Group>) -> (u64, u64) {
+    registry.version_of(|group| is_of_meter(group, own))
+}
+
 /// The domains that there are, in the order of the sources.
 pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
     let mut found: Vec<Domain> = Vec::new();
     for group in registry.groups() {
-        if Arc::ptr_eq(&group, own) {
+        // One that has not been read yet may not have registered all of its rails.
+        if !is_of_meter(&group, own) || !group.is_settled() {
             continue;
         }
         for (place, series) in group.all_series().iter().enumerate() {
             let Some(name) = domain_of(series) else {
                 continue;
             };
-            let rail = series.label("rail").unwrap_or_default().into_owned();
+            let rail = series.label("rail").unwrap_or_default().into();
             let part = Part {
                 place,
                 rail,
@@ -214,9 +225,9 @@ impl Domain {
 }
 
 impl Domain {
-    /// The number of counters.
-    pub(super) fn rails(&self) -> usize {
-        self.parts.len()
+    /// The names of its counters.
+    pub(super) fn rails(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.parts.iter().map(|part| &part.rail)
     }
 
     /// What names the domain.
@@ -229,8 +240,7 @@ impl Domain {
     }
 
     /// What names a counter of the domain. `socket` is that of a package of RAPL, `part_of_socket` that of a part of one.
-    pub(super) fn rail_field(&self, rail: usize, field: &str) -> Option<String> {
-        let rail = &self.parts.get(rail)?.rail;
+    pub(super) fn rail_field(&self, rail: &str, field: &str) -> Option<String> {
         let is_rapl = self
             .groups
             .first()
@@ -240,7 +250,7 @@ impl Domain {
             Some(number.split('-').next().unwrap_or(number).to_string())
         };
         match (field, self.name.as_str()) {
-            ("rail", _) => Some(rail.clone()),
+            ("rail", _) => Some(rail.to_string()),
             ("socket", "package") => number(),
             ("part_of_socket", "core" | "dram") => number(),
             _ => None,
@@ -248,8 +258,8 @@ impl Domain {
     }
 
     /// What a counter of the domain has counted.
-    pub(super) fn of_rail(&self, rail: usize, value: Value) -> Option<f64> {
-        let part = self.parts.get(rail)?;
+    pub(super) fn of_rail(&self, rail: &str, value: Value) -> Option<f64> {
+        let part = self.parts.iter().find(|part| *part.rail == *rail)?;
         match value {
             Value::Energy => part.last.map(|_| part.joules),
             Value::Power => part.watts.filter(|_| self.is_fresh),
@@ -348,6 +358,8 @@ mod tests {
         let group = board.registry.add_group(0, "rapl", vec![]);
         let mut rails = ["package-0", "package-1", "core-0", "psys"]
             .map(|rail| Rail::with_range(&group, rail, 0));
+        assert!(!board.find(), "it may not have registered all");
+        group.settle();
         assert!(board.find());
         assert!(!board.find());
         let names: Vec<_> = board.domains.iter().map(|d| d.name.as_str()).collect();
@@ -384,10 +396,10 @@ mod tests {
         board.registry.remove_group(&group);
         let again = board.registry.add_group(0, "rapl", vec![]);
         let mut rail = Rail::with_range(&again, "package-0", 0);
-        assert!(!board.find());
         publish(&again, 61, |out| {
             rail.set_counter(out, 1000, 1.0);
         });
+        assert!(!board.find());
         publish(&again, 62, |out| {
             rail.set_counter(out, 1003, 1.0);
         });
@@ -407,11 +419,11 @@ mod tests {
                 rail.set_counter(out, joules, 1.0);
             });
         };
-        assert!(board.find());
         publish(&first, 1, |out| {
             ended.set_counter(out, 100, 1.0);
         });
         at(1, 100);
+        assert!(board.find());
         assert_eq!(board.read("cpu", 1), None, "the first reading");
         at(2, 150);
         board.registry.remove_group(&first);
@@ -428,6 +440,7 @@ mod tests {
         for rail in ["package-0-die-0", "package-0-die-1", "dram-1", "psys"] {
             Rail::new(&group, rail);
         }
+        group.settle();
         assert!(board.find());
         let domains = board.domains.iter();
         let found: Vec<_> = domains.map(|d| (&*d.name, d.parts.len())).collect();
@@ -455,12 +468,39 @@ mod tests {
     }
 
     #[test]
+    fn version_changes_with_what_meters_register_only() {
+        let board = Board::new();
+        let other_view = board.registry.add_group(100, "workloads", vec![]);
+        let meter = board.registry.add_group(0, "rapl", vec![]);
+        let version = || version(&board.registry, &board.own);
+        let mut last = version();
+        let mut has_changed = || std::mem::replace(&mut last, version()) != version();
+        for group in [&board.own, &other_view] {
+            Rail::new(group, "a");
+            group.settle();
+            assert!(!has_changed());
+        }
+        Rail::new(&meter, "package-0");
+        assert!(has_changed());
+        meter.settle();
+        assert!(has_changed());
+        board.registry.remove_group(&meter);
+        assert!(has_changed());
+        assert!(!has_changed());
+    }
+
+    #[test]
     fn a_source_of_another_kind_is_no_domain() {
         let mut board = Board::new();
         let group = board.registry.add_group(0, "nvidia", vec![]);
         Rail::new(&group, "0");
         let group = board.registry.add_group(1, "rapl", vec![]);
         Rail::new(&group, "uncore-0");
+        board
+            .registry
+            .groups()
+            .iter()
+            .for_each(|group| group.settle());
         assert!(!board.find());
         assert!(board.domains.is_empty());
         assert_eq!(board.read("board", 1), None);

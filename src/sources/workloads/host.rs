@@ -45,11 +45,10 @@ pub(super) struct Host {
     /// CPU time of the exporter at the last two readings, in nanoseconds.
     own_nanos: [Option<u64>; 2],
     own_memory: [Option<f64>; 2],
-    pub disks: Vec<Disk>,
+    /// Each disk, and its size and free space.
+    disks: Vec<(Arc<Disk>, Option<[f64; 2]>)>,
     disks_left_out: LeftOut,
     processors_left_out: LeftOut,
-    /// Size and free space of each disk.
-    space: Vec<Option<[f64; 2]>>,
 }
 
 /// How many of a list that is read again and again were left out at most: each counts once.
@@ -93,7 +92,9 @@ impl Host {
         let kilohertz = text(&board.roots.sysfs.join(clock));
         self.clock = kilohertz.and_then(|text| Some(text.trim().parse::<u32>().ok()? as f64 * 1e3));
         self.read_own();
-        self.space = self.disks.iter().map(space).collect();
+        for (disk, space) in &mut self.disks {
+            *space = space_of(disk);
+        }
     }
 
     fn read_own(&mut self) {
@@ -109,25 +110,24 @@ impl Host {
     }
 
     /// Looks for file systems, but not with an I/O log: a recording has no file systems.
-    pub(super) fn find_disks(&mut self, health: &Arc<Health>, board: &Board) {
+    pub(super) fn find_disks(&mut self, health: &Arc<Health>, board: &Board) -> Vec<Arc<Disk>> {
         let path = board.roots.procfs.join("self/mounts");
         let is_live = health.io_log().is_off();
         let text = is_live
             .then(|| read_long(health, &path, MAX_TEXT))
             .flatten();
-        let mut beyond = 0;
-        for disk in parse_mounts(&text.unwrap_or_default()) {
-            if self.disks.contains(&disk) {
-                continue;
-            }
-            match self.disks.len() < MAX_DISKS {
-                true => self.disks.push(disk),
-                false => beyond += 1,
-            }
-        }
+        let mounted = parse_mounts(&text.unwrap_or_default());
+        let beyond = mounted.len().saturating_sub(MAX_DISKS) as u64;
+        let is_known = |disk: &Disk| self.disks.iter().any(|(known, _)| **known == *disk);
+        // Where there are more than fit, those that are known stay.
+        let (known, new): (Vec<_>, Vec<_>) = mounted.into_iter().partition(is_known);
+        let disks = known.into_iter().chain(new).take(MAX_DISKS).map(Arc::new);
+        let disks: Vec<_> = disks.collect();
+        self.disks = disks.iter().map(|disk| (Arc::clone(disk), None)).collect();
         self.disks_left_out.raise(health, "disks", beyond, || {
             format!("there are more than {MAX_DISKS} file systems")
         });
+        disks
     }
 
     /// The processors.
@@ -151,8 +151,9 @@ impl Host {
         processors
     }
 
-    /// A quantity of the board, but those that the source itself knows. `seconds` lay between the last two readings.
-    pub(super) fn value(&self, value: Value, seconds: f64, processors: f64) -> Option<f64> {
+    /// A quantity of the board, but those that the source itself knows. `capacity` is the CPU time that all processors together had between
+    /// the last two readings, in nanoseconds.
+    pub(super) fn value(&self, value: Value, capacity: Option<f64>) -> Option<f64> {
         match value {
             Value::One => Some(1.0),
             Value::Load1 => self.loads[0],
@@ -168,16 +169,16 @@ impl Host {
             Value::ExporterVirtualMemory => self.own_memory[1],
             Value::ExporterCpuRatio => {
                 let used = self.own_nanos[1]?.checked_sub(self.own_nanos[0]?)?;
-                let ratio = used as f64 / 1e9 / (seconds * processors);
-                ratio.is_finite().then(|| ratio.min(1.0))
+                Some((used as f64 / capacity?).min(1.0))
             }
             _ => None,
         }
     }
 
     /// A quantity of a file system.
-    pub(super) fn of_disk(&self, index: usize, value: Value) -> Option<f64> {
-        let [size, available] = (*self.space.get(index)?)?;
+    pub(super) fn of_disk(&self, disk: &Disk, value: Value) -> Option<f64> {
+        let (_, space) = self.disks.iter().find(|(known, _)| **known == *disk)?;
+        let [size, available] = (*space)?;
         match value {
             Value::Size => Some(size),
             Value::Available => Some(available),
@@ -186,7 +187,7 @@ impl Host {
     }
 }
 
-fn space(disk: &Disk) -> Option<[f64; 2]> {
+fn space_of(disk: &Disk) -> Option<[f64; 2]> {
     let stat = nix::sys::statvfs::statvfs(disk.mount_point.as_str()).ok()?;
     let block = stat.fragment_size() as f64;
     Some([

@@ -22,12 +22,22 @@ pub(super) const FIRST: usize = 2;
 /// the next step, which a poll or more may be late.
 const LONGEST_STEP: f64 = 90.0;
 
+/// What one place has in a domain.
+#[derive(Debug, Clone, Copy, Default)]
+struct Account {
+    /// CPU time since the domain was last read, in nanoseconds.
+    pending: u64,
+    /// Energy so far, in joules.
+    joules: f64,
+    /// Power between the domain's last two readings, in watts; `None`: the domain has not been read since the workload began.
+    watts: Option<f64>,
+}
+
 /// One domain's energy by place.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
-    /// CPU time since the domain was last read, in nanoseconds.
-    pending: Vec<u64>,
-    /// The time in which it was used, in seconds.
+    accounts: Vec<Account>,
+    /// The time in which the pending CPU time was used, in seconds.
     pending_seconds: f64,
     /// How long the domain's counter has stood still, in seconds.
     waited: f64,
@@ -35,10 +45,6 @@ pub(super) struct Ledger {
     since_reading: Option<f64>,
     /// The CPU time that was last added, and the seconds in which it was used.
     latest: (f64, f64),
-    /// Joules so far.
-    joules: Vec<f64>,
-    /// Power between the domain's last two readings.
-    watts: Vec<f64>,
     /// Idle power as the user says.
     given_idle: Option<f64>,
     fit: IdleFit,
@@ -77,18 +83,22 @@ impl Ledger {
 
     /// Has so many places.
     pub(super) fn make_room(&mut self, places: usize) {
-        if places > self.pending.len() {
-            self.pending.resize(places, 0);
-            self.joules.resize(places, 0.0);
-            self.watts.resize(places, 0.0);
+        if places > self.accounts.len() {
+            self.accounts.resize(places, Account::default());
         }
+    }
+
+    /// A workload has begun at this place: it has no power until the domain is read.
+    pub(super) fn begin(&mut self, place: usize) {
+        self.make_room(place + 1);
+        self.accounts[place].watts = None;
     }
 
     /// Adds the CPU time that each place used in these seconds.
     pub(super) fn add_cpu(&mut self, nanos: &[u64], seconds: f64) {
         let mut sum: u64 = 0;
-        for (pending, used) in self.pending.iter_mut().zip(nanos) {
-            *pending = pending.saturating_add(*used);
+        for (account, used) in self.accounts.iter_mut().zip(nanos) {
+            account.pending = account.pending.saturating_add(*used);
             sum = sum.saturating_add(*used);
         }
         self.pending_seconds += seconds;
@@ -100,27 +110,29 @@ impl Ledger {
 
     /// Forgets the CPU time since the domain was last read.
     pub(super) fn discard_cpu(&mut self) {
-        self.pending.fill(0);
+        self.accounts
+            .iter_mut()
+            .for_each(|account| account.pending = 0);
         self.pending_seconds = 0.0;
         self.since_reading = None;
     }
 
-    /// The workload at this place has ended: its place begins anew at 0, for another.
-    pub(super) fn end(&mut self, place: usize) {
-        let (Some(joules), Some(watts)) = (self.joules.get_mut(place), self.watts.get_mut(place))
-        else {
+    /// The workload at this place has ended: its place begins anew at 0, for another. The CPU time that waits for the domain's next
+    /// reading is its heir's.
+    pub(super) fn end(&mut self, place: usize, heir: usize) {
+        self.make_room(heir + 1);
+        let Some(account) = self.accounts.get_mut(place) else {
             return;
         };
-        self.ended_joules += std::mem::take(joules);
-        *watts = 0.0;
-        if let Some(pending) = self.pending.get_mut(place) {
-            let left = std::mem::take(pending);
-            self.pending[OTHER] = self.pending[OTHER].saturating_add(left);
-        }
+        let ended = std::mem::take(account);
+        self.ended_joules += ended.joules;
+        let pending = &mut self.accounts[heir].pending;
+        *pending = pending.saturating_add(ended.pending);
     }
 
-    /// Shares what was read by the CPU time that was used since the last reading, on so many processors.
-    pub(super) fn share(&mut self, reading: Reading, processors: f64) {
+    /// Shares what was read by the CPU time that was used since the last reading, on so many processors. While neither their number
+    /// nor idle power is known, all of it is idle.
+    pub(super) fn share(&mut self, reading: Reading, processors: Option<f64>) {
         let joules = match reading.joules {
             joules if joules > 0.0 && joules.is_finite() => joules,
             _ => 0.0,
@@ -130,10 +142,8 @@ impl Ledger {
             return;
         }
         let seconds = std::mem::take(&mut self.waited);
-        let used: u64 = self
-            .pending
-            .iter()
-            .fold(0, |sum, used| sum.saturating_add(*used));
+        let pending = self.accounts.iter().map(|account| account.pending);
+        let used: u64 = pending.fold(0, u64::saturating_add);
         let used_seconds = used as f64 / 1e9;
         let cpu_seconds = std::mem::take(&mut self.pending_seconds);
         let used_until = self.used_until(reading.age);
@@ -144,8 +154,9 @@ impl Ledger {
         let idle = match self.idle_watts() {
             Some(watts) => (watts * seconds).min(joules),
             None => {
-                let busy = used_seconds / (cpu_seconds * processors);
-                let busy = if busy.is_finite() { busy.min(1.0) } else { 0.0 };
+                let busy = processors.map(|count| used_seconds / (cpu_seconds * count));
+                let busy = busy.filter(|busy| busy.is_finite());
+                let busy = busy.map_or(0.0, |busy| busy.min(1.0));
                 joules * (1.0 - busy)
             }
         };
@@ -154,15 +165,15 @@ impl Ledger {
         self.idle_joules += idle;
         let power = |joules: f64| (seconds > 0.0).then(|| joules / seconds);
         (self.domain_watts, self.idle_power) = (power(joules), power(idle));
-        for (place, pending) in self.pending.iter_mut().enumerate() {
-            let used_here = std::mem::take(pending);
+        for (place, account) in self.accounts.iter_mut().enumerate() {
+            let used_here = std::mem::take(&mut account.pending);
             let share = match used {
                 0 if place == SYSTEM => above,
                 0 => 0.0,
                 used => above * (used_here as f64 / used as f64),
             };
-            self.joules[place] += share;
-            self.watts[place] = if seconds > 0.0 { share / seconds } else { 0.0 };
+            account.joules += share;
+            account.watts = power(share);
         }
     }
 
@@ -188,9 +199,15 @@ impl Ledger {
         self.given_idle.is_none().then_some(&self.fit)
     }
 
-    /// Joules so far, and power between the domain's last two readings.
-    pub(super) fn of(&self, place: usize) -> Option<(f64, f64)> {
-        Some((*self.joules.get(place)?, *self.watts.get(place)?))
+    /// Energy of a place so far, in joules. It begins at 0.
+    pub(super) fn joules(&self, place: usize) -> Option<f64> {
+        Some(self.accounts.get(place)?.joules)
+    }
+
+    /// Power of a place between the domain's last two readings, in watts; `None`: the domain has not been read twice since the
+    /// workload began.
+    pub(super) fn watts(&self, place: usize) -> Option<f64> {
+        self.accounts.get(place)?.watts
     }
 }
 
@@ -202,7 +219,13 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn parts(ledger: &Ledger) -> f64 {
-        ledger.joules.iter().sum::<f64>() + ledger.idle_joules + ledger.ended_joules
+        let joules = ledger.accounts.iter().map(|account| account.joules);
+        joules.sum::<f64>() + ledger.idle_joules + ledger.ended_joules
+    }
+
+    /// Joules and watts of a place.
+    fn at(ledger: &Ledger, place: usize) -> (f64, Option<f64>) {
+        (ledger.joules(place).unwrap(), ledger.watts(place))
     }
 
     fn reading(joules: f64, seconds: f64) -> Reading {
@@ -219,21 +242,21 @@ mod tests {
         let mut ledger = Ledger::new(Some(4.0));
         ledger.make_room(4);
         ledger.add_cpu(&[0, 0, 2 * SECOND, SECOND], 2.0);
-        ledger.share(reading(20.0, 2.0), 4.0);
+        ledger.share(reading(20.0, 2.0), Some(4.0));
         assert_eq!(ledger.idle_joules, 8.0);
-        assert_eq!(ledger.of(2), Some((8.0, 4.0)));
-        assert_eq!(ledger.of(3), Some((4.0, 2.0)));
-        assert_eq!(ledger.of(SYSTEM), Some((0.0, 0.0)));
+        assert_eq!(at(&ledger, 2), (8.0, Some(4.0)));
+        assert_eq!(at(&ledger, 3), (4.0, Some(2.0)));
+        assert_eq!(at(&ledger, SYSTEM), (0.0, Some(0.0)));
     }
 
     #[test]
     fn idle_takes_no_more_than_there_is() {
         let mut ledger = Ledger::new(Some(4.0));
         ledger.add_cpu(&[SECOND, 0], 1.0);
-        ledger.share(reading(3.0, 1.0), 4.0);
+        ledger.share(reading(3.0, 1.0), Some(4.0));
         assert_eq!(
-            (ledger.idle_joules, ledger.of(SYSTEM)),
-            (3.0, Some((0.0, 0.0)))
+            (ledger.idle_joules, at(&ledger, SYSTEM)),
+            (3.0, (0.0, Some(0.0)))
         );
     }
 
@@ -242,18 +265,30 @@ mod tests {
         let mut ledger = Ledger::new(None);
         ledger.make_room(3);
         ledger.add_cpu(&[0, 0, SECOND], 1.0);
-        ledger.share(reading(10.0, 1.0), 4.0);
+        ledger.share(reading(10.0, 1.0), Some(4.0));
         assert_eq!(ledger.idle_watts(), None);
-        assert_eq!(ledger.of(2), Some((2.5, 2.5)));
+        assert_eq!(at(&ledger, 2), (2.5, Some(2.5)));
         assert_eq!(ledger.idle_joules, 7.5);
+    }
+
+    #[test]
+    fn nothing_is_shared_while_the_number_of_processors_and_idle_power_are_unknown() {
+        let mut ledger = Ledger::new(None);
+        ledger.add_cpu(&[SECOND, 0], 1.0);
+        ledger.share(reading(10.0, 1.0), None);
+        assert_eq!((ledger.idle_joules, parts(&ledger)), (10.0, 10.0));
+        let mut ledger = Ledger::new(Some(4.0));
+        ledger.add_cpu(&[SECOND, 0], 1.0);
+        ledger.share(reading(10.0, 1.0), None);
+        assert_eq!(at(&ledger, SYSTEM), (6.0, Some(6.0)));
     }
 
     #[test]
     fn energy_above_idle_without_cpu_time_is_the_systems() {
         let mut ledger = Ledger::new(Some(1.0));
         ledger.make_room(3);
-        ledger.share(reading(5.0, 1.0), 4.0);
-        assert_eq!(ledger.of(SYSTEM), Some((4.0, 4.0)));
+        ledger.share(reading(5.0, 1.0), Some(4.0));
+        assert_eq!(at(&ledger, SYSTEM), (4.0, Some(4.0)));
         assert_eq!(parts(&ledger), 5.0);
     }
 
@@ -263,9 +298,9 @@ mod tests {
         ledger.make_room(4);
         ledger.add_cpu(&[0, 0, SECOND, 0], 1.0);
         ledger.add_cpu(&[0, 0, 0, SECOND], 1.0);
-        ledger.share(reading(6.0, 2.0), 4.0);
-        assert_eq!(ledger.of(2), Some((3.0, 1.5)));
-        assert_eq!(ledger.of(3), Some((3.0, 1.5)));
+        ledger.share(reading(6.0, 2.0), Some(4.0));
+        assert_eq!(at(&ledger, 2), (3.0, Some(1.5)));
+        assert_eq!(at(&ledger, 3), (3.0, Some(1.5)));
     }
 
     #[test]
@@ -278,17 +313,17 @@ mod tests {
             nanos[place] = SECOND;
             ledger.add_cpu(&nanos, 1.0);
             let joules = if second == 59 { 180.0 } else { 0.0 };
-            ledger.share(reading(joules, 1.0), 4.0);
+            ledger.share(reading(joules, 1.0), Some(4.0));
         }
         assert_eq!(ledger.idle_joules, 60.0);
         assert_eq!(ledger.domain_watts, Some(3.0));
-        assert_eq!(ledger.of(2), Some((60.0, 1.0)));
-        assert_eq!(ledger.of(3), Some((60.0, 1.0)));
+        assert_eq!(at(&ledger, 2), (60.0, Some(1.0)));
+        assert_eq!(at(&ledger, 3), (60.0, Some(1.0)));
         // One that stands still for longer has counted nothing.
         for _ in 0..91 {
-            ledger.share(reading(0.0, 1.0), 4.0);
+            ledger.share(reading(0.0, 1.0), Some(4.0));
         }
-        assert_eq!(ledger.of(2), Some((60.0, 0.0)));
+        assert_eq!(at(&ledger, 2), (60.0, Some(0.0)));
     }
 
     #[test]
@@ -296,10 +331,33 @@ mod tests {
         let mut ledger = Ledger::new(Some(1.0));
         for second in 0..62 {
             ledger.add_cpu(&[0, SECOND], 1.0);
-            ledger.share(reading(if second == 61 { 180.0 } else { 0.0 }, 1.0), 4.0);
+            ledger.share(
+                reading(if second == 61 { 180.0 } else { 0.0 }, 1.0),
+                Some(4.0),
+            );
         }
         assert_eq!(ledger.idle_joules, 62.0);
-        assert_eq!(ledger.of(OTHER), Some((118.0, 118.0 / 62.0)));
+        assert_eq!(at(&ledger, OTHER), (118.0, Some(118.0 / 62.0)));
+    }
+
+    #[test]
+    fn workload_has_no_power_until_the_domain_is_read() {
+        let mut ledger = Ledger::new(Some(0.0));
+        ledger.add_cpu(&[SECOND, 0], 1.0);
+        assert_eq!(at(&ledger, SYSTEM), (0.0, None));
+        ledger.share(reading(6.0, 1.0), Some(1.0));
+        ledger.make_room(3);
+        ledger.add_cpu(&[SECOND, 0, SECOND], 1.0);
+        assert_eq!(at(&ledger, SYSTEM), (6.0, Some(6.0)));
+        assert_eq!(at(&ledger, 2), (0.0, None));
+        ledger.share(reading(0.0, 1.0), Some(1.0));
+        assert_eq!(at(&ledger, 2), (0.0, None), "the counter stands still");
+        ledger.share(reading(8.0, 1.0), Some(1.0));
+        assert_eq!(at(&ledger, 2), (4.0, Some(2.0)));
+        ledger.end(2, OTHER);
+        ledger.share(reading(8.0, 1.0), Some(1.0));
+        ledger.begin(2);
+        assert_eq!(at(&ledger, 2), (0.0, None), "it is another's now");
     }
 
     #[test]
@@ -307,14 +365,25 @@ mod tests {
         let mut ledger = Ledger::new(Some(0.0));
         ledger.make_room(3);
         ledger.add_cpu(&[0, 0, SECOND], 1.0);
-        ledger.share(reading(6.0, 1.0), 1.0);
+        ledger.share(reading(6.0, 1.0), Some(1.0));
         ledger.add_cpu(&[0, 0, SECOND], 1.0);
-        ledger.end(2);
+        ledger.end(2, OTHER);
         assert_eq!(ledger.ended_joules, 6.0);
-        ledger.share(reading(2.0, 1.0), 1.0);
-        assert_eq!(ledger.of(2), Some((0.0, 0.0)));
-        assert_eq!(ledger.of(OTHER), Some((2.0, 2.0)), "what it used last");
+        ledger.share(reading(2.0, 1.0), Some(1.0));
+        assert_eq!(at(&ledger, 2), (0.0, Some(0.0)));
+        assert_eq!(at(&ledger, OTHER), (2.0, Some(2.0)), "what it used last");
         assert_eq!(parts(&ledger), ledger.total_joules);
+    }
+
+    #[test]
+    fn renamed_workload_keeps_the_time_that_waits_for_a_slow_meter() {
+        let mut ledger = Ledger::new(Some(0.0));
+        ledger.make_room(3);
+        ledger.add_cpu(&[0, 0, SECOND], 1.0);
+        ledger.end(2, 3);
+        ledger.share(reading(6.0, 1.0), Some(1.0));
+        assert_eq!(at(&ledger, 3), (6.0, Some(6.0)));
+        assert_eq!(at(&ledger, OTHER), (0.0, Some(0.0)));
     }
 
     /// Starts, ends, meters that are slow, silent, reset or broken, and loads of every size.
@@ -332,7 +401,7 @@ mod tests {
                     ledger.make_room(places);
                 }
                 if random.below(4) == 0 && places > FIRST {
-                    ledger.end(FIRST + random.below(places - FIRST));
+                    ledger.end(FIRST + random.below(places - FIRST), OTHER);
                 }
                 let mut nanos: Vec<u64> = (0..places)
                     .map(|_| random.next() >> (34 + random.below(20)))
@@ -364,7 +433,7 @@ mod tests {
                         is_gap: seconds > 5.0,
                         age: random.unit(),
                     },
-                    4.0,
+                    Some(4.0),
                 );
                 whole += if joules > 0.0 { joules } else { 0.0 };
                 let sum = parts(&ledger);
@@ -373,7 +442,7 @@ mod tests {
                     "{sum} of {whole}, seed {seed}"
                 );
                 assert_eq!(ledger.total_joules, whole);
-                assert!(ledger.joules.iter().all(|joules| *joules >= 0.0));
+                assert!(ledger.accounts.iter().all(|account| account.joules >= 0.0));
                 assert!(ledger.idle_joules >= 0.0 && ledger.idle_watts().is_none_or(|w| w >= 0.0));
             }
         }
@@ -413,7 +482,7 @@ mod tests {
         let mut normal = || (0..12).map(|_| random.unit()).sum::<f64>() - 6.0;
         let mut ledger = Ledger::new(None);
         let (mut last_meter, mut last_poll) = (1.0, 1.0 + world.phase);
-        ledger.share(reading(0.0, 0.0), world.processors);
+        ledger.share(reading(0.0, 0.0), Some(world.processors));
         for second in 2..world.seconds as u32 {
             let meter = f64::from(second) + 0.01 * normal().clamp(-3.0, 3.0);
             let poll = f64::from(second) + world.phase + 0.01 * normal().clamp(-3.0, 3.0);
@@ -424,7 +493,7 @@ mod tests {
             let joules = joules * (1.0 + world.noise * normal());
             let mut reading = reading(joules, meter - last_meter);
             reading.age = (poll - meter).max(0.0);
-            ledger.share(reading, world.processors);
+            ledger.share(reading, Some(world.processors));
             assert!(ledger.idle_watts().is_none_or(|watts| watts >= 0.0));
             (last_meter, last_poll) = (meter, poll);
         }
@@ -531,20 +600,20 @@ mod tests {
             };
             let nanos = [0, 0, (load * 2e9) as u64, (load * 1e9) as u64];
             ledger.add_cpu(&nanos, 1.0);
-            ledger.share(reading(3.0 + 2.0 * (load * 3.0), 1.0), 4.0);
+            ledger.share(reading(3.0 + 2.0 * (load * 3.0), 1.0), Some(4.0));
             expected[0] += 2.0 * load * 2.0;
             expected[1] += 2.0 * load;
             if second == 300 {
                 let learned = ledger.idle_watts().unwrap();
                 assert!((learned / 3.0 - 1.0).abs() < 0.03, "{learned}");
                 // What was shared before it was known is another matter.
-                ledger.end(2);
-                ledger.end(3);
+                ledger.end(2, OTHER);
+                ledger.end(3, OTHER);
                 expected = [0.0; 2];
             }
         }
         for (place, expected) in [(2, expected[0]), (3, expected[1])] {
-            let (joules, _) = ledger.of(place).unwrap();
+            let joules = ledger.joules(place).unwrap();
             assert!(
                 (joules / expected - 1.0).abs() < 0.02,
                 "{joules} of {expected}"

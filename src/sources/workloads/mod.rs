@@ -43,8 +43,8 @@ use names::Names;
 use outputs::{Binding, Outputs, Thing};
 use processes::{Details, Processes};
 use scheme::{Scheme, Subject, Value};
-use settings::{Settings, View};
-use slots::Slots;
+use settings::{Settings, View, DEFAULT_MAX_WORKLOADS};
+use slots::{Ended, Slots};
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
@@ -150,25 +150,26 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let mut views = settings.views().into_iter();
     let view = views.find(|view| view.name == context.device.name);
     let View { kinds, schemes, .. } = view.unwrap_or_default();
-    let has_board = schemes.contains(&(scheme::NATIVE, true));
+    let shows_board = schemes.contains(&(scheme::NATIVE, true));
     let is_native = schemes.iter().any(|(name, _)| *name == scheme::NATIVE);
-    let schemes = schemes.into_iter().map(|(name, has_board)| {
+    let schemes = schemes.into_iter().map(|(name, shows_board)| {
         let mut scheme = Scheme::named(name).map_err(Error::new)?;
         if !settings.memory {
-            scheme.remove(Value::Memory);
+            scheme.remove_memory();
         }
-        Ok((scheme, has_board))
+        Ok((scheme, shows_board))
     });
     let schemes = schemes.collect::<Result<Vec<_>, Error>>()?;
     let has_field = |field: &str| schemes.iter().any(|(one, _)| one.has_process_field(field));
     let details = Details {
         is_wanted: has_field("pid"),
         cmdline: has_field("cmdline"),
+        memory: settings.memory,
     };
     let mut slots = Slots::new(settings.max_workloads);
     if schemes
         .iter()
-        .any(|(scheme, _)| scheme.tells_containers_apart())
+        .any(|(scheme, _)| scheme.tells_containers_apart(&kinds))
     {
         slots.tell_apart();
     }
@@ -197,15 +198,16 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         outputs: Outputs::new(&context.group, &kinds, schemes),
         host: Host::default(),
         settings,
-        processors: 1.0,
+        processors: None,
         version: None,
         domains: Vec::new(),
         cpu: Vec::new(),
         used: Vec::new(),
         last_at: None,
         seconds: 0.0,
-        memory: has_memory.then(|| Memory::new(health, board, has_board.then_some(&context.group))),
-        busy: has_board.then(|| {
+        memory: has_memory
+            .then(|| Memory::new(health, board, shows_board.then_some(&context.group))),
+        busy: shows_board.then(|| {
             let desc = Desc::counter(
                 "board_cpu_seconds_total",
                 "CPU time of the whole board since attribution began, in seconds.",
@@ -224,11 +226,12 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
 }
 
 /// Counts workloads without a place, and says once that there are any.
-fn leave_out_workloads(health: &Health, count: u64) {
+fn leave_out_workloads(health: &Health, slots: &Slots, count: u64) {
     health.left_out("workloads", count, || {
         format!(
-            "there are more workloads than workloads.max_workloads and {MAX_SERIES_PER_GROUP} series have room for: they are \
-             counted as other"
+            "there are more workloads than have series of their own: {} at most, as workloads.max_workloads and \
+             {MAX_SERIES_PER_GROUP} series allow; the others are counted as other",
+            slots.max()
         )
     });
 }
@@ -246,10 +249,10 @@ struct Workloads {
     slots: Slots,
     outputs: Outputs,
     host: Host,
-    /// Processors that are on.
-    processors: f64,
-    /// The registry's version when the domains were last looked for.
-    version: Option<u64>,
+    /// Processors that are on; `None`: unknown.
+    processors: Option<f64>,
+    /// [`domain::version`] when the domains were last looked for.
+    version: Option<(u64, u64)>,
     domains: Vec<Attributed>,
     /// CPU time by place, in nanoseconds.
     cpu: Vec<u64>,
@@ -290,11 +293,14 @@ impl Source for Workloads {
             Reader::Cgroups(cgroups) => cgroups.poll(slots, used)?,
             Reader::Processes(processes) => processes.poll(slots, used)?,
         }
-        for place in self.slots.take_ended() {
-            self.end(place);
+        for ended in self.slots.take_ended() {
+            self.end(ended);
         }
         for place in self.slots.take_started() {
             self.register(place);
+            for attributed in &mut self.domains {
+                attributed.ledger.begin(place);
+            }
             if let Some(memory) = &mut self.memory {
                 memory.start();
             }
@@ -349,16 +355,18 @@ impl Workloads {
         !self.has_begun
     }
 
-    /// Looks for domains, if any series has come or gone.
+    /// Looks for domains, if what the meters measure has changed.
     fn find_domains(&mut self) {
         let Context {
             registry, group, ..
         } = &self.context;
-        let version = registry.version();
+        let version = domain::version(registry, group);
         if self.version != Some(version) {
             self.version = Some(version);
             let known = self.domains.len();
-            for domain in domain::find(registry, group) {
+            let found = domain::find(registry, group);
+            self.end_rails(&found);
+            for domain in found {
                 match self
                     .domains
                     .iter_mut()
@@ -389,8 +397,7 @@ impl Workloads {
         let names: Vec<_> = self.domains.iter().map(|one| &*one.domain.name).collect();
         self.outputs.set_domains(&names);
         let per_workload = self.outputs.per_workload();
-        let max = self.settings.max_workloads;
-        self.slots.set_max(max.min(LIVE_SERIES / per_workload));
+        self.limit_workloads(per_workload);
         // The rest of the group may be taken by workloads that have ended.
         let needed = (per_workload - before) * self.slots.all().count();
         let is_full = needed + DOMAIN_SERIES > self.context.group.room();
@@ -399,8 +406,8 @@ impl Workloads {
                 Reader::Cgroups(cgroups) => cgroups.unname(&mut self.slots),
                 Reader::Processes(processes) => processes.unname(&mut self.slots),
             }
-            for place in self.slots.take_ended() {
-                self.end(place);
+            for ended in self.slots.take_ended() {
+                self.end(ended);
             }
         }
         let mut places = vec![SYSTEM, OTHER];
@@ -410,7 +417,49 @@ impl Workloads {
         }
     }
 
-    /// Gives domains and their counters their series.
+    /// Ends the series of rails that are not in their domains any more.
+    fn end_rails(&mut self, found: &[Domain]) {
+        let known = |binding: &Binding| Some(&self.domains.get(binding.domain)?.domain);
+        let has_gone = |rail: &Arc<str>, binding: &Binding| {
+            let name = &known(binding)?.name;
+            let mut now = found.iter().find(|domain| domain.name == *name)?.rails();
+            Some(now.all(|other| other != rail))
+        };
+        self.outputs.retain_things(
+            |thing, binding| match thing {
+                Thing::Rail(rail) => !has_gone(rail, binding).unwrap_or(false),
+                _ => true,
+            },
+            |thing, binding| match thing {
+                Thing::Rail(rail) => known(binding)?.of_rail(rail, binding.value),
+                _ => None,
+            },
+        );
+    }
+
+    /// Lowers the number of workloads to what there are series for, each having so many. This is a reached limit where the configuration
+    /// asks for more; the default stands for as many as there are series for.
+    fn limit_workloads(&mut self, per_workload: usize) {
+        let asked = self.settings.max_workloads;
+        let possible = LIVE_SERIES / per_workload;
+        let lowered = self.slots.max().saturating_sub(possible);
+        if lowered == 0 {
+            return;
+        }
+        self.slots.set_max(possible);
+        let what = format!(
+            "workloads.max_workloads is {asked}, but there are series for {possible} workloads, with {per_workload} series each"
+        );
+        match asked {
+            DEFAULT_MAX_WORKLOADS => log::info!("{what}"),
+            _ => {
+                let health = &self.context.health;
+                health.left_out("max_workloads", lowered as u64, || what);
+            }
+        }
+    }
+
+    /// Gives domains and their rails their series.
     fn describe_domains(&mut self) {
         let node = hostname(&self.context);
         for (index, Attributed { domain, .. }) in self.domains.iter().enumerate() {
@@ -418,16 +467,16 @@ impl Workloads {
                 |field: &str| domain.field(field).or_else(|| fields::of_node(field, node));
             self.outputs
                 .add_thing(Thing::Domain, Some(index), &of_domain);
-            for rail in 0..domain.rails() {
+            for rail in domain.rails() {
                 let of_rail =
                     |field: &str| domain.rail_field(rail, field).or_else(|| of_domain(field));
-                self.outputs
-                    .add_thing(Thing::Rail(rail), Some(index), &of_rail);
+                let thing = Thing::Rail(Arc::clone(rail));
+                self.outputs.add_thing(thing, Some(index), &of_rail);
             }
         }
     }
 
-    /// Gives the board, its processors and its disks their series.
+    /// Gives the board, its processors and its disks their series, and ends those of processors and disks that are gone.
     fn describe_board(&mut self) {
         let Workloads {
             context,
@@ -440,18 +489,30 @@ impl Workloads {
             let node = hostname(context);
             outputs.add_thing(Thing::Node, None, &|field| fields::of_node(field, node));
         }
+        let mut there = Vec::new();
         if outputs.are_of(Subject::Processor) {
             for processor in host.processors(health, board) {
-                let field = |field: &str| fields::of_processor(field, &processor);
-                outputs.add_thing(Thing::Processor, None, &field);
+                let thing = Thing::Processor(Arc::new(processor));
+                there.push(thing);
             }
         }
         if outputs.are_of(Subject::Disk) {
-            host.find_disks(health, board);
-            for (index, disk) in host.disks.iter().enumerate() {
-                let field = |field: &str| fields::of_disk(field, disk);
-                outputs.add_thing(Thing::Disk(index), None, &field);
-            }
+            let disks = host.find_disks(health, board);
+            there.extend(disks.into_iter().map(Thing::Disk));
+        }
+        outputs.retain_things(
+            |thing, _| match thing {
+                Thing::Processor(_) | Thing::Disk(_) => there.contains(thing),
+                _ => true,
+            },
+            |_, _| None,
+        );
+        for thing in there {
+            outputs.add_thing(thing.clone(), None, &|field| match &thing {
+                Thing::Processor(processor) => fields::of_processor(field, processor),
+                Thing::Disk(disk) => fields::of_disk(field, disk),
+                _ => None,
+            });
         }
     }
 
@@ -481,7 +542,7 @@ impl Workloads {
     }
 
     /// The workload at this place has ended.
-    fn end(&mut self, place: usize) {
+    fn end(&mut self, Ended { place, heir }: Ended) {
         let Workloads {
             outputs,
             domains,
@@ -492,14 +553,14 @@ impl Workloads {
         let nanos = cpu.get(place).copied().unwrap_or_default();
         outputs.end_workload(place, |binding| match binding.value {
             Value::CpuSeconds => Some(nanos as f64 / 1e9),
-            Value::Energy => Some(domains.get(binding.domain)?.ledger.of(place)?.0),
+            Value::Energy => domains.get(binding.domain)?.ledger.joules(place),
             _ => None,
         });
         if let Some(nanos) = cpu.get_mut(place) {
             *nanos = 0;
         }
         for attributed in domains {
-            attributed.ledger.end(place);
+            attributed.ledger.end(place, heir.unwrap_or(OTHER));
         }
         if let Some(memory) = memory {
             memory.end(place);
@@ -546,8 +607,9 @@ impl Workloads {
             ..
         } = self;
         let reader = &*reader;
-        let capacity = *seconds * *processors * 1e9;
-        let ratio = |nanos: u64| (capacity > 0.0).then(|| (nanos as f64 / capacity).min(1.0));
+        let capacity = processors.map(|count| count * *seconds * 1e9);
+        let capacity = capacity.filter(|nanos| *nanos > 0.0);
+        let ratio = |nanos: u64| Some((nanos as f64 / capacity?).min(1.0));
         let of_workload = |place: usize, binding: &Binding| match binding.value {
             Value::CpuSeconds => Some(*cpu.get(place)? as f64 / 1e9),
             Value::CpuRatio => ratio(*used.get(place)?),
@@ -560,16 +622,14 @@ impl Workloads {
             },
             value => {
                 let Attributed { domain, ledger } = domains.get(binding.domain)?;
-                let (joules, watts) = ledger.of(place)?;
                 match value {
-                    Value::Energy => Some(joules),
-                    // There is none before the domain's second reading.
-                    Value::Power if domain.is_fresh => ledger.domain_watts.map(|_| watts),
+                    Value::Energy => ledger.joules(place),
+                    Value::Power if domain.is_fresh => ledger.watts(place),
                     _ => None,
                 }
             }
         };
-        let of_thing = |thing: Thing, binding: &Binding| match thing {
+        let of_thing = |thing: &Thing, binding: &Binding| match thing {
             Thing::Domain => domains.get(binding.domain)?.value(binding.value),
             Thing::Rail(rail) => domains
                 .get(binding.domain)?
@@ -578,8 +638,8 @@ impl Workloads {
             Thing::Node if binding.value == Value::CpuRatio => {
                 ratio(used.iter().fold(0, |sum, used| sum.saturating_add(*used)))
             }
-            Thing::Node | Thing::Processor => host.value(binding.value, *seconds, *processors),
-            Thing::Disk(index) => host.of_disk(index, binding.value),
+            Thing::Node | Thing::Processor(_) => host.value(binding.value, capacity),
+            Thing::Disk(disk) => host.of_disk(disk, binding.value),
         };
         outputs.publish(out, of_workload, of_thing);
         if let Some(memory) = memory {
@@ -596,7 +656,7 @@ impl Workloads {
         let online = read_text(health, &path).ok();
         let count = online.and_then(|text| usage::parse_cpu_list(&text));
         if let Some(count) = count.filter(|count| *count > 0) {
-            self.processors = count as f64;
+            self.processors = Some(count as f64);
         }
     }
 

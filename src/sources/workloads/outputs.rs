@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::host::{Disk, Processor};
 use super::name::Kind;
 use super::scheme::{FamilyGroup, FamilyScheme, Scheme, Subject, Value};
 use crate::metrics::{Group, Kind as FamilyKind, Readings, SeriesId};
@@ -22,32 +23,31 @@ pub(super) struct Binding {
     has_ended: bool,
 }
 
-/// Something other than a workload that has series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Something other than a workload that has series. It is known by what it is called, because indexes change where things come and go.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Thing {
     /// The domain of the binding.
     Domain,
-    /// The counter of this index of the domain.
-    Rail(usize),
+    /// The rail of this name of the domain.
+    Rail(Arc<str>),
     Node,
-    Processor,
-    /// The file system of this index.
-    Disk(usize),
+    Processor(Arc<Processor>),
+    Disk(Arc<Disk>),
 }
 
 impl Thing {
-    fn subject(self) -> Subject {
+    fn subject(&self) -> Subject {
         match self {
             Thing::Domain => Subject::Domain,
             Thing::Rail(_) => Subject::Rail,
             Thing::Node => Subject::Node,
-            Thing::Processor => Subject::Processor,
+            Thing::Processor(_) => Subject::Processor,
             Thing::Disk(_) => Subject::Disk,
         }
     }
 }
 
-/// A series and what goes into it.
+/// A series and what goes into it. That of several bindings is summed up; that of one is set at once.
 #[derive(Debug)]
 struct Output {
     series: SeriesId,
@@ -59,14 +59,14 @@ struct Output {
     is_set: bool,
 }
 
-/// A scheme, and which domains its zones are.
+/// A naming scheme that is used, and which domains its zones are.
 #[derive(Debug)]
-struct Names {
+struct SchemeInUse {
     scheme: Scheme,
     /// A zone that was once found keeps its domain, so that its counters do not fall.
     zones: Vec<(String, Option<usize>)>,
     /// Whether the series of domains, the board and its processors are in this group.
-    has_board: bool,
+    shows_board: bool,
 }
 
 /// All series.
@@ -74,47 +74,53 @@ pub(super) struct Outputs {
     group: Arc<Group>,
     /// What energy is attributed to here.
     kinds: Vec<Kind>,
-    names: Vec<Names>,
+    schemes: Vec<SchemeInUse>,
     /// By the series' places in the group.
     outputs: Vec<Option<Output>>,
+    /// Whether one of them has had several bindings.
+    has_shared: bool,
     /// By the workloads' places.
     workloads: Vec<Vec<Binding>>,
-    /// What ended workloads had and series still have, by domain, where it would be in another family else.
-    kept: Vec<f64>,
+    /// Energy of ended workloads by domain, in joules, that shared series of living ones still have. It is not in the family of ended
+    /// workloads, where that is another one.
+    ended_in_shared_series: Vec<f64>,
     things: Vec<(Thing, Binding)>,
 }
 
 impl Outputs {
     /// The series of these schemes for workloads of these kinds; those about the board only where that is said.
     pub(super) fn new(group: &Arc<Group>, kinds: &[Kind], schemes: Vec<(Scheme, bool)>) -> Outputs {
-        let names = schemes.into_iter().map(|(scheme, has_board)| Names {
-            zones: match &scheme.zones {
-                Some(zones) => zones.iter().map(|(zone, _)| (zone.clone(), None)).collect(),
-                None => Vec::new(),
-            },
-            scheme,
-            has_board,
-        });
+        let schemes = schemes
+            .into_iter()
+            .map(|(scheme, shows_board)| SchemeInUse {
+                zones: match &scheme.zones {
+                    Some(zones) => zones.iter().map(|(zone, _)| (zone.clone(), None)).collect(),
+                    None => Vec::new(),
+                },
+                scheme,
+                shows_board,
+            });
         Outputs {
             group: Arc::clone(group),
             kinds: kinds.to_vec(),
-            names: names.collect(),
+            schemes: schemes.collect(),
             outputs: Vec::new(),
+            has_shared: false,
             workloads: Vec::new(),
-            kept: Vec::new(),
+            ended_in_shared_series: Vec::new(),
             things: Vec::new(),
         }
     }
 
     /// Whether there are series about this.
     pub(super) fn are_of(&self, subject: Subject) -> bool {
-        let mut names = self.names.iter();
-        names.any(|names| names.has_board && names.scheme.is_of(subject))
+        let mut schemes = self.schemes.iter();
+        schemes.any(|used| used.shows_board && used.scheme.is_of(subject))
     }
 
     /// Gives the zones their domains, of these names.
     pub(super) fn set_domains(&mut self, domains: &[&str]) {
-        for Names { scheme, zones, .. } in &mut self.names {
+        for SchemeInUse { scheme, zones, .. } in &mut self.schemes {
             match &scheme.zones {
                 None => {
                     for (index, domain) in domains.iter().enumerate().skip(zones.len()) {
@@ -137,7 +143,7 @@ impl Outputs {
     pub(super) fn per_workload(&self) -> usize {
         let of_kind = |kind: Kind| {
             let mut count = 0;
-            for Names { scheme, zones, .. } in &self.names {
+            for SchemeInUse { scheme, zones, .. } in &self.schemes {
                 let zones = zones.iter().filter(|(_, domain)| domain.is_some()).count();
                 let groups = scheme.groups.iter();
                 let families = groups
@@ -187,7 +193,23 @@ impl Outputs {
         });
         self.things = known;
         self.things
-            .extend(new.into_iter().map(|binding| (thing, binding)));
+            .extend(new.into_iter().map(|binding| (thing.clone(), binding)));
+    }
+
+    /// Ends the series of things that are not there any more. `value` has what they had.
+    pub(super) fn retain_things(
+        &mut self,
+        is_there: impl Fn(&Thing, &Binding) -> bool,
+        value: impl Fn(&Thing, &Binding) -> Option<f64>,
+    ) {
+        let things = std::mem::take(&mut self.things);
+        let (there, gone): (Vec<_>, Vec<_>) = things
+            .into_iter()
+            .partition(|(thing, binding)| is_there(thing, binding));
+        self.things = there;
+        for (thing, binding) in gone {
+            self.release(&binding, || value(&thing, &binding));
+        }
     }
 
     /// Registers the series of a subject that are not known yet; only those of one domain, if it is given.
@@ -202,29 +224,33 @@ impl Outputs {
         let Outputs {
             group,
             kinds,
-            names,
+            schemes,
             outputs,
+            has_shared,
             ..
         } = self;
-        // The kernel and the rest are beside what they are the rest of.
-        let is_beside = |families: &FamilyGroup| match subject {
+        // The kernel and `other` have the families of what they are the rest of.
+        let is_shown_for_rest = |families: &FamilyGroup| match subject {
             Subject::Workload(Kind::System | Kind::Other) => {
                 let mut kinds = kinds.iter().map(|kind| Subject::Workload(*kind));
                 kinds.any(|kind| families.is_of(kind))
             }
             _ => true,
         };
-        for Names {
+        for SchemeInUse {
             scheme,
             zones,
-            has_board,
-        } in names
+            shows_board,
+        } in schemes
         {
-            let is_shown = *has_board || matches!(subject, Subject::Workload(_));
+            let is_shown = *shows_board || matches!(subject, Subject::Workload(_));
             let has_ended = scheme.has_ended_energy();
             for families in scheme.groups.iter().filter(|group| group.is_of(subject)) {
                 let lacks = |name: &String| field(name).is_none_or(|value| value.is_empty());
-                if !is_shown || !is_beside(families) || families.with.as_ref().is_some_and(lacks) {
+                if !is_shown
+                    || !is_shown_for_rest(families)
+                    || families.with.as_ref().is_some_and(lacks)
+                {
                     continue;
                 }
                 for family in &families.families {
@@ -237,7 +263,11 @@ impl Outputs {
                             is_counter: family.desc.kind == FamilyKind::Counter,
                             has_ended: has_ended && family.value == Value::Energy,
                         };
-                        if !is_known(&binding) && refer(outputs, binding.series) {
+                        if is_known(&binding) {
+                            return;
+                        }
+                        if let Some(references) = add_reference(outputs, binding.series) {
+                            *has_shared |= references > 1;
                             new.push(binding);
                         }
                     };
@@ -265,30 +295,38 @@ impl Outputs {
             return;
         };
         for binding in bindings {
-            let Some(slot) = self.outputs.get_mut(binding.series.place() as usize) else {
-                continue;
-            };
-            let Some(output) = slot else {
-                continue;
-            };
-            output.references -= 1;
-            let change = match output.references {
-                0 => -output.ended,
-                _ if binding.is_counter => value(&binding).unwrap_or_default() * binding.factor,
-                _ => 0.0,
-            };
-            output.ended += change;
-            if output.references == 0 {
-                *slot = None;
-                self.group.retire(binding.series);
-            }
+            let change = self.release(&binding, || value(&binding));
             if binding.has_ended {
-                if self.kept.len() <= binding.domain {
-                    self.kept.resize(binding.domain + 1, 0.0);
+                if self.ended_in_shared_series.len() <= binding.domain {
+                    self.ended_in_shared_series.resize(binding.domain + 1, 0.0);
                 }
-                self.kept[binding.domain] += change;
+                self.ended_in_shared_series[binding.domain] += change;
             }
         }
+    }
+
+    /// Removes a reference to a series' output; the series ends with the last one. A counter that others have, too, keeps what this one
+    /// had. Returns by how much the energy that the output keeps of ended ones changes.
+    fn release(&mut self, binding: &Binding, value: impl FnOnce() -> Option<f64>) -> f64 {
+        let Some(slot) = self.outputs.get_mut(binding.series.place() as usize) else {
+            return 0.0;
+        };
+        let Some(output) = slot else {
+            return 0.0;
+        };
+        output.references -= 1;
+        if output.references == 0 {
+            let ended = output.ended;
+            *slot = None;
+            self.group.retire(binding.series);
+            return -ended;
+        }
+        let change = match binding.is_counter {
+            true => value().unwrap_or_default() * binding.factor,
+            false => 0.0,
+        };
+        output.ended += change;
+        change
     }
 
     /// Publishes all values.
@@ -296,25 +334,34 @@ impl Outputs {
         &mut self,
         out: &mut Readings,
         of_workload: impl Fn(usize, &Binding) -> Option<f64>,
-        of_thing: impl Fn(Thing, &Binding) -> Option<f64>,
+        of_thing: impl Fn(&Thing, &Binding) -> Option<f64>,
     ) {
         let Outputs {
             outputs,
+            has_shared,
             workloads,
-            kept,
+            ended_in_shared_series,
             things,
             ..
         } = self;
-        for output in outputs.iter_mut().flatten() {
-            output.sum = output.ended;
-            output.is_set = false;
+        if *has_shared {
+            for output in outputs.iter_mut().flatten() {
+                output.sum = output.ended;
+                output.is_set = false;
+            }
         }
         let mut add = |binding: &Binding, value: Option<f64>| {
             let output = outputs.get_mut(binding.series.place() as usize);
-            if let (Some(Some(output)), Some(value)) = (output, value) {
-                output.sum += value * binding.factor;
-                output.is_set = true;
+            let (Some(Some(output)), Some(value)) = (output, value) else {
+                return;
+            };
+            let value = value * binding.factor;
+            if output.references == 1 {
+                out.set(binding.series, output.ended + value);
+                return;
             }
+            output.sum += value;
+            output.is_set = true;
         };
         for (place, bindings) in workloads.iter().enumerate() {
             for binding in bindings {
@@ -322,14 +369,19 @@ impl Outputs {
             }
         }
         for (thing, binding) in things {
-            let mut value = of_thing(*thing, binding);
+            let mut value = of_thing(thing, binding);
             if let (Some(value), Value::EndedEnergy) = (&mut value, binding.value) {
-                *value -= kept.get(binding.domain).copied().unwrap_or_default();
+                *value -= ended_in_shared_series
+                    .get(binding.domain)
+                    .copied()
+                    .unwrap_or_default();
             }
             add(binding, value);
         }
-        for output in outputs.iter().flatten().filter(|output| output.is_set) {
-            out.set(output.series, output.sum);
+        if *has_shared {
+            for output in outputs.iter().flatten().filter(|output| output.is_set) {
+                out.set(output.series, output.sum);
+            }
         }
     }
 }
@@ -353,11 +405,11 @@ fn register(
     group.series(&family.desc, &labels)
 }
 
-/// Adds a reference to a series' output. False if there was no room for the series.
-fn refer(outputs: &mut Vec<Option<Output>>, series: SeriesId) -> bool {
+/// Adds a reference to a series' output, and returns how many it has. `None`: there was no room for the series.
+fn add_reference(outputs: &mut Vec<Option<Output>>, series: SeriesId) -> Option<u32> {
     let place = series.place() as usize;
     if place >= crate::metrics::MAX_SERIES_PER_GROUP {
-        return false;
+        return None;
     }
     if outputs.len() <= place {
         outputs.resize_with(place + 1, || None);
@@ -370,7 +422,7 @@ fn refer(outputs: &mut Vec<Option<Output>>, series: SeriesId) -> bool {
         is_set: false,
     });
     output.references += 1;
-    true
+    Some(output.references)
 }
 
 #[cfg(test)]
@@ -417,7 +469,7 @@ mod tests {
             out.begin(BootTime(second * 1_000_000_000));
             let of_workload = |place: usize, _: &Binding| joules.get(place).copied();
             let ended = self.ended;
-            let of_thing = |_, binding: &Binding| {
+            let of_thing = |_: &Thing, binding: &Binding| {
                 let is_ended = binding.value == Value::EndedEnergy;
                 is_ended.then_some(ended)
             };
@@ -489,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_beside_the_processes_only() {
+    fn the_kernel_is_shown_beside_processes_only() {
         let energy = "kepler_process_cpu_joules_total";
         for (kinds, count) in [([Kind::Pod], 0), ([Kind::Process], 1)] {
             let mut bench = Bench::new("kepler", &kinds);
@@ -505,7 +557,7 @@ mod tests {
         let mut bench = Bench::new("kepler", &[Kind::Process]);
         assert_eq!(bench.outputs.per_workload(), 1);
         bench.outputs.set_domains(&["board", "cpu_gpu_cv"]);
-        let zones = |bench: &Bench| bench.outputs.names[0].zones.clone();
+        let zones = |bench: &Bench| bench.outputs.schemes[0].zones.clone();
         let of = |zone: &str, domain| (zone.to_string(), domain);
         let expected = [
             of("package", Some(1)),

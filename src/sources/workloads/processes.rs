@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cgroups::NAME_POLLS;
-use super::counter::{is_transient, read_long, Counter, STAT};
+use super::counter::{is_gone, read_long, Counter, STAT};
 use super::ledger::{OTHER, SYSTEM};
 use super::name::{classify, Kind, Name, Origin, Program, Scope, Workload};
 use super::names::Names;
@@ -35,6 +35,8 @@ pub(super) struct Details {
     pub is_wanted: bool,
     /// Its command line.
     pub cmdline: bool,
+    /// Its memory.
+    pub memory: bool,
 }
 
 /// The processes.
@@ -147,7 +149,7 @@ impl Processes {
             }
             is_there
         });
-        super::leave_out_workloads(&self.health, unnamed);
+        super::leave_out_workloads(&self.health, slots, unnamed);
         used.resize(slots.places(), 0);
         let owed = sum.saturating_add(self.debt);
         used[SYSTEM] = delta.saturating_sub(owed);
@@ -175,7 +177,7 @@ impl Processes {
         });
         let (comm, nanos, started, memory) = match read {
             Ok((comm, false, nanos, started, memory)) => (comm, nanos, started, memory),
-            Err(error) if is_transient(&error) => {
+            Err(error) if !is_gone(&error) => {
                 // What it uses until it can be read again is counted then.
                 if let Some(process) = self.known.get_mut(&number) {
                     process.round = self.round;
@@ -222,7 +224,7 @@ impl Processes {
             used.resize(place + 1, 0);
         }
         used[place] = used[place].saturating_add(delta);
-        if self.details.is_wanted {
+        if self.details.memory {
             self.add_memory(place, memory);
         }
         let process = Process {
@@ -361,8 +363,8 @@ impl Processes {
             let mut workload = process.workload.clone();
             are_all_known &= self.add_names(&mut workload);
             if workload != process.workload {
-                slots.release(process.place);
-                process.place = OTHER;
+                let place = slots.rename(process.place, &workload, false);
+                process.place = place.unwrap_or(OTHER);
                 process.workload = workload;
             }
         }

@@ -128,6 +128,20 @@ impl Value {
         ("available", Value::Available),
     ];
 
+    /// Whether the quantity is memory of workloads or of the board.
+    fn is_memory(self) -> bool {
+        matches!(
+            self,
+            Value::Memory
+                | Value::VirtualMemory
+                | Value::MemoryTotal
+                | Value::MemoryFree
+                | Value::MemoryAvailable
+                | Value::SwapTotal
+                | Value::SwapFree
+        )
+    }
+
     /// Whether the quantity is measured by domain.
     fn is_by_domain(self) -> bool {
         matches!(
@@ -222,7 +236,10 @@ impl Scheme {
     pub(super) fn named(name: &str) -> Result<Scheme, String> {
         match SCHEMES.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => Scheme::parse(text).map_err(|error| format!("{name}: {error}")),
-            None => Err(format!("there are no names {name}")),
+            None => Err(format!(
+                "unknown naming scheme {name}: there are {}",
+                names().collect::<Vec<_>>().join(", ")
+            )),
         }
     }
 
@@ -238,11 +255,13 @@ impl Scheme {
         groups.any(|group| group.is_of(Subject::Workload(Kind::Process)) && group.has_field(field))
     }
 
-    /// Whether containers have labels by which those of one name differ.
-    pub(super) fn tells_containers_apart(&self) -> bool {
-        self.groups
-            .iter()
-            .any(|group| group.has_field("container_id"))
+    /// Whether workloads of these kinds have labels by which containers of one name differ.
+    pub(super) fn tells_containers_apart(&self, kinds: &[Kind]) -> bool {
+        let mut groups = self.groups.iter();
+        groups.any(|group| {
+            let mut subjects = kinds.iter().map(|kind| Subject::Workload(*kind));
+            subjects.any(|kind| group.is_of(kind)) && group.has_field("container_id")
+        })
     }
 
     /// Whether there are series about this.
@@ -250,10 +269,10 @@ impl Scheme {
         self.groups.iter().any(|group| group.is_of(subject))
     }
 
-    /// Removes the families that have this quantity.
-    pub(super) fn remove(&mut self, value: Value) {
+    /// Removes the families of memory, that of the exporter itself excepted.
+    pub(super) fn remove_memory(&mut self) {
         for group in &mut self.groups {
-            group.families.retain(|family| family.value != value);
+            group.families.retain(|family| !family.value.is_memory());
         }
     }
 
@@ -454,10 +473,23 @@ mod tests {
                 }
             }
         }
-        assert!(Scheme::named("nobody").is_err());
+        assert_eq!(
+            Scheme::named("nobody").unwrap_err(),
+            "unknown naming scheme nobody: there are native, kepler, scaphandre"
+        );
         assert!(Scheme::named(NATIVE).unwrap().has_ended_energy());
         assert!(!Scheme::named("kepler").unwrap().has_ended_energy());
-        assert!(Scheme::named("kepler").unwrap().tells_containers_apart());
+        for (name, kind, expected) in [
+            (NATIVE, Kind::Container, false),
+            ("kepler", Kind::Container, true),
+            ("kepler", Kind::Service, false),
+            ("kepler", Kind::Process, true),
+            ("scaphandre", Kind::Container, false),
+            ("scaphandre", Kind::Process, true),
+        ] {
+            let scheme = Scheme::named(name).unwrap();
+            assert_eq!(scheme.tells_containers_apart(&[kind]), expected, "{name}");
+        }
         assert!(Scheme::named("scaphandre")
             .unwrap()
             .has_process_field("cmdline"));

@@ -16,6 +16,8 @@ use crate::config::{Config, MeterSettings};
 const BOARD: &str = super::domain::BOARD;
 /// The most workloads that can be asked for: each has a series for every domain and more.
 const MAX_WORKLOADS: usize = 2000;
+/// How many workloads have series of their own where the configuration does not say.
+pub(super) const DEFAULT_MAX_WORKLOADS: usize = 500;
 /// The longest name of a domain, in bytes.
 const MAX_DOMAIN: usize = 64;
 
@@ -43,7 +45,7 @@ impl Default for Settings {
         Self {
             enabled: false,
             kinds: vec![Kind::Service, Kind::Container, Kind::Pod],
-            max_workloads: 500,
+            max_workloads: DEFAULT_MAX_WORKLOADS,
             metric_names: vec![scheme::NATIVE],
             idle_watts: BTreeMap::new(),
             memory: true,

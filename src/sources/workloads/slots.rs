@@ -35,6 +35,16 @@ struct Slot {
     is_nested: bool,
     /// Whether it is among those that were given since.
     is_started: bool,
+    /// The place of the same workload under another name, if it has got one.
+    heir: Option<usize>,
+}
+
+/// A place whose workload has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub place: usize,
+    /// The place of the same workload under another name, if it has got one.
+    pub heir: Option<usize>,
 }
 
 impl Slots {
@@ -50,6 +60,11 @@ impl Slots {
     /// Gives containers of different ids, and programs that differ in more than their names, places of their own.
     pub(super) fn tell_apart(&mut self) {
         self.tells_apart = true;
+    }
+
+    /// The maximum.
+    pub(super) fn max(&self) -> usize {
+        self.max
     }
 
     /// Changes the maximum. Workloads that have places keep them.
@@ -94,6 +109,7 @@ impl Slots {
             let is_part = !self.tells_apart || known.origin.is_same_part(&workload.origin);
             if is_part && (slot.references > 0 || known.origin == workload.origin) {
                 slot.references += 1;
+                slot.heir = None;
                 if slot.is_nested && !is_nested {
                     slot.is_nested = false;
                     self.nested -= 1;
@@ -115,6 +131,7 @@ impl Slots {
             references: 1,
             is_nested,
             is_started: true,
+            heir: None,
         };
         self.taken += 1;
         match self.places.get_mut(&workload.name) {
@@ -136,8 +153,27 @@ impl Slots {
         self.has_unused |= slot.references == 0;
     }
 
+    /// One of the cgroups at a place has another name now: a place under that name, if there is room.
+    pub(super) fn rename(
+        &mut self,
+        place: usize,
+        workload: &Workload,
+        is_nested: bool,
+    ) -> Option<usize> {
+        self.release(place);
+        let heir = self.take(workload, is_nested);
+        if let Some(slot) = place
+            .checked_sub(FIRST)
+            .and_then(|i| self.slots.get_mut(i))
+            .filter(|slot| slot.references == 0)
+        {
+            slot.heir = heir;
+        }
+        heir
+    }
+
     /// The places whose workloads have ended; they are free from now on.
-    pub(super) fn take_ended(&mut self) -> Vec<usize> {
+    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
         if !std::mem::take(&mut self.has_unused) {
             return Vec::new();
         }
@@ -155,10 +191,17 @@ impl Slots {
                     }
                 }
                 self.free.push(FIRST + i);
-                ended.push(FIRST + i);
+                ended.push(Ended {
+                    place: FIRST + i,
+                    heir: slot.heir.take(),
+                });
                 slot.is_started = false;
                 self.nested -= usize::from(std::mem::take(&mut slot.is_nested));
             }
+        }
+        for one in &mut ended {
+            // One that has ended as well inherits nothing.
+            one.heir = one.heir.filter(|heir| self.workload(*heir).is_some());
         }
         let slots = &self.slots;
         self.started.retain(|place| slots[place - FIRST].is_started);
@@ -189,10 +232,39 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::workloads::ledger::OTHER;
     use crate::sources::workloads::name::{Kind, Origin};
 
     fn name(text: &str) -> Workload {
         Name::new(Kind::Service, text).into()
+    }
+
+    fn ended(slots: &mut Slots) -> Vec<(usize, Option<usize>)> {
+        let ended = slots.take_ended().into_iter();
+        ended.map(|one| (one.place, one.heir)).collect()
+    }
+
+    #[test]
+    fn renamed_workload_has_an_heir_if_nothing_else_has_its_old_name() {
+        let mut slots = Slots::new(3);
+        let a = slots.take(&name("a"), false).unwrap();
+        let b = slots.rename(a, &name("b"), false).unwrap();
+        assert_eq!(ended(&mut slots), [(a, Some(b))]);
+        // Another one has the name still.
+        slots.take(&name("b"), false);
+        let c = slots.rename(b, &name("c"), false).unwrap();
+        assert_eq!(ended(&mut slots), []);
+        slots.release(b);
+        assert_eq!(ended(&mut slots), [(b, None)]);
+        // One that takes the old name again has what is pending; an heir that has ended has nothing.
+        let d = slots.rename(c, &name("d"), false).unwrap();
+        slots.take(&name("c"), false);
+        slots.release(c);
+        assert_eq!(ended(&mut slots), [(c, None)]);
+        let e = slots.rename(d, &name("e"), false).unwrap();
+        slots.release(e);
+        assert!(ended(&mut slots).iter().all(|(_, heir)| heir.is_none()));
+        assert!(slots.rename(OTHER, &name("f"), false) >= Some(FIRST));
     }
 
     #[test]
@@ -206,7 +278,7 @@ mod tests {
         slots.release(a);
         assert!(slots.take_ended().is_empty());
         slots.release(a);
-        assert_eq!(slots.take_ended(), [a]);
+        assert_eq!(ended(&mut slots), [(a, None)]);
         assert_eq!(slots.take(&name("c"), false), Some(a));
         assert_eq!(slots.places(), FIRST + 2);
         assert_eq!(slots.all().count(), 2);
@@ -242,7 +314,7 @@ mod tests {
         slots.release(first);
         let next = slots.take(&container("3"), false).unwrap();
         assert_ne!(next, first);
-        assert_eq!(slots.take_ended(), [first]);
+        assert_eq!(ended(&mut slots), [(first, None)]);
         assert_eq!(slots.take(&container("3"), false), Some(next));
         assert_eq!(slots.all().count(), 1);
     }

@@ -294,6 +294,33 @@ fn domain_that_appears_in_a_full_group_is_exported_whole() {
 }
 
 #[test]
+fn power_of_a_new_workload_is_absent_until_the_meter_is_read() {
+    let mut rig = Rig::new(", idle_watts: {package: 0}");
+    rig.set("a.service", 0);
+    rig.start();
+    rig.draw(1.0);
+    rig.poll(0);
+    let watts = |rig: &Rig, name: &str| {
+        rig.bench.value(&format!(
+            "workload_power_watts{{domain=\"package\",kind=\"service\",name=\"{name}\"}}"
+        ))
+    };
+    for (gone, new) in [("z", "b"), ("b", "c")] {
+        let _ = std::fs::remove_dir_all(rig.tree.path(&format!("sys/fs/cgroup/{gone}.service")));
+        rig.poll(0);
+        let new = format!("{new}.service");
+        rig.set(&new, 0);
+        // The meter is a plug that has not been read since.
+        rig.poll(0);
+        assert_eq!(watts(&rig, &new), None);
+        assert_eq!(watts(&rig, "a.service"), Some(0.0));
+        rig.draw(3.0);
+        rig.poll(100);
+        assert_eq!(watts(&rig, &new), Some(0.0));
+    }
+}
+
+#[test]
 fn cpu_time_before_a_domains_first_reading_has_no_part_in_its_energy() {
     let mut rig = Rig::new(", idle_watts: {package: 0}");
     rig.set("a.service", 0);
@@ -818,8 +845,167 @@ fn names_of_idle_watts_that_are_no_domain_are_said_together_until_they_are() {
     for (source, rail) in [("rpi", "VDD_CORE"), ("ina3221", "VDD_CPU")] {
         let group = rig.bench.context.registry.add_group(2, source, vec![]);
         Rail::with_range(&group, rail, 0);
+        group.settle();
     }
     rig.poll(0);
     rig.bench.rescan();
     assert_eq!(errors(&rig), "");
+}
+
+/// RAPL starts anew with these rails, each of which counts so many joules until the next reading.
+fn restart_meter(rig: &mut Rig, rails: &[(&str, u64)]) {
+    let registry = Arc::clone(&rig.bench.context.registry);
+    registry.remove_group(&rig.meter);
+    rig.meter = registry.add_group(1, "rapl", vec![]);
+    rig.meter.set_interval(std::time::Duration::from_secs(1));
+    let mut rails: Vec<_> = rails
+        .iter()
+        .map(|(name, joules)| (Rail::with_range(&rig.meter, name, 0), *joules))
+        .collect();
+    // Between registering its rails and its first reading.
+    rig.poll(0);
+    for step in 1..=2 {
+        let mut out = Readings::new(5.0);
+        out.begin(BootTime(((rig.second + 1.0) * 1e9) as u64));
+        for (rail, joules) in &mut rails {
+            rail.set_counter(&mut out, 1000 + step * *joules, 1.0);
+        }
+        rig.meter.publish(rig.meter.new_generation(), &out);
+        rig.poll(0);
+    }
+}
+
+#[test]
+fn rails_keep_their_series_where_their_source_starts_anew_with_others() {
+    let sockets = |rig: &Rig| {
+        [0, 1, 2].map(|socket| {
+            let series = format!("scaph_socket_energy_microjoules{{socket_id=\"{socket}\"}}");
+            rig.bench.value(&series)
+        })
+    };
+    let settings = ", kinds: [process], metric_names: [scaphandre]";
+    let mut rig = Rig::new(settings);
+    rig.bench.reopen().unwrap();
+    restart_meter(&mut rig, &[("package-0", 10), ("package-1", 20)]);
+    assert_eq!(sockets(&rig), [Some(10e6), Some(20e6), None]);
+    restart_meter(&mut rig, &[("package-1", 3), ("package-2", 5)]);
+    assert_eq!(sockets(&rig), [None, Some(23e6), Some(5e6)]);
+    // Two dies are one socket, whose counter does not fall with one of them.
+    let mut rig = Rig::new(settings);
+    rig.bench.reopen().unwrap();
+    restart_meter(
+        &mut rig,
+        &[("package-0-die-0", 10), ("package-0-die-1", 20)],
+    );
+    assert_eq!(sockets(&rig), [Some(30e6), None, None]);
+    restart_meter(&mut rig, &[("package-0-die-1", 5)]);
+    assert_eq!(sockets(&rig), [Some(35e6), None, None]);
+}
+
+#[test]
+fn series_of_disks_and_processors_that_are_gone_end() {
+    let mut rig = Rig::new(", kinds: [process], metric_names: [kepler, scaphandre]");
+    let has = |rig: &Rig, disk: &str, processor: u32| {
+        let disk = format!("scaph_host_disk_total_bytes{{disk_file_system=\"ext4\",disk_mount_point=\"{disk}\",disk_name=\"/dev{disk}\"}}");
+        let processor = format!("kepler_node_cpu_info{{processor=\"{processor}\"}}");
+        [disk, processor].map(|series| rig.bench.value(&series).is_some())
+    };
+    let set = |rig: &Rig, disks: &[&str], processors: &str| {
+        let lines = disks
+            .iter()
+            .map(|disk| format!("/dev{disk} {disk} ext4 rw 0 0\n"));
+        rig.tree
+            .write("proc/self/mounts", lines.collect::<String>());
+        rig.tree.write("proc/cpuinfo", processors);
+    };
+    set(&rig, &["/tmp", "/"], "processor : 0\n\nprocessor : 1\n");
+    rig.start();
+    assert_eq!([has(&rig, "/tmp", 0), has(&rig, "/", 1)], [[true; 2]; 2]);
+    set(&rig, &["/"], "processor : 1\n");
+    rig.bench.rescan();
+    rig.poll(0);
+    assert_eq!(has(&rig, "/tmp", 0), [false; 2]);
+    assert_eq!(has(&rig, "/", 1), [true; 2]);
+    set(&rig, &["/", "/tmp"], "processor : 0\n");
+    rig.bench.rescan();
+    rig.poll(0);
+    assert_eq!([has(&rig, "/tmp", 0), has(&rig, "/", 0)], [[true; 2]; 2]);
+}
+
+#[test]
+fn ratios_are_absent_while_the_number_of_processors_is_unknown() {
+    let mut rig = Rig::new(", kinds: [process], metric_names: [kepler, scaphandre]");
+    rig.tree.remove("sys/devices/system/cpu/online");
+    rig.start();
+    let ratios = |rig: &mut Rig| {
+        rig.draw(1.0);
+        rig.poll(1000);
+        [
+            "kepler_node_cpu_usage_ratio{node_name=\"localhost\"}",
+            "scaph_self_cpu_usage_percent",
+            "scaph_process_cpu_usage_percentage{exe=\"system\"}",
+        ]
+        .map(|series| rig.bench.value(series))
+    };
+    assert_eq!(ratios(&mut rig), [None; 3]);
+    rig.tree.write("sys/devices/system/cpu/online", "0-3\n");
+    rig.bench.rescan();
+    let [node, own, system] = ratios(&mut rig);
+    assert_eq!((node, system), (Some(0.25), Some(25.0)));
+    assert!(own.is_some());
+}
+
+#[test]
+fn memory_of_processes_and_of_the_board_can_be_switched_off() {
+    let series = |rig: &Rig| {
+        let lines = rig.bench.lines();
+        let memory = lines.iter().filter_map(|line| {
+            let name = line.split(['{', ' ']).next()?;
+            let is_memory = name.contains("memory") || name.contains("swap");
+            is_memory.then(|| name.to_string())
+        });
+        memory.collect::<std::collections::BTreeSet<_>>()
+    };
+    let started = |settings: &str| {
+        let mut rig = Rig::new(&format!(", kinds: [process]{settings}"));
+        let stat = "7 (sh) S 1 1 1 0 -1 0 0 0 0 0 5 0 0 0 20 0 1 0 5 8192 2 0\n";
+        rig.tree.write("proc/7/stat", stat);
+        let meminfo =
+            "MemTotal: 4 kB\nMemFree: 1 kB\nMemAvailable: 2 kB\nSwapTotal: 3 kB\nSwapFree: 3 kB\n";
+        rig.tree.write("proc/meminfo", meminfo);
+        rig.start();
+        rig
+    };
+    let native = [
+        "board_memory_available_bytes",
+        "board_memory_size_bytes",
+        "workload_memory_bytes",
+    ];
+    let native = native.map(str::to_string);
+    assert_eq!(series(&started("")), native.into());
+    assert_eq!(series(&started(", memory: false")), [].into());
+    let names = ", metric_names: [scaphandre]";
+    assert_eq!(series(&started(names)).len(), 9);
+    let own = ["scaph_self_memory_bytes", "scaph_self_memory_virtual_bytes"].map(str::to_string);
+    let off = started(&format!("{names}, memory: false"));
+    assert_eq!(series(&off), own.into());
+}
+
+#[test]
+fn fewer_workloads_than_the_configuration_asks_for_are_a_reached_limit() {
+    for (settings, expected) in [
+        ("", None),
+        (", max_workloads: 768", None),
+        // Each has two series for its one domain, CPU time and memory.
+        (", max_workloads: 800", Some(32)),
+        (", max_workloads: 2000", Some(2000 - 768)),
+    ] {
+        let mut rig = Rig::new(settings);
+        rig.start();
+        let limits = rig.bench.context.health.limits();
+        let lowered = limits.get("max_workloads");
+        assert_eq!(lowered.map(|limit| limit.left_out), expected, "{settings}");
+        let has_number = |what: &str| what.contains("series for 768 workloads");
+        assert!(lowered.is_none_or(|limit| has_number(&limit.what)));
+    }
 }
