@@ -1,5 +1,5 @@
 """Attribution seen from outside: real processes in real cgroups, and a meter whose power follows this machine's processors. Used
-on the machine of the tests (local_workloads) and in a booted Debian (boot_workloads)."""
+on the machine of the tests (test_local_workloads) and in a booted Debian (test_boot_workloads)."""
 
 import contextlib
 import json
@@ -20,7 +20,12 @@ IDLE_WATTS = 5.0
 WATTS_PER_PROCESSOR = 10.0
 # Both are the same counter. The package's idle power is given, the core's is learned.
 GIVEN, LEARNED = DOMAINS = "package", "core"
-CONFIG = f"device_type: generic\ninterval: %s\nworkloads: {{enabled: true, idle_watts: {{package: {IDLE_WATTS}}}}}\n"
+CONFIG = f"""device_type: generic
+interval: 1
+# It would grow while memory is measured.
+history: {{seconds: 0}}
+workloads: {{enabled: true, idle_watts: {{package: {IDLE_WATTS}}}}}
+"""
 
 # A program that is busy for this part of the time, on one processor. Where others take it, it makes up for that.
 BUSY = """
@@ -77,7 +82,8 @@ class Meter:
 
     def run(self, step):
         # Those whose power it counts do not make it late.
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         while not self.stopped.wait(step):
             self.count()
 
@@ -132,15 +138,15 @@ class Scrape:
     def check(self):
         """The sum is that of its parts, and there is no value that cannot be. Returns how much the sum is off."""
         worst = 0.0
-        for domain in DOMAINS:
-            whole = self.value("workload_domain_energy_joules_total", domain=domain)
-            if whole is None:
-                continue
+        for labels, whole in self.all("workload_domain_energy_joules_total"):
+            domain = labels["domain"]
             parts = [value for _, value in self.all("workload_energy_joules_total", domain=domain)]
             parts += [self.value(f"workload_{part}_energy_joules_total", domain=domain) for part in ("idle", "ended")]
             off = abs(sum(parts) - whole) / max(whole, 1.0)
             assert off <= 1e-6, f"{domain}: {sum(parts)} J of {whole} J"
-            metered = self.value("energy_joules_total", source="rapl", rail="package-0" if domain == GIVEN else "core-0")
+            metered = self.value("energy_joules_total", source="rapl", rail=f"{domain}-0")
+            if domain == "board":
+                metered = self.value("board_energy_joules_total")
             assert whole <= metered * (1 + 1e-9), f"{domain}: {whole} J of {metered} J"
             worst = max(worst, off)
         for metric, samples in self.samples.items():
@@ -230,45 +236,53 @@ class Attribution:
         except AssertionError as error:
             raise AssertionError(f"{error}: CPU time, the kernel's counter and power: {seen}")
 
-    def run_for(self, seconds):
+    def run_until_used(self, seconds):
+        """The services run until each has used so much CPU time, however long others make it wait."""
+        targets = {name: self.services.usage(name) + more for name, more in zip(self.names, seconds)}
         for name in self.names:
             self.services.resume(name)
-        time.sleep(seconds)
-        for name in self.names:
-            self.services.pause(name)
+        deadline = time.monotonic() + 30 * sum(seconds)
+        while targets:
+            assert time.monotonic() < deadline, f"{list(targets)} did not get {seconds} s of CPU time"
+            time.sleep(0.02)
+            for name in [name for name, target in targets.items() if self.services.usage(name) >= target]:
+                self.services.pause(name)
+                del targets[name]
 
     def two_to_one(self, seconds):
-        """Two services that are paused run for so long; what they have is as their own counters say."""
+        """Two services that are paused run until one has used so much CPU time, and the other half of that."""
         names = self.names
-        before, began = self.at_rest(*names), (self.services.busy_seconds(), *map(self.services.usage, names))
-        self.run_for(seconds)
-        after, ended = self.at_rest(*names), (self.services.busy_seconds(), *map(self.services.usage, names))
-        busy, *used = (now - then for now, then in zip(ended, began))
-        assert 1.5 < used[0] / used[1] < 2.5, f"the load was {used[0]:.2f} s to {used[1]:.2f} s"
+        before, began = self.at_rest(*names), [self.services.usage(name) for name in names]
+        self.run_until_used([seconds, seconds / 2])
+        after, ended = self.at_rest(*names), [self.services.usage(name) for name in names]
+        used = [now - then for now, then in zip(ended, began)]
+        assert 1.8 < used[0] / used[1] < 2.2, f"the load was {used[0]:.2f} s to {used[1]:.2f} s"
         for domain in DOMAINS:
-            above = after.above_idle(domain) - before.above_idle(domain)
             joules = [after.joules(("service", name), domain) - before.joules(("service", name), domain) for name in names]
             said = joules[0] / joules[1] / (used[0] / used[1])
-            parts = [here / above / (cpu / busy) for here, cpu in zip(joules, used)]
+            parts = [here / (WATTS_PER_PROCESSOR * cpu) for here, cpu in zip(joules, used)]
             print(
-                f"{domain}: {used[0]:.2f} s and {used[1]:.2f} s of {busy:.2f} s have {joules[0]:.2f} J and {joules[1]:.2f} J of "
-                f"{above:.2f} J: {said:.4f} of the ratio, {parts[0]:.4f} and {parts[1]:.4f} of their parts"
+                f"{domain}: {used[0]:.2f} s and {used[1]:.2f} s have {joules[0]:.2f} J and {joules[1]:.2f} J: {said:.4f} of the "
+                f"ratio, {parts[0]:.4f} and {parts[1]:.4f} of what the meter counted for them"
             )
             assert abs(said - 1) < 0.02, "the two are not shared as their CPU time is"
-            # What is above idle power that is not known is another thing from one moment to the next.
+            # Of what is above idle power that is not known.
             off = max(abs(part - 1) for part in parts)
             assert domain == LEARNED or off < 0.02, "a part is not that of the CPU time"
 
-    def counted(self, seconds=3):
+    def counted(self):
         """What the services use is counted to the last microsecond."""
-        self.run_for(seconds)
+        self.run_until_used([0.5, 0.25])
         self.at_rest(*self.names)
 
-    def come_and_go(self, times=1):
+    def come_and_go(self):
         """Load that comes and goes."""
-        for _ in range(times):
-            self.run_for(6)
-            time.sleep(4)
+        for name in self.names:
+            self.services.resume(name)
+        time.sleep(6)
+        for name in self.names:
+            self.services.pause(name)
+        time.sleep(4)
 
     def learned_idle(self):
         """Idle power as it is learned so far: unknown, or right."""
@@ -306,44 +320,70 @@ class Attribution:
         for kind, name in sorted(new):
             assert kind == "service" and name.isprintable() and 0 < len(name) <= 64, (kind, name)
         print(f"{len(HOSTILE)} strange names: {sorted(name for _, name in new)}")
-        wait_until("they are gone", lambda: not new & self.scrape().workloads())
+        self.are_gone(new.__contains__)
+
+    def long_path(self, levels=18):
+        """What runs in a cgroup whose path is longer than a path may be is counted with the slices above it."""
+        top = "y" * 249 + ".slice"
+        before = self.scrape().cpu_seconds(("other", "other"))
+        with self.services.nested(top, levels) as length:
+            assert length > 4096, length
+            used = self.services.usage_of(self.services.slice / top)
+            assert used > 0.5, f"it used {used} s"
+            wait_until("it is counted", lambda: self.scrape().cpu_seconds(("other", "other")) - before > used - 1e-6)
+        print(f"{used:.3f} s in a cgroup whose path has {length} bytes are counted")
 
     def many(self, count):
-        """Prints what so many cgroups cost."""
-        names = [f"many-{number}.service" for number in range(count)]
-        memory, idle = self.cost()
-        with self.services.folders(names):
-            wait_until("as many as have series are found", lambda: len(self.scrape().workloads()) > 400)
-            more, busy = self.cost()
-        assert "cgroups" not in self.limits(), self.limits()
-        print(f"{count} cgroups: {more - memory} kB more of {more} kB resident, {idle:.2%} of a processor before and {busy:.2%} with them")
-        # Half of them have series, five each.
-        assert more - memory < 8000, "they take too much memory"
+        """Each of many cgroups has series or is said to have none, and they take little memory."""
+        is_one = lambda workload: workload[1].startswith("many-")
+        memory, before = self.memory(), self.limits()
 
-    def cost(self, seconds=10):
-        """Resident memory in kB, and the part of a processor that the exporter uses."""
-        time.sleep(3)
-        _, before = self.resources()
-        time.sleep(seconds)
-        memory, after = self.resources()
-        return memory, (after - before) / seconds
+        def are_all_known():
+            with_series = len(list(filter(is_one, self.scrape().workloads())))
+            without = self.limits().get("workloads", 0) - before.get("workloads", 0)
+            return with_series + without == count and (with_series, without)
+
+        with self.services.folders([f"many-{number}.service" for number in range(count)]):
+            with_series, without = wait_until("all of them are known", are_all_known)
+            assert with_series > 300, f"{with_series} have series"
+            assert self.limits().get("cgroups") == before.get("cgroups"), f"{before}, {self.limits()}"
+            print(f"{count} cgroups: {with_series} have series, {without} have not")
+            self.takes_at_most(3000, memory)
+        self.are_gone(is_one)
 
     def too_many(self, count, doctor):
         """More cgroups than are read: memory is bounded, it is said, and services that were there before are counted."""
-        memory, _ = self.resources()
+        memory = self.memory()
         with self.services.folders(f"too-many-{number}.service" for number in range(count)):
             expected = {"cgroups", "workloads"}
             limits = wait_until("the limits are said", lambda: expected <= self.limits().keys() and self.limits())
             (said,) = [source["limits"] for source in json.loads(doctor())["sources"] if source["source"] == "workloads"]
             self.counted()
-            most, _ = self.resources()
-        print(f"{count} cgroups: {most - memory} kB more of {most} kB resident; left out: {limits}")
-        assert said.keys() == expected, f"doctor says {said}"
-        assert most - memory < 8000, "they take too much memory"
-        wait_until("they are gone", lambda: 0 < len(self.scrape().workloads()) < 100)
+            print(f"{count} cgroups: left out: {limits}")
+            assert said.keys() == expected, f"doctor says {said}"
+            self.takes_at_most(8000, memory)
+        self.are_gone(lambda workload: workload[1].startswith("too-many-"))
+
+    def takes_at_most(self, more, memory):
+        """What the answers took is given back."""
+        seen = []
+
+        def is_little():
+            time.sleep(self.pause)
+            seen.append(self.memory() - memory)
+            return seen[-1] <= more
+
+        try:
+            wait_until("memory is little", is_little)
+        finally:
+            print(f"{seen[-1]} kB more than {memory} kB of memory")
+
+    def are_gone(self, is_one):
+        wait_until("they are gone", lambda: not any(map(is_one, self.scrape().workloads())))
 
     def storm(self, seconds):
         """Cgroups come and go all the time, with processes and without: no series but theirs."""
+        self.scrape()
         before, until, rounds = set(self.known), time.monotonic() + seconds, 0
         while time.monotonic() < until:
             rounds += 1
@@ -353,14 +393,13 @@ class Attribution:
         is_ours = lambda workload: workload[0] == "service" and workload[1].startswith("storm-")
         ours = {workload for workload in self.known - before if is_ours(workload)}
         assert self.known - before == ours, f"series of nothing: {self.known - before - ours}"
-        wait_until("they are gone", lambda: not ours & self.scrape().workloads())
+        self.are_gone(is_ours)
         print(f"{rounds} cgroups came and went under 51 names, of which {len(ours)} had series")
 
-    def resources(self):
-        """Resident memory in kB, and CPU seconds so far."""
-        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-        words = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]), (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    def memory(self):
+        """Anonymous memory of the exporter in kB."""
+        text = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return int(re.search(r"Anonymous:\s+(\d+) kB", text)[1])
 
     def limits(self):
         reached = self.scrape().all("exporter_limit_reached_total", source="workloads")
@@ -451,7 +490,8 @@ class Cgroups:
         assert self.processes[name].poll() is None, f"{name} ended"
 
     def send(self, name, number):
-        os.killpg(self.processes[name].pid, number)
+        for pid in (self.folder(name) / "cgroup.procs").read_text().split():
+            os.kill(int(pid), number)
 
     def pause(self, name):
         self.send(name, signal.SIGSTOP)
@@ -478,6 +518,31 @@ class Cgroups:
             yield
         finally:
             self.stop(name)
+
+    @contextlib.contextmanager
+    def nested(self, name, levels):
+        """Slices one in the other, in the last of which a process has used some CPU time; the length of its path."""
+        (self.slice / name).mkdir()
+        files = [os.open(self.slice / name, os.O_RDONLY)]
+        try:
+            for _ in range(1, levels):
+                os.mkdir(name, dir_fd=files[-1])
+                files.append(os.open(name, os.O_RDONLY, dir_fd=files[-1]))
+
+            def enter():
+                procs = os.open("cgroup.procs", os.O_WRONLY, dir_fd=files[-1])
+                os.write(procs, b"0")
+                os.close(procs)
+
+            spend = "import time\nwhile time.process_time() < 0.6: pass"
+            subprocess.run([sys.executable, "-c", spend], preexec_fn=enter, check=True)
+            yield len(os.fsencode(self.slice)) + levels * (len(name) + 1)
+        finally:
+            for folder in files[-2::-1]:
+                wait_until("it is removed", lambda: os.rmdir(name, dir_fd=folder) is None)
+            for file in files:
+                os.close(file)
+            self.remove(self.slice / name)
 
     @contextlib.contextmanager
     def folders(self, names):
