@@ -3,7 +3,7 @@
 import subprocess
 
 from peers import BINARY, Exporter, temporary
-from workloads import CONFIG, Attribution, Cgroups, Meter, short_processes
+from workloads import CONFIG, Attribution, Cgroups, Meter, run_on_time, short_processes
 
 CPU_SECONDS = 12
 PROCESSES = 10_000
@@ -26,6 +26,7 @@ def main():
         exporter = Exporter(directory, *arguments)
         try:
             exporter.start()
+            run_on_time(exporter.process.pid)
             with Attribution(exporter.metrics, exporter.process.pid, cgroups, NAMES) as attribution:
                 test(attribution, directory, arguments)
             # One that ended has no part in an assertion above.

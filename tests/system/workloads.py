@@ -2,8 +2,10 @@
 on the machine of the tests (test_local_workloads) and in a booted Debian (test_boot_workloads)."""
 
 import contextlib
+import functools
 import json
 import math
+import multiprocessing
 import os
 import pathlib
 import re
@@ -51,6 +53,13 @@ def short_processes(directory):
     return program
 
 
+def run_on_time(pid):
+    """Those whose energy is counted do not make that process late."""
+    with contextlib.suppress(PermissionError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(1))
+
+
 class Meter:
     """A sysfs whose RAPL counts what this machine would have used for its processes, and whose other parts are its own."""
 
@@ -70,8 +79,8 @@ class Meter:
         self.counters = [os.open(zone / "energy_uj", flags, 0o644) for zone in (package, core)]
         self.began = time.monotonic(), busy_seconds()
         self.count()
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self.run, args=[step])
+        # Not a thread, which would wait for others of this program that hold its lock and have no processor.
+        self.process = multiprocessing.get_context("fork").Process(target=self.run, args=[step], daemon=True)
 
     def count(self):
         seconds, busy = time.monotonic() - self.began[0], self.busy_seconds() - self.began[1]
@@ -81,19 +90,27 @@ class Meter:
             os.pwrite(counter, b"%20d\n" % (joules * 1e6), 0)
 
     def run(self, step):
-        # Those whose power it counts do not make it late.
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        while not self.stopped.wait(step):
+        run_on_time(os.getpid())
+        while True:
+            time.sleep(step)
             self.count()
 
     def __enter__(self):
-        self.thread.start()
+        self.process.start()
         return self
 
     def __exit__(self, *_):
-        self.stopped.set()
-        self.thread.join()
+        self.process.terminate()
+        self.process.join()
+
+
+# On a slow machine, thousands of series are not parsed anew each time.
+@functools.lru_cache(maxsize=20_000)
+def name_and_labels(series):
+    found = re.fullmatch(r'(\w+)(?:\{((?:\w+="(?:[^"\\\n]|\\["\\n])*",?)*)\})?', series)
+    assert found, f"no series: {series!r}"
+    name, labels = found.groups()
+    return name, dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or ""))
 
 
 class Scrape:
@@ -104,10 +121,8 @@ class Scrape:
         for line in text.splitlines():
             if line.startswith("#"):
                 continue
-            found = re.fullmatch(r'(\w+)(?:\{((?:\w+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (\S+)', line)
-            assert found, f"no sample: {line!r}"
-            name, labels, value = found.groups()
-            labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or ""))
+            series, _, value = line.rpartition(" ")
+            name, labels = name_and_labels(series)
             self.samples.setdefault(name, []).append((labels, float(value)))
 
     def all(self, metric, **labels):
@@ -134,6 +149,10 @@ class Scrape:
 
     def workloads(self):
         return {(labels["kind"], labels["name"]) for labels, _ in self.all("workload_cpu_seconds_total")}
+
+    def limits(self):
+        reached = self.all("exporter_limit_reached_total", source="workloads")
+        return {labels["limit"]: int(value) for labels, value in reached}
 
     def check(self):
         """The sum is that of its parts, and there is no value that cannot be. Returns how much the sum is off."""
@@ -265,8 +284,8 @@ class Attribution:
                 f"{domain}: {used[0]:.2f} s and {used[1]:.2f} s have {joules[0]:.2f} J and {joules[1]:.2f} J: {said:.4f} of the "
                 f"ratio, {parts[0]:.4f} and {parts[1]:.4f} of what the meter counted for them"
             )
-            assert abs(said - 1) < 0.02, "the two are not shared as their CPU time is"
-            # Of what is above idle power that is not known.
+            # While idle power is unknown, those who are busy at a moment share that, too: the two are so at other moments.
+            assert abs(said - 1) < (0.02 if domain == GIVEN else 0.05), "the two are not shared as their CPU time is"
             off = max(abs(part - 1) for part in parts)
             assert domain == LEARNED or off < 0.02, "a part is not that of the CPU time"
 
@@ -275,14 +294,14 @@ class Attribution:
         self.run_until_used([0.5, 0.25])
         self.at_rest(*self.names)
 
-    def come_and_go(self):
-        """Load that comes and goes."""
+    def come_and_go(self, seconds=5):
+        """Load of three levels, for so long each."""
         for name in self.names:
             self.services.resume(name)
-        time.sleep(6)
+        time.sleep(seconds)
         for name in self.names:
             self.services.pause(name)
-        time.sleep(4)
+            time.sleep(seconds)
 
     def learned_idle(self):
         """Idle power as it is learned so far: unknown, or right."""
@@ -339,8 +358,9 @@ class Attribution:
         memory, before = self.memory(), self.limits()
 
         def are_all_known():
-            with_series = len(list(filter(is_one, self.scrape().workloads())))
-            without = self.limits().get("workloads", 0) - before.get("workloads", 0)
+            scrape = self.scrape()
+            with_series = len(list(filter(is_one, scrape.workloads())))
+            without = scrape.limits().get("workloads", 0) - before.get("workloads", 0)
             return with_series + without == count and (with_series, without)
 
         with self.services.folders([f"many-{number}.service" for number in range(count)]):
@@ -356,7 +376,7 @@ class Attribution:
         memory = self.memory()
         with self.services.folders(f"too-many-{number}.service" for number in range(count)):
             expected = {"cgroups", "workloads"}
-            limits = wait_until("the limits are said", lambda: expected <= self.limits().keys() and self.limits())
+            limits = wait_until("the limits are said", lambda: expected <= (limits := self.limits()).keys() and limits)
             (said,) = [source["limits"] for source in json.loads(doctor())["sources"] if source["source"] == "workloads"]
             self.counted()
             print(f"{count} cgroups: left out: {limits}")
@@ -402,8 +422,7 @@ class Attribution:
         return int(re.search(r"Anonymous:\s+(\d+) kB", text)[1])
 
     def limits(self):
-        reached = self.scrape().all("exporter_limit_reached_total", source="workloads")
-        return {labels["limit"]: int(value) for labels, value in reached}
+        return self.scrape().limits()
 
 
 class Cgroups:
@@ -420,7 +439,6 @@ class Cgroups:
             self.root = roots[0]
         self.slice = self.root / f"edgemetrics{os.getpid()}.slice"
         self.processes = {}
-        self.lock = threading.Lock()
         self.inside, self.outside, self.last = 0.0, 0.0, {}
 
     def __enter__(self):
@@ -455,21 +473,19 @@ class Cgroups:
             return int(file.read()) / 1e9
 
     def busy_seconds(self):
-        """CPU time of all processes: of those in cgroups, and what /proc/stat has besides. It counts by the ticks of a clock, of
-        which an emulator misses some."""
-        with self.lock:
-            # Units of mounts have no processes.
-            for name in os.listdir(self.root):
-                if name.endswith((".slice", ".scope")):
-                    with contextlib.suppress(OSError):
-                        usage, last = self.usage_of(f"{self.root}/{name}"), self.last.get(name, 0.0)
-                        self.inside += usage - last if usage >= last else usage
-                        self.last[name] = usage
-            with open("/proc/stat") as file:
-                words = [int(word) for word in file.readline().split()[1:]]
-            busy = (sum(words[:3]) + sum(words[5:7])) / os.sysconf("SC_CLK_TCK")
-            self.outside = max(self.outside, busy - self.inside)
-            return self.inside + self.outside
+        """CPU time of all processes: of those in cgroups, and what /proc/stat, which counts by the ticks of a clock, has besides."""
+        # Units of mounts have no processes.
+        for name in os.listdir(self.root):
+            if name.endswith((".slice", ".scope")):
+                with contextlib.suppress(OSError):
+                    usage, last = self.usage_of(f"{self.root}/{name}"), self.last.get(name, 0.0)
+                    self.inside += usage - last if usage >= last else usage
+                    self.last[name] = usage
+        with open("/proc/stat") as file:
+            words = [int(word) for word in file.readline().split()[1:]]
+        busy = (sum(words[:3]) + sum(words[5:7])) / os.sysconf("SC_CLK_TCK")
+        self.outside = max(self.outside, busy - self.inside)
+        return self.inside + self.outside
 
     def start(self, name, command):
         folder = self.slice / name
