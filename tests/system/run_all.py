@@ -27,10 +27,12 @@ TIMED = [
 ]
 # Those that take longest begin first. QEMU keeps a processor busy: no more than two of its machines at a time at the start.
 FIRST = [
-    "test_boot_systemd",
+    "test_boot_workloads",
     "test_config_server_openapi",
-    "test_boot_openrc",
+    "test_boot_systemd",
     "test_openapi",
+    "test_local_workloads",
+    "test_boot_openrc",
     "test_boot_boards",
     "test_page",
     "test_ina260_qemu",

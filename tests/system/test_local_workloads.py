@@ -3,10 +3,10 @@
 import subprocess
 
 from peers import BINARY, Exporter, temporary
-from workloads import CONFIG, Attribution, Cgroups, Meter, short_processes
+from workloads import CONFIG, Attribution, Cgroups, Meter, run_on_time, short_processes
 
-SECONDS = 40
-PROCESSES = 2000
+CPU_SECONDS = 12
+PROCESSES = 10_000
 NAMES = ["a.service", "b.service"]
 
 
@@ -19,13 +19,14 @@ def main():
         print(f"skipped: this machine's cgroups cannot be written: {error}")
         return
     with temporary() as directory, cgroups, Meter(directory, cgroups.busy_seconds) as meter:
-        (directory / "config.yaml").write_text(CONFIG % 1)
+        (directory / "config.yaml").write_text(CONFIG)
         (directory / "dev").mkdir()
         roots = [f"--path.sysfs={meter.sysfs}", f"--path.dev={directory / 'dev'}"]
         arguments = [f"--config={directory / 'config.yaml'}", *roots]
         exporter = Exporter(directory, *arguments)
         try:
             exporter.start()
+            run_on_time(exporter.process.pid)
             with Attribution(exporter.metrics, exporter.process.pid, cgroups, NAMES) as attribution:
                 test(attribution, directory, arguments)
             # One that ended has no part in an assertion above.
@@ -43,15 +44,15 @@ def test(attribution, directory, arguments):
     for name, part in zip(NAMES, (0.3, 0.15)):
         attribution.services.start_busy(name, part)
     with attribution.part("2:1"):
-        attribution.two_to_one(SECONDS)
-    with attribution.part(f"{PROCESSES} processes"):
-        attribution.short_processes(PROCESSES, short_processes(directory), directory)
-    with attribution.part("learned idle power"):
-        attribution.come_and_go(2)
+        attribution.two_to_one(CPU_SECONDS)
+    with attribution.part(f"{PROCESSES} processes beside a load that comes and goes"):
+        attribution.short_processes(PROCESSES, short_processes(directory), directory, attribution.come_and_go)
         # Where other programs keep all processors busy all the time, it is unknown.
         attribution.learned_idle()
     with attribution.part("hostile names"):
         attribution.hostile_names()
+    with attribution.part("a long path"):
+        attribution.long_path()
     with attribution.part("1,000 cgroups"):
         attribution.many(1000)
     with attribution.part("20,000 cgroups"):
