@@ -23,11 +23,12 @@ pub struct Pointer {
 pub(super) enum Found<'v> {
     /// One value.
     One(&'v Value),
-    /// The items of a `*` by name, an object's keys or a list's indices, and how many more there are.
+    /// The items of a `*` by name: an object's keys or a list's indices.
     Many {
         items: Vec<(String, &'v Value)>,
         /// Whether these are the parts of one whole: a list's items.
         is_list: bool,
+        /// How many items are left out; only one more than the most is looked at.
         left_out: usize,
     },
 }

@@ -36,6 +36,10 @@ struct RailSeries {
     returned: Option<EnergyCounter>,
     /// Whether the device counts this rail's energy. It is then never integrated, even while the counter is missing.
     counted: bool,
+    /// What it counted between the last two polls, in joules.
+    joules: f64,
+    /// Whether it has had a power.
+    is_measured: bool,
     voltage: Option<SeriesId>,
     current: Option<SeriesId>,
     temperature: Option<SeriesId>,
@@ -73,22 +77,29 @@ impl DeviceSeries {
                 self.rails.push(RailSeries::new(&self.device, reading));
             }
         }
-        let mut sum = PowerSum::default();
-        let mut has_power = false;
-        for rail in &mut self.rails {
-            let reading = readings.iter().find(|reading| reading.name == rail.name);
-            let watts = reading.and_then(|reading| rail.set(&self.group, out, reading));
-            if !rail.is_part && rail.rail.is_some() {
-                has_power = true;
-                let joules = rail
-                    .rail
-                    .as_ref()
-                    .and_then(Rail::last_counted)
-                    .filter(|_| reading.is_some());
-                sum.add(watts, rail.counted.then(|| joules.unwrap_or(0.0)));
-            }
+        let watts: Vec<Option<f64>> = self
+            .rails
+            .iter_mut()
+            .map(|rail| {
+                let reading = readings.iter().find(|reading| reading.name == rail.name);
+                rail.set(&self.group, out, reading)
+            })
+            .collect();
+        let Some(total) = &mut self.total else {
+            return;
+        };
+        // Rails that only count energy have no part in the power. If there are no others, the total is energy alone.
+        let is_measured = self.rails.iter().any(|rail| rail.is_measured);
+        let whole = self.rails.iter().zip(watts).filter(|(rail, _)| {
+            let has_part = rail.is_measured || !is_measured;
+            !rail.is_part && rail.rail.is_some() && has_part
+        });
+        let mut sum = None;
+        for (rail, watts) in whole {
+            let sum = sum.get_or_insert_with(PowerSum::default);
+            sum.add(watts, rail.counted.then_some(rail.joules));
         }
-        if let Some(total) = self.total.as_mut().filter(|_| has_power) {
+        if let Some(sum) = sum {
             total.publish(out, &sum);
         }
     }
@@ -106,14 +117,23 @@ impl RailSeries {
             rail: None,
             returned: None,
             counted: false,
+            joules: 0.0,
+            is_measured: false,
             voltage: None,
             current: None,
             temperature: None,
         }
     }
 
-    /// Sets the values of one poll. Returns the power, if it is plausible.
-    fn set(&mut self, group: &Group, out: &mut Readings, reading: &RailReading) -> Option<f64> {
+    /// Sets the values of one poll, if it has any. Returns the power, if it is plausible.
+    fn set(
+        &mut self,
+        group: &Group,
+        out: &mut Readings,
+        reading: Option<&RailReading>,
+    ) -> Option<f64> {
+        self.joules = 0.0;
+        let reading = reading?;
         let value = |quantity: Quantity| reading.values.get(quantity as usize).copied().flatten();
         if let Some(steps) = value(Quantity::EnergyReturned).and_then(steps) {
             let counter = self.returned.get_or_insert_with(|| {
@@ -165,9 +185,11 @@ impl RailSeries {
         let rail = self
             .rail
             .get_or_insert_with(|| Rail::new(group, &self.label));
+        self.is_measured |= watts.is_some();
         if let Some(steps) = counts {
             self.counted |= steps > 0;
             rail.set_coarse_counter(out, steps, JOULES_PER_STEP);
+            self.joules = rail.last_counted().unwrap_or(0.0);
         }
         match self.counted {
             true => rail.set_power(out, watts?),

@@ -75,10 +75,23 @@ impl MeterSettings for Settings {
         let (first, more) = (totals.next(), totals.next());
         let both = first.zip(more).map(|(first, more)| {
             let (first, more) = (quoted(&first.name), quoted(&more.name));
-            let message = format!("{first} and {more} have `power_total`: the board's total is that of the first one alone");
-            (Self::SECTION, message)
+            format!(
+                "{first} and {more} have `power_total`: the board's total is that of the first one alone"
+            )
         });
-        both.into_iter().collect()
+        let unverified = self
+            .devices
+            .iter()
+            .filter(|device| device.client.tls.insecure_skip_verify);
+        let unverified = unverified.map(|device| {
+            let name = quoted(&device.name);
+            format!(
+                "{name} has `insecure_skip_verify`: whoever is in between can read its login and answer in its place; \
+                 `ca_file` with the device's own certificate prevents that"
+            )
+        });
+        let all = both.into_iter().chain(unverified);
+        all.map(|message| (Self::SECTION, message)).collect()
     }
 }
 

@@ -521,6 +521,22 @@ fn total_is_the_sum_of_the_rails_without_their_parts() {
 }
 
 #[test]
+fn rail_that_only_counts_has_no_part_in_the_power() {
+    let mut device = TestDevice::new(true);
+    for (second, watt_hours) in [(1.0, 10.0), (2.0, 11.0)] {
+        device.set(second, &[rail("", 10.0, None), rail("b", None, watt_hours)]);
+    }
+    near(device.value("power_total_watts"), 10.0);
+    near(device.value("board_energy_joules_total"), 10.0);
+    let mut device = TestDevice::new(true);
+    for (second, watt_hours) in [(1.0, 10.0), (2.0, 11.0)] {
+        device.set(second, &[rail("b", None, watt_hours)]);
+    }
+    assert_eq!(device.value("power_total_watts"), None);
+    near(device.value("board_energy_joules_total"), 3600.0);
+}
+
+#[test]
 fn negative_power_is_exported_and_consumes_nothing() {
     let mut device = TestDevice::new(false);
     device.set(1.0, &[rail("", -5.0, None)]);
