@@ -283,7 +283,7 @@ fn login_is_sent_and_a_wrong_one_is_not_tried_again() {
     );
     wait_for(&exporter, "power_watts", "basic", 11.0);
     for (name, said) in [
-        ("wrong", "refuses the login"),
+        ("wrong", "It asks for a Digest login"),
         ("none", "asks for a login (set `basic_auth`"),
         ("web", "refuses the login"),
         ("file", "cannot read /nonexistent"),

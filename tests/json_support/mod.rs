@@ -125,7 +125,8 @@ impl Device {
 impl State {
     fn answer(&self, path: &str, authorization: Option<&str>) -> String {
         if self.login.is_some() && self.login.as_deref() != authorization {
-            return page("401 Unauthorized", "application/json", "{}");
+            return "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Digest realm=\"x\", nonce=\"1\"\r\nContent-Length: 2\r\n\r\n{}"
+                .to_string();
         }
         match self.answers.get(path) {
             Some(body) => page("200 OK", "application/json", body),

@@ -21,7 +21,7 @@ pub(super) struct Getter {
 pub(super) enum Answer {
     /// The body of an answer with the status 200.
     Body(Vec<u8>),
-    /// Another status, and where a redirect leads to.
+    /// Another status; and where a redirect leads to, or which login is asked for.
     Status(u16, String),
 }
 
@@ -62,12 +62,16 @@ impl Getter {
                     "{url}: the answer is longer than {most} KiB"
                 )));
             }
-            // As it is recorded: the status, where a redirect leads to, and what was answered with 200.
-            let location = answer
-                .header("Location")
-                .map(url_without_secrets)
-                .unwrap_or_default();
-            let mut recorded = format!("{} {location}\n", answer.status).into_bytes();
+            // As it is recorded: the status with its note, and what was answered with 200.
+            let challenge = answer.header("WWW-Authenticate").unwrap_or_default();
+            let note = match answer.status {
+                401 => challenge.split_whitespace().next().unwrap_or_default(),
+                _ => answer
+                    .header("Location")
+                    .map(url_without_secrets)
+                    .unwrap_or_default(),
+            };
+            let mut recorded = format!("{} {note}\n", answer.status).into_bytes();
             if answer.status == 200 {
                 recorded.extend_from_slice(&answer.body);
             }
@@ -80,10 +84,10 @@ impl Getter {
             .unwrap_or(recorded.len());
         let (head, body) = recorded.split_at_checked(end).unwrap_or_default();
         let head = String::from_utf8_lossy(head);
-        let (status, location) = head.split_once(' ').unwrap_or((&head, ""));
+        let (status, note) = head.split_once(' ').unwrap_or((&head, ""));
         match status.parse() {
             Ok(200) => Ok(Answer::Body(body.get(1..).unwrap_or_default().to_vec())),
-            Ok(status) => Ok(Answer::Status(status, location.to_string())),
+            Ok(status) => Ok(Answer::Status(status, note.to_string())),
             Err(_) => Err(Error::new(format!(
                 "{}: the recording has no status",
                 url_without_secrets(url)

@@ -186,7 +186,7 @@ impl Json {
         let url = self.url(Some(&members.path));
         let answer = match self.getter.get(&url, MEMBERS_REQUEST)? {
             Answer::Body(body) => self.parse(&url, &body)?,
-            Answer::Status(status, location) => return Err(self.refused(&url, status, &location)),
+            Answer::Status(status, note) => return Err(self.refused(&url, status, &note)),
         };
         let (paths, left_out) = paths_at(&members.pointer, &answer);
         self.context
@@ -222,8 +222,8 @@ impl Json {
                     Err(error) if error.min_retry_delay().is_some() => return Err(error),
                     Err(error) => error,
                 },
-                Answer::Status(401, _) => return Err(self.login_refused(&url)),
-                Answer::Status(status, location) => self.refused(&url, status, &location),
+                Answer::Status(401, scheme) => return Err(self.login_refused(&url, &scheme)),
+                Answer::Status(status, note) => self.refused(&url, status, &note),
             };
             plan.refuse(path, &error.to_string());
             refusal.get_or_insert(error);
@@ -262,20 +262,21 @@ impl Json {
             .as_ref()
             .and_then(|pointer| pointer.find(&answer));
         match refusal {
-            Some(_) => Err(self.login_refused(url)),
+            Some(_) => Err(self.login_refused(url, "")),
             None => Ok(answer),
         }
     }
 
-    fn refused(&self, url: &str, status: u16, location: &str) -> Error {
+    /// `note`: where a redirect leads to, or which login is asked for.
+    fn refused(&self, url: &str, status: u16, note: &str) -> Error {
         match status {
-            401 => self.login_refused(url),
+            401 => self.login_refused(url, note),
             403 => self
                 .error(url, "the device refuses it (status 403)")
                 .hint("may this login read it?")
                 .retry_after(LOGIN_RETRY_DELAY),
             300..=399 => {
-                let to = match location {
+                let to = match note {
                     "" => String::new(),
                     to => format!(" to {to}"),
                 };
@@ -290,12 +291,19 @@ impl Json {
         }
     }
 
-    fn login_refused(&self, url: &str) -> Error {
+    /// `scheme`: the kind of login that is asked for, if that is known.
+    fn login_refused(&self, url: &str, scheme: &str) -> Error {
         let client = &self.device.client;
         let (what, hint) = match client.basic_auth.is_none() && client.authorization.is_none() {
             true => (
                 "the device asks for a login",
                 "set `basic_auth`, or `authorization` for a token",
+            ),
+            // Many that ask for Digest take Basic as well.
+            false if scheme.eq_ignore_ascii_case("Digest") => (
+                "the device refuses the login",
+                "are user name and password those of the device? It asks for a Digest login, and cannot be read if it takes no \
+                 other",
             ),
             false => (
                 "the device refuses the login",
