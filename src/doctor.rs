@@ -18,8 +18,8 @@ use crate::sys::sort::sort_by;
 
 /// The poll interval of the sources. The power from an energy counter needs two polls.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// The timeout for the first values of a source. tegrastats takes a second to start on a small board.
-const READ_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a source may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(4);
 /// The number of samples shown for each source. The rest is counted.
 const MAX_SHOWN_SAMPLES: usize = 6;
 
@@ -84,11 +84,11 @@ pub fn examine(roots: Roots, config: &Config) -> Report {
             Err(missing) => vec![(meter, Err(missing))],
         })
         .collect();
-    let deadline = Instant::now() + READ_TIMEOUT;
+    let began = Instant::now();
     let findings = trials
         .into_iter()
         .map(|(meter, found)| match found {
-            Ok((what, trial)) => trial.finish(meter, what, deadline),
+            Ok((what, trial)) => trial.finish(meter, what, began + meter.read_timeout),
             Err(missing) => Finding {
                 meter,
                 found: Err(missing.to_string()),
@@ -151,11 +151,11 @@ impl Trial {
         let error = health.last_error().or_else(|| {
             // A device that was read without values is suspended, which is among the complaints.
             (samples.is_empty() && group.read_at().is_none())
-                .then(|| format!("it was not read within {} s", READ_TIMEOUT.as_secs()))
+                .then(|| format!("it was not read within {} s", meter.read_timeout.as_secs()))
         });
         self.running.stop();
         self.running
-            .join(deadline.max(Instant::now()) + READ_TIMEOUT);
+            .join(deadline.max(Instant::now()) + END_TIMEOUT);
         Finding {
             meter,
             found: Ok(what),

@@ -142,27 +142,35 @@ fn template_lists_exactly_the_known_keys() {
     assert!(unknown.is_empty(), "{unknown:?}");
     for key in SCHEMA.known_keys() {
         // The settings of HTTP clients are shown once.
-        let key = match key.strip_prefix("config_server.") {
-            Some(rest) if !["url", "timeout"].contains(&rest) => format!("remote_write.{rest}"),
-            _ => key,
+        let mut clients = ["config_server.", "json.devices."].iter();
+        let of_client = clients.find_map(|section| key.strip_prefix(section));
+        let of_client = of_client.map(|rest| format!("remote_write.{rest}"));
+        let is_shown_once =
+            |key: &String| !["remote_write.url", "remote_write.name"].contains(&key.as_str());
+        let keys = SCHEMA.known_keys();
+        let key = of_client
+            .filter(|key| is_shown_once(key) && keys.contains(key))
+            .unwrap_or(key);
+        // In a list of mappings a key may be in any of the first items, as some keys exclude each other; and in such an item of
+        // another list.
+        let in_lists = |paths: &[Vec<&'static str>], most: usize| -> Vec<Vec<&'static str>> {
+            let places = paths
+                .iter()
+                .flat_map(|path| (0..=path.len()).map(move |at| (path, at)));
+            let items = places.flat_map(|place| {
+                let items = ["0", "1", "2", "3"].into_iter().take(most);
+                items.map(move |item| (place, item))
+            });
+            items
+                .map(|((path, at), item)| [&path[..at], &[item], &path[at..]].concat())
+                .collect()
         };
-        let path: Vec<&str> = key.split('.').collect();
-        // In a list of mappings a key may be in any of the first items, as some keys exclude each other.
-        let shown = |item: &'static str| {
-            (0..path.len()).any(|at| {
-                let (outer, inner) = path.split_at(at);
-                let path: Vec<&str> = outer
-                    .iter()
-                    .copied()
-                    .chain([item])
-                    .chain(inner.iter().copied())
-                    .collect();
-                config::lines::key(&uncommented, &path).is_some()
-            })
-        };
+        let key: &'static str = key.leak();
+        let plain = vec![key.split('.').collect::<Vec<_>>()];
+        let (one, two) = (in_lists(&plain, 4), in_lists(&in_lists(&plain, 2), 2));
+        let mut paths = plain.iter().chain(&one).chain(&two);
         assert!(
-            config::lines::key(&uncommented, &path).is_some()
-                || ["0", "1", "2", "3"].into_iter().any(shown),
+            paths.any(|path| config::lines::key(&uncommented, path).is_some()),
             "the template does not show {key}:\n{uncommented}"
         );
     }

@@ -1,7 +1,8 @@
-//! `docs/metrics.md` lists what the exporter really exports: for the fixture boards, Shelly plugs, a UDP device, RAPL under the
+//! `docs/metrics.md` lists what the exporter really exports: for the fixture boards, Shelly plugs, a device with JSON, a UDP device, RAPL under the
 //! pyJoules names, and itself. `UPDATE_EXPECT=1 cargo test --test metrics_doc` writes it anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod json_support;
 mod shelly_support;
 mod support;
 mod workloads_support;
@@ -236,12 +237,16 @@ fn of_the_network(found: &mut Found, mut complete: impl FnMut(&Found) -> bool) {
         &fixture("gen2_pro_3em.status"),
         Auth::None,
     );
+    let status = json_support::fixture("tasmota-three-phases")
+        .replace("}}}", "},\"ESP32\":{\"Temperature\":41.5}}}");
+    let phases = json_support::Device::start(&[("/cm?cmnd=Status%208", &status)]);
     let config = format!(
         "device_type: shelly\ninterval: 0.2\nhistory: {{window_statistics: true}}\n\
          shelly:\n  devices:\n  - host: \"{}\"\n    name: a\n  - host: \"{}\"\n    name: b\n  - host: \"{}\"\n    name: c\n\
+         json: {{devices: [{{profile: tasmota, host: \"{}\", name: d}}]}}\n\
          udp: {{host: 127.0.0.1, port: 9, voltage: 5, start_at_zero: true}}\n\
          remote_write:\n  - url: http://{}/\n    name: main\n    queue_config: {{batch_send_deadline: 100ms}}\n    queue_directory: {}\n",
-        gen1.address, gen2.address, meter.address, receiver(), temp.path().join("queue").display()
+        gen1.address, gen2.address, meter.address, phases.address, receiver(), temp.path().join("queue").display()
     );
     let config = temp.write("config.yaml", &config);
     let mut command = exporter();
@@ -263,6 +268,7 @@ fn of_the_network(found: &mut Found, mut complete: impl FnMut(&Found) -> bool) {
             "device=\"a\"",
             "device=\"b\"",
             "device=\"c\"",
+            "rail=\"d\"",
         ];
         all.iter()
             .all(|word| text.contains(word))

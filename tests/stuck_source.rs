@@ -26,6 +26,7 @@ static METER: Meter = Meter {
     summary: "hangs in one of three values",
     device_types: &[],
     pace: Pace::Interval,
+    read_timeout: Duration::from_secs(4),
     switch: |_| Switch::On,
     section: SectionSpec::of::<Settings>(),
     devices: None,

@@ -4,15 +4,14 @@
 use std::path::Path;
 
 use super::diagnose::{Diagnostic, Origin};
-use super::keys::KeyUsage;
 use super::load;
 use super::secret::Secret;
-use super::section::{read_document, Problem, Section};
-use super::text_of;
-use super::tree::{self, Node};
+use super::section::{Problem, Section};
+use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
 use super::{
-    check_proxy, check_url, Authorization, BasicAuth, ClientSettings as Settings, SecretSource,
+    check_proxy, check_url, read_text, text_of, Authorization, BasicAuth,
+    ClientSettings as Settings, SecretSource,
 };
 use crate::sys::reason;
 
@@ -48,14 +47,8 @@ pub fn load_settings(path: &Path) -> Result<Settings, String> {
         other => other.to_string(),
     })?;
     let parse = || -> Result<Settings, Diagnostic> {
-        let text = text_of(&bytes)?;
-        let root = tree::build(text)?;
         let mut settings = Settings::default();
-        read_document(&root, &mut KeyUsage::default(), |top| {
-            read(top, &mut settings)?;
-            top.refuse_others()
-        })
-        .map_err(|problem| problem.locate(text))?;
+        read_text(text_of(&bytes)?, |top| read(top, &mut settings))?;
         Ok(settings)
     };
     let mut settings = parse().map_err(|error| error.with(&origin).to_string())?;
@@ -83,7 +76,7 @@ pub fn load_settings(path: &Path) -> Result<Settings, String> {
 }
 
 /// Reads the keys of a section.
-pub(super) fn read(section: &mut Section<'_, '_>, settings: &mut Settings) -> Result<(), Problem> {
+pub(crate) fn read(section: &mut Section<'_, '_>, settings: &mut Settings) -> Result<(), Problem> {
     settings.basic_auth = basic_auth(section)?;
     settings.authorization = authorization(section)?;
     if settings.basic_auth.is_some() && settings.authorization.is_some() {
@@ -263,7 +256,7 @@ fn is_token(text: &str) -> bool {
 }
 
 /// A URL to send requests to. Errors do not show the URL, which may contain a token.
-pub(super) fn url(node: &Node) -> Outcome<String> {
+pub(crate) fn url(node: &Node) -> Outcome<String> {
     let Node::Text(text) = node else {
         return values::refuse(node, "a URL such as http://prometheus:9090/api/v1/write");
     };

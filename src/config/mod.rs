@@ -46,6 +46,7 @@ pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection};
 pub use duration::parse_duration;
 pub use http_client::load_settings;
+pub(crate) use http_client::{read as read_client, url as client_url};
 pub(crate) use load::read as read_file;
 pub use load::{find, Error, Loaded, SYSTEM_FILE};
 pub use model::{Config, History, Management, Multirate, Switch, UdpAgent, DEVICE_TYPES};
@@ -78,6 +79,19 @@ impl Schema {
     pub fn parse_bytes(&self, bytes: &[u8]) -> Result<(Config, Vec<Diagnostic>), Diagnostic> {
         self.parse(text_of(bytes)?)
     }
+}
+
+/// Reads a YAML text other than a configuration, in which every key is known to `schema`.
+pub(crate) fn read_text(
+    text: &str,
+    schema: impl FnOnce(&mut section::Section<'_, '_>) -> Result<(), section::Problem>,
+) -> Result<(), Diagnostic> {
+    let root = tree::build(text)?;
+    section::read_document(&root, &mut keys::KeyUsage::default(), |top| {
+        schema(top)?;
+        top.refuse_others()
+    })
+    .map_err(|problem| problem.locate(text))
 }
 
 /// Decodes UTF-8 and removes a byte order mark.

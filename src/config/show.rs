@@ -80,7 +80,7 @@ pub(super) fn hidden_url<S: Serializer>(
 }
 
 /// A URL without its query, which may contain a token.
-pub(super) fn url_without_query<S: Serializer>(
+pub(crate) fn url_without_query<S: Serializer>(
     url: &str,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

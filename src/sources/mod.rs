@@ -21,6 +21,7 @@ pub mod ina260;
 mod ina3221;
 pub mod io_log;
 pub mod jetson;
+pub mod json;
 mod natural;
 mod number;
 pub mod nvidia;
@@ -61,6 +62,7 @@ use crate::sys::stop::Stop;
 /// with the same [`Grade`](crate::metrics::Grade), the first one is exported. Series are exported in this order, too.
 pub const METERS: &[Meter] = &[
     shelly::METER, // has a total only if the plug feeds the board according to the configuration
+    json::METER,   // likewise
     ina260::METER,
     ina3221::METER,
     tegrastats::METER,
@@ -74,6 +76,9 @@ pub const METERS: &[Meter] = &[
     udp::METER,
     workloads::METER, // divides what the other sources measure
 ];
+
+/// How long most meters take for two readings. tegrastats takes a second to start on a small board.
+const READ_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The keys of the configuration: those common to all boards, and the sections of the meters.
 pub const SCHEMA: Schema = Schema::new(|| METERS.iter().map(|meter| meter.section).collect());
@@ -89,6 +94,8 @@ pub struct Meter {
     pub device_types: &'static [&'static str],
     /// What determines when the source is polled.
     pub pace: Pace,
+    /// How long `doctor` waits for two readings of each device, if there is no error.
+    pub read_timeout: Duration,
     /// Whether the configuration switches the meter on or off, or leaves the decision to `probe`.
     pub switch: fn(&Config) -> Switch,
     /// The meter's section of the configuration. If `devices` is `None`, the source is restarted when its settings change.
@@ -141,6 +148,7 @@ impl Meter {
             summary,
             device_types: &[],
             pace: Pace::Interval,
+            read_timeout: READ_TIMEOUT,
             switch,
             section: SectionSpec::of::<S>(),
             devices: None,

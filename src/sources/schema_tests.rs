@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{ina260, jetson, shelly, METERS, SCHEMA};
+use super::{ina260, jetson, json, shelly, METERS, SCHEMA};
 use crate::config::show::HIDDEN;
-use crate::config::{Config, Secret, SecretSource};
+use crate::config::{ClientSettings, Config, Secret, SecretSource};
 
 fn parse(text: &str) -> Config {
     SCHEMA.parse(text).unwrap().0
@@ -35,6 +35,10 @@ fn without_secrets(mut config: Config) -> Config {
         plug.password = plug.password.take().map(|_| Secret::new(HIDDEN));
     }
     config.meters.set(plugs);
+    let mut devices: json::settings::Settings = config.meter();
+    let devices_clients = devices.devices.iter_mut().map(|device| &mut device.client);
+    devices_clients.for_each(hide);
+    config.meters.set(devices);
     let receivers = config.remote_write.iter_mut();
     let clients = receivers.map(|receiver| {
         receiver.url = match receiver.url.split_once('?') {
@@ -45,24 +49,29 @@ fn without_secrets(mut config: Config) -> Config {
         receiver.external_labels.sort();
         &mut receiver.client
     });
-    for client in clients.chain([&mut config.config_server.client]) {
-        client.headers.sort_by(|a, b| a.0.cmp(&b.0));
-        for (_, value) in &mut client.headers {
-            *value = Secret::new(HIDDEN);
-        }
-        let basic = client.basic_auth.as_mut().map(|login| &mut login.password);
-        let token = client.authorization.as_mut();
-        let token = token.map(|login| &mut login.credentials);
-        for source in basic.into_iter().chain(token) {
-            if let SecretSource::Inline(secret) = source {
-                *secret = Secret::new(HIDDEN);
-            }
-        }
-        if let Some(url) = &mut client.proxy_url {
-            *url = Secret::new("http://secret.invalid");
+    clients
+        .chain([&mut config.config_server.client])
+        .for_each(hide);
+    config
+}
+
+/// Replaces the secrets of an HTTP client.
+fn hide(client: &mut ClientSettings) {
+    client.headers.sort_by(|a, b| a.0.cmp(&b.0));
+    for (_, value) in &mut client.headers {
+        *value = Secret::new(HIDDEN);
+    }
+    let basic = client.basic_auth.as_mut().map(|login| &mut login.password);
+    let token = client.authorization.as_mut();
+    let token = token.map(|login| &mut login.credentials);
+    for source in basic.into_iter().chain(token) {
+        if let SecretSource::Inline(secret) = source {
+            *secret = Secret::new(HIDDEN);
         }
     }
-    config
+    if let Some(url) = &mut client.proxy_url {
+        *url = Secret::new("http://secret.invalid");
+    }
 }
 
 /// JSON is YAML, so the shown configuration can be parsed.
@@ -117,6 +126,15 @@ udp: {host: h, interval: 1, voltage: 5}
 udp_agent: {voltage: 5}
 workloads: {idle_watts: {board: 2}, names: {sockets: [/x], pod_logs: /x, nerdctl: /x, node: n, kubernetes: {url: http://k}}}
 shelly: {devices: [{host: a, name: n, password: hunter2, password_file: /x}]}
+json:
+  devices:
+  - url: http://a/b?password=hunter2
+    name: n
+    headers: {X-Key: hunter2}
+    basic_auth: {username: u, password: hunter2}
+    values:
+    - {name: r, power: {pointer: /a, path: /b?p=hunter2}, energy: {pointer: /a, unit: J}, voltage: /a, current: /a,
+       temperature: /a, energy_returned: {pointer: /a, unit: /b}}
 config_server:
   url: http://h
   authorization: {type: T, credentials: hunter2}
@@ -141,7 +159,7 @@ remote_write:
     let shown = SCHEMA.to_json(&parse(text));
     let text = shown.to_string();
     assert!(!text.contains("hunter2"), "{text}");
-    assert_eq!(text.matches(HIDDEN).count(), 5, "{text}");
+    assert_eq!(text.matches(HIDDEN).count(), 7, "{text}");
     let mut found = BTreeSet::new();
     keys(&shown, "", &mut found);
     // A plug or chip in the section itself is shown in the list.
@@ -150,12 +168,15 @@ remote_write:
         Some(("shelly", key)) => found.contains(&format!("shelly.devices.{key}")),
         _ => false,
     };
-    // An older form of `metrics`, shown as `metrics`.
+    // An older form of `metrics`, shown as `metrics`, and what is shown as a `url`.
     let known = SCHEMA.known_keys().into_iter();
-    let known = known.filter(|key| key != "enabled_metrics");
+    let known =
+        known.filter(|key| !["enabled_metrics", "json.devices.host"].contains(&key.as_str()));
     // The settings of an HTTP client are the same in several sections; the test sets each in one of them.
     let elsewhere = |key: &str| {
-        let key = key.strip_prefix("config_server.");
+        let key = ["config_server.", "json.devices."]
+            .iter()
+            .find_map(|section| key.strip_prefix(section));
         key.is_some_and(|key| found.contains(&format!("remote_write.{key}")))
     };
     let missing: Vec<String> = known
@@ -198,7 +219,7 @@ fn known_key_is_never_reported_as_unknown() {
         );
         // A plug also needs a host, and a receiver a URL.
         let Ok((_, warnings)) = SCHEMA.parse(&json.to_string()) else {
-            let lists = ["shelly.devices.", "remote_write."];
+            let lists = ["shelly.devices.", "json.devices.", "remote_write."];
             assert!(lists.iter().any(|list| key.starts_with(list)), "{key}");
             continue;
         };

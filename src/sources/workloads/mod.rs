@@ -28,7 +28,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{read_text, Board, Context, Device, Error, Health, Meter, Pace, Source, METERS};
+use super::{
+    read_text, Board, Context, Device, Error, Health, Meter, Pace, Source, METERS, READ_TIMEOUT,
+};
 use crate::config::{Config, SectionSpec, Switch};
 use crate::metrics::{Desc, Group, Readings, SeriesId, MAX_SERIES_PER_GROUP};
 use crate::sys::clock::BootTime;
@@ -52,6 +54,7 @@ pub(super) const METER: Meter = Meter {
     summary: "energy by service, container, pod or process, of what the other sources measure",
     device_types: &[],
     pace: Pace::AtLeast(INTERVAL),
+    read_timeout: READ_TIMEOUT,
     switch: |config| match config.meter::<Settings>().enabled {
         true => Switch::On,
         false => Switch::Off,
