@@ -234,7 +234,8 @@ mod tests {
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("status=7"), "{text:?}");
-        let settings = |line: &&str| line.split(':').count() > 10;
+        let is_number = |word: &str| u64::from_str_radix(word, 16).is_ok();
+        let settings = |line: &&str| line.contains(':') && line.split(':').all(is_number);
         let settings: Vec<_> = text.lines().filter(settings).collect();
         assert!(
             settings.len() == 2 && settings[0] == settings[1],
