@@ -180,6 +180,7 @@ fn file_is_in_force_until_the_server_answers() {
     assert_eq!(exporter.value("exporter_config_server_up"), Some(0.0));
     // The reload succeeds nevertheless.
     assert_eq!(reload(&exporter).status, 200);
+    exporter.wait_for_log("trying again");
     let dir = TempDir::new();
     dir.write("edge-07.yaml", "device_type: orange_pi\ninterval: 0.3\n");
     let _central = at(dir.path(), port.address());

@@ -329,6 +329,20 @@ fn of_workloads(found: &mut Found) {
     });
 }
 
+/// Energy that is nobody's is shown of GPUs alone.
+fn of_gpu_workloads(found: &mut Found) {
+    let board = LoadedBoard::new(true, &["a.service"]);
+    board.gpu(100, Some(50));
+    let exporter = board.exporter("");
+    let begin = "workload_unattributed_";
+    wait_until("the GPU's energy is attributed", || {
+        let text = exporter.scrape();
+        let is_there = text.contains("\nworkload_unattributed_power_watts{");
+        let ours: Vec<_> = text.lines().filter(|line| line.contains(begin)).collect();
+        is_there.then(|| found.take(&ours.join("\n")))
+    });
+}
+
 fn document(mut families: BTreeMap<String, Family>) -> String {
     let mut sections = Vec::new();
     for (title, begins, about) in SECTIONS {
@@ -390,6 +404,7 @@ fn documented_metrics_are_the_exported_ones() {
         "pyjoules_remote_write_energy_uj{",
     );
     of_workloads(&mut found);
+    of_gpu_workloads(&mut found);
     let last = [
         "kepler_node_cpu_active_watts{",
         "kepler_pod_cpu_watts{ pod_name=",

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use edge_metrics_exporter::config::{Config, Switch};
 use edge_metrics_exporter::metrics::{Policy, Readings, Registry};
+use edge_metrics_exporter::sources::nvidia::processes::GpuProcesses;
 use edge_metrics_exporter::sources::nvidia::settings::Settings;
 use edge_metrics_exporter::sources::{
     Board, Context, Device, Health, Meter, Roots, Source, METERS,
@@ -48,9 +49,10 @@ impl Bench {
         let program = temp.write(
             "bin/nvidia-smi",
             &format!(
-                "#!/bin/sh\nNVIDIA_SMI_MODE={mode} NVIDIA_SMI_TABLE={} NVIDIA_SMI_PIDS={} exec {} \"$@\"\n",
+                "#!/bin/sh\nNVIDIA_SMI_MODE={mode} NVIDIA_SMI_TABLE={} NVIDIA_SMI_PIDS={} NVIDIA_SMI_PMON={} exec {} \"$@\"\n",
                 table.display(),
                 temp.path().join("pids").display(),
+                temp.path().join("pmon").display(),
                 stand_in.display()
             ),
         );
@@ -134,6 +136,22 @@ impl Bench {
 
     fn group(&self) -> i32 {
         self.starts().last().unwrap().0
+    }
+
+    /// What others are given besides the series.
+    fn processes(&self) -> Arc<GpuProcesses> {
+        self.context.group.provided().unwrap()
+    }
+
+    /// Waits until so many `pmon` have been started, and returns the last one's process id and arguments.
+    fn pmon(&self, source: &mut dyn Source, count: usize) -> (i32, String) {
+        wait_until("pmon is started", || {
+            self.poll(source);
+            let mut starts = self.starts();
+            starts.retain(|(_, arguments)| arguments.starts_with("pmon"));
+            assert!(starts.len() <= count, "{starts:?}");
+            starts.get(count - 1).cloned()
+        })
     }
 }
 
@@ -325,6 +343,90 @@ fn nvidia_smi_does_not_run_while_a_gpu_is_suspended() {
     bench.context.config = Arc::new(config);
     let lines = bench.poll(&mut *bench.open());
     assert_eq!(value(&lines, &of("power_watts", 0)), Some(70.5));
+}
+
+#[test]
+fn processes_of_all_gpus_are_told_while_somebody_wants_to_know() {
+    let bench = Bench::new("none", TWO);
+    bench.temp.write(
+        "pmon",
+        "# gpu        pid  type    sm   mem   enc   dec   command\n\
+         # Idx          #   C/G     %     %     %     %   name\n    \
+         0         71     C    60     1     -     -   a\n    \
+         1         72   C+G    20     1     -     -   b c\n    \
+         7         73     C     1     1     -     -   of no GPU\n",
+    );
+    let mut source = bench.open();
+    bench.poll(&mut *source);
+    let is_query = |(_, arguments): &(i32, String)| arguments.starts_with("--query-gpu");
+    assert!(bench.starts().iter().all(is_query), "nobody wants to know");
+    let mut reader = bench.processes().reader();
+    let (pmon, arguments) = bench.pmon(&mut *source, 1);
+    assert_eq!(arguments, "pmon -s u -d 1 -i 0,1");
+    for (gpu, pid, nanos) in [(0, 71, 600_000_000), (1, 72, 200_000_000)] {
+        let used = wait_until("it is read", || {
+            reader.take(gpu, BootTime::now()).get(&Some(pid)).copied()
+        });
+        assert_eq!(used % nanos, 0, "{used}");
+    }
+    let health = &bench.context.health;
+    wait_until("one of no GPU", || (health.unparsed() > 0).then_some(()));
+    assert!(health.value_errors().is_empty() && !health.is_asking());
+    drop(reader);
+    bench.poll(&mut *source);
+    assert_group_is_gone(pmon);
+    let _reader = bench.processes().reader();
+    let (pmon, _) = bench.pmon(&mut *source, 2);
+    drop(source);
+    assert_group_is_gone(pmon);
+}
+
+#[test]
+fn pmon_that_hangs_is_ended_and_started_again() {
+    let bench = Bench::new("none", TWO);
+    bench.temp.write("pmon", "silent\n");
+    let mut source = bench.open();
+    let _reader = bench.processes().reader();
+    let (pmon, _) = bench.pmon(&mut *source, 1);
+    let (next, _) = bench.pmon(&mut *source, 2);
+    assert_group_is_gone(pmon);
+    let complaints = bench.context.health.value_errors();
+    let is_said = complaints[0].contains("pmon -s u -d 1 -i 0,1 has printed nothing for");
+    assert!(is_said, "{complaints:?}");
+    assert_eq!(bench.context.health.errors(), 1);
+    drop(source);
+    assert_group_is_gone(next);
+}
+
+#[test]
+fn pmon_does_not_run_while_a_gpu_is_suspended() {
+    let mut bench = Bench::new("none", TWO);
+    let device = "sys/bus/pci/devices/0000:01:00.0";
+    let set = |bench: &Bench, status| {
+        let path = format!("{device}/power/runtime_status");
+        bench.temp.write(&path, status);
+    };
+    bench.temp.write(&format!("{device}/vendor"), "0x10de\n");
+    bench.temp.write(&format!("{device}/class"), "0x030200\n");
+    set(&bench, "suspended\n");
+    bench.context.board = Arc::new(Board::detect(Roots {
+        sysfs: bench.temp.path().join("sys"),
+        procfs: bench.temp.path().join("proc"),
+        dev: bench.temp.path().join("dev"),
+        programs: None,
+    }));
+    let mut source = bench.open();
+    let _reader = bench.processes().reader();
+    for _ in 0..3 {
+        bench.poll(&mut *source);
+    }
+    assert!(!bench.temp.path().join("pids").exists());
+    set(&bench, "active\n");
+    let (pmon, _) = bench.pmon(&mut *source, 1);
+    set(&bench, "suspending\n");
+    bench.poll(&mut *source);
+    assert_group_is_gone(pmon);
+    assert_eq!(bench.context.health.errors(), 0);
 }
 
 #[test]

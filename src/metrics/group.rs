@@ -1,5 +1,6 @@
 //! The series of one source, which are published and read together.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
@@ -121,6 +122,8 @@ pub struct Group {
     history: History,
     /// How often a series was not registered because of [`MAX_SERIES_PER_GROUP`].
     left_out: AtomicU64,
+    /// What the source knows besides its series.
+    provided: RwLock<Option<Arc<dyn Any + Send + Sync>>>,
     /// Incremented whenever a series is registered, and when the group is settled.
     version: AtomicU64,
 }
@@ -149,8 +152,21 @@ impl Group {
             settled: AtomicBool::new(false),
             history: History::default(),
             left_out: AtomicU64::new(0),
+            provided: RwLock::default(),
             version: AtomicU64::new(0),
         }
+    }
+
+    /// Gives other sources something that is no series, in the place of what was given before.
+    pub fn provide<T: Any + Send + Sync>(&self, what: Arc<T>) {
+        *lock::write(&self.provided) = Some(what);
+    }
+
+    /// What the source gives of this type besides its series.
+    pub fn provided<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(lock::read(&self.provided).as_ref()?)
+            .downcast()
+            .ok()
     }
 
     /// The series of this family with these labels, in addition to the group's own; registered if it is new.

@@ -81,6 +81,7 @@ pub fn on_board(command: &mut Command, board: &Path) {
             let bin = Path::new(env!("CARGO_MANIFEST_DIR")).join(bin);
             path = format!("{}:{path}", bin.display());
             command.env(variable, output);
+            command.env("NVIDIA_SMI_PMON", board.join("nvidia-pmon.txt"));
         }
     }
     command.env("PATH", path);

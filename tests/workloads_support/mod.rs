@@ -86,6 +86,48 @@ impl LoadedBoard {
         self.write(&file, &format!("{bytes}\n"));
     }
 
+    /// A GPU of NVIDIA's draws so many watts, and is busy for this part of the time in percent; `None`: it does not say.
+    pub fn gpu(&self, watts: u32, busy: Option<u32>) {
+        self.write("proc/driver/nvidia/version", "");
+        let busy = busy.map_or("[N/A]".to_string(), |busy| format!("{busy} %"));
+        let text = format!(
+            "index, count, uuid, power.draw, temperature.gpu, utilization.gpu, utilization.memory, name\n\
+             0, 1, GPU-a, {watts} W, 50, {busy}, 0 %, NVIDIA RTX A4000\n"
+        );
+        self.write("nvidia-smi.txt", &text);
+    }
+
+    /// What `nvidia-smi pmon` says of the GPU's processes: id and part of the time in percent, or `-`.
+    pub fn gpu_processes(&self, processes: &[(&str, &str)]) {
+        let mut text =
+            "# gpu         pid   type     sm    mem    enc    dec    jpg    ofa    command \n\
+             # Idx           #    C/G      %      %      %      %      %      %    name \n"
+                .to_string();
+        for (pid, percent) in processes {
+            text += &format!(
+                "    0 {pid:>11} {:>6} {percent:>6}      -      -      -      -      -    a b\n",
+                "C"
+            );
+        }
+        self.pmon(&text);
+    }
+
+    /// What `nvidia-smi pmon` prints, or how it fails.
+    pub fn pmon(&self, text: &str) {
+        self.write("nvidia-pmon.txt", text);
+    }
+
+    /// There is this process in a cgroup.
+    pub fn process(&self, pid: &str, cgroup: &str) {
+        let text = format!("0::/{cgroup}\n4:cpu,cpuacct:/{cgroup}\n");
+        self.write(&format!("proc/{pid}/cgroup"), &text);
+    }
+
+    /// A process has ended.
+    pub fn end_process(&self, pid: &str) {
+        std::fs::remove_dir_all(self.temp.path().join("proc").join(pid)).unwrap();
+    }
+
     /// Takes a cgroup away.
     pub fn remove(&self, cgroup: &str) {
         let root = if self.is_v2 { "" } else { "cpuacct/" };

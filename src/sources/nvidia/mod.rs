@@ -8,9 +8,13 @@
 //!   their numbers: N is the index at which a GPU, identified by its UUID, was first seen.
 //! * **A suspended GPU** would be resumed by nvidia-smi, which therefore does not run in the meantime; see `sleep`.
 //!   `nvidia.wake_suspended` runs it nevertheless.
+//! * **Which processes use a GPU** is read with `nvidia-smi pmon`, beside the other, where energy is attributed to workloads; see
+//!   `processes`.
 //! * **The GPU of a Jetson** has no power in nvidia-smi. The meters of the Jetson's rails read it, and this meter does not run.
 
 pub mod line;
+pub mod pmon;
+pub mod processes;
 mod series;
 pub mod settings;
 mod sleep;
@@ -20,6 +24,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use line::{Gpu, FIELDS, MAX_GPUS};
+use processes::Pmon;
 use series::GpuSeries;
 use settings::Settings;
 use sleep::Sleep;
@@ -28,6 +33,7 @@ use super::io_log::{files, IoLog};
 use super::jetson::is_jetson;
 use super::pipe::Printer;
 use super::program::Program;
+use super::workloads;
 use super::{Board, Context, Error, Health, Meter, Pace, Roots, Source};
 use crate::config::Config;
 use crate::metrics::Readings;
@@ -87,13 +93,17 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     if manages_power(context) {
         sleep.rescan(&context.health, &context.board);
     }
+    let program = program(
+        context.health.io_log(),
+        &context.board.roots,
+        &context.config,
+    )?;
+    let is_configured = workloads::use_gpu_processes(&context.config);
     Ok(Box::new(Nvidia {
         sleep,
-        program: program(
-            context.health.io_log(),
-            &context.board.roots,
-            &context.config,
-        )?,
+        pmon: Pmon::new(context, &program, is_configured),
+        listed: Vec::new(),
+        program,
         fields: FIELDS.to_vec(),
         pipe: None,
         next_reading: None,
@@ -124,6 +134,9 @@ struct Nvidia {
     /// The largest number of GPUs so far.
     max_gpus: u32,
     sleep: Sleep,
+    pmon: Pmon,
+    /// The indexes and places of the GPUs in the current reading.
+    listed: Vec<(u32, u32)>,
 }
 
 impl Nvidia {
@@ -177,14 +190,16 @@ impl Nvidia {
         true
     }
 
-    /// Ends the program. It is started again by the next poll that may run it.
+    /// Ends the programs. They are started again by the next poll that may run them.
     fn end(&mut self) {
         self.pipe = None;
         self.next_reading = None;
+        self.pmon.end();
     }
 
     fn set(&mut self, out: &mut Readings, gpu: &Gpu<'_>) {
         let place = self.place(gpu);
+        self.listed.push((gpu.index, place as u32));
         while self.gpus.len() <= place {
             self.gpus.push(GpuSeries::new(self.gpus.len() as u32));
         }
@@ -226,6 +241,7 @@ impl Nvidia {
             &other,
             unparsed.map(|line| format!("{} prints: {line}", PROGRAM.name)),
         );
+        self.pmon.keep(&self.listed);
     }
 }
 
@@ -292,6 +308,7 @@ impl Nvidia {
     fn read(&mut self, out: &mut Readings) -> Result<(), Error> {
         let mut last = None;
         let (mut seen, mut count) = (0, 0);
+        self.listed.clear();
         loop {
             let Some((at, text)) = self.next_line()? else {
                 return Ok(());

@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::counter::{is_gone, Counter, LINE, STAT};
@@ -271,6 +271,22 @@ impl Cgroups {
             let place = node.workload.is_some().then_some(node.place);
             (place, node.parent, path.unwrap_or(&node.path))
         })
+    }
+
+    /// The place of a process that runs in this cgroup, a path below the hierarchy's root: that of the innermost known one.
+    pub(super) fn place_of(&self, cgroup: &str) -> usize {
+        let path = Path::new(cgroup.trim_start_matches('/'));
+        // Relative to the root of another namespace.
+        if path.components().any(|part| part == Component::ParentDir) {
+            return OTHER;
+        }
+        let path = self.hierarchy.root.join(path);
+        let around = self
+            .nodes
+            .iter()
+            .filter(|node| path.starts_with(&node.path));
+        let innermost = around.max_by_key(|node| node.depth);
+        innermost.map_or(OTHER, |node| node.place)
     }
 
     fn read_root(&mut self) -> Result<(), Error> {

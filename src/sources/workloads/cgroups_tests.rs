@@ -800,3 +800,39 @@ fn paths_that_are_as_long_as_they_can_be_are_read() {
     let used = hosts.poll();
     assert_eq!(used, ["service a\"b_c{},=.service 100"]);
 }
+
+#[test]
+fn process_has_the_place_of_the_innermost_known_cgroup() {
+    let container = format!("system.slice/a.service/libpod-{ID}.scope");
+    for is_v2 in [true, false] {
+        let services = [
+            ("system.slice", 1),
+            ("system.slice/a.service", 1),
+            (&container, 1),
+            ("system.slice/ab.service", 1),
+        ];
+        let mut hosts = Hosts::new(is_v2, 500, &services);
+        hosts.poll();
+        let name = |path: &str| match hosts.cgroups.place_of(path) {
+            SYSTEM => "system".to_string(),
+            OTHER => "other".to_string(),
+            place => hosts.slots.workload(place).unwrap().name.name.clone(),
+        };
+        for (path, expected) in [
+            ("/system.slice/a.service", "a.service"),
+            ("/system.slice/a.service/worker/1", "a.service"),
+            ("/system.slice/ab.service", "ab.service"),
+            (&format!("/{container}"), &ID[..12]),
+            (&format!("/{container}/container"), &ID[..12]),
+            // What the CPU's time of these is, too.
+            ("/system.slice/ended.service", "other"),
+            ("/", "system"),
+            ("", "system"),
+            ("/init.scope.d", "system"),
+            // Of another namespace.
+            ("/../../system.slice/a.service", "other"),
+        ] {
+            assert_eq!(name(path), expected, "{path}");
+        }
+    }
+}

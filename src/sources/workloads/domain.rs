@@ -6,7 +6,9 @@
 //! | `package`, `core`, `dram` | RAPL's domains, all packages together |
 //! | `cpu`, `cpu_cv`, `cpu_gpu_cv`, … | a Jetson's rail that feeds the processor, by what else it feeds |
 //! | `vdd_core` | a Raspberry Pi 5's rail that feeds the processor and the GPU |
+//! | `nvidia_gpu_0`, … | the rail of an NVIDIA GPU |
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::ledger::Reading;
@@ -39,15 +41,29 @@ pub(super) struct Domain {
     read_at: Option<BootTime>,
     /// Whether the meter has been read lately.
     pub is_fresh: bool,
+    /// The number of the GPU that this is.
+    pub gpu: Option<u32>,
+    /// Where in the group there is how busy the GPU is.
+    load: Option<usize>,
 }
 
 /// The domain that a series is the energy of.
 fn domain_of(series: &Series) -> Option<String> {
     match series.family.name.as_str() {
         "board_energy_joules_total" => Some(BOARD.to_string()),
-        "energy_joules_total" => domain_of_rail(&series.source, &series.label("rail")?),
+        "energy_joules_total" => {
+            let rail = series.label("rail")?;
+            let gpu = || gpu_of_rail(&series.source, &rail).map(|_| rail.to_string());
+            domain_of_rail(&series.source, &rail).or_else(gpu)
+        }
         _ => None,
     }
+}
+
+/// The number of the GPU that a rail feeds.
+fn gpu_of_rail(source: &str, rail: &str) -> Option<u32> {
+    let number = rail.strip_prefix("nvidia_gpu_")?.parse().ok();
+    number.filter(|_| source == "nvidia")
 }
 
 /// The domain that a rail of a source belongs to; `None`: no processor draws from it, as far as its name says.
@@ -92,7 +108,7 @@ pub(super) fn version(registry: &Registry, own: &Arc<Group>) -> (u64, u64) {
     registry.version_of(|group| is_of_meter(group, own))
 }
 
-/// The domains that there are, in the order of the sources.
+/// The domains that there are, in the order of the sources; GPUs are last, since they are the least of the board.
 pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
     let mut found: Vec<Domain> = Vec::new();
     for group in registry.groups() {
@@ -100,11 +116,13 @@ pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
         if !is_of_meter(&group, own) || !group.is_settled() {
             continue;
         }
-        for (place, series) in group.all_series().iter().enumerate() {
+        let all = group.all_series();
+        for (place, series) in all.iter().enumerate() {
             let Some(name) = domain_of(series) else {
                 continue;
             };
-            let rail = series.label("rail").unwrap_or_default().into();
+            let rail: Arc<str> = series.label("rail").unwrap_or_default().into();
+            let gpu = gpu_of_rail(&series.source, &rail);
             let part = Part {
                 place,
                 rail,
@@ -119,6 +137,8 @@ pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
                     parts: vec![part],
                     read_at: None,
                     is_fresh: false,
+                    load: gpu.and_then(|gpu| load_of_gpu(&all, gpu)),
+                    gpu,
                 }),
                 Some(domain) if domain.name == BOARD => {
                     domain.groups.push(Arc::clone(&group));
@@ -130,7 +150,19 @@ pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
             }
         }
     }
-    found
+    let (gpus, mut others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|domain| domain.gpu.is_some());
+    others.extend(gpus);
+    others
+}
+
+/// Where there is how busy a GPU is.
+fn load_of_gpu(all: &[Arc<Series>], gpu: u32) -> Option<usize> {
+    let gpu = gpu.to_string();
+    all.iter().position(|series| {
+        series.family.name == "nvidia_gpu_utilization_ratio"
+            && series.label("gpu").is_some_and(|label| label == gpu)
+    })
 }
 
 impl Domain {
@@ -171,13 +203,14 @@ impl Domain {
     /// What was counted since the domain was last read; `None`: it has not been read since.
     pub(super) fn read(&mut self, now: BootTime) -> Option<Reading> {
         self.is_fresh = self.groups.iter().any(|group| group.is_fresh(now));
+        let mut load = None;
         let (at, values, longest) = if self.name == BOARD {
             let totals = self
                 .groups
                 .iter()
                 .zip(&self.parts)
                 .filter_map(|(group, part)| {
-                    let (at, values) = consistent(group, std::slice::from_ref(part))?;
+                    let (at, values) = consistent(group, &[part.place])?;
                     Some((at, values[0]?, group.staleness_limit()))
                 });
             // The total goes on from one source to the other: whichever has more has it.
@@ -185,7 +218,10 @@ impl Domain {
             (at, vec![Some(total); self.parts.len()], longest)
         } else {
             let group = &self.groups[0];
-            let (at, values) = consistent(group, &self.parts)?;
+            let places = self.parts.iter().map(|part| part.place);
+            let places: Vec<_> = places.chain(self.load).collect();
+            let (at, mut values) = consistent(group, &places)?;
+            load = values.split_off(self.parts.len()).pop().flatten();
             (at, values, group.staleness_limit())
         };
         if self.read_at == Some(at) || values.iter().all(Option::is_none) {
@@ -220,11 +256,17 @@ impl Domain {
             seconds,
             is_gap: seconds > longest,
             age: now.seconds_since(at),
+            load,
         })
     }
 }
 
 impl Domain {
+    /// What the source gives besides its series.
+    pub(super) fn provided<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.groups.first()?.provided()
+    }
+
     /// The names of its counters.
     pub(super) fn rails(&self) -> impl Iterator<Item = &Arc<str>> {
         self.parts.iter().map(|part| &part.rail)
@@ -235,6 +277,7 @@ impl Domain {
         match field {
             "domain" => Some(self.name.clone()),
             "meter" => self.groups.first().map(|group| group.source.clone()),
+            "gpu" => self.gpu.map(|gpu| gpu.to_string()),
             _ => None,
         }
     }
@@ -269,13 +312,10 @@ impl Domain {
 }
 
 /// When a group was read, and the values that it had then.
-fn consistent(group: &Group, parts: &[Part]) -> Option<(BootTime, Vec<Option<f64>>)> {
+fn consistent(group: &Group, places: &[usize]) -> Option<(BootTime, Vec<Option<f64>>)> {
     loop {
         let at = group.read_at()?;
-        let values = parts
-            .iter()
-            .map(|part| group.value_at(part.place))
-            .collect();
+        let values = places.iter().map(|place| group.value_at(*place)).collect();
         if group.read_at() == Some(at) {
             return Some((at, values));
         }
@@ -285,7 +325,7 @@ fn consistent(group: &Group, parts: &[Part]) -> Option<(BootTime, Vec<Option<f64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Grade, Policy, Rail, Readings, Total};
+    use crate::metrics::{Desc, Grade, Policy, Rail, Readings, Total};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -379,6 +419,7 @@ mod tests {
             seconds: 2.0,
             is_gap: false,
             age: 0.0,
+            load: None,
         };
         assert_eq!(board.read("package", 3), Some(expected));
         assert_eq!(board.read("package", 3), None, "it is read once");
@@ -388,6 +429,7 @@ mod tests {
             seconds: 57.0,
             is_gap: true,
             age: 0.0,
+            load: None,
         };
         board.domains.iter().for_each(|d| assert!(d.is_fresh));
         group.set_interval(std::time::Duration::from_secs(1));
@@ -465,6 +507,48 @@ mod tests {
         publish(&chip, 3, |out| second.set_watts(out, 8.0));
         board.find();
         assert_eq!(board.read("board", 3).unwrap().joules, 8.0);
+    }
+
+    #[test]
+    fn gpus_are_domains_with_their_load_and_come_last() {
+        let mut board = Board::new();
+        let gpus = board.registry.add_group(0, "nvidia", vec![]);
+        let loads = [0, 1].map(|gpu: u32| {
+            let desc = Desc::gauge("nvidia_gpu_utilization_ratio", "x");
+            gpus.series(&desc, &[("gpu", &gpu.to_string())])
+        });
+        let mut rails =
+            ["nvidia_gpu_0", "nvidia_gpu_1"].map(|rail| Rail::with_range(&gpus, rail, 0));
+        let rapl = board.registry.add_group(1, "rapl", vec![]);
+        Rail::new(&rapl, "package-0");
+        rapl.settle();
+        let mut at = |second: u64, load: Option<f64>| {
+            publish(&gpus, second, |out| {
+                for (rail, id) in rails.iter_mut().zip(loads) {
+                    rail.set_counter(out, second * 100, 1.0);
+                    if let Some(load) = load {
+                        out.set(id, load);
+                    }
+                }
+            });
+        };
+        at(1, None);
+        assert!(board.find());
+        let names = board.domains.iter().map(|d| (d.name.as_str(), d.gpu));
+        let expected = [
+            ("package", None),
+            ("nvidia_gpu_0", Some(0)),
+            ("nvidia_gpu_1", Some(1)),
+        ];
+        assert!(names.eq(expected));
+        assert_eq!(board.read("nvidia_gpu_1", 1), None);
+        at(2, Some(0.5));
+        let reading = board.read("nvidia_gpu_1", 2).unwrap();
+        assert_eq!((reading.joules, reading.load), (100.0, Some(0.5)));
+        at(3, None);
+        assert_eq!(board.read("nvidia_gpu_1", 3).unwrap().load, None);
+        assert_eq!(gpu_of_rail("nvidia", "nvidia_gpu_x"), None);
+        assert_eq!(gpu_of_rail("hwmon", "nvidia_gpu_0"), None);
     }
 
     #[test]

@@ -53,10 +53,10 @@ pub(super) struct Host {
 
 /// How many of a list that is read again and again were left out at most: each counts once.
 #[derive(Debug, Default)]
-struct LeftOut(u64);
+pub(super) struct LeftOut(u64);
 
 impl LeftOut {
-    fn raise(
+    pub(super) fn raise(
         &mut self,
         health: &Health,
         limit: &'static str,

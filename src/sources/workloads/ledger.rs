@@ -8,6 +8,9 @@
 //! ```
 //!
 //! While idle power is unknown, the part of the energy that the processors were busy for is shared, and the rest is `idle`.
+//!
+//! **A GPU** says itself how busy it is. Its processes' parts of its time stand for CPU time. Without any, what is above idle is
+//! nobody's, which is one more term of the sum.
 
 use super::idle::IdleFit;
 
@@ -57,6 +60,10 @@ pub(super) struct Ledger {
     pub total_joules: f64,
     /// How much of that was idle.
     pub idle_power: Option<f64>,
+    /// Of a GPU: what is above idle and nobody's so far, in joules.
+    pub unattributed_joules: Option<f64>,
+    /// The same between the domain's last two readings, as power.
+    pub unattributed_power: Option<f64>,
 }
 
 /// A domain's reading: so many joules in so many seconds.
@@ -68,6 +75,8 @@ pub(super) struct Reading {
     pub is_gap: bool,
     /// How long before this poll it was read, in seconds.
     pub age: f64,
+    /// The part of the time in which a GPU was busy, as its meter says.
+    pub load: Option<f64>,
 }
 
 impl Ledger {
@@ -79,6 +88,14 @@ impl Ledger {
         };
         ledger.make_room(FIRST);
         ledger
+    }
+
+    /// An empty one of a GPU.
+    pub(super) fn of_gpu(given_idle: Option<f64>) -> Ledger {
+        Ledger {
+            unattributed_joules: Some(0.0),
+            ..Ledger::new(given_idle)
+        }
     }
 
     /// Has so many places.
@@ -147,16 +164,26 @@ impl Ledger {
         let used_seconds = used as f64 / 1e9;
         let cpu_seconds = std::mem::take(&mut self.pending_seconds);
         let used_until = self.used_until(reading.age);
-        if let Some(nanos) = used_until.filter(|_| seconds > 0.0 && !reading.is_gap) {
-            self.fit
-                .add(seconds, nanos / 1e9 / seconds, joules / seconds);
+        let is_gpu = self.unattributed_joules.is_some();
+        let load = match is_gpu {
+            true => reading.load,
+            false => used_until.map(|nanos| nanos / 1e9 / seconds),
+        };
+        if let Some(load) = load.filter(|_| seconds > 0.0 && !reading.is_gap) {
+            self.fit.add(seconds, load, joules / seconds);
         }
         let idle = match self.idle_watts() {
             Some(watts) => (watts * seconds).min(joules),
             None => {
-                let busy = processors.map(|count| used_seconds / (cpu_seconds * count));
+                let busy = match (is_gpu, reading.load) {
+                    (false, _) => processors.map(|count| used_seconds / (cpu_seconds * count)),
+                    (true, Some(load)) => Some(load),
+                    (true, None) if used > 0 => Some(used_seconds / seconds),
+                    // Nothing says that it was idle.
+                    (true, None) => Some(1.0),
+                };
                 let busy = busy.filter(|busy| busy.is_finite());
-                let busy = busy.map_or(0.0, |busy| busy.min(1.0));
+                let busy = busy.map_or(0.0, |busy| busy.clamp(0.0, 1.0));
                 joules * (1.0 - busy)
             }
         };
@@ -165,10 +192,15 @@ impl Ledger {
         self.idle_joules += idle;
         let power = |joules: f64| (seconds > 0.0).then(|| joules / seconds);
         (self.domain_watts, self.idle_power) = (power(joules), power(idle));
+        if let Some(sum) = &mut self.unattributed_joules {
+            let nobodys = if used == 0 { above } else { 0.0 };
+            *sum += nobodys;
+            self.unattributed_power = power(nobodys);
+        }
         for (place, account) in self.accounts.iter_mut().enumerate() {
             let used_here = std::mem::take(&mut account.pending);
             let share = match used {
-                0 if place == SYSTEM => above,
+                0 if place == SYSTEM && !is_gpu => above,
                 0 => 0.0,
                 used => above * (used_here as f64 / used as f64),
             };
@@ -220,7 +252,8 @@ mod tests {
 
     fn parts(ledger: &Ledger) -> f64 {
         let joules = ledger.accounts.iter().map(|account| account.joules);
-        joules.sum::<f64>() + ledger.idle_joules + ledger.ended_joules
+        let unattributed = ledger.unattributed_joules.unwrap_or_default();
+        joules.sum::<f64>() + ledger.idle_joules + ledger.ended_joules + unattributed
     }
 
     /// Joules and watts of a place.
@@ -234,6 +267,7 @@ mod tests {
             seconds,
             is_gap: false,
             age: 0.0,
+            load: None,
         }
     }
 
@@ -290,6 +324,79 @@ mod tests {
         ledger.share(reading(5.0, 1.0), Some(4.0));
         assert_eq!(at(&ledger, SYSTEM), (4.0, Some(4.0)));
         assert_eq!(parts(&ledger), 5.0);
+    }
+
+    #[test]
+    fn gpu_is_shared_by_its_processes_and_is_nobodys_without_any() {
+        let mut ledger = Ledger::of_gpu(Some(10.0));
+        ledger.make_room(4);
+        let gpu = |joules: f64, load: Option<f64>| Reading {
+            load,
+            ..reading(joules, 1.0)
+        };
+        ledger.add_cpu(&[0, 0, 3 * SECOND / 4, SECOND / 4], 1.0);
+        ledger.share(gpu(50.0, Some(1.0)), None);
+        assert_eq!(at(&ledger, 2), (30.0, Some(30.0)));
+        assert_eq!(at(&ledger, 3), (10.0, Some(10.0)));
+        assert_eq!(ledger.unattributed_power, Some(0.0));
+        for load in [Some(0.9), None] {
+            ledger.add_cpu(&[0; 4], 1.0);
+            ledger.share(gpu(50.0, load), None);
+            assert_eq!(ledger.unattributed_power, Some(40.0));
+            assert_eq!(at(&ledger, SYSTEM), (0.0, Some(0.0)));
+        }
+        assert_eq!(ledger.unattributed_joules, Some(80.0));
+        assert_eq!(parts(&ledger), 150.0);
+    }
+
+    #[test]
+    fn gpu_of_unknown_idle_power_is_idle_for_the_time_in_which_it_is_not_busy() {
+        for (load, used, idle) in [
+            (Some(0.25), SECOND, 75.0),
+            (Some(0.25), 0, 75.0),
+            (Some(2.0), 0, 0.0),
+            // Where it does not say, its processes do.
+            (None, SECOND / 2, 50.0),
+            (None, 0, 0.0),
+        ] {
+            let mut ledger = Ledger::of_gpu(None);
+            ledger.make_room(3);
+            ledger.add_cpu(&[0, 0, used], 1.0);
+            let reading = Reading {
+                load,
+                ..reading(100.0, 1.0)
+            };
+            ledger.share(reading, None);
+            assert_eq!(ledger.idle_joules, idle, "{load:?}, {used}");
+            let (nobody, workload) = match used {
+                0 => (100.0 - idle, 0.0),
+                _ => (0.0, 100.0 - idle),
+            };
+            assert_eq!(ledger.unattributed_joules, Some(nobody));
+            assert_eq!(ledger.joules(2), Some(workload));
+        }
+    }
+
+    #[test]
+    fn idle_power_of_a_gpu_is_learned_from_how_busy_it_says_to_be() {
+        let mut random = Random::new(3);
+        let mut ledger = Ledger::of_gpu(None);
+        for second in 0..600 {
+            let load = if second / 20 % 2 == 0 {
+                0.1
+            } else {
+                random.unit()
+            };
+            let reading = Reading {
+                load: Some(load),
+                ..reading(30.0 + 200.0 * load, 1.0)
+            };
+            // No process is told of.
+            ledger.add_cpu(&[0; 2], 1.0);
+            ledger.share(reading, None);
+        }
+        let learned = ledger.idle_watts().unwrap();
+        assert!((learned / 30.0 - 1.0).abs() < 0.03, "{learned}");
     }
 
     #[test]
@@ -392,7 +499,10 @@ mod tests {
         for seed in 1..=60 {
             let mut random = Random::new(seed);
             let given = (seed % 3 == 0).then(|| 10.0 * random.unit());
-            let mut ledger = Ledger::new(given);
+            let mut ledger = match seed % 2 {
+                0 => Ledger::new(given),
+                _ => Ledger::of_gpu(given),
+            };
             let mut places = FIRST;
             let mut whole = 0.0;
             for _ in 0..400 {
@@ -432,6 +542,7 @@ mod tests {
                         seconds,
                         is_gap: seconds > 5.0,
                         age: random.unit(),
+                        load: (random.below(3) > 0).then(|| 1.5 * random.unit() - 0.2),
                     },
                     Some(4.0),
                 );

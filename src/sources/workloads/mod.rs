@@ -7,6 +7,7 @@ mod cgroups;
 mod counter;
 mod domain;
 mod fields;
+mod gpu;
 mod host;
 mod idle;
 mod ledger;
@@ -37,8 +38,9 @@ use crate::sys::clock::BootTime;
 use cgroups::{Cgroups, Hierarchy};
 use domain::Domain;
 use fields::Fields;
+use gpu::Gpus;
 use host::Host;
-use ledger::{Ledger, OTHER, SYSTEM};
+use ledger::{Ledger, FIRST, OTHER, SYSTEM};
 use memory::Memory;
 use name::{Kind, Name, Workload};
 use names::Names;
@@ -75,7 +77,7 @@ const METERS_TIMEOUT: f64 = 10.0;
 const LIVE_SERIES: usize = MAX_SERIES_PER_GROUP / 4 * 3;
 /// The number of series that are kept free for domains that are found later. Each domain has ten series besides those of its
 /// workloads.
-const DOMAIN_SERIES: usize = 100;
+const DOMAIN_SERIES: usize = 250;
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let settings: Settings = config.meter();
@@ -147,6 +149,16 @@ pub fn turn_on(config: &mut Config) {
     }
 }
 
+/// Whether it is to be known which processes use the GPUs. Only the exporter's own names have energy of GPUs.
+pub fn use_gpu_processes(config: &Config) -> bool {
+    let settings: Settings = config.meter();
+    let sources = config.sources.as_ref();
+    settings.enabled
+        && settings.gpu_processes
+        && settings.metric_names.contains(&scheme::NATIVE)
+        && sources.is_none_or(|names| names.iter().any(|name| name == METER.name))
+}
+
 fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let settings: Settings = context.config.meter();
     let Context { board, health, .. } = context;
@@ -200,6 +212,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         slots,
         outputs: Outputs::new(&context.group, &kinds, schemes),
         host: Host::default(),
+        gpus: (settings.gpu_processes && is_native).then(|| Gpus::new(health, &board.roots.procfs)),
         settings,
         processors: None,
         version: None,
@@ -223,8 +236,8 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     };
     workloads.count_processors();
     workloads.describe_board();
-    workloads.register(SYSTEM);
-    workloads.register(OTHER);
+    workloads.register(SYSTEM, None);
+    workloads.register(OTHER, None);
     Ok(Box::new(workloads))
 }
 
@@ -252,6 +265,8 @@ struct Workloads {
     slots: Slots,
     outputs: Outputs,
     host: Host,
+    /// `None`: GPUs are no domains.
+    gpus: Option<Gpus>,
     /// Processors that are on; `None`: unknown.
     processors: Option<f64>,
     /// [`domain::version`] when the domains were last looked for.
@@ -300,7 +315,7 @@ impl Source for Workloads {
             self.end(ended);
         }
         for place in self.slots.take_started() {
-            self.register(place);
+            self.register(place, None);
             for attributed in &mut self.domains {
                 attributed.ledger.begin(place);
             }
@@ -367,7 +382,11 @@ impl Workloads {
         if self.version != Some(version) {
             self.version = Some(version);
             let known = self.domains.len();
-            let found = domain::find(registry, group);
+            let mut found = domain::find(registry, group);
+            match &mut self.gpus {
+                Some(gpus) => gpus.limit(&mut found),
+                None => found.retain(|domain| domain.gpu.is_none()),
+            }
             self.end_rails(&found);
             for domain in found {
                 match self
@@ -377,11 +396,12 @@ impl Workloads {
                 {
                     Some(known) => known.domain.replace_with(domain),
                     None => {
-                        let given = self.settings.idle_watts.get(&domain.name);
-                        self.domains.push(Attributed {
-                            ledger: Ledger::new(given.copied()),
-                            domain,
-                        });
+                        let given = self.settings.idle_watts.get(&domain.name).copied();
+                        let ledger = match domain.gpu {
+                            Some(_) => Ledger::of_gpu(given),
+                            None => Ledger::new(given),
+                        };
+                        self.domains.push(Attributed { ledger, domain });
                     }
                 }
             }
@@ -399,6 +419,11 @@ impl Workloads {
         let before = self.outputs.per_workload();
         let names: Vec<_> = self.domains.iter().map(|one| &*one.domain.name).collect();
         self.outputs.set_domains(&names);
+        for (index, Attributed { domain, .. }) in self.domains.iter().enumerate() {
+            if domain.gpu.is_some() {
+                self.outputs.set_sparse(index);
+            }
+        }
         let per_workload = self.outputs.per_workload();
         self.limit_workloads(per_workload);
         // The rest of the group may be taken by workloads that have ended.
@@ -416,7 +441,7 @@ impl Workloads {
         let mut places = vec![SYSTEM, OTHER];
         places.extend(self.slots.all().map(|(place, _)| place));
         for place in places {
-            self.register(place);
+            self.register(place, None);
         }
     }
 
@@ -519,8 +544,8 @@ impl Workloads {
         }
     }
 
-    /// Gives a workload its series.
-    fn register(&mut self, place: usize) {
+    /// Gives a workload its series, with those of this domain, or without those of the GPUs.
+    fn register(&mut self, place: usize, domain: Option<usize>) {
         let (system, other) = (system(), other());
         let workload = match place {
             SYSTEM => &system,
@@ -538,7 +563,8 @@ impl Workloads {
             node: hostname(&self.context),
         };
         let field = |field: &str| fields.get(field);
-        self.outputs.add_workload(place, workload.name.kind, &field);
+        let kind = workload.name.kind;
+        self.outputs.add_workload(place, kind, domain, &field);
         for attributed in &mut self.domains {
             attributed.ledger.make_room(place + 1);
         }
@@ -546,6 +572,9 @@ impl Workloads {
 
     /// The workload at this place has ended.
     fn end(&mut self, Ended { place, heir }: Ended) {
+        let heirs: Vec<_> = (0..self.domains.len())
+            .map(|index| self.heir_in(index, place, heir))
+            .collect();
         let Workloads {
             outputs,
             domains,
@@ -562,12 +591,32 @@ impl Workloads {
         if let Some(nanos) = cpu.get_mut(place) {
             *nanos = 0;
         }
-        for attributed in domains {
+        for (attributed, heir) in domains.iter_mut().zip(heirs) {
             attributed.ledger.end(place, heir.unwrap_or(OTHER));
         }
         if let Some(memory) = memory {
             memory.end(place);
         }
+    }
+
+    /// The heir of a workload in a domain, in which it has series.
+    fn heir_in(&mut self, index: usize, place: usize, heir: Option<usize>) -> Option<usize> {
+        let is_gpu = self.domains.get(index)?.domain.gpu.is_some();
+        let is_user = self.outputs.is_in(place, index);
+        heir.filter(|heir| !is_gpu || is_user && self.is_shown(*heir, index))
+    }
+
+    /// Gives a workload series in the domain of a GPU, as far as there is room. Returns whether it has them.
+    fn is_shown(&mut self, place: usize, index: usize) -> bool {
+        let is_in = |outputs: &Outputs| outputs.is_in(place, index);
+        if is_in(&self.outputs) {
+            return true;
+        }
+        let room = self.context.group.room();
+        if room > DOMAIN_SERIES && self.outputs.sparse_users() < gpu::MAX_USERS {
+            self.register(place, Some(index));
+        }
+        is_in(&self.outputs)
     }
 
     /// Shares what the domains have drawn by the CPU time that was used.
@@ -582,9 +631,16 @@ impl Workloads {
             let used = self.used.iter();
             *nanos = used.fold(*nanos, |sum, used| sum.saturating_add(*used));
         }
-        for Attributed { domain, ledger } in &mut self.domains {
+        if let Some(gpus) = &mut self.gpus {
+            gpus.begin();
+        }
+        for index in 0..self.domains.len() {
+            let used = self.used_in(index, at);
+            let Some(Attributed { domain, ledger }) = self.domains.get_mut(index) else {
+                continue;
+            };
             ledger.make_room(self.slots.places());
-            ledger.add_cpu(&self.used, seconds);
+            ledger.add_cpu(used.as_ref().unwrap_or(&self.used), seconds);
             let was_read = domain.was_read();
             match domain.read(at) {
                 Some(reading) => ledger.share(reading, self.processors),
@@ -593,6 +649,26 @@ impl Workloads {
                 None => {}
             }
         }
+    }
+
+    /// What each place has used of the GPU that this domain is; `None`: it is none. A workload that uses it for the first time is given
+    /// its series.
+    fn used_in(&mut self, index: usize, at: BootTime) -> Option<Vec<u64>> {
+        let Attributed { domain, .. } = self.domains.get(index)?;
+        domain.gpu?;
+        let used = self.gpus.as_mut()?.used(domain, &self.reader, at);
+        let mut used = std::mem::take(used);
+        let mut refused = 0;
+        for place in FIRST..used.len() {
+            if used[place] == 0 || self.is_shown(place, index) {
+                continue;
+            }
+            refused += 1;
+            let nanos = std::mem::take(&mut used[place]);
+            used[OTHER] = used[OTHER].saturating_add(nanos);
+        }
+        self.gpus.as_mut()?.refuse_users(refused);
+        Some(used)
     }
 
     fn publish(&mut self, out: &mut Readings) {
@@ -704,6 +780,8 @@ impl Attributed {
             Value::ActivePower if is_fresh => {
                 Some((ledger.domain_watts? - ledger.idle_power?).max(0.0))
             }
+            Value::UnattributedEnergy => ledger.unattributed_joules,
+            Value::UnattributedPower if is_fresh => ledger.unattributed_power,
             Value::IdleWatts => ledger.idle_watts(),
             Value::IdleFit => ledger.fit()?.quality(),
             Value::IdleError => ledger.fit()?.error(),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::host::{Disk, Processor};
+use super::ledger::FIRST;
 use super::name::Kind;
 use super::scheme::{FamilyGroup, FamilyScheme, Scheme, Subject, Value};
 use crate::metrics::{Group, Kind as FamilyKind, Readings, SeriesId};
@@ -75,6 +76,8 @@ pub(super) struct Outputs {
     /// What energy is attributed to here.
     kinds: Vec<Kind>,
     schemes: Vec<SchemeInUse>,
+    /// Domains that few workloads use: these alone have series there.
+    sparse: Vec<usize>,
     /// By the series' places in the group.
     outputs: Vec<Option<Output>>,
     /// Whether one of them has had several bindings.
@@ -104,6 +107,7 @@ impl Outputs {
             group: Arc::clone(group),
             kinds: kinds.to_vec(),
             schemes: schemes.collect(),
+            sparse: Vec::new(),
             outputs: Vec::new(),
             has_shared: false,
             workloads: Vec::new(),
@@ -139,12 +143,37 @@ impl Outputs {
         }
     }
 
-    /// How many series a workload has at most.
+    /// Few workloads use this domain.
+    pub(super) fn set_sparse(&mut self, domain: usize) {
+        if !self.sparse.contains(&domain) {
+            self.sparse.push(domain);
+        }
+    }
+
+    /// Whether a workload has series in a domain.
+    pub(super) fn is_in(&self, place: usize, domain: usize) -> bool {
+        let mut bindings = self.workloads.get(place).into_iter().flatten();
+        bindings.any(|binding| binding.value == Value::Energy && binding.domain == domain)
+    }
+
+    /// How many workloads have series in domains that few use, each domain by itself.
+    pub(super) fn sparse_users(&self) -> usize {
+        // The kernel and the rest are in all of them.
+        let bindings = self.workloads.iter().skip(FIRST).flatten();
+        let is_use = |binding: &&Binding| {
+            binding.value == Value::Energy && self.sparse.contains(&binding.domain)
+        };
+        bindings.filter(is_use).count()
+    }
+
+    /// How many series a workload has at most, but for domains that few use.
     pub(super) fn per_workload(&self) -> usize {
         let of_kind = |kind: Kind| {
             let mut count = 0;
             for SchemeInUse { scheme, zones, .. } in &self.schemes {
-                let zones = zones.iter().filter(|(_, domain)| domain.is_some()).count();
+                let is_everyones = |domain: &usize| !self.sparse.contains(domain);
+                let zones = zones.iter().filter_map(|(_, domain)| domain.as_ref());
+                let zones = zones.filter(|domain| is_everyones(domain)).count();
                 let groups = scheme.groups.iter();
                 let families = groups
                     .filter(|group| group.is_of(Subject::Workload(kind)))
@@ -159,11 +188,13 @@ impl Outputs {
         most.unwrap_or(0).max(1)
     }
 
-    /// Gives a workload the series that it does not have yet. `field` has the values of its labels.
+    /// Gives a workload the series that it does not have yet, with those of this domain, or without the domains that few use. `field`
+    /// has the values of its labels.
     pub(super) fn add_workload(
         &mut self,
         place: usize,
         kind: Kind,
+        domain: Option<usize>,
         field: &dyn Fn(&str) -> Option<String>,
     ) {
         if self.workloads.len() <= place {
@@ -171,7 +202,7 @@ impl Outputs {
         }
         let known = std::mem::take(&mut self.workloads[place]);
         let subject = Subject::Workload(kind);
-        let new = self.bind(subject, None, field, |binding| {
+        let new = self.bind(subject, domain, field, |binding| {
             known.iter().any(|one| one.series == binding.series)
         });
         self.workloads[place] = known;
@@ -225,10 +256,19 @@ impl Outputs {
             group,
             kinds,
             schemes,
+            sparse,
             outputs,
             has_shared,
             ..
         } = self;
+        let is_rest = matches!(
+            subject,
+            Subject::Workload(Kind::System | Kind::Other) | Subject::Domain
+        );
+        let is_wanted = |domain: usize| match only {
+            Some(only) => only == domain,
+            None => is_rest || !sparse.contains(&domain),
+        };
         // The kernel and `other` have the families of what they are the rest of.
         let is_shown_for_rest = |families: &FamilyGroup| match subject {
             Subject::Workload(Kind::System | Kind::Other) => {
@@ -277,9 +317,7 @@ impl Outputs {
                     }
                     for (zone, domain) in zones.iter() {
                         match domain {
-                            Some(domain) if only.is_none_or(|only| only == *domain) => {
-                                add(*domain, Some(zone));
-                            }
+                            Some(domain) if is_wanted(*domain) => add(*domain, Some(zone)),
                             _ => {}
                         }
                     }
@@ -456,7 +494,7 @@ mod tests {
         fn add(&mut self, place: usize, id: &str) {
             let id = id.to_string();
             self.outputs
-                .add_workload(place, Kind::Pod, &|field| match field {
+                .add_workload(place, Kind::Pod, None, &|field| match field {
                     "container_id" | "container_name" => Some(id.clone()),
                     "pod" | "pod_uid" => Some("p".to_string()),
                     _ => None,
@@ -546,7 +584,7 @@ mod tests {
         for (kinds, count) in [([Kind::Pod], 0), ([Kind::Process], 1)] {
             let mut bench = Bench::new("kepler", &kinds);
             bench.outputs.set_domains(&["board"]);
-            bench.outputs.add_workload(0, Kind::System, &|_| None);
+            bench.outputs.add_workload(0, Kind::System, None, &|_| None);
             // The zones package and psys are both the board.
             assert_eq!(bench.lines(1, &[1.0], energy).len(), 2 * count);
         }

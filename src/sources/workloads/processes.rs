@@ -23,7 +23,7 @@ const MAX_PROCESSES: usize = 8192;
 /// The longest command line, in bytes. The rest is cut off.
 const MAX_COMMAND_LINE: u64 = 1024;
 /// The longest `/proc/PID/cgroup`, in bytes: a dozen hierarchies of version 1.
-const MAX_CGROUPS: u64 = 16 * 1024;
+pub(super) const MAX_CGROUPS: u64 = 16 * 1024;
 /// The longest path of a program, in bytes.
 const MAX_PATH: usize = 256;
 
@@ -264,6 +264,11 @@ impl Processes {
             _ => resident,
         };
         (!bytes.is_nan()).then_some(bytes)
+    }
+
+    /// The place of a process.
+    pub(super) fn place_of(&self, pid: u32) -> usize {
+        self.known.get(&pid).map_or(OTHER, |process| process.place)
     }
 
     /// The workload that a process is part of.

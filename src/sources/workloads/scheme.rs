@@ -71,6 +71,8 @@ pub(super) enum Value {
     IdleEnergy,
     IdlePower,
     EndedEnergy,
+    UnattributedEnergy,
+    UnattributedPower,
     IdleWatts,
     IdleFit,
     IdleError,
@@ -96,7 +98,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    const ALL: [(&str, Value); 29] = [
+    const ALL: [(&str, Value); 31] = [
         ("energy", Value::Energy),
         ("power", Value::Power),
         ("active_energy", Value::ActiveEnergy),
@@ -104,6 +106,8 @@ impl Value {
         ("idle_energy", Value::IdleEnergy),
         ("idle_power", Value::IdlePower),
         ("ended_energy", Value::EndedEnergy),
+        ("unattributed_energy", Value::UnattributedEnergy),
+        ("unattributed_power", Value::UnattributedPower),
         ("idle_watts", Value::IdleWatts),
         ("idle_fit", Value::IdleFit),
         ("idle_error", Value::IdleError),
@@ -153,6 +157,8 @@ impl Value {
                 | Value::IdleEnergy
                 | Value::IdlePower
                 | Value::EndedEnergy
+                | Value::UnattributedEnergy
+                | Value::UnattributedPower
                 | Value::IdleWatts
                 | Value::IdleFit
                 | Value::IdleError
@@ -408,7 +414,7 @@ mod tests {
     use crate::metrics::Kind as FamilyKind;
 
     /// The fields that there are, of all subjects.
-    const FIELDS: [&str; 34] = [
+    const FIELDS: [&str; 35] = [
         "kind",
         "name",
         "namespace",
@@ -431,6 +437,7 @@ mod tests {
         "zone",
         "domain",
         "meter",
+        "gpu",
         "rail",
         "socket",
         "part_of_socket",

@@ -36,6 +36,8 @@ pub(super) struct Settings {
     pub idle_watts: BTreeMap<String, f64>,
     /// Whether the memory of workloads and of the board is read, too.
     pub memory: bool,
+    /// Whether nvidia-smi is asked which processes use the GPUs.
+    pub gpu_processes: bool,
     /// Where names of containers and pods are learned.
     pub names: names::Settings,
 }
@@ -49,6 +51,7 @@ impl Default for Settings {
             metric_names: vec![scheme::NATIVE],
             idle_watts: BTreeMap::new(),
             memory: true,
+            gpu_processes: true,
             names: names::Settings::default(),
         }
     }
@@ -66,6 +69,7 @@ impl MeterSettings for Settings {
         section.set("max_workloads", max_workloads, &mut settings.max_workloads)?;
         section.set("idle_watts", idle_watts, &mut settings.idle_watts)?;
         section.set("memory", values::flag, &mut settings.memory)?;
+        section.set("gpu_processes", values::flag, &mut settings.gpu_processes)?;
         section.section("names", |section| settings.names.read(section))?;
         Ok(settings)
     }
