@@ -16,6 +16,7 @@ mod board;
 mod error;
 mod health;
 mod hwmon;
+pub mod i2c;
 mod iio;
 pub mod ina260;
 mod ina3221;
