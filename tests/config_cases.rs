@@ -109,6 +109,17 @@ fn template_examples_stand_on_their_own_lines() {
     }
 }
 
+/// The path with one of the first items of a list before one of its steps.
+fn with_an_item<'a>(path: &[&'a str]) -> Vec<Vec<&'a str>> {
+    let places = (0..path.len()).flat_map(|at| ["0", "1", "2", "3"].map(|item| (at, item)));
+    let inserted = places.map(|(at, item)| {
+        let mut path = path.to_vec();
+        path.insert(at, item);
+        path
+    });
+    inserted.collect()
+}
+
 /// Commented examples count as well: a line that begins with `#` and no space is a setting.
 #[test]
 fn template_lists_exactly_the_known_keys() {
@@ -147,22 +158,13 @@ fn template_lists_exactly_the_known_keys() {
             _ => key,
         };
         let path: Vec<&str> = key.split('.').collect();
-        // In a list of mappings a key may be in any of the first items, as some keys exclude each other.
-        let shown = |item: &'static str| {
-            (0..path.len()).any(|at| {
-                let (outer, inner) = path.split_at(at);
-                let path: Vec<&str> = outer
-                    .iter()
-                    .copied()
-                    .chain([item])
-                    .chain(inner.iter().copied())
-                    .collect();
-                config::lines::key(&uncommented, &path).is_some()
-            })
-        };
+        // In a list of mappings a key may be in any of the first items, as some keys exclude each other. A list may be in another.
+        let in_list = with_an_item(&path);
+        let in_two = in_list.iter().flat_map(|path| with_an_item(path));
+        let mut places = in_list.iter().cloned().chain(in_two);
         assert!(
             config::lines::key(&uncommented, &path).is_some()
-                || ["0", "1", "2", "3"].into_iter().any(shown),
+                || places.any(|path| config::lines::key(&uncommented, &path).is_some()),
             "the template does not show {key}:\n{uncommented}"
         );
     }

@@ -19,6 +19,7 @@ mod hwmon;
 pub mod i2c;
 mod iio;
 pub mod ina260;
+pub mod ina2xx;
 mod ina3221;
 pub mod io_log;
 pub mod jetson;
@@ -63,6 +64,7 @@ use crate::sys::stop::Stop;
 pub const METERS: &[Meter] = &[
     shelly::METER, // has a total only if the plug feeds the board according to the configuration
     ina260::METER,
+    ina2xx::METER,
     ina3221::METER,
     tegrastats::METER,
     hwmon::METER,
