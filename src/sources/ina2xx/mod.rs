@@ -53,15 +53,16 @@ fn none_configured() -> Error {
 /// Checks that the buses exist, without accessing the chips.
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let chips = config.meter::<Settings>().chips;
-    let Some(first) = chips.first() else {
+    if chips.is_empty() {
         return Err(none_configured());
-    };
+    }
     i2c::find_buses(board, chips.iter().map(|chip| chip.bus))?;
     let rails: Vec<_> = chips.iter().flat_map(ChipSettings::rails).collect();
+    let drivers: Vec<_> = chips.iter().map(kernel_driver).collect();
     Ok(format!(
-        "configured: {}; the kernel's driver would have it in hwmon: {}",
+        "configured: {}; the kernel's own driver, which is better, is bound by {}",
         rails.join(", "),
-        kernel_driver(first)
+        drivers.join(", ")
     ))
 }
 

@@ -291,8 +291,9 @@ fn source_runs_only_with_a_configured_chip() {
     assert_eq!(switch(&given.context.config), Switch::On);
     assert_eq!(
         given.probe().unwrap(),
-        "configured: ina219-1-0043, in; the kernel's driver would have it in hwmon: \
-         `echo ina219 0x43 > /sys/bus/i2c/devices/i2c-1/new_device`"
+        "configured: ina219-1-0043, in; the kernel's own driver, which is better, is bound by \
+         `echo ina219 0x43 > /sys/bus/i2c/devices/i2c-1/new_device`, \
+         `echo ina228 0x40 > /sys/bus/i2c/devices/i2c-1/new_device`"
     );
     let off = bench(
         &buses,
