@@ -109,6 +109,17 @@ fn template_examples_stand_on_their_own_lines() {
     }
 }
 
+/// The path with one of the first items of a list before one of its steps or at its end.
+fn with_an_item<'a>(path: &[&'a str]) -> Vec<Vec<&'a str>> {
+    let places = (0..=path.len()).flat_map(|at| ["0", "1", "2", "3"].map(|item| (at, item)));
+    let inserted = places.map(|(at, item)| {
+        let mut path = path.to_vec();
+        path.insert(at, item);
+        path
+    });
+    inserted.collect()
+}
+
 /// Commented examples count as well: a line that begins with `#` and no space is a setting.
 #[test]
 fn template_lists_exactly_the_known_keys() {
@@ -151,26 +162,14 @@ fn template_lists_exactly_the_known_keys() {
         let key = of_client
             .filter(|key| is_shown_once(key) && keys.contains(key))
             .unwrap_or(key);
-        // In a list of mappings a key may be in any of the first items, as some keys exclude each other; and in such an item of
-        // another list.
-        let in_lists = |paths: &[Vec<&'static str>], most: usize| -> Vec<Vec<&'static str>> {
-            let places = paths
-                .iter()
-                .flat_map(|path| (0..=path.len()).map(move |at| (path, at)));
-            let items = places.flat_map(|place| {
-                let items = ["0", "1", "2", "3"].into_iter().take(most);
-                items.map(move |item| (place, item))
-            });
-            items
-                .map(|((path, at), item)| [&path[..at], &[item], &path[at..]].concat())
-                .collect()
-        };
-        let key: &'static str = key.leak();
-        let plain = vec![key.split('.').collect::<Vec<_>>()];
-        let (one, two) = (in_lists(&plain, 4), in_lists(&in_lists(&plain, 2), 2));
-        let mut paths = plain.iter().chain(&one).chain(&two);
+        let path: Vec<&str> = key.split('.').collect();
+        // In a list of mappings a key may be in any of the first items, as some keys exclude each other. A list may be in another.
+        let in_list = with_an_item(&path);
+        let in_two = in_list.iter().flat_map(|path| with_an_item(path));
+        let mut places = in_list.iter().cloned().chain(in_two);
         assert!(
-            paths.any(|path| config::lines::key(&uncommented, path).is_some()),
+            config::lines::key(&uncommented, &path).is_some()
+                || places.any(|path| config::lines::key(&uncommented, &path).is_some()),
             "the template does not show {key}:\n{uncommented}"
         );
     }

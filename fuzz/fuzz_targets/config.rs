@@ -7,7 +7,7 @@ use std::time::Duration;
 use edge_metrics_exporter::config::{
     valid_metric_name, Config, Diagnostic, DEVICE_TYPES, MAX_METRICS,
 };
-use edge_metrics_exporter::sources::{ina260, shelly, SCHEMA};
+use edge_metrics_exporter::sources::{ina260, ina2xx, shelly, SCHEMA};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -58,6 +58,19 @@ fn check(config: &Config) {
             assert_ne!((chip.bus, chip.address), (other.bus, other.address));
             assert_ne!(chip.rail(), other.rail());
         }
+    }
+    let chips = config.meter::<ina2xx::settings::Settings>().chips;
+    let mut rails: Vec<_> = chips.iter().flat_map(|chip| chip.rails()).collect();
+    let count = rails.len();
+    assert!(count >= chips.len());
+    rails.sort();
+    rails.dedup();
+    assert_eq!(rails.len(), count);
+    for chip in &chips {
+        assert!((0x40..=chip.model.last_address).contains(&chip.address));
+        assert!(chip.range() < chip.model.millivolts.len());
+        assert_eq!(chip.shunt_ohms.is_none(), chip.model.has_channels());
+        assert_eq!(chip.channels.is_empty(), !chip.model.has_channels());
     }
 }
 

@@ -1,4 +1,5 @@
-//! Any words in an INA260's registers, and any settings: readings within the chip's reach, with the sign of the current.
+//! Any words in an INA260's registers, or those of the chips with a shunt beside them, and any settings: readings within the
+//! chip's reach, with the sign of the current.
 #![no_main]
 
 use std::time::Duration;
@@ -7,6 +8,9 @@ use edge_metrics_exporter::sources::ina260::registers::{
     flags, is_ina260, other_chip, Conversion, RawReading, AVERAGINGS, CONVERSION_MICROSECONDS,
 };
 use edge_metrics_exporter::sources::ina260::settings::Ina260Chip;
+use edge_metrics_exporter::sources::ina2xx::registers::{
+    self, ina228, Ina219, Ina226, Ina228, Ina3221, RegisterMap, Shunt,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|words: [u16; 12]| {
@@ -19,6 +23,7 @@ fuzz_target!(|words: [u16; 12]| {
     if other_chip(manufacturer, die).is_some() {
         assert!(!is_ina260(manufacturer, die));
     }
+    measures(words);
     let [.., averaging, voltage_us, current_us, interval, mode] = words;
     let chip = Ina260Chip {
         averaging: (mode & 2 == 0).then_some(averaging),
@@ -93,4 +98,52 @@ fn converts(chip: &Ina260Chip, interval: Duration, configuration: u16) {
         )
         && configuration & 7 == if chip.triggered { 3 } else { 7 };
     assert_eq!(conversion.is_in(configuration), same);
+}
+
+/// The register maps of the chips with a shunt of 0.1 ohms beside them: at most 0.32 V across it, and 102.4 V on the bus.
+fn measures(words: [u16; 12]) {
+    let shunt = Shunt::new(0.1);
+    let conversion = registers::Conversion {
+        averaging: words[7],
+        microseconds: words[8],
+    };
+    let range = usize::from(words[9] % 4);
+    let ina228 = |kind| Box::new(Ina228::new(kind, shunt, range, conversion));
+    let maps: [Box<dyn RegisterMap>; 6] = [
+        Box::new(Ina219::new(shunt, range, conversion)),
+        Box::new(Ina226::new(shunt, conversion)),
+        ina228(ina228::Kind::Ina228),
+        ina228(ina228::Kind::Ina237),
+        ina228(ina228::Kind::Ina238),
+        Box::new(Ina3221::new([Some(shunt), None, Some(shunt)], conversion)),
+    ];
+    for map in &maps {
+        let mut measured = Vec::new();
+        let values: Vec<u64> = map
+            .values()
+            .iter()
+            .zip(words.chunks(2))
+            .map(|(register, pair)| {
+                let word = u64::from(pair[0]) << 16 | u64::from(pair[1]);
+                word & ((1 << (8 * register.bytes.min(4))) - 1)
+            })
+            .collect();
+        let is_good = map.measure(&values, &mut measured);
+        assert!(is_good || measured.is_empty());
+        assert!(!map.settings().is_empty() && !map.values().is_empty());
+        for rail in measured {
+            let reading = rail.reading;
+            assert!((-102.5..=102.5).contains(&reading.volts));
+            assert!(reading.amperes.abs() <= 3.277);
+            assert!((reading.watts - reading.volts * reading.amperes).abs() < 1e-9);
+        }
+        let identity: Vec<u64> = words
+            .iter()
+            .take(map.identity().len())
+            .map(|w| u64::from(*w))
+            .collect();
+        if map.identify(&identity).is_ok() && identity.len() == 2 {
+            assert_eq!(identity[0], 0x5449);
+        }
+    }
 }

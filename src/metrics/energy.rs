@@ -73,9 +73,9 @@ impl CounterUnwrap {
         }
     }
 
-    /// Whether this is a raw register of 32 bits, of which every value is a valid count.
+    /// Whether this is a raw register of 32 bits or more, of which every value is a valid count.
     fn is_register(&self) -> bool {
-        self.range == 1 << 32
+        self.range.is_power_of_two()
     }
 
     /// The units counted since the last reading; `None` for the first reading and after a reset.
@@ -235,6 +235,14 @@ impl EnergyCounter {
         counted.map(|joules| (joules, seconds))
     }
 
+    /// Takes a reading whose step does not count.
+    fn skip_to(&mut self, raw: u64, at: BootTime) {
+        self.counter.step(raw, f64::INFINITY, f64::INFINITY);
+        self.counter.fell_from = None;
+        (self.counted_at, self.moved_at) = (Some(at), Some(at));
+        self.first_read_at.get_or_insert(at);
+    }
+
     fn first_step(&self, lag: f64) -> f64 {
         if lag > READING_LAG {
             MAX_STEP_SECONDS
@@ -259,6 +267,8 @@ pub struct Rail {
     counter: EnergyCounter,
     /// Joules counted between the last two readings.
     last_counted: Option<f64>,
+    /// Whether the last power beside a counter was below zero.
+    was_negative: bool,
 }
 
 impl Rail {
@@ -296,6 +306,7 @@ impl Rail {
             integrator: Integrator::default(),
             counter: EnergyCounter::new(group.series(&energy, &labels), range, power.range().max),
             last_counted: None,
+            was_negative: false,
         }
     }
 
@@ -318,6 +329,30 @@ impl Rail {
     /// plausible.
     pub fn set_power(&self, out: &mut Readings, watts: f64) -> Option<f64> {
         out.try_set(self.power, watts)
+    }
+
+    /// Publishes the measured power of a chip whose energy counter counts without regard to the direction, and the energy: what
+    /// was counted, or, while the power is below zero, what it integrates to. Returns the power if it is plausible.
+    pub fn set_power_and_counter(
+        &mut self,
+        out: &mut Readings,
+        watts: f64,
+        raw: u64,
+        joules_per_unit: f64,
+    ) -> Option<f64> {
+        let watts = out.try_set(self.power, watts)?;
+        let integrated = self.integrator.advance(out.at, watts, out.max_gap);
+        let is_negative = watts < 0.0;
+        self.last_counted = if std::mem::replace(&mut self.was_negative, is_negative) || is_negative
+        {
+            self.counter.skip_to(raw, out.at);
+            out.add(self.counter.energy, integrated);
+            Some(integrated)
+        } else {
+            let counted = self.counter.count(out, raw, joules_per_unit, READING_LAG);
+            counted.map(|(joules, _)| joules)
+        };
+        Some(watts)
     }
 
     /// Publishes a reading of the energy counter: the energy, and the mean power since the last reading. Returns the mean

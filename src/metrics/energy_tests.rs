@@ -244,6 +244,25 @@ fn counter_with_all_bits_set_is_rejected() {
 }
 
 #[test]
+fn every_value_of_a_40_bit_register_counts() {
+    let registry = Registry::new(Policy::All);
+    let group = registry.add_group(0, "ina2xx", vec![]);
+    let mut rail = Rail::with_range(&group, "input", 1 << 40);
+    let mut out = Readings::new(5.0);
+    let all_32_bits = u64::from(u32::MAX);
+    for (second, raw, joules) in [
+        (1, all_32_bits - 100, None),
+        (2, all_32_bits, Some(100.0)),
+        (3, all_32_bits + 50, Some(50.0)),
+    ] {
+        out.begin(BootTime(second * SECOND));
+        rail.set_power_and_counter(&mut out, 75.0, raw, 1.0);
+        assert_eq!(rail.last_counted(), joules, "{second}");
+        assert_eq!(out.rejected().len(), 0);
+    }
+}
+
+#[test]
 fn counter_reset_during_suspend_is_not_a_wrap() {
     let registry = Registry::new(Policy::All);
     let group = registry.add_group(0, "rapl", vec![]);

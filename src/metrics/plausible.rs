@@ -48,6 +48,8 @@ static VOLTS: Range = up_to(1500.0, "V");
 static VOLTS_OF_JETSON: Range = within(-1.0, 85.0, "V");
 /// The register's full scale; the chip's inputs bear 40 V (SBOS656C, 6.1 and 8.6).
 static VOLTS_OF_INA260: Range = within(-0.3, 41.0, "V");
+/// An INA228's register ends at 102.4 V (SBOSA20, 7.6); no chip's input bears less than -0.3 V.
+static VOLTS_OF_INA2XX: Range = within(-0.3, 103.0, "V");
 /// A Raspberry Pi 5's PMIC is fed by 5 V, and measures nothing above.
 static VOLTS_OF_RPI: Range = within(-1.0, 30.0, "V");
 /// Batteries and USB: 60 V DC is the limit of what may be touched (ES1, IEC 62368-1); USB PD ends at 48 V. 65,535 mV is a
@@ -110,6 +112,7 @@ pub fn range(source: &str, name: &str, kind: Kind) -> &'static Range {
         "volts" => match source {
             "ina3221" => &VOLTS_OF_JETSON,
             "ina260" => &VOLTS_OF_INA260,
+            "ina2xx" => &VOLTS_OF_INA2XX,
             "rpi" => &VOLTS_OF_RPI,
             _ => &VOLTS,
         },

@@ -16,8 +16,10 @@ mod board;
 mod error;
 mod health;
 mod hwmon;
+pub mod i2c;
 mod iio;
 pub mod ina260;
+pub mod ina2xx;
 mod ina3221;
 pub mod io_log;
 pub mod jetson;
@@ -64,6 +66,7 @@ pub const METERS: &[Meter] = &[
     shelly::METER, // has a total only if the plug feeds the board according to the configuration
     json::METER,   // likewise
     ina260::METER,
+    ina2xx::METER,
     ina3221::METER,
     tegrastats::METER,
     hwmon::METER,

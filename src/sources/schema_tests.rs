@@ -122,6 +122,7 @@ jetson: {tegrastats: /x}
 nvidia: {nvidia_smi: /x}
 rapl: {metric: m, metric_help: h, duration_metric: d, duration_help: h}
 ina260: {chips: [{i2c_address: 0x40, name: n}]}
+ina2xx: {chips: [{board: adafruit-ina3221, channels: [{channel: 1, name: n, shunt_ohms: 1}]}, {model: ina219, address: 0x41, name: m, shunt_ohms: 1, max_amperes: 0.3}]}
 udp: {host: h, interval: 1, voltage: 5}
 udp_agent: {voltage: 5}
 workloads: {idle_watts: {board: 2}, names: {sockets: [/x], pod_logs: /x, nerdctl: /x, node: n, kubernetes: {url: http://k}}}
@@ -217,9 +218,14 @@ fn known_key_is_never_reported_as_unknown() {
             Value::Null,
             |inner, name| serde_json::json!({ name: inner }),
         );
-        // A plug also needs a host, and a receiver a URL.
+        // A plug also needs a host, a chip a model, and a receiver a URL.
         let Ok((_, warnings)) = SCHEMA.parse(&json.to_string()) else {
-            let lists = ["shelly.devices.", "json.devices.", "remote_write."];
+            let lists = [
+                "shelly.devices.",
+                "json.devices.",
+                "ina2xx.chips.",
+                "remote_write.",
+            ];
             assert!(lists.iter().any(|list| key.starts_with(list)), "{key}");
             continue;
         };
@@ -323,6 +329,7 @@ hostname: edge-07
 labels: false
 sources: [shelly, udp, ina260, rapl, jetson]
 ina260: {i2c_bus: 2, i2c_address: 0x41, averaging: 64}
+ina2xx: {chips: [{board: waveshare-ups-hat, max_amperes: 1.5}, {board: adafruit-ina3221, address: 0x43}]}
 udp: {host: 'fd00::7', mode: subscribe, channel: 3}
 jetson: {sudo: true}
 rapl: {interface: msr}

@@ -21,7 +21,7 @@ pub(crate) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
 }
 
 /// Any number. NaN is returned too; it is in no range.
-fn real(node: &Node) -> Option<f64> {
+pub(crate) fn real(node: &Node) -> Option<f64> {
     match node {
         // Above 2^53 the float is inexact, but no range reaches that far.
         Node::Int(value) => Some(*value as f64),

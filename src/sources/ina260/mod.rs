@@ -14,26 +14,20 @@
 
 mod bridge;
 mod chip;
-mod fault;
-mod logged;
 pub mod registers;
 pub mod settings;
 #[cfg(test)]
 mod simulated;
-mod slot;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bridge::{Buses, Linux};
-use logged::Logged;
-use settings::Settings;
-use slot::{ChipSlot, PollContext};
+use chip::Ina260;
+use registers::Conversion;
+use settings::{Ina260Chip, Settings};
 
-use super::io_log::files;
-use super::{Board, Context, Error, Meter, Source};
+use super::i2c::{self, Bus, Chip, Chips, Fault, Model};
+use super::{Board, Context, Error, Meter};
 use crate::config::{Config, Switch};
-use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
-use crate::sys::clock::BootTime;
 
 /// The meter.
 pub(super) const METER: Meter = Meter::of::<Settings>(
@@ -41,16 +35,7 @@ pub(super) const METER: Meter = Meter::of::<Settings>(
     "INA260 chips on I2C, without a kernel driver",
     switch,
     probe,
-    |context| match context.health.io_log() {
-        io_log if io_log.is_off() => open(context, Linux),
-        io_log => open(
-            context,
-            Logged {
-                buses: Linux,
-                io_log: io_log.clone(),
-            },
-        ),
-    },
+    |context| chips(context)?.open_live(context),
 );
 
 /// A configured address switches the source on, whether the chip is found or not.
@@ -73,115 +58,65 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     if chips.is_empty() {
         return Err(none_configured());
     }
-    for chip in &chips {
-        let device = board.roots.dev.join(format!("i2c-{}", chip.bus));
-        if let Err(error) = files::stat(&board.io_log, &device) {
-            return Err(Error::cannot("find", &device, &error)
-                .hint("`modprobe i2c-dev`; on a Raspberry Pi `dtparam=i2c_arm=on` in config.txt"));
-        }
-    }
+    i2c::find_buses(board, chips.iter().map(|chip| chip.bus))?;
     let rails: Vec<_> = chips.iter().map(|chip| chip.rail()).collect();
     Ok(format!("configured: {}", rails.join(", ")))
 }
 
-fn open<B: Buses + 'static>(context: &Context, buses: B) -> Result<Box<dyn Source>, Error> {
-    let settings: Settings = context.config.meter();
-    if settings.chips.is_empty() {
+/// The configured chips.
+fn chips(context: &Context) -> Result<Chips<Configured>, Error> {
+    let Settings {
+        chips, power_total, ..
+    } = context.config.meter();
+    if chips.is_empty() {
         return Err(none_configured());
     }
-    let mut total = RailTotal::new(settings.power_total);
-    let is_only = settings.chips.len() == 1;
-    let slots = settings.chips.iter().map(|chip| {
-        let in_total = total.includes(&chip.rail(), is_only);
-        ChipSlot::new(chip, context, in_total)
-    });
-    let slots = slots.collect();
-    total.claim(&context.group, is_only.then_some(Grade::Input));
-    let mut source = Ina260 {
-        buses,
-        context: context.clone(),
-        slots,
-        total,
+    let configured = |settings: Ina260Chip| Configured {
+        conversion: Conversion::of(&settings, context.interval),
+        settings,
     };
-    source.open_chips()?;
-    Ok(Box::new(source))
+    Ok(Chips {
+        models: chips.into_iter().map(configured).collect(),
+        power_total,
+    })
 }
 
-struct Ina260<B: Buses> {
-    buses: B,
-    context: Context,
-    slots: Vec<ChipSlot<B>>,
-    total: RailTotal,
+/// A configured INA260.
+struct Configured {
+    settings: Ina260Chip,
+    conversion: Conversion,
 }
 
-impl<B: Buses> Ina260<B> {
-    /// The slots, and the context for work on them until the deadline.
-    fn poll_context(&mut self, deadline: Instant) -> (&mut [ChipSlot<B>], PollContext<'_, B>) {
-        let poll = PollContext {
-            buses: &self.buses,
-            context: &self.context,
-            deadline,
-        };
-        (&mut self.slots, poll)
+impl Model for Configured {
+    fn kind(&self) -> &'static str {
+        "INA260"
     }
 
-    /// Opens the first chip that answers; an error if none does.
-    fn open_chips(&mut self) -> Result<(), Error> {
-        let (slots, poll) = self.poll_context(Instant::now());
-        let mut failed = None;
-        for slot in slots.iter_mut() {
-            match slot.open(BootTime::default(), &poll) {
-                // The other chips are opened when they are polled.
-                Ok(()) => return Ok(()),
-                Err(error) => failed.get_or_insert(error),
-            };
-        }
-        for slot in slots.iter_mut() {
-            slot.report(&poll.context.health, failed.as_ref());
-        }
-        failed.map_or(Ok(()), Err)
+    fn bus(&self) -> u32 {
+        self.settings.bus
+    }
+
+    fn address(&self) -> u8 {
+        self.settings.address
+    }
+
+    fn rails(&self) -> Vec<String> {
+        vec![self.settings.rail()]
+    }
+
+    fn time(&self) -> Duration {
+        self.conversion.time()
+    }
+
+    fn start<B: Bus>(&self, bus: B) -> Result<Box<dyn Chip>, Fault> {
+        let chip = Ina260::start(bus, self.settings.address, self.conversion)?;
+        Ok(Box::new(chip))
     }
 }
 
-impl<B: Buses> Source for Ina260<B> {
-    fn poll(&mut self, out: &mut Readings) -> Result<(), Error> {
-        let wait_time = self.slots.iter().map(ChipSlot::wait_time).max();
-        let deadline = Instant::now() + wait_time.unwrap_or(Duration::ZERO);
-        let (slots, poll) = self.poll_context(deadline);
-        let mut sum = PowerSum::default();
-        let mut answered = false;
-        let mut failed = None;
-        for slot in slots.iter_mut() {
-            let watts = match slot.poll(out, &poll) {
-                Ok(watts) => {
-                    answered = true;
-                    watts
-                }
-                Err(error) => {
-                    failed.get_or_insert(error);
-                    None
-                }
-            };
-            if slot.in_total {
-                sum.add(watts, None);
-            }
-        }
-        // If no chip was read, the first error is the source's.
-        let failed = failed.filter(|_| !answered);
-        for slot in slots.iter_mut() {
-            slot.report(&poll.context.health, failed.as_ref());
-        }
-        self.total.publish(out, &sum);
-        failed.map_or(Ok(()), Err)
-    }
-
-    fn rescan(&mut self) {
-        let (slots, poll) = self.poll_context(Instant::now());
-        for slot in slots {
-            slot.check(poll.context.health.io_log().now(), &poll);
-            slot.report(&poll.context.health, None);
-        }
-    }
+#[cfg(test)]
+fn open<B: i2c::Buses>(context: &Context, buses: B) -> Result<Box<dyn super::Source>, Error> {
+    chips(context)?.open(context, buses)
 }
 
 #[cfg(test)]

@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use super::settings::Ina260Chip;
+use crate::sources::i2c::conversion::longest;
+pub use crate::sources::i2c::conversion::{AVERAGINGS, CONVERSION_MICROSECONDS};
+use crate::sources::i2c::identity;
+pub use crate::sources::i2c::identity::TEXAS_INSTRUMENTS;
+pub use crate::sources::i2c::Reading;
 
 /// Mask/enable: the enabled alerts, and the flags below. Reading it clears the conversion-ready flag.
 pub const MASK_ENABLE: u8 = 0x06;
@@ -13,8 +18,6 @@ pub const MANUFACTURER: u8 = 0xFE;
 /// Die: the device in the upper twelve bits, its revision in the lower four.
 pub const DIE: u8 = 0xFF;
 
-/// "TI".
-pub const TEXAS_INSTRUMENTS: u16 = 0x5449;
 /// The upper twelve bits of an INA260's die register.
 const DEVICE: u16 = 0x227;
 /// Mask/enable: a conversion has ended since this register was last read or the chip was configured.
@@ -32,10 +35,6 @@ const MILLION: f64 = 1e6;
 /// The full scale of the power register, 419.43 W. The product of the other two reaches further (36 V, 15 A).
 const MAX_POWER: u16 = 41_943;
 
-/// Number of averaged conversions, by the code in bits 11 to 9 of the configuration.
-pub const AVERAGINGS: [u16; 8] = [1, 4, 16, 64, 128, 256, 512, 1024];
-/// Conversion times in microseconds, by the code in bits 8 to 6 (voltage) and 5 to 3 (current).
-pub const CONVERSION_MICROSECONDS: [u16; 8] = [140, 204, 332, 588, 1100, 2116, 4156, 8244];
 /// Whether these are the two identity registers of an INA260, of whatever revision.
 pub fn is_ina260(manufacturer: u16, die: u16) -> bool {
     manufacturer == TEXAS_INSTRUMENTS && die >> 4 == DEVICE
@@ -43,11 +42,7 @@ pub fn is_ina260(manufacturer: u16, die: u16) -> bool {
 
 /// The other chip that has these two identity registers, if known.
 pub fn other_chip(manufacturer: u16, die: u16) -> Option<&'static str> {
-    match (manufacturer, die >> 4) {
-        (TEXAS_INSTRUMENTS, 0x226) => Some("INA226"),
-        (TEXAS_INSTRUMENTS, 0x322) => Some("INA3221"),
-        _ => None,
-    }
+    identity::chip(manufacturer, die).filter(|_| !is_ina260(manufacturer, die))
 }
 
 /// The flags of a conversion.
@@ -78,17 +73,6 @@ pub struct RawReading {
     pub power: u16,
     /// Whether mask/enable reported an overflow with it.
     pub overflow: bool,
-}
-
-/// One reading.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Reading {
-    /// Volts on the bus.
-    pub volts: f64,
-    /// Amperes through the shunt; below 0 from IN− to IN+.
-    pub amperes: f64,
-    /// Watts, with the sign of the current.
-    pub watts: f64,
 }
 
 impl RawReading {
@@ -150,14 +134,13 @@ impl Conversion {
         if chip.averaging.is_some() {
             return single;
         }
-        (0..AVERAGINGS.len())
-            .map(|averaging| Conversion {
-                averaging,
-                ..single
-            })
-            .take_while(|conversion| conversion.time() <= interval)
-            .last()
-            .unwrap_or(single)
+        let averaged = |averaging| Conversion {
+            averaging: place(&AVERAGINGS, averaging),
+            ..single
+        };
+        averaged(longest(&AVERAGINGS, interval, |averaging| {
+            averaged(averaging).time()
+        }))
     }
 
     /// The time of one reading: both conversions, times the averaging.

@@ -6,11 +6,9 @@ use super::registers::{AVERAGINGS, CONVERSION_MICROSECONDS};
 use crate::config::diagnose::{nearest, quoted};
 use crate::config::section::{Problem, Section};
 use crate::config::tree::Node;
-use crate::config::values::{self, list, rails, refuse, text, whole, Outcome, Refusal, MAX_ITEMS};
+use crate::config::values::{self, list, refuse, text, Outcome, Refusal, MAX_ITEMS};
 use crate::config::{MeterSettings, Switch};
-
-/// The highest number of a bus (Linux, include/uapi/linux/i2c-dev.h and drivers/i2c/i2c-dev.c: `I2C_MINORS`).
-const MAX_BUS: u32 = 0xF_FFFF;
+use crate::sources::i2c::settings::{self, address, bus, one_of, or_auto, show_auto};
 
 /// `ina260:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -35,7 +33,7 @@ pub struct Ina260Chip {
     #[serde(rename = "i2c_address")]
     pub address: u8,
     /// Number of averaged conversions; `None`: as many as fit into the interval.
-    #[serde(serialize_with = "or_auto")]
+    #[serde(serialize_with = "show_auto")]
     pub averaging: Option<u16>,
     /// Conversion time of the voltage, in microseconds.
     pub voltage_conversion_us: u16,
@@ -93,20 +91,14 @@ impl MeterSettings for Settings {
         chips.extend(common.chips());
         let more = |node: &Node| self::chips(node, &common);
         section.set("chips", more, &mut chips)?;
-        let rails = |node: &Node| self::power_total(node, &chips);
+        let there: Vec<_> = chips.iter().map(Ina260Chip::rail).collect();
+        let rails = |node: &Node| settings::power_total(node, &there);
         section.set("power_total", rails, &mut power_total)?;
         Ok(Settings {
             enabled,
             chips,
             power_total,
         })
-    }
-}
-
-fn or_auto<S: Serializer>(count: &Option<u16>, serializer: S) -> Result<S::Ok, S::Error> {
-    match count {
-        Some(count) => serializer.serialize_u16(*count),
-        None => serializer.serialize_str("auto"),
     }
 }
 
@@ -177,51 +169,14 @@ fn buses(node: &Node) -> Outcome<Vec<u32>> {
     one_or_more(node, bus, |bus| bus.to_string())
 }
 
-fn bus(node: &Node) -> Outcome<u32> {
-    whole(node).filter(|n| *n <= MAX_BUS).map_or_else(
-        || refuse(node, "the number of a bus, such as 1 for /dev/i2c-1"),
-        Ok,
-    )
-}
-
 /// One address, or a list.
 fn addresses(node: &Node) -> Outcome<Vec<u8>> {
     one_or_more(node, address, |address| format!("{address:#04x}"))
 }
 
-fn address(node: &Node) -> Outcome<u8> {
-    let wanted = "an address from 0x40 to 0x4f";
-    match node {
-        Node::Int(address @ 0x40..=0x4f) => {
-            u8::try_from(*address).or_else(|_| refuse(node, wanted))
-        }
-        // i2cdetect prints addresses in hexadecimal without saying so.
-        Node::Int(decimal @ 40..=49) => {
-            refuse(node, &format!("{wanted} (did you mean 0x{decimal}?)"))
-        }
-        Node::Int(other) if *other >= 0 => Err(Refusal::new(format!(
-            "is {other} ({other:#04x}): write {wanted}"
-        ))),
-        _ => refuse(node, wanted),
-    }
-}
-
-fn one_of(node: &Node, allowed: &[u16], or: &str) -> Outcome<u16> {
-    whole(node).filter(|n| allowed.contains(n)).map_or_else(
-        || {
-            let all: Vec<_> = allowed.iter().map(u16::to_string).collect();
-            refuse(node, &format!("one of {}{or}", all.join(", ")))
-        },
-        Ok,
-    )
-}
-
 /// `auto`, or the number of averaged conversions.
 fn averaging(node: &Node) -> Outcome<Option<u16>> {
-    match node {
-        Node::Text(text) if text.eq_ignore_ascii_case("auto") => Ok(None),
-        _ => one_of(node, &AVERAGINGS, ", or auto").map(Some),
-    }
+    or_auto(node, &AVERAGINGS)
 }
 
 /// A conversion time, in microseconds.
@@ -315,21 +270,4 @@ fn chip(node: &Node, common: &SharedSettings) -> Outcome<Ina260Chip> {
         (_, None) => refused("has no `i2c_address`: give it one"),
         (None, _) => refused("has no `i2c_bus`, and `ina260.i2c_bus` has several: give it one"),
     }
-}
-
-/// Names of chips.
-fn power_total(node: &Node, chips: &[Ina260Chip]) -> Outcome<Vec<String>> {
-    let names = rails(node)?;
-    for (i, name) in names.iter().enumerate() {
-        if !chips.iter().any(|chip| chip.rail() == *name) {
-            let there: Vec<_> = chips.iter().map(Ina260Chip::rail).collect();
-            let there = match there.as_slice() {
-                [] => "there is none".to_string(),
-                some => format!("write one of {}", some.join(", ")),
-            };
-            let message = format!("is {}, which is no chip's name: {there}", quoted(name));
-            return Err(Refusal::new(message).at(i));
-        }
-    }
-    Ok(names)
 }

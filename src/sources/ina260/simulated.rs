@@ -1,15 +1,9 @@
-//! Simulated chips behind embedded-hal's traits, with every register of the data sheet; and buses of them that fail as a
-//! test requests.
+//! Simulated chips, with every register of the data sheet.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use crate::sources::i2c::simulated::{self, SimulatedChip};
 
-use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, Operation};
-
-use super::bridge::{Buses, Errno};
+/// Buses of these chips.
+pub(super) type SimulatedBuses = simulated::SimulatedBuses<Chip>;
 
 /// The configuration after power-on.
 const POWER_ON: u16 = 0x6127;
@@ -93,7 +87,7 @@ impl Chip {
         self.converting = self.configuration & 0b100 != 0;
     }
 
-    fn read(&mut self) -> u16 {
+    fn register(&mut self) -> u16 {
         match self.pointer {
             0x00 => self.configuration,
             0x01 => {
@@ -119,7 +113,7 @@ impl Chip {
         }
     }
 
-    fn write(&mut self, word: u16) {
+    fn set_register(&mut self, word: u16) {
         self.written.push((self.pointer, word));
         match self.pointer {
             0x00 if word & 0x8000 != 0 => self.power_on(),
@@ -135,131 +129,20 @@ impl Chip {
     }
 }
 
-/// A bus error with an error number.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Failure(i32);
-
-impl embedded_hal::i2c::Error for Failure {
-    fn kind(&self) -> ErrorKind {
-        ErrorKind::Other
-    }
-}
-
-impl Errno for Failure {
-    fn errno(&self) -> Option<i32> {
-        Some(self.0)
-    }
-}
-
-/// The chips on the buses, by bus and address, and the faults to simulate.
-#[derive(Default)]
-pub(super) struct Wiring {
-    pub(super) chips: BTreeMap<(u32, u8), Chip>,
-    /// Addresses that a kernel driver uses.
-    pub(super) held: Vec<(u32, u8)>,
-    /// Error numbers of the next transfers to an address.
-    pub(super) failures: BTreeMap<(u32, u8), VecDeque<i32>>,
-    /// The error number of every transfer on a bus.
-    pub(super) broken: BTreeMap<u32, i32>,
-    /// The error number of opening a bus.
-    pub(super) closed: BTreeMap<u32, i32>,
-    /// Buses whose transfers hang.
-    pub(super) hanging: BTreeSet<u32>,
-    /// How often a bus was opened.
-    pub(super) opened: u32,
-}
-
-/// Buses that a test can look at and disturb while they are read.
-#[derive(Clone, Default)]
-pub(super) struct SimulatedBuses(Arc<Mutex<Wiring>>);
-
-impl SimulatedBuses {
-    pub(super) fn with(chips: &[(u32, u8, Chip)]) -> SimulatedBuses {
-        let buses = SimulatedBuses::default();
-        for (bus, address, chip) in chips {
-            buses.wiring().chips.insert((*bus, *address), chip.clone());
-        }
-        buses
-    }
-
-    pub(super) fn wiring(&self) -> MutexGuard<'_, Wiring> {
-        self.0.lock().unwrap()
-    }
-
-    /// Accesses the chip at this address.
-    pub(super) fn chip<T>(&self, bus: u32, address: u8, act: impl FnOnce(&mut Chip) -> T) -> T {
-        act(self.wiring().chips.get_mut(&(bus, address)).unwrap())
-    }
-}
-
-impl Buses for SimulatedBuses {
-    type Bus = Bus;
-
-    fn open(&self, path: &Path) -> io::Result<Bus> {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let number = name.strip_prefix("i2c-").unwrap().parse().unwrap();
-        let mut wiring = self.wiring();
-        wiring.opened += 1;
-        match wiring.closed.get(&number) {
-            Some(error) => Err(io::Error::from_raw_os_error(*error)),
-            None => Ok(Bus {
-                number,
-                buses: self.clone(),
-            }),
-        }
-    }
-
-    fn claim(&self, bus: &mut Bus, address: u8) -> io::Result<()> {
-        if self.wiring().held.contains(&(bus.number, address)) {
-            return Err(io::Error::from_raw_os_error(nix::libc::EBUSY));
-        }
-        Ok(())
-    }
-}
-
-/// One bus.
-pub(super) struct Bus {
-    number: u32,
-    buses: SimulatedBuses,
-}
-
-impl ErrorType for Bus {
-    type Error = Failure;
-}
-
-impl I2c for Bus {
-    fn transaction(
-        &mut self,
-        address: u8,
-        operations: &mut [Operation<'_>],
-    ) -> Result<(), Failure> {
-        while self.buses.wiring().hanging.contains(&self.number) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let mut wiring = self.buses.wiring();
-        let place = (self.number, address);
-        if let Some(number) = wiring.broken.get(&self.number) {
-            return Err(Failure(*number));
-        }
-        let failures = wiring.failures.get_mut(&place);
-        if let Some(number) = failures.and_then(VecDeque::pop_front) {
-            return Err(Failure(number));
-        }
-        let chip = wiring.chips.get_mut(&place);
-        let chip = chip.ok_or(Failure(nix::libc::EREMOTEIO))?;
-        for operation in operations {
-            match operation {
-                Operation::Write([pointer]) => chip.pointer = *pointer,
-                Operation::Write([pointer, high, low]) => {
-                    chip.pointer = *pointer;
-                    chip.write(u16::from_be_bytes([*high, *low]));
-                }
-                Operation::Read(bytes) if bytes.len() == 2 => {
-                    bytes.copy_from_slice(&chip.read().to_be_bytes());
-                }
-                other => panic!("no INA260 is spoken to like this: {other:?}"),
+impl SimulatedChip for Chip {
+    fn write(&mut self, bytes: &[u8]) {
+        match bytes {
+            [pointer] => self.pointer = *pointer,
+            [pointer, high, low] => {
+                self.pointer = *pointer;
+                self.set_register(u16::from_be_bytes([*high, *low]));
             }
+            other => panic!("no INA260 is written to like this: {other:?}"),
         }
-        Ok(())
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) {
+        assert_eq!(bytes.len(), 2, "no INA260 is read like this");
+        bytes.copy_from_slice(&self.register().to_be_bytes());
     }
 }

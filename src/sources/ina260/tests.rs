@@ -4,11 +4,13 @@ mod faults;
 mod replay;
 
 use std::cell::RefCell;
+use std::time::Instant;
 
 use super::simulated::{Chip, SimulatedBuses};
 use super::*;
 use crate::sources::testing::{Bench, Tree};
 use crate::sources::SCHEMA;
+use crate::sys::clock::BootTime;
 
 thread_local! {
     /// The buses of the test that runs in this thread.

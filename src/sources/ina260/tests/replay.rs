@@ -1,7 +1,7 @@
 //! Chips recorded at the buses' boundary, and replayed where there is no bus.
 
 use super::*;
-use crate::sources::ina260::logged::Logged;
+use crate::sources::i2c::logged::Logged;
 use crate::sources::io_log::{IoLogs, Recorder};
 use crate::sources::testing::replayed;
 use crate::sources::SCHEMA;

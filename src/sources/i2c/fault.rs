@@ -5,14 +5,17 @@ use std::path::PathBuf;
 
 use nix::errno::Errno as E;
 
-use super::bridge::Errno;
-use super::registers::other_chip;
+use super::bus::Errno;
 use crate::sources::Error;
 use crate::sys::reason;
 
-/// The address of a chip.
+/// A configured chip and its address.
 #[derive(Debug, Clone)]
 pub(super) struct ChipAddress {
+    /// The meter's section of the configuration.
+    pub(super) section: String,
+    /// `INA260`.
+    pub(super) kind: &'static str,
     /// `/dev/i2c-N`.
     pub(super) device: PathBuf,
     /// N.
@@ -22,6 +25,14 @@ pub(super) struct ChipAddress {
 }
 
 impl ChipAddress {
+    /// The chip, for the log.
+    pub(super) fn description(&self) -> String {
+        let ChipAddress {
+            device, address, ..
+        } = self;
+        format!("the chip at {address:#04x} on {}", device.display())
+    }
+
     /// The key of complaints about this chip.
     pub(super) fn key(&self) -> PathBuf {
         let bus = self.device.display();
@@ -31,19 +42,21 @@ impl ChipAddress {
 
 /// Why there is no reading.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(in crate::sources) enum Fault {
     /// The bus cannot be opened.
     NotOpen(io::Error),
     /// A kernel driver uses the address; its name, if known.
     InUse(Option<String>),
     /// A transfer failed, with this error number.
     Transfer(Option<i32>),
-    /// Another kind of chip answers.
-    OtherChip { manufacturer: u16, die: u16 },
+    /// Another kind of chip answers: what it says, and what the configured one would say.
+    OtherChip { says: String, wanted: &'static str },
     /// The chip answers, but does not convert.
     NotConverting,
     /// The voltage is impossible.
     ImplausibleVoltage,
+    /// The current of these rails is beyond what the chip measures.
+    Clipped(String),
     /// The chip lost its configuration.
     Reset,
     /// The bus hangs, and is excluded for a while.
@@ -51,7 +64,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn of(error: &impl Errno) -> Fault {
+    pub(in crate::sources) fn of(error: &impl Errno) -> Fault {
         Fault::Transfer(error.errno())
     }
 
@@ -63,38 +76,45 @@ impl Fault {
     /// The error message, with a hint.
     pub(super) fn explain(&self, place: &ChipAddress) -> Error {
         let ChipAddress {
+            section,
+            kind,
             device,
             bus,
             address,
         } = place;
         let device = device.display();
-        let chip = format!("the INA260 at {address:#04x} on {device}");
+        let chip = format!("the {kind} at {address:#04x} on {device}");
         match self {
             Fault::NotOpen(error) => not_open(place, error),
             Fault::InUse(driver) => {
+                let reader = match driver.as_deref() {
+                    // Linux, drivers/iio/adc/ina2xx-adc.c.
+                    Some("ina2xx-adc") => "iio",
+                    _ => "hwmon",
+                };
                 let driver = match driver {
                     Some(name) => format!("the kernel's driver {name} has"),
                     None => "a driver of the kernel has".to_string(),
                 };
-                Error::new(format!("{driver} {address:#04x} on {device}"))
-                    .hint("the source hwmon reads it: remove the address from ina260")
+                Error::new(format!("{driver} {address:#04x} on {device}")).hint(format!(
+                    "the source {reader} reads it: remove the address from {section}"
+                ))
             }
             Fault::Transfer(number) => transfer(*number, &chip, *bus),
-            Fault::OtherChip { manufacturer, die } => {
-                let known = other_chip(*manufacturer, *die)
-                    .map_or(String::new(), |name| format!(", as an {name} does"));
-                Error::new(format!(
-                    "what answers at {address:#04x} on {device} is no INA260: it says manufacturer \
-                     {manufacturer:#06x}, die {die:#06x}{known}"
-                ))
-                .hint("an INA260 says 0x5449, 0x227x")
-            }
+            Fault::OtherChip { says, wanted } => Error::new(format!(
+                "what answers at {address:#04x} on {device} is no {kind}: it says {says}"
+            ))
+            .hint(*wanted),
             Fault::NotConverting => Error::new(format!("{chip} answers, but converts nothing")),
             Fault::ImplausibleVoltage => {
                 Error::new(format!("{chip} gave a voltage that cannot be"))
             }
+            Fault::Clipped(rails) => Error::new(format!(
+                "{chip}: the current of {rails} is beyond what it measures"
+            ))
+            .hint("a smaller shunt, or a larger max_amperes"),
             Fault::Reset => Error::new(format!("{chip} lost its configuration"))
-                .hint("does its supply break down?"),
+                .hint("does its supply break down, or does another program configure it?"),
             Fault::Excluded => Error::new(format!("{device} hangs and is left alone")),
         }
     }
@@ -149,6 +169,8 @@ mod tests {
 
     fn message(fault: Fault) -> String {
         let place = ChipAddress {
+            section: "ina260".to_string(),
+            kind: "INA260",
             device: "/dev/i2c-1".into(),
             bus: 1,
             address: 0x40,
@@ -174,7 +196,14 @@ mod tests {
             "the kernel's driver ina2xx has 0x40 on /dev/i2c-1 (the source hwmon reads it: remove the address from ina260)"
         );
         assert_eq!(
-            message(Fault::OtherChip { manufacturer: 0x5449, die: 0x2260 }),
+            message(Fault::InUse(Some("ina2xx-adc".into()))),
+            "the kernel's driver ina2xx-adc has 0x40 on /dev/i2c-1 (the source iio reads it: remove the address from ina260)"
+        );
+        assert_eq!(
+            message(Fault::OtherChip {
+                says: crate::sources::i2c::identity::describe(0x5449, 0x2260),
+                wanted: "an INA260 says 0x5449, 0x227x",
+            }),
             "what answers at 0x40 on /dev/i2c-1 is no INA260: it says manufacturer 0x5449, die 0x2260, as an INA226 does (an INA260 says 0x5449, 0x227x)"
         );
     }

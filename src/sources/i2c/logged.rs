@@ -5,17 +5,17 @@ use std::path::Path;
 
 use embedded_hal::i2c::{Error, ErrorKind, ErrorType, I2c, Operation};
 
-use super::bridge::{Buses, Errno};
+use super::bus::{Buses, Errno};
 use crate::sources::io_log::{escape_word, files, Failure, IoLog, Response};
 
 /// Buses whose transfers are recorded or replayed.
-pub(super) struct Logged<B> {
-    pub(super) buses: B,
-    pub(super) io_log: IoLog,
+pub(in crate::sources) struct Logged<B> {
+    pub(in crate::sources) buses: B,
+    pub(in crate::sources) io_log: IoLog,
 }
 
 /// One bus.
-pub(super) struct Bus<B> {
+pub(in crate::sources) struct Bus<B> {
     /// `None` during replay, without the bus.
     live: Option<B>,
     io_log: IoLog,
@@ -67,7 +67,7 @@ fn absent() -> Failure {
 
 /// The error number of a failed transfer.
 #[derive(Debug)]
-pub(super) struct TransferError(Option<i32>);
+pub(in crate::sources) struct TransferError(Option<i32>);
 
 impl Error for TransferError {
     fn kind(&self) -> ErrorKind {
