@@ -413,22 +413,20 @@ impl Session {
             let woken_by = self.signals.next(TICK);
             let now = BootTime::now();
             ended.status = running.reap();
+            let signal = woken_by.filter(|signal| *signal != Signal::SIGCHLD);
+            // A signal counts as well if the command has ended by it already.
+            let is_second = signal.is_some_and(|s| ended.interrupted.replace(s).is_some());
             if ended.status.is_some() {
                 break now;
             }
             self.add_up(now);
-            match woken_by {
-                None | Some(Signal::SIGCHLD) => {}
-                Some(signal) => {
-                    // The terminal sends its signals to the command itself.
-                    if !matches!(signal, Signal::SIGINT | Signal::SIGQUIT) {
-                        running.signal(signal);
-                    }
-                    // The second one does not wait for the command any more.
-                    if ended.interrupted.replace(signal).is_some() {
-                        break now;
-                    }
-                }
+            // The terminal sends its signals to the command itself.
+            if let Some(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = signal {
+                running.signal(signal);
+            }
+            // The second one does not wait for the command any more.
+            if is_second {
+                break now;
             }
         };
         let busy_after = self.busy_seconds();

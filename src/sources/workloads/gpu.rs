@@ -72,7 +72,8 @@ impl Gpus {
     pub(super) fn refuse_users(&mut self, count: u64) {
         self.users_left_out.raise(&self.health, "gpu_users", count, || {
             format!(
-                "more than {MAX_USERS} workloads use GPUs, or there is no room for their series: energy of the rest is counted as                  other's"
+                "more than {MAX_USERS} workloads use GPUs, or there is no room for their series: energy of the rest is \
+                 counted as other's"
             )
         });
     }
