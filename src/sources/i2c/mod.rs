@@ -10,7 +10,7 @@
 //! * **A chip that fails** is tried again after a delay, and then identified and configured again; the other chips are
 //!   read meanwhile. A chip that lost its configuration with its supply is detected every half minute.
 //! * **The board's total** is the sum of the rails that the section's `power_total` lists, and absent while one of them is. If it
-//!   lists none, it is the only rail's power; of several it is unknown which feed each other.
+//!   lists none, it is the only rail's power, unless that is a battery's; of several it is unknown which feed each other.
 
 mod bus;
 mod chip;
@@ -55,6 +55,8 @@ pub(super) struct Chips<M> {
     pub(super) models: Vec<M>,
     /// The rails whose sum is the board's total.
     pub(super) power_total: Vec<String>,
+    /// Whether the only rail is the board's input, if no rails are named.
+    pub(super) only_is_input: bool,
 }
 
 impl<M: Model> Chips<M> {
@@ -80,7 +82,7 @@ impl<M: Model> Chips<M> {
     ) -> Result<Box<dyn Source>, Error> {
         let mut total = RailTotal::new(self.power_total);
         let rails: Vec<_> = self.models.iter().flat_map(Model::rails).collect();
-        let is_only = rails.len() == 1;
+        let is_only = rails.len() == 1 && self.only_is_input;
         let models = self.models.into_iter();
         let slots = models
             .map(|model| ChipSlot::new(model, context, |rail| total.includes(rail, is_only)))

@@ -78,6 +78,7 @@ fn chips(context: &Context) -> Result<Chips<Configured>, Error> {
     Ok(Chips {
         models: chips.into_iter().map(configured).collect(),
         power_total,
+        only_is_input: true,
     })
 }
 

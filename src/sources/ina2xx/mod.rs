@@ -86,6 +86,8 @@ fn chips(context: &Context) -> Result<Chips<Configured>, Error> {
     if chips.is_empty() {
         return Err(none_configured());
     }
+    let is_at_battery = |chip: &ChipSettings| chip.board.is_some_and(|board| board.at_battery);
+    let only_is_input = !chips.iter().any(is_at_battery);
     let configured = |settings: ChipSettings| Configured {
         conversion: conversion(&settings, context.interval),
         settings,
@@ -93,6 +95,7 @@ fn chips(context: &Context) -> Result<Chips<Configured>, Error> {
     Ok(Chips {
         models: chips.into_iter().map(configured).collect(),
         power_total,
+        only_is_input,
     })
 }
 

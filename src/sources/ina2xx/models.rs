@@ -134,6 +134,8 @@ pub struct KnownBoard {
     pub address: u8,
     /// The shunt, in each channel if there are several.
     pub shunt_ohms: f64,
+    /// Whether the shunt is at a battery, which is charged and discharged: that is not what the board draws.
+    pub at_battery: bool,
 }
 
 /// All boards. Adafruit's are in its product guides. Waveshare's address and shunt are those of its demonstration programs
@@ -144,30 +146,35 @@ pub static BOARDS: [KnownBoard; 5] = [
         model: "ina219",
         address: 0x40,
         shunt_ohms: 0.1,
+        at_battery: false,
     },
     KnownBoard {
         name: "adafruit-ina228",
         model: "ina228",
         address: 0x40,
         shunt_ohms: 0.015,
+        at_battery: false,
     },
     KnownBoard {
         name: "adafruit-ina3221",
         model: "ina3221",
         address: 0x40,
         shunt_ohms: 0.05,
+        at_battery: false,
     },
     KnownBoard {
         name: "waveshare-ups-hat",
         model: "ina219",
         address: 0x42,
         shunt_ohms: 0.1,
+        at_battery: true,
     },
     KnownBoard {
         name: "waveshare-ups-hat-c",
         model: "ina219",
         address: 0x43,
         shunt_ohms: 0.01,
+        at_battery: true,
     },
 ];
 

@@ -128,6 +128,8 @@ fn current_out_of_range_is_absent_and_said() {
     bench.poll(2.0);
     assert_eq!(values(&bench, rail), [Some(8.0), Some(3.0), Some(24.0)]);
     assert!(bench.context.health.value_errors().is_empty());
+    let total = bench.value("power_total_watts");
+    assert_eq!(total, None, "it is the battery's");
     let written = buses.chip(1, 0x42, |chip| chip.written.len());
     assert_eq!(written, 1, "it was not opened again");
 }

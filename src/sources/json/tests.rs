@@ -138,7 +138,7 @@ fn values_of_the_configuration_replace_those_of_the_profile() {
     assert_eq!(shown(&rails, "factor"), "power 550");
 }
 
-const BMC: &str = "{profile: redfish, host: bmc}";
+const BMC: &str = "{profile: redfish, url: 'http://bmc', name: bmc}";
 const CHASSIS: &str = "/redfish/v1/Chassis";
 
 fn redfish(path: &str, answer: &str) -> (Plan, Vec<RailReading>) {
