@@ -27,7 +27,6 @@ TIMED = [
 ]
 # Those that take longest begin first. QEMU keeps a processor busy: no more than two of its machines at a time at the start.
 FIRST = [
-    "test_boot_workloads",
     "test_config_server_openapi",
     "test_boot_systemd",
     "test_openapi",

@@ -1,5 +1,5 @@
 """Attribution seen from outside: real processes in real cgroups, and a meter whose power follows this machine's processors. Used
-on the machine of the tests (test_local_workloads) and in a booted Debian (test_boot_workloads)."""
+on the machine of the tests (test_local_workloads) and in a booted Debian (boot_workloads)."""
 
 import contextlib
 import functools
