@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 from peers import ROOT, temporary
-from qemu import debian_root, sources
+from qemu import SERVICES, debian_root, sources
 
 NAME = "edge-metrics-exporter"
 CONFIG = f"etc/{NAME}/config.yaml"
@@ -31,7 +31,7 @@ def users(root):
 
 
 def life(package, root):
-    run("tar", "-xf", debian_root(), "-C", root)
+    run("tar", "-xf", debian_root(*SERVICES), "-C", root)
     before = listing(root)
     users_before = users(root)
     dpkg = lambda *words: run("chroot", root, "dpkg", *words, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"})
@@ -74,7 +74,7 @@ def life(package, root):
 
 def scripts(root):
     """install.sh and uninstall.sh, on a machine with OpenRC and a config.yaml beside them, as the program's predecessor had."""
-    run("tar", "-xf", debian_root(), "-C", root)
+    run("tar", "-xf", debian_root(*SERVICES), "-C", root)
     before = listing(root)
     users_before = users(root)
     source = root / "src"
