@@ -22,7 +22,10 @@ pub(super) fn read(data_root: &Path) -> Result<Option<Table>, (PathBuf, io::Erro
 }
 
 fn read_up_to(data_root: &Path, max_files: usize) -> Result<Option<Table>, (PathBuf, io::Error)> {
-    let mut folders = Folders { left: max_files };
+    let mut folders = Folders {
+        left: max_files,
+        left_out: 0,
+    };
     let stores = folders.list(data_root)?;
     let mut table = stores.is_some().then(Table::default);
     for store in stores.into_iter().flatten() {
@@ -41,7 +44,7 @@ fn read_up_to(data_root: &Path, max_files: usize) -> Result<Option<Table>, (Path
         }
     }
     if let Some(table) = &mut table {
-        table.left_out += u64::from(folders.left == 0);
+        table.left_out += folders.left_out;
     }
     Ok(table)
 }
@@ -49,14 +52,16 @@ fn read_up_to(data_root: &Path, max_files: usize) -> Result<Option<Table>, (Path
 /// Lists folders, up to a number of entries.
 struct Folders {
     left: usize,
+    /// How many folders have more entries than were looked at.
+    left_out: u64,
 }
 
 impl Folders {
     /// The entries of a folder. `None`: the folder does not exist, or this is no folder.
     fn list(&mut self, folder: &Path) -> Result<Option<Vec<PathBuf>>, (PathBuf, io::Error)> {
         let failed = |error| (folder.to_owned(), error);
-        let entries = match std::fs::read_dir(folder) {
-            Ok(entries) => entries.take(self.left),
+        let mut entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
             Err(error) => {
                 return match error.kind() {
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
@@ -64,10 +69,12 @@ impl Folders {
                 }
             }
         };
-        let entries = entries.map(|entry| Ok(entry?.path()));
-        let entries: Vec<_> = entries.collect::<io::Result<_>>().map_err(failed)?;
-        self.left -= entries.len();
-        Ok(Some(entries))
+        let looked_at = entries.by_ref().take(self.left);
+        let looked_at = looked_at.map(|entry| Ok(entry?.path()));
+        let looked_at: Vec<_> = looked_at.collect::<io::Result<_>>().map_err(failed)?;
+        self.left -= looked_at.len();
+        self.left_out += u64::from(entries.next().is_some());
+        Ok(Some(looked_at))
     }
 }
 
@@ -145,6 +152,7 @@ mod tests {
         };
         // One for the store, one for the namespace, and the files.
         assert_eq!(read(6), (3, 0));
+        assert_eq!(read(5), (3, 0));
         assert_eq!(read(4), (2, 1));
     }
 }
