@@ -35,8 +35,17 @@ use slot::{ChipSlot, PollContext};
 
 use super::io_log::files;
 use super::{Board, Context, Error, Source};
+use crate::config::Switch;
 use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
 use crate::sys::clock::BootTime;
+
+/// Whether the source is read: configured chips switch it on, whether they are found or not.
+pub(super) fn switch(enabled: Switch, has_chips: bool) -> Switch {
+    match enabled {
+        Switch::Auto if has_chips => Switch::On,
+        switch => switch,
+    }
+}
 
 /// Checks that these buses exist, without accessing a chip.
 pub(super) fn find_buses(board: &Board, buses: impl Iterator<Item = u32>) -> Result<(), Error> {

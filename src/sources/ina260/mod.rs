@@ -41,10 +41,7 @@ pub(super) const METER: Meter = Meter::of::<Settings>(
 /// A configured address switches the source on, whether the chip is found or not.
 fn switch(config: &Config) -> Switch {
     let settings: Settings = config.meter();
-    match settings.enabled {
-        Switch::Auto if !settings.chips.is_empty() => Switch::On,
-        switch => switch,
-    }
+    i2c::switch(settings.enabled, !settings.chips.is_empty())
 }
 
 fn none_configured() -> Error {
