@@ -193,7 +193,7 @@ fn start(local: &Path, number: u32) -> std::io::Result<Child> {
         .arg(local)
         .args(["--web.listen-address", "127.0.0.1:0"])
         .args(["--web.management-address", "127.0.0.1:0"])
-        .args(["--log.level", "warn"])
+        .args(["--log.level", "error"])
         .env_remove("CONFIG_SERVER_URL")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
