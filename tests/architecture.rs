@@ -18,11 +18,11 @@ const LAYERS: [&[&str]; 10] = [
     &["sources", "remote_write", "exposition"],
     // The configuration in force.
     &["store"],
-    &["demo", "doctor"],
+    &["doctor"],
     // Roles.
     &["exporter", "config_server", "collector"],
-    // Roles that read a board in their own process, or through a running exporter.
-    &["measure", "top"],
+    // Roles that read a board in their own process, or through a running exporter; and simulated boards with their server.
+    &["measure", "top", "demo"],
     &["cli"],
 ];
 

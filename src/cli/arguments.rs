@@ -7,10 +7,13 @@ use super::print;
 use crate::collector;
 use crate::config::{CliOverrides, Preset, PRESETS};
 use crate::config_server;
+use crate::demo::fleet::MAX_BOARDS;
+use crate::demo::{Kind, KINDS};
 use crate::http::AccessFiles;
 use crate::measure::{self, Output};
 use crate::sources::Roots;
 use crate::top;
+use crate::wire::DeviceId;
 
 /// The shortest interval of `measure`, which is the configuration's.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
@@ -21,7 +24,8 @@ const HELP: &str = "\
 Reads every power meter this board has and serves it to Prometheus.
 
 Usage: edge-metrics-exporter [run] [OPTIONS]
-       edge-metrics-exporter demo [--preset NAME] [OPTIONS]
+       edge-metrics-exporter demo [--board KIND] [--name NAME] [--preset NAME] [OPTIONS]
+       edge-metrics-exporter demo --fleet N [--web.listen-address ADDR]
        edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
        edge-metrics-exporter measure [--interval SECONDS] [--idle SECONDS] [--repeat N] [--json FILE|--csv FILE]
                              [--url URL [--http.config.file FILE]] [OPTIONS] -- COMMAND...
@@ -35,7 +39,10 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
 
   run (the default)      meters to http://localhost:9100/metrics
   demo                   the same on a simulated board; --config says what of it, and where to send it;
-                         --preset NAME runs one of the presets below on it
+                         --preset NAME runs one of the presets below on it; --board KIND is another board:
+                         {boards}; --name NAME is its host name
+  demo --fleet N         N simulated boards of all kinds, and a config-server for them at
+                         http://127.0.0.1:8080/
   doctor                 what this board has, what can be read of it, and what would help;
                          --write makes a configuration to start from; fails if nothing can be read
   measure -- COMMAND     runs the command, and says what each rail used meanwhile: joules, watts, joules above
@@ -97,14 +104,42 @@ fn help() -> String {
         ));
         presets.push_str(&format!("  {:<22} {summary}\n", preset.name));
     }
-    HELP.replace("{usage}", &usage)
+    HELP.replace("{boards}", &kinds())
+        .replace("{usage}", &usage)
         .replace("{presets}", &presets)
+}
+
+/// The names of the kinds of simulated boards.
+fn kinds() -> String {
+    let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+    names.join(", ")
+}
+
+/// The options of `demo`.
+pub(super) struct DemoOptions {
+    pub(super) preset: Option<&'static Preset>,
+    pub(super) kind: &'static Kind,
+    pub(super) name: Option<String>,
+    /// The number of boards.
+    pub(super) fleet: Option<u32>,
+}
+
+impl Default for DemoOptions {
+    fn default() -> DemoOptions {
+        let [kind, ..] = &KINDS;
+        DemoOptions {
+            preset: None,
+            kind,
+            name: None,
+            fleet: None,
+        }
+    }
 }
 
 /// The role to run, with its own options.
 pub(super) enum Role {
     Run,
-    Demo(Option<&'static Preset>),
+    Demo(DemoOptions),
     Doctor {
         json: bool,
         write: Option<PathBuf>,
@@ -248,7 +283,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 words += 1;
                 arguments.role = match word.to_str() {
                     Some("run") => Role::Run,
-                    Some("demo") => Role::Demo(None),
+                    Some("demo") => Role::Demo(DemoOptions::default()),
                     Some("doctor") => Role::Doctor {
                         json: false,
                         write: None,
@@ -293,12 +328,8 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
             Long(flag) => {
                 let flag = flag.to_string();
                 match &mut arguments.role {
-                    Role::Demo(preset) if flag == "preset" => {
-                        let name = parser.value()?;
-                        match name.to_str().and_then(Preset::named) {
-                            Some(named) => *preset = Some(named),
-                            None => return Err(no_preset(&name.to_string_lossy())),
-                        }
+                    Role::Demo(options) if DEMO_OPTIONS.contains(&flag.as_str()) => {
+                        demo_option(options, &flag, &parser.value()?.string()?)?;
                     }
                     Role::Preset(preset, overrides) if preset.has_flag(&flag) => {
                         overrides.flags.push((flag, parser.value()?.string()?));
@@ -327,6 +358,22 @@ fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
     }) = arguments.role
     {
         return Err("--http.config.file goes with --url URL".into());
+    }
+    if let Role::Demo(DemoOptions {
+        fleet: Some(_),
+        preset,
+        name,
+        ..
+    }) = &arguments.role
+    {
+        let has_more = preset.is_some()
+            || name.is_some()
+            || arguments.config.is_some()
+            || arguments.management_address.is_some()
+            || arguments.access != AccessFiles::default();
+        if has_more {
+            return Err("--fleet goes with --web.listen-address and --log.level alone".into());
+        }
     }
     if let Role::Record { dir: None, .. } = arguments.role {
         return Err("record wants a folder to write to: record DIR".into());
@@ -366,6 +413,44 @@ fn no_preset(name: &str) -> lexopt::Error {
         names.join(", ")
     )
     .into()
+}
+
+const DEMO_OPTIONS: [&str; 4] = ["preset", "board", "name", "fleet"];
+
+/// Takes an option of `demo`.
+fn demo_option(options: &mut DemoOptions, option: &str, value: &str) -> Result<(), lexopt::Error> {
+    match option {
+        "preset" => {
+            let preset = Preset::named(value);
+            options.preset = Some(preset.ok_or_else(|| no_preset(value))?);
+        }
+        "board" => {
+            let kind = KINDS.iter().find(|kind| kind.name == value);
+            options.kind = kind.ok_or_else(|| {
+                format!(
+                    "there is no simulated board {value}: write one of {}",
+                    kinds()
+                )
+            })?;
+        }
+        "name" => {
+            // It becomes part of a file, and of a path at the config-server.
+            let id = DeviceId::parse(value).ok();
+            options.name = Some(id.map(|id| id.to_string()).ok_or_else(|| {
+                format!("--name wants letters, digits, `-`, `_` and `.`, and not {value:?}")
+            })?);
+        }
+        _ => {
+            let boards = value.parse().ok();
+            let boards = boards.filter(|boards| (1..=MAX_BOARDS).contains(boards));
+            options.fleet = Some(boards.ok_or_else(|| {
+                format!(
+                    "--fleet wants a number of boards from 1 to {MAX_BOARDS}, and not {value:?}"
+                )
+            })?);
+        }
+    }
+    Ok(())
 }
 
 /// Whether an option is one of `measure`.
