@@ -30,7 +30,7 @@ pub mod nvidia;
 mod pipe;
 mod power_supply;
 mod program;
-mod rapl;
+pub mod rapl;
 pub mod rpi;
 mod runner;
 mod runtime_power;

@@ -12,6 +12,7 @@ pub mod heap;
 pub mod listen_fds;
 pub mod lock;
 pub mod notify;
+pub mod perf;
 pub mod program;
 mod reason;
 pub mod signals;
