@@ -15,6 +15,7 @@ mod attribute;
 mod board;
 mod error;
 mod health;
+mod host;
 mod hwmon;
 pub mod i2c;
 mod iio;
