@@ -18,6 +18,7 @@ mod health;
 mod host;
 mod hwmon;
 pub mod i2c;
+pub mod i2c_search;
 mod iio;
 pub mod ina260;
 pub mod ina2xx;
