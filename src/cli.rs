@@ -90,16 +90,17 @@ fn run_role(arguments: Arguments) -> Result<ExitCode, String> {
             let file = find(file.as_deref().or(named));
             check_config(file, arguments.access, arguments.roots)
         }
-        Role::Doctor { json, write } => {
+        Role::Doctor {
+            json,
+            write,
+            search,
+        } => {
             let config = match find(named) {
                 Some(path) => SCHEMA.load(&path).map_err(|e| e.to_string())?.config,
                 None => Config::default(),
             };
-            doctor(
-                &doctor::examine(arguments.roots, &config),
-                json,
-                write.as_deref(),
-            )
+            let report = doctor::examine(arguments.roots, &config, &search);
+            doctor(&report, json, write.as_deref())
         }
         Role::Measure(options) => {
             let configuration = ConfigSource::File(find(named));

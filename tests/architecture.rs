@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 10] = [
     // The kernel, and the types that boards and server exchange.
     &["sys", "wire"],
-    &["logging"],
+    &["logging", "mdns"],
     // The schema: types, defaults, reading, checking.
     &["config"],
     &["http", "metrics"],

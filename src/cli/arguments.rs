@@ -9,8 +9,10 @@ use crate::config::{CliOverrides, Preset, PRESETS};
 use crate::config_server;
 use crate::demo::fleet::MAX_BOARDS;
 use crate::demo::{Kind, KINDS};
+use crate::doctor::Search;
 use crate::http::AccessFiles;
 use crate::measure::{self, Output};
+use crate::sources::i2c_search::bus_number;
 use crate::sources::Roots;
 use crate::top;
 use crate::wire::DeviceId;
@@ -26,7 +28,8 @@ Reads every power meter this board has and serves it to Prometheus.
 Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter demo [--board KIND] [--name NAME] [--preset NAME] [OPTIONS]
        edge-metrics-exporter demo --fleet N [--web.listen-address ADDR]
-       edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
+       edge-metrics-exporter doctor [--json] [--write FILE] [--probe-i2c[=BUS]] [--network]
+                             [OPTIONS]
        edge-metrics-exporter measure [--interval SECONDS] [--idle SECONDS] [--repeat N] [--json FILE|--csv FILE]
                              [--url URL [--http.config.file FILE]] [OPTIONS] -- COMMAND...
        edge-metrics-exporter top [--url URL] [--http.config.file FILE] [--interval SECONDS] [OPTIONS]
@@ -44,7 +47,11 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
   demo --fleet N         N simulated boards of all kinds, and a config-server for them at
                          http://127.0.0.1:8080/
   doctor                 what this board has, what can be read of it, and what would help;
-                         --write makes a configuration to start from; fails if nothing can be read
+                         --write makes a configuration to start from; fails if nothing can be read;
+                         --probe-i2c asks who is at 0x40 to 0x4f of each I2C bus, but not those of displays and
+                         of a PC's memory modules, unless it is named (--probe-i2c=/dev/i2c-1): it reads registers
+                         of chips that are nobody's, which can disturb a chip;
+                         --network lists plugs and meters that announce themselves by mDNS
   measure -- COMMAND     runs the command, and says what each rail used meanwhile: joules, watts, joules above
                          those of the idle board (measured for 5 s before: --idle), and the command's share by CPU
                          time; with --repeat N mean and 95 % interval. The exit status is the command's. Meters are
@@ -143,6 +150,7 @@ pub(super) enum Role {
     Doctor {
         json: bool,
         write: Option<PathBuf>,
+        search: Search,
     },
     Record {
         dir: Option<PathBuf>,
@@ -229,11 +237,25 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     measure_option(options, &option, &mut parser)?;
                 }
             }
-            Long(option @ ("json" | "write")) => match (&mut arguments.role, option) {
-                (Role::Doctor { json, .. }, "json") => *json = true,
-                (Role::Doctor { write, .. }, _) => *write = Some(parser.value()?.into()),
-                _ => return Err(format!("--{option} goes with doctor").into()),
-            },
+            Long(option @ ("json" | "write" | "probe-i2c" | "network")) => {
+                match (&mut arguments.role, option) {
+                    (Role::Doctor { json, .. }, "json") => *json = true,
+                    (Role::Doctor { search, .. }, "network") => search.network = true,
+                    (Role::Doctor { search, .. }, "probe-i2c") => {
+                        let buses = search.i2c.get_or_insert_default();
+                        if let Some(name) = parser.optional_value() {
+                            let number = bus_number(&name);
+                            buses.push(number.ok_or_else(|| {
+                                format!(
+                                    "--probe-i2c wants a bus such as /dev/i2c-1, and not {name:?}"
+                                )
+                            })?);
+                        }
+                    }
+                    (Role::Doctor { write, .. }, _) => *write = Some(parser.value()?.into()),
+                    _ => return Err(format!("--{option} goes with doctor").into()),
+                }
+            }
             Long(
                 option @ ("store"
                 | "store.http.config.file"
@@ -287,6 +309,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     Some("doctor") => Role::Doctor {
                         json: false,
                         write: None,
+                        search: Search::default(),
                     },
                     Some("record") => Role::Record {
                         dir: None,

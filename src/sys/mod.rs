@@ -9,6 +9,7 @@ pub mod datagram;
 pub mod file;
 pub mod file_stamp;
 pub mod heap;
+pub mod interfaces;
 pub mod listen_fds;
 pub mod lock;
 pub mod notify;
