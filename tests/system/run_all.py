@@ -33,6 +33,7 @@ FIRST = [
     "test_local_workloads",
     "test_boot_openrc",
     "test_boot_boards",
+    "test_boot_drivers",
     "test_page",
     "test_ina260_qemu",
     "test_packages",
