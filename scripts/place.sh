@@ -90,7 +90,9 @@ systemd)
     place 0644 systemd/$name.sysusers "$prefix/lib/sysusers.d/$name.conf"
     place 0644 systemd/$name.tmpfiles "$prefix/lib/tmpfiles.d/$name.conf"
     place 0644 systemd/60-$name.rules "$prefix/lib/udev/rules.d/60-$name.rules"
-    place 0644 systemd/examples/msr.conf "$prefix/share/doc/$name/examples/msr.conf"
+    for example in systemd/examples/*.conf; do
+        place 0644 "$example" "$prefix/share/doc/$name/examples/${example##*/}"
+    done
     place_settings 0644 systemd/$name.default "$etc/default/$name"
     ;;
 openrc)

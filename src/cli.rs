@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::arguments::{parse, Arguments, Role};
+use self::arguments::{parse, Arguments, DemoOptions, Role};
 use self::check_config::check_config;
 use crate::collector;
 use crate::config::{self, CliOverrides, Config};
@@ -44,7 +44,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         .peek()
         .is_some_and(|name| demo::is_tegrastats(name))
     {
-        return demo::tegrastats(arguments.skip(1));
+        return demo::tegrastats(arguments);
     }
     let parsed = match parse(lexopt::Parser::from_iter(arguments)) {
         Ok(Some(parsed)) => parsed,
@@ -90,16 +90,17 @@ fn run_role(arguments: Arguments) -> Result<ExitCode, String> {
             let file = find(file.as_deref().or(named));
             check_config(file, arguments.access, arguments.roots)
         }
-        Role::Doctor { json, write } => {
+        Role::Doctor {
+            json,
+            write,
+            search,
+        } => {
             let config = match find(named) {
                 Some(path) => SCHEMA.load(&path).map_err(|e| e.to_string())?.config,
                 None => Config::default(),
             };
-            doctor(
-                &doctor::examine(arguments.roots, &config),
-                json,
-                write.as_deref(),
-            )
+            let report = doctor::examine(arguments.roots, &config, &search);
+            doctor(&report, json, write.as_deref())
         }
         Role::Measure(options) => {
             let configuration = ConfigSource::File(find(named));
@@ -115,6 +116,7 @@ fn run_role(arguments: Arguments) -> Result<ExitCode, String> {
                     ..options
                 },
                 &signals,
+                |_| Ok(()),
             )
         }
         Role::Collect(options) => {
@@ -196,7 +198,19 @@ fn run_role(arguments: Arguments) -> Result<ExitCode, String> {
                 signals,
             )
         }
-        Role::Demo(preset) => {
+        Role::Demo(DemoOptions {
+            fleet: Some(boards),
+            ..
+        }) => {
+            let signals = block_signals()?;
+            demo::fleet::run(boards, arguments.listen_address, &signals)
+        }
+        Role::Demo(DemoOptions {
+            preset,
+            kind,
+            name,
+            fleet: None,
+        }) => {
             let signals = block_signals()?;
             // A configuration file that was merely found, and a server named by the environment, are for the real board.
             let configuration = match (preset, named) {
@@ -206,11 +220,12 @@ fn run_role(arguments: Arguments) -> Result<ExitCode, String> {
                 }
                 (None, Some(file)) => ConfigSource::File(Some(file.to_path_buf())),
                 (None, None) => {
-                    let config = SCHEMA.parse(demo::CONFIG).map_err(|e| e.to_string())?.0;
+                    let text = kind.configuration();
+                    let config = SCHEMA.parse(text).map_err(|e| e.to_string())?.0;
                     ConfigSource::BuiltIn(Box::new(config))
                 }
             };
-            let board = demo::Board::build()?;
+            let board = demo::Board::build(kind, name.as_deref())?;
             exporter::run(
                 Options {
                     configuration,

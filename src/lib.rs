@@ -21,6 +21,7 @@
 //!   sources, listeners and remote-write senders that the configuration asks for.
 //! * [`doctor`] reports what this board has and what is missing; [`demo`] simulates a board; [`top`] shows one in a terminal, and
 //!   [`measure`] says what a command used.
+//! * [`mdns`] finds hosts and devices of the network by their names.
 //! * [`wire`] has the types that a board and the central server exchange, [`sys`] the system calls, and [`logging`] the log.
 //!
 //! These modules are in layers, and each uses only those below it: `tests/architecture.rs` has the order and checks it.
@@ -36,6 +37,7 @@ pub mod exporter;
 pub mod exposition;
 pub mod http;
 pub mod logging;
+pub mod mdns;
 pub mod measure;
 pub mod metrics;
 pub mod remote_write;

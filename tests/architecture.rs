@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 10] = [
     // The kernel, and the types that boards and server exchange.
     &["sys", "wire"],
-    &["logging"],
+    &["logging", "mdns"],
     // The schema: types, defaults, reading, checking.
     &["config"],
     &["http", "metrics"],
@@ -18,11 +18,11 @@ const LAYERS: [&[&str]; 10] = [
     &["sources", "remote_write", "exposition"],
     // The configuration in force.
     &["store"],
-    &["demo", "doctor"],
+    &["doctor"],
     // Roles.
     &["exporter", "config_server", "collector"],
-    // Roles that read a board in their own process, or through a running exporter.
-    &["measure", "top"],
+    // Roles that read a board in their own process, or through a running exporter; and simulated boards with their server.
+    &["measure", "top", "demo"],
     &["cli"],
 ];
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -92,6 +93,46 @@ fn reports_suspended_devices_and_doubtful_values() {
     let line =
         "thermal_zone1/temp says 52, which is 0.052 °C; the kernels of some vendors mean 52 °C";
     assert!(in_doubt.contains(line), "{in_doubt}");
+}
+
+#[test]
+fn says_which_right_perf_events_need() {
+    let temp = TempDir::new();
+    let pmu = "sys/bus/event_source/devices/power";
+    // The kernel's software clock, which this machine has, in the place of RAPL's PMU.
+    for (file, text) in [
+        ("type", "1\n"),
+        ("cpumask", "0\n"),
+        ("events/energy-pkg", "event=0x00\n"),
+        ("events/energy-pkg.scale", "1e-8\n"),
+        ("events/energy-pkg.unit", "Joules\n"),
+    ] {
+        temp.write(&format!("{pmu}/{file}"), text);
+    }
+    temp.write(
+        "sys/devices/system/cpu/cpu0/topology/physical_package_id",
+        "0\n",
+    );
+    let paranoid = "sys/kernel/perf_event_paranoid";
+    let level = std::fs::read_to_string(format!("/proc/{paranoid}")).unwrap();
+    temp.write(&format!("proc/{paranoid}"), &level);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+    on_board(&mut command, temp.path());
+    command.arg("doctor").env_remove("LOCAL_CONFIG_PATH");
+    if nix::unistd::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let is_allowed = level.trim().parse::<i32>().unwrap() <= 0;
+    let line = text.lines().find(|line| line.starts_with("rapl ")).unwrap();
+    assert!(line.contains("package-0 by perf events"), "{text}");
+    assert!(
+        is_allowed && line.contains(" readable ")
+            || text.contains("energy-pkg on CPU 0: permission denied (needs CAP_PERFMON while")
+            || text
+                .contains("energy-pkg on CPU 0: operation not permitted (needs CAP_PERFMON, and"),
+        "{text}"
+    );
 }
 
 #[test]

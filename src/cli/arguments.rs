@@ -7,10 +7,15 @@ use super::print;
 use crate::collector;
 use crate::config::{CliOverrides, Preset, PRESETS};
 use crate::config_server;
+use crate::demo::fleet::MAX_BOARDS;
+use crate::demo::{Kind, KINDS};
+use crate::doctor::Search;
 use crate::http::AccessFiles;
 use crate::measure::{self, Output};
+use crate::sources::i2c_search::bus_number;
 use crate::sources::Roots;
 use crate::top;
+use crate::wire::DeviceId;
 
 /// The shortest interval of `measure`, which is the configuration's.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
@@ -21,8 +26,10 @@ const HELP: &str = "\
 Reads every power meter this board has and serves it to Prometheus.
 
 Usage: edge-metrics-exporter [run] [OPTIONS]
-       edge-metrics-exporter demo [--preset NAME] [OPTIONS]
-       edge-metrics-exporter doctor [--json] [--write FILE] [OPTIONS]
+       edge-metrics-exporter demo [--board KIND] [--name NAME] [--preset NAME] [OPTIONS]
+       edge-metrics-exporter demo --fleet N [--web.listen-address ADDR]
+       edge-metrics-exporter doctor [--json] [--write FILE] [--probe-i2c[=BUS]] [--network]
+                             [OPTIONS]
        edge-metrics-exporter measure [--interval SECONDS] [--idle SECONDS] [--repeat N] [--json FILE|--csv FILE]
                              [--url URL [--http.config.file FILE]] [OPTIONS] -- COMMAND...
        edge-metrics-exporter top [--url URL] [--http.config.file FILE] [--interval SECONDS] [OPTIONS]
@@ -35,9 +42,16 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
 
   run (the default)      meters to http://localhost:9100/metrics
   demo                   the same on a simulated board; --config says what of it, and where to send it;
-                         --preset NAME runs one of the presets below on it
+                         --preset NAME runs one of the presets below on it; --board KIND is another board:
+                         {boards}; --name NAME is its host name
+  demo --fleet N         N simulated boards of all kinds, and a config-server for them at
+                         http://127.0.0.1:8080/
   doctor                 what this board has, what can be read of it, and what would help;
-                         --write makes a configuration to start from; fails if nothing can be read
+                         --write makes a configuration to start from; fails if nothing can be read;
+                         --probe-i2c asks who is at 0x40 to 0x4f of each I2C bus, but not those of displays and
+                         of a PC's memory modules, unless it is named (--probe-i2c=/dev/i2c-1): it reads registers
+                         of chips that are nobody's, which can disturb a chip;
+                         --network lists plugs and meters that announce themselves by mDNS
   measure -- COMMAND     runs the command, and says what each rail used meanwhile: joules, watts, joules above
                          those of the idle board (measured for 5 s before: --idle), and the command's share by CPU
                          time; with --repeat N mean and 95 % interval. The exit status is the command's. Meters are
@@ -98,17 +112,46 @@ fn help() -> String {
         ));
         presets.push_str(&format!("  {:<22} {summary}\n", preset.name));
     }
-    HELP.replace("{usage}", &usage)
+    HELP.replace("{boards}", &kinds())
+        .replace("{usage}", &usage)
         .replace("{presets}", &presets)
+}
+
+/// The names of the kinds of simulated boards.
+fn kinds() -> String {
+    let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+    names.join(", ")
+}
+
+/// The options of `demo`.
+pub(super) struct DemoOptions {
+    pub(super) preset: Option<&'static Preset>,
+    pub(super) kind: &'static Kind,
+    pub(super) name: Option<String>,
+    /// The number of boards.
+    pub(super) fleet: Option<u32>,
+}
+
+impl Default for DemoOptions {
+    fn default() -> DemoOptions {
+        let [kind, ..] = &KINDS;
+        DemoOptions {
+            preset: None,
+            kind,
+            name: None,
+            fleet: None,
+        }
+    }
 }
 
 /// The role to run, with its own options.
 pub(super) enum Role {
     Run,
-    Demo(Option<&'static Preset>),
+    Demo(DemoOptions),
     Doctor {
         json: bool,
         write: Option<PathBuf>,
+        search: Search,
     },
     Record {
         dir: Option<PathBuf>,
@@ -195,11 +238,25 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                     measure_option(options, &option, &mut parser)?;
                 }
             }
-            Long(option @ ("json" | "write")) => match (&mut arguments.role, option) {
-                (Role::Doctor { json, .. }, "json") => *json = true,
-                (Role::Doctor { write, .. }, _) => *write = Some(parser.value()?.into()),
-                _ => return Err(format!("--{option} goes with doctor").into()),
-            },
+            Long(option @ ("json" | "write" | "probe-i2c" | "network")) => {
+                match (&mut arguments.role, option) {
+                    (Role::Doctor { json, .. }, "json") => *json = true,
+                    (Role::Doctor { search, .. }, "network") => search.network = true,
+                    (Role::Doctor { search, .. }, "probe-i2c") => {
+                        let buses = search.i2c.get_or_insert_default();
+                        if let Some(name) = parser.optional_value() {
+                            let number = bus_number(&name);
+                            buses.push(number.ok_or_else(|| {
+                                format!(
+                                    "--probe-i2c wants a bus such as /dev/i2c-1, and not {name:?}"
+                                )
+                            })?);
+                        }
+                    }
+                    (Role::Doctor { write, .. }, _) => *write = Some(parser.value()?.into()),
+                    _ => return Err(format!("--{option} goes with doctor").into()),
+                }
+            }
             Long(
                 option @ ("store"
                 | "store.http.config.file"
@@ -249,10 +306,11 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 words += 1;
                 arguments.role = match word.to_str() {
                     Some("run") => Role::Run,
-                    Some("demo") => Role::Demo(None),
+                    Some("demo") => Role::Demo(DemoOptions::default()),
                     Some("doctor") => Role::Doctor {
                         json: false,
                         write: None,
+                        search: Search::default(),
                     },
                     Some("record") => Role::Record {
                         dir: None,
@@ -294,12 +352,8 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
             Long(flag) => {
                 let flag = flag.to_string();
                 match &mut arguments.role {
-                    Role::Demo(preset) if flag == "preset" => {
-                        let name = parser.value()?;
-                        match name.to_str().and_then(Preset::named) {
-                            Some(named) => *preset = Some(named),
-                            None => return Err(no_preset(&name.to_string_lossy())),
-                        }
+                    Role::Demo(options) if DEMO_OPTIONS.contains(&flag.as_str()) => {
+                        demo_option(options, &flag, &parser.value()?.string()?)?;
                     }
                     Role::Preset(preset, overrides) if preset.has_flag(&flag) => {
                         overrides.flags.push((flag, parser.value()?.string()?));
@@ -328,6 +382,22 @@ fn check(arguments: &Arguments) -> Result<(), lexopt::Error> {
     }) = arguments.role
     {
         return Err("--http.config.file goes with --url URL".into());
+    }
+    if let Role::Demo(DemoOptions {
+        fleet: Some(_),
+        preset,
+        name,
+        ..
+    }) = &arguments.role
+    {
+        let has_more = preset.is_some()
+            || name.is_some()
+            || arguments.config.is_some()
+            || arguments.management_address.is_some()
+            || arguments.access != AccessFiles::default();
+        if has_more {
+            return Err("--fleet goes with --web.listen-address and --log.level alone".into());
+        }
     }
     if let Role::Record { dir: None, .. } = arguments.role {
         return Err("record wants a folder to write to: record DIR".into());
@@ -367,6 +437,44 @@ fn no_preset(name: &str) -> lexopt::Error {
         names.join(", ")
     )
     .into()
+}
+
+const DEMO_OPTIONS: [&str; 4] = ["preset", "board", "name", "fleet"];
+
+/// Takes an option of `demo`.
+fn demo_option(options: &mut DemoOptions, option: &str, value: &str) -> Result<(), lexopt::Error> {
+    match option {
+        "preset" => {
+            let preset = Preset::named(value);
+            options.preset = Some(preset.ok_or_else(|| no_preset(value))?);
+        }
+        "board" => {
+            let kind = KINDS.iter().find(|kind| kind.name == value);
+            options.kind = kind.ok_or_else(|| {
+                format!(
+                    "there is no simulated board {value}: write one of {}",
+                    kinds()
+                )
+            })?;
+        }
+        "name" => {
+            // It becomes part of a file, and of a path at the config-server.
+            let id = DeviceId::parse(value).ok();
+            options.name = Some(id.map(|id| id.to_string()).ok_or_else(|| {
+                format!("--name wants letters, digits, `-`, `_` and `.`, and not {value:?}")
+            })?);
+        }
+        _ => {
+            let boards = value.parse().ok();
+            let boards = boards.filter(|boards| (1..=MAX_BOARDS).contains(boards));
+            options.fleet = Some(boards.ok_or_else(|| {
+                format!(
+                    "--fleet wants a number of boards from 1 to {MAX_BOARDS}, and not {value:?}"
+                )
+            })?);
+        }
+    }
+    Ok(())
 }
 
 /// Whether an option is one of `measure`.

@@ -27,6 +27,7 @@ mod routes;
 mod sd;
 mod store;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -87,8 +88,12 @@ struct ConfigServer {
     this: Weak<ConfigServer>,
 }
 
-/// Runs the server until a signal stops it.
-pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
+/// Runs the server until a signal stops it. `listening` is called with its address as soon as it answers requests.
+pub fn run(
+    options: Options,
+    signals: &Signals,
+    listening: impl FnOnce(SocketAddr) -> Result<(), String>,
+) -> Result<(), String> {
     let store = store::open(
         options.store.as_deref().unwrap_or(DEFAULT_STORE),
         options.store_http.as_deref(),
@@ -130,6 +135,7 @@ pub fn run(options: Options, signals: &Signals) -> Result<(), String> {
         access_control.url(http_server.local_addr())
     );
     load(&server)?;
+    listening(http_server.local_addr())?;
     let manager = Notifier::from_environment();
     let summary = format!("configurations in {}", server.store.describe());
     manager.ready(&summary);

@@ -1,7 +1,27 @@
-//! The simulated load. All simulated meters follow these functions of the boot-time clock (in seconds), also when they run
-//! in different processes.
+//! The simulated load. All meters of a board follow these functions of time (in seconds), also when they run in different
+//! processes.
 
 use std::f64::consts::TAU;
+
+use crate::sys::clock::BootTime;
+
+/// The file with the board's host name.
+pub(super) const HOSTNAME: &str = "proc/sys/kernel/hostname";
+/// How far the load of a board is ahead of that of the board with the number before, in seconds.
+const PHASE: f64 = 11.3;
+
+/// How far the load of the board with this name is ahead, by the number at its end: boards of a fleet are not all busy at once.
+pub(super) fn phase(name: &str) -> f64 {
+    let name = name.trim_end();
+    let digits = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let number = name.get(digits..).and_then(|digits| digits.parse().ok());
+    PHASE * f64::from(number.unwrap_or(0u16))
+}
+
+/// The time of the load's functions.
+pub(super) fn time(now: BootTime, phase: f64) -> f64 {
+    now.0 as f64 / 1e9 + phase
+}
 
 /// The utilisation, from 0 to 1: a slow wave with a faster ripple.
 pub(super) fn busy(t: f64) -> f64 {

@@ -1,74 +1,34 @@
-//! A simulated board for trying the exporter on a laptop. The board is read through the real interfaces: a sysfs tree whose
-//! files change, and a `tegrastats` process (this binary under that name).
+//! Simulated boards for trying the exporter on a laptop. A board is read through the real interfaces: a sysfs tree whose files
+//! change, and a `tegrastats` process (this binary under that name). `boards` has the kinds of boards, `fleet` runs many.
 
+mod boards;
+pub mod fleet;
 mod load;
 mod tegrastats;
 mod workloads;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::{symlink, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use boards::{Kind, KINDS};
 pub use tegrastats::run as tegrastats;
 
 use crate::sources::Roots;
 use crate::sys::clock::BootTime;
 use crate::sys::stop::{Stop, Woken};
+use boards::Curve;
 use workloads::Workloads;
 
 /// The update interval of the simulated hardware.
 const STEP: Duration = Duration::from_millis(50);
-/// The `max_energy_range_uj` of many processors: about 2^32 times 61 µJ.
-const ENERGY_RANGE: u64 = 262_143_328_850;
-
-/// The demo's configuration, where none is given.
-pub const CONFIG: &str = "workloads: {enabled: true}\n";
-
-/// Files with constant content: path and content.
-const STATIC_FILES: &[(&str, &str)] = &[
-    (
-        "proc/device-tree/model",
-        "NVIDIA Jetson Orin NX (simulated)\0",
-    ),
-    ("proc/sys/kernel/hostname", "demo\n"),
-    ("sys/class/powercap/intel-rapl:0/name", "package-0\n"),
-    (
-        "sys/class/powercap/intel-rapl:0/max_energy_range_uj",
-        "262143328850\n",
-    ),
-    ("sys/class/powercap/intel-rapl:0:0/name", "core\n"),
-    (
-        "sys/class/powercap/intel-rapl:0:0/max_energy_range_uj",
-        "262143328850\n",
-    ),
-    ("sys/class/powercap/intel-rapl:0:1/name", "dram\n"),
-    (
-        "sys/class/powercap/intel-rapl:0:1/max_energy_range_uj",
-        "65712999613\n",
-    ),
-    ("sys/devices/platform/i2c/i2c-1/1-0040/name", "ina226\n"),
-    ("sys/class/power_supply/usb-c/type", "USB\n"),
-    ("sys/class/power_supply/usb-c/online", "1\n"),
-    ("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n"),
-    ("sys/class/thermal/thermal_zone1/type", "board-thermal\n"),
-    ("sys/fs/cgroup/cgroup.controllers", "cpu memory\n"),
-    ("sys/devices/system/cpu/online", "0-7\n"),
-    (
-        "proc/meminfo",
-        "MemTotal: 15895552 kB\nMemFree: 8912345 kB\nMemAvailable: 12345678 kB\nSwapTotal: 7947776 kB\nSwapFree: 7947776 kB\n",
-    ),
-    ("proc/self/mounts", "/dev/nvme0n1p1 / ext4 rw 0 0\n"),
-];
-
-/// The directory of the simulated I2C chip.
-const CHIP: &str = "sys/devices/platform/i2c/i2c-1/1-0040";
-
-/// The directory with the clock of the first processor.
-const CLOCK: &str = "sys/devices/system/cpu/cpu0/cpufreq";
+/// The name of the board, where none is given.
+const NAME: &str = "demo";
 
 /// Whether this binary was started as `tegrastats`.
 pub fn is_tegrastats(program: &OsStr) -> bool {
@@ -83,8 +43,8 @@ pub struct Board {
 }
 
 impl Board {
-    /// Creates the board in a new temporary directory and starts updating its files.
-    pub fn build() -> Result<Board, String> {
+    /// Creates the board in a new temporary directory and starts updating its files. `name` is its host name.
+    pub fn build(kind: &Kind, name: Option<&str>) -> Result<Board, String> {
         let dir = std::env::temp_dir().join(format!("edge-metrics-demo-{}", std::process::id()));
         let mut board = Board {
             dir,
@@ -92,7 +52,7 @@ impl Board {
             thread: None,
         };
         let hardware = board
-            .create_files()
+            .create_files(kind, name.unwrap_or(NAME))
             .map_err(|e| format!("cannot build the demo in {}: {e}", board.dir.display()))?;
         let stop = Arc::clone(&board.stop);
         let thread = std::thread::Builder::new()
@@ -114,30 +74,34 @@ impl Board {
         }
     }
 
-    fn create_files(&self) -> std::io::Result<Hardware> {
+    fn create_files(&self, kind: &Kind, name: &str) -> io::Result<Hardware> {
         // An existing directory is refused: another user may have created it to redirect our writes.
         fs::create_dir(&self.dir)?;
-        for (path, content) in STATIC_FILES {
-            let path = self.dir.join(path);
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            fs::write(path, content)?;
+        for dir in ["sys", "proc", "dev", "bin"] {
+            fs::create_dir(self.dir.join(dir))?;
         }
-        for dir in ["dev", "bin", "sys/class/hwmon"] {
-            fs::create_dir_all(self.dir.join(dir))?;
+        let hostname = format!("{name}\n");
+        let files = kind.files.iter().copied();
+        for (path, content) in files.chain([(load::HOSTNAME, hostname.as_str())]) {
+            fs::write(new_path(&self.dir, path)?, content)?;
         }
-        let chip = self.dir.join(CHIP);
-        let hwmon = chip.join("hwmon/hwmon0");
-        fs::create_dir_all(&hwmon)?;
-        symlink("../..", hwmon.join("device"))?;
-        fs::rename(chip.join("name"), hwmon.join("name"))?;
-        symlink(&hwmon, self.dir.join("sys/class/hwmon/hwmon0"))?;
-        symlink(std::env::current_exe()?, self.dir.join("bin/tegrastats"))?;
-        fs::write(self.dir.join("proc/cpuinfo"), workloads::cpuinfo())?;
-        fs::create_dir_all(self.dir.join(CLOCK))?;
-        Hardware::build(&self.dir)
+        for (path, target) in kind.links {
+            symlink(target, new_path(&self.dir, path)?)?;
+        }
+        if kind.has_tegrastats {
+            symlink(std::env::current_exe()?, self.dir.join("bin/tegrastats"))?;
+        }
+        Hardware::build(kind, &self.dir, load::phase(name))
     }
+}
+
+/// A path below `dir`, whose folders are created.
+fn new_path(dir: &Path, path: &str) -> io::Result<PathBuf> {
+    let path = dir.join(path);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    Ok(path)
 }
 
 impl Drop for Board {
@@ -152,14 +116,13 @@ impl Drop for Board {
     }
 }
 
-/// A value as a function of the boot-time clock, in seconds.
-type Curve = fn(f64) -> f64;
-
 /// The files with changing content.
 struct Hardware {
     gauges: Vec<(File, Curve)>,
     counters: Vec<Counter>,
-    workloads: Workloads,
+    workloads: Option<Workloads>,
+    /// How far the board's load is ahead of that of a board without a number in its name, in seconds.
+    phase: f64,
 }
 
 struct Counter {
@@ -170,50 +133,27 @@ struct Counter {
 }
 
 impl Hardware {
-    fn build(dir: &Path) -> std::io::Result<Hardware> {
-        let file = |path: &str| File::create(dir.join(path));
-        let zone = |zone: &str| file(&format!("sys/class/powercap/{zone}/energy_uj"));
-        let chip = |name: &str| file(&format!("{CHIP}/hwmon/hwmon0/{name}"));
-        let gauges: Vec<(File, Curve)> = vec![
-            (chip("in1_input")?, |t| load::input_volts(t) * 1e3),
-            (chip("curr1_input")?, |t| {
-                load::input_watts(t) / load::input_volts(t) * 1e3
-            }),
-            (chip("power1_input")?, |t| load::input_watts(t) * 1e6),
-            (file("sys/class/power_supply/usb-c/voltage_now")?, |_| 5.1e6),
-            (file("sys/class/power_supply/usb-c/current_now")?, |t| {
-                load::input_watts(t) / 5.1 * 1e6
-            }),
-            (file("sys/class/thermal/thermal_zone0/temp")?, |t| {
-                load::celsius(t) * 1e3
-            }),
-            (file("sys/class/thermal/thermal_zone1/temp")?, |t| {
-                (30.0 + load::celsius(t) / 10.0) * 1e3
-            }),
-            (file(&format!("{CLOCK}/scaling_cur_freq"))?, |t| {
-                729e3 + 1_200e3 * load::busy(t)
-            }),
-        ];
-        let counter = |name: &str, watts: Curve, range: u64| {
-            std::io::Result::Ok(Counter {
-                file: zone(name)?,
-                watts,
-                range,
+    fn build(kind: &Kind, dir: &Path, phase: f64) -> io::Result<Hardware> {
+        let file = |path: &str| File::create(new_path(dir, path)?);
+        let gauges = kind.gauges.iter();
+        let gauges = gauges.map(|(path, value)| Ok((file(path)?, *value)));
+        let counters = kind.counters.iter().map(|(path, watts, range)| {
+            Ok(Counter {
+                file: file(path)?,
+                watts: *watts,
+                range: *range,
                 microjoules: 0.0,
             })
+        });
+        let workloads = || {
+            fs::write(dir.join("proc/cpuinfo"), boards::cpuinfo())?;
+            Workloads::build(dir)
         };
         let mut hardware = Hardware {
-            gauges,
-            counters: vec![
-                counter("intel-rapl:0", load::package_watts, ENERGY_RANGE)?,
-                counter(
-                    "intel-rapl:0:0",
-                    |t| load::package_watts(t) * 0.6,
-                    ENERGY_RANGE,
-                )?,
-                counter("intel-rapl:0:1", load::memory_watts, 65_712_999_613)?,
-            ],
-            workloads: Workloads::build(dir)?,
+            gauges: gauges.collect::<io::Result<_>>()?,
+            counters: counters.collect::<io::Result<_>>()?,
+            workloads: kind.has_workloads.then(workloads).transpose()?,
+            phase,
         };
         hardware.step(BootTime::now(), 0.0)?;
         Ok(hardware)
@@ -235,8 +175,8 @@ impl Hardware {
         }
     }
 
-    fn step(&mut self, now: BootTime, seconds: f64) -> std::io::Result<()> {
-        let t = now.0 as f64 / 1e9;
+    fn step(&mut self, now: BootTime, seconds: f64) -> io::Result<()> {
+        let t = load::time(now, self.phase);
         for (file, value) in &self.gauges {
             overwrite(file, value(t) as i64)?;
         }
@@ -245,11 +185,14 @@ impl Hardware {
             counter.microjoules = grown % counter.range as f64;
             overwrite(&counter.file, counter.microjoules as i64)?;
         }
-        self.workloads.step(t, seconds)
+        match &mut self.workloads {
+            Some(workloads) => workloads.step(t, seconds),
+            None => Ok(()),
+        }
     }
 }
 
 /// Overwrites a number in place by a single write of constant length, so that a reader never sees a part of it.
-fn overwrite(file: &File, value: i64) -> std::io::Result<()> {
+fn overwrite(file: &File, value: i64) -> io::Result<()> {
     file.write_all_at(format!("{value:>20}\n").as_bytes(), 0)
 }

@@ -2,14 +2,20 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::load;
 use crate::sys::clock::BootTime;
 
-/// `tegrastats --interval MILLISECONDS`: prints a line at each interval until the reader closes the pipe.
-pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+/// `tegrastats --interval MILLISECONDS`: prints a line at each interval until the reader closes the pipe. The first argument is
+/// this program, in the `bin` folder of its board.
+pub fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let program = PathBuf::from(arguments.next().unwrap_or_default());
+    let board = program.parent().and_then(Path::parent);
+    let name = board.and_then(|board| std::fs::read_to_string(board.join(load::HOSTNAME)).ok());
+    let phase = load::phase(&name.unwrap_or_default());
     let arguments: Vec<_> = arguments.collect();
     let interval = match arguments.as_slice() {
         [] => 1000,
@@ -23,7 +29,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let mut out = std::io::stdout().lock();
     loop {
-        let line = line(BootTime::now().0 as f64 / 1e9);
+        let line = line(load::time(BootTime::now(), phase));
         if out
             .write_all(line.as_bytes())
             .and_then(|()| out.flush())
@@ -35,7 +41,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// The line at `t`, in seconds on the boot-time clock.
+/// The line at `t`, in seconds.
 fn line(t: f64) -> String {
     let busy = load::busy(t);
     let percent = |share: f64| (share * 100.0).clamp(0.0, 100.0) as u32;

@@ -282,13 +282,3 @@ impl Workloads {
         self.loads.write_all_at(text.as_bytes(), 0)
     }
 }
-
-/// `/proc/cpuinfo` of the board.
-pub(super) fn cpuinfo() -> String {
-    let processor = |number: u32| {
-        format!(
-            "processor\t: {number}\nmodel name\t: ARMv8 Processor rev 1 (v8l)\nCPU part\t: 0xd42\nphysical id\t: 0\ncore id\t: {number}\n\n"
-        )
-    };
-    (0..PROCESSORS).map(processor).collect()
-}

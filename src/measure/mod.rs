@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::config::{url_without_secrets, Config};
-use crate::doctor;
+use crate::doctor::{self, Search};
 use crate::exporter::LocalBoard;
 use crate::logging;
 use crate::sources::workloads::usage::parse_busy;
@@ -250,7 +250,7 @@ fn nothing_measured_here(roots: Roots, config: &Config, session: &Session) -> St
     let mut problems = session.sampler.state().problems.clone();
     problems.extend(session.unsettled());
     let problems = problems.join("\n");
-    let report = doctor::examine(roots, config).text();
+    let report = doctor::examine(roots, config, &Search::default()).text();
     let text = format!(
         "nothing here measures power or energy, so the command was not run. `doctor` says:\n{report}{problems}"
     );

@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::libc::{in6_pktinfo, in_pktinfo};
+use nix::libc::{in6_pktinfo, in_addr, in_pktinfo};
 use nix::sys::socket::{
     self, sockopt, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag,
-    SockType, SockaddrIn6, SockaddrStorage,
+    SockType, SockaddrIn, SockaddrIn6, SockaddrStorage,
 };
 
 /// Binds a non-blocking socket to this port, on one address or, with `None`, on all addresses of IPv6 and IPv4 (of IPv4
@@ -106,6 +106,40 @@ pub fn reply(socket: &UdpSocket, sender: &Sender, datagram: &[u8]) -> io::Result
         &control,
         MsgFlags::MSG_DONTWAIT,
         Some(&sender.peer),
+    )?;
+    Ok(())
+}
+
+/// Opens a socket for requests to multicast groups of IPv4 or IPv6. Hosts more than one hop away do not get them, but some of those
+/// that do get them check that they were sent with 255 hops to live (RFC 6762, section 11).
+pub fn multicast_socket(ipv6: bool) -> io::Result<UdpSocket> {
+    if ipv6 {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        socket::setsockopt(&socket, sockopt::Ipv6MulticastHops, &255)?;
+        return Ok(socket);
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_multicast_ttl_v4(255)?;
+    Ok(socket)
+}
+
+/// Sends a datagram on this interface, whatever the routes are. An address of IPv6 names the interface itself, as its scope.
+pub fn send_on(socket: &UdpSocket, interface: u32, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let SocketAddr::V4(v4) = to else {
+        return socket.send_to(bytes, to).map(|_| ());
+    };
+    // An unspecified source: the kernel chooses one of the interface.
+    let from = in_pktinfo {
+        ipi_ifindex: i32::try_from(interface).unwrap_or(0),
+        ipi_spec_dst: in_addr { s_addr: 0 },
+        ipi_addr: in_addr { s_addr: 0 },
+    };
+    socket::sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        &[ControlMessage::Ipv4PacketInfo(&from)],
+        MsgFlags::MSG_DONTWAIT,
+        Some(&SockaddrIn::from(v4)),
     )?;
     Ok(())
 }

@@ -88,6 +88,20 @@ def check(sections):
     says("one of two", "88.16", "0x41 on /dev/i2c-0 does not answer", "i2cdetect -y 0")
     says("held", "the kernel's driver dummy has 0x40", "hwmon")
 
+    def searched(section):
+        """The only answer on the only bus."""
+        [bus] = json.loads(sections[section])["i2c"]
+        assert bus["bus"] == "/dev/i2c-0" and bus["adapter"] and not bus["error"], bus
+        [answer] = bus["answers"]
+        assert answer["address"] == 0x40, answer
+        return answer
+
+    assert "no chip that is known here" in searched("search among strangers")["detail"]
+    found = searched("search")
+    assert found["chip"] == "INA260", found
+    assert found["settings"][0]["chip"] == "{i2c_bus: 0, i2c_address: 0x40}", found
+    assert searched("search among drivers")["detail"] == "the kernel's driver dummy has it"
+
     assert "exit status 0" in sections["process"], sections["process"]
     process = " ".join(sections["process"].split())
     print(f"26.97 V, 88.16 W, {joules:.1f} J; {process}; up for {sections['uptime'].split()[0]} s")

@@ -59,7 +59,7 @@ pub struct AccessControl {
 }
 
 /// The files that the command line names.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessFiles {
     /// `--web.config.file`.
     pub web_config: Option<PathBuf>,

@@ -10,6 +10,7 @@ use ureq::http::uri::{Scheme, Uri};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use crate::mdns;
 use crate::sys::lock;
 
 /// Bytes of the look-up thread's stack: glibc's look-up needs more than the other threads do.
@@ -19,6 +20,9 @@ const MAX_ADDRESSES: usize = 8;
 /// How long a request waits for a look-up, which `Client::shut_down` cannot abort. A later request for the same name waits
 /// for the look-up that is still running.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The socket addresses of a name, or why there are none, for people.
+pub(crate) type Found = Result<Vec<SocketAddr>, String>;
 
 /// A resolver for the HTTP client that returns the addresses found before.
 #[derive(Debug)]
@@ -43,17 +47,12 @@ impl Resolver for FixedAddresses {
 #[derive(Debug, Default)]
 pub(crate) struct LookUp {
     /// The name and port that are being looked up, and the channel of the result.
-    pending: Option<(String, u16, Receiver<Vec<SocketAddr>>)>,
+    pending: Option<(String, u16, Receiver<Found>)>,
 }
 
 impl LookUp {
     /// The socket addresses of a host name or IP address. Waits until `deadline`. The error is for people.
-    pub(crate) fn addresses(
-        &mut self,
-        name: &str,
-        port: u16,
-        deadline: Instant,
-    ) -> Result<Vec<SocketAddr>, String> {
+    pub(crate) fn addresses(&mut self, name: &str, port: u16, deadline: Instant) -> Found {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
@@ -68,8 +67,7 @@ impl LookUp {
             _ => look_up(name, port)?,
         };
         match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(found) if found.is_empty() => Err(format!("the name {name} is not known")),
-            Ok(found) => Ok(found),
+            Ok(found) => found,
             Err(RecvTimeoutError::Timeout) => {
                 self.pending = Some((name.to_string(), port, answer));
                 Err(format!("the look-up of the name {name} takes too long"))
@@ -81,25 +79,47 @@ impl LookUp {
     }
 }
 
-fn still_runs(answer: &Receiver<Vec<SocketAddr>>) -> bool {
+fn still_runs(answer: &Receiver<Found>) -> bool {
     matches!(answer.try_recv(), Err(mpsc::TryRecvError::Empty))
 }
 
-fn look_up(name: &str, port: u16) -> Result<Receiver<Vec<SocketAddr>>, String> {
+fn look_up(name: &str, port: u16) -> Result<Receiver<Found>, String> {
     let (sender, answer) = mpsc::sync_channel(1);
     let place = (name.to_string(), port);
     std::thread::Builder::new()
         .name("look-up".to_string())
         .stack_size(STACK_SIZE)
         .spawn(move || {
-            let found = place
-                .to_socket_addrs()
-                .map(|all| all.take(MAX_ADDRESSES).collect());
             // Fails when the client has been dropped meanwhile.
-            let _ = sender.send(found.unwrap_or_default());
+            let _ = sender.send(addresses(&place.0, place.1));
         })
         .map_err(|error| format!("cannot start a thread for a look-up: {error}"))?;
     Ok(answer)
+}
+
+/// The socket addresses of a host name, by mDNS if it is one of this network (`plug.local`), and else, or if nobody answers to that,
+/// by the system's resolver. Takes as long as they do. The error is for people.
+///
+/// musl's resolver knows nothing of mDNS; glibc's does where nss-mdns or nss-resolve is installed.
+pub(crate) fn addresses(name: &str, port: u16) -> Found {
+    let nobody = match mdns::is_local(name) {
+        false => None,
+        true => match mdns::look_up(name, port) {
+            Ok(found) => return Ok(found),
+            Err(why) => Some(why),
+        },
+    };
+    let found = (name, port).to_socket_addrs();
+    let found: Vec<_> = found.into_iter().flatten().take(MAX_ADDRESSES).collect();
+    match nobody {
+        _ if !found.is_empty() => Ok(found),
+        None => Err(format!("the name {name} is not known")),
+        Some(why) => Err(format!(
+            "the name {name} is not known: {why}, and the system's resolver does not know it (mDNS does not pass routers, \
+             and a firewall has to let answers from UDP port 5353 in: is the device on, and in this network? Its IP address needs no \
+             looking up)"
+        )),
+    }
 }
 
 /// [`LookUp`] as ureq's resolver.

@@ -23,7 +23,7 @@ use ureq::{Body, Proxy, RequestBuilder};
 
 pub use error::Error;
 pub(crate) use login::basic;
-pub(crate) use look_up::{FixedAddresses, LookUp};
+pub(crate) use look_up::{addresses, FixedAddresses, LookUp};
 
 use crate::config::{check_proxy, check_url, url_without_secrets, ClientSettings, Secret};
 

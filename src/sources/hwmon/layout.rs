@@ -52,8 +52,8 @@ impl RailLayout {
 /// The rails of a chip.
 ///
 /// Attributes with related PMBus labels (`vin`, `iin`, `pin`) form a rail, whatever their numbers. On other chips, voltage
-/// and current of the same number do, with that number's power and energy, unless their labels differ. Each other attribute
-/// is a rail of its own.
+/// and current of the same number do (but see [`current_of`]), with that number's power and energy, unless their labels differ.
+/// Each other attribute is a rail of its own.
 /// A channel labelled `NC` is not connected.
 pub(super) fn rails(chip: &str, inputs: &[Input]) -> Vec<RailLayout> {
     let is = |i: &Input, label: &str| i.label.as_deref() == Some(label);
@@ -62,7 +62,8 @@ pub(super) fn rails(chip: &str, inputs: &[Input]) -> Vec<RailLayout> {
         is(input, "NC") || input.label.is_none() && same.any(|i| is(i, "NC"))
     };
     let mut stems: BTreeMap<&str, RailLayout> = BTreeMap::new();
-    let mut numbers: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    // By number, those beside a current before those that are beside none.
+    let mut numbers: BTreeMap<(u32, bool), Vec<usize>> = BTreeMap::new();
     for (place, input) in inputs.iter().enumerate() {
         if input.quantity == Quantity::Temperature || unconnected(input) {
             continue;
@@ -73,7 +74,12 @@ pub(super) fn rails(chip: &str, inputs: &[Input]) -> Vec<RailLayout> {
                 continue;
             }
         }
-        numbers.entry(input.number).or_default().push(place);
+        let number = match (input.quantity, current_of(chip, input.number)) {
+            (Quantity::Voltage, Some(current)) => (current, false),
+            (Quantity::Voltage, None) => (input.number, true),
+            _ => (input.number, false),
+        };
+        numbers.entry(number).or_default().push(place);
     }
     let mut rails: Vec<RailLayout> = stems.into_values().collect();
     for places in numbers.into_values() {
@@ -81,6 +87,25 @@ pub(super) fn rails(chip: &str, inputs: &[Input]) -> Vec<RailLayout> {
     }
     name(&mut rails, inputs);
     rails
+}
+
+/// The number of the current that flows at a voltage of this number; `None`: no current of the chip does. It is the same, but where
+/// the driver's page says otherwise (Linux, Documentation/hwmon: adm1177, isl28022, lineage-pem, ltc2992, ltc4261, max16065,
+/// tsc1641).
+fn current_of(chip: &str, voltage: u32) -> Option<u32> {
+    match (chip, voltage) {
+        ("adm1177" | "isl28022" | "tsc1641", 0) => Some(1),
+        // Two supplies, and then four pins.
+        ("ltc2992", 0 | 1) => Some(voltage + 1),
+        // The output, and then the input, whose current and power it measures.
+        ("lineage_pem", 2) => Some(1),
+        // Twelve supervised supplies, and then the one with the current.
+        ("max16065" | "max16066" | "max16070" | "max16071", 12) => Some(1),
+        // Two pins. The current is that of the supply, whose voltage it does not measure.
+        ("ltc4261", _) => None,
+        ("ltc2992" | "lineage_pem" | "max16065" | "max16066" | "max16070" | "max16071", _) => None,
+        _ => Some(voltage),
+    }
 }
 
 /// The rails formed by the inputs of one number.
@@ -235,6 +260,36 @@ mod tests {
                 "vout2=curr3+in4+power3",
                 "vcap=in2"
             ]
+        );
+    }
+
+    #[test]
+    fn voltage_and_current_of_different_numbers_are_one_rail_where_the_driver_counts_so() {
+        assert_eq!(shown("adm1177", "in0 curr1"), ["in0=curr1+in0"]);
+        assert_eq!(
+            shown("isl28022", "in0 curr1 power1"),
+            ["power1=curr1+in0+power1"]
+        );
+        assert_eq!(
+            shown("ltc2992", "in0 in1 in2 in3 curr1 curr2 power1 power2"),
+            [
+                "power1=curr1+in0+power1",
+                "power2=curr2+in1+power2",
+                "in2=in2",
+                "in3=in3"
+            ]
+        );
+        assert_eq!(
+            shown("lineage_pem", "in1 in2 curr1 power1"),
+            ["power1=curr1+in2+power1", "in1=in1"]
+        );
+        assert_eq!(
+            shown("max16065", "in0 in1 in12 curr1"),
+            ["in0=in0", "in12=curr1+in12", "in1=in1"]
+        );
+        assert_eq!(
+            shown("ltc4261", "in1 in2 curr1"),
+            ["curr1=curr1", "in1=in1", "in2=in2"]
         );
     }
 

@@ -26,6 +26,7 @@ const SUPPLIES: &[&str] = &[
 const MONITORS: &[&str] = &[
     "adm1075", "adm117", "adm127", "adm129", "ina2", "ina3221", "isl28022", "lm2506", "lm506",
     "ltc294", "ltc299", "ltc415", "ltc421", "ltc422", "ltc424", "ltc426", "ltc428", "sq52206",
+    "tsc1641",
 ];
 
 /// Labels of a board's input, in upper case and reduced to letters and digits.

@@ -1,7 +1,7 @@
 //! The faults of chips and buses, with messages and hints. (Linux, Documentation/i2c/fault-codes.rst.)
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno as E;
 
@@ -85,7 +85,7 @@ impl Fault {
         let device = device.display();
         let chip = format!("the {kind} at {address:#04x} on {device}");
         match self {
-            Fault::NotOpen(error) => not_open(place, error),
+            Fault::NotOpen(error) => not_open(&place.device, error),
             Fault::InUse(driver) => {
                 let reader = match driver.as_deref() {
                     // Linux, drivers/iio/adc/ina2xx-adc.c.
@@ -120,8 +120,9 @@ impl Fault {
     }
 }
 
-fn not_open(place: &ChipAddress, error: &io::Error) -> Error {
-    let cannot = Error::cannot("open", &place.device, error);
+/// Why a bus cannot be opened.
+pub(in crate::sources) fn not_open(device: &Path, error: &io::Error) -> Error {
+    let cannot = Error::cannot("open", device, error);
     match error.raw_os_error().map(E::from_raw) {
         Some(E::ENOENT | E::ENXIO | E::ENODEV) => cannot.hint(
             "`modprobe i2c-dev`; on a Raspberry Pi `dtparam=i2c_arm=on` in config.txt besides; \
@@ -129,13 +130,14 @@ fn not_open(place: &ChipAddress, error: &io::Error) -> Error {
         ),
         Some(E::EACCES | E::EPERM) => cannot.hint("readable by the group i2c, or by root"),
         Some(E::ENOTTY | E::EISDIR | E::EINVAL) => {
-            Error::new(format!("{} is no I2C bus", place.device.display()))
+            Error::new(format!("{} is no I2C bus", device.display()))
         }
         _ => cannot,
     }
 }
 
-fn transfer(number: Option<i32>, chip: &str, bus: u32) -> Error {
+/// Why a transfer with `chip` has failed.
+pub(in crate::sources) fn transfer(number: Option<i32>, chip: &str, bus: u32) -> Error {
     let Some(number) = number else {
         return Error::new(format!("cannot talk to {chip}"));
     };

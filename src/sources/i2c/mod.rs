@@ -28,9 +28,10 @@ use std::time::{Duration, Instant};
 pub(super) use bus::{Bus, Buses, Errno, Linux};
 pub(super) use chip::{Chip, Model};
 pub use chip::{Measured, Reading};
-pub(super) use fault::Fault;
+pub(super) use fault::{not_open, transfer, Fault};
 
 use logged::Logged;
+pub(super) use slot::driver;
 use slot::{ChipSlot, PollContext};
 
 use super::io_log::files;

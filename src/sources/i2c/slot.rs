@@ -7,7 +7,7 @@ use super::chip::{Chip, Measured, Model};
 use super::fault::{ChipAddress, Fault};
 use super::logged;
 use crate::metrics::{common, PowerSum, Rail, Readings, SeriesId};
-use crate::sources::{Context, Error, Health};
+use crate::sources::{Context, Error, Health, Roots};
 use crate::sys::clock::BootTime;
 
 /// Delay before a failed chip is tried again: at first, and at most.
@@ -307,7 +307,9 @@ impl<M: Model> ChipSlot<M> {
         let mut opened = poll.buses.open(device).map_err(Fault::NotOpen)?;
         if let Err(error) = poll.buses.claim(&mut opened, *address) {
             return Err(match error.raw_os_error() {
-                Some(nix::libc::EBUSY) => Fault::InUse(driver(poll.context, *bus, *address)),
+                Some(nix::libc::EBUSY) => {
+                    Fault::InUse(driver(&poll.context.board.roots, *bus, *address))
+                }
                 number => Fault::Transfer(number),
             });
         }
@@ -393,8 +395,8 @@ pub(super) struct PollContext<'a, B> {
 }
 
 /// The kernel driver bound to this address.
-fn driver(context: &Context, bus: u32, address: u8) -> Option<String> {
+pub(in crate::sources) fn driver(roots: &Roots, bus: u32, address: u8) -> Option<String> {
     let device = format!("bus/i2c/devices/{bus}-{address:04x}/driver");
-    let link = std::fs::read_link(context.board.roots.sysfs.join(device)).ok()?;
+    let link = std::fs::read_link(roots.sysfs.join(device)).ok()?;
     Some(link.file_name()?.to_str()?.to_string())
 }

@@ -55,7 +55,10 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     }
     i2c::find_buses(board, chips.iter().map(|chip| chip.bus))?;
     let rails: Vec<_> = chips.iter().flat_map(ChipSettings::rails).collect();
-    let drivers: Vec<_> = chips.iter().map(kernel_driver).collect();
+    let drivers: Vec<_> = chips
+        .iter()
+        .map(|chip| kernel_driver(chip.model.name, chip.bus, chip.address))
+        .collect();
     Ok(format!(
         "configured: {}; the kernel's own driver, which is better, is bound by {}",
         rails.join(", "),
@@ -64,14 +67,7 @@ fn probe(board: &Board, config: &Config) -> Result<String, Error> {
 }
 
 /// How the kernel's own driver is given this chip (Linux, Documentation/i2c/instantiating-devices.rst).
-fn kernel_driver(chip: &ChipSettings) -> String {
-    let ChipSettings {
-        model,
-        bus,
-        address,
-        ..
-    } = chip;
-    let name = model.name;
+pub(super) fn kernel_driver(name: &str, bus: u32, address: u8) -> String {
     format!("`echo {name} {address:#04x} > /sys/bus/i2c/devices/i2c-{bus}/new_device`")
 }
 

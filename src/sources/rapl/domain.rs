@@ -6,10 +6,9 @@
 //! `dram-0-die-1`.
 
 use super::alias::Alias;
-use super::msr::{Cores, Register};
+use super::counter::Counter;
 use super::settings::Settings;
 use crate::metrics::{shorten, Group, Rail, Readings};
-use crate::sources::Attribute;
 
 /// Longer than any name the kernel gives a domain.
 const MAX_NAME_CHARS: usize = 64;
@@ -69,26 +68,13 @@ pub(super) fn identify(name: &str, parent: Option<&str>) -> (DomainKind, String)
     (kind, rail)
 }
 
-/// How a domain's counter is read.
-#[derive(Debug)]
-pub(super) enum Counter {
-    /// A powercap zone's `energy_uj`.
-    Zone(Attribute),
-    /// A model-specific register.
-    Register(Register),
-    /// The sum of a register of each core.
-    Cores(Cores),
-}
-
-impl Counter {
-    /// The counter's value, in its unit; `None` if it cannot be read.
-    #[inline]
-    fn read(&mut self, out: &Readings) -> Option<u64> {
-        match self {
-            Counter::Zone(energy) => energy.read().and_then(|value| u64::try_from(value).ok()),
-            Counter::Register(register) => register.read(),
-            Counter::Cores(cores) => cores.read(out.at, out.max_gap),
-        }
+/// The rail's name, as the kernel's zone would have it. On a board with several packages only one of them has the platform's
+/// counter.
+pub(super) fn rail_in(kind: DomainKind, package: &str) -> String {
+    match (kind, package) {
+        (DomainKind::Package, package) => package.to_string(),
+        (DomainKind::Psys, "package-0" | "package-0-die-0") => "psys".to_string(),
+        (kind, package) => identify(kind.word(), Some(package)).1,
     }
 }
 

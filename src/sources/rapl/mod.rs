@@ -1,5 +1,5 @@
-//! RAPL: the energy counters of Intel's and AMD's processors, by the kernel's powercap zones or, where there are none
-//! or when asked for, by the registers themselves.
+//! RAPL: the energy counters of Intel's and AMD's processors, by the first of these that can be read, or by the configured
+//! one: the kernel's powercap zones, its performance events, the registers themselves.
 //!
 //! Every domain with a counter is a rail (see [`domain`] for their names). There are also three sums, each absent while one
 //! of its parts is:
@@ -12,8 +12,11 @@
 //!   change its meaning from poll to poll.
 
 mod alias;
+mod counter;
 mod domain;
+pub mod event_source;
 mod msr;
+mod perf;
 mod powercap;
 mod processor;
 mod registers;
@@ -28,7 +31,6 @@ use std::path::Path;
 use domain::{Domain, DomainKind, FoundDomain};
 use settings::{Interface, Settings};
 
-use super::io_log::files;
 use super::{Board, Context, Error, Meter, Source};
 use crate::config::Config;
 use crate::metrics::{Comparison, Desc, Grade, PowerSum, Readings, SeriesId, Total};
@@ -39,7 +41,7 @@ pub(super) const METER: Meter = Meter {
     device_types: &["lattepanda"],
     ..Meter::of::<Settings>(
         "rapl",
-        "energy counters of Intel and AMD processors (powercap, MSR)",
+        "energy counters of Intel and AMD processors (powercap, perf events, MSR)",
         |config| config.meter::<Settings>().enabled,
         probe,
         |context| Ok(Box::new(Rapl::open(context)?)),
@@ -48,34 +50,35 @@ pub(super) const METER: Meter = Meter {
 
 fn probe(board: &Board, config: &Config) -> Result<String, Error> {
     let health = board.health();
-    let by_powercap = || {
-        let zones = powercap::zones(&health, &board.roots.sysfs);
-        let rails: Vec<&str> = zones.iter().map(|zone| zone.rail.as_str()).collect();
-        match rails.is_empty() {
-            false => Ok(format!("{} by powercap", rails.join(", "))),
-            true => Err(no_zones_error(board)),
-        }
-    };
     match config.meter::<Settings>().interface {
-        Interface::Powercap => by_powercap(),
+        Interface::Powercap => powercap::probe(board, &health),
+        Interface::Perf => perf::probe(board, &health),
         Interface::Msr => msr::probe(board, &health, true),
-        Interface::Auto => by_powercap().or_else(|no_zones| {
-            msr::probe(board, &health, false)
-                .map_err(|error| Error::new(format!("{no_zones}, and {error}")))
-        }),
+        Interface::Auto => {
+            let by_zones = powercap::probe(board, &health);
+            let by_events = perf::probe(board, &health);
+            match (by_zones, by_events) {
+                (Ok(_), Ok(events)) if !powercap::may_be_read(board, &health) => Ok(events),
+                (Ok(found), _) | (Err(_), Ok(found)) => Ok(found),
+                (Err(no_zones), Err(no_events)) => msr::probe(board, &health, false)
+                    .map_err(|no_registers| join(vec![no_zones, no_events, no_registers])),
+            }
+        }
     }
 }
 
-fn no_zones_error(board: &Board) -> Error {
-    let class = board.roots.sysfs.join("class/powercap");
-    let error = Error::new(format!("{} has no intel-rapl zones", class.display()));
-    // The class directory still links to what is covered up (moby's advisory GHSA-jq35-85cj-fj4p).
-    let control_type = class.join("intel-rapl");
-    match control_type.is_symlink() && !files::exists(&board.io_log, &control_type) {
-        true => error.hint(
-            "hidden, as container runtimes do: mount the host's /sys and set --path.sysfs to it",
-        ),
-        false => error,
+/// The error of all interfaces. What is there and must not be read explains more than what is not there.
+fn join(mut errors: Vec<Error>) -> Error {
+    if errors.iter().any(Error::is_denied) {
+        errors.retain(Error::is_denied);
+    }
+    match errors.pop() {
+        Some(last) if errors.is_empty() => last,
+        last => {
+            let first: Vec<String> = errors.iter().map(Error::to_string).collect();
+            let last = last.map(|error| error.to_string()).unwrap_or_default();
+            Error::new(format!("{}, and {last}", first.join(", ")))
+        }
     }
 }
 
@@ -91,7 +94,9 @@ struct Rapl {
     duration: Option<alias::DurationMetric>,
     psys: Psys,
     polled_at: Option<BootTime>,
-    /// The processors that were online when the registers were opened.
+    /// The interface in use.
+    interface: Interface,
+    /// The processors that were online when counters of processors were opened.
     online: Option<String>,
 }
 
@@ -107,40 +112,48 @@ impl Rapl {
             duration: None,
             psys: Psys::Still,
             polled_at: None,
+            interface: Interface::Auto,
             online: None,
         };
-        let mut found = rapl.find_zones();
-        if found.is_empty() {
-            found = match rapl.settings.interface {
-                Interface::Powercap => return Err(no_zones_error(&context.board)),
-                Interface::Msr => rapl.find_registers()?,
-                Interface::Auto => rapl.find_registers().map_err(|error| {
-                    Error::new(format!("{}, and {error}", no_zones_error(&context.board)))
-                })?,
-            };
-        } else {
-            powercap::check_readable(&mut found)?;
-        }
+        let found = match rapl.settings.interface {
+            Interface::Auto => rapl.find_any()?,
+            interface => rapl.find_by(interface)?,
+        };
         rapl.adopt(found);
         // Registered after the domains, so that the metric follows theirs.
         rapl.duration = alias::DurationMetric::new(&context.group, &rapl.settings);
         Ok(rapl)
     }
 
-    /// The powercap zones, if the configuration allows them.
-    fn find_zones(&self) -> Vec<FoundDomain> {
-        let Context { board, health, .. } = &self.context;
-        if self.settings.interface == Interface::Msr {
-            return Vec::new();
+    /// The domains by the first interface that has any.
+    fn find_any(&mut self) -> Result<Vec<FoundDomain>, Error> {
+        let mut errors: Vec<Error> = Vec::new();
+        for interface in [Interface::Powercap, Interface::Perf, Interface::Msr] {
+            match self.find_by(interface) {
+                Ok(found) => {
+                    if let Some(denied) = errors.iter().find(|error| error.is_denied()) {
+                        log::info!("rapl: by {} instead, since {denied}", interface.word());
+                    }
+                    return Ok(found);
+                }
+                Err(error) => errors.push(error),
+            }
         }
-        let zones = powercap::zones(health, &board.roots.sysfs).into_iter();
-        zones.map(|zone| zone.find(health)).collect()
+        Err(join(errors))
     }
 
-    fn find_registers(&mut self) -> Result<Vec<FoundDomain>, Error> {
+    fn find_by(&mut self, interface: Interface) -> Result<Vec<FoundDomain>, Error> {
         let Context { board, health, .. } = &self.context;
-        self.online = topology::online(health, &board.roots.sysfs);
-        msr::find(board, health)
+        let by_cpu = matches!(interface, Interface::Perf | Interface::Msr);
+        let online = || topology::online(health, &board.roots.sysfs);
+        let online = by_cpu.then(online).flatten();
+        let found = match interface {
+            Interface::Auto | Interface::Powercap => powercap::find(board, health)?,
+            Interface::Perf => perf::find(board, health)?,
+            Interface::Msr => msr::find(board, health)?,
+        };
+        (self.interface, self.online) = (interface, online);
+        Ok(found)
     }
 
     /// Replaces the domains by these. Domains that are already open continue their counters.
@@ -263,16 +276,21 @@ impl Source for Rapl {
     }
 
     fn rescan(&mut self) {
-        let zones = self.find_zones();
-        if !zones.is_empty() {
-            self.adopt(zones);
-            return;
+        // With `auto`, the zones are used as soon as they can be.
+        if matches!(
+            self.settings.interface,
+            Interface::Auto | Interface::Powercap
+        ) {
+            if let Ok(zones) = self.find_by(Interface::Powercap) {
+                self.adopt(zones);
+                return;
+            }
         }
-        // Reading the topology of every processor at each rescan would cost too much.
+        // Looking at the topology of every processor at each rescan would cost too much.
         let Context { board, health, .. } = &self.context;
         if self.online.is_some() && topology::online(health, &board.roots.sysfs) != self.online {
-            if let Ok(registers) = self.find_registers() {
-                self.adopt(registers);
+            if let Ok(found) = self.find_by(self.interface) {
+                self.adopt(found);
             }
         }
     }

@@ -6,14 +6,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::domain::{identify, Counter, DomainKind, FoundDomain};
+use super::counter::{Counter, Sum};
+use super::domain::{rail_in, DomainKind, FoundDomain};
 use super::processor::{Processor, Vendor};
-use super::registers::{msr_path, MsrDevice, COUNTER_MASK, MISSING_HINT};
+use super::registers::{msr_path, MsrDevice, Register, COUNTER_MASK, MISSING_HINT};
 use super::topology::{self, Package};
-use crate::metrics::CounterUnwrap;
 use crate::sources::io_log::files;
 use crate::sources::{read_text, Board, Error, Health};
-use crate::sys::clock::BootTime;
 
 // Intel SDM vol. 4.
 const INTEL_UNIT: u32 = 0x606;
@@ -30,86 +29,6 @@ const AMD_CORE: u32 = 0xc001_029a;
 const AMD_PACKAGE: u32 = 0xc001_029b;
 
 const RANGE: u64 = COUNTER_MASK + 1;
-
-/// Whether reading a counter fails: changes are logged, failures counted.
-#[derive(Debug, Default)]
-struct ReadState {
-    failing: bool,
-}
-
-impl ReadState {
-    #[inline]
-    fn value(&mut self, device: &MsrDevice, read: Result<u64, Error>) -> Option<u64> {
-        match read {
-            Ok(value) => {
-                if self.failing {
-                    self.failing = false;
-                    log::info!("{} can be read again", device.path.display());
-                }
-                Some(value & COUNTER_MASK)
-            }
-            Err(error) => {
-                device.health.count_error();
-                if !self.failing {
-                    self.failing = true;
-                    log::warn!("{error}");
-                }
-                None
-            }
-        }
-    }
-}
-
-/// A counter of one package.
-#[derive(Debug)]
-pub(super) struct Register {
-    device: Arc<MsrDevice>,
-    number: u32,
-    state: ReadState,
-}
-
-impl Register {
-    #[inline]
-    pub(super) fn read(&mut self) -> Option<u64> {
-        let read = self.device.read(self.number);
-        self.state.value(&self.device, read)
-    }
-}
-
-/// The sum of the counters of all cores, which does not wrap.
-#[derive(Debug)]
-pub(super) struct Cores {
-    number: u32,
-    cores: Vec<(Arc<MsrDevice>, ReadState, CounterUnwrap)>,
-    total: u64,
-    read_at: Option<BootTime>,
-}
-
-impl Cores {
-    /// The sum; `None` if a core cannot be read. What that core counts meanwhile is added when it can be read again.
-    pub(super) fn read(&mut self, at: BootTime, max_gap: f64) -> Option<u64> {
-        let then = self.read_at.replace(at);
-        let silent = then.is_some_and(|then| at.seconds_since(then) > max_gap);
-        let (mut complete, mut reset) = (true, false);
-        for (device, state, counter) in &mut self.cores {
-            let Some(raw) = state.value(device, device.read(self.number)) else {
-                complete = false;
-                continue;
-            };
-            let counted = match silent {
-                true => counter.advance_after_silence(raw),
-                false => counter.advance(raw),
-            };
-            self.total += counted.unwrap_or(0);
-            reset |= silent && counted.is_none();
-        }
-        if reset {
-            // A sum that falls makes the caller treat it as reset, since a part of it is unknown.
-            self.total = 0;
-        }
-        complete.then_some(self.total)
-    }
-}
 
 /// Describes the registers that there are, without reading them.
 pub(super) fn probe(
@@ -182,9 +101,9 @@ fn find_in(
         let joules = processor.energy_unit(kind, units);
         found.push(FoundDomain {
             kind,
-            rail: rail(kind, &package.name),
+            rail: rail_in(kind, &package.name),
             place,
-            range: if matches!(counter, Counter::Cores(_)) {
+            range: if matches!(counter, Counter::Sum(_)) {
                 0
             } else {
                 RANGE
@@ -197,13 +116,7 @@ fn find_in(
         });
         Ok(())
     };
-    let register = |number| {
-        Counter::Register(Register {
-            device: Arc::clone(&lead),
-            number,
-            state: ReadState::default(),
-        })
-    };
+    let register = |number| Counter::Register(Register::new(Arc::clone(&lead), number));
     match processor.vendor {
         Vendor::Intel => {
             for (kind, number) in INTEL_DOMAINS {
@@ -218,33 +131,16 @@ fn find_in(
                 add(DomainKind::Package, place, register(AMD_PACKAGE))?;
             }
             if lead.has_counter(AMD_CORE) {
-                let cores = Cores {
-                    number: AMD_CORE,
-                    cores: package
-                        .cores
-                        .iter()
-                        .map(|cpu| {
-                            let device = Arc::new(MsrDevice::open(health, dev, *cpu)?);
-                            Ok((device, ReadState::default(), CounterUnwrap::new(RANGE)))
-                        })
-                        .collect::<Result<_, Error>>()?,
-                    total: 0,
-                    read_at: None,
+                let core = |cpu: &u32| {
+                    let device = Arc::new(MsrDevice::open(health, dev, *cpu)?);
+                    Ok(Counter::Register(Register::new(device, AMD_CORE)))
                 };
+                let cores = package.cores.iter().map(core);
+                let cores = Sum::new(cores.collect::<Result<_, Error>>()?, RANGE);
                 let place = format!("{:?}", package.cores);
-                add(DomainKind::Core, place, Counter::Cores(cores))?;
+                add(DomainKind::Core, place, Counter::Sum(cores))?;
             }
         }
     }
     Ok(())
-}
-
-/// The rail's name, as the kernel's zone would have it. On a board with several packages only one of them has the platform's
-/// counter; the registers of the others read 0.
-fn rail(kind: DomainKind, package: &str) -> String {
-    match (kind, package) {
-        (DomainKind::Package, package) => package.to_string(),
-        (DomainKind::Psys, "package-0" | "package-0-die-0") => "psys".to_string(),
-        (kind, package) => identify(kind.word(), Some(package)).1,
-    }
 }

@@ -11,9 +11,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::domain::{identify, Counter, DomainKind, FoundDomain};
+use super::counter::Counter;
+use super::domain::{identify, DomainKind, FoundDomain};
 use crate::sources::io_log::files;
-use crate::sources::{parse_number, read_text, Attribute, Error, Health};
+use crate::sources::{parse_number, read_text, Attribute, Board, Error, Health};
 use crate::sys::sort::sort;
 
 /// The kernel nests two levels deep, below the directory of the control type.
@@ -66,16 +67,16 @@ fn hexadecimal(text: &str) -> Option<u32> {
 
 /// A zone that counts energy.
 #[derive(Debug)]
-pub(super) struct Zone {
+struct Zone {
     path: PathBuf,
     kind: DomainKind,
     /// Its rail.
-    pub(super) rail: String,
+    rail: String,
 }
 
 impl Zone {
     /// Opens the zone's counter.
-    pub(super) fn find(self, health: &Arc<Health>) -> FoundDomain {
+    fn find(self, health: &Arc<Health>) -> FoundDomain {
         let range = read_text(health, &self.path.join("max_energy_range_uj"));
         let range = range.ok().and_then(|text| parse_number(text.as_bytes()));
         let energy = self.path.join("energy_uj");
@@ -91,7 +92,7 @@ impl Zone {
 }
 
 /// All zones that count energy, each once, packages before their parts.
-pub(super) fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
+fn zones(health: &Arc<Health>, sysfs: &Path) -> Vec<Zone> {
     let paths = walk(health, &sysfs.join("class/powercap"));
     let names: BTreeMap<&ZoneId, String> = paths
         .iter()
@@ -168,8 +169,37 @@ fn walk(health: &Arc<Health>, class: &Path) -> BTreeMap<ZoneId, PathBuf> {
     found
 }
 
-/// An error if no zone can be read. If one can, the others fail one by one.
-pub(super) fn check_readable(found: &mut [FoundDomain]) -> Result<(), Error> {
+/// Describes the zones that there are, without reading them.
+pub(super) fn probe(board: &Board, health: &Arc<Health>) -> Result<String, Error> {
+    let zones = zones(health, &board.roots.sysfs);
+    let rails: Vec<&str> = zones.iter().map(|zone| zone.rail.as_str()).collect();
+    match rails.is_empty() {
+        false => Ok(format!("{} by powercap", rails.join(", "))),
+        true => Err(no_zones_error(board)),
+    }
+}
+
+/// Whether any zone's counter may be read.
+pub(super) fn may_be_read(board: &Board, health: &Arc<Health>) -> bool {
+    let zones = zones(health, &board.roots.sysfs);
+    let may =
+        |zone: &Zone| files::may_be_read(health.io_log(), &zone.path.join("energy_uj")).is_ok();
+    zones.iter().any(may)
+}
+
+/// Opens the counters of all zones. An error if none can be read. If one can, the others fail one by one.
+pub(super) fn find(board: &Board, health: &Arc<Health>) -> Result<Vec<FoundDomain>, Error> {
+    let zones = zones(health, &board.roots.sysfs).into_iter();
+    let mut found: Vec<_> = zones.map(|zone| zone.find(health)).collect();
+    if found.is_empty() {
+        return Err(no_zones_error(board));
+    }
+    check_readable(&mut found)?;
+    Ok(found)
+}
+
+/// An error if no zone can be read.
+fn check_readable(found: &mut [FoundDomain]) -> Result<(), Error> {
     let mut first = None;
     for found in found {
         let Counter::Zone(energy) = &mut found.counter else {
@@ -182,6 +212,19 @@ pub(super) fn check_readable(found: &mut [FoundDomain]) -> Result<(), Error> {
         }
     }
     Err(first.unwrap_or_else(|| Error::new("reading the powercap zones hangs")))
+}
+
+fn no_zones_error(board: &Board) -> Error {
+    let class = board.roots.sysfs.join("class/powercap");
+    let error = Error::new(format!("{} has no intel-rapl zones", class.display()));
+    // The class directory still links to what is covered up (moby's advisory GHSA-jq35-85cj-fj4p).
+    let control_type = class.join("intel-rapl");
+    match control_type.is_symlink() && !files::exists(&board.io_log, &control_type) {
+        true => error.hint(
+            "hidden, as container runtimes do: mount the host's /sys and set --path.sysfs to it",
+        ),
+        false => error,
+    }
 }
 
 #[cfg(test)]

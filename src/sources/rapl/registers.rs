@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::counter::ReadState;
 use crate::sources::io_log::{files, Failure};
 use crate::sources::{Error, Health};
 
@@ -34,7 +35,7 @@ pub(super) struct MsrDevice {
     /// Bytes between two registers: 1 for the device, which returns eight bytes at the offset of a register's number; 8 in a
     /// fixture's regular file.
     stride: u64,
-    pub(super) health: Arc<Health>,
+    health: Arc<Health>,
     /// Its index in the health's list of items.
     item: u32,
 }
@@ -136,6 +137,31 @@ impl MsrDevice {
     /// Whether the register is a counter: where there is none, reading fails or yields 0.
     pub(super) fn has_counter(&self, register: u32) -> bool {
         self.read(register).is_ok_and(|n| n & COUNTER_MASK != 0)
+    }
+}
+
+/// A counter in a register.
+#[derive(Debug)]
+pub(super) struct Register {
+    device: Arc<MsrDevice>,
+    number: u32,
+    state: ReadState,
+}
+
+impl Register {
+    pub(super) fn new(device: Arc<MsrDevice>, number: u32) -> Register {
+        let name = format!("{} {number:#x}", device.path.display());
+        Register {
+            state: ReadState::new(&device.health, name),
+            device,
+            number,
+        }
+    }
+
+    #[inline]
+    pub(super) fn read(&mut self) -> Option<u64> {
+        let read = self.device.read(self.number);
+        self.state.value(read).map(|value| value & COUNTER_MASK)
     }
 }
 

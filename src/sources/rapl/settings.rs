@@ -58,13 +58,27 @@ pub(super) enum AliasUnit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Interface {
-    /// powercap, and MSR where there is no powercap.
+    /// The first of the others that can be read.
     #[default]
     Auto,
     /// `/sys/class/powercap`.
     Powercap,
+    /// Performance events of `/sys/bus/event_source/devices/power`.
+    Perf,
     /// `/dev/cpu/N/msr`.
     Msr,
+}
+
+impl Interface {
+    /// The interface's name for people.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Interface::Auto => "any interface",
+            Interface::Powercap => "powercap",
+            Interface::Perf => "perf events",
+            Interface::Msr => "MSR",
+        }
+    }
 }
 
 impl MeterSettings for Settings {
@@ -98,6 +112,7 @@ fn interface(node: &Node) -> Outcome<Interface> {
         &[
             ("auto", Interface::Auto),
             ("powercap", Interface::Powercap),
+            ("perf", Interface::Perf),
             ("msr", Interface::Msr),
         ],
     )

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::event_source::MAX_CPUS;
 use crate::sources::io_log::files;
 use crate::sources::{read_text, Error, Health};
 use crate::sys::sort::sort;
-
-/// The kernel's own limit (NR_CPUS).
-const MAX_CPUS: usize = 8192;
 
 /// A processor that is online.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +52,20 @@ pub(super) fn packages(
     });
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| number(name)).collect();
     sort(&mut numbers);
+    packages_of(health, sysfs, &numbers, by_die)
+}
+
+/// As [`packages`], of these processors alone.
+pub(super) fn packages_of(
+    health: &Arc<Health>,
+    sysfs: &Path,
+    numbers: &[u32],
+    by_die: bool,
+) -> Result<Vec<Package>, Error> {
+    let directory = cpus(sysfs);
     let online: Vec<Cpu> = numbers
-        .into_iter()
-        .filter_map(|number| cpu(health, &directory, number))
+        .iter()
+        .filter_map(|number| cpu(health, &directory, *number))
         .collect();
     if online.is_empty() {
         return Err(Error::new(format!(

@@ -11,11 +11,12 @@ use ureq::unversioned::transport::DefaultConnector;
 use super::basic;
 use super::digest::{Challenge, Login};
 use super::identity::Generation;
-use super::resolve::RESPONSE_TIMEOUT;
 use crate::http::client::FixedAddresses;
 use crate::sources::Error;
 use crate::sys::reason;
 
+/// The time limit for a whole response, including the look-up and the connection.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest response body. The status of a device with four meters takes 4 KiB.
 const MAX_BODY: u64 = 64 * 1024;
 const MAX_HEADERS: usize = 8 * 1024;

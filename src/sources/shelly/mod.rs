@@ -18,7 +18,6 @@ pub mod gen1;
 pub mod gen2;
 pub mod identity;
 mod recorded;
-mod resolve;
 mod series;
 pub mod settings;
 pub mod status;
@@ -26,13 +25,13 @@ pub mod status;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::client::Client;
+use self::client::{Client, RESPONSE_TIMEOUT};
 use self::identity::{Generation, Identity};
 use self::recorded::RecordedClient;
-use self::resolve::{Host, RESPONSE_TIMEOUT};
 use self::series::DeviceSeries;
 use self::settings::{Plug, Settings};
 use self::status::{Channel, MAX_CHANNELS};
+use super::host::Host;
 use super::io_log::IoLog;
 use super::{Board, Context, Device, Error, Health, Meter, Pace, Source};
 use crate::config::{Config, Secret};
@@ -52,6 +51,8 @@ pub(super) const METER: Meter = Meter {
         open,
     )
 };
+
+const HTTP_PORT: u16 = 80;
 
 fn devices(config: &Config) -> Vec<Device> {
     let plugs = config.meter::<Settings>().plugs.into_iter().enumerate();
@@ -92,7 +93,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         .ok_or_else(nothing_to_read)?;
     let switch_id = is_total(&context.config, index).then_some(plug.switch_id);
     Ok(Box::new(Shelly {
-        host: Host::new(&plug.host),
+        host: Host::new(&plug.host, HTTP_PORT),
         plug: plug.clone(),
         connected: None,
         last: None,

@@ -1,8 +1,9 @@
 //! The addresses of the device.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::channel::Channel;
+use crate::http::client::addresses;
 use crate::sources::io_log::{escape_word, Failure, IoLog, Response};
 use crate::sources::Error;
 use crate::sys::reason;
@@ -36,9 +37,8 @@ impl Device {
                 .hint("udp.host names the device; an IP address needs no looking up")
         };
         let look_up = || -> Response {
-            let found = (self.host.as_str(), self.port).to_socket_addrs();
-            let found = found.map_err(|e| Failure::new(e.to_string()))?;
-            let found: Vec<_> = found.take(16).map(|a| a.to_string()).collect();
+            let found = addresses(&self.host, self.port).map_err(Failure::new)?;
+            let found: Vec<_> = found.iter().map(SocketAddr::to_string).collect();
             Ok(found.join(" ").into_bytes())
         };
         let found = self

@@ -36,7 +36,7 @@ const MAX_DEPTH: usize = 8;
 const MAX_FOLDERS: usize = 4096;
 /// Cgroups that are nested deeper are not read. The source's thread has a small stack, and a user may nest any number.
 const MAX_NESTING: usize = 16;
-/// So many polls a container or pod waits for its name, where somebody is being asked for it. Until then it is `other`.
+/// So many polls a container or pod waits for its name, where somebody is being asked for it. Until then it has no series.
 pub(super) const NAME_POLLS: u8 = 2;
 /// The [`Node::unknown_polls`] of a cgroup that could not be read.
 const UNREAD_POLLS: u8 = 2;
@@ -588,24 +588,32 @@ impl Cgroups {
         let is_due = self.names.as_ref().is_some_and(Names::is_due);
         let mut unnamed = 0;
         for node in &mut self.nodes {
+            let is_hidden = slots.is_hidden(node.place);
             // One that found no room is not asked about again while there is none.
             let is_refused = node.waited == u8::MAX && node.named.is_none();
-            if node.place != OTHER || is_refused && !slots.have_room() {
+            if node.place != OTHER && !is_hidden || is_refused && !slots.have_room() {
                 continue;
             }
             let Some(workload) = node.named.as_deref().or(node.workload.as_ref()) else {
                 continue;
             };
-            if is_due && node.waited < NAME_POLLS && node.named.is_none() && workload.has_id() {
-                node.waited += 1;
-                continue;
-            }
-            match slots.take(workload, node.is_nested) {
+            let is_nameless = node.named.is_none() && workload.has_id();
+            let waits = is_due && node.waited < NAME_POLLS && is_nameless;
+            let place = match (waits, is_hidden) {
+                (true, true) => Some(node.place),
+                (true, false) => slots.hide(node.is_nested),
+                (false, true) => Some(slots.reveal(node.place, workload, node.is_nested)),
+                (false, false) => slots.take(workload, node.is_nested),
+            };
+            match place {
                 Some(place) => node.place = place,
                 // Each is counted once.
                 None => unnamed += u64::from(node.waited < u8::MAX),
             }
-            node.waited = u8::MAX;
+            node.waited = match place {
+                Some(_) if waits => node.waited + 1,
+                _ => u8::MAX,
+            };
         }
         super::leave_out_workloads(&self.health, slots, unnamed);
     }

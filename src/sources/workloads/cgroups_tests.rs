@@ -70,6 +70,7 @@ impl Hosts {
         let name = |place: usize| match place {
             SYSTEM => "system".to_string(),
             OTHER => "other".to_string(),
+            place if self.slots.is_hidden(place) => "hidden".to_string(),
             place => {
                 let name = &self.slots.workload(place).unwrap().name;
                 format!("{} {}", name.kind.as_str(), name.name)
@@ -570,15 +571,49 @@ impl Hosts {
 #[test]
 fn container_is_never_called_by_its_id_where_its_name_is_learned_in_time() {
     let cgroup = format!("docker/{ID}");
-    let mut hosts = Hosts::new(true, 500, &[("docker", 0), (&cgroup, 0)]).with_names();
+    let mut hosts = Hosts::new(true, 500, &[("docker", 0)]).with_names();
     hosts.tree.write("list", list_of(&[(ID, "web")]));
     hosts.poll();
+    let use_until = |hosts: &mut Hosts, ms: u64| {
+        hosts.busy(ms);
+        hosts.set(&cgroup, ms);
+        hosts.set("docker", ms);
+        hosts.poll()
+    };
+    assert_eq!(use_until(&mut hosts, 100), ["hidden 100"]);
     assert_eq!(hosts.names(), [""; 0], "it waits");
+    let place = hosts.slots.hidden().next();
     hosts.settle();
-    hosts.busy(100);
-    hosts.set(&cgroup, 100);
-    hosts.set("docker", 100);
-    assert_eq!(hosts.poll(), ["container web 100"]);
+    assert_eq!(use_until(&mut hosts, 160), ["container web 60"]);
+    assert_eq!(hosts.names(), ["container web"]);
+    let now = hosts.slots.all().next().map(|(place, _)| place);
+    assert_eq!(now, place, "what it used before is its own");
+}
+
+#[test]
+fn containers_of_one_name_have_what_each_used_while_it_waited() {
+    let ids = [ID.to_string(), ID.replace('0', "f")];
+    let mut hosts = Hosts::new(true, 500, &[("docker", 0)]).with_names();
+    hosts
+        .tree
+        .write("list", list_of(&[(&ids[0], "web"), (&ids[1], "web")]));
+    hosts.poll();
+    for id in &ids {
+        hosts.set(&format!("docker/{id}"), 100);
+    }
+    hosts.set("docker", 200);
+    hosts.busy(200);
+    assert_eq!(hosts.poll(), ["hidden 100", "hidden 100"]);
+    let places: Vec<_> = hosts.slots.hidden().collect();
+    hosts.settle();
+    let mut used = Vec::new();
+    hosts.cgroups.poll(&mut hosts.slots, &mut used).unwrap();
+    let inherited = super::super::slots::Ended {
+        place: places[1],
+        heir: Some(places[0]),
+        was_hidden: true,
+    };
+    assert_eq!(hosts.slots.take_ended(), [inherited]);
     assert_eq!(hosts.names(), ["container web"]);
 }
 

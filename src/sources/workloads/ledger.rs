@@ -137,14 +137,25 @@ impl Ledger {
     /// The workload at this place has ended: its place begins anew at 0, for another. The CPU time that waits for the domain's next
     /// reading is its heir's.
     pub(super) fn end(&mut self, place: usize, heir: usize) {
+        self.ended_joules += self.vacate(place, heir);
+    }
+
+    /// The same where the heir is the same workload: the energy is the heir's, too.
+    pub(super) fn inherit(&mut self, place: usize, heir: usize) {
+        let joules = self.vacate(place, heir);
+        self.accounts[heir].joules += joules;
+    }
+
+    /// Has a place begin anew at 0, and returns the joules that it had.
+    fn vacate(&mut self, place: usize, heir: usize) -> f64 {
         self.make_room(heir + 1);
         let Some(account) = self.accounts.get_mut(place) else {
-            return;
+            return 0.0;
         };
         let ended = std::mem::take(account);
-        self.ended_joules += ended.joules;
         let pending = &mut self.accounts[heir].pending;
         *pending = pending.saturating_add(ended.pending);
+        ended.joules
     }
 
     /// Shares what was read by the CPU time that was used since the last reading, on so many processors. While neither their number

@@ -292,6 +292,15 @@ struct Workloads {
 struct Attributed {
     domain: Domain,
     ledger: Ledger,
+    hidden: Hidden,
+}
+
+/// What workloads that wait for their names have in a domain. It is shown once they have them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hidden {
+    watts: f64,
+    /// The domain's energy without theirs, in joules. It never falls.
+    shown_joules: f64,
 }
 
 impl Source for Workloads {
@@ -311,6 +320,8 @@ impl Source for Workloads {
             Reader::Cgroups(cgroups) => cgroups.poll(slots, used)?,
             Reader::Processes(processes) => processes.poll(slots, used)?,
         }
+        let places = self.slots.places().max(self.cpu.len());
+        self.cpu.resize(places, 0);
         for ended in self.slots.take_ended() {
             self.end(ended);
         }
@@ -401,7 +412,11 @@ impl Workloads {
                             Some(_) => Ledger::of_gpu(given),
                             None => Ledger::new(given),
                         };
-                        self.domains.push(Attributed { ledger, domain });
+                        self.domains.push(Attributed {
+                            ledger,
+                            domain,
+                            hidden: Hidden::default(),
+                        });
                     }
                 }
             }
@@ -571,7 +586,8 @@ impl Workloads {
     }
 
     /// The workload at this place has ended.
-    fn end(&mut self, Ended { place, heir }: Ended) {
+    fn end(&mut self, ended: Ended) {
+        let Ended { place, heir, .. } = ended;
         let heirs: Vec<_> = (0..self.domains.len())
             .map(|index| self.heir_in(index, place, heir))
             .collect();
@@ -591,8 +607,17 @@ impl Workloads {
         if let Some(nanos) = cpu.get_mut(place) {
             *nanos = 0;
         }
+        if let Some(cpu) = heir
+            .filter(|_| ended.was_hidden)
+            .and_then(|heir| cpu.get_mut(heir))
+        {
+            *cpu = cpu.saturating_add(nanos);
+        }
         for (attributed, heir) in domains.iter_mut().zip(heirs) {
-            attributed.ledger.end(place, heir.unwrap_or(OTHER));
+            match heir {
+                Some(heir) if ended.was_hidden => attributed.ledger.inherit(place, heir),
+                heir => attributed.ledger.end(place, heir.unwrap_or(OTHER)),
+            }
         }
         if let Some(memory) = memory {
             memory.end(place);
@@ -636,7 +661,7 @@ impl Workloads {
         }
         for index in 0..self.domains.len() {
             let used = self.used_in(index, at);
-            let Some(Attributed { domain, ledger }) = self.domains.get_mut(index) else {
+            let Some(Attributed { domain, ledger, .. }) = self.domains.get_mut(index) else {
                 continue;
             };
             ledger.make_room(self.slots.places());
@@ -658,12 +683,12 @@ impl Workloads {
         domain.gpu?;
         let used = self.gpus.as_mut()?.used(domain, &self.reader, at);
         let mut used = std::mem::take(used);
-        let mut refused = 0;
+        let mut refused: u64 = 0;
         for place in FIRST..used.len() {
             if used[place] == 0 || self.is_shown(place, index) {
                 continue;
             }
-            refused += 1;
+            refused += u64::from(!self.slots.is_hidden(place));
             let nanos = std::mem::take(&mut used[place]);
             used[OTHER] = used[OTHER].saturating_add(nanos);
         }
@@ -672,6 +697,12 @@ impl Workloads {
     }
 
     fn publish(&mut self, out: &mut Readings) {
+        let hidden: Vec<_> = self.slots.hidden().collect();
+        for attributed in &mut self.domains {
+            attributed.hide(&hidden);
+        }
+        let hidden = hidden.iter().filter_map(|place| self.cpu.get(*place));
+        let hidden_nanos = hidden.fold(0, |sum: u64, nanos| sum.saturating_add(*nanos));
         let Workloads {
             outputs,
             domains,
@@ -700,7 +731,7 @@ impl Workloads {
                 Reader::Cgroups(_) => None,
             },
             value => {
-                let Attributed { domain, ledger } = domains.get(binding.domain)?;
+                let Attributed { domain, ledger, .. } = domains.get(binding.domain)?;
                 match value {
                     Value::Energy => ledger.joules(place),
                     Value::Power if domain.is_fresh => ledger.watts(place),
@@ -725,7 +756,7 @@ impl Workloads {
             memory.publish(out);
         }
         if let Some((series, nanos)) = busy {
-            out.set(*series, *nanos as f64 / 1e9);
+            out.set(*series, nanos.saturating_sub(hidden_nanos) as f64 / 1e9);
         }
     }
 
@@ -766,19 +797,32 @@ impl Workloads {
 }
 
 impl Attributed {
+    /// Leaves out what the workloads at these places have.
+    fn hide(&mut self, places: &[usize]) {
+        let Attributed { ledger, hidden, .. } = self;
+        let (mut joules, mut watts) = (0.0, 0.0);
+        for place in places {
+            joules += ledger.joules(*place).unwrap_or_default();
+            watts += ledger.watts(*place).unwrap_or_default();
+        }
+        hidden.watts = watts;
+        hidden.shown_joules = hidden.shown_joules.max(ledger.total_joules - joules);
+    }
+
     /// A quantity of the domain as a whole.
     fn value(&self, value: Value) -> Option<f64> {
-        let ledger = &self.ledger;
+        let Attributed { ledger, hidden, .. } = self;
         let is_fresh = self.domain.is_fresh;
         match value {
-            Value::Energy => Some(ledger.total_joules),
+            Value::Energy => Some(hidden.shown_joules),
             Value::EndedEnergy => Some(ledger.ended_joules),
             Value::IdleEnergy => Some(ledger.idle_joules),
-            Value::ActiveEnergy => Some((ledger.total_joules - ledger.idle_joules).max(0.0)),
-            Value::Power if is_fresh => ledger.domain_watts,
+            Value::ActiveEnergy => Some((hidden.shown_joules - ledger.idle_joules).max(0.0)),
+            Value::Power if is_fresh => Some(ledger.domain_watts? - hidden.watts),
             Value::IdlePower if is_fresh => ledger.idle_power,
             Value::ActivePower if is_fresh => {
-                Some((ledger.domain_watts? - ledger.idle_power?).max(0.0))
+                let watts = ledger.domain_watts? - hidden.watts;
+                Some((watts - ledger.idle_power?).max(0.0))
             }
             Value::UnattributedEnergy => ledger.unattributed_joules,
             Value::UnattributedPower if is_fresh => ledger.unattributed_power,

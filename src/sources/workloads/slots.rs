@@ -35,6 +35,8 @@ struct Slot {
     is_nested: bool,
     /// Whether it is among those that were given since.
     is_started: bool,
+    /// Whether its workload waits for its name: until then it has no series.
+    is_hidden: bool,
     /// The place of the same workload under another name, if it has got one.
     heir: Option<usize>,
 }
@@ -45,6 +47,8 @@ pub(super) struct Ended {
     pub place: usize,
     /// The place of the same workload under another name, if it has got one.
     pub heir: Option<usize>,
+    /// Whether it had no series, because it waited for its name.
+    pub was_hidden: bool,
 }
 
 impl Slots {
@@ -101,6 +105,16 @@ impl Slots {
     /// A place for one more cgroup of this name; `None`: there is no room for another name. A container that follows another
     /// one of its name, which has ended, has a place of its own.
     pub(super) fn take(&mut self, workload: &Workload, is_nested: bool) -> Option<usize> {
+        if let Some(place) = self.join(workload, is_nested) {
+            return Some(place);
+        }
+        let place = self.hide(is_nested)?;
+        self.show(place, workload);
+        Some(place)
+    }
+
+    /// The place of this name, for one more cgroup; `None`: it has none.
+    fn join(&mut self, workload: &Workload, is_nested: bool) -> Option<usize> {
         for place in self.places.get(&workload.name).into_iter().flatten() {
             let slot = &mut self.slots[place - FIRST];
             let Some(known) = &slot.workload else {
@@ -117,6 +131,11 @@ impl Slots {
                 return Some(*place);
             }
         }
+        None
+    }
+
+    /// A place for a cgroup that waits for its name, without series until it has it; `None`: there is no room.
+    pub(super) fn hide(&mut self, is_nested: bool) -> Option<usize> {
         if !self.have_room() || is_nested && !self.have_nested_room() {
             return None;
         }
@@ -127,13 +146,44 @@ impl Slots {
             FIRST + self.slots.len() - 1
         });
         self.slots[place - FIRST] = Slot {
-            workload: Some(workload.clone()),
             references: 1,
             is_nested,
-            is_started: true,
-            heir: None,
+            is_hidden: true,
+            ..Slot::default()
         };
         self.taken += 1;
+        Some(place)
+    }
+
+    /// Whether the cgroup at this place waits for its name.
+    pub(super) fn is_hidden(&self, place: usize) -> bool {
+        let slot = place.checked_sub(FIRST).and_then(|i| self.slots.get(i));
+        slot.is_some_and(|slot| slot.is_hidden)
+    }
+
+    /// The places of those that wait for their names.
+    pub(super) fn hidden(&self) -> impl Iterator<Item = usize> + '_ {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(i, slot)| slot.is_hidden.then_some(FIRST + i))
+    }
+
+    /// The cgroup at this hidden place has its name: returns the place of that name, which has what the hidden one had.
+    pub(super) fn reveal(&mut self, place: usize, workload: &Workload, is_nested: bool) -> usize {
+        if let Some(heir) = self.join(workload, is_nested) {
+            self.release(place);
+            self.slots[place - FIRST].heir = Some(heir);
+            return heir;
+        }
+        self.show(place, workload);
+        place
+    }
+
+    /// The hidden place is this workload's.
+    fn show(&mut self, place: usize, workload: &Workload) {
+        let slot = &mut self.slots[place - FIRST];
+        slot.workload = Some(workload.clone());
+        slot.is_hidden = false;
+        slot.is_started = true;
         match self.places.get_mut(&workload.name) {
             Some(places) => places.push(place),
             None => {
@@ -141,7 +191,6 @@ impl Slots {
             }
         }
         self.started.push(place);
-        Some(place)
     }
 
     /// One of the cgroups at this place is gone.
@@ -160,6 +209,9 @@ impl Slots {
         workload: &Workload,
         is_nested: bool,
     ) -> Option<usize> {
+        if self.is_hidden(place) {
+            return Some(self.reveal(place, workload, is_nested));
+        }
         self.release(place);
         let heir = self.take(workload, is_nested);
         if let Some(slot) = place
@@ -182,22 +234,28 @@ impl Slots {
             if slot.references > 0 {
                 continue;
             }
-            if let Some(Workload { name, .. }) = slot.workload.take() {
-                self.taken -= 1;
+            let was_hidden = std::mem::take(&mut slot.is_hidden);
+            let workload = slot.workload.take();
+            if workload.is_none() && !was_hidden {
+                continue;
+            }
+            if let Some(Workload { name, .. }) = workload {
                 if let Some(places) = self.places.get_mut(&name) {
                     places.retain(|place| *place != FIRST + i);
                     if places.is_empty() {
                         self.places.remove(&name);
                     }
                 }
-                self.free.push(FIRST + i);
-                ended.push(Ended {
-                    place: FIRST + i,
-                    heir: slot.heir.take(),
-                });
-                slot.is_started = false;
-                self.nested -= usize::from(std::mem::take(&mut slot.is_nested));
             }
+            self.taken -= 1;
+            self.free.push(FIRST + i);
+            ended.push(Ended {
+                place: FIRST + i,
+                heir: slot.heir.take(),
+                was_hidden,
+            });
+            slot.is_started = false;
+            self.nested -= usize::from(std::mem::take(&mut slot.is_nested));
         }
         for one in &mut ended {
             // One that has ended as well inherits nothing.
@@ -265,6 +323,34 @@ mod tests {
         slots.release(e);
         assert!(ended(&mut slots).iter().all(|(_, heir)| heir.is_none()));
         assert!(slots.rename(OTHER, &name("f"), false) >= Some(FIRST));
+    }
+
+    #[test]
+    fn hidden_place_is_shown_under_its_name_or_is_inherited_by_those_of_that_name() {
+        let mut slots = Slots::new(3);
+        let [a, b] = [slots.hide(false), slots.hide(true)].map(Option::unwrap);
+        assert_eq!(slots.hidden().collect::<Vec<_>>(), [a, b]);
+        assert_eq!(slots.all().count(), 0);
+        assert!(slots.take_started().is_empty() && slots.take_ended().is_empty());
+        assert_eq!(slots.rename(a, &name("a"), false), Some(a));
+        assert_eq!(slots.take_started(), [a]);
+        // Another one of that name.
+        assert_eq!(slots.reveal(b, &name("a"), true), a);
+        let inherited = Ended {
+            place: b,
+            heir: Some(a),
+            was_hidden: true,
+        };
+        assert_eq!(slots.take_ended(), [inherited]);
+        assert!(slots.take_started().is_empty());
+        // One that ends before it has its name has no heir.
+        let c = slots.hide(false).unwrap();
+        slots.release(c);
+        assert_eq!(ended(&mut slots), [(c, None)]);
+        let d = slots.hide(false).unwrap();
+        assert!(slots.hide(false).is_some());
+        assert_eq!(slots.hide(false), None, "there is room for three");
+        assert!(slots.is_hidden(d) && !slots.is_hidden(a) && !slots.is_hidden(OTHER));
     }
 
     #[test]

@@ -31,6 +31,29 @@ const BUS_NANOVOLTS: f64 = 4e6;
 /// 10 µV, whatever the range.
 const SHUNT_NANOVOLTS: f64 = 1e4;
 
+/// Whether registers 0 to 5 can be those of an INA219: the bits that are always 0, and a current that is the shunt's voltage times
+/// the calibration (equation 4), as far as two conversions agree. Without a calibration current and power are 0. Registers that are
+/// all the same are those of a chip that does not look at the pointer.
+pub fn is_possible(words: [u64; 6]) -> bool {
+    let [configuration, shunt, bus, power, current, calibration] = words;
+    let product = signed16(shunt) * calibration as i64 / 4096;
+    let current = signed16(current);
+    let tolerance = current.abs().max(product.abs()) / 2 + 16;
+    let agrees = match calibration {
+        0 => (power, current) == (0, 0),
+        _ => (current - product).abs() <= tolerance,
+    };
+    fixed_bits([configuration, bus, calibration])
+        && agrees
+        && words.iter().any(|word| *word != configuration)
+}
+
+/// A configuration of 0 is that of an INA228 after its reset, and of no INA219 that anybody uses.
+fn fixed_bits(words: [u64; 3]) -> bool {
+    let mut bits = words.iter().zip(ZEROS);
+    bits.all(|(word, zeros)| word & zeros == 0) && words[0] != 0
+}
+
 /// An INA219 or INA220.
 #[derive(Debug, Clone)]
 pub struct Ina219 {
@@ -65,16 +88,8 @@ impl RegisterMap for Ina219 {
         const { &[word(CONFIGURATION), word(BUS_VOLTAGE), word(CALIBRATION)] }
     }
 
-    /// A configuration of 0 is that of an INA228 after its reset, and of no INA219 that anybody uses.
     fn identify(&self, words: &[u64]) -> Result<(), String> {
-        let is_possible = array(words).is_some_and(|words: [u64; 3]| {
-            words
-                .iter()
-                .zip(ZEROS)
-                .all(|(word, zeros)| word & zeros == 0)
-                && words[0] != 0
-        });
-        if is_possible {
+        if array(words).is_some_and(fixed_bits) {
             return Ok(());
         }
         let words: Vec<_> = words.iter().map(|word| format!("{word:#06x}")).collect();

@@ -1,6 +1,7 @@
 //! The meter on trees shaped as the kernel makes them.
 
 mod alias;
+mod events;
 mod registers;
 mod zones;
 
@@ -42,6 +43,13 @@ fn joules(bench: &Bench, rail: &str) -> Option<f64> {
     bench.value(&format!(
         "energy_joules_total{{rail=\"{rail}\",source=\"rapl\"}}"
     ))
+}
+
+fn processor(tree: &Tree, vendor: &str, family: u32, model: u32, flags: &str) {
+    let text = format!(
+        "processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {model}\nflags\t\t: fpu {flags}\n\n"
+    );
+    tree.write("proc/cpuinfo", text);
 }
 
 /// Two packages with memory, as a server has them.

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
-use super::{bench_by, joules, server, watts};
+use super::{bench_by, joules, processor, server, watts};
 use crate::sources::rapl::settings::Interface;
 use crate::sources::rapl::METER;
 use crate::sources::testing::{Bench, Tree};
@@ -20,13 +20,6 @@ fn registers(tree: &Tree, cpu: u32, values: &[(u64, u64)]) {
         file.write_all_at(&value.to_le_bytes(), register * 8)
             .unwrap();
     }
-}
-
-fn processor(tree: &Tree, vendor: &str, family: u32, model: u32, flags: &str) {
-    let text = format!(
-        "processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {model}\nflags\t\t: fpu {flags}\n\n"
-    );
-    tree.write("proc/cpuinfo", text);
 }
 
 /// Processors by number, package and the core's threads.

@@ -1,5 +1,8 @@
 //! `doctor`: reports which meters the board has, what can be read from them, and how to fix errors, as text or as JSON.
 
+mod i2c;
+mod network;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -9,6 +12,7 @@ use serde_json::{json, Value};
 
 use crate::config::{Config, Switch};
 use crate::metrics::{Policy, Registry};
+use crate::sources::i2c_search::{self, SearchedBus};
 use crate::sources::{
     reached_limits, Board, Context, Device, Health, Meter, ReachedLimit, Roots, RunningSource,
     METERS, SCHEMA,
@@ -23,6 +27,15 @@ const END_TIMEOUT: Duration = Duration::from_secs(4);
 /// The number of samples shown for each source. The rest is counted.
 const MAX_SHOWN_SAMPLES: usize = 6;
 
+/// What is looked for beside the board's own meters, if the user asks for it.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// Power monitors on I2C: on these buses, or on all that are likely to have some.
+    pub i2c: Option<Vec<u32>>,
+    /// Plugs and meters on the network, by mDNS.
+    pub network: bool,
+}
+
 /// The report about a board.
 pub struct Report {
     board: Board,
@@ -30,6 +43,10 @@ pub struct Report {
     config: Config,
     device_type: String,
     findings: Vec<Finding>,
+    /// The I2C buses, if they were searched.
+    i2c: Option<Vec<SearchedBus>>,
+    /// The network, if it was searched, or why it could not be.
+    network: Option<Result<network::Found, String>>,
 }
 
 /// The result for one meter.
@@ -49,8 +66,11 @@ struct Finding {
     samples: Vec<(String, f64)>,
 }
 
-/// Probes all meters, and reads those that are found.
-pub fn examine(roots: Roots, config: &Config) -> Report {
+/// Probes all meters, and reads those that are found. Searches for others as far as that is asked for.
+pub fn examine(roots: Roots, config: &Config, search: &Search) -> Report {
+    let named = search.i2c.as_deref();
+    let i2c = named.map(|named| i2c_search::search(&roots, named, config));
+    let network = search.network.then(network::search);
     let mut board = Board::detect(roots);
     let given = config;
     let mut config = given.clone();
@@ -105,6 +125,8 @@ pub fn examine(roots: Roots, config: &Config) -> Report {
         config: given.clone(),
         device_type,
         findings,
+        i2c,
+        network,
     }
 }
 
@@ -221,14 +243,22 @@ impl Report {
             let _ = writeln!(out, "! `metrics` lists {name}, which nothing here has");
         }
         let lack = match (self.is_useful(), self.measures_power()) {
-            (false, _) => "Nothing can be read here.",
-            (true, false) => "Nothing here measures power.",
-            (true, true) => return out,
+            (false, _) => Some("Nothing can be read here."),
+            (true, false) => Some("Nothing here measures power."),
+            (true, true) => None,
         };
-        let _ = writeln!(
-            out,
-            "{lack} A board without a meter of its own can hang on a smart plug or an INA260."
-        );
+        if let Some(lack) = lack {
+            let _ = writeln!(
+                out,
+                "{lack} A board without a meter of its own can hang on a smart plug or an INA260: `doctor --network` and `doctor --probe-i2c` look for those."
+            );
+        }
+        if let Some(buses) = &self.i2c {
+            i2c::write(&mut out, buses);
+        }
+        if let Some(found) = &self.network {
+            network::write(&mut out, found);
+        }
         out
     }
 
@@ -278,6 +308,8 @@ impl Report {
             "unknown_metrics": self.unknown_metrics(),
             "doubts": self.doubts(),
             "sources": sources,
+            "i2c": self.i2c.as_deref().map(i2c::json),
+            "network": self.network.as_ref().map(network::json),
         })
     }
 
@@ -285,6 +317,8 @@ impl Report {
     /// exported. An error if the existing settings are too large for a configuration.
     pub fn configuration(&self) -> Result<String, String> {
         let given = SCHEMA.to_json(&self.config);
+        let mut config = self.config.clone();
+        let i2c = i2c::configure(&mut config, self.i2c.as_deref().unwrap_or_default());
         let mut out = format!(
             "# Written by `edge-metrics-exporter doctor`. Every key: config.yaml.template.\n\
              device_type: {}\ninterval: {}\nport: {}\nreload_port: {}\n{}",
@@ -292,8 +326,12 @@ impl Report {
             given["interval"],
             given["port"],
             given["reload_port"],
-            SCHEMA.non_default_settings(&self.config)?,
+            SCHEMA.non_default_settings(&config)?,
         );
+        out.push_str(&i2c);
+        if let Some(found) = &self.network {
+            out.push_str(&network::configure(found));
+        }
         for finding in &self.findings {
             let name = finding.meter.name;
             let _ = match (&finding.found, &finding.error) {
@@ -416,6 +454,8 @@ mod tests {
             }),
             config: Config::default(),
             device_type: String::new(),
+            i2c: None,
+            network: None,
             findings: vec![
                 finding("hwmon", &[("power_total_watts", hwmon)]),
                 finding(

@@ -1,39 +1,39 @@
-//! The host of a plug, as users write it, and its addresses.
+//! The host of a device, as users write it, and its addresses.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::http::client::LookUp;
-
-const HTTP_PORT: u16 = 80;
 
 /// A host from the configuration.
 #[derive(Debug)]
 pub(super) struct Host {
     name: String,
     port: u16,
+    default_port: u16,
     look_up: LookUp,
 }
 
 impl Host {
     /// Parses a name or an address, with or without `:port`. An IPv6 address may be in brackets.
-    pub(super) fn new(text: &str) -> Host {
+    pub(super) fn new(text: &str, default_port: u16) -> Host {
         let bare = |text: &str| {
             text.trim_start_matches('[')
                 .trim_end_matches(']')
                 .to_string()
         };
         let (name, port) = match text.rsplit_once(':') {
-            _ if text.parse::<IpAddr>().is_ok() => (text.to_string(), HTTP_PORT),
+            _ if text.parse::<IpAddr>().is_ok() => (text.to_string(), default_port),
             Some((name, port)) => match port.parse() {
                 Ok(port) => (bare(name), port),
-                Err(_) => (bare(text), HTTP_PORT),
+                Err(_) => (bare(text), default_port),
             },
-            None => (bare(text), HTTP_PORT),
+            None => (bare(text), default_port),
         };
         Host {
             name,
             port,
+            default_port,
             look_up: LookUp::default(),
         }
     }
@@ -41,11 +41,13 @@ impl Host {
     /// The host and port as in a URL.
     pub(super) fn authority(&self) -> String {
         let Host { name, port, .. } = self;
-        match (name.contains(':'), *port) {
-            (true, HTTP_PORT) => format!("[{name}]"),
-            (true, port) => format!("[{name}]:{port}"),
-            (false, HTTP_PORT) => name.clone(),
-            (false, port) => format!("{name}:{port}"),
+        let host = match name.contains(':') {
+            true => format!("[{name}]"),
+            false => name.clone(),
+        };
+        match *port == self.default_port {
+            true => host,
+            false => format!("{host}:{port}"),
         }
     }
 
@@ -55,11 +57,10 @@ impl Host {
     }
 }
 
-/// The time limit for a whole response, including the look-up and the connection.
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -74,20 +75,20 @@ mod tests {
             ("[fd00::7]:8080", "[fd00::7]:8080"),
             ("fd00::7", "[fd00::7]"),
         ] {
-            assert_eq!(Host::new(text).authority(), authority, "{text}");
+            assert_eq!(Host::new(text, 80).authority(), authority, "{text}");
         }
     }
 
     #[test]
     fn address_is_not_looked_up() {
-        let found = Host::new("[::1]:8080").resolve(Instant::now());
+        let found = Host::new("[::1]:8080", 80).resolve(Instant::now());
         assert_eq!(found, Ok(vec!["[::1]:8080".parse().unwrap()]));
     }
 
     #[test]
     fn name_is_looked_up() {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let found = Host::new("localhost:81").resolve(deadline).unwrap();
+        let found = Host::new("localhost:81", 80).resolve(deadline).unwrap();
         assert!(found
             .iter()
             .all(|address| address.ip().is_loopback() && address.port() == 81));

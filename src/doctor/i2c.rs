@@ -1,0 +1,136 @@
+//! What `doctor --probe-i2c` has found, as text, as JSON, and for a configuration.
+
+use std::fmt::Write;
+
+use serde_json::{json, Value};
+
+use crate::config::Config;
+use crate::sources::i2c_search::{Answer, SearchedBus};
+use crate::sources::ina260::settings::{Ina260Chip, Settings};
+
+/// Writes what was found on each bus, and what would have it read.
+pub(super) fn write(out: &mut String, buses: &[SearchedBus]) {
+    out.push_str("\nPower monitors on I2C (--probe-i2c), at 0x40 to 0x4f:\n");
+    if buses.is_empty() {
+        out.push_str(
+            "    there is no bus: `modprobe i2c-dev`; on a Raspberry Pi `dtparam=i2c_arm=on` in config.txt besides\n",
+        );
+    }
+    for bus in buses {
+        let adapter = bus.adapter.as_deref().unwrap_or("unknown adapter");
+        let _ = write!(out, "{} ({adapter}): ", bus.device.display());
+        match &bus.answers {
+            Err(why) => {
+                let _ = writeln!(out, "{why}");
+            }
+            Ok(answers) if answers.is_empty() => out.push_str("nobody answers\n"),
+            Ok(answers) => {
+                out.push('\n');
+                for (address, answer) in answers {
+                    write_answer(out, bus.number, *address, answer);
+                }
+            }
+        }
+    }
+}
+
+fn write_answer(out: &mut String, bus: u32, address: u8, answer: &Answer) {
+    let _ = writeln!(out, "    {address:#04x}  {}", answer.description());
+    for setting in answer.settings(bus, address) {
+        let note = match setting.note {
+            "" => String::new(),
+            note => format!("   # {note}"),
+        };
+        let (section, item) = (setting.section, setting.item);
+        let _ = writeln!(out, "          {section}: {{chips: [{item}]}}{note}");
+    }
+    if let Some(command) = answer.kernel_driver(bus, address) {
+        let _ = writeln!(
+            out,
+            "          or the kernel's own driver, which is better: {command}"
+        );
+    }
+}
+
+/// The same as JSON.
+pub(super) fn json(buses: &[SearchedBus]) -> Value {
+    let answer = |bus: u32, (address, answer): &(u8, Answer)| {
+        let settings = answer.settings(bus, *address).into_iter();
+        let settings: Vec<_> = settings
+            .map(|setting| json!({"section": setting.section, "chip": setting.item, "note": setting.note}))
+            .collect();
+        json!({
+            "address": address,
+            "chip": match answer {
+                Answer::Chip(kind) => Some(*kind),
+                _ => None,
+            },
+            "detail": answer.description(),
+            "settings": settings,
+            "kernel_driver": answer.kernel_driver(bus, *address),
+        })
+    };
+    let bus = |bus: &SearchedBus| {
+        let answers = bus.answers.as_ref().map(|answers| {
+            let answers = answers.iter();
+            answers
+                .map(|found| answer(bus.number, found))
+                .collect::<Vec<_>>()
+        });
+        json!({
+            "bus": bus.device,
+            "adapter": bus.adapter,
+            "error": answers.as_ref().err(),
+            "answers": answers.ok(),
+        })
+    };
+    buses.iter().map(bus).collect()
+}
+
+/// Adds the INA260 that were found to a configuration that has none. The others need to be looked at: they are returned as
+/// comments.
+pub(super) fn configure(config: &mut Config, buses: &[SearchedBus]) -> String {
+    let mut found = Vec::new();
+    for bus in buses {
+        for (address, answer) in bus.answers.iter().flatten() {
+            found.push((bus.number, *address, answer));
+        }
+    }
+    let settings: Settings = config.meter();
+    if settings.chips.is_empty() {
+        let mut chips = Vec::new();
+        found.retain(|(bus, address, answer)| {
+            let is_ina260 = **answer == Answer::Chip("INA260");
+            if is_ina260 {
+                chips.push(Ina260Chip {
+                    bus: *bus,
+                    address: *address,
+                    ..Ina260Chip::default()
+                });
+            }
+            !is_ina260
+        });
+        if !chips.is_empty() {
+            let settings = Settings { chips, ..settings };
+            config.meters.set(settings);
+        }
+    }
+    let mut out = String::new();
+    for section in ["ina260", "ina2xx"] {
+        let mut heading =
+            format!("# Found on I2C; of each chip, take the # away from one line:\n#{section}:\n#  chips:\n");
+        for (bus, address, answer) in &found {
+            for setting in answer.settings(*bus, *address) {
+                if setting.section == section {
+                    out.push_str(&std::mem::take(&mut heading));
+                    let note = match setting.note {
+                        "" => answer.description(),
+                        note => format!("{}; {note}", answer.description()),
+                    };
+                    let _ = writeln!(out, "#    - {}   # {note}", setting.item);
+                }
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,414 @@
+//! What `doctor --network` has found by mDNS: plugs and meters of the network, as text, as JSON, and for a configuration. The devices
+//! are asked for nothing but that.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use serde_json::{json, Value};
+
+use crate::mdns::{browse, Network, Service};
+
+/// The services that are looked for. What is said of an earlier one counts more.
+const SERVICES: [&str; 5] = [
+    "_shelly._tcp",
+    "_esphomelib._tcp",
+    "_opendtu._tcp",
+    "_home-assistant._tcp",
+    "_http._tcp",
+];
+/// Characters of what a device says about itself.
+const MAX_TEXT: usize = 48;
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The interfaces that were asked on.
+    interfaces: String,
+    devices: Vec<Device>,
+    /// Number of other web servers.
+    others: usize,
+    /// Whether there are more than are looked at.
+    has_more: bool,
+}
+
+/// A device that the exporter can read.
+#[derive(Debug, Clone, PartialEq)]
+struct Device {
+    /// Its host name, or its address if it has none that can be written.
+    host: String,
+    address: Option<SocketAddr>,
+    /// What it is, for people.
+    what: String,
+    /// The section of the configuration: `shelly` or `json`.
+    section: &'static str,
+    /// The item of its list `devices`, as YAML in one line.
+    item: String,
+    /// What has to be added, if anything.
+    note: &'static str,
+}
+
+/// Asks the network. The error is for people.
+pub(super) fn search() -> Result<Found, String> {
+    let network = Network::detect()?;
+    let (services, has_more) = browse(&SERVICES, &network)?;
+    Ok(sort(services, network.names(), has_more))
+}
+
+fn sort(mut services: Vec<Service>, interfaces: String, has_more: bool) -> Found {
+    services.sort_by_key(|service| SERVICES.iter().position(|kind| *kind == service.kind));
+    let mut devices: Vec<Device> = Vec::new();
+    let mut others: Vec<String> = Vec::new();
+    for service in services {
+        let Some(host) = host(&service) else {
+            continue;
+        };
+        if devices.iter().any(|device| device.host == host) {
+            continue;
+        }
+        match device(&service, &host) {
+            Some(device) => devices.push(device),
+            None if others.contains(&host) => {}
+            None => others.push(host),
+        }
+    }
+    // A host that was only a web server at first.
+    others.retain(|host| devices.iter().all(|device| device.host != *host));
+    Found {
+        interfaces,
+        devices,
+        others: others.len(),
+        has_more,
+    }
+}
+
+/// The host as the configuration can have it: its name, which stays when its address changes, or else its address.
+fn host(service: &Service) -> Option<String> {
+    let is_plain = |name: &String| {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        crate::mdns::is_local(name) && name.bytes().all(legal)
+    };
+    let name = service.host.as_ref().map(|(name, _)| name);
+    let name = name.filter(|name| is_plain(name));
+    name.map(|name| name.to_ascii_lowercase())
+        .or_else(|| Some(service.addresses.first()?.ip().to_string()))
+}
+
+/// What a service is of, if the exporter can read that.
+fn device(service: &Service, host: &str) -> Option<Device> {
+    let text = |key: &str| service.text(key).map(printable).filter(|t| !t.is_empty());
+    let port = service.host.as_ref().map_or(80, |(_, port)| *port);
+    let with_port = match (port, host.contains(':')) {
+        (80, _) => host.to_string(),
+        (port, true) => format!("[{host}]:{port}"),
+        (port, false) => format!("{host}:{port}"),
+    };
+    let instance = service.instance.to_ascii_lowercase();
+    let is_shelly = service.kind == "_shelly._tcp" || instance.starts_with("shelly");
+    let json = |what: String, profile: &str, note| Device {
+        section: "json",
+        item: format!("{{profile: {profile}, host: \"{with_port}\"}}"),
+        note,
+        ..Device::of(service, host, what)
+    };
+    match service.kind.as_str() {
+        "_shelly._tcp" | "_http._tcp" if is_shelly => {
+            let generation = text("gen").unwrap_or_else(|| "1".to_string());
+            let model = text("app").unwrap_or_else(|| printable(&service.instance));
+            Some(Device {
+                section: "shelly",
+                item: format!("{{host: \"{with_port}\"}}"),
+                note: "if it measures power, and with its password if it has one",
+                ..Device::of(
+                    service,
+                    host,
+                    format!("Shelly {model}, generation {generation}"),
+                )
+            })
+        }
+        "_http._tcp" if text("devicetype").as_deref() == Some("tasmota") => Some(json(
+            "Tasmota".to_string(),
+            "tasmota",
+            "if it measures power, and with its login if it has one",
+        )),
+        "_esphomelib._tcp" => {
+            let name = text("friendly_name").unwrap_or_else(|| printable(&service.instance));
+            // The port is that of its own protocol.
+            let item = format!(
+                "{{profile: esphome, host: \"{host}\", values: [{{power: NAME_OF_ITS_SENSOR}}]}}"
+            );
+            Some(Device {
+                item,
+                ..json(
+                    format!("ESPHome {name}"),
+                    "esphome",
+                    "with `web_server:` in its own configuration",
+                )
+            })
+        }
+        "_opendtu._tcp" => Some(json("OpenDTU".to_string(), "opendtu", "")),
+        "_home-assistant._tcp" => {
+            let item = format!(
+                "{{profile: homeassistant, url: \"http://{with_port}\", authorization: {{credentials_file: FILE}}, values: [{{power: sensor.NAME}}]}}"
+            );
+            Some(Device {
+                item,
+                ..json(
+                    "Home Assistant".to_string(),
+                    "homeassistant",
+                    "any sensor of it, with a token",
+                )
+            })
+        }
+        _ => None,
+    }
+}
+
+impl Device {
+    fn of(service: &Service, host: &str, what: String) -> Device {
+        Device {
+            host: host.to_string(),
+            address: service.addresses.first().copied(),
+            what,
+            section: "",
+            item: String::new(),
+            note: "",
+        }
+    }
+
+    /// The address, unless the host is that already.
+    fn address(&self) -> Option<String> {
+        let ip = self.address.map(|address| address.ip().to_string());
+        ip.filter(|ip| *ip != self.host)
+    }
+
+    fn note(&self) -> String {
+        match self.note {
+            "" => String::new(),
+            note => format!("   # {note}"),
+        }
+    }
+}
+
+/// What a device says about itself, for people. YAML knows more line breaks than one, and a terminal more than letters.
+fn printable(text: &str) -> String {
+    let is_shown = |c: &char| *c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
+    let shown = text.chars().filter(is_shown);
+    shown.take(MAX_TEXT).collect()
+}
+
+/// Writes what was found, and what would have it read.
+pub(super) fn write(out: &mut String, found: &Result<Found, String>) {
+    out.push_str("\nPlugs and meters on the network, by mDNS (--network):\n");
+    let found = match found {
+        Ok(found) => found,
+        Err(why) => {
+            let _ = writeln!(out, "    ! {why}");
+            return;
+        }
+    };
+    for device in &found.devices {
+        let address = device.address();
+        let address = address.map_or_else(String::new, |address| format!(" ({address})"));
+        let _ = writeln!(out, "{}{address}: {}", device.host, device.what);
+        let (section, item, note) = (device.section, &device.item, device.note());
+        let _ = writeln!(out, "    {section}: {{devices: [{item}]}}{note}");
+    }
+    let hint = match found.devices.is_empty() {
+        true => {
+            "mDNS does not pass routers; Tasmota has it off unless `SetOption55 1` has been given"
+        }
+        false => "other web servers may be meters, too",
+    };
+    let devices = found.devices.len();
+    let (others, interfaces) = (found.others, &found.interfaces);
+    let _ = writeln!(
+        out,
+        "    {devices} that can be read, and {others} other web servers, on {interfaces} ({hint})"
+    );
+    if found.has_more {
+        out.push_str("    ! more have answered than are looked at; the rest is left out\n");
+    }
+}
+
+/// The same as JSON.
+pub(super) fn json(found: &Result<Found, String>) -> Value {
+    let device = |device: &Device| {
+        json!({
+            "host": device.host,
+            "address": device.address.map(|address| address.ip().to_string()),
+            "detail": device.what,
+            "section": device.section,
+            "device": device.item,
+            "note": device.note,
+        })
+    };
+    match found {
+        Err(why) => json!({"error": why}),
+        Ok(found) => json!({
+            "error": null,
+            "interfaces": found.interfaces,
+            "devices": found.devices.iter().map(device).collect::<Vec<_>>(),
+            "others": found.others,
+            "left_out": found.has_more,
+        }),
+    }
+}
+
+/// The devices as comments of a configuration.
+pub(super) fn configure(found: &Result<Found, String>) -> String {
+    let mut out = String::new();
+    let devices = found.as_ref().map_or(&[][..], |found| &found.devices);
+    for section in ["shelly", "json"] {
+        let mut heading = format!(
+            "# Found on the network; take the # away from what is to be read:\n#{section}:\n#  devices:\n"
+        );
+        for device in devices.iter().filter(|device| device.section == section) {
+            out.push_str(&std::mem::take(&mut heading));
+            let what = &device.what;
+            let _ = match device.note {
+                "" => writeln!(out, "#    - {}   # {what}", device.item),
+                note => writeln!(out, "#    - {}   # {what}; {note}", device.item),
+            };
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::SCHEMA;
+
+    fn service(
+        kind: &str,
+        instance: &str,
+        host: &str,
+        port: u16,
+        text: &[(&str, &str)],
+    ) -> Service {
+        let pair = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
+        Service {
+            kind: kind.to_string(),
+            instance: instance.to_string(),
+            host: Some((host.to_string(), port)),
+            addresses: vec!["192.168.1.20:0".parse().unwrap()],
+            text: text.iter().map(pair).collect(),
+        }
+    }
+
+    fn found(services: Vec<Service>) -> Found {
+        sort(services, "eth0".to_string(), false)
+    }
+
+    /// The texts are those of public reports and sources of the firmware.
+    #[test]
+    fn devices_are_recognised_and_their_settings_are_valid() {
+        let gen2 = "ShellyPlugSG3-80B54E355BF8";
+        let found = found(vec![
+            service(
+                "_http._tcp",
+                gen2,
+                "ShellyPlugSG3-80B54E355BF8.local",
+                80,
+                &[("gen", "3")],
+            ),
+            service(
+                "_http._tcp",
+                "shellyplug-s-6A6375",
+                "shellyplug-s-6A6375.local",
+                80,
+                &[("id", "shellyplug-s-6A6375"), ("arch", "esp8266")],
+            ),
+            service(
+                "_http._tcp",
+                "tasmota_ABCDEF-1234",
+                "tasmota-ABCDEF-1234.local",
+                80,
+                &[("devicetype", "tasmota")],
+            ),
+            service("_http._tcp", "NAS", "nas.local", 5000, &[]),
+            service(
+                "_shelly._tcp",
+                &gen2.to_lowercase(),
+                "ShellyPlugSG3-80B54E355BF8.local",
+                80,
+                &[("gen", "3"), ("app", "PlugSG3"), ("ver", "1.4.4")],
+            ),
+            service(
+                "_esphomelib._tcp",
+                "plug5120",
+                "plug5120.local",
+                6053,
+                &[
+                    ("version", "2022.7.0-dev"),
+                    ("platform", "ESP8266"),
+                    ("board", "esp01_1m"),
+                ],
+            ),
+            service("_http._tcp", "plug5120", "plug5120.local", 80, &[]),
+            service(
+                "_opendtu._tcp",
+                "OpenDTU",
+                "OpenDTU-1.local",
+                8080,
+                &[("git_hash", "v24")],
+            ),
+        ]);
+        let lines: Vec<_> = found
+            .devices
+            .iter()
+            .map(|device| {
+                format!(
+                    "{} {} {} {}",
+                    device.host, device.what, device.section, device.item
+                )
+            })
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "shellyplugsg3-80b54e355bf8.local Shelly PlugSG3, generation 3 shelly {host: \"shellyplugsg3-80b54e355bf8.local\"}",
+                "plug5120.local ESPHome plug5120 json {profile: esphome, host: \"plug5120.local\", values: [{power: NAME_OF_ITS_SENSOR}]}",
+                "opendtu-1.local OpenDTU json {profile: opendtu, host: \"opendtu-1.local:8080\"}",
+                "shellyplug-s-6a6375.local Shelly shellyplug-s-6A6375, generation 1 shelly {host: \"shellyplug-s-6a6375.local\"}",
+                "tasmota-abcdef-1234.local Tasmota json {profile: tasmota, host: \"tasmota-abcdef-1234.local\"}",
+            ]
+        );
+        assert_eq!(found.others, 1);
+        let comments = configure(&Ok(found));
+        let yaml: Vec<_> = comments
+            .lines()
+            .filter_map(|line| line.strip_prefix('#'))
+            .filter(|line| !line.starts_with(' ') || line.starts_with("  "))
+            .collect();
+        let (config, _) = SCHEMA.parse(&yaml.join("\n")).unwrap();
+        let shelly: crate::sources::shelly::settings::Settings = config.meter();
+        assert_eq!(shelly.plugs.len(), 2);
+    }
+
+    #[test]
+    fn what_a_device_says_cannot_become_settings() {
+        let evil = service(
+            "_shelly._tcp",
+            "x\u{2028}# y: \u{1b}[31m",
+            "a\", power_total: true}, {host: \"b.local",
+            80,
+            &[("app", "Plus\u{2028}  - host: evil"), ("gen", "2\u{7}")],
+        );
+        let nowhere = Service {
+            addresses: Vec::new(),
+            ..evil.clone()
+        };
+        let found = found(vec![evil, nowhere]);
+        let [device] = &found.devices[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(device.item, "{host: \"192.168.1.20\"}");
+        assert_eq!(device.what, "Shelly Plus  - host: evil, generation 2");
+        let comments = configure(&Ok(found));
+        assert!(
+            comments.lines().all(|line| line.starts_with('#')),
+            "{comments}"
+        );
+    }
+}
