@@ -86,7 +86,8 @@ Options:
   --config FILE                   the configuration; else $LOCAL_CONFIG_PATH, else ./config.yaml,
                                   else /etc/edge-metrics-exporter/config.yaml, else the defaults
                                   (to power-exporter and its like: what shall differ from theirs)
-  --web.listen-address ADDR       where to serve metrics (default: `port` of the configuration, :9100)
+  --web.listen-address ADDR       where to serve metrics (default: `port` of the configuration, :9100,
+                                  which is node_exporter's, too: where both run, say :9110)
   --web.management-address ADDR   where to serve the management API (default: `reload_port`, :9101)
   --web.config.file FILE          who may connect: TLS, passwords, headers, in the form of Prometheus's
                                   exporter-toolkit; read again when it changes

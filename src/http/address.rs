@@ -99,8 +99,10 @@ impl fmt::Display for BindError {
                 match source.kind() {
                     io::ErrorKind::AddrInUse => write!(
                         f,
-                        " (another program, or another copy of this one, has the port: `ss -ltnp` names it; \
-                         {chosen_by} chooses another)",
+                        " (another program, or another copy of this one, has the port{}: `ss -ltnp` names it; \
+                         {chosen_by} chooses another{})",
+                        also_node_exporters(address),
+                        such_as(address),
                     ),
                     io::ErrorKind::PermissionDenied => write!(
                         f,
@@ -112,6 +114,20 @@ impl fmt::Display for BindError {
             }
         }
     }
+}
+
+/// Both exporters have the same default port.
+fn also_node_exporters(address: &str) -> &'static str {
+    match port_of(address) {
+        Some(9100) => "; 9100 is node_exporter's, too",
+        _ => "",
+    }
+}
+
+/// An example of another port, with which 9101, the management port, stays free.
+fn such_as(address: &str) -> String {
+    let other = port_of(address).and_then(|port| port.checked_add(10));
+    other.map_or_else(String::new, |port| format!(", such as :{port}"))
 }
 
 impl std::error::Error for BindError {
@@ -376,6 +392,29 @@ mod tests {
         let error = bind("192.0.2.1:0", SETTING).unwrap_err();
         assert!(error.may_come_up(), "{error}");
         assert!(error.to_string().contains("192.0.2.1:0"), "{error}");
+    }
+
+    #[test]
+    fn error_of_a_port_in_use_names_another() {
+        let text = |address: &str| {
+            let source = io::Error::from(io::ErrorKind::AddrInUse);
+            BindError::new(address, SETTING, source).to_string()
+        };
+        assert!(
+            text(":9100").ends_with(
+                "has the port; 9100 is node_exporter's, too: `ss -ltnp` names it; \
+                 --web.listen-address chooses another, such as :9110)"
+            ),
+            "{}",
+            text(":9100")
+        );
+        assert!(
+            text("[::]:65535").ends_with(
+                "has the port: `ss -ltnp` names it; --web.listen-address chooses another)"
+            ),
+            "{}",
+            text("[::]:65535")
+        );
     }
 
     #[test]

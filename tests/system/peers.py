@@ -188,8 +188,9 @@ def prometheus(targets, interval="1s", jobs=None, rules=(), address=None, flags=
             yield url
 
 
-def query(url, expression):
-    answer, _ = get(f"{url}/api/v1/query?" + urllib.parse.urlencode({"query": expression}))
+def query(url, expression, time=None):
+    parameters = {"query": expression} | ({} if time is None else {"time": time})
+    answer, _ = get(f"{url}/api/v1/query?" + urllib.parse.urlencode(parameters))
     return json.loads(answer)["data"]["result"]
 
 
