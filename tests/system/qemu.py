@@ -200,3 +200,4 @@ if __name__ == "__main__":
     for architecture in FLAVOURS:
         fetched(architecture, "boot/vmlinuz-*", "bin/busybox")
     debian_root(*SERVICES)
+    debian_root(*PODMAN)

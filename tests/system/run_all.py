@@ -30,6 +30,7 @@ FIRST = [
     "test_config_server_openapi",
     "test_boot_systemd",
     "test_openapi",
+    "test_boot_workloads",
     "test_local_workloads",
     "test_boot_openrc",
     "test_boot_boards",
