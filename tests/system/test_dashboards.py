@@ -274,24 +274,28 @@ def power_is_that_of_the_boards(url, interval):
     assert compared > 100, compared
 
 
-def restarts_are_marked(url, interval):
-    view = View(DASHBOARDS["board"], url, interval, fleet.END, fleet.DAY, hostname="restarts")
-    marks = dict(view.annotations())["Restarts"]
-    (points,) = [sorted(values) for values in marks.values()]
-    window = grafana.seconds(view.values["__rate_interval"])
-    (board,) = [board for board in fleet.BOARDS if board.hostname == "restarts"]
-    starts = [fleet.BEGIN + start for start, _ in board.on[1:]]
-    for start in starts:
-        assert any(start <= point <= start + interval + view.step for point in points), f"no mark at {start}: {points}"
-    for point in points:
-        assert any(start <= point <= start + window + interval for start in starts), f"a mark at {point}, starts at {starts}"
+def changes_are_marked(url, interval):
+    """At each restart and at each configuration that was loaded there is a mark, and nowhere else."""
+    for board in fleet.BOARDS:
+        starts = [start for start, _ in board.on if start]
+        if not (board.hostname == "restarts" or board.reloaded):
+            continue
+        view = View(DASHBOARDS["board"], url, interval, fleet.END, fleet.DAY, hostname=board.hostname)
+        window = grafana.seconds(view.values["__rate_interval"])
+        marks = dict(view.annotations())
+        for name, times in (("Restarts", starts), ("Configurations loaded", [*starts, *board.reloaded])):
+            points = sorted(at - fleet.BEGIN for values in marks[name].values() for at in values)
+            for when in times:
+                assert any(when <= point <= when + interval + view.step for point in points), f"{name}: none at {when}: {points}"
+            for point in points:
+                assert any(when <= point <= when + window + interval for when in times), f"{name}: one at {point}, not of {times}"
 
 
 def a_day_of_the_fleet(interval, snapshot):
     with fleet.stored(interval, snapshot) as url:
         power_is_that_of_the_boards(url, interval)
         energy_is_that_of_the_boards(url, interval)
-        restarts_are_marked(url, interval)
+        changes_are_marked(url, interval)
         left, number = unanswered(url, interval, fleet.END, has_all_the_time)
         assert not left, "no data, or not all the time: " + "\n".join(left)
         print(f"a day at {interval} s: sums are those of the boards, {number} queries return data")
