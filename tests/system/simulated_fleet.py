@@ -1,5 +1,6 @@
-"""A day of a fleet as Prometheus stores it: boards of known, constant power, some of which come and go, are scraped by several jobs,
-move to another address or share a name. Written by remote write, with the ends of series that Prometheus marks where it scrapes."""
+"""A day of a fleet as Prometheus stores it: boards of known, constant power, some of which come and go, are scraped by several
+jobs, move to another address or share a name. Written by remote write, with the ends of series that Prometheus marks where it
+scrapes."""
 
 import contextlib
 import itertools
