@@ -255,10 +255,11 @@ def sound(name, board):
         sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
         assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources), title
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"]), title
-        parts = [panel["fieldConfig"]["defaults"], *({p["id"]: p["value"]} for o in panel["fieldConfig"]["overrides"] for p in o["properties"])]
-        for unit in [part["unit"] for part in parts if "unit" in part]:
+        properties = [one for override in panel["fieldConfig"]["overrides"] for one in override["properties"]]
+        others = [one["value"] for one in properties if one["id"] == "unit"]
+        assert "unit" in panel["fieldConfig"]["defaults"], f"{title} has no unit"
+        for unit in [panel["fieldConfig"]["defaults"]["unit"], *others]:
             assert unit in UNITS, f"{title}: {unit} is no unit of Grafana's"
-        assert panel["type"] == "table" or "unit" in parts[0], f"{title} has no unit"
         # A window of a fixed length is too short for some scrape interval, or says something else than the range shown.
         spoken_of = re.search(r"last (day|minute)", panel["title"])
         for target in panel["targets"]:

@@ -1,5 +1,6 @@
-"""A day of a fleet as Prometheus stores it: boards of known, constant power, some of which come and go, are scraped by several jobs,
-move to another address or share a name. Written by remote write, with the ends of series that Prometheus marks where it scrapes."""
+"""A day of a fleet as Prometheus stores it: boards of known, constant power, some of which come and go, are scraped by several
+jobs, move to another address or share a name. Written by remote write, with the ends of series that Prometheus marks where it
+scrapes."""
 
 import contextlib
 import itertools
@@ -33,10 +34,11 @@ class Target:
 
 class Board:
     """A board whose exporter runs in the periods `on`, and cannot be reached in those of `away`. Its counter begins anew with each
-    period."""
+    period, and it loads a configuration then, and when it is reloaded."""
 
-    def __init__(self, hostname, kind, watts, targets, on=((0, DAY),), away=()):
-        self.hostname, self.kind, self.watts, self.targets, self.on, self.away = hostname, kind, watts, targets, on, away
+    def __init__(self, hostname, kind, watts, targets, on=((0, DAY),), away=(), reloaded=()):
+        self.hostname, self.kind, self.watts, self.targets = hostname, kind, watts, targets
+        self.on, self.away, self.reloaded = on, away, reloaded
 
     @property
     def key(self):
@@ -45,6 +47,10 @@ class Board:
     def started(self, at):
         """When the running exporter started, or None while there is none."""
         return next((start for start, end in self.on if start <= at < end), None)
+
+    def loaded(self, at):
+        """When the configuration in force was loaded, in seconds since 1970."""
+        return BEGIN + max(load for load in (self.started(at), *self.reloaded) if load <= at)
 
     def answers(self, at):
         return self.started(at) is not None and not any(start <= at < end for start, end in self.away)
@@ -76,7 +82,7 @@ def listed(address, **more):
 
 
 BOARDS = [
-    Board("always", "sim_orin", 10, [edge_power("always")]),
+    Board("always", "sim_orin", 10, [edge_power("always")], reloaded=(7 * HOUR, 16 * HOUR)),
     Board("half-the-day", "sim_orin", 20, [edge_power("half-the-day")], on=((0, 6 * HOUR), (18 * HOUR, DAY))),
     # By two jobs at one address.
     Board("two-jobs", "sim_pi", 5, [edge_power("two-jobs"), multirate("two-jobs")]),
@@ -144,7 +150,7 @@ def history(interval):
     for number, (board, target) in enumerate(targets):
         of_job = {"job": target.job, "instance": target.instance}
         own = of_job | {"hostname": board.hostname, "device_type": board.kind}
-        up, power, energy, seen, cpu = [], [], [], [], []
+        up, power, energy, seen, cpu, loaded = [], [], [], [], [], []
         answered = None
         for at in scrape_times(interval, number):
             if not target.since <= at < target.until:
@@ -164,12 +170,13 @@ def history(interval):
                 energy.append((at, float(board.watts * age)))
                 seen.append((at, 1.0))
                 cpu.append((at, 0.01 * age))
+                loaded.append((at, float(board.loaded(at))))
             elif not target.multirate and answered is not None:
-                for samples in (power, energy, seen, cpu):
+                for samples in (power, energy, seen, cpu, loaded):
                     samples.append((at, STALE))
             answered = at if answers else None
         if target.until < DAY:
-            for samples in (up, power, energy, seen, cpu):
+            for samples in (up, power, energy, seen, cpu, loaded):
                 samples.append((target.until, STALE))
         series = [("power_total_watts", own, power), ("board_energy_joules_total", own, energy)]
         series.append(("power_watts", own | {"source": "sim", "rail": "in"}, power))
@@ -178,6 +185,7 @@ def history(interval):
             if not target.multirate:
                 series.append(("exporter_build_info", of_job | {"version": "1.0.0", "arch": "x86_64"}, seen))
                 series.append(("process_cpu_seconds_total", of_job, cpu))
+                series.append(("exporter_config_last_reload_success_timestamp_seconds", of_job, loaded))
         for name, labels, samples in series:
             yield labels | {"__name__": name}, samples
 

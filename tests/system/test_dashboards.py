@@ -1,12 +1,12 @@
 """The dashboards for Grafana, the rules and alerts, and the README's queries, against real Prometheus servers.
 
-* Live, with a scrape interval of 5 s: one that scrapes the demo (by /metrics and by /multirate), a Raspberry Pi's fixture tree, and the
-  pyJoules clients. Every query returns data, and the demo counts once.
+* Live, with a scrape interval of 5 s: one that scrapes the demo (by /metrics and by /multirate), a Raspberry Pi's fixture tree,
+  and the pyJoules clients. Every query returns data, and the demo counts once.
 * A day of a simulated fleet (simulated_fleet.py), scraped every 5 s and every 60 s: sums of watts and joules are those that the
   boards drew and used. Every query returns data for the whole time shown.
 
-Grafana itself is not here: no package index has it. What it would ask, grafana.py makes of the dashboards, and checks them by the models
-that Grafana Labs generate from Grafana's schemas.
+Grafana itself is not here: neither Debian nor PyPI has it. grafana.py makes of the dashboards what it would ask, and checks them by
+the models that Grafana Labs generate from Grafana's schemas.
 """
 
 import contextlib
@@ -113,7 +113,8 @@ def unfolded(expression, interval):
     """The expression with the rules' own in place of their names."""
     for name, rule in recording_rules():
         while name in expression:
-            expression = re.sub(rf"{re.escape(name)}\[(\w+)\]", lambda match, rule=rule: f"({rule})[{match[1]}:{interval}s]", expression)
+            of_a_range = rf"{re.escape(name)}\[(\w+)\]"
+            expression = re.sub(of_a_range, lambda match, rule=rule: f"({rule})[{match[1]}:{interval}s]", expression)
             expression = expression.replace(name, f"({rule})")
     return expression
 
@@ -233,7 +234,7 @@ def energy_is_that_of_the_boards(url, interval):
     expected, tolerances = fleet.joules(fleet.DAY), fleet.tolerances(fleet.DAY, interval)
     close({0: view.ask("Energy, last day") * 3600}, {0: sum(expected.values())}, sum(tolerances.values()), "energy of a day")
     rules = dict(recording_rules())
-    day = vector(query(url, f'{rules["hostname:board_energy_joules:increase1d"]}', fleet.END))
+    day = vector(query(url, rules["hostname:board_energy_joules:increase1d"], fleet.END))
     close({key: value for key, value in day.items() if key in expected}, expected, tolerances, "the rule for a day's energy")
     for board in (board for board in fleet.BOARDS if board.hostname != "raspberrypi"):
         view = View(DASHBOARDS["board"], url, interval, fleet.END, fleet.DAY, hostname=board.hostname)
@@ -257,7 +258,8 @@ def power_is_that_of_the_boards(url, interval):
     assert view.ask("Silent exporters") == fleet.silent() > 0
     close(vector(view.instant(view.expressions("Boards")[0])), expected, 0, "table of boards")
     rules = dict(recording_rules())
-    close(vector(query(url, rules["board:power_total_watts"] + f' and on (device_type) power_total_watts{{device_type=~"{fleet.KINDS}"}}', fleet.END)), expected, 0, "the rule")
+    by_rule = vector(query(url, rules["board:power_total_watts"], fleet.END))
+    close({key: value for key, value in by_rule.items() if re.fullmatch(fleet.KINDS, key[1])}, expected, 0, "the rule")
     # Over the day, except where it changes between two scrapes.
     (graph,) = view.expressions("Power by board")
     found = grafana.query_range(url, graph, fleet.BEGIN + 600, fleet.END - 1, 607)
@@ -274,24 +276,28 @@ def power_is_that_of_the_boards(url, interval):
     assert compared > 100, compared
 
 
-def restarts_are_marked(url, interval):
-    view = View(DASHBOARDS["board"], url, interval, fleet.END, fleet.DAY, hostname="restarts")
-    marks = dict(view.annotations())["Restarts"]
-    (points,) = [sorted(values) for values in marks.values()]
-    window = grafana.seconds(view.values["__rate_interval"])
-    (board,) = [board for board in fleet.BOARDS if board.hostname == "restarts"]
-    starts = [fleet.BEGIN + start for start, _ in board.on[1:]]
-    for start in starts:
-        assert any(start <= point <= start + interval + view.step for point in points), f"no mark at {start}: {points}"
-    for point in points:
-        assert any(start <= point <= start + window + interval for start in starts), f"a mark at {point}, starts at {starts}"
+def changes_are_marked(url, interval):
+    """At each restart and at each configuration that was loaded there is a mark, and nowhere else."""
+    for board in fleet.BOARDS:
+        starts = [start for start, _ in board.on if start]
+        if not (board.hostname == "restarts" or board.reloaded):
+            continue
+        view = View(DASHBOARDS["board"], url, interval, fleet.END, fleet.DAY, hostname=board.hostname)
+        window = grafana.seconds(view.values["__rate_interval"])
+        marks = dict(view.annotations())
+        for name, times in (("Restarts", starts), ("Configurations loaded", [*starts, *board.reloaded])):
+            points = sorted(at - fleet.BEGIN for values in marks[name].values() for at in values)
+            for when in times:
+                assert any(when <= point <= when + interval + view.step for point in points), f"{name}: none at {when}: {points}"
+            for point in points:
+                assert any(when <= point <= when + window + interval for when in times), f"{name}: one at {point}, not of {times}"
 
 
 def a_day_of_the_fleet(interval, snapshot):
     with fleet.stored(interval, snapshot) as url:
         power_is_that_of_the_boards(url, interval)
         energy_is_that_of_the_boards(url, interval)
-        restarts_are_marked(url, interval)
+        changes_are_marked(url, interval)
         left, number = unanswered(url, interval, fleet.END, has_all_the_time)
         assert not left, "no data, or not all the time: " + "\n".join(left)
         print(f"a day at {interval} s: sums are those of the boards, {number} queries return data")
