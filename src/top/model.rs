@@ -460,6 +460,25 @@ mod tests {
     }
 
     #[test]
+    fn unattributed_power_of_a_gpu_is_not_idle() {
+        let text = r#"
+workload_domain_energy_joules_total{domain="nvidia_gpu_0"} 500
+workload_domain_power_watts{domain="nvidia_gpu_0"} 100
+workload_idle_energy_joules_total{domain="nvidia_gpu_0"} 150
+workload_unattributed_energy_joules_total{domain="nvidia_gpu_0"} 350
+workload_unattributed_power_watts{domain="nvidia_gpu_0"} 70
+"#;
+        let mut model = Model::default();
+        update(&mut model, text, None);
+        let of = |kind: &str| {
+            let found = model.workloads.iter().find(|one| one.kind == kind);
+            found.map(|one| (one.watts("nvidia_gpu_0"), one.joules("nvidia_gpu_0")))
+        };
+        assert_eq!(of(IDLE), Some((Some(30.0), Some(150.0))));
+        assert_eq!(of(UNATTRIBUTED), Some((Some(70.0), Some(350.0))));
+    }
+
+    #[test]
     fn pods_have_the_names_that_people_gave_them() {
         let text = r#"
 workload_cpu_seconds_total{kind="pod",name="0f0e",namespace="shop",pod="cart-1",container="app"} 1

@@ -190,7 +190,8 @@ impl Ledger {
             false => used_until.map(|nanos| nanos / 1e9 / seconds),
         };
         if let Some(load) = load.filter(|_| seconds > 0.0 && !reading.is_gap) {
-            self.fit.add(seconds, load, joules / seconds);
+            let (_, poll) = self.latest;
+            self.fit.add(seconds, load, joules / seconds, poll);
         }
         let idle = match self.idle_watts() {
             Some(watts) => (watts * seconds).min(joules),
@@ -769,6 +770,26 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn idle_power_is_learned_from_a_counter_that_moves_once_a_minute() {
+        let mut random = Random::new(9);
+        let mut ledger = Ledger::new(None);
+        for _ in 0..60 {
+            let busy = 4.0 * random.unit();
+            for second in 0..60 {
+                let joules = if second == 59 {
+                    60.0 * (2.6 + busy)
+                } else {
+                    0.0
+                };
+                ledger.add_cpu(&[0, (busy * 1e9) as u64], 1.0);
+                ledger.share(reading(joules, 1.0), Some(4.0));
+            }
+        }
+        let learned = ledger.idle_watts().unwrap();
+        assert!((learned / 2.6 - 1.0).abs() < 0.03, "{learned}");
     }
 
     #[test]
