@@ -14,6 +14,9 @@ use support::{get, request, wait_until, TempDir};
 #[test]
 fn invalid_file_is_reported_in_the_response_health_and_a_metric() {
     let board = Board::start("device_type: generic\n");
+    let loaded = || board.value("exporter_config_last_reload_success_timestamp_seconds");
+    let at_start = loaded();
+    assert!(at_start.is_some_and(|at| at > 1.7e9), "{at_start:?}");
     board.write("device_type: generic\ninterval: fast\n");
     let answer = board.reload();
     assert_eq!(answer.status, 422, "{}", answer.text());
@@ -30,6 +33,7 @@ fn invalid_file_is_reported_in_the_response_health_and_a_metric() {
         board.value("exporter_config_last_reload_successful"),
         Some(0.0)
     );
+    assert_eq!(loaded(), at_start);
     assert_eq!(board.value(TEMPERATURE), Some(41.5));
     // A configuration with a port that is in use is refused as a whole.
     let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();

@@ -2,6 +2,7 @@
 
 mod i2c;
 mod network;
+mod port;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -45,6 +46,8 @@ pub struct Report {
     findings: Vec<Finding>,
     /// The I2C buses, if they were searched.
     i2c: Option<Vec<SearchedBus>>,
+    /// What is wrong with the metrics port.
+    port: Option<String>,
     /// The network, if it was searched, or why it could not be.
     network: Option<Result<network::Found, String>>,
 }
@@ -126,6 +129,7 @@ pub fn examine(roots: Roots, config: &Config, search: &Search) -> Report {
         device_type,
         findings,
         i2c,
+        port: port::doubt(given.port),
         network,
     }
 }
@@ -236,7 +240,7 @@ impl Report {
         for finding in &self.findings {
             finding.write(&mut out);
         }
-        for doubt in self.doubts() {
+        for doubt in self.doubts().iter().chain(&self.port) {
             let _ = writeln!(out, "! {doubt}");
         }
         for name in self.unknown_metrics() {
@@ -307,6 +311,7 @@ impl Report {
             "readable": self.is_useful(),
             "unknown_metrics": self.unknown_metrics(),
             "doubts": self.doubts(),
+            "port": self.port,
             "sources": sources,
             "i2c": self.i2c.as_deref().map(i2c::json),
             "network": self.network.as_ref().map(network::json),
@@ -455,6 +460,7 @@ mod tests {
             config: Config::default(),
             device_type: String::new(),
             i2c: None,
+            port: None,
             network: None,
             findings: vec![
                 finding("hwmon", &[("power_total_watts", hwmon)]),

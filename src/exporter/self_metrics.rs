@@ -116,6 +116,12 @@ fn write_configuration(out: &mut SelfGroup, exporter: &Exporter) {
     );
     let status = exporter.store.status();
     out.gauge(
+        "exporter_config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was loaded, in seconds since 1970.",
+        &[],
+        status.loaded_at as f64,
+    );
+    out.gauge(
         "exporter_config_last_reload_successful",
         "Whether the last attempt to load the configuration succeeded: 1 or 0.",
         &[],
