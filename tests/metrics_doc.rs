@@ -238,8 +238,10 @@ fn of_the_network(found: &mut Found, mut complete: impl FnMut(&Found) -> bool) {
         &fixture("gen2_pro_3em.status"),
         Auth::None,
     );
-    let status = json_support::fixture("tasmota-three-phases")
-        .replace("}}}", "},\"ESP32\":{\"Temperature\":41.5},\"TempUnit\":\"C\"}}");
+    let status = json_support::fixture("tasmota-three-phases").replace(
+        "}}}",
+        "},\"ESP32\":{\"Temperature\":41.5},\"TempUnit\":\"C\"}}",
+    );
     let phases = json_support::Device::start(&[("/cm?cmnd=Status%208", &status)]);
     let config = format!(
         "device_type: shelly\ninterval: 0.2\nhistory: {{window_statistics: true}}\n\
