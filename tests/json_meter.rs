@@ -1,6 +1,7 @@
 //! The meter `json` over real sockets: the real binary polls stand-ins for each profile, working and misbehaving ones.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod device_support;
 mod json_support;
 mod record_support;
 mod support;
@@ -9,7 +10,8 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use json_support::{fixture, Device, Mood};
+use device_support::Mood;
+use json_support::{fixture, Device};
 use record_support::Studio;
 use support::{exporter, request, wait_until, Exporter, TempDir};
 
@@ -431,6 +433,75 @@ fn energy_is_not_lost_when_a_device_restarts_or_vanishes() {
         value(&exporter, "board_energy_joules_total", &[])
             .filter(|joules| (joules - 14_400.0).abs() < 1e-6)
     });
+}
+
+/// A device of the configuration's own with two values at paths of their own.
+fn of_two_paths(device: &Device) -> String {
+    format!(
+        "  - url: http://{}\n    name: own\n    timeout: 1\n    values: [{{power: {{path: /a, pointer: /v}}}}, \
+         {{name: b, power: {{path: /b, pointer: /v}}}}]\n",
+        device.address
+    )
+}
+
+#[test]
+fn path_that_hangs_or_is_refused_does_not_take_the_others_with_it() {
+    let own = Device::start(&[("/a", r#"{"v": 1}"#), ("/b", r#"{"v": 2}"#)]);
+    own.with(|state| state.moods.insert("/a", Mood::Hangs));
+    let dir = TempDir::new();
+    let mut exporter = start(&dir, &of_two_paths(&own));
+    wait_for(&exporter, "power_watts", "own/b", 2.0);
+    exporter.wait_for_log("json own: power: http://");
+    let count = |path: &str| own.paths().iter().filter(|got| *got == path).count();
+    own.with(|state| {
+        state.moods.insert("/a", Mood::Status(403));
+    });
+    let line = wait_until("the refusal is shown", || {
+        let health = request(exporter.management, "GET", "/health", &[]).text();
+        health.contains("status 403").then_some(health)
+    });
+    assert!(line.contains("may this login read it?"), "{line}");
+    // It is not asked again while the other is.
+    let (a, b) = (count("/a"), count("/b"));
+    wait_until("the other is read on", || {
+        (count("/b") >= b + 4).then_some(())
+    });
+    assert_eq!(count("/a"), a);
+    wait_for(&exporter, "power_watts", "own/b", 2.0);
+    assert_eq!(rail(&exporter, "power_watts", "own"), None);
+}
+
+#[test]
+fn value_that_is_missing_stays_missing_in_a_new_plan() {
+    let plug = tasmota("tasmota-plug");
+    let dir = TempDir::new();
+    let section = format!(
+        "  - {{profile: tasmota, host: '{}', name: plug}}\n",
+        plug.address
+    );
+    let mut exporter = start(&dir, &section);
+    wait_for(&exporter, "voltage_volts", "plug", 198.0);
+    let without = fixture("tasmota-plug").replace("\"Voltage\"", "\"Other\"");
+    plug.set(STATUS, &without);
+    exporter.wait_for_log("json plug: voltage: the answer has no");
+    // A failed poll has a new plan made.
+    plug.with(|state| state.mood = Mood::IsGone);
+    exporter.wait_for_log("json plug: http");
+    plug.with(|state| state.mood = Mood::Well);
+    polls(&plug, 4);
+    let health = request(exporter.management, "GET", "/health", &[]).text();
+    assert!(
+        health.contains("plug: voltage: the answer has no"),
+        "{health}"
+    );
+    assert!(!exporter.log().contains("voltage is there"));
+    plug.set(STATUS, &fixture("tasmota-plug"));
+    // The next plan looks for it again.
+    plug.with(|state| state.mood = Mood::IsGone);
+    let asked = plug.requests();
+    wait_until("it has failed", || (plug.requests() > asked).then_some(()));
+    plug.with(|state| state.mood = Mood::Well);
+    exporter.wait_for_log("json plug: voltage is there");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! All sources that need no bus at once, of which one after the other misbehaves: the other ones are read as before.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod device_support;
 mod shelly_support;
 mod support;
 mod udp_support;
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use shelly_support::{fixture, Auth, Mood, Plug};
+use device_support::Mood;
+use shelly_support::{fixture, Auth, Plug};
 use support::{exporter, on_board, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
 use udp_support::{after, Device};
 
@@ -83,7 +85,7 @@ fn misbehaving_sources_do_not_disturb_others() {
         Culprit::Nvidia("stubborn"),
         Culprit::Plug(Mood::Hangs),
         Culprit::Plug(Mood::Drips),
-        Culprit::Plug(Mood::Huge),
+        Culprit::Plug(Mood::Endless),
         Culprit::Plug(Mood::Garbage),
         Culprit::Plug(Mood::Resets),
         Culprit::UdpSilent,

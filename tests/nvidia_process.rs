@@ -365,7 +365,11 @@ fn processes_of_all_gpus_are_told_while_somebody_wants_to_know() {
     assert_eq!(arguments, "pmon -s u -d 1 -i 0,1");
     for (gpu, pid, nanos) in [(0, 71, 600_000_000), (1, 72, 200_000_000)] {
         let used = wait_until("it is read", || {
-            reader.take(gpu, BootTime::now()).get(&Some(pid)).copied()
+            reader
+                .take(gpu, BootTime::now())
+                .uses
+                .get(&Some(pid))
+                .copied()
         });
         assert_eq!(used % nanos, 0, "{used}");
     }

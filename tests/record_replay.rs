@@ -2,6 +2,7 @@
 //! without the device.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod device_support;
 mod record_support;
 mod shelly_support;
 mod support;

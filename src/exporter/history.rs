@@ -11,7 +11,7 @@ use serde_json::{json, Value};
 
 use super::workloads::workloads;
 use super::Exporter;
-use crate::metrics::{Columns, Cursor, Group, Registry, Rows, Series};
+use crate::metrics::{Columns, Cursor, Group, NoTotal, Registry, Rows, Series};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 
@@ -108,6 +108,15 @@ impl Exporter {
             .filter(|(rail, _)| rail.series.family.name == POWER)
             .map(|(rail, gap)| shown(rail, gap))
             .collect();
+        let sources = self.sources();
+        let mut rail_charts = data.rails().map(|(rail, _)| rail);
+        let no_total = NoTotal {
+            was_read: rail_charts.any(|rail| rail.series.family.name == TOTAL),
+            has_power: !watts.is_empty(),
+            is_starting: sources.iter().any(|one| !one.context().group.is_settled()),
+            has_unread: sources.iter().any(|one| !one.context().group.is_fresh(now)),
+        };
+        let no_total = total.is_none().then(|| no_total.why());
         let total = total.map(|(series, watts)| {
             let mut rails = data.rails();
             let rail = rails.find(|(rail, _)| std::ptr::eq(&*rail.series, series));
@@ -126,6 +135,7 @@ impl Exporter {
             "columns": MAX_COLUMNS,
             "kept_seconds": self.store.current().history.keep.as_secs_f64(),
             "total": total,
+            "no_total": no_total,
             "rails": rails,
             "left_out": data.left_out,
             "workloads": workloads(&snapshot),

@@ -22,7 +22,8 @@ pub(super) struct SelfMetrics(Mutex<Groups>);
 
 struct Groups {
     exporter: SelfGroup,
-    /// These two have labels that come and go with the configuration.
+    /// These have labels that come and go with the configuration.
+    sources: SelfGroup,
     delivery: SelfGroup,
     remote_write: SelfGroup,
     process: Process,
@@ -33,6 +34,7 @@ impl SelfMetrics {
         let group = || SelfGroup::new(registry, RANK, "exporter");
         SelfMetrics(Mutex::new(Groups {
             exporter: group(),
+            sources: group(),
             delivery: group(),
             remote_write: group(),
             process: Process::default(),
@@ -60,13 +62,21 @@ impl SelfMetrics {
     /// Brings the metrics up to date.
     pub(super) fn refresh(&self, now: BootTime, exporter: &Exporter) {
         let mut groups = lock::lock(&self.0);
-        groups.delivery.forget_gone(&exporter.registry);
-        groups.remote_write.forget_gone(&exporter.registry);
+        let Groups {
+            sources,
+            delivery,
+            remote_write,
+            ..
+        } = &mut *groups;
+        for group in [sources, delivery, remote_write] {
+            group.forget_gone(&exporter.registry);
+        }
         for group in groups.all() {
             group.begin(now);
         }
         let Groups {
             exporter: out,
+            sources,
             delivery,
             remote_write,
             process,
@@ -75,7 +85,7 @@ impl SelfMetrics {
         process.write(out);
         write_unknown_metrics(out, exporter);
         for running in exporter.sources().iter() {
-            write_source(out, running, now);
+            write_source(sources, running, now);
         }
         write_config_server(out, exporter);
         write_delivery(delivery, exporter);
@@ -87,9 +97,10 @@ impl SelfMetrics {
 }
 
 impl Groups {
-    fn all(&mut self) -> [&mut SelfGroup; 3] {
+    fn all(&mut self) -> [&mut SelfGroup; 4] {
         [
             &mut self.exporter,
+            &mut self.sources,
             &mut self.delivery,
             &mut self.remote_write,
         ]
@@ -207,8 +218,16 @@ fn write_source(out: &mut SelfGroup, running: &RunningSource, now: BootTime) {
         );
     }
     for counter in health.counters() {
-        let labels = [("source", source), ("kind", counter.kind)];
-        out.counter(counter.name, counter.help, &labels, counter.count() as f64);
+        let labels = [
+            ("source", source),
+            ("kind", counter.kind),
+            ("device", device),
+        ];
+        let labels = match device {
+            "" => &labels[..2],
+            _ => &labels,
+        };
+        out.counter(counter.name, counter.help, labels, counter.count() as f64);
     }
 }
 

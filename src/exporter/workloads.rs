@@ -30,7 +30,11 @@ pub(super) fn workloads(snapshot: &Snapshot) -> Value {
     let domain = series.label("domain").unwrap_or_default();
     let mut workloads = samples("workload_power_watts");
     workloads.retain(|(series, _)| series.label("domain").as_ref() == Some(&domain));
+    let mut unattributed = samples("workload_unattributed_power_watts");
+    unattributed.retain(|(series, _)| series.label("domain").as_ref() == Some(&domain));
+    let unattributed = unattributed.first().map(|(_, watts)| *watts);
     let shared: f64 = workloads.iter().map(|(_, watts)| watts).sum();
+    let shared = shared + unattributed.unwrap_or(0.0);
     sort_by(&mut workloads, |(_, a), (_, b)| b.total_cmp(a));
     let drawing = workloads.iter().filter(|(_, watts)| *watts > 0.0).count();
     let rest = workloads.split_off(MAX_WORKLOADS.min(drawing));
@@ -45,6 +49,7 @@ pub(super) fn workloads(snapshot: &Snapshot) -> Value {
         "domain": domain,
         "watts": rounded(*watts),
         "idle_watts": rounded((watts - shared).max(0.0)),
+        "unattributed_watts": unattributed.map(rounded),
         "workloads": workloads.iter().map(shown).collect::<Vec<_>>(),
         "more": rest.len(),
         "more_watts": rounded(rest.iter().map(|(_, watts)| watts).sum()),
@@ -107,5 +112,25 @@ mod tests {
             (&shown["more"], &shown["more_watts"]),
             (&json!(1), &json!(0.0))
         );
+        assert_eq!(shown["unattributed_watts"], Value::Null);
+    }
+
+    #[test]
+    fn unattributed_power_of_a_gpu_is_not_idle() {
+        let registry = Registry::new(Policy::All);
+        let group = registry.add_group(0, "workloads", Vec::new());
+        let mut out = Readings::new(5.0);
+        out.begin(BootTime(1));
+        for (name, watts) in [
+            ("workload_domain_power_watts", 100.0),
+            ("workload_unattributed_power_watts", 70.0),
+        ] {
+            let series = group.series(&Desc::gauge(name, "x"), &[("domain", "nvidia_gpu_0")]);
+            out.set(series, watts);
+        }
+        assert!(group.publish(group.new_generation(), &out));
+        let shown = workloads(&registry.snapshot(BootTime(2)));
+        assert_eq!(shown["unattributed_watts"], 70.0);
+        assert_eq!(shown["idle_watts"], 30.0);
     }
 }

@@ -26,6 +26,7 @@ mod ina3221;
 pub mod io_log;
 pub mod jetson;
 pub mod json;
+mod json_answer;
 mod natural;
 mod number;
 pub mod nvidia;

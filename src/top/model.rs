@@ -14,8 +14,10 @@ const MAX_WORKLOADS: usize = 4096;
 const MAX_HISTORY: usize = 512;
 /// The longest label that is kept, in characters.
 const MAX_LABEL: usize = 256;
-/// The kind and the name of what nobody used.
+/// The kind and the name of a domain's idle power.
 pub(super) const IDLE: &str = "idle";
+/// The kind and the name of what a GPU draws above idle and is attributed to no workload.
+const UNATTRIBUTED: &str = "unattributed";
 
 /// The last values of a series, the oldest first. `None`: it was not read.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -278,12 +280,14 @@ impl Reading {
                     workload.cpu_seconds = value;
                 }
             }
-            "workload_power_watts" => {
+            "workload_power_watts" | "workload_unattributed_power_watts" => {
                 if let Some(used) = self.used(sample) {
                     used.watts = value;
                 }
             }
-            "workload_energy_joules_total" | "workload_idle_energy_joules_total" => {
+            "workload_energy_joules_total"
+            | "workload_idle_energy_joules_total"
+            | "workload_unattributed_energy_joules_total" => {
                 if let Some(used) = self.used(sample) {
                     used.joules = value;
                 }
@@ -354,6 +358,9 @@ impl Reading {
     fn workload(&mut self, sample: &Sample<'_>) -> Option<&mut Workload> {
         let (kind, name) = match sample.name {
             "workload_idle_energy_joules_total" => (IDLE.to_owned(), IDLE.to_owned()),
+            name if name.starts_with("workload_unattributed_") => {
+                (UNATTRIBUTED.to_owned(), UNATTRIBUTED.to_owned())
+            }
             _ => (
                 label(sample, "kind"),
                 bounded(&full_name(|name| sample.label(name))),
@@ -377,7 +384,7 @@ impl Reading {
         self.workload(sample)?.used(label(sample, "domain"))
     }
 
-    /// What a domain drew and no workload has is idle's.
+    /// What a domain drew and no workload has, and what is not unattributed, is idle.
     fn fill_in_idle(&mut self) {
         for domain in &self.domains {
             let workloads = self.workloads.values().filter(|one| one.kind != IDLE);
@@ -450,6 +457,25 @@ mod tests {
         // Of a board elsewhere that is not known.
         update(&mut model, text, None);
         assert_eq!(model.unread_sources.len(), 2);
+    }
+
+    #[test]
+    fn unattributed_power_of_a_gpu_is_not_idle() {
+        let text = r#"
+workload_domain_energy_joules_total{domain="nvidia_gpu_0"} 500
+workload_domain_power_watts{domain="nvidia_gpu_0"} 100
+workload_idle_energy_joules_total{domain="nvidia_gpu_0"} 150
+workload_unattributed_energy_joules_total{domain="nvidia_gpu_0"} 350
+workload_unattributed_power_watts{domain="nvidia_gpu_0"} 70
+"#;
+        let mut model = Model::default();
+        update(&mut model, text, None);
+        let of = |kind: &str| {
+            let found = model.workloads.iter().find(|one| one.kind == kind);
+            found.map(|one| (one.watts("nvidia_gpu_0"), one.joules("nvidia_gpu_0")))
+        };
+        assert_eq!(of(IDLE), Some((Some(30.0), Some(150.0))));
+        assert_eq!(of(UNATTRIBUTED), Some((Some(70.0), Some(350.0))));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::format::{cpu_time, lasting, quantity, share};
 use super::line::{Line, Style};
 use super::model::{Domain, Model, Rail, Workload};
 use super::sparkline::{range, sparkline};
+use crate::metrics::NoTotal;
 use crate::sys::sort::sort_by;
 
 /// The columns of numbers.
@@ -32,7 +33,7 @@ const CPU_FROM: usize = 72;
 /// Fewer lines than these have no heading.
 const HEADING_FROM: usize = 3;
 
-const HELP: [&str; 12] = [
+const HELP: [&str; 13] = [
     "w e c n k     sort workloads by watts, energy, CPU time, name, kind",
     "left, right   sort by the column before, after",
     "r             reverse the order",
@@ -42,7 +43,8 @@ const HELP: [&str; 12] = [
     "?             this help, and back",
     "q, Ctrl-C     quit",
     "",
-    "SHARE is a workload's part of its domain's power, and idle what none used.",
+    "SHARE is a workload's part of its domain's power. idle is the domain's idle",
+    "power; unattributed is what a GPU draws above idle and no process is known for.",
     "ENERGY and CPU TIME count from the moment at which attribution began: here,",
     "or in the exporter. Domains contain each other: do not add them up.",
 ];
@@ -200,15 +202,15 @@ impl View<'_> {
     /// Why there is no total: nothing measures it, or what does is not read at the moment.
     fn no_total(&self) -> &'static str {
         let model = self.model;
-        let was_read = !model.total.history.is_empty();
-        match (model.has_power(), model.unread_sources.is_empty()) {
-            _ if !model.is_read => "reading ...",
-            _ if was_read => "the board's total is not read now",
-            (true, true) => "no meter measures the board's total",
-            (true, false) => "no meter that is read measures the board's total",
-            (false, _) if model.starting > 0 => "reading ...",
-            (false, true) => "no meter measures power",
-            (false, false) => "no meter that measures power is read now",
+        let no_total = NoTotal {
+            was_read: !model.total.history.is_empty(),
+            has_power: model.has_power(),
+            is_starting: model.starting > 0,
+            has_unread: !model.unread_sources.is_empty(),
+        };
+        match model.is_read {
+            true => no_total.why(),
+            false => "reading ...",
         }
     }
 

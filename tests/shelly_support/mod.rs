@@ -1,15 +1,15 @@
-//! A stand-in for Shelly plugs: responds like the real ones, each generation with its own kind of login, and misbehaves on
-//! demand. Its login checks are written from RFC 7616 and 7617 and share no code with the client.
+//! A stand-in for Shelly plugs: responds like the real ones, each generation with its own kind of login.
+//! Its login checks are written from RFC 7616 and 7617 and share no code with the client.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+
+use crate::device_support::{page, Server};
+
+pub type Plug = Server<Answers>;
 
 pub const REALM: &str = "shellyplugsg3-aabbccddee33";
 
@@ -27,49 +27,16 @@ pub enum Auth {
     },
 }
 
-/// The behaviour of the plug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
-    Well,
-    /// Accepts requests and never responds.
-    Hangs,
-    /// Sends one byte at a time.
-    Drips,
-    Fails,
-    Html,
-    /// Announces a length that ends in the middle of the JSON.
-    Truncated,
-    /// Closes the connection in the middle of the response.
-    BreaksOff,
-    Redirects,
-    Huge,
-    /// Sends many headers.
-    LongHead,
-    Resets,
-    /// Sends something other than HTTP.
-    Garbage,
-}
-
-pub struct State {
+pub struct Answers {
     pub shelly: String,
     pub status: String,
     pub auth: Auth,
-    pub mood: Mood,
-    /// Path and `Authorization` of each request, in order.
-    pub requests: Vec<(String, Option<String>)>,
-    pub connections: usize,
     /// Violations of the protocol by logins.
     pub violations: Vec<String>,
     /// The number of 401 responses.
     pub refusals: usize,
     /// The last count used with each issued nonce.
     nonces: HashMap<String, u32>,
-}
-
-#[derive(Clone)]
-pub struct Plug {
-    pub address: SocketAddr,
-    state: Arc<Mutex<State>>,
 }
 
 pub fn fixture(name: &str) -> String {
@@ -82,34 +49,14 @@ pub fn fixture(name: &str) -> String {
 
 impl Plug {
     pub fn start(shelly: &str, status: &str, auth: Auth) -> Plug {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let plug = Plug {
-            address: listener.local_addr().unwrap(),
-            state: Arc::new(Mutex::new(State {
-                shelly: shelly.to_string(),
-                status: status.to_string(),
-                auth,
-                mood: Mood::Well,
-                requests: Vec::new(),
-                connections: 0,
-                violations: Vec::new(),
-                refusals: 0,
-                nonces: HashMap::new(),
-            })),
-        };
-        let shared = plug.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let plug = shared.clone();
-                plug.with(|state| state.connections += 1);
-                std::thread::spawn(move || plug.serve(stream));
-            }
-        });
-        plug
-    }
-
-    pub fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.state.lock().unwrap())
+        Server::of(Answers {
+            shelly: shelly.to_string(),
+            status: status.to_string(),
+            auth,
+            violations: Vec::new(),
+            refusals: 0,
+            nonces: HashMap::new(),
+        })
     }
 
     /// The number of status requests, successful or not.
@@ -132,137 +79,13 @@ impl Plug {
                 .count()
         })
     }
-
-    fn serve(&self, mut stream: TcpStream) {
-        stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        while let Some((path, authorization)) = request(&mut reader) {
-            let (mood, answer) = self.with(|state| {
-                state.requests.push((path.clone(), authorization.clone()));
-                (state.mood, state.answer(&path, authorization.as_deref()))
-            });
-            if !misbehave(&mut stream, mood, &answer) {
-                return;
-            }
-        }
-    }
 }
 
-fn request(reader: &mut impl BufRead) -> Option<(String, Option<String>)> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
-    let path = line.split(' ').nth(1)?.to_string();
-    assert!(
-        line.starts_with("GET ") && line.ends_with(" HTTP/1.1\r\n"),
-        "{line:?}"
-    );
-    let mut authorization = None;
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header).ok().filter(|n| *n > 0)?;
-        let header = header.trim_end();
-        match header.split_once(':') {
-            None => return Some((path, authorization)),
-            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
-                authorization = Some(value.trim().to_string());
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-/// Sends the response in this mood; false: the connection is over.
-fn misbehave(stream: &mut TcpStream, mood: Mood, answer: &str) -> bool {
-    let page = |status: &str, kind: &str, body: &str| {
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-    };
-    match mood {
-        Mood::Well => stream.write_all(answer.as_bytes()).is_ok(),
-        Mood::Hangs => {
-            // Until the client gives up.
-            let _ = stream.read(&mut [0]);
-            false
-        }
-        Mood::Drips => {
-            for byte in answer.bytes() {
-                if stream.write_all(&[byte]).is_err() {
-                    return false;
-                }
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            false
-        }
-        Mood::Fails => {
-            let page = page("503 Service Unavailable", "text/plain", "busy");
-            stream.write_all(page.as_bytes()).is_ok()
-        }
-        Mood::Html => {
-            let page = page(
-                "200 OK",
-                "text/html",
-                "<!DOCTYPE html><title>router</title>",
-            );
-            stream.write_all(page.as_bytes()).is_ok()
-        }
-        Mood::Truncated => {
-            let body = answer.split_once("\r\n\r\n").unwrap().1;
-            let page = page("200 OK", "application/json", &body[..body.len() / 2]);
-            stream.write_all(page.as_bytes()).is_ok()
-        }
-        Mood::BreaksOff => {
-            let _ = stream.write_all(&answer.as_bytes()[..answer.len() - 20]);
-            false
-        }
-        Mood::Redirects => {
-            let page = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/login\r\nContent-Length: 0\r\n\r\n";
-            stream.write_all(page.as_bytes()).is_ok()
-        }
-        Mood::Huge => {
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"x\": \"";
-            let mut more = stream.write_all(head.as_bytes()).is_ok();
-            for _ in 0..1024 {
-                more = more && stream.write_all(&[b'x'; 1024]).is_ok();
-            }
-            false
-        }
-        Mood::LongHead => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
-            for i in 0..4096 {
-                if stream
-                    .write_all(format!("X-{i}: {}\r\n", "y".repeat(100)).as_bytes())
-                    .is_err()
-                {
-                    return false;
-                }
-            }
-            false
-        }
-        Mood::Resets => {
-            let now = nix::libc::linger {
-                l_onoff: 1,
-                l_linger: 0,
-            };
-            nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::Linger, &now).unwrap();
-            let _ = stream.shutdown(std::net::Shutdown::Read);
-            false
-        }
-        Mood::Garbage => {
-            let _ = stream.write_all(b"SSH-2.0-dropbear\r\n");
-            false
-        }
-    }
-}
-
-impl State {
+impl crate::device_support::Device for Answers {
     fn answer(&mut self, path: &str, authorization: Option<&str>) -> String {
         let ok = |body: &str| {
-            let length = body.len();
-            format!("HTTP/1.1 200 OK\r\nServer: ShellyHTTP/1.0.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+            let server = "application/json\r\nServer: ShellyHTTP/1.0.0";
+            page("200 OK", server, body)
         };
         if path == "/shelly" {
             if authorization.is_some() {
@@ -288,7 +111,9 @@ impl State {
             "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nNot Found".to_string()
         }
     }
+}
 
+impl Answers {
     /// `Err` is the challenge of a 401.
     fn check(&mut self, path: &str, authorization: Option<&str>) -> Result<(), String> {
         match self.auth.clone() {

@@ -18,7 +18,7 @@ FETCH_SECONDS = 1800
 BOOT_SECONDS = 600
 IMAGES = ROOT / "target/qemu"
 # Debian's name of the kernel for each of its architectures.
-FLAVOURS = {"arm64": "arm64", "armhf": "armmp", "amd64": "cloud-amd64"}
+FLAVOURS = {"arm64": "arm64", "armhf": "armmp", "amd64": "amd64"}
 
 
 @contextlib.contextmanager
@@ -45,6 +45,25 @@ def fetched(architecture, *places):
         found = find()
     assert all(found), f"the packages lack something: {dict(zip(places, found))}"
     return found
+
+
+def modules(architecture, *names):
+    """Paths of modules of a kernel, each after those that it needs."""
+    (kernel,) = fetched(architecture, "lib/modules/*/kernel")
+    plain = lambda name: name.replace("-", "_")
+    paths = {plain(path.stem): path for path in kernel.rglob("*.ko")}
+    found = {}
+
+    def add(name):
+        path = paths[plain(name)]
+        needs = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())[1].decode()
+        for needed in filter(None, needs.split(",")):
+            add(needed)
+        found[path] = None
+
+    for name in names:
+        add(name)
+    return list(found)
 
 
 # A small Debian with systemd and OpenRC.
@@ -146,6 +165,13 @@ PC = ["qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-m", "1200"]
 PC_KERNEL_OPTIONS = "no_timer_check"
 
 
+def by_instructions(shift):
+    """The machine's clock counts its instructions, 2 to the power of `shift` nanoseconds each, and goes on at once while it sleeps:
+    whatever else keeps the processors of this one busy, its processes have the time that they would have alone."""
+    return ["-icount", f"shift={shift},sleep=off", "-rtc", "clock=vm"]
+
+
+
 def boot(command, kernel, initramfs, console, *more, kernel_options="", seconds=BOOT_SECONDS):
     """Runs a machine until it powers off; returns its output by section ("=== name")."""
     command = [*command, "-kernel", kernel, "-initrd", initramfs]
@@ -174,3 +200,4 @@ if __name__ == "__main__":
     for architecture in FLAVOURS:
         fetched(architecture, "boot/vmlinuz-*", "bin/busybox")
     debian_root(*SERVICES)
+    debian_root(*PODMAN)

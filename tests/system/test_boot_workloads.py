@@ -2,11 +2,11 @@
 with cgroup v2."""
 
 from peers import ROOT, temporary
-from qemu import PC, PC_KERNEL_OPTIONS, PODMAN, boot, cpio, debian_root, fetched, test_unit
+from qemu import PC, PC_KERNEL_OPTIONS, PODMAN, boot, by_instructions, cpio, debian_root, fetched, test_unit
 from workloads import short_processes
 
 HERE = ROOT / "tests/system"
-SECONDS = 1500
+SECONDS = 1200
 DROP_IN = b"""[Service]
 Environment="OPTIONS=--path.sysfs=/board/sys"
 """
@@ -16,9 +16,6 @@ driver = "vfs"
 runroot = "/run/containers/storage"
 graphroot = "/var/lib/containers/storage"
 """
-# The machine's clock counts its instructions, and goes on at once while it sleeps: whatever else keeps the processors of this one
-# busy, its processes have the time that they would have alone.
-BY_INSTRUCTIONS = ["-icount", "shift=5,sleep=off", "-rtc", "clock=vm"]
 SYSTEMD = "extra/etc/systemd/system"
 
 
@@ -37,7 +34,7 @@ def main():
         "extra/etc/containers/storage.conf": (STORAGE, 0o644),
         f"{SYSTEMD}/edge-metrics-exporter.service.d/board.conf": (DROP_IN, 0o644),
     }
-    machine = [*PC, *BY_INSTRUCTIONS]
+    machine = [*PC, *by_instructions(5)]
     with temporary() as directory:
         files["extra/short_processes"] = (short_processes(directory), 0o755)
         initramfs = directory / "initramfs"

@@ -1,5 +1,5 @@
 """Attribution seen from outside: real processes in real cgroups, and a meter whose power follows this machine's processors. Used
-on the machine of the tests (test_local_workloads) and in a booted Debian (boot_workloads)."""
+on the machine of the tests (test_local_workloads) and in a booted Debian (test_boot_workloads)."""
 
 import contextlib
 import functools
@@ -186,15 +186,18 @@ class Attribution:
         self.services = services
         self.scrapes, self.worst, self.failure, self.failed = 0, 0.0, None, []
         self.known = set()
+        # What one thread scrapes is known before another thread's next scrape, however long it takes to parse.
+        self.scraping = threading.Lock()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self.watch)
 
     def scrape(self):
-        text, _ = get(f"http://{self.address}/metrics")
-        scrape = Scrape(text)
-        self.worst = max(self.worst, scrape.check())
-        self.scrapes += 1
-        self.known |= scrape.workloads()
+        with self.scraping:
+            text, _ = get(f"http://{self.address}/metrics")
+            scrape = Scrape(text)
+            self.worst = max(self.worst, scrape.check())
+            self.scrapes += 1
+            self.known |= scrape.workloads()
         return scrape
 
     def watch(self):

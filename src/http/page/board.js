@@ -32,8 +32,8 @@ function showHistory(answer) {
   put(byId("watts"), quantity(total?.watts, "W"));
   put(byId("joules"), quantity(total?.joules, "J"));
   put(byId("joules-title"), total?.seconds ? `Energy in the last ${lasting(total.seconds)}` : "Energy");
-  const parts = answer.rails.length ? "What the board as a whole draws is not measured now: below is what is." : "";
-  say(byId("no-total"), total ? "" : parts);
+  const why = answer.no_total ?? "";
+  say(byId("no-total"), why && `${why[0].toUpperCase()}${why.slice(1)}.${answer.rails.length ? " Below is what is measured." : ""}`);
   const notes = [];
   if (!answer.rails.length) notes.push("Nothing that measures power has been read yet. What each source says is below.");
   else if (!answer.kept_seconds) notes.push("No history is kept (history: {seconds: 0}), so there are no charts.");
@@ -52,7 +52,8 @@ function showWorkloads(shown) {
   put(byId("workloads-what"), shown ? `of what ${shown.domain === "board" ? "the board" : shown.domain} draws, ${quantity(shown.watts, "W")}` : "");
   const rows = shown ? shown.workloads.map((one) => ({ ...one, key: JSON.stringify([one.kind, one.name]) })) : [];
   if (shown?.more) rows.push({ key: "more", name: `${shown.more} more`, watts: shown.more_watts });
-  if (shown) rows.push({ key: "idle", name: "idle: used by none of them", watts: shown.idle_watts });
+  if (typeof shown?.unattributed_watts === "number") rows.push({ key: "unattributed", name: "unattributed: above idle, and no process is known for it", watts: shown.unattributed_watts });
+  if (shown) rows.push({ key: "idle", name: "idle", watts: shown.idle_watts });
   keep(byId("workloads"), rows, (row) => row.key, makeWorkload, (element, row) => {
     const part = shown.watts > 0 ? `${((100 * row.watts) / shown.watts).toFixed(1)}\u00a0%` : "–";
     const texts = [row.name, row.kind ?? "", quantity(row.watts, "W"), part];

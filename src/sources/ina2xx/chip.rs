@@ -11,6 +11,8 @@ pub(super) struct MappedChip<B> {
     bus: B,
     address: u8,
     map: Box<dyn RegisterMap>,
+    /// Of each rail, whether current and power have the opposite sign.
+    reversed: Vec<bool>,
     /// What is written to it.
     settings: Vec<Setting>,
     /// The words that were read last.
@@ -23,12 +25,14 @@ impl<B: Bus> MappedChip<B> {
         bus: B,
         address: u8,
         map: Box<dyn RegisterMap>,
+        reversed: Vec<bool>,
     ) -> Result<MappedChip<B>, Fault> {
         let mut chip = MappedChip {
             bus,
             address,
             settings: map.settings(),
             words: Vec::with_capacity(map.values().len()),
+            reversed,
             map,
         };
         chip.read_all(|map| map.identity())?;
@@ -83,10 +87,18 @@ impl<B: Bus> Chip for MappedChip<B> {
     fn read(&mut self, into: &mut Vec<Measured>) -> Result<(), Fault> {
         self.read_all(|map| map.values())?;
         into.clear();
-        match self.map.measure(&self.words, into) {
-            true => Ok(()),
-            false => Err(Fault::ImplausibleVoltage),
+        if !self.map.measure(&self.words, into) {
+            return Err(Fault::ImplausibleVoltage);
         }
+        for (measured, reversed) in into.iter_mut().zip(&self.reversed) {
+            if *reversed {
+                let reading = &mut measured.reading;
+                // No current has no sign.
+                reading.amperes = 0.0 - reading.amperes;
+                reading.watts = 0.0 - reading.watts;
+            }
+        }
+        Ok(())
     }
 
     fn is_configured(&mut self) -> Result<bool, Fault> {

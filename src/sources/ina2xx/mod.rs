@@ -170,7 +170,8 @@ impl Model for Configured {
     }
 
     fn start<B: Bus>(&self, bus: B) -> Result<Box<dyn Chip>, Fault> {
-        let chip = MappedChip::start(bus, self.settings.address, self.map())?;
+        let ChipSettings { address, .. } = self.settings;
+        let chip = MappedChip::start(bus, address, self.map(), self.settings.reversed())?;
         Ok(Box::new(chip))
     }
 }

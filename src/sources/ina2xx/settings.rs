@@ -44,6 +44,8 @@ pub struct ChipSettings {
     pub name: Option<String>,
     /// The shunt; `None` of a chip with channels.
     pub shunt_ohms: Option<f64>,
+    /// Whether the shunt is connected the other way around: current and power have the opposite sign.
+    pub reverse: bool,
     /// The greatest current to be measured; `None`: the chip's largest range.
     pub max_amperes: Option<f64>,
     /// Number of averaged conversions; `None`: as many as fit into the interval.
@@ -64,6 +66,8 @@ pub struct Channel {
     pub name: Option<String>,
     /// The shunt.
     pub shunt_ohms: f64,
+    /// Whether it is connected the other way around.
+    pub reverse: bool,
 }
 
 fn board_name<S: Serializer>(
@@ -89,6 +93,18 @@ impl ChipSettings {
             None => format!("{chip}:{}", channel.channel),
         };
         self.channels.iter().map(rail).collect()
+    }
+
+    /// Of each of its rails, whether its current has the opposite sign.
+    pub fn reversed(&self) -> Vec<bool> {
+        match self.model.has_channels() {
+            true => self
+                .channels
+                .iter()
+                .map(|channel| channel.reverse)
+                .collect(),
+            false => vec![self.reverse],
+        }
     }
 
     /// The place of the range of its shunt's voltage.
@@ -181,6 +197,7 @@ fn chip(item: &mut Section<'_, '_>) -> Result<ChipSettings, Problem> {
         address: address.or(board.map(|board| board.address)).unwrap_or(0x40),
         name: None,
         shunt_ohms: None,
+        reverse: false,
         max_amperes: None,
         averaging: None,
         conversion_us: model.default_microseconds,
@@ -189,12 +206,13 @@ fn chip(item: &mut Section<'_, '_>) -> Result<ChipSettings, Problem> {
     item.set("bus", bus, &mut chip.bus)?;
     item.option("name", label, &mut chip.name)?;
     item.option("shunt_ohms", ohms, &mut chip.shunt_ohms)?;
+    item.set("reverse", values::flag, &mut chip.reverse)?;
     item.option("max_amperes", amperes, &mut chip.max_amperes)?;
     let averaging = |node: &Node| or_auto(node, model.averagings);
     item.set("averaging", averaging, &mut chip.averaging)?;
     let time = |node: &Node| one_of(node, model.microseconds, "");
     item.set("conversion_us", time, &mut chip.conversion_us)?;
-    chip.channels = channels(item)?;
+    chip.channels = channels(item, board.map(|board| board.shunt_ohms))?;
     let missing = |message: &str| Err(item.refuse(None, message.to_string()));
     if chosen.is_none() {
         return missing("an item of `ina2xx.chips` has neither `model` nor `board`: write `model: ina219`, or another");
@@ -224,6 +242,7 @@ fn complete(item: &Section<'_, '_>, mut chip: ChipSettings) -> Result<ChipSettin
         for (key, is_given) in [
             ("name", chip.name.is_some()),
             ("shunt_ohms", chip.shunt_ohms.is_some()),
+            ("reverse", chip.reverse),
             ("max_amperes", chip.max_amperes.is_some()),
         ] {
             if is_given {
@@ -237,6 +256,7 @@ fn complete(item: &Section<'_, '_>, mut chip: ChipSettings) -> Result<ChipSettin
                     channel,
                     name: None,
                     shunt_ohms,
+                    reverse: false,
                 })
             });
             chip.channels = all.collect();
@@ -282,15 +302,17 @@ impl ChipSettings {
     }
 }
 
-/// The channels that are given, in the order of their numbers.
-fn channels(item: &mut Section<'_, '_>) -> Result<Vec<Channel>, Problem> {
+/// The channels that are given, in the order of their numbers. `known` is the board's shunt.
+fn channels(item: &mut Section<'_, '_>, known: Option<f64>) -> Result<Vec<Channel>, Problem> {
     let mut channels = item.sections("channels", |section| {
         let mut channel = None;
         let mut name = None;
-        let mut shunt_ohms = None;
+        let mut shunt_ohms = known;
+        let mut reverse = false;
         section.option("channel", number, &mut channel)?;
         section.option("name", label, &mut name)?;
         section.option("shunt_ohms", ohms, &mut shunt_ohms)?;
+        section.set("reverse", values::flag, &mut reverse)?;
         let (Some(channel), Some(shunt_ohms)) = (channel, shunt_ohms) else {
             let message = "an item of `ina2xx.chips.channels` needs a `channel` from 1 to 3, and the `shunt_ohms` that is on the board";
             return Err(section.refuse(None, message.to_string()));
@@ -299,6 +321,7 @@ fn channels(item: &mut Section<'_, '_>) -> Result<Vec<Channel>, Problem> {
             channel,
             name,
             shunt_ohms,
+            reverse,
         })
     })?;
     channels.sort_by_key(|channel| channel.channel);

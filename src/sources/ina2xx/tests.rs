@@ -108,6 +108,24 @@ fn channels_are_rails_and_those_left_out_are_off() {
 }
 
 #[test]
+fn reversed_shunt_has_current_and_power_of_the_other_sign() {
+    let one = Chip::new("ina219", 12.0, -0.5, 0.1);
+    let three = Chip::new("ina3221", 5.0, 1.0, 0.05);
+    let buses = SimulatedBuses::with(&[(1, 0x40, one), (1, 0x41, three)]);
+    let tree = Tree::new(&[]);
+    let yaml = "ina2xx: {chips: [{board: adafruit-ina219, name: a, reverse: true}, \
+                {board: adafruit-ina3221, address: 0x41, channels: [{channel: 1, name: b}, {channel: 2, name: c, reverse: true}]}]}";
+    let mut bench = opened(&buses, &tree, yaml);
+    bench.poll(1.0);
+    bench.poll(2.0);
+    assert_eq!(values(&bench, "a"), [Some(12.0), Some(0.5), Some(6.0)]);
+    assert_eq!(energy(&bench, "a"), Some(6.0));
+    // The shunts of its channels are the board's.
+    assert_eq!(values(&bench, "b"), [Some(5.0), Some(1.0), Some(5.0)]);
+    assert_eq!(values(&bench, "c"), [Some(5.0), Some(-1.0), Some(-5.0)]);
+}
+
+#[test]
 fn current_out_of_range_is_absent_and_said() {
     let buses = SimulatedBuses::with(&[(1, 0x42, Chip::new("ina219", 8.0, 5.0, 0.1))]);
     let tree = Tree::new(&[]);

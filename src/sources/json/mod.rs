@@ -10,8 +10,8 @@
 //! * **A value is absent** if the answer has no number at its place: `null`, `"unavailable"`, `nan`, or nothing.
 //! * **The board's total** is the sum of the rails of the device with `power_total`, without those that are parts of others.
 
-mod answer;
 mod client;
+mod members;
 mod plan;
 pub mod pointer;
 mod profile;
@@ -20,7 +20,7 @@ mod series;
 pub mod settings;
 pub mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::client::{Answer, Getter};
-use self::plan::Plan;
-use self::pointer::{Found, MAX_ITEMS};
+use self::members::members;
+use self::plan::{Outcome, Plan};
+use self::pointer::{Found, Pointer, MAX_ITEMS};
 use self::profile::{Members, Profile, GENERIC};
 use self::series::{DeviceSeries, MAX_RAILS};
 use self::settings::{Device as DeviceSettings, Settings};
 use self::values::{is_path, At, Place, RailValues};
-use super::{Board, Context, Device, Error, Meter, Pace, Source};
+use super::{json_answer, Board, Context, Device, Error, Meter, Pace, Source};
 use crate::config::{url_without_secrets, Config};
 use crate::metrics::{staleness_limit, Readings};
 use crate::sys::clock::BootTime;
@@ -107,6 +108,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         profile,
         device,
         plan: None,
+        late: Vec::new(),
         rescans: 0,
         read_at: None,
         complaints: BTreeMap::new(),
@@ -122,6 +124,8 @@ struct Json {
     getter: Getter,
     /// `None` at first, and after a failure, since another device or another version may answer next.
     plan: Option<Plan>,
+    /// The paths that did not answer or were refused when they were last got. They are got after the others.
+    late: Vec<Late>,
     rescans: u32,
     /// When the last poll began, unless it failed.
     read_at: Option<BootTime>,
@@ -129,6 +133,14 @@ struct Json {
     complaints: BTreeMap<String, String>,
     series: DeviceSeries,
     context: Context,
+}
+
+/// A path that had no answer.
+struct Late {
+    path: Option<String>,
+    /// It is not got again before.
+    until: BootTime,
+    why: String,
 }
 
 impl Source for Json {
@@ -174,15 +186,19 @@ impl Json {
     }
 
     fn new_plan(&self) -> Result<Plan, Error> {
-        let members = match &self.profile.members {
+        let found = match &self.profile.members {
             Some(members) => self.members(members)?,
             None => Vec::new(),
         };
-        Ok(Plan::new(&self.rails, &self.device.values, &members))
+        Ok(Plan::new(
+            &self.rails,
+            &self.device.values,
+            &members(&found),
+        ))
     }
 
-    /// The paths of the members.
-    fn members(&self, members: &Members) -> Result<Vec<String>, Error> {
+    /// The paths of the members, each with that of the member that it lies in: the board's total is the sum without these.
+    fn members(&self, members: &Members) -> Result<Vec<(String, Option<String>)>, Error> {
         let url = self.url(Some(&members.path));
         let answer = match self.getter.get(&url, MEMBERS_REQUEST)? {
             Answer::Body(body) => self.parse(&url, &body)?,
@@ -197,35 +213,99 @@ impl Json {
                     self.device.name, members.path
                 )
             });
-        match paths.is_empty() {
-            true => Err(self.error(&url, &format!("the answer has no {}", members.pointer))),
-            false => Ok(paths),
+        if paths.is_empty() {
+            return Err(self.error(&url, &format!("the answer has no {}", members.pointer)));
+        }
+        let adds_up = self.device.power_total && paths.len() > 1;
+        let within = members.within.as_ref().filter(|_| adds_up);
+        let member = |path: String| {
+            let around = match within {
+                Some(pointer) => self.around(&path, pointer)?,
+                None => None,
+            };
+            Ok((path, around))
+        };
+        paths.into_iter().map(member).collect()
+    }
+
+    /// The path of what a member lies in, if it says so.
+    fn around(&self, path: &str, pointer: &Pointer) -> Result<Option<String>, Error> {
+        let url = self.url(Some(path));
+        let Answer::Body(body) = self.getter.get(&url, MEMBERS_REQUEST)? else {
+            return Ok(None);
+        };
+        let answer = json_answer::parse(&body).map_err(|why| self.error(&url, &why))?;
+        match pointer.find(&answer) {
+            Some(Found::One(Value::String(path))) => Ok(Some(path.clone())),
+            _ => Ok(None),
         }
     }
 
     /// Gets and publishes all values.
     fn read(&mut self, mut plan: Plan, out: &mut Readings) -> Result<Plan, Error> {
+        self.late.retain(|late| plan.paths.contains(&late.path));
+        let mut needed = plan.begin();
+        needed.sort_by_key(|path| self.late_place(&plan, *path));
         let mut refusal = None;
-        let mut answers = 0;
-        for path in plan.begin() {
+        // What no path is got after: one that has no answer costs its whole time.
+        let mut silence: Option<String> = None;
+        let (mut answers, mut responses) = (0, 0);
+        for path in needed {
             if self.context.stop.is_set() {
                 return Err(Error::new("it ends"));
             }
+            let late = self
+                .late_place(&plan, path)
+                .and_then(|at| self.late.get(at));
+            let late = late.filter(|late| out.at < late.until);
+            if let Some(why) = silence.as_ref().or(late.map(|late| &late.why)) {
+                refusal.get_or_insert_with(|| Error::new(why.as_str()));
+                plan.refuse(path, why, false);
+                continue;
+            }
             let url = self.url(plan.paths.get(path).and_then(Option::as_deref));
-            let error = match self.getter.get(&url, path)? {
+            let answer = match self.getter.get(&url, path) {
+                Ok(answer) => answer,
+                Err(error) if responses == 0 => {
+                    self.set_late(&plan, path, out.at, &error);
+                    return Err(error);
+                }
+                Err(error) => {
+                    // The device answers, but not this. The others are read as often without it for as long.
+                    let wait = (self.device.timeout * 2).as_nanos() as u64;
+                    let until = BootTime(out.at.0.saturating_add(wait));
+                    self.set_late(&plan, path, until, &error);
+                    let why = error.to_string();
+                    plan.refuse(path, &why, false);
+                    silence = Some(format!("it was not got after {why}"));
+                    continue;
+                }
+            };
+            responses += 1;
+            let (error, is_absent) = match answer {
                 Answer::Body(body) => match self.parse(&url, &body) {
                     Ok(answer) => {
+                        self.set_on_time(&plan, path);
                         plan.take(path, &answer);
                         answers += 1;
                         continue;
                     }
                     Err(error) if error.min_retry_delay().is_some() => return Err(error),
-                    Err(error) => error,
+                    Err(error) => (error, false),
                 },
                 Answer::Status(401, scheme) => return Err(self.login_refused(&url, &scheme)),
-                Answer::Status(status, note) => self.refused(&url, status, &note),
+                Answer::Status(status, note) => {
+                    (self.refused(&url, status, &note), says_absent(status))
+                }
             };
-            plan.refuse(path, &error.to_string());
+            match error.min_retry_delay() {
+                Some(delay) => {
+                    let until = BootTime(out.at.0.saturating_add(delay.as_nanos() as u64));
+                    self.set_late(&plan, path, until, &error);
+                }
+                None => self.set_on_time(&plan, path),
+            }
+            plan.refuse(path, &error.to_string(), is_absent);
             refusal.get_or_insert(error);
         }
         plan.end();
@@ -253,9 +333,33 @@ impl Json {
         Ok(plan)
     }
 
+    /// The place of a path among those that are late.
+    fn late_place(&self, plan: &Plan, path: usize) -> Option<usize> {
+        let path = plan.paths.get(path)?;
+        self.late.iter().position(|late| late.path == *path)
+    }
+
+    /// A path has no answer: it is the last that is got from now on, and not before this time.
+    fn set_late(&mut self, plan: &Plan, path: usize, until: BootTime, error: &Error) {
+        self.set_on_time(plan, path);
+        if let Some(path) = plan.paths.get(path) {
+            self.late.push(Late {
+                path: path.clone(),
+                until,
+                why: error.to_string(),
+            });
+        }
+    }
+
+    fn set_on_time(&mut self, plan: &Plan, path: usize) {
+        if let Some(at) = self.late_place(plan, path) {
+            self.late.remove(at);
+        }
+    }
+
     /// Parses an answer. The error may be a refusal of the login.
     fn parse(&self, url: &str, body: &[u8]) -> Result<Value, Error> {
-        let answer = answer::parse(body).map_err(|why| self.error(url, &why))?;
+        let answer = json_answer::parse(body).map_err(|why| self.error(url, &why))?;
         let refusal = self
             .profile
             .login_error
@@ -343,12 +447,28 @@ impl Json {
     fn complain(&mut self, plan: &Plan) {
         let name = &self.device.name;
         let mut complaints = BTreeMap::new();
-        for (rail, key, why) in plan.missing() {
-            let of = match rail {
-                "" => name.clone(),
-                rail => format!("{name}/{rail}"),
+        let mut are_read = BTreeSet::new();
+        for (rail, key, outcome) in plan.outcomes() {
+            let value = match rail {
+                "" => format!("{name}: {key}"),
+                rail => format!("{name}/{rail}: {key}"),
             };
-            complaints.insert(format!("{of}: {key}"), format!("{of}: {key}: {why}"));
+            // What was missing stays so until it is read, also in a new plan.
+            let known = self.complaints.get(&value);
+            let complaint = match outcome {
+                Outcome::Missing { why, is_expected } if is_expected || known.is_some() => {
+                    Some(format!("{value}: {why}"))
+                }
+                Outcome::Missing { .. } => None,
+                Outcome::NotAsked => known.cloned(),
+                Outcome::Read => {
+                    are_read.insert(value);
+                    continue;
+                }
+            };
+            if let Some(complaint) = complaint {
+                complaints.insert(value, complaint);
+            }
         }
         let health = &self.context.health;
         for (value, complaint) in &complaints {
@@ -362,15 +482,23 @@ impl Json {
             .keys()
             .filter(|value| !complaints.contains_key(*value))
         {
-            log::info!("json {value} is there");
+            match are_read.contains(value) {
+                true => log::info!("json {value} is there"),
+                false => log::info!("json {value} is not looked for any more"),
+            }
             health.set_value_error(Path::new(value), None);
         }
         self.complaints = complaints;
     }
 }
 
+/// Whether a status says that there is nothing at a path, rather than that it cannot be got now (RFC 9110, 15).
+fn says_absent(status: u16) -> bool {
+    matches!(status, 300..=499 | 501) && !matches!(status, 403 | 408 | 429)
+}
+
 /// The paths that are at a pointer, and how many more there are. What cannot be put after a server's name is none.
-fn paths_at(pointer: &pointer::Pointer, answer: &Value) -> (Vec<String>, usize) {
+fn paths_at(pointer: &Pointer, answer: &Value) -> (Vec<String>, usize) {
     let (values, left_out) = match pointer.find(answer) {
         None => (Vec::new(), 0),
         Some(Found::One(value)) => (vec![value], 0),
@@ -391,17 +519,18 @@ fn paths_at(pointer: &pointer::Pointer, answer: &Value) -> (Vec<String>, usize) 
 /// The rails of a profile's devices in one answer, as if all paths were answered so. For fuzzing: pure, bounded, and without
 /// series.
 pub fn read_with_profile(profile: &str, body: &[u8]) -> Result<Vec<RailReading>, String> {
-    let answer = answer::parse(body)?;
+    let answer = json_answer::parse(body)?;
     let profile = Profile::get(profile).map_err(|error| error.message)?;
     let own = match profile.entity {
         Some(_) => RailValues::of_entity("x"),
         None => Vec::new(),
     };
-    let members = match &profile.members {
+    let paths = match &profile.members {
         Some(members) => paths_at(&members.pointer, &answer).0,
         None => Vec::new(),
     };
-    let mut plan = Plan::new(&profile.rails(&own), &own, &members);
+    let found: Vec<_> = paths.into_iter().map(|path| (path, None)).collect();
+    let mut plan = Plan::new(&profile.rails(&own), &own, &members(&found));
     for path in plan.begin() {
         plan.take(path, &answer);
     }
@@ -410,14 +539,15 @@ pub fn read_with_profile(profile: &str, body: &[u8]) -> Result<Vec<RailReading>,
 }
 
 /// The power at a pointer in an answer. For fuzzing.
-pub fn read_pointer(pointer: pointer::Pointer, body: &[u8]) -> Result<Reading, String> {
+pub fn read_pointer(pointer: Pointer, body: &[u8]) -> Result<Reading, String> {
     let place = Place {
         at: At::Pointer(pointer),
         unit: None,
         factor: 1.0,
         path: None,
     };
-    place.read(quantity::Quantity::Power, &answer::parse(body)?)
+    let reading = place.read(quantity::Quantity::Power, &json_answer::parse(body)?);
+    reading.map_err(|miss| miss.text)
 }
 
 #[cfg(test)]

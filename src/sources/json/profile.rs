@@ -8,7 +8,7 @@
 //! | `path` | what is got from the device |
 //! | `timeout` | seconds for an answer; default 5 |
 //! | `entity` | `path`, `pointer` and `unit` of a value that is given by an entity's name, which stands for `{}` in the path |
-//! | `members` | `path` and `pointer` of a list of paths: the values are read for each of these, which stand for `{}` |
+//! | `members` | `path` and `pointer` of a list of paths: the values are read for each of these, which stand for `{}`. `within`: a pointer in a member's own answer to the path of the member that it lies in |
 //! | `login_error` | a pointer to what is there only in a refusal of the login that has the status 200 |
 
 use std::time::Duration;
@@ -64,6 +64,7 @@ pub(super) struct Entity {
 pub(super) struct Members {
     pub(super) path: String,
     pub(super) pointer: Pointer,
+    pub(super) within: Option<Pointer>,
 }
 
 /// The profile of this name, with its name as a constant.
@@ -102,14 +103,17 @@ impl Profile {
             pointer,
             unit,
         });
-        let (mut path, mut at) = (None, None);
+        let (mut path, mut at, mut within) = (None, None, None);
         section.section("members", |section| {
             section.option("path", path_of, &mut path)?;
-            section.option("pointer", pointer, &mut at)
+            section.option("pointer", pointer, &mut at)?;
+            section.option("within", pointer, &mut within)
         })?;
-        self.members = path
-            .zip(at)
-            .map(|(path, pointer)| Members { path, pointer });
+        self.members = path.zip(at).map(|(path, pointer)| Members {
+            path,
+            pointer,
+            within,
+        });
         self.values = RailValues::read_list(section)?;
         Ok(())
     }

@@ -82,6 +82,8 @@ impl DeviceSeries {
             .iter_mut()
             .map(|rail| {
                 let reading = readings.iter().find(|reading| reading.name == rail.name);
+                // What it is a part of may have answered later.
+                rail.is_part = reading.map_or(rail.is_part, |reading| reading.is_part);
                 rail.set(&self.group, out, reading)
             })
             .collect();

@@ -147,7 +147,8 @@ fn device(section: &mut Section<'_, '_>) -> Result<Device, Problem> {
     device.name = name.unwrap_or_else(|| host_of(&place).to_string());
     device.url = place;
     device.timeout = timeout.or(profile.timeout).unwrap_or(TIMEOUT);
-    if device.values.is_empty() && profile.values.is_empty() {
+    let rails = profile.rails(&device.values);
+    if rails.iter().all(RailValues::is_empty) {
         let message = match device.profile {
             GENERIC => "has no `values`: write where in its answer they are, or the `profile` of such devices",
             _ => "has no `values`: write the names of its entities, such as `- power: sensor.plug_power`",

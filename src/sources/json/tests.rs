@@ -47,11 +47,25 @@ fn plan(yaml: &str, answers: &[(&str, Vec<u8>)]) -> Plan {
         let answer = answers.iter().find(|(path, _)| *path == members.path);
         paths_at(
             &members.pointer,
-            &answer::parse(&answer.unwrap().1).unwrap(),
+            &json_answer::parse(&answer.unwrap().1).unwrap(),
         )
         .0
     };
-    let members = profile.members.as_ref().map(of_members).unwrap_or_default();
+    let paths = profile.members.as_ref().map(of_members).unwrap_or_default();
+    let around = |path: &str| {
+        let (_, body) = answers.iter().find(|(known, _)| *known == path)?;
+        let answer = json_answer::parse(body).unwrap();
+        let pointer = profile.members.as_ref()?.within.as_ref()?;
+        match pointer.find(&answer)? {
+            Found::One(path) => path.as_str().map(str::to_string),
+            Found::Many { .. } => None,
+        }
+    };
+    let found = paths.into_iter().map(|path| {
+        let around = around(&path);
+        (path, around)
+    });
+    let members = members(&found.collect::<Vec<_>>());
     Plan::new(&profile.rails(&device.values), &device.values, &members)
 }
 
@@ -59,8 +73,8 @@ fn poll(plan: &mut Plan, answers: &[(&str, Vec<u8>)]) -> Vec<RailReading> {
     for path in plan.begin() {
         let name = plan.paths[path].clone().unwrap_or_default();
         match answers.iter().find(|(path, _)| *path == name) {
-            Some((_, body)) => plan.take(path, &answer::parse(body).unwrap()),
-            None => plan.refuse(path, "it is not there"),
+            Some((_, body)) => plan.take(path, &json_answer::parse(body).unwrap()),
+            None => plan.refuse(path, "it is not there", true),
         }
     }
     plan.end();
@@ -187,17 +201,135 @@ fn only_paths_that_have_a_value_are_got_again() {
     let mut plan = super::tests::plan(yaml, &[]);
     let rails = poll(&mut plan, &[("/a", b"{\"p\": 1}".to_vec())]);
     assert_eq!((rails.len(), plan.begin().len()), (1, 2));
-    let missing: Vec<_> = plan.missing().collect();
-    assert_eq!(missing, []);
+    assert_eq!(missing(&plan), [""; 0]);
     poll(&mut plan, &[("/a", b"{\"p\": null}".to_vec())]);
-    let missing: Vec<_> = plan.missing().collect();
     assert_eq!(
-        missing,
-        [
-            ("", "power", "/p is null"),
-            ("b", "power", "it is not there")
-        ]
+        missing(&plan),
+        ["/power: /p is null", "b/power: it is not there"]
     );
+}
+
+/// The values that are missing though they are expected.
+fn missing(plan: &Plan) -> Vec<String> {
+    let outcomes = plan.outcomes().filter_map(|(rail, key, outcome)| {
+        let Outcome::Missing {
+            why,
+            is_expected: true,
+        } = outcome
+        else {
+            return None;
+        };
+        Some(format!("{rail}/{key}: {why}"))
+    });
+    outcomes.collect()
+}
+
+#[test]
+fn path_that_does_not_answer_is_got_again_and_said() {
+    let chassis = [(CHASSIS, fixture("redfish-chassis"))];
+    let mut plan = plan(BMC, &chassis);
+    for path in plan.begin() {
+        plan.refuse(path, "it is busy", false);
+    }
+    plan.end();
+    assert_eq!(plan.begin().len(), 4, "nothing is known yet");
+    for path in plan.begin() {
+        let name = plan.paths[path].clone().unwrap();
+        match name.as_str() {
+            "/redfish/v1/Chassis/1/Power" => plan.refuse(path, "it is busy", false),
+            _ => plan.refuse(path, "it is not there", true),
+        }
+    }
+    plan.end();
+    assert_eq!(missing(&plan), ["1/power: it is busy"]);
+    let answers = [("/redfish/v1/Chassis/1/Power", fixture("redfish-power"))];
+    let rails = poll(&mut plan, &answers);
+    assert_eq!(shown(&rails, "1"), "power 150");
+    assert_eq!(plan.begin().len(), 1);
+}
+
+#[test]
+fn place_is_not_chosen_while_a_better_one_has_not_answered() {
+    let yaml =
+        "{url: 'http://x/', values: [{power: [{path: /a, pointer: /p}, {path: /b, pointer: /p}]}]}";
+    let mut plan = super::tests::plan(yaml, &[]);
+    let paths = plan.begin();
+    plan.refuse(paths[0], "it is busy", false);
+    plan.take(paths[1], &serde_json::json!({"p": 2}));
+    plan.end();
+    assert_eq!(shown(&plan.rails(), ""), "power 2");
+    let answers = ["/a", "/b"].map(|path| (path, br#"{"p": 1}"#.to_vec()));
+    poll(&mut plan, &answers);
+    assert_eq!(plan.begin(), [0]);
+}
+
+#[test]
+fn reason_is_that_of_the_place_that_comes_closest() {
+    let yaml = "{url: 'http://x/', values: [{power: [{path: /a, pointer: /p}, {path: /b, pointer: /p}, {path: /b, pointer: /q}]}]}";
+    let said = |answers: &[(&str, Vec<u8>)]| {
+        let mut plan = super::tests::plan(yaml, &[]);
+        poll(&mut plan, answers);
+        missing(&plan)
+    };
+    let b = |body: &str| [("/b", body.as_bytes().to_vec())];
+    assert_eq!(said(&[]), ["/power: it is not there"]);
+    assert_eq!(said(&b("{}")), ["/power: the answer has no /p"]);
+    assert_eq!(said(&b(r#"{"q": null}"#)), ["/power: /q is null"]);
+    // Once one has had the value, only its own reason counts.
+    let mut plan = super::tests::plan(yaml, &[]);
+    poll(&mut plan, &b(r#"{"q": 1}"#));
+    let paths = plan.begin();
+    assert_eq!(paths, [1]);
+    plan.refuse(0, "another value's", false);
+    plan.refuse(1, "it is busy", false);
+    assert_eq!(missing(&plan), ["/power: it is busy"]);
+}
+
+#[test]
+fn item_without_a_number_takes_the_sum_away_with_the_reason() {
+    let mut plan = super::tests::plan("{url: 'http://x/', values: [{power: '/p/*'}]}", &[]);
+    let rails = poll(&mut plan, &[("", br#"{"p": [1, null, 3]}"#.to_vec())]);
+    assert_eq!(shown(&rails, ""), "none");
+    assert_eq!(shown(&rails, "2"), "part: power 3");
+    assert_eq!(
+        missing(&plan),
+        ["/power: no sum, since of item 1 /p/* is null"]
+    );
+    poll(&mut plan, &[("", br#"{"p": [1, 2, 3]}"#.to_vec())]);
+    assert_eq!(missing(&plan), [""; 0]);
+}
+
+#[test]
+fn chassis_in_another_one_is_a_part_while_that_one_measures() {
+    let members =
+        r#"{"Members":[{"@odata.id":"/c/rack"},{"@odata.id":"/c/box"},{"@odata.id":"/c/sled"}]}"#;
+    let in_rack = r#"{"Links":{"ContainedBy":{"@odata.id":"/c/rack"}}}"#;
+    let in_box = r#"{"Links":{"ContainedBy":{"@odata.id":"/c/box"}}}"#;
+    let power = |watts: u32| {
+        format!(r#"{{"PowerControl":[{{"PowerConsumedWatts":{watts}}}]}}"#).into_bytes()
+    };
+    let mut answers = vec![
+        (CHASSIS, members.as_bytes().to_vec()),
+        ("/c/box", in_rack.as_bytes().to_vec()),
+        ("/c/sled", in_box.as_bytes().to_vec()),
+        ("/c/sled/Power", power(100)),
+    ];
+    let rails = read(BMC, &answers);
+    assert_eq!(shown(&rails, "sled"), "power 100");
+    answers.push(("/c/rack/Power", power(300)));
+    let rails = read(BMC, &answers);
+    assert_eq!(shown(&rails, "rack"), "power 300");
+    assert_eq!(shown(&rails, "sled"), "part: power 100");
+}
+
+#[test]
+fn value_of_the_profile_can_be_dropped() {
+    let yaml = "{profile: tasmota, host: plug, values: [{energy: false, voltage: false}]}";
+    let rails = read(yaml, &[(STATUS, fixture("tasmota-plug"))]);
+    assert_eq!(shown(&rails, ""), "power 11, current 0.101");
+    let device = device(yaml);
+    let shown = serde_json::to_value(&device).unwrap();
+    assert_eq!(shown["values"][0]["energy"], serde_json::json!(false));
 }
 
 #[test]
@@ -290,10 +422,8 @@ fn entities_are_got_by_their_names() {
         (state("0.5", "kW"), "power 500, energy 3600"),
         (state("unavailable", "W"), "energy 3600"),
         (state("unknown", "W"), "energy 3600"),
-        (
-            br#"{"state":"7","attributes":{}}"#.to_vec(),
-            "power 7, energy 3600",
-        ),
+        (br#"{"state":"7","attributes":{}}"#.to_vec(), "energy 3600"),
+        (state("7", ""), "energy 3600"),
     ] {
         let rails = read(
             yaml,
@@ -304,12 +434,27 @@ fn entities_are_got_by_their_names() {
         );
         assert_eq!(shown(&rails, "plug"), shown_power);
     }
-    // Energy without a unit is not guessed.
+    // A number without a unit may be of any.
+    for (entity, key) in [("sensor.e", "energy"), ("sensor.p", "power")] {
+        let path = format!("/api/states/{entity}");
+        let answers = [(path.as_str(), br#"{"state":"7"}"#.to_vec())];
+        let mut plan = plan(yaml, &answers);
+        assert_eq!(poll(&mut plan, &answers), []);
+        let said = missing(&plan);
+        let wanted = format!(
+            "plug/{key}: /state: its unit, at /attributes/unit_of_measurement, is not there"
+        );
+        assert!(
+            said.iter().any(|said| said.starts_with(&wanted)),
+            "{said:?}"
+        );
+    }
+    let own = yaml.replace("sensor.p", "{entity: sensor.p, unit: kW}");
     let rails = read(
-        yaml,
-        &[("/api/states/sensor.e", br#"{"state":"7"}"#.to_vec())],
+        &own,
+        &[("/api/states/sensor.p", br#"{"state":"7"}"#.to_vec())],
     );
-    assert_eq!(rails, []);
+    assert_eq!(shown(&rails, "plug"), "power 7000");
 }
 
 #[test]
@@ -348,6 +493,8 @@ fn configuration_that_cannot_be_meant_is_refused() {
             "nothing stands for",
         ),
         ("{host: x, values: [{name: a}]}", "has no value"),
+        ("{host: x, values: [{energy: false}]}", "no `values`"),
+        ("{host: x, values: [{energy: true}]}", "false for none"),
         ("{host: x, values: [{power: /a}, {power: /b}]}", "no `name`"),
         (
             "{host: x, values: [{name: a, power: /a}, {name: a, power: /b}]}",

@@ -24,6 +24,8 @@ pub struct RailValues {
     pub name: String,
     /// The places by quantity, in the order of [`Quantity::ALL`].
     pub places: [Vec<Place>; Quantity::ALL.len()],
+    /// The quantities of a profile that are not read, in the same order.
+    pub dropped: [bool; Quantity::ALL.len()],
 }
 
 /// A place where a value may be.
@@ -66,14 +68,26 @@ impl RailValues {
         self.places.iter().all(Vec::is_empty)
     }
 
+    fn says_nothing(&self) -> bool {
+        self.is_empty() && !self.dropped.contains(&true)
+    }
+
     /// Reads the keys of one item of the list `values`.
     fn read(section: &mut Section<'_, '_>) -> Result<RailValues, Problem> {
         let mut rail = RailValues::default();
         section.set("name", values::label, &mut rail.name)?;
-        for (quantity, places) in Quantity::ALL.into_iter().zip(&mut rail.places) {
-            section.set(quantity.key(), |node| places_of(node, quantity), places)?;
+        let all = rail.places.iter_mut().zip(&mut rail.dropped);
+        for (quantity, (places, dropped)) in Quantity::ALL.into_iter().zip(all) {
+            let read = |node: &Node| {
+                *dropped = *node == Node::Bool(false);
+                match *dropped {
+                    true => Ok(Vec::new()),
+                    false => places_of(node, quantity),
+                }
+            };
+            section.set(quantity.key(), read, places)?;
         }
-        if rail.is_empty() {
+        if rail.says_nothing() {
             let keys = Quantity::ALL.map(Quantity::key).join(", ");
             let message = format!("an item of `values` has no value: write one of {keys}");
             return Err(section.refuse(None, message));
@@ -116,13 +130,15 @@ impl RailValues {
         vec![RailValues {
             name: String::new(),
             places: std::array::from_fn(|_| vec![place()]),
+            ..RailValues::default()
         }]
     }
 
-    /// Replaces the places of the quantities that the other one has.
+    /// Replaces the places of the quantities that the other one has, and takes out those that it drops.
     pub(super) fn override_by(&mut self, other: &RailValues) {
-        for (own, other) in self.places.iter_mut().zip(&other.places) {
-            if !other.is_empty() {
+        let others = other.places.iter().zip(other.dropped);
+        for (own, (other, is_dropped)) in self.places.iter_mut().zip(others) {
+            if is_dropped || !other.is_empty() {
                 own.clone_from(other);
             }
         }
@@ -138,7 +154,7 @@ fn places_of(node: &Node, quantity: Quantity) -> Outcome<Vec<Place>> {
 }
 
 const WANTED: &str =
-    "a JSON pointer such as /status/power, or {pointer: /status/power, unit: mW}, or a list of these";
+    "a JSON pointer such as /status/power, or {pointer: /status/power, unit: mW}, or a list of these, or false for none";
 
 /// A place: a pointer or an entity's name, or a mapping with more about it.
 fn place(node: &Node, quantity: Quantity) -> Outcome<Place> {
@@ -302,8 +318,11 @@ impl Serialize for RailValues {
         if !self.name.is_empty() {
             map.serialize_entry("name", &self.name)?;
         }
-        for (quantity, places) in Quantity::ALL.into_iter().zip(&self.places) {
-            if !places.is_empty() {
+        let all = self.places.iter().zip(self.dropped);
+        for (quantity, (places, is_dropped)) in Quantity::ALL.into_iter().zip(all) {
+            if is_dropped {
+                map.serialize_entry(quantity.key(), &false)?;
+            } else if !places.is_empty() {
                 map.serialize_entry(quantity.key(), places)?;
             }
         }

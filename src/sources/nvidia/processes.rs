@@ -32,6 +32,8 @@ const MAX_LINES: u32 = 1024;
 const MAX_PROCESSES: usize = 256;
 /// What was said longer ago, in seconds, says nothing of now.
 const MAX_AGE: f64 = 5.0;
+/// The lines of one interval come at once: one so many seconds after the first is of the next interval.
+const REPORT_SECONDS: f64 = 0.5;
 /// The delay before it is started again: at first, and at most.
 const MIN_DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -40,6 +42,17 @@ const STACK_BYTES: usize = 256 * 1024;
 
 /// What each process has used a GPU for, in nanoseconds; `None`: one that is not known.
 pub type Uses = HashMap<Option<u32>, u64>;
+
+/// What is known of the use of one GPU.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// What each process has used the GPU for.
+    pub uses: Uses,
+    /// In so many seconds.
+    pub seconds: f64,
+    /// Whether there are processes whose use is not available (`-`).
+    pub is_partial: bool,
+}
 
 /// What is known of the processes, by GPU.
 #[derive(Debug, Default)]
@@ -54,9 +67,10 @@ pub struct GpuProcesses {
 
 #[derive(Debug)]
 struct Gpu {
-    /// What was used since this was last taken.
-    uses: Uses,
-    /// When a line about the GPU was read last.
+    /// What was told since this was last taken.
+    told: Told,
+    /// When the first line of the last interval was read, and the last one of all.
+    report_at: Option<BootTime>,
     told_at: BootTime,
     /// Whether one was read since.
     is_new: bool,
@@ -85,18 +99,26 @@ impl GpuProcesses {
     pub(in crate::sources) fn add(&self, gpu: u32, found: Use, at: BootTime) -> u64 {
         let mut gpus = lock::lock(&self.gpus);
         let gpu = gpus.entry(gpu).or_insert_with(|| Gpu {
-            uses: Uses::new(),
+            told: Told::default(),
+            report_at: None,
             told_at: at,
             is_new: false,
         });
         (gpu.told_at, gpu.is_new) = (at, true);
+        let is_next = |begun: BootTime| at.seconds_since(begun) >= REPORT_SECONDS;
+        if gpu.report_at.is_none_or(is_next) {
+            gpu.report_at = Some(at);
+            gpu.told.seconds += INTERVAL.as_secs_f64();
+        }
+        gpu.told.is_partial |= found.pid.is_some() && found.percent.is_none();
         let percent = found.percent.unwrap_or(0);
         if percent == 0 {
             return 0;
         }
-        let has_room = gpu.uses.len() < MAX_PROCESSES || gpu.uses.contains_key(&found.pid);
+        let uses = &mut gpu.told.uses;
+        let has_room = uses.len() < MAX_PROCESSES || uses.contains_key(&found.pid);
         let pid = found.pid.filter(|_| has_room);
-        let used = gpu.uses.entry(pid).or_default();
+        let used = uses.entry(pid).or_default();
         *used = used.saturating_add(u64::from(percent) * NANOS_PER_PERCENT);
         u64::from(pid != found.pid)
     }
@@ -112,7 +134,7 @@ impl GpuProcesses {
 pub struct Reader {
     processes: Arc<GpuProcesses>,
     /// What was taken last, by GPU: it goes on until there is a new line.
-    last: BTreeMap<u32, Uses>,
+    last: BTreeMap<u32, Told>,
 }
 
 impl Reader {
@@ -122,17 +144,18 @@ impl Reader {
     }
 
     /// What each process has used a GPU for since this was last asked, or before that, if nothing was said since. Empty if nothing
-    /// is known of the GPU. The sum is of no meaning but as a whole that the processes have parts of.
-    pub fn take(&mut self, gpu: u32, now: BootTime) -> &Uses {
+    /// is known of the GPU.
+    pub fn take(&mut self, gpu: u32, now: BootTime) -> &Told {
         let mut gpus = lock::lock(&self.processes.gpus);
         let last = self.last.entry(gpu).or_default();
         match gpus.get_mut(&gpu) {
             Some(known) if now.seconds_since(known.told_at) <= MAX_AGE => {
                 if std::mem::take(&mut known.is_new) {
-                    *last = std::mem::take(&mut known.uses);
+                    *last = std::mem::take(&mut known.told);
+                    known.report_at = None;
                 }
             }
-            _ => last.clear(),
+            _ => *last = Told::default(),
         }
         last
     }
@@ -151,8 +174,16 @@ pub(super) struct Pmon {
     program: PathBuf,
     is_configured: bool,
     running: Option<Running>,
-    /// Whether its failure was said, and it has not been read since.
-    is_failing: Arc<AtomicBool>,
+    said: Arc<Said>,
+}
+
+/// What was said of the program in the log.
+#[derive(Debug, Default)]
+struct Said {
+    /// That it fails, and it has not been read since.
+    is_failing: AtomicBool,
+    /// That some of its lines are not understood.
+    unparsed: AtomicBool,
 }
 
 /// The thread that reads the program.
@@ -183,7 +214,7 @@ impl Pmon {
             program: program.to_path_buf(),
             is_configured,
             running: None,
-            is_failing: Arc::default(),
+            said: Arc::default(),
         }
     }
 
@@ -207,7 +238,7 @@ impl Pmon {
             place: self.place(),
             gpus: gpus.to_vec(),
             stop: Arc::clone(&stop),
-            is_failing: Arc::clone(&self.is_failing),
+            said: Arc::clone(&self.said),
         };
         // Until it has said something, that is what is known.
         self.health.set_asking(true);
@@ -228,7 +259,7 @@ impl Pmon {
             Err(error) => {
                 self.health.set_asking(false);
                 let error = format!("cannot start a thread for {NAME}: {error}");
-                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                if !self.said.is_failing.swap(true, Ordering::Relaxed) {
                     log::error!("{error}");
                 }
                 self.health.set_value_error(&self.place(), Some(error));
@@ -259,7 +290,7 @@ struct Work {
     place: PathBuf,
     gpus: Vec<(u32, u32)>,
     stop: Arc<Stop>,
-    is_failing: Arc<AtomicBool>,
+    said: Arc<Said>,
 }
 
 impl Work {
@@ -269,7 +300,7 @@ impl Work {
             self.processes.forget();
             self.health.count_error();
             let error = format!("{error}; meanwhile no process has a part of the GPUs' energy");
-            if !self.is_failing.swap(true, Ordering::Relaxed) {
+            if !self.said.is_failing.swap(true, Ordering::Relaxed) {
                 log::warn!("nvidia: {error}");
             }
             self.health.set_value_error(&self.place, Some(error));
@@ -310,20 +341,34 @@ impl Work {
                     *delay = MIN_DELAY;
                     self.add(found, printed.at);
                 }
+                None if text.trim().is_empty() => {}
                 None => {
-                    self.health.count_unparsed(1);
                     let plain = |c: char| if c.is_control() { ' ' } else { c };
-                    unparsed = Some(text.chars().take(200).map(plain).collect());
+                    let line: String = text.chars().take(200).map(plain).collect();
+                    self.pass_over(&line);
+                    unparsed = Some(line);
                 }
             }
+        }
+    }
+
+    /// Counts a line that is not understood, and says so of the first one.
+    fn pass_over(&self, line: &str) {
+        self.health.count_unparsed(1);
+        let error = format!("{NAME} prints what is not understood: {line}");
+        if self.health.has_value_error(&self.place) {
+            self.health
+                .set_value_error(&self.place, Some(error.clone()));
+        }
+        if !self.said.unparsed.swap(true, Ordering::Relaxed) {
+            log::warn!("nvidia: {error}");
         }
     }
 
     fn add(&self, found: Use, at: BootTime) {
         let known = self.gpus.iter().find(|(index, _)| *index == found.gpu);
         let Some((_, number)) = known else {
-            self.health.count_unparsed(1);
-            return;
+            return self.pass_over(&format!("a line of GPU {}", found.gpu));
         };
         let beyond = self.processes.add(*number, found, at);
         self.health.left_out("gpu_processes", beyond, || {
@@ -332,7 +377,7 @@ impl Work {
         if self.health.has_value_error(&self.place) {
             self.health.set_value_error(&self.place, None);
             self.health.set_asking(false);
-            if self.is_failing.swap(false, Ordering::Relaxed) {
+            if self.said.is_failing.swap(false, Ordering::Relaxed) {
                 log::info!("nvidia: {NAME} is read");
             }
         }
@@ -370,8 +415,12 @@ mod tests {
         }
     }
 
-    fn sorted(uses: &Uses) -> Vec<(Option<u32>, u64)> {
-        let mut uses: Vec<_> = uses.iter().map(|(pid, nanos)| (*pid, *nanos)).collect();
+    fn sorted(told: &Told) -> Vec<(Option<u32>, u64)> {
+        let mut uses: Vec<_> = told
+            .uses
+            .iter()
+            .map(|(pid, nanos)| (*pid, *nanos))
+            .collect();
         uses.sort_unstable();
         uses
     }
@@ -380,7 +429,7 @@ mod tests {
     fn use_is_added_up_by_gpu_and_process_and_taken_once() {
         let processes = Arc::new(GpuProcesses::default());
         let mut reader = processes.reader();
-        assert!(reader.take(0, at(1)).is_empty());
+        assert!(reader.take(0, at(1)).uses.is_empty());
         for second in 1..=2 {
             processes.add(0, of(7, 75), at(second));
             processes.add(0, of(8, 25), at(second));
@@ -389,7 +438,7 @@ mod tests {
         let expected = [(Some(7), 1_500_000_000), (Some(8), 500_000_000)];
         assert_eq!(sorted(reader.take(0, at(2))), expected);
         assert_eq!(sorted(reader.take(1, at(2))), [(Some(7), 200_000_000)]);
-        assert!(reader.take(2, at(2)).is_empty());
+        assert!(reader.take(2, at(2)).uses.is_empty());
         processes.add(0, of(9, 1), at(3));
         assert_eq!(sorted(reader.take(0, at(3))), [(Some(9), 10_000_000)]);
     }
@@ -403,7 +452,7 @@ mod tests {
         for second in [10, 11, 15] {
             assert_eq!(sorted(reader.take(0, at(second))), expected, "{second}");
         }
-        assert!(reader.take(0, at(16)).is_empty());
+        assert!(reader.take(0, at(16)).uses.is_empty());
         // Said since: nobody uses it.
         processes.add(0, of(7, 50), at(20));
         assert_eq!(sorted(reader.take(0, at(20))), expected);
@@ -413,10 +462,55 @@ mod tests {
             percent: None,
         };
         processes.add(0, nobody, at(21));
-        assert!(reader.take(0, at(21)).is_empty());
+        assert!(reader.take(0, at(21)).uses.is_empty());
         processes.add(0, of(7, 50), at(22));
         processes.forget();
-        assert!(reader.take(0, at(22)).is_empty());
+        assert!(reader.take(0, at(22)).uses.is_empty());
+    }
+
+    #[test]
+    fn it_is_known_for_how_long_it_was_told() {
+        let processes = Arc::new(GpuProcesses::default());
+        let mut reader = processes.reader();
+        assert_eq!(reader.take(0, at(1)).seconds, 0.0);
+        for second in 1..=3 {
+            let begin = second * SECOND;
+            for (pid, after) in [(7, 0), (8, 1_000_000), (9, 20_000_000)] {
+                processes.add(0, of(pid, 10), BootTime(begin + after));
+            }
+        }
+        assert_eq!(reader.take(0, at(4)).seconds, 3.0);
+        assert_eq!(reader.take(0, at(5)).seconds, 3.0, "it is the same again");
+        processes.add(0, of(7, 50), at(6));
+        assert_eq!(reader.take(0, at(6)).seconds, 1.0);
+    }
+
+    #[test]
+    fn use_that_is_not_available_is_not_none() {
+        let processes = Arc::new(GpuProcesses::default());
+        let mut reader = processes.reader();
+        let untold = Use {
+            gpu: 0,
+            pid: Some(8),
+            percent: None,
+        };
+        processes.add(0, of(7, 50), at(1));
+        assert!(!reader.take(0, at(1)).is_partial);
+        processes.add(0, of(7, 50), at(2));
+        processes.add(0, untold, at(2));
+        let told = reader.take(0, at(2));
+        assert!(told.is_partial);
+        assert_eq!(sorted(told), [(Some(7), 500_000_000)]);
+        // A GPU without processes has none that is not available.
+        processes.add(
+            0,
+            Use {
+                pid: None,
+                ..untold
+            },
+            at(3),
+        );
+        assert!(!reader.take(0, at(3)).is_partial);
     }
 
     #[test]
@@ -428,7 +522,7 @@ mod tests {
             beyond += processes.add(0, of(pid, 1), at(1));
         }
         assert_eq!(beyond, 3);
-        let uses = reader.take(0, at(1));
+        let uses = &reader.take(0, at(1)).uses;
         assert_eq!(uses.len(), MAX_PROCESSES + 1);
         assert_eq!(uses[&None], 3 * NANOS_PER_PERCENT);
     }

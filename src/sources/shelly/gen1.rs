@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::status::{json, number, Channel, Energy, CONDITIONS, MINUTES};
+use super::status::{number, Channel, Energy, CONDITIONS, MINUTES};
+use crate::sources::json_answer;
 
 const WATT_MINUTES_PER_WATT_HOUR: f64 = 60.0;
 const MILLI: f64 = 1000.0;
@@ -13,7 +14,7 @@ const MILLI: f64 = 1000.0;
 /// # Errors
 /// A message, if the response is not such a status.
 pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
-    let status = json(body)?;
+    let status = json_answer::parse(body)?;
     if !status.is_object() {
         return Err("the answer is no status".to_string());
     }
@@ -273,7 +274,10 @@ mod tests {
             "temperature": [], "tmp": 5}"#;
         assert_eq!(parse(text), Ok(vec![]));
         assert_eq!(parse(b"[]"), Err("the answer is no status".to_string()));
-        assert_eq!(parse(b"<html>"), Err("the answer is not JSON".to_string()));
+        assert_eq!(
+            parse(b"<html>"),
+            Err("the answer is a page for people (HTML), and no JSON".to_string())
+        );
         assert_eq!(
             parse(&PLUG_S[..100]),
             Err("the answer breaks off".to_string())

@@ -4,7 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::status::{json, number, Channel, Energy, CONDITIONS, MINUTES};
+use super::status::{number, Channel, Energy, CONDITIONS, MINUTES};
+use crate::sources::json_answer;
 
 /// Components with one channel, whose values have the same names.
 const SINGLE_CHANNEL: &[&str] = &[
@@ -16,7 +17,7 @@ const SINGLE_CHANNEL: &[&str] = &[
 /// # Errors
 /// A message, if the response is not such a status.
 pub fn parse(body: &[u8]) -> Result<Vec<Channel>, String> {
-    let Value::Object(status) = json(body)? else {
+    let Value::Object(status) = json_answer::parse(body)? else {
         return Err("the answer is no status".to_string());
     };
     let mut channels = Vec::new();

@@ -1,6 +1,6 @@
 //! The identity of a device: `GET /shelly`, which needs no login in any generation.
 
-use super::status::json;
+use crate::sources::json_answer;
 
 /// The API of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Identity {
     /// # Errors
     /// A message, if the response is not a Shelly's.
     pub fn parse(body: &[u8]) -> Result<Identity, String> {
-        let root = json(body)?;
+        let root = json_answer::parse(body)?;
         let text = |key: &str| {
             let text = root[key].as_str().unwrap_or_default();
             text.chars()
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn response_of_another_device_is_refused() {
         for (text, why) in [
-            ("<!DOCTYPE html>", "not JSON"),
+            ("<!DOCTYPE html>", "no JSON"),
             ("", "breaks off"),
             (r#"{"mac": "AABB"#, "breaks off"),
             ("[]", "no \"mac\""),

@@ -81,14 +81,3 @@ impl Channel {
 pub(super) fn number(value: &Value) -> Option<f64> {
     value.as_f64().filter(|n| n.is_finite())
 }
-
-/// Parses a response as JSON. The parser limits the depth (128), and the client the size.
-pub(super) fn json(body: &[u8]) -> Result<Value, String> {
-    serde_json::from_slice(body).map_err(|error| {
-        if error.is_eof() {
-            "the answer breaks off".to_string()
-        } else {
-            "the answer is not JSON".to_string()
-        }
-    })
-}

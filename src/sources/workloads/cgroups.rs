@@ -6,7 +6,7 @@
 //! **New cgroups** are found by the number of links of each slice's folder, which is that of its subfolders and two: a slice is listed
 //! anew when that changes, or when one of its cgroups is gone. (The kernel does not keep the time of a change for every folder of
 //! cgroups.) Below workloads (a container that a service runs) new ones are looked for at a rescan only; until then they are part of
-//! the service.
+//! the service. A folder of a cgroup has some forty files: one without subfolders, as most services have it, is not listed at all.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -49,6 +49,8 @@ const FILES: [&str; 13] = [
 ];
 /// Files of a cgroup's folder, v1.
 const FILES_OF_V1: [&str; 3] = ["tasks", "notify_on_release", "release_agent"];
+/// The links of a folder without subfolders: its own, and that of the folder that it lies in.
+const LEAF_LINKS: u64 = 2;
 /// Suffixes of systemd's units. None of these files has one.
 const UNITS: [&str; 3] = [".service", ".scope", ".slice"];
 
@@ -340,12 +342,10 @@ impl Cgroups {
             if !node.is_watched && (!rescans || node.scope == Scope::Closed) {
                 continue;
             }
-            let links = match (is_live, node.is_watched) {
-                (true, true) => std::fs::metadata(&node.path).map_or(0, |m| m.nlink()),
-                _ => 0,
-            };
+            let links = if is_live { links_of(&node.path) } else { 0 };
+            let is_leaf = links == LEAF_LINKS;
             // Some file systems do not count. The number is the same where one that is no node has gone and one has come.
-            if links < 2 || links != node.links || rescans {
+            if links < LEAF_LINKS || links != node.links || rescans && !is_leaf {
                 node.links = links;
                 stale.push(i);
             }
@@ -483,12 +483,14 @@ impl Cgroups {
         };
         let at = self.nodes.len();
         let folder = (scope != Scope::Closed).then(|| path.clone());
+        let is_live = self.health.io_log().is_off();
+        let links = match folder.as_ref().filter(|_| is_live) {
+            Some(folder) => links_of(folder),
+            None => 0,
+        };
         self.nested += usize::from(is_nested);
         self.nodes.push(Node {
-            links: match self.health.io_log().is_off() && is_watched {
-                true => std::fs::metadata(&path).map_or(0, |m| m.nlink()),
-                false => 0,
-            },
+            links,
             path,
             parent,
             scope,
@@ -512,7 +514,7 @@ impl Cgroups {
                 State::New
             },
         });
-        if let Some(folder) = folder {
+        if let Some(folder) = folder.filter(|_| links != LEAF_LINKS) {
             if !self.list(at, &folder, scope, &Known::default()) {
                 self.nodes[at].links = 0;
             }
@@ -667,6 +669,11 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// The links of a folder; 0 if they are not known.
+fn links_of(folder: &Path) -> u64 {
+    std::fs::metadata(folder).map_or(0, |metadata| metadata.nlink())
 }
 
 #[cfg(test)]

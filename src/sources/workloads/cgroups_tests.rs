@@ -727,6 +727,48 @@ fn many(hosts: &Hosts, slice: &str, range: std::ops::Range<usize>, ms: u64) {
     }
 }
 
+/// Services and containers in them come and go, many at once: each poll has a place for those that are there, and for no other.
+#[test]
+fn after_a_burst_only_what_is_there_has_a_place() {
+    use crate::sources::workloads::testing::Random;
+    use std::collections::BTreeSet;
+    for seed in 1..=6 {
+        let mut random = Random::new(seed);
+        let mut hosts = Hosts::new(seed % 2 == 0, 500, &[("system.slice", 0)]);
+        let service = |i: usize| format!("system.slice/n{i}.service");
+        let container = |i: usize| format!("{}/libpod-{i:012x}{:052x}.scope", service(i), 0);
+        let mut there: BTreeSet<(usize, bool)> = BTreeSet::new();
+        for round in 0..40 {
+            let changes = if round % 4 == 3 { 60 } else { random.below(4) };
+            for _ in 0..changes {
+                let (i, is_inner) = (random.below(40), random.below(3) == 0);
+                let cgroup = if is_inner { container(i) } else { service(i) };
+                if there.contains(&(i, is_inner)) {
+                    hosts.tree.remove(&hosts.folder(&cgroup));
+                    there.remove(&(i, is_inner));
+                    if !is_inner {
+                        there.remove(&(i, true));
+                    }
+                } else if !is_inner || there.contains(&(i, false)) {
+                    hosts.set(&cgroup, 0);
+                    there.insert((i, is_inner));
+                }
+            }
+            hosts.cgroups.rescan();
+            hosts.poll();
+            let mut expected: Vec<_> = there
+                .iter()
+                .map(|(i, is_inner)| match is_inner {
+                    true => format!("container {i:012x}"),
+                    false => format!("service n{i}.service"),
+                })
+                .collect();
+            expected.sort();
+            assert_eq!(hosts.names(), expected, "seed {seed}, round {round}");
+        }
+    }
+}
+
 #[test]
 fn known_cgroups_stay_where_a_slice_has_more_than_are_read() {
     let mut hosts = Hosts::new(true, 2, &[("a.slice", 0)]);

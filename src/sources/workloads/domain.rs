@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use super::coarse::Coarse;
 use super::ledger::Reading;
 use super::scheme::Value;
 use crate::metrics::{Group, Registry, Series};
@@ -23,6 +24,8 @@ pub(super) const BOARD: &str = "board";
 #[derive(Clone)]
 struct Part {
     place: usize,
+    /// Where in the group the power of the board's total is, whose counter may be coarse.
+    power: Option<usize>,
     rail: Arc<str>,
     /// What it stood at when it was last read.
     last: Option<f64>,
@@ -38,6 +41,7 @@ pub(super) struct Domain {
     /// Whose counters are read. The board's total may go from one source to another, and is one counter all the same.
     groups: Vec<Arc<Group>>,
     parts: Vec<Part>,
+    coarse: Coarse,
     read_at: Option<BootTime>,
     /// Whether the meter has been read lately.
     pub is_fresh: bool,
@@ -123,8 +127,13 @@ pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
             };
             let rail: Arc<str> = series.label("rail").unwrap_or_default().into();
             let gpu = gpu_of_rail(&series.source, &rail);
+            let power = match name == BOARD {
+                true => all.iter().position(is_power_of_board),
+                false => None,
+            };
             let part = Part {
                 place,
+                power,
                 rail,
                 last: None,
                 joules: 0.0,
@@ -135,6 +144,7 @@ pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
                     name,
                     groups: vec![Arc::clone(&group)],
                     parts: vec![part],
+                    coarse: Coarse::default(),
                     read_at: None,
                     is_fresh: false,
                     load: gpu.and_then(|gpu| load_of_gpu(&all, gpu)),
@@ -156,6 +166,10 @@ pub(super) fn find(registry: &Registry, own: &Arc<Group>) -> Vec<Domain> {
     others
 }
 
+fn is_power_of_board(series: &Arc<Series>) -> bool {
+    series.family.name == "power_total_watts"
+}
+
 /// Where there is how busy a GPU is.
 fn load_of_gpu(all: &[Arc<Series>], gpu: u32) -> Option<usize> {
     let gpu = gpu.to_string();
@@ -175,6 +189,7 @@ impl Domain {
     fn take_over(&mut self, known: &Domain) {
         self.read_at = known.read_at;
         self.is_fresh = known.is_fresh;
+        self.coarse = known.coarse;
         if self.name == BOARD {
             let last = known.parts.first().and_then(|part| part.last);
             self.parts.iter_mut().for_each(|part| part.last = last);
@@ -203,18 +218,24 @@ impl Domain {
     /// What was counted since the domain was last read; `None`: it has not been read since.
     pub(super) fn read(&mut self, now: BootTime) -> Option<Reading> {
         self.is_fresh = self.groups.iter().any(|group| group.is_fresh(now));
-        let mut load = None;
+        let (mut load, mut watts) = (None, None);
         let (at, values, longest) = if self.name == BOARD {
             let totals = self
                 .groups
                 .iter()
                 .zip(&self.parts)
                 .filter_map(|(group, part)| {
-                    let (at, values) = consistent(group, &[part.place])?;
-                    Some((at, values[0]?, group.staleness_limit()))
+                    let places: Vec<_> = [part.place].into_iter().chain(part.power).collect();
+                    let (at, values) = consistent(group, &places)?;
+                    let watts = values.get(1).copied().flatten();
+                    Some((at, *values.first()?, watts, group.staleness_limit()))
                 });
+            let totals =
+                totals.filter_map(|(at, total, watts, longest)| Some((at, total?, watts, longest)));
             // The total goes on from one source to the other: whichever has more has it.
-            let (at, total, longest) = totals.max_by(|(_, a, _), (_, b, _)| a.total_cmp(b))?;
+            let (at, total, now, longest) =
+                totals.max_by(|(_, a, ..), (_, b, ..)| a.total_cmp(b))?;
+            watts = now;
             (at, vec![Some(total); self.parts.len()], longest)
         } else {
             let group = &self.groups[0];
@@ -251,10 +272,14 @@ impl Domain {
             let last = self.parts.first().and_then(|part| part.last);
             self.parts.iter_mut().for_each(|part| part.last = last);
         }
+        let is_gap = seconds > longest;
+        if self.name == BOARD && counted {
+            joules = self.coarse.joules(joules, watts, seconds, is_gap);
+        }
         counted.then_some(Reading {
             joules,
             seconds,
-            is_gap: seconds > longest,
+            is_gap,
             age: now.seconds_since(at),
             load,
         })
@@ -507,6 +532,33 @@ mod tests {
         publish(&chip, 3, |out| second.set_watts(out, 8.0));
         board.find();
         assert_eq!(board.read("board", 3).unwrap().joules, 8.0);
+    }
+
+    #[test]
+    fn coarse_counter_of_the_board_goes_by_its_power() {
+        let mut board = Board::new();
+        let plug = board.registry.add_group(0, "json", vec![]);
+        let total = Total::new(&plug, Grade::Configured);
+        let poll = |second: u64, joules: f64| {
+            publish(&plug, second, |out| {
+                total.set_counted(out, Some(5.0), joules);
+            });
+        };
+        poll(1, 3600.0);
+        assert!(board.find());
+        board.read(BOARD, 1);
+        let mut sum = 0.0;
+        for second in 2..=3000 {
+            poll(second, if second % 720 == 400 { 3600.0 } else { 0.0 });
+            let reading = board.read(BOARD, second).unwrap();
+            sum += reading.joules;
+            // Half a minute later than it could be said that it is coarse.
+            if second > 150 {
+                assert!((reading.joules - 5.0).abs() < 1e-6, "{second}");
+            }
+        }
+        let counted: f64 = 4.0 * 3600.0;
+        assert!((sum - counted).abs() <= 3600.0, "{sum} of {counted}");
     }
 
     #[test]

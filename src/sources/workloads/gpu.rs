@@ -12,7 +12,7 @@ use super::ledger::OTHER;
 use super::processes::MAX_CGROUPS;
 use super::usage::parse_cgroup;
 use super::Reader as Workloads;
-use crate::sources::nvidia::processes::{GpuProcesses, Reader, Uses};
+use crate::sources::nvidia::processes::{GpuProcesses, Reader};
 use crate::sources::Health;
 use crate::sys::clock::BootTime;
 
@@ -84,16 +84,18 @@ impl Gpus {
         self.places.clear();
     }
 
-    /// What each place has used of the GPU that this domain is, since this was last asked. Nothing: it is not known whose it was.
+    /// What each place has used of the GPU that this domain is, since it was last asked so many seconds ago, and whether there are
+    /// processes of which that is not available. Nothing: it is not known whose it was.
     pub(super) fn used(
         &mut self,
         domain: &Domain,
         workloads: &Workloads,
         now: BootTime,
-    ) -> &mut Vec<u64> {
+        seconds: f64,
+    ) -> (&mut Vec<u64>, bool) {
         self.used.clear();
         let Some((gpu, processes)) = domain.gpu.zip(domain.provided::<GpuProcesses>()) else {
-            return &mut self.used;
+            return (&mut self.used, false);
         };
         // The meter may have been started anew.
         if !self
@@ -103,12 +105,19 @@ impl Gpus {
         {
             self.reader = Some(processes.reader());
         }
-        let uses = match &mut self.reader {
-            Some(reader) => reader.take(gpu, now).clone(),
-            None => Uses::new(),
+        let Some(mut reader) = self.reader.take() else {
+            return (&mut self.used, false);
+        };
+        let told = reader.take(gpu, now);
+        let is_partial = told.is_partial;
+        // What is told covers seconds of its own: between two polls it may be told twice, or not at all.
+        let scale = match told.seconds > 0.0 {
+            true => seconds / told.seconds,
+            false => 0.0,
         };
         self.health.begin_read(self.item);
-        for (pid, nanos) in uses {
+        for (pid, nanos) in &told.uses {
+            let (pid, nanos) = (*pid, (*nanos as f64 * scale) as u64);
             let place = match (pid, workloads) {
                 (None, _) => OTHER,
                 (Some(pid), Workloads::Processes(processes)) => processes.place_of(pid),
@@ -120,7 +129,8 @@ impl Gpus {
             self.used[place] = self.used[place].saturating_add(nanos);
         }
         self.health.end_read();
-        &mut self.used
+        self.reader = Some(reader);
+        (&mut self.used, is_partial)
     }
 
     /// The place of a process by the cgroup that it runs in. One that is gone has that in which it was last seen.

@@ -19,6 +19,11 @@ struct Rig {
 
 impl Rig {
     fn new(gpus: u32, services: u32) -> Rig {
+        let settings = "{enabled: true, idle_watts: {nvidia_gpu_0: 10}, max_workloads: 2000}";
+        Rig::with(settings, gpus, services)
+    }
+
+    fn with(settings: &str, gpus: u32, services: u32) -> Rig {
         let tree = Tree::new(&[
             ("sys/fs/cgroup/cgroup.controllers", "cpu\n"),
             ("sys/fs/cgroup/system.slice/cpu.stat", "usage_usec 0\n"),
@@ -30,9 +35,8 @@ impl Rig {
             let cgroup = format!("0::/system.slice/{service}.service\n");
             tree.write(&format!("proc/{service}/cgroup"), cgroup);
         }
-        let text =
-            "workloads: {enabled: true, idle_watts: {nvidia_gpu_0: 10}, max_workloads: 2000}\n";
-        let mut bench = Bench::new(&METER, &tree, SCHEMA.parse(text).unwrap().0);
+        let text = format!("workloads: {settings}\n");
+        let mut bench = Bench::new(&METER, &tree, SCHEMA.parse(&text).unwrap().0);
         let meter = bench.context.registry.add_group(1, "nvidia", vec![]);
         let processes = Arc::new(GpuProcesses::default());
         meter.provide(Arc::clone(&processes));
@@ -157,4 +161,21 @@ fn workloads_and_gpus_beyond_the_limits_are_other_and_no_domains() {
             .count()
     };
     assert_eq!(names(rig.poll(&[])), MAX_GPUS);
+}
+
+#[test]
+fn time_that_is_told_twice_or_not_at_all_between_two_polls_is_the_same_busy_time() {
+    let mut rig = Rig::with("{enabled: true}", 1, 1);
+    let half = Use {
+        gpu: 0,
+        pid: Some(1),
+        percent: Some(50),
+    };
+    let workload = |found: Vec<(String, f64)>| found.first().map_or(0.0, |(_, joules)| *joules);
+    // Idle power is unknown: half of each second's 110 J is the workload's.
+    assert_eq!(workload(rig.energy(&[(1, 50)])), 55.0);
+    assert_eq!(workload(rig.energy(&[])), 110.0);
+    let between = BootTime(rig.second * 1_000_000_000 + 100_000_000);
+    rig.processes.add(0, half, between);
+    assert_eq!(workload(rig.energy(&[(1, 50)])), 165.0);
 }

@@ -1,31 +1,29 @@
-//! The model: a domain's energy, and whose it was. Pure.
+//! The model: attributes a domain's energy to workloads. Pure.
 //!
-//! Of the joules between two readings of a domain, idle power times the time (and no more than there are) is `idle`. What is
-//! above is shared by CPU time. Without any, it is `system`'s. So at every moment
+//! Of the energy between two readings of a domain, idle power times the time is `idle`, and never more than the energy itself. Energy
+//! above idle is shared in proportion to CPU time. Where no CPU time was used, it is `system`'s. So at every moment
 //!
 //! ```text
 //! Σ workloads + system + other + ended + idle = all of the domain's joules since attribution began
 //! ```
 //!
-//! While idle power is unknown, the part of the energy that the processors were busy for is shared, and the rest is `idle`.
+//! While idle power is unknown, energy times the processors' utilization is shared, and the rest is `idle`.
 //!
-//! **A GPU** says itself how busy it is. Its processes' parts of its time stand for CPU time. Without any, what is above idle is
-//! nobody's, which is one more term of the sum.
+//! **A GPU** has its own utilization, and GPU time by process in place of CPU time. Where no GPU time is known, energy above idle is
+//! `unattributed`, which is one more term of the sum. Where the GPU time of some processes is not available, the part of the utilization that
+//! the other processes do not account for is unattributed.
 
+use super::coarse::LONGEST_STEP;
 use super::idle::IdleFit;
 
-/// Where in a ledger the kernel, interrupts and what is in no cgroup of its own are.
+/// The index of the kernel, of interrupts, and of processes in no cgroup of their own.
 pub(super) const SYSTEM: usize = 0;
-/// Where workloads without series of their own are.
+/// The index of the workloads without series of their own, together.
 pub(super) const OTHER: usize = 1;
-/// The first place of a workload's.
+/// The first index of a workload with series of its own.
 pub(super) const FIRST: usize = 2;
 
-/// Meters that count in large steps move their counter once a minute, by a clock of their own: CPU time waits so many seconds for
-/// the next step, which a poll or more may be late.
-const LONGEST_STEP: f64 = 90.0;
-
-/// What one place has in a domain.
+/// One workload's share of a domain.
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
     /// CPU time since the domain was last read, in nanoseconds.
@@ -40,38 +38,42 @@ struct Account {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
     accounts: Vec<Account>,
-    /// The time in which the pending CPU time was used, in seconds.
+    /// The sum of the intervals between polls in which the pending CPU time was used, in seconds.
     pending_seconds: f64,
-    /// How long the domain's counter has stood still, in seconds.
+    /// Time since the domain's counter last increased, in seconds.
     waited: f64,
-    /// CPU time since the domain's last reading, which was before the poll that found it, in nanoseconds; `None` before the first.
+    /// CPU time of all workloads since the time stamp of the domain's last reading, in nanoseconds; `None` before the first reading. A
+    /// poll sees a reading after it was made, so that this begins with a part of that poll's CPU time.
     since_reading: Option<f64>,
-    /// The CPU time that was last added, and the seconds in which it was used.
+    /// Of a GPU: whether the GPU time of some process since the last reading is not available.
+    is_partial: bool,
+    /// CPU time of all workloads in the last poll's interval, in nanoseconds, and the length of the interval in seconds.
     latest: (f64, f64),
-    /// Idle power as the user says.
+    /// Idle power as configured, in watts.
     given_idle: Option<f64>,
     fit: IdleFit,
+    /// Idle energy since attribution began.
     pub idle_joules: f64,
-    /// What ended workloads had.
+    /// Energy that had been attributed to workloads that have ended.
     pub ended_joules: f64,
-    /// The domain's power between its last two readings; `None` before the second.
-    pub domain_watts: Option<f64>,
-    /// All joules of the domain since attribution began.
+    /// Energy of the domain since attribution began.
     pub total_joules: f64,
-    /// How much of that was idle.
-    pub idle_power: Option<f64>,
-    /// Of a GPU: what is above idle and nobody's so far, in joules.
+    /// Of a GPU: energy above idle that is attributed to no workload.
     pub unattributed_joules: Option<f64>,
-    /// The same between the domain's last two readings, as power.
+    /// Mean power of the domain between its last two readings; `None` before the second.
+    pub domain_watts: Option<f64>,
+    /// The idle part of [`Ledger::domain_watts`].
+    pub idle_power: Option<f64>,
+    /// The unattributed part of it.
     pub unattributed_power: Option<f64>,
 }
 
-/// A domain's reading: so many joules in so many seconds.
+/// A reading of a domain's meter: the energy since the reading before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Reading {
     pub joules: f64,
     pub seconds: f64,
-    /// Whether so much time lay between that what was in between may be missing.
+    /// Whether readings are missing in between: the time since the last one is longer than a reading is valid.
     pub is_gap: bool,
     /// How long before this poll it was read, in seconds.
     pub age: f64,
@@ -125,6 +127,12 @@ impl Ledger {
         }
     }
 
+    /// Adds the time of a GPU that each place used in these seconds; `is_partial`: there are processes of which that is not available.
+    pub(super) fn add_gpu(&mut self, nanos: &[u64], seconds: f64, is_partial: bool) {
+        self.is_partial |= is_partial;
+        self.add_cpu(nanos, seconds);
+    }
+
     /// Forgets the CPU time since the domain was last read.
     pub(super) fn discard_cpu(&mut self) {
         self.accounts
@@ -132,10 +140,11 @@ impl Ledger {
             .for_each(|account| account.pending = 0);
         self.pending_seconds = 0.0;
         self.since_reading = None;
+        self.is_partial = false;
     }
 
-    /// The workload at this place has ended: its place begins anew at 0, for another. The CPU time that waits for the domain's next
-    /// reading is its heir's.
+    /// The workload at this index has ended. The index is free for another workload, whose energy begins at 0. CPU time since the domain's
+    /// last reading goes to the workload at `heir`: the same one under its new name, or `other`.
     pub(super) fn end(&mut self, place: usize, heir: usize) {
         self.ended_joules += self.vacate(place, heir);
     }
@@ -158,8 +167,8 @@ impl Ledger {
         ended.joules
     }
 
-    /// Shares what was read by the CPU time that was used since the last reading, on so many processors. While neither their number
-    /// nor idle power is known, all of it is idle.
+    /// Shares the energy of a reading in proportion to the CPU time since the last one. `processors` is the number of processors that are
+    /// online. While neither that nor idle power is known, all energy is idle.
     pub(super) fn share(&mut self, reading: Reading, processors: Option<f64>) {
         let joules = match reading.joules {
             joules if joules > 0.0 && joules.is_finite() => joules,
@@ -181,7 +190,8 @@ impl Ledger {
             false => used_until.map(|nanos| nanos / 1e9 / seconds),
         };
         if let Some(load) = load.filter(|_| seconds > 0.0 && !reading.is_gap) {
-            self.fit.add(seconds, load, joules / seconds);
+            let (_, poll) = self.latest;
+            self.fit.add(seconds, load, joules / seconds, poll);
         }
         let idle = match self.idle_watts() {
             Some(watts) => (watts * seconds).min(joules),
@@ -189,7 +199,7 @@ impl Ledger {
                 let busy = match (is_gpu, reading.load) {
                     (false, _) => processors.map(|count| used_seconds / (cpu_seconds * count)),
                     (true, Some(load)) => Some(load),
-                    (true, None) if used > 0 => Some(used_seconds / seconds),
+                    (true, None) if used > 0 => Some(used_seconds / cpu_seconds),
                     // Nothing says that it was idle.
                     (true, None) => Some(1.0),
                 };
@@ -199,29 +209,39 @@ impl Ledger {
             }
         };
         let above = joules - idle;
+        let is_partial = std::mem::take(&mut self.is_partial);
+        let unattributed = match (used, reading.load) {
+            _ if !is_gpu => 0.0,
+            (0, _) => above,
+            (_, Some(load)) if is_partial => {
+                let accounted = used_seconds / cpu_seconds / load;
+                above * (1.0 - if accounted < 1.0 { accounted } else { 1.0 })
+            }
+            _ => 0.0,
+        };
         self.total_joules += joules;
         self.idle_joules += idle;
         let power = |joules: f64| (seconds > 0.0).then(|| joules / seconds);
         (self.domain_watts, self.idle_power) = (power(joules), power(idle));
         if let Some(sum) = &mut self.unattributed_joules {
-            let nobodys = if used == 0 { above } else { 0.0 };
-            *sum += nobodys;
-            self.unattributed_power = power(nobodys);
+            *sum += unattributed;
+            self.unattributed_power = power(unattributed);
         }
+        let attributed = above - unattributed;
         for (place, account) in self.accounts.iter_mut().enumerate() {
             let used_here = std::mem::take(&mut account.pending);
             let share = match used {
-                0 if place == SYSTEM && !is_gpu => above,
+                0 if place == SYSTEM && !is_gpu => attributed,
                 0 => 0.0,
-                used => above * (used_here as f64 / used as f64),
+                used => attributed * (used_here as f64 / used as f64),
             };
             account.joules += share;
             account.watts = power(share);
         }
     }
 
-    /// CPU time between the last reading and this one, which was read so many seconds before CPU time was: its use is taken as steady
-    /// between two polls. `None`: there was no reading before.
+    /// CPU time between the time stamps of the last reading and of this one, in nanoseconds. This one was made `age` seconds before the poll
+    /// that read the CPU counters: CPU time is interpolated, as if it had been used evenly between two polls. `None` at the first reading.
     fn used_until(&mut self, age: f64) -> Option<f64> {
         let (nanos, seconds) = self.latest;
         let after = match seconds > 0.0 {
@@ -237,9 +257,11 @@ impl Ledger {
         self.given_idle.or_else(|| self.fit.watts())
     }
 
-    /// What was learned, where idle power is not given.
+    /// The fit that idle power was learned by, where it is not given, and known. The figures of a fit that is not good enough may look as good
+    /// as those of one that is.
     pub(super) fn fit(&self) -> Option<&IdleFit> {
-        self.given_idle.is_none().then_some(&self.fit)
+        let is_in_use = self.given_idle.is_none() && self.fit.watts().is_some();
+        is_in_use.then_some(&self.fit)
     }
 
     /// Energy of a place so far, in joules. It begins at 0.
@@ -358,6 +380,33 @@ mod tests {
         }
         assert_eq!(ledger.unattributed_joules, Some(80.0));
         assert_eq!(parts(&ledger), 150.0);
+    }
+
+    #[test]
+    fn time_of_processes_whose_use_is_not_available_is_unattributed() {
+        let gpu = |load: Option<f64>| Reading {
+            load,
+            ..reading(50.0, 1.0)
+        };
+        for (load, workload) in [
+            // Of 80 % of the time, half is one process's.
+            (Some(0.8), 20.0),
+            // One that says more than the GPU has all of it; so it has where the GPU does not say.
+            (Some(0.3), 40.0),
+            (Some(0.0), 40.0),
+            (None, 40.0),
+        ] {
+            let mut ledger = Ledger::of_gpu(Some(10.0));
+            ledger.make_room(3);
+            ledger.add_gpu(&[0, 0, 2 * SECOND / 5], 1.0, true);
+            ledger.share(gpu(load), None);
+            assert!((at(&ledger, 2).0 - workload).abs() < 1e-9, "{load:?}");
+            assert!((parts(&ledger) - 50.0).abs() < 1e-9);
+            // The next second all are told.
+            ledger.add_gpu(&[0, 0, 2 * SECOND / 5], 1.0, false);
+            ledger.share(gpu(load), None);
+            assert!((at(&ledger, 2).0 - workload - 40.0).abs() < 1e-9);
+        }
     }
 
     #[test]
@@ -582,7 +631,10 @@ mod tests {
         let (mut cpu, mut energy) = (vec![0.0], vec![0.0]);
         let (mut left, mut level, mut flicker) = (0, 0.0, false);
         for _ in 0..steps {
-            if left == 0 {
+            if let Some(period) = world.period {
+                let is_high = (cpu.len() as f64 * STEP / period).fract() < 0.5;
+                (left, level) = (1, if is_high { 0.9 } else { 0.1 });
+            } else if left == 0 {
                 left = 20 + random.below(400);
                 flicker = random.below(2) == 0 && world.levels.is_empty();
                 level = match world.levels {
@@ -627,6 +679,8 @@ mod tests {
         processors: f64,
         /// Parts of full load; none: any.
         levels: &'static [f64],
+        /// A load of two levels has this period, in seconds.
+        period: Option<f64>,
         noise: f64,
         cpu_noise: f64,
         /// How long after the meter CPU time is read.
@@ -639,6 +693,7 @@ mod tests {
     const WORLD: World = World {
         processors: 4.0,
         levels: &[],
+        period: None,
         noise: 0.01,
         cpu_noise: 0.0,
         phase: 0.0,
@@ -686,6 +741,55 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn learned_idle_power_of_a_periodic_load_is_right_or_unknown() {
+        for period in [2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0, 60.0] {
+            for (phase, lag) in [(0.0, 0.0), (0.2, 0.0), (0.4, 0.0), (0.7, 0.0), (0.3, 0.3)] {
+                let world = World {
+                    period: Some(period),
+                    cpu_noise: 0.01,
+                    phase,
+                    lag,
+                    ..WORLD
+                };
+                let learned: Vec<_> = (1..=5)
+                    .filter_map(|seed| simulated(seed, 2.6, 1.0, &world))
+                    .collect();
+                for watts in &learned {
+                    let off = (watts / 2.6 - 1.0).abs();
+                    assert!(
+                        off <= 0.05,
+                        "{watts}: period {period}, phase {phase}, lag {lag}"
+                    );
+                }
+                assert!(
+                    learned.len() == 5 || period < 60.0,
+                    "period {period}, phase {phase}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn idle_power_is_learned_from_a_counter_that_moves_once_a_minute() {
+        let mut random = Random::new(9);
+        let mut ledger = Ledger::new(None);
+        for _ in 0..60 {
+            let busy = 4.0 * random.unit();
+            for second in 0..60 {
+                let joules = if second == 59 {
+                    60.0 * (2.6 + busy)
+                } else {
+                    0.0
+                };
+                ledger.add_cpu(&[0, (busy * 1e9) as u64], 1.0);
+                ledger.share(reading(joules, 1.0), Some(4.0));
+            }
+        }
+        let learned = ledger.idle_watts().unwrap();
+        assert!((learned / 2.6 - 1.0).abs() < 0.03, "{learned}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! is in [`ledger`], what the numbers mean in docs/workloads.md.
 
 mod cgroups;
+mod coarse;
 mod counter;
 mod domain;
 mod fields;
@@ -660,12 +661,15 @@ impl Workloads {
             gpus.begin();
         }
         for index in 0..self.domains.len() {
-            let used = self.used_in(index, at);
+            let gpu = self.used_in(index, at);
             let Some(Attributed { domain, ledger, .. }) = self.domains.get_mut(index) else {
                 continue;
             };
             ledger.make_room(self.slots.places());
-            ledger.add_cpu(used.as_ref().unwrap_or(&self.used), seconds);
+            match &gpu {
+                Some((used, is_partial)) => ledger.add_gpu(used, seconds, *is_partial),
+                None => ledger.add_cpu(&self.used, seconds),
+            }
             let was_read = domain.was_read();
             match domain.read(at) {
                 Some(reading) => ledger.share(reading, self.processors),
@@ -676,12 +680,13 @@ impl Workloads {
         }
     }
 
-    /// What each place has used of the GPU that this domain is; `None`: it is none. A workload that uses it for the first time is given
-    /// its series.
-    fn used_in(&mut self, index: usize, at: BootTime) -> Option<Vec<u64>> {
+    /// What each place has used of the GPU that this domain is, and whether that is not available of some processes; `None`: it is none.
+    /// A workload that uses it for the first time is given its series.
+    fn used_in(&mut self, index: usize, at: BootTime) -> Option<(Vec<u64>, bool)> {
         let Attributed { domain, .. } = self.domains.get(index)?;
         domain.gpu?;
-        let used = self.gpus.as_mut()?.used(domain, &self.reader, at);
+        let gpus = self.gpus.as_mut()?;
+        let (used, is_partial) = gpus.used(domain, &self.reader, at, self.seconds);
         let mut used = std::mem::take(used);
         let mut refused: u64 = 0;
         for place in FIRST..used.len() {
@@ -693,7 +698,7 @@ impl Workloads {
             used[OTHER] = used[OTHER].saturating_add(nanos);
         }
         self.gpus.as_mut()?.refuse_users(refused);
-        Some(used)
+        Some((used, is_partial))
     }
 
     fn publish(&mut self, out: &mut Readings) {

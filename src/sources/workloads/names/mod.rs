@@ -294,44 +294,41 @@ impl Places {
     /// Asks everyone, and returns what each knows.
     fn ask(&mut self) -> Vec<Table> {
         if let Some(logs) = self.logs.clone() {
-            let read = || {
-                let table = pod_logs::read(&logs);
-                table.map_err(|(folder, error)| {
-                    let folder = logs.join(folder);
-                    format!("cannot list {}: {}", folder.display(), reason(&error))
-                })
-            };
-            self.ask_one(logs.join("pods"), read);
+            self.ask_one("pod_logs", logs.join("pods"), || pod_logs::read(&logs));
         }
         if let Some(root) = self.nerdctl.clone() {
-            let read = || {
-                let table = nerdctl::read(&root);
-                table.map_err(|(folder, error)| {
-                    format!("cannot list {}: {}", folder.display(), reason(&error))
-                })
-            };
-            self.ask_one(root.clone(), read);
+            self.ask_one("nerdctl", root.clone(), || nerdctl::read(&root));
         }
         for socket in self.sockets.clone().unwrap_or_else(well_known_sockets) {
             let path = socket.clone();
-            self.ask_one(path, || containers(&socket, TIMEOUT));
+            self.ask_one(engine(&socket), path, || containers(&socket, TIMEOUT));
         }
         if let Some(kubernetes) = self.kubernetes.take() {
-            self.ask_one(self.token.clone(), || kubernetes.read().map(Some));
+            let read = || kubernetes.read().map(Some);
+            self.ask_one("kubernetes", self.token.clone(), read);
             self.kubernetes = Some(kubernetes);
         }
         let tables = self.known.values().map(|place| place.table.clone());
         tables.collect()
     }
 
-    /// Asks one source, unless it failed lately. `Ok(None)`: it is not there.
-    fn ask_one(&mut self, path: PathBuf, read: impl FnOnce() -> Result<Option<Table>, String>) {
+    /// Asks one source of this kind, unless it failed lately. `Ok(None)`: it is not there.
+    fn ask_one(
+        &mut self,
+        kind: &'static str,
+        path: PathBuf,
+        read: impl FnOnce() -> Result<Option<Table>, String>,
+    ) {
         let place = self.known.entry(path.clone()).or_default();
         let now = Instant::now();
         if place.not_before.is_some_and(|until| now < until) {
             return;
         }
-        let error = match read() {
+        let answer = read();
+        if !matches!(answer, Ok(None)) {
+            count_request(&self.health, kind, answer.is_err());
+        }
+        let error = match answer {
             Ok(Some(table)) => {
                 self.health.left_out("names", table.left_out, || {
                     format!(
@@ -363,6 +360,37 @@ impl Places {
         self.health.set_value_error(&path, error.clone());
         place.error = error;
     }
+}
+
+/// Counts a request to a source that is there.
+fn count_request(health: &Health, kind: &'static str, has_failed: bool) {
+    let requests = health.counter(
+        "exporter_workload_name_requests_total",
+        "How often sources of containers' and pods' names were asked, by kind of source.",
+        kind,
+    );
+    let failures = health.counter(
+        "exporter_workload_name_failures_total",
+        "How often they could not be read, by kind of source.",
+        kind,
+    );
+    requests.add();
+    if has_failed {
+        failures.add();
+    }
+}
+
+/// The kind of a container engine.
+fn engine(socket: &Path) -> &'static str {
+    match socket.to_string_lossy().contains("podman") {
+        true => "podman",
+        false => "docker",
+    }
+}
+
+/// The folder cannot be listed.
+fn not_listed(folder: &Path, error: &std::io::Error) -> String {
+    format!("cannot list {}: {}", folder.display(), reason(error))
 }
 
 /// Whether the board is this machine, as far as its processes are concerned. A fixture board's containers are not those that run here.
@@ -480,10 +508,8 @@ fn containers(socket: &Path, timeout: Duration) -> Result<Option<Table>, String>
     if !is_usable(socket)? {
         return Ok(None);
     }
-    let is_podman = socket.to_string_lossy().contains("podman");
-    let runtime = if is_podman { "podman" } else { "docker" };
     socket::get(socket, CONTAINERS, timeout, |body| {
-        docker::parse_containers(body, runtime)
+        docker::parse_containers(body, engine(socket))
     })
     .map(Some)
     .map_err(|why| format!("{}: {why}", socket.display()))

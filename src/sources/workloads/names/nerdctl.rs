@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
+use super::not_listed;
 use super::table::Table;
 use crate::sources::workloads::name::{is_container_id, Kind, Name, Origin};
 
@@ -17,11 +18,11 @@ const MAX_FILES: usize = 16 * 1024;
 const MAX_ID: u64 = 128;
 
 /// Reads the names below nerdctl's data root. `None`: there are none.
-pub(super) fn read(data_root: &Path) -> Result<Option<Table>, (PathBuf, io::Error)> {
+pub(super) fn read(data_root: &Path) -> Result<Option<Table>, String> {
     read_up_to(data_root, MAX_FILES)
 }
 
-fn read_up_to(data_root: &Path, max_files: usize) -> Result<Option<Table>, (PathBuf, io::Error)> {
+fn read_up_to(data_root: &Path, max_files: usize) -> Result<Option<Table>, String> {
     let mut folders = Folders {
         left: max_files,
         left_out: 0,
@@ -58,8 +59,8 @@ struct Folders {
 
 impl Folders {
     /// The entries of a folder. `None`: the folder does not exist, or this is no folder.
-    fn list(&mut self, folder: &Path) -> Result<Option<Vec<PathBuf>>, (PathBuf, io::Error)> {
-        let failed = |error| (folder.to_owned(), error);
+    fn list(&mut self, folder: &Path) -> Result<Option<Vec<PathBuf>>, String> {
+        let failed = |error| not_listed(folder, &error);
         let mut entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) => {

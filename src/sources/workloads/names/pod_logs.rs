@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 
+use super::not_listed;
 use super::table::Table;
 use crate::sources::workloads::name::{is_container_id, Name, Origin};
 
@@ -11,17 +12,19 @@ use crate::sources::workloads::name::{is_container_id, Name, Origin};
 const MAX_FILES: usize = 16 * 1024;
 
 /// Reads the names of the files below `/var/log`. `None`: there are none.
-pub(super) fn read(logs: &Path) -> Result<Option<Table>, (&'static str, io::Error)> {
+pub(super) fn read(logs: &Path) -> Result<Option<Table>, String> {
     let mut table = Table::default();
     let mut are_there = false;
     for (folder, add) in [
         ("pods", add_pod as fn(&mut Table, &str)),
         ("containers", add_container),
     ] {
-        let entries = match std::fs::read_dir(logs.join(folder)) {
+        let folder = logs.join(folder);
+        let failed = |error| not_listed(&folder, &error);
+        let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err((folder, error)),
+            Err(error) => return Err(failed(error)),
         };
         are_there = true;
         for (i, entry) in entries.enumerate() {
@@ -29,7 +32,7 @@ pub(super) fn read(logs: &Path) -> Result<Option<Table>, (&'static str, io::Erro
                 table.left_out += 1;
                 break;
             }
-            let name = entry.map_err(|error| (folder, error))?.file_name();
+            let name = entry.map_err(failed)?.file_name();
             add(&mut table, &name.to_string_lossy());
         }
     }

@@ -532,6 +532,16 @@ fn known_names_stay_while_the_engine_is_away_and_it_says_why() {
         "{errors:?}"
     );
     assert_eq!(health.errors(), 1);
+    let counts: Vec<_> = health
+        .counters()
+        .iter()
+        .map(|counter| (counter.name, counter.kind, counter.count()))
+        .collect();
+    let expected = [
+        ("exporter_workload_name_requests_total", "docker", 2),
+        ("exporter_workload_name_failures_total", "docker", 1),
+    ];
+    assert_eq!(counts, expected);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Parsing a device's answer.
+//! Parsing a device's answer as JSON.
 
 use std::borrow::Cow;
 
