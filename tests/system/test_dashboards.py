@@ -94,6 +94,14 @@ def links_lead_to_a_dashboard():
         assert uid in uids and "var-hostname=" in variables and "${__url_time_range}" in variables, url
 
 
+def marks_are_of_known_metrics():
+    """A mark has no data most of the time, so that nobody would miss it."""
+    documented = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs/metrics.md").read_text(), flags=re.MULTILINE))
+    marks = [mark["expr"] for board in DASHBOARDS.values() for mark in board["annotations"]["list"] if "expr" in mark]
+    used = {name for mark in marks for name in re.findall(r"(\w+)\{", mark)}
+    assert used and used <= documented, f"no metrics: {used - documented}"
+
+
 @contextlib.contextmanager
 def demo():
     """The demo; yields its address and its directory."""
@@ -309,6 +317,7 @@ def main():
     for name, board in DASHBOARDS.items():
         grafana.sound(name, board)
     links_lead_to_a_dashboard()
+    marks_are_of_known_metrics()
     snapshot = live()
     for interval in (5, 60):
         a_day_of_the_fleet(interval, snapshot)
