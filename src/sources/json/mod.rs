@@ -31,7 +31,7 @@ use self::client::{Answer, Getter};
 use self::plan::Plan;
 use self::pointer::{Found, MAX_ITEMS};
 use self::profile::{Members, Profile, GENERIC};
-use self::series::{DeviceSeries, MAX_RAILS};
+use self::series::MAX_RAILS;
 use self::settings::{Device as DeviceSettings, Settings};
 use self::values::{is_path, At, Place, RailValues};
 use super::{Board, Context, Device, Error, Meter, Pace, Source};
@@ -41,6 +41,7 @@ use crate::sys::clock::BootTime;
 
 pub use self::plan::{RailReading, Reading};
 pub use self::profile::names as profile_names;
+pub(super) use self::series::DeviceSeries;
 
 /// The meter.
 pub(super) const METER: Meter = Meter {
