@@ -27,6 +27,7 @@ pub mod io_log;
 pub mod jetson;
 pub mod json;
 mod json_answer;
+pub mod kasa;
 mod natural;
 mod number;
 pub mod nvidia;
@@ -68,6 +69,7 @@ use crate::sys::stop::Stop;
 pub const METERS: &[Meter] = &[
     shelly::METER, // has a total only if the plug feeds the board according to the configuration
     json::METER,   // likewise
+    kasa::METER,   // likewise
     ina260::METER,
     ina2xx::METER,
     ina3221::METER,

@@ -127,6 +127,7 @@ udp: {host: h, interval: 1, voltage: 5}
 udp_agent: {voltage: 5}
 workloads: {idle_watts: {board: 2}, names: {sockets: [/x], pod_logs: /x, nerdctl: /x, node: n, kubernetes: {url: http://k}}}
 shelly: {devices: [{host: a, name: n, password: hunter2, password_file: /x}]}
+kasa: {devices: [{host: a, name: n, power_total: true, socket: 1}]}
 json:
   devices:
   - url: http://a/b?password=hunter2
@@ -223,6 +224,7 @@ fn known_key_is_never_reported_as_unknown() {
             let lists = [
                 "shelly.devices.",
                 "json.devices.",
+                "kasa.devices.",
                 "ina2xx.chips.",
                 "remote_write.",
             ];

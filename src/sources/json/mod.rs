@@ -32,7 +32,7 @@ use self::members::members;
 use self::plan::{Outcome, Plan};
 use self::pointer::{Found, Pointer, MAX_ITEMS};
 use self::profile::{Members, Profile, GENERIC};
-use self::series::{DeviceSeries, MAX_RAILS};
+use self::series::MAX_RAILS;
 use self::settings::{Device as DeviceSettings, Settings};
 use self::values::{is_path, At, Place, RailValues};
 use super::{json_answer, Board, Context, Device, Error, Meter, Pace, Source};
@@ -42,6 +42,7 @@ use crate::sys::clock::BootTime;
 
 pub use self::plan::{RailReading, Reading};
 pub use self::profile::names as profile_names;
+pub(super) use self::series::DeviceSeries;
 
 /// The meter.
 pub(super) const METER: Meter = Meter {

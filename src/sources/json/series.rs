@@ -17,7 +17,7 @@ const JOULES_PER_STEP: f64 = 0.01;
 const MAX_JOULES: f64 = 3.6e15;
 
 /// The series of one device.
-pub(super) struct DeviceSeries {
+pub(in crate::sources) struct DeviceSeries {
     group: Arc<Group>,
     device: String,
     rails: Vec<RailSeries>,
@@ -47,7 +47,11 @@ struct RailSeries {
 
 impl DeviceSeries {
     /// The series of a device; `is_total`: it feeds the board.
-    pub(super) fn new(group: &Arc<Group>, device: &str, is_total: bool) -> DeviceSeries {
+    pub(in crate::sources) fn new(
+        group: &Arc<Group>,
+        device: &str,
+        is_total: bool,
+    ) -> DeviceSeries {
         let total = is_total.then(|| {
             let mut total = RailTotal::new(Vec::new());
             total.claim(group, Some(Grade::Configured));
@@ -68,7 +72,7 @@ impl DeviceSeries {
     }
 
     /// Sets the values of one poll.
-    pub(super) fn set(&mut self, out: &mut Readings, readings: &[RailReading]) {
+    pub(in crate::sources) fn set(&mut self, out: &mut Readings, readings: &[RailReading]) {
         for reading in readings {
             let is_known = self.rails.iter().any(|rail| rail.name == reading.name);
             if !is_known && self.rails.len() >= MAX_RAILS {

@@ -1,0 +1,82 @@
+//! The section `kasa:`, a list of plugs.
+
+use serde::Serialize;
+
+use crate::config::diagnose::quoted;
+use crate::config::section::{Problem, Section};
+use crate::config::{values, MeterSettings, Switch};
+
+/// `kasa:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Settings {
+    /// Whether the plugs are read.
+    pub enabled: Switch,
+    /// The plugs and strips, with different names.
+    pub devices: Vec<Plug>,
+}
+
+/// An item of `kasa.devices`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plug {
+    /// The address or name, with a port unless it is 9999.
+    pub host: String,
+    /// The name in labels. `None`: the host.
+    pub name: Option<String>,
+    /// It feeds the board.
+    pub power_total: bool,
+    /// The socket of a strip that feeds the board, from 0. `None`: all of them.
+    pub socket: Option<u32>,
+}
+
+impl Plug {
+    /// The name in labels.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.host)
+    }
+}
+
+impl MeterSettings for Settings {
+    const SECTION: &'static str = "kasa";
+
+    fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
+        let mut settings = Settings::default();
+        section.set("enabled", values::switch, &mut settings.enabled)?;
+        for plug in section.sections("devices", plug)? {
+            let mut others = settings.devices.iter();
+            if others.any(|other| other.name() == plug.name()) {
+                let name = quoted(plug.name());
+                let message = format!(
+                    "two devices of `kasa` are called {name}: give them a `name` each, or remove one"
+                );
+                return Err(section.refuse(Some("devices"), message));
+            }
+            settings.devices.push(plug);
+        }
+        Ok(settings)
+    }
+}
+
+fn plug(item: &mut Section<'_, '_>) -> Result<Plug, Problem> {
+    let mut host = None;
+    let mut plug = Plug {
+        host: String::new(),
+        name: None,
+        power_total: false,
+        socket: None,
+    };
+    item.option("host", values::host, &mut host)?;
+    item.option("name", values::label, &mut plug.name)?;
+    item.set("power_total", values::flag, &mut plug.power_total)?;
+    item.option("socket", values::index, &mut plug.socket)?;
+    let Some(host) = host else {
+        let message =
+            "an item of `kasa.devices` has no `host`: write the plug's host name or IP address";
+        return Err(item.refuse(None, message.into()));
+    };
+    if plug.socket.is_some() && !plug.power_total {
+        let message = "an item of `kasa.devices` has a `socket`, which is the one that feeds the board, but no `power_total: true`: \
+             add it, or leave out the socket";
+        return Err(item.refuse(Some("socket"), message.into()));
+    }
+    Ok(Plug { host, ..plug })
+}
