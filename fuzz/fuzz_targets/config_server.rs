@@ -73,8 +73,8 @@ fn tags(text: &str) {
         if_match: Some(tags),
         if_none_match: None,
     };
-    assert_eq!(conditions.evaluate(None), Evaluation::Failed);
-    let _ = conditions.evaluate(Some(&tag));
+    assert_eq!(conditions.evaluate(&[]), Evaluation::Failed);
+    let _ = conditions.evaluate(&[tag]);
 }
 
 /// What was heard and is said again is heard the same.

@@ -1,7 +1,7 @@
 //! A configuration as a document: keys and values without their meaning. Documents are exchanged between boards and the
 //! central server as JSON, and stored in files as YAML.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
@@ -10,6 +10,7 @@ use super::diagnose::Diagnostic;
 use super::model::Config;
 use super::read;
 use super::schema::Schema;
+use super::section::Problem;
 use super::tree::{self, Node};
 use super::{text_of, MAX_SIZE};
 
@@ -43,6 +44,28 @@ impl From<Diagnostic> for Rejection {
     }
 }
 
+impl From<Problem> for Rejection {
+    fn from(problem: Problem) -> Rejection {
+        Rejection {
+            key: Some(problem.dotted()).filter(|key| !key.is_empty()),
+            line: None,
+            column: None,
+            message: problem.message().to_string(),
+        }
+    }
+}
+
+/// What a document says of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Says {
+    /// Nothing.
+    Nothing,
+    /// That the setting has its default, by `null`.
+    Null,
+    /// A value.
+    Value,
+}
+
 impl Document {
     /// Parses YAML. The keys are not validated.
     pub fn from_yaml(bytes: &[u8]) -> Result<Document, Diagnostic> {
@@ -65,15 +88,39 @@ impl Document {
         }
     }
 
+    /// A document with these entries.
+    pub(crate) fn of(entries: Vec<(String, Node)>) -> Document {
+        Document { entries }
+    }
+
+    /// The document as the root of a tree.
+    pub(crate) fn root(&self) -> Node {
+        Node::Map(self.entries.clone())
+    }
+
+    /// Whether the document has no keys.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What this document says of a setting, by the path of the setting.
+    pub fn says(&self, path: &[&str]) -> Says {
+        let mut entries = &self.entries;
+        for step in path {
+            match entries.iter().find(|(name, _)| name == step) {
+                None => return Says::Nothing,
+                Some((_, Node::Null)) => return Says::Null,
+                Some((_, Node::Map(inner))) => entries = inner,
+                // The value of an outer key replaces all that is below it.
+                Some(_) => return Says::Value,
+            }
+        }
+        Says::Value
+    }
+
     /// Validates the document as a configuration file is, and returns the configuration with its warnings.
     pub fn read(&self, schema: &Schema) -> Result<(Config, Vec<Diagnostic>), Rejection> {
-        let root = Node::Map(self.entries.clone());
-        let unchecked = read::read(schema, &root).map_err(|problem| Rejection {
-            key: Some(problem.dotted()).filter(|key| !key.is_empty()),
-            line: None,
-            column: None,
-            message: problem.message().to_string(),
-        })?;
+        let unchecked = read::read(schema, &self.root())?;
         // There is no text to report positions in.
         check::check("", unchecked).map_err(Rejection::from)
     }
@@ -108,6 +155,11 @@ impl Document {
         self.get(key).is_some_and(|node| *node != Node::Null)
     }
 
+    /// Whether there is a top-level key, with a value or without.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     /// The value of a top-level key, if it is text.
     pub fn text(&self, key: &str) -> Option<&str> {
         match self.get(key)? {
@@ -119,6 +171,13 @@ impl Document {
     fn get(&self, key: &str) -> Option<&Node> {
         let (_, node) = self.entries.iter().find(|(name, _)| name == key)?;
         Some(node)
+    }
+
+    /// Copies a top-level key of another document, if that has it and this one does not.
+    pub fn keep(&mut self, key: &str, other: &Document) {
+        if let (None, Some(node)) = (self.get(key), other.get(key)) {
+            self.entries.push((key.to_owned(), node.clone()));
+        }
     }
 
     /// Sets a top-level key to a text: in place if the key exists, else as the first entry.
@@ -174,40 +233,91 @@ impl Document {
     pub fn merge(&mut self, patch: &Document) {
         merge(&mut self.entries, &patch.entries);
     }
+
+    /// The document that makes this one when it is merged into `base`. What `base` has already is left out, unless `kept` has
+    /// that key.
+    pub fn beyond(&self, base: &Document, kept: &Document) -> Document {
+        Document::of(beyond(&self.entries, &base.entries, &kept.entries))
+    }
 }
 
 /// The depth of the recursion is limited because the depth of a document is.
 fn merge(into: &mut Vec<(String, Node)>, patch: &[(String, Node)]) {
+    // There may be thousands of keys.
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for (at, (name, _)) in into.iter().enumerate() {
+        places.entry(name.clone()).or_insert(at);
+    }
+    let mut removed = BTreeSet::new();
     for (key, new) in patch {
-        let place = into.iter().position(|(name, _)| name == key);
-        match (new, place) {
-            (Node::Null, Some(at)) => {
-                into.remove(at);
+        let place = places.get(key).copied();
+        let old = place.and_then(|at| into.get_mut(at)).map(|(_, old)| old);
+        match (new, old) {
+            (Node::Null, Some(_)) => {
+                places.remove(key);
+                removed.extend(place);
             }
             (Node::Null, None) => {}
-            (Node::Map(inner), Some(at)) => {
-                if let Some((_, old)) = into.get_mut(at) {
-                    let mut merged = match std::mem::replace(old, Node::Null) {
-                        Node::Map(entries) => entries,
-                        _ => Vec::new(),
-                    };
-                    merge(&mut merged, inner);
-                    *old = Node::Map(merged);
-                }
-            }
-            (Node::Map(inner), None) => {
-                let mut merged = Vec::new();
+            (Node::Map(inner), Some(old)) => {
+                let mut merged = match std::mem::replace(old, Node::Null) {
+                    Node::Map(entries) => entries,
+                    _ => Vec::new(),
+                };
                 merge(&mut merged, inner);
-                into.push((key.clone(), Node::Map(merged)));
+                *old = Node::Map(merged);
             }
-            (new, Some(at)) => {
-                if let Some((_, old)) = into.get_mut(at) {
-                    *old = new.clone();
-                }
+            (new, Some(old)) => *old = new.clone(),
+            (new, None) => {
+                let new = match new {
+                    Node::Map(inner) => {
+                        let mut merged = Vec::new();
+                        merge(&mut merged, inner);
+                        Node::Map(merged)
+                    }
+                    other => other.clone(),
+                };
+                places.insert(key.clone(), into.len());
+                into.push((key.clone(), new));
             }
-            (new, None) => into.push((key.clone(), new.clone())),
         }
     }
+    if !removed.is_empty() {
+        let mut at = 0..;
+        into.retain(|_| at.next().is_some_and(|at| !removed.contains(&at)));
+    }
+}
+
+/// See [`Document::beyond`].
+fn beyond(
+    target: &[(String, Node)],
+    base: &[(String, Node)],
+    kept: &[(String, Node)],
+) -> Vec<(String, Node)> {
+    fn by_name(entries: &[(String, Node)]) -> BTreeMap<&str, &Node> {
+        entries.iter().map(|(name, node)| (&**name, node)).collect()
+    }
+    let (wanted, base, kept) = (by_name(target), by_name(base), by_name(kept));
+    let mut found = Vec::new();
+    for (key, value) in target {
+        let is_kept = kept.contains_key(&**key);
+        match (value, base.get(&**key)) {
+            (Node::Map(inner), Some(Node::Map(base))) => {
+                let kept = match kept.get(&**key) {
+                    Some(Node::Map(kept)) => kept.as_slice(),
+                    _ => &[],
+                };
+                let inner = beyond(inner, base, kept);
+                if is_kept || !inner.is_empty() {
+                    found.push((key.clone(), Node::Map(inner)));
+                }
+            }
+            (value, Some(base)) if value == *base && !is_kept => {}
+            (value, _) => found.push((key.clone(), value.clone())),
+        }
+    }
+    let gone = base.keys().filter(|key| !wanted.contains_key(**key));
+    found.extend(gone.map(|key| (String::from(*key), Node::Null)));
+    found
 }
 
 impl Serialize for Document {

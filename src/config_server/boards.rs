@@ -3,6 +3,8 @@
 //! Boards are sorted by id and grouped in segments, and each segment is rendered as one piece. A change costs rendering one
 //! segment, however large the fleet is.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,41 +24,63 @@ const MAX_LAST_SEEN_AGE: Duration = Duration::from_secs(5);
 /// The most bytes of JSON that are kept for all configurations together.
 const MAX_JSON_BYTES: usize = 16 << 20;
 
-/// The known state of a board's configuration.
+/// The store's revision of a document that was read.
 #[derive(Debug, Clone)]
-pub(super) struct Board {
-    pub(super) id: DeviceId,
-    pub(super) etag: Etag,
-    /// The summary; or why the configuration is not valid.
-    pub(super) parsed: Arc<Result<Summary, String>>,
-    /// The configuration as JSON; `None`: it is not valid, or the limit of all JSON was reached.
-    pub(super) json: Option<Arc<[u8]>>,
-    pub(super) revision: u64,
-    /// When this revision was first seen, while that is too short ago to trust the revision; `None`: the revision is trusted.
-    pub(super) revision_since: Option<Instant>,
+pub(super) struct Revision {
+    pub(super) number: u64,
+    /// When this revision was first seen, while that is too short ago to trust it; `None`: it is trusted.
+    since: Option<Instant>,
 }
 
-impl Board {
+impl Revision {
+    /// A revision that was seen just now. `is_unique`: every change has another one.
+    pub(super) fn new(number: u64, is_unique: bool) -> Revision {
+        Revision {
+            number,
+            since: (!is_unique).then(Instant::now),
+        }
+    }
+
     /// The revision, if the same revision means the same content.
-    pub(super) fn trusted_revision(&self) -> Option<u64> {
-        match self.revision_since {
-            None => Some(self.revision),
+    pub(super) fn trusted(&self) -> Option<u64> {
+        match self.since {
+            None => Some(self.number),
             Some(_) => None,
         }
     }
 
-    /// The configuration was read again, with the same content.
-    pub(super) fn confirm(&mut self, revision: u64, is_unique: bool) {
-        if self.revision != revision {
-            self.revision = revision;
-            self.revision_since = (!is_unique).then(Instant::now);
+    /// The document was read again, with the same content.
+    pub(super) fn confirm(&mut self, number: u64, is_unique: bool) {
+        if self.number != number {
+            *self = Revision::new(number, is_unique);
         } else if self
-            .revision_since
+            .since
             .is_some_and(|since| since.elapsed() >= SETTLE_DELAY)
         {
-            self.revision_since = None;
+            self.since = None;
         }
     }
+}
+
+/// The known state of a board's configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Board {
+    pub(super) id: DeviceId,
+    /// The tag of the board's own document.
+    pub(super) own: Etag,
+    /// The tag of all that the state is made of: the own document, and the groups.
+    pub(super) inputs: Etag,
+    /// The tag of the configuration.
+    pub(super) etag: Etag,
+    /// The `device_type` of the own document, which decides of groups.
+    pub(super) own_type: Cow<'static, str>,
+    /// The version of the groups at which `inputs` was right; 0: it may be wrong by now.
+    pub(super) groups_version: u64,
+    /// The summary; or why the configuration is not valid.
+    pub(super) parsed: Arc<Result<Summary, String>>,
+    /// The configuration as JSON; `None`: it is not valid, or the limit of all JSON was reached.
+    pub(super) json: Option<Arc<[u8]>>,
+    pub(super) revision: Revision,
 }
 
 /// The number of boards by status.
@@ -165,6 +189,8 @@ pub(super) struct Boards {
     segments: Vec<Segment>,
     count: usize,
     json_bytes: usize,
+    /// Boards of which something was heard that may make them members of other groups.
+    moved: HashSet<DeviceId>,
     /// The number of pieces rendered so far.
     pub(super) rendered: u64,
 }
@@ -198,14 +224,35 @@ impl Boards {
         self.segments.get(segment)?.boards.get(board)
     }
 
+    fn get_mut(&mut self, id: &DeviceId) -> Option<&mut Board> {
+        let (segment, board) = self.find(id)?;
+        self.segments.get_mut(segment)?.boards.get_mut(board)
+    }
+
     /// The board's configuration was read again, with the same content.
     pub(super) fn confirm(&mut self, id: &DeviceId, revision: u64, is_unique: bool) {
-        if let Some((segment, board)) = self.find(id) {
-            let segment = self.segments.get_mut(segment);
-            if let Some(board) = segment.and_then(|segment| segment.boards.get_mut(board)) {
-                board.confirm(revision, is_unique);
-            }
+        if let Some(board) = self.get_mut(id) {
+            board.revision.confirm(revision, is_unique);
         }
+    }
+
+    /// The board's state is right with the groups of this version.
+    pub(super) fn confirm_groups(&mut self, id: &DeviceId, version: u64) {
+        if let Some(board) = self.get_mut(id) {
+            board.groups_version = version;
+        }
+    }
+
+    /// Takes the boards whose groups may have changed though no group has.
+    pub(super) fn take_moved(&mut self) -> HashSet<DeviceId> {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// All boards.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Board> {
+        self.segments
+            .iter()
+            .flat_map(|segment| segment.boards.iter())
     }
 
     /// Inserts or replaces a board.
@@ -280,7 +327,13 @@ impl Boards {
             return;
         };
         match is_change {
-            true => segment.invalidate(),
+            true => {
+                segment.invalidate();
+                if let Some(board) = self.get_mut(id) {
+                    board.groups_version = 0;
+                    self.moved.insert(id.clone());
+                }
+            }
             false => {
                 if let Some(devices) = &mut segment.devices {
                     devices.has_newer_contact = true;
@@ -291,9 +344,7 @@ impl Boards {
 
     /// The ids of all boards.
     pub(super) fn ids(&self) -> impl Iterator<Item = &DeviceId> {
-        self.segments
-            .iter()
-            .flat_map(|segment| segment.boards.iter().map(|board| &board.id))
+        self.iter().map(|board| &board.id)
     }
 
     /// The boards of one segment after this id; empty if there are no more.
@@ -392,17 +443,21 @@ mod tests {
     fn board(name: &str) -> Board {
         Board {
             id: DeviceId::parse(name).unwrap(),
+            own: Etag::of(name.as_bytes()),
+            inputs: Etag::of(name.as_bytes()),
             etag: Etag::of(name.as_bytes()),
+            own_type: "auto".into(),
+            groups_version: 0,
             parsed: Arc::new(Err("broken".into())),
             json: None,
-            revision: 1,
-            revision_since: None,
+            revision: Revision::new(1, true),
         }
     }
 
     fn device(board: &Board) -> Device {
         Device {
             id: board.id.clone(),
+            own_type: board.own_type.clone(),
             parsed: Arc::clone(&board.parsed),
             state: BoardState::default(),
             silence: Duration::ZERO,
@@ -505,19 +560,16 @@ mod tests {
 
     #[test]
     fn revision_is_trusted_after_the_settle_delay() {
-        let mut board = Board {
-            revision_since: Some(Instant::now()),
-            ..board("a")
-        };
-        assert_eq!(board.trusted_revision(), None);
-        board.confirm(1, false);
-        assert_eq!(board.trusted_revision(), None);
-        board.revision_since = Instant::now().checked_sub(SETTLE_DELAY);
-        board.confirm(1, false);
-        assert_eq!(board.trusted_revision(), Some(1));
-        board.confirm(2, false);
-        assert_eq!(board.trusted_revision(), None);
-        board.confirm(3, true);
-        assert_eq!(board.trusted_revision(), Some(3));
+        let mut revision = Revision::new(1, false);
+        assert_eq!(revision.trusted(), None);
+        revision.confirm(1, false);
+        assert_eq!(revision.trusted(), None);
+        revision.since = Instant::now().checked_sub(SETTLE_DELAY);
+        revision.confirm(1, false);
+        assert_eq!(revision.trusted(), Some(1));
+        revision.confirm(2, false);
+        assert_eq!(revision.trusted(), None);
+        revision.confirm(3, true);
+        assert_eq!(revision.trusted(), Some(3));
     }
 }

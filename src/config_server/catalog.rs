@@ -3,27 +3,27 @@
 //! Before the fleet is listed, the store reports what has changed, and only the changes are read. Of concurrent requests one
 //! synchronises with the store, and the others share the result.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
-use super::boards::{Board, Boards, Counts, ListKind, Renderer};
-use super::device::{parse_stored, Device, ParsedConfig, Summary};
+use super::boards::{Board, Boards, Counts, ListKind, Renderer, Revision};
+use super::device::{parse_stored, Device, Own, ParsedConfig, Summary};
 use super::etag::Etag;
+use super::groups::{of_one, GroupSet, LayerTags, Layers};
 use super::pieces::Piece;
+use super::rounds::Rounds;
 use super::store::{Change, Changes, Lookup, StoreError, Stored};
 use super::ConfigServer;
+use crate::config::Membership;
 use crate::http::gzip::Compressor;
 use crate::sys::lock;
 use crate::wire::DeviceId;
 
 #[derive(Default)]
 pub(super) struct Catalog {
-    /// Locked during a synchronisation, so that changes are applied in order.
-    sync: Mutex<SyncState>,
-    /// The number of synchronisations started.
-    syncs_started: AtomicU64,
+    sync: Rounds<SyncState>,
     boards: Mutex<Boards>,
     compressor: Compressor,
     parsed: AtomicU64,
@@ -31,15 +31,16 @@ pub(super) struct Catalog {
 
 #[derive(Default)]
 struct SyncState {
-    /// The number of the last finished synchronisation.
-    last_finished: u64,
-    /// Its outcome.
-    outcome: Option<Result<(), StoreError>>,
     /// Whether everything has been read once, and no change was missed since then.
     is_complete: bool,
     /// Whether all notes have been read once.
     has_loaded_notes: bool,
+    /// The version of the groups that all boards are in step with.
+    groups_version: u64,
 }
+
+/// The most boards that are looked up one by one. Beyond it everything is scanned.
+const MAX_LOOKUPS: usize = 100;
 
 /// A configuration in the form that is sent.
 pub(super) struct Configuration {
@@ -65,7 +66,7 @@ impl Catalog {
     /// The number of boards; `None`: the store was not read yet.
     pub(super) fn count(&self) -> Option<usize> {
         let boards = lock::lock(&self.boards).len();
-        (self.syncs_started.load(Ordering::Relaxed) > 0).then_some(boards)
+        self.sync.has_started().then_some(boards)
     }
 
     /// As [`Boards::mark_outdated`].
@@ -79,43 +80,146 @@ impl Catalog {
         pieces.for_each(|piece| piece.compress(&self.compressor));
     }
 
-    fn parse_stored(&self, text: &Stored) -> Result<ParsedConfig, String> {
+    pub(super) fn parse_stored(
+        &self,
+        text: &Stored,
+        groups: &Layers<'_>,
+    ) -> Result<ParsedConfig, String> {
+        self.count_parsed();
+        parse_stored(text, groups)
+    }
+
+    /// Counts a configuration that was parsed.
+    pub(super) fn count_parsed(&self) {
         self.parsed.fetch_add(1, Ordering::Relaxed);
-        parse_stored(text)
     }
 
     /// The known revision of a board's configuration, if the same revision means the same content.
-    fn trusted_revision(&self, id: &DeviceId) -> Option<u64> {
-        lock::lock(&self.boards).get(id)?.trusted_revision()
+    pub(super) fn trusted_revision(&self, id: &DeviceId) -> Option<u64> {
+        lock::lock(&self.boards).get(id)?.revision.trusted()
     }
 
-    /// Whether the board's known configuration has this tag.
-    fn has_etag(&self, id: &DeviceId, etag: Etag) -> bool {
-        lock::lock(&self.boards)
-            .get(id)
-            .is_some_and(|board| board.etag == etag)
+    /// The `device_type` of the board's known own document, if that has this tag.
+    fn own_type(&self, id: &DeviceId, own: Etag) -> Option<Cow<'static, str>> {
+        let boards = lock::lock(&self.boards);
+        let board = boards.get(id).filter(|board| board.own == own)?;
+        Some(board.own_type.clone())
     }
 }
 
 impl ConfigServer {
     /// Brings the fleet in memory up to date with the store.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        let started_before = self.catalog.syncs_started.load(Ordering::SeqCst);
-        let mut sync = lock::lock(&self.catalog.sync);
-        match &sync.outcome {
-            // This synchronisation started after this call, so it has seen every earlier change.
-            Some(outcome) if sync.last_finished > started_before => return outcome.clone(),
-            _ => {}
+        self.catalog.sync.run(|sync| {
+            let outcome = self.groups().and_then(|groups| {
+                self.with_store(|_| self.catch_up(sync))?;
+                self.refresh(&groups, sync)
+            });
+            if outcome.is_err() {
+                (sync.is_complete, sync.groups_version) = (false, 0);
+            }
+            outcome
+        })
+    }
+
+    /// Reads the boards again whose groups have changed.
+    fn refresh(&self, groups: &GroupSet, sync: &mut SyncState) -> Result<(), StoreError> {
+        let moved = lock::lock(&self.catalog.boards).take_moved();
+        let is_all = sync.groups_version != groups.version;
+        let mut outdated = HashSet::new();
+        if is_all {
+            // The lock is released between two segments, so that other requests can proceed.
+            let mut after = String::new();
+            loop {
+                let boards = lock::lock(&self.catalog.boards);
+                let segment = boards.after(&after);
+                let Some(last) = segment.last() else {
+                    break;
+                };
+                last.id.as_str().clone_into(&mut after);
+                let ids: Vec<_> = segment.iter().map(|board| board.id.clone()).collect();
+                drop(boards);
+                outdated.extend(ids.into_iter().filter(|id| !self.is_current(id, groups)));
+            }
+        } else {
+            outdated.extend(moved.into_iter().filter(|id| !self.is_current(id, groups)));
         }
-        let number = self.catalog.syncs_started.fetch_add(1, Ordering::SeqCst) + 1;
-        let outcome = self.with_store(|_| self.catch_up(&mut sync));
-        sync.is_complete &= outcome.is_ok();
-        (sync.last_finished, sync.outcome) = (number, Some(outcome.clone()));
-        outcome
+        let store = self.store.devices();
+        if outdated.len() <= MAX_LOOKUPS {
+            for id in &outdated {
+                let look = self.with_store(|_| of_one(store.lookup(id, None)))?;
+                self.apply_lookup(id, look);
+            }
+        } else {
+            let known = |id: &DeviceId| match outdated.contains(id) {
+                true => None,
+                false => self.catalog.trusted_revision(id),
+            };
+            self.with_store(|_| {
+                store.scan(&known, &mut |id, look| {
+                    if outdated.contains(&id) {
+                        self.apply_lookup(&id, look);
+                    }
+                })
+            })?;
+        }
+        sync.groups_version = groups.version;
+        Ok(())
+    }
+
+    /// Whether the known configuration of a board is right with these groups.
+    fn is_current(&self, id: &DeviceId, groups: &GroupSet) -> bool {
+        let boards = lock::lock(&self.catalog.boards);
+        let Some(board) = boards.get(id) else {
+            return false;
+        };
+        if board.groups_version == groups.version {
+            return true;
+        }
+        let (own, inputs, own_type) = (board.own, board.inputs, board.own_type.clone());
+        drop(boards);
+        let is_current = self.layer_tags(id, own, &own_type, groups).inputs == inputs;
+        if is_current {
+            lock::lock(&self.catalog.boards).confirm_groups(id, groups.version);
+        }
+        is_current
+    }
+
+    /// The groups of a board whose own document has this type, which are passed to `work`.
+    pub(super) fn with_layers<T>(
+        &self,
+        id: &DeviceId,
+        own_type: &str,
+        groups: &GroupSet,
+        work: impl FnOnce(&Layers<'_>) -> T,
+    ) -> T {
+        let device_type = self.member_type(id, own_type);
+        let device_type = device_type.as_str();
+        work(&groups.layers(Membership { id, device_type }))
+    }
+
+    fn layer_tags(&self, id: &DeviceId, own: Etag, own_type: &str, groups: &GroupSet) -> LayerTags {
+        self.with_layers(id, own_type, groups, |layers| layers.tags(own))
+    }
+
+    /// The `device_type` of a stored own document.
+    pub(super) fn own_type(&self, id: &DeviceId, stored: &Stored) -> Cow<'static, str> {
+        let known = self.catalog.own_type(id, stored.etag());
+        known
+            .unwrap_or_else(|| Own::parse(stored).map_or("unknown".into(), |own| own.device_type()))
+    }
+
+    /// The tags of the configuration with this own document.
+    pub(super) fn tags(&self, id: &DeviceId, stored: &Stored, groups: &GroupSet) -> LayerTags {
+        let own = stored.etag();
+        match groups.is_empty() {
+            true => LayerTags::without_groups(own),
+            false => self.layer_tags(id, own, &self.own_type(id, stored), groups),
+        }
     }
 
     fn catch_up(&self, sync: &mut SyncState) -> Result<(), StoreError> {
-        match self.store.changes()? {
+        match self.store.devices().changes()? {
             Changes::Listed(changes) if sync.is_complete => changes
                 .into_iter()
                 .try_for_each(|change| self.apply(change)),
@@ -134,7 +238,7 @@ impl ConfigServer {
         }
         let mut found = HashSet::new();
         let known = |id: &DeviceId| self.catalog.trusted_revision(id);
-        self.store.scan(&known, &mut |id, result| {
+        self.store.devices().scan(&known, &mut |id, result| {
             // A configuration that was removed during the scan is left out.
             if result != Ok(Lookup::Missing) {
                 found.insert(id.clone());
@@ -159,7 +263,10 @@ impl ConfigServer {
 
     fn apply(&self, change: Change) -> Result<(), StoreError> {
         match change {
-            Change::Touched(id) => match self.store.lookup(&id, self.catalog.trusted_revision(&id))
+            Change::Touched(id) => match self
+                .store
+                .devices()
+                .lookup(&id, self.catalog.trusted_revision(&id))
             {
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Failed(_))) => {
                     return Err(error)
@@ -167,7 +274,7 @@ impl ConfigServer {
                 result => self.apply_lookup(&id, result),
             },
             Change::Put(id, stored) => {
-                let is_newer = |board: &Board| board.revision >= stored.revision;
+                let is_newer = |board: &Board| board.revision.number >= stored.revision;
                 if !lock::lock(&self.catalog.boards)
                     .get(&id)
                     .is_some_and(is_newer)
@@ -176,7 +283,7 @@ impl ConfigServer {
                 }
             }
             Change::Removed(id, revision) => {
-                let is_newer = |board: &Board| board.revision > revision;
+                let is_newer = |board: &Board| board.revision.number > revision;
                 if !lock::lock(&self.catalog.boards)
                     .get(&id)
                     .is_some_and(is_newer)
@@ -195,45 +302,73 @@ impl ConfigServer {
 
     /// Applies the result of looking up a board's configuration.
     fn apply_lookup(&self, id: &DeviceId, result: Result<Lookup, StoreError>) {
-        let is_unique = self.store.has_unique_revisions();
         let board = match result {
             Ok(Lookup::Unchanged) => return,
             Ok(Lookup::Missing) => return self.remove(id),
-            Ok(Lookup::Found(stored)) => {
-                let etag = stored.etag();
-                if self.catalog.has_etag(id, etag) {
-                    let mut boards = lock::lock(&self.catalog.boards);
-                    return boards.confirm(id, stored.revision, is_unique);
-                }
-                let parsed = self.catalog.parse_stored(&stored);
-                let json = parsed.as_ref().ok().and_then(|parsed| parsed.json().ok());
-                Board {
-                    id: id.clone(),
-                    etag,
-                    parsed: Arc::new(parsed.map(|parsed| Summary::of(&parsed))),
-                    json: json.map(Into::into),
-                    revision: stored.revision,
-                    revision_since: (!is_unique).then(Instant::now),
-                }
-            }
-            Err(error) => {
-                let why = error.to_string();
-                let etag = Etag::of(format!("unreadable: {why}").as_bytes());
-                if self.catalog.has_etag(id, etag) {
-                    return;
-                }
-                Board {
-                    id: id.clone(),
-                    etag,
-                    parsed: Arc::new(Err(why)),
-                    json: None,
-                    revision: 0,
-                    // Never trusted, so that it is looked up again each time.
-                    revision_since: Some(Instant::now()),
-                }
-            }
+            Ok(Lookup::Found(stored)) => self.board(id, &stored, &self.groups.current()),
+            Err(error) => self.unreadable(id, error.to_string(), &self.groups.current()),
         };
-        lock::lock(&self.catalog.boards).put(board);
+        if let Some(board) = board {
+            lock::lock(&self.catalog.boards).put(board);
+        }
+    }
+
+    /// The state of a board with this own document; `None`: it is the known one.
+    fn board(&self, id: &DeviceId, stored: &Stored, groups: &GroupSet) -> Option<Board> {
+        let is_unique = self.store.devices().has_unique_revisions();
+        let own = stored.etag();
+        let own_type = self.own_type(id, stored);
+        self.with_layers(id, &own_type, groups, |layers| {
+            let LayerTags { inputs, etag } = layers.tags(own);
+            if self.confirm(id, own, inputs, groups) {
+                let mut boards = lock::lock(&self.catalog.boards);
+                boards.confirm(id, stored.revision, is_unique);
+                return None;
+            }
+            let parsed = self.catalog.parse_stored(stored, layers);
+            let json = parsed.as_ref().ok().and_then(|parsed| parsed.json().ok());
+            Some(Board {
+                id: id.clone(),
+                own,
+                inputs,
+                etag,
+                own_type: own_type.clone(),
+                groups_version: groups.version,
+                parsed: Arc::new(parsed.map(|parsed| Summary::of(&parsed))),
+                json: json.map(Into::into),
+                revision: Revision::new(stored.revision, is_unique),
+            })
+        })
+    }
+
+    /// The state of a board whose own document cannot be read; `None`: it is the known one.
+    fn unreadable(&self, id: &DeviceId, why: String, groups: &GroupSet) -> Option<Board> {
+        let own = Etag::of(format!("unreadable: {why}").as_bytes());
+        let own_type = "unknown";
+        let LayerTags { inputs, etag } = self.layer_tags(id, own, own_type, groups);
+        (!self.confirm(id, own, inputs, groups)).then(|| Board {
+            id: id.clone(),
+            own,
+            inputs,
+            etag,
+            own_type: own_type.into(),
+            groups_version: groups.version,
+            parsed: Arc::new(Err(why)),
+            json: None,
+            // Never trusted, so that it is looked up again each time.
+            revision: Revision::new(0, false),
+        })
+    }
+
+    /// Whether the known state of a board was made of these inputs. It is right with these groups then.
+    fn confirm(&self, id: &DeviceId, own: Etag, inputs: Etag, groups: &GroupSet) -> bool {
+        let mut boards = lock::lock(&self.catalog.boards);
+        let known = boards.get(id);
+        let is_known = known.is_some_and(|board| (board.own, board.inputs) == (own, inputs));
+        if is_known {
+            boards.confirm_groups(id, groups.version);
+        }
+        is_known
     }
 
     fn remove(&self, id: &DeviceId) {
@@ -241,28 +376,44 @@ impl ConfigServer {
         self.fleet.forget(id);
     }
 
-    /// The configuration of a board; `None`: there is none.
-    pub(super) fn configuration(&self, id: &DeviceId) -> Result<Option<Configuration>, StoreError> {
+    /// The configuration of a board; `None`: there is none. `exists` is called first if the store has the board: what it
+    /// records may make the board a member of other groups.
+    pub(super) fn configuration(
+        &self,
+        id: &DeviceId,
+        exists: &dyn Fn(),
+    ) -> Result<Option<Configuration>, StoreError> {
+        let groups = self.groups()?;
         let known = self.catalog.trusted_revision(id);
-        match self.with_store(|store| store.lookup(id, known))? {
+        let look = self.with_store(|store| store.devices().lookup(id, known));
+        if let Ok(Lookup::Found(_) | Lookup::Unchanged) | Err(StoreError::Unreadable(_)) = look {
+            exists();
+        }
+        match look? {
             Lookup::Missing => Ok(None),
-            Lookup::Found(stored) => Ok(Some(self.read(id, &stored))),
-            Lookup::Unchanged => match self.cached(id, None) {
-                Some(found) => Ok(Some(found)),
-                // It was removed just now, or its JSON is not kept because the limit was reached.
-                None => {
-                    let stored = self.with_store(|store| store.get(id))?;
-                    Ok(stored.map(|stored| self.read(id, &stored)))
+            Lookup::Found(stored) => Ok(Some(self.read(id, &stored, &groups))),
+            Lookup::Unchanged => {
+                let cached = match self.is_current(id, &groups) {
+                    true => self.cached(id, None),
+                    false => None,
+                };
+                match cached {
+                    Some(found) => Ok(Some(found)),
+                    // It was removed just now, its groups have changed, or its JSON is not kept because the limit was reached.
+                    None => {
+                        let stored = self.with_store(|store| store.devices().get(id))?;
+                        Ok(stored.map(|stored| self.read(id, &stored, &groups)))
+                    }
                 }
-            },
+            }
         }
     }
 
-    /// The cached configuration, if there is one, and it has this tag (`None`: any tag).
-    fn cached(&self, id: &DeviceId, etag: Option<Etag>) -> Option<Configuration> {
+    /// The cached configuration, if there is one, and it is made of these inputs (`None`: any).
+    fn cached(&self, id: &DeviceId, inputs: Option<Etag>) -> Option<Configuration> {
         let boards = lock::lock(&self.catalog.boards);
         let board = boards.get(id)?;
-        if etag.is_some_and(|etag| etag != board.etag) {
+        if inputs.is_some_and(|inputs| inputs != board.inputs) {
             return None;
         }
         let json = match (&board.json, board.parsed.as_ref()) {
@@ -275,31 +426,51 @@ impl ConfigServer {
     }
 
     /// The stored configuration in the form that is sent. Caches it, unless a synchronisation is under way.
-    fn read(&self, id: &DeviceId, stored: &Stored) -> Configuration {
-        let etag = stored.etag();
-        if let Some(found) = self.cached(id, Some(etag)) {
+    fn read(&self, id: &DeviceId, stored: &Stored, groups: &GroupSet) -> Configuration {
+        let tags = self.tags(id, stored, groups);
+        if let Some(found) = self.cached(id, Some(tags.inputs)) {
             return found;
         }
-        if !self.store.has_unique_revisions() {
-            if let Ok(sync) = self.catalog.sync.try_lock() {
-                if sync.is_complete {
-                    // Read once more, since it may have changed meanwhile.
-                    let _ = self.apply(Change::Touched(id.clone()));
-                }
+        self.cache(id, stored, groups);
+        if let Some(found) = self.cached(id, Some(tags.inputs)) {
+            return found;
+        }
+        let own_type = self.own_type(id, stored);
+        let parsed = self.with_layers(id, &own_type, groups, |layers| {
+            self.catalog.parse_stored(stored, layers)
+        });
+        Configuration {
+            etag: tags.etag,
+            json: parsed.and_then(|parsed| Ok(parsed.json()?.into())),
+        }
+    }
+
+    /// Updates the known state of a board, unless a synchronisation is under way.
+    fn cache(&self, id: &DeviceId, stored: &Stored, groups: &GroupSet) {
+        let Some(sync) = self.catalog.sync.idle() else {
+            return;
+        };
+        if !sync.state.is_complete {
+            return;
+        }
+        if !self.store.devices().has_unique_revisions() {
+            // Read once more, since it may have changed meanwhile.
+            if let Ok(look) = of_one(self.store.devices().lookup(id, None)) {
+                self.apply_lookup(id, look);
             }
-            if let Some(found) = self.cached(id, Some(etag)) {
-                return found;
+        } else if self.catalog.own_type(id, stored.etag()).is_some() {
+            // Only the groups have changed. Other changes are applied in their order.
+            if let Some(board) = self.board(id, stored, groups) {
+                lock::lock(&self.catalog.boards).put(board);
             }
         }
-        let parsed = self.catalog.parse_stored(stored);
-        let json = parsed.and_then(|parsed| Ok(parsed.json()?.into()));
-        Configuration { etag, json }
     }
 
     fn device_of(&self, board: &Board) -> Device {
         let state = self.fleet.state(&board.id);
         Device {
             id: board.id.clone(),
+            own_type: board.own_type.clone(),
             parsed: Arc::clone(&board.parsed),
             silence: self.fleet.silence(&state),
             state,
@@ -364,6 +535,14 @@ impl ConfigServer {
                 devices.push(device);
             }
         }
+    }
+
+    /// Passes all devices to `seen`, by id.
+    pub(super) fn visit(&self, seen: &dyn Fn(&Device)) {
+        self.page("", 0, &|device| {
+            seen(device);
+            false
+        });
     }
 
     /// All devices, by id.

@@ -1,30 +1,41 @@
-//! The requests that change a configuration: PUT, POST, PATCH and DELETE.
+//! The requests that change a board's own document: PUT, POST, PATCH and DELETE. What is checked is the configuration that it
+//! makes with the board's groups.
 //!
 //! Each is a compare-and-swap: the configuration that was read is replaced only if it is still the stored one. So concurrent
 //! changes on one or several servers do not overwrite each other.
 
 use serde_json::{json, Value};
 
-use super::device::{parse_stored, ADDRESS_KEY};
-use super::etag::{Conditions, Etag, Evaluation, Tags};
+use super::device::{Own, ADDRESS_KEY, LABELS_KEY};
+use super::etag::{Conditions, Evaluation, Tags};
+use super::groups::GroupSet;
 use super::responses::{access_refused, error, precondition_failed, store_error, unknown_device};
 use super::store::{StoreError, Stored};
 use super::{access, ConfigServer};
-use crate::config::{Document, Rejection};
+use crate::config::{Document, Membership, Rejection};
 use crate::http::{host_address, Method, Request, Response};
 use crate::sources::SCHEMA;
 use crate::wire::DeviceId;
 
 /// How often a change is tried while other requests change the same device.
-const MAX_ATTEMPTS: usize = 64;
+pub(super) const MAX_ATTEMPTS: usize = 64;
 /// The most warnings of a response.
-const MAX_WARNINGS: usize = 20;
+pub(super) const MAX_WARNINGS: usize = 20;
 
 /// The body of a request.
-struct Body {
-    document: Document,
+#[derive(Clone)]
+pub(super) struct Body {
+    pub(super) document: Document,
     /// The text of a YAML body, which is stored as it is, with its comments.
-    yaml: Option<String>,
+    pub(super) yaml: Option<String>,
+}
+
+/// Why the body of a request is refused.
+pub(super) enum BodyError {
+    /// Its media type is not accepted; a message for the user.
+    MediaType(&'static str),
+    /// It is not valid: the kind of error, and why.
+    Invalid(&'static str, Rejection),
 }
 
 /// A configuration to be stored, and the warnings about it.
@@ -47,7 +58,8 @@ fn try_change(
     let conditions = conditions(request)?;
     let body = read_body(request, id)?;
     for _ in 0..MAX_ATTEMPTS {
-        let current = current(server, id, &conditions)?;
+        let groups = server.groups().map_err(|e| store_error(&e))?;
+        let current = current(server, id, &groups, &conditions)?;
         match (&request.method, &current) {
             (Method::Post, Some(_)) => {
                 return Err(error(
@@ -63,19 +75,26 @@ fn try_change(
             _ => {}
         }
         let NewConfiguration { text, warnings } = match (&request.method, &current) {
-            (Method::Patch, Some(current)) => patched(&body, current, id)?,
-            (_, current) => replaced(&body, current.as_ref(), id)?,
+            (Method::Patch, Some(current)) => patched(server, &groups, &body, current, id)?,
+            (_, Some(current)) if server.report(request).is_some() && !groups.is_empty() => {
+                let body = of_board(server, &groups, &body, current, id)?;
+                replaced(server, &groups, &body, Some(current), id)?
+            }
+            (_, current) => replaced(server, &groups, &body, current.as_ref(), id)?,
         };
         let is_new = current
             .as_ref()
             .is_none_or(|current| current.text != text.as_bytes());
         if is_new {
-            let swapped = server
-                .with_store(|store| store.compare_and_swap(id, current.as_ref(), Some(&text)));
+            let swapped = server.with_store(|store| {
+                store
+                    .devices()
+                    .compare_and_swap(id, current.as_ref(), Some(&text))
+            });
             if !swapped.map_err(|e| change_error(&e))? {
                 // Another change came first; or etcd made this one, and its answer was lost.
                 let now = server
-                    .with_store(|store| store.get(id))
+                    .with_store(|store| store.devices().get(id))
                     .map_err(|e| store_error(&e))?;
                 if now.is_none_or(|now| now.text != text.as_bytes()) {
                     continue;
@@ -117,8 +136,12 @@ fn try_change(
         } else {
             200
         };
-        return Ok(Response::json(status, &answer)
-            .with_header("ETag", &Etag::of(text.as_bytes()).to_string()));
+        let stored = Stored {
+            text: text.into_bytes(),
+            revision: 0,
+        };
+        let etag = server.tags(id, &stored, &groups).etag;
+        return Ok(Response::json(status, &answer).with_header("ETag", &etag.to_string()));
     }
     Err(too_many_conflicts(id))
 }
@@ -136,11 +159,13 @@ fn try_delete(
     allowed(server, request, id)?;
     let conditions = conditions(request)?;
     for _ in 0..MAX_ATTEMPTS {
-        let current = current(server, id, &conditions)?;
+        let groups = server.groups().map_err(|e| store_error(&e))?;
+        let current = current(server, id, &groups, &conditions)?;
         if current.is_none() {
             return Err(unknown_device(id, ""));
         }
-        let swapped = server.with_store(|store| store.compare_and_swap(id, current.as_ref(), None));
+        let swapped =
+            server.with_store(|store| store.devices().compare_and_swap(id, current.as_ref(), None));
         if swapped.map_err(|e| change_error(&e))? {
             // What was known of the board must not apply to one that is registered under the same id later.
             server.fleet.forget(id);
@@ -162,18 +187,24 @@ fn allowed(server: &ConfigServer, request: &Request, id: &DeviceId) -> Result<()
     }
 }
 
-/// The stored configuration, if the preconditions of the request hold.
+/// The stored document, if the preconditions of the request hold: those for the configuration, or for the document alone.
 fn current(
     server: &ConfigServer,
     id: &DeviceId,
+    groups: &GroupSet,
     conditions: &Conditions,
 ) -> Result<Option<Stored>, Response> {
-    let current = server.with_store(|store| store.get(id));
+    let current = server.with_store(|store| store.devices().get(id));
     let current = current.map_err(|e| store_error(&e))?;
-    let tag = current.as_ref().map(Stored::etag);
-    match conditions.evaluate(tag.as_ref()) {
+    let tags = match &current {
+        Some(stored) => vec![server.tags(id, stored, groups).etag, stored.etag()],
+        None => Vec::new(),
+    };
+    match conditions.evaluate(&tags) {
         Evaluation::Proceed => Ok(current),
-        Evaluation::Failed | Evaluation::NotModified => Err(precondition_failed(id, tag)),
+        Evaluation::Failed | Evaluation::NotModified => {
+            Err(precondition_failed(id, tags.first().copied()))
+        }
     }
 }
 
@@ -182,8 +213,31 @@ fn too_many_conflicts(id: &DeviceId) -> Response {
     error(503, "Busy", Some(id), why).with_header("Retry-After", "1")
 }
 
+/// What a board sends is its whole configuration, with what it has from its groups. Only what goes beyond them is for its own
+/// document: else no change of a group would reach it any more.
+fn of_board(
+    server: &ConfigServer,
+    groups: &GroupSet,
+    body: &Body,
+    current: &Stored,
+    id: &DeviceId,
+) -> Result<Body, Response> {
+    let Ok(own) = Own::parse(current) else {
+        return Ok(body.clone());
+    };
+    let base = server.with_layers(id, &own.device_type(), groups, |layers| layers.base());
+    let base = base.map_err(|why| error(409, "Invalid group", Some(id), &why))?;
+    if base.is_empty() {
+        return Ok(body.clone());
+    }
+    Ok(Body {
+        document: body.document.beyond(&base, &own.document),
+        yaml: None,
+    })
+}
+
 /// The response to a change that failed. With an unavailable store the change may have been made.
-fn change_error(why: &StoreError) -> Response {
+pub(super) fn change_error(why: &StoreError) -> Response {
     match why {
         StoreError::Unavailable(why) => store_error(&StoreError::Unavailable(format!(
             "{why} (whether the change was saved is not known: GET it)"
@@ -214,7 +268,8 @@ pub(super) fn conditions(request: &Request) -> Result<Conditions, Response> {
     })
 }
 
-fn read_body(request: &Request, id: &DeviceId) -> Result<Body, Response> {
+/// The body of a request: JSON, or YAML if it is a whole document.
+pub(super) fn parse_body(request: &Request) -> Result<Body, BodyError> {
     let kind = request.header("Content-Type").unwrap_or("application/json");
     let kind = kind
         .split(';')
@@ -223,53 +278,63 @@ fn read_body(request: &Request, id: &DeviceId) -> Result<Body, Response> {
         .trim()
         .to_ascii_lowercase();
     let is_patch = request.method == Method::Patch;
-    let is_yaml = match kind.as_str() {
-        "application/json" => false,
-        "application/merge-patch+json" if is_patch => false,
-        "application/yaml" | "application/x-yaml" | "text/yaml" if !is_patch => true,
-        _ => {
-            let message = "Content-Type is to be application/json (or, for a whole configuration, application/yaml)";
-            return Err(error(415, "Unsupported media type", Some(id), message));
+    let (read, what) = match kind.as_str() {
+        "application/json" => (Document::from_json(&request.body), "Invalid JSON"),
+        "application/merge-patch+json" if is_patch => {
+            (Document::from_json(&request.body), "Invalid JSON")
         }
+        "application/yaml" | "application/x-yaml" | "text/yaml" if !is_patch => {
+            let document = Document::from_yaml(&request.body)
+                .map_err(|why| BodyError::Invalid("Invalid YAML", why.into()))?;
+            let yaml = Some(String::from_utf8_lossy(&request.body).into_owned());
+            return Ok(Body { document, yaml });
+        }
+        _ => return Err(BodyError::MediaType("Content-Type is to be application/json (or, for a whole configuration, application/yaml)")),
     };
-    let read = match is_yaml {
-        true => Document::from_yaml(&request.body),
-        false => Document::from_json(&request.body),
-    };
-    let mut document = read.map_err(|diagnostic| {
-        let what = if is_yaml {
-            "Invalid YAML"
-        } else {
-            "Invalid JSON"
-        };
-        invalid_configuration(what, id, Rejection::from(diagnostic))
+    let document = read.map_err(|why| BodyError::Invalid(what, why.into()))?;
+    Ok(Body {
+        document,
+        yaml: None,
+    })
+}
+
+fn read_body(request: &Request, id: &DeviceId) -> Result<Body, Response> {
+    let Body {
+        mut document,
+        mut yaml,
+    } = parse_body(request).map_err(|why| match why {
+        BodyError::MediaType(why) => error(415, "Unsupported media type", Some(id), why),
+        BodyError::Invalid(what, why) => invalid_configuration(what, id, why),
     })?;
     if document.has("device_id") && document.text("device_id") != Some(id.as_str()) {
         let message = "`device_id` is another one than in the path";
         return Err(error(400, "Invalid configuration", Some(id), message));
     }
-    let had_id = document.remove("device_id");
+    if document.remove("device_id") {
+        yaml = None;
+    }
     if document.has(ADDRESS_KEY) && document.text(ADDRESS_KEY).and_then(host_address).is_none() {
         let message = format!("`{ADDRESS_KEY}` is no IP address of a device");
         return Err(error(400, "invalid_ip_address", Some(id), &message));
     }
-    let yaml = (is_yaml && !had_id).then(|| String::from_utf8_lossy(&request.body).into_owned());
     Ok(Body { document, yaml })
 }
 
-/// The configuration that a PUT or POST stores. The registered address stays unless the body has another one.
+/// The document that a PUT or POST stores. The registered address and the labels stay unless the body has others.
 fn replaced(
+    server: &ConfigServer,
+    groups: &GroupSet,
     body: &Body,
     current: Option<&Stored>,
     id: &DeviceId,
 ) -> Result<NewConfiguration, Response> {
-    let warnings = check(&body.document, body.yaml.as_deref(), id)?;
+    let warnings = check(server, groups, &body.document, body.yaml.as_deref(), id)?;
     if let Some(yaml) = &body.yaml {
         let text = yaml.clone();
         return Ok(NewConfiguration { text, warnings });
     }
     let mut document = body.document.clone();
-    let registered = current.and_then(|current| parse_stored(current).ok()?.address);
+    let registered = current.and_then(|current| Own::parse(current).ok()?.address);
     match (document.has(ADDRESS_KEY), registered) {
         (false, Some(address)) => document.set_text(ADDRESS_KEY, &address.to_string()),
         (false, None) => {
@@ -277,17 +342,25 @@ fn replaced(
         }
         (true, _) => {}
     }
+    let current = current.and_then(|current| Document::from_yaml(&current.text).ok());
+    document.keep(LABELS_KEY, &current.unwrap_or_default());
     new_configuration(&document, warnings, id)
 }
 
-/// The configuration that a PATCH stores: the current one with the body merged into it.
-fn patched(body: &Body, current: &Stored, id: &DeviceId) -> Result<NewConfiguration, Response> {
+/// The document that a PATCH stores: the current one with the body merged into it.
+fn patched(
+    server: &ConfigServer,
+    groups: &GroupSet,
+    body: &Body,
+    current: &Stored,
+    id: &DeviceId,
+) -> Result<NewConfiguration, Response> {
     let mut document = Document::from_yaml(&current.text).map_err(|e| {
         let message = format!("what is kept is broken, PUT a whole configuration instead: {e}");
         error(409, "Invalid configuration", Some(id), &message)
     })?;
     document.merge(&body.document);
-    let warnings = check(&document, None, id)?;
+    let warnings = check(server, groups, &document, None, id)?;
     new_configuration(&document, warnings, id)
 }
 
@@ -306,40 +379,74 @@ fn new_configuration(
     }
 }
 
-/// Checks a configuration as check-config does, and returns its warnings.
-fn check(document: &Document, yaml: Option<&str>, id: &DeviceId) -> Result<Vec<String>, Response> {
-    let mut document = document.clone();
-    document.remove(ADDRESS_KEY);
-    if !document.has("device_type") {
-        return Err(error(
-            400,
-            "Missing required field",
-            Some(id),
-            "device_type is required",
-        ));
-    }
-    match document.read(&SCHEMA) {
-        Ok((_, warnings)) => {
-            let warnings = warnings.into_iter().map(|warning| warning.message);
-            Ok(warnings.take(MAX_WARNINGS).collect())
+/// Checks as check-config does the configuration that an own document makes, and returns the warnings.
+fn check(
+    server: &ConfigServer,
+    groups: &GroupSet,
+    document: &Document,
+    yaml: Option<&str>,
+    id: &DeviceId,
+) -> Result<Vec<String>, Response> {
+    let invalid = |why: &str| error(400, "Invalid configuration", Some(id), why);
+    let own = Own::of(document.clone()).map_err(|why| invalid(&why))?;
+    server.with_layers(id, &own.device_type(), groups, |layers| {
+        let (base, broken) = match layers.base() {
+            Ok(base) => (base, None),
+            Err(why) => (Document::default(), Some(why)),
+        };
+        if !own.document.has("device_type") && !base.has("device_type") {
+            return Err(error(
+                400,
+                "Missing required field",
+                Some(id),
+                "device_type is required",
+            ));
         }
-        Err(why) => {
-            // Read once more from the text, for line and column.
-            let placed = yaml.and_then(|yaml| Document::read_yaml(&SCHEMA, yaml.as_bytes()).err());
-            let why = match placed {
-                Some(placed) => Rejection {
-                    key: why.key,
-                    ..placed
-                },
-                None => why,
-            };
-            Err(invalid_configuration("Invalid configuration", id, why))
+        // A group that is not valid must not prevent a change of a board.
+        let none = GroupSet::default();
+        let none = none.layers(Membership {
+            id,
+            device_type: "",
+        });
+        let layers = if broken.is_some() { &none } else { layers };
+        match layers.configuration(&own) {
+            Ok(parsed) => {
+                let warnings = parsed.warnings.into_iter().map(|warning| warning.message);
+                let broken = broken.map(|why| {
+                    format!("the board has no valid configuration until its groups are: {why}")
+                });
+                Ok(broken
+                    .into_iter()
+                    .chain(warnings)
+                    .take(MAX_WARNINGS)
+                    .collect())
+            }
+            Err(why) => {
+                // Read once more from the text, for line and column, if the text is what is wrong.
+                let placed =
+                    yaml.and_then(|yaml| Document::read_yaml(&SCHEMA, yaml.as_bytes()).err());
+                let why = match placed {
+                    Some(placed) if placed.message == why.message => Rejection {
+                        key: why.key,
+                        ..placed
+                    },
+                    _ => why,
+                };
+                Err(invalid_configuration("Invalid configuration", id, why))
+            }
         }
-    }
+    })
 }
 
 fn invalid_configuration(what: &str, id: &DeviceId, why: Rejection) -> Response {
-    let mut body = json!({"error": what, "device_id": id.as_str(), "message": why.message});
+    let mut body = rejection_json(what, why);
+    body["device_id"] = id.as_str().into();
+    Response::json(400, &body)
+}
+
+/// The body of the response to a document that is not valid.
+pub(super) fn rejection_json(what: &str, why: Rejection) -> Value {
+    let mut body = json!({"error": what, "message": why.message});
     let number = |number: Option<usize>| number.map(Value::from);
     for (name, value) in [
         ("key", why.key.map(Value::from)),
@@ -350,5 +457,5 @@ fn invalid_configuration(what: &str, id: &DeviceId, why: Rejection) -> Response 
             body[name] = value;
         }
     }
-    Response::json(400, &body)
+    body
 }

@@ -6,14 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fleet::BoardState;
+use super::groups::{message_of, Layers};
 use super::store::Stored;
-use crate::config::{Config, Document, Rejection, DEVICE_TYPES};
+use crate::config::{
+    target_labels, Config, Diagnostic, Document, Membership, TargetLabels, DEVICE_TYPES,
+};
 use crate::http::host_address;
 use crate::sources::SCHEMA;
 use crate::wire::{DeviceId, Report};
 
 /// The key that registers a device's address. The server owns this key; it is not part of the board's configuration.
 pub(super) const ADDRESS_KEY: &str = "ip_address";
+/// The key of the labels that the device's target has. The server owns this key too.
+pub(super) const LABELS_KEY: &str = "target_labels";
 
 /// A board that polls is unreachable after this many polls were missed and [`POLL_GRACE`] has passed. The grace is the time
 /// in which the note of another server arrives, or the board tries again after it found no server.
@@ -21,14 +26,62 @@ const MISSED_POLLS: u32 = 3;
 /// See [`MISSED_POLLS`].
 const POLL_GRACE: Duration = Duration::from_secs(120);
 
-/// A stored configuration, parsed.
+/// A board's own document, parsed. It need not be a whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Own {
+    /// The document without the server's own keys.
+    pub(super) document: Document,
+    /// The address that the device was registered with.
+    pub(super) address: Option<IpAddr>,
+    /// The labels of its target.
+    pub(super) labels: TargetLabels,
+}
+
+/// A board's configuration: its own document, and its groups.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ParsedConfig {
     /// The configuration without the server's own keys.
     pub(super) document: Document,
     pub(super) config: Config,
+    pub(super) warnings: Vec<Diagnostic>,
     /// The address that the device was registered with.
     pub(super) address: Option<IpAddr>,
+    /// The labels of its target.
+    pub(super) labels: Vec<(String, String)>,
+}
+
+impl Own {
+    /// Parses a stored document. The error is a message for the user, who may have edited the file.
+    pub(super) fn parse(stored: &Stored) -> Result<Own, String> {
+        Own::of(Document::from_yaml(&stored.text).map_err(|e| e.to_string())?)
+    }
+
+    /// Takes the server's own keys out of a document.
+    pub(super) fn of(mut document: Document) -> Result<Own, String> {
+        let address = match document.text(ADDRESS_KEY).map(host_address) {
+            Some(Some(address)) => Some(address),
+            Some(None) => return Err(format!("`{ADDRESS_KEY}` is no IP address of a device")),
+            None => None,
+        };
+        document.remove(ADDRESS_KEY);
+        let labels = target_labels(&mut document, LABELS_KEY)?;
+        Ok(Own {
+            document,
+            address,
+            labels,
+        })
+    }
+
+    /// The type of board that the document names.
+    pub(super) fn device_type(&self) -> Cow<'static, str> {
+        interned(self.document.text("device_type").unwrap_or("auto"))
+    }
+}
+
+/// A type of board, without memory of its own if it is a known one.
+fn interned(device_type: &str) -> Cow<'static, str> {
+    let known = DEVICE_TYPES.iter().find(|known| **known == device_type);
+    known.map_or_else(|| device_type.to_owned().into(), |known| (*known).into())
 }
 
 impl ParsedConfig {
@@ -50,6 +103,7 @@ pub(super) struct Summary {
     port: Option<u16>,
     reload_port: Option<u16>,
     config_poll: Option<Duration>,
+    labels: Box<[(String, String)]>,
 }
 
 impl Summary {
@@ -57,61 +111,41 @@ impl Summary {
         let config = &parsed.config;
         // A board that listens on loopback has a proxy on the same board.
         let listens_at = config.listen_address.as_deref().and_then(host_address);
-        let known = DEVICE_TYPES
-            .iter()
-            .find(|known| **known == config.device_type);
         Summary {
             address: parsed.address,
             listens_at: listens_at.filter(|address| !address.is_loopback()),
-            device_type: known.map_or_else(
-                || config.device_type.clone().into(),
-                |known| (*known).into(),
-            ),
+            device_type: interned(&config.device_type),
             hostname: config.hostname.as_deref().map(Into::into),
             port: config.port,
             reload_port: config.reload_port,
             config_poll: config.config_poll,
+            labels: parsed.labels.as_slice().into(),
         }
     }
 }
 
-/// Parses a stored configuration. The error is a message for the user, who may have edited the file.
-pub(super) fn parse_stored(stored: &Stored) -> Result<ParsedConfig, String> {
-    let mut document = Document::from_yaml(&stored.text).map_err(|e| e.to_string())?;
-    let address = match document.text(ADDRESS_KEY).map(host_address) {
-        Some(Some(address)) => Some(address),
-        Some(None) => return Err(format!("`{ADDRESS_KEY}` is no IP address of a device")),
-        None => None,
-    };
-    document.remove(ADDRESS_KEY);
-    match document.read(&SCHEMA) {
-        Ok((config, _)) => Ok(ParsedConfig {
-            document,
-            config,
-            address,
-        }),
-        // Read once more from the text, for line and column.
-        Err(refused) => Err(Document::read_yaml(&SCHEMA, &stored.text)
-            .err()
-            .unwrap_or(refused))
-        .map_err(
-            |Rejection {
-                 line,
-                 column,
-                 message,
-                 ..
-             }| match (line, column) {
-                (Some(line), Some(column)) => format!("line {line}, column {column}: {message}"),
-                _ => message,
-            },
-        ),
-    }
+/// Parses a stored document, and makes a configuration of it and of the board's groups. The error is a message for the user,
+/// who may have edited the file.
+pub(super) fn parse_stored(stored: &Stored, groups: &Layers<'_>) -> Result<ParsedConfig, String> {
+    let own = Own::parse(stored)?;
+    groups.configuration(&own).map_err(|refused| {
+        // Read once more from the text, for line and column, if the text is what is wrong.
+        match own.document.read(&SCHEMA) {
+            Err(own) if own.message == refused.message => {
+                let placed = Document::read_yaml(&SCHEMA, &stored.text).err();
+                message_of(&placed.unwrap_or(refused))
+            }
+            _ => message_of(&refused),
+        }
+    })
 }
 
 /// A device of the fleet.
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) id: DeviceId,
+    /// The `device_type` of the board's own document.
+    pub(super) own_type: Cow<'static, str>,
     /// The summary of the configuration; or why it is not valid.
     pub(super) parsed: Arc<Result<Summary, String>>,
     pub(super) state: BoardState,
@@ -227,6 +261,24 @@ impl Device {
         own.unwrap_or(self.id.as_str())
     }
 
+    /// The labels of the device's target, besides those that every target has.
+    pub(super) fn labels(&self) -> &[(String, String)] {
+        self.summary().map_or(&[], |summary| &summary.labels)
+    }
+
+    /// What decides of which groups the device is a member.
+    pub(super) fn membership(&self) -> Membership<'_> {
+        let found = self.report();
+        let found = found.and_then(|report| report.device_type.as_deref());
+        Membership {
+            id: &self.id,
+            device_type: match (self.own_type.as_ref(), found) {
+                ("auto", Some(found)) => found,
+                (own, _) => own,
+            },
+        }
+    }
+
     /// The silence after which the device is unreachable; `None`: it does not poll, or was never seen.
     fn silence_limit(&self) -> Option<Duration> {
         let every = self.summary()?.config_poll?;
@@ -282,6 +334,7 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::super::fleet::Contact;
+    use super::super::groups::GroupSet;
     use super::*;
     use crate::wire::Ports;
 
@@ -290,9 +343,17 @@ mod tests {
             text: text.into(),
             revision: 0,
         };
+        let id = DeviceId::parse("edge-01").unwrap();
+        let groups = GroupSet::default();
+        let layers = groups.layers(Membership {
+            id: &id,
+            device_type: "auto",
+        });
+        let parsed = parse_stored(&stored, &layers);
         Device {
-            id: DeviceId::parse("edge-01").unwrap(),
-            parsed: Arc::new(parse_stored(&stored).map(|parsed| Summary::of(&parsed))),
+            own_type: Own::parse(&stored).map_or("unknown".into(), |own| own.device_type()),
+            parsed: Arc::new(parsed.map(|parsed| Summary::of(&parsed))),
+            id,
             state: BoardState {
                 last_contact: contact.map(Arc::new),
                 ..BoardState::default()

@@ -1,4 +1,5 @@
-//! A store in a directory: one YAML file per device, such as `edge-01.yaml`, which users may edit too.
+//! A store in a directory: one YAML file per device, such as `edge-01.yaml`, and per group, such as `groups/rack-3.yaml`, which
+//! users may edit too.
 //!
 //! Files are replaced atomically: a temporary file is written and synced, renamed over the old file, and the directory is
 //! synced. If the process or the machine stops, every file has its old or its new content. The next start removes temporary
@@ -15,7 +16,9 @@ use std::sync::Mutex;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::directory_watch::{DirectoryWatch, CONFIG_SUFFIX, TEMPORARY_SUFFIX};
-use super::store::{Changes, Lookup, Store, StoreError, Stored, MAX_DEVICES};
+use super::store::{
+    Changes, Documents, Lookup, Store, StoreError, Stored, MAX_DEVICES, MAX_GROUPS,
+};
 use crate::config::{self, read_file};
 use crate::sys::file_stamp::FileStamp;
 use crate::sys::lock;
@@ -24,22 +27,37 @@ use crate::wire::DeviceId;
 
 /// The subdirectory of notes.
 const NOTES_DIRECTORY: &str = ".notes";
+/// The subdirectory of groups, which is made with the first group.
+const GROUPS_DIRECTORY: &str = "groups";
 /// The mode of new files, which may contain passwords.
 const FILE_MODE: u32 = 0o600;
 /// The longest note. A usual one has a few hundred bytes.
 const MAX_NOTE_BYTES: u64 = 4096;
 
 pub(super) struct Directory {
+    devices: Files,
+    groups: Files,
+    /// The lock on the directory: a compare-and-swap is atomic only with one server per directory.
+    _lock: Flock<File>,
+}
+
+/// The files of one kind.
+struct Files {
     path: PathBuf,
+    /// What they are, in the plural.
+    what: &'static str,
+    limit: usize,
+    /// The directory of notes on them.
+    notes: Option<PathBuf>,
+    /// Whether the directory is made with the first file. Else it exists.
+    is_made_late: bool,
     /// Locked during a compare-and-swap.
     changing: Mutex<()>,
     /// The number of temporary files made, for their names.
     temporaries: AtomicU64,
-    /// The number of devices, which is wrong after other programs added or removed files.
+    /// The number of files, which is wrong after other programs added or removed some.
     count: AtomicUsize,
     watch: DirectoryWatch,
-    /// The lock on the directory: a compare-and-swap is atomic only with one server per directory.
-    _lock: Flock<File>,
 }
 
 impl Directory {
@@ -71,56 +89,108 @@ impl Directory {
                 ),
                 other => failed("lock", other.into()),
             })?;
+        let notes = path.join(NOTES_DIRECTORY);
         let directory = Directory {
-            path: path.to_owned(),
-            changing: Mutex::new(()),
-            temporaries: AtomicU64::new(0),
-            count: AtomicUsize::new(0),
-            watch: DirectoryWatch::new(path),
+            devices: Files {
+                notes: Some(notes.clone()),
+                ..Files::new(path.to_owned(), "devices", MAX_DEVICES)
+            },
+            groups: Files {
+                is_made_late: true,
+                ..Files::new(path.join(GROUPS_DIRECTORY), "groups", MAX_GROUPS)
+            },
             _lock: lock,
         };
-        directory
-            .remove_temporaries()
-            .map_err(|e| failed("read the directory", e))?;
-        directory.ids().map_err(|e| e.to_string())?;
+        for directory in [path, &notes, &directory.groups.path] {
+            match remove_temporaries(directory) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("read the directory", e))
+                }
+                _ => {}
+            }
+        }
+        directory.devices.ids().map_err(|e| e.to_string())?;
         Ok(directory)
     }
 
-    fn remove_temporaries(&self) -> io::Result<()> {
-        for directory in [self.path.clone(), self.path.join(NOTES_DIRECTORY)] {
-            for entry in fs::read_dir(&directory)?.flatten() {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX) {
-                    log::info!(
-                        "{}: half written by an earlier server: removed",
-                        entry.path().display()
-                    );
-                    fs::remove_file(entry.path())?;
-                }
-            }
+    fn notes(&self) -> &Path {
+        self.devices.notes.as_deref().unwrap_or(&self.devices.path)
+    }
+
+    fn note_file(&self, id: &DeviceId) -> PathBuf {
+        note_file(self.notes(), id)
+    }
+}
+
+fn note_file(notes: &Path, id: &DeviceId) -> PathBuf {
+    notes.join(format!("{id}.json"))
+}
+
+fn remove_temporaries(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX) {
+            log::info!(
+                "{}: half written by an earlier server: removed",
+                entry.path().display()
+            );
+            fs::remove_file(entry.path())?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+impl Files {
+    fn new(path: PathBuf, what: &'static str, limit: usize) -> Files {
+        Files {
+            watch: DirectoryWatch::new(&path),
+            path,
+            what,
+            limit,
+            notes: None,
+            is_made_late: false,
+            changing: Mutex::new(()),
+            temporaries: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    /// Makes the directory, if it is made with the first file.
+    fn make(&self) -> io::Result<()> {
+        if !self.is_made_late || self.path.is_dir() {
+            return Ok(());
+        }
+        fs::DirBuilder::new().mode(0o700).create(&self.path)?;
+        match self.path.parent() {
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the directory does not exist, and need not.
+    fn is_missing(&self, error: &io::Error) -> bool {
+        self.is_made_late && error.kind() == io::ErrorKind::NotFound
     }
 
     fn file(&self, id: &DeviceId) -> PathBuf {
         self.path.join(format!("{id}{CONFIG_SUFFIX}"))
     }
 
-    fn note_file(&self, id: &DeviceId) -> PathBuf {
-        self.path.join(NOTES_DIRECTORY).join(format!("{id}.json"))
-    }
-
-    /// The devices that have a file, sorted.
+    /// The names that have a file, sorted.
     fn ids(&self) -> Result<Vec<DeviceId>, StoreError> {
-        let ids = self.names(&self.path, CONFIG_SUFFIX)?;
+        let failed = |e| StoreError::Failed(format!("cannot read {}: {e}", self.path.display()));
+        let ids = match names(&self.path, CONFIG_SUFFIX) {
+            Err(e) if self.is_missing(&e) => Vec::new(),
+            ids => ids.map_err(failed)?,
+        };
         self.count.store(ids.len(), Ordering::Relaxed);
         Ok(ids)
     }
 
-    /// Whether the limit of devices is reached. The files are counted only if the known number says so.
+    /// Whether the limit is reached. The files are counted only if the known number says so.
     fn is_full(&self) -> Result<bool, StoreError> {
-        Ok(self.count.load(Ordering::Relaxed) >= MAX_DEVICES && self.ids()?.len() >= MAX_DEVICES)
+        Ok(self.count.load(Ordering::Relaxed) >= self.limit && self.ids()?.len() >= self.limit)
     }
 
     /// Why a file was not found: `Ok(None)` if it does not exist. A broken link, or a missing directory, is an error.
@@ -133,6 +203,7 @@ impl Directory {
         }
         match fs::metadata(&self.path) {
             Ok(_) => Ok(None),
+            Err(e) if self.is_missing(&e) => Ok(None),
             Err(e) => Err(StoreError::Failed(format!(
                 "cannot read {}: {e}",
                 self.path.display()
@@ -140,24 +211,12 @@ impl Directory {
         }
     }
 
-    fn names(&self, directory: &Path, suffix: &str) -> Result<Vec<DeviceId>, StoreError> {
-        let failed =
-            |e: io::Error| StoreError::Failed(format!("cannot read {}: {e}", directory.display()));
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(directory).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let id = name.to_str().and_then(|name| name.strip_suffix(suffix));
-            ids.extend(id.and_then(|id| DeviceId::parse(id).ok()));
-        }
-        sort(&mut ids);
-        Ok(ids)
-    }
-
     /// Replaces a file atomically. With `durable`, the file is on the disk when this returns.
     fn replace(&self, path: &Path, text: &str, durable: bool) -> io::Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        self.make()?;
         let n = self.temporaries.fetch_add(1, Ordering::Relaxed);
         let temporary = parent.join(format!(".{}.{n}{TEMPORARY_SUFFIX}", name.to_string_lossy()));
         let write = || {
@@ -192,6 +251,18 @@ impl Directory {
     }
 }
 
+/// The names in a directory that have this suffix, sorted.
+fn names(directory: &Path, suffix: &str) -> io::Result<Vec<DeviceId>> {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(suffix));
+        ids.extend(id.and_then(|id| DeviceId::parse(id).ok()));
+    }
+    sort(&mut ids);
+    Ok(ids)
+}
+
 /// The revision of a file; 0: its metadata could not be read.
 fn revision(stamp: FileStamp) -> u64 {
     if stamp == FileStamp::default() {
@@ -208,7 +279,7 @@ fn concerns_one_file(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EACCES | EPERM | ELOOP))
 }
 
-impl Store for Directory {
+impl Documents for Files {
     fn get(&self, id: &DeviceId) -> Result<Option<Stored>, StoreError> {
         let path = self.file(id);
         let before = FileStamp::of(&path);
@@ -235,7 +306,7 @@ impl Store for Directory {
 
     fn changes(&self) -> Result<Changes, StoreError> {
         self.watch
-            .changes()
+            .changes(self.is_made_late)
             .map_err(|e| StoreError::Failed(format!("cannot read {}: {e}", self.path.display())))
     }
 
@@ -288,7 +359,10 @@ impl Store for Directory {
         match text {
             Some(text) => {
                 if expected.is_none() && self.is_full()? {
-                    return Err(StoreError::Full);
+                    return Err(StoreError::Full {
+                        what: self.what,
+                        limit: self.limit,
+                    });
                 }
                 let replaced = self.replace(&path, text, true);
                 self.watch.touched(id);
@@ -301,16 +375,29 @@ impl Store for Directory {
                 let removed = self.remove(&path);
                 self.watch.touched(id);
                 removed.map_err(|e| failed("remove", e))?;
-                let _ = fs::remove_file(self.note_file(id));
+                if let Some(notes) = &self.notes {
+                    let _ = fs::remove_file(note_file(notes, id));
+                }
             }
             None => {}
         }
         Ok(true)
     }
+}
+
+impl Store for Directory {
+    fn devices(&self) -> &dyn Documents {
+        &self.devices
+    }
+
+    fn groups(&self) -> &dyn Documents {
+        &self.groups
+    }
 
     fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError> {
         let path = self.note_file(id);
-        self.replace(&path, note, false)
+        self.devices
+            .replace(&path, note, false)
             .map_err(|e| StoreError::Failed(format!("cannot save {}: {e}", path.display())))
     }
 
@@ -325,9 +412,8 @@ impl Store for Directory {
     }
 
     fn list_notes(&self) -> Result<Vec<(DeviceId, String)>, StoreError> {
-        let ids = self
-            .names(&self.path.join(NOTES_DIRECTORY), ".json")?
-            .into_iter();
+        let failed = |e| StoreError::Failed(format!("cannot read {}: {e}", self.notes().display()));
+        let ids = names(self.notes(), ".json").map_err(failed)?.into_iter();
         let read = |id: DeviceId| {
             let note = self.get_note(&id).ok()??;
             Some((id, note))
@@ -336,7 +422,7 @@ impl Store for Directory {
     }
 
     fn describe(&self) -> String {
-        format!("the directory {}", self.path.display())
+        format!("the directory {}", self.devices.path.display())
     }
 }
 

@@ -77,14 +77,19 @@ impl DirectoryWatch {
         }
     }
 
-    /// The changes since the last call.
-    pub(super) fn changes(&self) -> io::Result<Changes> {
+    /// The changes since the last call. `may_be_missing`: a directory that does not exist is one without files.
+    pub(super) fn changes(&self, may_be_missing: bool) -> io::Result<Changes> {
         let mut state = lock::lock(&self.state);
-        let directory = fs::metadata(&self.path)?;
-        let directory = (directory.dev(), directory.ino());
-        if state.watched != Some(directory) {
-            state.watch(&self.path);
-            state.watched = Some(directory);
+        let directory = match fs::metadata(&self.path) {
+            Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => None,
+            found => found.map(|found| Some((found.dev(), found.ino())))?,
+        };
+        if state.watched != directory {
+            state.inotify = None;
+            if directory.is_some() {
+                state.watch(&self.path);
+            }
+            state.watched = directory;
             state.scan_at = None;
         }
         state.read_events();

@@ -17,6 +17,16 @@ impl Etag {
             .for_each(|(tag, byte)| *tag = byte);
         Etag(tag)
     }
+
+    /// The tag of what is made of contents of these tags, this one first. Without others it is this one.
+    pub(super) fn chain(self, others: impl Iterator<Item = Etag>) -> Etag {
+        let mut bytes = self.0.to_vec();
+        others.for_each(|other| bytes.extend(other.0));
+        match bytes.len() > self.0.len() {
+            true => Etag::of(&bytes),
+            false => self,
+        }
+    }
 }
 
 /// The tag in quotes, as in the header.
@@ -68,17 +78,16 @@ impl Tags {
         (!tags.is_empty()).then_some(Tags::List(tags))
     }
 
-    /// Whether the current tag is in the list. With `weakly`, weak tags match too (RFC 9110, 8.8.3.2).
-    fn has(&self, current: Option<&Etag>, weakly: bool) -> bool {
-        match (self, current) {
-            (_, None) => false,
-            (Tags::Any, Some(_)) => true,
-            (Tags::List(tags), Some(current)) => {
+    /// Whether one of the current tags is in the list. With `weakly`, weak tags match too (RFC 9110, 8.8.3.2).
+    fn has(&self, current: &[Etag], weakly: bool) -> bool {
+        current.iter().any(|current| match self {
+            Tags::Any => true,
+            Tags::List(tags) => {
                 let current = current.to_string();
                 tags.iter()
                     .any(|(weak, tag)| *tag == current && (weakly || !weak))
             }
-        }
+        })
     }
 }
 
@@ -103,8 +112,9 @@ pub enum Evaluation {
 }
 
 impl Conditions {
-    /// Evaluates the preconditions for the current tag; `None`: there is no configuration.
-    pub fn evaluate(&self, current: Option<&Etag>) -> Evaluation {
+    /// Evaluates the preconditions for the current tags, those of all forms in which the content is sent; none: there is no
+    /// content.
+    pub fn evaluate(&self, current: &[Etag]) -> Evaluation {
         if self
             .if_match
             .as_ref()
@@ -166,36 +176,33 @@ mod tests {
     #[test]
     fn preconditions_are_evaluated() {
         let here = Etag::of(b"here");
-        let evaluate =
-            |if_match: Option<&str>, if_none_match: Option<&str>, current: Option<&Etag>| {
-                let conditions = Conditions {
-                    if_match: if_match.map(|t| Tags::parse(t).unwrap()),
-                    if_none_match: if_none_match.map(|t| Tags::parse(t).unwrap()),
-                };
-                conditions.evaluate(current)
+        let evaluate = |if_match: Option<&str>, if_none_match: Option<&str>, current: &[Etag]| {
+            let conditions = Conditions {
+                if_match: if_match.map(|t| Tags::parse(t).unwrap()),
+                if_none_match: if_none_match.map(|t| Tags::parse(t).unwrap()),
             };
+            conditions.evaluate(current)
+        };
         let (tag, weak) = (here.to_string(), format!("W/{here}"));
-        assert_eq!(evaluate(None, None, None), Evaluation::Proceed);
-        assert_eq!(evaluate(Some("*"), None, None), Evaluation::Failed);
-        assert_eq!(evaluate(Some("*"), None, Some(&here)), Evaluation::Proceed);
-        assert_eq!(evaluate(Some(&tag), None, Some(&here)), Evaluation::Proceed);
-        assert_eq!(evaluate(Some(&weak), None, Some(&here)), Evaluation::Failed);
+        assert_eq!(evaluate(None, None, &[]), Evaluation::Proceed);
+        assert_eq!(evaluate(Some("*"), None, &[]), Evaluation::Failed);
+        assert_eq!(evaluate(Some("*"), None, &[here]), Evaluation::Proceed);
+        assert_eq!(evaluate(Some(&tag), None, &[here]), Evaluation::Proceed);
+        assert_eq!(evaluate(Some(&weak), None, &[here]), Evaluation::Failed);
+        assert_eq!(evaluate(Some("\"x\""), None, &[here]), Evaluation::Failed);
+        assert_eq!(evaluate(None, Some("*"), &[here]), Evaluation::NotModified);
+        assert_eq!(evaluate(None, Some("*"), &[]), Evaluation::Proceed);
         assert_eq!(
-            evaluate(Some("\"x\""), None, Some(&here)),
-            Evaluation::Failed
-        );
-        assert_eq!(
-            evaluate(None, Some("*"), Some(&here)),
-            Evaluation::NotModified
-        );
-        assert_eq!(evaluate(None, Some("*"), None), Evaluation::Proceed);
-        assert_eq!(
-            evaluate(None, Some(&weak), Some(&here)),
+            evaluate(None, Some(&weak), &[here]),
             Evaluation::NotModified
         );
         assert_eq!(
-            evaluate(Some("\"x\""), Some(&tag), Some(&here)),
+            evaluate(Some("\"x\""), Some(&tag), &[here]),
             Evaluation::Failed
         );
+        // Any of several forms.
+        let both = [Etag::of(b"there"), here];
+        assert_eq!(evaluate(Some(&tag), None, &both), Evaluation::Proceed);
+        assert_eq!(evaluate(None, Some(&tag), &both), Evaluation::NotModified);
     }
 }

@@ -1,6 +1,6 @@
 //! A store in an etcd cluster, which several servers may share: the v3 API, through the JSON gateway.
 //!
-//! `PREFIX/config/ID` is the key of a configuration, `PREFIX/note/ID` that of a note. A change is a transaction that compares
+//! `PREFIX/config/ID` is the key of a configuration, `PREFIX/note/ID` that of a note, `PREFIX/groups/NAME` that of a group. A change is a transaction that compares
 //! the key's `mod_revision`: if two servers change the same state, one of them succeeds.
 //!
 //! If etcd has users, the server logs in with name and password, and sends the token that etcd returned until etcd no longer
@@ -15,7 +15,9 @@ use serde_json::Value;
 
 use super::etcd_json as messages;
 use super::etcd_watch::EtcdWatch;
-use super::store::{Change, Changes, Lookup, Store, StoreError, Stored, MAX_DEVICES};
+use super::store::{
+    Change, Changes, Documents, Lookup, Store, StoreError, Stored, MAX_DEVICES, MAX_GROUPS,
+};
 use crate::config::Secret;
 use crate::config::{check_url, BasicAuth, ClientSettings as Settings, ClientTls as Tls};
 use crate::http::client::{Answer, Client, Limits};
@@ -42,7 +44,21 @@ struct Member {
 
 pub(super) struct Etcd {
     cluster: Arc<Cluster>,
+    devices: Devices,
+    groups: Groups,
+}
+
+/// The configurations.
+struct Devices {
+    cluster: Arc<Cluster>,
     watch: EtcdWatch,
+}
+
+/// The groups. They are few, and each request needs all of them: so each asks whether one has changed.
+struct Groups {
+    cluster: Arc<Cluster>,
+    /// What [`Cluster::newest`] had last.
+    newest: Mutex<Option<(u64, u64)>>,
 }
 
 /// The client of an etcd cluster.
@@ -61,8 +77,19 @@ impl Etcd {
     /// As [`Cluster::new`].
     pub(super) fn new(scheme: &str, location: &str, settings: Settings) -> Result<Etcd, String> {
         let cluster = Arc::new(Cluster::new(scheme, location, settings)?);
-        let watch = EtcdWatch::new(Arc::clone(&cluster));
-        Ok(Etcd { cluster, watch })
+        let devices = Devices {
+            cluster: Arc::clone(&cluster),
+            watch: EtcdWatch::new(Arc::clone(&cluster)),
+        };
+        let groups = Groups {
+            cluster: Arc::clone(&cluster),
+            newest: Mutex::default(),
+        };
+        Ok(Etcd {
+            cluster,
+            devices,
+            groups,
+        })
     }
 }
 
@@ -154,6 +181,64 @@ impl Cluster {
 
     fn notes(&self) -> String {
         format!("{}/note/", self.prefix)
+    }
+
+    fn groups(&self) -> String {
+        format!("{}/groups/", self.prefix)
+    }
+
+    /// The value of a key.
+    fn get(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+        let range = self.request("/v3/kv/range", &messages::get(key), messages::parse_range)?;
+        Ok(range.pairs.into_iter().next().map(stored))
+    }
+
+    /// As [`Documents::scan`], for the keys that begin with `prefix`.
+    fn scan(
+        &self,
+        prefix: &str,
+        limit: usize,
+        known: &dyn Fn(&DeviceId) -> Option<u64>,
+        found: &mut dyn FnMut(DeviceId, Result<Lookup, StoreError>),
+    ) -> Result<(), StoreError> {
+        self.all(prefix, limit, &mut |id, pair| {
+            let look = match known(&id) == Some(pair.revision) {
+                true => Lookup::Unchanged,
+                false => Lookup::Found(stored(pair)),
+            };
+            found(id, Ok(look));
+        })
+    }
+
+    /// As [`Documents::compare_and_swap`], for the key `prefix` with `id`. A deletion also deletes `note`.
+    fn compare_and_swap(
+        &self,
+        (prefix, id): (&str, &DeviceId),
+        (what, limit): (&'static str, usize),
+        expected: Option<&Stored>,
+        text: Option<&str>,
+        note: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        if expected.is_none() && text.is_some() {
+            let request = messages::count(prefix);
+            let range = self.request("/v3/kv/range", &request, messages::parse_range)?;
+            if range.count >= limit as u64 {
+                return Err(StoreError::Full { what, limit });
+            }
+        }
+        let revision = expected.map_or(0, |stored| stored.revision);
+        let key = format!("{prefix}{id}");
+        let request = messages::compare_and_swap(&key, revision, text, note);
+        self.request("/v3/kv/txn", &request, messages::parse_swap)
+    }
+
+    /// The greatest `mod_revision` of the keys that begin with `prefix`, and their number. Every put raises the first, and a
+    /// deletion without a put lowers the second: so with the same two the keys have the same values.
+    fn newest(&self, prefix: &str) -> Result<(u64, u64), StoreError> {
+        let request = messages::newest(prefix);
+        let range = self.request("/v3/kv/range", &request, messages::parse_range)?;
+        let newest = range.pairs.first().map_or(0, |pair| pair.revision);
+        Ok((newest, range.count))
     }
 
     fn key(&self, id: &DeviceId) -> String {
@@ -296,10 +381,11 @@ impl Cluster {
         }
     }
 
-    /// Passes all keys that begin with `prefix` to `found`, by the device id that follows.
+    /// Passes all keys that begin with `prefix` to `found`, by the name that follows. Ends soon after `limit`.
     fn all(
         &self,
         prefix: &str,
+        limit: usize,
         found: &mut dyn FnMut(DeviceId, messages::KeyValue),
     ) -> Result<(), StoreError> {
         let mut count = 0;
@@ -317,20 +403,16 @@ impl Cluster {
                     found(id, pair);
                 }
             }
-            if !page.more || after.is_none() || count > MAX_DEVICES {
+            if !page.more || after.is_none() || count > limit {
                 return Ok(());
             }
         }
     }
 }
 
-impl Store for Etcd {
+impl Documents for Devices {
     fn get(&self, id: &DeviceId) -> Result<Option<Stored>, StoreError> {
-        let request = messages::get(&self.cluster.key(id));
-        let range = self
-            .cluster
-            .request("/v3/kv/range", &request, messages::parse_range)?;
-        Ok(range.pairs.into_iter().next().map(stored))
+        self.cluster.get(&self.cluster.key(id))
     }
 
     fn changes(&self) -> Result<Changes, StoreError> {
@@ -346,13 +428,8 @@ impl Store for Etcd {
         known: &dyn Fn(&DeviceId) -> Option<u64>,
         found: &mut dyn FnMut(DeviceId, Result<Lookup, StoreError>),
     ) -> Result<(), StoreError> {
-        self.cluster.all(&self.cluster.configs(), &mut |id, pair| {
-            let look = match known(&id) == Some(pair.revision) {
-                true => Lookup::Unchanged,
-                false => Lookup::Found(stored(pair)),
-            };
-            found(id, Ok(look));
-        })
+        self.cluster
+            .scan(&self.cluster.configs(), MAX_DEVICES, known, found)
     }
 
     fn has_unique_revisions(&self) -> bool {
@@ -365,24 +442,71 @@ impl Store for Etcd {
         expected: Option<&Stored>,
         text: Option<&str>,
     ) -> Result<bool, StoreError> {
-        if expected.is_none() && text.is_some() {
-            let request = messages::count(&self.cluster.configs());
-            let range = self
-                .cluster
-                .request("/v3/kv/range", &request, messages::parse_range)?;
-            if range.count >= MAX_DEVICES as u64 {
-                return Err(StoreError::Full);
-            }
-        }
-        let revision = expected.map_or(0, |stored| stored.revision);
-        let request = messages::compare_and_swap(
-            &self.cluster.key(id),
-            revision,
+        self.cluster.compare_and_swap(
+            (&self.cluster.configs(), id),
+            ("devices", MAX_DEVICES),
+            expected,
             text,
-            &self.cluster.note_key(id),
-        );
+            Some(&self.cluster.note_key(id)),
+        )
+    }
+}
+
+impl Documents for Groups {
+    fn get(&self, name: &DeviceId) -> Result<Option<Stored>, StoreError> {
         self.cluster
-            .request("/v3/kv/txn", &request, messages::parse_swap)
+            .get(&format!("{}{name}", self.cluster.groups()))
+    }
+
+    fn changes(&self) -> Result<Changes, StoreError> {
+        let newest = self.cluster.newest(&self.cluster.groups())?;
+        let known = lock::lock(&self.newest).replace(newest);
+        Ok(match known == Some(newest) {
+            true => Changes::Listed(Vec::new()),
+            false => Changes::Unknown,
+        })
+    }
+
+    fn lookup(&self, name: &DeviceId, _known: Option<u64>) -> Result<Lookup, StoreError> {
+        Ok(self.get(name)?.map_or(Lookup::Missing, Lookup::Found))
+    }
+
+    fn scan(
+        &self,
+        known: &dyn Fn(&DeviceId) -> Option<u64>,
+        found: &mut dyn FnMut(DeviceId, Result<Lookup, StoreError>),
+    ) -> Result<(), StoreError> {
+        self.cluster
+            .scan(&self.cluster.groups(), MAX_GROUPS, known, found)
+    }
+
+    fn has_unique_revisions(&self) -> bool {
+        true
+    }
+
+    fn compare_and_swap(
+        &self,
+        name: &DeviceId,
+        expected: Option<&Stored>,
+        text: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        self.cluster.compare_and_swap(
+            (&self.cluster.groups(), name),
+            ("groups", MAX_GROUPS),
+            expected,
+            text,
+            None,
+        )
+    }
+}
+
+impl Store for Etcd {
+    fn devices(&self) -> &dyn Documents {
+        &self.devices
+    }
+
+    fn groups(&self) -> &dyn Documents {
+        &self.groups
     }
 
     fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError> {
@@ -401,9 +525,10 @@ impl Store for Etcd {
 
     fn list_notes(&self) -> Result<Vec<(DeviceId, String)>, StoreError> {
         let mut all = Vec::new();
-        self.cluster.all(&self.cluster.notes(), &mut |id, pair| {
-            all.extend(String::from_utf8(pair.value).ok().map(|note| (id, note)));
-        })?;
+        self.cluster
+            .all(&self.cluster.notes(), MAX_DEVICES, &mut |id, pair| {
+                all.extend(String::from_utf8(pair.value).ok().map(|note| (id, note)));
+            })?;
         Ok(all)
     }
 
@@ -475,7 +600,7 @@ mod tests {
         let place_twice = format!("{place},{place}/x");
         let etcd = Etcd::new("etcd", &place_twice, Settings::default()).unwrap();
         let id = DeviceId::parse("edge-01").unwrap();
-        match etcd.get(&id) {
+        match etcd.devices().get(&id) {
             Err(StoreError::Unavailable(why)) => {
                 assert!(why.contains(place) && why.contains("etcd://"), "{why}")
             }

@@ -106,6 +106,18 @@ pub(super) fn count(prefix: &str) -> Value {
     json!({"key": encoded(prefix), "range_end": encoded(end_of(prefix)), "count_only": true})
 }
 
+/// A request for the key that was put last of those that begin with `prefix`, without its value, and for their number.
+pub(super) fn newest(prefix: &str) -> Value {
+    json!({
+        "key": encoded(prefix),
+        "range_end": encoded(end_of(prefix)),
+        "limit": "1",
+        "sort_order": "DESCEND",
+        "sort_target": "MOD",
+        "keys_only": true,
+    })
+}
+
 /// The end of the range of keys that begin with `prefix`: the first greater key that does not.
 fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
@@ -129,14 +141,12 @@ pub(super) fn compare_and_swap(
     key: &str,
     revision: u64,
     value: Option<&str>,
-    also_delete: &str,
+    also_delete: Option<&str>,
 ) -> Value {
+    let delete = |key: &str| json!({"request_delete_range": {"key": encoded(key)}});
     let success = match value {
         Some(value) => json!([{"request_put": put(key, value)}]),
-        None => json!([
-            {"request_delete_range": {"key": encoded(key)}},
-            {"request_delete_range": {"key": encoded(also_delete)}},
-        ]),
+        None => [key].into_iter().chain(also_delete).map(delete).collect(),
     };
     json!({
         "compare": [{
@@ -389,7 +399,7 @@ mod tests {
         assert_eq!(end_of(""), [0]);
         assert_eq!(range("/a/", Some(b"/a/b"), 7)["key"], encoded("/a/b\0"));
         assert_eq!(
-            compare_and_swap("k", 0, None, "n")["compare"][0]["mod_revision"],
+            compare_and_swap("k", 0, None, Some("n"))["compare"][0]["mod_revision"],
             "0"
         );
     }

@@ -179,6 +179,13 @@ impl Fleet {
             .unwrap_or_default()
     }
 
+    /// The type of board that a board reported last.
+    pub(super) fn reported_type(&self, id: &DeviceId) -> Option<String> {
+        let boards = lock::lock(&self.boards);
+        let contact = boards.get(id)?.state.last_contact.as_ref()?;
+        contact.report.device_type.clone()
+    }
+
     /// Forgets the boards for which `kept` is false.
     pub(super) fn retain(&self, kept: impl Fn(&DeviceId) -> bool) {
         lock::lock(&self.boards).retain(|id, _| kept(id));

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::catalog::Catalog;
+use super::groups::{GroupSet, Groups};
 use crate::exposition::{negotiate, render};
 use crate::http::{Method, Request, Response};
 use crate::metrics::{Policy, Process, Registry, SelfGroup, BUILD};
@@ -96,9 +97,9 @@ impl Metrics {
     }
 
     /// The response to a scrape.
-    pub(super) fn scrape(&self, request: &Request, catalog: &Catalog) -> Response {
+    pub(super) fn scrape(&self, request: &Request, catalog: &Catalog, groups: &Groups) -> Response {
         let now = BootTime::now();
-        lock::lock(&self.state).write(now, catalog);
+        lock::lock(&self.state).write(now, catalog, groups);
         let format = negotiate(request.header_list("Accept").as_deref());
         let mut text = Vec::new();
         render(&self.registry.snapshot(now), format, &mut text);
@@ -107,7 +108,7 @@ impl Metrics {
 }
 
 impl State {
-    fn write(&mut self, now: BootTime, catalog: &Catalog) {
+    fn write(&mut self, now: BootTime, catalog: &Catalog, groups: &Groups) {
         let out = &mut self.out;
         out.begin(now);
         for (result, count) in [("success", self.reloads), ("failed", self.failed_reloads)] {
@@ -142,6 +143,26 @@ impl State {
             "Devices in the store, when it was last asked.",
             &[],
             catalog.count().map(|count| count as f64),
+        );
+        let set = groups.known();
+        let count = |count: fn(&GroupSet) -> usize| set.as_deref().map(|set| count(set) as f64);
+        out.gauge(
+            "config_server_groups",
+            "Groups in the store, when it was last asked.",
+            &[],
+            count(|set| set.entries.len()),
+        );
+        out.gauge(
+            "config_server_groups_invalid",
+            "Groups that are not valid: their members have no valid configuration.",
+            &[],
+            count(GroupSet::broken),
+        );
+        out.gauge(
+            "config_server_groups_left_out",
+            "Groups that are not read, since there are too many: with any, no board has a valid configuration.",
+            &[],
+            count(|set| set.left_out),
         );
         let (parsed, rendered) = catalog.work();
         out.counter(

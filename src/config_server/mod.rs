@@ -1,7 +1,9 @@
 //! The `config-server` role: one server holds the configurations of all boards, and lists the fleet for Prometheus.
 //!
-//! * `routes` handles requests, `changes` those that change a configuration, and `reload` makes boards reload owned.
+//! * `routes` handles requests, `changes` those that change a configuration, `group_routes` those about groups, and `reload` makes
+//!   boards reload.
 //! * `store` is the interface to the place of the configurations: a `directory`, or `etcd`. Both report what has changed.
+//! * `groups` makes configurations of the boards' own documents and of the groups that the boards are members of.
 //! * `catalog` keeps the fleet in memory: `boards`, with the `pieces` that responses are made of.
 //! * `fleet` records when each board last contacted a server, and what it said in its [`Report`]. `device` is a board with its
 //!   configuration and its contacts, `listing` lists the devices, and `sd` makes Prometheus targets of them.
@@ -18,11 +20,14 @@ mod etcd;
 pub mod etcd_json;
 mod etcd_watch;
 mod fleet;
+mod group_routes;
+mod groups;
 mod listing;
 mod metrics;
 mod pieces;
 mod reload;
 mod responses;
+mod rounds;
 mod routes;
 mod sd;
 mod store;
@@ -41,8 +46,9 @@ use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
 use crate::wire::{DeviceId, Report};
 use catalog::Catalog;
-use device::{parse_stored, Device, Summary};
+use device::{Device, Summary};
 use fleet::Fleet;
+use groups::Groups;
 use metrics::Metrics;
 use store::{Store, StoreError};
 
@@ -76,6 +82,7 @@ struct ConfigServer {
     board_http: Settings,
     fleet: Fleet,
     catalog: Catalog,
+    groups: Groups,
     metrics: Metrics,
     allow_remote: bool,
     /// The limit of searches, whose cost grows with the fleet.
@@ -84,6 +91,9 @@ struct ConfigServer {
     reload_rate: RateLimiter,
     background_calls: reload::BackgroundCalls,
     reloading_all: Mutex<()>,
+    /// Locked during a change of a group.
+    changing_groups: Mutex<()>,
+    member_calls: reload::MemberCalls,
     /// A reference to itself, for threads that outlast a request.
     this: Weak<ConfigServer>,
 }
@@ -104,12 +114,15 @@ pub fn run(
         board_http,
         fleet: Fleet::default(),
         catalog: Catalog::default(),
+        groups: Groups::default(),
         metrics: Metrics::new(),
         allow_remote: options.allow_remote,
         search_rate: RateLimiter::new(listing::SEARCH_RATE.0, listing::SEARCH_RATE.1),
         reload_rate: RateLimiter::new(reload::RELOAD_RATE.0, reload::RELOAD_RATE.1),
         background_calls: reload::BackgroundCalls::default(),
         reloading_all: Mutex::new(()),
+        changing_groups: Mutex::new(()),
+        member_calls: reload::MemberCalls::default(),
         this: this.clone(),
     });
     let address = options.listen_address.as_deref().unwrap_or(DEFAULT_ADDRESS);
@@ -196,10 +209,18 @@ impl ConfigServer {
 
     /// The device of this name; `None`: there is none.
     fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
-        let parsed = match self.with_store(|store| store.get(id)) {
+        let groups = self.groups()?;
+        let (own_type, parsed) = match self.with_store(|store| store.devices().get(id)) {
             Ok(None) => return Ok(None),
-            Ok(Some(stored)) => parse_stored(&stored).map(|parsed| Summary::of(&parsed)),
-            Err(StoreError::Unreadable(why)) => Err(why),
+            Ok(Some(stored)) => {
+                let own_type = self.own_type(id, &stored);
+                let parsed = self.with_layers(id, &own_type, &groups, |layers| {
+                    let parsed = device::parse_stored(&stored, layers)?;
+                    Ok(Summary::of(&parsed))
+                });
+                (own_type, parsed)
+            }
+            Err(StoreError::Unreadable(why)) => ("unknown".into(), Err(why)),
             Err(error) => return Err(error),
         };
         let state = match self.fleet.state(id) {
@@ -212,6 +233,7 @@ impl ConfigServer {
         };
         Ok(Some(Device {
             id: id.clone(),
+            own_type,
             parsed: Arc::new(parsed),
             silence: self.fleet.silence(&state),
             state,
@@ -233,6 +255,32 @@ impl ConfigServer {
             .fleet
             .record_contact(id, request.peer.ip(), report, store);
         self.catalog.mark_outdated(id, is_change);
+    }
+
+    /// Makes boards reload their configurations in the background, some at a time, as far as their addresses are known.
+    pub(super) fn reload_members(&self, ids: Vec<DeviceId>) {
+        let Some(this) = self.this.upgrade() else {
+            return;
+        };
+        reload::MemberCalls::start(&this, ids, |this, ids| {
+            if let Err(error) = this.sync() {
+                log::warn!("{} boards are not told to reload: {error}", ids.len());
+                return;
+            }
+            let is_wanted = |device: &Device| {
+                ids.contains(&device.id)
+                    && device.host().1 != device::AddressSource::Name
+                    && device.reload_port().is_some()
+            };
+            let devices = this.page("", usize::MAX, &is_wanted).devices;
+            let outcomes = reload::call_members(&this.board_http, &devices);
+            for (device, outcome) in devices.iter().zip(outcomes) {
+                if let Err(why) = &outcome {
+                    log::info!("{}: not reloaded: {why}", device.id);
+                }
+                this.record_call(&device.id, &outcome);
+            }
+        });
     }
 
     /// Makes a board reload its configuration, in the background. False: the board's address is not known, or there are too

@@ -1,6 +1,6 @@
 //! Calls boards to make them reload their configuration: `POST /reload` on the management port.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -174,21 +174,29 @@ fn message_of(answer: &[u8]) -> String {
 
 /// Calls all devices, some at a time. The outcomes are in the order of the devices.
 pub(super) fn call_all(settings: &Settings, devices: &[Device]) -> Vec<Outcome> {
-    let next = AtomicUsize::new(0);
     let deadline = Instant::now() + TOTAL_TIMEOUT;
+    call_each(devices, &|device| match Instant::now() < deadline {
+        true => call(settings, device),
+        false => Err(CallError::not_tried(format!(
+            "not tried: the others took longer than {TOTAL_TIMEOUT:?}"
+        ))),
+    })
+}
+
+/// The same, however long it takes: the last change must reach the boards.
+pub(super) fn call_members(settings: &Settings, devices: &[Device]) -> Vec<Outcome> {
+    call_each(devices, &|device| call_with_retries(settings, device))
+}
+
+fn call_each(devices: &[Device], call: &(dyn Fn(&Device) -> Outcome + Sync)) -> Vec<Outcome> {
+    let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
     let work = |sender: mpsc::Sender<_>| loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
         let Some(device) = devices.get(index) else {
             return;
         };
-        let outcome = match Instant::now() < deadline {
-            true => call(settings, device),
-            false => Err(CallError::not_tried(format!(
-                "not tried: the others took longer than {TOTAL_TIMEOUT:?}"
-            ))),
-        };
-        let _ = sender.send((index, outcome));
+        let _ = sender.send((index, call(device)));
     };
     let not_tried = CallError::not_tried("not tried: no thread was to be had");
     let mut outcomes = vec![Err(not_tried); devices.len()];
@@ -262,6 +270,53 @@ impl BackgroundCalls {
             all.remove(id);
         }
         !again
+    }
+}
+
+/// The boards that are to be called because a group has changed. One thread at a time calls them.
+#[derive(Debug, Default)]
+pub(super) struct MemberCalls(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    ids: HashSet<DeviceId>,
+    is_running: bool,
+}
+
+impl MemberCalls {
+    /// Does `work` for the boards in a thread of its own, and once more for those that come meanwhile.
+    pub(super) fn start(
+        server: &Arc<ConfigServer>,
+        ids: Vec<DeviceId>,
+        work: impl Fn(&ConfigServer, &HashSet<DeviceId>) + Send + 'static,
+    ) {
+        let mut waiting = lock::lock(&server.member_calls.0);
+        waiting.ids.extend(ids);
+        if waiting.ids.is_empty() || std::mem::replace(&mut waiting.is_running, true) {
+            return;
+        }
+        drop(waiting);
+        let owned = Arc::clone(server);
+        let thread = std::thread::Builder::new()
+            .name("reload".into())
+            .stack_size(STACK);
+        let started = thread.spawn(move || {
+            while let Some(ids) = owned.member_calls.take() {
+                work(&owned, &ids);
+            }
+        });
+        if let Err(error) = started {
+            log::warn!("cannot start a thread: {error}: boards are not told to reload");
+            *lock::lock(&server.member_calls.0) = Waiting::default();
+        }
+    }
+
+    /// The boards that wait; `None`: there are none, and the thread ends.
+    fn take(&self) -> Option<HashSet<DeviceId>> {
+        let mut waiting = lock::lock(&self.0);
+        let ids = std::mem::take(&mut waiting.ids);
+        waiting.is_running = !ids.is_empty();
+        waiting.is_running.then_some(ids)
     }
 }
 

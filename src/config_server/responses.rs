@@ -50,7 +50,10 @@ pub(super) fn store_error(store_error: &StoreError) -> Response {
         }
         StoreError::Failed(why) => error(500, "Store failed", None, why),
         StoreError::Unreadable(why) => error(500, INVALID_CONFIGURATION, None, why),
-        StoreError::Full => error(507, "Too many devices", None, &store_error.to_string()),
+        StoreError::Full { what, .. } => {
+            let kind = format!("Too many {what}");
+            error(507, &kind, None, &store_error.to_string())
+        }
     }
 }
 

@@ -5,13 +5,17 @@ use std::time::Instant;
 
 use serde_json::{json, Value};
 
+use super::device::Own;
 use super::etag::Evaluation;
+use super::group_routes::{self, is_set};
+use super::groups::message_of;
 use super::responses::{
     access_refused, error, method_not_allowed, precondition_failed, store_error, too_many_requests,
     unknown_device,
 };
-use super::store::StoreError;
+use super::store::{StoreError, Stored};
 use super::{access, changes, listing, reload, ConfigServer};
+use crate::config::Document;
 use crate::http::page::{self, Page};
 use crate::http::{Handler, Method, Request, Response};
 use crate::wire::{DeviceId, INVALID_CONFIGURATION};
@@ -34,7 +38,11 @@ fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Resp
         ["health"] => ("/health", reads(request, || health(server))),
         ["metrics"] => (
             "/metrics",
-            reads(request, || server.metrics.scrape(request, &server.catalog)),
+            reads(request, || {
+                server
+                    .metrics
+                    .scrape(request, &server.catalog, &server.groups)
+            }),
         ),
         ["sd"] => ("/sd", reads(request, || listing::targets(server, request))),
         ["devices"] => (
@@ -49,9 +57,16 @@ fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Resp
             "/devices/{device_id}/reload",
             with_id(id, |id| posts(request, || reload_one(server, request, &id))),
         ),
+        ["groups"] => ("/groups", reads(request, || group_routes::list(server))),
+        ["groups", name] => (
+            "/groups/{name}",
+            with_id(name, |name| group_routes::one(server, request, &name)),
+        ),
         ["config", id] => (
             "/config/{device_id}",
             with_id(id, |id| match request.method {
+                Method::Get | Method::Head if is_set(request, "own") => own(server, request, &id),
+                Method::Get | Method::Head if is_set(request, "explain") => explain(server, &id),
                 Method::Get | Method::Head => get(server, request, &id),
                 Method::Put | Method::Post | Method::Patch => changes::change(server, request, &id),
                 Method::Delete => changes::delete(server, request, &id),
@@ -66,8 +81,8 @@ fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Resp
 }
 
 fn not_found() -> Response {
-    let routes = "there is the page at /, /config/{device_id}, /devices, /devices/reload, /devices/{device_id}/reload, /sd, \
-                    /health and /metrics here";
+    let routes = "there is the page at /, /config/{device_id}, /groups, /groups/{name}, /devices, /devices/reload, \
+                    /devices/{device_id}/reload, /sd, /health and /metrics here";
     error(404, "Not found", None, routes)
 }
 
@@ -100,17 +115,15 @@ fn get(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
         Ok(conditions) => conditions,
         Err(refusal) => return refusal,
     };
-    let found = match server.configuration(id) {
+    let found = match server.configuration(id, &|| record_contact(server, request, id)) {
         Ok(Some(found)) => found,
         Ok(None) => return unknown_device(id, "No configuration available for this device"),
         Err(StoreError::Unreadable(why)) => {
-            record_contact(server, request, id);
             return error(500, INVALID_CONFIGURATION, Some(id), &why);
         }
         Err(error) => return store_error(&error),
     };
-    record_contact(server, request, id);
-    let response = match conditions.evaluate(Some(&found.etag)) {
+    let response = match conditions.evaluate(&[found.etag]) {
         Evaluation::Failed => return precondition_failed(id, Some(found.etag)),
         Evaluation::NotModified => Response::new(304, "application/json", ""),
         Evaluation::Proceed => match found.json {
@@ -121,6 +134,72 @@ fn get(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
     response
         .with_header("ETag", &found.etag.to_string())
         .with_header("Cache-Control", "no-cache")
+}
+
+/// The response to GET of a device's own document, as it is stored.
+fn own(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
+    let conditions = match changes::conditions(request) {
+        Ok(conditions) => conditions,
+        Err(refusal) => return refusal,
+    };
+    let stored = match stored(server, id) {
+        Ok(stored) => stored,
+        Err(refusal) => return refusal,
+    };
+    let response = match conditions.evaluate(&[stored.etag()]) {
+        Evaluation::Failed => return precondition_failed(id, Some(stored.etag())),
+        Evaluation::NotModified => Response::new(304, "application/json", ""),
+        Evaluation::Proceed => {
+            let document = Document::from_yaml(&stored.text).map_err(|e| e.to_string());
+            let json = document.and_then(|document| {
+                serde_json::to_vec_pretty(&document).map_err(|e| e.to_string())
+            });
+            match json {
+                Ok(json) => Response::new(200, "application/json", json),
+                Err(why) => return error(500, INVALID_CONFIGURATION, Some(id), &why),
+            }
+        }
+    };
+    response
+        .with_header("ETag", &stored.etag().to_string())
+        .with_header("Cache-Control", "no-cache")
+}
+
+/// The stored own document of a device.
+fn stored(server: &ConfigServer, id: &DeviceId) -> Result<Stored, Response> {
+    match server.with_store(|store| store.devices().get(id)) {
+        Ok(Some(stored)) => Ok(stored),
+        Ok(None) => Err(unknown_device(
+            id,
+            "No configuration available for this device",
+        )),
+        Err(StoreError::Unreadable(why)) => Err(error(500, INVALID_CONFIGURATION, Some(id), &why)),
+        Err(error) => Err(store_error(&error)),
+    }
+}
+
+/// The response to GET of where a device's settings come from.
+fn explain(server: &ConfigServer, id: &DeviceId) -> Response {
+    let stored = match stored(server, id) {
+        Ok(stored) => stored,
+        Err(refusal) => return refusal,
+    };
+    let groups = match server.groups() {
+        Ok(groups) => groups,
+        Err(error) => return store_error(&error),
+    };
+    let explained = Own::parse(&stored).and_then(|own| {
+        server.with_layers(id, &own.device_type(), &groups, |layers| {
+            layers.explain(&own).map_err(|why| message_of(&why))
+        })
+    });
+    match explained {
+        Ok(mut explained) => {
+            explained["device_id"] = id.as_str().into();
+            Response::json(200, &explained)
+        }
+        Err(why) => error(500, INVALID_CONFIGURATION, Some(id), &why),
+    }
 }
 
 /// Records a contact, if the client is a board.
@@ -138,7 +217,8 @@ fn health(server: &ConfigServer) -> Response {
         "store": server.store.describe(),
     });
     // Any device will do: whether the store responses is the question.
-    let result = DeviceId::parse("health").map(|id| server.with_store(|store| store.get(&id)));
+    let result =
+        DeviceId::parse("health").map(|id| server.with_store(|store| store.devices().get(&id)));
     match result {
         Ok(Err(error)) => {
             body["status"] = "unhealthy".into();

@@ -18,6 +18,9 @@ pub(super) fn target(device: &Device) -> Option<Value> {
             "__meta_edge_status": device.status().0,
         },
     });
+    for (name, value) in device.labels() {
+        group["labels"][name] = value.as_str().into();
+    }
     // This label overrides the scheme of the scrape job.
     if device.scheme() == "https" {
         group["labels"]["__scheme__"] = "https".into();

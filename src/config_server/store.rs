@@ -12,8 +12,10 @@ use crate::wire::DeviceId;
 
 /// The most devices of a store.
 pub(super) const MAX_DEVICES: usize = 100_000;
+/// The most groups of a store.
+pub(super) const MAX_GROUPS: usize = 1000;
 
-/// A stored configuration: YAML, as it was written.
+/// A stored document: YAML, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) text: Vec<u8>,
@@ -21,14 +23,14 @@ pub(super) struct Stored {
     pub(super) revision: u64,
 }
 
-/// The result of looking up one configuration.
+/// The result of looking up one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// The configuration still has the known revision.
+    /// The document still has the known revision.
     Unchanged,
-    /// There is no configuration.
+    /// There is no document.
     Missing,
-    /// The configuration has another revision.
+    /// The document has another revision.
     Found(Stored),
 }
 
@@ -41,16 +43,16 @@ pub(super) enum Changes {
     Listed(Vec<Change>),
 }
 
-/// A change of one device.
+/// A change of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The configuration may have changed: look it up.
+    /// The document may have changed: look it up.
     Touched(DeviceId),
-    /// This configuration was put.
+    /// This document was put.
     Put(DeviceId, Stored),
-    /// The configuration was removed, by the change of this revision.
+    /// The document was removed, by the change of this revision.
     Removed(DeviceId, u64),
-    /// This note was put.
+    /// This note was put on a device.
     Noted(DeviceId, String),
 }
 
@@ -69,8 +71,12 @@ pub(super) enum StoreError {
     Failed(String),
     /// The configuration of this one device cannot be read: it is a directory, the permissions forbid it, ….
     Unreadable(String),
-    /// The store has [`MAX_DEVICES`] devices.
-    Full,
+    /// There are as many documents of a kind as are kept.
+    Full {
+        /// What they are, in the plural.
+        what: &'static str,
+        limit: usize,
+    },
 }
 
 impl fmt::Display for StoreError {
@@ -79,28 +85,28 @@ impl fmt::Display for StoreError {
             StoreError::Unavailable(why)
             | StoreError::Failed(why)
             | StoreError::Unreadable(why) => f.write_str(why),
-            StoreError::Full => write!(
+            StoreError::Full { what, limit } => write!(
                 f,
-                "there are {MAX_DEVICES} devices: no more are kept (DELETE those that are gone)"
+                "there are {limit} {what}: no more are kept (DELETE those that are gone)"
             ),
         }
     }
 }
 
-/// A store of configurations, and of a note on each device. Losing a note does no harm. Every call is bounded in time. Calls
-/// may be concurrent, also from several servers if the store is shared.
-pub(super) trait Store: Send + Sync {
-    /// The configuration of a device.
+/// Documents by name: configurations by device id, or groups by name. Every call is bounded in time. Calls may be concurrent,
+/// also from several servers if the store is shared.
+pub(super) trait Documents: Send + Sync {
+    /// The document of this name.
     fn get(&self, id: &DeviceId) -> Result<Option<Stored>, StoreError>;
 
     /// What has changed since the last call. Includes every change that this server made before the call, and the changes of
     /// others as far as the store reports them.
     fn changes(&self) -> Result<Changes, StoreError>;
 
-    /// Looks up one device's configuration, whose revision `known` is known.
+    /// Looks up one document, whose revision `known` is known.
     fn lookup(&self, id: &DeviceId, known: Option<u64>) -> Result<Lookup, StoreError>;
 
-    /// Looks up all configurations. `known` is the known revision of a device.
+    /// Looks up all documents, whose known revisions `known` returns. The error of one document is passed to `found`.
     fn scan(
         &self,
         known: &dyn Fn(&DeviceId) -> Option<u64>,
@@ -111,14 +117,24 @@ pub(super) trait Store: Send + Sync {
     /// have a coarse resolution.
     fn has_unique_revisions(&self) -> bool;
 
-    /// Replaces `expected` (`None`: no configuration) by `text` (`None`: removes the configuration, and the note). False: the
-    /// store has something else than `expected`, and nothing was changed.
+    /// Replaces `expected` (`None`: no document) by `text` (`None`: removes the document, and the note if there is one). False:
+    /// the store has something else than `expected`, and nothing was changed.
     fn compare_and_swap(
         &self,
         id: &DeviceId,
         expected: Option<&Stored>,
         text: Option<&str>,
     ) -> Result<bool, StoreError>;
+}
+
+/// A store of the devices' configurations, of groups, and of a note on each device. Losing a note does no harm. Every call is
+/// bounded in time.
+pub(super) trait Store: Send + Sync {
+    /// The configurations.
+    fn devices(&self) -> &dyn Documents;
+
+    /// The groups.
+    fn groups(&self) -> &dyn Documents;
 
     /// Puts a note on a device.
     fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError>;

@@ -104,6 +104,37 @@ def many_devices(servers):
     assert names == [f"many-{n:03}" for n in range(250)], len(names)
 
 
+def groups_are_known_to_all(servers):
+    """A change of a group by one server counts from the next request to any other on."""
+    path = "/config/edge-05"
+    servers[0].ask("PUT", path, {"device_type": "x86"})
+    alone = servers[1].ask("GET", path)[2]["ETag"]
+    for n in range(20):
+        # Before it too, so that the others have the groups from before the change.
+        tags = {server.ask("GET", path)[2]["ETag"] for server in servers}
+        assert len(tags) == 1, tags
+        group = {"members": {"name": "edge-05"}, "labels": {"round": str(n)}, "config": {"interval": n + 1}}
+        status, answer, _ = servers[n % 3].ask("PUT", "/groups/five", group)
+        assert (status, answer["changed"]) == (200, 1), answer
+        for server in servers:
+            assert server.ask("GET", path)[1] == {"interval": n + 1, "device_type": "x86"}, n
+        labels = {g["labels"]["__meta_edge_device_id"]: g["labels"] for g in servers[(n + 1) % 3].ask("GET", "/sd")[1]}
+        assert labels["edge-05"]["round"] == str(n) and "round" not in labels["edge-04"], labels
+    tag = servers[0].ask("GET", "/groups/five")[2]["ETag"]
+    assert servers[1].ask("PATCH", "/groups/five", {"order": 1}, {"If-Match": tag})[0] == 200
+    assert servers[2].ask("PATCH", "/groups/five", {"order": 2}, {"If-Match": tag})[0] == 412
+    # A later group that is removed leaves the number and the newest key of an earlier moment.
+    servers[0].ask("PUT", "/groups/later", {"config": {"port": 9300}})
+    assert servers[1].ask("GET", path)[1]["port"] == 9300
+    assert servers[2].ask("DELETE", "/groups/later")[0] == 200
+    assert "port" not in servers[1].ask("GET", path)[1]
+    assert servers[0].ask("DELETE", "/groups/five")[0] == 200
+    for server in servers:
+        _, config, head = server.ask("GET", path)
+        assert (config, head["ETag"]) == ({"device_type": "x86"}, alone), config
+        assert server.ask("GET", "/groups")[1] == {"groups": [], "total": 0}
+
+
 def etcd_away(servers, process):
     """Stopped, it does not answer at all; the servers say so in bounded time, and go on when it is back."""
     process.send_signal(signal.SIGSTOP)
@@ -129,6 +160,7 @@ def main():
             one_creates(servers)
             nothing_is_lost(servers)
             boards_are_known_to_all(servers)
+            groups_are_known_to_all(servers)
             many_devices(servers)
             etcd_away(servers, process)
     print(f"{WORKERS * CHANGES} changes by three servers, one of them killed: all there")

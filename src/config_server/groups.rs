@@ -1,0 +1,583 @@
+//! The groups in memory, kept in step with the store, and what they make of a board's own document.
+//!
+//! A configuration is made of the groups of which the board is a member, in their order, and of the board's own document:
+//! each is merged into what came before it (RFC 7396). Nothing but the store's present content decides of it: a group that
+//! cannot be read makes the configurations of its members invalid, so that boards keep what they have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{json, Map, Value};
+
+use super::boards::Revision;
+use super::device::{Own, ParsedConfig};
+use super::etag::Etag;
+use super::rounds::Rounds;
+use super::store::{Change, Changes, Documents, Lookup, StoreError, Stored, MAX_GROUPS};
+use super::ConfigServer;
+use crate::config::{
+    Document, Group, Members, Membership, Rejection, Says, TargetLabels, MAX_SIZE,
+    MAX_TARGET_LABELS,
+};
+use crate::sources::SCHEMA;
+use crate::sys::lock;
+use crate::wire::DeviceId;
+
+/// The most bytes of all groups together. They are kept in memory, parsed.
+const MAX_BYTES: usize = 4 << 20;
+/// The most groups that an error names.
+const MAX_NAMED: usize = 5;
+
+/// A group as it is stored.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: DeviceId,
+    /// The tag of the text; of the error if the text could not be read.
+    pub(super) etag: Etag,
+    pub(super) order: i64,
+    /// The members; every board if it is not known who they are.
+    pub(super) members: Members,
+    /// What the members have from the group; or why the group is not valid.
+    pub(super) content: Result<Content, String>,
+    bytes: usize,
+}
+
+/// What the members of a group have from it.
+#[derive(Debug)]
+pub(super) struct Content {
+    labels: TargetLabels,
+    config: Document,
+    /// The tag of the configuration; `None`: the group has none.
+    config_etag: Option<Etag>,
+}
+
+/// All groups, in their order.
+#[derive(Debug)]
+pub(super) struct GroupSet {
+    /// A number that every change raises, from 1.
+    pub(super) version: u64,
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// The number of groups that are too many, or too large together. With any, all configurations are invalid.
+    pub(super) left_out: usize,
+}
+
+impl Default for GroupSet {
+    fn default() -> GroupSet {
+        GroupSet {
+            version: 1,
+            entries: Vec::new(),
+            left_out: 0,
+        }
+    }
+}
+
+/// The groups of a board, in their order.
+pub(super) struct Layers<'a> {
+    pub(super) groups: Vec<&'a Entry>,
+    /// Why no board has a valid configuration.
+    refusal: Option<String>,
+}
+
+/// The tags of a board's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LayerTags {
+    /// The tag of all that it is made of, labels included.
+    pub(super) inputs: Etag,
+    /// The tag of the configuration.
+    pub(super) etag: Etag,
+}
+
+impl Entry {
+    /// Reads a stored group.
+    pub(super) fn of(name: &DeviceId, stored: &Stored) -> Entry {
+        let document = Document::from_yaml(&stored.text);
+        let group = match &document {
+            Ok(document) => Group::read(document, Some(&stored.text)),
+            Err(diagnostic) => Err(Rejection::from(diagnostic.clone())),
+        };
+        let etag = stored.etag();
+        let bytes = stored.text.len();
+        match group {
+            Ok(group) => Entry::valid(name, etag, bytes, group),
+            Err(why) => Entry {
+                members: document
+                    .ok()
+                    .and_then(|document| Members::read(&document))
+                    .unwrap_or_default(),
+                bytes,
+                ..Entry::broken(name, etag, message_of(&why))
+            },
+        }
+    }
+
+    fn valid(name: &DeviceId, etag: Etag, bytes: usize, group: Group) -> Entry {
+        // Writing JSON to memory cannot fail.
+        let json = serde_json::to_vec(&group.config).unwrap_or_default();
+        Entry {
+            name: name.clone(),
+            etag,
+            order: group.order,
+            members: group.members,
+            content: Ok(Content {
+                labels: group.labels,
+                config_etag: (!group.config.is_empty()).then(|| Etag::of(&json)),
+                config: group.config,
+            }),
+            bytes,
+        }
+    }
+
+    fn broken(name: &DeviceId, etag: Etag, why: String) -> Entry {
+        Entry {
+            name: name.clone(),
+            etag,
+            order: 0,
+            members: Members::default(),
+            content: Err(why),
+            bytes: 0,
+        }
+    }
+}
+
+/// The message of a rejection with its position.
+pub(super) fn message_of(why: &Rejection) -> String {
+    match (why.line, why.column) {
+        (Some(line), Some(column)) => format!("line {line}, column {column}: {}", why.message),
+        _ => why.message.clone(),
+    }
+}
+
+impl GroupSet {
+    fn new(version: u64, mut entries: Vec<Arc<Entry>>, left_out: usize) -> GroupSet {
+        entries.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
+        GroupSet {
+            version,
+            entries,
+            left_out,
+        }
+    }
+
+    /// The groups with one of them replaced, added, or removed (`None`).
+    pub(super) fn with(&self, name: &DeviceId, new: Option<Entry>) -> GroupSet {
+        let others = self.entries.iter().filter(|entry| entry.name != *name);
+        let entries = others.cloned().chain(new.map(Arc::new)).collect();
+        GroupSet::new(self.version, entries, self.left_out)
+    }
+
+    /// Whether the groups take more memory than is allowed.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.entries.iter().map(|entry| entry.bytes).sum::<usize>() > MAX_BYTES
+    }
+
+    /// Whether there are no groups.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.left_out == 0
+    }
+
+    /// The number of groups that are not valid.
+    pub(super) fn broken(&self) -> usize {
+        let entries = self.entries.iter();
+        entries.filter(|entry| entry.content.is_err()).count()
+    }
+
+    /// The groups of a board.
+    pub(super) fn layers(&self, board: Membership<'_>) -> Layers<'_> {
+        let entries = self.entries.iter().map(AsRef::as_ref);
+        Layers {
+            groups: entries.filter(|entry| entry.members.has(board)).collect(),
+            refusal: self.refusal(),
+        }
+    }
+
+    /// Why no board has a valid configuration.
+    pub(super) fn refusal(&self) -> Option<String> {
+        (self.left_out > 0).then(|| {
+            format!(
+                "{} groups are not read: at most {MAX_GROUPS} are, and {} MiB of all together (remove groups)",
+                self.left_out,
+                MAX_BYTES >> 20
+            )
+        })
+    }
+}
+
+impl LayerTags {
+    /// The tags of a configuration that is made of an own document alone.
+    pub(super) fn without_groups(own: Etag) -> LayerTags {
+        LayerTags {
+            inputs: own,
+            etag: own,
+        }
+    }
+}
+
+impl Layers<'_> {
+    /// The tags of the configuration with an own document of this tag. Without groups they are that tag.
+    pub(super) fn tags(&self, own: Etag) -> LayerTags {
+        let of = |text: &str| Etag::of(text.as_bytes());
+        let refusal = self.refusal.as_deref().map(of);
+        let all = self.groups.iter().map(|entry| entry.etag);
+        let configs = self.groups.iter().filter_map(|entry| match &entry.content {
+            Ok(content) => content.config_etag,
+            Err(why) => Some(of(why)),
+        });
+        LayerTags {
+            inputs: own.chain(all.chain(refusal)),
+            etag: own.chain(configs.chain(refusal)),
+        }
+    }
+
+    /// The configurations of the groups, merged. The error is a message for the user.
+    pub(super) fn base(&self) -> Result<Document, String> {
+        if let Some(why) = &self.refusal {
+            return Err(why.clone());
+        }
+        let mut base = Document::default();
+        for entry in &self.groups {
+            match &entry.content {
+                Ok(content) => base.merge(&content.config),
+                Err(why) => return Err(format!("group `{}`: {why}", entry.name)),
+            }
+        }
+        Ok(base)
+    }
+
+    /// The labels of the groups, and of the own document. The error is a message for the user.
+    fn labels(&self, own: TargetLabels) -> Result<Vec<(String, String)>, String> {
+        let mut labels = TargetLabels::new();
+        for content in self.groups.iter().flat_map(|entry| &entry.content) {
+            labels.extend(content.labels.clone());
+        }
+        labels.extend(own);
+        let labels: Vec<_> = labels
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        match labels.len() {
+            0..=MAX_TARGET_LABELS => Ok(labels),
+            count => Err(format!(
+                "the board has {count} labels{}: at most {MAX_TARGET_LABELS} are allowed",
+                self.names()
+            )),
+        }
+    }
+
+    /// The names of the groups, for a message.
+    fn names(&self) -> String {
+        if self.groups.is_empty() {
+            return String::new();
+        }
+        let named = self.groups.iter().take(MAX_NAMED);
+        let named: Vec<_> = named.map(|entry| format!("`{}`", entry.name)).collect();
+        let more = match self.groups.len().checked_sub(MAX_NAMED) {
+            None | Some(0) => String::new(),
+            Some(more) => format!(" and {more} more"),
+        };
+        format!(" (with its groups {}{more})", named.join(", "))
+    }
+
+    /// The configuration with this own document.
+    pub(super) fn configuration(&self, own: &Own) -> Result<ParsedConfig, Rejection> {
+        let plain = |message: String| Rejection {
+            key: None,
+            line: None,
+            column: None,
+            message,
+        };
+        let mut document = self.base().map_err(plain)?;
+        let labels = self.labels(own.labels.clone()).map_err(plain)?;
+        let has_base = !document.is_empty();
+        match has_base {
+            true => document.merge(&own.document),
+            false => document = own.document.clone(),
+        }
+        let (config, warnings) = document.read(&SCHEMA).map_err(|why| match has_base {
+            true => self.named(own, why),
+            false => why,
+        })?;
+        if has_base {
+            let bytes = serde_json::to_vec_pretty(&document).map_or(0, |json| json.len());
+            if bytes > MAX_SIZE {
+                let names = self.names();
+                return Err(plain(format!(
+                    "the configuration{names} has {bytes} bytes as JSON: at most {MAX_SIZE} are read"
+                )));
+            }
+        }
+        Ok(ParsedConfig {
+            document,
+            config,
+            warnings,
+            address: own.address,
+            labels,
+        })
+    }
+
+    /// The same rejection with the group that the rejected key comes from.
+    fn named(&self, own: &Own, mut why: Rejection) -> Rejection {
+        let source = |key: &str| {
+            let path: Vec<&str> = key.split('.').collect();
+            self.source(&own.document, &path)
+        };
+        match why.key.as_deref().map(source) {
+            Some(Source::Group(name)) => why.message = format!("group `{name}`: {}", why.message),
+            Some(Source::Own) if own.document.read(&SCHEMA).is_err() => {}
+            _ => why.message.push_str(&self.names()),
+        }
+        why
+    }
+
+    /// Where the value of a setting comes from, by its path.
+    pub(super) fn source(&self, own: &Document, path: &[&str]) -> Source {
+        let groups = self.groups.iter().rev().filter_map(|entry| {
+            let content = entry.content.as_ref().ok()?;
+            Some((Source::Group(entry.name.clone()), &content.config))
+        });
+        for (source, document) in [(Source::Own, own)].into_iter().chain(groups) {
+            match document.says(path) {
+                Says::Nothing => {}
+                Says::Null => return Source::Default,
+                Says::Value => return source,
+            }
+        }
+        Source::Default
+    }
+}
+
+impl Layers<'_> {
+    /// Every setting of the configuration with its value and where that comes from, defaults included, secrets hidden.
+    pub(super) fn explain(&self, own: &Own) -> Result<Value, Rejection> {
+        let parsed = self.configuration(own)?;
+        let mut settings = Map::new();
+        flatten(
+            &mut Vec::new(),
+            SCHEMA.to_json(&parsed.config),
+            &mut |path, value| {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                let source = match (self.source(&own.document, &path), path.first()) {
+                    // The list of names is the old form of the switches.
+                    (Source::Default, Some(&"metrics")) => {
+                        self.source(&own.document, &["enabled_metrics"])
+                    }
+                    (source, _) => source,
+                };
+                let mut setting = json!({"value": value, "from": source.word()});
+                if let Source::Group(name) = source {
+                    setting["group"] = name.as_str().into();
+                }
+                settings.insert(path.join("."), setting);
+            },
+        );
+        let groups: Vec<&str> = self
+            .groups
+            .iter()
+            .map(|entry| entry.name.as_str())
+            .collect();
+        let labels: Map<String, Value> = parsed
+            .labels
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        Ok(json!({"groups": groups, "labels": labels, "settings": settings}))
+    }
+}
+
+/// Passes every value that is no mapping, or an empty one, to `found`, with its path.
+fn flatten(path: &mut Vec<String>, value: Value, found: &mut dyn FnMut(&[String], Value)) {
+    match value {
+        Value::Object(entries) if !entries.is_empty() => {
+            for (key, value) in entries {
+                path.push(key);
+                flatten(path, value, found);
+                path.pop();
+            }
+        }
+        value => found(path, value),
+    }
+}
+
+/// Where the value of a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The program.
+    Default,
+    /// The group of this name.
+    Group(DeviceId),
+    /// The board's own document.
+    Own,
+}
+
+impl Source {
+    fn word(&self) -> &'static str {
+        match self {
+            Source::Default => "default",
+            Source::Group(_) => "group",
+            Source::Own => "own",
+        }
+    }
+}
+
+/// The groups, kept in step with the store.
+#[derive(Default)]
+pub(super) struct Groups {
+    rounds: Rounds<Loaded>,
+    current: Mutex<Arc<GroupSet>>,
+}
+
+#[derive(Default)]
+struct Loaded {
+    /// Whether everything has been read once, and no change was missed since then.
+    is_complete: bool,
+    known: BTreeMap<DeviceId, Known>,
+    left_out: usize,
+}
+
+struct Known {
+    revision: Revision,
+    entry: Arc<Entry>,
+}
+
+impl Groups {
+    /// The groups as they were read last.
+    pub(super) fn current(&self) -> Arc<GroupSet> {
+        Arc::clone(&lock::lock(&self.current))
+    }
+
+    /// The same; `None`: they were not read yet.
+    pub(super) fn known(&self) -> Option<Arc<GroupSet>> {
+        self.rounds.has_started().then(|| self.current())
+    }
+
+    fn catch_up(&self, store: &dyn Documents, loaded: &mut Loaded) -> Result<(), StoreError> {
+        let left_out = loaded.left_out;
+        let is_changed = match store.changes()? {
+            Changes::Listed(changes) if loaded.is_complete && loaded.left_out == 0 => {
+                let mut is_changed = false;
+                for change in changes {
+                    if let Change::Touched(name) = change {
+                        let look = store.lookup(&name, None);
+                        is_changed |= loaded.apply(&name, of_one(look)?, store);
+                    }
+                }
+                is_changed
+            }
+            _ => loaded.scan(store)?,
+        };
+        if is_changed || loaded.left_out != left_out {
+            let entries = loaded.known.values();
+            let entries = entries.map(|known| Arc::clone(&known.entry)).collect();
+            let mut current = lock::lock(&self.current);
+            let set = GroupSet::new(current.version + 1, entries, loaded.left_out);
+            match set.refusal() {
+                Some(why) if set.left_out != current.left_out => log::error!("{why}"),
+                _ => {}
+            }
+            *current = Arc::new(set);
+        }
+        Ok(())
+    }
+}
+
+/// The result of looking up one document, unless the error is about the whole store.
+pub(super) fn of_one(
+    look: Result<Lookup, StoreError>,
+) -> Result<Result<Lookup, StoreError>, StoreError> {
+    match look {
+        Err(error @ (StoreError::Unavailable(_) | StoreError::Failed(_))) => Err(error),
+        look => Ok(look),
+    }
+}
+
+impl Loaded {
+    /// Reads all groups that may have changed. Returns whether one has.
+    fn scan(&mut self, store: &dyn Documents) -> Result<bool, StoreError> {
+        let known: BTreeMap<DeviceId, u64> = self
+            .known
+            .iter()
+            .filter_map(|(name, known)| Some((name.clone(), known.revision.trusted()?)))
+            .collect();
+        self.left_out = 0;
+        let mut found = BTreeSet::new();
+        let mut is_changed = false;
+        let outcome = store.scan(&|name| known.get(name).copied(), &mut |name, look| {
+            is_changed |= self.apply(&name, look, store);
+            found.insert(name);
+        });
+        let before = self.known.len();
+        if outcome.is_ok() {
+            self.known.retain(|name, _| found.contains(name));
+        }
+        self.is_complete = outcome.is_ok();
+        outcome?;
+        Ok(is_changed || self.known.len() < before)
+    }
+
+    /// Applies the result of looking up a group. Returns whether it has changed.
+    fn apply(
+        &mut self,
+        name: &DeviceId,
+        look: Result<Lookup, StoreError>,
+        store: &dyn Documents,
+    ) -> bool {
+        let is_unique = store.has_unique_revisions();
+        let (entry, revision) = match look {
+            Ok(Lookup::Unchanged) => return false,
+            Ok(Lookup::Missing) => return self.known.remove(name).is_some(),
+            Ok(Lookup::Found(stored)) => {
+                if let Some(known) = self.known.get_mut(name) {
+                    if known.entry.etag == stored.etag() {
+                        known.revision.confirm(stored.revision, is_unique);
+                        return false;
+                    }
+                }
+                let entry = Entry::of(name, &stored);
+                (entry, Revision::new(stored.revision, is_unique))
+            }
+            Err(error) => {
+                let why = error.to_string();
+                let etag = Etag::of(format!("unreadable: {why}").as_bytes());
+                let known = self.known.get(name);
+                if known.is_some_and(|known| known.entry.etag == etag) {
+                    return false;
+                }
+                // Never trusted, so that it is looked up again each time.
+                (Entry::broken(name, etag, why), Revision::new(0, false))
+            }
+        };
+        let others = self.known.iter().filter(|(other, _)| *other != name);
+        let (count, bytes) = others.fold((0, 0), |(count, bytes), (_, known)| {
+            (count + 1, bytes + known.entry.bytes)
+        });
+        if count >= MAX_GROUPS || bytes + entry.bytes > MAX_BYTES {
+            self.left_out += 1;
+            return self.known.remove(name).is_some();
+        }
+        if let Err(why) = &entry.content {
+            log::warn!("group {name} is not valid: {why}");
+        }
+        let entry = Arc::new(entry);
+        self.known.insert(name.clone(), Known { revision, entry });
+        true
+    }
+}
+
+impl ConfigServer {
+    /// The groups that the store has.
+    pub(super) fn groups(&self) -> Result<Arc<GroupSet>, StoreError> {
+        self.groups.rounds.run(|loaded| {
+            let outcome = self.with_store(|store| self.groups.catch_up(store.groups(), loaded));
+            loaded.is_complete &= outcome.is_ok();
+            outcome
+        })?;
+        Ok(self.groups.current())
+    }
+
+    /// The type of a board whose own document has this one, as rules see it.
+    pub(super) fn member_type(&self, id: &DeviceId, own_type: &str) -> String {
+        let reported = match own_type {
+            "auto" => self.fleet.reported_type(id),
+            _ => None,
+        };
+        reported.unwrap_or_else(|| own_type.to_owned())
+    }
+}
