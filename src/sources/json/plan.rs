@@ -48,17 +48,17 @@ pub(super) struct Miss {
     pub(super) text: String,
 }
 
-/// What says most of why there is no value comes last.
+/// What is missing. What says most of why there is no value comes last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum MissKind {
     /// The device says that there is nothing at this path.
-    NoPath,
+    Path,
     /// The answer has nothing at the pointer.
-    NoPointer,
+    Pointer,
     /// The device does not answer, or refuses to.
-    NoAnswer,
+    Answer,
     /// What is at the pointer is no value.
-    NoValue,
+    Value,
 }
 
 /// What became of one value at a poll.
@@ -198,8 +198,8 @@ impl Plan {
     /// again.
     pub(super) fn refuse(&mut self, path: usize, why: &str, is_absent: bool) {
         let kind = match is_absent {
-            true => MissKind::NoPath,
-            false => MissKind::NoAnswer,
+            true => MissKind::Path,
+            false => MissKind::Answer,
         };
         if is_absent {
             self.set_probed(path);
@@ -316,7 +316,7 @@ impl Plan {
                     why: &miss.text,
                     is_expected: slot.is_own
                         || slot.chosen.is_some()
-                        || miss.kind == MissKind::NoAnswer,
+                        || miss.kind == MissKind::Answer,
                 },
                 (None, None) => Outcome::NotAsked,
             };
@@ -397,14 +397,14 @@ impl Place {
     /// The value at this place of an answer.
     pub(super) fn read(&self, quantity: Quantity, answer: &Value) -> Result<Reading, Miss> {
         let miss = |kind: MissKind, text: String| Miss { kind, text };
-        let no_value = |text: String| miss(MissKind::NoValue, text);
+        let no_value = |text: String| miss(MissKind::Value, text);
         let At::Pointer(pointer) = &self.at else {
             return Err(no_value("the profile does not say where it is".to_string()));
         };
         let value = |value: &Value| self.value(quantity, answer, pointer, value);
         match pointer.find(answer) {
             None => Err(miss(
-                MissKind::NoPointer,
+                MissKind::Pointer,
                 format!("the answer has no {pointer}"),
             )),
             Some(Found::One(found)) => Ok(Reading {
@@ -426,7 +426,7 @@ impl Place {
                 }
                 if found.is_empty() {
                     let why = bad.map_or_else(
-                        || miss(MissKind::NoPointer, format!("{pointer} has no items")),
+                        || miss(MissKind::Pointer, format!("{pointer} has no items")),
                         |(_, why)| no_value(why),
                     );
                     return Err(why);
