@@ -2,7 +2,7 @@
 //! descriptors with `pread`.
 //!
 //! `cargo bench --bench poll` prints processor time; `bench/callgrind` counts instructions, for which it runs
-//! `poll VARIANT ROUNDS`.
+//! `poll VARIANT ROUNDS`; `bench/pacing.py` runs `poll pace NANOSECONDS SECONDS FILE…` beside the exporter.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used, clippy::panic)]
 
@@ -20,7 +20,10 @@ use edge_metrics_exporter::sources::{
     parse_number, Board, Context, Health, Roots, Source, METERS, SCHEMA,
 };
 use edge_metrics_exporter::sys::clock::{process_cpu_seconds, BootTime};
+use edge_metrics_exporter::sys::perf::PerfEvent;
 use edge_metrics_exporter::sys::stop::Stop;
+use nix::sys::time::TimeSpec;
+use nix::time::{clock_gettime, clock_nanosleep, ClockId, ClockNanosleepFlags};
 
 /// Values in a poll: a large board's.
 const VALUES: usize = 20;
@@ -40,6 +43,12 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
+    if let Some(("pace", [nanos, seconds, files @ ..])) = arguments
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    {
+        return pace(nanos.parse().unwrap(), seconds.parse().unwrap(), files);
+    }
     let tree = Tree::new();
     if let [variant, rounds] = arguments.as_slice() {
         let mut poll = prepare(variant, &tree.0).unwrap_or_else(|| panic!("no {variant}"));
@@ -49,6 +58,47 @@ fn main() {
         return;
     }
     compare(&tree.0);
+}
+
+/// The barest loop that reads files at equal distances: `clock_nanosleep` and `pread`, or `read` for an event of the kernel
+/// (`perf:TYPE:CONFIG:CPU`). Prints the ticks that it took, those that it missed, and its processor time in seconds.
+fn pace(interval: u64, seconds: u64, files: &[String]) {
+    const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
+    let now = || {
+        let time = clock_gettime(CLOCK).unwrap();
+        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+    };
+    let mut reads: Vec<Box<dyn FnMut()>> = Vec::new();
+    for file in files {
+        if let Some(event) = file.strip_prefix("perf:") {
+            let mut words = event.split(':').map(|word| word.parse().unwrap());
+            let mut word = || words.next().unwrap();
+            let event = PerfEvent::open(word(), u64::from(word()), word()).unwrap();
+            reads.push(Box::new(move || {
+                black_box(event.read().unwrap());
+            }));
+        } else {
+            let file = File::open(file).unwrap();
+            reads.push(Box::new(move || {
+                let mut buffer = [0; 64];
+                black_box(file.read_at(&mut buffer, 0).unwrap());
+            }));
+        }
+    }
+    let (begun, begin) = (process_cpu_seconds(), now());
+    let (mut due, mut ticks, mut missed) = (begin + interval, 0u64, 0u64);
+    while due < begin + seconds * 1_000_000_000 {
+        let time = TimeSpec::from_duration(Duration::from_nanos(due));
+        while clock_nanosleep(CLOCK, ClockNanosleepFlags::TIMER_ABSTIME, &time).is_err() {}
+        reads.iter_mut().for_each(|read| read());
+        ticks += 1;
+        due += interval;
+        // As the exporter's: a tick is missed once a whole interval has passed since it.
+        let late = now().saturating_sub(due) / interval;
+        missed += late;
+        due += late * interval;
+    }
+    println!("{ticks} {missed} {}", process_cpu_seconds() - begun);
 }
 
 /// Processor time of each variant, user and system together.

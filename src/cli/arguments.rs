@@ -18,7 +18,7 @@ use crate::top;
 use crate::wire::DeviceId;
 
 /// The shortest interval of `measure`, which is the configuration's.
-const MIN_INTERVAL: Duration = Duration::from_millis(1);
+const MIN_INTERVAL: Duration = Duration::from_micros(100);
 /// The most runs of `measure`.
 const MAX_REPEAT: u32 = 10_000;
 
@@ -503,7 +503,7 @@ fn measure_option(
             let value = value.string()?;
             let interval = seconds(&value).filter(|interval| *interval >= MIN_INTERVAL);
             options.interval = Some(interval.ok_or_else(|| {
-                format!("--interval wants seconds, from 0.001 to a day's, and not {value:?}")
+                format!("--interval wants seconds, from 0.0001 to a day's, and not {value:?}")
             })?);
         }
         "idle" => {

@@ -33,7 +33,7 @@ pub const DEVICE_TYPES: &[&str] = &[
 pub struct Config {
     /// One of [`DEVICE_TYPES`], in lower case.
     pub device_type: String,
-    /// The interval at which meters are read: 1 ms to a day.
+    /// The interval at which meters are read: 0.1 ms to a day.
     #[serde(serialize_with = "show::seconds")]
     pub interval: Duration,
     /// Port of `/metrics`; 0 is any free port, `None` is no metrics by HTTP.

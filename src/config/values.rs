@@ -14,7 +14,8 @@ mod number;
 pub(crate) use metric::{help, label_name, metric_name, metric_names, metrics};
 pub use metric::{valid_metric_name, MAX_METRICS, MAX_NAME_LENGTH};
 pub(crate) use number::{
-    bytes, history_seconds, index, port, port_or_off, real, rows, seconds, volts, watts, whole,
+    bytes, history_seconds, index, interval, port, port_or_off, real, rows, seconds, volts, watts,
+    whole,
 };
 
 /// The maximum number of items in a list, except in lists of metrics.

@@ -110,6 +110,8 @@ pub(super) struct Losses {
     pub(super) dropped: u64,
     /// Samples left out because the clock was set back.
     pub(super) set_back: u64,
+    /// Samples left out because a later one has the same time stamp.
+    pub(super) merged: u64,
 }
 
 impl Losses {
@@ -117,6 +119,7 @@ impl Losses {
         Losses {
             dropped: progress.dropped,
             set_back: progress.set_back,
+            merged: progress.merged,
         }
     }
 
@@ -124,12 +127,14 @@ impl Losses {
         Losses {
             dropped: self.dropped.saturating_sub(before.dropped),
             set_back: self.set_back.saturating_sub(before.set_back),
+            merged: self.merged.saturating_sub(before.merged),
         }
     }
 
     pub(super) fn add(&mut self, more: Losses) {
         self.dropped += more.dropped;
         self.set_back += more.set_back;
+        self.merged += more.merged;
     }
 }
 

@@ -44,7 +44,8 @@ pub(super) struct Refusal(pub(super) u16, pub(super) String);
 impl Exporter {
     /// The table that the request asks for, and what to hold until it has been sent.
     pub(super) fn history_csv(&self, request: &Request) -> Result<(String, Reservation), Refusal> {
-        let history = self.store.current().history.clone();
+        let config = self.store.current();
+        let history = config.history.clone();
         if history.keep.is_zero() || history.bytes == 0 {
             return Err(Refusal(
                 404,
@@ -61,6 +62,7 @@ impl Exporter {
             step: span(request, "step")?,
             offset,
             time,
+            microseconds: config.interval < Duration::from_millis(1),
             max_bytes: MAX_BYTES,
         };
         let names: Vec<_> = request.query_values("name[]").collect();

@@ -102,7 +102,7 @@ impl Exporter {
         let mut done: Done = Box::new(|_| ());
         // A second scrape of the same consumer at the same time gets no statistics.
         if let Some(scrape) = TimedScrape::begin(&self.windows, self, request) {
-            let offset = Offset::of_boot_time();
+            let offset = Offset::exact();
             let _rendering = lock::lock(&self.response_limits.rendering);
             done = scrape.render(self, &offset, usize::MAX, |batch, layout| {
                 render_window(batch, layout, requested, &mut text);
@@ -120,6 +120,10 @@ impl Exporter {
         text: &mut Vec<u8>,
     ) -> Result<Done, &'static str> {
         let scrape = TimedScrape::begin(&self.consumers, self, request).ok_or(SCRAPE_UNDER_WAY)?;
+        let offset = match resolution(request, format) {
+            Ok(Resolution::Microseconds) => &offset.in_microseconds(),
+            _ => offset,
+        };
         let _rendering = lock::lock(&self.response_limits.rendering);
         let in_flight = &self.response_limits.in_flight;
         let reserved = in_flight.reserve(request.peer.ip(), MIN_RESPONSE_BYTES, MAX_RESPONSE_BYTES);
@@ -147,6 +151,25 @@ impl Exporter {
         let sources = self.sources();
         let bytes = sources.iter().map(|s| s.context().group.history().bytes());
         bytes.sum()
+    }
+}
+
+/// The resolution of time stamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resolution {
+    Milliseconds,
+    Microseconds,
+}
+
+/// The resolution that the request wants. `Err`: why the request is refused.
+pub(super) fn resolution(request: &Request, format: Format) -> Result<Resolution, &'static str> {
+    match request.query_values("resolution").last().as_deref() {
+        None | Some("ms") => Ok(Resolution::Milliseconds),
+        Some("us") if format != Format::Text => Ok(Resolution::Microseconds),
+        Some("us") => Err(
+            "time stamps of microseconds need OpenMetrics: Accept: application/openmetrics-text\n",
+        ),
+        Some(_) => Err("resolution is ms or us\n"),
     }
 }
 
@@ -238,6 +261,17 @@ mod tests {
             assert_eq!(window(none), DEFAULT_FIRST_WINDOW, "{none:?}");
         }
         assert_eq!(window(Some("1e300")), MAX_FIRST_WINDOW);
+    }
+
+    #[test]
+    fn microseconds_need_openmetrics() {
+        let of = |query, format| resolution(&request(query, "192.0.2.1:5", "1"), format);
+        let open = Format::OpenMetrics1;
+        assert_eq!(of("", Format::Text), Ok(Resolution::Milliseconds));
+        assert_eq!(of("resolution=ms", open), Ok(Resolution::Milliseconds));
+        assert_eq!(of("resolution=us", open), Ok(Resolution::Microseconds));
+        assert!(of("resolution=us", Format::Text).is_err());
+        assert!(of("resolution=ns", open).is_err());
     }
 
     fn request(query: &str, peer: &str, timeout: &str) -> Request {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use super::history_csv::Refusal;
-use super::multirate::Delivery;
+use super::multirate::{resolution, Delivery};
 use super::Exporter;
 use crate::exposition::{accepts_gzip, negotiate, Format};
 use crate::http::gzip::Compressor;
@@ -47,6 +47,9 @@ pub(super) fn metrics(exporter: Arc<Exporter>) -> Arc<Handler> {
         }),
         "/multirate" => read_only(request, || {
             let format = format_for(request);
+            if let Err(why) = resolution(request, format) {
+                return Response::new(400, TEXT, why);
+            }
             deliver(
                 exporter.every_sample(request, format),
                 format,

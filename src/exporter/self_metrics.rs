@@ -298,6 +298,12 @@ fn write_delivery(out: &mut SelfGroup, exporter: &Exporter) {
             &labels,
             losses.set_back as f64,
         );
+        out.counter(
+            "exporter_history_merged_samples_total",
+            "Samples that the consumer did not get because a later one has the same time stamp: meters are read more often.",
+            &labels,
+            losses.merged as f64,
+        );
     }
 }
 

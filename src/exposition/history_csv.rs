@@ -15,9 +15,9 @@ const TIME: &str = "time";
 /// How the time of a row is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeFormat {
-    /// RFC 3339, in UTC, with milliseconds.
+    /// RFC 3339, in UTC.
     Rfc3339,
-    /// Seconds, with milliseconds.
+    /// Seconds.
     Seconds,
 }
 
@@ -34,6 +34,8 @@ pub struct HistoryRange {
     pub offset: Offset,
     /// Their format.
     pub time: TimeFormat,
+    /// Whether they have microseconds instead of milliseconds.
+    pub microseconds: bool,
     /// The most bytes of the table.
     pub max_bytes: usize,
 }
@@ -76,7 +78,8 @@ pub fn render_history(
                 reader.take(&mut line);
             }
         }
-        write_line(row_time, &line, range.time, &mut csv);
+        write_time(row_time, range, &mut csv);
+        write_values(&line, &mut csv);
         if csv.len() > range.max_bytes {
             return Err(TooLong);
         }
@@ -84,15 +87,30 @@ pub fn render_history(
     Ok((csv, columns))
 }
 
-fn write_line(nanos: i64, values: &[f64], time: TimeFormat, csv: &mut String) {
-    let millis = nanos.div_euclid(1_000_000);
-    csv.push_str(&match time {
-        TimeFormat::Rfc3339 => rfc3339_millis(millis),
+fn write_time(nanos: i64, range: &HistoryRange, csv: &mut String) {
+    let (millis, micros) = (
+        nanos.div_euclid(1_000_000),
+        nanos.rem_euclid(1_000_000) / 1000,
+    );
+    match range.time {
+        TimeFormat::Rfc3339 => {
+            let time = rfc3339_millis(millis);
+            csv.push_str(time.strip_suffix('Z').unwrap_or(&time));
+        }
         TimeFormat::Seconds => {
             let (seconds, rest) = (millis.div_euclid(1000), millis.rem_euclid(1000));
-            format!("{seconds}.{rest:03}")
+            csv.push_str(&format!("{seconds}.{rest:03}"));
         }
-    });
+    }
+    if range.microseconds {
+        csv.push_str(&format!("{micros:03}"));
+    }
+    if range.time == TimeFormat::Rfc3339 {
+        csv.push('Z');
+    }
+}
+
+fn write_values(values: &[f64], csv: &mut String) {
     for value in values {
         csv.push(',');
         write_float(*value, csv);
@@ -240,6 +258,7 @@ mod tests {
             step: None,
             offset: Offset::of_boot_time(),
             time: TimeFormat::Seconds,
+            microseconds: false,
             max_bytes: 1 << 20,
         }
     }
@@ -299,7 +318,28 @@ mod tests {
                 "1970-01-01T00:00:01.500Z,7.5"
             ]
         );
+        let fine = HistoryRange {
+            microseconds: true,
+            ..short
+        };
+        let row = "1970-01-01T00:00:01.400000Z,6.0";
+        assert_eq!(lines(&fine, power)[1], row);
         assert_eq!(lines(&range(), |_| false), ["time"]);
+    }
+
+    #[test]
+    fn microseconds_tell_readings_apart() {
+        let range = HistoryRange {
+            microseconds: true,
+            ..range()
+        };
+        let time = |nanos| {
+            let mut csv = String::new();
+            write_time(nanos, &range, &mut csv);
+            csv
+        };
+        assert_eq!(time(1_400_099_999), "1.400099");
+        assert_eq!(time(1_400_100_000), "1.400100");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every sample with its timestamp: each family under one HELP and TYPE, each series in one block, oldest sample first.
 //!
-//! Timestamps are milliseconds since 1970 in the text format, seconds with three decimals in OpenMetrics.
+//! Timestamps are milliseconds since 1970 in the text format, seconds with three decimals in OpenMetrics, or with six if the
+//! batch has them.
 
 use super::{write_header, write_number, Format};
 use crate::metrics::{Batch, Family, Layout};
@@ -29,24 +30,29 @@ pub fn render_batch(
                 out.extend_from_slice(series.prefix.as_bytes());
                 write_number(value, out);
                 out.push(b' ');
-                write_timestamp(stamp, format, out);
+                write_timestamp(stamp, batch.unit, format, out);
                 out.push(b'\n');
             }
         }
     }
 }
 
-fn write_timestamp(stamp: i64, format: Format, out: &mut Vec<u8>) {
+/// Writes a timestamp in units of so many nanoseconds.
+fn write_timestamp(stamp: i64, unit: i64, format: Format, out: &mut Vec<u8>) {
     if stamp < 0 {
         out.push(b'-');
     }
     let stamp = stamp.unsigned_abs();
+    let (per_second, decimals) = match unit {
+        1_000 => (1_000_000, 6),
+        _ => (1000, 3),
+    };
     match format {
-        Format::Text => write_digits(stamp, 1, out),
+        Format::Text => write_digits(stamp / (per_second / 1000), 1, out),
         Format::OpenMetrics1 | Format::OpenMetrics0 => {
-            write_digits(stamp / 1000, 1, out);
+            write_digits(stamp / per_second, 1, out);
             out.push(b'.');
-            write_digits(stamp % 1000, 3, out);
+            write_digits(stamp % per_second, decimals, out);
         }
     }
 }
@@ -144,11 +150,15 @@ mod tests {
 
     #[test]
     fn timestamps_are_never_rounded() {
-        let stamp = |stamp, format| {
+        let in_unit = |stamp, unit, format| {
             let mut out = Vec::new();
-            write_timestamp(stamp, format, &mut out);
+            write_timestamp(stamp, unit, format, &mut out);
             String::from_utf8(out).unwrap()
         };
+        let stamp = |stamp, format| in_unit(stamp, 1_000_000, format);
+        let micros = in_unit(1_000_000_000_005, 1_000, Format::OpenMetrics1);
+        assert_eq!(micros, "1000000.000005");
+        assert_eq!(in_unit(-1_999, 1_000, Format::Text), "-1");
         assert_eq!(stamp(1_000_000_005, Format::OpenMetrics1), "1000000.005");
         assert_eq!(stamp(5, Format::OpenMetrics0), "0.005");
         assert_eq!(stamp(0, Format::Text), "0");

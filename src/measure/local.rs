@@ -31,6 +31,8 @@ struct Reader {
     /// The registry's version that `groups` is complete for.
     version: Option<u64>,
     groups: Vec<GroupReader>,
+    /// Samples that gave way to newer ones before they were read.
+    dropped: u64,
 }
 
 /// Where the readings of one group are.
@@ -71,7 +73,7 @@ impl Reader {
         self.find_series(registry);
         let mut all = Vec::new();
         for group in &mut self.groups {
-            group.collect(&mut all);
+            self.dropped += group.collect(&mut all);
         }
         all.retain(|readings| !readings.values.is_empty());
         all
@@ -118,10 +120,10 @@ impl GroupReader {
         std::ptr::eq(self.group.as_ptr(), group)
     }
 
-    /// Adds the readings since the last call.
-    fn collect(&mut self, all: &mut Vec<Readings>) {
+    /// Adds the readings since the last call. Returns how many samples were dropped before.
+    fn collect(&mut self, all: &mut Vec<Readings>) -> u64 {
         let Some(group) = self.group.upgrade() else {
-            return;
+            return 0;
         };
         let first = all.len();
         all.extend(self.series.iter().map(|(_, rail, quantity)| Readings {
@@ -144,6 +146,7 @@ impl GroupReader {
                 }
             }
         }
+        rows.dropped
     }
 }
 
@@ -179,7 +182,11 @@ impl Meter for Local {
             let is_read = context.group.is_fresh(now);
             (!is_read).then(|| format!("{}: {error}", source.name()))
         });
-        failed.collect()
+        let lost = (self.reader.dropped > 0).then(|| {
+            let lost = self.reader.dropped;
+            format!("{lost} samples gave way to newer ones before they were collected: a longer interval would help")
+        });
+        failed.chain(lost).collect()
     }
 
     fn pause(&self) -> Duration {

@@ -41,6 +41,8 @@ pub struct Progress {
     /// Samples that are not delivered because the clock was set back: their timestamps would not be later than those already
     /// delivered.
     pub set_back: u64,
+    /// Samples that are not delivered because a later one has the same timestamp.
+    pub merged: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -58,6 +60,8 @@ struct GroupProgress {
 /// The rows of one delivery.
 #[derive(Default)]
 pub struct Batch {
+    /// The unit of the timestamps, in nanoseconds.
+    pub unit: i64,
     groups: Vec<(Arc<Group>, GroupRows)>,
 }
 
@@ -79,6 +83,7 @@ impl Progress {
             since,
             dropped: 0,
             set_back: 0,
+            merged: 0,
         }
     }
 
@@ -123,7 +128,10 @@ impl Progress {
         now: BootTime,
         limit: DeliveryLimit,
     ) -> Batch {
-        let mut batch = Batch::default();
+        let mut batch = Batch {
+            unit: offset.unit(),
+            ..Batch::default()
+        };
         let (mut left, max_rows) = match limit {
             DeliveryLimit::Text(bytes) => (bytes, usize::MAX),
             DeliveryLimit::Samples { samples, rows } => (samples, rows),
@@ -227,22 +235,29 @@ impl GroupProgress {
     ) -> usize {
         let mut of_group = GroupRows::default();
         let (mut rows, mut stamps) = (Rows::default(), Vec::new());
+        let has_many = group.is_read_within(offset.unit());
         loop {
             stamps.clear();
-            let room = max_rows.saturating_sub(of_group.rows.len());
+            let mut room = max_rows.saturating_sub(of_group.rows.len());
             let GroupProgress {
                 cursor,
                 stamps: last,
                 ..
             } = self;
             let any = group.history().read_while(cursor, &mut rows, |at| {
-                if stamps.len() >= room {
-                    return false;
+                let mut after = *last;
+                let stamp = match has_many {
+                    true => after.next_of_many(offset, at),
+                    false => after.next(offset, at),
+                };
+                match stamp {
+                    Stamp::NotYet => return false,
+                    // The last of them comes in the batch of the first.
+                    Stamp::Same => {}
+                    Stamp::At(_) | Stamp::Never if room == 0 => return false,
+                    Stamp::At(_) | Stamp::Never => room -= 1,
                 }
-                let stamp = last.next(offset, at);
-                if stamp == Stamp::NotYet {
-                    return false;
-                }
+                *last = after;
                 stamps.push(stamp);
                 true
             });
@@ -255,6 +270,7 @@ impl GroupProgress {
                         of_group.rows.push((*stamp, of_group.values.len()));
                         of_group.values.extend(values);
                     }
+                    Stamp::Same => total.merged += of_group.replace_last(values),
                     _ => total.set_back += values.filter(|v| !is_absent(*v)).count() as u64,
                 }
             }
@@ -281,6 +297,26 @@ impl Batch {
 }
 
 impl GroupRows {
+    /// Puts these values into the last row, where they are present. Returns how many samples have no place any more: those that
+    /// the row had, or these themselves if there is no row.
+    fn replace_last(&mut self, values: impl Iterator<Item = f64>) -> u64 {
+        let mut present = 0;
+        let Some((_, begin)) = self.rows.last() else {
+            return values.filter(|value| !is_absent(*value)).count() as u64;
+        };
+        for (place, value) in (*begin..).zip(values) {
+            match self.values.get_mut(place) {
+                Some(before) if !is_absent(value) => {
+                    present += u64::from(!is_absent(*before));
+                    *before = value;
+                }
+                Some(_) => {}
+                None => self.values.push(value),
+            }
+        }
+        present
+    }
+
     /// The increase of the series at this place since the row before these rows, or since the first row that has a value if
     /// the row before has none.
     pub fn increase(&self, place: usize) -> Option<f64> {
@@ -291,7 +327,7 @@ impl GroupRows {
         Some(last - before.unwrap_or(&first))
     }
 
-    /// Timestamps (milliseconds since 1970) and present values of the series at this place in the group.
+    /// Timestamps (in the offset's unit since 1970) and present values of the series at this place in the group.
     pub fn series(&self, place: usize) -> impl Iterator<Item = (i64, f64)> + '_ {
         self.all_values(place)
             .filter(|(_, value)| !is_absent(*value))

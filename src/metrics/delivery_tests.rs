@@ -41,11 +41,14 @@ fn bench() -> Bench {
 impl Bench {
     /// Publishes a row every `milliseconds`.
     fn rows(&self, count: usize, milliseconds: i64) {
+        self.rows_every(count, milliseconds * 1_000_000);
+    }
+
+    fn rows_every(&self, count: usize, nanos: i64) {
         let generation = self.group.new_generation();
         let mut out = Readings::new(5.0);
         for _ in 0..count {
-            self.now
-                .fetch_add(milliseconds * 1_000_000, Ordering::Relaxed);
+            self.now.fetch_add(nanos, Ordering::Relaxed);
             out.begin(self.at());
             for id in &self.ids {
                 out.set(*id, 1.5);
@@ -99,6 +102,65 @@ fn rows_beyond_the_limit_follow_in_the_next_batch() {
     assert_eq!(all, (1..=1000).collect::<Vec<_>>());
     assert!(deliveries > 5);
     assert_eq!((progress.dropped, progress.set_back), (0, 0));
+}
+
+#[test]
+fn last_of_many_rows_has_the_timestamp() {
+    let bench = bench();
+    let interval = 100_000;
+    bench
+        .group
+        .set_interval(Duration::from_nanos(interval as u64));
+    let mut progress = Progress::new(BootTime(0));
+    let generation = bench.group.new_generation();
+    let mut out = Readings::new(5.0);
+    for row in 0..35 {
+        bench.now.fetch_add(interval, Ordering::Relaxed);
+        out.begin(bench.at());
+        // The second series is absent in the last row of each millisecond.
+        out.set(bench.ids[0], f64::from(row));
+        if row % 10 != 8 {
+            out.set(bench.ids[1], f64::from(row));
+        }
+        bench.group.publish(generation, &out);
+    }
+    let offset = bench.clock.offset().unwrap();
+    let batch = progress.take(&bench.registry, &offset, bench.at(), 1 << 20);
+    let rows = batch.of(&bench.group).unwrap();
+    let of = |place| -> Vec<_> {
+        let samples = rows.series(place);
+        samples.map(|(at, value)| (at - TODAY, value)).collect()
+    };
+    // The rows of the fourth millisecond wait until it is over.
+    assert_eq!(of(0), [(0, 8.0), (1, 18.0), (2, 28.0)]);
+    assert_eq!(of(1), [(0, 7.0), (1, 17.0), (2, 27.0)]);
+    let delivered = 6;
+    let read = 29 + 26;
+    assert_eq!(progress.merged, read - delivered);
+    assert_eq!((progress.dropped, progress.set_back), (0, 0));
+    // Microseconds tell all of them apart.
+    let mut progress = Progress::new(BootTime(0));
+    let offset = offset.in_microseconds();
+    let batch = progress.take(&bench.registry, &offset, bench.at(), 1 << 20);
+    let rows = batch.of(&bench.group).unwrap();
+    let stamps: Vec<_> = rows.series(0).map(|(at, _)| at - TODAY * 1000).collect();
+    assert_eq!(stamps, (1..=35).map(|n| n * 100).collect::<Vec<_>>());
+    assert_eq!((progress.merged, progress.set_back), (0, 0));
+}
+
+#[test]
+fn rows_of_one_timestamp_come_in_one_batch() {
+    let bench = bench();
+    bench.group.set_interval(Duration::from_micros(100));
+    let mut progress = Progress::new(BootTime(0));
+    bench.rows_every(20, 100_000);
+    // One row fits.
+    assert_eq!(bench.take(&mut progress, 1), [0]);
+    assert_eq!(progress.rows_left(&bench.group), 11);
+    assert_eq!(bench.take(&mut progress, 1), [1]);
+    assert_eq!(progress.rows_left(&bench.group), 1);
+    assert_eq!(bench.take(&mut progress, 1), [0; 0]);
+    assert_eq!(progress.merged, 2 * 17, "the last row waits");
 }
 
 #[test]

@@ -117,6 +117,8 @@ pub struct Group {
     read_at: AtomicU64,
     /// A row older than this many nanoseconds is not exported.
     stale_after: AtomicU64,
+    /// The least interval of readings so far, in nanoseconds: the history may still have some that are so close.
+    least_interval: AtomicU64,
     /// Whether the source has been read, or could not be: what it measures is known.
     settled: AtomicBool,
     history: History,
@@ -149,6 +151,7 @@ impl Group {
             sequence: AtomicU64::new(0),
             read_at: AtomicU64::new(0),
             stale_after: AtomicU64::new(u64::MAX),
+            least_interval: AtomicU64::new(u64::MAX),
             settled: AtomicBool::new(false),
             history: History::default(),
             left_out: AtomicU64::new(0),
@@ -311,9 +314,17 @@ impl Group {
 
     /// Sets the staleness limit to the [`staleness_limit`] of this interval.
     pub fn set_interval(&self, interval: Duration) {
-        let nanos = staleness_limit(interval).as_nanos();
-        self.stale_after
-            .store(nanos.min(u128::from(u64::MAX)) as u64, Ordering::Relaxed);
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let stale_after = nanos(staleness_limit(interval));
+        self.stale_after.store(stale_after, Ordering::Relaxed);
+        self.least_interval
+            .fetch_min(nanos(interval), Ordering::Relaxed);
+    }
+
+    /// Whether it is read several times in so many nanoseconds, or was.
+    pub(super) fn is_read_within(&self, nanos: i64) -> bool {
+        let least = self.least_interval.load(Ordering::Relaxed);
+        i64::try_from(least).is_ok_and(|least| least < nanos)
     }
 
     /// A row older than this many seconds is not exported.

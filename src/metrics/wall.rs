@@ -6,6 +6,7 @@
 //! * While the clock is plainly wrong there is no [`Offset`], and without an offset no timestamp.
 //! * The timestamps that one consumer gets of one group always increase ([`Stamps`]). After the clock was set back, readings
 //!   with earlier timestamps are not delivered to that consumer, until the clock reaches its former value.
+//! * Of a group that is read more often than timestamps can tell apart, the last reading of each timestamp is delivered.
 //! * No timestamp is in the future.
 
 use std::sync::Mutex;
@@ -19,6 +20,7 @@ const MIN_WALL_TIME: i64 = 1_767_225_600 * SECOND;
 const MAX_WALL_TIME: i64 = MIN_WALL_TIME + 50 * 366 * 86_400 * SECOND;
 const SECOND: i64 = 1_000_000_000;
 const MILLISECOND: i64 = 1_000_000;
+const MICROSECOND: i64 = 1_000;
 /// Changes of the offset below this are ignored: reading two clocks takes varying time. A reading has the same timestamp
 /// for every consumer that way.
 const JITTER: i64 = MILLISECOND / 2;
@@ -26,7 +28,7 @@ const JITTER: i64 = MILLISECOND / 2;
 const STEP: i64 = 50 * MILLISECOND;
 /// Readings within one millisecond, or after the clock was set back a little, get timestamps one millisecond apart, as long
 /// as that shifts no timestamp by more than this.
-const MAX_SHIFT_MS: i64 = 10;
+const MAX_SHIFT: i64 = 10 * MILLISECOND;
 
 /// Reads both clocks at one moment: boot time, and nanoseconds since 1970.
 type Clocks = Box<dyn Fn() -> (BootTime, i64) + Send + Sync>;
@@ -48,13 +50,15 @@ struct ClockState {
     was_wrong: bool,
 }
 
-/// The wall clock's offset at one moment.
+/// The wall clock's offset at one moment, and the unit of timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offset {
     /// Wall clock minus boot time, in nanoseconds.
     nanos: i64,
-    /// The time of the check, in milliseconds since 1970.
-    now_ms: i64,
+    /// The time of the check, in nanoseconds since 1970.
+    now: i64,
+    /// The unit of timestamps, in nanoseconds: a millisecond, unless another one was chosen.
+    unit: i64,
 }
 
 impl Default for WallClock {
@@ -118,8 +122,11 @@ impl WallClock {
                 false => log::info!("the clock is right"),
             }
         }
-        let now_ms = wall.div_euclid(MILLISECOND);
-        (!wrong).then_some(Offset { nanos, now_ms })
+        (!wrong).then_some(Offset {
+            nanos,
+            now: wall,
+            unit: MILLISECOND,
+        })
     }
 
     /// How often the clock was seen to be set.
@@ -133,7 +140,24 @@ impl Offset {
     pub fn of_boot_time() -> Offset {
         Offset {
             nanos: 0,
-            now_ms: i64::MAX,
+            now: i64::MAX,
+            unit: MILLISECOND,
+        }
+    }
+
+    /// No offset, and timestamps that tell all readings apart: nanoseconds since the board started.
+    pub fn exact() -> Offset {
+        Offset {
+            unit: 1,
+            ..Offset::of_boot_time()
+        }
+    }
+
+    /// The same offset with timestamps in microseconds.
+    pub fn in_microseconds(self) -> Offset {
+        Offset {
+            unit: MICROSECOND,
+            ..self
         }
     }
 
@@ -142,7 +166,7 @@ impl Offset {
     pub fn below_a_millisecond(&self) -> Offset {
         Offset {
             nanos: self.nanos.rem_euclid(MILLISECOND),
-            now_ms: i64::MAX,
+            ..Offset::of_boot_time()
         }
     }
 
@@ -151,15 +175,24 @@ impl Offset {
         self.nanos
     }
 
+    /// The unit of timestamps, in nanoseconds.
+    pub fn unit(&self) -> i64 {
+        self.unit
+    }
+
     /// A moment of boot time as milliseconds since 1970.
     pub fn stamp_ms(&self, at: BootTime) -> i64 {
-        let at = i64::try_from(at.0).unwrap_or(i64::MAX);
-        at.saturating_add(self.nanos).div_euclid(MILLISECOND)
+        self.wall(at).div_euclid(MILLISECOND)
     }
 
     /// The time of the check, in milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
-        self.now_ms
+        self.now.div_euclid(MILLISECOND)
+    }
+
+    fn wall(&self, at: BootTime) -> i64 {
+        let at = i64::try_from(at.0).unwrap_or(i64::MAX);
+        at.saturating_add(self.nanos)
     }
 }
 
@@ -167,14 +200,17 @@ impl Offset {
 /// when the delivery has succeeded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamps {
+    /// The last timestamp, in nanoseconds.
     last: Option<i64>,
 }
 
 /// The timestamp of a row, if it can have one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stamp {
-    /// Milliseconds since 1970: later than the timestamp before, and not in the future.
+    /// The time since 1970, in the offset's unit: later than the timestamp before, and not in the future.
     At(i64),
+    /// The timestamp is that of the row before, of which this row takes the place.
+    Same,
     /// The timestamp would be in the future: this row and those after it have to wait some milliseconds.
     NotYet,
     /// The timestamp would not be later than the last delivered one, since the clock was set back. The row is to be skipped
@@ -185,23 +221,50 @@ pub enum Stamp {
 impl Stamps {
     /// The timestamp of the next row, which was read at `at`.
     pub fn next(&mut self, offset: &Offset, at: BootTime) -> Stamp {
-        let own = offset.stamp_ms(at);
-        let stamp = match self.last {
-            Some(last) if own <= last && last - own >= MAX_SHIFT_MS => return Stamp::Never,
+        let own = offset.wall(at).div_euclid(offset.unit);
+        let stamp = match self.last(offset) {
+            Some(last) if is_set_back(own, last, offset) => return Stamp::Never,
             Some(last) => own.max(last + 1),
             None => own,
         };
-        if stamp > offset.now_ms {
+        if stamp > offset.now.div_euclid(offset.unit) {
             return Stamp::NotYet;
         }
-        self.last = Some(stamp);
+        self.last = Some(stamp.saturating_mul(offset.unit));
         Stamp::At(stamp)
+    }
+
+    /// As [`Stamps::next`], of a group that has several rows in each unit of time: these share a timestamp, which is given out once
+    /// the unit is over.
+    pub fn next_of_many(&mut self, offset: &Offset, at: BootTime) -> Stamp {
+        let own = offset.wall(at).div_euclid(offset.unit);
+        if own >= offset.now.div_euclid(offset.unit) {
+            return Stamp::NotYet;
+        }
+        match self.last(offset) {
+            Some(last) if is_set_back(own, last, offset) => Stamp::Never,
+            Some(last) if own <= last => Stamp::Same,
+            _ => {
+                self.last = Some(own.saturating_mul(offset.unit));
+                Stamp::At(own)
+            }
+        }
+    }
+
+    fn last(&self, offset: &Offset) -> Option<i64> {
+        self.last.map(|last| last.div_euclid(offset.unit))
     }
 
     /// Continues on a clock that is `by` milliseconds ahead of the former.
     pub fn shift(&mut self, by: i64) {
+        let by = by.saturating_mul(MILLISECOND);
         self.last = self.last.map(|last| last.saturating_add(by));
     }
+}
+
+/// Whether a row's own timestamp is so far before the last one that the clock was set back.
+fn is_set_back(own: i64, last: i64, offset: &Offset) -> bool {
+    own <= last && last.saturating_sub(own) >= MAX_SHIFT / offset.unit
 }
 
 #[cfg(test)]

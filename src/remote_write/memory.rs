@@ -295,6 +295,7 @@ impl Feed for MemoryFeed {
             ("history_overrun", self.progress.dropped + self.dropped),
             ("clock_set_back", self.progress.set_back + self.out_of_order),
             ("illegal_labels", self.illegal_labels),
+            ("merged", self.progress.merged),
         ]
     }
 

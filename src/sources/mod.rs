@@ -85,6 +85,9 @@ pub const METERS: &[Meter] = &[
     workloads::METER, // divides what the other sources measure
 ];
 
+/// The shortest interval of most meters: their drivers and devices have nothing new sooner.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+
 /// How long most meters take for two readings. tegrastats takes a second to start on a small board.
 const READ_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -142,8 +145,8 @@ impl PartialEq for Device {
 }
 
 impl Meter {
-    /// A meter whose section has the settings `S`. It is expected on no device type, is polled at the configured interval by
-    /// one thread, and claims nothing. A meter that differs in one of these sets that field.
+    /// A meter whose section has the settings `S`. It is expected on no device type, is polled at the configured interval, but
+    /// not more than 1,000 times a second, by one thread, and claims nothing. A meter that differs in one of these sets that field.
     pub const fn of<S: MeterSettings>(
         name: &'static str,
         summary: &'static str,
@@ -155,7 +158,7 @@ impl Meter {
             name,
             summary,
             device_types: &[],
-            pace: Pace::Interval,
+            pace: Pace::AtLeast(MIN_INTERVAL),
             read_timeout: READ_TIMEOUT,
             switch,
             section: SectionSpec::of::<S>(),
@@ -191,7 +194,7 @@ impl Meter {
 /// What determines when a source is polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// The configured interval. A poll that takes longer and does not get past one value counts as stuck: see
+    /// The configured interval, down to a tenth of a millisecond. A poll that takes longer and does not get past one value counts as stuck: see
     /// [`RunningSource::restart_if_stuck`].
     Interval,
     /// The same, but with an interval of at least this.
@@ -205,8 +208,9 @@ impl Pace {
     /// The interval between polls at the configured `interval`.
     pub fn interval(self, interval: Duration) -> Duration {
         match self {
+            Pace::Interval => interval,
             Pace::AtLeast(min) => interval.max(min),
-            Pace::Interval | Pace::Device => interval,
+            Pace::Device => interval.max(MIN_INTERVAL),
         }
     }
 }

@@ -40,6 +40,8 @@ impl Default for Stop {
 impl Stop {
     /// How often the flag is polled without an event.
     const POLL_INTERVAL: Duration = Duration::from_millis(200);
+    /// A wait for the time alone that is not longer is a plain sleep, which costs less. The flag is looked at afterwards.
+    const PLAIN_SLEEP: Duration = Duration::from_millis(10);
 
     /// Sets the flag.
     pub fn set(&self) {
@@ -71,6 +73,13 @@ impl Stop {
             }
             let now = Instant::now();
             let mut left = deadline.saturating_duration_since(now);
+            if fd.is_none() && left <= Self::PLAIN_SLEEP {
+                std::thread::sleep(left);
+                return match self.is_set() {
+                    true => Woken::Stop,
+                    false => Woken::Time,
+                };
+            }
             if self.event.is_none() {
                 left = left.min(Self::POLL_INTERVAL);
             }

@@ -17,6 +17,7 @@ ROOT = HERE.parents[1]
 # They compare times, or every sample of a fast meter: they run after the others, one for each processor at a time.
 TIMED = [
     "test_multirate",
+    "test_ten_kilohertz",
     "test_queue",
     "test_remote_write",
     "test_fleet",

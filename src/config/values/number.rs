@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::{refuse, Outcome};
 use crate::config::tree::Node;
 
-/// The minimum and maximum interval, in seconds.
-const INTERVAL: (f64, f64) = (0.001, 86_400.0);
+/// The minimum and maximum of times, in seconds.
+const SECONDS: (f64, f64) = (0.001, 86_400.0);
+/// The same of the interval at which meters are read.
+const INTERVAL: (f64, f64) = (0.0001, 86_400.0);
 /// The maximum voltage, above that of any board.
 const MAX_VOLTS: f64 = 1000.0;
 /// The maximum power, above that of any machine.
@@ -32,13 +34,21 @@ pub(crate) fn real(node: &Node) -> Option<f64> {
 
 /// Seconds, whole or not.
 pub(crate) fn seconds(node: &Node) -> Outcome<Duration> {
+    seconds_within(node, SECONDS)
+}
+
+/// The interval at which meters are read, in seconds.
+pub(crate) fn interval(node: &Node) -> Outcome<Duration> {
+    seconds_within(node, INTERVAL)
+}
+
+fn seconds_within(node: &Node, (least, most): (f64, f64)) -> Outcome<Duration> {
     let Some(seconds) = real(node) else {
         return refuse(node, "seconds as a number, such as 1 or 0.1");
     };
-    if (INTERVAL.0..=INTERVAL.1).contains(&seconds) {
+    if (least..=most).contains(&seconds) {
         return Ok(Duration::from_secs_f64(seconds));
     }
-    let (least, most) = INTERVAL;
     refuse(node, &format!("seconds from {least} to {most}"))
 }
 

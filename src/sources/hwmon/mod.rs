@@ -34,20 +34,23 @@ use serde::Serialize;
 
 use super::runtime_power::RuntimePower;
 use super::sysfs::{entries, unique};
-use super::{Board, Context, Error, Health, Meter, Source};
+use super::{Board, Context, Error, Health, Meter, Pace, Source};
 use crate::config::section::{Problem, Section};
 use crate::config::{values, Config, MeterSettings, Switch};
 use crate::metrics::{Grade, PowerSum, RailTotal, Readings};
 use crate::sys::sort::sort_by;
 
 /// The meter.
-pub(super) const METER: Meter = Meter::of::<Settings>(
-    "hwmon",
-    "monitoring chips with a kernel driver: volts, amperes, watts, degrees",
-    |config| config.meter::<Settings>().enabled,
-    probe,
-    open,
-);
+pub(super) const METER: Meter = Meter {
+    pace: Pace::Interval,
+    ..Meter::of::<Settings>(
+        "hwmon",
+        "monitoring chips with a kernel driver: volts, amperes, watts, degrees",
+        |config| config.meter::<Settings>().enabled,
+        probe,
+        open,
+    )
+};
 
 /// `hwmon:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

@@ -31,7 +31,7 @@ use std::path::Path;
 use domain::{Domain, DomainKind, FoundDomain};
 use settings::{Interface, Settings};
 
-use super::{Board, Context, Error, Meter, Source};
+use super::{Board, Context, Error, Meter, Pace, Source};
 use crate::config::Config;
 use crate::metrics::{Comparison, Desc, Grade, PowerSum, Readings, SeriesId, Total};
 use crate::sys::clock::BootTime;
@@ -39,6 +39,7 @@ use crate::sys::clock::BootTime;
 /// The meter.
 pub(super) const METER: Meter = Meter {
     device_types: &["lattepanda"],
+    pace: Pace::Interval,
     ..Meter::of::<Settings>(
         "rapl",
         "energy counters of Intel and AMD processors (powercap, perf events, MSR)",
