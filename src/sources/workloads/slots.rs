@@ -76,9 +76,9 @@ impl Slots {
         self.max = max;
     }
 
-    /// There are series for so many new workloads.
+    /// There are series for so many new workloads, of which some wait for their names.
     pub(super) fn set_room(&mut self, room: usize) {
-        self.room = room;
+        self.room = room.saturating_sub(self.hidden().count());
     }
 
     /// Whether there are more than there is room for.
@@ -351,6 +351,11 @@ mod tests {
         assert!(slots.hide(false).is_some());
         assert_eq!(slots.hide(false), None, "there is room for three");
         assert!(slots.is_hidden(d) && !slots.is_hidden(a) && !slots.is_hidden(OTHER));
+        slots.set_max(4);
+        slots.set_room(2);
+        assert_eq!(slots.hide(false), None, "the series are for those two");
+        slots.set_room(3);
+        assert!(slots.hide(false).is_some());
     }
 
     #[test]
