@@ -335,7 +335,11 @@ fn of_workload_names(found: &mut Found) {
     let exporter = board.exporter(&format!(", names: {{nerdctl: {nerdctl}}}"));
     wait_until("they were asked for", || {
         let text = exporter.scrape();
-        let is_there = text.contains("\nexporter_workload_name_requests_total{");
+        let all = [
+            "\nexporter_workload_name_requests_total{",
+            "\nboard_memory_size_bytes",
+        ];
+        let is_there = all.iter().all(|name| text.contains(name));
         is_there.then(|| found.take(&text))
     });
 }

@@ -98,43 +98,6 @@ fn watched_file_is_reloaded_when_it_changes() {
 }
 
 #[test]
-fn series_about_a_removed_device_are_forgotten() {
-    let devices = |names: &[&str]| {
-        let items: String = names
-            .iter()
-            .map(|name| {
-                format!(
-                    "  - {{name: {name}, url: 'http://127.0.0.1:9/', values: [{{power: /w}}]}}\n"
-                )
-            })
-            .collect();
-        format!("device_type: generic\ninterval: 0.05\njson:\n  devices:\n{items}")
-    };
-    let board = Board::start("device_type: generic\n");
-    board.write(&devices(&["a", "b"]));
-    assert_eq!(board.reload().status, 200);
-    let kept = || {
-        get(
-            board.exporter.metrics,
-            "/history.csv?name[]=exporter_source_up",
-        )
-        .text()
-    };
-    // Quotes are doubled in a quoted field.
-    let has = |device: &str| kept().contains(&format!("device=\"\"{device}\"\""));
-    wait_until("both are known", || {
-        board.exporter.scrape();
-        (has("a") && has("b")).then_some(())
-    });
-    board.write(&devices(&["b"]));
-    assert_eq!(board.reload().status, 200);
-    wait_until("the first one is forgotten", || {
-        board.exporter.scrape();
-        (!has("a") && has("b")).then_some(())
-    });
-}
-
-#[test]
 fn reload_can_move_the_port_it_was_requested_on() {
     let board = TempDir::new();
     let config = |host: &str, port: u16| {
