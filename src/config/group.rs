@@ -13,7 +13,7 @@ use super::values::{self, refuse, Outcome, Refusal};
 use crate::wire::DeviceId;
 
 /// The most devices in the list of a group.
-const MAX_LISTED: usize = 10_000;
+const MAX_LISTED: usize = 5000;
 /// The most patterns of one rule.
 const MAX_PATTERNS: usize = 100;
 /// Bytes of the longest pattern: that of a device's name.

@@ -4,6 +4,8 @@
 //! Each is a compare-and-swap: the configuration that was read is replaced only if it is still the stored one. So concurrent
 //! changes on one or several servers do not overwrite each other.
 
+use std::sync::Arc;
+
 use serde_json::{json, Value};
 
 use super::device::{Own, ADDRESS_KEY, LABELS_KEY};
@@ -392,7 +394,7 @@ fn check(
     server.with_layers(id, &own.device_type(), groups, |layers| {
         let (base, broken) = match layers.base() {
             Ok(base) => (base, None),
-            Err(why) => (Document::default(), Some(why)),
+            Err(why) => (Arc::default(), Some(why)),
         };
         if !own.document.has("device_type") && !base.has("device_type") {
             return Err(error(

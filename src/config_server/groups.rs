@@ -4,7 +4,7 @@
 //! each is merged into what came before it (RFC 7396). Nothing but the store's present content decides of it: a group that
 //! cannot be read makes the configurations of its members invalid, so that boards keep what they have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{json, Map, Value};
@@ -25,6 +25,8 @@ use crate::wire::DeviceId;
 
 /// The most bytes of all groups together. They are kept in memory, parsed.
 const MAX_BYTES: usize = 4 << 20;
+/// The most merged configurations that are kept, each of at most [`MAX_SIZE`] as JSON.
+const MAX_BASES: usize = 64;
 /// The most groups that an error names.
 const MAX_NAMED: usize = 5;
 
@@ -59,7 +61,12 @@ pub(super) struct GroupSet {
     pub(super) entries: Vec<Arc<Entry>>,
     /// The number of groups that are too many, or too large together. With any, all configurations are invalid.
     pub(super) left_out: usize,
+    /// What [`Layers::base`] has returned, by the addresses of the groups. Most boards are in the same few groups.
+    bases: Mutex<HashMap<Vec<usize>, Base>>,
 }
+
+/// The merged configurations of some groups. The error is a message for the user.
+type Base = Result<Arc<Document>, String>;
 
 impl Default for GroupSet {
     fn default() -> GroupSet {
@@ -67,6 +74,7 @@ impl Default for GroupSet {
             version: 1,
             entries: Vec::new(),
             left_out: 0,
+            bases: Mutex::default(),
         }
     }
 }
@@ -74,6 +82,7 @@ impl Default for GroupSet {
 /// The groups of a board, in their order.
 pub(super) struct Layers<'a> {
     pub(super) groups: Vec<&'a Entry>,
+    bases: &'a Mutex<HashMap<Vec<usize>, Base>>,
     /// Why no board has a valid configuration.
     refusal: Option<String>,
 }
@@ -154,6 +163,7 @@ impl GroupSet {
             version,
             entries,
             left_out,
+            bases: Mutex::default(),
         }
     }
 
@@ -185,6 +195,7 @@ impl GroupSet {
         let entries = self.entries.iter().map(AsRef::as_ref);
         Layers {
             groups: entries.filter(|entry| entry.members.has(board)).collect(),
+            bases: &self.bases,
             refusal: self.refusal(),
         }
     }
@@ -227,11 +238,26 @@ impl Layers<'_> {
         }
     }
 
-    /// The configurations of the groups, merged. The error is a message for the user.
-    pub(super) fn base(&self) -> Result<Document, String> {
+    /// The configurations of the groups, merged.
+    pub(super) fn base(&self) -> Base {
         if let Some(why) = &self.refusal {
             return Err(why.clone());
         }
+        let addresses = self.groups.iter().map(|entry| std::ptr::from_ref(*entry));
+        let key: Vec<usize> = addresses.map(|address| address as usize).collect();
+        let mut bases = lock::lock(self.bases);
+        if let Some(base) = bases.get(&key) {
+            return base.clone();
+        }
+        let base = self.merge();
+        if bases.len() >= MAX_BASES {
+            bases.clear();
+        }
+        bases.insert(key, base.clone());
+        base
+    }
+
+    fn merge(&self) -> Base {
         let mut base = Document::default();
         for entry in &self.groups {
             match &entry.content {
@@ -239,7 +265,14 @@ impl Layers<'_> {
                 Err(why) => return Err(format!("group `{}`: {why}", entry.name)),
             }
         }
-        Ok(base)
+        let bytes = serde_json::to_vec(&base).map_or(0, |json| json.len());
+        match bytes {
+            0..=MAX_SIZE => Ok(Arc::new(base)),
+            _ => Err(format!(
+                "the configuration{} has {bytes} bytes as JSON: at most {MAX_SIZE} are read",
+                self.names()
+            )),
+        }
     }
 
     /// The labels of the groups, and of the own document. The error is a message for the user.
@@ -284,13 +317,17 @@ impl Layers<'_> {
             column: None,
             message,
         };
-        let mut document = self.base().map_err(plain)?;
+        let base = self.base().map_err(plain)?;
         let labels = self.labels(own.labels.clone()).map_err(plain)?;
-        let has_base = !document.is_empty();
-        match has_base {
-            true => document.merge(&own.document),
-            false => document = own.document.clone(),
-        }
+        let has_base = !base.is_empty();
+        let document = match has_base {
+            true => {
+                let mut document = Document::clone(&base);
+                document.merge(&own.document);
+                document
+            }
+            false => own.document.clone(),
+        };
         let (config, warnings) = document.read(&SCHEMA).map_err(|why| match has_base {
             true => self.named(own, why),
             false => why,
