@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use config_server_support::ConfigServer;
-use support::{binary, get, wait_until, TempDir};
+use serde_json::Value;
+use support::{binary, try_get, wait_until, TempDir};
 
 const BOARDS: usize = 5;
 
@@ -52,24 +53,28 @@ fn boards_of_all_kinds_register_and_are_scraped() {
     let server = fleet(&place);
     wait_for_healthy(&server);
     assert_eq!(children(&server).len(), BOARDS);
-    let targets = server.json("/sd");
-    let targets = targets.as_array().unwrap();
-    assert_eq!(targets.len(), BOARDS);
-    let mut kinds = BTreeSet::new();
-    let mut watts = BTreeSet::new();
-    for target in targets {
-        let address = target["targets"][0].as_str().unwrap().parse().unwrap();
+    // Until a board has said what it is and where it listens, the list has what its configuration says.
+    let read = |target: &Value| {
         let labels = &target["labels"];
-        kinds.insert(labels["device_type"].as_str().unwrap().to_string());
         let series = format!(
             "power_total_watts{{device_type={},hostname={}}}",
             labels["device_type"], labels["hostname"]
         );
-        let total = wait_until("the board measures its power", || {
-            support::value(&get(address, "/metrics").text(), &series)
-        });
-        watts.insert((total * 1e3) as i64);
-    }
+        let address = target["targets"][0].as_str().unwrap().parse().unwrap();
+        let watts = support::value(&try_get(address, "/metrics")?.text(), &series)?;
+        Some((labels["device_type"].as_str()?.to_string(), watts))
+    };
+    let found = wait_until("all boards measure their power", || {
+        let targets = server.json("/sd");
+        let targets = targets.as_array().unwrap().iter();
+        let found: Vec<_> = targets.filter_map(read).collect();
+        (found.len() == BOARDS).then_some(found)
+    });
+    let kinds: BTreeSet<_> = found.iter().map(|(kind, _)| kind.as_str()).collect();
+    let watts: BTreeSet<_> = found
+        .iter()
+        .map(|(_, watts)| (watts * 1e3) as i64)
+        .collect();
     // A PC has the type that this program was built for, or `generic`.
     for kind in ["jetson_orin", "raspberry_pi", "orange_pi"] {
         assert!(kinds.contains(kind), "{kinds:?}");
