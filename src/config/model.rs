@@ -36,6 +36,8 @@ pub struct Config {
     /// The interval at which meters are read: 0.1 ms to a day.
     #[serde(serialize_with = "show::seconds")]
     pub interval: Duration,
+    /// Whether the threads that poll meters have real-time priority, and the memory stays resident.
+    pub realtime: bool,
     /// Port of `/metrics`; 0 is any free port, `None` is no metrics by HTTP.
     #[serde(serialize_with = "show::port_or_off")]
     pub port: Option<u16>,
@@ -84,6 +86,7 @@ impl Default for Config {
         Self {
             device_type: "auto".into(),
             interval: Duration::from_secs(1),
+            realtime: false,
             port: Some(9100),
             reload_port: Some(9101),
             listen_address: None,

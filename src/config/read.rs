@@ -38,6 +38,7 @@ pub(crate) fn read(schema: &Schema, root: &Node) -> Result<UncheckedConfig, Prob
     let mut top = Section::new(Vec::new(), entries, &mut unchecked.keys);
     top.set("device_type", values::device_type, &mut config.device_type)?;
     top.set("interval", values::interval, &mut config.interval)?;
+    top.set("realtime", values::flag, &mut config.realtime)?;
     top.set("port", values::port_or_off, &mut config.port)?;
     top.set("reload_port", values::port_or_off, &mut config.reload_port)?;
     top.option(

@@ -3,6 +3,7 @@
 mod i2c;
 mod network;
 mod port;
+mod realtime;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -48,6 +49,8 @@ pub struct Report {
     i2c: Option<Vec<SearchedBus>>,
     /// What is wrong with the metrics port.
     port: Option<String>,
+    /// What is missing for `realtime: true`, if that is configured.
+    realtime: Option<String>,
     /// The network, if it was searched, or why it could not be.
     network: Option<Result<network::Found, String>>,
 }
@@ -130,6 +133,7 @@ pub fn examine(roots: Roots, config: &Config, search: &Search) -> Report {
         findings,
         i2c,
         port: port::doubt(given.port),
+        realtime: realtime::doubt(given.realtime),
         network,
     }
 }
@@ -240,7 +244,8 @@ impl Report {
         for finding in &self.findings {
             finding.write(&mut out);
         }
-        for doubt in self.doubts().iter().chain(&self.port) {
+        let more = self.port.iter().chain(&self.realtime);
+        for doubt in self.doubts().iter().chain(more) {
             let _ = writeln!(out, "! {doubt}");
         }
         for name in self.unknown_metrics() {
@@ -312,6 +317,7 @@ impl Report {
             "unknown_metrics": self.unknown_metrics(),
             "doubts": self.doubts(),
             "port": self.port,
+            "realtime": self.realtime,
             "sources": sources,
             "i2c": self.i2c.as_deref().map(i2c::json),
             "network": self.network.as_ref().map(network::json),
@@ -461,6 +467,7 @@ mod tests {
             device_type: String::new(),
             i2c: None,
             port: None,
+            realtime: None,
             network: None,
             findings: vec![
                 finding("hwmon", &[("power_total_watts", hwmon)]),

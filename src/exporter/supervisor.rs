@@ -24,6 +24,8 @@ use crate::store::{Change, ConfigSource, Proposal, Store};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
 use crate::sys::program;
+use crate::sys::realtime;
+use crate::sys::reason;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::stop::Stop;
 
@@ -132,6 +134,8 @@ pub(super) struct Supervisor {
     labels: Vec<(String, String)>,
     /// The names under `metrics:` that were logged as unknown.
     logged_unknown_metrics: Vec<String>,
+    /// Whether the memory was to stay resident so far.
+    has_locked_memory: bool,
 }
 
 impl Supervisor {
@@ -155,6 +159,7 @@ impl Supervisor {
             senders: Senders::default(),
             labels: Vec::new(),
             logged_unknown_metrics: Vec::new(),
+            has_locked_memory: false,
         }
     }
 
@@ -315,12 +320,29 @@ impl Supervisor {
             hostname: hostname.clone(),
         };
         let config = Arc::new(config);
+        self.lock_memory(config.realtime);
         self.apply_sources(board, &hostname, &config);
         let address = InstanceAddress {
             hostname: &hostname,
             port: self.metrics_port(&config),
         };
         self.senders.apply(&self.exporter, &config, &address);
+    }
+
+    /// Keeps the memory resident, or no longer.
+    fn lock_memory(&mut self, wanted: bool) {
+        if wanted == std::mem::replace(&mut self.has_locked_memory, wanted) {
+            return;
+        }
+        if !wanted {
+            return realtime::unlock_memory();
+        }
+        if let Err(errno) = realtime::lock_memory() {
+            log::warn!(
+                "the memory does not stay resident: {} (`realtime: true` needs CAP_IPC_LOCK: the service's drop-in realtime.conf)",
+                reason(&errno.into())
+            );
+        }
     }
 
     /// Starts the sources that the configuration selects, and stops all others. A source that is started anew keeps its series
@@ -476,6 +498,7 @@ fn stop_all(sources: &[Arc<RunningSource>]) {
 fn is_same(running: &RunningSource, meter: &Meter, board: &Board, config: &Config) -> bool {
     let context = running.context();
     context.interval == meter.pace.interval(config.interval)
+        && context.config.realtime == config.realtime
         && context.board.roots == board.roots
         && context.board.claims == board.claims
         && (meter.devices.is_some() || {

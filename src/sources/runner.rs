@@ -2,6 +2,7 @@
 
 mod replay;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -13,6 +14,8 @@ use super::{source_name, Context, Device, Error, Health, Meter, Pace, Source};
 use crate::metrics::{staleness_limit, Readings};
 use crate::sys::clock::BootTime;
 use crate::sys::lock;
+use crate::sys::realtime;
+use crate::sys::reason;
 use crate::sys::stop::Woken;
 
 /// The delay before a failed source is opened again: at first, and at most.
@@ -25,6 +28,8 @@ const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
 /// A poll or a read counts as stuck only after this long, however short the interval: on a busy board, a poll may take
 /// longer than the interval without being stuck.
 const MIN_STUCK_TIME: Duration = Duration::from_millis(200);
+/// Intervals up to this are short beside the kernel's timer slack of 50 µs.
+const SHORT_INTERVAL: Duration = Duration::from_millis(10);
 /// The stack of a source's thread. Sources do not recurse, and have no buffer larger than a few pages.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -170,6 +175,7 @@ fn run(shared: &Shared, generation: u64) {
         return replay::run(shared, generation, replay);
     }
     let name = &shared.name;
+    pace_thread(shared);
     let mut delay = MIN_REOPEN_DELAY;
     // A source that reconnects by itself stays open.
     let mut still_open = None;
@@ -210,6 +216,37 @@ fn run(shared: &Shared, generation: u64) {
         delay = (delay * 2).min(MAX_REOPEN_DELAY);
     }
     health.release_excluded(generation);
+}
+
+/// Sets how exactly this thread is woken: with real-time priority, if that is configured, and without the kernel's usual timer slack
+/// of 50 µs where that is much of the interval.
+fn pace_thread(shared: &Shared) {
+    let Context {
+        health,
+        config,
+        interval,
+        ..
+    } = &shared.context;
+    if shared.meter.pace == Pace::Device {
+        return;
+    }
+    if *interval <= SHORT_INTERVAL {
+        realtime::limit_timer_slack(interval.as_nanos() as u64 / 100);
+    }
+    let result = match config.realtime {
+        true => realtime::prioritize(),
+        false => Ok(()),
+    };
+    let why = result.err().map(|errno| {
+        format!(
+            "no real-time priority: {} (`realtime: true` needs CAP_SYS_NICE: the service's drop-in realtime.conf)",
+            reason(&errno.into())
+        )
+    });
+    if let Some(why) = &why {
+        log::warn!("{}: {why}", shared.name);
+    }
+    health.set_value_error(Path::new("real-time priority"), why);
 }
 
 /// Polls the source once, at the time `began`, and publishes its readings. Returns whether there were any. `None`: this

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod notify;
 pub mod perf;
 pub mod program;
+pub mod realtime;
 mod reason;
 pub mod signals;
 pub mod sort;
