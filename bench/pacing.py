@@ -112,12 +112,12 @@ def bare_loop():
     return next(m["executable"] for m in messages if m.get("target", {}).get("name") == "poll" and m.get("executable"))
 
 
-def compare(name, tree, interval, loop):
+def compare(name, tree, interval, loop, realtime=False):
     with tempfile.TemporaryDirectory() as directory:
         root = pathlib.Path(directory)
         files = tree(root)
         (root / "config.yaml").write_text(
-            f"device_type: x86\ninterval: {interval}\nhistory: {{seconds: 60, bytes: 4194304}}\nsources: [rapl, hwmon]\n"
+            f"device_type: x86\ninterval: {interval:.4f}\nrealtime: {str(realtime).lower()}\nhistory: {{seconds: 60, bytes: 4194304}}\nsources: [rapl, hwmon]\n"
         )
         totals = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
         each = max(1, SECONDS // ROUNDS)
@@ -145,6 +145,9 @@ def main():
     compare("powercap, 1 kHz", powercap, 0.001, loop)
     compare("powercap, 10 kHz", powercap, 0.0001, loop)
     compare("hwmon, 10 kHz", hwmon, 0.0001, loop)
+    if os.geteuid() == 0:
+        compare("powercap, 1 kHz, `realtime`", powercap, 0.001, loop, realtime=True)
+        compare("powercap, 10 kHz, `realtime`", powercap, 0.0001, loop, realtime=True)
     paranoid = pathlib.Path("/proc/sys/kernel/perf_event_paranoid")
     if os.geteuid() == 0 or int(paranoid.read_text()) <= 0:
         compare("perf events, 10 kHz", perf, 0.0001, loop)

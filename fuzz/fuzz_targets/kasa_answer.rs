@@ -28,7 +28,11 @@ fn answers(body: &[u8]) {
     match reading(body, "x".to_string()) {
         Ok(reading) => {
             assert!(reading.values.iter().any(Option::is_some));
-            assert!(reading.values.iter().flatten().all(|value| value.is_finite()));
+            assert!(reading
+                .values
+                .iter()
+                .flatten()
+                .all(|value| value.is_finite()));
         }
         Err(why) => assert!(!why.is_empty() && why.len() < 400),
     }

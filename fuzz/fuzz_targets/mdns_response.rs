@@ -1,7 +1,9 @@
 //! Any bytes as a response of mDNS: bounded records, with names that can be asked for again.
 #![no_main]
 
-use edge_metrics_exporter::mdns::message::{query, Data, Kind, Name, Response, MAX_MESSAGE, MAX_RECORDS};
+use edge_metrics_exporter::mdns::message::{
+    query, Data, Kind, Name, Response, MAX_MESSAGE, MAX_RECORDS,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -21,7 +23,9 @@ fuzz_target!(|bytes: &[u8]| {
                 for (i, (key, _)) in pairs.iter().enumerate() {
                     assert!(!key.is_empty());
                     let before = &pairs[..i];
-                    assert!(before.iter().all(|(known, _)| !known.eq_ignore_ascii_case(key)));
+                    assert!(before
+                        .iter()
+                        .all(|(known, _)| !known.eq_ignore_ascii_case(key)));
                 }
             }
         }
@@ -32,7 +36,12 @@ fuzz_target!(|bytes: &[u8]| {
 fn check(name: &Name) {
     let length: usize = name.labels().iter().map(|label| label.len() + 1).sum();
     assert!(length < 255, "{name}");
-    assert!(name.labels().iter().all(|label| (1..=63).contains(&label.len())), "{name}");
+    assert!(
+        name.labels()
+            .iter()
+            .all(|label| (1..=63).contains(&label.len())),
+        "{name}"
+    );
     let question = query(7, &[(name, Kind::Pointer)]).split_off(12);
     let mut message = vec![0, 7, 0x84, 0, 0, 0, 0, 1, 0, 0, 0, 0];
     let written = &question[..question.len() - 4];

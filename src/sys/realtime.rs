@@ -47,8 +47,9 @@ pub fn unlock_memory() {
 /// Has the calling thread's sleeps end at most this many nanoseconds late (prctl(2), `PR_SET_TIMERSLACK`; the usual value is
 /// 50,000). Threads with real-time priority have none.
 pub fn limit_timer_slack(nanos: u64) {
+    let nanos = libc::c_ulong::try_from(nanos.max(1)).unwrap_or(libc::c_ulong::MAX);
     // It fails for no value above 0. 0 would be the default.
-    let _ = set_timerslack(nanos.max(1));
+    let _ = set_timerslack(nanos);
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ def views(url, interval, end):
     """Each dashboard, of the board with each kind of row."""
     for name in ("fleet", "pyjoules"):
         yield View(DASHBOARDS[name], url, interval, end)
-    yield View(DASHBOARDS["board"], url, interval, end, hostname="demo", domain="board")
+    yield View(DASHBOARDS["board"], url, interval, end, hostname="demo", domain="package")
     yield View(DASHBOARDS["board"], url, interval, end, hostname="edge-01")
 
 
