@@ -65,9 +65,7 @@ fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Resp
         ["config", id] => (
             "/config/{device_id}",
             with_id(id, |id| match request.method {
-                Method::Get | Method::Head if is_set(request, "own") => own(server, request, &id),
-                Method::Get | Method::Head if is_set(request, "explain") => explain(server, &id),
-                Method::Get | Method::Head => get(server, request, &id),
+                Method::Get | Method::Head => read(server, request, &id),
                 Method::Put | Method::Post | Method::Patch => changes::change(server, request, &id),
                 Method::Delete => changes::delete(server, request, &id),
                 _ => method_not_allowed(request, "GET, HEAD, PUT, POST, PATCH, DELETE"),
@@ -77,6 +75,20 @@ fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Resp
             Some(file) => ("/", reads(request, || file)),
             None => ("other", not_found()),
         },
+    }
+}
+
+/// The response to GET of a device's configuration.
+fn read(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
+    // A misspelled parameter must not give another document than the one that was meant.
+    if let Some(name) = request.query_key_beside(&["own", "explain"]) {
+        let message = format!("there is no parameter `{name}`: there are `own` and `explain`");
+        return error(400, "Invalid query", Some(id), &message);
+    }
+    match request {
+        _ if is_set(request, "own") => own(server, request, id),
+        _ if is_set(request, "explain") => explain(server, id),
+        _ => get(server, request, id),
     }
 }
 

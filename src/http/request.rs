@@ -93,6 +93,16 @@ impl Request {
         })
     }
 
+    /// The first key of the query that is none of these, decoded. What is not UTF-8 becomes U+FFFD.
+    pub fn query_key_beside(&self, known: &[&str]) -> Option<String> {
+        let pairs = self.query.as_deref().unwrap_or_default().split('&');
+        let names = pairs
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| form_decode(pair.split_once('=').map_or(pair, |(name, _)| name)));
+        let mut names = names.map(|name| String::from_utf8_lossy(&name).into_owned());
+        names.find(|name| !known.contains(&name.as_str()))
+    }
+
     /// The same as bytes, UTF-8 or not.
     pub fn query_bytes<'a>(&'a self, key: &'a str) -> impl Iterator<Item = Vec<u8>> + 'a {
         let pairs = self.query.as_deref().unwrap_or_default().split('&');
@@ -172,5 +182,8 @@ mod tests {
         );
         assert_eq!(all("a=%ff%c3%bc", "a"), ["\u{fffd}\u{fc}"]);
         assert!(all("", "").is_empty());
+        let beside = |query: &str| request(query).query_key_beside(&["a", "b"]);
+        assert_eq!(beside("a&b=1&&a=%"), None);
+        assert_eq!(beside("a&c%2Fd=1&e").as_deref(), Some("c/d"));
     }
 }
