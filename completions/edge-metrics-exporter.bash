@@ -39,7 +39,7 @@ _edge_metrics_exporter() {
     esac
     help=$("${COMP_WORDS[0]}" --help 2>/dev/null) || return
     case $current in
-    -*) words=$(grep -Eo -- '--[a-z][a-z.-]+' <<<"$help") ;;
+    -*) words=$(grep -Eo -- '--[a-z][a-z0-9.-]+' <<<"$help") ;;
     *) [ "$COMP_CWORD" -eq 1 ] && words=$(sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p' <<<"$help") ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "${words:-}" -- "$current" | sort -u)

@@ -5,7 +5,7 @@ function __edge_metrics_exporter_roles
 end
 
 function __edge_metrics_exporter_options
-    edge-metrics-exporter --help 2>/dev/null | string match -ra -- '--[a-z][a-z.-]+' | sort -u
+    edge-metrics-exporter --help 2>/dev/null | string match -ra -- '--[a-z][a-z0-9.-]+' | sort -u
 end
 
 complete -c edge-metrics-exporter -n __fish_use_subcommand -f -a '(__edge_metrics_exporter_roles)'

@@ -74,7 +74,7 @@ def man_page_lists_all_roles_and_options():
 
 
 def options():
-    return set(re.findall(r"--[a-z][a-z.-]+[a-z]", run(BINARY, "--help")))
+    return set(re.findall(r"--[a-z][a-z0-9.-]+[a-z0-9]", run(BINARY, "--help")))
 
 
 def roles():
