@@ -26,7 +26,7 @@ PROMETHEUS = ROOT / "deploy/prometheus"
 PROVISIONING = ROOT / "deploy/grafana/provisioning"
 RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
 # Prometheus has to scrape five targets twice.
-peers.WAIT_SECONDS = 120
+peers.WAIT_SECONDS = 300
 LIVE_INTERVAL = 5
 # The exact labels of the only visible series of the pyJoules dashboard.
 PYJOULES = {
