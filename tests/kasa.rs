@@ -134,6 +134,32 @@ fn misbehaving_device_is_an_error_and_is_read_again_afterwards() {
 }
 
 #[test]
+fn counter_of_another_device_at_the_same_address_is_no_consumption() {
+    let plug = Device::start(HS110, &[("", LATER)]);
+    let dir = TempDir::new();
+    let exporter = start(
+        &dir,
+        &format!("  - {{host: \"{}\", name: desk}}\n", plug.address),
+    );
+    wait_for(&exporter, "power_watts", "desk", 100.25);
+    plug.with(|state| state.mood = Mood::BreaksOff);
+    wait_until("it is gone", || {
+        health(&exporter)
+            .contains("the answer breaks off")
+            .then_some(())
+    });
+    plug.with(|state| state.sysinfo = HS110.replace("00:00:01", "00:00:09"));
+    // A step that the first device could have counted.
+    let other = LATER.replace("100250", "50500");
+    plug.set("", &other.replace("133082", "133084"));
+    plug.with(|state| state.mood = Mood::Well);
+    wait_for(&exporter, "power_watts", "desk", 50.5);
+    assert_eq!(value(&exporter, "energy_joules_total", "desk"), Some(0.0));
+    plug.set("", &other.replace("133082", "133085"));
+    wait_for(&exporter, "energy_joules_total", "desk", 3600.0);
+}
+
+#[test]
 fn device_that_closes_each_connection_is_read() {
     let plug = Device::start(HS110, &[("", LATER)]);
     plug.with(|state| state.mood = Mood::ClosesAfterEach);

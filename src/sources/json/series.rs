@@ -66,6 +66,11 @@ impl DeviceSeries {
         }
     }
 
+    /// Forgets the counters of the rails, since another device has the address now.
+    pub(in crate::sources) fn forget_counters(&mut self) {
+        self.rails.clear();
+    }
+
     /// The number of rails left out since the last call because there are too many.
     pub(super) fn take_left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)

@@ -128,9 +128,11 @@ impl Kasa {
         }
         let name = self.plug.name();
         if self.last_mac.as_ref() != Some(mac) {
-            // The counters of another device begin elsewhere: what they jump by is no consumption.
             log::info!("kasa {name}: it is a {model}, MAC address {mac}");
-            self.last_mac = Some(mac.clone());
+            if self.last_mac.replace(mac.clone()).is_some() {
+                // The counters of another device begin elsewhere: what they jump by is no consumption.
+                self.series.forget_counters();
+            }
         }
         let health = &self.context.health;
         health.left_out("sockets", identity.left_out as u64, || {
