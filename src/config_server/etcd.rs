@@ -44,21 +44,28 @@ struct Member {
 
 pub(super) struct Etcd {
     cluster: Arc<Cluster>,
-    devices: Devices,
-    groups: Groups,
+    devices: Keys,
+    groups: Keys,
 }
 
-/// The configurations.
-struct Devices {
+/// The keys of one kind.
+struct Keys {
     cluster: Arc<Cluster>,
-    watch: EtcdWatch,
+    prefix: String,
+    /// What they are, in the plural.
+    what: &'static str,
+    limit: usize,
+    /// Whether there are notes on them.
+    has_notes: bool,
+    news: News,
 }
 
-/// The groups. They are few, and each request needs all of them: so each asks whether one has changed.
-struct Groups {
-    cluster: Arc<Cluster>,
-    /// What [`Cluster::newest`] had last.
-    newest: Mutex<Option<(u64, u64)>>,
+/// How changes of keys are noticed.
+enum News {
+    /// A watch tells them.
+    Watch(EtcdWatch),
+    /// What [`Cluster::newest`] had last is compared. For keys that are few, and all of which each request needs.
+    Newest(Mutex<Option<(u64, u64)>>),
 }
 
 /// The client of an etcd cluster.
@@ -77,14 +84,18 @@ impl Etcd {
     /// As [`Cluster::new`].
     pub(super) fn new(scheme: &str, location: &str, settings: Settings) -> Result<Etcd, String> {
         let cluster = Arc::new(Cluster::new(scheme, location, settings)?);
-        let devices = Devices {
+        let keys = |prefix, what, limit, has_notes, news| Keys {
             cluster: Arc::clone(&cluster),
-            watch: EtcdWatch::new(Arc::clone(&cluster)),
+            prefix,
+            what,
+            limit,
+            has_notes,
+            news,
         };
-        let groups = Groups {
-            cluster: Arc::clone(&cluster),
-            newest: Mutex::default(),
-        };
+        let watch = News::Watch(EtcdWatch::new(Arc::clone(&cluster)));
+        let newest = News::Newest(Mutex::default());
+        let devices = keys(cluster.configs(), "devices", MAX_DEVICES, true, watch);
+        let groups = keys(cluster.groups(), "groups", MAX_GROUPS, false, newest);
         Ok(Etcd {
             cluster,
             devices,
@@ -239,10 +250,6 @@ impl Cluster {
         let range = self.request("/v3/kv/range", &request, messages::parse_range)?;
         let newest = range.pairs.first().map_or(0, |pair| pair.revision);
         Ok((newest, range.count))
-    }
-
-    fn key(&self, id: &DeviceId) -> String {
-        format!("{}{id}", self.configs())
     }
 
     fn note_key(&self, id: &DeviceId) -> String {
@@ -410,13 +417,23 @@ impl Cluster {
     }
 }
 
-impl Documents for Devices {
+impl Documents for Keys {
     fn get(&self, id: &DeviceId) -> Result<Option<Stored>, StoreError> {
-        self.cluster.get(&self.cluster.key(id))
+        self.cluster.get(&format!("{}{id}", self.prefix))
     }
 
     fn changes(&self) -> Result<Changes, StoreError> {
-        self.watch.changes()
+        match &self.news {
+            News::Watch(watch) => watch.changes(),
+            News::Newest(newest) => {
+                let now = self.cluster.newest(&self.prefix)?;
+                let known = lock::lock(newest).replace(now);
+                Ok(match known == Some(now) {
+                    true => Changes::Listed(Vec::new()),
+                    false => Changes::Unknown,
+                })
+            }
+        }
     }
 
     fn lookup(&self, id: &DeviceId, _known: Option<u64>) -> Result<Lookup, StoreError> {
@@ -428,8 +445,7 @@ impl Documents for Devices {
         known: &dyn Fn(&DeviceId) -> Option<u64>,
         found: &mut dyn FnMut(DeviceId, Result<Lookup, StoreError>),
     ) -> Result<(), StoreError> {
-        self.cluster
-            .scan(&self.cluster.configs(), MAX_DEVICES, known, found)
+        self.cluster.scan(&self.prefix, self.limit, known, found)
     }
 
     fn has_unique_revisions(&self) -> bool {
@@ -442,60 +458,13 @@ impl Documents for Devices {
         expected: Option<&Stored>,
         text: Option<&str>,
     ) -> Result<bool, StoreError> {
+        let note = self.has_notes.then(|| self.cluster.note_key(id));
         self.cluster.compare_and_swap(
-            (&self.cluster.configs(), id),
-            ("devices", MAX_DEVICES),
+            (&self.prefix, id),
+            (self.what, self.limit),
             expected,
             text,
-            Some(&self.cluster.note_key(id)),
-        )
-    }
-}
-
-impl Documents for Groups {
-    fn get(&self, name: &DeviceId) -> Result<Option<Stored>, StoreError> {
-        self.cluster
-            .get(&format!("{}{name}", self.cluster.groups()))
-    }
-
-    fn changes(&self) -> Result<Changes, StoreError> {
-        let newest = self.cluster.newest(&self.cluster.groups())?;
-        let known = lock::lock(&self.newest).replace(newest);
-        Ok(match known == Some(newest) {
-            true => Changes::Listed(Vec::new()),
-            false => Changes::Unknown,
-        })
-    }
-
-    fn lookup(&self, name: &DeviceId, _known: Option<u64>) -> Result<Lookup, StoreError> {
-        Ok(self.get(name)?.map_or(Lookup::Missing, Lookup::Found))
-    }
-
-    fn scan(
-        &self,
-        known: &dyn Fn(&DeviceId) -> Option<u64>,
-        found: &mut dyn FnMut(DeviceId, Result<Lookup, StoreError>),
-    ) -> Result<(), StoreError> {
-        self.cluster
-            .scan(&self.cluster.groups(), MAX_GROUPS, known, found)
-    }
-
-    fn has_unique_revisions(&self) -> bool {
-        true
-    }
-
-    fn compare_and_swap(
-        &self,
-        name: &DeviceId,
-        expected: Option<&Stored>,
-        text: Option<&str>,
-    ) -> Result<bool, StoreError> {
-        self.cluster.compare_and_swap(
-            (&self.cluster.groups(), name),
-            ("groups", MAX_GROUPS),
-            expected,
-            text,
-            None,
+            note.as_deref(),
         )
     }
 }
