@@ -325,6 +325,7 @@ impl EventCounter {
         if self.reopen_at.is_some_and(|at| Instant::now() < at) {
             return Err(ended);
         }
+        self.reopen_at = Some(Instant::now() + REOPEN_DELAY);
         self.event = Some(PerfEvent::open(self.kind, self.config, self.cpu)?);
         self.running = 0;
         self.count()
@@ -337,8 +338,10 @@ impl EventCounter {
         if error.errno() == Some(nix::libc::ENODATA) {
             return error.hint("it does not count while its processors are offline");
         }
-        self.event = None;
-        self.reopen_at = Some(Instant::now() + REOPEN_DELAY);
+        // Not at each poll until then: the delay would never end.
+        if self.event.take().is_some() {
+            self.reopen_at = Some(Instant::now() + REOPEN_DELAY);
+        }
         error
     }
 
@@ -354,5 +357,26 @@ impl EventCounter {
         let text = std::str::from_utf8(&text).ok();
         text.and_then(|digits| digits.parse().ok())
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_that_ended_is_opened_again_after_the_delay_however_often_it_is_polled() {
+        let health = Arc::new(Health::default());
+        // No PMU has this number.
+        let mut counter = EventCounter::new(&health, Path::new("/events/energy"), u32::MAX, 0, 0);
+        assert_eq!(counter.read(), None);
+        let at = counter.reopen_at.unwrap();
+        for _ in 0..3 {
+            assert_eq!(counter.read(), None);
+            assert_eq!(counter.reopen_at, Some(at), "a poll does not put it off");
+        }
+        counter.reopen_at = Some(Instant::now());
+        assert_eq!(counter.read(), None);
+        assert!(counter.reopen_at > Some(at), "it was tried again");
     }
 }
