@@ -467,6 +467,8 @@ struct Loaded {
     is_complete: bool,
     known: BTreeMap<DeviceId, Known>,
     left_out: usize,
+    /// Whether anything has changed that [`Groups::current`] does not have: also what a round found that failed later.
+    has_changed: bool,
 }
 
 struct Known {
@@ -486,21 +488,19 @@ impl Groups {
     }
 
     fn catch_up(&self, store: &dyn Documents, loaded: &mut Loaded) -> Result<(), StoreError> {
-        let left_out = loaded.left_out;
-        let is_changed = match store.changes()? {
+        match store.changes()? {
             Changes::Listed(changes) if loaded.is_complete && loaded.left_out == 0 => {
-                let mut is_changed = false;
                 for change in changes {
                     if let Change::Touched(name) = change {
                         let look = store.lookup(&name, None);
-                        is_changed |= loaded.apply(&name, of_one(look)?, store);
+                        loaded.apply(&name, of_one(look)?, store);
                     }
                 }
-                is_changed
             }
             _ => loaded.scan(store)?,
-        };
-        if is_changed || loaded.left_out != left_out {
+        }
+        let is_changed = std::mem::take(&mut loaded.has_changed);
+        if is_changed || loaded.left_out != self.current().left_out {
             let entries = loaded.known.values();
             let entries = entries.map(|known| Arc::clone(&known.entry)).collect();
             let mut current = lock::lock(&self.current);
@@ -526,8 +526,8 @@ pub(super) fn of_one(
 }
 
 impl Loaded {
-    /// Reads all groups that may have changed. Returns whether one has.
-    fn scan(&mut self, store: &dyn Documents) -> Result<bool, StoreError> {
+    /// Reads all groups that may have changed.
+    fn scan(&mut self, store: &dyn Documents) -> Result<(), StoreError> {
         let known: BTreeMap<DeviceId, u64> = self
             .known
             .iter()
@@ -535,22 +535,26 @@ impl Loaded {
             .collect();
         self.left_out = 0;
         let mut found = BTreeSet::new();
-        let mut is_changed = false;
         let outcome = store.scan(&|name| known.get(name).copied(), &mut |name, look| {
-            is_changed |= self.apply(&name, look, store);
+            self.apply(&name, look, store);
             found.insert(name);
         });
-        let before = self.known.len();
-        if outcome.is_ok() {
-            self.known.retain(|name, _| found.contains(name));
-        }
         self.is_complete = outcome.is_ok();
         outcome?;
-        Ok(is_changed || self.known.len() < before)
+        let before = self.known.len();
+        self.known.retain(|name, _| found.contains(name));
+        self.has_changed |= self.known.len() < before;
+        Ok(())
     }
 
-    /// Applies the result of looking up a group. Returns whether it has changed.
-    fn apply(
+    /// Applies the result of looking up a group.
+    fn apply(&mut self, name: &DeviceId, look: Result<Lookup, StoreError>, store: &dyn Documents) {
+        let is_changed = self.update(name, look, store);
+        self.has_changed |= is_changed;
+    }
+
+    /// The same. Returns whether the group has changed.
+    fn update(
         &mut self,
         name: &DeviceId,
         look: Result<Lookup, StoreError>,
@@ -616,5 +620,77 @@ impl ConfigServer {
             _ => None,
         };
         reported.unwrap_or_else(|| own_type.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store with one group, which breaks off its first scan after it.
+    #[derive(Default)]
+    struct BreaksOff {
+        scans: Mutex<u32>,
+    }
+
+    impl Documents for BreaksOff {
+        fn get(&self, _: &DeviceId) -> Result<Option<Stored>, StoreError> {
+            unreachable!()
+        }
+
+        fn changes(&self) -> Result<Changes, StoreError> {
+            Ok(Changes::Unknown)
+        }
+
+        fn lookup(&self, _: &DeviceId, _: Option<u64>) -> Result<Lookup, StoreError> {
+            unreachable!()
+        }
+
+        fn scan(
+            &self,
+            _: &dyn Fn(&DeviceId) -> Option<u64>,
+            found: &mut dyn FnMut(DeviceId, Result<Lookup, StoreError>),
+        ) -> Result<(), StoreError> {
+            let stored = Stored {
+                text: b"config: {interval: 2}".to_vec(),
+                revision: 7,
+            };
+            found(
+                DeviceId::parse("default").unwrap(),
+                Ok(Lookup::Found(stored)),
+            );
+            let mut scans = lock::lock(&self.scans);
+            *scans += 1;
+            match *scans {
+                1 => Err(StoreError::Unavailable("gone".into())),
+                _ => Ok(()),
+            }
+        }
+
+        fn has_unique_revisions(&self) -> bool {
+            true
+        }
+
+        fn compare_and_swap(
+            &self,
+            _: &DeviceId,
+            _: Option<&Stored>,
+            _: Option<&str>,
+        ) -> Result<bool, StoreError> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn what_a_round_found_before_it_failed_counts_in_the_next() {
+        let (groups, store) = (Groups::default(), BreaksOff::default());
+        let mut loaded = Loaded::default();
+        assert!(groups.catch_up(&store, &mut loaded).is_err());
+        assert!(groups.current().is_empty());
+        groups.catch_up(&store, &mut loaded).unwrap();
+        let current = groups.current();
+        assert_eq!((current.entries.len(), current.version), (1, 2));
+        groups.catch_up(&store, &mut loaded).unwrap();
+        assert_eq!(groups.current().version, 2, "nothing has changed");
     }
 }
