@@ -33,7 +33,7 @@ pub(super) struct Catalog {
 struct SyncState {
     /// Whether everything has been read once, and no change was missed since then.
     is_complete: bool,
-    /// Whether all notes have been read once.
+    /// Whether all notes have been read once, and those on devices that no longer exist were forgotten.
     has_loaded_notes: bool,
     /// The version of the groups that all boards are in step with.
     groups_version: u64,
@@ -66,7 +66,7 @@ impl Catalog {
     /// The number of boards; `None`: the store was not read yet.
     pub(super) fn count(&self) -> Option<usize> {
         let boards = lock::lock(&self.boards).len();
-        self.sync.has_started().then_some(boards)
+        self.sync.has_succeeded().then_some(boards)
     }
 
     /// As [`Boards::mark_outdated`].
@@ -228,13 +228,11 @@ impl ConfigServer {
     }
 
     fn scan(&self, sync: &mut SyncState) -> Result<(), StoreError> {
-        let is_first = !std::mem::replace(&mut sync.has_loaded_notes, true);
+        let is_first = !sync.has_loaded_notes;
         if is_first {
-            sync.has_loaded_notes = false;
             for (id, note) in self.store.list_notes()? {
                 self.apply(Change::Noted(id, note))?;
             }
-            sync.has_loaded_notes = true;
         }
         let mut found = HashSet::new();
         let known = |id: &DeviceId| self.catalog.trusted_revision(id);
@@ -256,6 +254,7 @@ impl ConfigServer {
         if is_first {
             // Forget notes on devices that no longer exist.
             self.fleet.retain(|id| found.contains(id));
+            sync.has_loaded_notes = true;
         }
         sync.is_complete = true;
         Ok(())

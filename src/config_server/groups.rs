@@ -484,7 +484,7 @@ impl Groups {
 
     /// The same; `None`: they were not read yet.
     pub(super) fn known(&self) -> Option<Arc<GroupSet>> {
-        self.rounds.has_started().then(|| self.current())
+        self.rounds.has_succeeded().then(|| self.current())
     }
 
     fn catch_up(&self, store: &dyn Documents, loaded: &mut Loaded) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! Work that concurrent requests share: one does it, and the others take the result.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use super::store::StoreError;
@@ -11,6 +11,7 @@ use crate::sys::lock;
 pub(super) struct Rounds<T> {
     /// The number of rounds started.
     started: AtomicU64,
+    has_succeeded: AtomicBool,
     round: Mutex<Round<T>>,
 }
 
@@ -38,13 +39,15 @@ impl<T> Rounds<T> {
         }
         let number = self.started.fetch_add(1, Ordering::SeqCst) + 1;
         let outcome = work(&mut round.state);
+        self.has_succeeded
+            .fetch_or(outcome.is_ok(), Ordering::Relaxed);
         (round.last_finished, round.outcome) = (number, Some(outcome.clone()));
         outcome
     }
 
-    /// Whether a round was started.
-    pub(super) fn has_started(&self) -> bool {
-        self.started.load(Ordering::Relaxed) > 0
+    /// Whether a round has succeeded: before that the state is not known.
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.has_succeeded.load(Ordering::Relaxed)
     }
 
     /// The state, unless a round is under way.
