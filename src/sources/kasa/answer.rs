@@ -20,9 +20,9 @@ pub struct Identity {
     pub model: String,
     /// The MAC address.
     pub mac: String,
-    /// The ids of a strip's sockets; none of a single plug.
+    /// The ids of a strip's sockets, by number; none of a single plug. Empty: the device says none that can be asked for.
     pub sockets: Vec<String>,
-    /// How many more sockets it has.
+    /// How many sockets are not read: they are too many, or have no id.
     pub left_out: usize,
     /// Whether it says that it measures energy.
     pub measures: bool,
@@ -46,13 +46,21 @@ impl Identity {
             let is_id = whole.bytes().all(|byte| byte.is_ascii_alphanumeric());
             (is_id && (1..=MAX_ID).contains(&whole.len())).then_some(whole)
         };
+        let mut sockets: Vec<String> = children
+            .iter()
+            .take(MAX_SOCKETS)
+            .map(|child| id(child).unwrap_or_default())
+            .collect();
+        let last = sockets.iter().rposition(|id| !id.is_empty());
+        sockets.truncate(last.map_or(0, |last| last + 1));
+        let read = sockets.iter().filter(|id| !id.is_empty()).count();
         let features = info["feature"].as_str().unwrap_or_default();
         let identity = Identity {
             model: text("model").unwrap_or_else(|| "device".to_string()),
             // Bulbs have another key.
             mac: text("mac").or_else(|| text("mic_mac")).unwrap_or_default(),
-            sockets: children.iter().filter_map(id).take(MAX_SOCKETS).collect(),
-            left_out: children.len().saturating_sub(MAX_SOCKETS),
+            left_out: children.len().saturating_sub(read),
+            sockets,
             measures: features.split(':').any(|feature| feature == "ENE"),
         };
         Ok(identity)
@@ -209,6 +217,13 @@ mod tests {
             (many.sockets.len(), many.left_out),
             (MAX_SOCKETS, 89 - MAX_SOCKETS)
         );
+        // A socket without an id does not make the next one take its number.
+        let strip = parse(
+            r#""deviceId":"8006AF","children":[{"id":"0a"},{"id":7},{"id":"a b c"},{"id":"0b"}]"#,
+        );
+        let strip = strip.unwrap();
+        assert_eq!(strip.sockets, ["8006AF0a", "", "", "8006AF0b"]);
+        assert_eq!(strip.left_out, 2);
         assert!(Identity::parse(br#"{"system":{}}"#).is_err());
     }
 }

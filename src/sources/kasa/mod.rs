@@ -136,10 +136,11 @@ impl Kasa {
         }
         let health = &self.context.health;
         health.left_out("sockets", identity.left_out as u64, || {
-            format!("kasa {name} has more than {MAX_SOCKETS} sockets")
+            format!("kasa {name} has more than {MAX_SOCKETS} sockets, or sockets without an id")
         });
         let socket = self.plug.socket.and_then(|n| usize::try_from(n).ok());
-        let has_socket = socket.is_none_or(|n| n < identity.sockets.len());
+        let id = |n: usize| identity.sockets.get(n).filter(|id| !id.is_empty());
+        let has_socket = socket.is_none_or(|n| id(n).is_some());
         if !has_socket && self.has_socket {
             let (socket, sockets) = (self.plug.socket.unwrap_or(0), identity.sockets.len());
             log::warn!("kasa {name}: it has no socket {socket} (of {sockets}, from 0)");
@@ -154,7 +155,8 @@ impl Kasa {
             return Ok(vec![self.read_one(GET_READING, String::new(), deadline)?]);
         }
         let mut readings = Vec::new();
-        for (n, id) in identity.sockets.iter().enumerate() {
+        let sockets = identity.sockets.iter().enumerate();
+        for (n, id) in sockets.filter(|(_, id)| !id.is_empty()) {
             if self.context.stop.is_set() {
                 return Err(Error::new("it ends"));
             }
