@@ -2,7 +2,7 @@
 //! wired there, but screens, memory modules and battery controllers. (lm_sensors' `sensors-detect` leaves out buses of graphics
 //! cards as well; probing SMBus has erased EEPROMs of ThinkPads.)
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::sources::Roots;
 
@@ -34,14 +34,15 @@ pub(super) fn name(roots: &Roots, bus: u32) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// The bus that this one is a branch of.
-pub(super) fn parent(roots: &Roots, bus: u32) -> Option<u32> {
-    let path = std::fs::canonicalize(folder(roots, bus)).ok()?;
-    let mut folders = path.ancestors().skip(1);
-    folders.find_map(|folder| {
+/// The buses that this one is a branch of: multiplexers can stand behind each other.
+pub(super) fn parents(roots: &Roots, bus: u32) -> Vec<u32> {
+    let path = std::fs::canonicalize(folder(roots, bus)).unwrap_or_default();
+    let folders = path.ancestors().skip(1);
+    let number = |folder: &Path| {
         let name = folder.file_name()?.to_str()?;
         name.strip_prefix("i2c-")?.parse().ok()
-    })
+    };
+    folders.filter_map(number).collect()
 }
 
 /// Why a bus is asked only if it is named.

@@ -107,11 +107,11 @@ fn search_on<B: Buses>(
             )),
             None => ask(buses(), roots, number, configured.to_vec()),
         };
-        let parent = adapter::parent(roots, number);
+        let parents = adapter::parents(roots, number);
         searched.push(SearchedBus {
             number,
             adapter: adapter::name(roots, number),
-            answers: answers.map(|answers| without_parents(answers, parent, &searched)),
+            answers: answers.map(|answers| without_parents(answers, &parents, &searched)),
             device,
         });
     }
@@ -121,15 +121,15 @@ fn search_on<B: Buses>(
 /// What answers on a multiplexer's bus also answers on each of its branches.
 fn without_parents(
     mut answers: Vec<(u8, Answer)>,
-    parent: Option<u32>,
+    parents: &[u32],
     searched: &[SearchedBus],
 ) -> Vec<(u8, Answer)> {
-    let parent = searched.iter().find(|bus| Some(bus.number) == parent);
-    let theirs = parent.and_then(|bus| bus.answers.as_ref().ok());
-    answers.retain(|(address, _)| {
-        let mut theirs = theirs.into_iter().flatten();
-        !theirs.any(|(other, _)| other == address)
-    });
+    let parents = searched.iter().filter(|bus| parents.contains(&bus.number));
+    let theirs: Vec<u8> = parents
+        .flat_map(|bus| bus.answers.iter().flatten())
+        .map(|(address, _)| *address)
+        .collect();
+    answers.retain(|(address, _)| !theirs.contains(address));
     answers
 }
 

@@ -298,6 +298,34 @@ fn chip_before_a_multiplexer_is_listed_once() {
 }
 
 #[test]
+fn chip_before_two_multiplexers_is_listed_once() {
+    let chip = Chip::identified(0xFE, 0x2260);
+    let first = format!("{SOC}/i2c-1/1-0070/channel-0");
+    let second = format!("{first}/i2c-11/11-0071/channel-0");
+    let tree = tree(&[
+        (1, "bcm2835 (i2c@7e804000)", SOC),
+        (11, "i2c-1-mux (chan_id 0)", &first),
+        (20, "i2c-11-mux (chan_id 0)", &second),
+    ]);
+    let at = |bus, address| (bus, address, chip.clone());
+    let buses = Simulated::with(&[
+        at(1, 0x40),
+        at(11, 0x40),
+        at(11, 0x41),
+        at(20, 0x40),
+        at(20, 0x41),
+        at(20, 0x42),
+    ]);
+    let found = found(&buses, &tree, &[]);
+    let addresses = |n: usize| -> Vec<_> {
+        let answers = found[n].answers.iter().flatten();
+        answers.map(|(address, _)| *address).collect()
+    };
+    let all = [0, 1, 2].map(addresses);
+    assert_eq!(all, [vec![0x40], vec![0x41], vec![0x42]]);
+}
+
+#[test]
 fn bus_is_named_by_its_file_or_its_number() {
     for name in ["/dev/i2c-7", "i2c-7", "7"] {
         assert_eq!(bus_number(OsStr::new(name)), Some(7), "{name}");
