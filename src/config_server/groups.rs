@@ -204,7 +204,7 @@ impl GroupSet {
     pub(super) fn refusal(&self) -> Option<String> {
         (self.left_out > 0).then(|| {
             format!(
-                "{} groups are not read: at most {MAX_GROUPS} are, and {} MiB of all together (remove groups)",
+                "{} groups are not read, so that no board gets a configuration: at most {MAX_GROUPS} are read, and {} MiB of all together (remove groups)",
                 self.left_out,
                 MAX_BYTES >> 20
             )

@@ -87,7 +87,13 @@ fn read(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
     }
     match request {
         _ if is_set(request, "own") => own(server, request, id),
-        _ if is_set(request, "explain") => explain(server, id),
+        _ if is_set(request, "explain") => match server.search_rate.take(Instant::now()) {
+            // It looks at every setting in every group.
+            Err(wait) => {
+                too_many_requests("explanations are asked for too often", wait.as_secs() + 1)
+            }
+            Ok(()) => explain(server, id),
+        },
         _ => get(server, request, id),
     }
 }
