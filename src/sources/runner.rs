@@ -233,7 +233,8 @@ fn pace_thread(shared: &Shared) {
     if *interval <= SHORT_INTERVAL {
         realtime::limit_timer_slack(interval.as_nanos() as u64 / 100);
     }
-    let result = match config.realtime {
+    // Devices on a network are waited for: a priority would not make them faster, and would go to reading their answers.
+    let result = match config.realtime && shared.meter.devices.is_none() {
         true => realtime::prioritize(),
         false => Ok(()),
     };
