@@ -159,10 +159,8 @@ fn keep(local: &Path, boards: u32, stop: &Stop) {
                 log::warn!("fleet: {} has ended: {status}", name(*number));
                 false
             }
-            Err(error) => {
-                log::warn!("fleet: {}: {error}", name(*number));
-                false
-            }
+            // It is ended with the others.
+            Err(_) => true,
         });
     }
     for (_, child) in &running {
