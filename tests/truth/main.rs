@@ -104,7 +104,7 @@ fn energy_is_the_integral_of_the_power() {
     compare_with_the_page(&table(&rows, &errors));
 }
 
-/// The error that `docs/accuracy.md` states, and by how much it may differ from that.
+/// The error that follows from what the meter sees (`docs/accuracy.md`), and by how much it may differ from that.
 fn expected(meter: &Meter, (interval, seconds): (f64, f64), case: &Case) -> (f64, f64) {
     let of_the_whole = meter.step / truth(&case.wave, seconds);
     if meter.method == Method::Counter {

@@ -11,7 +11,7 @@ pub struct Wave {
     pub joules: fn(f64) -> f64,
     /// The largest error of a meter that sees one moment of each period only, as a share of the energy.
     pub unseen: f64,
-    /// The shortest time for which it stays as it is, in seconds.
+    /// The length of its shortest part, in seconds: half of a period, or the burst.
     pub shortest: f64,
     /// Readings that are closer together than this, in seconds, determine it by the sampling theorem. 0: none do, as it has
     /// edges.
