@@ -3,7 +3,7 @@
 //! Reading a key also registers it as known. The list of known keys, which serves suggestions for misspelt keys and the test
 //! of the template, can therefore never differ from what is read.
 
-use super::diagnose::Diagnostic;
+use super::diagnose::{quoted, Diagnostic};
 use super::keys::{dotted, unknown, KeyUsage};
 use super::tree::Node;
 use super::values::{self, Outcome, Refusal};
@@ -286,6 +286,26 @@ impl<'n, 'r> Section<'n, 'r> {
             key: false,
             message,
         }
+    }
+
+    /// An error if two of these names, of `what` in the list `key`, are the same.
+    pub(crate) fn refuse_same_names<'s>(
+        &self,
+        key: &str,
+        what: &str,
+        names: impl Iterator<Item = &'s str>,
+    ) -> Result<(), Problem> {
+        let mut known: Vec<&str> = Vec::new();
+        for name in names {
+            if known.contains(&name) {
+                let name = quoted(name);
+                let message =
+                    format!("two {what} are called {name}: give them a `name` each, or remove one");
+                return Err(self.refuse(Some(key), message));
+            }
+            known.push(name);
+        }
+        Ok(())
     }
 
     /// Rejects unknown keys, which otherwise only cause a warning. To be called after all known keys were read.

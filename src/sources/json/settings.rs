@@ -58,15 +58,8 @@ impl MeterSettings for Settings {
         let mut settings = Settings::default();
         section.set("enabled", values::switch, &mut settings.enabled)?;
         settings.devices = section.sections("devices", device)?;
-        let mut names: Vec<&str> = Vec::new();
-        for device in &settings.devices {
-            if names.contains(&device.name.as_str()) {
-                let name = quoted(&device.name);
-                let message = format!("two devices of `json` are called {name}: give them a `name` each, or remove one");
-                return Err(section.refuse(Some("devices"), message));
-            }
-            names.push(&device.name);
-        }
+        let names = settings.devices.iter().map(|device| device.name.as_str());
+        section.refuse_same_names("devices", "devices of `json`", names)?;
         Ok(settings)
     }
 

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::config::diagnose::quoted;
 use crate::config::section::{Problem, Section};
 use crate::config::{values, MeterSettings, Switch};
 
@@ -41,17 +40,9 @@ impl MeterSettings for Settings {
     fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
         let mut settings = Settings::default();
         section.set("enabled", values::switch, &mut settings.enabled)?;
-        for plug in section.sections("devices", plug)? {
-            let mut others = settings.devices.iter();
-            if others.any(|other| other.name() == plug.name()) {
-                let name = quoted(plug.name());
-                let message = format!(
-                    "two devices of `kasa` are called {name}: give them a `name` each, or remove one"
-                );
-                return Err(section.refuse(Some("devices"), message));
-            }
-            settings.devices.push(plug);
-        }
+        settings.devices = section.sections("devices", plug)?;
+        let names = settings.devices.iter().map(Plug::name);
+        section.refuse_same_names("devices", "devices of `kasa`", names)?;
         Ok(settings)
     }
 }

@@ -63,20 +63,9 @@ impl MeterSettings for Settings {
             item.refuse(None, message.into())
         })
     })?;
-        for plug in listed {
-            if let Some(other) = settings
-                .plugs
-                .iter()
-                .find(|other| other.name() == plug.name())
-            {
-                let name = quoted(other.name());
-                let message = format!(
-                "two plugs of `shelly` are called {name}: give them a `name` each, or remove one"
-            );
-                return Err(section.refuse(Some("devices"), message));
-            }
-            settings.plugs.push(plug);
-        }
+        settings.plugs.extend(listed);
+        let names = settings.plugs.iter().map(Plug::name);
+        section.refuse_same_names("devices", "plugs of `shelly`", names)?;
         Ok(settings)
     }
 
