@@ -58,17 +58,21 @@ struct Event {
 
 /// Describes the events that there are, without opening one.
 pub(super) fn probe(board: &Board, health: &Arc<Health>) -> Result<String, Error> {
-    let pmus = pmus(board, health)?;
+    let (pmus, errors) = pmus(board, health)?;
     let rails = pmus.iter().flat_map(Pmu::domains);
     let rails: Vec<String> = rails.map(|(_, _, rail)| rail).collect();
-    Ok(format!("{} by perf events", rails.join(", ")))
+    let mut description = format!("{} by perf events", rails.join(", "));
+    for error in errors {
+        description += &format!("; left out: {error}");
+    }
+    Ok(description)
 }
 
 /// Opens the events of all domains. An error if none can be opened.
 pub(super) fn find(board: &Board, health: &Arc<Health>) -> Result<Vec<FoundDomain>, Error> {
     let mut found: Vec<FoundDomain> = Vec::new();
-    let mut errors = Vec::new();
-    for pmu in pmus(board, health)? {
+    let (pmus, mut errors) = pmus(board, health)?;
+    for pmu in pmus {
         for (event, package, rail) in pmu.domains() {
             match open(&pmu, event, package, health) {
                 Ok(counter) => found.push(FoundDomain {
@@ -94,9 +98,14 @@ pub(super) fn find(board: &Board, health: &Arc<Health>) -> Result<Vec<FoundDomai
     Ok(found)
 }
 
-/// The PMUs that there are. An error if there is none.
-fn pmus(board: &Board, health: &Arc<Health>) -> Result<Vec<Pmu>, Error> {
+/// The PMUs that can be counted by, and why others cannot. An error if there is none.
+fn pmus(board: &Board, health: &Arc<Health>) -> Result<(Vec<Pmu>, Vec<Error>), Error> {
     let devices = board.roots.sysfs.join("bus/event_source/devices");
+    // AMD's registers are those of a package, Intel's those of a die (from Linux 6.9 to 6.11 `cpumask` has a processor of
+    // each of AMD's dies, which would count the package several times).
+    let cpuinfo = read_text(health, &board.roots.procfs.join("cpuinfo"));
+    let processor = cpuinfo.ok().and_then(|text| Processor::parse(&text));
+    let by_die = processor.is_some_and(|processor| processor.vendor == Vendor::Intel);
     let mut found = Vec::new();
     let mut errors = Vec::new();
     for (name, by_core) in PMUS {
@@ -104,7 +113,7 @@ fn pmus(board: &Board, health: &Arc<Health>) -> Result<Vec<Pmu>, Error> {
         if !files::exists(health.io_log(), &dir) {
             continue;
         }
-        match describe(&dir, by_core, board, health) {
+        match describe(&dir, by_core, by_die, board, health) {
             Ok(pmu) => found.push(pmu),
             Err(error) => errors.push(error),
         }
@@ -113,18 +122,19 @@ fn pmus(board: &Board, health: &Arc<Health>) -> Result<Vec<Pmu>, Error> {
         let none = || Error::new(format!("{} has no power", devices.display()));
         return Err(errors.into_iter().next().unwrap_or_else(none));
     }
-    Ok(found)
+    Ok((found, errors))
 }
 
-fn describe(dir: &Path, by_core: bool, board: &Board, health: &Arc<Health>) -> Result<Pmu, Error> {
+fn describe(
+    dir: &Path,
+    by_core: bool,
+    by_die: bool,
+    board: &Board,
+    health: &Arc<Health>,
+) -> Result<Pmu, Error> {
     let kind = parsed(health, &dir.join("type"), "the number of a PMU", parse_type)?;
     let what = "a list of processors";
     let cpus = parsed(health, &dir.join("cpumask"), what, parse_cpu_list)?;
-    // AMD's registers are those of a package, Intel's those of a die (from Linux 6.9 to 6.11 `cpumask` has a processor of
-    // each of AMD's dies, which would count the package several times).
-    let cpuinfo = read_text(health, &board.roots.procfs.join("cpuinfo"));
-    let processor = cpuinfo.ok().and_then(|text| Processor::parse(&text));
-    let by_die = processor.is_some_and(|processor| processor.vendor == Vendor::Intel);
     let mut packages = topology::packages_of(health, &board.roots.sysfs, &cpus, by_die)?;
     if !by_core {
         packages.iter_mut().for_each(|one| one.cores.truncate(1));

@@ -99,6 +99,25 @@ fn events_are_counted_in_their_scale() {
 }
 
 #[test]
+fn pmu_that_cannot_be_counted_by_is_reported_and_does_not_concern_the_other_one() {
+    let tree = desktop();
+    pmu(&tree, "power_core", SOFTWARE, "0-3\n", &["energy-core"]);
+    tree.write(&format!("{PMUS}/power_core/type"), "unknown\n");
+    let mut bench = Bench::new(&METER, &tree, Config::default());
+    let probe = bench.probe().unwrap();
+    let why = "power_core/type is not the number of a PMU but \"unknown\"";
+    let first = "package-0, dram-0 by perf events; left out: ";
+    assert!(probe.starts_with(first) && probe.ends_with(why), "{probe}");
+    if let Err(error) = bench.reopen() {
+        assert!(!may_count());
+        return assert_refused(&error.to_string());
+    }
+    assert_eq!(bench.context.health.errors(), 1);
+    bench.tick().unwrap();
+    assert_eq!(joules(&bench, "dram-0"), Some(0.0));
+}
+
+#[test]
 fn missing_right_is_reported_with_what_helps() {
     let tree = desktop();
     let opened = without_capabilities(|| Bench::new(&METER, &tree, Config::default()).reopen());
