@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{is_namespace, Collector as Configuration, KeyOverride};
-use crate::http::{bind, AccessControl, AccessFiles, Limits, Server};
+use crate::http::{authority, bind, AccessControl, AccessFiles, Limits, Server};
 use crate::sys::file;
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{Request, Signals};
@@ -221,8 +221,7 @@ fn serve(
 ) -> Result<Server, String> {
     let address = match (address, &config.listen_address) {
         (Some(address), _) => address.to_owned(),
-        (None, Some(host)) if host.contains(':') => format!("[{host}]:{}", config.port),
-        (None, Some(host)) => format!("{host}:{}", config.port),
+        (None, Some(host)) => authority(host, Some(config.port)),
         (None, None) => format!(":{}", config.port),
     };
     let listener = bind(&address, "`port:` or --web.listen-address").map_err(|e| e.to_string())?;

@@ -11,7 +11,7 @@ use super::store::Stored;
 use crate::config::{
     target_labels, Config, Diagnostic, Document, Membership, TargetLabels, DEVICE_TYPES,
 };
-use crate::http::host_address;
+use crate::http::{authority, host_address};
 use crate::sources::SCHEMA;
 use crate::wire::{DeviceId, Report};
 
@@ -198,11 +198,7 @@ impl Device {
 
     /// Host and port, as in a URL.
     pub(super) fn authority(&self, port: u16) -> String {
-        let (host, _) = self.host();
-        match host.contains(':') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
-        }
+        authority(&self.host().0, Some(port))
     }
 
     /// `https` if the board reported that it serves TLS, else `http`.

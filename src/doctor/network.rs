@@ -2,10 +2,11 @@
 //! are asked for nothing but that.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{json, Value};
 
+use crate::http::authority;
 use crate::mdns::{browse, Network, Service};
 
 /// The services that are looked for. What is said of an earlier one counts more.
@@ -27,6 +28,8 @@ pub(super) struct Found {
     devices: Vec<Device>,
     /// Number of other web servers.
     others: usize,
+    /// Number of services whose host cannot be written into a configuration.
+    without_host: usize,
     /// Whether there are more than are looked at.
     has_more: bool,
 }
@@ -58,14 +61,16 @@ fn sort(mut services: Vec<Service>, interfaces: String, has_more: bool) -> Found
     services.sort_by_key(|service| SERVICES.iter().position(|kind| *kind == service.kind));
     let mut devices: Vec<Device> = Vec::new();
     let mut others: Vec<String> = Vec::new();
+    let mut without_host = 0;
     for service in services {
-        let Some(host) = host(&service) else {
+        let Some((host, port)) = host(&service) else {
+            without_host += 1;
             continue;
         };
         if devices.iter().any(|device| device.host == host) {
             continue;
         }
-        match device(&service, &host) {
+        match device(&service, &host, port) {
             Some(device) => devices.push(device),
             None if others.contains(&host) => {}
             None => others.push(host),
@@ -77,104 +82,91 @@ fn sort(mut services: Vec<Service>, interfaces: String, has_more: bool) -> Found
         interfaces,
         devices,
         others: others.len(),
+        without_host,
         has_more,
     }
 }
 
-/// The host as the configuration can have it: its name, which stays when its address changes, or else its address.
-fn host(service: &Service) -> Option<String> {
-    let is_plain = |name: &String| {
+/// The host as the configuration can have it, and the port: its name, which stays when its address changes, or else its
+/// address. An address of one link alone (fe80::/10) says nothing without the interface, which a URL cannot have.
+fn host(service: &Service) -> Option<(String, u16)> {
+    let is_plain = |name: &str| {
         let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
         crate::mdns::is_local(name) && name.bytes().all(legal)
     };
-    let name = service.host.as_ref().map(|(name, _)| name);
-    let name = name.filter(|name| is_plain(name));
-    name.map(|name| name.to_ascii_lowercase())
-        .or_else(|| Some(service.addresses.first()?.ip().to_string()))
+    let is_of_one_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let (name, port) = service.host.as_ref()?;
+    if is_plain(name) {
+        return Some((name.to_ascii_lowercase(), *port));
+    }
+    let mut addresses = service.addresses.iter().map(SocketAddr::ip);
+    let address = addresses.find(|ip| !is_of_one_link(ip))?;
+    Some((address.to_string(), *port))
 }
 
 /// What a service is of, if the exporter can read that.
-fn device(service: &Service, host: &str) -> Option<Device> {
+fn device(service: &Service, host: &str, port: u16) -> Option<Device> {
     let text = |key: &str| service.text(key).map(printable).filter(|t| !t.is_empty());
-    let port = service.host.as_ref().map_or(80, |(_, port)| *port);
-    let with_port = match (port, host.contains(':')) {
-        (80, _) => host.to_string(),
-        (port, true) => format!("[{host}]:{port}"),
-        (port, false) => format!("{host}:{port}"),
-    };
-    let instance = service.instance.to_ascii_lowercase();
-    let is_shelly = service.kind == "_shelly._tcp" || instance.starts_with("shelly");
-    let json = |what: String, profile: &str, note| Device {
-        section: "json",
-        item: format!("{{profile: {profile}, host: \"{with_port}\"}}"),
-        note,
-        ..Device::of(service, host, what)
-    };
-    match service.kind.as_str() {
-        "_shelly._tcp" | "_http._tcp" if is_shelly => {
-            let generation = text("gen").unwrap_or_else(|| "1".to_string());
-            let model = text("app").unwrap_or_else(|| printable(&service.instance));
-            Some(Device {
-                section: "shelly",
-                item: format!("{{host: \"{with_port}\"}}"),
-                note: "if it measures power, and with its password if it has one",
-                ..Device::of(
-                    service,
-                    host,
-                    format!("Shelly {model}, generation {generation}"),
-                )
-            })
+    let name = || printable(&service.instance);
+    let url_host = authority(host, (port != 80).then_some(port));
+    let is_shelly_name = service.instance.to_ascii_lowercase().starts_with("shelly");
+    let is_tasmota = text("devicetype").as_deref() == Some("tasmota");
+    let (section, what, item, note) = match service.kind.as_str() {
+        "_shelly._tcp" | "_http._tcp" if is_shelly_name || service.kind == "_shelly._tcp" => {
+            let model = text("app").unwrap_or_else(name);
+            // The first generation does not say which it is.
+            let generation = text("gen").map(|generation| format!(", generation {generation}"));
+            (
+                "shelly",
+                format!("Shelly {model}{}", generation.unwrap_or_default()),
+                format!("{{host: \"{url_host}\"}}"),
+                "if it measures power, and with its password if it has one",
+            )
         }
-        "_http._tcp" if text("devicetype").as_deref() == Some("tasmota") => Some(json(
+        "_http._tcp" if is_tasmota => (
+            "json",
             "Tasmota".to_string(),
-            "tasmota",
+            format!("{{profile: tasmota, host: \"{url_host}\"}}"),
             "if it measures power, and with its login if it has one",
-        )),
+        ),
         "_esphomelib._tcp" => {
-            let name = text("friendly_name").unwrap_or_else(|| printable(&service.instance));
-            // The port is that of its own protocol.
-            let item = format!(
-                "{{profile: esphome, host: \"{host}\", values: [{{power: NAME_OF_ITS_SENSOR}}]}}"
-            );
-            Some(Device {
-                item,
-                ..json(
-                    format!("ESPHome {name}"),
-                    "esphome",
-                    "with `web_server:` in its own configuration",
-                )
-            })
+            // The announced port is that of ESPHome's own protocol.
+            let host = authority(host, None);
+            (
+                "json",
+                format!("ESPHome {}", text("friendly_name").unwrap_or_else(name)),
+                format!("{{profile: esphome, host: \"{host}\", values: [{{power: NAME_OF_ITS_SENSOR}}]}}"),
+                "with `web_server:` in its own configuration",
+            )
         }
-        "_opendtu._tcp" => Some(json("OpenDTU".to_string(), "opendtu", "")),
-        "_home-assistant._tcp" => {
-            let item = format!(
-                "{{profile: homeassistant, url: \"http://{with_port}\", authorization: {{credentials_file: FILE}}, values: [{{power: sensor.NAME}}]}}"
-            );
-            Some(Device {
-                item,
-                ..json(
-                    "Home Assistant".to_string(),
-                    "homeassistant",
-                    "any sensor of it, with a token",
-                )
-            })
-        }
-        _ => None,
-    }
+        "_opendtu._tcp" => (
+            "json",
+            "OpenDTU".to_string(),
+            format!("{{profile: opendtu, host: \"{url_host}\"}}"),
+            "",
+        ),
+        "_home-assistant._tcp" => (
+            "json",
+            "Home Assistant".to_string(),
+            format!(
+                "{{profile: homeassistant, url: \"http://{url_host}\", authorization: {{credentials_file: FILE}}, \
+                 values: [{{power: sensor.NAME}}]}}"
+            ),
+            "any sensor of it, with a token",
+        ),
+        _ => return None,
+    };
+    Some(Device {
+        host: host.to_string(),
+        address: service.addresses.first().copied(),
+        what,
+        section,
+        item,
+        note,
+    })
 }
 
 impl Device {
-    fn of(service: &Service, host: &str, what: String) -> Device {
-        Device {
-            host: host.to_string(),
-            address: service.addresses.first().copied(),
-            what,
-            section: "",
-            item: String::new(),
-            note: "",
-        }
-    }
-
     /// The address, unless the host is that already.
     fn address(&self) -> Option<String> {
         let ip = self.address.map(|address| address.ip().to_string());
@@ -223,8 +215,15 @@ pub(super) fn write(out: &mut String, found: &Result<Found, String>) {
     let (others, interfaces) = (found.others, &found.interfaces);
     let _ = writeln!(
         out,
-        "    {devices} that can be read, and {others} other web servers, on {interfaces} ({hint})"
+        "    {devices} devices that can be read and {others} other web servers were found on {interfaces} ({hint})"
     );
+    if found.without_host > 0 {
+        let count = found.without_host;
+        let _ = writeln!(
+            out,
+            "    ! services left out: {count}, which announce no host name in .local and no address that a setting can have"
+        );
+    }
     if found.has_more {
         out.push_str("    ! more have answered than are looked at; the rest is left out\n");
     }
@@ -249,6 +248,7 @@ pub(super) fn json(found: &Result<Found, String>) -> Value {
             "interfaces": found.interfaces,
             "devices": found.devices.iter().map(device).collect::<Vec<_>>(),
             "others": found.others,
+            "without_host": found.without_host,
             "left_out": found.has_more,
         }),
     }
@@ -370,7 +370,7 @@ mod tests {
                 "shellyplugsg3-80b54e355bf8.local Shelly PlugSG3, generation 3 shelly {host: \"shellyplugsg3-80b54e355bf8.local\"}",
                 "plug5120.local ESPHome plug5120 json {profile: esphome, host: \"plug5120.local\", values: [{power: NAME_OF_ITS_SENSOR}]}",
                 "opendtu-1.local OpenDTU json {profile: opendtu, host: \"opendtu-1.local:8080\"}",
-                "shellyplug-s-6a6375.local Shelly shellyplug-s-6A6375, generation 1 shelly {host: \"shellyplug-s-6a6375.local\"}",
+                "shellyplug-s-6a6375.local Shelly shellyplug-s-6A6375 shelly {host: \"shellyplug-s-6a6375.local\"}",
                 "tasmota-abcdef-1234.local Tasmota json {profile: tasmota, host: \"tasmota-abcdef-1234.local\"}",
             ]
         );
@@ -387,6 +387,35 @@ mod tests {
     }
 
     #[test]
+    fn ipv6_addresses_are_bracketed_and_those_of_one_link_left_out() {
+        let by_addresses = |addresses: &[&str]| Service {
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            ..service(
+                "_home-assistant._tcp",
+                "Home",
+                "no host name.local",
+                8123,
+                &[],
+            )
+        };
+        let found = found(vec![
+            by_addresses(&["[fe80::7%2]:0", "[fd00::7]:0"]),
+            by_addresses(&["[fe80::8%2]:0"]),
+        ]);
+        let [device] = &found.devices[..] else {
+            panic!("{found:?}");
+        };
+        assert!(
+            device.item.contains("url: \"http://[fd00::7]:8123\""),
+            "{device:?}"
+        );
+        assert_eq!(found.without_host, 1);
+        let mut text = String::new();
+        write(&mut text, &Ok(found));
+        assert!(text.contains("! services left out: 1, "), "{text}");
+    }
+
+    #[test]
     fn what_a_device_says_cannot_become_settings() {
         let evil = service(
             "_shelly._tcp",
@@ -400,6 +429,7 @@ mod tests {
             ..evil.clone()
         };
         let found = found(vec![evil, nowhere]);
+        assert_eq!(found.without_host, 1);
         let [device] = &found.devices[..] else {
             panic!("{found:?}");
         };

@@ -190,6 +190,18 @@ fn bind_one(address: &str, chosen_by: &'static str) -> Result<TcpListener, BindE
     Err(failed(last))
 }
 
+/// Host and port as in a URL: an IPv6 address is put in brackets (RFC 3986, 3.2.2).
+pub fn authority(host: &str, port: Option<u16>) -> String {
+    let host = match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_string(),
+    };
+    match port {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    }
+}
+
 /// The port of an address that [`bind`] accepts.
 pub fn port_of(address: &str) -> Option<u16> {
     split(address).map(|(_, port)| port)

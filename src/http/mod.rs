@@ -42,7 +42,7 @@ mod upgraded;
 pub mod websocket;
 
 pub use access::{foreign_page, is_local, AccessControl, AccessFiles, WriteAccess, BEARER};
-pub use address::{bind, host_address, peer_network, port_of, BindError};
+pub use address::{authority, bind, host_address, peer_network, port_of, BindError};
 pub use date::parse_date;
 pub use head::{parse_head, Head, RequestError};
 pub use in_flight::{InFlight, Reservation};

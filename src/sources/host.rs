@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use crate::http::authority;
 use crate::http::client::LookUp;
 
 /// A host from the configuration.
@@ -40,15 +41,8 @@ impl Host {
 
     /// The host and port as in a URL.
     pub(super) fn authority(&self) -> String {
-        let Host { name, port, .. } = self;
-        let host = match name.contains(':') {
-            true => format!("[{name}]"),
-            false => name.clone(),
-        };
-        match *port == self.default_port {
-            true => host,
-            false => format!("{host}:{port}"),
-        }
+        let is_default = self.port == self.default_port;
+        authority(&self.name, (!is_default).then_some(self.port))
     }
 
     /// The host's addresses. Looking them up ends at `deadline`.
