@@ -19,17 +19,14 @@ pub(super) fn write(out: &mut String, buses: &[SearchedBus]) {
     for bus in buses {
         let adapter = bus.adapter.as_deref().unwrap_or("unknown adapter");
         let _ = write!(out, "{} ({adapter}): ", bus.device.display());
-        match &bus.answers {
-            Err(why) => {
-                let _ = writeln!(out, "{why}");
-            }
-            Ok(answers) if answers.is_empty() => out.push_str("nobody answers\n"),
-            Ok(answers) => {
-                out.push('\n');
-                for (address, answer) in answers {
-                    write_answer(out, bus.number, *address, answer);
-                }
-            }
+        let _ = match (&bus.error, bus.answers.is_empty()) {
+            (Some(why), true) => writeln!(out, "{why}"),
+            (Some(why), false) => writeln!(out, "\n    ! {why}"),
+            (None, true) => writeln!(out, "nobody answers"),
+            (None, false) => writeln!(out),
+        };
+        for (address, answer) in &bus.answers {
+            write_answer(out, bus.number, *address, answer);
         }
     }
 }
@@ -71,17 +68,13 @@ pub(super) fn json(buses: &[SearchedBus]) -> Value {
         })
     };
     let bus = |bus: &SearchedBus| {
-        let answers = bus.answers.as_ref().map(|answers| {
-            let answers = answers.iter();
-            answers
-                .map(|found| answer(bus.number, found))
-                .collect::<Vec<_>>()
-        });
+        let answers = bus.answers.iter().map(|found| answer(bus.number, found));
+        let was_asked = bus.error.is_none() || !bus.answers.is_empty();
         json!({
             "bus": bus.device,
             "adapter": bus.adapter,
-            "error": answers.as_ref().err(),
-            "answers": answers.ok(),
+            "error": bus.error,
+            "answers": was_asked.then(|| answers.collect::<Vec<_>>()),
         })
     };
     buses.iter().map(bus).collect()
@@ -92,7 +85,7 @@ pub(super) fn json(buses: &[SearchedBus]) -> Value {
 pub(super) fn configure(config: &mut Config, buses: &[SearchedBus]) -> String {
     let mut found = Vec::new();
     for bus in buses {
-        for (address, answer) in bus.answers.iter().flatten() {
+        for (address, answer) in &bus.answers {
             found.push((bus.number, *address, answer));
         }
     }

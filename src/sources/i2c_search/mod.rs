@@ -18,8 +18,8 @@ mod tests;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno as E;
 
@@ -33,8 +33,9 @@ use crate::config::{Config, MeterSettings};
 const ADDRESSES: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
 /// Where the known chips have manufacturer and die.
 const IDENTITIES: [(u8, u8); 2] = [(0x3E, 0x3F), (0xFE, 0xFF)];
-/// How long one bus may take.
+/// How long one bus may take, and after what time no further bus is asked.
 const BUS_TIMEOUT: Duration = Duration::from_secs(10);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many buses are asked. A graphics card has about ten.
 const MAX_BUSES: usize = 64;
 
@@ -47,8 +48,10 @@ pub struct SearchedBus {
     pub device: PathBuf,
     /// What its driver calls it.
     pub adapter: Option<String>,
-    /// What answers, by address. Or why the bus was left out, or could not be asked.
-    pub answers: Result<Vec<(u8, Answer)>, String>,
+    /// What answers, by address.
+    pub answers: Vec<(u8, Answer)>,
+    /// Why the bus was left out, or no further address was asked.
+    pub error: Option<String>,
 }
 
 /// What is at an address.
@@ -92,6 +95,7 @@ fn search_on<B: Buses>(
     };
     numbers.sort_unstable();
     numbers.dedup();
+    let started = Instant::now();
     let mut searched: Vec<SearchedBus> = Vec::new();
     for number in numbers {
         let device = roots.dev.join(format!("i2c-{number}"));
@@ -100,37 +104,48 @@ fn search_on<B: Buses>(
             [] => adapter::reason_to_leave_out(roots, number).map(str::to_string),
             _ => None,
         };
-        let answers = match left_out {
-            Some(why) => Err(format!(
-                "not asked: {why}; `--probe-i2c={}` asks it nevertheless",
-                device.display()
-            )),
-            None => ask(buses(), roots, number, configured.to_vec()),
-        };
-        let parents = adapter::parents(roots, number);
-        searched.push(SearchedBus {
+        let too_late = (started.elapsed() > SEARCH_TIMEOUT)
+            .then(|| format!("the search has taken over {} s", SEARCH_TIMEOUT.as_secs()));
+        let mut bus = SearchedBus {
             number,
             adapter: adapter::name(roots, number),
-            answers: answers.map(|answers| without_parents(answers, &parents, &searched)),
+            answers: Vec::new(),
+            error: None,
             device,
-        });
+        };
+        match left_out.or(too_late) {
+            Some(why) => {
+                let device = bus.device.display();
+                bus.error = Some(format!(
+                    "not asked: {why}; `--probe-i2c={device}` asks it nevertheless"
+                ));
+            }
+            None => {
+                let asked = ask(
+                    buses(),
+                    roots,
+                    number,
+                    configured.to_vec(),
+                    &mut bus.answers,
+                );
+                bus.error = asked.err();
+            }
+        }
+        let parents = adapter::parents(roots, number);
+        leave_out_parents(&mut bus.answers, &parents, &searched);
+        searched.push(bus);
     }
     searched
 }
 
 /// What answers on a multiplexer's bus also answers on each of its branches.
-fn without_parents(
-    mut answers: Vec<(u8, Answer)>,
-    parents: &[u32],
-    searched: &[SearchedBus],
-) -> Vec<(u8, Answer)> {
+fn leave_out_parents(answers: &mut Vec<(u8, Answer)>, parents: &[u32], searched: &[SearchedBus]) {
     let parents = searched.iter().filter(|bus| parents.contains(&bus.number));
     let theirs: Vec<u8> = parents
-        .flat_map(|bus| bus.answers.iter().flatten())
+        .flat_map(|bus| &bus.answers)
         .map(|(address, _)| *address)
         .collect();
     answers.retain(|(address, _)| !theirs.contains(address));
-    answers
 }
 
 /// N of `/dev/i2c-N`, `i2c-N` or `N`.
@@ -148,26 +163,37 @@ fn all_buses(roots: &Roots) -> Vec<u32> {
         .collect()
 }
 
-/// Asks one bus, in a thread of its own, because a driver can hang.
+/// Asks one bus, in a thread of its own, because a driver can hang. The answers until then are kept.
 fn ask<B: Buses>(
     buses: B,
     roots: &Roots,
     number: u32,
     configured: Vec<(u32, u8)>,
-) -> Result<Vec<(u8, Answer)>, String> {
+    answers: &mut Vec<(u8, Answer)>,
+) -> Result<(), String> {
     let roots = roots.clone();
-    let (sender, result) = mpsc::sync_channel(1);
-    let ask = move || {
-        let answers = ask_bus(&buses, &roots, number, &configured);
-        let _ = sender.send(answers.map_err(|error| error.to_string()));
-    };
+    let (sender, receiver) = mpsc::sync_channel(ADDRESSES.len());
+    let ask = move || ask_bus(&buses, &roots, number, &configured, &sender);
     let thread = std::thread::Builder::new().name("probe-i2c".to_string());
-    thread
+    let thread = thread
         .spawn(ask)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let result = result.recv_timeout(BUS_TIMEOUT);
-    let hangs = || format!("it has not answered within {} s", BUS_TIMEOUT.as_secs());
-    result.unwrap_or_else(|_| Err(hangs()))
+    let deadline = Instant::now() + BUS_TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left) {
+            Ok(answer) => answers.push(answer),
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = BUS_TIMEOUT.as_secs();
+                return Err(format!("not all addresses were asked within {seconds} s"));
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let asked = thread
+        .join()
+        .unwrap_or_else(|_| Err(Error::new("the search of this bus failed")));
+    asked.map_err(|error| error.to_string())
 }
 
 fn ask_bus<B: Buses>(
@@ -175,12 +201,16 @@ fn ask_bus<B: Buses>(
     roots: &Roots,
     number: u32,
     configured: &[(u32, u8)],
-) -> Result<Vec<(u8, Answer)>, Error> {
+    answers: &SyncSender<(u8, Answer)>,
+) -> Result<(), Error> {
     let device = roots.dev.join(format!("i2c-{number}"));
-    let mut answers = Vec::new();
+    // Fails when nobody waits any more.
+    let answer = |address, answer| {
+        let _ = answers.send((address, answer));
+    };
     for address in ADDRESSES {
         if configured.contains(&(number, address)) {
-            answers.push((address, Answer::Configured));
+            answer(address, Answer::Configured);
             continue;
         }
         // A descriptor for each address, as a source has it.
@@ -191,7 +221,7 @@ fn ask_bus<B: Buses>(
             match error.raw_os_error().map(E::from_raw) {
                 Some(E::EBUSY) => {
                     let driver = i2c::driver(roots, number, address);
-                    answers.push((address, Answer::Held(driver)));
+                    answer(address, Answer::Held(driver));
                     continue;
                 }
                 _ => return Err(Error::cannot("use", &device, &error)),
@@ -199,11 +229,12 @@ fn ask_bus<B: Buses>(
         }
         let whom = || format!("{address:#04x} on {}", device.display());
         match identify(&mut bus, address) {
-            Ok(answer) => answers.extend(answer.map(|answer| (address, answer))),
+            Ok(Some(found)) => answer(address, found),
+            Ok(None) => {}
             Err(errno) => return Err(i2c::transfer(errno, &whom(), number)),
         }
     }
-    Ok(answers)
+    Ok(())
 }
 
 /// Whether this error of a transfer means that nobody answers, rather than that the bus is out of order.

@@ -72,7 +72,7 @@ fn answer(address: u8, chip: Chip) -> Answer {
     let [bus] = &found(&buses, &tree, &[])[..] else {
         panic!("one bus is there");
     };
-    let [(at, answer)] = &bus.answers.as_ref().unwrap()[..] else {
+    let [(at, answer)] = &bus.answers[..] else {
         panic!("one chip is there: {bus:?}");
     };
     assert_eq!(*at, address);
@@ -199,7 +199,7 @@ fn addresses_of_others_are_left_alone() {
     buses.wiring().failures.insert((1, 0x42), silent);
     let found = search_on(&tree.roots(), &[], &[(1, 0x40)], || buses.clone());
     assert_eq!(
-        found[0].answers.as_ref().unwrap()[..],
+        found[0].answers[..],
         [
             (0x40, Answer::Configured),
             (0x41, Answer::Held(Some("ina2xx".to_string()))),
@@ -218,12 +218,26 @@ fn bus_that_times_out_is_left_alone() {
     let tree = tree(&[(1, "bcm2835 (i2c@7e804000)", SOC)]);
     buses.wiring().broken.insert(1, ETIMEDOUT);
     let found = found(&buses, &tree, &[]);
-    let why = found[0].answers.as_ref().unwrap_err();
+    let why = found[0].error.as_deref().unwrap();
     assert!(
         why.contains("0x40 on ") && why.contains("timed out (is a line held low"),
         "{why}"
     );
     assert_eq!(buses.wiring().opened, 1, "no other address was asked");
+}
+
+#[test]
+fn what_was_found_before_a_bus_failed_is_kept() {
+    let chip = Chip::identified(0xFE, 0x2260);
+    let all = [0x40, 0x44, 0x45].map(|address| (1, address, chip.clone()));
+    let buses = Simulated::with(&all);
+    let tree = tree(&[(1, "bcm2835 (i2c@7e804000)", SOC)]);
+    let times_out = [ETIMEDOUT].into();
+    buses.wiring().failures.insert((1, 0x44), times_out);
+    let found = found(&buses, &tree, &[]);
+    assert_eq!(found[0].answers, [(0x40, Answer::Chip("INA226"))]);
+    let why = found[0].error.as_deref().unwrap();
+    assert!(why.contains("0x44 on "), "{why}");
 }
 
 #[test]
@@ -257,7 +271,7 @@ fn buses_of_displays_and_of_pcs_are_asked_only_by_name() {
     let all: Vec<_> = (0..8).map(|bus| (bus, 0x40, chip.clone())).collect();
     let buses = Simulated::with(&all);
     for bus in found(&buses, &tree, &[]) {
-        let why = bus.answers.err().unwrap_or_default();
+        let why = bus.error.unwrap_or_default();
         let wanted = match bus.number {
             0 | 3 => "not asked: it is a PC's SMBus, with its memory modules; `--probe-i2c=",
             1 => "",
@@ -271,7 +285,7 @@ fn buses_of_displays_and_of_pcs_are_asked_only_by_name() {
         assert_eq!(pointers == 0, bus.number != 1, "{}", bus.number);
     }
     let named = found(&buses, &tree, &[0, 5]);
-    assert!(named.iter().all(|bus| bus.answers.is_ok()), "{named:?}");
+    assert!(named.iter().all(|bus| bus.error.is_none()), "{named:?}");
     assert_eq!(named.len(), 2);
 }
 
@@ -291,7 +305,7 @@ fn chip_before_a_multiplexer_is_listed_once() {
     let buses = Simulated::with(&[at(1, 0x40), at(11, 0x40), at(11, 0x41)]);
     let found = found(&buses, &tree, &[]);
     let addresses = |n: usize| -> Vec<_> {
-        let answers = found[n].answers.iter().flatten();
+        let answers = found[n].answers.iter();
         answers.map(|(address, _)| *address).collect()
     };
     assert_eq!((addresses(0), addresses(1)), (vec![0x40], vec![0x41]));
@@ -318,7 +332,7 @@ fn chip_before_two_multiplexers_is_listed_once() {
     ]);
     let found = found(&buses, &tree, &[]);
     let addresses = |n: usize| -> Vec<_> {
-        let answers = found[n].answers.iter().flatten();
+        let answers = found[n].answers.iter();
         answers.map(|(address, _)| *address).collect()
     };
     let all = [0, 1, 2].map(addresses);
