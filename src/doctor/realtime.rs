@@ -8,15 +8,20 @@ pub(super) fn doubt(is_configured: bool) -> Option<String> {
         return None;
     }
     // The priority is the thread's, which ends here.
-    let tried = std::thread::spawn(realtime::prioritize).join();
-    if matches!(tried, Ok(Ok(()))) {
-        return None;
-    }
-    Some(
-        "`realtime: true`: this user may not have real-time priority, which needs CAP_SYS_NICE (the service gets that and \
-         CAP_IPC_LOCK by the drop-in realtime.conf)"
-            .to_string(),
-    )
+    let has_priority = matches!(std::thread::spawn(realtime::prioritize).join(), Ok(Ok(())));
+    let has_memory = realtime::lock_memory().is_ok();
+    realtime::unlock_memory();
+    let missing = match (has_priority, has_memory) {
+        (true, true) => return None,
+        (false, true) => "have real-time priority, which needs CAP_SYS_NICE",
+        (true, false) => "keep its memory resident, which needs CAP_IPC_LOCK",
+        (false, false) => {
+            "have real-time priority and keep its memory resident, which needs CAP_SYS_NICE and CAP_IPC_LOCK"
+        }
+    };
+    Some(format!(
+        "`realtime: true`: this user may not {missing} (the service gets both by the drop-in realtime.conf)"
+    ))
 }
 
 #[cfg(test)]
