@@ -2,6 +2,7 @@
 
 use nix::libc;
 use nix::sys::prctl::set_timerslack;
+use nix::sys::resource::{getrlimit, setrlimit, Resource, RLIM_INFINITY};
 
 /// `SCHED_FIFO` with `SCHED_RESET_ON_FORK`: threads and processes that the thread starts have the usual scheduling.
 const FIFO: libc::c_int = libc::SCHED_FIFO | 0x4000_0000;
@@ -28,13 +29,22 @@ pub fn prioritize() -> nix::Result<()> {
     nix::errno::Errno::result(result).map(|_| ())
 }
 
-/// Keeps all pages of the process resident once they are used (mlockall(2)), which needs `CAP_IPC_LOCK`, or a
-/// `RLIMIT_MEMLOCK` as large as the process.
+/// Keeps all pages of the process resident once they are used (mlockall(2)), which needs `CAP_IPC_LOCK`, or no limit
+/// `RLIMIT_MEMLOCK`. A limit that suffices now is refused too: the kernel would refuse all memory beyond it later.
 pub fn lock_memory() -> nix::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    // With a limit of 0 only `CAP_IPC_LOCK` allows it.
+    let limit = if hard == RLIM_INFINITY { hard } else { 0 };
+    setrlimit(Resource::RLIMIT_MEMLOCK, limit, hard)?;
     // SAFETY: no pointer is passed, and no memory changes its content or its place.
     #[allow(unsafe_code)]
     let result = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | ON_FAULT) };
-    nix::errno::Errno::result(result).map(|_| ())
+    let result = nix::errno::Errno::result(result).map(|_| ());
+    // Without a hard limit the soft one stays away: what was locked may depend on that.
+    if result.is_err() || limit == 0 {
+        setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
+    }
+    result
 }
 
 /// The reverse of [`lock_memory`].
@@ -93,6 +103,20 @@ mod tests {
             !is_limited || result == Err(nix::errno::Errno::EPERM),
             "{result:?}"
         );
+    }
+
+    #[test]
+    fn memory_is_not_locked_within_a_limit() {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
+        // Nobody without CAP_SYS_RESOURCE gets the old limit back, but another process has its own.
+        if hard == RLIM_INFINITY || soft == 0 {
+            return;
+        }
+        assert_eq!(
+            without_capabilities(lock_memory),
+            Err(nix::errno::Errno::EPERM)
+        );
+        assert_eq!(getrlimit(Resource::RLIMIT_MEMLOCK), Ok((soft, hard)));
     }
 
     #[test]

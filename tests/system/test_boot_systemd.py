@@ -29,6 +29,10 @@ def check(sections):
     assert sections["saved"].splitlines()[-1] == "0", sections["saved"]
     says("kill", "ActiveState=active\n", "NRestarts=1\n")
     says("watchdog", "ActiveState=active\n", "NRestarts=2\n", "Watchdog timeout")
+    says("refused", "the memory does not stay resident: ", "no real-time priority: ", "perf_event_open")
+    says("drop-ins", "energy_joules_total{", " 1\n", "CapEff:\t0000004000804000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n")
+    assert "still refused" not in sections["drop-ins"] and "Uid:\t0" not in sections["drop-ins"], sections["drop-ins"]
+    assert "VmLck:\t       0 kB" not in sections["drop-ins"], sections["drop-ins"]
     says("others", "Id=edge-metrics-config-server.service\nActiveState=active\n")
     says("others", "Id=edge-metrics-collector.service\nActiveState=active\n")
     says("remove", "inactive\n")
