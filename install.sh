@@ -66,7 +66,7 @@ find_binary() {
         [ -x "$binary" ] && return
     done
     if ! command -v cargo >/dev/null; then
-        echo "There is no binary in dist/ or target/release/, and no cargo to build one with: see README.md, Installing." >&2
+        echo "There is no binary in dist/ or target/release/, and no cargo to build one with: see docs/install.md." >&2
         exit 1
     fi
     say "Building (cargo build --release)"

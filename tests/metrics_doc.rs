@@ -358,6 +358,17 @@ fn of_gpu_workloads(found: &mut Found) {
     });
 }
 
+const INTRODUCTION: &str = "\
+# Metrics
+
+Made by `UPDATE_EXPECT=1 cargo test --test metrics_doc` out of what is really exported; a test compares it. A value that could not be read is not there.
+
+Names under \"Every kind of board\" are the same whatever was measured. Beside them are the names of the replaced programs, letter for
+letter: `jetson_…` and `power_package_watts` of the Python edge-metrics-exporter, `shelly_…` of its Shelly server. With `device_type: shelly`, or
+`shelly: {power_total: true}`, `power_total_watts`, `power_voltage_volts` and `power_current_amps` are those of the plug that the board hangs on.
+`exporter_source_up{source}` says whether a source is read, the other `exporter_source_…` how well.
+";
+
 fn document(mut families: BTreeMap<String, Family>) -> String {
     let mut sections = Vec::new();
     for (title, begins, about) in SECTIONS {
@@ -369,9 +380,7 @@ fn document(mut families: BTreeMap<String, Family>) -> String {
     }
     // The families of all boards come first.
     sections.rotate_right(1);
-    let mut text = "# Metrics\n\nMade by `UPDATE_EXPECT=1 cargo test --test metrics_doc` out of what is really exported; a test \
-                    compares it. A value that could not be read is not there.\n"
-        .to_string();
+    let mut text = INTRODUCTION.to_string();
     for (title, about, rows) in sections {
         if rows.is_empty() {
             continue;
@@ -459,10 +468,10 @@ fn documented_metrics_are_the_exported_ones() {
 
 /// The order decides which source's total is the board's.
 #[test]
-fn readme_table_has_the_order_of_preference() {
+fn table_of_devices_has_the_order_of_preference() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let rows = readme
+    let devices = std::fs::read_to_string(root.join("docs/devices/README.md")).unwrap();
+    let rows = devices
         .lines()
         .skip_while(|l| !l.starts_with("| device | source |"));
     let rows = rows.skip(2).take_while(|l| l.starts_with('|'));

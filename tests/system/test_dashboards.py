@@ -1,4 +1,4 @@
-"""The dashboards for Grafana, the rules and alerts, and the README's queries, against real Prometheus servers.
+"""The dashboards for Grafana, the rules and alerts, and the queries of docs/prometheus.md, against real Prometheus servers.
 
 * Live, with a scrape interval of 5 s: one that scrapes the demo (by /metrics and by /multirate), a Raspberry Pi's fixture tree,
   and the pyJoules clients. Every query returns data, and the demo counts once.
@@ -45,8 +45,8 @@ def recording_rules():
                     yield rule["record"], rule["expr"]
 
 
-def of_readme():
-    blocks = re.findall(r"```promql\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+def documented_queries():
+    blocks = re.findall(r"```promql\n(.*?)```", (ROOT / "docs/prometheus.md").read_text(), flags=re.DOTALL)
     for line in "".join(blocks).splitlines():
         expression = line.split("#")[0].strip()
         if expression:
@@ -153,8 +153,8 @@ def unanswered(url, interval, end, has_data):
             assert title.endswith((": data", ": no data")), title
             if title.endswith(": no data") == any(found):
                 asked[title, view.values["hostname"]] = f"{view.board['title']} of {view.values['hostname']}, row {title}"
-    for expression in [*(expression for _, expression in recording_rules()), *of_readme()]:
-        asked[expression] = f"rules or README: {expression}"
+    for expression in [*(expression for _, expression in recording_rules()), *documented_queries()]:
+        asked[expression] = f"rules or docs/prometheus.md: {expression}"
         if query(url, unfolded(expression, interval), end):
             answered.add(expression)
     return [text for key, text in asked.items() if key not in answered], len(asked)
