@@ -516,6 +516,93 @@ fn labels_of_groups_and_of_the_board_are_those_of_the_target() {
     assert_eq!(said.status, 400, "{}", said.text());
 }
 
+/// Where a group asks for it, the labels of /sd are labels of all series, too: of groups in their order, then the board's own.
+#[test]
+fn labels_are_applied_to_series_where_a_group_asks_for_it() {
+    let dir = TempDir::new();
+    let central = ConfigServer::start(dir.path());
+    let own = json!({"device_type": "x86", "target_labels": {"rack": "4", "owner": null}});
+    ok(&central, "PUT", "/config/edge-01", own);
+    ok(
+        &central,
+        "PUT",
+        "/config/edge-02",
+        json!({"device_type": "x86"}),
+    );
+    let default = json!({
+        "labels": {"site": "berlin", "rack": "1", "owner": "x"},
+        "config": {"constant_labels": {"floor": "2"}},
+    });
+    ok(&central, "PUT", "/groups/default", default);
+    let rack = json!({"order": 1, "members": {"name": "*2"}, "labels": {"rack": 2}});
+    ok(&central, "PUT", "/groups/rack", rack);
+    let of = |id: &str| central.json(&format!("/config/{id}"))["constant_labels"].clone();
+    assert_eq!(of("edge-01"), json!({"floor": "2"}));
+    let before = central.get("/config/edge-02");
+    let asked = json!({"apply_labels": true});
+    let tried = ok(&central, "PATCH", "/groups/default?dry_run", asked.clone());
+    assert_eq!(
+        tried["changed"]["devices"],
+        json!(["edge-01", "edge-02"]),
+        "{tried}"
+    );
+    ok(&central, "PATCH", "/groups/default", asked);
+    assert_eq!(
+        of("edge-01"),
+        json!({"floor": "2", "site": "berlin", "rack": "4"})
+    );
+    let edge_02 = json!({"floor": "2", "site": "berlin", "rack": "2", "owner": "x"});
+    assert_eq!(of("edge-02"), edge_02);
+    let after = central.get("/config/edge-02");
+    assert_ne!(etag(&before), etag(&after));
+    let explained = central.json("/config/edge-01?explain")["settings"].clone();
+    for (label, source) in [
+        ("site", json!({"from": "group", "group": "default"})),
+        ("floor", json!({"from": "group", "group": "default"})),
+        ("rack", json!({"from": "own"})),
+    ] {
+        let said = &explained[format!("constant_labels.{label}")];
+        assert_eq!(said["from"], source["from"], "{label}: {said}");
+        assert_eq!(said["group"], source["group"], "{label}: {said}");
+    }
+    // A label is changed: the configuration is another one.
+    let bonn = json!({"labels": {"site": "bonn"}});
+    assert_eq!(ok(&central, "PATCH", "/groups/default", bonn)["changed"], 2);
+    assert_eq!(of("edge-01")["site"], "bonn");
+    // A board that sends its whole configuration does not make the labels its own.
+    let mut config = central.json("/config/edge-01");
+    config["metrics"] = json!({"a": true});
+    let put = central.send_with(
+        "PUT",
+        "/config/edge-01",
+        &BOARD,
+        config.to_string().as_bytes(),
+    );
+    assert_eq!(put.status, 200, "{}", put.text());
+    let own = central.json("/config/edge-01?own");
+    assert_eq!(own["constant_labels"], Value::Null, "{own}");
+    // A label that series have already is refused, with the group that it comes from.
+    let rail = json!({"labels": {"rail": "x"}});
+    let refused = central.send("PATCH", "/groups/rack", &rail.to_string());
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    let said = refused.text();
+    assert!(
+        said.contains("group `rack`") && said.contains("`rail`"),
+        "{said}"
+    );
+    // A later group decides otherwise for its members.
+    ok(
+        &central,
+        "PATCH",
+        "/groups/rack",
+        json!({"apply_labels": false}),
+    );
+    assert_eq!(of("edge-02"), json!({"floor": "2"}));
+    assert_eq!(of("edge-01")["site"], "bonn");
+    let target = central.json("/sd")[1]["labels"].clone();
+    assert_eq!(target["site"], "bonn", "{target}");
+}
+
 #[test]
 fn members_are_told_to_reload() {
     let dir = TempDir::new();

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use edge_metrics_exporter::sources::METERS;
+use edge_metrics_exporter::sources::{METERS, SCHEMA};
 use shelly_support::{fixture, Auth, Plug};
 use support::{exporter, get, on_board, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
 use workloads_support::LoadedBoard;
@@ -100,6 +100,27 @@ const SECTIONS: &[(&str, &[&str], &str)] = &[
         "The same names, whatever was measured. With the labels `device_type` and `hostname`, as are those of the other boards.",
     ),
 ];
+
+const CONSTANT_LABELS: &str = r#"
+## Constant labels
+
+`constant_labels: {site: berlin, rack: "3"}` in the configuration puts labels on every series, the exporter's own (`exporter_…`, `process_…`) among
+them: in `/metrics`, `/multirate`, the column names of `/history.csv`, and remote write, where they count more than `external_labels` of that
+name. Without the key nothing changes: the names and labels below are all there are. A config server can set them for groups of boards
+([fleet.md](fleet.md#labels)).
+
+There are 32 at most, with names of up to 128 and values of up to 256 bytes, 2,048 bytes in all, since every series keeps them in memory. They are
+written in the order of their names, among the series' other labels. A label of the tables below cannot be set, nor one that Prometheus has a use for
+(`job`, `instance`, `le`, `quantile`, and what begins with `__`): such a configuration is refused, and the error names the label.
+
+A change of them, at a reload, ends all series and begins new ones. At the remote-write receiver the old ones end with a stale marker. Counters
+begin at 0. Samples that wait in memory or in a queue on disk keep the labels that they were read with. A Prometheus that scrapes `/multirate` shows the
+old series for five minutes more, since samples with time stamps have no stale marker.
+
+A Prometheus whose target has the same label (by `labels` of the job, or by the config server's `/sd`) has one label with `honor_labels: true`, the
+series' own. Without that it has two, `site` of the target and `exported_site` of the series. The rules and dashboards of deploy/ work in either
+case: they add up by `hostname`, `device_type` and the like.
+"#;
 
 #[derive(Default, Clone)]
 struct Family {
@@ -381,6 +402,7 @@ fn document(mut families: BTreeMap<String, Family>) -> String {
     // The families of all boards come first.
     sections.rotate_right(1);
     let mut text = INTRODUCTION.to_string();
+    text.push_str(CONSTANT_LABELS);
     for (title, about, rows) in sections {
         if rows.is_empty() {
             continue;
@@ -404,6 +426,22 @@ fn document(mut families: BTreeMap<String, Family>) -> String {
         }
     }
     text
+}
+
+/// A constant label of a series' own label's name would make the series invalid.
+#[test]
+fn every_label_is_refused_as_a_constant_one() {
+    let document = std::fs::read_to_string("docs/metrics.md").unwrap();
+    let cells = document.lines().filter_map(|line| line.split('|').nth(2));
+    let labels: BTreeSet<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(labels.contains("rail") && labels.len() > 40, "{labels:?}");
+    for label in labels {
+        let text = format!("constant_labels: {{{label}: x}}\n");
+        let refused = SCHEMA.parse(&text).unwrap_err().to_string();
+        assert!(refused.contains(&format!("`{label}`")), "{refused}");
+    }
 }
 
 #[test]

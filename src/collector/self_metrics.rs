@@ -21,7 +21,7 @@ impl SelfMetrics {
     /// No metrics before the first scrape.
     pub fn new() -> SelfMetrics {
         let registry = Registry::new(Policy::All);
-        let group = SelfGroup::new(&registry, 0, "collector");
+        let group = SelfGroup::new(&registry, 0, "collector", vec![]);
         SelfMetrics {
             state: Mutex::new((group, Process::default())),
             registry,

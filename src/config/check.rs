@@ -40,6 +40,10 @@ pub(crate) fn check(
         return Err(Diagnostic::at_value(text, &[key], message));
     }
 
+    if let Some((key, message)) = config.meters.contradiction(&config) {
+        return Err(Diagnostic::at_key(text, &[key], message));
+    }
+
     if is_empty {
         let message = "the file holds no settings: all have their defaults";
         warn(&[], message.into());

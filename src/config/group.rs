@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diagnose::{quoted, Diagnostic};
+use super::diagnose::Diagnostic;
 use super::document::{Document, Rejection};
 use super::keys::KeyUsage;
-use super::remote_write::valid_label_name;
 use super::section::{self, Problem};
 use super::text_of;
 use super::tree::Node;
@@ -18,10 +17,6 @@ const MAX_LISTED: usize = 5000;
 const MAX_PATTERNS: usize = 100;
 /// Bytes of the longest pattern: that of a device's name.
 const MAX_PATTERN_LENGTH: usize = 128;
-/// The most labels of a group, and of a target.
-pub const MAX_TARGET_LABELS: usize = 32;
-/// Bytes of the longest value of a label.
-const MAX_LABEL_VALUE: usize = 256;
 /// The greatest order, and the least one without its sign.
 const MAX_ORDER: i128 = 1_000_000;
 /// Labels that every target has.
@@ -41,6 +36,8 @@ pub struct Group {
     pub members: Members,
     /// The labels of the members.
     pub labels: TargetLabels,
+    /// Whether all labels of a member, also those of other groups, are on its series too; `None`: the groups before it decide.
+    pub apply_labels: Option<bool>,
     /// What the members' configurations have.
     pub config: Document,
 }
@@ -133,12 +130,14 @@ fn read(document: &Document) -> Result<Group, Problem> {
         order: 0,
         members: Members::default(),
         labels: TargetLabels::new(),
+        apply_labels: None,
         config: Document::default(),
     };
     section::read_document(&document.root(), &mut keys, |top| {
         top.set("order", order, &mut group.order)?;
         group.members = read_members(document, top)?;
         top.set("labels", labels, &mut group.labels)?;
+        top.option("apply_labels", values::flag, &mut group.apply_labels)?;
         top.set("config", config, &mut group.config)?;
         // A misspelt `members` would make every board a member.
         top.refuse_others()
@@ -198,54 +197,13 @@ fn patterns(node: &Node) -> Outcome<Vec<Pattern>> {
 }
 
 fn labels(node: &Node) -> Outcome<TargetLabels> {
-    let Node::Map(entries) = node else {
-        return refuse(node, "names with values, such as {site: berlin}");
-    };
-    if entries.len() > MAX_TARGET_LABELS {
-        return Err(Refusal::new(format!(
-            "has {} names: at most {MAX_TARGET_LABELS} are allowed",
-            entries.len()
-        )));
-    }
-    let label = |(name, node): &(String, Node)| {
-        let refusal = |message: String| Refusal {
-            below: vec![name.clone()],
-            key: true,
-            message,
-        };
-        if !valid_label_name(name) {
-            return Err(refusal(format!(
-                "has {}, which is no name of a label: letters, digits and `_`, no digit first, and not two `_` first",
-                quoted(name)
-            )));
-        }
-        if OWN_LABELS.contains(&name.as_str()) {
-            return Err(refusal(format!(
+    super::labels::labels(node, |name| {
+        OWN_LABELS.contains(&name).then(|| {
+            format!(
                 "has `{name}`, a label that every board has: set the key of that name in its configuration"
-            )));
-        }
-        Ok((
-            name.clone(),
-            label_value(node).map_err(|refusal| refusal.at(name))?,
-        ))
-    };
-    entries.iter().map(label).collect()
-}
-
-fn label_value(node: &Node) -> Outcome<Option<String>> {
-    match node {
-        Node::Null => Ok(None),
-        Node::Int(number) => Ok(Some(number.to_string())),
-        Node::Text(text)
-            if (1..=MAX_LABEL_VALUE).contains(&text.len()) && !text.contains(char::is_control) =>
-        {
-            Ok(Some(text.clone()))
-        }
-        _ => refuse(
-            node,
-            "text of 1 to 256 bytes, in quotes if it looks like anything else (nothing removes the label of an earlier group)",
-        ),
-    }
+            )
+        })
+    })
 }
 
 fn config(node: &Node) -> Outcome<Document> {

@@ -50,6 +50,8 @@ pub struct Config {
     pub hostname: Option<String>,
     /// Whether every series of a source carries the labels `device_type` and `hostname`.
     pub labels: bool,
+    /// Labels that every series carries, by name.
+    pub constant_labels: BTreeMap<String, String>,
     /// Whether the exporter's own metrics are exported, `exporter_…` and `process_…`.
     pub self_metrics: bool,
     /// The plain-text response to `GET /` on the metrics port; `None` is an HTML page.
@@ -92,6 +94,7 @@ impl Default for Config {
             listen_address: None,
             hostname: None,
             labels: true,
+            constant_labels: BTreeMap::new(),
             self_metrics: true,
             landing: None,
             sources: None,

@@ -8,6 +8,7 @@
 //! warning.
 
 use super::keys::KeyUsage;
+use super::labels;
 use super::model::Config;
 use super::schema::Schema;
 use super::section::{root_entries, Problem, Section};
@@ -48,6 +49,11 @@ pub(crate) fn read(schema: &Schema, root: &Node) -> Result<UncheckedConfig, Prob
     )?;
     top.option("hostname", values::label, &mut config.hostname)?;
     top.set("labels", values::flag, &mut config.labels)?;
+    top.set(
+        labels::CONSTANT_LABELS,
+        labels::constant_labels,
+        &mut config.constant_labels,
+    )?;
     top.set("self_metrics", values::flag, &mut config.self_metrics)?;
     top.option("landing", values::landing, &mut config.landing)?;
     top.option("sources", values::sources, &mut config.sources)?;

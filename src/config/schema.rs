@@ -29,6 +29,11 @@ pub trait MeterSettings:
     fn warnings(&self, _common: &Config) -> Vec<(&'static str, String)> {
         Vec::new()
     }
+
+    /// Why valid settings do not go together with the common keys of this configuration: the top-level key, and the message.
+    fn contradiction(&self, _common: &Config) -> Option<(&'static str, String)> {
+        None
+    }
 }
 
 /// Settings of any type that can be compared.
@@ -111,6 +116,11 @@ impl Meters {
             .flat_map(|entry| (entry.spec.warnings)(entry.settings.as_ref(), common))
             .collect()
     }
+
+    pub(super) fn contradiction(&self, common: &Config) -> Option<(&'static str, String)> {
+        let mut entries = self.0.iter();
+        entries.find_map(|entry| (entry.spec.contradiction)(entry.settings.as_ref(), common))
+    }
 }
 
 impl PartialEq for Meters {
@@ -121,6 +131,7 @@ impl PartialEq for Meters {
 }
 
 type Warnings = fn(&dyn AnySettings, &Config) -> Vec<(&'static str, String)>;
+type Contradiction = fn(&dyn AnySettings, &Config) -> Option<(&'static str, String)>;
 
 /// The section of one meter.
 #[derive(Clone, Copy)]
@@ -131,6 +142,7 @@ pub struct SectionSpec {
     default: fn() -> Arc<dyn AnySettings>,
     show: fn(&dyn AnySettings) -> Value,
     warnings: Warnings,
+    contradiction: Contradiction,
 }
 
 impl SectionSpec {
@@ -147,6 +159,10 @@ impl SectionSpec {
             warnings: |settings, common| {
                 let settings = settings.as_any().downcast_ref::<T>();
                 settings.map_or_else(Vec::new, |settings| settings.warnings(common))
+            },
+            contradiction: |settings, common| {
+                let settings = settings.as_any().downcast_ref::<T>();
+                settings.and_then(|settings| settings.contradiction(common))
             },
         }
     }

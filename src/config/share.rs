@@ -14,6 +14,7 @@ const SHARED_KEYS: &[&str] = &[
     "hostname",
     "interval",
     "labels",
+    "constant_labels",
     "sources",
     "metrics",
 ];
@@ -112,6 +113,7 @@ impl Config {
             hostname: self.hostname,
             interval: self.interval,
             labels: self.labels,
+            constant_labels: self.constant_labels,
             sources: self.sources,
             metrics: self.metrics,
             meters: self.meters,

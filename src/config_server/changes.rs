@@ -227,7 +227,9 @@ fn of_board(
     let Ok(own) = Own::parse(current) else {
         return Ok(body.clone());
     };
-    let base = server.with_layers(id, &own.device_type(), groups, |layers| layers.base());
+    let base = server.with_layers(id, &own.device_type(), groups, |layers| {
+        layers.base_of(&own)
+    });
     let base = base.map_err(|why| error(409, "Invalid group", Some(id), &why))?;
     if base.is_empty() {
         return Ok(body.clone());

@@ -16,8 +16,8 @@ use super::rounds::Rounds;
 use super::store::{Change, Changes, Documents, Lookup, StoreError, Stored, MAX_GROUPS};
 use super::ConfigServer;
 use crate::config::{
-    Document, Group, Members, Membership, Rejection, Says, TargetLabels, MAX_SIZE,
-    MAX_TARGET_LABELS,
+    with_constant_labels, Document, Group, Members, Membership, Rejection, Says, TargetLabels,
+    MAX_LABELS, MAX_SIZE,
 };
 use crate::sources::SCHEMA;
 use crate::sys::lock;
@@ -48,9 +48,19 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Content {
     labels: TargetLabels,
-    config: Document,
-    /// The tag of the configuration; `None`: the group has none.
-    config_etag: Option<Etag>,
+    /// Whether labels are on the series of members too; `None`: the groups before it decide.
+    apply_labels: Option<bool>,
+    config: Part,
+    /// The configuration with the labels as those of all series.
+    labelled: Part,
+}
+
+/// A part of a configuration.
+#[derive(Debug)]
+struct Part {
+    document: Document,
+    /// `None`: there is nothing in it.
+    etag: Option<Etag>,
 }
 
 /// All groups, in their order.
@@ -82,6 +92,8 @@ impl Default for GroupSet {
 /// The groups of a board, in their order.
 pub(super) struct Layers<'a> {
     pub(super) groups: Vec<&'a Entry>,
+    /// Whether labels are on the board's series too: what the last group decides that says so or not.
+    labels_apply: bool,
     bases: &'a Mutex<HashMap<Vec<usize>, Base>>,
     /// Why no board has a valid configuration.
     refusal: Option<String>,
@@ -120,8 +132,10 @@ impl Entry {
     }
 
     fn valid(name: &DeviceId, etag: Etag, bytes: usize, group: Group) -> Entry {
-        // Writing JSON to memory cannot fail.
-        let json = serde_json::to_vec(&group.config).unwrap_or_default();
+        let labelled = match group.labels.is_empty() {
+            true => group.config.clone(),
+            false => with_constant_labels(&group.config, &group.labels),
+        };
         Entry {
             name: name.clone(),
             etag,
@@ -129,8 +143,10 @@ impl Entry {
             members: group.members,
             content: Ok(Content {
                 labels: group.labels,
-                config_etag: (!group.config.is_empty()).then(|| Etag::of(&json)),
-                config: group.config,
+                // A group that has labels applied changes also configurations with labels of others.
+                labelled: Part::new(labelled, group.apply_labels.is_some()),
+                apply_labels: group.apply_labels,
+                config: Part::new(group.config, false),
             }),
             bytes,
         }
@@ -144,6 +160,18 @@ impl Entry {
             members: Members::default(),
             content: Err(why),
             bytes: 0,
+        }
+    }
+}
+
+impl Part {
+    /// A part, which counts also without settings if it `counts`.
+    fn new(document: Document, counts: bool) -> Part {
+        // Writing JSON to memory cannot fail.
+        let json = serde_json::to_vec(&document).unwrap_or_default();
+        Part {
+            etag: (counts || !document.is_empty()).then(|| Etag::of(&json)),
+            document,
         }
     }
 }
@@ -193,8 +221,14 @@ impl GroupSet {
     /// The groups of a board.
     pub(super) fn layers(&self, board: Membership<'_>) -> Layers<'_> {
         let entries = self.entries.iter().map(AsRef::as_ref);
+        let groups: Vec<&Entry> = entries.filter(|entry| entry.members.has(board)).collect();
+        let mut decisions = groups.iter().rev().filter_map(|entry| {
+            let content = entry.content.as_ref().ok()?;
+            content.apply_labels
+        });
         Layers {
-            groups: entries.filter(|entry| entry.members.has(board)).collect(),
+            labels_apply: decisions.next() == Some(true),
+            groups,
             bases: &self.bases,
             refusal: self.refusal(),
         }
@@ -229,12 +263,20 @@ impl Layers<'_> {
         let refusal = self.refusal.as_deref().map(of);
         let all = self.groups.iter().map(|entry| entry.etag);
         let configs = self.groups.iter().filter_map(|entry| match &entry.content {
-            Ok(content) => content.config_etag,
+            Ok(content) => self.part(content).etag,
             Err(why) => Some(of(why)),
         });
         LayerTags {
             inputs: own.chain(all.chain(refusal)),
             etag: own.chain(configs.chain(refusal)),
+        }
+    }
+
+    /// What the members of a group get from it.
+    fn part<'c>(&self, content: &'c Content) -> &'c Part {
+        match self.labels_apply {
+            true => &content.labelled,
+            false => &content.config,
         }
     }
 
@@ -257,11 +299,22 @@ impl Layers<'_> {
         base
     }
 
+    /// The same with the board's own labels, where labels are on its series: all that is not in its own document.
+    pub(super) fn base_of(&self, own: &Own) -> Base {
+        let base = self.base()?;
+        if own.labels.is_empty() || !self.labels_apply {
+            return Ok(base);
+        }
+        let mut document = Document::clone(&base);
+        document.merge(&with_constant_labels(&Document::default(), &own.labels));
+        Ok(Arc::new(document))
+    }
+
     fn merge(&self) -> Base {
         let mut base = Document::default();
         for entry in &self.groups {
             match &entry.content {
-                Ok(content) => base.merge(&content.config),
+                Ok(content) => base.merge(&self.part(content).document),
                 Err(why) => return Err(format!("group `{}`: {why}", entry.name)),
             }
         }
@@ -287,9 +340,9 @@ impl Layers<'_> {
             .filter_map(|(name, value)| Some((name, value?)))
             .collect();
         match labels.len() {
-            0..=MAX_TARGET_LABELS => Ok(labels),
+            0..=MAX_LABELS => Ok(labels),
             count => Err(format!(
-                "the board has {count} labels{}: at most {MAX_TARGET_LABELS} are allowed",
+                "the board has {count} labels{}: at most {MAX_LABELS} are allowed",
                 self.names()
             )),
         }
@@ -317,7 +370,7 @@ impl Layers<'_> {
             column: None,
             message,
         };
-        let base = self.base().map_err(plain)?;
+        let base = self.base_of(own).map_err(plain)?;
         let labels = self.labels(own.labels.clone()).map_err(plain)?;
         let has_base = !base.is_empty();
         let document = match has_base {
@@ -354,7 +407,7 @@ impl Layers<'_> {
     fn named(&self, own: &Own, mut why: Rejection) -> Rejection {
         let source = |key: &str| {
             let path: Vec<&str> = key.split('.').collect();
-            self.source(&own.document, &path)
+            self.source(own, &path)
         };
         match why.key.as_deref().map(source) {
             Some(Source::Group(name)) => why.message = format!("group `{name}`: {}", why.message),
@@ -365,12 +418,18 @@ impl Layers<'_> {
     }
 
     /// Where the value of a setting comes from, by its path.
-    pub(super) fn source(&self, own: &Document, path: &[&str]) -> Source {
+    pub(super) fn source(&self, own: &Own, path: &[&str]) -> Source {
+        let own_labels = match self.labels_apply {
+            true => with_constant_labels(&Document::default(), &own.labels),
+            false => Document::default(),
+        };
+        let own = [&own.document, &own_labels].map(|document| (Source::Own, document));
         let groups = self.groups.iter().rev().filter_map(|entry| {
             let content = entry.content.as_ref().ok()?;
-            Some((Source::Group(entry.name.clone()), &content.config))
+            let document = &self.part(content).document;
+            Some((Source::Group(entry.name.clone()), document))
         });
-        for (source, document) in [(Source::Own, own)].into_iter().chain(groups) {
+        for (source, document) in own.into_iter().chain(groups) {
             match document.says(path) {
                 Says::Nothing => {}
                 Says::Null => return Source::Default,
@@ -391,11 +450,9 @@ impl Layers<'_> {
             SCHEMA.to_json(&parsed.config),
             &mut |path, value| {
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
-                let source = match (self.source(&own.document, &path), path.first()) {
+                let source = match (self.source(own, &path), path.first()) {
                     // The list of names is the old form of the switches.
-                    (Source::Default, Some(&"metrics")) => {
-                        self.source(&own.document, &["enabled_metrics"])
-                    }
+                    (Source::Default, Some(&"metrics")) => self.source(own, &["enabled_metrics"]),
                     (source, _) => source,
                 };
                 let mut setting = json!({"value": value, "from": source.word()});

@@ -41,7 +41,7 @@ impl Metrics {
     pub(super) fn new() -> Metrics {
         let registry = Registry::new(Policy::All);
         let state = State {
-            out: SelfGroup::new(&registry, 0, "config-server"),
+            out: SelfGroup::new(&registry, 0, "config-server", vec![]),
             process: Process::default(),
             store_up: None,
             store_errors: 0,

@@ -125,13 +125,14 @@ impl Exporter {
         for consumers in [&self.consumers, &self.windows] {
             consumers.list(&config.multirate.consumers);
         }
+        let labels = &config.constant_labels;
         let mut current = lock::write(&self.self_metrics);
+        let is_kept = |own: &SelfMetrics| config.self_metrics && own.labels() == labels;
+        if let Some(gone) = current.take_if(|own| !is_kept(own)) {
+            gone.remove_from(&self.registry);
+        }
         if config.self_metrics && current.is_none() {
-            *current = Some(SelfMetrics::new(&self.registry));
-        } else if !config.self_metrics {
-            if let Some(gone) = current.take() {
-                gone.remove_from(&self.registry);
-            }
+            *current = Some(SelfMetrics::new(&self.registry, labels));
         }
     }
 

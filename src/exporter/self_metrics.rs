@@ -18,7 +18,10 @@ use crate::sys::lock;
 const RANK: u32 = u32::MAX;
 
 /// The exporter's own metrics, which are written at each scrape.
-pub(super) struct SelfMetrics(Mutex<Groups>);
+pub(super) struct SelfMetrics {
+    labels: BTreeMap<String, String>,
+    groups: Mutex<Groups>,
+}
 
 struct Groups {
     exporter: SelfGroup,
@@ -30,20 +33,32 @@ struct Groups {
 }
 
 impl SelfMetrics {
-    pub(super) fn new(registry: &Registry) -> SelfMetrics {
-        let group = || SelfGroup::new(registry, RANK, "exporter");
-        SelfMetrics(Mutex::new(Groups {
-            exporter: group(),
-            sources: group(),
-            delivery: group(),
-            remote_write: group(),
-            process: Process::default(),
-        }))
+    /// Adds the metrics to the registry. All their series have these labels.
+    pub(super) fn new(registry: &Registry, labels: &BTreeMap<String, String>) -> SelfMetrics {
+        let group = || {
+            let labels = labels.clone().into_iter().collect();
+            SelfGroup::new(registry, RANK, "exporter", labels)
+        };
+        SelfMetrics {
+            labels: labels.clone(),
+            groups: Mutex::new(Groups {
+                exporter: group(),
+                sources: group(),
+                delivery: group(),
+                remote_write: group(),
+                process: Process::default(),
+            }),
+        }
+    }
+
+    /// The labels that all series have.
+    pub(super) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 
     /// Takes the metrics out of the registry.
     pub(super) fn remove_from(self, registry: &Registry) {
-        let mut groups = lock::lock(&self.0);
+        let mut groups = lock::lock(&self.groups);
         for group in groups.all() {
             group.remove_from(registry);
         }
@@ -51,7 +66,7 @@ impl SelfMetrics {
 
     /// Limits the metrics' history in time and, taken together, in bytes.
     pub(super) fn limit_history(&self, keep: Duration, bytes: usize) {
-        let mut groups = lock::lock(&self.0);
+        let mut groups = lock::lock(&self.groups);
         let groups = groups.all();
         let share = bytes / groups.len();
         for group in groups {
@@ -61,7 +76,7 @@ impl SelfMetrics {
 
     /// Brings the metrics up to date.
     pub(super) fn refresh(&self, now: BootTime, exporter: &Exporter) {
-        let mut groups = lock::lock(&self.0);
+        let mut groups = lock::lock(&self.groups);
         let Groups {
             sources,
             delivery,

@@ -353,6 +353,7 @@ impl Supervisor {
             labels.push(("device_type".to_string(), config.device_type.clone()));
             labels.push(("hostname".to_string(), hostname.to_string()));
         }
+        labels.extend(config.constant_labels.clone());
         let same_labels = self.labels == labels;
         self.labels = labels;
         let chosen = select_meters(&mut board, config);

@@ -160,6 +160,11 @@ impl Group {
         }
     }
 
+    /// The labels that all its series carry.
+    pub(super) fn const_labels(&self) -> &[(String, String)] {
+        &self.const_labels
+    }
+
     /// Gives other sources something that is no series, in the place of what was given before.
     pub fn provide<T: Any + Send + Sync>(&self, what: Arc<T>) {
         *lock::write(&self.provided) = Some(what);

@@ -52,9 +52,14 @@ fn is_same(a: &'static str, b: &'static str) -> bool {
 }
 
 impl SelfGroup {
-    /// Adds a group without series to the registry.
-    pub(crate) fn new(registry: &Registry, rank: u32, source: &str) -> SelfGroup {
-        let group = registry.add_group(rank, source, vec![]);
+    /// Adds a group without series to the registry. All its series will have these labels.
+    pub(crate) fn new(
+        registry: &Registry,
+        rank: u32,
+        source: &str,
+        labels: Vec<(String, String)>,
+    ) -> SelfGroup {
+        let group = registry.add_group(rank, source, labels);
         SelfGroup {
             generation: group.new_generation(),
             group,
@@ -84,7 +89,8 @@ impl SelfGroup {
         if !self.has_gone {
             return;
         }
-        let mut new = SelfGroup::new(registry, self.rank, &self.group.source);
+        let labels = self.group.const_labels().to_vec();
+        let mut new = SelfGroup::new(registry, self.rank, &self.group.source, labels);
         new.limit_history(self.history_limit.0, self.history_limit.1);
         self.remove_from(registry);
         *self = new;
@@ -203,7 +209,7 @@ mod tests {
     #[test]
     fn series_come_and_go_between_scrapes() {
         let registry = Registry::new(Policy::All);
-        let mut own = SelfGroup::new(&registry, 0, "exporter");
+        let mut own = SelfGroup::new(&registry, 0, "exporter", vec![]);
         scrape(&mut own, &["x", "y"]);
         assert_eq!(text(&registry), ["a{name=\"x\"} 0", "a{name=\"y\"} 1"]);
         let version = registry.version();
@@ -224,7 +230,7 @@ mod tests {
     #[test]
     fn series_that_are_not_written_any_more_are_forgotten() {
         let registry = Registry::new(Policy::All);
-        let mut own = SelfGroup::new(&registry, 0, "exporter");
+        let mut own = SelfGroup::new(&registry, 0, "exporter", vec![]);
         let series = |own: &SelfGroup| own.group.all_series().len();
         scrape(&mut own, &["x", "y"]);
         own.forget_gone(&registry);
@@ -240,7 +246,7 @@ mod tests {
     #[test]
     fn two_series_of_one_name_and_labels_are_one() {
         let registry = Registry::new(Policy::All);
-        let mut own = SelfGroup::new(&registry, 0, "exporter");
+        let mut own = SelfGroup::new(&registry, 0, "exporter", vec![]);
         for _ in 0..2 {
             scrape(&mut own, &["x", "x"]);
             assert_eq!(text(&registry), ["a{name=\"x\"} 1"]);

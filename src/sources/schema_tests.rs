@@ -115,6 +115,7 @@ listen_address: 127.0.0.1
 landing: hello
 sources: [udp]
 metrics: {a: true}
+constant_labels: {site: b}
 config_poll: 5
 management: {hosts: [b], token_file: /t}
 history: {rows: 5}

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::config::section::{Problem, Section};
 use crate::config::tree::Node;
 use crate::config::values::Outcome;
-use crate::config::{values, MeterSettings, Switch};
+use crate::config::{values, Config, MeterSettings, Switch};
 
 /// `rapl:`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -103,6 +103,17 @@ impl MeterSettings for Settings {
         )?;
         rapl.option("duration_help", values::help, &mut settings.duration_help)?;
         Ok(settings)
+    }
+
+    fn contradiction(&self, common: &Config) -> Option<(&'static str, String)> {
+        let name = &self.metric_label;
+        let is_used = self.metric.is_some() && common.constant_labels.contains_key(name);
+        is_used.then(|| {
+            let message = format!(
+                "`constant_labels` has `{name}`, the label of `rapl.metric_label`: choose another name for one of them"
+            );
+            ("constant_labels", message)
+        })
     }
 }
 

@@ -460,6 +460,9 @@ mod tests {
             let scheme = Scheme::named(name).unwrap();
             for group in &scheme.groups {
                 assert!(!group.of.is_empty() && !group.families.is_empty(), "{name}");
+                for (label, _) in &group.labels {
+                    assert!(crate::config::is_taken_label(label), "{name}: {label}");
+                }
                 let fields = group.labels.iter().filter_map(|(_, label)| match label {
                     Label::Field(field) => Some(field),
                     Label::Constant(_) => None,
