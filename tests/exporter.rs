@@ -339,6 +339,9 @@ fn port_in_use_is_reported() {
         error.contains(&address) && error.contains("in use"),
         "{error}"
     );
+    // Who has it: this test.
+    let holder = format!("process {}, has the port", std::process::id());
+    assert!(error.contains(&holder), "{error}");
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Whether node_exporter, which has the same default port, has the metrics port already.
+//! Whether another program has the metrics port already, such as node_exporter, which has the same default port.
 
 use std::time::Duration;
 
 use crate::config::ClientSettings;
 use crate::http::client::{Client, Limits};
+use crate::sys::port_holder::port_holder;
 
 const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(2),
@@ -12,20 +13,39 @@ const LIMITS: Limits = Limits {
 /// The metric by which node_exporter is known.
 const NODE_EXPORTER: &str = "node_exporter_build_info{";
 
-/// A sentence about the port if node_exporter has it.
+/// A sentence about the port if another program than this one has it.
 pub(super) fn doubt(port: Option<u16>) -> Option<String> {
     let port = port.filter(|port| *port != 0)?;
-    let client = Client::new(ClientSettings::default(), LIMITS).ok()?;
-    let url = format!("http://localhost:{port}/metrics");
-    let answer = client.get(&url, &[]).ok()?;
-    let text = String::from_utf8_lossy(&answer.body);
-    if !text.lines().any(|line| line.starts_with(NODE_EXPORTER)) {
-        return None;
-    }
+    let holder = port_holder(port);
+    let holder = holder.filter(|holder| Some(&holder.name) != own_name().as_ref());
+    let whose = match (is_node_exporters(port), holder) {
+        (true, None) => "node_exporter's here".to_owned(),
+        (true, Some(holder)) => format!("node_exporter's here ({holder})"),
+        (false, Some(holder)) => format!("another program's here ({holder})"),
+        (false, None) => return None,
+    };
     let other = port.checked_add(10).unwrap_or(9110);
     Some(format!(
-        "port {port} is node_exporter's here: `port: {other}`, or --web.listen-address :{other}, is another for this exporter"
+        "port {port} is {whose}: `port: {other}`, or --web.listen-address :{other}, is another for this exporter"
     ))
+}
+
+fn own_name() -> Option<String> {
+    let path = std::env::current_exe().ok()?;
+    Some(path.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Whether what answers on this port is a node_exporter.
+fn is_node_exporters(port: u16) -> bool {
+    let Ok(client) = Client::new(ClientSettings::default(), LIMITS) else {
+        return false;
+    };
+    let answer = client.get(&format!("http://localhost:{port}/metrics"), &[]);
+    answer.is_ok_and(|answer| {
+        let text = String::from_utf8_lossy(&answer.body);
+        let found = text.lines().any(|line| line.starts_with(NODE_EXPORTER));
+        found
+    })
 }
 
 #[cfg(test)]

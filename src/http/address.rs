@@ -8,6 +8,8 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::sys::socket::{self, sockopt, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6};
 
+use crate::sys::port_holder::{port_holder, PortHolder};
+
 /// Connections that the kernel holds until they are accepted: as many as `net.core.somaxconn` allows. A client that finds the
 /// backlog full tries again only after a second, so there is room for a burst (the standard library asks for 128). nix
 /// checks a number against libc's SOMAXCONN, which is 128 in musl, and would refuse a larger one.
@@ -41,6 +43,8 @@ pub enum BindError {
         address: String,
         /// The settings that the address comes from.
         chosen_by: &'static str,
+        /// The process that has the port, if that is why and the process can be seen.
+        holder: Option<PortHolder>,
         /// The kernel's error.
         source: io::Error,
     },
@@ -66,7 +70,11 @@ impl BindError {
             Some(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENETDOWN) => {
                 BindError::NotUp { address, source }
             }
-            _ => BindError::Refused {
+            reason => BindError::Refused {
+                holder: match reason {
+                    Some(Errno::EADDRINUSE) => port_of(&address).and_then(port_holder),
+                    _ => None,
+                },
                 address,
                 chosen_by,
                 source,
@@ -93,18 +101,22 @@ impl fmt::Display for BindError {
             BindError::Refused {
                 address,
                 chosen_by,
+                holder,
                 source,
             } => {
                 write!(f, "cannot listen on {address}: {source}")?;
-                match source.kind() {
-                    io::ErrorKind::AddrInUse => write!(
+                let (also, such_as) = (also_node_exporters(address), such_as(address));
+                match (source.kind(), holder) {
+                    (io::ErrorKind::AddrInUse, Some(holder)) => write!(
                         f,
-                        " (another program, or another copy of this one, has the port{}: `ss -ltnp` names it; \
-                         {chosen_by} chooses another{})",
-                        also_node_exporters(address),
-                        such_as(address),
+                        " ({holder}, has the port{also}; {chosen_by} chooses another{such_as})",
                     ),
-                    io::ErrorKind::PermissionDenied => write!(
+                    (io::ErrorKind::AddrInUse, None) => write!(
+                        f,
+                        " (another program, or another copy of this one, has the port{also}: `ss -ltnp` as root names it; \
+                         {chosen_by} chooses another{such_as})",
+                    ),
+                    (io::ErrorKind::PermissionDenied, _) => write!(
                         f,
                         " (ports below 1024 need root, CAP_NET_BIND_SERVICE or a systemd socket; \
                          {chosen_by} chooses another)",
@@ -400,6 +412,8 @@ mod tests {
             text.contains(&address) && text.contains("--web.listen-address"),
             "{text}"
         );
+        let own = format!("process {}, has the port", std::process::id());
+        assert!(text.contains(&own), "{text}");
         // TEST-NET-1 (RFC 5737): on no interface.
         let error = bind("192.0.2.1:0", SETTING).unwrap_err();
         assert!(error.may_come_up(), "{error}");
@@ -408,24 +422,43 @@ mod tests {
 
     #[test]
     fn error_of_a_port_in_use_names_another() {
-        let text = |address: &str| {
-            let source = io::Error::from(io::ErrorKind::AddrInUse);
-            BindError::new(address, SETTING, source).to_string()
+        let text = |address: &str, holder: Option<PortHolder>| {
+            let error = BindError::Refused {
+                address: address.into(),
+                chosen_by: SETTING,
+                holder,
+                source: io::Error::from(io::ErrorKind::AddrInUse),
+            };
+            error.to_string()
         };
+        let unseen = text(":9100", None);
         assert!(
-            text(":9100").ends_with(
-                "has the port; 9100 is node_exporter's, too: `ss -ltnp` names it; \
+            unseen.ends_with(
+                "has the port; 9100 is node_exporter's, too: `ss -ltnp` as root names it; \
                  --web.listen-address chooses another, such as :9110)"
             ),
-            "{}",
-            text(":9100")
+            "{unseen}"
+        );
+        let last = text("[::]:65535", None);
+        assert!(
+            last.ends_with(
+                "has the port: `ss -ltnp` as root names it; --web.listen-address chooses another)"
+            ),
+            "{last}"
+        );
+        let seen = text(
+            ":9100",
+            Some(PortHolder {
+                name: "node_exporter".into(),
+                pid: 7,
+            }),
         );
         assert!(
-            text("[::]:65535").ends_with(
-                "has the port: `ss -ltnp` names it; --web.listen-address chooses another)"
+            seen.ends_with(
+                "(node_exporter, process 7, has the port; 9100 is node_exporter's, too; \
+                 --web.listen-address chooses another, such as :9110)"
             ),
-            "{}",
-            text("[::]:65535")
+            "{seen}"
         );
     }
 

@@ -14,6 +14,7 @@ pub mod listen_fds;
 pub mod lock;
 pub mod notify;
 pub mod perf;
+pub mod port_holder;
 pub mod program;
 pub mod realtime;
 mod reason;

@@ -1,5 +1,5 @@
 """The web configuration with real peers: Prometheus scrapes with a password and a certificate, curl and promtool agree,
-and node_exporter gives the same responses with the same file."""
+and node_exporter gives the same responses with the same file. Where node_exporter has the exporter's port, it is named."""
 
 import json
 import subprocess
@@ -110,6 +110,26 @@ def beside_node_exporter(directory, ours, web):
         assert not differing, f"(ours, node_exporter's): {differing}"
 
 
+def port_of_node_exporter(directory):
+    """Where node_exporter has the port, the error and doctor name the process and another port."""
+    port = free_port()
+    command = ["prometheus-node-exporter", "--collector.disable-defaults", f"--web.listen-address=127.0.0.1:{port}"]
+    with open(directory / "node_exporter_port.log", "w") as log, running(command, stderr=log) as node_exporter:
+        wait_until("node_exporter answers", lambda: curl(f"127.0.0.1:{port}", scheme="http")[0] == 200)
+        who = f"prometheus-node-exporter, process {node_exporter.pid}"
+        address = f"127.0.0.1:{port}"
+        arguments = ["--web.listen-address", address, "--web.management-address", "127.0.0.1:0"]
+        refused = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=60)
+        print(refused.stderr)
+        assert refused.returncode == 1, refused.returncode
+        assert f"{who}, has the port" in refused.stderr and f"such as :{port + 10}" in refused.stderr, refused.stderr
+        config = directory / "port.yaml"
+        config.write_text(f"port: {port}\n")
+        doctor = subprocess.run([BINARY, "doctor", "--config", config], capture_output=True, text=True, timeout=60)
+        said = f"port {port} is node_exporter's here ({who}): `port: {port + 10}`"
+        assert said in doctor.stdout, doctor.stdout
+
+
 def checks(directory, web):
     """promtool and check-config agree."""
     good = web.read_text()
@@ -144,6 +164,7 @@ def main():
     with temporary() as directory:
         web = web_config(directory)
         checks(directory, web)
+        port_of_node_exporter(directory)
         with exporter("--path.sysfs=/nonexistent", f"--web.config.file={web}") as ours:
             # The password is checked once, and cached.
             assert curl(ours, "--user", f"alice:{PASSWORD}")[0] == 200
