@@ -243,7 +243,7 @@ fn label_value(node: &Node) -> Outcome<Option<String>> {
         }
         _ => refuse(
             node,
-            "text of 1 to 256 bytes, in quotes if it looks like anything else (nothing removes the label of an earlier group)",
+            "text of 1 to 256 bytes without control characters, in quotes if it looks like another kind of value, or `null`, which removes the label of an earlier group",
         ),
     }
 }
@@ -279,9 +279,14 @@ pub fn target_labels(document: &mut Document, key: &'static str) -> Result<Targe
 
 /// A text with `*` for any characters, none included, and `?` for any one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pattern(Box<str>);
+pub struct Pattern(Box<str>);
 
 impl Pattern {
+    /// A pattern of any characters.
+    pub fn new(text: &str) -> Pattern {
+        Pattern(text.into())
+    }
+
     fn read(node: &Node) -> Outcome<Pattern> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-*?".contains(&b);
         match node {
@@ -299,7 +304,7 @@ impl Pattern {
 
     /// Whether this pattern is the whole of `text`. Takes at most the product of both lengths: only the last `*` is ever tried
     /// again, since an earlier one that takes more cannot help.
-    fn matches(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
         let (mut p, mut t) = (0, 0);
         let mut star: Option<(usize, usize)> = None;

@@ -46,7 +46,9 @@ pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection, Says};
 pub use duration::parse_duration;
-pub use group::{target_labels, Group, Members, Membership, TargetLabels, MAX_TARGET_LABELS};
+pub use group::{
+    target_labels, Group, Members, Membership, Pattern, TargetLabels, MAX_TARGET_LABELS,
+};
 pub use http_client::load_settings;
 pub(crate) use http_client::{read as read_client, url as client_url};
 pub(crate) use load::read as read_file;
