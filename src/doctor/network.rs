@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde_json::{json, Value};
 
 use crate::mdns::{browse, Network, Service};
+use crate::sys::printable;
 
 /// The services that are looked for. What is said of an earlier one counts more.
 const SERVICES: [&str; 5] = [
@@ -95,7 +96,7 @@ fn host(service: &Service) -> Option<String> {
 
 /// What a service is of, if the exporter can read that.
 fn device(service: &Service, host: &str) -> Option<Device> {
-    let text = |key: &str| service.text(key).map(printable).filter(|t| !t.is_empty());
+    let text = |key: &str| service.text(key).map(shown).filter(|t| !t.is_empty());
     let port = service.host.as_ref().map_or(80, |(_, port)| *port);
     let with_port = match (port, host.contains(':')) {
         (80, _) => host.to_string(),
@@ -113,7 +114,7 @@ fn device(service: &Service, host: &str) -> Option<Device> {
     match service.kind.as_str() {
         "_shelly._tcp" | "_http._tcp" if is_shelly => {
             let generation = text("gen").unwrap_or_else(|| "1".to_string());
-            let model = text("app").unwrap_or_else(|| printable(&service.instance));
+            let model = text("app").unwrap_or_else(|| shown(&service.instance));
             Some(Device {
                 section: "shelly",
                 item: format!("{{host: \"{with_port}\"}}"),
@@ -131,7 +132,7 @@ fn device(service: &Service, host: &str) -> Option<Device> {
             "if it measures power, and with its login if it has one",
         )),
         "_esphomelib._tcp" => {
-            let name = text("friendly_name").unwrap_or_else(|| printable(&service.instance));
+            let name = text("friendly_name").unwrap_or_else(|| shown(&service.instance));
             // The port is that of its own protocol.
             let item = format!(
                 "{{profile: esphome, host: \"{host}\", values: [{{power: NAME_OF_ITS_SENSOR}}]}}"
@@ -189,11 +190,9 @@ impl Device {
     }
 }
 
-/// What a device says about itself, for people. YAML knows more line breaks than one, and a terminal more than letters.
-fn printable(text: &str) -> String {
-    let is_shown = |c: &char| *c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
-    let shown = text.chars().filter(is_shown);
-    shown.take(MAX_TEXT).collect()
+/// What a device says about itself, for people.
+fn shown(text: &str) -> String {
+    printable(text, MAX_TEXT)
 }
 
 /// Writes what was found, and what would have it read.

@@ -14,6 +14,7 @@ pub mod listen_fds;
 pub mod lock;
 pub mod notify;
 pub mod perf;
+mod printable;
 pub mod program;
 pub mod realtime;
 mod reason;
@@ -23,6 +24,7 @@ pub mod stop;
 pub mod terminal;
 pub mod vcio;
 
+pub use printable::printable;
 pub use reason::reason;
 
 #[cfg(test)]
