@@ -16,6 +16,7 @@ pub mod notify;
 pub mod perf;
 mod printable;
 pub mod program;
+pub mod random;
 pub mod realtime;
 mod reason;
 pub mod signals;
