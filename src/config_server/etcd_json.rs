@@ -7,6 +7,7 @@ use base64::prelude::{Engine, BASE64_STANDARD};
 use serde_json::{json, Map, Value};
 
 use crate::config::Secret;
+use crate::sys::printable;
 
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -290,10 +291,7 @@ pub fn parse_error(answer: &[u8]) -> String {
         Err(_) => None,
     };
     let text = text.unwrap_or_else(|| String::from_utf8_lossy(answer).into_owned());
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(MAX_CHARS)
-        .collect()
+    printable(&text, MAX_CHARS)
 }
 
 /// Parses a response object. etcd's responses have a header with a revision, which those of other programs at the address

@@ -14,7 +14,7 @@ use super::ConfigServer;
 use crate::config::load_settings;
 use crate::config::ClientSettings as Settings;
 use crate::http::client::{Answer, Client, Limits};
-use crate::sys::lock;
+use crate::sys::{lock, printable};
 use crate::wire::DeviceId;
 
 /// The timeout of one call.
@@ -160,14 +160,7 @@ fn message_of(answer: &[u8]) -> String {
         .as_ref()
         .and_then(|answer| answer.get("message")?.as_str());
     match message {
-        Some(message) => {
-            let words: String = message
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(MAX_CHARS)
-                .collect();
-            format!(": {words}")
-        }
+        Some(message) => format!(": {}", printable(message, MAX_CHARS)),
         None => String::new(),
     }
 }

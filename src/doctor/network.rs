@@ -8,6 +8,7 @@ use serde_json::{json, Value};
 
 use crate::http::authority;
 use crate::mdns::{browse, Network, Service};
+use crate::sys::printable;
 
 /// The services that are looked for. What is said of an earlier one counts more.
 const SERVICES: [&str; 5] = [
@@ -106,8 +107,8 @@ fn host(service: &Service) -> Option<(String, u16)> {
 
 /// What a service is of, if the exporter can read that.
 fn device(service: &Service, host: &str, port: u16) -> Option<Device> {
-    let text = |key: &str| service.text(key).map(printable).filter(|t| !t.is_empty());
-    let name = || printable(&service.instance);
+    let text = |key: &str| service.text(key).map(shown).filter(|t| !t.is_empty());
+    let name = || shown(&service.instance);
     let url_host = authority(host, (port != 80).then_some(port));
     let is_shelly_name = service.instance.to_ascii_lowercase().starts_with("shelly");
     let is_tasmota = text("devicetype").as_deref() == Some("tasmota");
@@ -181,11 +182,9 @@ impl Device {
     }
 }
 
-/// What a device says about itself, for people. YAML knows more line breaks than one, and a terminal more than letters.
-fn printable(text: &str) -> String {
-    let is_shown = |c: &char| *c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
-    let shown = text.chars().filter(is_shown);
-    shown.take(MAX_TEXT).collect()
+/// What a device says about itself, for people.
+fn shown(text: &str) -> String {
+    printable(text, MAX_TEXT)
 }
 
 /// Writes what was found, and what would have it read.

@@ -87,7 +87,7 @@ pub static WATTS_OF_SUPPLY: Range = up_to(100e3, "W");
 static WATTS_OF_SHELLY: Range = up_to(500e3, "W");
 /// One conductor of a Shelly meter with clamps: at most 400 A at 277 V.
 pub static WATTS_OF_PHASE: Range = up_to(150e3, "W");
-/// A Shelly's switched or wired channel: 16 A, 25 A in a contactor's place, at 277 V at most.
+/// A plug, or a Shelly's switched or wired channel: 16 A, 25 A in a contactor's place, at 277 V at most.
 pub static WATTS_OF_PLUG: Range = up_to(10e3, "W");
 static PERCENT: Range = within(0.0, 100.0, "%");
 static RATIO: Range = within(0.0, 1.0, "");
@@ -132,6 +132,7 @@ pub fn range(source: &str, name: &str, kind: Kind) -> &'static Range {
             "rapl" => &WATTS_OF_PACKAGES,
             "power_supply" => &WATTS_OF_SUPPLY,
             "shelly" => &WATTS_OF_SHELLY,
+            "kasa" | "tapo" => &WATTS_OF_PLUG,
             _ => &WATTS,
         },
         "percent" => &PERCENT,

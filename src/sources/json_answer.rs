@@ -31,6 +31,40 @@ pub(super) fn parse(body: &[u8]) -> Result<Value, String> {
     })
 }
 
+/// Members that say where a device is, or what its owner called it.
+const PERSONAL: [&str; 9] = [
+    "alias",
+    "nickname",
+    "ssid",
+    "ip",
+    "latitude",
+    "longitude",
+    "latitude_i",
+    "longitude_i",
+    "avatar",
+];
+
+/// The answer as it is recorded: without the members that are nobody's business. What is no JSON stays as it is.
+pub(super) fn without_personal(body: Vec<u8>) -> Vec<u8> {
+    fn remove(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                members.retain(|key, _| !PERSONAL.contains(&key.as_str()));
+                members.values_mut().for_each(remove);
+            }
+            Value::Array(items) => items.iter_mut().for_each(remove),
+            _ => {}
+        }
+    }
+    match parse(&body) {
+        Ok(mut value) => {
+            remove(&mut value);
+            value.to_string().into_bytes()
+        }
+        Err(_) => body,
+    }
+}
+
 /// How many lists and objects are open at once at most. Closing ones that were never opened count for nothing: what comes after
 /// them is no JSON.
 fn depth(text: &[u8]) -> usize {
@@ -132,6 +166,15 @@ mod tests {
         ] {
             assert_eq!(parse(text.as_bytes()), Ok(value), "{text}");
         }
+    }
+
+    #[test]
+    fn recorded_answer_has_no_names_and_places() {
+        let text = r#"{"system":{"get_sysinfo":{"alias":"Küche","model":"HS110","children":[{"id":"00","alias":"x"}],"latitude_i":1}}}"#;
+        let left = without_personal(text.as_bytes().to_vec());
+        let wanted = r#"{"system":{"get_sysinfo":{"model":"HS110","children":[{"id":"00"}]}}}"#;
+        assert_eq!(left, wanted.as_bytes());
+        assert_eq!(without_personal(b"{\"alias\":".to_vec()), b"{\"alias\":");
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod runner;
 mod runtime_power;
 pub mod shelly;
 mod sysfs;
+pub mod tapo;
 pub mod tegrastats;
 #[cfg(test)]
 mod testing;
@@ -70,6 +71,7 @@ pub const METERS: &[Meter] = &[
     shelly::METER, // has a total only if the plug feeds the board according to the configuration
     json::METER,   // likewise
     kasa::METER,   // likewise
+    tapo::METER,   // likewise
     ina260::METER,
     ina2xx::METER,
     ina3221::METER,

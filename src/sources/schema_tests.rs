@@ -129,6 +129,7 @@ udp_agent: {voltage: 5}
 workloads: {idle_watts: {board: 2}, names: {sockets: [/x], pod_logs: /x, nerdctl: /x, node: n, kubernetes: {url: http://k}}}
 shelly: {devices: [{host: a, name: n, password: hunter2, password_file: /x}]}
 kasa: {devices: [{host: a, name: n, power_total: true, socket: 1}]}
+tapo: {username: u, password: hunter2, password_file: /x, devices: [{host: a, name: n, power_total: true, socket: 1}]}
 json:
   devices:
   - url: http://a/b?password=hunter2
@@ -162,7 +163,7 @@ remote_write:
     let shown = SCHEMA.to_json(&parse(text));
     let text = shown.to_string();
     assert!(!text.contains("hunter2"), "{text}");
-    assert_eq!(text.matches(HIDDEN).count(), 7, "{text}");
+    assert_eq!(text.matches(HIDDEN).count(), 8, "{text}");
     let mut found = BTreeSet::new();
     keys(&shown, "", &mut found);
     // A plug or chip in the section itself is shown in the list.
@@ -226,6 +227,7 @@ fn known_key_is_never_reported_as_unknown() {
                 "shelly.devices.",
                 "json.devices.",
                 "kasa.devices.",
+                "tapo.devices.",
                 "ina2xx.chips.",
                 "remote_write.",
             ];

@@ -15,7 +15,9 @@ pub mod lock;
 pub mod notify;
 pub mod perf;
 pub mod port_holder;
+mod printable;
 pub mod program;
+pub mod random;
 pub mod realtime;
 mod reason;
 pub mod signals;
@@ -24,6 +26,7 @@ pub mod stop;
 pub mod terminal;
 pub mod vcio;
 
+pub use printable::printable;
 pub use reason::reason;
 
 #[cfg(test)]

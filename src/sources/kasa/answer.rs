@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::sources::json::quantity::Quantity;
 use crate::sources::json::RailReading;
 use crate::sources::json_answer;
+use crate::sys::printable;
 
 /// More sockets than any strip has.
 pub const MAX_SOCKETS: usize = 32;
@@ -12,6 +13,17 @@ pub const MAX_SOCKETS: usize = 32;
 const MAX_ID: usize = 64;
 /// Characters of the model and of the address.
 const MAX_NAME: usize = 64;
+
+/// Asks who the device is.
+pub const GET_IDENTITY: &str = r#"{"system":{"get_sysinfo":{}}}"#;
+
+/// Asks what is measured, at a socket of a strip or at a plug.
+pub fn reading_request(socket: Option<&str>) -> String {
+    let context = socket.map_or_else(String::new, |id| {
+        format!(r#""context":{{"child_ids":["{id}"]}},"#)
+    });
+    format!(r#"{{{context}"emeter":{{"get_realtime":{{}}}}}}"#)
+}
 
 /// Who a device is.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,11 +41,22 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The sockets that are read, by their numbers.
+    pub fn sockets(&self) -> impl Iterator<Item = (usize, &str)> {
+        let sockets = self.sockets.iter().map(String::as_str).enumerate();
+        sockets.filter(|(_, id)| !id.is_empty())
+    }
+
+    /// Whether it has this socket.
+    pub fn has_socket(&self, number: u32) -> bool {
+        self.sockets().any(|(n, _)| n == number as usize)
+    }
+
     /// Reads the answer to `get_sysinfo`. The error is for people.
     pub fn parse(body: &[u8]) -> Result<Identity, String> {
         let body = json_answer::parse(body)?;
         let info = result(&body["system"], "get_sysinfo")?;
-        let text = |key: &str| info[key].as_str().map(printable).filter(|t| !t.is_empty());
+        let text = |key: &str| info[key].as_str().map(shown).filter(|t| !t.is_empty());
         let children = info["children"].as_array().map_or(&[][..], Vec::as_slice);
         let device = info["deviceId"].as_str().unwrap_or_default();
         // Some firmware has the number of the socket alone, but wants the whole id.
@@ -43,8 +66,7 @@ impl Identity {
                 0..=2 => format!("{device}{id}"),
                 _ => id.to_string(),
             };
-            let is_id = whole.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            (is_id && (1..=MAX_ID).contains(&whole.len())).then_some(whole)
+            is_id(&whole).then_some(whole)
         };
         let mut sockets: Vec<String> = children
             .iter()
@@ -65,6 +87,12 @@ impl Identity {
         };
         Ok(identity)
     }
+}
+
+/// Whether this can be sent as a socket's id.
+pub fn is_id(text: &str) -> bool {
+    let is_one = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_one && (1..=MAX_ID).contains(&text.len())
 }
 
 /// What is measured at a socket: the answer to `get_realtime`. The error is for people.
@@ -101,12 +129,16 @@ pub fn reading(body: &[u8], name: String) -> Result<RailReading, String> {
     }
 }
 
+fn shown(text: &str) -> String {
+    printable(text, MAX_NAME)
+}
+
 /// What a module answers to a command, if it is no error.
 fn result<'a>(module: &'a Value, command: &str) -> Result<&'a Value, String> {
     for answer in [&module[command], module] {
         let code = answer["err_code"].as_i64().unwrap_or(0);
         if code != 0 {
-            let message = answer["err_msg"].as_str().map(printable);
+            let message = answer["err_msg"].as_str().map(shown);
             let message = message.unwrap_or_else(|| "it does not say why".to_string());
             return Err(format!("the device refuses it: {message} (code {code})"));
         }
@@ -115,12 +147,6 @@ fn result<'a>(module: &'a Value, command: &str) -> Result<&'a Value, String> {
         found @ Value::Object(_) => Ok(found),
         _ => Err(format!("the answer has no {command}")),
     }
-}
-
-/// What a device says about itself, for people.
-fn printable(text: &str) -> String {
-    let shown = text.chars().filter(|c| !c.is_control());
-    shown.take(MAX_NAME).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::frame::{self, HEAD};
 use crate::sources::host::Host;
 use crate::sources::io_log::{escape_word, Failure, IoLog, Response};
-use crate::sources::Error;
+use crate::sources::{json_answer, Error};
 use crate::sys::reason;
 
 /// The port of the protocol.
@@ -37,7 +37,8 @@ impl Connection {
         let key = format!("ask {}", escape_word(request));
         let mut original = None;
         let response: Response = io_log.record_or_replay(&key, || {
-            self.ask_live(request, deadline).map_err(|error| {
+            let answer = self.ask_live(request, deadline);
+            answer.map(json_answer::without_personal).map_err(|error| {
                 let failure = Failure::new(error.to_string());
                 original = Some(error);
                 failure
@@ -73,7 +74,7 @@ impl Connection {
         let error = self.error(&describe(&failed));
         Err(match failed.kind() {
             io::ErrorKind::ConnectionRefused => error.hint(
-                "devices whose firmware has the newer protocol (KLAP), as Tapo's, cannot be read",
+                "devices whose firmware has the newer protocol (KLAP), as Tapo's, are read with `tapo`",
             ),
             _ => error,
         })

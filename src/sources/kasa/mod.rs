@@ -10,16 +10,17 @@ pub mod answer;
 mod connection;
 pub mod frame;
 pub mod settings;
+pub(super) mod state;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::answer::{Identity, MAX_SOCKETS};
+use self::answer::Identity;
 use self::connection::{Connection, POLL_TIMEOUT};
-use self::settings::{Plug, Settings};
-use super::json::{DeviceSeries, RailReading};
+use self::settings::Settings;
+use self::state::PlugState;
 use super::{Board, Context, Device, Error, Meter, Pace, Source};
 use crate::config::Config;
 use crate::metrics::Readings;
@@ -40,9 +41,7 @@ pub(super) const METER: Meter = Meter {
 };
 
 /// The delay after a device turned out to have no meter.
-const NO_METER_DELAY: Duration = Duration::from_secs(60);
-const GET_IDENTITY: &str = r#"{"system":{"get_sysinfo":{}}}"#;
-const GET_READING: &str = r#"{"emeter":{"get_realtime":{}}}"#;
+pub(super) const NO_METER_DELAY: Duration = Duration::from_secs(60);
 
 fn devices(config: &Config) -> Vec<Device> {
     let devices = config.meter::<Settings>().devices.into_iter();
@@ -55,13 +54,9 @@ fn devices(config: &Config) -> Vec<Device> {
 }
 
 fn probe(_: &Board, config: &Config) -> Result<String, Error> {
-    let show = |plug: &Plug| match &plug.name {
-        Some(name) => format!("{name} ({})", plug.host),
-        None => plug.host.clone(),
-    };
     match config.meter::<Settings>().devices.as_slice() {
         [] => Err(nothing_to_read()),
-        devices => Ok(devices.iter().map(show).collect::<Vec<_>>().join(", ")),
+        devices => Ok(settings::shown(devices)),
     }
 }
 
@@ -76,26 +71,16 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
         .ok_or_else(nothing_to_read)?;
     Ok(Box::new(Kasa {
         connection: Connection::new(&plug.host, context.health.io_log()),
-        series: DeviceSeries::new(&context.group, plug.name(), plug.power_total),
+        state: PlugState::new(METER.name, plug, context),
         identity: None,
-        last_mac: None,
-        has_socket: true,
-        plug,
-        context: context.clone(),
     }))
 }
 
 struct Kasa {
-    plug: Plug,
     connection: Connection,
     /// `None` at first, and after a failure, since another device may answer next.
     identity: Option<Identity>,
-    /// The MAC address of the device that answered last.
-    last_mac: Option<String>,
-    /// Whether the device had the configured socket at the last poll.
-    has_socket: bool,
-    series: DeviceSeries,
-    context: Context,
+    state: PlugState,
 }
 
 impl Source for Kasa {
@@ -105,8 +90,12 @@ impl Source for Kasa {
             Some(identity) => identity,
             None => self.identify(deadline)?,
         };
-        let readings = self.read(&identity, deadline)?;
-        self.series.set(out, &readings);
+        let connection = &mut self.connection;
+        let readings = self.state.read(&identity, |socket, name| {
+            let body = connection.ask(&answer::reading_request(socket), deadline)?;
+            answer::reading(&body, name).map_err(|why| connection.error(&why))
+        })?;
+        self.state.set(out, &readings);
         self.identity = Some(identity);
         Ok(())
     }
@@ -118,66 +107,14 @@ impl Source for Kasa {
 
 impl Kasa {
     fn identify(&mut self, deadline: Instant) -> Result<Identity, Error> {
-        let body = self.connection.ask(GET_IDENTITY, deadline)?;
+        let body = self.connection.ask(answer::GET_IDENTITY, deadline)?;
         let identity = Identity::parse(&body).map_err(|why| self.connection.error(&why))?;
-        let Identity { model, mac, .. } = &identity;
         if !identity.measures {
-            let what = format!("nothing on it measures energy (a {model})");
+            let what = format!("nothing on it measures energy (a {})", identity.model);
             let error = self.connection.error(&what);
             return Err(error.retry_after(NO_METER_DELAY));
         }
-        let name = self.plug.name();
-        if self.last_mac.as_ref() != Some(mac) {
-            log::info!("kasa {name}: it is a {model}, MAC address {mac}");
-            if self.last_mac.replace(mac.clone()).is_some() {
-                // The counters of another device begin elsewhere: what they jump by is no consumption.
-                self.series.forget_counters();
-            }
-        }
-        let health = &self.context.health;
-        health.left_out("sockets", identity.left_out as u64, || {
-            format!("kasa {name} has more than {MAX_SOCKETS} sockets, or sockets without an id")
-        });
-        let socket = self.plug.socket.and_then(|n| usize::try_from(n).ok());
-        let id = |n: usize| identity.sockets.get(n).filter(|id| !id.is_empty());
-        let has_socket = socket.is_none_or(|n| id(n).is_some());
-        if !has_socket && self.has_socket {
-            let (socket, sockets) = (self.plug.socket.unwrap_or(0), identity.sockets.len());
-            log::warn!("kasa {name}: it has no socket {socket} (of {sockets}, from 0)");
-        }
-        self.has_socket = has_socket;
+        self.state.recognize(&identity);
         Ok(identity)
-    }
-
-    /// Reads all sockets.
-    fn read(&mut self, identity: &Identity, deadline: Instant) -> Result<Vec<RailReading>, Error> {
-        if identity.sockets.is_empty() {
-            return Ok(vec![self.read_one(GET_READING, String::new(), deadline)?]);
-        }
-        let mut readings = Vec::new();
-        let sockets = identity.sockets.iter().enumerate();
-        for (n, id) in sockets.filter(|(_, id)| !id.is_empty()) {
-            if self.context.stop.is_set() {
-                return Err(Error::new("it ends"));
-            }
-            let request = format!(
-                r#"{{"context":{{"child_ids":["{id}"]}},"emeter":{{"get_realtime":{{}}}}}}"#
-            );
-            let mut reading = self.read_one(&request, n.to_string(), deadline)?;
-            // The total has the parts of nothing: the other sockets do not feed the board.
-            reading.is_part = self.plug.socket.is_some_and(|socket| socket as usize != n);
-            readings.push(reading);
-        }
-        Ok(readings)
-    }
-
-    fn read_one(
-        &mut self,
-        request: &str,
-        name: String,
-        deadline: Instant,
-    ) -> Result<RailReading, Error> {
-        let body = self.connection.ask(request, deadline)?;
-        answer::reading(&body, name).map_err(|why| self.connection.error(&why))
     }
 }

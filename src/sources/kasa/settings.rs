@@ -14,16 +14,16 @@ pub struct Settings {
     pub devices: Vec<Plug>,
 }
 
-/// An item of `kasa.devices`.
+/// An item of `devices`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plug {
-    /// The address or name, with a port unless it is 9999.
+    /// The address or name, with a port unless it is the protocol's.
     pub host: String,
     /// The name in labels. `None`: the host.
     pub name: Option<String>,
     /// It feeds the board.
     pub power_total: bool,
-    /// The socket of a strip that feeds the board, from 0. `None`: all of them.
+    /// The socket of a strip that feeds the board. `None`: all of them.
     pub socket: Option<u32>,
 }
 
@@ -40,14 +40,24 @@ impl MeterSettings for Settings {
     fn read(section: &mut Section<'_, '_>) -> Result<Settings, Problem> {
         let mut settings = Settings::default();
         section.set("enabled", values::switch, &mut settings.enabled)?;
-        settings.devices = section.sections("devices", plug)?;
+        settings.devices = section.sections("devices", |item| plug(item, Self::SECTION))?;
         let names = settings.devices.iter().map(Plug::name);
         section.refuse_same_names("devices", "devices of `kasa`", names)?;
         Ok(settings)
     }
 }
 
-fn plug(item: &mut Section<'_, '_>) -> Result<Plug, Problem> {
+/// The plugs, for people: `desk (192.168.1.40), …`.
+pub(in crate::sources) fn shown(plugs: &[Plug]) -> String {
+    let show = |plug: &Plug| match &plug.name {
+        Some(name) => format!("{name} ({})", plug.host),
+        None => plug.host.clone(),
+    };
+    plugs.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads an item of a section's `devices`.
+pub(in crate::sources) fn plug(item: &mut Section<'_, '_>, section: &str) -> Result<Plug, Problem> {
     let mut host = None;
     let mut plug = Plug {
         host: String::new(),
@@ -60,14 +70,17 @@ fn plug(item: &mut Section<'_, '_>) -> Result<Plug, Problem> {
     item.set("power_total", values::flag, &mut plug.power_total)?;
     item.option("socket", values::index, &mut plug.socket)?;
     let Some(host) = host else {
-        let message =
-            "an item of `kasa.devices` has no `host`: write the plug's host name or IP address";
-        return Err(item.refuse(None, message.into()));
+        let message = format!(
+            "an item of `{section}.devices` has no `host`: write the plug's host name or IP address"
+        );
+        return Err(item.refuse(None, message));
     };
     if plug.socket.is_some() && !plug.power_total {
-        let message = "an item of `kasa.devices` has a `socket`, which is the one that feeds the board, but no `power_total: true`: \
-             add it, or leave out the socket";
-        return Err(item.refuse(Some("socket"), message.into()));
+        let message = format!(
+            "an item of `{section}.devices` has a `socket`, which is the one that feeds the board, but no `power_total: true`: \
+             add it, or leave out the socket"
+        );
+        return Err(item.refuse(Some("socket"), message));
     }
     Ok(Plug { host, ..plug })
 }

@@ -1,3 +1,4 @@
+use super::settings::Plug;
 use super::*;
 use crate::sources::SCHEMA;
 

@@ -1,6 +1,7 @@
 //! The identity of a device: `GET /shelly`, which needs no login in any generation.
 
 use crate::sources::json_answer;
+use crate::sys::printable;
 
 /// The API of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +30,7 @@ impl Identity {
     /// A message, if the response is not a Shelly's.
     pub fn parse(body: &[u8]) -> Result<Identity, String> {
         let root = json_answer::parse(body)?;
-        let text = |key: &str| {
-            let text = root[key].as_str().unwrap_or_default();
-            text.chars()
-                .filter(|c| !c.is_control())
-                .take(64)
-                .collect::<String>()
-        };
+        let text = |key: &str| printable(root[key].as_str().unwrap_or_default(), 64);
         let mac = text("mac");
         if mac.is_empty() {
             return Err("the answer is not a Shelly's: it has no \"mac\"".to_string());

@@ -7,7 +7,7 @@ use super::{CachedConfig, CentralServer};
 use crate::config::document::Document;
 use crate::http::client::Answer;
 use crate::sources::SCHEMA;
-use crate::sys::lock;
+use crate::sys::{lock, printable};
 use crate::wire::INVALID_CONFIGURATION;
 
 /// How often to retry sending changes when others change the configuration at the same time.
@@ -100,12 +100,7 @@ impl CentralServer {
                 .iter()
                 .find_map(|key| message.get(*key)?.as_str())
         });
-        let message: String = message
-            .unwrap_or_default()
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(300)
-            .collect();
+        let message = printable(message.unwrap_or_default(), 300);
         let colon = if message.is_empty() { "" } else { ": " };
         format!("{}: status {}{colon}{message}", self.url(), answer.status)
     }
