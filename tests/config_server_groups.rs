@@ -483,7 +483,8 @@ fn labels_of_groups_and_of_the_board_are_those_of_the_target() {
         json!({"device_type": "x86"}),
     );
     let default = json!({"labels": {"site": "berlin", "rack": "1", "owner": "x"}});
-    ok(&central, "PUT", "/groups/default", default);
+    let made = ok(&central, "PUT", "/groups/default", default);
+    assert_eq!(made["warnings"], Value::Null, "{made}");
     let rack = json!({"order": 1, "members": {"name": "*2"}, "labels": {"rack": 2}});
     ok(&central, "PUT", "/groups/rack", rack);
     let labels = || {

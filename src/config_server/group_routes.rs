@@ -288,6 +288,8 @@ fn new_text(
             .map_err(|why| invalid(what, name, why.into()))?,
     };
     let warnings = match group.config.read(&SCHEMA) {
+        // A group may have labels alone.
+        Ok(_) if group.config.is_empty() => Vec::new(),
         Ok((_, warnings)) => warnings.into_iter().map(|warning| warning.message).collect(),
         Err(why) => vec![format!(
             "`config` alone is no valid configuration; with the boards' own documents it may be: {}",
