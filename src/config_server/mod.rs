@@ -5,7 +5,7 @@
 //! * `store` is the interface to the place of the configurations: a `directory`, or `etcd`. Both report what has changed.
 //! * `groups` makes configurations of the boards' own documents and of the groups that the boards are members of.
 //! * `catalog` keeps the fleet in memory: `boards`, with the `pieces` that responses are made of.
-//! * `fleet` records when each board last contacted a server, and what it said in its [`Report`]. `device` is a board with its
+//! * `fleet` records when each board last contacted a server, what it said in its [`Report`], and its `power`. `device` is a board with its
 //!   configuration and its contacts, `listing` lists the devices, and `sd` makes Prometheus targets of them.
 
 mod access;
@@ -25,6 +25,7 @@ mod groups;
 mod listing;
 mod metrics;
 mod pieces;
+mod power;
 mod reload;
 mod responses;
 mod rounds;
@@ -44,10 +45,10 @@ use crate::http::{
 };
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
-use crate::wire::{DeviceId, Report};
+use crate::wire::{DeviceId, PowerReading, Report};
 use catalog::Catalog;
 use device::{Device, Summary};
-use fleet::Fleet;
+use fleet::{Contact, Fleet};
 use groups::Groups;
 use metrics::Metrics;
 use store::{Store, StoreError};
@@ -251,9 +252,9 @@ impl ConfigServer {
     /// Records that a board sent this request.
     fn record_contact(&self, id: &DeviceId, request: &Request, report: Report) {
         let store = self.store.as_ref();
-        let is_change = self
-            .fleet
-            .record_contact(id, request.peer.ip(), report, store);
+        let power = PowerReading::read(|name| request.header(name));
+        let contact = Contact::now(request.peer.ip(), report, power);
+        let is_change = self.fleet.record_contact(id, contact, store);
         self.catalog.mark_outdated(id, is_change);
     }
 
