@@ -398,6 +398,23 @@ fn invalid_configuration_is_refused_and_the_last_valid_one_kept() {
     assert_eq!(in_force(&exporter)["interval"], 0.2);
     let asked = stub.heard("the first question", |r| r.path == "/base/config/edge-07");
     assert!(asked.header("Exporter-Version").is_some());
+    // Its power is told as soon as it is known, with the energy and for how long that is counted.
+    let told = wait_until("it tells what it draws", || {
+        reload(&exporter);
+        let all = stub.asked.lock().unwrap();
+        let is_told = |r: &&Request| {
+            r.header("Exporter-Power").is_some() && r.header("Exporter-Energy").is_some()
+        };
+        all.iter().find(is_told).cloned()
+    });
+    let number = |text: &str| text.parse::<f64>().unwrap();
+    assert!(number(told.header("Exporter-Power").unwrap()) > 0.0);
+    let (joules, seconds) = told
+        .header("Exporter-Energy")
+        .unwrap()
+        .split_once(' ')
+        .unwrap();
+    assert!(number(joules) >= 0.0 && number(seconds) > 0.0);
     for (wrong, words) in [
         (
             r#"{"device_type":"orange_pi","interval":"fast"}"#,

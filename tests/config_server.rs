@@ -853,3 +853,54 @@ fn changes_from_elsewhere_need_allow_remote() {
         403
     );
 }
+
+#[test]
+fn dry_run_checks_and_changes_nothing() {
+    let dir = TempDir::new();
+    let central = ConfigServer::start(dir.path());
+    let ask = |method: &str, query: &str, body: &str| {
+        let answer = central.send(method, &format!("/config/edge-01{query}"), body);
+        (answer.status, answer.text())
+    };
+    let (status, text) = ask("PUT", "?dry_run", r#"{"device_type":"x86","interval":1}"#);
+    assert_eq!(status, 200, "{text}");
+    assert!(text.contains("\"changed\": true"), "{text}");
+    assert_eq!(central.get("/config/edge-01").status, 404);
+    assert_eq!(
+        ask("PUT", "", r#"{"device_type":"x86","interval":1}"#).0,
+        200
+    );
+    let tag = central
+        .get("/config/edge-01")
+        .header("ETag")
+        .map(str::to_owned);
+    for (method, body, changed) in [
+        ("PUT", r#"{"device_type":"x86","interval":2}"#, true),
+        ("PATCH", r#"{"interval":2}"#, true),
+        ("PATCH", r#"{"interval":1}"#, false),
+    ] {
+        let (status, text) = ask(method, "?dry_run", body);
+        assert_eq!(status, 200, "{text}");
+        assert!(text.contains(&format!("\"changed\": {changed}")), "{text}");
+    }
+    assert_eq!(
+        ask(
+            "PUT",
+            "?dry_run",
+            r#"{"device_type":"x86","interval":"fast"}"#
+        )
+        .0,
+        400
+    );
+    assert_eq!(
+        ask("PUT", "?dryrun", r#"{"device_type":"x86","interval":2}"#).0,
+        400
+    );
+    assert_eq!(
+        central
+            .get("/config/edge-01")
+            .header("ETag")
+            .map(str::to_owned),
+        tag
+    );
+}

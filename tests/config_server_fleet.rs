@@ -247,6 +247,143 @@ fn fleet_is_listed_by_pages_and_searches() {
     );
 }
 
+/// A board's contact: what it draws, in watts, joules, and seconds since its counter began.
+fn contact(central: &ConfigServer, id: &str, power: &str, energy: &str) {
+    let headers = [
+        ("Exporter-Version", "1"),
+        ("Exporter-Power", power),
+        ("Exporter-Energy", energy),
+    ];
+    let answer = central.send_with("GET", &format!("/config/{id}"), &headers, b"");
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn power_is_listed_summed_and_sorted_by() {
+    let (dir, central) = fleet(300);
+    let page = |query: &str| central.json(&format!("/devices?{query}"));
+    let none = page("sort=power");
+    assert_eq!(
+        (&none["boards_with_power"], &none["found"]),
+        (&json!(0), &json!(300))
+    );
+    for key in ["power_watts", "energy_day_joules"] {
+        assert!(
+            none[key].is_null() && none["devices"][0][key].is_null(),
+            "{none}"
+        );
+    }
+    contact(&central, "edge-00007", "12.5", "1000 100");
+    contact(&central, "edge-00100", "20", "500 100");
+    // One that does not know its total, and one that says what is no number.
+    contact(&central, "edge-00200", "x", "");
+    let all = page("sort=power&limit=2");
+    assert_eq!(ids(&all), ["edge-00100", "edge-00007"]);
+    assert_eq!(
+        (&all["boards_with_power"], &all["found"]),
+        (&json!(2), &json!(300))
+    );
+    assert_eq!(
+        (&all["power_watts"], &all["energy_day_joules"]),
+        (&json!(32.5), &json!(1500.0))
+    );
+    assert_eq!(all["healthy"], 3);
+    let second = &all["devices"][1];
+    assert_eq!(
+        (&second["power_watts"], &second["energy_day_joules"]),
+        (&json!(12.5), &json!(1000.0))
+    );
+    let curve = second["power_history"].as_array().unwrap();
+    assert!((1..=48).contains(&curve.len()), "{second}");
+    assert_eq!(second["power_history_seconds"], 15.0);
+    let rest = page("sort=power&limit=3&after=edge-00007");
+    assert_eq!(ids(&rest), ["edge-00000", "edge-00001", "edge-00002"]);
+    assert_eq!(
+        ids(&page("sort=energy&limit=2")),
+        ["edge-00007", "edge-00100"]
+    );
+    assert_eq!(
+        ids(&page("sort=name&limit=2&after=edge-00006x")),
+        ["edge-00007", "edge-00008"]
+    );
+    assert_eq!(ids(&page("sort=power&after=gone")), [""; 0]);
+    let found = page("search=edge-0000&sort=power&limit=1");
+    assert_eq!(
+        (&found["power_watts"], &found["found"]),
+        (&json!(12.5), &json!(10))
+    );
+    assert!(page("search=edge-00200")["power_watts"].is_null());
+    // The whole list has its keys and no others.
+    let whole = central.json("/devices");
+    assert!(whole["power_watts"].is_null() && whole["devices"][7]["power_watts"].is_null());
+    // The worst status first.
+    dir.write("edge-00150.yaml", "interval: fast\n");
+    assert_eq!(ids(&page("sort=status&limit=1")), ["edge-00150"]);
+    assert_eq!(ids(&page("limit=1&after=edge-00006")), ["edge-00007"]);
+    for bad in ["sort=watts", "label=site", "label==berlin"] {
+        assert_eq!(central.get(&format!("/devices?{bad}")).status, 400, "{bad}");
+    }
+}
+
+#[test]
+fn power_costs_no_write_to_the_store_and_survives_a_restart() {
+    let (dir, central) = fleet(2);
+    contact(&central, "edge-00000", "10", "1000 100");
+    let notes = || {
+        let files = std::fs::read_dir(dir.path().join(".notes"))
+            .unwrap()
+            .flatten();
+        let texts = files.map(|file| std::fs::read_to_string(file.path()).unwrap());
+        texts.collect::<Vec<_>>()
+    };
+    let before = notes();
+    assert_eq!(before.len(), 1);
+    let rendered = || {
+        central.get("/devices");
+        work(&central)[1]
+    };
+    let rendered_before = rendered();
+    for watts in ["11", "12", "13"] {
+        contact(&central, "edge-00000", watts, "1000 100");
+        assert_eq!(rendered(), rendered_before);
+    }
+    assert_eq!(notes(), before);
+    central.kill();
+    let central = ConfigServer::start(dir.path());
+    let device = &central.json("/devices?sort=name")["devices"][0];
+    assert_eq!(
+        (&device["power_watts"], &device["energy_day_joules"]),
+        (&json!(10.0), &json!(1000.0))
+    );
+}
+
+#[test]
+fn boards_are_listed_by_group_and_label() {
+    let (dir, central) = fleet(20);
+    std::fs::create_dir_all(dir.path().join("groups")).unwrap();
+    dir.write(
+        "groups/low.yaml",
+        "members: {name: \"edge-0000*\"}\nlabels: {site: berlin, rack: \"3\"}\n",
+    );
+    dir.write("groups/all.yaml", "labels: {site: paris}\norder: -1\n");
+    let page = |query: &str| central.json(&format!("/devices?{query}"));
+    let low = page("group=low&limit=1");
+    assert_eq!((&low["found"], &low["total"]), (&json!(10), &json!(20)));
+    let device = &low["devices"][0];
+    assert_eq!(device["groups"], json!(["all", "low"]));
+    assert_eq!(device["labels"], json!({"site": "berlin", "rack": "3"}));
+    assert_eq!(page("label=site%3Dparis")["found"], 10);
+    assert_eq!(page("label=site=berlin&label=rack=3")["found"], 10);
+    assert_eq!(page("label=site=berlin&label=rack=4")["found"], 0);
+    assert_eq!(
+        page("group=all&label=site=berlin&search=edge-00003")["found"],
+        1
+    );
+    assert_eq!(page("group=nobody")["found"], 0);
+    let plain = page("limit=1");
+    assert!(plain["found"].is_null() && plain["devices"][0]["labels"].is_object());
+}
+
 #[cfg(feature = "gzip")]
 #[test]
 fn compressed_responses_have_the_same_text() {

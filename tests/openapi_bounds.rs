@@ -194,7 +194,16 @@ fn texts_lists_and_queries_are_accepted_exactly_within_their_bounds() {
                     assert_eq!(get(format!("{name}={text}")), status, "{name}: {length}");
                 }
             }
-            _ => assert_eq!(name, "status"),
+            _ => assert!(["status", "label", "sort"].contains(&name), "{name}"),
+        }
+        for order in schema["enum"].as_array().into_iter().flatten() {
+            assert_eq!(get(format!("{name}={}", order.as_str().unwrap())), 200);
+        }
+        if let Some(most) = schema["maxItems"].as_u64() {
+            for (count, status) in [(most, 200), (most + 1, 400)] {
+                let labels = vec![format!("{name}=a=b"); count as usize];
+                assert_eq!(get(labels.join("&")), status, "{name}: {count}");
+            }
         }
     }
     for status in at("/components/schemas/Status/enum").as_array().unwrap() {

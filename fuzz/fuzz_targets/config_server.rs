@@ -2,7 +2,7 @@
 #![no_main]
 
 use edge_metrics_exporter::config_server::{etcd_json, Conditions, Etag, Evaluation, Tags};
-use edge_metrics_exporter::wire::{DeviceId, Report};
+use edge_metrics_exporter::wire::{DeviceId, PowerReading, Report};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -87,6 +87,8 @@ fn report(text: &str) {
         "Exporter-Scheme",
         "Exporter-Device-Type",
         "Exporter-Degraded",
+        "Exporter-Power",
+        "Exporter-Energy",
     ]
     .into_iter()
     .filter_map(|name| Some((name, lines.next()?)))
@@ -97,6 +99,7 @@ fn report(text: &str) {
             .find(|(n, _)| *n == name)
             .map(|(_, value)| *value)
     };
+    let _ = PowerReading::read(find);
     let Some(report) = Report::read(find) else {
         return;
     };

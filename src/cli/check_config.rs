@@ -62,7 +62,7 @@ pub(super) fn check_config(
             names.len()
         ),
     });
-    let meters = select_meters(&mut board, &config);
+    let meters = select_meters(&mut board, &config).meters;
     if meters.is_empty() {
         print("sources: none on this board\n");
     }

@@ -103,7 +103,7 @@ impl Counts {
         self.unknown += other.unknown;
     }
 
-    fn count(&mut self, status: &str) {
+    pub(super) fn count(&mut self, status: &str) {
         self.total += 1;
         match status {
             "healthy" => self.healthy += 1,

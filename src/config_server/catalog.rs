@@ -544,6 +544,13 @@ impl ConfigServer {
         });
     }
 
+    /// The devices of these ids that are known, in this order.
+    pub(super) fn known_devices(&self, ids: &[DeviceId]) -> Vec<Device> {
+        let boards = lock::lock(&self.catalog.boards);
+        let known = ids.iter().filter_map(|id| boards.get(id));
+        known.map(|board| self.device_of(board)).collect()
+    }
+
     /// All devices, by id.
     pub(super) fn devices(&self) -> Result<Vec<Device>, StoreError> {
         self.sync()?;

@@ -10,6 +10,7 @@ use serde_json::{json, Value};
 
 use super::device::{Own, ADDRESS_KEY, LABELS_KEY};
 use super::etag::{Conditions, Evaluation, Tags};
+use super::group_routes::is_set;
 use super::groups::GroupSet;
 use super::responses::{access_refused, error, precondition_failed, store_error, unknown_device};
 use super::store::{StoreError, Stored};
@@ -58,6 +59,11 @@ fn try_change(
     id: &DeviceId,
 ) -> Result<Response, Response> {
     allowed(server, request, id)?;
+    // A misspelled `dry_run` must not change anything.
+    if let Some(name) = request.query_key_beside(&["dry_run"]) {
+        let message = format!("there is no parameter `{name}`: there is `dry_run`");
+        return Err(error(400, "Invalid query", Some(id), &message));
+    }
     let conditions = conditions(request)?;
     let body = read_body(request, id)?;
     for _ in 0..MAX_ATTEMPTS {
@@ -88,6 +94,14 @@ fn try_change(
         let is_new = current
             .as_ref()
             .is_none_or(|current| current.text != text.as_bytes());
+        if is_set(request, "dry_run") {
+            let mut answer =
+                json!({"status": "dry_run", "device_id": id.as_str(), "changed": is_new});
+            if !warnings.is_empty() {
+                answer["warnings"] = warnings.into();
+            }
+            return Ok(Response::json(200, &answer));
+        }
         if is_new {
             let edit = Edit {
                 kind: Kind::Device,

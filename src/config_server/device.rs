@@ -26,6 +26,9 @@ const MISSED_POLLS: u32 = 3;
 /// See [`MISSED_POLLS`].
 const POLL_GRACE: Duration = Duration::from_secs(120);
 
+/// How long a reading of the power of a board that does not poll counts as that of now.
+const MAX_POWER_AGE: Duration = Duration::from_secs(300);
+
 /// A board's own document, parsed. It need not be a whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Own {
@@ -284,6 +287,11 @@ impl Device {
         self.state.last_contact.as_ref().map(|_| limit)
     }
 
+    /// How long a reading of the device's power counts as that of now.
+    pub(super) fn max_power_age(&self) -> Duration {
+        self.silence_limit().unwrap_or(MAX_POWER_AGE)
+    }
+
     /// The time until the device becomes unreachable without another contact; `None`: never, or it is unreachable already.
     pub(super) fn unreachable_in(&self) -> Option<Duration> {
         let left = self.silence_limit()?.checked_sub(self.silence)?;
@@ -369,6 +377,7 @@ mod tests {
         Some(Contact {
             address: "fd00::7".parse().unwrap(),
             report,
+            power: None,
             at: 1,
         })
     }

@@ -10,22 +10,25 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
+use super::power::{Curve, Moment, PowerHistory};
 use super::reload::Outcome;
 use super::store::Store;
 use crate::sys::clock::wall_seconds;
 use crate::sys::lock;
 use crate::wire::DeviceId;
-use crate::wire::{Ports, Report};
+use crate::wire::{EnergyReading, Ports, PowerReading, Report};
 
 /// The age at which a note is written again though only its time has changed, in seconds.
 const MAX_NOTE_AGE_SECONDS: i64 = 60;
 
 /// A contact of a board.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Contact {
     /// The address that the request came from.
     pub(super) address: IpAddr,
     pub(super) report: Report,
+    /// What the board draws; `None`: it did not say.
+    pub(super) power: Option<PowerReading>,
     /// The time, in seconds since 1970.
     pub(super) at: i64,
 }
@@ -35,6 +38,17 @@ struct Entry {
     state: BoardState,
     /// The contact in the store's note, as far as this server knows.
     noted: Option<Arc<Contact>>,
+    /// What the board draws; `None`: it has never said.
+    power: Option<Box<PowerHistory>>,
+}
+
+/// What is known of a board's power.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Power {
+    /// The power now, in watts.
+    pub(super) watts: Option<f64>,
+    /// The energy of the last day, as far as it is known, in joules.
+    pub(super) day_joules: Option<f64>,
 }
 
 /// The state of every board, by device id.
@@ -54,7 +68,7 @@ impl Default for Fleet {
 }
 
 /// What is known of one board.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct BoardState {
     pub(super) last_contact: Option<Arc<Contact>>,
     /// The monotonic time of the last contact, if it was with this server. Unlike the wall clock it is never set.
@@ -79,17 +93,13 @@ impl Fleet {
     pub(super) fn record_contact(
         &self,
         id: &DeviceId,
-        address: IpAddr,
-        report: Report,
+        contact: Contact,
         store: &dyn Store,
     ) -> bool {
-        let contact = Arc::new(Contact {
-            address: address.to_canonical(),
-            report,
-            at: wall_seconds(),
-        });
+        let contact = Arc::new(contact);
         let mut all = lock::lock(&self.boards);
         let entry = all.entry(id.clone()).or_default();
+        entry.record_power(contact.power, Moment::now());
         let before = std::mem::replace(
             &mut entry.state,
             BoardState {
@@ -137,6 +147,8 @@ impl Fleet {
         }
         let was = state.last_contact.replace(Arc::clone(&noted));
         state.contacted_at = None;
+        let age = wall_seconds().saturating_sub(noted.at);
+        entry.record_power(noted.power, Moment::ago(age as f64));
         entry.noted = Some(Arc::clone(&noted));
         Some(!was.is_some_and(|was| was.reports_as(&noted)))
     }
@@ -179,6 +191,22 @@ impl Fleet {
             .unwrap_or_default()
     }
 
+    /// What is known of a board's power, of which the last reading is of now if it is not older than `max_age`.
+    pub(super) fn power(&self, id: &DeviceId, now: Moment, max_age: Duration) -> Power {
+        let boards = lock::lock(&self.boards);
+        let history = boards.get(id).and_then(|entry| entry.power.as_deref());
+        history.map_or_else(Power::default, |history| Power {
+            watts: history.watts(now, max_age),
+            day_joules: history.day_joules(now),
+        })
+    }
+
+    /// The curve of a board's power in the last day; `None`: nothing of it is known.
+    pub(super) fn power_curve(&self, id: &DeviceId, now: Moment) -> Option<Curve> {
+        let boards = lock::lock(&self.boards);
+        boards.get(id)?.power.as_ref()?.curve(now)
+    }
+
     /// The type of board that a board reported last.
     pub(super) fn reported_type(&self, id: &DeviceId) -> Option<String> {
         let boards = lock::lock(&self.boards);
@@ -197,8 +225,26 @@ impl Fleet {
     }
 }
 
+impl Entry {
+    fn record_power(&mut self, reading: Option<PowerReading>, at: Moment) {
+        if reading.is_some() || self.power.is_some() {
+            self.power.get_or_insert_default().record(reading, at);
+        }
+    }
+}
+
 impl Contact {
-    /// Whether address and report are the same.
+    /// A contact at this moment.
+    pub(super) fn now(address: IpAddr, report: Report, power: Option<PowerReading>) -> Contact {
+        Contact {
+            address: address.to_canonical(),
+            report,
+            power,
+            at: wall_seconds(),
+        }
+    }
+
+    /// Whether address and report are the same. What the board draws is always another, and is no reason to write a note.
     fn reports_as(&self, other: &Contact) -> bool {
         (self.address, &self.report) == (other.address, &other.report)
     }
@@ -229,6 +275,10 @@ fn note_text(contact: &Contact) -> String {
     {
         note["ports"] = json!([metrics, management]);
     }
+    if let Some(PowerReading { watts, energy }) = contact.power {
+        note["watts"] = json!(watts);
+        note["energy"] = json!(energy.map(|energy| [energy.joules, energy.seconds]));
+    }
     note.to_string()
 }
 
@@ -241,8 +291,14 @@ fn parse_note(note: &str) -> Option<Contact> {
         metrics: port(0),
         management: port(1),
     };
+    let energy = || {
+        let number = |index: usize| note.get("energy")?.get(index)?.as_f64();
+        EnergyReading::new(number(0)?, number(1)?)
+    };
+    let watts = note.get("watts").and_then(Value::as_f64);
     Some(Contact {
         address: text("address")?.parse().ok()?,
+        power: PowerReading::new(watts, energy()),
         at: note.get("at")?.as_i64()?,
         report: Report {
             version: text("version").unwrap_or_default(),
@@ -274,6 +330,7 @@ mod tests {
                 refused: Some("\"no\"".into()),
                 degraded: Some("no chip".into()),
             },
+            power: PowerReading::new(Some(12.5), EnergyReading::new(4211.5, 360.0)),
             at: 1_700_000_000,
         };
         assert_eq!(parse_note(&note_text(&contact)), Some(contact));

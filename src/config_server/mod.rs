@@ -9,7 +9,7 @@
 //!   common.
 //! * `groups` makes configurations of the boards' own documents and of the groups that the boards are members of.
 //! * `catalog` keeps the fleet in memory: `boards`, with the `pieces` that responses are made of.
-//! * `fleet` records when each board last contacted a server, and what it said in its [`Report`]. `device` is a board with its
+//! * `fleet` records when each board last contacted a server, what it said in its [`Report`], and its `power`. `device` is a board with its
 //!   configuration and its contacts, `listing` lists the devices, and `sd` makes Prometheus targets of them.
 
 mod access;
@@ -36,6 +36,7 @@ mod listing;
 mod many;
 mod metrics;
 mod pieces;
+mod power;
 mod reload;
 mod responses;
 mod rounds;
@@ -65,10 +66,10 @@ use crate::sys::clock::wall_nanos;
 use crate::sys::lock;
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
-use crate::wire::{DeviceId, Report};
+use crate::wire::{DeviceId, PowerReading, Report};
 use catalog::Catalog;
 use device::{Device, Summary};
-use fleet::Fleet;
+use fleet::{Contact, Fleet};
 use groups::Groups;
 use metrics::Metrics;
 use store::{Store, StoreError};
@@ -349,9 +350,9 @@ impl ConfigServer {
     /// Records that a board sent this request.
     fn record_contact(&self, id: &DeviceId, request: &Request, report: Report) {
         let store = self.store.as_ref();
-        let is_change = self
-            .fleet
-            .record_contact(id, request.peer.ip(), report, store);
+        let power = PowerReading::read(|name| request.header(name));
+        let contact = Contact::now(request.peer.ip(), report, power);
+        let is_change = self.fleet.record_contact(id, contact, store);
         self.catalog.mark_outdated(id, is_change);
     }
 

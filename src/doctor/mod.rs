@@ -17,7 +17,7 @@ use crate::metrics::{Policy, Registry};
 use crate::sources::i2c_search::{self, SearchedBus};
 use crate::sources::{
     reached_limits, Board, Context, Device, Health, Meter, ReachedLimit, Roots, RunningSource,
-    METERS, SCHEMA,
+    METERS, NO_POWER_HELP, SCHEMA,
 };
 use crate::sys::clock::BootTime;
 use crate::sys::sort::sort_by;
@@ -257,10 +257,7 @@ impl Report {
             (true, true) => None,
         };
         if let Some(lack) = lack {
-            let _ = writeln!(
-                out,
-                "{lack} A board without a meter of its own can hang on a smart plug or an INA260: `doctor --network` and `doctor --probe-i2c` look for those."
-            );
+            let _ = writeln!(out, "{lack} {NO_POWER_HELP}");
         }
         if let Some(buses) = &self.i2c {
             i2c::write(&mut out, buses);

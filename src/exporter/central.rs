@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::Exporter;
 use crate::config::Config;
+use crate::metrics::{BOARD_ENERGY, BOARD_POWER};
 use crate::remote_write::backoff::Backoff;
 use crate::sources::{Board, Roots, SCHEMA};
 use crate::store::{jittered, CentralServer, ConfigSource};
+use crate::sys::clock::BootTime;
+use crate::wire::{EnergyReading, PowerReading};
 
 /// The shortest and the longest delay before the server is polled again after a failure.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -54,6 +57,8 @@ pub(super) fn start(exporter: &Arc<Exporter>) -> Result<(), String> {
         // The receiver is gone when the process is about to end.
         let _ = notify.send(());
     });
+    let of_reading = Arc::downgrade(exporter);
+    remote.report_power(move || of_reading.upgrade()?.power_reading(BootTime::now()));
     let local_poll = exporter
         .store
         .file()
@@ -73,6 +78,28 @@ pub(super) fn start(exporter: &Arc<Exporter>) -> Result<(), String> {
         .spawn(move || poller.run(&changes))
         .map(|_| ())
         .map_err(|e| format!("cannot start a thread: {e}"))
+}
+
+impl Exporter {
+    /// The board's total as far as it is known now.
+    fn power_reading(&self, now: BootTime) -> Option<PowerReading> {
+        let snapshot = self.registry.snapshot(now);
+        let one = |name: &str| {
+            let family = snapshot.all().find(|view| view.family.name == name)?;
+            let total = family.samples().next();
+            total
+        };
+        let watts = one(BOARD_POWER).map(|(_, watts)| watts);
+        let energy = one(BOARD_ENERGY).and_then(|(series, joules)| {
+            let start = self.registry.groups().into_iter().find_map(|group| {
+                let all = group.all_series();
+                let place = all.iter().position(|one| std::ptr::eq(&**one, series))?;
+                group.counter_start(place)
+            });
+            EnergyReading::new(joules, now.seconds_since(start?))
+        });
+        PowerReading::new(watts, energy)
+    }
 }
 
 struct ServerPoller {

@@ -7,7 +7,7 @@ use serde_json::{json, Map, Value};
 
 use super::Exporter;
 use crate::config::Origin;
-use crate::sources::{reached_limits, RunningSource};
+use crate::sources::{reached_limits, RunningSource, NO_POWER_HELP};
 use crate::store::{CentralServer, Status};
 use crate::sys::calendar::rfc3339;
 use crate::sys::clock::BootTime;
@@ -24,6 +24,14 @@ impl Exporter {
         let status = self.store.status();
         let identity = lock::read(&self.identity).clone();
         let metrics = self.metrics();
+        let no_power = || {
+            // As `doctor` has it: a source that cannot be read might measure power.
+            let electric = |name: &str| name.contains("_watts") || name.contains("_ampere");
+            let families = self.registry.switchable();
+            let might = families.iter().any(|(name, _)| electric(name))
+                || !sources.iter().all(|s| s.context().group.is_fresh(now));
+            (set_up && !might).then(|| self.no_power())
+        };
         let errors = sources
             .iter()
             .filter_map(|s| s.context().health.last_error());
@@ -36,7 +44,7 @@ impl Exporter {
             true => overall_status(&sources, &status, now),
             false => "starting",
         };
-        json!({
+        let mut health = json!({
             "status": status_word,
             "device_id": identity.hostname,
             "device_type": identity.device_type,
@@ -50,7 +58,21 @@ impl Exporter {
             "config": configuration(&status),
             "config_server": self.store.remote().map(server),
             "sources": sources.iter().map(|s| source(s, now)).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(no_power) = no_power() {
+            health["no_power"] = no_power;
+        }
+        health
+    }
+
+    /// Which meters were looked for where none measures power, and what would help.
+    fn no_power(&self) -> Value {
+        let missing = lock::read(&self.missing_meters);
+        let looked_for = missing.iter();
+        let looked_for: Vec<_> = looked_for
+            .map(|(name, missing)| json!({"source": name, "missing": missing}))
+            .collect();
+        json!({"looked_for": looked_for, "help": NO_POWER_HELP})
     }
 
     /// Why the board is degraded; a refused configuration does not count, as the central server learns of that
@@ -171,7 +193,12 @@ mod tests {
     fn status_is_starting_until_sources_are_set_up() {
         let exporter = Exporter::idle();
         assert_eq!(exporter.health()["status"], "starting");
+        assert!(exporter.health()["no_power"].is_null());
         exporter.set_up.store(true, Ordering::Release);
-        assert_eq!(exporter.health()["status"], "healthy");
+        let health = exporter.health();
+        assert_eq!(health["status"], "healthy");
+        // Nothing is read, and so no power either.
+        let help = health["no_power"]["help"].as_str().unwrap();
+        assert!(help.contains("doctor --network"), "{help}");
     }
 }

@@ -125,6 +125,8 @@ impl Exporter {
                 "watts": watts,
                 "joules": rail.map(|(rail, _)| joules_in_columns(rail)),
                 "seconds": rail.and_then(|(rail, _)| seconds(rail, now)),
+                "longest_gap": rail.map(|(_, gap)| gap),
+                "columns": rail.map(|(rail, _)| columns(rail, since.unwrap_or(0))),
             })
         });
         json!({

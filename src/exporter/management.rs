@@ -27,6 +27,8 @@ const MAX_BODY_BYTES: usize = 102_400;
 /// A reload examines the whole board: this many reloads are allowed at once, and one in each period in the long run.
 const RELOAD_BURST: u32 = 10;
 const RELOAD_PERIOD: Duration = Duration::from_secs(1);
+/// How many series of a metric are listed with their values. The rest is counted.
+const MAX_LISTED_SERIES: usize = 8;
 /// How many names an error message lists.
 const MAX_LISTED_NAMES: usize = 20;
 
@@ -51,7 +53,7 @@ pub(super) fn routes(exporter: Arc<Exporter>) -> Arc<Handler> {
             Response::json(200, &SCHEMA.to_json(&exporter.store.current()))
         }),
         "/history" => read_only(request, || history(&exporter, request)),
-        "/metrics/list" => read_only(request, || Response::json(200, &list(&exporter))),
+        "/metrics/list" => read_only(request, || Response::json(200, &list(&exporter, request))),
         "/metrics/enable" => action(&exporter, request, || {
             if let Some(refused) = refuse_change(&exporter, request) {
                 return refused;
@@ -117,12 +119,43 @@ fn refuse_change(exporter: &Exporter, request: &Request) -> Option<Response> {
     }
 }
 
-fn list(exporter: &Exporter) -> Value {
-    json!({
+fn list(exporter: &Exporter, request: &Request) -> Value {
+    let mut list = json!({
         "metrics": exporter.metrics(),
         "device_type": lock::read(&exporter.identity).device_type,
         "source": "local",
-    })
+    });
+    if request.query_values("values").next().is_some() {
+        list["values"] = values(exporter);
+    }
+    list
+}
+
+/// The values of each metric that can be switched, exported or not.
+fn values(exporter: &Exporter) -> Value {
+    let snapshot = exporter.registry.snapshot(BootTime::now());
+    let mut values = Map::new();
+    for view in snapshot.all().filter(|view| !view.family.own) {
+        let samples = view
+            .samples()
+            .take(MAX_LISTED_SERIES)
+            .map(|(series, value)| {
+                let labels = series.labels();
+                let labels: Map<_, _> = labels
+                    .filter(|(name, _)| !["device_type", "hostname"].contains(name))
+                    .map(|(name, value)| (name.to_owned(), value.into_owned().into()))
+                    .collect();
+                json!({"labels": labels, "value": value})
+            });
+        let series: Vec<_> = samples.collect();
+        let more = view.samples().count() - series.len();
+        let help = view.family.help.as_str();
+        values.insert(
+            view.family.name.clone(),
+            json!({"help": help, "series": series, "more": more}),
+        );
+    }
+    values.into()
 }
 
 /// The JSON has no white space: a program reads it once a second.

@@ -58,6 +58,8 @@ struct Exporter {
     store: Arc<Store>,
     identity: RwLock<Identity>,
     started_at: BootTime,
+    /// The meters that were looked for and are not there, by name, with what is missing.
+    missing_meters: RwLock<Vec<(&'static str, String)>>,
     /// The service manager, if one started the process.
     manager: Notifier,
     /// The exporter's own metrics, if they are enabled.
@@ -98,6 +100,7 @@ impl Exporter {
             self_metrics: RwLock::default(),
             registry: Arc::new(Registry::new(Policy::All)),
             sources: RwLock::new(Arc::new([])),
+            missing_meters: RwLock::default(),
             unknown_metrics: AtomicU64::new(UNKNOWN),
             set_up: AtomicBool::new(false),
             landing: RwLock::default(),

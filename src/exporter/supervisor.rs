@@ -18,7 +18,7 @@ use crate::metrics::{Policy, Registry};
 use crate::sources::io_log::IoLogs;
 use crate::sources::{
     select_meters, source_name, unknown_sources, Board, Context, Device, Health, Meter, Roots,
-    RunningSource, METERS,
+    RunningSource, SelectedMeters, METERS,
 };
 use crate::store::{Change, ConfigSource, Proposal, Store};
 use crate::sys::clock::BootTime;
@@ -356,7 +356,11 @@ impl Supervisor {
         labels.extend(config.constant_labels.clone());
         let same_labels = self.labels == labels;
         self.labels = labels;
-        let chosen = select_meters(&mut board, config);
+        let SelectedMeters {
+            meters: chosen,
+            missing,
+        } = select_meters(&mut board, config);
+        *lock::write(&self.exporter.missing_meters) = missing;
         let board = Arc::new(board);
         if chosen.is_empty() {
             log::warn!(

@@ -28,6 +28,10 @@ pub enum Grade {
     Other,
 }
 
+/// The family of the board's total power.
+pub const BOARD_POWER: &str = "power_total_watts";
+/// The family of the board's total energy.
+pub const BOARD_ENERGY: &str = "board_energy_joules_total";
 /// Time constant with which earlier comparisons lose weight, in seconds.
 const COMPARISON_DECAY: f64 = 60.0;
 /// An input that draws less than the board's parts is rejected after this many compared seconds, since meters average over
@@ -78,12 +82,9 @@ pub(super) struct BoardReading {
 impl Total {
     /// Registers both families and claims the board's total for this group with this grade, in place of its earlier claim.
     pub fn new(group: &Group, grade: Grade) -> Total {
-        let power = Desc::gauge(
-            "power_total_watts",
-            "Electric power of the whole board, in watts.",
-        );
+        let power = Desc::gauge(BOARD_POWER, "Electric power of the whole board, in watts.");
         let energy = Desc::counter(
-            "board_energy_joules_total",
+            BOARD_ENERGY,
             "Electric energy of the whole board since the exporter started, of what power_total_watts shows, in joules.",
         );
         let total = Total {

@@ -24,7 +24,7 @@ mod self_group;
 mod series;
 mod wall;
 
-pub use board::{Comparison, Grade, Total};
+pub use board::{Comparison, Grade, Total, BOARD_ENERGY, BOARD_POWER};
 pub use columns::{Column, Columns};
 pub use delivery::{Batch, DeliveryLimit, GroupRows, Progress};
 pub use energy::{CounterUnwrap, EnergyCounter, Integrator, Rail, Step};

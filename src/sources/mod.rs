@@ -290,11 +290,23 @@ pub fn unknown_sources(config: &Config) -> Vec<&str> {
         .collect()
 }
 
-/// The meters to run on this board, each with the reason why. Replaces the board's claims with those of the selected
-/// meters.
-pub fn select_meters(board: &mut Board, config: &Config) -> Vec<(&'static Meter, String)> {
+/// What would help where no meter measures power.
+pub const NO_POWER_HELP: &str =
+    "A board without a meter of its own can hang on a smart plug or an INA260: `doctor --network` and `doctor --probe-i2c` look for those.";
+
+/// The meters of a board.
+#[derive(Default)]
+pub struct SelectedMeters {
+    /// Those to run, each with the reason why.
+    pub meters: Vec<(&'static Meter, String)>,
+    /// Those that were looked for, by name, with what is missing.
+    pub missing: Vec<(&'static str, String)>,
+}
+
+/// Selects the meters to run on this board. Replaces the board's claims with those of the selected meters.
+pub fn select_meters(board: &mut Board, config: &Config) -> SelectedMeters {
     board.claims = Claims::default();
-    let mut selected = Vec::new();
+    let mut selected = SelectedMeters::default();
     for meter in METERS {
         let listed = config.sources.as_ref();
         if listed.is_some_and(|names| names.iter().all(|name| name != meter.name)) {
@@ -311,9 +323,12 @@ pub fn select_meters(board: &mut Board, config: &Config) -> Vec<(&'static Meter,
             (Switch::Auto, Err(missing)) if expected => {
                 format!("expected of a {}, but {missing}", config.device_type)
             }
-            (Switch::Auto, Err(_)) => continue,
+            (Switch::Auto, Err(missing)) => {
+                selected.missing.push((meter.name, missing.to_string()));
+                continue;
+            }
         };
-        selected.push((meter, reason));
+        selected.meters.push((meter, reason));
     }
     selected
 }

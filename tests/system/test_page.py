@@ -45,7 +45,7 @@ def page_at(browser, url, **options):
     yield page
     context.close()
     # The console also reports refusals and unreachable servers.
-    expected = r"Failed to load resource: (net::ERR_\w+|the server responded with a status of (401|403|422) .*)"
+    expected = r"Failed to load resource: (net::ERR_\w+|the server responded with a status of (400|401|403|404|405|412|422) .*)"
     assert all(re.fullmatch(expected, text) for text in trouble), trouble
 
 
@@ -74,13 +74,13 @@ def fits(browser, url, ready):
 
 def chart_moves(page):
     # Two images of a canvas with a moving line always differ.
-    canvas = page.locator("#rails canvas").first
+    canvas = page.locator("#chart")
     picture = lambda: canvas.evaluate("canvas => canvas.toDataURL()")
     label = canvas.get_attribute("aria-label")
     before = picture()
     wait_until("the chart moves", lambda: picture() != before)
     wait_until("its words move", lambda: canvas.get_attribute("aria-label") != label)
-    assert "rail" not in label and "usb" in label, label
+    assert "Total, of power_supply" in label, label
     # Some pixels have the line's colour.
     drawn = """canvas => {
         const dots = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -91,11 +91,42 @@ def chart_moves(page):
     assert canvas.evaluate(drawn) > 20
 
 
+def chart_is_read(page):
+    """By pointer and by keys."""
+    chart, readout = page.locator("#chart"), page.locator("#readout")
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 10, box["y"] + 40)
+    expect(readout).to_contain_text(re.compile(r"(now|ago): \d"))
+    page.mouse.move(0, 0)
+    expect(readout).to_have_text("")
+    page.keyboard.press("Tab")
+    chart.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(readout).to_contain_text("W")
+    assert "W" in chart.get_attribute("aria-valuetext")
+    page.keyboard.press("Home")
+    expect(chart).to_have_attribute("aria-valuenow", "-300")
+    page.keyboard.press("Escape")
+    expect(readout).to_have_text("")
+    # A rail instead of the total, and back.
+    rail = page.locator("#rails button").first
+    rail.click()
+    expect(chart).to_have_attribute("aria-label", re.compile("usb"))
+    expect(rail).to_have_attribute("aria-pressed", "true")
+    rail.click()
+    expect(chart).to_have_attribute("aria-label", re.compile("Total"))
+
+
+def values_are_shown(page):
+    value = page.locator("#metrics li", has_text="voltage_volts").first.locator(".value")
+    expect(value).to_contain_text("5.00\u00a0V")
+
+
 def searches(page):
     expect(page.get_by_role("switch")).to_have_count(page.locator("#metrics li").count())
     every = page.get_by_role("switch").count()
     page.get_by_label("Search").fill("POWER watts")
-    found = page.locator("#metrics li span")
+    found = page.locator("#metrics li .name")
     wait_until("it has searched", lambda: 0 < found.count() < every)
     assert all("power" in name and "watts" in name for name in found.all_inner_texts())
     page.get_by_label("Search").fill("there is no such")
@@ -192,6 +223,8 @@ def board_page(browser):
                 ready(page)
                 names_are_escaped(page)
                 chart_moves(page)
+                chart_is_read(page)
+                values_are_shown(page)
                 searches(page)
                 toggles(page, board, metrics_url)
                 errors_are_shown(page, board)
@@ -260,6 +293,31 @@ def workloads_are_shown(browser):
             pictures(browser, url, "workloads", ready)
 
 
+def board_without_meters(browser):
+    """What was looked for, and what would help: no healthy board that measures nothing."""
+    with temporary() as directory:
+        for name in ("sys", "proc", "dev"):
+            (directory / name).mkdir()
+        (directory / "config.yaml").write_text("hostname: edge-02\n")
+        ports = (free_port(), free_port())
+        url = f"http://127.0.0.1:{ports[1]}"
+        board = LiveBoard.__new__(LiveBoard)
+        board.directory = directory
+
+        def ready(page):
+            expect(page.locator("#state")).to_have_text("no power is measured")
+            expect(page.locator("#no-power-help")).to_contain_text("doctor --network")
+
+        with exporter(board, ports), page_at(browser, url) as page:
+            ready(page)
+            expect(page.locator("#total")).to_be_hidden()
+            expect(page.locator("#looked-for li").first).to_be_hidden()
+            page.locator("#no-power summary").click()
+            expect(page.locator("#looked-for li[data-key=hwmon]")).to_contain_text("/class/hwmon")
+            fits(browser, url, ready)
+            pictures(browser, url, "no-meters", ready)
+
+
 def token_is_requested(browser):
     with temporary() as directory, LiveBoard(directory) as board:
         (directory / "token").write_text("correct-horse-battery-staple\n")
@@ -300,14 +358,14 @@ def fleet_page(browser):
         with page_at(browser, server.url) as page:
             ready(page)
             broken = page.locator("#boards tr:not(.error)", has_text="edge-03")
-            expect(broken).to_contain_text("refused")
+            expect(broken).to_contain_text("unhealthy")
             errors = page.locator("#boards tr.error")
             expect(errors).to_have_count(3)
             expect(errors.first).to_have_text("hwmon: gone")
             expect(errors.nth(1)).to_have_text("<b>no such bus")
             expect(page.locator("#boards tr:not(.error)", has_text="edge-01")).to_contain_text("degraded")
             expect(page.get_by_role("link", name="edge-02")).to_have_attribute("href", "http://127.0.0.1:9101/")
-            expect(page.locator("#boards tr:not(.error)", has_text="edge-00")).to_contain_text("never heard of")
+            expect(page.locator("#boards tr:not(.error)", has_text="edge-00")).to_contain_text("unknown")
             assert page.locator("#boards img, #boards i").count() == 0
             page.get_by_label("Search").fill("edge-00")
             expect(page.locator("#boards tr")).to_have_count(1)
@@ -320,7 +378,7 @@ def fleet_page(browser):
             # More boards than one page holds.
             for n in range(120):
                 (directory / f"fleet/many-{n:03}.yaml").write_text("device_type: x86\n")
-            expect(page.locator("#boards-count")).to_have_text("100 of 124 shown, page 1")
+            expect(page.locator("#boards-count")).to_have_text("1 to 100 of 124 boards")
             page.get_by_role("button", name="Next").click()
             expect(page.locator("#boards tr:not(.error)")).to_have_count(24)
             page.get_by_role("button", name="Previous").click()
@@ -341,6 +399,105 @@ def fleet_page(browser):
         pictures(browser, server.url, "fleet", ready)
 
 
+def told(server, name, watts, joules, seconds):
+    """A board tells what it draws."""
+    headers = {"Exporter-Version": "1.2.3", "Exporter-Power": str(watts), "Exporter-Energy": f"{joules} {seconds}"}
+    assert server.ask("GET", f"/config/{name}", headers=headers)[0] == 200
+
+
+def fleet_power(browser):
+    """Power and energy of all and of each, sorted, by group and by label."""
+    with temporary() as directory, ConfigServer(directory / "fleet") as server:
+        for n in range(4):
+            assert server.ask("PUT", f"/config/edge-{n:02}", {"device_type": "x86", "interval": 1})[0] == 200
+        rack = {"members": {"devices": ["edge-01", "edge-02"]}, "labels": {"site": "berlin"}}
+        assert server.ask("PUT", "/groups/rack-3", rack)[0] == 200
+        told(server, "edge-01", 10, 36_000, 3600)
+        told(server, "edge-02", 30, 54_000, 1800)
+        told(server, "edge-03", 2, 7200, 3600)
+        names = lambda page: page.locator("#boards tr:not(.error) th a").all_inner_texts()
+
+        def ready(page):
+            expect(page.locator("#watts")).to_have_text("42.0\u00a0W")
+
+        with page_at(browser, server.url) as page:
+            ready(page)
+            expect(page.locator("#watts-of")).to_have_text("of 3 boards that know it")
+            expect(page.locator("#joules")).to_have_text("97.2\u00a0kJ")
+            expect(page.locator("#joules-of")).to_have_text("27.0\u00a0Wh")
+            row = page.locator("#boards tr", has_text="edge-02")
+            expect(row.locator("td.number").first).to_have_text("30.0\u00a0W")
+            expect(row.locator("svg")).to_have_attribute("aria-label", re.compile("W to .*W in the last"))
+            # Not known is not 0.
+            expect(page.locator("#boards tr", has_text="edge-00").locator("td.number").first).to_have_text("–")
+            head = page.get_by_role("button", name="Power", exact=True)
+            head.focus()
+            page.keyboard.press("Enter")
+            expect(page.locator("th[data-sort=power]")).to_have_attribute("aria-sort", "descending")
+            wait_until("they are sorted", lambda: names(page) == ["edge-02", "edge-01", "edge-03", "edge-00"])
+            page.get_by_label("Group", exact=True).select_option("rack-3")
+            expect(page.locator("#boards-count")).to_have_text("2 found, of 4 boards")
+            expect(page.locator("#watts")).to_have_text("40.0\u00a0W")
+            page.get_by_label("Group", exact=True).select_option("")
+            ready(page)
+            page.locator("#boards").get_by_role("button", name="site=berlin").first.click()
+            expect(page.locator("#watts")).to_have_text("40.0\u00a0W")
+            expect(page.get_by_label("Label", exact=True)).to_have_value("site=berlin")
+        fits(browser, server.url, ready)
+        pictures(browser, server.url, "fleet-power", ready)
+
+
+def fleet_is_changed(browser):
+    """One board is edited and checked; who may not, is told why; and many boards, where the server can."""
+    with temporary() as directory, ConfigServer(directory / "fleet") as server:
+        for name in ("edge-00", "edge-01"):
+            assert server.ask("PUT", f"/config/{name}", {"device_type": "x86", "interval": 1})[0] == 200
+        interval = lambda: server.ask("GET", "/config/edge-00?own")[1]["interval"]
+        with page_at(browser, server.url) as page:
+            page.get_by_role("button", name="Edit edge-00").click()
+            text, note = page.locator("#document"), page.locator("#editor-note")
+            expect(text).to_have_value(re.compile('"interval": 1'))
+            text.fill('{"device_type": "x86", "interval": "fast"}')
+            page.locator("#editor-check").click()
+            expect(note).to_contain_text("interval")
+            text.fill('{"device_type": "x86", "interval": 5}')
+            page.locator("#editor-check").click()
+            expect(note).to_contain_text("This is valid, and changes what is stored.")
+            assert interval() == 1
+            # Somebody else comes first.
+            assert server.ask("PUT", "/config/edge-00", {"device_type": "x86", "interval": 2})[0] == 200
+            page.locator("#editor-save").click()
+            expect(note).to_contain_text("Somebody else has changed it")
+            assert interval() == 2
+            page.keyboard.press("Escape")
+            page.get_by_role("button", name="Edit edge-00").click()
+            expect(text).to_have_value(re.compile('"interval": 2'))
+            text.fill('{"device_type": "x86", "interval": 5}')
+            page.locator("#editor-save").click()
+            expect(page.locator("#note")).to_contain_text("The configuration of edge-00 is stored.")
+            assert interval() == 5
+            page.locator("#many summary").click()
+            page.locator("#selector-from").click()
+            expect(page.locator("#selector")).to_have_value("*")
+            page.get_by_label("Metric", exact=True).fill("power_watts")
+            page.get_by_role("button", name="Export it", exact=True).click()
+            expect(page.locator("#many-apply")).to_be_disabled()
+            page.locator("#many-check").click()
+            if server.ask("PATCH", "/config?selector=*&dry_run", {})[0] in (404, 405):
+                expect(page.locator("#many")).to_be_hidden()
+            else:
+                expect(page.locator("#many-note")).to_contain_text("2 boards are selected, and 2 would change")
+                page.locator("#many-apply").click()
+                expect(page.locator("#many-note")).to_contain_text("2 have changed")
+                assert server.ask("GET", "/config/edge-01?own")[1]["metrics"] == {"power_watts": True}
+        with page_at(browser, server.url, extra_http_headers={"X-Forwarded-For": "192.0.2.1"}) as page:
+            page.get_by_role("button", name="Edit edge-00").click()
+            page.locator("#document").fill('{"device_type": "x86", "interval": 9}')
+            page.locator("#editor-save").click()
+            expect(page.locator("#editor-note")).to_contain_text("--management.allow-remote")
+        assert interval() == 5
+
+
 def demo(browser):
     """Screenshots with more than one rail."""
     port = free_port()
@@ -350,7 +507,7 @@ def demo(browser):
             url = f"http://127.0.0.1:{port}"
 
             def ready(page):
-                expect(page.locator("#rails canvas").first).to_be_visible()
+                expect(page.locator("#chart")).to_be_visible()
                 expect(page.locator("#metrics li").first).to_be_visible()
                 page.wait_for_timeout(1500)
 
@@ -365,8 +522,11 @@ def main():
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         board_page(browser)
         workloads_are_shown(browser)
+        board_without_meters(browser)
         token_is_requested(browser)
         fleet_page(browser)
+        fleet_power(browser)
+        fleet_is_changed(browser)
         if os.environ.get("SCREENSHOTS"):
             demo(browser)
         browser.close()

@@ -1,52 +1,79 @@
 // A board's own page.
-import { ask, byId, follow, keep, lasting, make, matches, pill, put, quantity, say } from "./shared.js";
-import { Chart } from "./chart.js";
+import { ask, byId, change, follow, keep, lasting, make, makeCell, matches, pill, put, quantity, say, sparkline, useToken } from "./shared.js";
+import { Chart, Columns } from "./chart.js";
 
-const charts = new Map();
+/** The columns of each rail by its series, and of the board by TOTAL. */
+const known = new Map();
+const TOTAL = "";
+const POINTS = 60;
 const waiting = new Set();
+const chart = new Chart(byId("chart"), showReadout);
+/** What the chart shows. */
+let chosen = TOTAL;
 let cursor = "";
 let round = 0;
 let loaded = "";
 let metrics = {};
+let values = {};
 let sources = [];
-/** For those boards that want one; forgotten with the page. */
-let token = "";
-
-/** The answer to something that is done. */
-async function post(path, body) {
-  const headers = { "Content-Type": "application/json" };
-  if (token) headers.Authorization = `Bearer ${token}`;
-  try {
-    return await ask(path, { method: "POST", headers, body });
-  } catch (error) {
-    if (error.status === 401) byId("token-form").hidden = false;
-    throw error;
-  }
-}
 
 const time = (stamp) => new Date(stamp).toLocaleString();
 
 function showHistory(answer) {
   cursor = answer.cursor;
-  const { total } = answer;
+  const { total, rails } = answer;
   put(byId("watts"), quantity(total?.watts, "W"));
   put(byId("joules"), quantity(total?.joules, "J"));
   put(byId("joules-title"), total?.seconds ? `Energy in the last ${lasting(total.seconds)}` : "Energy");
   const why = answer.no_total ?? "";
-  say(byId("no-total"), why && `${why[0].toUpperCase()}${why.slice(1)}.${answer.rails.length ? " Below is what is measured." : ""}`);
+  say(byId("no-total"), why && `${why[0].toUpperCase()}${why.slice(1)}.${rails.length ? " Below is what is measured." : ""}`);
   const notes = [];
-  if (!answer.rails.length) notes.push("Nothing that measures power has been read yet. What each source says is below.");
+  if (!rails.length) notes.push("No rail is read. What each source says is below.");
   else if (!answer.kept_seconds) notes.push("No history is kept (history: {seconds: 0}), so there are no charts.");
   if (answer.left_out) notes.push(`${answer.left_out} more rails are not shown.`);
   say(byId("rails-note"), notes.join(" "));
-  keep(byId("rails"), answer.rails, (rail) => rail.series, card, showRail.bind(null, answer));
-  for (const series of charts.keys()) if (!answer.rails.some((rail) => rail.series === series)) charts.delete(series);
+  byId("power").hidden = !rails.length;
+  const all = rails.map((rail) => [rail.series, rail]);
+  if (total?.columns) all.push([TOTAL, total]);
+  for (const [series, one] of all) {
+    if (!known.has(series)) known.set(series, new Columns());
+    known.get(series).add(one.columns, answer, one.longest_gap);
+  }
+  for (const series of known.keys()) if (!all.some(([one]) => one === series)) known.delete(series);
+  keep(byId("rails"), rails, (rail) => rail.series, makeRail, showRail);
+  showChart(total, rails);
+}
+
+/** The rail that was chosen, else the total, else the first rail. */
+function showChart(total, rails) {
+  const rail = rails.find(({ series }) => series === chosen);
+  const one = rail ?? total ?? rails[0];
+  const series = rail || !total ? one?.series : TOTAL;
+  const of = known.get(series);
+  byId("total").hidden = !of?.columns.length;
+  if (byId("total").hidden) return;
+  const name = one === total ? "Total" : (one.rail ?? one.source);
+  put(byId("total-name"), `${name} (${one.source})`);
+  chart.show(of);
+  const [low, high] = of.range();
+  const range = `${quantity(low, "W")} to ${quantity(high, "W")}`;
+  byId("chart").setAttribute("aria-label", `${name}, of ${one.source}: ${quantity(one.watts, "W")} now, ${range} in the last minutes`);
+  for (const row of byId("rails").children) row.querySelector("button").setAttribute("aria-pressed", String(row.dataset.key === series));
+}
+
+function showReadout(column, ago) {
+  const when = ago === null ? "" : ago < 1 ? "now" : `${lasting(ago)} ago`;
+  const [, low, high, mean] = (column ?? []).map((value) => quantity(value, "W"));
+  const text = column ? `${when}: ${mean} (${low} to ${high})` : when && `${when}: nothing was read`;
+  put(byId("readout"), text);
+  byId("chart").setAttribute("aria-valuenow", String(ago === null ? 0 : -Math.round(ago)));
+  byId("chart").setAttribute("aria-valuetext", text || "no value is selected");
 }
 
 function showWorkloads(shown) {
   const off = sources.includes("workloads")
     ? "No workload has been read yet, or nothing is measured whose energy they could have."
-    : "Which services, containers and pods draw it is not asked: workloads: {enabled: true} in the configuration has the power divided among them.";
+    : "workloads: {enabled: true} in the configuration has the power divided among services, containers and pods.";
   say(byId("workloads-note"), shown ? "" : off);
   byId("workloads-table").hidden = !shown;
   put(byId("workloads-what"), shown ? `of what ${shown.domain === "board" ? "the board" : shown.domain} draws, ${quantity(shown.watts, "W")}` : "");
@@ -64,36 +91,73 @@ function showWorkloads(shown) {
 function makeWorkload() {
   const name = make("th");
   name.scope = "row";
-  const cells = ["Kind", "Power", "Share"].map((text) => {
-    const cell = make("td");
-    cell.dataset.name = text;
-    return cell;
+  return make("tr", "", name, ...[["Kind"], ["Power", "number"], ["Share", "number"]].map(makeCell));
+}
+
+const RAIL_CELLS = [["Source"], ["Now", "number"], ["Last minutes", "curve"], ["From, to", "number quiet"], ["Energy since start", "number quiet"]];
+
+function makeRail({ series }) {
+  const button = make("button", "tag");
+  button.type = "button";
+  button.title = series;
+  button.addEventListener("click", () => (chosen = chosen === series ? TOTAL : series));
+  const name = make("th", "", button);
+  name.scope = "row";
+  return make("tr", "", name, ...RAIL_CELLS.map(makeCell));
+}
+
+function showRail(element, rail) {
+  const of = known.get(rail.series);
+  const range = of.range();
+  const [name, source, now, curve, between, energy] = element.children;
+  put(name.firstElementChild, rail.rail ?? rail.source);
+  put(source, rail.source);
+  put(now, typeof rail.watts === "number" ? quantity(rail.watts, "W") : "not read");
+  sparkline(curve, of.points(POINTS), (of.most * of.seconds) / POINTS);
+  put(between, range ? `${quantity(range[0], "W")} to ${quantity(range[1], "W")}` : "");
+  put(energy, typeof rail.joules === "number" ? quantity(rail.joules, "J") : "");
+}
+
+/** What is shown beside power, by the names of metrics. */
+const OTHERS = [
+  ["Temperature", /_celsius$|_temp_/],
+  ["Load", /usage_percent$|utilization_ratio$|_active_cores$|throttled$|under_voltage$/],
+  ["Memory", /memory|_ram_|_swap_/],
+];
+
+/** A value in the unit that its metric's name ends in. */
+function valued(name, value) {
+  if (typeof value !== "number") return "–";
+  const last = name.replace(/_total$/, "").split("_").at(-1);
+  const unit = { watts: "W", joules: "J", volts: "V", amperes: "A", bytes: "B", coulombs: "C" }[last];
+  if (unit) return quantity(value, unit);
+  if (last === "ratio") return `${(100 * value).toFixed(0)}\u00a0%`;
+  const plain = { celsius: "°C", percent: "%", seconds: "s", mhz: "MHz", mb: "MB", kb: "kB" }[last];
+  return [+value.toPrecision(4), plain].filter((part) => part !== undefined).join("\u00a0");
+}
+
+function showOthers() {
+  const cards = OTHERS.map(([title, wanted]) => {
+    const names = Object.keys(values).filter((name) => wanted.test(name) && !/^(power_|workload_|nvidia_gpu_info)/.test(name));
+    const rows = names.flatMap((name) => values[name].series.map(({ labels: { source, ...labels }, value }) => [name, Object.values(labels).join(" "), value]));
+    return { title, rows: rows.slice(0, 16), more: rows.length - 16 };
+  }).filter(({ rows }) => rows.length);
+  const makeCard = ({ title }) => make("section", "card", make("h2", "", title), make("dl", "pairs"), make("p", "quiet small"));
+  keep(byId("kinds"), cards, ({ title }) => title, makeCard, (element, { rows, more }) => {
+    keep(element.children[1], rows, ([name, label]) => `${name} ${label}`, () => make("div", "", make("dt"), make("dd")), (pair, [name, label, value]) => {
+      put(pair.firstElementChild, label || name);
+      put(pair.lastElementChild, valued(name, value));
+      pair.title = values[name].help;
+    });
+    put(element.lastElementChild, more > 0 ? `${more} more are among the metrics below` : "");
   });
-  return make("tr", "", name, ...cells);
 }
 
-function card(rail) {
-  const canvas = make("canvas");
-  canvas.setAttribute("role", "img");
-  charts.set(rail.series, new Chart(canvas));
-  const who = make("span", "who", make("b", "", rail.rail ?? rail.source), " ", make("span", "quiet", rail.source));
-  const caption = make("figcaption", "", who, make("span", "value"), make("span", "more quiet"));
-  const made = make("figure", "card", caption, canvas);
-  made.title = rail.series;
-  return made;
-}
-
-function showRail(answer, element, rail) {
-  const chart = charts.get(rail.series);
-  chart.add(rail.columns, answer, rail.longest_gap);
-  const range = chart.range();
-  const between = range ? `${quantity(range[0], "W")} to ${quantity(range[1], "W")}` : "";
-  const now = quantity(rail.watts, "W");
-  put(element.querySelector(".value"), now);
-  const joules = typeof rail.joules === "number" ? `${quantity(rail.joules, "J")} since start` : "";
-  put(element.querySelector(".more"), [between, joules].filter(Boolean).join(" · ") || "not read");
-  const canvas = element.querySelector("canvas");
-  canvas.setAttribute("aria-label", `${rail.rail ?? rail.source}: ${now} now, ${between || "nothing read"} in the last minutes`);
+function showNoPower(no) {
+  byId("no-power").hidden = !no;
+  if (!no) return;
+  put(byId("no-power-help"), no.help);
+  keep(byId("looked-for"), no.looked_for, ({ source }) => source, () => make("li"), (element, { source, missing }) => put(element, `${source}: ${missing}`));
 }
 
 const KINDS = { healthy: "good", degraded: "bad", starting: "warn" };
@@ -103,7 +167,9 @@ function showHealth(health) {
   put(byId("name"), health.device_id || "This board");
   document.title = `${health.device_id || "board"} · edge-metrics-exporter`;
   put(byId("what"), health.device_type);
-  pill(byId("state"), health.status, KINDS[health.status] ?? "");
+  const nothing = health.no_power && health.status === "healthy";
+  pill(byId("state"), nothing ? "no power is measured" : health.status, nothing ? "warn" : KINDS[health.status] ?? "");
+  showNoPower(health.no_power);
   put(byId("about"), `edge-metrics-exporter ${health.version}, running for ${lasting(health.uptime_seconds)}`);
   const name = (source) => (source.device ? `${source.source} ${source.device}` : source.source);
   keep(byId("sources"), health.sources, name, makeSource, showSource);
@@ -154,6 +220,11 @@ function showMetrics() {
   keep(byId("metrics"), found, (name) => name, makeSwitch, (element, name) => {
     const box = element.querySelector("input");
     if (!waiting.has(name)) box.checked = metrics[name];
+    const { series = [], more = 0 } = values[name] ?? {};
+    const shown = series.slice(0, 2).map(({ value }) => valued(name, value));
+    const others = series.length - shown.length + more;
+    put(element.querySelector(".value"), shown.join(", ") + (others > 0 ? ` and ${others} more` : ""));
+    element.title = values[name]?.help ?? "";
   });
   const on = names.filter((name) => metrics[name]).length;
   const shown = search ? `${found.length} of ${names.length} found` : `${on} of ${names.length} exported`;
@@ -164,8 +235,9 @@ function makeSwitch(name) {
   const box = make("input");
   box.type = "checkbox";
   box.setAttribute("role", "switch");
+  box.setAttribute("aria-label", name);
   box.addEventListener("change", () => toggle(name, box));
-  return make("li", "", make("label", "", box, make("span", "", name)));
+  return make("li", "", make("label", "", box, make("span", "name", name), make("span", "value quiet")));
 }
 
 async function toggle(name, box) {
@@ -174,7 +246,7 @@ async function toggle(name, box) {
   box.setAttribute("aria-busy", "true");
   const note = byId("metrics-note");
   try {
-    const answer = await post("/metrics/enable", JSON.stringify({ [name]: on }));
+    const answer = await change("/metrics/enable", { method: "POST", body: JSON.stringify({ [name]: on }) });
     metrics[name] = on;
     const done = `${name} is ${on ? "exported" : "no longer exported"}.`;
     if (answer.saved === false) say(note, `${done} But ${answer.message}`, "warn");
@@ -194,7 +266,7 @@ async function reload() {
   button.disabled = true;
   put(note, "…");
   try {
-    await post("/reload");
+    await change("/reload", { method: "POST" });
     put(note, `Loaded again at ${new Date().toLocaleTimeString()}.`);
   } catch (error) {
     put(note, error.message);
@@ -202,12 +274,7 @@ async function reload() {
   button.disabled = false;
 }
 
-byId("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  token = byId("token").value.trim();
-  byId("token-form").hidden = true;
-  say(byId("metrics-note"), "");
-});
+useToken(() => say(byId("metrics-note"), ""));
 byId("search").addEventListener("input", showMetrics);
 byId("reload").addEventListener("click", reload);
 
@@ -219,8 +286,9 @@ follow(async (again) => {
   const health = await ask("/health");
   showHealth(health);
   showWorkloads(history.workloads);
-  metrics = (await ask("/metrics/list")).metrics;
+  ({ metrics, values = {} } = await ask("/metrics/list?values"));
   showMetrics();
+  showOthers();
   const of = JSON.stringify([health.config.loaded_at, metrics]);
   if (of !== loaded) {
     put(byId("config"), JSON.stringify(await ask("/config"), null, 2));

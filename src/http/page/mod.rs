@@ -34,6 +34,7 @@ const BOARD: &[(&str, &str, &str)] = &[
 const FLEET: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("fleet.html")),
     ("/page/style.css", CSS, include_str!("style.css")),
+    ("/page/fleet.css", CSS, include_str!("fleet.css")),
     ("/page/shared.js", SCRIPT, include_str!("shared.js")),
     ("/page/fleet.js", SCRIPT, include_str!("fleet.js")),
 ];

@@ -10,7 +10,14 @@ export function make(tag, kind, ...children) {
   return made;
 }
 
-/** Sets an element's text, and hides it where there is none. Leaves alone what is as it should be: somebody may be selecting it. */
+/** A cell with the name that it has where no heading is shown. */
+export function makeCell([name, kind]) {
+  const cell = make("td", kind);
+  cell.dataset.name = name;
+  return cell;
+}
+
+/** Sets an element's text. Leaves alone what is as it should be: somebody may be selecting it. */
 export function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
   return element;
@@ -24,13 +31,40 @@ export function say(element, text, kind = "") {
 
 export function pill(element, text, kind) {
   put(element, text).className = `pill ${kind}`;
+  return element;
+}
+
+/** Draws values of equal intervals from 0 upwards; null: not known. */
+export function sparkline(cell, values, seconds) {
+  const of = values.join();
+  if (cell.dataset.of === of) return;
+  cell.dataset.of = of;
+  const known = values.filter((value) => value !== null);
+  if (known.length < 2) return void cell.replaceChildren();
+  const space = "http://www.w3.org/2000/svg";
+  const [low, high] = [Math.min(0, ...known), Math.max(...known, 1e-9)];
+  let way = "";
+  let before = null;
+  values.forEach((value, place) => {
+    if (value !== null) way += `${before === null ? "M" : "L"}${place} ${(22 - (20 * (value - low)) / (high - low)).toFixed(1)}`;
+    before = value;
+  });
+  const draw = (kind, all) => {
+    const made = document.createElementNS(space, kind);
+    for (const [name, value] of Object.entries(all)) made.setAttribute(name, value);
+    return made;
+  };
+  cell.title = `${quantity(Math.min(...known), "W")} to ${quantity(Math.max(...known), "W")} in the last ${lasting(values.length * seconds)}`;
+  const svg = draw("svg", { viewBox: `0 0 ${values.length - 1} 24`, preserveAspectRatio: "none", role: "img", "aria-label": cell.title });
+  svg.append(draw("path", { d: way, "vector-effect": "non-scaling-stroke" }));
+  cell.replaceChildren(svg);
 }
 
 /** An answer that is a refusal: its words. */
 export class Refusal extends Error {}
 
-/** The JSON at a path; of a refusal its `error` and `message`. */
-export async function ask(path, options = {}) {
+/** The JSON at a path; with `whole`, it and its tag. Of a refusal its `error` and `message`. */
+export async function ask(path, { whole, ...options } = {}) {
   const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(10000), ...options });
   const text = await answer.text();
   let value = null;
@@ -39,9 +73,33 @@ export async function ask(path, options = {}) {
   } catch {
     if (answer.ok) value = text;
   }
-  if (answer.ok) return value;
+  if (answer.ok) return whole ? { value, tag: answer.headers.get("ETag") } : value;
   const words = [value?.error, value?.message].filter(Boolean).join(": ");
-  throw Object.assign(new Refusal(words || `${answer.status} ${answer.statusText}`), { status: answer.status });
+  throw Object.assign(new Refusal(words || `${answer.status} ${answer.statusText}`), { status: answer.status, value });
+}
+
+/** Forgotten with the page. */
+let token = "";
+
+/** The answer to a request that changes something. */
+export async function change(path, { headers = {}, ...options }) {
+  const all = { "Content-Type": "application/json", ...headers };
+  if (token) all.Authorization = `Bearer ${token}`;
+  try {
+    return await ask(path, { headers: all, ...options });
+  } catch (error) {
+    if (error.status === 401) byId("token-form").hidden = false;
+    throw error;
+  }
+}
+
+export function useToken(done = () => {}) {
+  byId("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    token = byId("token").value.trim();
+    byId("token-form").hidden = true;
+    done();
+  });
 }
 
 /** Calls `task` again and again, `period` milliseconds after it is done, while the page is looked at. Says when the server is

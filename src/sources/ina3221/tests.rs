@@ -237,7 +237,7 @@ fn choose(tree: &Tree, config: &Config) -> (Vec<&'static str>, Claims) {
         .meters
         .edit(|settings: &mut Settings| settings.tegrastats = Some("/bin/sh".into()));
     let mut board = Board::detect(tree.roots());
-    let chosen = select_meters(&mut board, &config);
+    let chosen = select_meters(&mut board, &config).meters;
     let names = chosen.iter().map(|(meter, _)| meter.name);
     (names.collect(), board.claims)
 }

@@ -8,7 +8,7 @@ use crate::config::document::Document;
 use crate::http::client::Answer;
 use crate::sources::SCHEMA;
 use crate::sys::{lock, printable};
-use crate::wire::INVALID_CONFIGURATION;
+use crate::wire::{PowerReading, INVALID_CONFIGURATION};
 
 /// How often to retry sending changes when others change the configuration at the same time.
 const MAX_ATTEMPTS: usize = 8;
@@ -38,11 +38,13 @@ impl CentralServer {
     }
 
     fn request_config(&self) -> Result<Fetched, String> {
-        let (report, cached) = {
+        let power = self.power.get().and_then(|read| read());
+        let (mut report, cached) = {
             let mut state = lock::lock(&self.state);
             state.unreported = false;
             (state.report.headers(), state.cached.clone())
         };
+        report.extend(power.iter().flat_map(PowerReading::headers));
         let mut headers: Vec<(&str, &str)> = vec![("Accept", "application/json"), CLOSE];
         headers.extend(report.iter().map(|(name, value)| (*name, value.as_str())));
         let tag = cached.as_ref().and_then(|cached| cached.tag.as_deref());

@@ -21,7 +21,7 @@ use crate::config::url_without_secrets;
 use crate::config::MAX_SIZE;
 use crate::http::client::{Client, Limits};
 use crate::sys::lock;
-use crate::wire::{DeviceId, Ports, Report};
+use crate::wire::{DeviceId, Ports, PowerReading, Report};
 
 /// The largest response: a configuration as indented JSON.
 const MAX_RESPONSE: u64 = 4 * MAX_SIZE as u64;
@@ -37,11 +37,14 @@ pub struct CentralServer {
     exchange_lock: Mutex<()>,
     state: Mutex<State>,
     on_work: OnceLock<Callback>,
+    /// Reads what the board draws, for the next request.
+    power: OnceLock<ReadPower>,
     /// The file for changes that could not be sent yet.
     unsent: Option<std::path::PathBuf>,
 }
 
 type Callback = Box<dyn Fn() + Send + Sync>;
+type ReadPower = Box<dyn Fn() -> Option<PowerReading> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -125,6 +128,7 @@ impl CentralServer {
             exchange_lock: Mutex::default(),
             state: Mutex::new(state),
             on_work: OnceLock::new(),
+            power: OnceLock::new(),
             unsent,
         }))
     }
@@ -143,6 +147,11 @@ impl CentralServer {
     /// Sets the callback for when the server should be contacted.
     pub fn on_work(&self, on_work: impl Fn() + Send + Sync + 'static) {
         let _ = self.on_work.set(Box::new(on_work));
+    }
+
+    /// Sets what reads the power that each request tells the server.
+    pub fn report_power(&self, read: impl Fn() -> Option<PowerReading> + Send + Sync + 'static) {
+        let _ = self.power.set(Box::new(read));
     }
 
     fn notify(&self) {
