@@ -9,7 +9,7 @@ INIT    ?=
 # What is installed: another, if you built it elsewhere or for another machine.
 BIN     := $(or $(CARGO_TARGET_DIR),target)/$(addsuffix /,$(CARGO_BUILD_TARGET))release/edge-metrics-exporter
 
-.PHONY: help run build test system-test bench fuzz dist order deb dockerimage install uninstall update-boards lint
+.PHONY: help run build test system-test pictures bench fuzz dist order deb dockerimage install uninstall update-boards lint
 
 help: ## what can be done here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ update-boards: ## write the fixture boards' expected output anew
 
 system-test: ## against real peers: Prometheus, promtool, prometheus_client
 	tests/system/run
+
+pictures: ## the pictures of the documents, by the demo in Chromium, after system-test
+	target/system-test-venv/bin/python docs/images/make.py
 
 bench: ## figures beside node_exporter and prometheus_client
 	bench/run
