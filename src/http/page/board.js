@@ -44,7 +44,7 @@ function showHistory(answer) {
   showChart(total, rails);
 }
 
-/** The rail that was chosen, else the total, else the first rail. */
+/** Of the chosen rail, the total, or the first rail. */
 function showChart(total, rails) {
   const rail = rails.find(({ series }) => series === chosen);
   const one = rail ?? total ?? rails[0];
@@ -118,7 +118,6 @@ function showRail(element, rail) {
   put(energy, typeof rail.joules === "number" ? quantity(rail.joules, "J") : "");
 }
 
-/** What is shown beside power, by the names of metrics. */
 const OTHERS = [
   ["Temperature", /_celsius$|_temp_/],
   ["Load", /usage_percent$|utilization_ratio$|_active_cores$|throttled$|under_voltage$/],
@@ -155,6 +154,7 @@ function showOthers() {
 
 function showNoPower(no) {
   byId("no-power").hidden = !no;
+  byId("power").parentElement.hidden = !!no;
   if (!no) return;
   put(byId("no-power-help"), no.help);
   keep(byId("looked-for"), no.looked_for, ({ source }) => source, () => make("li"), (element, { source, missing }) => put(element, `${source}: ${missing}`));
