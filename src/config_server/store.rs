@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::directory::Directory;
 use super::etag::Etag;
@@ -103,6 +104,12 @@ pub(super) trait Documents: Send + Sync {
     /// others as far as the store reports them.
     fn changes(&self) -> Result<Changes, StoreError>;
 
+    /// Whether it is known that nothing has changed from the last call of `changes` until the store last answered a lookup, of any
+    /// kind of document. Then a request that has looked something up need not ask for changes as well.
+    fn is_unchanged(&self) -> bool {
+        false
+    }
+
     /// Looks up one document, whose revision `known` is known.
     fn lookup(&self, id: &DeviceId, known: Option<u64>) -> Result<Lookup, StoreError>;
 
@@ -135,6 +142,9 @@ pub(super) trait Store: Send + Sync {
 
     /// The groups.
     fn groups(&self) -> &dyn Documents;
+
+    /// The age at which a note is put again though only its time has changed: often if other servers read it.
+    fn max_note_age(&self) -> Duration;
 
     /// Puts a note on a device.
     fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError>;
