@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A fleet that polls one config-server: scale.py [--boards=10000] [--seconds=600] [RUN ...], as markdown on stdout.
+"""A fleet that polls one config-server: scale.py [--boards=10000] [--seconds=600] [--registered] [RUN ...], as markdown on stdout.
 
 A RUN is a store and what is in it: `directory`, `etcd`, `directory-groups`, `etcd-groups` (20 groups); all four without any.
 With BEFORE=BINARY each is measured with that binary too. EXPORTER is the binary (target/release's).
@@ -60,12 +60,12 @@ def name(number):
 
 
 class Board:
-    __slots__ = ("number", "name", "address", "tag", "trouble", "stage", "due", "callers")
+    __slots__ = ("number", "name", "address", "tag", "trouble", "stage", "due", "callers", "failures")
 
     def __init__(self, number):
         self.number, self.name = number, name(number)
         self.address = f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
-        self.tag, self.trouble, self.stage, self.due, self.callers = "", "", "start", 0, []
+        self.tag, self.trouble, self.stage, self.due, self.callers, self.failures = "", "", "start", 0, [], 0
 
     def request(self, port, ports):
         report = "Exporter-Version: 0.1.0\r\n"
@@ -179,7 +179,7 @@ class Generator:
         del self.exchanges[exchange.socket.fileno()]
         exchange.socket.close()
         status = failure or head[9:12].decode()
-        expected = {"start": ("404", "200"), "ports": ("404", "200"), "register": ("200",), "poll": ("200", "304")}[board.stage]
+        expected = {"start": ("404", "200"), "ports": ("404", "200", "304"), "register": ("200",), "poll": ("200", "304")}[board.stage]
         self.outcomes["answered" if status in expected else f"refused: {status}"] += 1
         self.waits[board.stage].append(now - exchange.begun)
         tag = re.search(rb"(?i)\r\netag: ([^\r]+)", head)
@@ -189,9 +189,13 @@ class Generator:
             for caller in board.callers:
                 self.answer_call(caller)
             board.callers = []
+        if status == "412":  # The PUT was made, and its answer lost.
+            board.stage = "poll"
         if status not in expected:
-            return self.plan(board, now + random.uniform(0.5, 1.5))
-        if board.stage == "poll" or status == "200" and board.stage != "start":
+            board.failures += 1
+            return self.plan(board, now + min(60, 2 ** (board.failures - 1)) * random.uniform(0.5, 1))
+        board.failures = 0
+        if board.stage == "poll" or status != "404" and board.stage != "start":
             board.stage = "poll"
             if board.number % 100 == 0 and random.random() < 0.1:
                 board.trouble = "" if board.trouble else "Exporter-Degraded: jetson: no answer for 5 s\r\n"
@@ -341,7 +345,7 @@ def put_groups(port):
         urllib.request.urlopen(request, timeout=60).read()
 
 
-def measure(binary, run, boards, seconds):
+def measure(binary, run, boards, seconds, registered=False):
     """Rows of what is measured, and its figure."""
     kind, _, groups = run.partition("-")
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
@@ -349,6 +353,10 @@ def measure(binary, run, boards, seconds):
         if kind == "etcd":
             etcd = stack.enter_context(Etcd(directory))
             store = f"{etcd.url.replace('http', 'etcd')}/scale"
+        elif registered:
+            pathlib.Path(store).mkdir()
+            for number in range(boards):
+                (pathlib.Path(store) / f"{name(number)}.yaml").write_bytes(CONFIG)
         log = stack.enter_context(open(directory / "log", "w"))
         command = [binary, "config-server", f"--store={store}", f"--web.listen-address=127.0.0.1:{port}"]
         server = stack.enter_context(Process(command, stderr=log))
@@ -356,9 +364,10 @@ def measure(binary, run, boards, seconds):
         empty = server.memory()
         if groups:
             put_groups(port)
-        # All boards start within two intervals.
-        generator = Generator(boards, port, 2 * POLL)
-        generator.run(time.monotonic() + 2.5 * POLL)
+        # All boards start within one interval, or register themselves within three.
+        start = POLL if registered and not etcd else 3 * POLL
+        generator = Generator(boards, port, start)
+        generator.run(time.monotonic() + start + POLL / 2)
         rows = {"boards": boards, "minutes": seconds / 60}
         starts = [wait for stage in ("start", "ports", "register") for wait in generator.waits[stage]]
         rows["start: refused"] = sum(n for what, n in generator.outcomes.items() if what.startswith("refused"))
@@ -392,6 +401,7 @@ def measure(binary, run, boards, seconds):
         rows["the generator's own delay, p99, ms"] = percentile(generator.lags, 0.99) * 1000
         rows["bytes of a poll, both ways"] = (generator.sent + generator.received) / len(polls)
         for what, words in {"page": "`/devices?limit=100`", "sd": "`/sd`, gzip", "change": "a change of a board (PATCH)", "group": "a change of a group (PATCH)"}.items():
+            rows[f"{words}: median, ms"] = percentile(waits.get(what, []), 0.5) * 1000
             rows[f"{words}: longest, ms"] = max(waits.get(what, [float("nan")])) * 1000
             if what in ("page", "sd"):
                 rows[f"{words}: bytes"] = sizes.get(what, float("nan"))
@@ -515,6 +525,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--instructions", action="store_true")
     parser.add_argument("--barest", action="store_true", help="the generator with the barest server alone")
+    parser.add_argument("--registered", action="store_true", help="a directory has the boards' documents from the beginning")
     parser.add_argument("runs", nargs="*")
     given = parser.parse_args()
     runs = given.runs or RUNS
@@ -526,7 +537,7 @@ def main():
         return table({column: {"instructions of a poll": instructions(binary, run)} for column, binary, run in chosen})
     columns = {"the barest server": measure_barest(given.boards, min(given.seconds, 20))}
     if not given.barest:
-        columns = {column: measure(binary, run, given.boards, given.seconds) for column, binary, run in chosen} | columns
+        columns = {column: measure(binary, run, given.boards, given.seconds, given.registered) for column, binary, run in chosen} | columns
     table(columns)
 
 

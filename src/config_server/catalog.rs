@@ -382,13 +382,14 @@ impl ConfigServer {
         id: &DeviceId,
         exists: &dyn Fn(),
     ) -> Result<Option<Configuration>, StoreError> {
-        let groups = self.groups()?;
         let known = self.catalog.trusted_revision(id);
         let look = self.with_store(|store| store.devices().lookup(id, known));
         if let Ok(Lookup::Found(_) | Lookup::Unchanged) | Err(StoreError::Unreadable(_)) = look {
             exists();
         }
-        match look? {
+        let look = look?;
+        let groups = self.groups_after_lookup()?;
+        match look {
             Lookup::Missing => Ok(None),
             Lookup::Found(stored) => Ok(Some(self.read(id, &stored, &groups))),
             Lookup::Unchanged => {

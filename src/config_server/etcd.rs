@@ -7,7 +7,7 @@
 //! accepts it (etcd's manual, "Authentication guide").
 
 use std::io::Read;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ const MEMBER_TIMEOUT: Duration = Duration::from_millis(1500);
 const PAGE_SIZE: usize = 100;
 const MAX_RESPONSE: u64 = 16 << 20;
 const MAX_MEMBERS: usize = 9;
+/// The other servers must not take a board for silent: see `POLL_GRACE` in `device`.
+const MAX_NOTE_AGE: Duration = Duration::from_secs(60);
 
 /// A member of the cluster.
 struct Member {
@@ -67,9 +69,20 @@ struct Keys {
 /// How changes of keys are noticed.
 enum News {
     /// A watch tells them.
-    Watch(EtcdWatch),
-    /// What [`Cluster::newest`] had last is compared. For keys that are few, and all of which each request needs.
-    Newest(Mutex<Option<(u64, u64)>>),
+    Watch(Arc<EtcdWatch>),
+    /// What [`Cluster::newest`] had last is compared. For keys that are few, and all of which each request needs. The watch may
+    /// tell that this need not be asked for.
+    Newest(Mutex<Option<Newest>>, Arc<EtcdWatch>),
+}
+
+/// What identifies the state of some keys.
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    /// The greatest `mod_revision` of the keys, and their number. Every put raises the first, and a deletion without a put
+    /// lowers the second: so with the same two the keys have the same values.
+    state: (u64, u64),
+    /// etcd's revision at the time.
+    at: u64,
 }
 
 /// The client of an etcd cluster.
@@ -77,6 +90,8 @@ pub(super) struct Cluster {
     members: Vec<Member>,
     /// The index of the member that answered last.
     current: AtomicUsize,
+    /// etcd's greatest revision in an answer to [`Cluster::get`].
+    answered: AtomicU64,
     prefix: String,
     location: String,
     login: Option<BasicAuth>,
@@ -96,8 +111,9 @@ impl Etcd {
             has_notes,
             news,
         };
-        let watch = News::Watch(EtcdWatch::new(Arc::clone(&cluster)));
-        let newest = News::Newest(Mutex::default());
+        let watch = Arc::new(EtcdWatch::new(Arc::clone(&cluster)));
+        let newest = News::Newest(Mutex::default(), Arc::clone(&watch));
+        let watch = News::Watch(watch);
         let devices = keys(cluster.configs(), "devices", MAX_DEVICES, true, watch);
         let groups = keys(cluster.groups(), "groups", MAX_GROUPS, false, newest);
         Ok(Etcd {
@@ -184,6 +200,7 @@ impl Cluster {
         Ok(Cluster {
             members,
             current: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
             prefix: format!("/{prefix}"),
             location: format!("{scheme}://{hosts}/{prefix}"),
             login,
@@ -236,6 +253,7 @@ impl Cluster {
     /// The value of a key.
     pub(super) fn get(&self, key: &str) -> Result<Option<Stored>, StoreError> {
         let range = self.request("/v3/kv/range", &messages::get(key), messages::parse_range)?;
+        self.answered.fetch_max(range.revision, Ordering::SeqCst);
         Ok(range.pairs.into_iter().next().map(stored))
     }
 
@@ -276,13 +294,15 @@ impl Cluster {
         self.request("/v3/kv/txn", &request, messages::parse_swap)
     }
 
-    /// The greatest `mod_revision` of the keys that begin with `prefix`, and their number. Every put raises the first, and a
-    /// deletion without a put lowers the second: so with the same two the keys have the same values.
-    fn newest(&self, prefix: &str) -> Result<(u64, u64), StoreError> {
+    /// The state of the keys that begin with `prefix`.
+    fn newest(&self, prefix: &str) -> Result<Newest, StoreError> {
         let request = messages::newest(prefix);
         let range = self.request("/v3/kv/range", &request, messages::parse_range)?;
         let newest = range.pairs.first().map_or(0, |pair| pair.revision);
-        Ok((newest, range.count))
+        Ok(Newest {
+            state: (newest, range.count),
+            at: range.revision,
+        })
     }
 
     pub(super) fn note_key(&self, id: &DeviceId) -> String {
@@ -297,14 +317,22 @@ impl Cluster {
         Ok(range.revision)
     }
 
-    /// Watches configurations and notes from this revision on. The stream has a message per line, and ends after `time`. The
-    /// error is a message for the user.
-    pub(super) fn watch(&self, from: u64, time: Duration) -> Result<impl Read + 'static, String> {
-        let index = self.current.load(Ordering::Relaxed) % self.members.len().max(1);
-        let member = self.members.get(index).ok_or("there is no member")?;
+    /// The index of the member that answered last.
+    pub(super) fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// Watches all keys from this revision on, at one member. One watch for all of them: so what it reports has no gaps. The
+    /// stream has a message per line, and ends after `time`. The error is a message for the user.
+    pub(super) fn watch(
+        &self,
+        member: usize,
+        from: u64,
+        time: Duration,
+    ) -> Result<impl Read + 'static, String> {
+        let member = self.members.get(member).ok_or("there is no member")?;
         let url = format!("{}/v3/watch", member.base);
-        let watches = [self.configs(), self.notes()];
-        let watches = watches.map(|prefix| messages::watch(&prefix, from).to_string());
+        let watch = messages::watch(&format!("{}/", self.prefix), from);
         let token = lock::lock(&self.token).clone();
         let token = match (&self.login, token) {
             (None, _) => None,
@@ -315,14 +343,19 @@ impl Cluster {
             .as_ref()
             .map(|token| ("Authorization", token.reveal()));
         let headers: Vec<_> = [JSON].into_iter().chain(login).collect();
-        let body = watches.join("\n");
+        let body = watch.to_string();
         let stream = member
             .client
             .post_for_stream(&url, &headers, body.as_bytes(), time);
         stream.map_err(|e| e.to_string())
     }
 
-    /// The change that an event reports; `None`: the key is another program's.
+    /// Whether an event is about a group.
+    pub(super) fn is_of_group(&self, event: &messages::Event) -> bool {
+        event.pair.key.starts_with(self.groups().as_bytes())
+    }
+
+    /// The change that an event reports; `None`: the key is a group's, or another program's.
     pub(super) fn change(&self, event: messages::Event) -> Option<Change> {
         let messages::Event { pair, deleted } = event;
         let key = std::str::from_utf8(&pair.key).ok()?;
@@ -346,7 +379,7 @@ impl Cluster {
         read: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<T, StoreError> {
         let body = request.to_string();
-        let first = self.current.load(Ordering::Relaxed);
+        let first = self.current();
         let mut why = String::new();
         for offset in 0..self.members.len() {
             let index = (first + offset) % self.members.len();
@@ -458,15 +491,24 @@ impl Documents for Keys {
     fn changes(&self) -> Result<Changes, StoreError> {
         match &self.news {
             News::Watch(watch) => watch.changes(),
-            News::Newest(newest) => {
+            News::Newest(newest, _) => {
                 let now = self.cluster.newest(&self.prefix)?;
                 let known = lock::lock(newest).replace(now);
-                Ok(match known == Some(now) {
+                Ok(match known.is_some_and(|known| known.state == now.state) {
                     true => Changes::Listed(Vec::new()),
                     false => Changes::Unknown,
                 })
             }
         }
+    }
+
+    fn is_unchanged(&self) -> bool {
+        let News::Newest(newest, watch) = &self.news else {
+            return false;
+        };
+        let known = *lock::lock(newest);
+        let answered = self.cluster.answered.load(Ordering::SeqCst);
+        known.is_some_and(|known| watch.has_seen_no_group(known.at, answered))
     }
 
     fn lookup(&self, id: &DeviceId, _known: Option<u64>) -> Result<Lookup, StoreError> {
@@ -529,6 +571,10 @@ impl Store for Etcd {
 
     fn recover(&self) -> Result<bool, StoreError> {
         self.transactions.recover(self)
+    }
+
+    fn max_note_age(&self) -> Duration {
+        MAX_NOTE_AGE
     }
 
     fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError> {

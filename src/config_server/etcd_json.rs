@@ -40,8 +40,6 @@ pub struct WatchResponse {
     pub events: Vec<Event>,
     /// etcd's revision at the time of the message.
     pub revision: u64,
-    /// The index of the watch in its stream, from 0.
-    pub watch: u64,
     /// The watch was created.
     pub created: bool,
     /// The watch was ended by etcd: its first revision was compacted, or the user may not read the keys.
@@ -232,7 +230,6 @@ pub fn parse_watch(line: &[u8]) -> Result<WatchResponse, String> {
     Ok(WatchResponse {
         events,
         revision: revision(result)?,
-        watch: number(result.get("watch_id"))?,
         created: is("created"),
         canceled: is("canceled"),
     })

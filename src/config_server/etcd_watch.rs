@@ -1,27 +1,32 @@
 //! The changes that an etcd watch reports: those of this server, of other servers, and of users with `etcdctl`.
 //!
 //! A watch reports a change a moment later. So a request for changes first gets etcd's current revision, and waits until the
-//! watch has reached it. Changes of other keys also raise the revision, but the watch does not report them. The wait for them
-//! ends after [`CATCH_UP_TIMEOUT`].
+//! watch has reached it. Changes of other programs' keys also raise the revision, but the watch does not report them. The wait
+//! for them ends after [`CATCH_UP_TIMEOUT`].
+//!
+//! A member that cannot reach the others keeps its watches open, and reports nothing. It answers no other request either: so
+//! a watch at another member than the one that answers requests is given up.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::etcd::Cluster;
 use super::etcd_json as messages;
-use super::store::{Change, Changes, StoreError};
+use super::store::{Change, Changes, StoreError, MAX_DEVICES};
 use crate::sys::lock;
+use crate::wire::DeviceId;
 
 /// How long a request waits for the watch.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long one watch lasts. The next one continues where it ended.
-const SESSION_DURATION: Duration = Duration::from_secs(60);
+/// How long one watch lasts. The next one continues where it ended. A connection may be dead without notice for so long.
+const SESSION_DURATION: Duration = Duration::from_secs(10);
 /// A watch that ends sooner counts as failed.
 const MIN_SESSION: Duration = Duration::from_secs(1);
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 16 << 20;
-/// The most changes that are kept for the next request. Beyond it everything is scanned.
+/// The most changes of configurations that are kept for the next request. Beyond it everything is scanned.
 const MAX_CHANGES: usize = 4096;
 const STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
 
@@ -41,12 +46,17 @@ struct WatchState {
     /// The number of the current watch. Threads of earlier ones end.
     generation: u64,
     is_running: bool,
-    /// The changes since the last request for them.
+    /// The index of the member that is watched.
+    member: usize,
+    /// The changes since the last request for them, without notes.
     changes: Vec<Change>,
-    /// The watch has reported everything up to this revision.
+    /// The last note on each board since then: boards are noted all the time, and requests may be rare.
+    notes: HashMap<DeviceId, String>,
+    /// The watch has reported everything after the first of these revisions, up to the second.
+    since: u64,
     seen: u64,
-    /// The same for each of the two watches of a stream: configurations and notes.
-    watch_revisions: [u64; 2],
+    /// The revision of the last change of a group that it has reported.
+    group_changed: u64,
     /// The revision for which a request has waited in vain: it is of another program's change.
     waited_for: u64,
     /// The revision of the last scan, if there was no watch at the time.
@@ -70,10 +80,13 @@ impl EtcdWatch {
             lock::lock(&self.shared.state).stop();
         })?;
         let mut state = lock::lock(&self.shared.state);
+        if state.member != self.cluster.current() {
+            state.stop();
+        }
         if !state.is_running {
             // With the revision of the last scan nothing has changed.
             let is_known = state.scanned_at == Some(revision);
-            state.start(revision);
+            state.start(revision, self.cluster.current());
             state.scanned_at = Some(revision);
             let generation = state.generation;
             drop(state);
@@ -94,12 +107,19 @@ impl EtcdWatch {
             state = woken.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
         match state.is_running {
-            true => Ok(Changes::Listed(std::mem::take(&mut state.changes))),
+            true => Ok(Changes::Listed(state.take())),
             false => {
                 state.scanned_at = None;
                 Ok(Changes::Unknown)
             }
         }
+    }
+
+    /// Whether the watch has reported everything after one revision, up to another one, and no change of a group.
+    pub(super) fn has_seen_no_group(&self, after: u64, up_to: u64) -> bool {
+        let state = lock::lock(&self.shared.state);
+        let is_covered = state.is_running && state.since <= after && up_to <= state.seen;
+        is_covered && state.group_changed <= after
     }
 
     fn start(&self, generation: u64) {
@@ -116,19 +136,46 @@ impl EtcdWatch {
 }
 
 impl WatchState {
-    fn start(&mut self, revision: u64) {
+    fn start(&mut self, revision: u64, member: usize) {
         self.generation += 1;
         self.is_running = true;
-        self.changes.clear();
-        (self.seen, self.waited_for) = (revision, revision);
-        self.watch_revisions = [revision; 2];
+        self.member = member;
+        self.take();
+        (self.since, self.seen, self.waited_for) = (revision, revision, revision);
     }
 
     fn stop(&mut self) {
         self.generation += 1;
         self.is_running = false;
         self.scanned_at = None;
-        self.changes.clear();
+        self.take();
+    }
+
+    fn add(&mut self, change: Change) {
+        match change {
+            Change::Noted(id, note) => {
+                self.notes.insert(id, note);
+            }
+            other => {
+                if let Change::Removed(id, _) = &other {
+                    self.notes.remove(id);
+                }
+                self.changes.push(other);
+            }
+        }
+    }
+
+    /// Whether more changes are kept than are allowed.
+    fn is_full(&self) -> bool {
+        self.changes.len() > MAX_CHANGES || self.notes.len() > MAX_DEVICES
+    }
+
+    fn take(&mut self) -> Vec<Change> {
+        let notes = std::mem::take(&mut self.notes).into_iter();
+        let notes = notes.map(|(id, note)| Change::Noted(id, note));
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.extend(notes);
+        changes
     }
 }
 
@@ -136,8 +183,7 @@ impl WatchState {
 fn run(cluster: &Cluster, shared: &Shared, generation: u64) {
     loop {
         let state = lock::lock(&shared.state);
-        // Reporting a change twice does no harm.
-        let from = state.watch_revisions.into_iter().min().unwrap_or_default() + 1;
+        let (member, from) = (state.member, state.seen + 1);
         let is_current = state.generation == generation;
         drop(state);
         if !is_current {
@@ -145,7 +191,7 @@ fn run(cluster: &Cluster, shared: &Shared, generation: u64) {
         }
         let started = Instant::now();
         let outcome = cluster
-            .watch(from, SESSION_DURATION)
+            .watch(member, from, SESSION_DURATION)
             .and_then(|stream| read_stream(cluster, shared, generation, stream));
         let mut state = lock::lock(&shared.state);
         if state.generation != generation {
@@ -205,23 +251,25 @@ fn read_stream(
         if state.generation != generation {
             return Ok(());
         }
+        // etcd's revision may be a later one: of many changes it reports some in each message.
+        let last = message.events.last().map(|event| event.pair.revision);
+        let seen = last.unwrap_or(message.revision);
+        let groups = message.events.iter().filter(|event| cluster.is_of_group(event));
+        let group_changed = groups.last().map_or(0, |event| event.pair.revision);
         let changes = message
             .events
             .into_iter()
             .filter_map(|event| cluster.change(event));
-        state.changes.extend(changes);
-        if state.changes.len() > MAX_CHANGES {
+        changes.for_each(|change| state.add(change));
+        if state.is_full() {
             // There are no requests for changes. The next one scans everything.
             state.stop();
             return Ok(());
         }
         // The message of a watch's creation does not mean that earlier changes were reported.
         if !message.created {
-            state.seen = state.seen.max(message.revision);
-            let watch = usize::try_from(message.watch).unwrap_or(1).min(1);
-            if let Some(up_to) = state.watch_revisions.get_mut(watch) {
-                *up_to = message.revision.max(*up_to);
-            }
+            state.seen = state.seen.max(seen);
+            state.group_changed = state.group_changed.max(group_changed);
             state.scanned_at = None;
         }
         drop(state);

@@ -18,8 +18,8 @@ use crate::sys::lock;
 use crate::wire::DeviceId;
 use crate::wire::{EnergyReading, Ports, PowerReading, Report};
 
-/// The age at which a note is written again though only its time has changed, in seconds.
-const MAX_NOTE_AGE_SECONDS: i64 = 60;
+/// The shortest silence after which a board may be listed as unreachable.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// A contact of a board.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,7 +114,7 @@ impl Fleet {
             || self.was_silent(&before);
         let stale = entry.noted.as_ref().is_none_or(|note| {
             !note.reports_as(&contact)
-                || contact.at.saturating_sub(note.at).saturating_abs() >= MAX_NOTE_AGE_SECONDS
+                || contact.at.abs_diff(note.at) >= store.max_note_age().as_secs()
         });
         if !stale {
             return is_change;
@@ -147,15 +147,17 @@ impl Fleet {
         }
         let was = state.last_contact.replace(Arc::clone(&noted));
         state.contacted_at = None;
+        // It has reached another server since this one called it in vain.
+        let was_unreachable = state.unreachable.take().is_some();
         let age = wall_seconds().saturating_sub(noted.at);
         entry.record_power(noted.power, Moment::ago(age as f64));
         entry.noted = Some(Arc::clone(&noted));
-        Some(!was.is_some_and(|was| was.reports_as(&noted)))
+        Some(was_unreachable || !was.is_some_and(|was| was.reports_as(&noted)))
     }
 
     /// Whether the last contact was so long ago that the board may have been listed as unreachable.
     fn was_silent(&self, state: &BoardState) -> bool {
-        self.silence(state) > Duration::from_secs(MAX_NOTE_AGE_SECONDS.unsigned_abs())
+        self.silence(state) > SILENCE
     }
 
     /// Records the outcome of a call to a board. A board that answers is reachable, whatever it answers. Returns whether that
@@ -344,5 +346,23 @@ mod tests {
         ] {
             assert_eq!(parse_note(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn newer_note_of_another_server_ends_unreachability() {
+        let (fleet, id) = (Fleet::default(), DeviceId::parse("edge-01").unwrap());
+        let note = |at: i64| format!(r#"{{"address":"10.0.0.7","at":{at},"version":"1"}}"#);
+        assert_eq!(fleet.apply_note(&id, &note(100)), Some(true));
+        lock::lock(&fleet.boards)
+            .get_mut(&id)
+            .unwrap()
+            .state
+            .unreachable = Some("no route".into());
+        // An older note is no news.
+        assert_eq!(fleet.apply_note(&id, &note(100)), None);
+        assert!(fleet.state(&id).unreachable.is_some());
+        assert_eq!(fleet.apply_note(&id, &note(101)), Some(true));
+        assert_eq!(fleet.state(&id).unreachable, None);
+        assert_eq!(fleet.apply_note(&id, &note(102)), Some(false));
     }
 }

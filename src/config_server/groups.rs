@@ -695,6 +695,16 @@ impl ConfigServer {
         Ok(self.groups.current())
     }
 
+    /// The same for a request that has just looked something else up: the store's answer may tell that no group has changed.
+    pub(super) fn groups_after_lookup(&self) -> Result<Arc<GroupSet>, StoreError> {
+        let round = self.groups.rounds.idle();
+        let is_known = round.is_some_and(|round| round.state.is_complete);
+        match is_known && self.store.groups().is_unchanged() {
+            true => Ok(self.groups.current()),
+            false => self.groups(),
+        }
+    }
+
     /// The type of a board whose own document has this one, as rules see it.
     pub(super) fn member_type(&self, id: &DeviceId, own_type: &str) -> String {
         let reported = match own_type {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -109,6 +110,12 @@ pub(super) trait Documents: Send + Sync {
     /// others as far as the store reports them.
     fn changes(&self) -> Result<Changes, StoreError>;
 
+    /// Whether it is known that nothing has changed from the last call of `changes` until the store last answered a lookup, of any
+    /// kind of document. Then a request that has looked something up need not ask for changes as well.
+    fn is_unchanged(&self) -> bool {
+        false
+    }
+
     /// Looks up one document, whose revision `known` is known.
     fn lookup(&self, id: &DeviceId, known: Option<u64>) -> Result<Lookup, StoreError>;
 
@@ -166,6 +173,9 @@ pub(super) trait Store: Send + Sync {
     /// Finishes or puts back transactions that were broken off, as far as it is known that they were. To be called at the start.
     /// False: there is one of which this will be known later.
     fn recover(&self) -> Result<bool, StoreError>;
+
+    /// The age at which a note is put again though only its time has changed: often if other servers read it.
+    fn max_note_age(&self) -> Duration;
 
     /// Puts a note on a device.
     fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError>;

@@ -21,6 +21,7 @@ TIMED = [
     "test_queue",
     "test_remote_write",
     "test_fleet",
+    "test_etcd_cluster",
     "test_udp",
     "test_prometheus",
     "test_window",

@@ -21,6 +21,10 @@ const MAX_ADDRESSES: usize = 8;
 /// for the look-up that is still running.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the addresses of a name are used again: a server that asks another one a hundred times a second need not look up its name
+/// as often.
+const FOUND_AGE: Duration = Duration::from_secs(5);
+
 /// The socket addresses of a name, or why there are none, for people.
 pub(crate) type Found = Result<Vec<SocketAddr>, String>;
 
@@ -122,9 +126,32 @@ pub(crate) fn addresses(name: &str, port: u16) -> Found {
     }
 }
 
-/// [`LookUp`] as ureq's resolver.
+/// [`LookUp`] as ureq's resolver, which is asked before every request, also where a connection is kept.
 #[derive(Debug, Default)]
-pub(super) struct BoundedResolver(Mutex<LookUp>);
+pub(super) struct BoundedResolver(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    look_up: LookUp,
+    found: Option<(String, u16, Vec<SocketAddr>, Instant)>,
+}
+
+impl Recent {
+    /// As [`LookUp::addresses`]; or what it found less than [`FOUND_AGE`] ago.
+    fn addresses(&mut self, name: &str, port: u16, deadline: Instant) -> Found {
+        match &self.found {
+            Some((of, at, found, when))
+                if of == name && *at == port && when.elapsed() < FOUND_AGE =>
+            {
+                return Ok(found.clone());
+            }
+            _ => {}
+        }
+        let found = self.look_up.addresses(name, port, deadline)?;
+        self.found = Some((name.to_string(), port, found.clone(), Instant::now()));
+        Ok(found)
+    }
+}
 
 impl Resolver for BoundedResolver {
     fn resolve(
@@ -160,6 +187,23 @@ mod tests {
     fn ip_addresses_need_no_look_up() {
         let found = LookUp::default().addresses("::1", 8080, Instant::now());
         assert_eq!(found, Ok(vec!["[::1]:8080".parse().unwrap()]));
+    }
+
+    #[test]
+    fn addresses_are_used_again_for_the_same_name_and_port() {
+        let mut recent = Recent::default();
+        let kept: SocketAddr = "192.0.2.7:81".parse().unwrap();
+        recent.found = Some(("localhost".into(), 81, vec![kept], Instant::now()));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        assert_eq!(recent.addresses("localhost", 81, deadline), Ok(vec![kept]));
+        let other = recent.addresses("localhost", 82, deadline).unwrap();
+        assert!(other.iter().all(|address| address.ip().is_loopback()));
+        let old = Instant::now().checked_sub(FOUND_AGE).unwrap();
+        recent.found = Some(("localhost".into(), 81, vec![kept], old));
+        assert_ne!(recent.addresses("localhost", 81, deadline), Ok(vec![kept]));
+        // A name that is not known is not kept.
+        assert!(recent.addresses("no.such.invalid", 81, deadline).is_err());
+        assert!(recent.found.is_some_and(|found| found.0 == "localhost"));
     }
 
     #[test]
