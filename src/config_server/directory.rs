@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -39,6 +39,8 @@ const FILE_MODE: u32 = 0o600;
 /// A restarted server shows at first when a board was heard of so long before. A note each minute would write 7 MB for each
 /// board and day: a file takes a block of 4 KiB, and a server may be a small board with flash.
 const MAX_NOTE_AGE: Duration = Duration::from_secs(3600);
+/// The most changes at a time. Each waits for the disk.
+const CONCURRENT_CHANGES: usize = 16;
 /// The longest note. A usual one has a few hundred bytes.
 const MAX_NOTE_BYTES: u64 = 4096;
 
@@ -60,8 +62,8 @@ pub(super) struct Files {
     notes: Option<PathBuf>,
     /// Whether the directory is made with the first file. Else it exists.
     is_made_late: bool,
-    /// Locked during a compare-and-swap.
-    changing: Mutex<()>,
+    /// One is locked during a compare-and-swap, by the hash of the name: the disk syncs several files at once.
+    changing: [Mutex<()>; CONCURRENT_CHANGES],
     /// The number of temporary files made, for their names.
     temporaries: AtomicU64,
     /// The number of files, which is wrong after other programs added or removed some.
@@ -196,7 +198,7 @@ impl Files {
             limit,
             notes: None,
             is_made_late: false,
-            changing: Mutex::new(()),
+            changing: Default::default(),
             temporaries: AtomicU64::new(0),
             count: AtomicUsize::new(0),
         }
@@ -219,11 +221,23 @@ impl Files {
         if !self.is_made_late || self.path.is_dir() {
             return Ok(());
         }
-        fs::DirBuilder::new().mode(0o700).create(&self.path)?;
+        match fs::DirBuilder::new().mode(0o700).create(&self.path) {
+            // Another change has made it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
         match self.path.parent() {
             Some(parent) => File::open(parent)?.sync_all(),
             None => Ok(()),
         }
+    }
+
+    /// Locks a name against other changes.
+    fn changing(&self, id: &DeviceId) -> Option<MutexGuard<'_, ()>> {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        let index = usize::from(hasher.finish() as u8) % CONCURRENT_CHANGES;
+        self.changing.get(index).map(lock::lock)
     }
 
     /// Whether the directory does not exist, and need not.
@@ -405,7 +419,7 @@ impl Documents for Files {
         expected: Option<&Stored>,
         text: Option<&str>,
     ) -> Result<bool, StoreError> {
-        let _changing = lock::lock(&self.changing);
+        let _changing = self.changing(id);
         let current = self.get(id)?.map(|stored| stored.text);
         if current.as_ref() != expected.map(|stored| &stored.text) {
             return Ok(false);

@@ -254,7 +254,10 @@ fn read_stream(
         // etcd's revision may be a later one: of many changes it reports some in each message.
         let last = message.events.last().map(|event| event.pair.revision);
         let seen = last.unwrap_or(message.revision);
-        let groups = message.events.iter().filter(|event| cluster.is_of_group(event));
+        let groups = message
+            .events
+            .iter()
+            .filter(|event| cluster.is_of_group(event));
         let group_changed = groups.last().map_or(0, |event| event.pair.revision);
         let changes = message
             .events
