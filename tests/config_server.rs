@@ -405,7 +405,12 @@ fn device_ids_cannot_leave_the_directory() {
     assert_eq!(names(dir.path()), ["secret.yaml", "store"]);
     assert_eq!(
         names(&inside),
-        [".lock", ".notes", &format!("{}.yaml", &long[1..])]
+        [
+            ".lock",
+            ".notes",
+            "changes",
+            &format!("{}.yaml", &long[1..])
+        ]
     );
     let secret = std::fs::read_to_string(dir.path().join("secret.yaml")).unwrap();
     assert_eq!(secret, "device_type: generic\n");

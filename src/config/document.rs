@@ -44,6 +44,17 @@ impl From<Diagnostic> for Rejection {
     }
 }
 
+impl From<String> for Rejection {
+    fn from(message: String) -> Rejection {
+        Rejection {
+            key: None,
+            line: None,
+            column: None,
+            message,
+        }
+    }
+}
+
 impl From<Problem> for Rejection {
     fn from(problem: Problem) -> Rejection {
         Rejection {
@@ -96,6 +107,14 @@ impl Document {
     /// The document as the root of a tree.
     pub(crate) fn root(&self) -> Node {
         Node::Map(self.entries.clone())
+    }
+
+    /// What is below a top-level key, if that is a mapping.
+    pub fn below(&self, key: &str) -> Option<Document> {
+        match self.get(key)? {
+            Node::Map(entries) => Some(Document::of(entries.clone())),
+            _ => None,
+        }
     }
 
     /// Whether the document has no keys.

@@ -237,9 +237,14 @@ pub fn target_labels(document: &mut Document, key: &'static str) -> Result<Targe
 
 /// A text with `*` for any characters, none included, and `?` for any one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pattern(Box<str>);
+pub struct Pattern(Box<str>);
 
 impl Pattern {
+    /// A pattern of any characters.
+    pub fn new(text: &str) -> Pattern {
+        Pattern(text.into())
+    }
+
     fn read(node: &Node) -> Outcome<Pattern> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-*?".contains(&b);
         match node {
@@ -257,7 +262,7 @@ impl Pattern {
 
     /// Whether this pattern is the whole of `text`. Takes at most the product of both lengths: only the last `*` is ever tried
     /// again, since an earlier one that takes more cannot help.
-    fn matches(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
         let (mut p, mut t) = (0, 0);
         let mut star: Option<(usize, usize)> = None;

@@ -47,7 +47,7 @@ pub use collector::{is_namespace, Collector, Kubernetes, Queries, Streams};
 pub use diagnose::{Diagnostic, Origin};
 pub use document::{Document, Rejection, Says};
 pub use duration::parse_duration;
-pub use group::{target_labels, Group, Members, Membership, TargetLabels};
+pub use group::{target_labels, Group, Members, Membership, Pattern, TargetLabels};
 pub use http_client::load_settings;
 pub(crate) use http_client::{read as read_client, url as client_url};
 pub use labels::{is_taken_label, with_constant_labels, MAX_LABELS};

@@ -13,7 +13,8 @@ use super::etag::{Conditions, Evaluation, Tags};
 use super::groups::GroupSet;
 use super::responses::{access_refused, error, precondition_failed, store_error, unknown_device};
 use super::store::{StoreError, Stored};
-use super::{access, ConfigServer};
+use super::transaction::{Edit, Kind};
+use super::{access, Action, ConfigServer};
 use crate::config::{Document, Membership, Rejection};
 use crate::http::{host_address, Method, Request, Response};
 use crate::sources::SCHEMA;
@@ -88,19 +89,15 @@ fn try_change(
             .as_ref()
             .is_none_or(|current| current.text != text.as_bytes());
         if is_new {
-            let swapped = server.with_store(|store| {
-                store
-                    .devices()
-                    .compare_and_swap(id, current.as_ref(), Some(&text))
-            });
-            if !swapped.map_err(|e| change_error(&e))? {
-                // Another change came first; or etcd made this one, and its answer was lost.
-                let now = server
-                    .with_store(|store| store.devices().get(id))
-                    .map_err(|e| store_error(&e))?;
-                if now.is_none_or(|now| now.text != text.as_bytes()) {
-                    continue;
-                }
+            let edit = Edit {
+                kind: Kind::Device,
+                id: id.clone(),
+                before: current.clone(),
+                after: Some(text.clone()),
+            };
+            let committed = server.commit(request, action_of(&request.method), vec![edit]);
+            if committed.map_err(|e| change_error(&e))?.is_none() {
+                continue;
             }
             log::info!(
                 "{id}: configuration {}",
@@ -148,6 +145,15 @@ fn try_change(
     Err(too_many_conflicts(id))
 }
 
+/// What a request with this method does to one document.
+pub(super) fn action_of(method: &Method) -> Action {
+    Action::new(match method {
+        Method::Delete => "delete",
+        Method::Patch => "patch",
+        _ => "put",
+    })
+}
+
 /// The response to DELETE of a device's configuration.
 pub(super) fn delete(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
     try_delete(server, request, id).unwrap_or_else(|refusal| refusal)
@@ -166,9 +172,14 @@ fn try_delete(
         if current.is_none() {
             return Err(unknown_device(id, ""));
         }
-        let swapped =
-            server.with_store(|store| store.devices().compare_and_swap(id, current.as_ref(), None));
-        if swapped.map_err(|e| change_error(&e))? {
+        let edit = Edit {
+            kind: Kind::Device,
+            id: id.clone(),
+            before: current,
+            after: None,
+        };
+        let committed = server.commit(request, Action::new("delete"), vec![edit]);
+        if committed.map_err(|e| change_error(&e))?.is_some() {
             // What was known of the board must not apply to one that is registered under the same id later.
             server.fleet.forget(id);
             server.catalog.mark_outdated(id, true);
@@ -302,6 +313,14 @@ pub(super) fn parse_body(request: &Request) -> Result<Body, BodyError> {
     })
 }
 
+/// The response to a body that is refused, if it is about no single device.
+pub(super) fn invalid_body(why: BodyError) -> Response {
+    match why {
+        BodyError::MediaType(why) => error(415, "Unsupported media type", None, why),
+        BodyError::Invalid(what, why) => Response::json(400, &rejection_json(what, why)),
+    }
+}
+
 fn read_body(request: &Request, id: &DeviceId) -> Result<Body, Response> {
     let Body {
         mut document,
@@ -332,7 +351,8 @@ fn replaced(
     current: Option<&Stored>,
     id: &DeviceId,
 ) -> Result<NewConfiguration, Response> {
-    let warnings = check(server, groups, &body.document, body.yaml.as_deref(), id)?;
+    let warnings = check(server, groups, &body.document, body.yaml.as_deref(), id)
+        .map_err(|rejected| rejected.response(id))?;
     if let Some(yaml) = &body.yaml {
         let text = yaml.clone();
         return Ok(NewConfiguration { text, warnings });
@@ -364,7 +384,8 @@ fn patched(
         error(409, "Invalid configuration", Some(id), &message)
     })?;
     document.merge(&body.document);
-    let warnings = check(server, groups, &document, None, id)?;
+    let warnings =
+        check(server, groups, &document, None, id).map_err(|rejected| rejected.response(id))?;
     new_configuration(&document, warnings, id)
 }
 
@@ -383,28 +404,38 @@ fn new_configuration(
     }
 }
 
+/// Why an own document is refused.
+pub(super) struct Rejected {
+    /// The kind of error.
+    what: &'static str,
+    pub(super) why: Rejection,
+}
+
+impl Rejected {
+    fn response(self, id: &DeviceId) -> Response {
+        invalid_configuration(self.what, id, self.why)
+    }
+}
+
 /// Checks as check-config does the configuration that an own document makes, and returns the warnings.
-fn check(
+pub(super) fn check(
     server: &ConfigServer,
     groups: &GroupSet,
     document: &Document,
     yaml: Option<&str>,
     id: &DeviceId,
-) -> Result<Vec<String>, Response> {
-    let invalid = |why: &str| error(400, "Invalid configuration", Some(id), why);
-    let own = Own::of(document.clone()).map_err(|why| invalid(&why))?;
+) -> Result<Vec<String>, Rejected> {
+    let rejected = |what, why| Rejected { what, why };
+    let what = "Invalid configuration";
+    let own = Own::of(document.clone()).map_err(|why| rejected(what, why.into()))?;
     server.with_layers(id, &own.device_type(), groups, |layers| {
         let (base, broken) = match layers.base() {
             Ok(base) => (base, None),
             Err(why) => (Arc::default(), Some(why)),
         };
         if !own.document.has("device_type") && !base.has("device_type") {
-            return Err(error(
-                400,
-                "Missing required field",
-                Some(id),
-                "device_type is required",
-            ));
+            let why = "device_type is required".to_owned();
+            return Err(rejected("Missing required field", why.into()));
         }
         // A group that is not valid must not prevent a change of a board.
         let none = GroupSet::default();
@@ -436,7 +467,7 @@ fn check(
                     },
                     _ => why,
                 };
-                Err(invalid_configuration("Invalid configuration", id, why))
+                Err(rejected(what, why))
             }
         }
     })

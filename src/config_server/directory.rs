@@ -15,10 +15,12 @@ use std::sync::Mutex;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::directory_records::DirectoryRecords;
 use super::directory_watch::{DirectoryWatch, CONFIG_SUFFIX, TEMPORARY_SUFFIX};
 use super::store::{
-    Changes, Documents, Lookup, Store, StoreError, Stored, MAX_DEVICES, MAX_GROUPS,
+    Changes, Documents, Lookup, RecordHeads, Store, StoreError, Stored, MAX_DEVICES, MAX_GROUPS,
 };
+use super::transaction::{put_back, recover, Outcome, Recovery, Transaction, TransactionId};
 use crate::config::{self, read_file};
 use crate::sys::file_stamp::FileStamp;
 use crate::sys::lock;
@@ -29,6 +31,8 @@ use crate::wire::DeviceId;
 const NOTES_DIRECTORY: &str = ".notes";
 /// The subdirectory of groups, which is made with the first group.
 const GROUPS_DIRECTORY: &str = "groups";
+/// The subdirectory of records of transactions, which is made with the first one.
+const RECORDS_DIRECTORY: &str = "changes";
 /// The mode of new files, which may contain passwords.
 const FILE_MODE: u32 = 0o600;
 /// The longest note. A usual one has a few hundred bytes.
@@ -37,12 +41,13 @@ const MAX_NOTE_BYTES: u64 = 4096;
 pub(super) struct Directory {
     devices: Files,
     groups: Files,
+    records: DirectoryRecords,
     /// The lock on the directory: a compare-and-swap is atomic only with one server per directory.
     _lock: Flock<File>,
 }
 
 /// The files of one kind.
-struct Files {
+pub(super) struct Files {
     path: PathBuf,
     /// What they are, in the plural.
     what: &'static str,
@@ -95,13 +100,13 @@ impl Directory {
                 notes: Some(notes.clone()),
                 ..Files::new(path.to_owned(), "devices", MAX_DEVICES)
             },
-            groups: Files {
-                is_made_late: true,
-                ..Files::new(path.join(GROUPS_DIRECTORY), "groups", MAX_GROUPS)
-            },
+            groups: Files::made_late(&path.join(GROUPS_DIRECTORY), "groups", MAX_GROUPS),
+            records: DirectoryRecords::open(&path.join(RECORDS_DIRECTORY))
+                .map_err(|e| failed("read the directory", e))?,
             _lock: lock,
         };
-        for directory in [path, &notes, &directory.groups.path] {
+        let records = path.join(RECORDS_DIRECTORY);
+        for directory in [path, &notes, &directory.groups.path, &records] {
             match remove_temporaries(directory) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(failed("read the directory", e))
@@ -110,7 +115,44 @@ impl Directory {
             }
         }
         directory.devices.ids().map_err(|e| e.to_string())?;
+        if let Err(error) = directory.recover_all() {
+            log::error!("{error}: a change is left half made (GET /changes shows it)");
+        }
         Ok(directory)
+    }
+
+    /// Finishes or puts back transactions that an earlier server has left.
+    fn recover_all(&self) -> Result<(), StoreError> {
+        for id in self.records.unfinished() {
+            let Some(transaction) = self.records.get(id)? else {
+                continue;
+            };
+            match recover(self, &transaction.edits)? {
+                Recovery::Finished => self.records.finish(id, true),
+                Recovery::PutBack { count } => {
+                    log::warn!(
+                        "the change {id} of {} documents was broken off: {count} that it had changed are put back",
+                        transaction.edits.len()
+                    );
+                    self.records.forget(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the changes one by one. Returns how many were made, and why not the rest.
+    fn make(&self, transaction: &Transaction) -> (usize, Result<Outcome, StoreError>) {
+        for (made, edit) in transaction.edits.iter().enumerate() {
+            let documents = edit.kind.of(self);
+            let text = edit.after.as_deref();
+            match documents.compare_and_swap(&edit.id, edit.before.as_ref(), text) {
+                Ok(true) => {}
+                Ok(false) => return (made, Ok(Outcome::Conflict)),
+                Err(error) => return (made, Err(error)),
+            }
+        }
+        (transaction.edits.len(), Ok(Outcome::Committed))
     }
 
     fn notes(&self) -> &Path {
@@ -154,6 +196,18 @@ impl Files {
             temporaries: AtomicU64::new(0),
             count: AtomicUsize::new(0),
         }
+    }
+
+    /// Files in a directory that is made with the first of them.
+    pub(super) fn made_late(path: &Path, what: &'static str, limit: usize) -> Files {
+        Files {
+            is_made_late: true,
+            ..Files::new(path.to_owned(), what, limit)
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Makes the directory, if it is made with the first file.
@@ -212,7 +266,7 @@ impl Files {
     }
 
     /// Replaces a file atomically. With `durable`, the file is on the disk when this returns.
-    fn replace(&self, path: &Path, text: &str, durable: bool) -> io::Result<()> {
+    pub(super) fn replace(&self, path: &Path, text: &str, durable: bool) -> io::Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -392,6 +446,45 @@ impl Store for Directory {
 
     fn groups(&self) -> &dyn Documents {
         &self.groups
+    }
+
+    fn commit(&self, transaction: &Transaction) -> Result<Outcome, StoreError> {
+        let id = transaction.id;
+        self.records.begin(transaction)?;
+        let (made, outcome) = self.make(transaction);
+        if outcome == Ok(Outcome::Committed) {
+            self.records.finish(id, made > 1);
+            return outcome;
+        }
+        // A change that failed may have been made all the same: the directory could not be synchronised after it.
+        let tried = made + usize::from(outcome.is_err());
+        let tried = transaction.edits.get(..tried).unwrap_or_default();
+        match (put_back(self, tried), outcome) {
+            (Ok(_), outcome) => {
+                self.records.forget(id);
+                outcome
+            }
+            (Err(error), _) => Err(StoreError::Failed(format!(
+                "{error}; the change {id} is half made, and could not be put back: the next start of the server puts it back, and POST /changes/{id}/undo?force does"
+            ))),
+        }
+    }
+
+    fn record_heads(&self) -> Result<RecordHeads, StoreError> {
+        Ok(self.records.heads())
+    }
+
+    fn record(&self, id: TransactionId) -> Result<Option<Transaction>, StoreError> {
+        self.records.get(id)
+    }
+
+    fn dropped_records(&self) -> u64 {
+        self.records.dropped()
+    }
+
+    fn recover(&self) -> Result<bool, StoreError> {
+        // Only this server uses the directory, and has done so when it opened it.
+        Ok(true)
     }
 
     fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! A store in an etcd cluster, which several servers may share: the v3 API, through the JSON gateway.
 //!
-//! `PREFIX/config/ID` is the key of a configuration, `PREFIX/note/ID` that of a note, `PREFIX/groups/NAME` that of a group. A change is a transaction that compares
-//! the key's `mod_revision`: if two servers change the same state, one of them succeeds.
+//! `PREFIX/config/ID` is the key of a configuration, `PREFIX/note/ID` that of a note, `PREFIX/groups/NAME` that of a group. A change
+//! is a transaction that compares the keys' `mod_revision`: if two servers change the same state, one of them succeeds.
 //!
 //! If etcd has users, the server logs in with name and password, and sends the token that etcd returned until etcd no longer
 //! accepts it (etcd's manual, "Authentication guide").
@@ -14,10 +14,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::etcd_json as messages;
+use super::etcd_transactions::EtcdTransactions;
 use super::etcd_watch::EtcdWatch;
 use super::store::{
-    Change, Changes, Documents, Lookup, Store, StoreError, Stored, MAX_DEVICES, MAX_GROUPS,
+    Change, Changes, Documents, Lookup, RecordHeads, Store, StoreError, Stored, MAX_DEVICES,
+    MAX_GROUPS,
 };
+use super::transaction::{Kind, Outcome, Transaction, TransactionId};
 use crate::config::Secret;
 use crate::config::{check_url, BasicAuth, ClientSettings as Settings, ClientTls as Tls};
 use crate::http::client::{Answer, Client, Limits};
@@ -46,6 +49,7 @@ pub(super) struct Etcd {
     cluster: Arc<Cluster>,
     devices: Keys,
     groups: Keys,
+    transactions: EtcdTransactions,
 }
 
 /// The keys of one kind.
@@ -97,6 +101,7 @@ impl Etcd {
         let devices = keys(cluster.configs(), "devices", MAX_DEVICES, true, watch);
         let groups = keys(cluster.groups(), "groups", MAX_GROUPS, false, newest);
         Ok(Etcd {
+            transactions: EtcdTransactions::new(Arc::clone(&cluster)),
             cluster,
             devices,
             groups,
@@ -198,8 +203,38 @@ impl Cluster {
         format!("{}/groups/", self.prefix)
     }
 
+    /// What all keys of this server begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What the keys of this kind of documents begin with, what they are in the plural, and how many there may be.
+    pub(super) fn keys_of(&self, kind: Kind) -> (String, &'static str, usize) {
+        match kind {
+            Kind::Group => (self.groups(), "groups", MAX_GROUPS),
+            Kind::Device => (self.configs(), "devices", MAX_DEVICES),
+        }
+    }
+
+    /// The number of keys that begin with `prefix`.
+    pub(super) fn count(&self, prefix: &str) -> Result<usize, StoreError> {
+        let request = messages::count(prefix);
+        let range = self.request("/v3/kv/range", &request, messages::parse_range)?;
+        Ok(usize::try_from(range.count).unwrap_or(usize::MAX))
+    }
+
+    /// Does all operations if all comparisons hold. The revision of what was put; `None`: one does not hold.
+    pub(super) fn transact(
+        &self,
+        comparisons: Vec<Value>,
+        operations: Vec<Value>,
+    ) -> Result<Option<u64>, StoreError> {
+        let request = messages::transaction(comparisons, operations);
+        self.request("/v3/kv/txn", &request, messages::parse_transaction)
+    }
+
     /// The value of a key.
-    fn get(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+    pub(super) fn get(&self, key: &str) -> Result<Option<Stored>, StoreError> {
         let range = self.request("/v3/kv/range", &messages::get(key), messages::parse_range)?;
         Ok(range.pairs.into_iter().next().map(stored))
     }
@@ -231,9 +266,7 @@ impl Cluster {
         note: Option<&str>,
     ) -> Result<bool, StoreError> {
         if expected.is_none() && text.is_some() {
-            let request = messages::count(prefix);
-            let range = self.request("/v3/kv/range", &request, messages::parse_range)?;
-            if range.count >= limit as u64 {
+            if self.count(prefix)? >= limit {
                 return Err(StoreError::Full { what, limit });
             }
         }
@@ -252,7 +285,7 @@ impl Cluster {
         Ok((newest, range.count))
     }
 
-    fn note_key(&self, id: &DeviceId) -> String {
+    pub(super) fn note_key(&self, id: &DeviceId) -> String {
         format!("{}{id}", self.notes())
     }
 
@@ -306,7 +339,7 @@ impl Cluster {
     }
 
     /// Sends a request to the current member, and to the next ones if that fails.
-    fn request<T>(
+    pub(super) fn request<T>(
         &self,
         path: &str,
         request: &Value,
@@ -389,7 +422,7 @@ impl Cluster {
     }
 
     /// Passes all keys that begin with `prefix` to `found`, by the name that follows. Ends soon after `limit`.
-    fn all(
+    pub(super) fn all(
         &self,
         prefix: &str,
         limit: usize,
@@ -476,6 +509,26 @@ impl Store for Etcd {
 
     fn groups(&self) -> &dyn Documents {
         &self.groups
+    }
+
+    fn commit(&self, transaction: &Transaction) -> Result<Outcome, StoreError> {
+        self.transactions.commit(self, transaction)
+    }
+
+    fn record_heads(&self) -> Result<RecordHeads, StoreError> {
+        self.transactions.heads()
+    }
+
+    fn record(&self, id: TransactionId) -> Result<Option<Transaction>, StoreError> {
+        self.transactions.record(id)
+    }
+
+    fn dropped_records(&self) -> u64 {
+        self.transactions.dropped()
+    }
+
+    fn recover(&self) -> Result<bool, StoreError> {
+        self.transactions.recover(self)
     }
 
     fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError> {

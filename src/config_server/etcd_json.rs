@@ -135,6 +135,36 @@ pub(super) fn put(key: &str, value: &str) -> Value {
     json!({"key": encoded(key), "value": encoded(value)})
 }
 
+/// The operation of a transaction that puts a value.
+pub(super) fn put_operation(key: &str, value: &[u8]) -> Value {
+    json!({"request_put": {"key": encoded(key), "value": encoded(value)}})
+}
+
+/// The operation of a transaction that deletes a key.
+pub(super) fn delete_operation(key: &str) -> Value {
+    json!({"request_delete_range": {"key": encoded(key)}})
+}
+
+/// The operation of a transaction that deletes all keys that begin with `prefix`.
+pub(super) fn delete_all_operation(prefix: &str) -> Value {
+    json!({"request_delete_range": {"key": encoded(prefix), "range_end": encoded(end_of(prefix))}})
+}
+
+/// A comparison of a transaction: the key still has this revision (0: it does not exist).
+pub(super) fn comparison(key: &str, revision: u64) -> Value {
+    json!({
+        "key": encoded(key),
+        "target": "MOD",
+        "result": "EQUAL",
+        "mod_revision": revision.to_string(),
+    })
+}
+
+/// A transaction that does all operations if all comparisons hold.
+pub(super) fn transaction(comparisons: Vec<Value>, operations: Vec<Value>) -> Value {
+    json!({"compare": comparisons, "success": operations})
+}
+
 /// A transaction that puts or deletes (`None`) a value if the key still has this revision (0: the key does not exist). A
 /// deletion also deletes the key `also_delete`.
 pub(super) fn compare_and_swap(
@@ -143,20 +173,26 @@ pub(super) fn compare_and_swap(
     value: Option<&str>,
     also_delete: Option<&str>,
 ) -> Value {
-    let delete = |key: &str| json!({"request_delete_range": {"key": encoded(key)}});
-    let success = match value {
-        Some(value) => json!([{"request_put": put(key, value)}]),
-        None => [key].into_iter().chain(also_delete).map(delete).collect(),
-    };
-    json!({
-        "compare": [{
-            "key": encoded(key),
-            "target": "MOD",
-            "result": "EQUAL",
-            "mod_revision": revision.to_string(),
-        }],
-        "success": success,
-    })
+    transaction(
+        vec![comparison(key, revision)],
+        swap_operations(key, value, also_delete),
+    )
+}
+
+/// The operations of a transaction that put or delete a value, as [`compare_and_swap`] does.
+pub(super) fn swap_operations(
+    key: &str,
+    value: Option<&str>,
+    also_delete: Option<&str>,
+) -> Vec<Value> {
+    match value {
+        Some(value) => vec![put_operation(key, value.as_bytes())],
+        None => [key]
+            .into_iter()
+            .chain(also_delete)
+            .map(delete_operation)
+            .collect(),
+    }
 }
 
 /// Parses the response to a range request.
@@ -231,9 +267,15 @@ fn revision(answer: &Map<String, Value>) -> Result<u64, String> {
 
 /// Parses the response to a compare-and-swap: whether it was done.
 pub fn parse_swap(answer: &[u8]) -> Result<bool, String> {
-    match object(answer)?.get("succeeded") {
-        None | Some(Value::Bool(false)) => Ok(false),
-        Some(Value::Bool(true)) => Ok(true),
+    Ok(parse_transaction(answer)?.is_some())
+}
+
+/// Parses the response to a transaction: the revision of what was put; `None`: a comparison did not hold.
+pub(super) fn parse_transaction(answer: &[u8]) -> Result<Option<u64>, String> {
+    let answer = object(answer)?;
+    match answer.get("succeeded") {
+        None | Some(Value::Bool(false)) => Ok(None),
+        Some(Value::Bool(true)) => Ok(Some(revision(&answer)?)),
         Some(_) => Err("`succeeded` is neither true nor false".to_string()),
     }
 }

@@ -1,40 +1,25 @@
 //! The routes of the groups. A change is checked for every member before it is made.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 
 use super::access::{self, Refusal};
 use super::changes::{
-    change_error, conditions, parse_body, rejection_json, Body, BodyError, MAX_ATTEMPTS,
+    action_of, change_error, conditions, parse_body, rejection_json, Body, BodyError, MAX_ATTEMPTS,
     MAX_WARNINGS,
 };
-use super::device::{AddressSource, Own};
+use super::effect::{effect, Effect, MAX_NAMED};
 use super::etag::Evaluation;
-use super::groups::{message_of, Entry, GroupSet};
 use super::responses::{method_not_allowed, store_error, too_many_requests};
-use super::store::{Lookup, StoreError, Stored, MAX_GROUPS};
+use super::store::{StoreError, Stored, MAX_GROUPS};
+use super::transaction::{Edit, Kind};
 use super::ConfigServer;
 use crate::config::{Document, Group, Rejection};
 use crate::http::{Method, Request, Response, BEARER};
 use crate::sources::SCHEMA;
 use crate::sys::lock;
 use crate::wire::{DeviceId, INVALID_CONFIGURATION};
-
-/// The most boards that a response names.
-const MAX_NAMED: usize = 20;
-
-/// What a change of a group does.
-#[derive(Default)]
-struct Effect {
-    /// The boards whose configuration changes.
-    changed: Vec<DeviceId>,
-    /// How many of them can be told to reload.
-    callable: usize,
-    /// The boards whose configuration is valid now, and would not be, with the reason.
-    refused: Vec<(DeviceId, Rejection)>,
-}
 
 /// The response of `/groups`.
 pub(super) fn list(server: &ConfigServer) -> Response {
@@ -55,12 +40,12 @@ pub(super) fn list(server: &ConfigServer) -> Response {
     let list = groups.entries.iter().zip(&counts).map(|(entry, count)| {
         let mut group = json!({
             "name": entry.name.as_str(),
-            "order": entry.order,
             "members": count.get(),
             "status": if entry.content.is_ok() { "healthy" } else { "unhealthy" },
         });
-        if let Err(why) = &entry.content {
-            group["error"] = why.as_str().into();
+        match &entry.content {
+            Ok(_) => group["order"] = entry.order.into(),
+            Err(why) => group["error"] = why.as_str().into(),
         }
         group
     });
@@ -155,7 +140,7 @@ fn change(server: &ConfigServer, request: &Request, name: &DeviceId) -> Result<R
         })?),
     };
     // One at a time: each may read all boards.
-    let _alone = lock::lock(&server.changing_groups);
+    let _alone = lock::lock(&server.changing_many);
     for _ in 0..MAX_ATTEMPTS {
         let groups = server.groups().map_err(|e| store_error(&e))?;
         let current = stored(server, name)?;
@@ -173,11 +158,13 @@ fn change(server: &ConfigServer, request: &Request, name: &DeviceId) -> Result<R
                 (Some(text), warnings)
             }
         };
-        let new = text.as_ref().map(|text| {
-            let text = text.clone().into_bytes();
-            Entry::of(name, &Stored { text, revision: 0 })
-        });
-        let new = groups.with(name, new);
+        let edits = vec![Edit {
+            kind: Kind::Group,
+            id: name.clone(),
+            before: current.clone(),
+            after: text.clone(),
+        }];
+        let new = groups.after(&edits);
         if current.is_none() && new.entries.len() > MAX_GROUPS {
             return Err(store_error(&StoreError::Full {
                 what: "groups",
@@ -188,7 +175,7 @@ fn change(server: &ConfigServer, request: &Request, name: &DeviceId) -> Result<R
             let why = "all groups together have too much text: at most 4 MiB are kept";
             return Err(error(507, "Groups too large", name, why));
         }
-        let effect = effect(server, name, &groups, &new).map_err(|e| store_error(&e))?;
+        let effect = effect(server, &edits, &groups, &new).map_err(|e| store_error(&e))?;
         if is_set(request, "dry_run") {
             let mut answer = json!({
                 "status": "dry_run",
@@ -205,17 +192,9 @@ fn change(server: &ConfigServer, request: &Request, name: &DeviceId) -> Result<R
         let is_new = current.as_ref().map(|current| &current.text[..])
             != text.as_ref().map(String::as_bytes);
         if is_new {
-            let swapped = server.with_store(|store| {
-                store
-                    .groups()
-                    .compare_and_swap(name, current.as_ref(), text.as_deref())
-            });
-            if !swapped.map_err(|e| change_error(&e))? {
-                // Another change came first; or etcd made this one, and its answer was lost.
-                let now = stored(server, name)?.map(|now| now.text);
-                if now.as_deref() != text.as_ref().map(String::as_bytes) {
-                    continue;
-                }
+            let committed = server.commit(request, action_of(&request.method), edits);
+            if committed.map_err(|e| change_error(&e))?.is_none() {
+                continue;
             }
         }
         let status = match (&request.method, &current) {
@@ -266,32 +245,16 @@ fn named(boards: &[DeviceId]) -> Value {
 }
 
 fn refused(effect: &Effect) -> Value {
-    let board = |(id, why): &(DeviceId, Rejection)| {
-        let mut board = Map::new();
-        board.insert("device_id".into(), id.as_str().into());
-        board.insert("message".into(), message_of(why).into());
-        if let Some(key) = &why.key {
-            board.insert("key".into(), key.as_str().into());
-        }
-        Value::Object(board)
-    };
-    let first = effect.refused.iter().take(MAX_NAMED).map(board);
-    json!({"total": effect.refused.len(), "devices": first.collect::<Vec<_>>()})
+    json!({"total": effect.refused.len(), "devices": effect.refused_json("message")})
 }
 
 fn refusal_json(name: &DeviceId, effect: &Effect) -> Value {
-    let first = effect.refused.iter().take(MAX_NAMED);
-    let first: Vec<&str> = first.map(|(id, _)| id.as_str()).collect();
-    let more = match effect.refused.len().checked_sub(MAX_NAMED) {
-        None | Some(0) => String::new(),
-        Some(more) => format!(" and {more} more"),
-    };
-    let boards = first.join(", ");
+    let boards = effect.refused_names();
     json!({
         "error": INVALID_CONFIGURATION,
         "group": name.as_str(),
         "message": format!(
-            "the configuration would not be valid any more for {boards}{more} (`refused` has the reasons; ?force does it all the same)"
+            "the configuration would not be valid any more for {boards} (`refused` has the reasons; ?force does it all the same)"
         ),
         "refused": refused(effect),
     })
@@ -334,62 +297,4 @@ fn new_text(
         )],
     };
     Ok((text, warnings.into_iter().take(MAX_WARNINGS).collect()))
-}
-
-/// What it does to have the groups `new` in place of `old`, which differ in the group `name`.
-fn effect(
-    server: &ConfigServer,
-    name: &DeviceId,
-    old: &GroupSet,
-    new: &GroupSet,
-) -> Result<Effect, StoreError> {
-    server.sync()?;
-    let differing = [old, new].map(|groups| groups.entries.iter().find(|e| e.name == *name));
-    // The boards concerned: whether the configuration is valid now, and whether the board can be told.
-    let concerned: RefCell<HashMap<DeviceId, (bool, bool)>> = RefCell::default();
-    server.visit(&|device| {
-        let board = device.membership();
-        let is_member = |entry: &&Entry| entry.members.has(board);
-        let mut entries = differing.iter().flatten().map(AsRef::as_ref);
-        if entries.any(|entry| is_member(&entry)) {
-            let (_, from) = device.host();
-            let is_callable = from != AddressSource::Name && device.reload_port().is_some();
-            let state = (device.parsed.is_ok(), is_callable);
-            concerned.borrow_mut().insert(device.id.clone(), state);
-        }
-    });
-    let concerned = concerned.into_inner();
-    let known = |id: &DeviceId| match concerned.contains_key(id) {
-        true => None,
-        false => server.catalog.trusted_revision(id),
-    };
-    let mut effect = Effect::default();
-    let mut found = |id: DeviceId, look: Result<Lookup, StoreError>| {
-        let (Some((is_valid, is_callable)), Ok(Lookup::Found(stored))) = (concerned.get(&id), look)
-        else {
-            return;
-        };
-        let before = server.tags(&id, &stored, old);
-        let after = server.tags(&id, &stored, new);
-        if before.inputs == after.inputs {
-            return;
-        }
-        let Ok(own) = Own::parse(&stored) else {
-            return;
-        };
-        let outcome = server.with_layers(&id, &own.device_type(), new, |layers| {
-            server.catalog.count_parsed();
-            layers.configuration(&own)
-        });
-        match outcome {
-            Err(why) if *is_valid => effect.refused.push((id.clone(), why)),
-            _ => {}
-        }
-        if before.etag != after.etag {
-            effect.changed.push(id);
-            effect.callable += usize::from(*is_callable);
-        }
-    };
-    server.with_store(|store| store.devices().scan(&known, &mut found))?;
-    Ok(effect)
 }

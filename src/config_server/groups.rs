@@ -14,6 +14,7 @@ use super::device::{Own, ParsedConfig};
 use super::etag::Etag;
 use super::rounds::Rounds;
 use super::store::{Change, Changes, Documents, Lookup, StoreError, Stored, MAX_GROUPS};
+use super::transaction::{Edit, Kind};
 use super::ConfigServer;
 use crate::config::{
     with_constant_labels, Document, Group, Members, Membership, Rejection, Says, TargetLabels,
@@ -25,7 +26,7 @@ use crate::wire::DeviceId;
 
 /// The most bytes of all groups together. They are kept in memory, parsed.
 const MAX_BYTES: usize = 4 << 20;
-/// The most merged configurations that are kept, each of at most [`MAX_SIZE`] as JSON.
+/// The most merged configurations that are kept, each of at most [`MAX_SIZE`] as the JSON that is sent.
 const MAX_BASES: usize = 64;
 /// The most groups that an error names.
 const MAX_NAMED: usize = 5;
@@ -195,10 +196,17 @@ impl GroupSet {
         }
     }
 
-    /// The groups with one of them replaced, added, or removed (`None`).
-    pub(super) fn with(&self, name: &DeviceId, new: Option<Entry>) -> GroupSet {
-        let others = self.entries.iter().filter(|entry| entry.name != *name);
-        let entries = others.cloned().chain(new.map(Arc::new)).collect();
+    /// The groups after changes of documents, of which some may be groups.
+    pub(super) fn after(&self, edits: &[Edit]) -> GroupSet {
+        let edits = edits.iter().filter(|edit| edit.kind == Kind::Group);
+        let edited: BTreeSet<&DeviceId> = edits.clone().map(|edit| &edit.id).collect();
+        let others = self.entries.iter();
+        let others = others.filter(|entry| !edited.contains(&entry.name));
+        let new = edits.filter_map(|edit| {
+            let text = edit.after.clone()?.into_bytes();
+            Some(Arc::new(Entry::of(&edit.id, &Stored { text, revision: 0 })))
+        });
+        let entries = others.cloned().chain(new).collect();
         GroupSet::new(self.version, entries, self.left_out)
     }
 
@@ -287,11 +295,12 @@ impl Layers<'_> {
         }
         let addresses = self.groups.iter().map(|entry| std::ptr::from_ref(*entry));
         let key: Vec<usize> = addresses.map(|address| address as usize).collect();
-        let mut bases = lock::lock(self.bases);
-        if let Some(base) = bases.get(&key) {
+        if let Some(base) = lock::lock(self.bases).get(&key) {
             return base.clone();
         }
         let base = self.merge();
+        let mut bases = lock::lock(self.bases);
+        // They are merged again when they are needed.
         if bases.len() >= MAX_BASES {
             bases.clear();
         }
@@ -318,7 +327,7 @@ impl Layers<'_> {
                 Err(why) => return Err(format!("group `{}`: {why}", entry.name)),
             }
         }
-        let bytes = serde_json::to_vec(&base).map_or(0, |json| json.len());
+        let bytes = serde_json::to_vec_pretty(&base).map_or(0, |json| json.len());
         match bytes {
             0..=MAX_SIZE => Ok(Arc::new(base)),
             _ => Err(format!(
@@ -364,14 +373,8 @@ impl Layers<'_> {
 
     /// The configuration with this own document.
     pub(super) fn configuration(&self, own: &Own) -> Result<ParsedConfig, Rejection> {
-        let plain = |message: String| Rejection {
-            key: None,
-            line: None,
-            column: None,
-            message,
-        };
-        let base = self.base_of(own).map_err(plain)?;
-        let labels = self.labels(own.labels.clone()).map_err(plain)?;
+        let base = self.base_of(own).map_err(Rejection::from)?;
+        let labels = self.labels(own.labels.clone()).map_err(Rejection::from)?;
         let has_base = !base.is_empty();
         let document = match has_base {
             true => {
@@ -389,7 +392,7 @@ impl Layers<'_> {
             let bytes = serde_json::to_vec_pretty(&document).map_or(0, |json| json.len());
             if bytes > MAX_SIZE {
                 let names = self.names();
-                return Err(plain(format!(
+                return Err(Rejection::from(format!(
                     "the configuration{names} has {bytes} bytes as JSON: at most {MAX_SIZE} are read"
                 )));
             }
@@ -585,6 +588,13 @@ pub(super) fn of_one(
 impl Loaded {
     /// Reads all groups that may have changed.
     fn scan(&mut self, store: &dyn Documents) -> Result<(), StoreError> {
+        // Groups that are gone are known until all others were read: those that were left out for them are read then.
+        while self.scan_once(store)? && self.left_out > 0 {}
+        Ok(())
+    }
+
+    /// The same. Returns whether any group is gone.
+    fn scan_once(&mut self, store: &dyn Documents) -> Result<bool, StoreError> {
         let known: BTreeMap<DeviceId, u64> = self
             .known
             .iter()
@@ -600,8 +610,9 @@ impl Loaded {
         outcome?;
         let before = self.known.len();
         self.known.retain(|name, _| found.contains(name));
-        self.has_changed |= self.known.len() < before;
-        Ok(())
+        let is_any_gone = self.known.len() < before;
+        self.has_changed |= is_any_gone;
+        Ok(is_any_gone)
     }
 
     /// Applies the result of looking up a group.
@@ -628,6 +639,10 @@ impl Loaded {
                         return false;
                     }
                 }
+                // Before it is parsed: it may be left out each time.
+                if self.is_too_much(name, stored.text.len()) {
+                    return self.leave_out(name);
+                }
                 let entry = Entry::of(name, &stored);
                 (entry, Revision::new(stored.revision, is_unique))
             }
@@ -638,24 +653,34 @@ impl Loaded {
                 if known.is_some_and(|known| known.entry.etag == etag) {
                     return false;
                 }
+                if self.is_too_much(name, 0) {
+                    return self.leave_out(name);
+                }
                 // Never trusted, so that it is looked up again each time.
                 (Entry::broken(name, etag, why), Revision::new(0, false))
             }
         };
-        let others = self.known.iter().filter(|(other, _)| *other != name);
-        let (count, bytes) = others.fold((0, 0), |(count, bytes), (_, known)| {
-            (count + 1, bytes + known.entry.bytes)
-        });
-        if count >= MAX_GROUPS || bytes + entry.bytes > MAX_BYTES {
-            self.left_out += 1;
-            return self.known.remove(name).is_some();
-        }
         if let Err(why) = &entry.content {
             log::warn!("group {name} is not valid: {why}");
         }
         let entry = Arc::new(entry);
         self.known.insert(name.clone(), Known { revision, entry });
         true
+    }
+
+    /// Whether there are too many groups with this one, or too many bytes.
+    fn is_too_much(&self, name: &DeviceId, bytes: usize) -> bool {
+        let others = self.known.iter().filter(|(other, _)| *other != name);
+        let (count, of_others) = others.fold((0, 0), |(count, bytes), (_, known)| {
+            (count + 1, bytes + known.entry.bytes)
+        });
+        count >= MAX_GROUPS || of_others + bytes > MAX_BYTES
+    }
+
+    /// Leaves a group out. Returns whether it was there.
+    fn leave_out(&mut self, name: &DeviceId) -> bool {
+        self.left_out += 1;
+        self.known.remove(name).is_some()
     }
 }
 

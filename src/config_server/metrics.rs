@@ -97,9 +97,14 @@ impl Metrics {
     }
 
     /// The response to a scrape.
-    pub(super) fn scrape(&self, request: &Request, catalog: &Catalog, groups: &Groups) -> Response {
+    pub(super) fn scrape(
+        &self,
+        request: &Request,
+        (catalog, groups): (&Catalog, &Groups),
+        dropped_records: u64,
+    ) -> Response {
         let now = BootTime::now();
-        lock::lock(&self.state).write(now, catalog, groups);
+        lock::lock(&self.state).write(now, catalog, groups, dropped_records);
         let format = negotiate(request.header_list("Accept").as_deref());
         let mut text = Vec::new();
         render(&self.registry.snapshot(now), format, &mut text);
@@ -108,7 +113,7 @@ impl Metrics {
 }
 
 impl State {
-    fn write(&mut self, now: BootTime, catalog: &Catalog, groups: &Groups) {
+    fn write(&mut self, now: BootTime, catalog: &Catalog, groups: &Groups, dropped_records: u64) {
         let out = &mut self.out;
         out.begin(now);
         for (result, count) in [("success", self.reloads), ("failed", self.failed_reloads)] {
@@ -163,6 +168,12 @@ impl State {
             "Groups that are not read, since there are too many: with any, no board has a valid configuration.",
             &[],
             count(|set| set.left_out),
+        );
+        out.counter(
+            "config_server_changes_dropped_total",
+            "Records of changes that this server has dropped, the oldest first, since only so many are kept.",
+            &[],
+            dropped_records as f64,
         );
         let (parsed, rendered) = catalog.work();
         out.counter(

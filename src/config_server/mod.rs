@@ -3,6 +3,10 @@
 //! * `routes` handles requests, `changes` those that change a configuration, `group_routes` those about groups, and `reload` makes
 //!   boards reload.
 //! * `store` is the interface to the place of the configurations: a `directory`, or `etcd`. Both report what has changed.
+//! * `transaction` is changes that are made together, and recorded: in files by `directory_records`, in etcd by
+//!   `etcd_transactions`. `effect` is what they do to configurations. `bulk` changes the boards that a `selector` selects, and
+//!   `history` shows and undoes transactions; `transfer` exports and imports, in the `export_format`; `many` is what they have in
+//!   common.
 //! * `groups` makes configurations of the boards' own documents and of the groups that the boards are members of.
 //! * `catalog` keeps the fleet in memory: `boards`, with the `pieces` that responses are made of.
 //! * `fleet` records when each board last contacted a server, and what it said in its [`Report`]. `device` is a board with its
@@ -10,19 +14,26 @@
 
 mod access;
 mod boards;
+mod bulk;
 mod catalog;
 mod changes;
 mod device;
 mod directory;
+mod directory_records;
 mod directory_watch;
+mod effect;
 mod etag;
 mod etcd;
 pub mod etcd_json;
+mod etcd_transactions;
 mod etcd_watch;
+mod export_format;
 mod fleet;
 mod group_routes;
 mod groups;
+mod history;
 mod listing;
+mod many;
 mod metrics;
 mod pieces;
 mod reload;
@@ -30,18 +41,28 @@ mod responses;
 mod rounds;
 mod routes;
 mod sd;
+mod selector;
 mod store;
+mod transaction;
+mod transfer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
 
 pub use etag::{Conditions, Etag, Evaluation, Tags};
 
 use crate::config::ClientSettings as Settings;
 use crate::http::{
-    bind, AccessControl, AccessFiles, ErrorFormat, Limits, RateLimiter, Request, Server,
+    bind, AccessControl, AccessFiles, ErrorFormat, LargeBody, Limits, RateLimiter, Request, Server,
 };
+use crate::sys::calendar::rfc3339_millis;
+use crate::sys::clock::wall_nanos;
+use crate::sys::lock;
 use crate::sys::notify::Notifier;
 use crate::sys::signals::{self, Signals};
 use crate::wire::{DeviceId, Report};
@@ -51,12 +72,33 @@ use fleet::Fleet;
 use groups::Groups;
 use metrics::Metrics;
 use store::{Store, StoreError};
+use transaction::{Edit, Outcome, Transaction, TransactionId};
 
 /// The store if `--store` is not given.
 pub const DEFAULT_STORE: &str = "/var/lib/edge-metrics-exporter/devices";
 const DEFAULT_ADDRESS: &str = ":8080";
 /// The stack of the thread that loads the fleet: as large as that of a connection's thread, which may do the same work.
 const LOADER_STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 1024;
+
+/// For the body of an import to arrive.
+const IMPORT_TIME: Duration = Duration::from_secs(120);
+/// How often it is looked at whether a change of another server was broken off.
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What a request does, for the record of it.
+struct Action(Map<String, Value>);
+
+impl Action {
+    fn new(name: &str) -> Action {
+        Action(Map::from_iter([("action".to_owned(), name.into())]))
+    }
+
+    /// The same with another key of the record.
+    fn with(mut self, key: &str, value: impl Into<Value>) -> Action {
+        self.0.insert(key.to_owned(), value.into());
+        self
+    }
+}
 
 /// The options of the command line.
 #[derive(Debug, Clone, Default)]
@@ -91,8 +133,14 @@ struct ConfigServer {
     reload_rate: RateLimiter,
     background_calls: reload::BackgroundCalls,
     reloading_all: Mutex<()>,
-    /// Locked during a change of a group.
-    changing_groups: Mutex<()>,
+    /// Locked during a change that concerns many boards.
+    changing_many: Mutex<()>,
+    /// Whether an export is being made, or sent.
+    is_exporting: Arc<AtomicBool>,
+    /// Locked while the record of a transaction is shown.
+    reading_record: Mutex<()>,
+    /// The time of the last transaction's id; 0: there was none yet.
+    last_transaction: Mutex<u64>,
     member_calls: reload::MemberCalls,
     /// A reference to itself, for threads that outlast a request.
     this: Weak<ConfigServer>,
@@ -121,7 +169,10 @@ pub fn run(
         reload_rate: RateLimiter::new(reload::RELOAD_RATE.0, reload::RELOAD_RATE.1),
         background_calls: reload::BackgroundCalls::default(),
         reloading_all: Mutex::new(()),
-        changing_groups: Mutex::new(()),
+        changing_many: Mutex::new(()),
+        is_exporting: Arc::default(),
+        reading_record: Mutex::new(()),
+        last_transaction: Mutex::default(),
         member_calls: reload::MemberCalls::default(),
         this: this.clone(),
     });
@@ -132,6 +183,11 @@ pub fn run(
         connections: 512,
         per_peer: 256,
         error_format: ErrorFormat::Json,
+        large_body: Some(LargeBody {
+            path: "/import",
+            bytes: transfer::MAX_BYTES,
+            time: IMPORT_TIME,
+        }),
         ..Limits::default()
     };
     let handler = routes::handler(Arc::clone(&server));
@@ -174,6 +230,9 @@ fn load(server: &Arc<ConfigServer>) -> Result<(), String> {
         .stack_size(LOADER_STACK)
         .spawn(move || {
             let _ = server.sync();
+            while !matches!(server.with_store(|store| store.recover()), Ok(true)) {
+                std::thread::sleep(RECOVERY_INTERVAL);
+            }
         })
         .map(|_| ())
         .map_err(|e| format!("cannot start a thread: {e}"))
@@ -197,6 +256,45 @@ impl ConfigServer {
             }
         }
         result
+    }
+
+    /// Makes all these changes, and keeps a record of them; `None`: it made none, since a document is no longer what is to be
+    /// replaced.
+    fn commit(
+        &self,
+        request: &Request,
+        action: Action,
+        edits: Vec<Edit>,
+    ) -> Result<Option<TransactionId>, StoreError> {
+        let id = self.next_transaction_id()?;
+        let mut head = Map::new();
+        let millis = i64::try_from(id.millis).unwrap_or(i64::MAX);
+        head.insert("time".into(), rfc3339_millis(millis).into());
+        let by = match self.report(request) {
+            Some(_) => Some("the board".to_owned()),
+            None => request.login_name(),
+        };
+        head.extend(by.map(|by| ("by".to_owned(), by.into())));
+        let address = request.peer.ip().to_canonical().to_string();
+        head.insert("address".into(), address.into());
+        head.extend(action.0);
+        let transaction = Transaction::new(id, head, edits);
+        let outcome = self.with_store(|store| store.commit(&transaction))?;
+        Ok((outcome == Outcome::Committed).then_some(id))
+    }
+
+    /// A new id, later than those before it although the clock may have been set back.
+    fn next_transaction_id(&self) -> Result<TransactionId, StoreError> {
+        let mut last = lock::lock(&self.last_transaction);
+        if *last == 0 {
+            let heads = self.with_store(|store| store.record_heads())?.finished;
+            let newest = heads.first().and_then(|head| head.get("id")?.as_str());
+            let newest = newest.and_then(TransactionId::parse);
+            *last = newest.map_or(0, |newest| newest.millis);
+        }
+        let now = u64::try_from(wall_nanos() / 1_000_000).unwrap_or(0);
+        *last = now.max(*last + 1);
+        Ok(TransactionId::new(*last))
     }
 
     /// The board's report in a request; `None`: the client is not a board, or may not change anything. Such a report is

@@ -48,6 +48,7 @@ pub(super) fn store_error(store_error: &StoreError) -> Response {
         StoreError::Unavailable(why) => {
             error(503, "Store unavailable", None, why).with_header("Retry-After", "5")
         }
+        StoreError::Busy(why) => error(503, "Busy", None, why).with_header("Retry-After", "5"),
         StoreError::Failed(why) => error(500, "Store failed", None, why),
         StoreError::Unreadable(why) => error(500, INVALID_CONFIGURATION, None, why),
         StoreError::Full { what, .. } => {

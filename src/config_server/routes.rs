@@ -14,7 +14,7 @@ use super::responses::{
     unknown_device,
 };
 use super::store::{StoreError, Stored};
-use super::{access, changes, listing, reload, ConfigServer};
+use super::{access, bulk, changes, history, listing, reload, transfer, ConfigServer};
 use crate::config::Document;
 use crate::http::page::{self, Page};
 use crate::http::{Handler, Method, Request, Response};
@@ -39,9 +39,9 @@ fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Resp
         ["metrics"] => (
             "/metrics",
             reads(request, || {
-                server
-                    .metrics
-                    .scrape(request, &server.catalog, &server.groups)
+                let known = (&server.catalog, &server.groups);
+                let dropped_records = server.store.dropped_records();
+                server.metrics.scrape(request, known, dropped_records)
             }),
         ),
         ["sd"] => ("/sd", reads(request, || listing::targets(server, request))),
@@ -61,6 +61,36 @@ fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Resp
         ["groups", name] => (
             "/groups/{name}",
             with_id(name, |name| group_routes::one(server, request, &name)),
+        ),
+        ["config"] => (
+            "/config",
+            match request.method {
+                Method::Patch => bulk::patch(server, request),
+                _ => method_not_allowed(request, "PATCH"),
+            },
+        ),
+        ["export"] => (
+            "/export",
+            reads(request, || transfer::export(server, request)),
+        ),
+        ["import"] => (
+            "/import",
+            match request.method {
+                Method::Put => transfer::import(server, request),
+                _ => method_not_allowed(request, "PUT"),
+            },
+        ),
+        ["changes"] => (
+            "/changes",
+            reads(request, || history::list(server, request)),
+        ),
+        ["changes", id] => (
+            "/changes/{id}",
+            reads(request, || history::one(server, request, id)),
+        ),
+        ["changes", id, "undo"] => (
+            "/changes/{id}/undo",
+            posts(request, || history::undo(server, request, id)),
         ),
         ["config", id] => (
             "/config/{device_id}",
@@ -99,7 +129,8 @@ fn read(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
 }
 
 fn not_found() -> Response {
-    let routes = "there is the page at /, /config/{device_id}, /groups, /groups/{name}, /devices, /devices/reload, \
+    let routes = "there is the page at /, /config, /config/{device_id}, /groups, /groups/{name}, /changes, /changes/{id}, \
+                    /changes/{id}/undo, /export, /import, /devices, /devices/reload, \
                     /devices/{device_id}/reload, /sd, /health and /metrics here";
     error(404, "Not found", None, routes)
 }

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::directory::Directory;
 use super::etag::Etag;
 use super::etcd::Etcd;
+use super::transaction::{Outcome, Transaction, TransactionId};
 use crate::config::load_settings;
 use crate::config::ClientSettings as Settings;
 use crate::wire::DeviceId;
@@ -77,6 +80,8 @@ pub(super) enum StoreError {
         what: &'static str,
         limit: usize,
     },
+    /// Another server changes many documents at the moment.
+    Busy(String),
 }
 
 impl fmt::Display for StoreError {
@@ -84,7 +89,8 @@ impl fmt::Display for StoreError {
         match self {
             StoreError::Unavailable(why)
             | StoreError::Failed(why)
-            | StoreError::Unreadable(why) => f.write_str(why),
+            | StoreError::Unreadable(why)
+            | StoreError::Busy(why) => f.write_str(why),
             StoreError::Full { what, limit } => write!(
                 f,
                 "there are {limit} {what}: no more are kept (DELETE those that are gone)"
@@ -127,14 +133,39 @@ pub(super) trait Documents: Send + Sync {
     ) -> Result<bool, StoreError>;
 }
 
-/// A store of the devices' configurations, of groups, and of a note on each device. Losing a note does no harm. Every call is
-/// bounded in time.
+/// The heads of the records of transactions.
+#[derive(Debug, Default)]
+pub(super) struct RecordHeads {
+    /// Those that are kept, the newest first.
+    pub(super) finished: Vec<Value>,
+    /// Those of transactions that are under way, or were broken off.
+    pub(super) unfinished: Vec<Value>,
+}
+
+/// A store of the devices' configurations, of groups, of a note on each device, and of the records of transactions. Losing a
+/// note does no harm. Every call is bounded in time.
 pub(super) trait Store: Send + Sync {
     /// The configurations.
     fn devices(&self) -> &dyn Documents;
 
     /// The groups.
     fn groups(&self) -> &dyn Documents;
+
+    /// Makes all changes of a transaction and keeps its record, or makes none. An error that says so leaves it unfinished.
+    fn commit(&self, transaction: &Transaction) -> Result<Outcome, StoreError>;
+
+    /// The heads of all records.
+    fn record_heads(&self) -> Result<RecordHeads, StoreError>;
+
+    /// The record of this transaction, finished or not.
+    fn record(&self, id: TransactionId) -> Result<Option<Transaction>, StoreError>;
+
+    /// The number of records that this server has dropped, since only so many are kept.
+    fn dropped_records(&self) -> u64;
+
+    /// Finishes or puts back transactions that were broken off, as far as it is known that they were. To be called at the start.
+    /// False: there is one of which this will be known later.
+    fn recover(&self) -> Result<bool, StoreError>;
 
     /// Puts a note on a device.
     fn put_note(&self, id: &DeviceId, note: &str) -> Result<(), StoreError>;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::access::{AccessControl, Admission, Identity, Peer, Policy, Refusal};
 use super::connection_slots::ConnectionSlot;
 use super::date::format_date;
 use super::head::{parse_head, Head, RequestError};
-use super::limits::{ErrorFormat, Limits, CHUNK};
+use super::limits::{ErrorFormat, LargeBody, Limits, CHUNK};
 use super::request::Request;
 use super::response::{Response, UpgradeHandler};
 use super::stream::{write_both, Stream};
@@ -61,6 +62,30 @@ const NOT_ADMITTED_ANY_MORE: RequestError = RequestError {
     status: 403,
     reason: "who connects like this is not let in any more: connect anew",
 };
+
+const BUSY_RECEIVING: RequestError = RequestError {
+    status: 503,
+    reason: "another large body is being received: try again later",
+};
+
+/// Whether a large body is being received, or handled.
+static HAS_LARGE_BODY: AtomicBool = AtomicBool::new(false);
+
+/// The permission to receive a large body.
+struct LargeBodyPermit(());
+
+impl LargeBodyPermit {
+    fn take() -> Option<LargeBodyPermit> {
+        let is_free = !HAS_LARGE_BODY.swap(true, Ordering::SeqCst);
+        is_free.then_some(LargeBodyPermit(()))
+    }
+}
+
+impl Drop for LargeBodyPermit {
+    fn drop(&mut self) {
+        HAS_LARGE_BODY.store(false, Ordering::SeqCst);
+    }
+}
 
 /// Writes head, body and shared pieces.
 fn write_all(
@@ -174,12 +199,15 @@ impl<'a, S: Stream> Connection<'a, S> {
             if head.body_length > 0 && !slot.set_idle() {
                 return Ok(());
             }
+            let large = self.admit_large_body(&head)?;
             let body = self.receive_body(&head)?;
             if !slot.set_busy() {
                 return Ok(());
             }
-            let request = Request::new(head, body, peer.address, login);
+            let mut request = Request::new(head, body, peer.address, login);
             let response = catch_unwind(AssertUnwindSafe(|| handler(&request)));
+            request.body = Vec::new();
+            drop(large);
             // The panic's own message has been written to stderr.
             let panicked = response.is_err();
             let mut response =
@@ -221,11 +249,23 @@ impl<'a, S: Stream> Connection<'a, S> {
         }
     }
 
+    /// Lets one body at a time be larger than those of other requests.
+    fn admit_large_body(&self, head: &Head) -> Result<Option<LargeBodyPermit>, End> {
+        match head.body_length > self.limits.body {
+            true => LargeBodyPermit::take()
+                .map(Some)
+                .ok_or(BUSY_RECEIVING.into()),
+            false => Ok(None),
+        }
+    }
+
     fn receive_body(&mut self, head: &Head) -> Result<Vec<u8>, End> {
         if head.body_length == 0 {
             return Ok(Vec::new());
         }
-        self.set_deadline_in(self.limits.body_time);
+        let is_large = head.body_length > self.limits.body;
+        let large = self.limits.large_body.filter(|_| is_large);
+        self.set_deadline_in(large.map_or(self.limits.body_time, |large| large.time));
         if head.expects_continue && self.received.is_empty() {
             write_both(&mut self.stream, b"HTTP/1.1 100 Continue\r\n\r\n", b"")?;
         }
@@ -264,7 +304,7 @@ impl<'a, S: Stream> Connection<'a, S> {
             true => (response.body(), response.pieces()),
             false => (&[][..], &[][..]),
         };
-        self.set_deadline_in(self.limits.answer_time);
+        self.set_deadline_in(response.time().unwrap_or(self.limits.answer_time));
         let result = write_all(&mut self.stream, &self.written, body, pieces);
         if result.is_err() {
             self.stream.abandon();
@@ -297,10 +337,18 @@ impl<'a, S: Stream> Connection<'a, S> {
 
     fn error_response(&self, why: RequestError) -> Response {
         let reason = match why.status {
-            413 => format!(
-                "{}: at most {} bytes are taken",
-                why.reason, self.limits.body
-            ),
+            413 => {
+                let large = self.limits.large_body.map(|large| {
+                    let LargeBody { path, bytes, .. } = large;
+                    format!(", {bytes} by {path}")
+                });
+                format!(
+                    "{}: at most {} bytes are taken{}",
+                    why.reason,
+                    self.limits.body,
+                    large.unwrap_or_default()
+                )
+            }
             _ => why.reason.to_owned(),
         };
         match self.limits.error_format {

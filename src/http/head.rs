@@ -109,7 +109,7 @@ pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>
     }
     check_host(&headers, &version)?;
     let head = Head {
-        body_length: body_length(&headers, limits)?,
+        body_length: body_length(&headers, limits.body_of(path))?,
         keep_alive: keep_alive(&headers, &version),
         expects_continue: expects_continue(&headers, &version)?,
         path: path.to_owned(),
@@ -271,7 +271,7 @@ fn check_host(headers: &[Header], version: &HTTPVersion) -> Result<(), RequestEr
 }
 
 /// Where the body ends: by one Content-Length of digits alone, else there is none (RFC 9112, 6).
-fn body_length(headers: &[Header], limits: &Limits) -> Result<usize, RequestError> {
+fn body_length(headers: &[Header], most: usize) -> Result<usize, RequestError> {
     let mut lengths = values(headers, "Content-Length");
     let length = lengths.next();
     if values(headers, "Transfer-Encoding").next().is_some() {
@@ -289,7 +289,7 @@ fn body_length(headers: &[Header], limits: &Limits) -> Result<usize, RequestErro
     }
     // Only digits: a number that does not parse is too large for a machine word.
     match length.parse() {
-        Ok(length) if length <= limits.body => Ok(length),
+        Ok(length) if length <= most => Ok(length),
         _ => Err(refused(413, "the body is too large")),
     }
 }

@@ -19,6 +19,8 @@ pub struct Limits {
     pub headers: usize,
     /// Bytes of a request's body. The largest legitimate one is a configuration file.
     pub body: usize,
+    /// The one path whose body may be larger.
+    pub large_body: Option<LargeBody>,
     /// For a request's head to arrive, from its first byte. On a new connection, from accepting it.
     pub head_time: Duration,
     /// For a request's body to arrive, from the end of its head.
@@ -39,6 +41,17 @@ pub struct Limits {
     pub error_format: ErrorFormat,
 }
 
+/// The path whose body may be larger than others. The process receives one such body at a time, since all of it is in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LargeBody {
+    /// The path of the request.
+    pub path: &'static str,
+    /// The most bytes.
+    pub bytes: usize,
+    /// For the body to arrive.
+    pub time: Duration,
+}
+
 /// The format of an error response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorFormat {
@@ -57,6 +70,7 @@ impl Default for Limits {
             head: 8 * 1024,
             headers: 64,
             body: 64 * 1024,
+            large_body: None,
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),
             answer_time: Duration::from_secs(10),
@@ -66,6 +80,14 @@ impl Default for Limits {
             stack: 128 * 1024 * STACK_FACTOR,
             error_format: ErrorFormat::Text,
         }
+    }
+}
+
+impl Limits {
+    /// The most bytes of the body of a request for this path.
+    pub(super) fn body_of(&self, path: &str) -> usize {
+        let large = self.large_body.filter(|large| large.path == path);
+        large.map_or(self.body, |large| large.bytes)
     }
 }
 

@@ -46,7 +46,7 @@ pub use address::{bind, host_address, peer_network, port_of, BindError};
 pub use date::parse_date;
 pub use head::{parse_head, Head, RequestError};
 pub use in_flight::{InFlight, Reservation};
-pub use limits::{ErrorFormat, Limits};
+pub use limits::{ErrorFormat, LargeBody, Limits};
 pub use listener::Server;
 pub use rate_limiter::RateLimiter;
 pub use request::{Login, Request};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use tiny_http::{HTTPVersion, Header, Method};
 
+use super::access::Identity;
 use super::head::Head;
 
 /// A whole request. All fields are public, so that a test can make one.
@@ -36,8 +37,10 @@ pub enum Login {
     NotConfigured,
     /// Logins are configured, and the request has none. Where users are configured, no such request reaches a handler.
     Missing,
-    /// The request has a valid login.
+    /// The request has a valid password or token, that of its `Authorization` header.
     Authenticated,
+    /// The client has shown a verified certificate; no header of the request is verified.
+    Certified,
 }
 
 impl Request {
@@ -56,7 +59,23 @@ impl Request {
 
     /// Whether the request has a valid login.
     pub fn is_authenticated(&self) -> bool {
-        self.login == Login::Authenticated
+        matches!(self.login, Login::Authenticated | Login::Certified)
+    }
+
+    /// Who sent the request, as far as the access rules know it: the name of a user, the first digits of a token's SHA-256, or
+    /// that it was the owner of a certificate; `None`: it has no valid login.
+    pub fn login_name(&self) -> Option<String> {
+        match self.login {
+            Login::NotConfigured | Login::Missing => None,
+            Login::Certified => Some("a client certificate".into()),
+            Login::Authenticated => match Identity::of(self.header("Authorization")) {
+                Identity::User(name) => Some(format!("user {name}")),
+                Identity::Token([a, b, c, d, ..]) => {
+                    Some(format!("token {a:02x}{b:02x}{c:02x}{d:02x}"))
+                }
+                Identity::Anonymous => None,
+            },
+        }
     }
 
     /// The value of the first header of this name, in whatever case.
@@ -182,6 +201,20 @@ mod tests {
         );
         assert_eq!(all("a=%ff%c3%bc", "a"), ["\u{fffd}\u{fc}"]);
         assert!(all("", "").is_empty());
+        let named = |login, header: &str| {
+            let mut request = request("");
+            request.login = login;
+            request
+                .headers
+                .push(Header::from_bytes("Authorization", header).unwrap());
+            request.login_name()
+        };
+        let (user, token) = ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Bearer abc");
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(named(Login::Authenticated, user), name("user Aladdin"));
+        assert_eq!(named(Login::Authenticated, token), name("token ba7816bf"));
+        assert_eq!(named(Login::Certified, user), name("a client certificate"));
+        assert_eq!(named(Login::Missing, user), None);
         let beside = |query: &str| request(query).query_key_beside(&["a", "b"]);
         assert_eq!(beside("a&b=1&&a=%"), None);
         assert_eq!(beside("a&c%2Fd=1&e").as_deref(), Some("c/d"));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{json, Value};
 use tiny_http::{HTTPVersion, Header, StatusCode};
@@ -34,6 +35,8 @@ pub struct Response {
     upgrade: Option<&'static str>,
     upgrade_handler: Option<UpgradeHandler>,
     done: DoneCallback,
+    /// How long the client may take to receive it; `None`: as long as any response.
+    time: Option<Duration>,
 }
 
 impl Response {
@@ -53,6 +56,7 @@ impl Response {
             upgrade: None,
             upgrade_handler: None,
             done: DoneCallback(None),
+            time: None,
         };
         response.with_header("Content-Type", content_type)
     }
@@ -63,6 +67,18 @@ impl Response {
         let mut response = Response::new(status, content_type, Vec::new());
         response.shared = pieces.into();
         response
+    }
+
+    /// The same for a large response, which the client may take this long to receive.
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// How long the client may take to receive it, if longer than any response.
+    pub(super) fn time(&self) -> Option<Duration> {
+        self.time
     }
 
     /// 101: the connection switches to another protocol. `handler` is called with the connection on its thread once the
@@ -80,6 +96,7 @@ impl Response {
             upgrade: Some(protocol),
             upgrade_handler: Some(Box::new(handler)),
             done: DoneCallback(None),
+            time: None,
         }
     }
 

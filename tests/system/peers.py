@@ -246,7 +246,7 @@ class LiveBoard:
 
 
 @contextlib.contextmanager
-def etcd(certificate=None):
+def etcd(certificate=None, options=()):
     """An etcd of one member, with TLS by CERTIFICATE.pem and .key; yields its address, as host:port, and its process."""
     scheme, tls = "http", []
     if certificate:
@@ -264,6 +264,7 @@ def etcd(certificate=None):
             f"--initial-cluster=default={peers}",
             "--logger=zap",
             "--log-level=error",
+            *options,
         ]
         with open(directory / "log", "w+") as log, running(command, stderr=log) as process:
             trust = ssl._create_unverified_context() if certificate else None

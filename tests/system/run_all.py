@@ -29,6 +29,7 @@ TIMED = [
 # Those that take longest begin first. QEMU keeps a processor busy: no more than two of its machines at a time at the start.
 FIRST = [
     "test_config_server_openapi",
+    "test_config_server_bulk",
     "test_boot_systemd",
     "test_openapi",
     "test_boot_workloads",

@@ -111,7 +111,7 @@ fn tokens_and_certificates_authenticate() {
         Ok(Login::Missing)
     );
     assert_eq!(admit(&access, &[], false), Ok(Login::Missing));
-    assert_eq!(admit(&access, &[], true), Ok(Login::Authenticated));
+    assert_eq!(admit(&access, &[], true), Ok(Login::Certified));
     access.set_tokens(None).unwrap();
     assert_eq!(log_in(&access, &right), Ok(Login::NotConfigured));
 

@@ -250,7 +250,7 @@ impl AccessControl {
         }
         if policy.users.is_empty() {
             return Ok(match (certified, policy.tokens.is_empty()) {
-                (true, _) => Login::Authenticated,
+                (true, _) => Login::Certified,
                 (false, true) if !policy.verifies_clients() => Login::NotConfigured,
                 (false, _) => Login::Missing,
             });

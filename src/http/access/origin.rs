@@ -53,7 +53,7 @@ impl WriteAccess {
     /// machine it comes. Where none are, requests of this machine are allowed, and with `allow_remote` all others too.
     pub fn of(request: &Request, allow_remote: bool) -> WriteAccess {
         match request.login {
-            Login::Authenticated => WriteAccess::Allowed,
+            Login::Authenticated | Login::Certified => WriteAccess::Allowed,
             Login::Missing => WriteAccess::LoginRequired,
             Login::NotConfigured if allow_remote || is_local(request) => WriteAccess::Allowed,
             Login::NotConfigured => WriteAccess::LocalOnly,

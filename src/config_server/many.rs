@@ -1,0 +1,187 @@
+//! What all changes of many documents have in common: who may make them, and how they are checked, made and answered.
+
+use serde_json::{Map, Value};
+
+use super::changes::change_error;
+use super::effect::{effect, Effect};
+use super::group_routes::is_set;
+use super::groups::GroupSet;
+use super::responses::{access_refused, error, store_error};
+use super::store::{StoreError, MAX_GROUPS};
+use super::transaction::{Edit, Kind, MAX_TRANSACTION_BYTES};
+use super::{access, Action, ConfigServer};
+use crate::config::Rejection;
+use crate::http::{Request, Response};
+use crate::wire::{DeviceId, INVALID_CONFIGURATION};
+
+/// How often a change of many documents is tried while others change some of them.
+pub(super) const MAX_ATTEMPTS: usize = 8;
+/// The most documents of a kind that a response names without a reason.
+const MAX_CHANGED_NAMED: usize = 100;
+
+/// Changes that are to be made together.
+pub(super) struct Prepared {
+    pub(super) action: Action,
+    /// The status of the response when they are made.
+    pub(super) status: &'static str,
+    pub(super) edits: Vec<Edit>,
+    /// Boards that are refused already. Nothing is changed of them, also with `force`.
+    pub(super) broken: Vec<(DeviceId, Rejection)>,
+    /// What the response says besides.
+    pub(super) answer: Map<String, Value>,
+}
+
+/// Refuses a request that may not change anything, or that has other parameters than these: a misspelled `dry_run` must not
+/// change a fleet.
+pub(super) fn allowed(
+    server: &ConfigServer,
+    request: &Request,
+    parameters: &[&str],
+) -> Result<(), Response> {
+    if let Some(refusal) = access::refusal_of_change(request, server.allow_remote) {
+        return Err(access_refused(refusal, None));
+    }
+    known_parameters(request, parameters)?;
+    for header in ["If-Match", "If-None-Match"] {
+        if request.header(header).is_some() {
+            let why = format!("{header} is about one document, and this changes many");
+            return Err(error(400, "Invalid header", None, &why));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a request that has other parameters than these.
+pub(super) fn known_parameters(request: &Request, parameters: &[&str]) -> Result<(), Response> {
+    let Some(name) = request.query_key_beside(parameters) else {
+        return Ok(());
+    };
+    let name: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+    let known = match parameters {
+        [] => "none here".to_owned(),
+        some => some.join(", "),
+    };
+    let why = format!("there is no parameter `{name}`: there are {known}");
+    Err(error(400, "Invalid query", None, &why))
+}
+
+/// Checks the changes, and makes them unless the request has `dry_run`. `None`: nothing was changed, since a document is no longer
+/// what is to be replaced.
+pub(super) fn make(
+    server: &ConfigServer,
+    request: &Request,
+    groups: &GroupSet,
+    prepared: Prepared,
+) -> Result<Option<Response>, Response> {
+    let Prepared {
+        action,
+        status,
+        edits,
+        broken,
+        mut answer,
+    } = prepared;
+    let bytes = edits.iter().map(Edit::bytes).sum();
+    if bytes > MAX_TRANSACTION_BYTES {
+        return Err(too_large(bytes));
+    }
+    let new_groups = groups.after(&edits);
+    if new_groups.entries.len() > MAX_GROUPS.max(groups.entries.len()) {
+        return Err(store_error(&StoreError::Full {
+            what: "groups",
+            limit: MAX_GROUPS,
+        }));
+    }
+    if new_groups.is_too_large() && !groups.is_too_large() {
+        let why = "all groups together would have too much text: at most 4 MiB are kept";
+        return Err(error(507, "Groups too large", None, why));
+    }
+    let mut effect = effect(server, &edits, groups, &new_groups).map_err(|e| store_error(&e))?;
+    effect.refused.extend(broken);
+    effect.refused.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let of_kind = |kind: Kind| edits.iter().filter(move |edit| edit.kind == kind);
+    let names = |kind: Kind| -> Value {
+        let first = of_kind(kind).take(MAX_CHANGED_NAMED);
+        first.map(|edit| edit.id.as_str()).collect()
+    };
+    answer.insert("changed_total".into(), of_kind(Kind::Device).count().into());
+    answer.insert("changed".into(), names(Kind::Device));
+    if of_kind(Kind::Group).next().is_some() {
+        answer.insert("groups_changed".into(), names(Kind::Group));
+    }
+    answer.insert("invalid_total".into(), effect.refused.len().into());
+    answer.insert("invalid".into(), effect.refused_json("error").into());
+    let answered = |status: &str, answer: Map<String, Value>| {
+        let mut all = Map::from_iter([("status".to_owned(), status.into())]);
+        all.extend(answer);
+        Ok(Some(Response::json(200, &all.into())))
+    };
+    if is_set(request, "dry_run") {
+        return answered("dry_run", answer);
+    }
+    if !effect.refused.is_empty() && !is_set(request, "force") {
+        return Err(refused(&effect, answer));
+    }
+    if edits.is_empty() {
+        return answered("unchanged", answer);
+    }
+    let removed: Vec<DeviceId> = of_kind(Kind::Device)
+        .filter(|edit| edit.after.is_none())
+        .map(|edit| edit.id.clone())
+        .collect();
+    let total = edits.len();
+    let committed = server.commit(request, action, edits);
+    let Some(id) = committed.map_err(|e| change_error(&e))? else {
+        return Ok(None);
+    };
+    log::info!("{total} documents {status}: the change {id}");
+    for id in &removed {
+        // What was known of the board must not apply to one that is registered under the same id later.
+        server.fleet.forget(id);
+        server.catalog.mark_outdated(id, true);
+    }
+    server.reload_members(effect.changed);
+    answer.insert("change".into(), id.to_string().into());
+    answer.insert("reload_triggered".into(), effect.callable.into());
+    answered(status, answer)
+}
+
+/// 409: boards would have no valid configuration.
+fn refused(effect: &Effect, answer: Map<String, Value>) -> Response {
+    let message = format!(
+        "nothing is changed: the configuration would not be valid for {} (`invalid` has the reasons; ?force changes all the same)",
+        effect.refused_names()
+    );
+    let mut body = Map::from_iter([
+        ("error".to_owned(), INVALID_CONFIGURATION.into()),
+        ("message".to_owned(), message.into()),
+    ]);
+    body.extend(answer);
+    Response::json(409, &body.into())
+}
+
+/// 413: a transaction has too many bytes.
+pub(super) fn too_large(bytes: usize) -> Response {
+    let most = MAX_TRANSACTION_BYTES >> 20;
+    let why = format!(
+        "the documents have {bytes} bytes or more before and after the change: at most {most} MiB are changed together (change fewer boards at a time)"
+    );
+    error(413, "Change too large", None, &why)
+}
+
+/// 503: a change was tried as often as it is.
+pub(super) fn too_many_conflicts() -> Response {
+    let why = "nothing is changed: others change the same documents all the time: try again";
+    error(503, "Busy", None, why).with_header("Retry-After", "1")
+}
+
+/// An answer with this key alone.
+pub(super) fn answer(key: &str, value: impl Into<Value>) -> Map<String, Value> {
+    let mut answer = Map::new();
+    answer.insert(key.to_owned(), value.into());
+    answer
+}
+
+/// 400: a parameter is wrong.
+pub(super) fn invalid_query(why: &str) -> Response {
+    error(400, "Invalid query", None, why)
+}
