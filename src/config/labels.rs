@@ -141,7 +141,7 @@ fn value(node: &Node) -> Outcome<Option<String>> {
         }
         _ => refuse(
             node,
-            "text of 1 to 256 bytes on one line, in quotes if it looks like anything else (`null` is no label)",
+            "text of 1 to 256 bytes without control characters, in quotes if it looks like another kind of value, or `null`, which is no label",
         ),
     }
 }
