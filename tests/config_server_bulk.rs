@@ -630,6 +630,10 @@ fn record_says_who_made_the_change() {
             .status,
         401
     );
+    let large = format!("devices:\n{}", "# \n".repeat(30_000));
+    let yaml = [("Content-Type", "application/yaml")];
+    let import = central.send_with("PUT", "/import", &yaml, large.as_bytes());
+    assert_eq!(import.status, 403, "{}", import.text());
     assert_eq!(put(&headers), 200);
     let records = central.json("/changes");
     // The first digits of the token's SHA-256.

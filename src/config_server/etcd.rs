@@ -283,10 +283,8 @@ impl Cluster {
         text: Option<&str>,
         note: Option<&str>,
     ) -> Result<bool, StoreError> {
-        if expected.is_none() && text.is_some() {
-            if self.count(prefix)? >= limit {
-                return Err(StoreError::Full { what, limit });
-            }
+        if expected.is_none() && text.is_some() && self.count(prefix)? >= limit {
+            return Err(StoreError::Full { what, limit });
         }
         let revision = expected.map_or(0, |stored| stored.revision);
         let key = format!("{prefix}{id}");

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Map;
 
@@ -23,8 +22,8 @@ use crate::wire::DeviceId;
 pub(super) const MAX_BYTES: usize = 32 << 20;
 /// The bytes after which a piece of an export ends.
 const PIECE: usize = 256 << 10;
-/// How long a client may take to receive an export.
-const EXPORT_TIME: Duration = Duration::from_secs(120);
+/// How many seconds a client may take to receive an export.
+const EXPORT_SECONDS: u16 = 120;
 const YAML: &str = "application/yaml";
 
 /// An export in the making.
@@ -69,7 +68,7 @@ fn try_export(server: &ConfigServer) -> Result<Response, Response> {
     }
     let response = Response::shared(200, YAML, text?)
         .with_header("Cache-Control", "no-store")
-        .within(EXPORT_TIME);
+        .within(EXPORT_SECONDS);
     Ok(response.on_done(move |_| is_exporting.store(false, Ordering::SeqCst)))
 }
 

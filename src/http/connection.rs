@@ -13,7 +13,7 @@ use super::connection_slots::ConnectionSlot;
 use super::date::format_date;
 use super::head::{parse_head, Head, RequestError};
 use super::limits::{ErrorFormat, LargeBody, Limits, CHUNK};
-use super::request::Request;
+use super::request::{Login, Request};
 use super::response::{Response, UpgradeHandler};
 use super::stream::{write_both, Stream};
 use super::upgraded::Upgraded;
@@ -61,6 +61,11 @@ pub(super) fn reject<S: Stream>(stream: S, why: Option<RequestError>, limits: &L
 const NOT_ADMITTED_ANY_MORE: RequestError = RequestError {
     status: 403,
     reason: "who connects like this is not let in any more: connect anew",
+};
+
+const LOGIN_FOR_LARGE_BODY: RequestError = RequestError {
+    status: 403,
+    reason: "so large a body is taken only with a login or a token",
 };
 
 const BUSY_RECEIVING: RequestError = RequestError {
@@ -199,7 +204,7 @@ impl<'a, S: Stream> Connection<'a, S> {
             if head.body_length > 0 && !slot.set_idle() {
                 return Ok(());
             }
-            let large = self.admit_large_body(&head)?;
+            let large = self.admit_large_body(&head, login)?;
             let body = self.receive_body(&head)?;
             if !slot.set_busy() {
                 return Ok(());
@@ -250,12 +255,14 @@ impl<'a, S: Stream> Connection<'a, S> {
     }
 
     /// Lets one body at a time be larger than those of other requests.
-    fn admit_large_body(&self, head: &Head) -> Result<Option<LargeBodyPermit>, End> {
-        match head.body_length > self.limits.body {
-            true => LargeBodyPermit::take()
-                .map(Some)
-                .ok_or(BUSY_RECEIVING.into()),
-            false => Ok(None),
+    fn admit_large_body(&self, head: &Head, login: Login) -> Result<Option<LargeBodyPermit>, End> {
+        match (head.body_length > self.limits.body, login) {
+            (false, _) => Ok(None),
+            (true, Login::Missing) => Err(LOGIN_FOR_LARGE_BODY.into()),
+            (true, _) => match LargeBodyPermit::take() {
+                Some(permit) => Ok(Some(permit)),
+                None => Err(BUSY_RECEIVING.into()),
+            },
         }
     }
 

@@ -35,8 +35,8 @@ pub struct Response {
     upgrade: Option<&'static str>,
     upgrade_handler: Option<UpgradeHandler>,
     done: DoneCallback,
-    /// How long the client may take to receive it; `None`: as long as any response.
-    time: Option<Duration>,
+    /// How many seconds the client may take to receive it; 0: as long as for any response.
+    seconds: u16,
 }
 
 impl Response {
@@ -56,7 +56,7 @@ impl Response {
             upgrade: None,
             upgrade_handler: None,
             done: DoneCallback(None),
-            time: None,
+            seconds: 0,
         };
         response.with_header("Content-Type", content_type)
     }
@@ -69,16 +69,16 @@ impl Response {
         response
     }
 
-    /// The same for a large response, which the client may take this long to receive.
+    /// The same for a large response, which the client may take so many seconds to receive.
     #[must_use]
-    pub fn within(mut self, time: Duration) -> Self {
-        self.time = Some(time);
+    pub fn within(mut self, seconds: u16) -> Self {
+        self.seconds = seconds;
         self
     }
 
     /// How long the client may take to receive it, if longer than any response.
     pub(super) fn time(&self) -> Option<Duration> {
-        self.time
+        (self.seconds > 0).then(|| Duration::from_secs(self.seconds.into()))
     }
 
     /// 101: the connection switches to another protocol. `handler` is called with the connection on its thread once the
@@ -96,7 +96,7 @@ impl Response {
             upgrade: Some(protocol),
             upgrade_handler: Some(Box::new(handler)),
             done: DoneCallback(None),
-            time: None,
+            seconds: 0,
         }
     }
 
