@@ -347,7 +347,13 @@ impl State {
             }
             Some(method) => of(method),
             None => {
-                let module = request.as_object().unwrap().keys().last().unwrap().clone();
+                let module = request
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .next_back()
+                    .unwrap()
+                    .clone();
                 let unknown = json!({"err_code": -1, "err_msg": "module not support"});
                 json!({ &module: self.answers.get(&module).unwrap_or(&unknown) })
             }
