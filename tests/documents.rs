@@ -12,13 +12,12 @@ fn root() -> &'static Path {
 
 /// The documents below `dir`.
 fn documents(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
         // The trees of boards have links that lead to folders above them.
-        if entry.file_type().unwrap().is_symlink() {
+        if path.is_symlink() {
             continue;
         }
-        let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_ours = !name.starts_with('.') && !matches!(name.as_str(), "target" | "dist");
         if path.is_dir() && is_ours {
