@@ -422,7 +422,7 @@ def fleet_power(browser):
 
         with page_at(browser, server.url) as page:
             ready(page)
-            expect(page.locator("#watts-of")).to_have_text("of 3 boards that know it")
+            expect(page.locator("#watts-of")).to_have_text("reported by 3 boards")
             expect(page.locator("#joules")).to_have_text("97.2\u00a0kJ")
             expect(page.locator("#joules-of")).to_have_text("27.0\u00a0Wh")
             row = page.locator("#boards tr", has_text="edge-02")

@@ -78,7 +78,7 @@ async function loadGroups() {
 function showSums(answer) {
   const of = answer.boards_with_power;
   put(byId("watts"), quantity(answer.power_watts, "W"));
-  put(byId("watts-of"), of ? `of ${of} ${of === 1 ? "board" : "boards"} that know${of === 1 ? "s" : ""} it` : "No board has told its power.");
+  put(byId("watts-of"), of ? `reported by ${of} ${of === 1 ? "board" : "boards"}` : "No board has reported its power.");
   put(byId("joules"), quantity(answer.energy_day_joules, "J"));
   put(byId("joules-of"), answer.energy_day_joules === undefined ? "" : quantity(answer.energy_day_joules / 3600, "Wh"));
   const names = ["total", "healthy", "degraded", "unhealthy", "unknown"];
