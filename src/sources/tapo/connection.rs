@@ -85,7 +85,8 @@ impl Connection {
     /// The version of the protocol that the plug has, by a session.
     pub(super) fn version(&mut self) -> Result<Version, Error> {
         let recorded = self.record("handshake", |connection| {
-            let version = connection.live()?.version;
+            let live = connection.take_live()?;
+            let version = connection.live.insert(live).version;
             Ok(match version {
                 Version::First => b"1".to_vec(),
                 Version::Second => b"2".to_vec(),
@@ -137,25 +138,25 @@ impl Connection {
 
     fn ask_live(&mut self, request: &str) -> Result<Vec<u8>, Error> {
         for _ in 0..2 {
-            let live = self.live()?;
+            let mut live = self.take_live()?;
             let (number, body) = live.session.encrypt(request.as_bytes());
-            let (cookie, was_used) = (live.cookie.clone(), live.is_used);
-            let answer = self.post(&format!("request?seq={number}"), cookie.as_deref(), &body)?;
-            match answer.status {
-                200 => {
-                    let live = self.live()?;
-                    let text = live.session.decrypt(&answer.body);
-                    live.is_used |= text.is_ok();
-                    return text.map_err(|why| self.error(&why));
-                }
-                401 | 403 => {
-                    self.live = None;
-                    if !was_used {
-                        let what = format!("it refuses a new session (status {})", answer.status);
-                        return Err(self.error(&what).retry_after(LOGIN_RETRY_DELAY));
-                    }
-                }
-                status => return Err(self.error(&format!("the answer has the status {status}"))),
+            let path = format!("request?seq={number}");
+            let answer = self.post(&path, live.cookie.as_deref(), &body);
+            let refused = answer
+                .as_ref()
+                .is_ok_and(|answer| matches!(answer.status, 401 | 403));
+            if !refused {
+                let text = answer.and_then(|answer| match answer.status {
+                    200 => (live.session.decrypt(&answer.body)).map_err(|why| self.error(&why)),
+                    status => Err(self.error(&format!("the answer has the status {status}"))),
+                });
+                live.is_used |= text.is_ok();
+                self.live = Some(live);
+                return text;
+            }
+            if !live.is_used {
+                let what = "it refuses a new session (status 403)";
+                return Err(self.error(what).retry_after(LOGIN_RETRY_DELAY));
             }
         }
         let what = "it ended two sessions in a row";
@@ -163,13 +164,9 @@ impl Connection {
     }
 
     /// The session, begun if there is none.
-    fn live(&mut self) -> Result<&mut Live, Error> {
+    fn take_live(&mut self) -> Result<Live, Error> {
         let live = self.live.take().filter(|live| Instant::now() < live.ends);
-        let live = match live {
-            Some(live) => live,
-            None => self.begin()?,
-        };
-        Ok(self.live.insert(live))
+        live.map_or_else(|| self.begin(), Ok)
     }
 
     fn begin(&mut self) -> Result<Live, Error> {
