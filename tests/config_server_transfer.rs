@@ -103,6 +103,24 @@ fn export_is_imported_into_an_empty_server_byte_for_byte() {
 }
 
 #[test]
+fn import_over_a_document_that_cannot_be_read_changes_nothing_else_either() {
+    let dir = TempDir::new();
+    let central = ConfigServer::start(dir.path());
+    imported(&central, "", "devices:\n  a:\n    device_type: x86\n");
+    std::os::unix::fs::symlink("/nowhere", dir.path().join("b.yaml")).unwrap();
+    let both = "devices:\n  a:\n    device_type: x86\n    port: 9300\n  b:\n    device_type: x86\n";
+    for query in ["", "?dry_run", "?prune"] {
+        let answer = body(&import(&central, query, both));
+        assert_eq!(answer["invalid"][0]["device_id"], "b", "{query}: {answer}");
+    }
+    assert_eq!(central.json("/config/a"), json!({"device_type": "x86"}));
+    assert_eq!(
+        central.json("/changes")["changes"].as_array().map(Vec::len),
+        Some(1)
+    );
+}
+
+#[test]
 fn import_changes_what_it_names_and_removes_others_only_when_told_to() {
     let dir = TempDir::new();
     let central = ConfigServer::start(dir.path());

@@ -12,6 +12,7 @@ use super::device::{Own, ADDRESS_KEY, LABELS_KEY};
 use super::etag::{Conditions, Evaluation, Tags};
 use super::group_routes::is_set;
 use super::groups::GroupSet;
+use super::many;
 use super::responses::{access_refused, error, precondition_failed, store_error, unknown_device};
 use super::store::{StoreError, Stored};
 use super::transaction::{Edit, Kind};
@@ -179,6 +180,7 @@ fn try_delete(
     id: &DeviceId,
 ) -> Result<Response, Response> {
     allowed(server, request, id)?;
+    many::known_parameters(request, &[])?;
     let conditions = conditions(request)?;
     for _ in 0..MAX_ATTEMPTS {
         let groups = server.groups().map_err(|e| store_error(&e))?;

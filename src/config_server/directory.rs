@@ -129,19 +129,24 @@ impl Directory {
 
     /// Finishes or puts back transactions that an earlier server has left.
     fn recover_all(&self) -> Result<(), StoreError> {
-        for id in self.records.unfinished() {
-            let Some(transaction) = self.records.get(id)? else {
-                continue;
-            };
-            match recover(self, &transaction.edits)? {
-                Recovery::Finished => self.records.finish(id, true),
-                Recovery::PutBack { count } => {
-                    log::warn!(
-                        "the change {id} of {} documents was broken off: {count} that it had changed are put back",
-                        transaction.edits.len()
-                    );
-                    self.records.forget(id);
-                }
+        let unfinished = self.records.unfinished().into_iter();
+        let recovered = unfinished.map(|id| self.recover_one(id));
+        // An error of one does not concern the others.
+        recovered.fold(Ok(()), Result::and)
+    }
+
+    fn recover_one(&self, id: TransactionId) -> Result<(), StoreError> {
+        let Some(transaction) = self.records.get(id)? else {
+            return Ok(());
+        };
+        match recover(self, &transaction.edits)? {
+            Recovery::Finished => self.records.finish(id, true),
+            Recovery::PutBack { count } => {
+                log::warn!(
+                    "the change {id} of {} documents was broken off: {count} that it had changed are put back",
+                    transaction.edits.len()
+                );
+                self.records.forget(id);
             }
         }
         Ok(())

@@ -191,7 +191,9 @@ impl EtcdTransactions {
             return outcome;
         }
         let tried = transaction.edits.get(..made).unwrap_or_default();
-        let cleaned = put_back(store, tried).and_then(|_| steps.forget(id));
+        let cleaned = steps.end_lost_steps();
+        let cleaned = cleaned.and_then(|()| put_back(store, tried));
+        let cleaned = cleaned.and_then(|_| steps.forget(id));
         match (cleaned, outcome) {
             (Ok(()), outcome) => outcome,
             (Err(why), Ok(_)) => Err(half_made(id, &why)),
@@ -462,6 +464,24 @@ impl Steps<'_> {
         }
     }
 
+    /// Takes the key once more. A step whose answer was lost was made before that, or will never be.
+    fn end_lost_steps(&mut self) -> Result<(), StoreError> {
+        if let Some((revision, _)) = self.of.unfinished()?.filter(|(_, head)| self.is_own(head)) {
+            self.revision = revision;
+        }
+        match self.take(Vec::new(), Vec::new())? {
+            true => Ok(()),
+            false => Err(StoreError::Failed(
+                "another server has begun a change".into(),
+            )),
+        }
+    }
+
+    /// Whether a head is that of this transaction.
+    fn is_own(&self, head: &Value) -> bool {
+        head.get("id") == self.head.get("id")
+    }
+
     /// Removes the record, and gives the key back.
     fn forget(&mut self, id: TransactionId) -> Result<(), StoreError> {
         let key = self.of.unfinished_key();
@@ -470,8 +490,21 @@ impl Steps<'_> {
             messages::delete_all_operation(&self.of.parts_prefix(id)),
             messages::delete_operation(&key),
         ];
-        self.of.cluster.transact(vec![comparison], operations)?;
-        Ok(())
+        if self
+            .of
+            .cluster
+            .transact(vec![comparison], operations)?
+            .is_some()
+        {
+            return Ok(());
+        }
+        // It was done if its answer was lost, and it was sent once more.
+        match self.of.unfinished()? {
+            Some((_, head)) if self.is_own(&head) => Err(StoreError::Failed(format!(
+                "the key {key} is not given back"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 

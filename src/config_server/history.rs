@@ -6,7 +6,7 @@ use serde_json::{json, Map, Value};
 
 use super::group_routes::is_set;
 use super::many::{self, invalid_query, Prepared, MAX_ATTEMPTS};
-use super::responses::{error, store_error, too_many_requests};
+use super::responses::{error, store_error};
 use super::store::{Lookup, RecordHeads, Store, StoreError, Stored};
 use super::transaction::{Edit, Kind, Transaction, TransactionId};
 use super::{Action, ConfigServer};
@@ -40,7 +40,7 @@ fn try_list(server: &ConfigServer, request: &Request) -> Result<Response, Respon
                 .ok_or_else(|| invalid_query("`before` is the id of a change"))?,
         ),
     };
-    searched(server)?;
+    many::counts_as_search(server)?;
     let heads = server.with_store(|store| store.record_heads());
     let RecordHeads {
         finished,
@@ -73,12 +73,6 @@ fn limit(request: &Request) -> Result<usize, Response> {
         .ok_or_else(|| invalid_query(&format!("`limit` is a number from 1 to {MAX_PAGE}")))
 }
 
-/// A record may be large: reading some counts as a search.
-fn searched(server: &ConfigServer) -> Result<(), Response> {
-    let taken = server.search_rate.take(std::time::Instant::now());
-    taken.map_err(|wait| too_many_requests("changes are asked for too often", wait.as_secs() + 1))
-}
-
 fn record(server: &ConfigServer, id: &str) -> Result<Transaction, Response> {
     let unknown = || {
         let why = "there is no record of it (GET /changes has those that are kept)";
@@ -107,7 +101,7 @@ fn try_one(server: &ConfigServer, request: &Request, id: &str) -> Result<Respons
             .parse()
             .map_err(|_| invalid_query("`from` is the number of a document, from 0"))?,
     };
-    searched(server)?;
+    many::counts_as_search(server)?;
     // One at a time, since all of the record is in memory.
     let _alone = lock::lock(&server.reading_record);
     let mut record = record(server, id)?;
@@ -198,12 +192,21 @@ fn read(
     })
 }
 
+/// What the text begins with that stands for a document that cannot be read. No YAML document begins so.
+const UNREADABLE: &str = "\0unreadable: ";
+
 /// What stands for a document that cannot be read: it is none that was recorded.
 fn unreadable(why: &str) -> Stored {
     Stored {
-        text: format!("unreadable: {why}").into_bytes(),
+        text: format!("{UNREADABLE}{why}").into_bytes(),
         revision: 0,
     }
+}
+
+/// Why there is no document to replace, if this stands for one that cannot be read.
+fn why_unreadable(stored: &Stored) -> Option<String> {
+    let text = std::str::from_utf8(&stored.text).ok()?;
+    text.strip_prefix(UNREADABLE).map(str::to_owned)
 }
 
 /// The response of `/changes/{id}/undo`.
@@ -219,10 +222,15 @@ fn try_undo(server: &ConfigServer, request: &Request, id: &str) -> Result<Respon
         let groups = server.groups().map_err(|e| store_error(&e))?;
         let mut now = present(server, &record.edits).map_err(|e| store_error(&e))?;
         let (mut edits, mut changed_since) = (Vec::new(), Vec::new());
+        let mut broken = Vec::new();
         for edit in &record.edits {
             let current = now.remove(&(edit.kind, edit.id.clone()));
             let text = current.as_ref().map(|stored| &stored.text[..]);
             if edit.is_before(text) {
+                continue;
+            }
+            if let Some(why) = current.as_ref().and_then(why_unreadable) {
+                broken.push((edit.id.clone(), why.into()));
                 continue;
             }
             if !edit.is_after(text) {
@@ -246,7 +254,7 @@ fn try_undo(server: &ConfigServer, request: &Request, id: &str) -> Result<Respon
             action: Action::new("undo").with("undoes", id),
             status: "undone",
             edits,
-            broken: Vec::new(),
+            broken,
             answer,
         };
         if let Some(response) = many::make(server, request, &groups, prepared)? {

@@ -1,12 +1,14 @@
 //! What all changes of many documents have in common: who may make them, and how they are checked, made and answered.
 
+use std::time::Instant;
+
 use serde_json::{Map, Value};
 
 use super::changes::change_error;
 use super::effect::{effect, Effect};
 use super::group_routes::is_set;
 use super::groups::GroupSet;
-use super::responses::{access_refused, error, store_error};
+use super::responses::{access_refused, error, store_error, too_many_requests};
 use super::store::{StoreError, MAX_GROUPS};
 use super::transaction::{Edit, Kind, MAX_TRANSACTION_BYTES};
 use super::{access, Action, ConfigServer};
@@ -49,6 +51,12 @@ pub(super) fn allowed(
         }
     }
     Ok(())
+}
+
+/// Reading a record or all documents may be a lot: it counts as a search.
+pub(super) fn counts_as_search(server: &ConfigServer) -> Result<(), Response> {
+    let taken = server.search_rate.take(Instant::now());
+    taken.map_err(|wait| too_many_requests("documents are asked for too often", wait.as_secs() + 1))
 }
 
 /// Refuses a request that has other parameters than these.

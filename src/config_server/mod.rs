@@ -269,11 +269,12 @@ impl ConfigServer {
     ) -> Result<Option<TransactionId>, StoreError> {
         let id = self.next_transaction_id()?;
         let mut head = Map::new();
-        let millis = i64::try_from(id.millis).unwrap_or(i64::MAX);
+        let millis = i64::try_from(wall_nanos() / 1_000_000).unwrap_or(i64::MAX);
         head.insert("time".into(), rfc3339_millis(millis).into());
-        let by = match self.report(request) {
-            Some(_) => Some("the board".to_owned()),
-            None => request.login_name(),
+        let by = match (self.report(request), request.login_name()) {
+            (Some(_), Some(login)) => Some(format!("the board ({login})")),
+            (Some(_), None) => Some("the board".to_owned()),
+            (None, login) => login,
         };
         head.extend(by.map(|by| ("by".to_owned(), by.into())));
         let address = request.peer.ip().to_canonical().to_string();

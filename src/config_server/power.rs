@@ -106,8 +106,9 @@ impl PowerHistory {
             Some((before, then)) => match at.0 - then.0 {
                 elapsed if elapsed <= 0.0 => return None,
                 // It has begun anew since then: all that it has counted is new.
-                elapsed if now.seconds < elapsed => (now.joules, now.seconds),
-                elapsed => (now.joules - before.joules, elapsed),
+                elapsed if now.seconds < elapsed.max(before.seconds) => (now.joules, now.seconds),
+                // By the board's clock: that of a server may have been wrong when it took the note down.
+                _ => (now.joules - before.joules, now.seconds - before.seconds),
             },
         };
         let is_credible = seconds > 0.0 && (0.0..=MAX_WATTS * seconds).contains(&joules);
@@ -130,7 +131,10 @@ impl PowerHistory {
 
     /// Adds joules that were used evenly between two moments.
     fn add(&mut self, from: f64, to: f64, joules: f64) {
-        let from = from.max(to - BEFORE_BOOT).max(0.0);
+        let since = from.max(to - BEFORE_BOOT).max(0.0);
+        // What was used before that is left out.
+        let joules = joules * (to - since) / (to - from);
+        let from = since;
         let begin = self.begin.map_or(from, |begin| begin.0.min(from));
         while self.doublings < MAX_DOUBLINGS
             && self.number(to) - self.number(begin) >= POINTS as u64
@@ -312,6 +316,26 @@ mod tests {
         let curve = history.curve(Moment(DAY)).unwrap();
         let unknown = curve.watts.iter().filter(|watts| watts.is_none()).count();
         assert!((20..=24).contains(&unknown), "{:?}", curve.watts);
+    }
+
+    #[test]
+    fn network_that_was_away_for_days_leaves_the_power_of_the_last_day() {
+        let mut history = PowerHistory::default();
+        record(&mut history, 10.0, 0.0, (0.0, 600.0), 60.0);
+        let days = 6.0 * DAY;
+        record(&mut history, 10.0, 0.0, (days, days), 60.0);
+        assert_near(history.day_joules(Moment(days)), 10.0 * DAY);
+        assert_near(latest(&history), 10.0);
+    }
+
+    #[test]
+    fn clock_of_the_server_that_was_wrong_does_not_change_the_power() {
+        let mut history = PowerHistory::default();
+        let (noted, now) = (reading(10.0, 0.0, 36_000.0), reading(10.0, 0.0, 72_000.0));
+        // The note seemed to be of 30 s ago.
+        history.record(noted, Moment(100_000.0));
+        history.record(now, Moment(100_030.0));
+        assert_near(latest(&history), 10.0);
     }
 
     #[test]

@@ -238,7 +238,11 @@ pub(super) enum Recovery {
 /// Finds what was made of a transaction that was broken off, and puts it back unless it is all of it.
 pub(super) fn recover(store: &dyn Store, edits: &[Edit]) -> Result<Recovery, StoreError> {
     for edit in edits {
-        let current = edit.kind.of(store).get(&edit.id)?;
+        let current = match edit.kind.of(store).get(&edit.id) {
+            // It was not changed by this transaction, which would have failed.
+            Err(StoreError::Unreadable(_)) => continue,
+            current => current?,
+        };
         let current = current.as_ref().map(|stored| &stored.text[..]);
         if edit.is_before(current) && !edit.is_after(current) {
             let count = put_back(store, edits)?;
@@ -249,12 +253,19 @@ pub(super) fn recover(store: &dyn Store, edits: &[Edit]) -> Result<Recovery, Sto
 }
 
 /// Puts back those of the changes that were made, the last one first, and returns their number. A document that others have
-/// changed meanwhile stays.
+/// changed meanwhile stays, and so does one that cannot be read: that is an error after all others were put back.
 pub(super) fn put_back(store: &dyn Store, edits: &[Edit]) -> Result<usize, StoreError> {
     let mut count = 0;
+    let mut unreadable = None;
     for edit in edits.iter().rev() {
         let documents = edit.kind.of(store);
-        let current = documents.get(&edit.id)?;
+        let current = match documents.get(&edit.id) {
+            Err(error @ StoreError::Unreadable(_)) => {
+                unreadable = Some(error);
+                continue;
+            }
+            current => current?,
+        };
         let text = current.as_ref().map(|stored| &stored.text[..]);
         if !edit.is_after(text) || edit.is_before(text) {
             continue;
@@ -265,7 +276,7 @@ pub(super) fn put_back(store: &dyn Store, edits: &[Edit]) -> Result<usize, Store
             count += 1;
         }
     }
-    Ok(count)
+    unreadable.map_or(Ok(count), Err)
 }
 
 #[cfg(test)]

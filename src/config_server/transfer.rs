@@ -10,10 +10,10 @@ use super::export_format::{self, Imported};
 use super::group_routes::is_set;
 use super::many::{self, Prepared, MAX_ATTEMPTS};
 use super::responses::{error, store_error, too_many_requests};
-use super::store::{Lookup, StoreError, Stored};
+use super::store::{Lookup, StoreError};
 use super::transaction::{Edit, Kind, MAX_TRANSACTION_BYTES};
 use super::{Action, ConfigServer};
-use crate::config::{Document, Group};
+use crate::config::{Document, Group, Rejection};
 use crate::http::{Request, Response};
 use crate::sys::lock;
 use crate::wire::DeviceId;
@@ -57,6 +57,7 @@ pub(super) fn export(server: &ConfigServer, request: &Request) -> Response {
 }
 
 fn try_export(server: &ConfigServer) -> Result<Response, Response> {
+    many::counts_as_search(server)?;
     let is_exporting = Arc::clone(&server.is_exporting);
     // One at a time, until it is received, since all of it is in memory.
     if is_exporting.swap(true, Ordering::SeqCst) {
@@ -163,7 +164,7 @@ fn try_import(server: &ConfigServer, request: &Request) -> Result<Response, Resp
     }
     for _ in 0..MAX_ATTEMPTS {
         let groups = server.groups().map_err(|e| store_error(&e))?;
-        let mut edits = Vec::new();
+        let (mut edits, mut broken) = (Vec::new(), Vec::new());
         let mut answer = Map::new();
         for (kind, section) in [
             (Kind::Group, &import.groups),
@@ -172,7 +173,7 @@ fn try_import(server: &ConfigServer, request: &Request) -> Result<Response, Resp
             let Some(section) = section else {
                 continue;
             };
-            let of_kind = edits_of(server, kind, section, prune)?;
+            let of_kind = edits_of(server, kind, section, prune, &mut broken)?;
             let count =
                 |is_so: fn(&Edit) -> bool| of_kind.iter().filter(|edit| is_so(edit)).count();
             let counts = serde_json::json!({
@@ -188,7 +189,7 @@ fn try_import(server: &ConfigServer, request: &Request) -> Result<Response, Resp
             action: Action::new("import").with("prune", prune),
             status: "imported",
             edits,
-            broken: Vec::new(),
+            broken,
             answer,
         };
         if let Some(response) = many::make(server, request, &groups, prepared)? {
@@ -204,6 +205,7 @@ fn edits_of(
     kind: Kind,
     section: &[Imported],
     prune: bool,
+    broken: &mut Vec<(DeviceId, Rejection)>,
 ) -> Result<Vec<Edit>, Response> {
     let mut wanted: HashMap<&DeviceId, &Imported> = section
         .iter()
@@ -214,11 +216,12 @@ fn edits_of(
         let before = match look {
             Ok(Lookup::Found(stored)) => stored,
             Ok(Lookup::Missing | Lookup::Unchanged) => return,
-            // It is replaced only if the store lets it be: the change is refused then.
-            Err(_) => Stored {
-                text: Vec::new(),
-                revision: 0,
-            },
+            Err(why) => {
+                if wanted.remove(&id).is_some() || prune {
+                    broken.push((id, why.to_string().into()));
+                }
+                return;
+            }
         };
         let after = match wanted.remove(&id) {
             Some(imported) if imported.text.as_bytes() == before.text => return,

@@ -46,6 +46,8 @@ pub(super) const METER: Meter = Meter {
 
 /// The time limit for all that one poll asks for, to which the last answer's own is added.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause before a plug that refused something is asked for it again.
+const ASK_AGAIN_DELAY: Duration = Duration::from_secs(300);
 const GET_IDENTITY: &str = "get_device_info";
 
 fn devices(config: &Config) -> Vec<Device> {
@@ -98,6 +100,8 @@ struct Tapo {
 struct Known {
     identity: Identity,
     methods: Methods,
+    /// When it is asked again what it can be asked for, since it refused something: a plug without the time refuses its energy.
+    until: Option<Instant>,
 }
 
 enum Methods {
@@ -124,7 +128,12 @@ impl Source for Tapo {
 impl Tapo {
     fn read(&mut self, out: &mut Readings) -> Result<(), Error> {
         self.connection.begin_poll(Instant::now() + POLL_TIMEOUT);
-        let Known { identity, methods } = match self.known.take() {
+        let is_valid = |known: &Known| known.until.is_none_or(|until| Instant::now() < until);
+        let Known {
+            identity,
+            methods,
+            until,
+        } = match self.known.take().filter(is_valid) {
             Some(known) => known,
             None => self.identify()?,
         };
@@ -151,7 +160,11 @@ impl Tapo {
             }
         })?;
         state.set(out, &readings);
-        self.known = Some(Known { identity, methods });
+        self.known = Some(Known {
+            identity,
+            methods,
+            until,
+        });
         Ok(())
     }
 
@@ -178,6 +191,7 @@ impl Tapo {
             true => Ok(Known {
                 identity,
                 methods: Methods::Kasa,
+                until: None,
             }),
             false => Err(self.no_meter(&identity, "")),
         }
@@ -218,6 +232,7 @@ impl Tapo {
             false => Ok(Known {
                 identity,
                 methods: Methods::Tapo(methods),
+                until: (!why_not.is_empty()).then(|| Instant::now() + ASK_AGAIN_DELAY),
             }),
         }
     }
