@@ -29,8 +29,10 @@ fn every_series_has_them_and_without_them_nothing_changes() {
     let plain = "device_type: generic\ninterval: 0.02\n";
     let (dir, mut command) = board(plain);
     let exporter = Exporter::start(&mut command);
-    wait_until("it was read", || {
-        exporter.scrape().contains(TEMPERATURE).then_some(())
+    let before = wait_until("it was read, and what was found was counted", || {
+        let text = exporter.scrape();
+        let is_counted = text.contains("exporter_unknown_metrics");
+        (text.contains(TEMPERATURE) && is_counted).then_some(text)
     });
     let names = |text: &str| {
         let names = samples(text).into_iter();
@@ -40,7 +42,6 @@ fn every_series_has_them_and_without_them_nothing_changes() {
         names.sort_unstable();
         names
     };
-    let before = exporter.scrape();
     let temperature = "temperature_celsius{device_type=\"generic\",hostname=\"edge-01\",sensor=\"cpu\",source=\"thermal\"}";
     assert!(before.contains(temperature), "{before}");
     dir.write(
