@@ -269,7 +269,7 @@ impl ConfigServer {
     ) -> Result<Option<TransactionId>, StoreError> {
         let id = self.next_transaction_id()?;
         let mut head = Map::new();
-        let millis = i64::try_from(wall_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let millis = wall_nanos() / 1_000_000;
         head.insert("time".into(), rfc3339_millis(millis).into());
         let by = match (self.report(request), request.login_name()) {
             (Some(_), Some(login)) => Some(format!("the board ({login})")),
