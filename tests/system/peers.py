@@ -47,8 +47,8 @@ def free_port():
     raise AssertionError("no port is free")
 
 
-def wait_until(what, attempt):
-    deadline = time.monotonic() + WAIT_SECONDS
+def wait_until(what, attempt, seconds=WAIT_SECONDS):
+    deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError, AssertionError):
             found = attempt()

@@ -98,7 +98,8 @@ def killed(address, a, b):
         assert status == 503 and left["head"]["id"] in answer["message"], answer
         # A single board can be changed meanwhile, and keeps that.
         assert b.ask("PATCH", "/config/edge-0007", {"port": 9300})[0] == 200
-        wait_until("the boards are put back", lambda: unfinished(address) is None)
+        # Half a minute after the last sign of life at the earliest, at the next look after that.
+        wait_until("the boards are put back", lambda: unfinished(address) is None, 90)
         if len(half) == 2:
             assert intervals(b) - before <= half - before, (before, half, intervals(b))
             assert "port: 9300" in export(b)
