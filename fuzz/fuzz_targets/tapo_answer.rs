@@ -35,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// As a device's answer to the handshake it is none, and as one to a request it is decrypted or refused; what is encrypted comes back.
+/// As a device's answer to the handshake or to a request it is taken or refused; what is encrypted comes back.
 fn handshake(bytes: &[u8]) {
     let vectors: serde_json::Value = serde_json::from_str(VECTORS).unwrap();
     let vector = vectors.as_array().unwrap().last().unwrap();
@@ -48,7 +48,8 @@ fn handshake(bytes: &[u8]) {
     };
     let seed = hexadecimal("local_seed").try_into().unwrap();
     let accounts = [Version::First, Version::Second].map(|v| Account::new(v, "", ""));
-    assert!(accept(&seed, &bytes[..bytes.len().min(48)], &accounts).is_err());
+    // It may be accepted: libFuzzer sees what a hash is compared with, and copies it.
+    let _ = accept(&seed, &bytes[..bytes.len().min(48)], &accounts);
     let answer = [hexadecimal("remote_seed"), hexadecimal("server_hash")].concat();
     let Ok(mut accepted) = accept(&seed, &answer, &accounts) else {
         panic!("a device that knows the login is refused");
