@@ -47,8 +47,8 @@ def free_port():
     raise AssertionError("no port is free")
 
 
-def wait_until(what, attempt, seconds=WAIT_SECONDS):
-    deadline = time.monotonic() + seconds
+def wait_until(what, attempt, seconds=None):
+    deadline = time.monotonic() + (seconds or WAIT_SECONDS)
     while True:
         with contextlib.suppress(OSError, AssertionError):
             found = attempt()
