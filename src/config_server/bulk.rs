@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::changes::{invalid_body, parse_body};
 use super::device::ADDRESS_KEY;
-use super::many::{self, invalid_query, Prepared, MAX_ATTEMPTS};
+use super::many::{self, invalid_query, Prepared};
 use super::responses::{error, store_error};
 use super::selector::Selector;
 use super::store::{Lookup, StoreError};
@@ -49,24 +49,19 @@ fn try_patch(server: &ConfigServer, request: &Request) -> Result<Response, Respo
     }
     // One at a time: each may read all boards, and none sees half of another one.
     let _alone = lock::lock(&server.changing_many);
-    for _ in 0..MAX_ATTEMPTS {
-        let groups = server.groups().map_err(|e| store_error(&e))?;
+    many::prepare_and_make(server, request, || {
         let patched = patched(server, &selector, &patch).map_err(|e| store_error(&e))?;
         if patched.bytes > MAX_TRANSACTION_BYTES {
             return Err(many::too_large(patched.bytes));
         }
-        let prepared = Prepared {
+        Ok(Prepared {
             action: Action::new("bulk").with("selector", text.as_str()),
             status: "patched",
             edits: patched.edits,
             broken: patched.broken,
             answer: many::answer("boards", patched.boards),
-        };
-        if let Some(response) = many::make(server, request, &groups, prepared)? {
-            return Ok(response);
-        }
-    }
-    Err(many::too_many_conflicts())
+        })
+    })
 }
 
 /// What the patch makes of the boards that are selected. Ends when there are more bytes than are allowed.

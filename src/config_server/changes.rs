@@ -61,10 +61,7 @@ fn try_change(
 ) -> Result<Response, Response> {
     allowed(server, request, id)?;
     // A misspelled `dry_run` must not change anything.
-    if let Some(name) = request.query_key_beside(&["dry_run"]) {
-        let message = format!("there is no parameter `{name}`: there is `dry_run`");
-        return Err(error(400, "Invalid query", Some(id), &message));
-    }
+    many::known_parameters(request, &["dry_run"], Some(id))?;
     let conditions = conditions(request)?;
     let body = read_body(request, id)?;
     for _ in 0..MAX_ATTEMPTS {
@@ -180,7 +177,7 @@ fn try_delete(
     id: &DeviceId,
 ) -> Result<Response, Response> {
     allowed(server, request, id)?;
-    many::known_parameters(request, &[])?;
+    many::known_parameters(request, &[], Some(id))?;
     let conditions = conditions(request)?;
     for _ in 0..MAX_ATTEMPTS {
         let groups = server.groups().map_err(|e| store_error(&e))?;

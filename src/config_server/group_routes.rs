@@ -132,7 +132,7 @@ fn change(server: &ConfigServer, request: &Request, name: &DeviceId) -> Result<R
         Some(Refusal::Forbidden(why)) => return Err(error(403, "Forbidden", name, &why)),
         None => {}
     }
-    many::known_parameters(request, &["dry_run", "force"])?;
+    many::known_parameters(request, &["dry_run", "force"], None)?;
     let conditions = conditions(request)?;
     let body = match request.method {
         Method::Delete => None,

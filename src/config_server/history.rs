@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{json, Map, Value};
 
 use super::group_routes::is_set;
-use super::many::{self, invalid_query, Prepared, MAX_ATTEMPTS};
+use super::many::{self, invalid_query, Prepared};
 use super::responses::{error, store_error};
 use super::store::{Lookup, RecordHeads, Store, StoreError, Stored};
 use super::transaction::{Edit, Kind, Transaction, TransactionId};
@@ -31,7 +31,7 @@ pub(super) fn list(server: &ConfigServer, request: &Request) -> Response {
 }
 
 fn try_list(server: &ConfigServer, request: &Request) -> Result<Response, Response> {
-    many::known_parameters(request, &["limit", "before"])?;
+    many::known_parameters(request, &["limit", "before"], None)?;
     let limit = limit(request)?;
     let before = match request.query_values("before").last() {
         None => None,
@@ -93,7 +93,7 @@ pub(super) fn one(server: &ConfigServer, request: &Request, id: &str) -> Respons
 }
 
 fn try_one(server: &ConfigServer, request: &Request, id: &str) -> Result<Response, Response> {
-    many::known_parameters(request, &["limit", "from"])?;
+    many::known_parameters(request, &["limit", "from"], None)?;
     let limit = limit(request)?;
     let from: usize = match request.query_values("from").last() {
         None => 0,
@@ -218,8 +218,7 @@ fn try_undo(server: &ConfigServer, request: &Request, id: &str) -> Result<Respon
     many::allowed(server, request, &["dry_run", "force"])?;
     let _alone = lock::lock(&server.changing_many);
     let record = record(server, id)?;
-    for _ in 0..MAX_ATTEMPTS {
-        let groups = server.groups().map_err(|e| store_error(&e))?;
+    many::prepare_and_make(server, request, || {
         let mut now = present(server, &record.edits).map_err(|e| store_error(&e))?;
         let (mut edits, mut changed_since) = (Vec::new(), Vec::new());
         let mut broken = Vec::new();
@@ -250,18 +249,14 @@ fn try_undo(server: &ConfigServer, request: &Request, id: &str) -> Result<Respon
         let mut answer = Map::new();
         answer.insert("undoes".into(), id.into());
         answer.insert("changed_since_total".into(), changed_since.len().into());
-        let prepared = Prepared {
+        Ok(Prepared {
             action: Action::new("undo").with("undoes", id),
             status: "undone",
             edits,
             broken,
             answer,
-        };
-        if let Some(response) = many::make(server, request, &groups, prepared)? {
-            return Ok(response);
-        }
-    }
-    Err(many::too_many_conflicts())
+        })
+    })
 }
 
 /// 409: documents are no longer what the change has made of them.

@@ -17,7 +17,7 @@ use crate::http::{Request, Response};
 use crate::wire::{DeviceId, INVALID_CONFIGURATION};
 
 /// How often a change of many documents is tried while others change some of them.
-pub(super) const MAX_ATTEMPTS: usize = 8;
+const MAX_ATTEMPTS: usize = 8;
 /// The most documents of a kind that a response names without a reason.
 const MAX_CHANGED_NAMED: usize = 100;
 
@@ -43,7 +43,7 @@ pub(super) fn allowed(
     if let Some(refusal) = access::refusal_of_change(request, server.allow_remote) {
         return Err(access_refused(refusal, None));
     }
-    known_parameters(request, parameters)?;
+    known_parameters(request, parameters, None)?;
     for header in ["If-Match", "If-None-Match"] {
         if request.header(header).is_some() {
             let why = format!("{header} is about one document, and this changes many");
@@ -60,7 +60,11 @@ pub(super) fn counts_as_search(server: &ConfigServer) -> Result<(), Response> {
 }
 
 /// Refuses a request that has other parameters than these.
-pub(super) fn known_parameters(request: &Request, parameters: &[&str]) -> Result<(), Response> {
+pub(super) fn known_parameters(
+    request: &Request,
+    parameters: &[&str],
+    id: Option<&DeviceId>,
+) -> Result<(), Response> {
     let Some(name) = request.query_key_beside(parameters) else {
         return Ok(());
     };
@@ -70,12 +74,28 @@ pub(super) fn known_parameters(request: &Request, parameters: &[&str]) -> Result
         some => some.join(", "),
     };
     let why = format!("there is no parameter `{name}`: there are {known}");
-    Err(error(400, "Invalid query", None, &why))
+    Err(error(400, "Invalid query", id, &why))
+}
+
+/// Prepares changes by what there is, and makes them: again if others have changed it meanwhile.
+pub(super) fn prepare_and_make(
+    server: &ConfigServer,
+    request: &Request,
+    prepare: impl Fn() -> Result<Prepared, Response>,
+) -> Result<Response, Response> {
+    for _ in 0..MAX_ATTEMPTS {
+        let groups = server.groups().map_err(|e| store_error(&e))?;
+        if let Some(response) = make(server, request, &groups, prepare()?)? {
+            return Ok(response);
+        }
+    }
+    let why = "nothing is changed: others change the same documents all the time: try again";
+    Err(error(503, "Busy", None, why).with_header("Retry-After", "1"))
 }
 
 /// Checks the changes, and makes them unless the request has `dry_run`. `None`: nothing was changed, since a document is no longer
 /// what is to be replaced.
-pub(super) fn make(
+fn make(
     server: &ConfigServer,
     request: &Request,
     groups: &GroupSet,
@@ -174,12 +194,6 @@ pub(super) fn too_large(bytes: usize) -> Response {
         "the documents have {bytes} bytes or more before and after the change: at most {most} MiB are changed together (change fewer boards at a time)"
     );
     error(413, "Change too large", None, &why)
-}
-
-/// 503: a change was tried as often as it is.
-pub(super) fn too_many_conflicts() -> Response {
-    let why = "nothing is changed: others change the same documents all the time: try again";
-    error(503, "Busy", None, why).with_header("Retry-After", "1")
 }
 
 /// An answer with this key alone.

@@ -8,7 +8,7 @@ use serde_json::Map;
 
 use super::export_format::{self, Imported};
 use super::group_routes::is_set;
-use super::many::{self, Prepared, MAX_ATTEMPTS};
+use super::many::{self, Prepared};
 use super::responses::{error, store_error, too_many_requests};
 use super::store::{Lookup, StoreError};
 use super::transaction::{Edit, Kind, MAX_TRANSACTION_BYTES};
@@ -52,7 +52,7 @@ impl Export {
 
 /// The response of `/export`.
 pub(super) fn export(server: &ConfigServer, request: &Request) -> Response {
-    let exported = many::known_parameters(request, &[]).and_then(|()| try_export(server));
+    let exported = many::known_parameters(request, &[], None).and_then(|()| try_export(server));
     exported.unwrap_or_else(|refusal| refusal)
 }
 
@@ -162,8 +162,7 @@ fn try_import(server: &ConfigServer, request: &Request) -> Result<Response, Resp
             return Err(wrong(group.line, &message));
         }
     }
-    for _ in 0..MAX_ATTEMPTS {
-        let groups = server.groups().map_err(|e| store_error(&e))?;
+    many::prepare_and_make(server, request, || {
         let (mut edits, mut broken) = (Vec::new(), Vec::new());
         let mut answer = Map::new();
         for (kind, section) in [
@@ -185,18 +184,14 @@ fn try_import(server: &ConfigServer, request: &Request) -> Result<Response, Resp
             answer.insert(export_format::section(kind).into(), counts);
             edits.extend(of_kind);
         }
-        let prepared = Prepared {
+        Ok(Prepared {
             action: Action::new("import").with("prune", prune),
             status: "imported",
             edits,
             broken,
             answer,
-        };
-        if let Some(response) = many::make(server, request, &groups, prepared)? {
-            return Ok(response);
-        }
-    }
-    Err(many::too_many_conflicts())
+        })
+    })
 }
 
 /// The changes that make the documents of a kind those of the import; with `prune` others are removed.
