@@ -7,9 +7,10 @@ TARGETS ?= x86_64 armv7 aarch64
 VARIANTS ?= full small
 INIT    ?=
 # What is installed: another, if you built it elsewhere or for another machine.
-BIN     := $(or $(CARGO_TARGET_DIR),target)/$(addsuffix /,$(CARGO_BUILD_TARGET))release/edge-metrics-exporter
+BUILT   := $(or $(CARGO_TARGET_DIR),target)/$(addsuffix /,$(CARGO_BUILD_TARGET))release/edge-metrics-exporter
+BIN     ?= $(BUILT)
 
-.PHONY: help run build test system-test pictures bench fuzz dist order deb dockerimage install uninstall update-boards lint
+.PHONY: help run build test system-test pictures bench fuzz dist order licences deb dockerimage install uninstall update-boards lint
 
 help: ## what can be done here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -57,17 +58,23 @@ order: ## have what runs lie side by side in the static binaries (scripts/order.
 	CARGO_PROFILE_RELEASE_STRIP=none DIST_WITH=zig scripts/dist.sh $(shell uname -m)
 	scripts/order.py dist/edge-metrics-exporter-$(shell uname -m)
 
+licences: ## dist/THIRD-PARTY.txt, the licences of what is linked in, which every package has; `make dist` writes it, too
+	mkdir -p dist
+	scripts/third-party.py >dist/THIRD-PARTY.part
+	mv dist/THIRD-PARTY.part dist/THIRD-PARTY.txt
+
 deb: ## Debian packages in dist/, of the binaries that are there
 	scripts/deb.sh $(TARGETS)
 
 dockerimage: ## a container image of the binaries in dist/, for three platforms (IMAGE, PUSH=yes), or for this docker (LOAD=yes)
 	deploy/docker/image.sh
 
-# Not by cargo each time: whoever installs (root, a packager) may have none, or an older one.
-$(BIN): Cargo.toml Cargo.lock $(shell find src proto -type f)
+# Not by cargo each time: whoever installs (root, a packager) may have none, or an older one. A binary that BIN names is installed
+# as it is.
+$(BUILT): Cargo.toml Cargo.lock $(shell find src proto -type f)
 	$(CARGO) build --release --locked
 
-install: $(BIN) ## install it with its man page and service (DESTDIR, PREFIX, BIN, INIT=systemd, openrc, sysvinit or none)
+install: $(if $(filter file,$(origin BIN)),$(BUILT)) ## install it with its man page and service (DESTDIR, PREFIX, BIN, INIT=systemd, openrc, sysvinit or none)
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) INIT=$(INIT) scripts/place.sh install $(BIN)
 
 uninstall: ## take all of that away again, but the configuration

@@ -25,6 +25,16 @@ debian_architecture() {
 }
 
 [ $# -gt 0 ] || set -- x86_64 armv7 aarch64
+for arch in "$@"; do
+    [ -e "dist/$name-$arch" ] || {
+        echo "dist/$name-$arch is not there: make dist TARGETS=$arch" >&2
+        exit 1
+    }
+done
+[ -s dist/THIRD-PARTY.txt ] || {
+    echo "dist/THIRD-PARTY.txt is not there, the licences of what is linked in: make licences (it needs python3 and cargo)" >&2
+    exit 1
+}
 root=$(mktemp -d)
 chmod 0755 "$root" # what its own entry in the package says of /
 umask 022

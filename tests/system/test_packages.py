@@ -299,9 +299,28 @@ def invalid_installations_change_nothing():
             done = subprocess.run(["make", "install", *words], capture_output=True, text=True, cwd=ROOT, check=False)
             assert done.returncode == code and len(list(directory.glob(f"package/usr/bin/{NAME}"))) == files, done
             assert code == 0 or not list(directory.glob("p*")), list(directory.iterdir())
+        # So is a binary that is older than the sources.
+        os.utime(binary, (0, 0))
+        words = [f"BIN={binary}", f"DESTDIR={directory / 'older'}", "INIT=none", "CARGO=false"]
+        run("make", "install", *words)
+        assert (directory / f"older/usr/local/bin/{NAME}").is_file(), list(directory.iterdir())
     environment = os.environ | {"DESTDIR": "/nowhere"}
     done = subprocess.run([ROOT / "uninstall.sh", "--yes"], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2 and "make uninstall" in done.stderr, done
+
+
+def missing_files_of_a_debian_package_are_named():
+    """deb.sh says how to get the binary, or the licences, that it does not find."""
+    with temporary() as directory:
+        shutil.copytree(ROOT / "scripts", directory / "scripts")
+        shutil.copy(ROOT / "Cargo.toml", directory)
+        (directory / "dist").mkdir()
+        for said in ("make dist TARGETS=armv7", "make licences"):
+            environment = os.environ | {"SOURCE_DATE_EPOCH": "0"}
+            command = [directory / "scripts/deb.sh", "armv7"]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+            assert done.returncode == 1 and said in done.stderr, done
+            (directory / f"dist/{NAME}-armv7").touch()
 
 
 def versions_agree():
@@ -327,6 +346,7 @@ def main():
     config_server_of_the_stack_is_reachable_if_configured()
     install_and_uninstall_for_every_init()
     invalid_installations_change_nothing()
+    missing_files_of_a_debian_package_are_named()
 
 
 main()
