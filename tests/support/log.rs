@@ -17,15 +17,14 @@ pub struct Log(Arc<Mutex<Pipe>>);
 struct Pipe {
     stderr: ChildStderr,
     bytes: Vec<u8>,
+    is_closed: bool,
 }
 
 impl Pipe {
-    /// Reads all that the program has written. Returns false once the pipe is closed.
-    fn drain(&mut self) -> bool {
-        match self.stderr.read_to_end(&mut self.bytes) {
-            Ok(_) => false,
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
-        }
+    /// Reads all that the program has written.
+    fn drain(&mut self) {
+        let result = self.stderr.read_to_end(&mut self.bytes);
+        self.is_closed = !matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock);
     }
 }
 
@@ -37,23 +36,35 @@ impl Log {
         let log = Arc::new(Mutex::new(Pipe {
             stderr,
             bytes: Vec::new(),
+            is_closed: false,
         }));
         let shared = Arc::clone(&log);
         std::thread::spawn(move || loop {
             let mut fds = [PollFd::new(readable.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, PollTimeout::NONE);
-            if !shared.lock().unwrap().drain() {
+            let mut pipe = shared.lock().unwrap();
+            pipe.drain();
+            if pipe.is_closed {
                 break;
             }
         });
         Log(log)
     }
 
-    /// All that the program has written by now. What it logged before an answer that the test has seen is in it.
+    /// The lines that the program has written by now, among them those from before an answer that the test has seen. A
+    /// line that is still being written is left out.
     pub fn text(&self) -> String {
         let mut pipe = self.0.lock().unwrap();
         pipe.drain();
-        String::from_utf8_lossy(&pipe.bytes).into_owned()
+        let end = match pipe.is_closed {
+            true => pipe.bytes.len(),
+            false => pipe
+                .bytes
+                .iter()
+                .rposition(|b| *b == b'\n')
+                .map_or(0, |at| at + 1),
+        };
+        String::from_utf8_lossy(&pipe.bytes[..end]).into_owned()
     }
 
     /// Waits for a line that contains `text`; returns the last one.
