@@ -59,9 +59,7 @@ order: ## have what runs lie side by side in the static binaries (scripts/order.
 	scripts/order.py dist/edge-metrics-exporter-$(shell uname -m)
 
 licences: ## dist/THIRD-PARTY.txt, the licences of what is linked in, which every package has; `make dist` writes it, too
-	mkdir -p dist
-	scripts/third-party.py >dist/THIRD-PARTY.part
-	mv dist/THIRD-PARTY.part dist/THIRD-PARTY.txt
+	scripts/third-party.py
 
 deb: ## Debian packages in dist/, of the binaries that are there
 	scripts/deb.sh $(TARGETS)

@@ -193,9 +193,7 @@ for arch in "$@"; do
 done
 
 if has python3; then
-    # Whole or not at all: the packages take what is there.
-    scripts/third-party.py >"$built/THIRD-PARTY.part"
-    mv "$built/THIRD-PARTY.part" dist/THIRD-PARTY.txt
+    scripts/third-party.py
 fi
 cd dist
 files=$(find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort)

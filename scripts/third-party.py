@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the licences of everything that is linked into the binary: the crates for the shipped targets, as Cargo.lock has
+"""Writes dist/THIRD-PARTY.txt: the licences of everything that is linked into the binary: the crates for the shipped targets, as Cargo.lock has
 them, with the texts that come in their packages, and what the binary has besides (the standard library, musl).
 
 Asks the crates' own packages, in Cargo's cache; `cargo fetch` fills that.
@@ -10,8 +10,8 @@ import json
 import pathlib
 import re
 import subprocess
-import sys
 
+FILE = pathlib.Path("dist/THIRD-PARTY.txt")
 TARGETS = ["x86_64-unknown-linux-musl", "armv7-unknown-linux-musleabihf", "aarch64-unknown-linux-musl"]
 TEXTS = re.compile(r"(licen[cs]e|copying|unlicense|notice)", re.IGNORECASE)
 # Where one may be chosen, the first of these is.
@@ -94,10 +94,14 @@ def main():
         by_text[found].append(name)
     for name, text in BESIDES:
         by_text[text].append(name)
-    out = sys.stdout
-    out.write("Licences of what edge-metrics-exporter is linked with.\n")
+    sections = ["Licences of what edge-metrics-exporter is linked with.\n"]
     for text, names in sorted(by_text.items(), key=lambda item: item[1]):
-        out.write("\n" + "=" * 79 + "\n" + "\n".join(names) + "\n" + "-" * 79 + "\n" + text + "\n")
+        sections.append("\n" + "=" * 79 + "\n" + "\n".join(names) + "\n" + "-" * 79 + "\n" + text + "\n")
+    # Whole or not at all: the packages take what is there.
+    FILE.parent.mkdir(exist_ok=True)
+    part = FILE.with_suffix(".part")
+    part.write_text("".join(sections))
+    part.replace(FILE)
 
 
 main()
