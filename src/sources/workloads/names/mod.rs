@@ -168,10 +168,10 @@ impl Names {
         lock::lock(&self.shared.state).is_wanted = false;
     }
 
-    /// Whether an answer is due.
+    /// Whether an answer is due, or has come that [`Names::update`] has not taken over yet.
     pub(super) fn is_due(&self) -> bool {
         let state = lock::lock(&self.shared.state);
-        state.answered < state.asked
+        state.answered < state.asked || state.is_new
     }
 }
 

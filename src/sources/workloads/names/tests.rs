@@ -492,10 +492,25 @@ fn names(tree: &Tree, sockets: &[PathBuf]) -> (Names, Arc<Health>) {
 /// Waits until what was asked is answered.
 pub(in crate::sources::workloads) fn settle(names: &Names) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while names.is_due() {
+    let is_answered = || {
+        let state = lock::lock(&names.shared.state);
+        state.answered >= state.asked
+    };
+    while !is_answered() {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+#[test]
+fn answer_is_due_until_it_is_taken_over() {
+    let engine = Engine::new(write(listed(&fixture("docker.json"))));
+    let (mut names, _) = names(&engine.tree, &[engine.socket()]);
+    names.ask();
+    settle(&names);
+    assert!(names.is_due(), "answered, and not taken over");
+    assert!(names.update());
+    assert!(!names.is_due());
 }
 
 #[test]
