@@ -42,6 +42,9 @@ pub(super) const NAME_POLLS: u8 = 2;
 const UNREAD_POLLS: u8 = 2;
 /// The greatest debt of a cgroup: 10 s of one processor. Counters are read one after the other, and count by different clocks.
 pub(super) const MAX_DEBT: u64 = 10_000_000_000;
+/// What a new cgroup may have used between the reading of what it lies in and its own, at each poll. More than that was used before
+/// the last poll.
+const MAX_UNCOUNTED: u64 = 100_000_000;
 /// Prefixes of the files in a cgroup's folder.
 const FILES: [&str; 13] = [
     "cgroup.", "cpu.", "cpuacct.", "cpuset.", "memory.", "io.", "pids.", "hugetlb.", "rdma.",
@@ -126,7 +129,7 @@ struct Node {
     unknown_polls: u8,
     /// What those below it counted more than it did.
     debt: u64,
-    /// What it had counted when it was found, and what it lies in had not: that was read before.
+    /// What it had used when it was found, and is still to be counted: what it lies in is read before it, and had not used so much.
     uncounted: u64,
     /// Links of its folder when it was last listed; 0: it has to be listed again.
     links: u64,
@@ -642,10 +645,15 @@ impl Cgroups {
             if node.state == State::Known && node.uncounted == 0 {
                 continue;
             }
-            // What is new has counted no more than what it lies in has room for, now or at the next poll.
+            // What is new has used no more than what it lies in has room for. As long as it runs, what it lies in is behind.
             let room = parents.saturating_sub(below[parent]);
             let counted = match node.state {
-                State::Known => std::mem::take(&mut node.uncounted).min(room),
+                State::Known => {
+                    let counted = node.uncounted.min(room);
+                    let rest = node.uncounted - counted;
+                    node.uncounted = if rest > MAX_UNCOUNTED { 0 } else { rest };
+                    counted
+                }
                 State::New if self.was_read => {
                     let counted = node.usage.min(room);
                     node.uncounted = node.usage - counted;

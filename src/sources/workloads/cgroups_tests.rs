@@ -177,6 +177,52 @@ fn new_cgroup_has_all_that_it_used_though_its_slice_is_read_before_it() {
 }
 
 #[test]
+fn new_cgroup_that_runs_on_has_all_that_it_used_when_it_stops() {
+    let mut hosts = Hosts::new(true, 500, &[("system.slice", 0)]);
+    hosts.poll();
+    // It has used another 50 ms by the time it is read, and at the next two polls another 20.
+    let polls = [
+        (400, 450, 400),
+        (800, 820, 400),
+        (1000, 1020, 200),
+        (1100, 1100, 100),
+    ];
+    for (i, (slice, service, counted)) in polls.into_iter().enumerate() {
+        hosts.busy(1000 * (i as u64 + 1));
+        hosts.set("system.slice", slice);
+        hosts.set("system.slice/new.service", service);
+        let system = 1000 - counted;
+        assert_eq!(
+            hosts.poll(),
+            [
+                format!("service new.service {counted}"),
+                format!("system {system}")
+            ],
+            "poll {i}"
+        );
+    }
+}
+
+#[test]
+fn new_cgroup_does_not_take_for_ever_what_its_slice_uses() {
+    let mut hosts = Hosts::new(true, 500, &[("system.slice", 0)]);
+    hosts.poll();
+    // What it had used before the last poll, what it lies in had counted by then.
+    for (i, service) in [
+        (1, "service old.service 300"),
+        (2, "service old.service 300"),
+    ] {
+        hosts.busy(1000 * i);
+        hosts.set("system.slice", 300 * i);
+        hosts.set("system.slice/old.service", 9000);
+        assert_eq!(hosts.poll(), [service, "system 700"]);
+    }
+    hosts.busy(3000);
+    hosts.set("system.slice", 900);
+    assert_eq!(hosts.poll(), ["other 300", "system 700"]);
+}
+
+#[test]
 fn cgroup_that_vanishes_leaves_its_last_time_to_its_slice() {
     let mut hosts = Hosts::new(
         true,
