@@ -276,7 +276,7 @@ fn write_delivery(out: &mut SelfGroup, exporter: &Exporter) {
     );
     out.gauge(
         "exporter_clock_ok",
-        "1, or 0 while the wall clock is plainly wrong: no sample with a time stamp is delivered then.",
+        "1, or 0 while the wall clock is wrong (before this version was written, for example): samples with time stamps are not delivered then.",
         &[],
         f64::from(exporter.clock.offset().is_some()),
     );
