@@ -274,11 +274,8 @@ fn unknown_board_registers_itself() {
 fn board_with_every_default_in_its_file_registers_with_what_differs() {
     let dir = TempDir::new();
     let central = ConfigServer::start(dir.path());
-    central.send(
-        "PUT",
-        "/groups/all",
-        r#"{"match": {"name": "*"}, "config": {"interval": 0.25}}"#,
-    );
+    let group = r#"{"config": {"interval": 0.25}}"#;
+    assert_eq!(central.send("PUT", "/groups/default", group).status, 200);
     let template = include_str!("../config.yaml.template");
     assert!(template.contains("\ninterval: 1\n"), "{template}");
     let changed = template.replace("\nthermal:\n  enabled: auto\n", "\nthermal: null\n");
@@ -302,11 +299,11 @@ fn board_with_every_default_in_its_file_registers_with_what_differs() {
     assert_eq!(
         keys,
         [
-            "colour",
-            "config_poll",
-            "device_type",
             "hostname",
-            "thermal"
+            "device_type",
+            "thermal",
+            "config_poll",
+            "colour"
         ],
         "{own}"
     );

@@ -171,6 +171,11 @@ fn one_board_that_would_be_invalid_keeps_all_from_being_changed() {
         json!({"interval": 2}),
     );
     assert_eq!(all["invalid"][0]["device_id"], "broken");
+    let message = all["message"].as_str().unwrap();
+    assert!(
+        message.contains("?force changes the others alone"),
+        "{message}"
+    );
     let forced = sent(
         &central,
         200,

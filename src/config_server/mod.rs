@@ -189,6 +189,7 @@ pub fn run(
         large_body: Some(LargeBody {
             path: "/import",
             bytes: transfer::MAX_BYTES,
+            allow_remote: options.allow_remote,
             time: IMPORT_TIME,
         }),
         ..Limits::default()
