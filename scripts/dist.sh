@@ -196,5 +196,5 @@ if has python3; then
     scripts/third-party.py
 fi
 cd dist
-files=$(find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort)
+files=$(find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort)
 echo "$files" | xargs sha256sum >SHA256SUMS

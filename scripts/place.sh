@@ -76,7 +76,7 @@ place 0644 completions/$name.bash "$prefix/share/bash-completion/completions/$na
 place 0644 completions/_$name "$prefix/${ZSHDIR:-share/zsh/site-functions}/_$name"
 place 0644 completions/$name.fish "$prefix/share/fish/vendor_completions.d/$name.fish"
 place 0644 LICENSE "$prefix/share/doc/$name/LICENSE"
-# What dist.sh wrote beside the binary.
+# The licences of what is linked in (scripts/third-party.py), where they lie beside the binary.
 notices=$(dirname "${binary:-.}")/THIRD-PARTY.txt
 if [ "$verb" = uninstall ] || [ -e "$notices" ]; then
     place 0644 "$notices" "$prefix/share/doc/$name/THIRD-PARTY.txt"
