@@ -4,6 +4,7 @@
 #
 #   TAG            the tag of the release: another than the version of Cargo.toml is an error
 #   MINISIGN_KEY   a secret key of minisign, by which SHA256SUMS is signed; minisign asks for its password
+#   RELEASE_URL    where these files will be; the default is where a forge has those of the tag, below `repository` of Cargo.toml
 #
 # The same binaries of the same revision give the same files, but for the signature.
 set -euo pipefail
@@ -13,6 +14,7 @@ name=edge-metrics-exporter
 out=${RELEASE_DIR:-dist/release}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 repository=$(sed -n 's/^repository = "\(.*\)"$/\1/p' Cargo.toml)
+url=${RELEASE_URL:-$repository/releases/download/v$version}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH LC_ALL=C
 umask 022
@@ -32,14 +34,22 @@ rm -rf "$part"
 mkdir -p "$part"
 trap 'rm -rf "$part"' EXIT
 
+# install.sh with the address of this release.
+installer() { # installer FILE
+    sed "s|^release=.*|release=$url|" install.sh >"$1"
+    chmod 0755 "$1"
+    grep -qF "release=$url" "$1"
+}
+
 # A small checkout: install.sh and `scripts/place.sh` work in it as they do in the repository.
 tarball() { # tarball BINARY NAME
     local tree=$part/$2
     mkdir -p "$tree/scripts"
     install -m 0755 "$1" "$tree/$name"
-    cp -R systemd openrc sysvinit man completions install.sh uninstall.sh \
+    cp -R systemd openrc sysvinit man completions uninstall.sh \
         config.yaml.template collector.yaml.template LICENSE README.md CHANGELOG.md dist/THIRD-PARTY.txt "$tree"
     cp scripts/place.sh "$tree/scripts"
+    installer "$tree/install.sh"
     tar --sort=name --format=ustar --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime="@$SOURCE_DATE_EPOCH" \
         -C "$part" -cf - "$2" | gzip -9n >"$part/$2.tar.gz"
     rm -r "$tree"
@@ -83,6 +93,7 @@ for arch in "${there[@]}"; do
 done
 
 install -m 0644 dist/THIRD-PARTY.txt LICENSE "$part"
+installer "$part/install.sh"
 
 # The section of this version, or, before it has one, what is not released yet.
 for title in "$version" Unreleased; do

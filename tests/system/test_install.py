@@ -110,7 +110,7 @@ def digests(packages):
 
 def packaged(source):
     """Builds the packages twice in a copy of the source tree, as other tests read those in dist/ meanwhile."""
-    shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", "target", "*.deb"))
+    shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", "target", "*.deb", "release"))
     arches = ["x86_64", "armv7", "aarch64"]
     environment = os.environ | {"SOURCE_DATE_EPOCH": run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()}
     run("scripts/deb.sh", *arches, cwd=source, env=environment)

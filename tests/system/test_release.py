@@ -1,0 +1,242 @@
+"""What `make release` puts on a release page (tests/system/prepare has made it): the files agree with their checksums, a second run gives
+the same, and each is installed or unpacked, and started."""
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import os
+import pathlib
+import pty
+import re
+import shutil
+import subprocess
+import tarfile
+import threading
+
+from peers import ROOT, get, running, temporary, wait_until
+from qemu import SERVICES, debian_root
+
+NAME = "edge-metrics-exporter"
+RELEASE = ROOT / "dist/release"
+VERSION = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), flags=re.MULTILINE)[1]
+ARCHES = ["x86_64", "armv7", "aarch64"]
+EMULATORS = {"armv7": "qemu-arm-static", "aarch64": "qemu-aarch64-static"}
+HERE = os.uname().machine
+PATH = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+def run(*command, **options):
+    """Returns the output of a command; a failure is an error with that output."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def refused(said, *command, **options):
+    """Runs a command that must fail with these words."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
+    assert done.returncode != 0 and said in done.stderr, f"{command}: {done}"
+
+
+def serves(*command):
+    """Starts an exporter, and scrapes it."""
+    options = ["--web.listen-address", "127.0.0.1:0", "--web.management-address", "127.0.0.1:0"]
+    with temporary() as directory, open(directory / "log", "w") as log, running([*command, *options], stderr=log, env=PATH):
+        text = (directory / "log").read_text
+        try:
+            address = wait_until("it listens", lambda: re.search(r"metrics: listening on http://([0-9.:]+)/", text()))[1]
+            metrics, _ = get(f"http://{address}/metrics")
+        except BaseException:
+            print(text())
+            raise
+    assert re.search(rf'^\w+_build_info{{.*\bversion="{re.escape(VERSION)}"', metrics, flags=re.MULTILINE), metrics
+
+
+def serves_as(arch, binary):
+    serves(*([EMULATORS[arch]] if arch != HERE else []), binary)
+
+
+@contextlib.contextmanager
+def debian():
+    with temporary() as directory:
+        run("tar", "-xf", debian_root(*SERVICES), "-C", directory)
+        # What boards have to fetch with, if not curl.
+        (directory / "usr/local/bin/wget").symlink_to("/bin/busybox")
+        yield directory
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def server(directory):
+    """Serves the directory's files; yields the address."""
+    files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=directory))
+    thread = threading.Thread(target=files.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{files.server_port}"
+    finally:
+        files.shutdown()
+        files.server_close()
+        thread.join()
+
+
+def checksums_are_right():
+    run("sha256sum", "--quiet", "--check", "SHA256SUMS", cwd=RELEASE)
+    listed = {line.split()[1] for line in (RELEASE / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {path.name for path in RELEASE.iterdir()} - {"SHA256SUMS"}, listed
+    assert (RELEASE / "RELEASE-NOTES.md").read_text().startswith(f"# {NAME} {VERSION}\n\n###")
+    print(f"{len(listed)} files")
+
+
+def a_second_release_is_the_same():
+    """Of the same binaries in another place, with another umask; and it is signed, names what it leaves out, and refuses another tag."""
+    with temporary() as directory:
+        for file in run("git", "ls-files", "-z", cwd=ROOT).split("\0"):
+            if file and not file.startswith(("src/", "fuzz/", "tests/")) and (ROOT / file).is_file():
+                (directory / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / file, directory / file)
+        # cargo metadata, which is asked for what is linked, looks for the targets.
+        for file in ("src/lib.rs", "src/main.rs", "bench/render.rs", "bench/poll.rs"):
+            (directory / file).parent.mkdir(parents=True, exist_ok=True)
+            (directory / file).touch()
+        (directory / "dist").mkdir()
+        for arch in ARCHES:
+            shutil.copy(ROOT / f"dist/{NAME}-{arch}", directory / "dist")
+        shutil.copy(ROOT / "dist/THIRD-PARTY.txt", directory / "dist")
+        for key in ("ours", "another"):
+            run("minisign", "-G", "-W", "-p", directory / f"{key}.pub", "-s", directory / f"{key}.key")
+        environment = os.environ | {
+            "SOURCE_DATE_EPOCH": run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip(),
+            "MINISIGN_KEY": str(directory / "ours.key"),
+        }
+        said = run("scripts/release.sh", *ARCHES, "riscv64", cwd=directory, env=environment, umask=0o077)
+        assert "left out: riscv64: " in said and "make dist TARGETS=riscv64" in said, said
+        sums = lambda place: {line for line in (place / "SHA256SUMS").read_text().splitlines() if "-small" not in line}
+        assert sums(directory / "dist/release") == sums(RELEASE), sums(directory / "dist/release") ^ sums(RELEASE)
+        refused("change the version", "scripts/release.sh", cwd=directory, env=environment | {"TAG": "v99.0"})
+        signatures_are_checked(directory)
+
+
+def signatures_are_checked(directory):
+    """install.sh --key, with a tarball beside its signed checksums, and by a URL. As nobody answers, nothing is installed."""
+    public = {key: (directory / f"{key}.pub").read_text().split("\n")[1] for key in ("ours", "another")}
+    release = directory / "dist/release"
+    tarball = release / f"{NAME}-{VERSION}-linux-{HERE}.tar.gz"
+    options = {"cwd": directory, "env": os.environ | {"PREFIX": str(directory / "prefix")}, "stdin": subprocess.DEVNULL}
+    with server(release) as url:
+        for source in (tarball, url):
+            command = ["sh", release / "install.sh", "--no-start", source, "--key"]
+            done = subprocess.run([*command, public["ours"]], capture_output=True, text=True, check=False, **options)
+            assert f"{tarball.name}: the checksum is right" in done.stdout and "Nothing was changed." in done.stdout, done
+            refused("is not by the key", *command, public["another"], **options)
+            assert not (directory / "prefix").exists()
+    (release / "SHA256SUMS").write_text((release / "SHA256SUMS").read_text() + "\n")
+    refused("is not by the key", "sh", release / "install.sh", "--key", public["ours"], tarball, **options)
+
+
+def installer():
+    """install.sh from a pipe, a file and a URL, in a chroot without a checkout; and uninstall.sh, which it leaves there."""
+    with debian() as root, server(RELEASE) as url, temporary() as directory:
+        tarball = f"{NAME}-{VERSION}-linux-{HERE}.tar.gz"
+        script = (RELEASE / "install.sh").read_text()
+        assert re.search(rf"^release=https://.*/v{VERSION}$", script, flags=re.MULTILINE), "no address in install.sh"
+        placed = lambda: (root / "usr/local/bin" / NAME).exists()
+        chroot = lambda *words, **options: run("chroot", root, *words, env=PATH, **options)
+
+        def pipe(text, *words, said=None, shell=("sh",)):
+            command = ["chroot", root, *shell, "-s", "--", "--no-start", *words]
+            if said:
+                refused(said, *command, input=text, env=PATH, start_new_session=True)
+                assert not placed(), "it was installed"
+            else:
+                return run(*command, input=text, env=PATH, start_new_session=True)
+
+        # curl and a pipe fetch the same from the release's own address.
+        own = script.replace(re.search(r"^release=.*$", script, flags=re.MULTILINE)[0], f"release={url}")
+        pipe(own, said="no terminal to ask on")
+        pipe(own, "--small", "--yes", said=f"-linux-{HERE}-small.tar.gz")
+        pipe(own, "--yes", f"{url}/gone", said="cannot fetch")
+        # Wherever the download of the script ends: nothing is done.
+        for end in (len(own) // 3, own.rindex("main"), own.rindex("main") + 4, len(own) - 3):
+            subprocess.run(["chroot", root, "sh", "-s", "--", "--yes"], input=own[:end], text=True, capture_output=True, env=PATH, check=False)
+            assert not placed(), f"{own[:end][-40:]!r} installed"
+
+        bad = directory / "bad"
+        bad.mkdir()
+        for words, damage in (
+            ("another checksum", lambda whole: whole[:-1] + bytes([whole[-1] ^ 1])),
+            ("another checksum", lambda whole: whole[: len(whole) // 2]),
+        ):
+            (bad / tarball).write_bytes(damage((RELEASE / tarball).read_bytes()))
+            shutil.copy(RELEASE / "SHA256SUMS", bad)
+            with server(bad) as damaged:
+                pipe(own, "--yes", damaged, said=words)
+                pipe(own, "--yes", f"{damaged}/{tarball}", said=words)
+                # The same with curl, which the chroot has not. Nothing is installed, or else in a directory of this test.
+                options = {"cwd": directory, "env": os.environ | {"PREFIX": str(directory / "prefix")}}
+                refused(words, "sh", RELEASE / "install.sh", "--yes", "--no-start", damaged, **options)
+        refused("cannot fetch", "sh", RELEASE / "install.sh", "--yes", "--no-start", f"{url}/gone", **options)
+        refused("is it a tarball", "sh", RELEASE / "install.sh", "--yes", "--no-start", *unchecked(bad, tarball), **options)
+        assert not (directory / "prefix").exists()
+
+        for shell in (("sh",), ("busybox", "sh")):
+            said = pipe(own, "--yes", shell=shell)
+            assert f"{tarball}: the checksum is right" in said and placed(), said
+            serves("chroot", root, f"/usr/local/bin/{NAME}")
+            take_away(root, chroot)
+        shutil.copy(RELEASE / tarball, root / "root")
+        shutil.copy(RELEASE / "install.sh", root / "root")
+        said = chroot("sh", "/root/install.sh", "--yes", "--no-start", f"/root/{tarball}")
+        assert "is not checked" in said and placed(), said
+        take_away(root, chroot)
+        answers_come_from_the_terminal(root, own, placed)
+    print("install.sh: from a pipe, a file, a URL; wrong, cut off, signed")
+
+
+def unchecked(bad, tarball):
+    (bad / "SHA256SUMS").unlink()
+    return [bad / tarball]
+
+
+def take_away(root, chroot):
+    before = {path for path in root.rglob("*") if path.is_file() and NAME in str(path)}
+    assert any(path.name == "uninstall.sh" for path in before), before
+    chroot("sh", f"/usr/local/share/{NAME}/uninstall.sh", "--yes", "--purge")
+    left = [path for path in before if path.exists() and path.parent != root / "root"]
+    assert not left, left
+
+
+def answers_come_from_the_terminal(root, script, placed):
+    """As in `curl … | sh`, where the script is standard input."""
+    (root / "piped.sh").write_text(script)
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chroot(root)
+        os.chdir("/")
+        os.execve("/bin/sh", ["sh", "-c", "cat /piped.sh | sh -s -- --no-start"], PATH)
+    said = b""
+    try:
+        while b"with a service? [Y/n]" not in said:
+            said += os.read(terminal, 4096)
+        os.write(terminal, b"n\n")
+        with contextlib.suppress(OSError):
+            while more := os.read(terminal, 4096):
+                said += more
+    finally:
+        os.close(terminal)
+        os.waitpid(child, 0)
+    assert b"Nothing was changed." in said and not placed(), said
+
+
+def main():
+    checksums_are_right()
+    a_second_release_is_the_same()
+    installer()
+
+
+main()
