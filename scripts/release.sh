@@ -92,6 +92,24 @@ for arch in "${there[@]}"; do
     install -m 0644 "dist/${name}_$package.deb" "$part"
 done
 
+# A container image of the platforms that there are.
+platforms=
+for place in amd64:x86_64 arm/v7:armv7 arm64:aarch64; do
+    if [[ " ${there[*]} " == *" ${place#*:} "* ]]; then
+        platforms+=${platforms:+,}linux/${place%:*}
+    else
+        left_out+=("linux/${place%:*} in the container image: dist/$name-${place#*:} is not packaged")
+    fi
+done
+if [ -z "$platforms" ]; then
+    left_out+=("container image: there is no binary of its platforms")
+elif ! [ -s /etc/ssl/certs/ca-certificates.crt ]; then
+    left_out+=("container image: /etc/ssl/certs/ca-certificates.crt is not here, which it would have (the package ca-certificates)")
+else
+    context=$(PLATFORMS=$platforms deploy/docker/image.sh --context)
+    scripts/oci.py "$context" "$part/$name-$version.oci.tar" "$version" "$repository"
+fi
+
 install -m 0644 dist/THIRD-PARTY.txt LICENSE "$part"
 installer "$part/install.sh"
 

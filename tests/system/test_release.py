@@ -3,8 +3,11 @@ the same, and each is installed or unpacked, and started."""
 
 import contextlib
 import functools
+import gzip
 import hashlib
 import http.server
+import io
+import json
 import os
 import pathlib
 import pty
@@ -233,10 +236,52 @@ def answers_come_from_the_terminal(root, script, placed):
     assert b"Nothing was changed." in said and not placed(), said
 
 
+def image():
+    """The container image: every digest and size, and each platform's layers unpacked in their order and started."""
+    with temporary() as directory:
+        with tarfile.open(RELEASE / f"{NAME}-{VERSION}.oci.tar") as archive:
+            archive.extractall(directory, filter="data")
+        assert json.loads((directory / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+
+        def blob(descriptor):
+            content = (directory / "blobs/sha256" / descriptor["digest"].removeprefix("sha256:")).read_bytes()
+            assert f"sha256:{hashlib.sha256(content).hexdigest()}" == descriptor["digest"], descriptor
+            assert len(content) == descriptor["size"], descriptor
+            return content
+
+        (top,) = json.loads((directory / "index.json").read_text())["manifests"]
+        assert top["annotations"]["org.opencontainers.image.ref.name"] == VERSION, top
+        platforms = {}
+        for descriptor in json.loads(blob(top))["manifests"]:
+            manifest = json.loads(blob(descriptor))
+            config = json.loads(blob(manifest["config"]))
+            platform = descriptor["platform"]
+            assert platform.items() <= config.items(), config
+            root = directory / platform["architecture"]
+            for layer, digest in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
+                content = gzip.decompress(blob(layer))
+                assert f"sha256:{hashlib.sha256(content).hexdigest()}" == digest, layer
+                with tarfile.open(fileobj=io.BytesIO(content)) as files:
+                    assert not any(file.uid or file.gid for file in files), "a file that is not root's"
+                    files.extractall(root, filter="data")
+            platforms["/".join(platform.values())] = root
+            (entrypoint,) = config["config"]["Entrypoint"]
+            assert (root / "etc/ssl/certs/ca-certificates.crt").is_file() and (root / "THIRD-PARTY.txt").is_file()
+            arch = {"amd64": "x86_64", "arm": "armv7", "arm64": "aarch64"}[platform["architecture"]]
+            if arch == HERE:
+                directory.chmod(0o755)
+                serves("chroot", f"--userspec={config['config']['User']}", root, entrypoint)
+            else:
+                serves_as(arch, root / entrypoint.lstrip("/"))
+        assert set(platforms) == {"amd64/linux", "arm/linux/v7", "arm64/linux"}, platforms
+    print(f"image: {', '.join(sorted(platforms))}")
+
+
 def main():
     checksums_are_right()
     a_second_release_is_the_same()
     installer()
+    image()
 
 
 main()
