@@ -92,6 +92,11 @@ for arch in "${there[@]}"; do
     install -m 0644 "dist/${name}_$package.deb" "$part"
 done
 
+scripts/ipk.sh "${there[@]}" >/dev/null
+for arch in "${there[@]}"; do
+    install -m 0644 "dist/${name}_$version-1_$arch.ipk" "$part"
+done
+
 # A container image of the platforms that there are.
 platforms=
 for place in amd64:x86_64 arm/v7:armv7 arm64:aarch64; do

@@ -277,11 +277,72 @@ def image():
     print(f"image: {', '.join(sorted(platforms))}")
 
 
+# OpenWrt's rc.common, as far as the init script is concerned: says what procd would be told.
+RC_COMMON = """for told in open_instance set_param append_param close_instance send_signal; do
+    eval "procd_$told() { echo $told \\"\\$@\\"; }"
+done
+. "$1"
+case $2 in
+start | reload) "$2_service" ;;
+*) "$2" ;;
+esac
+"""
+
+
+def openwrt():
+    """Each ipk unpacked and its binary started; the init script of one, in a chroot with busybox, says what procd is to start."""
+    with debian() as root, temporary() as directory:
+        for arch in ARCHES:
+            package = directory / arch
+            package.mkdir()
+            run("tar", "-xzf", RELEASE / f"{NAME}_{VERSION}-1_{arch}.ipk", "-C", package)
+            assert (package / "debian-binary").read_text() == "2.0\n"
+            for part in ("control", "data"):
+                with tarfile.open(package / f"{part}.tar.gz") as files:
+                    assert not any(file.uid or file.gid for file in files), "a file that is not root's"
+                    files.extractall(package / part, filter="tar")
+            control = dict(re.findall(r"^([\w-]+): (.*)$", (package / "control/control").read_text(), flags=re.MULTILINE))
+            assert control["Version"] == f"{VERSION}-1" and control["Require-User"] == "edge-metrics:edge-metrics", control
+            for file in (package / "control/conffiles").read_text().split():
+                assert (package / "data" / file.lstrip("/")).is_file(), file
+            serves_as(arch, package / f"data/usr/bin/{NAME}")
+            # The package refuses another processor, and the installation of an image has none yet.
+            preinst = ["busybox", "sh", package / "control/preinst"]
+            if arch == HERE:
+                run(*preinst)
+            else:
+                refused(f"is for {arch}, and this machine is {HERE}", *preinst)
+                run(*preinst, env=PATH | {"IPKG_INSTROOT": "/image"})
+            for script in ("preinst", "postinst", "prerm"):
+                run("shellcheck", "--shell=dash", "--severity=warning", package / "control" / script)
+
+        shutil.copytree(directory / HERE / "data", root, dirs_exist_ok=True)
+        (root / "etc/rc.common").write_text(RC_COMMON)
+        run("chroot", root, "useradd", "--system", "--user-group", "edge-metrics", env=PATH)
+        (root / f"etc/default/{NAME}").write_text('OPTIONS="--log.level debug"\nCONFIG_SERVER_URL="http://a b"\n')
+        init = lambda word: run("chroot", root, "busybox", "sh", "/etc/rc.common", f"/etc/init.d/{NAME}", word, env=PATH)
+        told = init("start").splitlines()
+        assert told[0] == "open_instance" and told[-1] == "close_instance", told
+        assert f"set_param command /usr/bin/{NAME} --log.level debug" in told, told
+        assert "append_param env CONFIG_SERVER_URL=http://a b" in told and "set_param user edge-metrics" in told, told
+        assert "set_param respawn 3600 5 0" in told, told
+        command = next(line for line in told if line.startswith("set_param command ")).split()[2:]
+        # It can read its configuration, and write it.
+        serves("chroot", "--userspec=edge-metrics:edge-metrics", root, *command)
+        owner = run("chroot", root, "stat", "-c", "%U %a", f"/etc/{NAME}", f"/etc/{NAME}/config.yaml", env=PATH)
+        assert owner == "edge-metrics 750\nedge-metrics 640\n", owner
+        assert init("reload") == f"send_signal {NAME} * HUP\n"
+        (root / f"etc/{NAME}/config.yaml").write_text("interval: [\n")
+        refused("the configuration stays as it was", "chroot", root, "sh", "/etc/rc.common", f"/etc/init.d/{NAME}", "reload", env=PATH)
+    print(f"OpenWrt: {', '.join(ARCHES)}")
+
+
 def main():
     checksums_are_right()
     a_second_release_is_the_same()
     installer()
     image()
+    openwrt()
 
 
 main()
