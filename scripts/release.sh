@@ -117,6 +117,7 @@ fi
 
 install -m 0644 dist/THIRD-PARTY.txt LICENSE "$part"
 installer "$part/install.sh"
+scripts/sbom.py "$part/$name-$version.cdx.json"
 
 # The section of this version, or, before it has one, what is not released yet.
 for title in "$version" Unreleased; do

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
+import tomllib
 
 from peers import ROOT, get, running, temporary, wait_until
 from qemu import SERVICES, debian_root
@@ -277,6 +278,30 @@ def image():
     print(f"image: {', '.join(sorted(platforms))}")
 
 
+def bill_of_materials():
+    """It has every crate of Cargo.lock that THIRD-PARTY.txt names, and the dependencies lead to components."""
+    bom = json.loads((RELEASE / f"{NAME}-{VERSION}.cdx.json").read_text())
+    assert (bom["bomFormat"], bom["specVersion"], bom["metadata"]["component"]["version"]) == ("CycloneDX", "1.5", VERSION), bom
+    lock = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+    checksums = {(package["name"], package["version"]): package.get("checksum") for package in lock}
+    crates = {(one["name"], one["version"]): one for one in bom["components"] if "version" in one}
+    named = re.findall(r"^([\w-]+) (\d+\.\S+), .+$", (RELEASE / "THIRD-PARTY.txt").read_text(), flags=re.MULTILINE)
+    assert crates.keys() == set(named) and len(crates) > 50, crates.keys() ^ set(named)
+    for crate, one in crates.items():
+        assert one["hashes"] == [{"alg": "SHA-256", "content": checksums[crate]}] and one["licenses"], one
+    known = {one["bom-ref"] for one in [*bom["components"], bom["metadata"]["component"]]}
+    graph = {one["ref"]: set(one["dependsOn"]) for one in bom["dependencies"]}
+    assert graph.keys() <= known and set().union(*graph.values()) <= known, "a dependency on what is not in it"
+    reached, waiting = set(), [bom["metadata"]["component"]["bom-ref"]]
+    while waiting:
+        one = waiting.pop()
+        if one not in reached:
+            reached.add(one)
+            waiting += graph.get(one, ())
+    assert reached == known, f"nothing depends on {known - reached}"
+    print(f"bill of materials: {len(crates)} crates")
+
+
 # OpenWrt's rc.common, as far as the init script is concerned: says what procd would be told.
 RC_COMMON = """for told in open_instance set_param append_param close_instance send_signal; do
     eval "procd_$told() { echo $told \\"\\$@\\"; }"
@@ -342,6 +367,7 @@ def main():
     a_second_release_is_the_same()
     installer()
     image()
+    bill_of_materials()
     openwrt()
 
 
