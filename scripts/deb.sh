@@ -10,6 +10,9 @@ cd "$(dirname "$0")/.."
 name=edge-metrics-exporter
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 repository=$(sed -n 's/^repository = "\(.*\)"$/\1/p' Cargo.toml)
+# At the host of the sources.
+host=${repository#*://}
+maintainer="$name maintainers <$name@${host%%/*}>"
 # The same files at the same times give the same package.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
@@ -54,19 +57,32 @@ for arch in "$@"; do
     install -D -m 0755 sysvinit/$name "$root/etc/init.d/$name"
 
     doc=$root/usr/share/doc/$name
-    { cat LICENSE && echo && cat "$doc/THIRD-PARTY.txt"; } >"$doc/copyright"
-    rm "$doc/LICENSE" "$doc/THIRD-PARTY.txt"
-    cp CHANGELOG.md "$doc/changelog"
-    gzip -9n "$doc/changelog" "$root/usr/share/man/man1/$name.1"
+    # The licence is LICENSE's, which begins with its name and whose copyright has a line of its own.
+    awk -v repository="$repository" -v holders="$(sed -n 's/^Copyright (c) //p' LICENSE)" '
+        $0 == "@LICENSE@" {
+            while ((getline line <"LICENSE") > 0) if (line !~ /^(MIT License|Copyright .*)$/ && (line != "" || begun)) {
+                begun = 1
+                print line == "" ? " ." : " " line
+            }
+            next
+        }
+        { sub(/@REPOSITORY@/, repository); sub(/@COPYRIGHT@/, holders); print }' debian/copyright >"$doc/copyright"
+    rm "$doc/LICENSE"
+    # Debian's form for its own changelog; what changed is in the project's.
+    printf '%s (%s) unstable; urgency=medium\n\n  * See /usr/share/doc/%s/NEWS.gz.\n\n -- %s  %s\n' \
+        $name "$full_version" $name "$maintainer" "$(LC_ALL=C date -u -R --date="@$SOURCE_DATE_EPOCH")" >"$doc/changelog"
+    cp CHANGELOG.md "$doc/NEWS"
+    gzip -9n "$doc/changelog" "$doc/NEWS" "$doc/THIRD-PARTY.txt" "$root/usr/share/man/man1/$name.1"
+    install -D -m 0644 debian/lintian-overrides "$root/usr/share/lintian/overrides/$name"
 
     mkdir -p "$root/DEBIAN"
     for script in postinst prerm postrm; do
         install -m 0755 "debian/$script" "$root/DEBIAN/$script"
     done
-    echo "/etc/default/$name" >"$root/DEBIAN/conffiles"
+    printf '%s\n' "/etc/default/$name" "/etc/init.d/$name" >"$root/DEBIAN/conffiles"
     size=$(find "$root" -path "$root/DEBIAN" -prune -o -type f -printf '%s\n' | awk '{ kib += int(($1 + 1023) / 1024) } END { print kib }')
     sed -e "s/@VERSION@/$full_version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@SIZE@/$size/" \
-        -e "s|@REPOSITORY@|$repository|" debian/control >"$root/DEBIAN/control"
+        -e "s|@REPOSITORY@|$repository|" -e "s/@MAINTAINER@/$maintainer/" debian/control >"$root/DEBIAN/control"
     (cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' md5sum >DEBIAN/md5sums)
     find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 

@@ -237,6 +237,37 @@ def answers_come_from_the_terminal(root, script, placed):
     assert b"Nothing was changed." in said and not placed(), said
 
 
+def debian_packages():
+    """Lintian finds no error in any; that of this machine is installed in a chroot, and starts as its user with its configuration."""
+    names = {"x86_64": "amd64", "armv7": "armhf", "aarch64": "arm64"}
+    packages = {arch: RELEASE / f"{NAME}_{VERSION}_{names[arch]}.deb" for arch in ARCHES}
+    run("lintian", "--fail-on", "error", "--allow-root", *packages.values())
+    with debian() as root:
+        shutil.copy(packages[HERE], root / "package.deb")
+        run("chroot", root, "dpkg", "-i", "/package.deb", env=PATH | {"DEBIAN_FRONTEND": "noninteractive"})
+        serves("chroot", "--userspec=edge-metrics:edge-metrics", root, f"/usr/bin/{NAME}")
+    for arch, package in packages.items():
+        with temporary() as directory:
+            run("dpkg-deb", "-x", package, directory)
+            serves_as(arch, directory / f"usr/bin/{NAME}")
+    print(f"Debian: {', '.join(package.name for package in packages.values())}")
+
+
+def raspbians_package_is_armhf():
+    """Of ARMv6, under Raspbian's name: of any file, as no other test needs that binary."""
+    with temporary() as directory:
+        for place in ("scripts", "systemd", "sysvinit", "debian", "man", "completions"):
+            shutil.copytree(ROOT / place, directory / place)
+        for file in ("Cargo.toml", "LICENSE", "CHANGELOG.md", "config.yaml.template"):
+            shutil.copy(ROOT / file, directory)
+        (directory / "dist").mkdir()
+        (directory / f"dist/{NAME}-arm").write_bytes(b"a binary")
+        (directory / "dist/THIRD-PARTY.txt").write_text("licences")
+        run("scripts/deb.sh", "arm", cwd=directory, env=os.environ | {"SOURCE_DATE_EPOCH": "0"})
+        package = directory / f"dist/{NAME}_{VERSION}+rpi1_armhf.deb"
+        assert run("dpkg-deb", "-f", package, "Architecture", "Version") == f"Architecture: armhf\nVersion: {VERSION}+rpi1\n"
+
+
 def image():
     """The container image: every digest and size, and each platform's layers unpacked in their order and started."""
     with temporary() as directory:
@@ -365,6 +396,8 @@ def openwrt():
 def main():
     checksums_are_right()
     a_second_release_is_the_same()
+    debian_packages()
+    raspbians_package_is_armhf()
     installer()
     image()
     bill_of_materials()
