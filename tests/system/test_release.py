@@ -18,6 +18,7 @@ import tarfile
 import threading
 import tomllib
 
+import yaml
 from peers import ROOT, get, running, temporary, wait_until
 from qemu import SERVICES, debian_root
 
@@ -333,6 +334,20 @@ def bill_of_materials():
     print(f"bill of materials: {len(crates)} crates")
 
 
+def workflow_builds_by_make():
+    """The forge's workflow pins its actions to commits, and calls targets of the Makefile."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used and all(re.search(r"@[0-9a-f]{40}$", action) for action in used), used
+    scripts = "\n".join(step["run"] for step in steps if "run" in step)
+    # The runner has sh end at the first failure.
+    run("shellcheck", "--shell=sh", "--severity=warning", "-", input=f"set -e\n{scripts}")
+    targets = re.findall(r"^\s*make (\w+)", scripts, flags=re.MULTILINE)
+    assert targets == ["release"], targets
+    run("make", "--dry-run", *targets, cwd=ROOT)
+
+
 # OpenWrt's rc.common, as far as the init script is concerned: says what procd would be told.
 RC_COMMON = """for told in open_instance set_param append_param close_instance send_signal; do
     eval "procd_$told() { echo $told \\"\\$@\\"; }"
@@ -401,6 +416,7 @@ def main():
     installer()
     image()
     bill_of_materials()
+    workflow_builds_by_make()
     openwrt()
 
 
