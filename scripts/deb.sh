@@ -76,6 +76,10 @@ for arch in "$@"; do
     install -D -m 0644 debian/lintian-overrides "$root/usr/share/lintian/overrides/$name"
 
     mkdir -p "$root/DEBIAN"
+    # Raspbian's armhf is ARMv6, where dpkg takes this package as well, and the binary would end by an illegal instruction.
+    if [ "$arch" = armv7 ]; then
+        install -m 0755 debian/preinst.armv7 "$root/DEBIAN/preinst"
+    fi
     for script in postinst prerm postrm; do
         install -m 0755 "debian/$script" "$root/DEBIAN/$script"
     done
@@ -90,6 +94,4 @@ for arch in "$@"; do
     dpkg-deb --build --root-owner-group -Zxz "$root" "$package" >/dev/null
     echo "$package: $(stat -c %s "$package") bytes"
 done
-cd dist
-files=$(find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort)
-echo "$files" | xargs sha256sum >SHA256SUMS
+scripts/checksums.sh dist

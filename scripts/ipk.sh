@@ -116,3 +116,4 @@ END
     packed "$outer" "$package"
     echo "$package: $(stat -c %s "$package") bytes"
 done
+scripts/checksums.sh dist

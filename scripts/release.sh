@@ -61,6 +61,11 @@ left_out=()
 for arch in "$@"; do
     if [ -e "dist/$name-$arch" ]; then
         there+=("$arch")
+        # What it tells the servers that it asks.
+        grep -aqF "$name/$version" "dist/$name-$arch" || {
+            echo "dist/$name-$arch is not of version $version, which Cargo.toml has: make dist TARGETS=$arch" >&2
+            exit 1
+        }
     else
         left_out+=("$arch: dist/$name-$arch is not there (make dist TARGETS=$arch)")
         continue
@@ -134,11 +139,7 @@ done
 [ "$title" = "$version" ] || echo "CHANGELOG.md has no section [$version]: the notes are those of [Unreleased]"
 { echo "# $name $version" && echo && echo "$notes" | sed '/./,$!d'; } >"$part/RELEASE-NOTES.md"
 
-(
-    cd "$part"
-    files=$(find . -type f -printf '%P\n' | sort)
-    echo "$files" | xargs sha256sum >SHA256SUMS
-)
+scripts/checksums.sh "$part"
 if [ -n "${MINISIGN_KEY:-}" ]; then
     minisign -S -s "$MINISIGN_KEY" -m "$part/SHA256SUMS" -t "$name $version"
 fi

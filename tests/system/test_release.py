@@ -125,6 +125,10 @@ def a_second_release_is_the_same():
         assert sums(directory / "dist/release") == sums(RELEASE), sums(directory / "dist/release") ^ sums(RELEASE)
         refused("change the version", "scripts/release.sh", cwd=directory, env=environment | {"TAG": "v99.0"})
         signatures_are_checked(directory)
+        # A binary that another version left in dist/ is not packaged under this one's name.
+        manifest = (directory / "Cargo.toml").read_text()
+        (directory / "Cargo.toml").write_text(manifest.replace(f'version = "{VERSION}"', 'version = "99.0.0"', 1))
+        refused("is not of version 99.0.0", "scripts/release.sh", *ARCHES, cwd=directory, env=environment)
 
 
 def signatures_are_checked(directory):
@@ -255,18 +259,30 @@ def debian_packages():
 
 
 def raspbians_package_is_armhf():
-    """Of ARMv6, under Raspbian's name: of any file, as no other test needs that binary."""
+    """That of ARMv6 has Raspbian's name, and that of ARMv7, which dpkg takes there, refuses ARMv6. Any file is the binary here."""
     with temporary() as directory:
         for place in ("scripts", "systemd", "sysvinit", "debian", "man", "completions"):
             shutil.copytree(ROOT / place, directory / place)
         for file in ("Cargo.toml", "LICENSE", "CHANGELOG.md", "config.yaml.template"):
             shutil.copy(ROOT / file, directory)
         (directory / "dist").mkdir()
-        (directory / f"dist/{NAME}-arm").write_bytes(b"a binary")
+        for arch in ("arm", "armv7"):
+            (directory / f"dist/{NAME}-{arch}").write_bytes(b"a binary")
         (directory / "dist/THIRD-PARTY.txt").write_text("licences")
-        run("scripts/deb.sh", "arm", cwd=directory, env=os.environ | {"SOURCE_DATE_EPOCH": "0"})
+        run("scripts/deb.sh", "arm", "armv7", cwd=directory, env=os.environ | {"SOURCE_DATE_EPOCH": "0"})
         package = directory / f"dist/{NAME}_{VERSION}+rpi1_armhf.deb"
         assert run("dpkg-deb", "-f", package, "Architecture", "Version") == f"Architecture: armhf\nVersion: {VERSION}+rpi1\n"
+        run("dpkg-deb", "-e", package, directory / "arm")
+        assert not (directory / "arm/preinst").exists()
+        run("dpkg-deb", "-e", directory / f"dist/{NAME}_{VERSION}_armhf.deb", directory / "armv7")
+        for machine in ("armv6l", "armv7l"):
+            (directory / "uname").write_text(f"#!/bin/sh\necho {machine}\n")
+            (directory / "uname").chmod(0o755)
+            preinst, environment = directory / "armv7/preinst", {"PATH": f"{directory}:{os.environ['PATH']}"}
+            if machine == "armv6l":
+                refused("take the one with +rpi1", preinst, "install", env=environment)
+            else:
+                run(preinst, "install", env=environment)
 
 
 def image():
