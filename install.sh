@@ -133,6 +133,11 @@ from_tarball() { # from_tarball FILE|URL
 }
 
 find_binary() {
+    if [ -n "$small" ]; then
+        binary=dist/$name-$(architecture)$small
+        [ -x "$binary" ] || fail "there is no $binary, the binary without TLS: make dist TARGETS=$(architecture)"
+        return
+    fi
     for binary in "./$name" "dist/$name-$(architecture)" "${CARGO_TARGET_DIR:-target}/release/$name"; do
         [ -f "$binary" ] && [ -x "$binary" ] && return
     done
