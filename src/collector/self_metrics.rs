@@ -45,7 +45,7 @@ impl SelfMetrics {
         process.write(out);
         out.gauge(
             "exporter_build_info",
-            "1, with what this collector was built from as labels.",
+            "1. The labels describe this collector's build.",
             &BUILD,
             1.0,
         );
@@ -74,7 +74,7 @@ fn write_rounds(out: &mut SelfGroup, report: &Report, now: BootTime) {
     }
     out.counter(
         "collector_missed_rounds_total",
-        "Rounds left out because the one before took longer than the interval.",
+        "Rounds skipped because the previous one took longer than the interval.",
         &[],
         report.missed as f64,
     );
@@ -93,7 +93,7 @@ fn write_rounds(out: &mut SelfGroup, report: &Report, now: BootTime) {
     if let Some(at) = report.success {
         out.gauge(
             "collector_last_success_age_seconds",
-            "Time since the last round began in which Prometheus answered.",
+            "Time since the start of the last round in which Prometheus answered.",
             &[],
             now.seconds_since(at),
         );
@@ -118,13 +118,13 @@ fn write_rows(out: &mut SelfGroup, report: &Report, app: &AppState) {
         );
         out.counter(
             "collector_left_out_series_total",
-            "Series of rows that there was no room for.",
+            "Series dropped because their rows exceed the limit.",
             &labels,
             report.left_out[kind as usize] as f64,
         );
         out.counter(
             "collector_doubled_series_total",
-            "Series beside another of the same row and column, of which one was taken.",
+            "Series dropped because another one has the same row and column.",
             &labels,
             report.duplicates[kind as usize] as f64,
         );
@@ -143,14 +143,14 @@ fn write_streams(out: &mut SelfGroup, app: &AppState) {
     for (end, count) in StreamEnd::ALL.into_iter().zip(app.streams.ended()) {
         out.counter(
             "collector_streams_ended_total",
-            "WebSockets that ended: the client left, was too slow, was silent, broke the rules, is not let in any more, or we stopped.",
+            "WebSockets closed, by reason: the client left, was too slow or silent, violated the protocol or lost its access, or the collector stopped.",
             &[("reason", end.as_str())],
             count as f64,
         );
     }
     out.counter(
         "collector_streams_refused_total",
-        "WebSockets refused because there were as many as may be.",
+        "WebSockets refused because the limit was reached.",
         &[],
         app.streams.permits().refused() as f64,
     );
@@ -161,7 +161,7 @@ fn write_columns(out: &mut SelfGroup, report: &Report) {
         let labels = [("group", subject.0), ("column", subject.1)];
         out.gauge(
             "collector_column_up",
-            "Whether all queries of the column were answered the last time: 1 or 0.",
+            "Whether all queries of the column were answered in the last round: 1 or 0.",
             &labels,
             f64::from(health.last_error.is_none()),
         );

@@ -208,7 +208,7 @@ fn run(cluster: &Cluster, shared: &Shared, generation: u64) {
         // If etcd still has that revision at the next request, nothing was missed.
         state.scanned_at = scanned_at;
         if state.logged_error.as_ref() != Some(&why) {
-            log::warn!("etcd's watch does not work: {why}; what changes is looked for by asking for everything");
+            log::warn!("etcd's watch has failed: {why}; all documents are requested instead");
             state.logged_error = Some(why);
         }
         drop(state);

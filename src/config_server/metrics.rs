@@ -119,7 +119,7 @@ impl State {
         for (result, count) in [("success", self.reloads), ("failed", self.failed_reloads)] {
             out.counter(
                 "config_server_reloads_total",
-                "Boards that were told to load their configuration again, by what became of it.",
+                "Requests to boards to load their configuration, by outcome.",
                 &[("result", result)],
                 count as f64,
             );
@@ -127,25 +127,25 @@ impl State {
         self.process.write(out);
         out.gauge(
             "config_server_build_info",
-            "1, with what this server was built from as labels.",
+            "1. The labels describe this server's build.",
             &BUILD,
             1.0,
         );
         out.gauge(
             "config_server_store_up",
-            "Whether the last call of the store succeeded: 1 or 0.",
+            "Whether the last access to the store succeeded: 1 or 0.",
             &[],
             self.store_up.map(f64::from),
         );
         out.counter(
             "config_server_store_errors_total",
-            "Calls of the store that failed.",
+            "Accesses to the store that failed.",
             &[],
             self.store_errors as f64,
         );
         out.gauge(
             "config_server_devices",
-            "Devices in the store, when it was last asked.",
+            "Devices in the store when it was last read.",
             &[],
             catalog.count().map(|count| count as f64),
         );
@@ -153,38 +153,38 @@ impl State {
         let count = |count: fn(&GroupSet) -> usize| set.as_deref().map(|set| count(set) as f64);
         out.gauge(
             "config_server_groups",
-            "Groups in the store, when it was last asked.",
+            "Groups in the store when it was last read.",
             &[],
             count(|set| set.entries.len()),
         );
         out.gauge(
             "config_server_groups_invalid",
-            "Groups that are not valid: their members have no valid configuration.",
+            "Invalid groups. Their members have no valid configuration.",
             &[],
             count(GroupSet::broken),
         );
         out.gauge(
             "config_server_groups_left_out",
-            "Groups that are not read, since there are too many: with any, no board has a valid configuration.",
+            "Groups not read because they exceed the limit. If there are any, no board has a valid configuration.",
             &[],
             count(|set| set.left_out),
         );
         out.counter(
             "config_server_changes_dropped_total",
-            "Records of changes that this server has dropped, the oldest first, since only so many are kept.",
+            "Records of changes that this server has dropped because they exceed the limit, the oldest first.",
             &[],
             dropped_records as f64,
         );
         let (parsed, rendered) = catalog.work();
         out.counter(
             "config_server_configurations_parsed_total",
-            "Configurations that were parsed, since they were new, had changed, or are too long to be kept in memory.",
+            "Configurations parsed because they were new, had changed, or are too long to be kept in memory.",
             &[],
             parsed as f64,
         );
         out.counter(
             "config_server_pieces_rendered_total",
-            "Pieces of /devices and /sd that were rendered, each of up to 128 boards, since one of them had changed.",
+            "Segments of /devices and /sd rendered because a board had changed. A segment has up to 128 boards.",
             &[],
             rendered as f64,
         );
@@ -196,7 +196,7 @@ impl State {
             ];
             out.counter(
                 "config_server_requests_total",
-                "Requests that were answered, by method, route and status.",
+                "Requests answered, by method, route and status.",
                 &labels,
                 requests.count as f64,
             );

@@ -112,7 +112,7 @@ impl Exporter {
             }
         };
         let wrong = || {
-            let what = "this board's clock is plainly wrong: ?time=boot has seconds since the board started";
+            let what = "this board's clock is wrong: request ?time=boot for seconds since the board started";
             Refusal(503, what.into())
         };
         Ok((format, self.clock.offset().ok_or_else(wrong)?))

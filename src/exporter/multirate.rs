@@ -26,7 +26,7 @@ const MAX_IN_FLIGHT_BYTES: usize = 4 * MAX_RESPONSE_BYTES;
 
 /// Why a scrape is refused for now.
 pub(super) const CLOCK_IS_WRONG: &str =
-    "this board's clock is plainly wrong: samples with time stamps are kept until it is set (by NTP, say)\n";
+    "this board's clock is wrong: samples with time stamps are held until it is set (by NTP, for example)\n";
 pub(super) const SCRAPE_UNDER_WAY: &str =
     "this consumer is being answered already: add ?consumer=NAME to the URLs of those that share an address\n";
 

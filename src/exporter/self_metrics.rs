@@ -125,14 +125,14 @@ impl Groups {
 fn write_configuration(out: &mut SelfGroup, exporter: &Exporter) {
     out.gauge(
         "exporter_build_info",
-        "1, with what this exporter was built from as labels.",
+        "1. The labels describe this exporter's build.",
         &BUILD,
         1.0,
     );
     let status = exporter.store.status();
     out.gauge(
         "exporter_config_last_reload_success_timestamp_seconds",
-        "When the configuration in force was loaded, in seconds since 1970.",
+        "When the active configuration was loaded, in seconds since 1970.",
         &[],
         status.loaded_at as f64,
     );
@@ -144,7 +144,7 @@ fn write_configuration(out: &mut SelfGroup, exporter: &Exporter) {
     );
     out.gauge(
         "exporter_config_saved",
-        "Whether all settings in force are in the configuration file, as far as they were changed since: 1 or 0.",
+        "Whether all changes of settings are saved in the configuration file: 1 or 0.",
         &[],
         f64::from(status.unsaved.is_none()),
     );
@@ -154,7 +154,7 @@ fn write_unknown_metrics(out: &mut SelfGroup, exporter: &Exporter) {
     let count = exporter.unknown_metrics.load(Ordering::Relaxed);
     out.gauge(
         "exporter_unknown_metrics",
-        "Names under `metrics:` that nothing on this board has.",
+        "Names under `metrics:` that no source on this board has.",
         &[],
         (count != UNKNOWN).then_some(count as f64),
     );
@@ -191,19 +191,19 @@ fn write_source(out: &mut SelfGroup, running: &RunningSource, now: BootTime) {
     );
     out.counter(
         "exporter_source_unparsed_tokens_total",
-        "Words in the source's output that were not understood and passed over.",
+        "Words in the source's output that were not recognised and skipped.",
         labels,
         health.unparsed() as f64,
     );
     out.counter(
         "exporter_source_implausible_values_total",
-        "Values that no meter of the source's kind gives, and jumps of counters, which were left out.",
+        "Values dropped as impossible for the source's kind of meter, and dropped jumps of counters.",
         labels,
         health.implausible() as f64,
     );
     out.counter(
         "exporter_source_missed_polls_total",
-        "Polls left out because the one before took longer than the interval.",
+        "Polls skipped because the previous one took longer than the interval.",
         labels,
         health.missed_ticks() as f64,
     );
@@ -227,7 +227,7 @@ fn write_source(out: &mut SelfGroup, running: &RunningSource, now: BootTime) {
         };
         out.counter(
             "exporter_limit_reached_total",
-            "How often something of the source was left out because there is more of it than is read, by limit.",
+            "How often items of the source were left out because they exceed a limit, by limit.",
             labels,
             reached.left_out as f64,
         );
@@ -254,13 +254,13 @@ fn write_config_server(out: &mut SelfGroup, exporter: &Exporter) {
     let server = remote.status();
     out.gauge(
         "exporter_config_server_up",
-        "Whether the central config server answered the last question: 1 or 0.",
+        "Whether the config server answered the last request: 1 or 0.",
         &[],
         f64::from(server.answered),
     );
     out.gauge(
         "exporter_config_server_unsent",
-        "Metrics whose state the central config server has not been told yet.",
+        "Switched metrics that have not been sent to the config server yet.",
         &[],
         server.unsent as f64,
     );
@@ -270,13 +270,13 @@ fn write_config_server(out: &mut SelfGroup, exporter: &Exporter) {
 fn write_delivery(out: &mut SelfGroup, exporter: &Exporter) {
     out.gauge(
         "exporter_history_bytes",
-        "Memory that the last samples of all sources take, in bytes.",
+        "Memory used by the history of all sources, in bytes.",
         &[],
         exporter.history_bytes() as f64,
     );
     out.gauge(
         "exporter_clock_ok",
-        "1, or 0 while the wall clock is plainly wrong: no sample with a time stamp is delivered then.",
+        "1, or 0 while the wall clock is wrong (before this version was written, for example): samples with time stamps are not delivered then.",
         &[],
         f64::from(exporter.clock.offset().is_some()),
     );
@@ -289,7 +289,7 @@ fn write_delivery(out: &mut SelfGroup, exporter: &Exporter) {
     let forgotten = exporter.consumers.forgotten() + exporter.windows.forgotten();
     out.counter(
         "exporter_consumers_forgotten_total",
-        "How often a consumer's position was forgotten, or not kept, because too many others asked for samples.",
+        "How often a consumer's position was dropped because there were too many consumers.",
         &[],
         forgotten as f64,
     );
@@ -303,19 +303,19 @@ fn write_delivery(out: &mut SelfGroup, exporter: &Exporter) {
         let labels = [("consumer", consumer.as_str())];
         out.counter(
             "exporter_history_dropped_samples_total",
-            "Samples that gave way to newer ones before the consumer came for them, or that it missed because its position was forgotten.",
+            "Samples dropped from the history before the consumer requested them, or missed because its position was dropped.",
             &labels,
             losses.dropped as f64,
         );
         out.counter(
             "exporter_clock_dropped_samples_total",
-            "Samples that the consumer did not get because the clock was set back: it had later ones already.",
+            "Samples not delivered to the consumer because the clock was set back and it already has later ones.",
             &labels,
             losses.set_back as f64,
         );
         out.counter(
             "exporter_history_merged_samples_total",
-            "Samples that the consumer did not get because a later one has the same time stamp: meters are read more often.",
+            "Samples not delivered to the consumer because a later one has the same time stamp.",
             &labels,
             losses.merged as f64,
         );
@@ -338,31 +338,31 @@ fn write_sender(out: &mut SelfGroup, name: &str, numbers: &Numbers, wall_ms: Opt
     let labels = [("remote_name", name)];
     out.counter(
         "exporter_remote_write_samples_sent_total",
-        "Samples that the receiver has taken.",
+        "Samples accepted by the receiver.",
         &labels,
         numbers.sent as f64,
     );
     out.gauge(
         "exporter_remote_write_samples_pending",
-        "Samples that wait to be sent.",
+        "Samples waiting to be sent.",
         &labels,
         numbers.pending as f64,
     );
     out.counter(
         "exporter_remote_write_retries_total",
-        "Requests that were sent again.",
+        "Requests sent again.",
         &labels,
         numbers.retries as f64,
     );
     out.counter(
         "exporter_remote_write_bytes_sent_total",
-        "Bytes of all requests' bodies, compressed.",
+        "Compressed bytes of all request bodies.",
         &labels,
         numbers.bytes as f64,
     );
     out.gauge(
         "exporter_remote_write_highest_sent_timestamp_seconds",
-        "The newest time stamp that the receiver has taken, in seconds since 1970.",
+        "Newest time stamp accepted by the receiver, in seconds since 1970.",
         &labels,
         numbers.highest_ms.map(seconds),
     );
@@ -375,26 +375,26 @@ fn write_sender(out: &mut SelfGroup, name: &str, numbers: &Numbers, wall_ms: Opt
         });
     out.gauge(
         "exporter_remote_write_lag_seconds",
-        "How long ago that was, while there is something to send; else 0.",
+        "Age of the newest time stamp accepted by the receiver while samples wait, else 0.",
         &labels,
         lag_ms.map(seconds),
     );
     out.gauge(
         "exporter_remote_write_clock_skew_seconds",
-        "How far this board's clock is ahead of the receiver's, as far as its answers tell.",
+        "How far this board's clock is ahead of the receiver's, according to the receiver's answers.",
         &labels,
         numbers.skew_ms.map(seconds),
     );
     out.gauge(
         "exporter_remote_write_held",
-        "1 while nothing is sent, or rarely, because the clock is not to be trusted, else 0.",
+        "1 while sending is held or slowed down because the clock is not reliable, else 0.",
         &labels,
         f64::from(numbers.held),
     );
     for (reason, samples) in &numbers.dropped {
         out.counter(
             "exporter_remote_write_samples_dropped_total",
-            "Samples that the receiver did not get, or did not take, by reason.",
+            "Samples not sent to the receiver or refused by it, by reason.",
             &[("remote_name", name), ("reason", reason)],
             *samples as f64,
         );
@@ -402,7 +402,7 @@ fn write_sender(out: &mut SelfGroup, name: &str, numbers: &Numbers, wall_ms: Opt
     for (outcome, requests) in &numbers.requests {
         out.counter(
             "exporter_remote_write_requests_total",
-            "Requests with samples, by what became of them.",
+            "Requests with samples, by outcome.",
             &[("remote_name", name), ("outcome", outcome)],
             *requests as f64,
         );
@@ -413,7 +413,7 @@ fn write_disk_queue(out: &mut SelfGroup, name: &str, queue: &QueueStats) {
     let labels = [("remote_name", name)];
     out.counter(
         "exporter_remote_write_queue_written_bytes_total",
-        "Bytes that were written to the queue on disk.",
+        "Bytes written to the queue on disk.",
         &labels,
         queue.written_bytes as f64,
     );
@@ -431,7 +431,7 @@ fn write_disk_queue(out: &mut SelfGroup, name: &str, queue: &QueueStats) {
     );
     out.gauge(
         "exporter_remote_write_queue_ok",
-        "1, or 0 while the queue goes on in memory because its disk cannot be written.",
+        "1, or 0 while the queue is kept in memory because the disk cannot be written.",
         &labels,
         f64::from(queue.ok),
     );

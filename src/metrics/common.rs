@@ -29,7 +29,7 @@ pub fn current_amperes() -> Desc {
 pub fn energy_returned() -> Desc {
     Desc::counter(
         "energy_returned_joules_total",
-        "Electric energy that flowed back since the exporter started, by source and rail, in joules.",
+        "Electric energy returned since the exporter started, by source and rail, in joules.",
     )
 }
 

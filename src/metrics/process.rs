@@ -38,7 +38,7 @@ impl Process {
     pub(crate) fn write(&mut self, out: &mut SelfGroup) {
         out.counter(
             "exporter_log_dropped_lines_total",
-            "Lines of the log that standard error did not take.",
+            "Log lines dropped because standard error did not accept them.",
             &[],
             dropped_lines() as f64,
         );

@@ -118,8 +118,10 @@ impl WallClock {
         if wrong != state.was_wrong {
             state.was_wrong = wrong;
             match wrong {
-                true => log::warn!("the clock is plainly wrong: nothing is delivered with time stamps until it is set"),
-                false => log::info!("the clock is right"),
+                true => log::warn!(
+                    "the clock is wrong: samples with time stamps are held until it is set"
+                ),
+                false => log::info!("the clock is set: samples with time stamps are delivered"),
             }
         }
         (!wrong).then_some(Offset {

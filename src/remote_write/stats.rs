@@ -14,11 +14,11 @@ pub struct Stats(Mutex<Numbers>);
 /// What a sender has done so far, and its state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Numbers {
-    /// Samples that the receiver has taken.
+    /// Samples accepted by the receiver.
     pub sent: u64,
     /// Samples that wait to be sent, about.
     pub pending: u64,
-    /// Requests that were sent again.
+    /// Requests sent again.
     pub retries: u64,
     /// Bytes of all requests' bodies.
     pub bytes: u64,

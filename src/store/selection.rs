@@ -1,6 +1,7 @@
 //! Switching metrics on and off, and saving the selection to the file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Store, UnsavedMetrics};
@@ -20,6 +21,21 @@ pub enum SelectError {
     TooMany(usize),
     /// The supervisor rejected the configuration.
     Failed(String),
+}
+
+impl fmt::Display for SelectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SelectError::Unknown(names) => {
+                write!(f, "the board has no metrics named {}", names.join(", "))
+            }
+            SelectError::TooMany(count) => write!(
+                f,
+                "it would have {count} names (at most {MAX_METRICS} are allowed)"
+            ),
+            SelectError::Failed(why) => f.write_str(why),
+        }
+    }
 }
 
 impl Store {
@@ -83,7 +99,7 @@ impl Store {
             names.join(", ")
         );
         if let Err(error) = self.select(&current, known, &new, true) {
-            log::warn!("they could not be added: {error:?}");
+            log::warn!("cannot add the metrics to the configuration: {error}");
         }
     }
 
@@ -176,7 +192,7 @@ impl Store {
                 });
                 drop(state);
                 if is_new {
-                    log::warn!("not saved, and gone at the next reload or restart: {why}");
+                    log::warn!("changes are not saved and will be lost at the next reload or restart: {why}");
                 }
                 Some(why)
             }

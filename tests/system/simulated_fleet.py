@@ -49,7 +49,7 @@ class Board:
         return next((start for start, end in self.on if start <= at < end), None)
 
     def loaded(self, at):
-        """When the configuration in force was loaded, in seconds since 1970."""
+        """When the active configuration was loaded, in seconds since 1970."""
         return BEGIN + max(load for load in (self.started(at), *self.reloaded) if load <= at)
 
     def answers(self, at):

@@ -203,8 +203,8 @@ function showConfiguration(config) {
   const facts = [
     ["from", `${[from, config.path].filter(Boolean).join(" ")}. Loaded at ${time(config.loaded_at)}.`, "in force", "good"],
     config.saved
-      ? ["saved", "All settings that hold are saved.", "saved", "good"]
-      : ["saved", `Settings that hold are not saved, and gone at the next reload or restart: ${config.not_saved_because}`, "not saved", "warn"],
+      ? ["saved", "All changes are saved.", "saved", "good"]
+      : ["saved", `Changes are not saved and will be lost at the next reload or restart: ${config.not_saved_because}`, "not saved", "warn"],
   ];
   if (config.error) facts.push(["error", `Another configuration was refused at ${time(config.error_at)}, and this one kept: ${config.error}`, "refused", "bad"]);
   keep(byId("config-facts"), facts, ([key]) => key, () => make("li", "", make("div", "line", make("span"), make("span", "pill"))), (element, [, text, word, kind]) => {

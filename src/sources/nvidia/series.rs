@@ -115,7 +115,7 @@ impl GpuSeries {
             let id = self.load.get_or_insert_with(|| {
                 gauge(
                     "nvidia_gpu_utilization_ratio",
-                    "Part of the time in which the GPU was at work, from 0 to 1.",
+                    "Fraction of time in which the GPU was busy, from 0 to 1.",
                 )
             });
             out.set(*id, load);
@@ -124,14 +124,17 @@ impl GpuSeries {
             let id = self.memory_load.get_or_insert_with(|| {
                 gauge(
                     "nvidia_gpu_memory_utilization_ratio",
-                    "Part of the time in which the GPU's memory was read or written, from 0 to 1.",
+                    "Fraction of time in which the GPU's memory was read or written, from 0 to 1.",
                 )
             });
             out.set(*id, load);
         }
         if let Some(uuid) = gpu.uuid {
             if self.info.as_ref().is_none_or(|(known, _)| known != uuid) {
-                let desc = Desc::gauge("nvidia_gpu_info", "The GPU's name and identity: always 1.");
+                let desc = Desc::gauge(
+                    "nvidia_gpu_info",
+                    "1. The labels have the GPU's name and identity.",
+                );
                 let name = gpu.name.unwrap_or_default();
                 let labels = [("gpu", index.as_str()), ("uuid", uuid), ("name", name)];
                 self.info = Some((uuid.to_string(), group.series(&desc, &labels)));

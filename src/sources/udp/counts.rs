@@ -43,7 +43,7 @@ impl DatagramCounts {
     fn counter(&self, kind: &'static str) -> Arc<SourceCounter> {
         self.health.counter(
             "exporter_udp_datagrams_total",
-            "Datagrams by what became of them: accepted, lost (no answer in time), or not counted as a reading.",
+            "Datagrams by outcome: accepted, lost (no answer in time), or rejected.",
             kind,
         )
     }

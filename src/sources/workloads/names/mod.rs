@@ -366,12 +366,12 @@ impl Places {
 fn count_request(health: &Health, kind: &'static str, has_failed: bool) {
     let requests = health.counter(
         "exporter_workload_name_requests_total",
-        "How often sources of containers' and pods' names were asked, by kind of source.",
+        "Requests for the names of containers and pods, by kind of source.",
         kind,
     );
     let failures = health.counter(
         "exporter_workload_name_failures_total",
-        "How often they could not be read, by kind of source.",
+        "Failed requests for the names of containers and pods, by kind of source.",
         kind,
     );
     requests.add();
