@@ -10,7 +10,7 @@ INIT    ?=
 BUILT   := $(or $(CARGO_TARGET_DIR),target)/$(addsuffix /,$(CARGO_BUILD_TARGET))release/edge-metrics-exporter
 BIN     ?= $(BUILT)
 
-.PHONY: help run build test system-test pictures bench fuzz dist order licences deb dockerimage install uninstall update-boards lint
+.PHONY: help run build test system-test pictures bench fuzz dist order licences deb release dockerimage install uninstall update-boards lint
 
 help: ## what can be done here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -63,6 +63,12 @@ licences: ## dist/THIRD-PARTY.txt, the licences of what is linked in, which ever
 
 deb: ## Debian packages in dist/, of the binaries that are there
 	scripts/deb.sh $(TARGETS)
+
+# What a release is made for, unless TARGETS says otherwise.
+RELEASE_TARGETS = $(if $(filter file,$(origin TARGETS)),x86_64 armv7 aarch64 arm riscv64,$(TARGETS))
+release: ## dist/release, all that a release page needs, of what it builds for TARGETS (and arm, riscv64); MINISIGN_KEY signs
+	INSTALL=$(INSTALL) VARIANTS="$(VARIANTS)" scripts/dist.sh $(RELEASE_TARGETS)
+	scripts/release.sh $(RELEASE_TARGETS)
 
 dockerimage: ## a container image of the binaries in dist/, for three platforms (IMAGE, PUSH=yes), or for this docker (LOAD=yes)
 	deploy/docker/image.sh

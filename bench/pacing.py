@@ -2,12 +2,17 @@
 """Whether a meter that is read a thousand or ten thousand times a second is read at every tick, and what that costs, beside the
 barest loop that reads the same files (`poll pace` of bench/poll.rs): markdown on stdout.
 
-Both take turns, so that what else the machine does concerns both. What counts is the ratio: only an idle core misses no tick."""
+They take turns, so that what else the machine does concerns both. What counts is the ratio: only an idle core misses no tick. The loop
+runs before and after each turn of the exporter: how much its own turns differ says which differences mean something.
+
+`µs a tick` is the processor time of the whole process by ticks that were not missed. `ns a sample` is that by the series that the meter has on
+/metrics, which are more than the four values that are read."""
 
 import json
 import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,8 +22,8 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXPORTER = os.environ.get("EXPORTER", ROOT / "target/release/edge-metrics-exporter")
 SECONDS = int(os.environ.get("PACING_SECONDS", 60))
-# How often the exporter and the loop take turns.
-ROUNDS = int(os.environ.get("PACING_ROUNDS", 4))
+# How often the loop, the exporter and the loop again take turns.
+ROUNDS = int(os.environ.get("PACING_ROUNDS", 8))
 
 
 def powercap(root):
@@ -112,45 +117,66 @@ def bare_loop():
     return next(m["executable"] for m in messages if m.get("target", {}).get("name") == "poll" and m.get("executable"))
 
 
+def bare(loop, interval, seconds, files):
+    """Ticks of the loop, those that it missed, and its processor time."""
+    arguments = [str(round(interval * 1e9)), str(seconds), *map(str, files)]
+    read, missed, cpu = map(float, subprocess.run([loop, "pace", *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout.split()[:3])
+    return read + missed, missed, cpu
+
+
+def totals(turns):
+    return [sum(values) for values in zip(*turns)]
+
+
+def spread(turns):
+    """Missed ticks in percent: the median turn, and the least and the most of all turns."""
+    parts = sorted(100 * missed / ticks for ticks, missed, _ in turns)
+    return f"{statistics.median(parts):.3f} ({parts[0]:.3f} to {parts[-1]:.3f})"
+
+
 def compare(name, tree, interval, loop, realtime=False):
+    """A row of the first table; returns one of the second."""
     with tempfile.TemporaryDirectory() as directory:
         root = pathlib.Path(directory)
         files = tree(root)
         (root / "config.yaml").write_text(
             f"device_type: x86\ninterval: {interval:.4f}\nrealtime: {str(realtime).lower()}\nhistory: {{seconds: 60, bytes: 4194304}}\nsources: [rapl, hwmon]\n"
         )
-        totals = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+        ours, first, second = [], [], []
         each = max(1, SECONDS // ROUNDS)
         for _ in range(ROUNDS):
+            first.append(bare(loop, interval, each, files))
             took, missed, cpu, values, memory = exporter(root, each)
-            arguments = [str(round(interval * 1e9)), str(each), *map(str, files)]
-            bare = subprocess.run([loop, "pace", *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
-            bare_ticks = float(bare[0]) + float(bare[1])
-            for total, more in zip(totals, ((took / interval, missed, cpu), (bare_ticks, float(bare[1]), float(bare[2])))):
-                total[:] = [a + b for a, b in zip(total, more)]
-    (ticks, missed, cpu), (bare_ticks, bare_missed, bare_cpu) = totals
+            ours.append((took / interval, missed, cpu))
+            second.append(bare(loop, interval, each, files))
+    ticks, missed, cpu = totals(ours)
+    bare_ticks, bare_missed, bare_cpu = totals(first + second)
     per_tick, bare_per_tick = 1e6 * cpu / (ticks - missed), 1e6 * bare_cpu / (bare_ticks - bare_missed)
     print(
         f"| {name} | {ticks:,.0f} | {missed:,.0f} ({100 * missed / ticks:.3f} %) | "
-        f"{bare_missed:,.0f} ({100 * bare_missed / bare_ticks:.3f} %) | {per_tick:.2f} | {bare_per_tick:.2f} | "
+        f"{100 * bare_missed / bare_ticks:.3f} % | {per_tick:.2f} | {bare_per_tick:.2f} | "
         f"{per_tick / bare_per_tick:.2f} | {100 * cpu / (ticks * interval):.1f} % | {1000 * per_tick / values:,.0f} | {memory:.1f} |",
         flush=True,
     )
+    beside = [before[1] / before[0] + after[1] / after[0] for before, after in zip(first, second)]
+    more = sum(2 * turn[1] / turn[0] > loops for turn, loops in zip(ours, beside))
+    return f"| {name} | {spread(ours)} | {spread(first)} | {spread(second)} | {more} of {ROUNDS} |"
 
 
 def main():
     loop = os.environ.get("BARE_LOOP") or bare_loop()
     print("| four values | ticks | missed | by the loop | µs a tick | the loop's | ratio | of a core | ns a sample | MB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    compare("powercap, 1 kHz", powercap, 0.001, loop)
-    compare("powercap, 10 kHz", powercap, 0.0001, loop)
-    compare("hwmon, 10 kHz", hwmon, 0.0001, loop)
+    rows = [("powercap, 1 kHz", powercap, 0.001), ("powercap, 10 kHz", powercap, 0.0001), ("hwmon, 10 kHz", hwmon, 0.0001)]
     if os.geteuid() == 0:
-        compare("powercap, 1 kHz, `realtime`", powercap, 0.001, loop, realtime=True)
-        compare("powercap, 10 kHz, `realtime`", powercap, 0.0001, loop, realtime=True)
+        rows += [("powercap, 1 kHz, `realtime`", powercap, 0.001, True), ("powercap, 10 kHz, `realtime`", powercap, 0.0001, True)]
     paranoid = pathlib.Path("/proc/sys/kernel/perf_event_paranoid")
     if os.geteuid() == 0 or int(paranoid.read_text()) <= 0:
-        compare("perf events, 10 kHz", perf, 0.0001, loop)
+        rows.append(("perf events, 10 kHz", perf, 0.0001))
+    spreads = [compare(name, tree, interval, loop, *realtime) for name, tree, interval, *realtime in rows]
+    print("\n| missed, % of a turn's ticks | exporter | the loop before it | the loop after it | turns in which the loops missed less |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    print("\n".join(spreads))
 
 
 main()

@@ -195,6 +195,4 @@ done
 if has python3; then
     scripts/third-party.py
 fi
-cd dist
-files=$(find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort)
-echo "$files" | xargs sha256sum >SHA256SUMS
+scripts/checksums.sh dist

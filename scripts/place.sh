@@ -1,6 +1,7 @@
 #!/bin/sh
 # Puts the exporter and what belongs to it in their places, or takes it away again: scripts/place.sh install BINARY, or
 # scripts/place.sh uninstall. What the user wrote or may have changed is neither written over nor taken away.
+# scripts/place.sh list prints the files that `uninstall` takes away.
 #
 #   DESTDIR     a directory to stand for /, for packages
 #   PREFIX      /usr/local
@@ -32,6 +33,8 @@ fi
 place() { # place MODE FILE PLACE
     if [ "$verb" = install ]; then
         install -D -m "$1" "$2" "$root$3"
+    elif [ "$verb" = list ]; then
+        echo "$3"
     else
         rm -f "$root$3"
     fi
@@ -62,9 +65,9 @@ install) [ -f "$binary" ] || {
     echo "$0: there is no binary '$binary': make build, or make dist" >&2
     exit 1
 } ;;
-uninstall) ;;
+uninstall | list) ;;
 *)
-    sed -n '2,3s/^# //p' "$0" >&2
+    sed -n '2,4s/^# //p' "$0" >&2
     exit 2
     ;;
 esac
@@ -76,9 +79,9 @@ place 0644 completions/$name.bash "$prefix/share/bash-completion/completions/$na
 place 0644 completions/_$name "$prefix/${ZSHDIR:-share/zsh/site-functions}/_$name"
 place 0644 completions/$name.fish "$prefix/share/fish/vendor_completions.d/$name.fish"
 place 0644 LICENSE "$prefix/share/doc/$name/LICENSE"
-# What dist.sh wrote beside the binary.
+# The licences of what is linked in (scripts/third-party.py), where they lie beside the binary.
 notices=$(dirname "${binary:-.}")/THIRD-PARTY.txt
-if [ "$verb" = uninstall ] || [ -e "$notices" ]; then
+if [ "$verb" != install ] || [ -e "$notices" ]; then
     place 0644 "$notices" "$prefix/share/doc/$name/THIRD-PARTY.txt"
 fi
 
@@ -104,6 +107,12 @@ sysvinit)
     place_settings 0644 systemd/$name.default "$etc/default/$name"
     ;;
 esac
+
+# What install.sh puts there.
+if [ "$verb" != install ]; then
+    place 0755 uninstall.sh "$prefix/share/$name/uninstall.sh"
+    place 0644 installed "$prefix/share/$name/installed"
+fi
 
 if [ "$verb" = uninstall ]; then
     for directory in "$prefix/share/doc/$name/examples" "$prefix/share/doc/$name" "$prefix/share/$name"; do

@@ -12,7 +12,15 @@ import re
 import subprocess
 
 FILE = pathlib.Path("dist/THIRD-PARTY.txt")
-TARGETS = ["x86_64-unknown-linux-musl", "armv7-unknown-linux-musleabihf", "aarch64-unknown-linux-musl"]
+# Those of scripts/dist.sh.
+TARGETS = [
+    "x86_64-unknown-linux-musl",
+    "armv7-unknown-linux-musleabihf",
+    "aarch64-unknown-linux-musl",
+    "arm-unknown-linux-musleabihf",
+    "i686-unknown-linux-musl",
+    "riscv64gc-unknown-linux-musl",
+]
 TEXTS = re.compile(r"(licen[cs]e|copying|unlicense|notice)", re.IGNORECASE)
 # Where one may be chosen, the first of these is.
 PREFERRED = ["MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "0BSD", "Zlib", "BSL-1.0", "Unicode-3.0"]
@@ -104,4 +112,5 @@ def main():
     part.replace(FILE)
 
 
-main()
+if __name__ == "__main__":
+    main()

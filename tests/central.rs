@@ -271,6 +271,48 @@ fn unknown_board_registers_itself() {
 }
 
 #[test]
+fn board_with_every_default_in_its_file_registers_with_what_differs() {
+    let dir = TempDir::new();
+    let central = ConfigServer::start(dir.path());
+    let group = r#"{"config": {"interval": 0.25}}"#;
+    assert_eq!(central.send("PUT", "/groups/default", group).status, 200);
+    let template = include_str!("../config.yaml.template");
+    assert!(template.contains("\ninterval: 1\n"), "{template}");
+    let changed = template.replace("\nthermal:\n  enabled: auto\n", "\nthermal: null\n");
+    assert_ne!(changed, template);
+    let board = Board::new(
+        &format!("{changed}\nconfig_poll: 1\ncolour: green\n"),
+        &url(&central),
+    );
+    let mut exporter = board.start();
+    exporter.wait_for_log("fallback");
+    wait_until("the board is registered", || {
+        (central.get("/config/edge-07").status == 200).then_some(())
+    });
+    let own = central.json("/config/edge-07?own");
+    let keys: Vec<&str> = own
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "hostname",
+            "device_type",
+            "thermal",
+            "config_poll",
+            "colour"
+        ],
+        "{own}"
+    );
+    wait_until("the group's interval is in force", || {
+        (in_force(&exporter)["interval"] == 0.25).then_some(())
+    });
+}
+
+#[test]
 fn metric_switches_reach_the_server_and_keep_its_other_changes() {
     let dir = TempDir::new();
     let central = ConfigServer::start(dir.path());

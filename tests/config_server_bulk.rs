@@ -171,6 +171,11 @@ fn one_board_that_would_be_invalid_keeps_all_from_being_changed() {
         json!({"interval": 2}),
     );
     assert_eq!(all["invalid"][0]["device_id"], "broken");
+    let message = all["message"].as_str().unwrap();
+    assert!(
+        message.contains("?force changes the others alone"),
+        "{message}"
+    );
     let forced = sent(
         &central,
         200,
@@ -601,6 +606,46 @@ fn records_are_paged_and_only_so_many_are_kept() {
     );
     // A change of a clock that was set back comes last all the same.
     assert!(page["changes"][0]["id"].as_str().unwrap() > seen[0].as_str());
+}
+
+#[test]
+fn record_is_removed_with_the_documents_in_it_and_the_change_stays() {
+    let dir = TempDir::new();
+    let central = ConfigServer::start(dir.path());
+    for interval in [1, 2] {
+        let body = json!({"device_type": "x86", "interval": interval});
+        sent(&central, 200, "PUT", "/config/a", body);
+    }
+    let id = central.json("/changes")["changes"][1]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("/changes/{id}");
+    let record = dir.path().join(format!("changes/{id}.jsonl"));
+    assert!(record.exists());
+    for refused in [format!("{path}?force"), format!("{path}?dry_run")] {
+        assert_eq!(
+            central.send("DELETE", &refused, "").status,
+            400,
+            "{refused}"
+        );
+    }
+    assert_eq!(central.send("PUT", &path, "").status, 405);
+    assert_eq!(central.send("DELETE", &path, "").status, 204);
+    assert!(!record.exists());
+    for _ in 0..2 {
+        assert_eq!(central.get(&path).status, 404);
+        assert_eq!(central.send("DELETE", &path, "").status, 404);
+        assert_eq!(
+            central.send("POST", &format!("{path}/undo"), "").status,
+            404
+        );
+    }
+    assert_eq!(central.json("/changes")["total"], 1);
+    assert_eq!(interval(&central, "a"), 2);
+    assert!(central.log().contains(&format!(
+        "the record of the change {id} is removed, by 127.0.0.1"
+    )));
 }
 
 #[test]

@@ -251,18 +251,25 @@ fn one_large_body_at_a_time_is_received() {
         ));
     }
     assert!(text.len() > 64 * 1024);
-    let begin = |length: usize| {
+    let begin_with = |header: &str, length: usize| {
         let mut stream = TcpStream::connect(central.address).unwrap();
         stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
-        let head = format!("PUT /import HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/yaml\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!("PUT /import HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/yaml\r\nExpect: 100-continue\r\n{header}Content-Length: {length}\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
         stream
     };
+    let begin = |length: usize| begin_with("", length);
     let read = |mut stream: TcpStream| {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
     };
+    // Who may not change anything does not keep others waiting.
+    let remote = read(begin_with("X-Forwarded-For: 192.0.2.1\r\n", text.len()));
+    assert!(
+        remote.starts_with("HTTP/1.1 403 ") && remote.contains("own machine alone"),
+        "{remote}"
+    );
     let mut first = begin(text.len());
     let mut answer = [0; 25];
     first.read_exact(&mut answer).unwrap();

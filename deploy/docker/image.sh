@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes the container image of the binaries in dist/, for three platforms: make dockerimage. Needs docker with buildx.
+# (`make release` makes the same image without docker: scripts/oci.py.)
 #   IMAGE      edge-metrics-exporter; with a registry in front of it to push it there
 #   PLATFORMS  linux/amd64,linux/arm/v7,linux/arm64; with LOAD=yes, this machine's
 #   PUSH=yes   pushes it; LOAD=yes gives it to this machine's docker; without either: dist/image.oci.tar
@@ -22,6 +23,7 @@ context=target/image
 
 rm -rf "$context"
 for place in amd64:x86_64 arm:armv7 arm64:aarch64; do
+    [[ ,$platforms, == *,linux/"${place%:*}"[,/]* ]] || continue
     binary=dist/edge-metrics-exporter-${place#*:}
     if [ -e "$binary" ]; then
         install -D -m 0755 "$binary" "$context/${place%:*}/edge-metrics-exporter"
@@ -29,7 +31,7 @@ for place in amd64:x86_64 arm:armv7 arm64:aarch64; do
         # Whom to trust over https.
         install -D -m 0644 /etc/ssl/certs/ca-certificates.crt "$context/${place%:*}/etc/ssl/certs/ca-certificates.crt"
         install -m 0644 dist/THIRD-PARTY.txt "$context/${place%:*}/THIRD-PARTY.txt"
-    elif [[ ,$platforms, == *,linux/"${place%:*}"[,/]* ]]; then
+    else
         echo "$binary is not there: make dist TARGETS=${place#*:}" >&2
         exit 1
     fi

@@ -215,6 +215,28 @@ impl Document {
         self.entries.len() < before
     }
 
+    /// Removes the top-level keys, apart from these, whose values are the defaults. `null` stays, and so does what is no setting. A
+    /// document that is not valid stays as it is.
+    pub fn remove_defaults(&mut self, schema: &Schema, kept: &[&str]) {
+        let Ok((config, warnings)) = self.read(schema) else {
+            return;
+        };
+        let names: Vec<String> = self.entries.iter().map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if !self.has(&name) || kept.contains(&name.as_str()) {
+                continue;
+            }
+            let mut shorter = self.clone();
+            shorter.remove(&name);
+            match shorter.read(schema) {
+                Ok((same, left)) if same == config && left.len() == warnings.len() => {
+                    *self = shorter;
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Replaces `metrics`, and `enabled_metrics`, its old form.
     pub fn set_metrics(&mut self, metrics: &BTreeMap<String, bool>) {
         self.remove("enabled_metrics");

@@ -503,6 +503,10 @@ impl Store for Directory {
         self.records.get(id)
     }
 
+    fn remove_record(&self, id: TransactionId) -> Result<bool, StoreError> {
+        self.records.remove(id)
+    }
+
     fn dropped_records(&self) -> u64 {
         self.records.dropped()
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::directory::Files;
 use super::store::{RecordHeads, StoreError};
 use super::transaction::{
-    bytes_of, parse_head, Transaction, TransactionId, MAX_RECORDS, MAX_RECORD_BYTES,
+    parse_head, surplus, Transaction, TransactionId, MAX_RECORDS, MAX_RECORD_BYTES,
     MAX_TRANSACTION_BYTES,
 };
 use crate::sys::file;
@@ -124,13 +124,29 @@ impl DirectoryRecords {
         lock::lock(&self.kept).unfinished.remove(&id);
     }
 
+    /// Removes a finished record. False: there is none.
+    pub(super) fn remove(&self, id: TransactionId) -> Result<bool, StoreError> {
+        let mut kept = lock::lock(&self.kept);
+        if !kept.finished.contains_key(&id) {
+            return Ok(false);
+        }
+        let path = self.file(id, FINISHED);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &path, &error));
+            }
+            _ => kept.finished.remove(&id),
+        };
+        // It is removed because of what is in it: a loss of power must not bring it back.
+        let synced = File::open(self.files.path()).and_then(|directory| directory.sync_all());
+        synced.map_err(|e| failed("save", self.files.path(), &e))?;
+        Ok(true)
+    }
+
     fn drop_oldest(&self, kept: &mut Kept) {
-        let mut bytes: u64 = kept.finished.values().map(bytes_of).sum();
-        while kept.finished.len() > MAX_RECORDS || bytes > MAX_RECORD_BYTES {
-            let Some((id, head)) = kept.finished.pop_first() else {
-                return;
-            };
-            bytes -= bytes_of(&head);
+        let heads = kept.finished.iter().map(|(id, head)| (*id, head));
+        for id in surplus(heads) {
+            kept.finished.remove(&id);
             let path = self.file(id, FINISHED);
             if let Err(error) = fs::remove_file(&path) {
                 log::warn!("cannot remove {}: {error}", path.display());

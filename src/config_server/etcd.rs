@@ -563,6 +563,10 @@ impl Store for Etcd {
         self.transactions.record(id)
     }
 
+    fn remove_record(&self, id: TransactionId) -> Result<bool, StoreError> {
+        self.transactions.remove_record(id)
+    }
+
     fn dropped_records(&self) -> u64 {
         self.transactions.dropped()
     }

@@ -18,9 +18,10 @@ use super::etcd::Cluster;
 use super::etcd_json as messages;
 use super::store::{RecordHeads, Store, StoreError};
 use super::transaction::{
-    bytes_of, parse_head, put_back, recover, Edit, Kind, Outcome, Recovery, Transaction,
+    parse_head, put_back, recover, surplus, Edit, Kind, Outcome, Recovery, Transaction,
     TransactionId, MAX_RECORDS, MAX_RECORD_BYTES,
 };
+use super::{RECOVERY_CHECK_INTERVAL, RECOVERY_INTERVAL};
 use crate::sys::lock;
 
 /// The most operations of one of etcd's transactions.
@@ -342,23 +343,29 @@ impl EtcdTransactions {
         Ok(Transaction::parse(&String::from_utf8_lossy(&record)).ok())
     }
 
+    /// As [`Store::remove_record`].
+    pub(super) fn remove_record(&self, id: TransactionId) -> Result<bool, StoreError> {
+        let key = self.head_key(id);
+        // Without a head it is unfinished, and what it has changed may have to be put back.
+        let Some(head) = self.cluster.get(&key)? else {
+            return Ok(false);
+        };
+        let operations = vec![
+            messages::delete_operation(&key),
+            messages::delete_all_operation(&self.parts_prefix(id)),
+        ];
+        let comparison = messages::comparison(&key, head.revision);
+        let removed = self.cluster.transact(vec![comparison], operations)?;
+        // It was done if its answer was lost, and it was sent once more.
+        Ok(removed.is_some() || self.cluster.get(&key)?.is_none())
+    }
+
     fn drop_oldest(&self) -> Result<(), StoreError> {
-        let mut heads = self.heads()?.finished;
-        let mut bytes: u64 = heads.iter().map(bytes_of).sum();
-        while heads.len() > MAX_RECORDS || bytes > MAX_RECORD_BYTES {
-            let Some(head) = heads.pop() else {
-                break;
-            };
-            bytes -= bytes_of(&head);
-            let id = head.get("id").and_then(Value::as_str);
-            let Some(id) = id.and_then(TransactionId::parse) else {
-                continue;
-            };
-            let operations = vec![
-                messages::delete_operation(&self.head_key(id)),
-                messages::delete_all_operation(&self.parts_prefix(id)),
-            ];
-            self.cluster.transact(Vec::new(), operations)?;
+        let heads = self.heads()?.finished;
+        let id = |head: &Value| TransactionId::parse(head.get("id")?.as_str()?);
+        let oldest_first = heads.iter().rev();
+        for id in surplus(oldest_first.filter_map(|head| Some((id(head)?, head)))) {
+            self.remove_record(id)?;
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 log::info!(
                     "the record of the change {id} is dropped, and older ones will be (the limits are {MAX_RECORDS} records and {} MiB of documents)",
@@ -520,6 +527,7 @@ fn is_too_large(error: &StoreError) -> bool {
 
 fn half_made(id: TransactionId, why: &StoreError) -> StoreError {
     StoreError::Failed(format!(
-        "{why}; the change {id} may be half made: it is put back when etcd answers again and the server starts, or another change of many documents is made"
+        "{why}; the change {id} may be half made: it is put back within {} s of etcd's next answer",
+        (BROKEN_OFF_AFTER + RECOVERY_CHECK_INTERVAL + RECOVERY_INTERVAL).as_secs()
     ))
 }

@@ -25,7 +25,7 @@ use crate::sys::lock;
 use crate::wire::DeviceId;
 
 /// The most bytes of all groups together. They are kept in memory, parsed.
-const MAX_BYTES: usize = 4 << 20;
+pub(super) const MAX_BYTES: usize = 4 << 20;
 /// The most merged configurations that are kept, each of at most [`MAX_SIZE`] as the JSON that is sent.
 const MAX_BASES: usize = 64;
 /// The most groups that an error names.

@@ -73,11 +73,12 @@ fn limit(request: &Request) -> Result<usize, Response> {
         .ok_or_else(|| invalid_query(&format!("`limit` is a number from 1 to {MAX_PAGE}")))
 }
 
+fn unknown() -> Response {
+    let why = "there is no record of it (GET /changes has those that are kept)";
+    error(404, "Change not found", None, why)
+}
+
 fn record(server: &ConfigServer, id: &str) -> Result<Transaction, Response> {
-    let unknown = || {
-        let why = "there is no record of it (GET /changes has those that are kept)";
-        error(404, "Change not found", None, why)
-    };
     let id = TransactionId::parse(id).ok_or_else(unknown)?;
     let record = server.with_store(|store| store.record(id));
     let record = record.map_err(|why| match why {
@@ -119,12 +120,21 @@ fn try_one(server: &ConfigServer, request: &Request, id: &str) -> Result<Respons
     let now = present(server, &edits).map_err(|e| store_error(&e))?;
     let next = from.saturating_add(edits.len());
     let documents = edits.iter().map(|edit| {
-        let text = now.get(&(edit.kind, edit.id.clone()));
-        let text = text.map(|stored| &stored.text[..]);
-        let state = match (edit.is_after(text), edit.is_before(text)) {
-            (true, _) => "as_after",
-            (_, true) => "as_before",
-            _ => "changed_since",
+        let state = match now
+            .get(&(edit.kind, edit.id.clone()))
+            .map(Result::as_ref)
+            .transpose()
+        {
+            // It is none that was recorded.
+            Err(_) => "changed_since",
+            Ok(stored) => {
+                let text = stored.map(|stored| &stored.text[..]);
+                match (edit.is_after(text), edit.is_before(text)) {
+                    (true, _) => "as_after",
+                    (_, true) => "as_before",
+                    _ => "changed_since",
+                }
+            }
         };
         let before = edit.before.as_ref();
         let before = before.map(|stored| String::from_utf8_lossy(&stored.text).into_owned());
@@ -144,12 +154,31 @@ fn try_one(server: &ConfigServer, request: &Request, id: &str) -> Result<Respons
     Ok(Response::json(200, &body))
 }
 
+/// The response to DELETE of `/changes/{id}`.
+pub(super) fn remove(server: &ConfigServer, request: &Request, id: &str) -> Response {
+    try_remove(server, request, id).unwrap_or_else(|refusal| refusal)
+}
+
+fn try_remove(server: &ConfigServer, request: &Request, id: &str) -> Result<Response, Response> {
+    many::allowed(server, request, &[])?;
+    let id = TransactionId::parse(id).ok_or_else(unknown)?;
+    let removed = server.with_store(|store| store.remove_record(id));
+    if !removed.map_err(|e| store_error(&e))? {
+        return Err(unknown());
+    }
+    let by = request
+        .login_name()
+        .unwrap_or_else(|| request.peer.ip().to_canonical().to_string());
+    log::info!("the record of the change {id} is removed, by {by}");
+    Ok(Response::new(204, "application/json", ""))
+}
+
+/// A document, none, or why it cannot be read.
+type Present = HashMap<(Kind, DeviceId), Result<Stored, String>>;
+
 /// The documents that there are now of those that these changes are about.
-fn present(
-    server: &ConfigServer,
-    edits: &[Edit],
-) -> Result<HashMap<(Kind, DeviceId), Stored>, StoreError> {
-    let mut present = HashMap::new();
+fn present(server: &ConfigServer, edits: &[Edit]) -> Result<Present, StoreError> {
+    let mut present = Present::new();
     for kind in [Kind::Group, Kind::Device] {
         let ids = edits.iter().filter(|edit| edit.kind == kind);
         let ids: HashSet<&DeviceId> = ids.map(|edit| &edit.id).collect();
@@ -162,15 +191,17 @@ fn read(
     store: &dyn Store,
     kind: Kind,
     ids: &HashSet<&DeviceId>,
-    present: &mut HashMap<(Kind, DeviceId), Stored>,
+    present: &mut Present,
 ) -> Result<(), StoreError> {
     let documents = kind.of(store);
     if ids.len() <= MAX_LOOKUPS {
         for id in ids {
             match documents.get(id) {
-                Ok(stored) => present.extend(stored.map(|stored| ((kind, (*id).clone()), stored))),
+                Ok(stored) => {
+                    present.extend(stored.map(|stored| ((kind, (*id).clone()), Ok(stored))))
+                }
                 Err(StoreError::Unreadable(why)) => {
-                    present.insert((kind, (*id).clone()), unreadable(&why));
+                    present.insert((kind, (*id).clone()), Err(why));
                 }
                 Err(error) => return Err(error),
             }
@@ -181,32 +212,15 @@ fn read(
         if ids.contains(&id) {
             match look {
                 Ok(Lookup::Found(stored)) => {
-                    present.insert((kind, id), stored);
+                    present.insert((kind, id), Ok(stored));
                 }
                 Ok(Lookup::Missing | Lookup::Unchanged) => {}
                 Err(why) => {
-                    present.insert((kind, id), unreadable(&why.to_string()));
+                    present.insert((kind, id), Err(why.to_string()));
                 }
             }
         }
     })
-}
-
-/// What the text begins with that stands for a document that cannot be read. No YAML document begins so.
-const UNREADABLE: &str = "\0unreadable: ";
-
-/// What stands for a document that cannot be read: it is none that was recorded.
-fn unreadable(why: &str) -> Stored {
-    Stored {
-        text: format!("{UNREADABLE}{why}").into_bytes(),
-        revision: 0,
-    }
-}
-
-/// Why there is no document to replace, if this stands for one that cannot be read.
-fn why_unreadable(stored: &Stored) -> Option<String> {
-    let text = std::str::from_utf8(&stored.text).ok()?;
-    text.strip_prefix(UNREADABLE).map(str::to_owned)
 }
 
 /// The response of `/changes/{id}/undo`.
@@ -223,13 +237,15 @@ fn try_undo(server: &ConfigServer, request: &Request, id: &str) -> Result<Respon
         let (mut edits, mut changed_since) = (Vec::new(), Vec::new());
         let mut broken = Vec::new();
         for edit in &record.edits {
-            let current = now.remove(&(edit.kind, edit.id.clone()));
+            let current = match now.remove(&(edit.kind, edit.id.clone())).transpose() {
+                Ok(current) => current,
+                Err(why) => {
+                    broken.push((edit.id.clone(), why.into()));
+                    continue;
+                }
+            };
             let text = current.as_ref().map(|stored| &stored.text[..]);
             if edit.is_before(text) {
-                continue;
-            }
-            if let Some(why) = current.as_ref().and_then(why_unreadable) {
-                broken.push((edit.id.clone(), why.into()));
                 continue;
             }
             if !edit.is_after(text) {

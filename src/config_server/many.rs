@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::changes::change_error;
 use super::effect::{effect, Effect};
 use super::group_routes::is_set;
-use super::groups::GroupSet;
+use super::groups::{self, GroupSet};
 use super::responses::{access_refused, error, store_error, too_many_requests};
 use super::store::{StoreError, MAX_GROUPS};
 use super::transaction::{Edit, Kind, MAX_TRANSACTION_BYTES};
@@ -33,8 +33,8 @@ pub(super) struct Prepared {
     pub(super) answer: Map<String, Value>,
 }
 
-/// Refuses a request that may not change anything, or that has other parameters than these: a misspelled `dry_run` must not
-/// change a fleet.
+/// Refuses a request that may not change anything, that has other parameters than these (a misspelled `dry_run` must not change a
+/// fleet), or a precondition, which would be about one document.
 pub(super) fn allowed(
     server: &ConfigServer,
     request: &Request,
@@ -120,10 +120,14 @@ fn make(
         }));
     }
     if new_groups.is_too_large() && !groups.is_too_large() {
-        let why = "all groups together would have too much text: at most 4 MiB are kept";
-        return Err(error(507, "Groups too large", None, why));
+        let why = format!(
+            "all groups together would have too much text: at most {} MiB are kept",
+            groups::MAX_BYTES >> 20
+        );
+        return Err(error(507, "Groups too large", None, &why));
     }
     let mut effect = effect(server, &edits, groups, &new_groups).map_err(|e| store_error(&e))?;
+    let unreadable = broken.len();
     effect.refused.extend(broken);
     effect.refused.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     let of_kind = |kind: Kind| edits.iter().filter(move |edit| edit.kind == kind);
@@ -147,7 +151,7 @@ fn make(
         return answered("dry_run", answer);
     }
     if !effect.refused.is_empty() && !is_set(request, "force") {
-        return Err(refused(&effect, answer));
+        return Err(refused(&effect, unreadable, answer));
     }
     if edits.is_empty() {
         return answered("unchanged", answer);
@@ -173,10 +177,17 @@ fn make(
     answered(status, answer)
 }
 
-/// 409: boards would have no valid configuration.
-fn refused(effect: &Effect, answer: Map<String, Value>) -> Response {
+/// 409: boards would have no valid configuration, of which so many have stored documents that cannot be read.
+fn refused(effect: &Effect, unreadable: usize, answer: Map<String, Value>) -> Response {
+    let forced = match unreadable {
+        0 => "?force changes all the same".to_owned(),
+        _ if unreadable == effect.refused.len() => {
+            "their documents cannot be read, and ?force changes the others alone".to_owned()
+        }
+        some => format!("?force changes all the same but {some}, whose documents cannot be read"),
+    };
     let message = format!(
-        "nothing is changed: the configuration would not be valid for {} (`invalid` has the reasons; ?force changes all the same)",
+        "nothing is changed: the configuration would not be valid for {} (`invalid` has the reasons; {forced})",
         effect.refused_names()
     );
     let mut body = Map::from_iter([

@@ -73,7 +73,7 @@ use fleet::{Contact, Fleet};
 use groups::Groups;
 use metrics::Metrics;
 use store::{Store, StoreError};
-use transaction::{Edit, Outcome, Transaction, TransactionId};
+use transaction::{Edit, Outcome, Transaction, TransactionId, BY_BOARD};
 
 /// The store if `--store` is not given.
 pub const DEFAULT_STORE: &str = "/var/lib/edge-metrics-exporter/devices";
@@ -83,8 +83,10 @@ const LOADER_STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 10
 
 /// For the body of an import to arrive.
 const IMPORT_TIME: Duration = Duration::from_secs(120);
-/// How often it is looked at whether a change of another server was broken off.
+/// How often it is looked at whether a change of another server was broken off, while one is under way.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(10);
+/// The same while there is none.
+const RECOVERY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a request does, for the record of it.
 struct Action(Map<String, Value>);
@@ -187,6 +189,7 @@ pub fn run(
         large_body: Some(LargeBody {
             path: "/import",
             bytes: transfer::MAX_BYTES,
+            allow_remote: options.allow_remote,
             time: IMPORT_TIME,
         }),
         ..Limits::default()
@@ -223,7 +226,8 @@ pub fn run(
 }
 
 /// Loads the whole fleet in a thread of its own. Boards are answered meanwhile, and requests for the list wait. If the store
-/// is unavailable, the next request for the list tries again.
+/// is unavailable, the next request for the list tries again. After that the thread looks for changes that a server which died
+/// left half made.
 fn load(server: &Arc<ConfigServer>) -> Result<(), String> {
     let server = Arc::clone(server);
     std::thread::Builder::new()
@@ -231,8 +235,12 @@ fn load(server: &Arc<ConfigServer>) -> Result<(), String> {
         .stack_size(LOADER_STACK)
         .spawn(move || {
             let _ = server.sync();
-            while !matches!(server.with_store(|store| store.recover()), Ok(true)) {
-                std::thread::sleep(RECOVERY_INTERVAL);
+            loop {
+                let is_settled = server.with_store(|store| store.recover());
+                std::thread::sleep(match is_settled {
+                    Ok(true) => RECOVERY_CHECK_INTERVAL,
+                    _ => RECOVERY_INTERVAL,
+                });
             }
         })
         .map(|_| ())
@@ -272,8 +280,8 @@ impl ConfigServer {
         let millis = wall_nanos() / 1_000_000;
         head.insert("time".into(), rfc3339_millis(millis).into());
         let by = match (self.report(request), request.login_name()) {
-            (Some(_), Some(login)) => Some(format!("the board ({login})")),
-            (Some(_), None) => Some("the board".to_owned()),
+            (Some(_), Some(login)) => Some(format!("{BY_BOARD} ({login})")),
+            (Some(_), None) => Some(BY_BOARD.to_owned()),
             (None, login) => login,
         };
         head.extend(by.map(|by| ("by".to_owned(), by.into())));

@@ -86,7 +86,11 @@ fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Resp
         ),
         ["changes", id] => (
             "/changes/{id}",
-            reads(request, || history::one(server, request, id)),
+            match request.method {
+                Method::Get | Method::Head => history::one(server, request, id),
+                Method::Delete => history::remove(server, request, id),
+                _ => method_not_allowed(request, "GET, HEAD, DELETE"),
+            },
         ),
         ["changes", id, "undo"] => (
             "/changes/{id}/undo",

@@ -167,11 +167,14 @@ pub(super) trait Store: Send + Sync {
     /// The record of this transaction, finished or not.
     fn record(&self, id: TransactionId) -> Result<Option<Transaction>, StoreError>;
 
+    /// Removes the record of a finished transaction, from the disk too, and returns whether there was one.
+    fn remove_record(&self, id: TransactionId) -> Result<bool, StoreError>;
+
     /// The number of records that this server has dropped, since only so many are kept.
     fn dropped_records(&self) -> u64;
 
-    /// Finishes or puts back transactions that were broken off, as far as it is known that they were. To be called at the start.
-    /// False: there is one of which this will be known later.
+    /// Finishes or puts back transactions that were broken off, as far as it is known that they were. To be called at the start, and
+    /// now and then: another server of the same store may die. False: there is one of which this will be known later.
     fn recover(&self) -> Result<bool, StoreError>;
 
     /// The age at which a note is put again though only its time has changed: often if other servers read it.

@@ -4,6 +4,7 @@
 //! found, and the documents that it has changed already are put back.
 
 use std::collections::hash_map::RandomState;
+use std::collections::VecDeque;
 use std::fmt;
 use std::hash::BuildHasher;
 
@@ -14,10 +15,12 @@ use crate::wire::DeviceId;
 
 /// The most bytes of all documents of one transaction, before and after it.
 pub(super) const MAX_TRANSACTION_BYTES: usize = 32 << 20;
-/// The most records that are kept, and the most bytes of them. The oldest ones are dropped.
+/// The most records that are kept, and the most bytes of them. The oldest ones are dropped: see [`surplus`].
 pub(super) const MAX_RECORDS: usize = 1000;
 /// See [`MAX_RECORDS`].
 pub(super) const MAX_RECORD_BYTES: u64 = 64 << 20;
+/// Who made a change that a board made itself: this, and its login in brackets.
+pub(super) const BY_BOARD: &str = "the board";
 /// The most documents that the head of a record names.
 const MAX_NAMED: usize = 5;
 
@@ -223,6 +226,46 @@ pub(super) fn bytes_of(head: &Value) -> u64 {
     head.get("bytes").and_then(Value::as_u64).unwrap_or(0)
 }
 
+/// Whether a board itself made the change, as the head of its record says.
+fn is_by_board(head: &Value) -> bool {
+    let by = head.get("by").and_then(Value::as_str);
+    by.is_some_and(|by| by == BY_BOARD || by.starts_with(&format!("{BY_BOARD} ")))
+}
+
+/// The records to drop of these, the oldest first, so that only so many are kept. Changes that boards made themselves have no more
+/// than half of the room while others need it: a fleet whose boards change their metrics does not push out what people changed.
+pub(super) fn surplus<'a>(
+    oldest_first: impl Iterator<Item = (TransactionId, &'a Value)>,
+) -> Vec<TransactionId> {
+    let (mut boards, mut others): (VecDeque<_>, VecDeque<_>) = oldest_first
+        .map(|(id, head)| (id, bytes_of(head), is_by_board(head)))
+        .partition(|(.., is_by_board)| *is_by_board);
+    let sum = |some: &VecDeque<(TransactionId, u64, bool)>| {
+        some.iter().map(|(_, bytes, _)| bytes).sum::<u64>()
+    };
+    let (mut boards_bytes, mut others_bytes) = (sum(&boards), sum(&others));
+    let mut dropped = Vec::new();
+    loop {
+        let are_too_many = boards.len() + others.len() > MAX_RECORDS;
+        if !are_too_many && boards_bytes + others_bytes <= MAX_RECORD_BYTES {
+            return dropped;
+        }
+        let boards_have_more = match are_too_many {
+            true => boards.len() > MAX_RECORDS / 2,
+            false => boards_bytes > MAX_RECORD_BYTES / 2,
+        };
+        let (from, left) = match boards_have_more || others.is_empty() {
+            true => (&mut boards, &mut boards_bytes),
+            false => (&mut others, &mut others_bytes),
+        };
+        let Some((id, bytes, _)) = from.pop_front() else {
+            return dropped;
+        };
+        *left -= bytes;
+        dropped.push(id);
+    }
+}
+
 /// What became of a transaction that was broken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recovery {
@@ -315,6 +358,59 @@ mod tests {
         ] {
             assert!(Transaction::parse(&cut).is_err(), "{cut}");
         }
+    }
+
+    fn kept(
+        by: impl Fn(u64) -> Option<&'static str>,
+        count: u64,
+        bytes: u64,
+    ) -> Vec<TransactionId> {
+        let heads: Vec<(TransactionId, Value)> = (0..count)
+            .map(|millis| {
+                (
+                    TransactionId::new(millis),
+                    json!({"by": by(millis), "bytes": bytes}),
+                )
+            })
+            .collect();
+        let dropped = surplus(heads.iter().map(|(id, head)| (*id, head)));
+        let ids = heads.iter().map(|(id, _)| *id);
+        ids.filter(|id| !dropped.contains(id)).collect()
+    }
+
+    #[test]
+    fn only_so_many_records_are_kept_and_only_so_many_bytes_the_newest() {
+        for by in [None, Some("the board (lab)"), Some("admin")] {
+            let left = kept(|_| by, 1003, 10);
+            assert_eq!((left.len(), left[0].millis), (1000, 3), "{by:?}");
+            let left = kept(|_| by, 70, 1 << 20);
+            assert_eq!((left.len(), left[0].millis), (64, 6), "{by:?}");
+        }
+        assert_eq!(kept(|_| None, 1000, 10).len(), 1000);
+    }
+
+    #[test]
+    fn changes_by_boards_do_not_push_out_those_by_others() {
+        // The first hundred are an operator's.
+        let by = |millis| if millis < 100 { "admin" } else { "the board" };
+        let left = kept(|millis| Some(by(millis)), 3000, 10);
+        assert_eq!(
+            (left.len(), left[0].millis, left[100].millis),
+            (1000, 0, 2100)
+        );
+        let left = kept(|millis| Some(by(millis)), 200, 1 << 20);
+        let of_boards = left.iter().filter(|id| id.millis >= 100).count();
+        assert_eq!((left.len(), of_boards), (64, 32));
+        // And the other way round.
+        let by = |millis| {
+            if millis < 600 {
+                "the board"
+            } else {
+                "the board of directors"
+            }
+        };
+        let left = kept(|millis| Some(by(millis)), 1500, 10);
+        assert_eq!((left.len(), left[0].millis), (1000, 500));
     }
 
     #[test]

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{HTTPVersion, Method};
 
-use super::access::{AccessControl, Admission, Identity, Peer, Policy, Refusal};
+use super::access::{AccessControl, Admission, Identity, Peer, Policy, Refusal, WriteAccess};
 use super::connection_slots::ConnectionSlot;
 use super::date::format_date;
 use super::head::{parse_head, Head, RequestError};
 use super::limits::{ErrorFormat, LargeBody, Limits, CHUNK};
-use super::request::{Login, Request};
+use super::request::Request;
 use super::response::{Response, UpgradeHandler};
 use super::stream::{write_both, Stream};
 use super::upgraded::Upgraded;
@@ -66,6 +66,11 @@ const NOT_ADMITTED_ANY_MORE: RequestError = RequestError {
 const LOGIN_FOR_LARGE_BODY: RequestError = RequestError {
     status: 403,
     reason: "so large a body is taken only with a login or a token",
+};
+
+const LARGE_BODY_FROM_ELSEWHERE: RequestError = RequestError {
+    status: 403,
+    reason: "without users and tokens, so large a body is taken from the server's own machine alone, unless --management.allow-remote is given",
 };
 
 const BUSY_RECEIVING: RequestError = RequestError {
@@ -204,12 +209,13 @@ impl<'a, S: Stream> Connection<'a, S> {
             if head.body_length > 0 && !slot.set_idle() {
                 return Ok(());
             }
-            let large = self.admit_large_body(&head, login)?;
-            let body = self.receive_body(&head)?;
+            let (body_length, expects_continue) = (head.body_length, head.expects_continue);
+            let mut request = Request::new(head, Vec::new(), peer.address, login);
+            let large = self.admit_large_body(&request, body_length)?;
+            request.body = self.receive_body(body_length, expects_continue)?;
             if !slot.set_busy() {
                 return Ok(());
             }
-            let mut request = Request::new(head, body, peer.address, login);
             let response = catch_unwind(AssertUnwindSafe(|| handler(&request)));
             request.body = Vec::new();
             drop(large);
@@ -254,34 +260,42 @@ impl<'a, S: Stream> Connection<'a, S> {
         }
     }
 
-    /// Lets one body at a time be larger than those of other requests.
-    fn admit_large_body(&self, head: &Head, login: Login) -> Result<Option<LargeBodyPermit>, End> {
-        match (head.body_length > self.limits.body, login) {
-            (false, _) => Ok(None),
-            (true, Login::Missing) => Err(LOGIN_FOR_LARGE_BODY.into()),
-            (true, _) => match LargeBodyPermit::take() {
+    /// Lets one body at a time be larger than those of other requests, of a client that may change something: others must not
+    /// keep it waiting.
+    fn admit_large_body(
+        &self,
+        request: &Request,
+        length: usize,
+    ) -> Result<Option<LargeBodyPermit>, End> {
+        let Some(large) = self.limits.large_body.filter(|_| length > self.limits.body) else {
+            return Ok(None);
+        };
+        match WriteAccess::of(request, large.allow_remote) {
+            WriteAccess::LoginRequired => Err(LOGIN_FOR_LARGE_BODY.into()),
+            WriteAccess::LocalOnly => Err(LARGE_BODY_FROM_ELSEWHERE.into()),
+            WriteAccess::Allowed => match LargeBodyPermit::take() {
                 Some(permit) => Ok(Some(permit)),
                 None => Err(BUSY_RECEIVING.into()),
             },
         }
     }
 
-    fn receive_body(&mut self, head: &Head) -> Result<Vec<u8>, End> {
-        if head.body_length == 0 {
+    fn receive_body(&mut self, length: usize, expects_continue: bool) -> Result<Vec<u8>, End> {
+        if length == 0 {
             return Ok(Vec::new());
         }
-        let is_large = head.body_length > self.limits.body;
+        let is_large = length > self.limits.body;
         let large = self.limits.large_body.filter(|_| is_large);
         self.set_deadline_in(large.map_or(self.limits.body_time, |large| large.time));
-        if head.expects_continue && self.received.is_empty() {
+        if expects_continue && self.received.is_empty() {
             write_both(&mut self.stream, b"HTTP/1.1 100 Continue\r\n\r\n", b"")?;
         }
         // The buffer grows as bytes arrive: an announced length alone takes no memory.
         let mut body = Vec::new();
         loop {
-            let available = (head.body_length - body.len()).min(self.received.len());
+            let available = (length - body.len()).min(self.received.len());
             body.extend(self.received.drain(..available));
-            if body.len() == head.body_length {
+            if body.len() == length {
                 return Ok(body);
             }
             self.receive_more("the request's body took too long")?;

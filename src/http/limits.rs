@@ -48,6 +48,8 @@ pub struct LargeBody {
     pub path: &'static str,
     /// The most bytes.
     pub bytes: usize,
+    /// Whether it is taken from other machines where no logins are configured.
+    pub allow_remote: bool,
     /// For the body to arrive.
     pub time: Duration,
 }

@@ -253,7 +253,8 @@ impl Store {
         self.report(remote);
     }
 
-    /// The configuration with which the board registers at a server that does not know it: the local one.
+    /// The configuration with which the board registers at a server that does not know it: what the local one has beside the
+    /// defaults, which packages write into their files, and groups are to set.
     fn registration(&self) -> Result<Document, String> {
         let current = self.current();
         let text = match self.configuration.file() {
@@ -270,6 +271,7 @@ impl Store {
                     .to_string(),
             );
         }
+        document.remove_defaults(&SCHEMA, &["device_type", "metrics"]);
         if !document.has("device_type") {
             document.set_text("device_type", &current.device_type);
         }

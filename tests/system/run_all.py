@@ -41,6 +41,7 @@ FIRST = [
     "test_page",
     "test_ina260_qemu",
     "test_packages",
+    "test_release",
 ]
 # The tests of hostile clients in tests/*.rs, with limits on memory that only a release build is measured by.
 ABUSE = "abuse of the release binary"

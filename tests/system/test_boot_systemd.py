@@ -37,9 +37,9 @@ def check(sections):
     says("others", "Id=edge-metrics-collector.service\nActiveState=active\n")
     says("remove", "inactive\n")
     left = [line for line in sections["remove"].splitlines() if line.startswith("/")]
-    configuration = {"/etc/default/edge-metrics-exporter", "/etc/edge-metrics-exporter"}
-    # The configuration, the drop-in of this test, and the config server's store.
-    allowed = ("/etc/systemd/system/edge-metrics-exporter.service.d", "/var/lib/private", "/var/lib/edge-metrics-config-server")
+    configuration = {"/etc/default/edge-metrics-exporter", "/etc/edge-metrics-exporter", "/etc/init.d/edge-metrics-exporter"}
+    # The configuration and the init script with its links, which purging takes, the drop-in of this test, and the config server's store.
+    allowed = ("/etc/rc", "/etc/runlevels/", "/etc/systemd/system/edge-metrics-exporter.service.d", "/var/lib/private", "/var/lib/edge-metrics-config-server")
     assert {path for path in left if not path.startswith(allowed)} == configuration, left
     says("install.sh", "config.yaml is kept as it is", "ActiveState=active\n", "/usr/local/lib/systemd/system/", "power_total_watts{")
     says("install.sh", 'hostname="renamed"', "inactive\n/etc/edge-metrics-exporter/config.yaml\n")

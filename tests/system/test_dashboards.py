@@ -286,19 +286,22 @@ def power_is_that_of_the_boards(url, interval):
 
 def changes_are_marked(url, interval):
     """At each restart and at each configuration that was loaded there is a mark, and nowhere else."""
-    for board in fleet.BOARDS:
-        starts = [start for start, _ in board.on if start]
-        if not (board.hostname == "restarts" or board.reloaded):
-            continue
-        view = View(DASHBOARDS["board"], url, interval, fleet.END, fleet.DAY, hostname=board.hostname)
+    begun = [(board.hostname, start) for board in fleet.BOARDS for start, _ in board.on if start]
+    loaded = [*begun, *((board.hostname, at) for board in fleet.BOARDS for at in board.reloaded)]
+    marked = [{board.hostname} for board in fleet.BOARDS if board.hostname == "restarts" or board.reloaded]
+    everywhere = [("fleet", {board.hostname for board in fleet.BOARDS}, {})]
+    for name, boards, variables in [*everywhere, *(("board", names, {"hostname": min(names)}) for names in marked)]:
+        view = View(DASHBOARDS[name], url, interval, fleet.END, fleet.DAY, **variables)
         window = grafana.seconds(view.values["__rate_interval"])
         marks = dict(view.annotations())
-        for name, times in (("Restarts", starts), ("Configurations loaded", [*starts, *board.reloaded])):
-            points = sorted(at - fleet.BEGIN for values in marks[name].values() for at in values)
+        for title, events in (("Restarts", begun), ("Configurations loaded", loaded)):
+            times = [at for hostname, at in events if hostname in boards]
+            assert times, f"{title}: no board has one"
+            points = sorted(at - fleet.BEGIN for values in marks[title].values() for at in values)
             for when in times:
-                assert any(when <= point <= when + interval + view.step for point in points), f"{name}: none at {when}: {points}"
+                assert any(when <= point <= when + interval + view.step for point in points), f"{name}: {title}: none at {when}: {points}"
             for point in points:
-                assert any(when <= point <= when + window + interval for when in times), f"{name}: one at {point}, not of {times}"
+                assert any(when <= point <= when + window + interval for when in times), f"{name}: {title}: one at {point}, not of {times}"
 
 
 def a_day_of_the_fleet(interval, snapshot):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import yaml
 from peers import BINARY, ROOT, free_port, get, running, temporary, wait_until
@@ -118,6 +119,30 @@ def completions_work_with(environment):
 def recipes_are_sound():
     print(run("yocto/check", env=os.environ | {"OELINT": str(OELINT)}).splitlines()[-1])
     print(run("buildroot/check").strip())
+
+
+def recipes_take_the_sources_from_the_address_of_cargo_toml():
+    """Buildroot's SITE, and Yocto's repository and protocol: the checkout while no address is known, else the address."""
+    with temporary() as directory:
+        checkout = directory / "checkout"
+        for place in ("buildroot", "yocto"):
+            shutil.copytree(ROOT / place, checkout / place)
+        (directory / "makefile").write_text(
+            f"include {checkout}/buildroot/package/{NAME}/{NAME}.mk\nall: ; @echo $(EDGE_METRICS_EXPORTER_SITE)\n"
+        )
+        layer = (checkout / "yocto/conf/layer.conf").read_text().replace("${LAYERDIR}", str(checkout / "yocto"))
+        for address, buildroot, yocto in [
+            ("https://power.invalid/exporter", str(checkout), [f"{checkout}/yocto/..", "file"]),
+            ("https://forge.example/power/exporter", "https://forge.example/power/exporter", ["forge.example/power/exporter", "https"]),
+        ]:
+            manifest = (ROOT / "Cargo.toml").read_text()
+            (checkout / "Cargo.toml").write_text(re.sub(r'^(repository = ").*"$', rf'\g<1>{address}"', manifest, flags=re.MULTILINE))
+            said = run("make", "-s", "-f", directory / "makefile", f"BR2_EXTERNAL_EDGE_METRICS_PATH={checkout}/buildroot", "all")
+            assert said.strip() == buildroot, said
+            # As BitBake evaluates ${@...}.
+            expressions = dict(re.findall(r'^(EDGE_METRICS_\w+) \?= "\$\{@(.*)\}"$', layer, flags=re.MULTILINE))
+            values = types.SimpleNamespace(getVar=lambda name: eval(expressions[name], {"d": values}))
+            assert [values.getVar(f"EDGE_METRICS_{name}") for name in ("REPOSITORY", "PROTOCOL")] == yocto, layer
 
 
 def manifests_have_minimal_privileges():
@@ -337,6 +362,7 @@ def main():
     man_page_lists_all_roles_and_options()
     completions_work()
     recipes_are_sound()
+    recipes_take_the_sources_from_the_address_of_cargo_toml()
     manifests_have_minimal_privileges()
     both_daemonsets_can_be_deployed_together()
     stacks_are_sound()

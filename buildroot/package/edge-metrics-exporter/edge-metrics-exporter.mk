@@ -5,13 +5,16 @@
 ################################################################################
 
 EDGE_METRICS_EXPORTER_VERSION = $(call qstrip,$(BR2_PACKAGE_EDGE_METRICS_EXPORTER_REVISION))
-EDGE_METRICS_EXPORTER_SITE = $(realpath $(BR2_EXTERNAL_EDGE_METRICS_PATH)/..)
+# The public address is a line of Cargo.toml. Until it is known (.invalid) the
+# sources are those of the checkout that this tree is a folder of.
+EDGE_METRICS_EXPORTER_CHECKOUT = $(realpath $(BR2_EXTERNAL_EDGE_METRICS_PATH)/..)
+EDGE_METRICS_EXPORTER_ADDRESS = $(shell sed -n 's/^repository = "\(.*\)"$$/\1/p' $(EDGE_METRICS_EXPORTER_CHECKOUT)/Cargo.toml)
+EDGE_METRICS_EXPORTER_SITE = $(if $(findstring .invalid/,$(EDGE_METRICS_EXPORTER_ADDRESS)),$(EDGE_METRICS_EXPORTER_CHECKOUT),$(EDGE_METRICS_EXPORTER_ADDRESS))
 EDGE_METRICS_EXPORTER_SITE_METHOD = git
 EDGE_METRICS_EXPORTER_LICENSE = MIT
 EDGE_METRICS_EXPORTER_LICENSE_FILES = LICENSE
 
-# It comes from the repository that this tree is a part of, at a revision that
-# the user chooses: git's own hash says what it is.
+# The user chooses the revision: git's own hash says what it is.
 BR_NO_CHECK_HASH_FOR += $(EDGE_METRICS_EXPORTER_SOURCE)
 
 EDGE_METRICS_EXPORTER_CARGO_BUILD_OPTS = --no-default-features --features gzip
