@@ -117,6 +117,34 @@ fn readme_is_short() {
     );
 }
 
+/// `make docs` has the pages that can be reached so.
+#[test]
+fn pages_can_be_reached_from_the_readme() {
+    let mut reached = vec![root().join("README.md")];
+    let mut next = 0;
+    while let Some(page) = reached.get(next).cloned() {
+        next += 1;
+        let text = prose(&std::fs::read_to_string(&page).unwrap());
+        for link in links(&text) {
+            let path = link.split('#').next().unwrap_or_default();
+            let Ok(target) = page.parent().unwrap().join(path).canonicalize() else {
+                continue;
+            };
+            if path.ends_with(".md") && !reached.contains(&target) {
+                reached.push(target);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    documents(&root().join("docs"), &mut all);
+    assert!(all.len() > 30, "{all:?}");
+    all.retain(|page| !reached.contains(&page.canonicalize().unwrap()));
+    assert!(
+        all.is_empty(),
+        "no page that can be reached from README.md links to {all:?}"
+    );
+}
+
 /// The mark before a block of commands.
 #[derive(Debug)]
 enum Mark {
