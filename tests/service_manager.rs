@@ -57,7 +57,7 @@ fn service_manager_is_notified_of_start_reload_and_stop() {
     kill(pid, Signal::SIGHUP).unwrap();
     assert!(manager.hears().starts_with("RELOADING=1\nMONOTONIC_USEC="));
     let ready = manager.hears();
-    let stays = "READY=1\nSTATUS=reads thermal; the configuration stays as it was: ";
+    let stays = "READY=1\nSTATUS=reads thermal; the configuration remains unchanged: ";
     assert!(ready.starts_with(stays), "{ready}");
 
     board.write("config.yaml", "sources: [hwmon]\n");

@@ -178,7 +178,7 @@ fn reload(exporter: &Exporter, rate: &RateLimiter) -> Response {
         Err(why) => Response::error(
             422,
             "Invalid configuration",
-            &format!("the configuration stays as it was: {why}"),
+            &format!("the configuration remains unchanged: {why}"),
         ),
     }
 }
