@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::arguments::{parse, Arguments, DemoOptions, Role};
-use self::check_config::check_config;
+use self::check_config::{check_config, CheckOptions};
 use crate::collector;
 use crate::config::{self, CliOverrides, Config};
 use crate::config_server;
@@ -86,9 +86,9 @@ fn run_role(arguments: Arguments) -> Result<ExitCode, String> {
     let from_environment = std::env::var_os("LOCAL_CONFIG_PATH");
     let find = |named: Option<&Path>| config::find(named, from_environment.as_deref());
     let result = match arguments.role {
-        Role::CheckConfig(file) => {
+        Role::CheckConfig(CheckOptions { file, lenient }) => {
             let file = find(file.as_deref().or(named));
-            check_config(file, arguments.access, arguments.roots)
+            return check_config(file, lenient, arguments.access, arguments.roots);
         }
         Role::Doctor {
             json,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::check_config::CheckOptions;
 use super::print;
 use crate::collector;
 use crate::config::{CliOverrides, Preset, PRESETS};
@@ -35,7 +36,7 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
        edge-metrics-exporter top [--url URL] [--http.config.file FILE] [--interval SECONDS] [OPTIONS]
        edge-metrics-exporter record DIR [--for SECONDS] [OPTIONS]
        edge-metrics-exporter [run] --replay DIR [--replay.at-once] [OPTIONS]
-{usage}       edge-metrics-exporter check-config [FILE] [OPTIONS]
+{usage}       edge-metrics-exporter check-config [FILE] [--lenient] [OPTIONS]
        edge-metrics-exporter config-server [--store DIR|etcd://HOST:PORT/PREFIX] [--boards.http.config.file FILE]
                              [--store.http.config.file FILE] [OPTIONS]
        edge-metrics-exporter collect [--prometheus.url URL] [--interval SECONDS] [--namespace NAME] [OPTIONS]
@@ -70,7 +71,8 @@ Usage: edge-metrics-exporter [run] [OPTIONS]
                          With --replay.at-once that is at once. Of the recording's settings
                          those of sources count; --config names others
   check-config           says what would be run, or what is wrong with the file: the exporter's or a collector's,
-                         which it knows by its keys
+                         which it knows by its keys. The exit status is 1 if the file cannot be used, and 2
+                         if it has keys, metrics or sources that do not exist, unless --lenient
   config-server          holds the configurations of all boards, and lists them for Prometheus:
                          http://localhost:8080/devices, /sd; --store says where they are kept
                          (/var/lib/edge-metrics-exporter/devices); --management.allow-remote has
@@ -157,7 +159,7 @@ pub(super) enum Role {
         dir: Option<PathBuf>,
         duration: Duration,
     },
-    CheckConfig(Option<PathBuf>),
+    CheckConfig(CheckOptions),
     ConfigServer(config_server::Options),
     Collect(collector::Options),
     Measure(measure::Options),
@@ -211,6 +213,10 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
             Long("path.dev") => arguments.roots.dev = parser.value()?.into(),
             Long("replay") => arguments.replay = Some(parser.value()?.into()),
             Long("replay.at-once") => arguments.at_once = true,
+            Long("lenient") => match &mut arguments.role {
+                Role::CheckConfig(options) => options.lenient = true,
+                _ => return Err("--lenient goes with check-config".into()),
+            },
             Long("log.level") => arguments.log_level = Some(parser.value()?.string()?),
             Long("version") | Short('V') => {
                 print(&format!(
@@ -316,7 +322,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                         dir: None,
                         duration: Duration::from_secs(60),
                     },
-                    Some("check-config") => Role::CheckConfig(None),
+                    Some("check-config") => Role::CheckConfig(CheckOptions::default()),
                     Some("config-server") => Role::ConfigServer(Default::default()),
                     Some("measure") => Role::Measure(measure::Options::default()),
                     Some("collect") => Role::Collect(collector::Options::default()),
@@ -336,7 +342,9 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lex
                 }
             }
             Value(file) => match &mut arguments.role {
-                Role::CheckConfig(path @ None)
+                Role::CheckConfig(CheckOptions {
+                    file: path @ None, ..
+                })
                 | Role::Record {
                     dir: path @ None, ..
                 } => {
