@@ -2,6 +2,12 @@
 
 mod arguments;
 mod check_config;
+#[cfg(test)]
+mod generated;
+mod help;
+mod table;
+#[cfg(test)]
+mod table_tests;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -50,7 +56,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Some(parsed)) => parsed,
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
-            print_error(&format!("{error}; see --help"));
+            print_error(&error);
             return ExitCode::from(USAGE_ERROR);
         }
     };

@@ -49,7 +49,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 const MAX_NAMESPACE_FILE: u64 = 1024;
 
 /// The environment variables that are read, and the keys they set.
-const VARIABLES: [(&str, &str); 3] = [
+pub const VARIABLES: [(&str, &str); 3] = [
     ("PROMETHEUSSERVER", "prometheus.url"),
     ("UPDATE_INTERVAL", "interval"),
     ("NAMESPACE", "namespace"),
