@@ -27,7 +27,7 @@ complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from demo" -l name 
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from demo" -l preset -x -a 'power-exporter udp-agent pyjoules-simple pyjoules-multirate pyjoules-remote-write kepler scaphandre' -d 'Run the board under a command that stands in for another program, such as kepler'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from demo" -l fleet -x -d 'Simulate N boards and a config-server'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from doctor" -l json -f -d 'Print the report as JSON'
-complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from doctor" -l write -r -F -d 'Write a configuration to start from'
+complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from doctor" -l write -r -F -d 'Write a configuration for this board, with the devices that --network and the INA260 chips that --probe-i2c found'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from doctor" -l probe-i2c -f -d 'Look for power monitors at 0x40 to 0x4f of the I2C buses'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from doctor" -l network -f -d 'List plugs and meters that announce themselves on the network by mDNS'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from measure" -l interval -x -d 'The time between two readings of the meters'

@@ -279,9 +279,9 @@ fn doctor(report: &Report, json: bool, write: Option<&Path>) -> Result<(), Strin
         file.write_all(text.as_bytes())
             .map_err(|e| format!("cannot write {}: {}", path.display(), reason(&e)))?;
     }
-    match report.is_useful() {
+    match report.reads_power() {
         true => Ok(()),
-        false => Err("nothing can be read on this board".to_string()),
+        false => Err("no power, current or energy can be read on this board".to_string()),
     }
 }
 

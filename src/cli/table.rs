@@ -87,7 +87,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "doctor",
         arguments: "",
         summary: "Show which meters this board has, a reading of each, and what would help.",
-        about: "The exit status is 1 if nothing can be read.",
+        about: "The report shows first what works, then what could work and what would help, then what was not found. The exit status is 1 if no power, current or energy can be read.",
         example: "--network --write config.yaml",
     },
     Command {
@@ -244,7 +244,7 @@ pub(super) const OPTIONS: &[CliOption] = &[
     CliOption {
         name: "write",
         value: Takes::Value("FILE"),
-        help: "Write a configuration to start from. An existing file is not overwritten.",
+        help: "Write a configuration for this board, with the devices that --network and the INA260 chips that --probe-i2c found. An existing file is not overwritten.",
         commands: &[&["doctor"]],
     },
     CliOption {
