@@ -307,7 +307,7 @@ impl Supervisor {
         self.exporter.registry.set_policy(policy(&config));
         self.exporter.apply_output_settings(&config);
         for name in unknown_sources(&config) {
-            log::warn!("`sources` names {name}, which is no source: see --help");
+            log::warn!("`sources` names {name}, which is no source: `check-config` lists them");
         }
         let io_logs = &self.options.io_logs;
         let board = Board::detect_with(self.options.roots.clone(), io_logs.for_board());
