@@ -10,7 +10,7 @@ INIT    ?=
 BUILT   := $(or $(CARGO_TARGET_DIR),target)/$(addsuffix /,$(CARGO_BUILD_TARGET))release/edge-metrics-exporter
 BIN     ?= $(BUILT)
 
-.PHONY: help run build test system-test pictures bench fuzz dist order licences deb release dockerimage install uninstall update-boards lint
+.PHONY: help run build test system-test pictures bench fuzz dist order licences deb release dockerimage docs install uninstall update-boards lint
 
 help: ## what can be done here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ update-boards: ## write the fixture boards' expected output anew
 
 system-test: ## against real peers: Prometheus, promtool, prometheus_client
 	tests/system/run
+
+docs: ## a site of the documents in target/docs, with links checked; needs mdBook (MDBOOK)
+	scripts/docs.py
 
 pictures: ## the pictures of the documents, by the demo in Chromium, after system-test
 	target/system-test-venv/bin/python docs/images/make.py

@@ -257,10 +257,7 @@ fn kept_over_a_change(certificate: Option<&str>, before: &[&str], after: &[&str]
     // The file is checked when a client connects.
     wait_until("the change is in force", || {
         let _ = scrape(exporter.metrics, None);
-        exporter
-            .log()
-            .contains("in force from now on")
-            .then_some(())
+        exporter.log().contains("is in force now").then_some(())
     });
     on_kept(&mut kept)
 }

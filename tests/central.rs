@@ -174,7 +174,7 @@ fn file_is_in_force_until_the_server_answers() {
     let port = FreePort::new();
     let board = Board::new("interval: 9\n", &format!("http://{}", port.address()));
     let mut exporter = board.start();
-    exporter.wait_for_log("fallback: the local configuration is in force");
+    exporter.wait_for_log("fallback: using the local configuration");
     assert_eq!(in_force(&exporter)["interval"], 9);
     assert_eq!(health(&exporter)["config"]["source"], "file");
     assert_eq!(exporter.value("exporter_config_server_up"), Some(0.0));
@@ -187,12 +187,12 @@ fn file_is_in_force_until_the_server_answers() {
     wait_until("the server's configuration is in force", || {
         (in_force(&exporter)["interval"] == 0.3).then_some(())
     });
-    exporter.wait_for_log("the central server answers again");
+    exporter.wait_for_log("the config server answers again");
     assert_eq!(health(&exporter)["config_server"]["answered"], true);
     // With the server gone, a reload keeps the server's last configuration.
     drop(_central);
     assert_eq!(reload(&exporter).status, 200);
-    exporter.wait_for_log("fallback: what is in force stays so");
+    exporter.wait_for_log("fallback: the configuration in force is kept");
     assert_eq!(in_force(&exporter)["interval"], 0.3);
 }
 
@@ -497,7 +497,7 @@ fn invalid_server_configuration_at_the_start_falls_back_to_the_file() {
     let stub = Stub::new(|_| Response::new(200, "application/json", r#"{"interval":"fast"}"#));
     let board = Board::new("interval: 9\n", &stub.url());
     let mut exporter = board.start();
-    exporter.wait_for_log("the central server's configuration is refused");
+    exporter.wait_for_log("the config server's configuration is refused");
     exporter.wait_for_log("fallback");
     assert_eq!(in_force(&exporter)["interval"], 9);
     stub.heard("why it was refused", |r| {
@@ -521,9 +521,9 @@ fn invalid_file_on_the_server_is_reported_to_the_board() {
     let file = store.write("edge-07.yaml", "device_type: orange_pi\ninterval: 0.2\n");
     let board = Board::new("interval: 9\n", &url(&central));
     let mut exporter = board.start();
-    exporter.wait_for_log("(the central server's)");
+    exporter.wait_for_log("(config server)");
     assert_eq!(in_force(&exporter)["interval"], 0.2);
-    let words = "the central server has a wrong configuration for this board: ";
+    let words = "the config server has an invalid configuration for this board: ";
     for (broken, why) in [
         ("interval: [\n", "line"),
         ("device_type: orange_pi\ninterval: fast\n", "line 2"),
@@ -572,7 +572,7 @@ fn invalid_file_on_the_server_at_the_start_falls_back_to_the_file() {
     let file = store.write("edge-07.yaml", "interval: fast\n");
     let board = Board::new("interval: 9\n", &url(&central));
     let mut exporter = board.start();
-    exporter.wait_for_log("the central server has a wrong configuration for this board: ");
+    exporter.wait_for_log("the config server has an invalid configuration for this board: ");
     exporter.wait_for_log("fallback");
     assert_eq!(in_force(&exporter)["interval"], 9);
     std::fs::write(&file, "device_type: orange_pi\ninterval: 0.2\n").unwrap();
@@ -597,7 +597,7 @@ fn degraded_board_is_listed_as_degraded() {
         .arg(&board.file)
         .env("CONFIG_SERVER_URL", &board.url);
     let mut exporter = Exporter::start(&mut command);
-    exporter.wait_for_log("(the central server's)");
+    exporter.wait_for_log("(config server)");
     let status = |wanted: &str| {
         wait_until(wanted, || {
             let device = central.device("edge-07");

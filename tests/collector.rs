@@ -210,7 +210,7 @@ fn bad_answer_empties_only_its_column() {
         "{log}"
     );
     assert!(
-        log.contains("info: nodes.cpu_usage: is answered again"),
+        log.contains("info: nodes.cpu_usage: the queries are answered again"),
         "{log}"
     );
     let resident = collector.status("VmHWM");

@@ -369,7 +369,7 @@ fn kill_during_a_change_of_many_boards_leaves_all_or_none_changed() {
             put_back += 1;
             assert_eq!(interval(&central, "edge-000"), before);
             assert!(
-                central.log().contains("was broken off"),
+                central.log().contains("was interrupted"),
                 "{}",
                 central.log()
             );

@@ -1,4 +1,5 @@
-//! The documents: every relative link leads to a file that is there, and to a heading that it has; the README stays short.
+//! The documents: every relative link leads to a file that is there, and to a heading that it has; every command is run by a test, or the
+//! document says why not; the README stays short.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -114,4 +115,132 @@ fn readme_is_short() {
         size <= MAX_README,
         "README.md has {size} bytes: move details to docs/"
     );
+}
+
+/// `make docs` has the pages that can be reached so.
+#[test]
+fn pages_can_be_reached_from_the_readme() {
+    let mut reached = vec![root().join("README.md")];
+    let mut next = 0;
+    while let Some(page) = reached.get(next).cloned() {
+        next += 1;
+        let text = prose(&std::fs::read_to_string(&page).unwrap());
+        for link in links(&text) {
+            let path = link.split('#').next().unwrap_or_default();
+            let Ok(target) = page.parent().unwrap().join(path).canonicalize() else {
+                continue;
+            };
+            if path.ends_with(".md") && !reached.contains(&target) {
+                reached.push(target);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    documents(&root().join("docs"), &mut all);
+    assert!(all.len() > 30, "{all:?}");
+    all.retain(|page| !reached.contains(&page.canonicalize().unwrap()));
+    assert!(
+        all.is_empty(),
+        "no page that can be reached from README.md links to {all:?}"
+    );
+}
+
+/// The mark before a block of commands.
+#[derive(Debug)]
+enum Mark {
+    /// The system test that runs the block, and the block's name.
+    RunBy { test: String, name: String },
+    /// No test runs it, and the document says why.
+    NotRun,
+}
+
+fn mark(line: &str) -> Option<Mark> {
+    let text = line.strip_prefix("<!-- ")?.strip_suffix(" -->")?;
+    let (key, value) = text.split_once(": ").filter(|(_, v)| !v.is_empty())?;
+    match key {
+        "not run" => Some(Mark::NotRun),
+        test if test.starts_with("test_") => Some(Mark::RunBy {
+            test: test.to_string(),
+            name: value.to_string(),
+        }),
+        _ => None,
+    }
+}
+
+/// The language of each block of code, its text, and the line before it.
+fn blocks(text: &str) -> Vec<(&str, String, &str)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < lines.len() {
+        let Some(language) = lines[at].trim_start().strip_prefix("```") else {
+            at += 1;
+            continue;
+        };
+        let before = at.checked_sub(1).map_or("", |before| lines[before]);
+        let block = lines[at + 1..].iter();
+        let block: Vec<&str> = block
+            .take_while(|line| !line.trim_start().starts_with("```"))
+            .copied()
+            .collect();
+        at += block.len() + 2;
+        found.push((language, block.join("\n"), before));
+    }
+    found
+}
+
+/// A block without a language that has a command in it is one of commands, too.
+fn has_commands(language: &str, text: &str) -> bool {
+    let programs = [
+        "edge-metrics-exporter ",
+        "curl ",
+        "sudo ",
+        "make ",
+        "$ ",
+        "./",
+    ];
+    let is_command = |line: &str| programs.iter().any(|program| line.starts_with(program));
+    match language {
+        "sh" | "bash" | "shell" | "console" => true,
+        "" | "text" => text.lines().any(is_command),
+        _ => false,
+    }
+}
+
+#[test]
+fn commands_are_run_by_a_test_or_say_why_not() {
+    let mut all = vec![root().join("README.md")];
+    documents(&root().join("docs"), &mut all);
+    let (mut run, mut wrong) = (BTreeSet::new(), Vec::new());
+    for document in &all {
+        let text = std::fs::read_to_string(document).unwrap();
+        for (language, text, before) in blocks(&text) {
+            if !has_commands(language, &text) {
+                continue;
+            }
+            let place = format!(
+                "{}: {}",
+                document.display(),
+                text.lines().next().unwrap_or_default()
+            );
+            match mark(before) {
+                Some(Mark::NotRun) => {}
+                Some(Mark::RunBy { test, name }) => {
+                    let file = root().join(format!("tests/system/{test}.py"));
+                    let source = std::fs::read_to_string(file).unwrap_or_default();
+                    if !source.contains(&format!("\"{name}\"")) {
+                        wrong.push(format!("{place}: tests/system/{test}.py has no block \"{name}\""));
+                    }
+                    if !run.insert((test, name)) {
+                        wrong.push(format!("{place}: another block has the same mark"));
+                    }
+                }
+                None => wrong.push(format!(
+                    "{place}: no mark before it: <!-- test_docs: NAME --> or <!-- not run: REASON -->"
+                )),
+            }
+        }
+    }
+    assert!(run.len() > 20, "{run:?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -135,7 +135,7 @@ fn sighup_reloads_and_an_invalid_file_is_ignored() {
 
     board.write("config.yaml", "device_type: generic\ninterval: fast\n");
     exporter.signal(Signal::SIGHUP);
-    let line = exporter.wait_for_log("the configuration stays as it was");
+    let line = exporter.wait_for_log("the configuration remains unchanged");
     assert!(line.contains("config.yaml:2:11"), "{line}");
     // The log line may come a moment before.
     wait_until("the metric says so", || {

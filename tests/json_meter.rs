@@ -494,14 +494,14 @@ fn value_that_is_missing_stays_missing_in_a_new_plan() {
         health.contains("plug: voltage: the answer has no"),
         "{health}"
     );
-    assert!(!exporter.log().contains("voltage is there"));
+    assert!(!exporter.log().contains("voltage can be read"));
     plug.set(STATUS, &fixture("tasmota-plug"));
     // The next plan looks for it again.
     plug.with(|state| state.mood = Mood::IsGone);
     let asked = plug.requests();
     wait_until("it has failed", || (plug.requests() > asked).then_some(()));
     plug.with(|state| state.mood = Mood::Well);
-    exporter.wait_for_log("json plug: voltage is there");
+    exporter.wait_for_log("json plug: voltage can be read");
 }
 
 #[test]
@@ -528,7 +528,7 @@ fn list_may_grow_and_shrink() {
     assert_eq!(rail(&exporter, "power_watts", "m/2"), None);
     let many = format!("[{}0]", "1,".repeat(100));
     meter.set(STATUS, &power(&many));
-    exporter.wait_for_log("json m has more than 16 items in a list; the rest is left out");
+    exporter.wait_for_log("json m has more than 16 items in a list; the rest is dropped");
     wait_for(&exporter, "power_watts", "m/15", 1.0);
     meter.set(STATUS, &power("[]"));
     wait_until("nothing is there", || {

@@ -88,7 +88,7 @@ fn all_289_thermometers_are_read_with_200_descriptors() {
     }
     let limit = r#"exporter_limit_reached_total{limit="series",source="hwmon"}"#;
     assert_eq!(exporter.value(limit), Some(0.0));
-    assert!(!exporter.log().contains("left out"), "{}", exporter.log());
+    assert!(!exporter.log().contains("dropped"), "{}", exporter.log());
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn unknown_names_in_metrics_are_logged_once_and_counted() {
     coretemp(&temp, 2);
     let config = "metrics: {temperature_celsius: true, power_watt: true, jetson_x: false}\n";
     let mut exporter = start(&temp, config);
-    let said = "nothing on this board has what `metrics` lists: power_watt";
+    let said = "no source on this board has these names under `metrics`: power_watt";
     exporter.wait_for_log(said);
     let unknown = wait_until("it is counted", || {
         exporter

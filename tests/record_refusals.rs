@@ -132,7 +132,7 @@ fn paths_in_a_log_cannot_leave_the_recording() {
         });
     }
     let mut exporter = replay(&studio.recording, &["--replay.at-once"]);
-    exporter.wait_for_log("the recording is over");
+    exporter.wait_for_log("the recording has ended");
     let text = exporter.scrape();
     assert!(text.contains("cpu-thermal"), "{text}");
     assert!(!text.contains("secret"), "{text}");
@@ -162,7 +162,7 @@ fn settings_in_a_recording_open_and_start_nothing() {
     for source in ["tegrastats", "nvidia", "shelly 127.0.0.1"] {
         exporter.wait_for_log(&format!("has no log of {source}"));
     }
-    exporter.wait_for_log("thermal: the recording is over");
+    exporter.wait_for_log("thermal: the recording has ended");
     let page = support::get(exporter.metrics, "/").text();
     assert!(!page.contains("theirs"), "{page}");
     assert!(!mark.exists(), "nothing of theirs was run");

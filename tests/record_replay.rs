@@ -125,7 +125,7 @@ fn replay_keeps_the_recorded_pace_and_stops_at_its_end() {
     let series = "temperature_celsius{sensor=\"cpu-thermal\",source=\"thermal\"}";
     let began = Instant::now();
     let mut exporter = replay(&studio.recording, &[]);
-    exporter.wait_for_log("the recording is over");
+    exporter.wait_for_log("the recording has ended");
     let took = began.elapsed();
     // Each value was read in turn, for as long as it lasted.
     let minute = [("X-Prometheus-Scrape-Timeout-Seconds", "60")];

@@ -77,7 +77,7 @@ fn watched_file_is_reloaded_when_it_changes() {
     std::fs::rename(etc.join("new"), etc.join("config.yaml")).unwrap();
     board
         .exporter
-        .wait_for_log("the configuration stays as it was");
+        .wait_for_log("the configuration remains unchanged");
     wait_until("it is reported", || {
         board.health()["config"]["error"].is_string().then_some(())
     });

@@ -88,16 +88,16 @@ fn receiver_that_stores_nothing_is_logged() {
     let text = config(&[("main", &receiver)]).replace("    name: main\n", &second);
     let (_board, mut command) = board(&text);
     let mut exporter = Exporter::start(&mut command);
-    exporter.wait_for_log("says that it writes less (0 of ");
+    exporter.wait_for_log("reports fewer samples as written (0 of ");
     receiver.wait_for(4);
     let lost =
         "exporter_remote_write_samples_dropped_total{reason=\"not_written\",remote_name=\"main\"}";
     assert!(exporter.value(lost).unwrap() > 0.0);
     assert_eq!(of("main", &exporter, "samples_sent_total"), Some(0.0));
     writes.store(1_000_000, Ordering::Relaxed);
-    exporter.wait_for_log("writes all again");
+    exporter.wait_for_log("writes all samples again");
     let log = exporter.log();
-    assert_eq!(log.matches("writes less").count(), 1, "{log}");
+    assert_eq!(log.matches("reports fewer samples").count(), 1, "{log}");
 }
 
 /// The state is that of this machine's kernel; `ask_time` overrides it.
@@ -175,7 +175,7 @@ fn reload_starts_stops_and_keeps_senders() {
             .is_some_and(|(_, value)| value.is_nan())
             .then_some(())
     });
-    assert!(!exporter.log().contains("remote write kept: started anew"));
+    assert!(!exporter.log().contains("remote write kept: restarted"));
     assert_eq!(of("ended", &exporter, "samples_sent_total"), None);
     assert!(of("begun", &exporter, "samples_sent_total").is_some());
     // No receiver got a sample twice or out of order.
@@ -201,7 +201,7 @@ fn changed_receiver_settings_keep_the_position() {
     let second = text + "    protobuf_message: io.prometheus.write.v2.Request\n";
     board.write("config.yaml", &second);
     exporter.signal(Signal::SIGHUP);
-    exporter.wait_for_log("remote write main: started anew");
+    exporter.wait_for_log("remote write main: restarted");
     wait_until("it speaks the other", || {
         receiver
             .requests()
@@ -241,7 +241,7 @@ fn secrets_are_not_logged() {
     );
     let (_board, mut command) = board(&text);
     let mut exporter = Exporter::start(command.arg("--log.level=trace"));
-    let line = exporter.wait_for_log("samples are refused");
+    let line = exporter.wait_for_log("the receiver refuses samples");
     assert!(
         line.contains("status 401: who are you?"),
         "the receiver's words: {line}"
@@ -254,7 +254,7 @@ fn secrets_are_not_logged() {
         !log.contains("hunter2") && !log.contains("aHVudGVy"),
         "{log}"
     );
-    assert_eq!(log.matches("samples are refused").count(), 1);
+    assert_eq!(log.matches("the receiver refuses samples").count(), 1);
     assert_eq!(receiver.requests()[1].header("X-Key"), Some("hunter2"));
 }
 

@@ -46,7 +46,7 @@ fn every_sample_arrives(settings: [&str; 2]) -> (TempDir, Exporter) {
     receiver.wait_for(1);
     board.write("config.yaml", &text(settings[1]));
     exporter.signal(Signal::SIGHUP);
-    exporter.wait_for_log("remote write main: started anew");
+    exporter.wait_for_log("remote write main: restarted");
     waits(&exporter, 20.0);
     back.store(true, Ordering::SeqCst);
     let kept = kept(&exporter);
@@ -79,7 +79,7 @@ const QUEUE: &str = "    queue_directory: DIR/queue\n    sync_interval: 1h\n";
 #[test]
 fn pending_samples_in_memory_move_to_a_new_disk_queue() {
     let (_board, exporter) = every_sample_arrives(["", QUEUE]);
-    assert!(!exporter.log().contains("stay on disk"));
+    assert!(!exporter.log().contains("remain on disk"));
 }
 
 #[test]

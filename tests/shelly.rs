@@ -544,7 +544,7 @@ fn switch_without_a_meter_exports_no_power() {
     ] {
         assert_eq!(value(&exporter, name, &[]), None, "{name}");
     }
-    exporter.wait_for_log("nothing measures its switch 0 (there are: switch:0)");
+    exporter.wait_for_log("no meter for its switch 0 (meters: switch:0)");
 }
 
 #[test]
@@ -556,8 +556,8 @@ fn meter_without_real_values_is_absent_and_logged() {
     ] {
         let plug = Plug::start(&shelly, status, Auth::None);
         for (total, said) in [
-            (true, "nothing measures its switch 0"),
-            (false, "nothing on it measures power (a SHSW-1)"),
+            (true, "no meter for its switch 0"),
+            (false, "the device (SHSW-1) does not measure power"),
         ] {
             let dir = TempDir::new();
             let section = format!("  host: {}\n  power_total: {total}\n", plug.address);

@@ -266,7 +266,7 @@ fn agent_replies_are_limited_in_rate() {
         while asker.0.recv(&mut [0; 64]).is_ok() {
             answers += 1;
         }
-        (answers > 0 && agent.log().contains("asked too often")).then_some(())
+        (answers > 0 && agent.log().contains("too many requests")).then_some(())
     });
     wait_until("it answers again", || {
         asker.says(address, b"?");

@@ -64,7 +64,9 @@ impl Kubernetes {
             (Ok(client), _) => Ok(Some(Kubernetes { client, url })),
             (Err(error), config::Switch::On) => Err(error.to_string()),
             (Err(error), _) => {
-                log::warn!("the Kubernetes API is not asked which pods containers are in: {error}");
+                log::warn!(
+                    "pods of containers cannot be requested from the Kubernetes API: {error}"
+                );
                 Ok(None)
             }
         }

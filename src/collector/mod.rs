@@ -178,7 +178,7 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
     manager.ready(&summary);
     while let Ok(Request::Reload) = signals.wait() {
         manager.reloading();
-        log::info!("SIGHUP: the collector takes a new configuration only when it is started again");
+        log::info!("SIGHUP: ignored (restart the collector to apply a new configuration)");
         manager.ready(&summary);
     }
     manager.stopping();

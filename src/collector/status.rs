@@ -91,7 +91,7 @@ impl Status {
         let (group, column) = id;
         match (&before, &health.last_error) {
             (None, Some(error)) => log::warn!("{group}.{column}: {error}"),
-            (Some(_), None) => log::info!("{group}.{column}: is answered again"),
+            (Some(_), None) => log::info!("{group}.{column}: the queries are answered again"),
             _ => {}
         }
     }
@@ -101,7 +101,7 @@ impl Status {
         let mut report = lock(&self.0);
         if left_out > 0 && report.left_out[kind as usize] == 0 {
             log::warn!(
-                "{}: more rows than `keep.{}` allows: those beyond are left out",
+                "{}: there are more rows than `keep.{}` allows: the others are dropped",
                 kind.as_str(),
                 kind.as_str()
             );

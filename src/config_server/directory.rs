@@ -122,7 +122,9 @@ impl Directory {
         }
         directory.devices.ids().map_err(|e| e.to_string())?;
         if let Err(error) = directory.recover_all() {
-            log::error!("{error}: a change is left half made (GET /changes shows it)");
+            log::error!(
+                "{error}: a change remains half applied (GET /changes shows it under `unfinished`)"
+            );
         }
         Ok(directory)
     }
@@ -143,7 +145,7 @@ impl Directory {
             Recovery::Finished => self.records.finish(id, true),
             Recovery::PutBack { count } => {
                 log::warn!(
-                    "the change {id} of {} documents was broken off: {count} that it had changed are put back",
+                    "the change {id} of {} documents was interrupted: {count} documents have been restored",
                     transaction.edits.len()
                 );
                 self.records.forget(id);
@@ -185,7 +187,7 @@ fn remove_temporaries(directory: &Path) -> io::Result<()> {
         let name = name.to_string_lossy();
         if name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX) {
             log::info!(
-                "{}: half written by an earlier server: removed",
+                "{}: removed (an earlier server had not finished writing it)",
                 entry.path().display()
             );
             fs::remove_file(entry.path())?;

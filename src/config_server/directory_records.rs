@@ -67,7 +67,7 @@ impl DirectoryRecords {
                     heads.insert(id, head);
                 }
                 _ => log::warn!(
-                    "{}: no record of a change: it is not shown",
+                    "{}: not a record of a change: it is not listed",
                     path.join(&*name).display()
                 ),
             }
@@ -153,7 +153,7 @@ impl DirectoryRecords {
             }
             if kept.dropped == 0 {
                 log::info!(
-                    "the record of the change {id} is dropped, and older ones will be: {MAX_RECORDS} records are kept, and {} MiB of documents in them",
+                    "the record of the change {id} is dropped, and older ones will be (the limits are {MAX_RECORDS} records and {} MiB of documents)",
                     MAX_RECORD_BYTES >> 20
                 );
             }

@@ -155,7 +155,7 @@ impl WatchState {
     fn warn_unwatched(&mut self, path: &Path, error: Errno) {
         if !std::mem::replace(&mut self.is_warned, true) {
             log::warn!(
-                "{}: the kernel does not tell of changes ({error}): files that people edit are looked at once a second \
+                "{}: cannot watch the directory ({error}): its files are checked once a second \
                  (fs.inotify.max_user_instances and max_user_watches are the limits)",
                 path.display()
             );

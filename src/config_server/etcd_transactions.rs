@@ -127,7 +127,7 @@ impl EtcdTransactions {
         let is_committed = outcome == Ok(Outcome::Committed);
         if is_committed && self.committed.fetch_add(1, Ordering::Relaxed) % COUNT_EVERY == 0 {
             if let Err(error) = self.drop_oldest() {
-                log::warn!("the records of changes are not counted: {error}");
+                log::warn!("cannot count the records of changes: {error}");
             }
         }
         outcome
@@ -290,7 +290,7 @@ impl EtcdTransactions {
                 }
                 Recovery::PutBack { count } => {
                     log::warn!(
-                        "the change {id} of {} documents was broken off: {count} that it had changed are put back",
+                        "the change {id} of {} documents was interrupted: {count} documents have been restored",
                         transaction.edits.len()
                     );
                     steps.forget(id)?;
@@ -368,7 +368,7 @@ impl EtcdTransactions {
             self.remove_record(id)?;
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 log::info!(
-                    "the record of the change {id} is dropped, and older ones will be: {MAX_RECORDS} records are kept, and {} MiB of documents in them",
+                    "the record of the change {id} is dropped, and older ones will be (the limits are {MAX_RECORDS} records and {} MiB of documents)",
                     MAX_RECORD_BYTES >> 20
                 );
             }

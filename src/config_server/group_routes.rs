@@ -206,7 +206,7 @@ fn change(server: &ConfigServer, request: &Request, name: &DeviceId) -> Result<R
             (_, None) => "created",
         };
         let changed = effect.changed.len();
-        log::info!("group {name}: {status}, which changes {changed} configurations");
+        log::info!("group {name}: {status}; {changed} configurations have changed");
         server.reload_members(effect.changed);
         let mut answer = json!({
             "status": status,

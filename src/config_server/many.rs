@@ -165,7 +165,7 @@ fn make(
     let Some(id) = committed.map_err(|e| change_error(&e))? else {
         return Ok(None);
     };
-    log::info!("{total} documents {status}: the change {id}");
+    log::info!("change {id}: {total} documents {status}");
     for id in &removed {
         // What was known of the board must not apply to one that is registered under the same id later.
         server.fleet.forget(id);

@@ -215,7 +215,7 @@ pub fn run(
     while let Ok(signals::Request::Reload) = signals.wait() {
         manager.reloading();
         log::info!(
-            "config-server: nothing to load again: a configuration that has changed is read when it is asked for"
+            "config-server: SIGHUP is ignored: changed configurations are read with the next request"
         );
         manager.ready(&summary);
     }
@@ -372,7 +372,7 @@ impl ConfigServer {
         };
         reload::MemberCalls::start(&this, ids, |this, ids| {
             if let Err(error) = this.sync() {
-                log::warn!("{} boards are not told to reload: {error}", ids.len());
+                log::warn!("cannot tell {} boards to reload: {error}", ids.len());
                 return;
             }
             let is_wanted = |device: &Device| {

@@ -299,7 +299,7 @@ impl MemberCalls {
             }
         });
         if let Err(error) = started {
-            log::warn!("cannot start a thread: {error}: boards are not told to reload");
+            log::warn!("cannot start a thread: {error}: boards are not told to reload their configurations");
             *lock::lock(&server.member_calls.0) = Waiting::default();
         }
     }

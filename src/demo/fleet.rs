@@ -115,7 +115,7 @@ impl Fleet {
             format!("config_server: {{url: \"http://{server}\"}}\n"),
         )
         .map_err(|e| format!("cannot write {}: {e}", local.display()))?;
-        log::info!("fleet: {boards} simulated boards: http://{server}/ shows them, and Prometheus finds them by http://{server}/sd");
+        log::info!("fleet: {boards} simulated boards: open http://{server}/ (Prometheus discovers them at http://{server}/sd)");
         let stop = Arc::<Stop>::default();
         let stop_of_thread = Arc::clone(&stop);
         // The boards end when the thread that started them ends.

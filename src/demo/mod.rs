@@ -169,7 +169,7 @@ impl Hardware {
             }
             let now = BootTime::now();
             if let Err(error) = self.step(now, now.seconds_since(last)) {
-                log::warn!("the demo's hardware stands still: {error}");
+                log::warn!("the demo's simulated hardware has stopped: {error}");
             }
             last = now;
         }

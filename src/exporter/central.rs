@@ -157,13 +157,13 @@ impl ServerPoller {
                 self.backoff = Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
                 self.retry_delay = None;
                 if self.logged_error.take().is_some() {
-                    log::info!("the central server answers again");
+                    log::info!("the config server answers again");
                 }
             }
             Err(why) => {
                 self.retry_delay = Some(self.backoff.wait(None));
                 if self.logged_error.as_ref() != Some(&why) {
-                    log::warn!("the central server: {why}; trying again");
+                    log::warn!("the config server: {why}; trying again");
                     self.logged_error = Some(why);
                 }
             }

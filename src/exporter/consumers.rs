@@ -321,8 +321,8 @@ impl State {
         self.evictions += 1;
         if self.evictions == 1 {
             log::warn!(
-                "so many consumers ask for every sample that some are forgotten: who came once is, who comes \
-                 regularly is not (exporter_consumers_forgotten_total counts them; this is said once)"
+                "too many consumers request every sample: positions of consumers that came once are dropped, positions of \
+                 regular ones are kept (exporter_consumers_forgotten_total counts them; this is logged once)"
             );
         }
     }
@@ -380,8 +380,8 @@ impl Drop for Scrape {
         state.count(&self.client, new);
         if is_first_loss && state.lines.take(Instant::now()).is_ok() {
             log::warn!(
-                "{} lost {} samples: they gave way to newer ones before it came (a larger `history`, or more frequent \
-                 scrapes, would help; exporter_history_dropped_samples_total counts on)",
+                "{} lost {} samples: newer ones replaced them before its scrape (set a larger `history`, or scrape more often; \
+                 exporter_history_dropped_samples_total counts all of them)",
                 self.client.shown(),
                 new.dropped
             );

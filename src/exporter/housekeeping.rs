@@ -104,7 +104,7 @@ impl Housekeeping {
         let summary = self.exporter.summary();
         manager.ready(&match outcome {
             Ok(()) => summary,
-            Err(error) => format!("{summary}; the configuration stays as it was: {error}"),
+            Err(error) => format!("{summary}; the configuration remains unchanged: {error}"),
         });
     }
 

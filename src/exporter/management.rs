@@ -212,7 +212,7 @@ fn enable(exporter: &Exporter, request: &Request) -> Response {
             if let Some(why) = unsaved {
                 response["saved"] = json!(false);
                 response["message"] = json!(format!(
-                    "this holds until the next reload or restart, because it could not be saved: {why}"
+                    "The change is not saved and will be lost at the next reload or restart: {why}"
                 ));
             }
             Response::json(200, &response)

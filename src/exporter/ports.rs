@@ -60,7 +60,9 @@ impl Ports {
                 (Some("management"), _) => self.management.adopt_socket(socket)?,
                 (_, 0) => self.metrics.adopt_socket(socket)?,
                 (_, 1) => self.management.adopt_socket(socket)?,
-                _ => log::warn!("a socket too many was handed over: closed"),
+                _ => log::warn!(
+                    "the service manager passed more sockets than there are ports: closed"
+                ),
             }
         }
         Ok(())

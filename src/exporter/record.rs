@@ -41,7 +41,7 @@ pub fn record(
     forward_signals(signals, events, tasks)?;
     let seconds = longest.as_secs_f64();
     log::info!(
-        "recording to {} for {seconds} s, or until told to stop",
+        "recording to {} for {seconds} s, or until stopped",
         dir.display()
     );
     let mut error = None;
@@ -57,7 +57,7 @@ pub fn record(
     let sources = board.stop_sources();
     recorder.finish(&board.scrape(Format::Text))?;
     if let Some(error) = error {
-        log::warn!("{error}: it ends here");
+        log::warn!("{error}: the recording ends here");
     }
     let sources = match sources.is_empty() {
         true => "of a board where nothing was found".to_string(),

@@ -57,7 +57,7 @@ impl Senders {
             let sender = match before {
                 Some(before) if before.entry() == entry => Ok(before),
                 Some(before) => {
-                    log::info!("remote write {}: started anew", entry.name);
+                    log::info!("remote write {}: restarted", entry.name);
                     let same_disk = before.entry().disk == entry.disk;
                     let feed = match before.hand_over() {
                         Some(old) if same_disk => old,
@@ -71,7 +71,7 @@ impl Senders {
                     start(exporter, entry, feed)
                 }
                 None => {
-                    log::info!("remote write {}: begins", entry.name);
+                    log::info!("remote write {}: started", entry.name);
                     let memory = memory_feed(exporter, labels.clone(), since);
                     start(exporter, entry, feed(exporter, entry, memory))
                 }

@@ -227,10 +227,10 @@ impl Supervisor {
         let sources = lock::read(&self.exporter.sources);
         let doubt = match sources.iter().all(|s| s.context().group.is_fresh(now)) {
             true => "",
-            false => " (what cannot be read yet may have it)",
+            false => " (sources that cannot be read yet may have them)",
         };
         drop(sources);
-        log::warn!("nothing on this board has what `metrics` lists: {shown}{more}{doubt}");
+        log::warn!("no source on this board has these names under `metrics`: {shown}{more}{doubt}");
         self.logged_unknown_metrics = unknown;
     }
 
@@ -307,7 +307,7 @@ impl Supervisor {
         self.exporter.registry.set_policy(policy(&config));
         self.exporter.apply_output_settings(&config);
         for name in unknown_sources(&config) {
-            log::warn!("`sources` names {name}, which is no source: `check-config` lists them");
+            log::warn!("`sources` lists {name}, but there is no such source (`check-config` lists them)");
         }
         let io_logs = &self.options.io_logs;
         let board = Board::detect_with(self.options.roots.clone(), io_logs.for_board());
@@ -339,7 +339,7 @@ impl Supervisor {
         }
         if let Err(errno) = realtime::lock_memory() {
             log::warn!(
-                "the memory does not stay resident: {} (`realtime: true` needs CAP_IPC_LOCK: the service's drop-in realtime.conf)",
+                "cannot lock memory: {} (`realtime: true` needs CAP_IPC_LOCK: use the drop-in realtime.conf)",
                 reason(&errno.into())
             );
         }
@@ -364,7 +364,7 @@ impl Supervisor {
         let board = Arc::new(board);
         if chosen.is_empty() {
             log::warn!(
-                "nothing to read on this board ({}): no tegrastats, no RAPL, no hwmon, power_supply or thermal sensor",
+                "there is nothing to read on this board ({}): no tegrastats, no RAPL, no hwmon, power_supply or thermal sensor",
                 board.model.as_deref().unwrap_or("unknown model")
             );
         }
@@ -389,7 +389,7 @@ impl Supervisor {
             new.push(match before {
                 Some(before) if is_same(&before, meter, &board, config) => before,
                 Some(before) => {
-                    log::info!("{}: started anew: {reason}", before.name());
+                    log::info!("{}: restarted: {reason}", before.name());
                     stop_all(std::slice::from_ref(&before));
                     self.start(meter, before.context().clone(), &board, config)
                 }
@@ -405,7 +405,7 @@ impl Supervisor {
         *lock::write(&self.exporter.sources) = new.into();
         self.exporter.set_up.store(true, Ordering::Release);
         for name in self.options.io_logs.unused() {
-            log::warn!("{name} was recorded, and is not found in the recording's files");
+            log::warn!("the recording has a source {name}, but its files do not");
         }
         for ended in &old {
             log::info!("{}: ended", ended.name());

@@ -131,7 +131,7 @@ impl Agent {
             Err(error) => return log::debug!("udp-agent: {error}"),
         };
         if !self.quota.take(Instant::now()) {
-            return log::debug!("udp-agent: asked too often");
+            return log::debug!("udp-agent: too many requests");
         }
         let datagram = self.meter.message.to_datagram();
         if let Err(error) = reply(&self.socket, &sender, &datagram) {

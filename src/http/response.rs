@@ -45,7 +45,7 @@ impl Response {
         let status = if (200..600).contains(&status) {
             status
         } else {
-            log::error!("a handler answered with status {status}, which is none");
+            log::error!("a handler returned {status}, which is not an HTTP status");
             500
         };
         let response = Response {
@@ -132,7 +132,7 @@ impl Response {
                 .iter()
                 .any(|o| o.eq_ignore_ascii_case(name))
         {
-            log::error!("a handler set the header {name:?}, which is not for it to set");
+            log::error!("a handler set the header {name:?}, which only the server may set");
             return self;
         }
         let value: Vec<u8> = value

@@ -254,7 +254,7 @@ impl BoardState {
         let moved = before != owner;
         let now = self.claims.iter().find(|s| owner == Some(s.id));
         if let (true, Some(_), Some(claim)) = (moved, before, now) {
-            log::info!("power_total_watts is now that of {}", claim.source);
+            log::info!("power_total_watts is now read from {}", claim.source);
         }
         moved
     }
@@ -287,8 +287,8 @@ impl BoardState {
         }
         claim.disproved = true;
         log::warn!(
-            "{}: what it takes for the board's total ({watts:.1} W) is less than what {parts_source} measures of a part of the board \
-             ({parts:.1} W): it is not shown as power_total_watts any more",
+            "{}: its total of the board ({watts:.1} W) is less than a part of the board draws by {parts_source} ({parts:.1} W): \
+             it is no longer used for power_total_watts",
             claim.source
         );
         self.choose()

@@ -204,7 +204,7 @@ impl Group {
             let before = self.left_out.fetch_add(1, Ordering::Relaxed);
             if before == 0 {
                 log::warn!(
-                    "{}: it has more than {MAX_SERIES_PER_GROUP} series: {} is left out, and what comes after it",
+                    "{}: more than {MAX_SERIES_PER_GROUP} series: {} and all further ones are dropped",
                     self.source,
                     series.prefix.trim_end()
                 );

@@ -113,7 +113,7 @@ impl RailTotal {
         for name in &self.named {
             if !rails.contains(&name.as_str()) {
                 log::warn!(
-                    "{source}: power_total names {name:?}, which is not there (there are: {})",
+                    "{source}: power_total lists {name:?}, but there is no such rail (rails: {})",
                     rails.join(", ")
                 );
             }

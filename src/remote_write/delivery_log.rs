@@ -44,7 +44,7 @@ impl DeliveryLog {
     /// Logs that samples were delivered, after errors.
     pub(super) fn delivered(&mut self) {
         if !std::mem::take(&mut self.errors).is_empty() {
-            log::info!("remote write {}: delivers again", self.name);
+            log::info!("remote write {}: samples are delivered again", self.name);
         }
     }
 
@@ -65,7 +65,7 @@ impl DeliveryLog {
             .filter(|(last, at)| *last == status && at.elapsed() < REPEAT_INTERVAL);
         if known.is_none() && self.may_log() {
             log::error!(
-                "remote write {}: samples are refused, and dropped: {why}",
+                "remote write {}: the receiver refuses samples, which are dropped: {why}",
                 self.name
             );
             self.refused = Some((status, Instant::now()));
@@ -75,7 +75,7 @@ impl DeliveryLog {
     /// Logs that what is left at the end is not sent.
     pub(super) fn gave_up(&self) {
         log::warn!(
-            "remote write {}: what is left is not sent: the receiver has refused everything so far",
+            "remote write {}: remaining samples are not sent: the receiver has refused everything so far",
             self.name
         );
     }
@@ -88,11 +88,11 @@ impl DeliveryLog {
         }
         match fewer {
             true => log::error!(
-                "remote write {}: the receiver accepts requests and says that it writes less ({written} of {samples} \
-                 samples of this one): the others are dropped, and counted as not_written (its own log may say why)",
+                "remote write {}: the receiver accepts requests but reports fewer samples as written ({written} of {samples}): \
+                 the others are dropped, and counted as not_written (see the receiver's log)",
                 self.name
             ),
-            false => log::info!("remote write {}: the receiver writes all again", self.name),
+            false => log::info!("remote write {}: the receiver writes all samples again", self.name),
         }
     }
 
@@ -102,7 +102,7 @@ impl DeliveryLog {
             _ if !self.may_log() => {}
             Protocol::V1 => log::warn!(
                 "remote write {}: the receiver does not understand remote write 2.0 ({why}); it gets 1.0 \
-                 (`protobuf_message: prometheus.WriteRequest` spares it the question)",
+                 (set `protobuf_message: prometheus.WriteRequest` to avoid the attempt)",
                 self.name
             ),
             Protocol::V2 => log::warn!(
@@ -116,7 +116,7 @@ impl DeliveryLog {
     pub(super) fn no_time(&mut self, why: &str) {
         if !std::mem::replace(&mut self.no_time, true) {
             log::warn!(
-            "remote write {}: the receiver does not say what time it is ({why}): samples are sent without knowing",
+            "remote write {}: the receiver does not report its time ({why}): samples are sent without comparing clocks",
             self.name
         );
         }
@@ -125,7 +125,7 @@ impl DeliveryLog {
     pub(super) fn clocks_differ(&mut self, ahead_ms: i64) {
         if !std::mem::replace(&mut self.clocks_differ, true) {
             log::error!(
-                "remote write {}: this board's clock is {:+.0} s from the receiver's: samples are held until they agree \
+                "remote write {}: this board's clock differs from the receiver's by {:+.0} s: samples are held until the clocks agree \
                  (is NTP running on both?)",
                 self.name,
                 ahead_ms as f64 / 1000.0

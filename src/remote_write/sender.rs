@@ -134,7 +134,7 @@ impl Sender {
     pub fn join(self, deadline: Instant) {
         if !self.wait_until_ended(deadline) {
             let name = &self.entry.name;
-            log::warn!("remote write {name}: there is no time to send what is left");
+            log::warn!("remote write {name}: no time is left to send the remaining samples");
             self.client.shut_down();
             self.wait_until_ended(Instant::now() + ABORT_DELAY);
         }

@@ -402,7 +402,7 @@ impl Health {
         }
         let what = what();
         if !self.is_probe {
-            log::warn!("{what}; the rest is left out (limit: {limit})");
+            log::warn!("{what}; the rest is dropped (limit: {limit})");
         }
         limits.insert(limit, ReachedLimit { left_out: n, what });
     }

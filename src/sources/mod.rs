@@ -266,7 +266,7 @@ pub fn reached_limits(group: &Group, health: &Health) -> BTreeMap<&'static str, 
     if group.left_out() > 0 {
         let limit = ReachedLimit {
             left_out: group.left_out(),
-            what: format!("it has more than {MAX_SERIES_PER_GROUP} series"),
+            what: format!("more than {MAX_SERIES_PER_GROUP} series"),
         };
         limits.insert(SERIES_LIMIT, limit);
     }

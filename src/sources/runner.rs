@@ -108,7 +108,7 @@ impl RunningSource {
         };
         while !thread.is_finished() {
             if Instant::now() >= deadline {
-                log::warn!("{} does not end: it hangs in a read", self.name());
+                log::warn!("{} does not stop: a read hangs", self.name());
                 return;
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -141,7 +141,7 @@ impl RunningSource {
         health.count_error();
         health.exclude(&path, self.shared.generation.load(Ordering::Relaxed));
         log::warn!(
-            "{}: reading {} takes longer than the interval ({} s): this value is left out for now",
+            "{}: reading {} takes longer than the interval ({} s): the value is skipped for now",
             self.name(),
             path.display(),
             interval.as_secs_f64()
@@ -240,7 +240,7 @@ fn pace_thread(shared: &Shared) {
     };
     let why = result.err().map(|errno| {
         format!(
-            "no real-time priority: {} (`realtime: true` needs CAP_SYS_NICE: the service's drop-in realtime.conf)",
+            "cannot set real-time priority: {} (`realtime: true` needs CAP_SYS_NICE: use the drop-in realtime.conf)",
             reason(&errno.into())
         )
     });

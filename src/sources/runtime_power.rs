@@ -117,11 +117,12 @@ impl RuntimePower {
         }
         self.reported = self.suspended;
         let what = what();
-        let why =
-            format!("{what}, since that would resume it ({setting}: true does it all the same)");
+        let why = format!(
+            "{what}, because that would resume it (set {setting}: true to read it nevertheless)"
+        );
         match self.suspended {
             true => log::info!("{why}"),
-            false => log::info!("it is resumed: no longer {what}"),
+            false => log::info!("resumed: no longer {what}"),
         }
         health.set_value_error(path, self.suspended.then_some(why));
     }

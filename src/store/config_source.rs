@@ -33,7 +33,7 @@ impl ConfigSource {
         let loaded = match self {
             ConfigSource::BuiltIn(config) => Loaded::built_in((**config).clone()),
             ConfigSource::File(None) => {
-                log::info!("no configuration file: everything that this board has is exported");
+                log::info!("no configuration file: all metrics of this board are exported");
                 Loaded::built_in(Config::default())
             }
             ConfigSource::File(Some(path)) => SCHEMA.load(path).map_err(|e| e.to_string())?,

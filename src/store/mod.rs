@@ -190,7 +190,7 @@ impl Store {
                 if let Some(lost) = lost {
                     let names: Vec<_> = lost.metrics.keys().map(String::as_str).collect();
                     log::warn!(
-                        "not saved, and as the file says again: {}",
+                        "changes were not saved and are replaced by the file's settings: {}",
                         names.join(", ")
                     );
                 }
@@ -198,7 +198,7 @@ impl Store {
                 Ok(())
             }
             Err(error) => {
-                log::error!("the configuration stays as it was: {error}");
+                log::error!("the configuration remains unchanged: {error}");
                 lock::write(&self.state).set_rejected(error.clone());
                 Err(error)
             }

@@ -81,7 +81,7 @@ impl Store {
             .collect();
         if new.len() > room {
             log::warn!(
-                "{} metrics were found that `metrics` does not name: it has room for {room}",
+                "{} metrics were found that are not under `metrics`, which has room for {room}",
                 new.len()
             );
         }
@@ -95,7 +95,7 @@ impl Store {
         }
         let names: Vec<_> = new.keys().map(String::as_str).collect();
         log::info!(
-            "found, and added to `metrics` as false: {}",
+            "new metrics were added to `metrics` as false: {}",
             names.join(", ")
         );
         if let Err(error) = self.select(&current, known, &new, true) {
@@ -180,7 +180,7 @@ impl Store {
                 state.unsaved = None;
                 drop(state);
                 if before.is_some() {
-                    log::info!("the configuration is saved again");
+                    log::info!("all changes are saved again");
                 }
                 None
             }

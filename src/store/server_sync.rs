@@ -23,16 +23,16 @@ pub(super) fn load_initial(
         Ok(Fetched::Config(_)) => match load_from_server(remote, configuration, &Config::default())
         {
             Ok(loaded) => {
-                log::info!("configuration: {} (the central server's)", loaded.origin);
+                log::info!("configuration: {} (config server)", loaded.origin);
                 return Ok(loaded);
             }
             Err(why) => {
                 remote.set_refusal(Some(why.clone()));
-                format!("the central server's configuration is refused: {why}")
+                format!("the config server's configuration is refused: {why}")
             }
         },
         Ok(Fetched::Unknown) => format!(
-            "{}: the central server has none of this board yet",
+            "{}: the config server has no configuration for this board yet",
             remote.url()
         ),
         Ok(Fetched::Invalid(why)) => {
@@ -40,13 +40,13 @@ pub(super) fn load_initial(
             remote.set_refusal(Some(why.clone()));
             why
         }
-        Err(why) => format!("cannot fetch the configuration from the central server: {why}"),
+        Err(why) => format!("cannot fetch the configuration from the config server: {why}"),
     };
     log::warn!("{why}");
     match configuration.load() {
         Ok(loaded) => {
             log::info!(
-                "fallback: the local configuration is in force ({})",
+                "fallback: using the local configuration ({})",
                 loaded.origin
             );
             Ok(loaded)
@@ -82,7 +82,7 @@ fn load_from_server(
 }
 
 fn invalid_message(why: &str) -> String {
-    format!("the central server has a wrong configuration for this board: {why}")
+    format!("the config server has an invalid configuration for this board: {why}")
 }
 
 impl Store {
@@ -101,13 +101,14 @@ impl Store {
             Ok(Fetched::Config(_)) => {
                 load_from_server(remote, &self.configuration, &self.current())
             }
-            Ok(Fetched::Unknown) => {
-                self.fallback(remote, "the central server has none of this board")
-            }
+            Ok(Fetched::Unknown) => self.fallback(
+                remote,
+                "the config server has no configuration for this board",
+            ),
             Ok(Fetched::Invalid(why)) => Err(invalid_message(&why)),
             Err(why) => {
-                log::warn!("cannot fetch the configuration from the central server: {why}");
-                self.fallback(remote, "the central server does not answer")
+                log::warn!("cannot fetch the configuration from the config server: {why}");
+                self.fallback(remote, "the config server does not answer")
             }
         };
         let outcome = self.apply(loaded);
@@ -124,7 +125,7 @@ impl Store {
     /// The configuration to use without an answer from the server: the server's last one, else the local one.
     fn fallback(&self, remote: &CentralServer, why: &str) -> Result<Loaded, String> {
         if remote.latest(None).is_some() {
-            log::info!("fallback: what is in force stays so: {why}");
+            log::info!("fallback: the configuration in force is kept: {why}");
             let state = lock::read(&self.state);
             return Ok(Loaded {
                 config: (*state.config).clone(),
@@ -135,7 +136,7 @@ impl Store {
         }
         let loaded = self.configuration.load()?;
         log::info!(
-            "fallback: the local configuration is in force ({}): {why}",
+            "fallback: using the local configuration ({}): {why}",
             loaded.origin
         );
         Ok(loaded)
@@ -238,12 +239,15 @@ impl Store {
             state.set_current(config, loaded.origin, loaded.text);
             drop(state);
             if change.is_some() || is_first {
-                log::info!("configuration: {} (the central server's)", remote.url());
+                log::info!("configuration: {} (config server)", remote.url());
             }
             Ok(())
         });
         if let Err(why) = outcome {
-            log::error!("the configuration stays as it was: {}: {why}", remote.url());
+            log::error!(
+                "the configuration remains unchanged: {}: {why}",
+                remote.url()
+            );
             lock::write(&self.state).set_rejected(why);
         }
         self.report(remote);

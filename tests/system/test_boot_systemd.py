@@ -24,12 +24,12 @@ def check(sections):
     says("active", "drwxr-x--- ", "-rw-r----- 1 edge-metrics edge-metrics")
     says("security", "OK", "exit status 0\n")
     says("reload", 'hostname="renamed"', "ActiveState=active\n", "StatusText=reads ")
-    says("bad reload", "the configuration stays as it was: ", "ActiveState=active\n", 'hostname="renamed"')
+    says("bad reload", "the configuration remains unchanged: ", "ActiveState=active\n", 'hostname="renamed"')
     says("saved", '"status": "success"', "temperature_celsius: false")
     assert sections["saved"].splitlines()[-1] == "0", sections["saved"]
     says("kill", "ActiveState=active\n", "NRestarts=1\n")
     says("watchdog", "ActiveState=active\n", "NRestarts=2\n", "Watchdog timeout")
-    says("refused", "the memory does not stay resident: ", "no real-time priority: ", "perf_event_open")
+    says("refused", "cannot lock memory: ", "cannot set real-time priority: ", "perf_event_open")
     says("drop-ins", "energy_joules_total{", " 1\n", "CapEff:\t0000004000804000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n")
     assert "still refused" not in sections["drop-ins"] and "Uid:\t0" not in sections["drop-ins"], sections["drop-ins"]
     assert "VmLck:\t       0 kB" not in sections["drop-ins"], sections["drop-ins"]

@@ -3,31 +3,23 @@ rules of deploy/, groups with labels, a change of many boards and its undo."""
 
 import json
 import math
-import re
 import shlex
 import shutil
 import signal
 import subprocess
 
+from documents import blocks
 from peers import BINARY, ROOT, free_port, get, prometheus, query, running, temporary, wait_until
 
 BOARDS = 40
 SERVER, PROMETHEUS = "127.0.0.1:8080", "127.0.0.1:9090"
 
 
-def blocks():
-    """The page's commands by their marks, in the page's order."""
-    text = (ROOT / "docs/lab.md").read_text()
-    found = re.findall(r"<!-- lab: ([a-z ]+) -->\n```sh\n(.*?)```\n", text, re.DOTALL)
-    assert text.count("```sh") == len(found) == len(dict(found)) < 10, [name for name, _ in found]
-    return dict(found)
-
-
 class Lab:
     def __init__(self, directory):
         self.directory = directory
         self.server, self.prometheus = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        self.commands = blocks()
+        self.commands = blocks("test_lab")
         # The files that the commands name.
         shutil.copytree(ROOT / "deploy/prometheus", directory / "deploy/prometheus")
         config = directory / "deploy/prometheus/lab.yml"

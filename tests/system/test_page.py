@@ -182,18 +182,18 @@ def errors_are_shown(page, board):
     config = board.directory / "config.yaml"
     text = config.read_text()
     config.write_text(text + "interval: <b>\n")
-    page.get_by_role("button", name="Load it again").click()
+    page.get_by_role("button", name="Reload").click()
     expect(page.locator("#config-facts")).to_contain_text("was refused")
-    expect(page.locator("#reload-note")).to_contain_text("the configuration stays as it was")
+    expect(page.locator("#reload-note")).to_contain_text("the configuration remains unchanged")
     expect(page.locator("#state")).to_have_text("degraded")
     config.write_text(text)
-    page.get_by_role("button", name="Load it again").click()
-    expect(page.locator("#reload-note")).to_contain_text("Loaded again")
+    page.get_by_role("button", name="Reload").click()
+    expect(page.locator("#reload-note")).to_contain_text("Reloaded at")
     expect(page.locator("#config-facts")).not_to_contain_text("was refused")
     kept = volts.read_text()
     # In place: the exporter keeps the file open.
     volts.write_text("<b>broken</b>".ljust(20) + "\n")
-    expect(source).to_contain_text(re.compile("in part|not read"))
+    expect(source).to_contain_text(re.compile("partly read|not read"))
     expect(source.locator(".why")).to_contain_text("voltage_now")
     volts.write_text(kept)
     expect(source.locator(".pill")).to_have_text("read")
@@ -256,12 +256,12 @@ def workloads_are_shown(browser):
             expect(page.locator("#workloads-table")).to_be_hidden()
             config = directory / "config.yaml"
             config.write_text(config.read_text() + "workloads: {enabled: true, idle_watts: {board: 1}}\n")
-            page.get_by_role("button", name="Load it again").click()
+            page.get_by_role("button", name="Reload").click()
             rows = page.locator("#workloads tr")
             # Nobody uses CPU time: what is above idle is the system's, and all others draw nothing.
             expect(rows).to_have_count(3)
             expect(page.locator("#workloads-note")).to_be_hidden()
-            expect(page.locator("#workloads-what")).to_contain_text("of what the board draws")
+            expect(page.locator("#workloads-what")).to_contain_text("of the board, ")
             expect(rows.first).to_contain_text("system")
             expect(rows.nth(1)).to_contain_text("27 more")
             expect(rows.nth(2)).to_contain_text("idle")
@@ -382,10 +382,10 @@ def fleet_page(browser):
             page.get_by_role("button", name="Next").click()
             expect(page.locator("#boards tr:not(.error)")).to_have_count(24)
             page.get_by_role("button", name="Previous").click()
-            page.get_by_label("only those").check()
+            page.get_by_label("only boards").check()
             page.get_by_label("Search").fill("hwmon: GONE")
             expect(page.locator("#boards tr:not(.error)")).to_have_count(1)
-            page.get_by_label("only those").uncheck()
+            page.get_by_label("only boards").uncheck()
             page.get_by_label("Search").fill("")
             for n in range(120):
                 (directory / f"fleet/many-{n:03}.yaml").unlink()
@@ -436,7 +436,7 @@ def fleet_power(browser):
             expect(page.locator("th[data-sort=power]")).to_have_attribute("aria-sort", "descending")
             wait_until("they are sorted", lambda: names(page) == ["edge-02", "edge-01", "edge-03", "edge-00"])
             page.get_by_label("Group", exact=True).select_option("rack-3")
-            expect(page.locator("#boards-count")).to_have_text("2 found, of 4 boards")
+            expect(page.locator("#boards-count")).to_have_text("2 of 4 boards match")
             expect(page.locator("#watts")).to_have_text("40.0\u00a0W")
             page.get_by_label("Group", exact=True).select_option("")
             ready(page)
@@ -462,12 +462,12 @@ def fleet_is_changed(browser):
             expect(note).to_contain_text("interval")
             text.fill('{"device_type": "x86", "interval": 5}')
             page.locator("#editor-check").click()
-            expect(note).to_contain_text("This is valid, and changes what is stored.")
+            expect(note).to_contain_text("The document is valid and differs from the stored one.")
             assert interval() == 1
             # Somebody else comes first.
             assert server.ask("PUT", "/config/edge-00", {"device_type": "x86", "interval": 2})[0] == 200
             page.locator("#editor-save").click()
-            expect(note).to_contain_text("Somebody else has changed it")
+            expect(note).to_contain_text("Somebody else has changed the document")
             assert interval() == 2
             page.keyboard.press("Escape")
             page.get_by_role("button", name="Edit edge-00").click()
@@ -480,13 +480,13 @@ def fleet_is_changed(browser):
             page.locator("#selector-from").click()
             expect(page.locator("#selector")).to_have_value("*")
             page.get_by_label("Metric", exact=True).fill("power_watts")
-            page.get_by_role("button", name="Export it", exact=True).click()
+            page.get_by_role("button", name="Export", exact=True).click()
             expect(page.locator("#many-apply")).to_be_disabled()
             page.locator("#many-check").click()
             if server.ask("PATCH", "/config?selector=*&dry_run", {})[0] in (404, 405):
                 expect(page.locator("#many")).to_be_hidden()
             else:
-                expect(page.locator("#many-note")).to_contain_text("2 boards are selected, and 2 would change")
+                expect(page.locator("#many-note")).to_contain_text("2 boards are selected, 2 would change")
                 page.locator("#many-apply").click()
                 expect(page.locator("#many-note")).to_contain_text("2 have changed")
                 assert server.ask("GET", "/config/edge-01?own")[1]["metrics"] == {"power_watts": True}

@@ -166,7 +166,7 @@ def full_and_read_only():
                 file.flush()
         wait_until("the disk is full", lambda: follow(target, every, 0.2) or figure(target, "queue_ok") == 0)
         follow(target, every, 4)
-        assert exporter.text().count("goes on in memory") == 1, exporter.text()
+        assert exporter.text().count("is kept in memory") == 1, exporter.text()
         assert "No space left on device" in exporter.text()
         # Samples on disk and in memory arrive in order, although nothing more can be written.
         store.start()

@@ -231,7 +231,7 @@ impl Template {
         let name = self.meter.source;
         wait_until("the recording is over", || {
             let is_over = |line: &str| {
-                line.contains(&format!(" {name}")) && line.contains(": the recording is over")
+                line.contains(&format!(" {name}")) && line.contains(": the recording has ended")
             };
             exporter.log().lines().any(is_over).then_some(())
         });

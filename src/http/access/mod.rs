@@ -207,11 +207,11 @@ impl AccessControl {
         match policy {
             Ok(policy) => {
                 loaded.warnings.iter().for_each(|w| log::warn!("{w}"));
-                log::info!("{changed} has changed: in force from now on");
+                log::info!("{changed} has changed and is in force now");
                 *lock::write(&self.policy) = Arc::new(policy);
             }
             Err(why) => {
-                log::error!("{changed} has changed, and access stays as it was: {why}");
+                log::error!("{changed} has changed, but cannot be used; access rules remain unchanged: {why}");
             }
         }
     }

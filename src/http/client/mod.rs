@@ -331,7 +331,7 @@ fn proxy(settings: &ClientSettings) -> Result<Option<Proxy>, Error> {
             .scheme_str()
             .is_some_and(|s| s.starts_with("http"));
         if !http {
-            log::warn!("the environment's proxy is none for HTTP, and is not used");
+            log::warn!("the proxy of the environment is not an HTTP proxy: it is not used");
         }
         http
     });

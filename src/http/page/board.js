@@ -26,10 +26,10 @@ function showHistory(answer) {
   put(byId("joules"), quantity(total?.joules, "J"));
   put(byId("joules-title"), total?.seconds ? `Energy in the last ${lasting(total.seconds)}` : "Energy");
   const why = answer.no_total ?? "";
-  say(byId("no-total"), why && `${why[0].toUpperCase()}${why.slice(1)}.${rails.length ? " Below is what is measured." : ""}`);
+  say(byId("no-total"), why && `${why[0].toUpperCase()}${why.slice(1)}.${rails.length ? " The measured rails are below." : ""}`);
   const notes = [];
-  if (!rails.length) notes.push("No rail is read. What each source says is below.");
-  else if (!answer.kept_seconds) notes.push("No history is kept (history: {seconds: 0}), so there are no charts.");
+  if (!rails.length) notes.push("No rail is read. The sources below say why.");
+  else if (!answer.kept_seconds) notes.push("There are no charts, because no history is kept (history: {seconds: 0}).");
   if (answer.left_out) notes.push(`${answer.left_out} more rails are not shown.`);
   say(byId("rails-note"), notes.join(" "));
   byId("power").hidden = !rails.length;
@@ -64,7 +64,7 @@ function showChart(total, rails) {
 function showReadout(column, ago) {
   const when = ago === null ? "" : ago < 1 ? "now" : `${lasting(ago)} ago`;
   const [, low, high, mean] = (column ?? []).map((value) => quantity(value, "W"));
-  const text = column ? `${when}: ${mean} (${low} to ${high})` : when && `${when}: nothing was read`;
+  const text = column ? `${when}: ${mean} (${low} to ${high})` : when && `${when}: no reading`;
   put(byId("readout"), text);
   byId("chart").setAttribute("aria-valuenow", String(ago === null ? 0 : -Math.round(ago)));
   byId("chart").setAttribute("aria-valuetext", text || "no value is selected");
@@ -72,14 +72,14 @@ function showReadout(column, ago) {
 
 function showWorkloads(shown) {
   const off = sources.includes("workloads")
-    ? "No workload has been read yet, or nothing is measured whose energy they could have."
-    : "workloads: {enabled: true} in the configuration has the power divided among services, containers and pods.";
+    ? "No workload has been read yet, or no meter measures energy that can be attributed."
+    : "Set workloads: {enabled: true} in the configuration to attribute power to services, containers and pods.";
   say(byId("workloads-note"), shown ? "" : off);
   byId("workloads-table").hidden = !shown;
-  put(byId("workloads-what"), shown ? `of what ${shown.domain === "board" ? "the board" : shown.domain} draws, ${quantity(shown.watts, "W")}` : "");
+  put(byId("workloads-what"), shown ? `of ${shown.domain === "board" ? "the board" : shown.domain}, ${quantity(shown.watts, "W")}` : "");
   const rows = shown ? shown.workloads.map((one) => ({ ...one, key: JSON.stringify([one.kind, one.name]) })) : [];
   if (shown?.more) rows.push({ key: "more", name: `${shown.more} more`, watts: shown.more_watts });
-  if (typeof shown?.unattributed_watts === "number") rows.push({ key: "unattributed", name: "unattributed: above idle, and no process is known for it", watts: shown.unattributed_watts });
+  if (typeof shown?.unattributed_watts === "number") rows.push({ key: "unattributed", name: "unattributed: above idle, without a known process", watts: shown.unattributed_watts });
   if (shown) rows.push({ key: "idle", name: "idle", watts: shown.idle_watts });
   keep(byId("workloads"), rows, (row) => row.key, makeWorkload, (element, row) => {
     const part = shown.watts > 0 ? `${((100 * row.watts) / shown.watts).toFixed(1)}\u00a0%` : "–";
@@ -148,7 +148,7 @@ function showOthers() {
       put(pair.lastElementChild, valued(name, value));
       pair.title = values[name].help;
     });
-    put(element.lastElementChild, more > 0 ? `${more} more are among the metrics below` : "");
+    put(element.lastElementChild, more > 0 ? `${more} more in the metrics below` : "");
   });
 }
 
@@ -173,7 +173,7 @@ function showHealth(health) {
   put(byId("about"), `edge-metrics-exporter ${health.version}, running for ${lasting(health.uptime_seconds)}`);
   const name = (source) => (source.device ? `${source.source} ${source.device}` : source.source);
   keep(byId("sources"), health.sources, name, makeSource, showSource);
-  if (!health.sources.length) put(byId("sources").appendChild(make("li")), "No source was found on this board, and none is configured.");
+  if (!health.sources.length) put(byId("sources").appendChild(make("li")), "No source was found on this board, and no source is configured.");
   showConfiguration(health.config);
 }
 
@@ -184,8 +184,8 @@ function makeSource(source) {
 }
 
 function showSource(element, { up, error, complaints }) {
-  const trouble = !up ? "not read" : complaints.length ? "in part" : "read";
-  pill(element.querySelector(".pill"), trouble, { "not read": "bad", "in part": "warn", read: "good" }[trouble]);
+  const trouble = !up ? "not read" : complaints.length ? "partly read" : "read";
+  pill(element.querySelector(".pill"), trouble, { "not read": "bad", "partly read": "warn", read: "good" }[trouble]);
   const all = [...(error ? [error] : []), ...complaints];
   keep(element.lastElementChild, all, (text) => text, () => make("div", "why"), showError);
 }
@@ -199,14 +199,14 @@ function showError(element, text) {
 }
 
 function showConfiguration(config) {
-  const from = { file: "The file", preset: "The built-in preset", defaults: "The defaults: no file was given" }[config.source] ?? config.source;
+  const from = { file: "File", preset: "Built-in preset", defaults: "Defaults, because there is no configuration file" }[config.source] ?? config.source;
   const facts = [
     ["from", `${[from, config.path].filter(Boolean).join(" ")}. Loaded at ${time(config.loaded_at)}.`, "in force", "good"],
     config.saved
       ? ["saved", "All changes are saved.", "saved", "good"]
       : ["saved", `Changes are not saved and will be lost at the next reload or restart: ${config.not_saved_because}`, "not saved", "warn"],
   ];
-  if (config.error) facts.push(["error", `Another configuration was refused at ${time(config.error_at)}, and this one kept: ${config.error}`, "refused", "bad"]);
+  if (config.error) facts.push(["error", `A new configuration was refused at ${time(config.error_at)}, and this one remains in force: ${config.error}`, "refused", "bad"]);
   keep(byId("config-facts"), facts, ([key]) => key, () => make("li", "", make("div", "line", make("span"), make("span", "pill"))), (element, [, text, word, kind]) => {
     put(element.querySelector("span"), text);
     pill(element.querySelector(".pill"), word, kind);
@@ -249,7 +249,7 @@ async function toggle(name, box) {
     const answer = await change("/metrics/enable", { method: "POST", body: JSON.stringify({ [name]: on }) });
     metrics[name] = on;
     const done = `${name} is ${on ? "exported" : "no longer exported"}.`;
-    if (answer.saved === false) say(note, `${done} But ${answer.message}`, "warn");
+    if (answer.saved === false) say(note, `${done} ${answer.message}`, "warn");
     else say(note, `${done} Saved.`, "good");
   } catch (error) {
     box.checked = metrics[name];
@@ -267,7 +267,7 @@ async function reload() {
   put(note, "…");
   try {
     await change("/reload", { method: "POST" });
-    put(note, `Loaded again at ${new Date().toLocaleTimeString()}.`);
+    put(note, `Reloaded at ${new Date().toLocaleTimeString()}.`);
   } catch (error) {
     put(note, error.message);
   }

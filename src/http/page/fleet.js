@@ -18,11 +18,11 @@ let cannotChangeMany = false;
 
 const COLOURS = { healthy: "good", degraded: "warn", unhealthy: "bad", unreachable: "bad" };
 const MEANING = {
-  healthy: "It asked, and has taken its configuration.",
-  degraded: "It runs, and something of it cannot be read.",
-  unhealthy: "It refused its configuration, or that is not valid.",
-  unreachable: "It could not be told to reload, or has missed its polls.",
-  unknown: "It was never heard of.",
+  healthy: "The board has requested and accepted its configuration.",
+  degraded: "The board runs, but a source cannot be read.",
+  unhealthy: "The board refused its configuration, or the configuration is invalid.",
+  unreachable: "The board could not be notified of a change, or has missed its polls.",
+  unknown: "The board has never contacted this server.",
 };
 
 function show() {
@@ -32,8 +32,8 @@ function show() {
   const { total, found } = answered;
   const first = (pages.length - 1) * LIMIT;
   const which = devices.length < found ? `${first + 1} to ${first + devices.length} of ` : "";
-  const all = found === total ? `${total} boards` : `${found} found, of ${total} boards`;
-  put(byId("boards-count"), total ? `${devices.length ? which : ""}${all}` : "No board is registered yet: PUT its configuration to /config/NAME.");
+  const all = found === total ? `${total} boards` : `${found} of ${total} boards match`;
+  put(byId("boards-count"), total ? `${devices.length ? which : ""}${all}` : "No board is registered yet. PUT the configuration of a board to /config/NAME.");
   byId("boards").parentElement.hidden = !devices.length;
   byId("many").hidden = !total || cannotChangeMany;
   byId("previous").disabled = pages.length < 2;
@@ -92,7 +92,7 @@ function showSums(answer) {
   pill(byId("state"), word, bad ? "warn" : "good");
 }
 
-const CELLS = [["State"], ["Power", "number"], ["Energy, 24 h", "number"], ["Last day", "curve"], ["Groups and labels"], ["Heard", "acts"], ["Actions", "acts"]];
+const CELLS = [["State"], ["Power", "number"], ["Energy, 24 h", "number"], ["Last day", "curve"], ["Groups and labels"], ["Last contact", "acts"], ["Actions", "acts"]];
 
 function makeRow({ device, error }) {
   if (error) {
@@ -164,7 +164,7 @@ async function reload(id, button) {
   button.disabled = true;
   try {
     await change(`/devices/${id}/reload`, { method: "POST" });
-    say(byId("note"), `${id} has loaded its configuration again.`, "good");
+    say(byId("note"), `${id} has reloaded its configuration.`, "good");
   } catch (error) {
     say(byId("note"), `${id} was not reloaded. ${error.message}`, "bad");
   }
@@ -193,14 +193,14 @@ async function store(dry) {
     const headers = { "If-Match": tag };
     const answer = await change(`/config/${id}${dry ? "?dry_run" : ""}`, { method: "PUT", headers, body: byId("document").value });
     const warnings = (answer.warnings ?? []).map((text) => ` Warning: ${text}`).join("");
-    if (dry) say(note, `${answer.changed ? "This is valid, and changes what is stored." : "This is valid, and what is stored already."}${warnings}`, warnings ? "warn" : "good");
+    if (dry) say(note, `${answer.changed ? "The document is valid and differs from the stored one." : "The document is valid and equals the stored one."}${warnings}`, warnings ? "warn" : "good");
     else {
       byId("editor").close();
-      const told = answer.reload_triggered ? "The board is told to load it." : "The board loads it when it asks again.";
+      const told = answer.reload_triggered ? "The board is notified." : "The board loads it with its next request.";
       say(byId("note"), `The configuration of ${id} is stored. ${told}${warnings}`, warnings ? "warn" : "good");
     }
   } catch (error) {
-    say(note, error.status === 412 ? "Somebody else has changed it meanwhile: close this, and edit it again." : error.message, "bad");
+    say(note, error.status === 412 ? "Somebody else has changed the document meanwhile. Close this dialog and edit it again." : error.message, "bad");
   }
 }
 
@@ -223,7 +223,7 @@ async function changeMany(dry) {
     const { boards, changed = [], invalid = [] } = answer;
     const count = answer.changed_total ?? changed.length;
     const names = changed.length ? `: ${changed.slice(0, 20).join(", ")}${count > 20 ? ", …" : ""}` : "";
-    const words = dry ? `${boards} boards are selected, and ${count} would change${names}.` : `${boards} boards were selected, and ${count} have changed${names}.`;
+    const words = dry ? `${boards} boards are selected, ${count} would change${names}.` : `${boards} boards were selected, ${count} have changed${names}.`;
     const refused = invalid.map(({ device_id, error }) => `${device_id}: ${error}`);
     fill(note, [words, ...refused], refused.length ? "bad" : "good");
     checked = dry && !refused.length ? many().join() : "";
@@ -233,7 +233,7 @@ async function changeMany(dry) {
     byId("many").hidden = cannotChangeMany;
     const refused = (error.value?.invalid ?? error.value?.refused?.boards ?? []).map?.((one) => `${one.device_id}: ${one.error ?? one.message}`);
     fill(note, [error.message, ...(refused ?? [])], "bad");
-    if (cannotChangeMany) say(byId("note"), "This server does not change many boards at once.", "warn");
+    if (cannotChangeMany) say(byId("note"), "This server cannot change many boards at once.", "warn");
   }
 }
 

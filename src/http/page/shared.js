@@ -126,9 +126,9 @@ export function follow(task, period, server) {
       wait = Math.max(period, 2000);
       goneAt ??= clock();
       console.warn(error);
-      const why = error instanceof Refusal ? `It says: ${error.message}.` : "It is off, or starts again, or cannot be reached.";
+      const why = error instanceof Refusal ? `Its answer: ${error.message}.` : "It is off, restarting or unreachable.";
       say(byId("back"), "");
-      say(byId("gone"), `No answer from ${server.toLowerCase()} since ${goneAt}. ${why} What is below is from before. Trying again.`, "bad");
+      say(byId("gone"), `No answer from ${server.toLowerCase()} since ${goneAt}. ${why} The values below are older. Trying again.`, "bad");
     }
     document.documentElement.dataset.link = goneAt ? "gone" : "up";
     busy = false;

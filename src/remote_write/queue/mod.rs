@@ -66,7 +66,7 @@ impl QueueFeed {
                 }
             });
         if let Err(error) = &flusher {
-            log::error!("remote write: nothing is written to the queue's disk: cannot start a thread: {error}");
+            log::error!("remote write: cannot start the thread that writes the queue: {error}: samples are kept in memory only");
         }
         QueueFeed {
             state,

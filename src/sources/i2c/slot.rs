@@ -317,7 +317,7 @@ impl<M: Model> ChipSlot<M> {
         if time > poll.context.interval {
             let milliseconds = time.as_secs_f64() * 1e3;
             log::info!(
-                "{section}: {} takes {milliseconds} ms for a reading, longer than the interval",
+                "{section}: {}: a reading takes {milliseconds} ms, which is longer than the interval",
                 self.address.description()
             );
         }

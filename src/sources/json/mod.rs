@@ -484,8 +484,8 @@ impl Json {
             .filter(|value| !complaints.contains_key(*value))
         {
             match are_read.contains(value) {
-                true => log::info!("json {value} is there"),
-                false => log::info!("json {value} is not looked for any more"),
+                true => log::info!("json {value} can be read"),
+                false => log::info!("json {value} is no longer requested"),
             }
             health.set_value_error(Path::new(value), None);
         }

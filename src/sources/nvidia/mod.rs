@@ -269,7 +269,7 @@ fn report_change(health: &Health, place: &Path, error: Option<String>) {
             Some(error) => log::warn!("{error}"),
             None => {
                 let name = place.file_name().unwrap_or_default().to_string_lossy();
-                log::info!("the error about {name} is over");
+                log::info!("the error of {name} is resolved");
             }
         }
     }

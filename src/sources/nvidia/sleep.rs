@@ -79,7 +79,7 @@ impl Sleep {
         match self.pause_until {
             Some(until) if now < until => false,
             Some(_) => {
-                log::debug!("the GPUs are not suspended when idle: somebody else uses them");
+                log::debug!("the GPUs are not suspended when idle: another program uses them");
                 self.pause_until = None;
                 self.min_idle = RETRY_SECONDS;
                 true
@@ -109,7 +109,7 @@ impl Sleep {
         if !self.gpus.iter_mut().any(|(_, power)| power.may_suspend()) {
             return false;
         }
-        log::info!("nvidia: the GPUs are idle: nvidia-smi is ended for {PAUSE_SECONDS} s, so that they can be suspended");
+        log::info!("nvidia: the GPUs are idle: nvidia-smi is stopped for {PAUSE_SECONDS} s, so that they can be suspended");
         self.pause_until = Some(BootTime(now.0.saturating_add((PAUSE_SECONDS * 1e9) as u64)));
         true
     }

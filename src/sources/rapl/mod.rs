@@ -140,7 +140,10 @@ impl Rapl {
             match self.find_by(interface) {
                 Ok(found) => {
                     if let Some(denied) = errors.iter().find(|error| error.is_denied()) {
-                        log::info!("rapl: by {} instead, since {denied}", interface.word());
+                        log::info!(
+                            "rapl: reading by {} instead, because {denied}",
+                            interface.word()
+                        );
                     }
                     return Ok(found);
                 }

@@ -47,7 +47,7 @@ pub(super) fn run(shared: &Shared, generation: u64, replay: &Replay) {
                 if group.is_fresh(at) {
                     group.set_interval(Duration::MAX);
                 }
-                log::info!("{}: the recording is over", shared.name);
+                log::info!("{}: the recording has ended", shared.name);
                 health.idle();
                 return;
             }

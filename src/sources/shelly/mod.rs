@@ -139,7 +139,7 @@ impl Source for Shelly {
         if !has_switch && self.has_switch {
             let names: Vec<_> = channels.iter().map(|c| c.name.as_str()).collect();
             log::warn!(
-                "shelly {}: nothing measures its switch {} (there are: {})",
+                "shelly {}: no meter for its switch {} (meters: {})",
                 self.plug.name(),
                 self.plug.switch_id,
                 names.join(" ")
@@ -150,7 +150,7 @@ impl Source for Shelly {
         let measures = channels.iter().any(Channel::measures);
         if !measures && self.measures && has_switch {
             log::warn!(
-                "shelly {}: nothing on it measures power (a {})",
+                "shelly {}: the device ({}) does not measure power",
                 self.plug.name(),
                 self.last.as_ref().map_or("device", |last| &last.model)
             );

@@ -207,7 +207,7 @@ impl Connection {
         let is_own = self.login.username.is_none() || accepted.account < OWN_ACCOUNTS;
         if !is_own {
             log::info!(
-                "tapo {}: it takes the login of a plug without an account",
+                "tapo {}: the plug accepts the login of a plug without an account",
                 self.name
             );
         }

@@ -85,7 +85,7 @@ fn open(context: &Context) -> Result<Box<dyn Source>, Error> {
     let interval = context.interval.max(MIN_INTERVAL);
     if interval > context.interval {
         log::info!(
-            "{}: the interval is {} ms, its least",
+            "{}: the interval is {} ms, the shortest that it supports",
             PROGRAM.name,
             interval.as_millis()
         );

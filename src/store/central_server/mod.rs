@@ -93,7 +93,9 @@ impl CentralServer {
             return Ok(None);
         }
         let id = DeviceId::parse(device).map_err(|why| {
-            format!("the board's name {device:?} is none that the central server can know: {why} (set `hostname`)")
+            format!(
+                "the config server cannot use the board's name {device:?}: {why} (set `hostname`)"
+            )
         })?;
         let limits = Limits {
             // All servers together are tried within the timeout.
@@ -105,7 +107,7 @@ impl CentralServer {
         let pending = unsent.as_deref().map(Pending::load).unwrap_or_default();
         if !pending.is_empty() {
             log::info!(
-                "changes from before the restart have not been sent to the central server yet"
+                "changes from before the restart have not been sent to the config server yet"
             );
         }
         let state = State {
@@ -235,7 +237,7 @@ impl CentralServer {
     fn mark_sent(&self, sent: &Pending) {
         let count = sent.switched.len();
         if count > 0 {
-            log::info!("{count} switched metrics sent to the central server");
+            log::info!("{count} switched metrics sent to the config server");
         }
         lock::lock(&self.state).pending.remove_sent(sent);
         self.save_pending();

@@ -30,7 +30,7 @@ impl Disk {
                 bytes.clear();
                 let writer = begun.insert(Writer::begin(self.boot, block, &mut bytes));
                 if !writer.put(block, &mut bytes) {
-                    log::error!("remote write: a block too large for the queue is left out");
+                    log::error!("remote write: a block too large for the queue is dropped");
                     self.lost.full += block.samples() as u64;
                     continue;
                 }

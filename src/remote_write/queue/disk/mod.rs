@@ -253,7 +253,7 @@ impl Disk {
     fn log_damaged(&mut self, number: u32, error: &str) {
         self.lost.damaged_records += 1;
         log::warn!(
-            "remote write: cannot read segment {number} in {}: {error}: it is left out",
+            "remote write: cannot read segment {number} in {}: {error}: its samples are dropped",
             self.directory.path().display()
         );
     }

@@ -72,7 +72,7 @@ impl Disk {
                 front.samples = front.samples.saturating_sub(lost as u64);
             }
             log::warn!(
-                "remote write: a damaged record in segment {} of {} is left out",
+                "remote write: a damaged record in segment {} of {} is skipped",
                 loaded.number,
                 self.directory.path().display()
             );

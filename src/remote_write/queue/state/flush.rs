@@ -75,7 +75,7 @@ impl State {
         match self.disk.as_mut().map(Disk::sync) {
             Some(Err(error)) => self.fail(format!("cannot sync {path}: {error}"), now),
             Some(Ok(())) if self.error.take().is_some() => {
-                log::info!("remote write: the queue is on disk again, in {path}");
+                log::info!("remote write: the queue is kept on disk again, in {path}");
             }
             _ => {}
         }

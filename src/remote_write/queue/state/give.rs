@@ -61,7 +61,7 @@ impl State {
             Shift::NotYet => return false,
             Shift::Never => {
                 if self.never_stamped == 0 {
-                    log::warn!("remote write: samples of an earlier boot, whose clock was never right, are left out");
+                    log::warn!("remote write: samples of an earlier boot are dropped, because its clock was never set");
                 }
                 self.never_stamped += first_samples;
                 let end = first.end;

@@ -117,7 +117,7 @@ impl State {
                 self.uncertain = samples.min(MAX_UNCERTAIN_SAMPLES);
                 if samples > 0 {
                     log::info!(
-                        "remote write: {samples} samples of before are on disk, and are sent first"
+                        "remote write: {samples} earlier samples are on disk and are sent first"
                     );
                 }
                 self.disk = Some(disk);
@@ -136,7 +136,7 @@ impl State {
         self.retry_at = BootTime(now.0.saturating_add(wait.as_nanos() as u64));
         if self.error.is_none() {
             log::error!(
-                "remote write: the queue goes on in memory, and tries again later: {error}"
+                "remote write: the queue is kept in memory, and the disk is tried again later: {error}"
             );
         }
         self.error = Some(error);
@@ -184,8 +184,8 @@ impl State {
         if on_disk > 0 {
             let path = self.settings.directory.display();
             log::warn!(
-                "remote write: {on_disk} samples stay on disk, in {path}: they are sent when that is a \
-                 `queue_directory`, the next time"
+                "remote write: {on_disk} samples remain on disk, in {path}: they are sent when it is a \
+                 `queue_directory` again"
             );
         }
         self.given = None;

@@ -49,8 +49,9 @@ fn suspended_gpu_is_not_read_until_resumed() {
         bench.rescan();
     }
     assert_eq!(health.errors(), 0);
-    let complaint = "amdgpu-0000:03:00.0 is suspended: it is not read, since that would resume it \
-                     (hwmon.wake_suspended: true does it all the same)";
+    let complaint =
+        "amdgpu-0000:03:00.0 is suspended: it is not read, because that would resume it \
+                     (set hwmon.wake_suspended: true to read it nevertheless)";
     assert_eq!(health.value_errors(), [complaint]);
 
     make_readable(&tree);

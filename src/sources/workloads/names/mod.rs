@@ -263,7 +263,7 @@ impl Places {
             false => Ok(None),
         };
         let kubernetes = kubernetes.unwrap_or_else(|error| {
-            log::warn!("the Kubernetes API is not asked for names: {error}");
+            log::warn!("names cannot be requested from the Kubernetes API: {error}");
             health.set_value_error(&settings.kubernetes.service_account, Some(error));
             None
         });
