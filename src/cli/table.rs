@@ -464,10 +464,13 @@ pub(super) const OPTIONS: &[CliOption] = &[
         name: "management.token-file",
         value: Takes::Value("FILE"),
         help: "Tokens of programs that may change settings, one a line. Default: `management.token_file` of the configuration.",
-        commands: &[
-            &["run", "demo", "check-config", "config-server", "collect"],
-            PRESETS,
-        ],
+        commands: &[&["run", "demo", "check-config"], PRESETS],
+    },
+    CliOption {
+        name: "management.token-file",
+        value: Takes::Value("FILE"),
+        help: "Tokens of programs, one a line. The file is read again when it changes.",
+        commands: &[&["config-server", "collect"]],
     },
     CliOption {
         name: "path.sysfs",

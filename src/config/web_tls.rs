@@ -140,7 +140,7 @@ pub(super) fn read(tls: &mut Section<'_, '_>) -> Result<Option<ServerTls>, Probl
         );
     }
     if client_auth == ClientAuth::No && client_ca.is_some() {
-        return Err(tls.refuse(None, "`tls_server_config` has a `client_ca_file`, but no `client_auth_type`, so that nobody is asked for a certificate: write RequireAndVerifyClientCert".into()));
+        return Err(tls.refuse(None, "`tls_server_config` has a `client_ca_file`, but no `client_auth_type`, so no client certificate is requested: write RequireAndVerifyClientCert".into()));
     }
     if !client_auth.verifies() && sans.is_some() {
         return refused(

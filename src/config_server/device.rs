@@ -305,7 +305,7 @@ impl Device {
         let seconds = (self.silence.as_secs(), every.as_secs_f64());
         late.then(|| {
             format!(
-                "it has not asked for {} s, though it is to every {} s (`config_poll`)",
+                "the board has not requested its configuration for {} s, although it polls every {} s (`config_poll`)",
                 seconds.0, seconds.1
             )
         })
@@ -478,7 +478,7 @@ mod tests {
         assert_eq!(status, "unreachable");
         assert_eq!(
             why.unwrap(),
-            "it has not asked for 301 s, though it is to every 60 s (`config_poll`)"
+            "the board has not requested its configuration for 301 s, although it polls every 60 s (`config_poll`)"
         );
         // A board that only asks at its start may be healthy.
         assert_eq!(after("", 1_000_000).status().0, "healthy");

@@ -56,7 +56,7 @@ pub(super) fn allowed(
 /// Reading a record or all documents may be a lot: it counts as a search.
 pub(super) fn counts_as_search(server: &ConfigServer) -> Result<(), Response> {
     let taken = server.search_rate.take(Instant::now());
-    taken.map_err(|wait| too_many_requests("documents are asked for too often", wait.as_secs() + 1))
+    taken.map_err(|wait| too_many_requests("too many requests for documents", wait.as_secs() + 1))
 }
 
 /// Refuses a request that has other parameters than these.

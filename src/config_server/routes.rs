@@ -123,7 +123,7 @@ fn read(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
         _ if is_set(request, "explain") => match server.search_rate.take(Instant::now()) {
             // It looks at every setting in every group.
             Err(wait) => {
-                too_many_requests("explanations are asked for too often", wait.as_secs() + 1)
+                too_many_requests("too many requests for explanations", wait.as_secs() + 1)
             }
             Ok(()) => explain(server, id),
         },

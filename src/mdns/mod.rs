@@ -66,8 +66,7 @@ pub fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         Some((addresses, _)) => addresses,
         None => {
             let network = Network::detect();
-            let network =
-                network.map_err(|why| format!("{host} cannot be asked for by mDNS: {why}"))?;
+            let network = network.map_err(|why| format!("cannot look up {host} by mDNS: {why}"))?;
             let (addresses, ttl) = resolve(host, &network, TIMEOUT)?;
             keep(key, addresses.clone(), ttl);
             addresses
@@ -110,7 +109,7 @@ pub fn resolve(
         }
         (!found.is_empty()).then(|| Instant::now() + FURTHER_ANSWERS)
     });
-    asked.map_err(|why| format!("{host} cannot be asked for by mDNS: {why}"))?;
+    asked.map_err(|why| format!("cannot look up {host} by mDNS: {why}"))?;
     if found.is_empty() {
         return Err(format!(
             "nobody has answered to mDNS for {host} within {} s on {}",

@@ -48,7 +48,7 @@ fn list(
     health.left_out("entries", left_out, || {
         let dir = dir.display();
         format!(
-            "{dir} has {} entries: the first {max} are looked at",
+            "{dir} has {} entries: only the first {max} are read",
             max as u64 + left_out
         )
     });

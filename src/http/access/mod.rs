@@ -282,7 +282,7 @@ impl AccessControl {
             Verdict::Busy => Err(Refusal {
                 why: RequestError {
                     status: 429,
-                    reason: "other passwords are being looked at: try again",
+                    reason: "other passwords are being checked: try again",
                 },
                 challenge: None,
                 retry_after: Some(1),
