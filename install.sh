@@ -262,7 +262,7 @@ from_here() {
         say "$config is kept as it is"
     else
         source=config.yaml.template
-        if [ -e config.yaml ] && "$binary" check-config config.yaml && ask "Take ./config.yaml?"; then
+        if [ -e config.yaml ] && "$binary" check-config --lenient config.yaml && ask "Take ./config.yaml?"; then
             source=config.yaml
         fi
         as_root install -m 0640 -o edge-metrics -g edge-metrics "$source" "$config"

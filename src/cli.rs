@@ -2,6 +2,12 @@
 
 mod arguments;
 mod check_config;
+#[cfg(test)]
+mod generated;
+mod help;
+mod table;
+#[cfg(test)]
+mod table_tests;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::arguments::{parse, Arguments, DemoOptions, Role};
-use self::check_config::check_config;
+use self::check_config::{check_config, CheckOptions};
 use crate::collector;
 use crate::config::{self, CliOverrides, Config};
 use crate::config_server;
@@ -50,7 +56,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Some(parsed)) => parsed,
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
-            print_error(&format!("{error}; see --help"));
+            print_error(&error);
             return ExitCode::from(USAGE_ERROR);
         }
     };
@@ -86,9 +92,9 @@ fn run_role(arguments: Arguments) -> Result<ExitCode, String> {
     let from_environment = std::env::var_os("LOCAL_CONFIG_PATH");
     let find = |named: Option<&Path>| config::find(named, from_environment.as_deref());
     let result = match arguments.role {
-        Role::CheckConfig(file) => {
+        Role::CheckConfig(CheckOptions { file, lenient }) => {
             let file = find(file.as_deref().or(named));
-            check_config(file, arguments.access, arguments.roots)
+            return check_config(file, lenient, arguments.access, arguments.roots);
         }
         Role::Doctor {
             json,
@@ -273,9 +279,9 @@ fn doctor(report: &Report, json: bool, write: Option<&Path>) -> Result<(), Strin
         file.write_all(text.as_bytes())
             .map_err(|e| format!("cannot write {}: {}", path.display(), reason(&e)))?;
     }
-    match report.is_useful() {
+    match report.reads_power() {
         true => Ok(()),
-        false => Err("nothing can be read on this board".to_string()),
+        false => Err("no power, current or energy can be read on this board".to_string()),
     }
 }
 

@@ -406,6 +406,60 @@ fn check_config_reports_the_board_type() {
     }
 }
 
+/// Names that nothing has are probably mistyped, and have no effect.
+#[test]
+fn check_config_fails_for_unknown_names_unless_lenient() {
+    let dir = TempDir::new();
+    let check = |content: &str, more: &[&str]| {
+        let file = dir.write("checked.yaml", content);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edge-metrics-exporter"));
+        on_board(&mut command, dir.path());
+        command.arg("check-config").arg(file).args(more);
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    for (content, warning) in [
+        (
+            "intervall: 1\n",
+            "checked.yaml:1:1: unknown key `intervall`: did you mean `interval`?",
+        ),
+        (
+            "metrics:\n  power_wats: true\n",
+            "checked.yaml:2:3: unknown metric `power_wats`: did you mean `power_watts`?",
+        ),
+        (
+            "sources: [termal]\n",
+            "checked.yaml:1:11: unknown source \"termal\" in `sources`: did you mean `thermal`?",
+        ),
+    ] {
+        let (status, said) = check(content, &[]);
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains(warning), "{warning} is not in\n{said}");
+        assert!(said.contains("--lenient accepts them"), "{said}");
+        assert!(!said.contains("checked.yaml: good"), "{said}");
+        let (status, said) = check(content, &["--lenient"]);
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains(warning), "{warning} is not in\n{said}");
+        assert!(said.contains("checked.yaml: good"), "{said}");
+    }
+    for (content, what) in [
+        ("metrics: {}\n", "metrics: none but the exporter's own\n"),
+        (
+            "metrics: {}\nself_metrics: false\n",
+            "`metrics` is empty: nothing is exported; remove the key",
+        ),
+        (
+            "metrics: {}\nself_metrics: false\n",
+            "metrics: none: nothing is exported\n",
+        ),
+    ] {
+        let (status, said) = check(content, &[]);
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains(what), "{what} is not in\n{said}");
+    }
+}
+
 /// A collector's file is recognised by keys that the exporter's file does not have.
 #[test]
 fn check_config_recognises_a_collector_file() {
@@ -418,9 +472,9 @@ fn check_config_recognises_a_collector_file() {
         (output.status.code(), String::from_utf8(said).unwrap())
     };
     let (status, said) = check("prometheus: {url: http://p:9090}\ninterval: 5\nkeep: {node: 3}\n");
-    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(status, Some(2), "{said}");
     for part in [
-        "checked.yaml: good, for `collect`",
+        "checked.yaml has unknown names",
         "checked.yaml:3:8: unknown key `keep.node`: did you mean `nodes`?",
         "prometheus: http://p:9090\n",
         "interval: 5 s\n",

@@ -559,12 +559,12 @@ fn doctor_shows_the_devices_and_what_would_help() {
         ),
     );
     let output = command.arg("doctor").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = String::from_utf8_lossy(&output.stdout).replace("\n      ", " ");
     for said in [
-        "json          readable      plug [",
-        r#"power_watts{rail="plug",source="json"} 11"#,
+        "\nWorks:\n  json          plug [",
+        r#" 11 W    power_watts{rail="plug",source="json"}"#,
         "! plug/x: voltage: the answer has no /x",
-        "json          NOT READABLE  closed",
+        "\nCould work:\n  json          closed",
         "asks for a login (set `basic_auth`",
     ] {
         assert!(text.contains(said), "{said}:\n{text}");

@@ -21,6 +21,9 @@ use shelly_support::{fixture, Auth, Plug};
 use support::{exporter, get, on_board, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
 use workloads_support::LoadedBoard;
 
+/// The names by which `check-config` checks those of a configuration.
+const CATALOGUE: &str = "src/sources/catalogue.txt";
+
 /// Names that differ in a number or a rail share a row: prefix, suffix, and the name of the row.
 const ALIKE: &[(&str, &str, &str)] = &[
     (
@@ -444,6 +447,31 @@ fn every_label_is_refused_as_a_constant_one() {
     }
 }
 
+/// The first column of all tables, a name a line.
+fn catalogue(document: &str) -> String {
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = rows.filter_map(|row| row.split_once('`'));
+    names.map(|(name, _)| format!("{name}\n")).collect()
+}
+
+/// `check-config` knows the metrics of the document.
+#[test]
+fn documented_metrics_are_those_that_configurations_are_checked_by() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/metrics.md")).unwrap();
+    let file = root.join(CATALOGUE);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&file, catalogue(&document)).unwrap();
+        return;
+    }
+    let known = std::fs::read_to_string(&file).unwrap();
+    assert!(known.lines().count() > 150, "{known}");
+    assert!(
+        known == catalogue(&document),
+        "{CATALOGUE} is out of date (UPDATE_EXPECT=1 cargo test --test metrics_doc)"
+    );
+}
+
 #[test]
 fn documented_metrics_are_the_exported_ones() {
     let mut found = Found::default();
@@ -487,7 +515,10 @@ fn documented_metrics_are_the_exported_ones() {
             looks += 1;
             looks > 100
         });
-        std::fs::write(&file, document(found.0)).unwrap();
+        let text = document(found.0);
+        let names = Path::new(env!("CARGO_MANIFEST_DIR")).join(CATALOGUE);
+        std::fs::write(names, catalogue(&text)).unwrap();
+        std::fs::write(&file, text).unwrap();
         return;
     }
     of_the_network(&mut found, |found| document(found.0.clone()) == expected);

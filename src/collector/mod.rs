@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{is_namespace, Collector as Configuration, KeyOverride};
+use crate::config::{is_namespace, Collector as Configuration, KeyOverride, Origin};
 use crate::http::{authority, bind, AccessControl, AccessFiles, Limits, Server};
 use crate::sys::file;
 use crate::sys::notify::Notifier;
@@ -49,7 +49,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 const MAX_NAMESPACE_FILE: u64 = 1024;
 
 /// The environment variables that are read, and the keys they set.
-const VARIABLES: [(&str, &str); 3] = [
+pub const VARIABLES: [(&str, &str); 3] = [
     ("PROMETHEUSSERVER", "prometheus.url"),
     ("UPDATE_INTERVAL", "interval"),
     ("NAMESPACE", "namespace"),
@@ -106,8 +106,11 @@ pub fn run(options: &Options, signals: &Signals) -> Result<(), String> {
     let environment = |name: &str| std::env::var(name).ok();
     let settings = options.settings(environment);
     let (config, warnings) = Configuration::load(options.config.as_deref(), &settings)?;
-    for warning in warnings {
-        log::warn!("{warning}");
+    if let Some(path) = &options.config {
+        let origin = Origin::File(path.clone());
+        for warning in warnings {
+            log::warn!("{}", warning.with(&origin));
+        }
     }
     let namespace = namespace(&config)?;
     let collector = Collector {

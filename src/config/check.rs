@@ -55,7 +55,10 @@ pub(crate) fn check(
         warn(&["enabled_metrics"], convert(&mut config, names));
     }
     if let Some(metrics) = config.metrics.as_ref() {
-        let exports = "only the exporter's own metrics are exported";
+        let exports = match config.self_metrics {
+            true => "no measurement is exported, only the exporter's own metrics",
+            false => "nothing is exported",
+        };
         let key = if converted {
             "enabled_metrics"
         } else {
@@ -93,13 +96,13 @@ pub(crate) fn check(
 pub(crate) fn key_warnings(text: &str, keys: &KeyUsage) -> Vec<Diagnostic> {
     let warning = |path: &Vec<String>| {
         let steps: Vec<&str> = path.iter().map(String::as_str).collect();
-        Diagnostic::at_key(text, &steps, unknown(path, &keys.known))
+        Diagnostic::at_key(text, &steps, unknown(path, &keys.known)).unknown_name()
     };
     let named = keys.unknown.iter().take(MAX_NAMED).map(warning);
     let more = keys.unknown.len().checked_sub(MAX_NAMED);
     let more = more
         .filter(|&n| n > 0)
-        .map(|more| Diagnostic::at_key(text, &[], format!("{more} more unknown keys")));
+        .map(|more| Diagnostic::new(format!("{more} more unknown keys")).unknown_name());
     let idle = keys.ignored.iter().map(|(path, message)| {
         let steps: Vec<&str> = path.iter().map(String::as_str).collect();
         Diagnostic::at_key(text, &steps, message.clone())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::check::key_warnings;
-use super::diagnose::Origin;
+use super::diagnose::{Diagnostic, Origin};
 use super::keys::KeyUsage;
 use super::load;
 use super::model::Switch;
@@ -155,12 +155,12 @@ impl Default for Queries {
 }
 
 impl Collector {
-    /// Loads `file`, if any, applies the overrides, and returns the configuration with warnings. The error is a message for
-    /// the user.
+    /// Loads `file`, if any, applies the overrides, and returns the configuration with warnings about the file. The error is
+    /// a message for the user.
     pub fn load(
         file: Option<&Path>,
         settings: &[KeyOverride],
-    ) -> Result<(Collector, Vec<String>), String> {
+    ) -> Result<(Collector, Vec<Diagnostic>), String> {
         let (mut bytes, mut origin) = (Vec::new(), Origin::Defaults);
         if let Some(path) = file {
             bytes = load::read(path).map_err(|e| e.explain(MISSING_FILE_ADVICE))?;
@@ -171,9 +171,7 @@ impl Collector {
         overrides::apply(settings, &mut root);
         let (collector, keys) =
             read(&root).map_err(|problem| overrides::explain(problem, settings, text, &origin))?;
-        let warnings = key_warnings(text, &keys);
-        let warnings = warnings.iter().map(|w| w.with(&origin).to_string());
-        Ok((collector, warnings.collect()))
+        Ok((collector, key_warnings(text, &keys)))
     }
 
     /// Whether these bytes are a collector's configuration: some top-level keys are known only to the collector, and none only

@@ -146,9 +146,11 @@ fn overrides_take_precedence_over_the_file() {
     assert_eq!(config.url, "http://p:9090/prometheus");
     assert_eq!(config.namespace.as_deref(), Some("12"));
     assert_eq!(warnings.len(), 1);
-    assert!(
-        warnings[0].contains("collector.yaml:3:1: unknown key `prot`"),
-        "{warnings:?}"
+    assert!(warnings[0].is_unknown_name, "{warnings:?}");
+    let warning = warnings[0].to_string();
+    assert_eq!(
+        warning,
+        "line 3, column 1: unknown key `prot`: did you mean `port`?"
     );
     let bad = [setting("UPDATE_INTERVAL", "interval", "soon")];
     let error = Collector::load(Some(&path), &bad).unwrap_err();

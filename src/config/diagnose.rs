@@ -14,6 +14,8 @@ pub struct Diagnostic {
     pub column: Option<usize>,
     /// What is wrong and what to write instead, on one line.
     pub message: String,
+    /// Whether the diagnostic is a warning about a name that nothing has: a key, a metric or a source. Such a name is ignored.
+    pub is_unknown_name: bool,
 }
 
 /// The source of a configuration.
@@ -36,6 +38,7 @@ impl Diagnostic {
             line: None,
             column: None,
             message,
+            is_unknown_name: false,
         }
     }
 
@@ -45,6 +48,7 @@ impl Diagnostic {
             line: Some(line),
             column: Some(column),
             message,
+            is_unknown_name: false,
         }
     }
 
@@ -56,6 +60,14 @@ impl Diagnostic {
     /// A diagnostic at the value of `path`, if `text` has that value.
     pub(crate) fn at_value(text: &str, path: &[&str], message: String) -> Self {
         Self::placed(lines::value(text, path), message)
+    }
+
+    /// The same, about a name that nothing has.
+    pub(crate) fn unknown_name(self) -> Self {
+        Self {
+            is_unknown_name: true,
+            ..self
+        }
     }
 
     fn placed(place: Option<lines::Position>, message: String) -> Self {

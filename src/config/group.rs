@@ -75,6 +75,7 @@ impl Group {
                     line,
                     column,
                     message,
+                    ..
                 } = problem.locate(text);
                 Rejection {
                     key,

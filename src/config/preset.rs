@@ -67,7 +67,6 @@ pub struct CliOverrides {
 /// The section `preset` of a preset.
 #[derive(Debug, Default)]
 pub(crate) struct PresetSection {
-    pub(crate) summary: String,
     pub(crate) usage: String,
     /// The keys set by positional arguments, in order.
     pub(crate) arguments: Vec<String>,
@@ -85,12 +84,6 @@ impl Preset {
     /// The preset of this name.
     pub fn named(name: &str) -> Option<&'static Preset> {
         PRESETS.iter().find(|preset| preset.name == name)
-    }
-
-    /// A short description, and the usage of the arguments.
-    pub fn about(&self) -> (String, String) {
-        let section = self.parse().map(|(section, _)| section).unwrap_or_default();
-        (section.summary, section.usage)
     }
 
     /// Whether the preset has a flag of this name.
@@ -188,7 +181,6 @@ impl PresetSection {
         if let Node::Map(entries) = node {
             for (key, node) in entries {
                 match key.as_str() {
-                    "summary" => section.summary = text(node),
                     "usage" => section.usage = text(node),
                     "arguments" => section.arguments = list(node),
                     "flags" => section.flags = map(node),

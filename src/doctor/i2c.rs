@@ -7,24 +7,30 @@ use serde_json::{json, Value};
 use crate::config::Config;
 use crate::sources::i2c_search::{Answer, SearchedBus};
 use crate::sources::ina260::settings::{Ina260Chip, Settings};
+use crate::sys::wrap::{wrap, wrap_with};
 
 /// Writes what was found on each bus, and what would have it read.
 pub(super) fn write(out: &mut String, buses: &[SearchedBus]) {
     out.push_str("\nPower monitors on I2C (--probe-i2c), at 0x40 to 0x4f:\n");
     if buses.is_empty() {
-        out.push_str(
-            "    there is no bus: `modprobe i2c-dev`; on a Raspberry Pi `dtparam=i2c_arm=on` in config.txt besides\n",
+        wrap(
+            out,
+            "    ",
+            "there is no bus: `modprobe i2c-dev`; on a Raspberry Pi `dtparam=i2c_arm=on` in config.txt besides",
         );
     }
     for bus in buses {
         let adapter = bus.adapter.as_deref().unwrap_or("unknown adapter");
-        let _ = write!(out, "{} ({adapter}): ", bus.device.display());
-        let _ = match (&bus.error, bus.answers.is_empty()) {
-            (Some(why), true) => writeln!(out, "{why}"),
-            (Some(why), false) => writeln!(out, "\n    ! {why}"),
-            (None, true) => writeln!(out, "nobody answers"),
-            (None, false) => writeln!(out),
+        let name = format!("{} ({adapter}):", bus.device.display());
+        let state = match (&bus.error, bus.answers.is_empty()) {
+            (Some(why), true) => why,
+            (None, true) => "no chip answers",
+            (_, false) => "",
         };
+        wrap_with(out, "", "    ", &format!("{name} {state}"));
+        if let (Some(why), false) = (&bus.error, bus.answers.is_empty()) {
+            wrap(out, "    ! ", why);
+        }
         for (address, answer) in &bus.answers {
             write_answer(out, bus.number, *address, answer);
         }
@@ -32,19 +38,29 @@ pub(super) fn write(out: &mut String, buses: &[SearchedBus]) {
 }
 
 fn write_answer(out: &mut String, bus: u32, address: u8, answer: &Answer) {
-    let _ = writeln!(out, "    {address:#04x}  {}", answer.description());
+    wrap(out, &format!("    {address:#04x}  "), &answer.description());
     for setting in answer.settings(bus, address) {
-        let note = match setting.note {
-            "" => String::new(),
-            note => format!("   # {note}"),
-        };
         let (section, item) = (setting.section, setting.item);
-        let _ = writeln!(out, "          {section}: {{chips: [{item}]}}{note}");
+        if !setting.note.is_empty() {
+            wrap_with(
+                out,
+                "          # ",
+                "          # ",
+                &format!("{}:", setting.note),
+            );
+        }
+        wrap_with(
+            out,
+            "          ",
+            "            ",
+            &format!("{section}: {{chips: [{item}]}}"),
+        );
     }
     if let Some(command) = answer.kernel_driver(bus, address) {
-        let _ = writeln!(
+        wrap(
             out,
-            "          or the kernel's own driver, which is better: {command}"
+            "          ",
+            &format!("or the kernel's own driver, which is better: {command}"),
         );
     }
 }

@@ -4,6 +4,7 @@ mod i2c;
 mod network;
 mod port;
 mod realtime;
+mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Value};
 
 use crate::config::{Config, Switch};
-use crate::metrics::{Policy, Registry};
+use crate::metrics::{shorten, Policy, Registry};
 use crate::sources::i2c_search::{self, SearchedBus};
 use crate::sources::{
     reached_limits, Board, Context, Device, Health, Meter, ReachedLimit, Roots, RunningSource,
@@ -21,6 +22,7 @@ use crate::sources::{
 };
 use crate::sys::clock::BootTime;
 use crate::sys::sort::sort_by;
+use crate::sys::wrap::{wrap, COLUMNS};
 
 /// The poll interval of the sources. The power from an energy counter needs two polls.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -228,28 +230,52 @@ fn samples(registry: &Registry) -> Vec<(String, f64)> {
 
 impl Report {
     /// Whether anything can be read.
-    pub fn is_useful(&self) -> bool {
+    fn is_useful(&self) -> bool {
         self.findings.iter().any(|f| !f.samples.is_empty())
     }
 
-    /// The report as text of about one screen.
+    /// Whether power, current or energy can be read.
+    pub fn reads_power(&self) -> bool {
+        let mut samples = self.findings.iter().flat_map(|f| &f.samples);
+        samples.any(|(series, _)| value::is_electric(family(series)))
+    }
+
+    /// The report as text: what works, what could work and what would help, and what is not there.
     pub fn text(&self) -> String {
         let mut out = String::new();
         let model = self.board.model.as_deref().unwrap_or("unknown model");
-        let _ = writeln!(
-            out,
-            "{model}, host {}, device_type {}\n",
-            self.board.hostname, self.device_type
+        let (host, device_type) = (&self.board.hostname, &self.device_type);
+        wrap(
+            &mut out,
+            "",
+            &format!("{model}, host {host}, device_type {device_type}"),
         );
-        for finding in &self.findings {
-            finding.write(&mut out);
+        for (heading, of) in [("Works:", Works::Yes), ("Could work:", Works::NotYet)] {
+            let mut findings = self.findings.iter().filter(|f| f.works() == of).peekable();
+            if findings.peek().is_some() {
+                let _ = write!(out, "\n{heading}\n");
+            }
+            for finding in findings {
+                finding.write(&mut out);
+            }
         }
-        let more = self.port.iter().chain(&self.realtime);
-        for doubt in self.doubts().iter().chain(more) {
-            let _ = writeln!(out, "! {doubt}");
+        let absent = self.findings.iter().filter(|f| f.works() == Works::No);
+        let mut absent: Vec<&str> = absent.map(|finding| finding.meter.name).collect();
+        absent.dedup();
+        if !absent.is_empty() {
+            out.push('\n');
+            wrap(&mut out, "Not found: ", &absent.join(", "));
         }
-        for name in self.unknown_metrics() {
-            let _ = writeln!(out, "! `metrics` lists {name}, which nothing here has");
+        let mut doubts = self.doubts();
+        doubts.extend(self.port.iter().chain(&self.realtime).cloned());
+        let unknown = self.unknown_metrics().into_iter();
+        doubts
+            .extend(unknown.map(|name| format!("`metrics` lists {name}, which nothing here has")));
+        if !doubts.is_empty() {
+            out.push('\n');
+        }
+        for doubt in doubts {
+            wrap(&mut out, "! ", &doubt);
         }
         let lack = match (self.is_useful(), self.measures_power()) {
             (false, _) => Some("Nothing can be read here."),
@@ -257,7 +283,8 @@ impl Report {
             (true, true) => None,
         };
         if let Some(lack) = lack {
-            let _ = writeln!(out, "{lack} {NO_POWER_HELP}");
+            out.push('\n');
+            wrap(&mut out, "", &format!("{lack} {NO_POWER_HELP}"));
         }
         if let Some(buses) = &self.i2c {
             i2c::write(&mut out, buses);
@@ -297,10 +324,7 @@ impl Report {
 
     /// Whether a source measures power, or might if it could be read.
     fn measures_power(&self) -> bool {
-        let electric = |name: &str| name.contains("_watts") || name.contains("_ampere");
-        self.findings.iter().any(|finding| {
-            finding.error.is_some() || finding.samples.iter().any(|(name, _)| electric(name))
-        })
+        self.reads_power() || self.findings.iter().any(|finding| finding.error.is_some())
     }
 
     /// The report as JSON.
@@ -311,6 +335,7 @@ impl Report {
             "hostname": self.board.hostname,
             "device_type": self.device_type,
             "readable": self.is_useful(),
+            "measures_power": self.reads_power(),
             "unknown_metrics": self.unknown_metrics(),
             "doubts": self.doubts(),
             "port": self.port,
@@ -338,7 +363,7 @@ impl Report {
         );
         out.push_str(&i2c);
         if let Some(found) = &self.network {
-            out.push_str(&network::configure(found));
+            out.push_str(&network::configure(&self.config, found));
         }
         for finding in &self.findings {
             let name = finding.meter.name;
@@ -349,7 +374,7 @@ impl Report {
             };
         }
         let found = self.findings.iter().flat_map(|f| &f.samples);
-        let found = found.filter_map(|(series, _)| series.split('{').next());
+        let found = found.map(|(series, _)| family(series));
         let (mark, mut names): (_, BTreeMap<&str, bool>) = match &self.config.metrics {
             None => {
                 out.push_str(
@@ -372,6 +397,20 @@ impl Report {
     }
 }
 
+/// Whether a meter can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Works {
+    Yes,
+    /// The meter is there, but cannot be read.
+    NotYet,
+    No,
+}
+
+/// The family of a series.
+fn family(series: &str) -> &str {
+    series.split('{').next().unwrap_or(series)
+}
+
 impl Finding {
     /// The value of this series.
     fn value(&self, series: &str) -> Option<f64> {
@@ -379,43 +418,43 @@ impl Finding {
         samples.find_map(|(name, value)| (name == series).then_some(*value))
     }
 
-    fn verdict(&self) -> &'static str {
+    fn works(&self) -> Works {
         match (&self.found, &self.error) {
-            (Err(_), _) => "not found",
-            (Ok(_), Some(_)) => "NOT READABLE",
-            (Ok(_), None) => "readable",
+            (Err(_), _) => Works::No,
+            (Ok(_), Some(_)) => Works::NotYet,
+            (Ok(_), None) => Works::Yes,
         }
     }
 
     fn write(&self, out: &mut String) {
         let (Ok(what) | Err(what)) = &self.found;
-        let _ = writeln!(
+        wrap(
             out,
-            "{:<14}{:<14}{} [{}]",
-            self.meter.name,
-            self.verdict(),
-            what,
-            self.meter.summary
+            &format!("  {:<14}", self.meter.name),
+            &format!("{what} [{}]", self.meter.summary),
         );
         for error in self.error.iter().chain(&self.complaints) {
-            let _ = writeln!(out, "    ! {error}");
+            wrap(out, "    ! ", error);
         }
         for (name, limit) in &self.limits {
-            let _ = writeln!(
+            let what = &limit.what;
+            wrap(
                 out,
-                "    ! {}; the rest is left out (limit: {name})",
-                limit.what
+                "    ! ",
+                &format!("{what}; the rest is left out (limit: {name})"),
             );
         }
         for (series, value) in self.samples.iter().take(MAX_SHOWN_SAMPLES) {
-            let _ = writeln!(out, "    {series} {value}");
+            let value = value::number(*value);
+            let unit = value::unit(family(series));
+            let begin = format!("    {value:>10} {unit:<4} ");
+            let room = COLUMNS.saturating_sub(begin.chars().count());
+            // Labels have no place to break.
+            let _ = writeln!(out, "{begin}{}", shorten(series, room));
         }
         if self.samples.len() > MAX_SHOWN_SAMPLES {
-            let _ = writeln!(
-                out,
-                "    and {} more",
-                self.samples.len() - MAX_SHOWN_SAMPLES
-            );
+            let more = self.samples.len() - MAX_SHOWN_SAMPLES;
+            let _ = writeln!(out, "    and {more} more");
         }
     }
 
@@ -477,6 +516,7 @@ mod tests {
         assert_eq!(report(357.0).doubts(), [""; 0]);
         let said = "hwmon takes 3.0 W for the board's total, but rapl measures 89.0 W of a part of the board";
         assert_eq!(report(3.0).doubts(), [said]);
-        assert!(report(3.0).text().contains(said));
+        let text = report(3.0).text().replace("\n  ", " ");
+        assert!(text.contains(said), "{text}");
     }
 }

@@ -6,9 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{json, Value};
 
+use crate::config::Config;
 use crate::http::authority;
 use crate::mdns::{browse, Network, Service};
 use crate::sys::printable;
+use crate::sys::wrap::{wrap, wrap_with};
 
 /// The services that are looked for. What is said of an earlier one counts more.
 const SERVICES: [&str; 5] = [
@@ -20,6 +22,13 @@ const SERVICES: [&str; 5] = [
 ];
 /// Characters of what a device says about itself.
 const MAX_TEXT: usize = 48;
+
+/// Words in an item that stand for what the user has to write.
+const PLACEHOLDERS: [&str; 3] = [
+    "NAME_OF_ITS_SENSOR",
+    "credentials_file: FILE",
+    "sensor.NAME",
+];
 
 /// What was found.
 #[derive(Debug)]
@@ -174,11 +183,9 @@ impl Device {
         ip.filter(|ip| *ip != self.host)
     }
 
-    fn note(&self) -> String {
-        match self.note {
-            "" => String::new(),
-            note => format!("   # {note}"),
-        }
+    /// Whether the item can be used as it is.
+    fn is_ready(&self) -> bool {
+        !PLACEHOLDERS.iter().any(|word| self.item.contains(word))
     }
 }
 
@@ -193,16 +200,25 @@ pub(super) fn write(out: &mut String, found: &Result<Found, String>) {
     let found = match found {
         Ok(found) => found,
         Err(why) => {
-            let _ = writeln!(out, "    ! {why}");
+            wrap(out, "    ! ", why);
             return;
         }
     };
     for device in &found.devices {
         let address = device.address();
         let address = address.map_or_else(String::new, |address| format!(" ({address})"));
-        let _ = writeln!(out, "{}{address}: {}", device.host, device.what);
-        let (section, item, note) = (device.section, &device.item, device.note());
-        let _ = writeln!(out, "    {section}: {{devices: [{item}]}}{note}");
+        let (host, what) = (&device.host, &device.what);
+        wrap_with(out, "", "    ", &format!("{host}{address}: {what}"));
+        if !device.note.is_empty() {
+            wrap_with(out, "    # ", "    # ", &format!("{}:", device.note));
+        }
+        let (section, item) = (device.section, &device.item);
+        wrap_with(
+            out,
+            "    ",
+            "      ",
+            &format!("{section}: {{devices: [{item}]}}"),
+        );
     }
     let hint = match found.devices.is_empty() {
         true => {
@@ -212,15 +228,17 @@ pub(super) fn write(out: &mut String, found: &Result<Found, String>) {
     };
     let devices = found.devices.len();
     let (others, interfaces) = (found.others, &found.interfaces);
-    let _ = writeln!(
+    wrap(
         out,
-        "    {devices} devices that can be read and {others} other web servers were found on {interfaces} ({hint})"
+        "    ",
+        &format!("{devices} devices that can be read and {others} other web servers were found on {interfaces} ({hint})"),
     );
     if found.without_host > 0 {
         let count = found.without_host;
-        let _ = writeln!(
+        wrap(
             out,
-            "    ! services left out: {count}, which announce no host name in .local and no address that a setting can have"
+            "    ! ",
+            &format!("services left out: {count}, which announce no host name in .local and no address that a setting can have"),
         );
     }
     if found.has_more {
@@ -253,20 +271,37 @@ pub(super) fn json(found: &Result<Found, String>) -> Value {
     }
 }
 
-/// The devices as comments of a configuration.
-pub(super) fn configure(found: &Result<Found, String>) -> String {
+/// The devices as settings of a configuration. Those that need more, and all of a section that `config` has settings of, are
+/// comments.
+pub(super) fn configure(config: &Config, found: &Result<Found, String>) -> String {
     let mut out = String::new();
     let devices = found.as_ref().map_or(&[][..], |found| &found.devices);
+    let unset = Config::default();
     for section in ["shelly", "json"] {
-        let mut heading = format!(
-            "# Found on the network; take the # away from what is to be read:\n#{section}:\n#  devices:\n"
-        );
-        for device in devices.iter().filter(|device| device.section == section) {
-            out.push_str(&std::mem::take(&mut heading));
+        let is_free = config.meters.same_section(&unset.meters, section);
+        let of_section = devices.iter().filter(|device| device.section == section);
+        let (ready, others): (Vec<_>, Vec<_>) =
+            of_section.partition(|device| is_free && device.is_ready());
+        if !ready.is_empty() {
+            let _ = write!(
+                out,
+                "\n# Found on the network. Remove what is not to be read.\n{section}:\n  devices:\n"
+            );
+        } else if !others.is_empty() {
+            let _ = write!(
+                out,
+                "\n# Found on the network. To read them, complete the settings and take the # away:\n#{section}:\n#  devices:\n"
+            );
+        }
+        for (mark, device) in ready
+            .iter()
+            .map(|device| ("", device))
+            .chain(others.iter().map(|device| ("#", device)))
+        {
             let what = &device.what;
             let _ = match device.note {
-                "" => writeln!(out, "#    - {}   # {what}", device.item),
-                note => writeln!(out, "#    - {}   # {what}; {note}", device.item),
+                "" => writeln!(out, "{mark}    - {}   # {what}", device.item),
+                note => writeln!(out, "{mark}    - {}   # {what}; {note}", device.item),
             };
         }
     }
@@ -374,15 +409,28 @@ mod tests {
             ]
         );
         assert_eq!(found.others, 1);
-        let comments = configure(&Ok(found));
-        let yaml: Vec<_> = comments
+        let found = Ok(found);
+        let written = configure(&Config::default(), &found);
+        let devices = |text: &str| {
+            let (config, warnings) = SCHEMA.parse(text).unwrap();
+            assert_eq!(warnings, [], "{text}");
+            let shelly: crate::sources::shelly::settings::Settings = config.meter();
+            let json: crate::sources::json::settings::Settings = config.meter();
+            (shelly.plugs.len(), json.devices.len())
+        };
+        // ESPHome needs the name of a sensor.
+        assert_eq!(devices(&written), (2, 2), "{written}");
+        let completed: Vec<_> = written
             .lines()
-            .filter_map(|line| line.strip_prefix('#'))
-            .filter(|line| !line.starts_with(' ') || line.starts_with("  "))
+            .map(|line| line.strip_prefix("#  ").map_or(line, |_| &line[1..]))
             .collect();
-        let (config, _) = SCHEMA.parse(&yaml.join("\n")).unwrap();
-        let shelly: crate::sources::shelly::settings::Settings = config.meter();
-        assert_eq!(shelly.plugs.len(), 2);
+        assert_eq!(devices(&completed.join("\n")), (2, 3), "{written}");
+        // A section that is configured is not written twice.
+        let given = "json: {devices: [{profile: tasmota, host: a}]}\n";
+        let (given, _) = SCHEMA.parse(given).unwrap();
+        let written = configure(&given, &found);
+        assert_eq!(devices(&written), (2, 0), "{written}");
+        assert!(written.contains("\n#json:\n#  devices:\n"), "{written}");
     }
 
     #[test]
@@ -434,10 +482,14 @@ mod tests {
         };
         assert_eq!(device.item, "{host: \"192.168.1.20\"}");
         assert_eq!(device.what, "Shelly Plus  - host: evil, generation 2");
-        let comments = configure(&Ok(found));
+        let written = configure(&Config::default(), &Ok(found));
+        let (config, warnings) = SCHEMA.parse(&written).unwrap();
+        assert_eq!(warnings, [], "{written}");
+        let shelly: crate::sources::shelly::settings::Settings = config.meter();
+        assert_eq!(shelly.plugs.len(), 1, "{written}");
         assert!(
-            comments.lines().all(|line| line.starts_with('#')),
-            "{comments}"
+            written.contains("- {host: \"192.168.1.20\"}   # Shelly"),
+            "{written}"
         );
     }
 }

@@ -307,7 +307,9 @@ impl Supervisor {
         self.exporter.registry.set_policy(policy(&config));
         self.exporter.apply_output_settings(&config);
         for name in unknown_sources(&config) {
-            log::warn!("`sources` lists {name}, but there is no such source (--help lists them)");
+            log::warn!(
+                "`sources` lists {name}, but there is no such source (`check-config` lists them)"
+            );
         }
         let io_logs = &self.options.io_logs;
         let board = Board::detect_with(self.options.roots.clone(), io_logs.for_board());

@@ -13,6 +13,7 @@
 
 mod attribute;
 mod board;
+mod catalogue;
 mod error;
 mod health;
 mod host;
@@ -55,6 +56,7 @@ use std::time::Duration;
 
 pub use attribute::{read_text, Attribute};
 pub use board::{Board, Claims, Roots};
+pub use catalogue::unknown_names;
 pub use error::Error;
 pub use health::{Health, ReachedLimit, SourceCounter};
 pub use number::parse_number;

@@ -39,7 +39,7 @@ fn every_preset_is_a_valid_configuration() {
             let name = names.collect::<Vec<_>>().join(".");
             assert!(known.contains(&name), "{}: {key}", preset.name);
         }
-        assert!(!head.summary.is_empty() && head.required.is_empty() == head.missing.is_empty());
+        assert_eq!(head.required.is_empty(), head.missing.is_empty());
     }
 }
 

@@ -25,6 +25,7 @@ pub mod sort;
 pub mod stop;
 pub mod terminal;
 pub mod vcio;
+pub mod wrap;
 
 pub use printable::printable;
 pub use reason::reason;

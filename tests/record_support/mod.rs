@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
-use crate::support::{difference, exporter, on_board, wait_until, Exporter, TempDir, WAIT_TIMEOUT};
+use crate::support::{
+    command, difference, exporter, on_board, wait_until, Exporter, TempDir, WAIT_TIMEOUT,
+};
 
 /// A board, its recording, and the directory of both.
 pub struct Studio {
@@ -49,7 +51,7 @@ impl Studio {
     /// The `record` command with this configuration.
     pub fn command(&self, config: &str) -> Command {
         let config = self.temp.write("config.yaml", config);
-        let mut command = exporter();
+        let mut command = command();
         command.arg("record").arg(&self.recording);
         on_board(&mut command, &self.board);
         command.arg("--config").arg(config);
@@ -142,7 +144,7 @@ pub fn of_board(text: &str) -> String {
 
 /// The message with which the binary fails for these arguments.
 pub fn refused(arguments: &[&str], more: &Path) -> String {
-    let Output { status, stderr, .. } = exporter().args(arguments).arg(more).output().unwrap();
+    let Output { status, stderr, .. } = command().args(arguments).arg(more).output().unwrap();
     let said = String::from_utf8_lossy(&stderr).into_owned();
     assert!(!status.success(), "{said}");
     said

@@ -49,10 +49,17 @@ fn other_binary() -> Option<OsString> {
 
 /// The command that starts the binary on free ports.
 pub fn exporter() -> Command {
-    let mut command = Command::new(binary());
+    let mut command = command();
     command
         .args(["--web.listen-address", "127.0.0.1:0"])
-        .args(["--web.management-address", "127.0.0.1:0"])
+        .args(["--web.management-address", "127.0.0.1:0"]);
+    command
+}
+
+/// The command that starts the binary in a role without ports.
+pub fn command() -> Command {
+    let mut command = Command::new(binary());
+    command
         .env_remove("LOCAL_CONFIG_PATH")
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())

@@ -96,7 +96,7 @@ def network(port):
     assert devices[f"{SHELLY}.local"]["detail"] == "Shelly PlusPlugS, generation 2", found
     assert devices["meter.local"]["device"] == f'{{profile: tasmota, host: "meter.local:{port}"}}', found
     assert found["others"] == 1, found
-    assert f'#    - {{host: "{SHELLY}.local"}}' in text, text
+    assert f'\n    - {{host: "{SHELLY}.local"}}' in text, text
     print("doctor lists a Shelly and a Tasmota, and counts another web server")
 
 

@@ -75,7 +75,12 @@ def man_page_lists_all_roles_and_options():
 
 
 def options():
-    return set(re.findall(r"--[a-z][a-z0-9.-]+[a-z0-9]", run(BINARY, "--help")))
+    """The options of all roles."""
+    return set().union(*(options_of(role) for role in roles()))
+
+
+def options_of(role):
+    return set(re.findall(r"^  (--[a-z][a-z0-9.-]+[a-z0-9])", run(BINARY, role, "--help"), flags=re.MULTILINE))
 
 
 def roles():
@@ -99,7 +104,9 @@ def completions_work_with(environment):
 
     assert bash("") == roles(), bash("")
     assert bash("pyjoules-s") == {"pyjoules-simple"}
-    assert bash("run", "--") >= options() - {"--"}, options() - bash("run", "--")
+    for role in roles() - {"help", "version"}:
+        assert options_of(role) <= bash(role, "--"), options_of(role) - bash(role, "--")
+    assert "--network" in bash("doctor", "--") and "--network" not in bash("run", "--"), bash("run", "--")
     assert bash("--log.level", "de") == {"debug"}
     assert bash("record", "completion") == bash("--path.sysfs", "completion") == {"completions"}
     shells = ["bash"]

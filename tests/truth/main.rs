@@ -300,7 +300,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// Records a board, or what there is without one.
 fn record(recording: &Path, board: &Path, config: &str, temp: &TempDir) {
-    let mut command = exporter();
+    let mut command = support::command();
     command.arg("record").arg(recording).args(["--for", "0.5"]);
     on_board(&mut command, board);
     let config = temp.write("config.yaml", &format!("labels: false\n{config}"));

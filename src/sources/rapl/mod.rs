@@ -36,6 +36,13 @@ use crate::config::Config;
 use crate::metrics::{Comparison, Desc, Grade, PowerSum, Readings, SeriesId, Total};
 use crate::sys::clock::BootTime;
 
+/// The names of metrics that the configuration gives to this meter.
+pub(super) fn names_in(config: &Config) -> Vec<String> {
+    let settings = config.meter::<Settings>();
+    let names = [settings.metric, settings.duration_metric];
+    names.into_iter().flatten().collect()
+}
+
 /// The meter.
 pub(super) const METER: Meter = Meter {
     device_types: &["lattepanda"],

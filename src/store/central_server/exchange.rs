@@ -151,7 +151,11 @@ impl CentralServer {
             match self.put(&document, condition) {
                 Ok(Some(())) => {
                     self.mark_sent(&sent);
-                    return Ok(document);
+                    // The server adds what its groups have, and the tag of its answer includes that.
+                    return Ok(match self.fetch() {
+                        Ok(Fetched::Config(whole)) => whole,
+                        _ => document,
+                    });
                 }
                 // Another client has changed the configuration meanwhile.
                 Ok(None) => {}
@@ -185,7 +189,7 @@ impl CentralServer {
                 let mut state = lock::lock(&self.state);
                 state.unregistered = false;
                 state.cached = Some(CachedConfig {
-                    tag: answer.header("ETag").map(str::to_owned),
+                    tag: None,
                     document: document.clone(),
                 });
                 Ok(Some(()))
