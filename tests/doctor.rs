@@ -133,7 +133,7 @@ fn reports_suspended_devices_and_doubtful_values() {
         "{suspended}"
     );
     let lines = [
-        "    ! amdgpu-0000:03:00.0 is suspended: it is not read, since that would resume it",
+        "    ! amdgpu-0000:03:00.0 is suspended: it is not read, because that would resume it",
         "    ! GPU 0000:01:00.0 is suspended: nvidia-smi does not run",
     ];
     for line in lines {
