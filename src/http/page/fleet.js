@@ -92,7 +92,7 @@ function showSums(answer) {
   pill(byId("state"), word, bad ? "warn" : "good");
 }
 
-const CELLS = [["State"], ["Power", "number"], ["Energy, 24 h", "number"], ["Last day", "curve"], ["Groups and labels"], ["Last contact", "acts"], ["Actions", "acts"]];
+const CELLS = [["State"], ["Power", "number"], ["Energy, 24 h", "number"], ["Last day", "curve"], ["Groups and labels"], ["Seen", "acts"], ["Actions", "acts"]];
 
 function makeRow({ device, error }) {
   if (error) {
