@@ -420,7 +420,7 @@ def openwrt():
         assert owner == "edge-metrics 750\nedge-metrics 640\n", owner
         assert init("reload") == f"send_signal {NAME} * HUP\n"
         (root / f"etc/{NAME}/config.yaml").write_text("interval: [\n")
-        refused("the configuration stays as it was", "chroot", root, "sh", "/etc/rc.common", f"/etc/init.d/{NAME}", "reload", env=PATH)
+        refused("the configuration remains unchanged", "chroot", root, "sh", "/etc/rc.common", f"/etc/init.d/{NAME}", "reload", env=PATH)
     print(f"OpenWrt: {', '.join(ARCHES)}")
 
 
