@@ -27,6 +27,8 @@ if [ -z "${INIT:-}" ]; then
         INIT=sysvinit
     else
         INIT=none
+        [ "$verb" != install ] ||
+            echo "$0: no service is installed: neither systemd nor OpenRC nor System V init is here (INIT=systemd, for instance, installs one)" >&2
     fi
 fi
 

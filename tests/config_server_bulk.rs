@@ -162,6 +162,20 @@ fn one_board_that_would_be_invalid_keeps_all_from_being_changed() {
         json!({"device_type": "generic", "interval": 1})
     );
     assert_eq!(central.json("/changes")["total"], 0);
+    // An unknown key is stored, and named.
+    let path_of_one = "/config?selector=name=edge-0?&dry_run";
+    let warned = sent(&central, 200, "PATCH", path_of_one, json!({"intervall": 2}));
+    assert_eq!(
+        (
+            &warned["warnings_total"],
+            &warned["warnings"][0]["device_id"]
+        ),
+        (&json!(9), &json!("edge-01"))
+    );
+    let warning = warned["warnings"][8]["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("`intervall`"), "{warned}");
+    let right = sent(&central, 200, "PATCH", path_of_one, json!({"interval": 2}));
+    assert_eq!(right["warnings_total"], Value::Null);
     // What cannot be patched is named, and left as it is.
     let all = sent(
         &central,

@@ -1,9 +1,9 @@
 //! What a change of documents does to the boards' configurations, before it is made.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde_json::{Map, Value};
+use serde_json::{json, Map, Value};
 
 use super::changes::check;
 use super::device::{AddressSource, Own};
@@ -27,6 +27,10 @@ pub(super) struct Effect {
     /// The boards whose configuration would not be valid, with the reason: those whose own document changes, and those whose
     /// configuration is valid now.
     pub(super) refused: Vec<(DeviceId, Rejection)>,
+    /// How many boards have own documents that change and have warnings, such as unknown keys.
+    pub(super) warned_total: usize,
+    /// The warnings of the first of them.
+    warned: BTreeMap<DeviceId, Vec<String>>,
 }
 
 /// What is known of a board before the change.
@@ -40,6 +44,22 @@ impl Effect {
     fn add_changed(&mut self, id: &DeviceId, known: Option<Known>) {
         self.changed.push(id.clone());
         self.callable += usize::from(known.is_some_and(|known| known.is_callable));
+    }
+
+    fn add_warned(&mut self, id: &DeviceId, warnings: Vec<String>) {
+        self.warned_total += 1;
+        self.warned.insert(id.clone(), warnings);
+        if self.warned.len() > MAX_NAMED {
+            self.warned.pop_last();
+        }
+    }
+
+    /// The first boards with warnings.
+    pub(super) fn warned_json(&self) -> Vec<Value> {
+        let boards = self.warned.iter();
+        boards
+            .map(|(id, warnings)| json!({"device_id": id.as_str(), "warnings": warnings}))
+            .collect()
     }
 
     /// The first boards of `refused` with the reasons, under this key.
@@ -152,8 +172,10 @@ fn of_edit(
     let checked = document.and_then(|document| {
         check(server, new, &document, Some(text), &edit.id).map_err(|rejected| rejected.why)
     });
-    if let Err(why) = checked {
-        effect.refused.push((edit.id.clone(), why));
+    match checked {
+        Ok(warnings) if warnings.is_empty() => {}
+        Ok(warnings) => effect.add_warned(&edit.id, warnings),
+        Err(why) => effect.refused.push((edit.id.clone(), why)),
     }
 }
 

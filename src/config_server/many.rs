@@ -116,6 +116,10 @@ fn make(
     }
     answer.insert("invalid_total".into(), effect.refused.len().into());
     answer.insert("invalid".into(), effect.refused_json("error").into());
+    if effect.warned_total > 0 {
+        answer.insert("warnings_total".into(), effect.warned_total.into());
+        answer.insert("warnings".into(), effect.warned_json().into());
+    }
     let answered = |status: &str, answer: Map<String, Value>| {
         let mut all = Map::from_iter([("status".to_owned(), status.into())]);
         all.extend(answer);

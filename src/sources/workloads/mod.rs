@@ -491,15 +491,15 @@ impl Workloads {
             return;
         }
         self.slots.set_max(possible);
-        let what = format!(
-            "workloads.max_workloads is {asked}, but there are series for {possible} workloads, with {per_workload} series each"
-        );
         match asked {
-            DEFAULT_MAX_WORKLOADS => log::info!("{what}"),
-            _ => {
-                let health = &self.context.health;
-                health.left_out("max_workloads", lowered as u64, || what);
-            }
+            DEFAULT_MAX_WORKLOADS => log::info!(
+                "workloads: {possible} at most have series of their own, with {per_workload} series each"
+            ),
+            _ => self.context.health.left_out("max_workloads", lowered as u64, || {
+                format!(
+                    "workloads.max_workloads is {asked}, but there are series for {possible} workloads, with {per_workload} series each"
+                )
+            }),
         }
     }
 
