@@ -270,6 +270,9 @@ fn samples_dropped_by_a_reload_are_counted() {
     );
     exporter.signal(nix::sys::signal::Signal::SIGHUP);
     wait_until("the new configuration is in force", || lost(&exporter, "b"));
+    wait_until("the source has ended", || {
+        (!exporter.scrape().contains("temperature_celsius")).then_some(())
+    });
     let mut after = Samples::new();
     wait_until("what was not delivered is counted", || {
         scrape(&exporter, "a", &mut after);

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::changes::{invalid_body, parse_body};
 use super::device::ADDRESS_KEY;
-use super::many::{self, invalid_query, Prepared};
+use super::many::{self, Prepared};
+use super::requests::invalid_query;
 use super::responses::{error, store_error};
 use super::selector::Selector;
 use super::store::{Lookup, StoreError};

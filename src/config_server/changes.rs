@@ -12,7 +12,7 @@ use super::device::{Own, ADDRESS_KEY, LABELS_KEY};
 use super::etag::{Conditions, Evaluation, Tags};
 use super::group_routes::is_set;
 use super::groups::GroupSet;
-use super::many;
+use super::requests;
 use super::responses::{access_refused, error, precondition_failed, store_error, unknown_device};
 use super::store::{StoreError, Stored};
 use super::transaction::{Edit, Kind};
@@ -61,7 +61,7 @@ fn try_change(
 ) -> Result<Response, Response> {
     allowed(server, request, id)?;
     // A misspelled `dry_run` must not change anything.
-    many::known_parameters(request, &["dry_run"], Some(id))?;
+    requests::known_parameters(request, &["dry_run"], Some(id))?;
     let conditions = conditions(request)?;
     let body = read_body(request, id)?;
     for _ in 0..MAX_ATTEMPTS {
@@ -177,7 +177,7 @@ fn try_delete(
     id: &DeviceId,
 ) -> Result<Response, Response> {
     allowed(server, request, id)?;
-    many::known_parameters(request, &[], Some(id))?;
+    requests::known_parameters(request, &[], Some(id))?;
     let conditions = conditions(request)?;
     for _ in 0..MAX_ATTEMPTS {
         let groups = server.groups().map_err(|e| store_error(&e))?;

@@ -11,7 +11,7 @@ use super::changes::{
 };
 use super::effect::{effect, Effect, MAX_NAMED};
 use super::etag::Evaluation;
-use super::many;
+use super::requests;
 use super::responses::{method_not_allowed, store_error, too_many_requests};
 use super::store::{StoreError, Stored, MAX_GROUPS};
 use super::transaction::{Edit, Kind};
@@ -132,7 +132,7 @@ fn change(server: &ConfigServer, request: &Request, name: &DeviceId) -> Result<R
         Some(Refusal::Forbidden(why)) => return Err(error(403, "Forbidden", name, &why)),
         None => {}
     }
-    many::known_parameters(request, &["dry_run", "force"], None)?;
+    requests::known_parameters(request, &["dry_run", "force"], None)?;
     let conditions = conditions(request)?;
     let body = match request.method {
         Method::Delete => None,

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{json, Map, Value};
 
 use super::group_routes::is_set;
-use super::many::{self, invalid_query, Prepared};
+use super::many::{self, Prepared};
+use super::requests::{self, invalid_query};
 use super::responses::{error, store_error};
 use super::store::{Lookup, RecordHeads, Store, StoreError, Stored};
 use super::transaction::{Edit, Kind, Transaction, TransactionId};
@@ -31,7 +32,7 @@ pub(super) fn list(server: &ConfigServer, request: &Request) -> Response {
 }
 
 fn try_list(server: &ConfigServer, request: &Request) -> Result<Response, Response> {
-    many::known_parameters(request, &["limit", "before"], None)?;
+    requests::known_parameters(request, &["limit", "before"], None)?;
     let limit = limit(request)?;
     let before = match request.query_values("before").last() {
         None => None,
@@ -40,7 +41,7 @@ fn try_list(server: &ConfigServer, request: &Request) -> Result<Response, Respon
                 .ok_or_else(|| invalid_query("`before` is the id of a change"))?,
         ),
     };
-    many::counts_as_search(server)?;
+    requests::counts_as_search(server)?;
     let heads = server.with_store(|store| store.record_heads());
     let RecordHeads {
         finished,
@@ -94,7 +95,7 @@ pub(super) fn one(server: &ConfigServer, request: &Request, id: &str) -> Respons
 }
 
 fn try_one(server: &ConfigServer, request: &Request, id: &str) -> Result<Response, Response> {
-    many::known_parameters(request, &["limit", "from"], None)?;
+    requests::known_parameters(request, &["limit", "from"], None)?;
     let limit = limit(request)?;
     let from: usize = match request.query_values("from").last() {
         None => 0,
@@ -102,7 +103,7 @@ fn try_one(server: &ConfigServer, request: &Request, id: &str) -> Result<Respons
             .parse()
             .map_err(|_| invalid_query("`from` is the number of a document, from 0"))?,
     };
-    many::counts_as_search(server)?;
+    requests::counts_as_search(server)?;
     // One at a time, since all of the record is in memory.
     let _alone = lock::lock(&server.reading_record);
     let mut record = record(server, id)?;

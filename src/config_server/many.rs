@@ -1,17 +1,15 @@
 //! What all changes of many documents have in common: who may make them, and how they are checked, made and answered.
 
-use std::time::Instant;
-
 use serde_json::{Map, Value};
 
 use super::changes::change_error;
 use super::effect::{effect, Effect};
 use super::group_routes::is_set;
 use super::groups::{self, GroupSet};
-use super::responses::{access_refused, error, store_error, too_many_requests};
+use super::responses::{access_refused, error, store_error};
 use super::store::{StoreError, MAX_GROUPS};
 use super::transaction::{Edit, Kind, MAX_TRANSACTION_BYTES};
-use super::{access, Action, ConfigServer};
+use super::{access, requests, Action, ConfigServer};
 use crate::config::Rejection;
 use crate::http::{Request, Response};
 use crate::wire::{DeviceId, INVALID_CONFIGURATION};
@@ -43,7 +41,7 @@ pub(super) fn allowed(
     if let Some(refusal) = access::refusal_of_change(request, server.allow_remote) {
         return Err(access_refused(refusal, None));
     }
-    known_parameters(request, parameters, None)?;
+    requests::known_parameters(request, parameters, None)?;
     for header in ["If-Match", "If-None-Match"] {
         if request.header(header).is_some() {
             let why = format!("{header} is about one document, and this changes many");
@@ -51,30 +49,6 @@ pub(super) fn allowed(
         }
     }
     Ok(())
-}
-
-/// Reading a record or all documents may be a lot: it counts as a search.
-pub(super) fn counts_as_search(server: &ConfigServer) -> Result<(), Response> {
-    let taken = server.search_rate.take(Instant::now());
-    taken.map_err(|wait| too_many_requests("too many requests for documents", wait.as_secs() + 1))
-}
-
-/// Refuses a request that has other parameters than these.
-pub(super) fn known_parameters(
-    request: &Request,
-    parameters: &[&str],
-    id: Option<&DeviceId>,
-) -> Result<(), Response> {
-    let Some(name) = request.query_key_beside(parameters) else {
-        return Ok(());
-    };
-    let name: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
-    let known = match parameters {
-        [] => "none here".to_owned(),
-        some => some.join(", "),
-    };
-    let why = format!("there is no parameter `{name}`: there are {known}");
-    Err(error(400, "Invalid query", id, &why))
 }
 
 /// Prepares changes by what there is, and makes them: again if others have changed it meanwhile.
@@ -212,9 +186,4 @@ pub(super) fn answer(key: &str, value: impl Into<Value>) -> Map<String, Value> {
     let mut answer = Map::new();
     answer.insert(key.to_owned(), value.into());
     answer
-}
-
-/// 400: a parameter is wrong.
-pub(super) fn invalid_query(why: &str) -> Response {
-    error(400, "Invalid query", None, why)
 }

@@ -38,6 +38,7 @@ mod metrics;
 mod pieces;
 mod power;
 mod reload;
+mod requests;
 mod responses;
 mod rounds;
 mod routes;

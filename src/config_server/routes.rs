@@ -14,7 +14,7 @@ use super::responses::{
     unknown_device,
 };
 use super::store::{StoreError, Stored};
-use super::{access, bulk, changes, history, listing, many, reload, transfer, ConfigServer};
+use super::{access, bulk, changes, history, listing, reload, requests, transfer, ConfigServer};
 use crate::config::Document;
 use crate::http::page::{self, Page};
 use crate::http::{Handler, Method, Request, Response};
@@ -115,7 +115,7 @@ fn respond(server: &Arc<ConfigServer>, request: &Request) -> (&'static str, Resp
 /// The response to GET of a device's configuration.
 fn read(server: &ConfigServer, request: &Request, id: &DeviceId) -> Response {
     // A misspelled parameter must not give another document than the one that was meant.
-    if let Err(refusal) = many::known_parameters(request, &["own", "explain"], Some(id)) {
+    if let Err(refusal) = requests::known_parameters(request, &["own", "explain"], Some(id)) {
         return refusal;
     }
     match request {

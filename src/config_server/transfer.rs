@@ -9,6 +9,7 @@ use serde_json::Map;
 use super::export_format::{self, Imported};
 use super::group_routes::is_set;
 use super::many::{self, Prepared};
+use super::requests;
 use super::responses::{error, store_error, too_many_requests};
 use super::store::{Lookup, StoreError};
 use super::transaction::{Edit, Kind, MAX_TRANSACTION_BYTES};
@@ -52,12 +53,12 @@ impl Export {
 
 /// The response of `/export`.
 pub(super) fn export(server: &ConfigServer, request: &Request) -> Response {
-    let exported = many::known_parameters(request, &[], None).and_then(|()| try_export(server));
+    let exported = requests::known_parameters(request, &[], None).and_then(|()| try_export(server));
     exported.unwrap_or_else(|refusal| refusal)
 }
 
 fn try_export(server: &ConfigServer) -> Result<Response, Response> {
-    many::counts_as_search(server)?;
+    requests::counts_as_search(server)?;
     let is_exporting = Arc::clone(&server.is_exporting);
     // One at a time, until it is received, since all of it is in memory.
     if is_exporting.swap(true, Ordering::SeqCst) {
