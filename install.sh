@@ -73,6 +73,7 @@ check() { # check DIRECTORY FILE
 
 # Fetches a tarball, checks and unpacks it, and has its own install.sh do the rest.
 from_tarball() { # from_tarball FILE|URL
+    tarball=
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     trap 'exit 1' HUP INT TERM
@@ -87,10 +88,11 @@ from_tarball() { # from_tarball FILE|URL
         esac
         download "$folder/SHA256SUMS" "$work/SHA256SUMS"
         [ -z "$key" ] || download "$folder/SHA256SUMS.minisig" "$work/SHA256SUMS.minisig"
-        if [ -z "${tarball:-}" ]; then
+        if [ -z "$tarball" ]; then
             tarball=$(awk -v end="-linux-$(architecture)$small.tar.gz" \
                 'substr($2, length($2) - length(end) + 1) == end { print $2 }' "$work/SHA256SUMS")
             [ -n "$tarball" ] || fail "$folder has nothing for $(architecture) (SHA256SUMS lists no …-linux-$(architecture)$small.tar.gz)"
+            [ "$(echo "$tarball" | wc -l)" -eq 1 ] || fail "$folder has several for $(architecture): name one, install.sh $folder/FILE"
         fi
         say "Fetching $folder/$tarball"
         download "$folder/$tarball" "$work/$tarball"
@@ -151,6 +153,7 @@ find_binary() {
 
 # All of it is read before any of it runs: a download that was cut off does nothing.
 main() {
+    umask 022
     from=$PWD
     prefix=${PREFIX:-/usr/local}
     yes=no
@@ -188,6 +191,10 @@ main() {
         echo "This installs on the machine it runs on, with a user and a service. For a package: make install DESTDIR=$DESTDIR" >&2
         exit 2
     fi
+    # It is written into units and scripts, and found again by them.
+    case $prefix in
+    *[!A-Za-z0-9/._+-]* | [!/]*) fail "PREFIX=$prefix: an absolute path of letters, digits and / . _ + - is wanted" ;;
+    esac
     if [ -x /sbin/procd ]; then
         fail "this is OpenWrt: opkg install the .ipk of the release"
     fi
@@ -229,7 +236,9 @@ from_here() {
     say "This is $version, for $init. What this board has:"
     "$binary" doctor || true
 
-    if ! ask "Install to $prefix/bin, with a service?"; then
+    with="with a service"
+    [ "$init" != none ] || with="without a service, since neither systemd nor OpenRC is here"
+    if ! ask "Install to $prefix/bin, $with?"; then
         echo "Nothing was changed."
         exit 1
     fi
@@ -306,4 +315,4 @@ from_here() {
     say "To take it away again: $prefix/share/$name/uninstall.sh"
 }
 
-{ main "$@" && exit; }
+{ main "$@"; exit; }

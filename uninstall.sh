@@ -105,4 +105,4 @@ main() {
     fi
 }
 
-{ main "$@" && exit; }
+{ main "$@"; exit; }

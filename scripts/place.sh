@@ -18,6 +18,13 @@ prefix=${PREFIX:-/usr/local}
 etc=${SYSCONFDIR:-/etc}
 name=edge-metrics-exporter
 
+# It is written into units and scripts.
+case $prefix in
+*[!A-Za-z0-9/._+-]* | [!/]*)
+    echo "$0: PREFIX=$prefix: an absolute path of letters, digits and / . _ + - is wanted" >&2
+    exit 2
+    ;;
+esac
 if [ -z "${INIT:-}" ]; then
     if [ -d /run/systemd/system ]; then
         INIT=systemd

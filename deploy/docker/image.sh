@@ -20,6 +20,12 @@ fi
 platforms=${PLATFORMS:-$every}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 context=target/image
+authorities=/usr/share/ca-certificates/mozilla
+[ -d "$authorities" ] || {
+    echo "$authorities is not there, the CAs of the image: install Debian's ca-certificates" >&2
+    exit 1
+}
+export LC_ALL=C # the order of names
 
 rm -rf "$context"
 for place in amd64:x86_64 arm:armv7 arm64:aarch64; do
@@ -28,8 +34,9 @@ for place in amd64:x86_64 arm:armv7 arm64:aarch64; do
     if [ -e "$binary" ]; then
         install -D -m 0755 "$binary" "$context/${place%:*}/edge-metrics-exporter"
         install -D -m 0644 LICENSE "$context/${place%:*}/LICENSE"
-        # Whom to trust over https.
-        install -D -m 0644 /etc/ssl/certs/ca-certificates.crt "$context/${place%:*}/etc/ssl/certs/ca-certificates.crt"
+        # The CAs that Mozilla trusts, and none that this machine trusts besides.
+        mkdir -p "$context/${place%:*}/etc/ssl/certs"
+        cat "$authorities"/*.crt >"$context/${place%:*}/etc/ssl/certs/ca-certificates.crt"
         install -m 0644 dist/THIRD-PARTY.txt "$context/${place%:*}/THIRD-PARTY.txt"
     else
         echo "$binary is not there: make dist TARGETS=${place#*:}" >&2

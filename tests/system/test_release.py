@@ -136,7 +136,7 @@ def signatures_are_checked(directory):
     public = {key: (directory / f"{key}.pub").read_text().split("\n")[1] for key in ("ours", "another")}
     release = directory / "dist/release"
     tarball = release / f"{NAME}-{VERSION}-linux-{HERE}.tar.gz"
-    options = {"cwd": directory, "env": os.environ | {"PREFIX": str(directory / "prefix")}, "stdin": subprocess.DEVNULL}
+    options = nobody(directory)
     with server(release) as url:
         for source in (tarball, url):
             command = ["sh", release / "install.sh", "--no-start", source, "--key"]
@@ -146,6 +146,28 @@ def signatures_are_checked(directory):
             assert not (directory / "prefix").exists()
     (release / "SHA256SUMS").write_text((release / "SHA256SUMS").read_text() + "\n")
     refused("is not by the key", "sh", release / "install.sh", "--key", public["ours"], tarball, **options)
+
+
+def nobody(directory, **more):
+    """Options of a command that nobody answers, and that would install in this directory."""
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    return {"cwd": directory, "env": environment | {"PREFIX": str(directory / "prefix")} | more, "stdin": subprocess.DEVNULL}
+
+
+def without_rights(directory, tarball):
+    """Where sudo refuses, install.sh and uninstall.sh end at once."""
+    tools = directory / "tools"
+    tools.mkdir()
+    for name, line in (("id", "echo 1000"), ("sudo", "echo sudo: no >&2; exit 1")):
+        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tools / name).chmod(0o755)
+    options = nobody(directory, PATH=f"{tools}:{os.environ['PATH']}")
+    command = ["sh", RELEASE / "install.sh", "--yes", "--no-start", RELEASE / tarball]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode != 0 and "sudo: no" in done.stderr and "a copy of" not in done.stdout, done
+    assert not (directory / "prefix").exists()
+    done = subprocess.run(["sh", ROOT / "uninstall.sh", "--yes"], capture_output=True, text=True, check=False, **options)
+    assert done.returncode != 0 and "is gone" not in done.stdout, done
 
 
 def installer():
@@ -186,12 +208,13 @@ def installer():
             with server(bad) as damaged:
                 pipe(own, "--yes", damaged, said=words)
                 pipe(own, "--yes", f"{damaged}/{tarball}", said=words)
-                # The same with curl, which the chroot has not. Nothing is installed, or else in a directory of this test.
-                options = {"cwd": directory, "env": os.environ | {"PREFIX": str(directory / "prefix")}}
-                refused(words, "sh", RELEASE / "install.sh", "--yes", "--no-start", damaged, **options)
-        refused("cannot fetch", "sh", RELEASE / "install.sh", "--yes", "--no-start", f"{url}/gone", **options)
-        refused("is it a tarball", "sh", RELEASE / "install.sh", "--yes", "--no-start", *unchecked(bad, tarball), **options)
+                # The same with curl, which the chroot has not. As nobody answers, nothing would be installed.
+                refused(words, "sh", RELEASE / "install.sh", "--no-start", damaged, **nobody(directory))
+        refused("cannot fetch", "sh", RELEASE / "install.sh", "--no-start", f"{url}/gone", **nobody(directory))
+        refused("is it a tarball", "sh", RELEASE / "install.sh", "--no-start", *unchecked(bad, tarball), **nobody(directory))
+        refused("an absolute path", "sh", RELEASE / "install.sh", "--no-start", RELEASE / tarball, **nobody(directory, PREFIX="opt/x"))
         assert not (directory / "prefix").exists()
+        without_rights(directory, tarball)
 
         for shell in (("sh",), ("busybox", "sh")):
             said = pipe(own, "--yes", shell=shell)
@@ -249,7 +272,14 @@ def debian_packages():
     run("lintian", "--fail-on", "error", "--allow-root", *packages.values())
     with debian() as root:
         shutil.copy(packages[HERE], root / "package.deb")
-        run("chroot", root, "dpkg", "-i", "/package.deb", env=PATH | {"DEBIAN_FRONTEND": "noninteractive"})
+        install = lambda: run("chroot", root, "dpkg", "-i", "/package.deb", env=PATH | {"DEBIAN_FRONTEND": "noninteractive"})
+        install()
+        script = root / "etc/init.d" / NAME
+        assert script.is_file()
+        # A conffile that somebody removed stays removed, and an upgrade succeeds.
+        script.unlink()
+        install()
+        assert not script.exists()
         serves("chroot", "--userspec=edge-metrics:edge-metrics", root, f"/usr/bin/{NAME}")
     for arch, package in packages.items():
         with temporary() as directory:
@@ -315,7 +345,10 @@ def image():
                     files.extractall(root, filter="data")
             platforms["/".join(platform.values())] = root
             (entrypoint,) = config["config"]["Entrypoint"]
-            assert (root / "etc/ssl/certs/ca-certificates.crt").is_file() and (root / "THIRD-PARTY.txt").is_file()
+            assert (root / "THIRD-PARTY.txt").is_file()
+            # None that this machine trusts besides.
+            known = b"".join(file.read_bytes() for file in sorted(pathlib.Path("/usr/share/ca-certificates/mozilla").glob("*.crt")))
+            assert known and (root / "etc/ssl/certs/ca-certificates.crt").read_bytes() == known
             arch = {"amd64": "x86_64", "arm": "armv7", "arm64": "aarch64"}[platform["architecture"]]
             if arch == HERE:
                 directory.chmod(0o755)
@@ -360,7 +393,7 @@ def workflow_builds_by_make():
     # The runner has sh end at the first failure.
     run("shellcheck", "--shell=sh", "--severity=warning", "-", input=f"set -e\n{scripts}")
     targets = re.findall(r"^\s*make (\w+)", scripts, flags=re.MULTILINE)
-    assert targets == ["release"], targets
+    assert targets == ["dist"] and "scripts/release.sh" in scripts, targets
     run("make", "--dry-run", *targets, cwd=ROOT)
 
 
