@@ -307,9 +307,21 @@ fn board_with_every_default_in_its_file_registers_with_what_differs() {
         ],
         "{own}"
     );
-    wait_until("the group's interval is in force", || {
-        (in_force(&exporter)["interval"] == 0.25).then_some(())
+    let is_in_force = |interval: f64| {
+        wait_until("the group's interval is in force", || {
+            (in_force(&exporter)["interval"] == interval).then_some(())
+        });
+    };
+    is_in_force(0.25);
+    // It registers again with what it got last, of which the groups' part is not its own.
+    assert_eq!(central.send("DELETE", "/config/edge-07", "").status, 200);
+    wait_until("the board is registered again", || {
+        (central.get("/config/edge-07").status == 200).then_some(())
     });
+    assert_eq!(central.json("/config/edge-07?own")["interval"], Value::Null);
+    let changed = r#"{"config": {"interval": 0.75}}"#;
+    assert_eq!(central.send("PUT", "/groups/default", changed).status, 200);
+    is_in_force(0.75);
 }
 
 #[test]

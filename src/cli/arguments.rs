@@ -102,6 +102,7 @@ pub(super) fn parse(parser: lexopt::Parser) -> Result<Option<Arguments>, String>
             log_level: None,
         },
         command: None,
+        names_unknown_command: false,
         options: Vec::new(),
         parser,
     };
@@ -109,11 +110,13 @@ pub(super) fn parse(parser: lexopt::Parser) -> Result<Option<Arguments>, String>
         Ok(true) => Ok(Some(line.arguments)),
         Ok(false) => Ok(None),
         Err(error) => {
-            let command = match line.command {
-                Some(command) if command.name != DEFAULT => format!("{} ", command.name),
-                _ => String::new(),
+            // The overview has the commands, and the page of each its options.
+            let page = match line.command {
+                Some(command) => format!("{} --help", command.name),
+                None if line.names_unknown_command => "--help".to_owned(),
+                None => format!("{DEFAULT} --help"),
             };
-            Err(format!("{error}; see {PROGRAM} {command}--help"))
+            Err(format!("{error}; see {PROGRAM} {page}"))
         }
     }
 }
@@ -123,6 +126,8 @@ struct CommandLine {
     arguments: Arguments,
     /// The command, if a word was read.
     command: Option<&'static Command>,
+    /// Whether that word is no command.
+    names_unknown_command: bool,
     /// The names of the options that were read.
     options: Vec<String>,
     parser: lexopt::Parser,
@@ -135,7 +140,7 @@ impl CommandLine {
         while let Some(argument) = self.parser.next()? {
             match argument {
                 Long("version") | Short('V') => {
-                    print_version();
+                    print(&version());
                     return Ok(false);
                 }
                 Long("help") | Short('h') => {
@@ -169,7 +174,14 @@ impl CommandLine {
         let value = match option.value {
             Takes::Nothing => OsString::new(),
             Takes::Value(_) => parser.value()?,
-            Takes::Optional(_) => parser.optional_value().unwrap_or_default(),
+            Takes::Optional(_) => match parser.optional_value() {
+                Some(value) if value.is_empty() => {
+                    return Err(
+                        format!("--{name}= has no value: give one, or leave out the =").into(),
+                    );
+                }
+                value => value.unwrap_or_default(),
+            },
         };
         take(&mut self.arguments, option.name, value)?;
         self.options.push(name.to_string());
@@ -179,25 +191,30 @@ impl CommandLine {
     /// Takes the command or one of its arguments. Returns whether all was done: help or version were asked for.
     fn word(&mut self, word: OsString) -> Result<bool, lexopt::Error> {
         let Some(command) = self.command else {
-            let command = Command::named_or_nearest(&word.to_string_lossy())?;
+            let named = Command::named_or_nearest(&word.to_string_lossy());
+            self.names_unknown_command = named.is_err();
+            let command = named?;
             self.command = Some(command);
             for name in &self.options {
                 command.option(name)?;
             }
             return match command.name {
-                "help" => {
+                "help" | "version" => {
                     let about = match self.parser.next()? {
-                        None => help::overview(),
-                        Some(lexopt::Arg::Value(name)) => {
+                        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => {
+                            help::of(command)
+                        }
+                        Some(lexopt::Arg::Value(name)) if command.name == "help" => {
                             help::of(Command::named_or_nearest(&name.to_string_lossy())?)
                         }
                         Some(other) => return Err(other.unexpected()),
+                        None if command.name == "help" => help::overview(),
+                        None => version(),
                     };
+                    if let Some(other) = self.parser.next()? {
+                        return Err(other.unexpected());
+                    }
                     print(&about);
-                    Ok(true)
-                }
-                "version" => {
-                    print_version();
                     Ok(true)
                 }
                 name => {
@@ -230,8 +247,8 @@ impl CommandLine {
     }
 }
 
-fn print_version() {
-    print(&format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION")));
+fn version() -> String {
+    format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// The role of a command, without options.

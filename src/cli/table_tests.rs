@@ -169,7 +169,7 @@ fn options_of_other_commands_are_refused() {
     for (words, message) in [
         (
             &["run", "--store", "x"][..],
-            "--store goes with config-server, and not with run; see edge-metrics-exporter --help",
+            "--store goes with config-server, and not with run; see edge-metrics-exporter run --help",
         ),
         (
             &["top", "--csv", "x"],
@@ -178,7 +178,7 @@ fn options_of_other_commands_are_refused() {
         // Options before the command are those of `run`, and have to be the command's, too.
         (
             &["--json", "doctor"],
-            "--json goes with doctor, measure, and not with run; see edge-metrics-exporter --help",
+            "--json goes with doctor, measure, and not with run; see edge-metrics-exporter run --help",
         ),
         (
             &["--web.management-address", ":1", "doctor"],
@@ -193,7 +193,7 @@ fn options_of_other_commands_are_refused() {
         (
             &["--web.listen-adress", ":1"],
             "there is no option --web.listen-adress: did you mean --web.listen-address?; \
-             see edge-metrics-exporter --help",
+             see edge-metrics-exporter run --help",
         ),
         (
             &["chek-config"],
@@ -204,6 +204,14 @@ fn options_of_other_commands_are_refused() {
             "there is no command \"dokter\": did you mean doctor?; see edge-metrics-exporter help --help",
         ),
         (
+            &["help", "doctor", "record"],
+            "unexpected argument \"record\"; see edge-metrics-exporter help --help",
+        ),
+        (
+            &["doctor", "--probe-i2c="],
+            "--probe-i2c= has no value: give one, or leave out the =; see edge-metrics-exporter doctor --help",
+        ),
+        (
             &["doctor", "-x"],
             "there is no option -x; see edge-metrics-exporter doctor --help",
         ),
@@ -211,4 +219,7 @@ fn options_of_other_commands_are_refused() {
         assert_eq!(parsed(words), Err(message.to_string()));
     }
     assert_eq!(parsed(&["--config", "x", "doctor"]), Ok(true));
+    assert_eq!(parsed(&["help", "--help"]), Ok(false));
+    assert_eq!(parsed(&["version", "--help"]), Ok(false));
+    assert_eq!(parsed(&["doctor", "--probe-i2c"]), Ok(true));
 }

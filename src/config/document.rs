@@ -280,6 +280,11 @@ impl Document {
     pub fn beyond(&self, base: &Document, kept: &Document) -> Document {
         Document::of(beyond(&self.entries, &base.entries, &kept.entries))
     }
+
+    /// The document without what `base` has already.
+    pub fn without(&self, base: &Document) -> Document {
+        Document::of(without(&self.entries, &base.entries))
+    }
 }
 
 /// The depth of the recursion is limited because the depth of a document is.
@@ -326,6 +331,23 @@ fn merge(into: &mut Vec<(String, Node)>, patch: &[(String, Node)]) {
         let mut at = 0..;
         into.retain(|_| at.next().is_some_and(|at| !removed.contains(&at)));
     }
+}
+
+/// See [`Document::without`].
+fn without(target: &[(String, Node)], base: &[(String, Node)]) -> Vec<(String, Node)> {
+    let of_base = |name: &String| {
+        let found = base.iter().find(|(known, _)| known == name);
+        found.map(|(_, node)| node)
+    };
+    let left = target.iter().filter_map(|(name, node)| {
+        let left = match (node, of_base(name)) {
+            (node, Some(known)) if node == known => return None,
+            (Node::Map(inner), Some(Node::Map(known))) => Node::Map(without(inner, known)),
+            (node, _) => node.clone(),
+        };
+        Some((name.clone(), left))
+    });
+    left.collect()
 }
 
 /// See [`Document::beyond`].

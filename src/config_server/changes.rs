@@ -83,9 +83,9 @@ fn try_change(
         }
         let NewConfiguration { text, warnings } = match (&request.method, &current) {
             (Method::Patch, Some(current)) => patched(server, &groups, &body, current, id)?,
-            (_, Some(current)) if server.report(request).is_some() && !groups.is_empty() => {
-                let body = of_board(server, &groups, &body, current, id)?;
-                replaced(server, &groups, &body, Some(current), id)?
+            (_, current) if server.report(request).is_some() && !groups.is_empty() => {
+                let body = of_board(server, &groups, &body, current.as_ref(), id)?;
+                replaced(server, &groups, &body, current.as_ref(), id)?
             }
             (_, current) => replaced(server, &groups, &body, current.as_ref(), id)?,
         };
@@ -245,10 +245,15 @@ fn of_board(
     server: &ConfigServer,
     groups: &GroupSet,
     body: &Body,
-    current: &Stored,
+    current: Option<&Stored>,
     id: &DeviceId,
 ) -> Result<Body, Response> {
-    let Ok(own) = Own::parse(current) else {
+    let own = match current {
+        Some(current) => Own::parse(current),
+        // A board that registers again has the last configuration that it got.
+        None => Own::of(body.document.clone()),
+    };
+    let Ok(own) = own else {
         return Ok(body.clone());
     };
     let base = server.with_layers(id, &own.device_type(), groups, |layers| {
@@ -259,7 +264,11 @@ fn of_board(
         return Ok(body.clone());
     }
     Ok(Body {
-        document: body.document.beyond(&base, &own.document),
+        document: match current {
+            Some(_) => body.document.beyond(&base, &own.document),
+            // What is not there was not removed.
+            None => body.document.without(&base),
+        },
         yaml: None,
     })
 }

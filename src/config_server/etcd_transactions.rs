@@ -8,6 +8,8 @@
 //! those that were changed are put back. If the server dies, another one, or the same after its start, puts them back when
 //! the key has stayed the same for a while.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -275,8 +277,8 @@ impl EtcdTransactions {
             of: self,
             head: &head,
             revision,
-            // No step of the server that began it has such a number.
-            step: u64::from(std::process::id()) << 32,
+            // No step of another attempt, or of the server that began it, has such a number.
+            step: RandomState::new().hash_one(0u8) >> 1,
         };
         if !steps.take(Vec::new(), Vec::new())? {
             return Ok(false);

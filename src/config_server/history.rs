@@ -7,10 +7,10 @@ use serde_json::{json, Map, Value};
 use super::group_routes::is_set;
 use super::many::{self, Prepared};
 use super::requests::{self, invalid_query};
-use super::responses::{error, store_error};
+use super::responses::{access_refused, error, store_error};
 use super::store::{Lookup, RecordHeads, Store, StoreError, Stored};
 use super::transaction::{Edit, Kind, Transaction, TransactionId};
-use super::{Action, ConfigServer};
+use super::{access, Action, ConfigServer};
 use crate::http::{Request, Response};
 use crate::sys::lock;
 use crate::wire::DeviceId;
@@ -161,11 +161,24 @@ pub(super) fn remove(server: &ConfigServer, request: &Request, id: &str) -> Resp
 }
 
 fn try_remove(server: &ConfigServer, request: &Request, id: &str) -> Result<Response, Response> {
-    many::allowed(server, request, &[])?;
+    if let Some(refusal) = access::refusal_of_change(request, server.allow_remote) {
+        return Err(access_refused(refusal, None));
+    }
+    requests::known_parameters(request, &[], None)?;
     let id = TransactionId::parse(id).ok_or_else(unknown)?;
     let removed = server.with_store(|store| store.remove_record(id));
     if !removed.map_err(|e| store_error(&e))? {
-        return Err(unknown());
+        let heads = server.with_store(|store| store.record_heads());
+        let unfinished = heads.map_err(|e| store_error(&e))?.unfinished;
+        return Err(
+            match unfinished.iter().any(|head| id_of(head) == Some(id)) {
+                true => {
+                    let why = "the change is under way, or was broken off and is put back first";
+                    error(409, "Change not finished", None, why)
+                }
+                false => unknown(),
+            },
+        );
     }
     let by = request
         .login_name()

@@ -57,11 +57,9 @@ fn write_answer(out: &mut String, bus: u32, address: u8, answer: &Answer) {
         );
     }
     if let Some(command) = answer.kernel_driver(bus, address) {
-        wrap(
-            out,
-            "          ",
-            &format!("or the kernel's own driver, which is better: {command}"),
-        );
+        // In one line, so that it can be copied.
+        out.push_str("          or the kernel's own driver, which is better:\n");
+        let _ = writeln!(out, "            {command}");
     }
 }
 

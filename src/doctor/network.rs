@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{json, Value};
 
+use crate::config::values::MAX_ITEMS;
 use crate::config::Config;
 use crate::http::authority;
 use crate::mdns::{browse, Network, Service};
@@ -280,8 +281,10 @@ pub(super) fn configure(config: &Config, found: &Result<Found, String>) -> Strin
     for section in ["shelly", "json"] {
         let is_free = config.meters.same_section(&unset.meters, section);
         let of_section = devices.iter().filter(|device| device.section == section);
-        let (ready, others): (Vec<_>, Vec<_>) =
+        let (mut ready, mut others): (Vec<_>, Vec<_>) =
             of_section.partition(|device| is_free && device.is_ready());
+        // A configuration takes no more.
+        others.extend(ready.split_off(ready.len().min(MAX_ITEMS)));
         if !ready.is_empty() {
             let _ = write!(
                 out,
@@ -425,6 +428,21 @@ mod tests {
             .map(|line| line.strip_prefix("#  ").map_or(line, |_| &line[1..]))
             .collect();
         assert_eq!(devices(&completed.join("\n")), (2, 3), "{written}");
+        // A configuration takes only so many.
+        let plug = |n| {
+            service(
+                "_shelly._tcp",
+                "x",
+                &format!("shelly-{n}.local"),
+                80,
+                &[("gen", "2")],
+            )
+        };
+        let many = configure(
+            &Config::default(),
+            &Ok(sort((0..70).map(plug).collect(), "eth0".to_string(), false)),
+        );
+        assert_eq!(devices(&many), (64, 0), "{many}");
         // A section that is configured is not written twice.
         let given = "json: {devices: [{profile: tasmota, host: a}]}\n";
         let (given, _) = SCHEMA.parse(given).unwrap();
