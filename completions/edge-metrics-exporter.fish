@@ -3,7 +3,7 @@
 set -l commands run demo doctor measure top record check-config config-server collect help version power-exporter udp-agent pyjoules-simple pyjoules-multirate pyjoules-remote-write kepler scaphandre
 
 complete -c edge-metrics-exporter -n "not __fish_seen_subcommand_from $commands" -f -a run -d 'Serve the board’s meters at http://localhost:9100/metrics. This is the default.'
-complete -c edge-metrics-exporter -n "not __fish_seen_subcommand_from $commands" -f -a demo -d 'Do the same on a simulated board, or on a fleet of them.'
+complete -c edge-metrics-exporter -n "not __fish_seen_subcommand_from $commands" -f -a demo -d 'Serve the metrics of a simulated board, or of a fleet of them.'
 complete -c edge-metrics-exporter -n "not __fish_seen_subcommand_from $commands" -f -a doctor -d 'Show which meters this board has, a reading of each, and what would help.'
 complete -c edge-metrics-exporter -n "not __fish_seen_subcommand_from $commands" -f -a measure -d 'Run a command and report the energy that it used.'
 complete -c edge-metrics-exporter -n "not __fish_seen_subcommand_from $commands" -f -a top -d 'Show the board in a terminal: power, rails, and workloads by power.'
@@ -51,7 +51,7 @@ complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from power-exporter
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from power-exporter" -l device-port -x -d 'The device’s UDP port'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from udp-agent" -l port -x -d 'The UDP port to answer on'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from udp-agent" -l listen -x -d 'The address to answer on'
-complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from udp-agent" -l voltage -x -d 'The voltage by which power is divided'
+complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from udp-agent" -l voltage -x -d 'The voltage, by which watts become amperes'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from scaphandre" -l port -x -d 'The port to serve metrics on'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from scaphandre" -l address -x -d 'The address to serve metrics on'
 complete -c edge-metrics-exporter -n "__fish_seen_subcommand_from run doctor measure top record check-config; or not __fish_seen_subcommand_from $commands" -l config -r -F -d 'The configuration file'

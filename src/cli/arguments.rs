@@ -332,10 +332,14 @@ fn take(arguments: &mut Arguments, name: &str, value: OsString) -> Result<(), le
         (_, Role::Top(options)) => top_option(options, name, value)?,
         (_, Role::Measure(options)) => measure_option(options, name, value)?,
         (_, Role::Demo(options)) => demo_option(options, name, &text(value)?)?,
-        // The table has an option that is not known here: a test looks at all.
-        _ => return Err(format!("--{name} is not read").into()),
+        _ => return Err(not_read(name)),
     }
     Ok(())
+}
+
+/// The table has an option that is not known here: a test looks at all.
+fn not_read(option: &str) -> lexopt::Error {
+    format!("--{option} is not read").into()
 }
 
 /// Takes an option of `top`.
@@ -353,7 +357,8 @@ fn top_option(
                 format!("--interval wants seconds, from 0.1 to a day's, and not {value:?}")
             })?);
         }
-        _ => options.http = Some(value.into()),
+        "http.config.file" => options.http = Some(value.into()),
+        other => return Err(not_read(other)),
     }
     Ok(())
 }
@@ -485,7 +490,7 @@ fn measure_option(
                 })?,
             };
         }
-        _ => {
+        "repeat" => {
             let value = text(value)?;
             let repeat = value.parse().ok();
             let repeat = repeat.filter(|repeat| (1..=MAX_REPEAT).contains(repeat));
@@ -493,6 +498,7 @@ fn measure_option(
                 format!("--repeat wants a number from 1 to {MAX_REPEAT}, and not {value:?}")
             })?;
         }
+        other => return Err(not_read(other)),
     }
     Ok(())
 }

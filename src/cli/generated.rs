@@ -196,7 +196,7 @@ _edge_metrics_exporter() {{
     out
 }
 
-/// Text in single quotes, for zsh and fish.
+/// Text in single quotes, with apostrophes as typographic ones.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "’"))
 }

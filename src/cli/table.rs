@@ -24,6 +24,7 @@ pub(super) struct CliOption {
     pub(super) name: &'static str,
     pub(super) value: Takes,
     pub(super) help: &'static str,
+    /// Groups of names, all of which count.
     pub(super) commands: &'static [&'static [&'static str]],
 }
 
@@ -42,6 +43,7 @@ pub(super) enum Takes {
 pub(super) struct Variable {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
+    /// As those of an option.
     pub(super) commands: &'static [&'static [&'static str]],
 }
 
@@ -79,7 +81,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "demo",
         arguments: "",
-        summary: "Do the same on a simulated board, or on a fleet of them.",
+        summary: "Serve the metrics of a simulated board, or of a fleet of them.",
         about: "With --fleet N, N boards of all kinds run, each in a process of its own, and a config-server for them at http://127.0.0.1:8080/.",
         example: "--board jetson",
     },
@@ -388,7 +390,7 @@ pub(super) const OPTIONS: &[CliOption] = &[
     CliOption {
         name: "voltage",
         value: Takes::Value("VOLTS"),
-        help: "The voltage by which power is divided. Default: the measured one.",
+        help: "The voltage, by which watts become amperes. Default: the measured one.",
         commands: &[&["udp-agent"]],
     },
     CliOption {
@@ -570,7 +572,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "REMOTE_WRITE_URL",
-        help: "The receiver.",
+        help: "The URL that samples are sent to.",
         commands: &[&["pyjoules-remote-write"]],
     },
     Variable {

@@ -342,7 +342,10 @@ fn without(target: &[(String, Node)], base: &[(String, Node)]) -> Vec<(String, N
     let left = target.iter().filter_map(|(name, node)| {
         let left = match (node, of_base(name)) {
             (node, Some(known)) if node == known => return None,
-            (Node::Map(inner), Some(Node::Map(known))) => Node::Map(without(inner, known)),
+            (Node::Map(inner), Some(Node::Map(known))) => match without(inner, known) {
+                left if left.is_empty() => return None,
+                left => Node::Map(left),
+            },
             (node, _) => node.clone(),
         };
         Some((name.clone(), left))

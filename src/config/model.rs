@@ -186,14 +186,19 @@ pub struct Multirate {
     pub consumers: Vec<String>,
 }
 
+/// The metric of which a name would be a statistic of a window: `a` of `a_max`.
+pub(crate) fn of_window_statistic(name: &str) -> Option<&str> {
+    let mut endings = ["_min", "_max", "_avg"].into_iter();
+    endings.find_map(|ending| name.strip_suffix(ending))
+}
+
 impl Config {
     /// The names that `metrics` lists as true and that are not known. The metrics of `history.window_statistics` that are
     /// derived from known metrics count as known.
     pub fn unknown_metrics(&self, known: &BTreeSet<&str>) -> Vec<String> {
         let is_window_statistic = |name: &str| {
-            let mut stems = ["_min", "_max", "_avg"].into_iter();
             name == "energy_window_joules" && known.contains("energy_joules_total")
-                || stems.any(|end| name.strip_suffix(end).is_some_and(|n| known.contains(n)))
+                || of_window_statistic(name).is_some_and(|of| known.contains(of))
         };
         let listed = self.metrics.iter().flatten();
         let unknown = listed.filter(|(name, on)| {

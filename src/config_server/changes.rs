@@ -13,10 +13,10 @@ use super::etag::{Conditions, Evaluation, Tags};
 use super::group_routes::is_set;
 use super::groups::GroupSet;
 use super::requests;
-use super::responses::{access_refused, error, precondition_failed, store_error, unknown_device};
+use super::responses::{error, precondition_failed, store_error, unknown_device};
 use super::store::{StoreError, Stored};
 use super::transaction::{Edit, Kind};
-use super::{access, Action, ConfigServer};
+use super::{Action, ConfigServer};
 use crate::config::{Document, Membership, Rejection};
 use crate::http::{host_address, Method, Request, Response};
 use crate::sources::SCHEMA;
@@ -59,9 +59,7 @@ fn try_change(
     request: &Request,
     id: &DeviceId,
 ) -> Result<Response, Response> {
-    allowed(server, request, id)?;
-    // A misspelled `dry_run` must not change anything.
-    requests::known_parameters(request, &["dry_run"], Some(id))?;
+    requests::may_change(server, request, &["dry_run"], Some(id))?;
     let conditions = conditions(request)?;
     let body = read_body(request, id)?;
     for _ in 0..MAX_ATTEMPTS {
@@ -176,8 +174,7 @@ fn try_delete(
     request: &Request,
     id: &DeviceId,
 ) -> Result<Response, Response> {
-    allowed(server, request, id)?;
-    requests::known_parameters(request, &[], Some(id))?;
+    requests::may_change(server, request, &[], Some(id))?;
     let conditions = conditions(request)?;
     for _ in 0..MAX_ATTEMPTS {
         let groups = server.groups().map_err(|e| store_error(&e))?;
@@ -204,13 +201,6 @@ fn try_delete(
         }
     }
     Err(too_many_conflicts(id))
-}
-
-fn allowed(server: &ConfigServer, request: &Request, id: &DeviceId) -> Result<(), Response> {
-    match access::refusal_of_change(request, server.allow_remote) {
-        Some(refusal) => Err(access_refused(refusal, Some(id))),
-        None => Ok(()),
-    }
 }
 
 /// The stored document, if the preconditions of the request hold: those for the configuration, or for the document alone.

@@ -21,7 +21,9 @@ use super::directory_watch::{DirectoryWatch, CONFIG_SUFFIX, TEMPORARY_SUFFIX};
 use super::store::{
     Changes, Documents, Lookup, RecordHeads, Store, StoreError, Stored, MAX_DEVICES, MAX_GROUPS,
 };
-use super::transaction::{put_back, recover, Outcome, Recovery, Transaction, TransactionId};
+use super::transaction::{
+    log_put_back, put_back, recover, Outcome, Recovery, Transaction, TransactionId,
+};
 use crate::config::{self, read_file};
 use crate::sys::file_stamp::FileStamp;
 use crate::sys::lock;
@@ -144,10 +146,7 @@ impl Directory {
         match recover(self, &transaction.edits)? {
             Recovery::Finished => self.records.finish(id, true),
             Recovery::PutBack { count } => {
-                log::warn!(
-                    "the change {id} of {} documents was interrupted: {count} documents have been restored",
-                    transaction.edits.len()
-                );
+                log_put_back(&transaction, count);
                 self.records.forget(id);
             }
         }
@@ -511,9 +510,9 @@ impl Store for Directory {
         self.records.dropped()
     }
 
-    fn recover(&self) -> Result<bool, StoreError> {
+    fn recover(&self) -> Result<Option<Duration>, StoreError> {
         // Only this server uses the directory, and has done so when it opened it.
-        Ok(true)
+        Ok(None)
     }
 
     fn max_note_age(&self) -> Duration {

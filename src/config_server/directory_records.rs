@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::directory::Files;
 use super::store::{RecordHeads, StoreError};
 use super::transaction::{
-    parse_head, surplus, Transaction, TransactionId, MAX_RECORDS, MAX_RECORD_BYTES,
+    log_dropped, parse_head, surplus, Transaction, TransactionId, MAX_RECORDS,
     MAX_TRANSACTION_BYTES,
 };
 use crate::sys::file;
@@ -152,10 +152,7 @@ impl DirectoryRecords {
                 log::warn!("cannot remove {}: {error}", path.display());
             }
             if kept.dropped == 0 {
-                log::info!(
-                    "the record of the change {id} is dropped, and older ones will be (the limits are {MAX_RECORDS} records and {} MiB of documents)",
-                    MAX_RECORD_BYTES >> 20
-                );
+                log_dropped(id);
             }
             kept.dropped += 1;
         }

@@ -571,7 +571,7 @@ impl Store for Etcd {
         self.transactions.dropped()
     }
 
-    fn recover(&self) -> Result<bool, StoreError> {
+    fn recover(&self) -> Result<Option<Duration>, StoreError> {
         self.transactions.recover(self)
     }
 

@@ -20,10 +20,9 @@ use super::etcd::Cluster;
 use super::etcd_json as messages;
 use super::store::{RecordHeads, Store, StoreError};
 use super::transaction::{
-    parse_head, put_back, recover, surplus, Edit, Kind, Outcome, Recovery, Transaction,
-    TransactionId, MAX_RECORDS, MAX_RECORD_BYTES,
+    id_of, log_dropped, log_put_back, parse_head, put_back, recover, surplus, Edit, Kind, Outcome,
+    Recovery, Transaction, TransactionId, MAX_RECORDS,
 };
-use super::{RECOVERY_CHECK_INTERVAL, RECOVERY_INTERVAL};
 use crate::sys::lock;
 
 /// The most operations of one of etcd's transactions.
@@ -36,6 +35,10 @@ const PART: usize = 512 << 10;
 const PARTS_READ: usize = 8;
 /// A transaction is broken off if the key stays the same for longer. Each step takes less.
 const BROKEN_OFF_AFTER: Duration = Duration::from_secs(30);
+/// The time between two looks for a transaction that was broken off, while there is one.
+const BUSY_INTERVAL: Duration = Duration::from_secs(10);
+/// The same while there is none.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// Records are counted, and the oldest dropped, after each this many transactions of a server.
 const COUNT_EVERY: u64 = 20;
 
@@ -247,27 +250,26 @@ impl EtcdTransactions {
     }
 
     /// As [`Store::recover`].
-    pub(super) fn recover(&self, store: &dyn Store) -> Result<bool, StoreError> {
+    pub(super) fn recover(&self, store: &dyn Store) -> Result<Option<Duration>, StoreError> {
         let unfinished = self.unfinished()?;
         let mut seen = lock::lock(&self.seen);
         let Some((revision, head)) = unfinished else {
             *seen = None;
-            return Ok(true);
+            return Ok(Some(IDLE_INTERVAL));
         };
         match *seen {
             Some((known, since)) if known == revision => {
                 if since.elapsed() < BROKEN_OFF_AFTER {
-                    return Ok(false);
+                    return Ok(Some(BUSY_INTERVAL));
                 }
             }
             _ => {
                 *seen = Some((revision, Instant::now()));
-                return Ok(false);
+                return Ok(Some(BUSY_INTERVAL));
             }
         }
         drop(seen);
-        let id = head.get("id").and_then(Value::as_str);
-        let Some(id) = id.and_then(TransactionId::parse) else {
+        let Some(id) = id_of(&head) else {
             let key = self.unfinished_key();
             return Err(StoreError::Failed(format!(
                 "the key {key} is not what a config-server puts there: delete it"
@@ -281,7 +283,7 @@ impl EtcdTransactions {
             step: RandomState::new().hash_one(0u8) >> 1,
         };
         if !steps.take(Vec::new(), Vec::new())? {
-            return Ok(false);
+            return Ok(Some(BUSY_INTERVAL));
         }
         match self.parts(id)? {
             // No document is changed before all parts are there.
@@ -291,15 +293,12 @@ impl EtcdTransactions {
                     steps.finish(id)?;
                 }
                 Recovery::PutBack { count } => {
-                    log::warn!(
-                        "the change {id} of {} documents was interrupted: {count} documents have been restored",
-                        transaction.edits.len()
-                    );
+                    log_put_back(&transaction, count);
                     steps.forget(id)?;
                 }
             },
         }
-        Ok(true)
+        Ok(Some(IDLE_INTERVAL))
     }
 
     pub(super) fn heads(&self) -> Result<RecordHeads, StoreError> {
@@ -347,32 +346,31 @@ impl EtcdTransactions {
 
     /// As [`Store::remove_record`].
     pub(super) fn remove_record(&self, id: TransactionId) -> Result<bool, StoreError> {
-        let key = self.head_key(id);
         // Without a head it is unfinished, and what it has changed may have to be put back.
-        let Some(head) = self.cluster.get(&key)? else {
+        if self.cluster.get(&self.head_key(id))?.is_none() {
             return Ok(false);
-        };
+        }
+        self.delete_record(id)?;
+        Ok(true)
+    }
+
+    /// Deletes the record of a finished transaction.
+    fn delete_record(&self, id: TransactionId) -> Result<(), StoreError> {
         let operations = vec![
-            messages::delete_operation(&key),
+            messages::delete_operation(&self.head_key(id)),
             messages::delete_all_operation(&self.parts_prefix(id)),
         ];
-        let comparison = messages::comparison(&key, head.revision);
-        let removed = self.cluster.transact(vec![comparison], operations)?;
-        // It was done if its answer was lost, and it was sent once more.
-        Ok(removed.is_some() || self.cluster.get(&key)?.is_none())
+        self.cluster.transact(Vec::new(), operations)?;
+        Ok(())
     }
 
     fn drop_oldest(&self) -> Result<(), StoreError> {
         let heads = self.heads()?.finished;
-        let id = |head: &Value| TransactionId::parse(head.get("id")?.as_str()?);
         let oldest_first = heads.iter().rev();
-        for id in surplus(oldest_first.filter_map(|head| Some((id(head)?, head)))) {
-            self.remove_record(id)?;
+        for id in surplus(oldest_first.filter_map(|head| Some((id_of(head)?, head)))) {
+            self.delete_record(id)?;
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
-                log::info!(
-                    "the record of the change {id} is dropped, and older ones will be (the limits are {MAX_RECORDS} records and {} MiB of documents)",
-                    MAX_RECORD_BYTES >> 20
-                );
+                log_dropped(id);
             }
         }
         Ok(())
@@ -530,6 +528,6 @@ fn is_too_large(error: &StoreError) -> bool {
 fn half_made(id: TransactionId, why: &StoreError) -> StoreError {
     StoreError::Failed(format!(
         "{why}; the change {id} may be half made: it is put back within {} s of etcd's next answer",
-        (BROKEN_OFF_AFTER + RECOVERY_CHECK_INTERVAL + RECOVERY_INTERVAL).as_secs()
+        (BROKEN_OFF_AFTER + IDLE_INTERVAL + BUSY_INTERVAL).as_secs()
     ))
 }

@@ -7,10 +7,10 @@ use serde_json::{json, Map, Value};
 use super::group_routes::is_set;
 use super::many::{self, Prepared};
 use super::requests::{self, invalid_query};
-use super::responses::{access_refused, error, store_error};
+use super::responses::{error, store_error};
 use super::store::{Lookup, RecordHeads, Store, StoreError, Stored};
-use super::transaction::{Edit, Kind, Transaction, TransactionId};
-use super::{access, Action, ConfigServer};
+use super::transaction::{id_of, Edit, Kind, Transaction, TransactionId};
+use super::{Action, ConfigServer};
 use crate::http::{Request, Response};
 use crate::sys::lock;
 use crate::wire::DeviceId;
@@ -58,10 +58,6 @@ fn try_list(server: &ConfigServer, request: &Request) -> Result<Response, Respon
         body["next"] = last["id"].clone();
     }
     Ok(Response::json(200, &body))
-}
-
-fn id_of(head: &Value) -> Option<TransactionId> {
-    TransactionId::parse(head.get("id")?.as_str()?)
 }
 
 fn limit(request: &Request) -> Result<usize, Response> {
@@ -126,7 +122,7 @@ fn try_one(server: &ConfigServer, request: &Request, id: &str) -> Result<Respons
             .map(Result::as_ref)
             .transpose()
         {
-            // It is none that was recorded.
+            // Its text is not known, so it is neither of those that were recorded.
             Err(_) => "changed_since",
             Ok(stored) => {
                 let text = stored.map(|stored| &stored.text[..]);
@@ -161,10 +157,7 @@ pub(super) fn remove(server: &ConfigServer, request: &Request, id: &str) -> Resp
 }
 
 fn try_remove(server: &ConfigServer, request: &Request, id: &str) -> Result<Response, Response> {
-    if let Some(refusal) = access::refusal_of_change(request, server.allow_remote) {
-        return Err(access_refused(refusal, None));
-    }
-    requests::known_parameters(request, &[], None)?;
+    requests::may_change(server, request, &[], None)?;
     let id = TransactionId::parse(id).ok_or_else(unknown)?;
     let removed = server.with_store(|store| store.remove_record(id));
     if !removed.map_err(|e| store_error(&e))? {

@@ -6,10 +6,10 @@ use super::changes::change_error;
 use super::effect::{effect, Effect};
 use super::group_routes::is_set;
 use super::groups::{self, GroupSet};
-use super::responses::{access_refused, error, store_error};
+use super::responses::{error, store_error};
 use super::store::{StoreError, MAX_GROUPS};
 use super::transaction::{Edit, Kind, MAX_TRANSACTION_BYTES};
-use super::{access, requests, Action, ConfigServer};
+use super::{requests, Action, ConfigServer};
 use crate::config::Rejection;
 use crate::http::{Request, Response};
 use crate::wire::{DeviceId, INVALID_CONFIGURATION};
@@ -38,10 +38,7 @@ pub(super) fn allowed(
     request: &Request,
     parameters: &[&str],
 ) -> Result<(), Response> {
-    if let Some(refusal) = access::refusal_of_change(request, server.allow_remote) {
-        return Err(access_refused(refusal, None));
-    }
-    requests::known_parameters(request, parameters, None)?;
+    requests::may_change(server, request, parameters, None)?;
     for header in ["If-Match", "If-None-Match"] {
         if request.header(header).is_some() {
             let why = format!("{header} is about one document, and this changes many");

@@ -74,7 +74,7 @@ use fleet::{Contact, Fleet};
 use groups::Groups;
 use metrics::Metrics;
 use store::{Store, StoreError};
-use transaction::{Edit, Outcome, Transaction, TransactionId, BY_BOARD};
+use transaction::{id_of, Edit, Outcome, Transaction, TransactionId, BY_BOARD};
 
 /// The store if `--store` is not given.
 pub const DEFAULT_STORE: &str = "/var/lib/edge-metrics-exporter/devices";
@@ -84,10 +84,8 @@ const LOADER_STACK: usize = if cfg!(debug_assertions) { 2048 } else { 512 } * 10
 
 /// For the body of an import to arrive.
 const IMPORT_TIME: Duration = Duration::from_secs(120);
-/// How often it is looked at whether a change of another server was broken off, while one is under way.
-const RECOVERY_INTERVAL: Duration = Duration::from_secs(10);
-/// The same while there is none.
-const RECOVERY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long to wait with looking for interrupted changes while the store is unavailable.
+const RECOVERY_RETRY: Duration = Duration::from_secs(10);
 
 /// What a request does, for the record of it.
 struct Action(Map<String, Value>);
@@ -227,8 +225,8 @@ pub fn run(
 }
 
 /// Loads the whole fleet in a thread of its own. Boards are answered meanwhile, and requests for the list wait. If the store
-/// is unavailable, the next request for the list tries again. After that the thread looks for changes that a server which died
-/// left half made.
+/// is unavailable, the next request for the list tries again. After that the thread looks for changes that a server of the same
+/// store left half made when it died.
 fn load(server: &Arc<ConfigServer>) -> Result<(), String> {
     let server = Arc::clone(server);
     std::thread::Builder::new()
@@ -237,11 +235,11 @@ fn load(server: &Arc<ConfigServer>) -> Result<(), String> {
         .spawn(move || {
             let _ = server.sync();
             loop {
-                let is_settled = server.with_store(|store| store.recover());
-                std::thread::sleep(match is_settled {
-                    Ok(true) => RECOVERY_CHECK_INTERVAL,
-                    _ => RECOVERY_INTERVAL,
-                });
+                let next = server.with_store(|store| store.recover());
+                match next.unwrap_or(Some(RECOVERY_RETRY)) {
+                    Some(time) => std::thread::sleep(time),
+                    None => return,
+                }
             }
         })
         .map(|_| ())
@@ -299,8 +297,7 @@ impl ConfigServer {
         let mut last = lock::lock(&self.last_transaction);
         if *last == 0 {
             let heads = self.with_store(|store| store.record_heads())?.finished;
-            let newest = heads.first().and_then(|head| head.get("id")?.as_str());
-            let newest = newest.and_then(TransactionId::parse);
+            let newest = heads.first().and_then(id_of);
             *last = newest.map_or(0, |newest| newest.millis);
         }
         let now = u64::try_from(wall_nanos() / 1_000_000).unwrap_or(0);

@@ -2,10 +2,24 @@
 
 use std::time::Instant;
 
-use super::responses::{error, too_many_requests};
-use super::ConfigServer;
+use super::responses::{access_refused, error, too_many_requests};
+use super::{access, ConfigServer};
 use crate::http::{Request, Response};
 use crate::wire::DeviceId;
+
+/// Refuses a request that may not change anything, or that has other parameters than these: a misspelled `dry_run` must not change
+/// anything.
+pub(super) fn may_change(
+    server: &ConfigServer,
+    request: &Request,
+    parameters: &[&str],
+    id: Option<&DeviceId>,
+) -> Result<(), Response> {
+    if let Some(refusal) = access::refusal_of_change(request, server.allow_remote) {
+        return Err(access_refused(refusal, id));
+    }
+    known_parameters(request, parameters, id)
+}
 
 /// Refuses a request that has other parameters than these.
 pub(super) fn known_parameters(

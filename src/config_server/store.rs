@@ -173,9 +173,9 @@ pub(super) trait Store: Send + Sync {
     /// The number of records that this server has dropped, since only so many are kept.
     fn dropped_records(&self) -> u64;
 
-    /// Finishes or puts back transactions that were broken off, as far as it is known that they were. To be called at the start, and
-    /// now and then: another server of the same store may die. False: there is one of which this will be known later.
-    fn recover(&self) -> Result<bool, StoreError>;
+    /// Finishes or puts back transactions that were broken off, as far as it is known that they were, and returns after which time
+    /// to call this again, since another server of the same store may die. `None`: no other server uses it.
+    fn recover(&self) -> Result<Option<Duration>, StoreError>;
 
     /// The age at which a note is put again though only its time has changed: often if other servers read it.
     fn max_note_age(&self) -> Duration;

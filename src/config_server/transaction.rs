@@ -217,8 +217,12 @@ impl Transaction {
 /// Parses the first line of a record.
 pub(super) fn parse_head(line: &str) -> Option<(TransactionId, Value)> {
     let head: Value = serde_json::from_str(line).ok()?;
-    let id = TransactionId::parse(head.get("id")?.as_str()?)?;
-    Some((id, head))
+    Some((id_of(&head)?, head))
+}
+
+/// The id in the head of a record.
+pub(super) fn id_of(head: &Value) -> Option<TransactionId> {
+    TransactionId::parse(head.get("id")?.as_str()?)
 }
 
 /// The bytes of the documents that the head of a record tells.
@@ -229,7 +233,7 @@ pub(super) fn bytes_of(head: &Value) -> u64 {
 /// Whether a board itself made the change, as the head of its record says.
 fn is_by_board(head: &Value) -> bool {
     let by = head.get("by").and_then(Value::as_str);
-    by.is_some_and(|by| by == BY_BOARD || by.starts_with(&format!("{BY_BOARD} ")))
+    by.is_some_and(|by| by == BY_BOARD || by.starts_with(&format!("{BY_BOARD} (")))
 }
 
 /// The records to drop of these, the oldest first, so that only so many are kept. Changes that boards made themselves have no more
@@ -264,6 +268,23 @@ pub(super) fn surplus<'a>(
         *left -= bytes;
         dropped.push(id);
     }
+}
+
+/// Logs that the first record is dropped.
+pub(super) fn log_dropped(id: TransactionId) {
+    log::info!(
+        "the record of the change {id} is dropped, and older ones will be (the limits are {MAX_RECORDS} records and {} MiB of documents)",
+        MAX_RECORD_BYTES >> 20
+    );
+}
+
+/// Logs that so many documents of an interrupted transaction are as they were.
+pub(super) fn log_put_back(transaction: &Transaction, count: usize) {
+    log::warn!(
+        "the change {} of {} documents was interrupted: {count} documents have been restored",
+        transaction.id,
+        transaction.edits.len()
+    );
 }
 
 /// What became of a transaction that was broken off.
@@ -410,7 +431,16 @@ mod tests {
             }
         };
         let left = kept(|millis| Some(by(millis)), 1500, 10);
-        assert_eq!((left.len(), left[0].millis), (1000, 500));
+        // Boards have half, and the newest of the others the rest.
+        assert_eq!(
+            (
+                left.len(),
+                left[0].millis,
+                left[499].millis,
+                left[500].millis
+            ),
+            (1000, 100, 599, 1000)
+        );
     }
 
     #[test]

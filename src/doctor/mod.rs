@@ -277,7 +277,7 @@ impl Report {
         for doubt in doubts {
             wrap(&mut out, "! ", &doubt);
         }
-        let lack = match (self.is_useful(), self.measures_power()) {
+        let lack = match (self.is_useful(), self.may_read_power()) {
             (false, _) => Some("Nothing can be read here."),
             (true, false) => Some("Nothing here measures power."),
             (true, true) => None,
@@ -322,8 +322,8 @@ impl Report {
         self.config.unknown_metrics(&known)
     }
 
-    /// Whether a source measures power, or might if it could be read.
-    fn measures_power(&self) -> bool {
+    /// Whether power, current or energy can be read, or might be if a source that fails could be read.
+    fn may_read_power(&self) -> bool {
         self.reads_power() || self.findings.iter().any(|finding| finding.error.is_some())
     }
 

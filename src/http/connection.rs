@@ -260,6 +260,11 @@ impl<'a, S: Stream> Connection<'a, S> {
         }
     }
 
+    /// The limits of a body that is larger than those of other requests; `None`: it is not.
+    fn large_body(&self, length: usize) -> Option<LargeBody> {
+        self.limits.large_body.filter(|_| length > self.limits.body)
+    }
+
     /// Lets one body at a time be larger than those of other requests, of a client that may change something: others must not
     /// keep it waiting.
     fn admit_large_body(
@@ -267,7 +272,7 @@ impl<'a, S: Stream> Connection<'a, S> {
         request: &Request,
         length: usize,
     ) -> Result<Option<LargeBodyPermit>, End> {
-        let Some(large) = self.limits.large_body.filter(|_| length > self.limits.body) else {
+        let Some(large) = self.large_body(length) else {
             return Ok(None);
         };
         match WriteAccess::of(request, large.allow_remote) {
@@ -284,8 +289,7 @@ impl<'a, S: Stream> Connection<'a, S> {
         if length == 0 {
             return Ok(Vec::new());
         }
-        let is_large = length > self.limits.body;
-        let large = self.limits.large_body.filter(|_| is_large);
+        let large = self.large_body(length);
         self.set_deadline_in(large.map_or(self.limits.body_time, |large| large.time));
         if expects_continue && self.received.is_empty() {
             write_both(&mut self.stream, b"HTTP/1.1 100 Continue\r\n\r\n", b"")?;

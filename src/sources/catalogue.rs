@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{rapl, unknown_sources, METERS};
 use crate::config::diagnose::{nearest, quoted};
+use crate::config::model::of_window_statistic;
 use crate::config::{Config, Diagnostic};
 
 /// The names in docs/metrics.md, one a line; `{…}` stands for one or more characters. `tests/metrics_doc.rs` writes the file.
@@ -29,7 +30,9 @@ pub fn unknown_names(text: &str, config: &Config) -> Vec<Diagnostic> {
     let is_known = |name: &str| names.iter().any(|pattern| has_form(name, pattern));
     let listed = config.metrics.iter().flatten();
     let mut unknown = listed
-        .filter(|(name, on)| **on && !is_known(name) && !stem(name).is_some_and(is_known))
+        .filter(|(name, on)| {
+            **on && !is_known(name) && !of_window_statistic(name).is_some_and(is_known)
+        })
         .map(|(name, _)| name.as_str());
     let mut warnings: Vec<Diagnostic> = unknown
         .by_ref()
@@ -44,12 +47,6 @@ pub fn unknown_names(text: &str, config: &Config) -> Vec<Diagnostic> {
         warnings.push(source(text, config, name));
     }
     warnings.into_iter().map(Diagnostic::unknown_name).collect()
-}
-
-/// The name without the ending of a window statistic.
-fn stem(name: &str) -> Option<&str> {
-    let mut endings = ["_min", "_max", "_avg"].into_iter();
-    endings.find_map(|ending| name.strip_suffix(ending))
 }
 
 /// The parts of a pattern before and after its `{…}`.
