@@ -32,16 +32,9 @@ debian_architecture() {
 }
 
 [ $# -gt 0 ] || set -- x86_64 armv7 aarch64
-for arch in "$@"; do
-    [ -e "dist/$name-$arch" ] || {
-        echo "dist/$name-$arch is not there: make dist TARGETS=$arch" >&2
-        exit 1
-    }
-done
-[ -s dist/THIRD-PARTY.txt ] || {
-    echo "dist/THIRD-PARTY.txt is not there, the licences of what is linked in: cargo fetch && make licences (python3, and cargo with the crates)" >&2
-    exit 1
-}
+. scripts/built.sh
+need_binaries "$@"
+need_licences
 root=$(mktemp -d)
 chmod 0755 "$root" # what its own entry in the package says of /
 umask 022

@@ -33,16 +33,9 @@ packed() { # packed DIRECTORY FILE: the same files give the same tar
 }
 
 [ $# -gt 0 ] || set -- x86_64 armv7 aarch64
-for arch in "$@"; do
-    [ -e "dist/$name-$arch" ] || {
-        echo "dist/$name-$arch is not there: make dist TARGETS=$arch" >&2
-        exit 1
-    }
-done
-[ -s dist/THIRD-PARTY.txt ] || {
-    echo "dist/THIRD-PARTY.txt is not there, the licences of what is linked in: cargo fetch && make licences" >&2
-    exit 1
-}
+. scripts/built.sh
+need_binaries "$@"
+need_licences
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for arch in "$@"; do

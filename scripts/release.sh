@@ -14,7 +14,7 @@ name=edge-metrics-exporter
 out=${RELEASE_DIR:-dist/release}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 repository=$(sed -n 's/^repository = "\(.*\)"$/\1/p' Cargo.toml)
-url=${RELEASE_URL:-$repository/releases/download/v$version}
+url=${RELEASE_URL:-${repository:?Cargo.toml has no repository}/releases/download/v$version}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH LC_ALL=C
 umask 022
@@ -23,10 +23,8 @@ if [ -n "${TAG:-}" ] && [ "$TAG" != "v$version" ]; then
     echo "the tag is $TAG, and Cargo.toml has version $version: tag v$version, or change the version" >&2
     exit 1
 fi
-[ -s dist/THIRD-PARTY.txt ] || {
-    echo "dist/THIRD-PARTY.txt is not there, the licences of what is linked in: cargo fetch && make licences" >&2
-    exit 1
-}
+. scripts/built.sh
+need_licences
 
 # Whole or not at all.
 part=$out.part
@@ -56,22 +54,22 @@ tarball() { # tarball BINARY NAME
 }
 
 [ $# -gt 0 ] || set -- x86_64 armv7 aarch64 arm riscv64
-there=()
+packaged=()
 left_out=()
 for arch in "$@"; do
     if [ -e "dist/$name-$arch" ]; then
-        there+=("$arch")
-        # What it tells the servers that it asks.
-        grep -aqF "$name/$version" "dist/$name-$arch" || {
-            echo "dist/$name-$arch is not of version $version, which Cargo.toml has: make dist TARGETS=$arch" >&2
-            exit 1
-        }
+        packaged+=("$arch")
     else
         left_out+=("$arch: dist/$name-$arch is not there (make dist TARGETS=$arch)")
         continue
     fi
     for suffix in "" -small; do
         if [ -e "dist/$name-$arch$suffix" ]; then
+            # Its User-Agent.
+            grep -aqF "$name/$version" "dist/$name-$arch$suffix" || {
+                echo "dist/$name-$arch$suffix is not of version $version, which Cargo.toml has: make dist TARGETS=$arch" >&2
+                exit 1
+            }
             install -m 0755 "dist/$name-$arch$suffix" "$part/$name-$arch$suffix"
             tarball "dist/$name-$arch$suffix" "$name-$version-linux-$arch$suffix"
         else
@@ -79,13 +77,13 @@ for arch in "$@"; do
         fi
     done
 done
-[ ${#there[@]} -gt 0 ] || {
+[ ${#packaged[@]} -gt 0 ] || {
     echo "there is no binary of $* in dist/: make dist" >&2
     exit 1
 }
 
-scripts/deb.sh "${there[@]}" >/dev/null
-for arch in "${there[@]}"; do
+scripts/deb.sh "${packaged[@]}" >/dev/null
+for arch in "${packaged[@]}"; do
     case $arch in
     x86_64) package=${version}_amd64 ;;
     armv7) package=${version}_armhf ;;
@@ -97,15 +95,15 @@ for arch in "${there[@]}"; do
     install -m 0644 "dist/${name}_$package.deb" "$part"
 done
 
-scripts/ipk.sh "${there[@]}" >/dev/null
-for arch in "${there[@]}"; do
+scripts/ipk.sh "${packaged[@]}" >/dev/null
+for arch in "${packaged[@]}"; do
     install -m 0644 "dist/${name}_$version-1_$arch.ipk" "$part"
 done
 
 # A container image of the platforms that there are.
 platforms=
 for place in amd64:x86_64 arm/v7:armv7 arm64:aarch64; do
-    if [[ " ${there[*]} " == *" ${place#*:} "* ]]; then
+    if [[ " ${packaged[*]} " == *" ${place#*:} "* ]]; then
         platforms+=${platforms:+,}linux/${place%:*}
     else
         left_out+=("linux/${place%:*} in the container image: dist/$name-${place#*:} is not packaged")
@@ -147,6 +145,6 @@ fi
 find "$part" -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
 rm -rf "$out"
 mv "$part" "$out"
-echo "$out: $(find "$out" -type f | wc -l) files, $(du -sh --apparent-size "$out" | cut -f 1), for ${there[*]}"
+echo "$out: $(find "$out" -type f | wc -l) files, $(du -sh --apparent-size "$out" | cut -f 1), for ${packaged[*]}"
 [ -n "${MINISIGN_KEY:-}" ] || left_out+=("signature: MINISIGN_KEY names no key")
 [ ${#left_out[@]} -eq 0 ] || printf 'left out: %s\n' "${left_out[@]}"

@@ -136,7 +136,7 @@ def signatures_are_checked(directory):
     public = {key: (directory / f"{key}.pub").read_text().split("\n")[1] for key in ("ours", "another")}
     release = directory / "dist/release"
     tarball = release / f"{NAME}-{VERSION}-linux-{HERE}.tar.gz"
-    options = nobody(directory)
+    options = without_terminal(directory)
     with server(release) as url:
         for source in (tarball, url):
             command = ["sh", release / "install.sh", "--no-start", source, "--key"]
@@ -148,7 +148,7 @@ def signatures_are_checked(directory):
     refused("is not by the key", "sh", release / "install.sh", "--key", public["ours"], tarball, **options)
 
 
-def nobody(directory, **more):
+def without_terminal(directory, **more):
     """Options of a command that nobody answers, and that would install in this directory."""
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     return {"cwd": directory, "env": environment | {"PREFIX": str(directory / "prefix")} | more, "stdin": subprocess.DEVNULL}
@@ -161,7 +161,7 @@ def without_rights(directory, tarball):
     for name, line in (("id", "echo 1000"), ("sudo", "echo sudo: no >&2; exit 1")):
         (tools / name).write_text(f"#!/bin/sh\n{line}\n")
         (tools / name).chmod(0o755)
-    options = nobody(directory, PATH=f"{tools}:{os.environ['PATH']}")
+    options = without_terminal(directory, PATH=f"{tools}:{os.environ['PATH']}")
     command = ["sh", RELEASE / "install.sh", "--yes", "--no-start", RELEASE / tarball]
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert done.returncode != 0 and "sudo: no" in done.stderr and "a copy of" not in done.stdout, done
@@ -209,10 +209,10 @@ def installer():
                 pipe(own, "--yes", damaged, said=words)
                 pipe(own, "--yes", f"{damaged}/{tarball}", said=words)
                 # The same with curl, which the chroot has not. As nobody answers, nothing would be installed.
-                refused(words, "sh", RELEASE / "install.sh", "--no-start", damaged, **nobody(directory))
-        refused("cannot fetch", "sh", RELEASE / "install.sh", "--no-start", f"{url}/gone", **nobody(directory))
-        refused("is it a tarball", "sh", RELEASE / "install.sh", "--no-start", *unchecked(bad, tarball), **nobody(directory))
-        refused("an absolute path", "sh", RELEASE / "install.sh", "--no-start", RELEASE / tarball, **nobody(directory, PREFIX="opt/x"))
+                refused(words, "sh", RELEASE / "install.sh", "--no-start", damaged, **without_terminal(directory))
+        refused("cannot fetch", "sh", RELEASE / "install.sh", "--no-start", f"{url}/gone", **without_terminal(directory))
+        refused("is it a tarball", "sh", RELEASE / "install.sh", "--no-start", *unchecked(bad, tarball), **without_terminal(directory))
+        refused("an absolute path", "sh", RELEASE / "install.sh", "--no-start", RELEASE / tarball, **without_terminal(directory, PREFIX="opt/x"))
         assert not (directory / "prefix").exists()
         without_rights(directory, tarball)
 
@@ -393,7 +393,9 @@ def workflow_builds_by_make():
     # The runner has sh end at the first failure.
     run("shellcheck", "--shell=sh", "--severity=warning", "-", input=f"set -e\n{scripts}")
     targets = re.findall(r"^\s*make (\w+)", scripts, flags=re.MULTILINE)
-    assert targets == ["dist"] and "scripts/release.sh" in scripts, targets
+    assert targets == ["release"], targets
+    (signs,) = [step for step in steps if "SIGNING_KEY" in step.get("env", {})]
+    assert "scripts/release.sh" in signs["run"] and "make" not in signs["run"], "the key is there while others' code runs"
     run("make", "--dry-run", *targets, cwd=ROOT)
 
 
