@@ -173,7 +173,8 @@ def replaced_programs(shell):
 def collector(shell):
     with running([BINARY, "demo"], stderr=shell.log), prometheus(["localhost:9100"], address="127.0.0.1:9090"):
         with shell.started(shell.blocks.pop("collect"), "localhost:8000/health"):
-            wait_until("there is a row", lambda: get("http://localhost:8000/nodes")[0].count("\n") > 1)
+            # The collector asks every 30 s; what Prometheus does not have at the first time, it has at the second.
+            wait_until("there is a row", lambda: get("http://localhost:8000/nodes")[0].count("\n") > 1, 90)
             shell.run("download")
     header, row = (shell.directory / "nodes.csv").read_text().splitlines()[:2]
     assert header.startswith("instance,collection_time,observation_time,"), header
